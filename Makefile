@@ -1,0 +1,34 @@
+export UV_PYTHON_DOWNLOADS := never
+VENV := .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+
+.PHONY: help setup demo test lint clean
+
+help: ## what can be made here
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | sort
+
+setup: $(VENV)/.synced ## make .venv with exactly the locked packages
+
+$(BIN)/uv:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+
+$(VENV)/.synced: pyproject.toml uv.lock | $(BIN)/uv
+	UV_PROJECT_ENVIRONMENT=$(VENV) $(BIN)/uv sync --frozen --quiet --inexact
+	@touch $@
+
+demo: setup ## the whole product in one command, no credentials
+	$(BIN)/cosell-sync demo
+
+test: setup ## every test
+	$(BIN)/python -m pytest -n 2 --dist loadscope
+
+lint: setup ## style, types, import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+clean: ## forget the environment
+	rm -rf $(VENV)
