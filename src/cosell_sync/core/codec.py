@@ -1,0 +1,95 @@
+"""Domain values as plain JSON data and back, by the kind of their field; for the store and for ``--json``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from typing import Any
+
+from cosell_sync.core.deal import ABSENT, KINDS, Customer, Fields, Kind, Member, Snapshot, Solution, Value
+
+_PERSON = ("email", "first_name", "last_name", "phone")
+_SOLUTION = ("id", "name", "type")
+_CUSTOMER = ("name", "address_line1", "address_line2", "city", "state", "postal_code", "country")
+
+
+def plain(value: Value, *, extras: bool = True) -> Any:
+    """The value as JSON data. ``ABSENT`` must not come here inside ``Fields``: it is left out instead."""
+    match value:
+        case bool() | str() | None:
+            return value
+        case Decimal():
+            return format(value, "f")
+        case datetime():
+            return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+        case date():
+            return value.isoformat()
+        case tuple():
+            return [
+                _record(item, _PERSON if isinstance(item, Member) else _SOLUTION, extras) for item in value
+            ]
+        case Customer():
+            return _record(value, _CUSTOMER, extras)
+        case _:
+            return None
+
+
+def _record(item: Member | Solution | Customer, names: tuple[str, ...], extras: bool) -> dict[str, Any]:
+    record = {name: getattr(item, name) for name in names}
+    return {**record, "extra": dict(item.extra)} if extras and item.extra else record
+
+
+def value(kind: Kind, data: Any) -> Value:
+    """The inverse of ``plain`` for a field of that kind.
+
+    Raises ValueError, TypeError or KeyError for data that ``plain`` never made.
+    """
+    if data is None:
+        return None
+    match kind:
+        case Kind.NUMBER:
+            return Decimal(data)
+        case Kind.DATE:
+            return date.fromisoformat(data)
+        case Kind.MOMENT:
+            return datetime.fromisoformat(data)
+        case Kind.MEMBERS:
+            return tuple(Member(**item) for item in data)
+        case Kind.SOLUTIONS:
+            return tuple(Solution(**item) for item in data)
+        case Kind.CUSTOMER:
+            return Customer(**data)
+        case Kind.FLAG:
+            return bool(data)
+        case _:
+            return str(data)
+
+
+def plain_fields(fields: Fields) -> dict[str, Any]:
+    return {name: plain(item) for name, item in fields.items() if item is not ABSENT}
+
+
+def fields(data: Mapping[str, Any]) -> dict[str, Value]:
+    """Fields from JSON data; names that this version does not know are dropped (they are read again anyway)."""
+    return {name: value(KINDS[name], item) for name, item in data.items() if name in KINDS}
+
+
+def plain_snapshot(snapshot: Snapshot) -> dict[str, Any]:
+    return {
+        "id": snapshot.id,
+        "version": snapshot.version,
+        "fields": plain_fields(snapshot.fields),
+        "readonly": sorted(snapshot.readonly),
+        "rows": sorted(snapshot.rows),
+    }
+
+
+def snapshot(data: Mapping[str, Any]) -> Snapshot:
+    return Snapshot(
+        id=data["id"],
+        version=data["version"],
+        fields=fields(data["fields"]),
+        readonly=frozenset(data.get("readonly", ())),
+        rows=frozenset(data.get("rows", ())),
+    )

@@ -1,0 +1,266 @@
+"""What the cycle asks of the outside world, as Protocols; adapters and test doubles implement them.
+
+Adapters speak in the values of ``core.deal``. Trouble with one record is a value (an ``Outcome`` or a ``problem`` on a
+snapshot); trouble with a whole system is raised (``Unavailable``, ``AuthFailed``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Protocol
+
+from cosell_sync.core.deal import Customer, Entry, Fields, Intent, Link, Phase, Side, Snapshot, State
+from cosell_sync.errors import RecordError
+
+Clock = Callable[[], datetime]
+
+
+@dataclass(frozen=True)
+class Page:
+    """Some records of a pull, in the order of their stamps; ``gone``: ids seen to be deleted.
+
+    ``watermark`` is an opaque text: once this page is remembered, the next pull may start there (less the overlap).
+    """
+
+    snapshots: Sequence[Snapshot] = ()
+    gone: Sequence[str] = ()
+    watermark: str | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one write.
+
+    ``error`` None: landed. ``snapshot``: what the record holds after the last thing that landed, where it could be
+    read (never a guess). ``steps``: how many steps of a walk landed. ``unheld``: per field the keys of members that
+    this side cannot hold (a colleague who is no CRM user), which is no fault.
+    """
+
+    id: str | None
+    error: RecordError | None = None
+    snapshot: Snapshot | None = None
+    steps: int = 0
+    unheld: Mapping[str, frozenset[str]] = field(default_factory=dict)
+
+
+# --- Partner Center ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Step:
+    """One PATCH: fields of ``SHARED`` (plus ``external_reference``, ``status_reason``) and at most one move."""
+
+    fields: Fields
+    state: State | None = None
+
+
+@dataclass(frozen=True)
+class ReferralWrite:
+    """Steps of one referral, in order, the first guarded by the version of ``before``."""
+
+    before: Snapshot
+    steps: tuple[Step, ...]
+
+
+@dataclass(frozen=True)
+class ReferralDraft:
+    """A new referral for an opportunity; ``external_reference`` is the opportunity's id, by which it is found again.
+
+    ``fields``: those of ``SHARED``, plus ``visible``, ``help``, ``help_note``, ``deal_type`` and ``consent``.
+    ``engagement_id``: join this engagement by inviting Microsoft (the second post of a co-sell deal).
+    """
+
+    external_reference: str
+    fields: Fields
+    engagement_id: str | None = None
+
+
+class Referrals(Protocol):
+    """Partner Center's referrals, ours only (rows of other organizations are left out of pages)."""
+
+    @property
+    def calls(self) -> int:
+        """HTTP requests made so far, retries included, sign-ins not."""
+
+    def changed_since(self, watermark: str | None, overlap: timedelta) -> Iterator[Page]:
+        """Referrals updated since the watermark less the overlap, oldest first; all of them without a watermark."""
+
+    def fetch(self, ids: Sequence[str]) -> Mapping[str, Snapshot | None]:
+        """Each referral as it is now; None where it is gone or out of sight (404)."""
+
+    def write(self, batch: Sequence[ReferralWrite]) -> Sequence[Outcome]:
+        """Carry out each write; the outcomes stand in the order of the batch."""
+
+    def index(self) -> Iterator[Page]:
+        """Every referral there is, for the full compare."""
+
+    def create(self, draft: ReferralDraft) -> Outcome:
+        """One POST, never repeated; ``Unclear`` where no answer came."""
+
+    def find_created(self, external_reference: str) -> Snapshot | None:
+        """Among the newest outgoing referrals, the one that carries this opportunity's id."""
+
+    def engagement(self, engagement_id: str) -> Sequence[Snapshot]:
+        """All sides of a deal, other organizations' included (``category`` is ``foreign`` there)."""
+
+
+# --- the CRM ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class StageFlags:
+    """What the CRM itself says of a stage."""
+
+    closed: bool = False
+    won: bool = False
+
+
+@dataclass(frozen=True)
+class CrmShape:
+    """What this CRM can hold, read from the CRM itself.
+
+    ``fields``: our names of the fields that exist and are readable. ``labels``: our name → what the seller sees.
+    ``lengths``: our name → characters. ``digits``/``scale`` of the value field. ``currencies``: ISO codes, empty
+    where the org has one only, which is then ``default_currency``. ``picklists``: our name → values allowed.
+    """
+
+    fields: frozenset[str]
+    stages: Mapping[str, StageFlags]
+    labels: Mapping[str, str] = field(default_factory=dict)
+    lengths: Mapping[str, int] = field(default_factory=dict)
+    digits: int = 18
+    scale: int = 2
+    default_currency: str | None = None
+    currencies: frozenset[str] = frozenset()
+    picklists: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    maximum: Decimal = Decimal("9999999999999999.99")
+
+
+@dataclass(frozen=True)
+class Sought:
+    """A referral without an opportunity: what may lead to one that exists."""
+
+    referral_id: str
+    external_reference: str | None
+    name: str
+    customer: Customer
+
+
+@dataclass(frozen=True)
+class Found:
+    """What the CRM has for a ``Sought``: one that carries its referral id, one whose id it names, and look-alikes."""
+
+    by_referral: str | None = None
+    by_reference: str | None = None
+    lookalikes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class OpportunityWrite:
+    """New values of some fields of one opportunity, guarded by the version of ``before``. Sets are given whole."""
+
+    before: Snapshot
+    fields: Fields
+
+
+@dataclass(frozen=True)
+class OpportunityDraft:
+    """A new opportunity for a referral; the referral id is the external key that keeps it single."""
+
+    referral_id: str
+    fields: Fields
+
+
+class Seen(Protocol):
+    """What is already known, so that an adapter need not read it again."""
+
+    def versions(self, opportunity_ids: Sequence[str]) -> Mapping[str, str]:
+        """Version of each opportunity as last remembered; unknown ones are left out."""
+
+    def holding(self, row_ids: Sequence[str]) -> frozenset[str]:
+        """Ids of the opportunities whose remembered snapshot was read from any of these child rows."""
+
+
+class Crm(Protocol):
+    """The CRM, whichever it is."""
+
+    @property
+    def calls(self) -> int:
+        """HTTP requests made so far, retries included, sign-ins not; a composite is one."""
+
+    def shape(self) -> CrmShape:
+        """What this CRM can hold; read once and kept for the life of the adapter, until ``forget_shape``."""
+
+    def changed_since(self, watermark: str | None, overlap: timedelta, seen: Seen) -> Iterator[Page]:
+        """Opportunities that carry a referral id or want to be shared, and changed themselves or in a child row,
+        account, contact or user since the watermark; all of them without a watermark.
+        """
+
+    def fetch(self, ids: Sequence[str]) -> Mapping[str, Snapshot | None]:
+        """Each opportunity as it is now; None where it is deleted or out of sight."""
+
+    def find(self, sought: Sequence[Sought]) -> Mapping[str, Found]:
+        """By referral id: what exists for it already."""
+
+    def write(self, batch: Sequence[OpportunityWrite]) -> Sequence[Outcome]:
+        """Guarded updates, read back; the outcomes stand in the order of the batch."""
+
+    def create(self, batch: Sequence[OpportunityDraft]) -> Sequence[Outcome]:
+        """Accounts found or made, opportunities upserted by referral id, child rows made, all read back."""
+
+    def index(self) -> Iterator[Mapping[str, str]]:
+        """Every opportunity that carries a referral id or wants to be shared: id → version, in pages."""
+
+
+# --- the store --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Memo:
+    """Everything to be remembered at one moment: one transaction, all or nothing."""
+
+    links: Sequence[Link] = ()
+    intents: Sequence[Intent] = ()  # opened
+    settled: Sequence[tuple[str, Side]] = ()  # intents cleared: link key, side
+    journal: Sequence[Entry] = ()
+    watermarks: Mapping[str, str] = field(default_factory=dict)
+
+
+class Store(Seen, Protocol):
+    """Memory that survives. Every write checks that this process still holds the lease (``Fenced``)."""
+
+    def by_key(self, key: str) -> Link | None: ...
+
+    def by_referral(self, ids: Sequence[str]) -> Mapping[str, Link]: ...
+
+    def by_opportunity(self, ids: Sequence[str]) -> Mapping[str, Link]: ...
+
+    def due(self, now: datetime, after: str, limit: int) -> Sequence[Link]:
+        """Links that are dirty, have an open intent, or whose ``due`` has come; by key, greater than ``after``."""
+
+    def links(self, phases: Iterable[Phase] = tuple(Phase)) -> Iterator[Link]:
+        """All links of these phases, by key, read in pages."""
+
+    def intents(self, keys: Sequence[str]) -> Sequence[Intent]: ...
+
+    def journal(self, key: str, limit: int = 200) -> Sequence[Entry]:
+        """Newest first."""
+
+    def watermark(self, name: str) -> str | None: ...
+
+    def remember(self, memo: Memo) -> None: ...
+
+    def lease(self, wait: timedelta) -> AbstractContextManager[None]:
+        """Be the one writer, waiting at most ``wait``; raises ``Busy`` after that."""
+
+
+class Tokens(Protocol):
+    """Where the refresh token lives, encrypted."""
+
+    def load(self, name: str) -> str | None: ...
+
+    def save(self, name: str, token: str) -> None: ...
