@@ -10,11 +10,32 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from decimal import Decimal
 from typing import Protocol
 
 from cosell_sync.core.deal import Customer, Entry, Fields, Intent, Link, Phase, Side, Snapshot, State
-from cosell_sync.errors import RecordError
+from cosell_sync.core.mapping import CrmShape, StageFlags
+from cosell_sync.errors import OutsideError, RecordError
+
+__all__ = [
+    "Clock",
+    "Crm",
+    "CrmShape",
+    "Found",
+    "Memo",
+    "OpportunityDraft",
+    "OpportunityWrite",
+    "Outcome",
+    "Page",
+    "ReferralDraft",
+    "ReferralWrite",
+    "Referrals",
+    "Seen",
+    "Sought",
+    "StageFlags",
+    "Step",
+    "Store",
+    "Tokens",
+]
 
 Clock = Callable[[], datetime]
 
@@ -86,6 +107,10 @@ class Referrals(Protocol):
     def calls(self) -> int:
         """HTTP requests made so far, retries included, sign-ins not."""
 
+    @property
+    def trouble(self) -> OutsideError | None:
+        """Why the last batch was cut short; None once the system answers again."""
+
     def changed_since(self, watermark: str | None, overlap: timedelta) -> Iterator[Page]:
         """Referrals updated since the watermark less the overlap, oldest first; all of them without a watermark."""
 
@@ -109,35 +134,6 @@ class Referrals(Protocol):
 
 
 # --- the CRM ----------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class StageFlags:
-    """What the CRM itself says of a stage."""
-
-    closed: bool = False
-    won: bool = False
-
-
-@dataclass(frozen=True)
-class CrmShape:
-    """What this CRM can hold, read from the CRM itself.
-
-    ``fields``: our names of the fields that exist and are readable. ``labels``: our name → what the seller sees.
-    ``lengths``: our name → characters. ``digits``/``scale`` of the value field. ``currencies``: ISO codes, empty
-    where the org has one only, which is then ``default_currency``. ``picklists``: our name → values allowed.
-    """
-
-    fields: frozenset[str]
-    stages: Mapping[str, StageFlags]
-    labels: Mapping[str, str] = field(default_factory=dict)
-    lengths: Mapping[str, int] = field(default_factory=dict)
-    digits: int = 18
-    scale: int = 2
-    default_currency: str | None = None
-    currencies: frozenset[str] = frozenset()
-    picklists: Mapping[str, frozenset[str]] = field(default_factory=dict)
-    maximum: Decimal = Decimal("9999999999999999.99")
 
 
 @dataclass(frozen=True)
@@ -192,8 +188,12 @@ class Crm(Protocol):
     def calls(self) -> int:
         """HTTP requests made so far, retries included, sign-ins not; a composite is one."""
 
+    @property
+    def trouble(self) -> OutsideError | None:
+        """Why the last batch was cut short; None once the system answers again."""
+
     def shape(self) -> CrmShape:
-        """What this CRM can hold; read once and kept for the life of the adapter, until ``forget_shape``."""
+        """What this CRM can hold; read once and kept until an unknown field is refused."""
 
     def changed_since(self, watermark: str | None, overlap: timedelta, seen: Seen) -> Iterator[Page]:
         """Opportunities that carry a referral id or want to be shared, and changed themselves or in a child row,

@@ -39,8 +39,6 @@ class Absent(Enum):
 
 ABSENT: Final = Absent.ABSENT
 
-NOTHING: Final[Mapping[str, object]] = MappingProxyType({})
-
 
 class Side(StrEnum):
     """Which of the two systems."""
@@ -98,7 +96,7 @@ class Member:
     first_name: str | None = None
     last_name: str | None = None
     phone: str | None = None
-    extra: Mapping[str, object] = field(default=NOTHING, compare=False, repr=False)
+    extra: Mapping[str, object] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def key(self) -> str:
@@ -115,7 +113,7 @@ class Solution:
     id: str
     name: str | None = None
     type: str | None = None
-    extra: Mapping[str, object] = field(default=NOTHING, compare=False, repr=False)
+    extra: Mapping[str, object] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def key(self) -> str:
@@ -133,7 +131,7 @@ class Customer:
     state: str | None = None
     postal_code: str | None = None
     country: str | None = None
-    extra: Mapping[str, object] = field(default=NOTHING, compare=False, repr=False)
+    extra: Mapping[str, object] = field(default_factory=dict, compare=False, repr=False)
 
 
 Known = str | bool | Decimal | date | datetime | tuple[Member, ...] | tuple[Solution, ...] | Customer | None
@@ -302,7 +300,9 @@ class Memory:
     closing: Closing | None = None
     notices: tuple[str, ...] = ()  # what happened last, in the seller's words
     told: tuple[str, ...] = ()  # keys of what was said once and need not be said again
-    rewritten: tuple[str, ...] = ()  # fields that the CRM changed again after our write
+    rewritten: Mapping[str, bool] = field(
+        default_factory=dict
+    )  # the CRM changed our write again; True: still to carry
     resolved: Mapping[str, Side] = field(default_factory=dict)  # a person's answer to a conflict
     disputed: tuple[
         str, ...
@@ -312,6 +312,7 @@ class Memory:
     attempts: int = 0
     next_attempt: datetime | None = None
     parked: bool = False
+    rejected: bool = False  # refused by our own checks, until someone mends the record
     gone: Side | None = None  # the side whose record vanished
     lookalikes: tuple[str, ...] = ()  # opportunities that may be the same deal
     create_anyway: bool = False  # a person said: it is not one of the lookalikes

@@ -1,0 +1,147 @@
+"""The life of a deal, as one table that both directions, the docs and the tests read.
+
+A deal is *received* (Microsoft asks, we have not answered), *accepted* (both work on it) or over: *won*, *lost*,
+*declined*, *expired*. Over is over: Partner Center takes no change of a closed referral, not even of a note, so
+nothing leads out of these four (Partner Center, bulk operations and referrals FAQ).
+
+Two actors move a deal. The *seller* moves it in the CRM; such a move is a wish until Partner Center has taken it, so
+it is checked here before any call. The *portal* is a colleague in Partner Center, or the service itself, which alone
+lets a deal expire after 14 days; such a move is a fact when it arrives, and the table serves only to name surprises.
+
+A wish that skips a state (received, and the seller says won) is walked along the shortest legal path, one PATCH a
+step. Each move has needs: fields without which Partner Center refuses it, or a person could not understand it later.
+
+Beside the moves stand the freezes: fields that Partner Center stops taking at some point of the life (bulk file
+rules; the connector's list of patchable paths).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Final
+
+from cosell_sync.core.deal import DealType, State
+
+
+class Actor(StrEnum):
+    """Who moves a deal."""
+
+    SELLER = "seller"
+    PORTAL = "portal"
+
+
+@dataclass(frozen=True)
+class Move:
+    """One row of the table. ``needs``: names of fields that must hold something before the move."""
+
+    name: str
+    source: State
+    target: State
+    actors: frozenset[Actor]
+    needs: tuple[str, ...] = ()
+
+
+_BOTH = frozenset(Actor)
+_PORTAL = frozenset({Actor.PORTAL})
+
+MOVES: Final = (
+    Move("accept", State.RECEIVED, State.ACCEPTED, _BOTH, ("value", "close_date")),
+    Move("decline", State.RECEIVED, State.DECLINED, _BOTH, ("reason",)),
+    Move("expire", State.RECEIVED, State.EXPIRED, _PORTAL),
+    Move("edit", State.ACCEPTED, State.ACCEPTED, _BOTH),
+    Move("win", State.ACCEPTED, State.WON, _BOTH, ("value",)),
+    Move("lose", State.ACCEPTED, State.LOST, _BOTH, ("reason",)),
+)
+
+OPEN: Final = frozenset({State.RECEIVED, State.ACCEPTED})
+TERMINAL: Final = frozenset({State.WON, State.LOST, State.DECLINED, State.EXPIRED})
+
+# Partner Center's two fields for each state we know (referral resources; status transitions).
+WIRE: Final[Mapping[State, tuple[str, str]]] = MappingProxyType(
+    {
+        State.RECEIVED: ("New", "Received"),
+        State.ACCEPTED: ("Active", "Accepted"),
+        State.WON: ("Closed", "Won"),
+        State.LOST: ("Closed", "Lost"),
+        State.DECLINED: ("Closed", "Declined"),
+        State.EXPIRED: ("Closed", "Expired"),
+    }
+)
+
+
+def legal_moves(source: State, actor: Actor) -> Iterator[Move]:
+    """The moves, edits aside, that this actor may make from here."""
+    return (
+        move for move in MOVES if move.source is source and move.target is not source and actor in move.actors
+    )
+
+
+def walk(actor: Actor, source: State, target: State) -> tuple[Move, ...] | None:
+    """May this actor bring a deal from here to there, and along which moves? None: no. Empty: it stands there.
+
+    Unknown states lead nowhere.
+    """
+    if source is target:
+        return ()
+    paths: deque[tuple[State, tuple[Move, ...]]] = deque([(source, ())])
+    reached = {source}
+    while paths:
+        here, path = paths.popleft()
+        for move in legal_moves(here, actor):
+            if move.target is target:
+                return (*path, move)
+            if move.target not in reached:
+                reached.add(move.target)
+                paths.append((move.target, (*path, move)))
+    return None
+
+
+@dataclass(frozen=True)
+class Freeze:
+    """A field that Partner Center does not take (any more), and why, in the seller's words."""
+
+    field: str
+    why: str
+    types: frozenset[DealType] = frozenset(DealType)  # the deal types it holds for
+
+
+# Partner Center, bulk operations: what is fixed once created, and once shared; the rest is the connector's path list.
+FREEZES: Final = (
+    Freeze("customer", "Partner Center fixes the customer once a deal exists"),
+    Freeze(
+        "contacts",
+        "Partner Center fixes the customer contacts once Microsoft was asked for help",
+        frozenset({DealType.COSELL}),
+    ),
+)
+
+
+def frozen(field: str, deal_type: DealType | None, *, outbound: bool) -> str | None:
+    """Why Partner Center will not take a new value of this field, or None where it will.
+
+    Contacts freeze only on co-sell deals that we made ourselves: there the freeze rule was written for our own
+    creation or upgrade.
+    """
+    for freeze in FREEZES:
+        if freeze.field == field and deal_type in freeze.types:
+            return freeze.why if field != "contacts" or outbound else None
+    return None
+
+
+def diagram() -> str:
+    """The table as a text diagram, for the documentation."""
+    width = max(len(state) for state in OPEN)
+    lines = []
+    for source in (State.RECEIVED, State.ACCEPTED):
+        for move in (move for move in MOVES if move.source is source):
+            who = " or ".join(sorted(move.actors))
+            needs = f"  needs {', '.join(move.needs)}" if move.needs else ""
+            lines.append(
+                f"{source:<{width}} --{move.name:-<9}> {move.target:<9} by {who:<16}{needs}".rstrip()
+            )
+    ends = ", ".join(sorted(TERMINAL))
+    return "\n".join([*lines, f"{ends}: the end, nothing leads out"])
