@@ -1,0 +1,348 @@
+"""The three-way merge of one field.
+
+The *base* says, per side, what that side held when both last agreed. A side has changed when it differs from its own
+base; the two bases may differ from each other, where one side holds less or an automation rewrote what we wrote.
+
+    base → referral   base → opportunity   result
+    same              same                 nothing
+    changed           same                 write to the CRM
+    same              changed              write to Partner Center
+    changed           changed, equal       agreed silently
+    changed           changed, different   the field's policy; both values are told, the losing one is kept
+
+Without a base (first sight, or a lost store) equal fields become base, an empty one is filled from the other side, and
+different ones follow the policy; nothing is ever deleted for lack of a base.
+
+Sets (team, contacts, solutions) merge member by member, members attribute by attribute, notes line by line: there the
+same table is read for every element, so that two people adding something each both keep it.
+
+``learn`` moves the base after a write has landed: for the elements that were written and for no others, to what the
+written side holds *after* the write. An element that was not written keeps its base, so an edit that arrived meanwhile
+still shows as one.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import cast
+
+from cosell_sync.core.deal import ABSENT, KINDS, Kind, Member, Side, Solution, Value
+from cosell_sync.core.mapping import (
+    CrmShape,
+    FieldRule,
+    Flow,
+    Policy,
+    agree,
+    clean_notes,
+    empty,
+    for_crm,
+    for_referral,
+    keyed,
+    same,
+)
+
+Record = Member | Solution
+
+
+@dataclass(frozen=True)
+class Conflict:
+    """Both sides changed a field to different values. ``kept`` None: a person must say."""
+
+    field: str
+    referral: Value
+    opportunity: Value
+    kept: Side | None
+    rule: str
+
+
+@dataclass(frozen=True)
+class Merged:
+    """What follows for one field; ABSENT: nothing to write on that side.
+
+    ``base_referral`` and ``base_opportunity``: the bases after taking in whatever is agreed already.
+    """
+
+    base_referral: Value
+    base_opportunity: Value
+    to_crm: Value = ABSENT
+    to_referral: Value = ABSENT
+    conflict: Conflict | None = None
+    rule: str = ""
+
+
+@dataclass(frozen=True)
+class Sides:
+    """One field on both sides and its bases; ``forced``: sides to be taken as changed whatever the base says."""
+
+    referral: Value
+    opportunity: Value
+    base_referral: Value = ABSENT
+    base_opportunity: Value = ABSENT
+    forced: frozenset[Side] = frozenset()
+
+
+def merge(rule: FieldRule, sides: Sides, shape: CrmShape, answer: Side | None = None) -> Merged:
+    """The table above for one field. ``answer``: a person's word on this field's conflict."""
+    still = Merged(sides.base_referral, sides.base_opportunity)
+    if rule.flow is Flow.OFF or sides.referral is ABSENT or sides.opportunity is ABSENT:
+        return still
+    kind = KINDS[rule.name]
+    if kind in {Kind.MEMBERS, Kind.SOLUTIONS}:
+        merged = _merge_set(rule, sides)
+    elif kind is Kind.NOTES and rule.policy is Policy.MERGE and answer is None:
+        merged = _merge_notes(rule, sides, shape)
+    else:
+        merged = _merge_value(rule, kind, sides, shape, answer)
+    if rule.flow is Flow.TO_CRM:
+        return replace(merged, to_referral=ABSENT)
+    if rule.flow is Flow.TO_PARTNER_CENTER:
+        return replace(merged, to_crm=ABSENT)
+    return merged
+
+
+def _merge_value(rule: FieldRule, kind: Kind, sides: Sides, shape: CrmShape, answer: Side | None) -> Merged:
+    referral, opportunity = sides.referral, sides.opportunity
+    still = Merged(sides.base_referral, sides.base_opportunity)
+    if agree(rule.name, referral, opportunity, shape):
+        return Merged(referral, opportunity)
+    first = sides.base_referral is ABSENT or sides.base_opportunity is ABSENT
+    here = rule.flow is not Flow.TO_CRM and (
+        first or Side.CRM in sides.forced or not same(kind, opportunity, sides.base_opportunity)
+    )
+    there = rule.flow is not Flow.TO_PARTNER_CENTER and (
+        first or Side.PARTNER_CENTER in sides.forced or not same(kind, referral, sides.base_referral)
+    )
+    if first and here and there and empty(referral) != empty(opportunity):
+        here, there = empty(referral), empty(opportunity)
+    down = replace(still, to_crm=for_crm(rule.name, referral, shape), rule="changed in Partner Center")
+    up = replace(still, to_referral=for_referral(rule.name, opportunity, shape), rule="changed in the CRM")
+    if here and there:
+        kept = answer or {Policy.PARTNER_CENTER: Side.PARTNER_CENTER, Policy.CRM: Side.CRM}.get(rule.policy)
+        why = "a person decided" if answer else f"policy {rule.policy}" + (" at first sight" if first else "")
+        conflict = Conflict(rule.name, referral, opportunity, kept, why)
+        chosen = {Side.PARTNER_CENTER: down, Side.CRM: up, None: still}[kept]
+        return replace(chosen, conflict=conflict, rule=why)
+    return down if there else up if here else still
+
+
+# --- sets ------------------------------------------------------------------------------------------------------
+
+
+def _merge_set(rule: FieldRule, sides: Sides) -> Merged:
+    referral, opportunity = keyed(sides.referral), keyed(sides.opportunity)
+    base_referral, base_opportunity = keyed(sides.base_referral), keyed(sides.base_opportunity)
+    prefer = Side.PARTNER_CENTER if rule.policy is Policy.PARTNER_CENTER else Side.CRM
+    target_referral, target_opportunity = dict(referral), dict(opportunity)
+    next_referral, next_opportunity = dict(base_referral), dict(base_opportunity)
+    clash = False
+    for key in dict.fromkeys([*referral, *opportunity, *base_referral, *base_opportunity]):
+        there, here = referral.get(key), opportunity.get(key)
+        was_there, was_here = base_referral.get(key), base_opportunity.get(key)
+        if there == here:
+            _put(next_referral, key, there)
+            _put(next_opportunity, key, here)
+            continue
+        new_there, new_here = there, here
+        if there is None or here is None:
+            changed_there, changed_here = there != was_there, here != was_here
+            if changed_there and (there is not None or not changed_here):
+                new_here = there
+            elif changed_here and (here is not None or not changed_there):
+                new_there = here
+        else:
+            new_there, new_here, clashed = _merge_record(there, here, was_there, was_here, prefer)
+            clash = clash or clashed
+        _put(target_referral, key, new_there and _with_extra(new_there, there))
+        _put(target_opportunity, key, new_here and _with_extra(new_here, here))
+    return Merged(
+        base_referral=_pack(next_referral),
+        base_opportunity=_pack(next_opportunity),
+        to_crm=ABSENT if target_opportunity == opportunity else _pack(target_opportunity),
+        to_referral=ABSENT if target_referral == referral else _pack(target_referral),
+        conflict=Conflict(rule.name, sides.referral, sides.opportunity, prefer, f"policy {prefer} per member")
+        if clash
+        else None,
+        rule="merged member by member",
+    )
+
+
+def _pack(records: Mapping[str, Record]) -> Value:
+    return cast(Value, tuple(records.values()))
+
+
+def _put(records: dict[str, Record], key: str, record: Record | None) -> None:
+    if record is None:
+        records.pop(key, None)
+    else:
+        records[key] = record
+
+
+def _with_extra(record: Record, own: Record | None) -> Record:
+    """What only a side knows of a member (a title, a row id) stays on that side."""
+    return replace(record, extra=own.extra if own else {})
+
+
+def _merge_record(
+    there: Record, here: Record, was_there: Record | None, was_here: Record | None, prefer: Side
+) -> tuple[Record, Record, bool]:
+    """Attribute by attribute; on first sight an empty attribute is filled, never emptied."""
+    first = was_there is None or was_here is None
+    up: dict[str, object] = {}
+    down: dict[str, object] = {}
+    clash = False
+    for attribute in (item.name for item in fields(there) if item.compare):
+        value_there, value_here = getattr(there, attribute), getattr(here, attribute)
+        if value_there == value_here:
+            continue
+        changed_there = first or value_there != getattr(was_there, attribute)
+        changed_here = first or value_here != getattr(was_here, attribute)
+        if changed_there and changed_here:
+            if value_there is None or value_here is None:
+                changed_there, changed_here = value_there is not None, value_here is not None
+            else:
+                clash = True
+                changed_there, changed_here = prefer is Side.PARTNER_CENTER, prefer is Side.CRM
+        if changed_there:
+            down[attribute] = value_there
+        elif changed_here:
+            up[attribute] = value_here
+    return replace(there, **up), replace(here, **down), clash  # type: ignore[arg-type]
+
+
+# --- notes -----------------------------------------------------------------------------------------------------
+
+
+def _merge_notes(rule: FieldRule, sides: Sides, shape: CrmShape) -> Merged:
+    referral, opportunity = _lines(sides.referral), _lines(sides.opportunity)
+    base_referral, base_opportunity = _lines(sides.base_referral), _lines(sides.base_opportunity)
+    if agree(rule.name, sides.referral, sides.opportunity, shape):
+        return Merged(sides.referral, sides.opportunity)
+    to_referral = _apply(referral, _delta(base_opportunity, opportunity))
+    to_opportunity = _apply(opportunity, _delta(base_referral, referral))
+    new_referral, new_opportunity = _text(to_referral), for_crm(rule.name, _text(to_opportunity), shape)
+    return Merged(
+        base_referral=sides.base_referral,
+        base_opportunity=sides.base_opportunity,
+        to_crm=_unless(same(Kind.NOTES, new_opportunity, sides.opportunity), new_opportunity),
+        to_referral=_unless(same(Kind.NOTES, new_referral, sides.referral), new_referral),
+        rule="merged line by line",
+    )
+
+
+def _unless(nothing: bool, value: Value) -> Value:
+    return ABSENT if nothing else value
+
+
+def _lines(value: Value) -> list[str]:
+    text = clean_notes(value)
+    return text.split("\n") if isinstance(text, str) else []
+
+
+def _text(lines: list[str]) -> Value:
+    return clean_notes("\n".join(lines))
+
+
+@dataclass(frozen=True)
+class _Delta:
+    """What somebody did to some lines: those taken away, and those put in, each with the line it was put after."""
+
+    removed: Counter[str]
+    added: tuple[tuple[str, str | None], ...]
+
+
+def _delta(before: list[str], after: list[str]) -> _Delta:
+    kept = Counter(before)
+    added = []
+    previous: str | None = None
+    for line in after:
+        if kept[line] > 0:
+            kept[line] -= 1
+        else:
+            added.append((line, previous))
+        previous = line
+    return _Delta(+kept, tuple(added))
+
+
+def _apply(lines: list[str], delta: _Delta) -> list[str]:
+    """The lines after the same was done to them. A line that is there already is not put in again."""
+    removed = Counter(delta.removed)
+    result = []
+    for line in lines:
+        if removed[line] > 0:
+            removed[line] -= 1
+        else:
+            result.append(line)
+    present = Counter(lines)
+    for line, previous in delta.added:
+        if present[line] > 0:  # both added it
+            present[line] -= 1
+            continue
+        where = len(result) if previous is None or previous not in result else result.index(previous) + 1
+        result.insert(where, line)
+    return result
+
+
+# --- after a write ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Written:
+    """One field of a write that landed: what the side held before, was sent, holds now; and what the other side held."""
+
+    before: Value
+    sent: Value
+    after: Value
+    source: Value
+
+
+def learn(name: str, base_written: Value, base_source: Value, written: Written) -> tuple[Value, Value]:
+    """The bases of the written and of the source side after a write has landed."""
+    kind = KINDS[name]
+    if kind in {Kind.MEMBERS, Kind.SOLUTIONS}:
+        before, sent = keyed(written.before), keyed(written.sent)
+        touched = [key for key in {**before, **sent} if before.get(key) != sent.get(key)]
+        return (
+            _take(base_written, written.after, touched),
+            _take(base_source, written.source, touched),
+        )
+    if kind is Kind.NOTES:
+        if same(kind, written.after, written.source):
+            return written.after, written.source
+        delta = _delta(_lines(written.before), _lines(written.sent))
+        return (
+            _text(_apply(_lines(base_written), delta)),
+            _text(_apply(_lines(base_source), delta)),
+        )
+    return written.after, written.source
+
+
+def _take(base: Value, current: Value, keys: list[str]) -> Value:
+    records, now = dict(keyed(base)), keyed(current)
+    for key in keys:
+        _put(records, key, now.get(key))
+    return _pack(records)
+
+
+def landed(name: str, sent: Value, now: Value) -> bool:
+    """Whether what a side holds now is what it was sent."""
+    return same(KINDS[name], sent, now)
+
+
+def settle_set(
+    base_written: Value, base_source: Value, sent: Value, source: Value, now: Value
+) -> tuple[Value, Value]:
+    """Bases after a set write of unknown fate: members that stand as they were sent have landed, others have not."""
+    wanted, there, other = keyed(sent), keyed(now), keyed(source)
+    keys = [key for key, record in wanted.items() if there.get(key) == record and other.get(key) is not None]
+    return _take(base_written, now, keys), _take(base_source, source, keys)
+
+
+def differing(one: Mapping[str, Value], other: Mapping[str, Value]) -> list[str]:
+    """Names whose values differ between two snapshots' fields."""
+    return [
+        name
+        for name in {**one, **other}
+        if not same(KINDS[name], one.get(name, ABSENT), other.get(name, ABSENT))
+    ]
