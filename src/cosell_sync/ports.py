@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from cosell_sync.core.deal import Customer, Entry, Fields, Intent, Link, Phase, Side, Snapshot, State
+from cosell_sync.core.admit import Found
+from cosell_sync.core.deal import Customer, Entry, Fields, Intent, Link, Phase, Side, Snapshot, Step
 from cosell_sync.core.mapping import CrmShape, StageFlags
 from cosell_sync.errors import OutsideError, RecordError
 
@@ -69,14 +70,6 @@ class Outcome:
 
 
 # --- Partner Center ---------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Step:
-    """One PATCH: fields of ``SHARED`` (plus ``external_reference``, ``status_reason``) and at most one move."""
-
-    fields: Fields
-    state: State | None = None
 
 
 @dataclass(frozen=True)
@@ -144,15 +137,6 @@ class Sought:
     external_reference: str | None
     name: str
     customer: Customer
-
-
-@dataclass(frozen=True)
-class Found:
-    """What the CRM has for a ``Sought``: one that carries its referral id, one whose id it names, and look-alikes."""
-
-    by_referral: str | None = None
-    by_reference: str | None = None
-    lookalikes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

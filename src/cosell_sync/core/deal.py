@@ -259,6 +259,14 @@ class Snapshot:
         return value if isinstance(value, datetime) else None
 
 
+@dataclass(frozen=True)
+class Step:
+    """One PATCH: fields of ``SHARED`` (plus ``external_reference``, ``status_reason``, ``visible``), at most one move."""
+
+    fields: Fields
+    state: State | None = None
+
+
 class Phase(StrEnum):
     """What became of a pair."""
 

@@ -169,7 +169,7 @@ def _merge_set(rule: FieldRule, sides: Sides) -> Merged:
 
 
 def _pack(records: Mapping[str, Record]) -> Value:
-    return cast(Value, tuple(records.values()))
+    return cast("Value", tuple(records.values()))
 
 
 def _put(records: dict[str, Record], key: str, record: Record | None) -> None:

@@ -1,0 +1,217 @@
+"""What the seller reads on the record: what happened and what to do, in plain words.
+
+Rules for these texts: they speak of the seller's fields by the CRM's own labels, give dates and never remaining time
+or counts (a text that changes by itself would be written again and again), and end with the next step where there is
+one. Texts of other systems are quoted as they came.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import date, datetime
+from decimal import Decimal
+
+from cosell_sync.core.deal import Customer, Member, Solution, State, Value
+
+
+def day(moment: datetime | date) -> str:
+    return moment.strftime("%Y-%m-%d")
+
+
+def minute(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%d %H:%M UTC")
+
+
+def listed(labels: Iterable[str]) -> str:
+    """One, two or more of them: ``A``, ``A and B``, ``A, B and C``."""
+    *others, last = list(dict.fromkeys(labels)) or [""]
+    return f"{', '.join(others)} and {last}" if others else last
+
+
+def shown(value: Value) -> str:
+    """A value as a person would write it."""
+    match value:
+        case bool():
+            return "yes" if value else "no"
+        case Decimal():
+            return f"{value:,f}"
+        case datetime():
+            return minute(value)
+        case date():
+            return day(value)
+        case tuple():
+            return (
+                listed(
+                    item.name or item.id if isinstance(item, Solution) else _person(item) for item in value
+                )
+                or "nobody"
+            )
+        case Customer():
+            return ", ".join(part for part in (value.name, value.city, value.country) if part)
+        case str():
+            return value if len(value) <= 200 else value[:197] + "..."
+        case _:
+            return "nothing"
+
+
+def _person(member: Member) -> str:
+    return " ".join(part for part in (member.first_name, member.last_name) if part) or member.email
+
+
+def took(labels: Iterable[str]) -> str:
+    return f"Taken over from Partner Center: {listed(labels)}."
+
+
+def sent(labels: Iterable[str]) -> str:
+    return f"Sent to Partner Center: {listed(labels)}."
+
+
+def imported(direction: str) -> str:
+    return "New deal from Microsoft." if direction == "Inbound" else "Taken over from Partner Center."
+
+
+def linked() -> str:
+    return "This opportunity is now linked to its referral in Partner Center."
+
+
+MOVED = {
+    State.RECEIVED: "Partner Center shows this deal as not answered.",
+    State.ACCEPTED: "This deal was accepted.",
+    State.WON: "This deal was won.",
+    State.LOST: "This deal was lost.",
+    State.DECLINED: "This deal was declined.",
+    State.EXPIRED: "This deal expired because nobody answered it in time.",
+}
+
+
+def moved(state: State, reason: str = "") -> str:
+    """The deal moved in Partner Center."""
+    return MOVED[state] + (f" Reason given: {reason}" if reason else "")
+
+
+def done(state: State) -> str:
+    """The seller's own move was taken."""
+    return {
+        State.ACCEPTED: "You accepted this deal; Microsoft knows.",
+        State.WON: "Partner Center now shows this deal as won.",
+        State.LOST: "Partner Center now shows this deal as lost.",
+        State.DECLINED: "You declined this deal; Microsoft knows.",
+    }.get(state, MOVED.get(state, ""))
+
+
+def answer_by(moment: datetime | None, reminder: int) -> str:
+    """``reminder``: 0 none yet, then 1, 2, 3 as 7, 3 and 1 days are left."""
+    opening = ("", "Reminder: ", "Second reminder: ", "Last reminder: ")[reminder]
+    until = f" by {minute(moment)}, or it expires" if moment else ""
+    return f"{opening}Microsoft waits for your answer: choose Accept or Decline under Action{until}."
+
+
+def conflict(label: str, referral: Value, opportunity: Value, kept: str | None) -> str:
+    """``kept``: partner_center, crm, or None where a person must decide."""
+    both = f"{label} was changed on both sides: Partner Center has {shown(referral)}, the CRM has {shown(opportunity)}."
+    if kept is None:
+        return f"{both} Give both the same value, or ask your admin to decide (deals resolve)."
+    return f"{both} Kept: {'Partner Center' if kept == 'partner_center' else 'the CRM'}."
+
+
+def both_over(referral: State, stage: str) -> str:
+    return (
+        f"Partner Center says this deal is {referral.lower()}, the CRM says {stage}. Partner Center cannot be changed "
+        "any more: set the stage that fits, or leave it as it is and tell your admin."
+    )
+
+
+def automation(label: str, referral: Value, opportunity: Value) -> str:
+    return (
+        f"Something in the CRM keeps changing {label} to {shown(opportunity)} after Partner Center's "
+        f"{shown(referral)} was written. Ask your admin to look at the flows on this field."
+    )
+
+
+def needs(labels: Iterable[str], target: State) -> str:
+    verb = {
+        State.ACCEPTED: "accept this deal",
+        State.WON: "report this deal as won",
+        State.LOST: "report this deal as lost",
+        State.DECLINED: "decline this deal",
+    }.get(target, "go on")
+    return f"To {verb}, fill in {listed(labels)}."
+
+
+def cannot_be_empty(label: str, kept: Value) -> str:
+    return f"Partner Center needs {label}; it keeps {shown(kept)}. Please fill it in again."
+
+
+def frozen(label: str, why: str) -> str:
+    return f"{label} stays as you wrote it in the CRM but was not sent: {why}."
+
+
+def unanswered(labels: Iterable[str]) -> str:
+    return f"{listed(labels)}: your changes go to Partner Center together with your Accept."
+
+
+def holding(target: State, until: datetime) -> str:
+    return (
+        f"{target.value} goes to Partner Center at {minute(until)} and cannot be undone there. "
+        "Until then you can take it back by changing the stage or the action."
+    )
+
+
+def hurried(until: datetime) -> str:
+    return f"This deal is younger than 72 hours. Microsoft may refuse its deal registration when it is won before {minute(until)}."
+
+
+def over(state: State) -> str:
+    return f"This deal is over in Partner Center ({state.lower()}); it cannot be changed there any more."
+
+
+def late(labels: Iterable[str]) -> str:
+    return f"Changed after the end and not sent: {listed(labels)}."
+
+
+def paused() -> str:
+    return "Paused: nothing is exchanged with Partner Center until Sync is switched on again."
+
+
+def refused_action(action: str, state: State) -> str:
+    advice = (
+        "To end it, close it as won or lost."
+        if state is State.ACCEPTED
+        else "Nothing can be changed any more."
+    )
+    return f"{action} is not possible: this deal is already {state.lower()}. {advice}"
+
+
+def unknown_state(status: str) -> str:
+    return f'Partner Center shows the status "{status}", which is not known here; nothing is sent until that changes.'
+
+
+def crm_cannot(label: str, value: Value, why: str) -> str:
+    return f"Partner Center has {shown(value)} for {label}, which the CRM cannot hold: {why}."
+
+
+def referral_gone() -> str:
+    return (
+        "This deal cannot be found in Partner Center any more, or the sync user may not see it. Nothing was changed here. "
+        "Ask your admin to check its rights, or to unlink it."
+    )
+
+
+def refused_by(system: str, text: str, *, parked: bool) -> str:
+    opening = f"{system} refused the last change: {text.strip()}"
+    return (
+        f"{opening} Change the record to try again, or ask your admin (deals retry)."
+        if parked
+        else f"{opening} Please correct it; it is tried again."
+    )
+
+
+def away(system: str, since: datetime) -> str:
+    return f"{system} has not taken the last change since {minute(since)}. It is tried again until it works."
+
+
+def looks_alike(name: str) -> str:
+    return (
+        f'Microsoft sent a deal that looks like this opportunity ("{name}"). If it is the same, ask your admin to link it '
+        "(deals link); if not, to make it a new one (deals create)."
+    )

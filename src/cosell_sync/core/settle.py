@@ -1,0 +1,233 @@
+"""What a write teaches us: bases, snapshots and memory after its outcome, or after a crash, by looking.
+
+A write that landed moves the base (``merge.learn``) to what the written side holds now. One that was refused is a
+trouble with a next attempt. One without an answer leaves its intent open; ``settle`` closes it at the next look, by
+comparing what the side holds then with what was sent: the same, it landed; the version unchanged, it did not; anything
+else, somebody was there meanwhile, and the field is *disputed*: it counts as changed on both sides, so that neither
+edit can get lost silently.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from cosell_sync.core import messages
+from cosell_sync.core.attempts import Patience, after_failure, freed
+from cosell_sync.core.deal import (
+    ABSENT,
+    KINDS,
+    SHARED,
+    Fields,
+    Intent,
+    Kind,
+    Link,
+    Memory,
+    Phase,
+    Side,
+    Snapshot,
+    State,
+    Step,
+    Trouble,
+    Value,
+)
+from cosell_sync.core.mapping import CrmShape, Rules
+from cosell_sync.core.merge import Written, landed, learn, settle_set
+from cosell_sync.core.reconcile import content
+from cosell_sync.errors import Flaky, Gone, RecordError, Unclear
+
+_SETS = frozenset({Kind.MEMBERS, Kind.SOLUTIONS})
+
+
+def crm_value(name: str, opportunity: Snapshot, rules: Rules) -> Value:
+    """A shared field as the CRM holds it; its sales stage is what its stage means."""
+    return rules.stages.sales_stage(opportunity.text("stage")) if name == "sales_stage" else opportunity[name]
+
+
+@dataclass(frozen=True)
+class Learned:
+    """The link after some steps landed, and what the seller may read of it."""
+
+    link: Link
+    notices: tuple[str, ...] = ()
+    state: State | None = None  # the state that our own write brought about
+
+
+def after_referral(
+    link: Link, steps: tuple[Step, ...], after: Snapshot, rules: Rules, shape: CrmShape
+) -> Learned:
+    """Partner Center took these steps and holds ``after`` now."""
+    before, opportunity = link.referral, link.opportunity
+    if before is None or opportunity is None:
+        return Learned(replace(link, referral=after))
+    bases = dict(link.base_referral), dict(link.base_opportunity)
+    sent: dict[str, Value] = {}
+    state: State | None = None
+    for step in steps:
+        sent |= step.fields
+        state = step.state or state
+    for name in sent.keys() & SHARED.keys():
+        written = Written(before[name], sent[name], after[name], crm_value(name, opportunity, rules))
+        _set_bases(name, bases[0], bases[1], written)
+    memory = _forget_fields(freed_from(link.memory, Side.PARTNER_CENTER), sent)
+    memory = replace(
+        memory, rewritten={name: pending and name not in sent for name, pending in memory.rewritten.items()}
+    )
+    notices = (
+        [messages.sent(shape.label(name) for name in SHARED if name in sent)]
+        if sent.keys() & SHARED.keys()
+        else []
+    )
+    if state is not None:
+        notices.append(messages.done(state))
+    changed = replace(link, referral=after, base_referral=bases[0], base_opportunity=bases[1], memory=memory)
+    return Learned(changed, tuple(notices), state)
+
+
+def after_opportunity(link: Link, sent: Fields, after: Snapshot, rules: Rules, state: State) -> Link:
+    """The CRM took these fields and holds ``after`` now."""
+    referral, before = link.referral, link.opportunity
+    if referral is None or before is None:
+        return replace(link, opportunity=after)
+    bases = dict(link.base_opportunity), dict(link.base_referral)
+    memory = _forget_fields(freed_from(link.memory, Side.CRM), sent)
+    rewritten, told = dict(memory.rewritten), list(memory.told)
+    for name in sent.keys() & SHARED.keys():
+        _set_bases(name, bases[0], bases[1], Written(before[name], sent[name], after[name], referral[name]))
+        if KINDS[name] in _SETS or landed(name, sent[name], after[name]):
+            rewritten.pop(name, None)
+        elif rewritten.get(name) is False:
+            rewritten.pop(name)
+            told.append(f"automation:{name}")
+        else:
+            rewritten[name] = True
+    if "stage" in sent:
+        _agree_on_stage(bases[1], bases[0], referral, after, rules, state)
+    return replace(
+        link,
+        opportunity=after,
+        base_opportunity=bases[0],
+        base_referral=bases[1],
+        memory=replace(memory, rewritten=rewritten, told=tuple(dict.fromkeys(told))),
+    )
+
+
+def after_create(link: Link, sent: Fields, after: Snapshot, rules: Rules, state: State) -> Link:
+    """The CRM made the opportunity for this referral; what it holds beside what was sent is its own."""
+    empty = Snapshot(id=after.id, version="", fields=dict.fromkeys(sent, ABSENT))
+    started = replace(link, phase=Phase.LINKED, opportunity_id=after.id, opportunity=empty)
+    return after_opportunity(started, sent, after, rules, state)
+
+
+def _agree_on_stage(
+    base_referral: dict[str, Value],
+    base_opportunity: dict[str, Value],
+    referral: Snapshot,
+    after: Snapshot,
+    rules: Rules,
+    state: State,
+) -> None:
+    base_referral["state"] = state.value
+    base_opportunity["stage"] = after["stage"]
+    for base, value in (
+        (base_referral, referral["sales_stage"]),
+        (base_opportunity, rules.stages.sales_stage(after.text("stage"))),
+    ):
+        if value is not ABSENT:
+            base["sales_stage"] = value
+
+
+def _set_bases(name: str, written: dict[str, Value], source: dict[str, Value], fact: Written) -> None:
+    new_written, new_source = learn(name, written.get(name, ABSENT), source.get(name, ABSENT), fact)
+    for base, value in ((written, new_written), (source, new_source)):
+        if value is not ABSENT:
+            base[name] = value
+
+
+def _forget_fields(memory: Memory, sent: Mapping[str, Value]) -> Memory:
+    """A field that was just written is neither disputed nor waiting for a person's answer any more."""
+    return replace(
+        memory,
+        disputed=tuple(name for name in memory.disputed if name not in sent),
+        resolved={name: side for name, side in memory.resolved.items() if name not in sent},
+    )
+
+
+# --- trouble ---------------------------------------------------------------------------------------------------
+
+
+def freed_from(memory: Memory, side: Side) -> Memory:
+    """A write to this side worked: its trouble is over."""
+    return freed(memory) if memory.trouble is not None and memory.trouble.side is side else memory
+
+
+def after_trouble(link: Link, side: Side, error: RecordError, now: datetime, patience: Patience) -> Link:
+    """One write failed. A system's transient fault counts as no attempt (a lasting 500 on one record does)."""
+    if isinstance(error, Gone):
+        return replace(link, memory=replace(link.memory, gone=side))
+    transient = isinstance(error, Unclear) or (isinstance(error, Flaky) and error.status != 500)
+    trouble = Trouble(
+        side=side,
+        code=error.code or type(error).__name__.lower(),
+        text=error.text,
+        since=now,
+        seen=content(link),
+        transient=transient,
+    )
+    return replace(link, memory=after_failure(link.memory, trouble, now, patience), dirty=True)
+
+
+# --- intents ---------------------------------------------------------------------------------------------------
+
+
+def settle(link: Link, intent: Intent) -> Link:
+    """Close an open intent, now that both sides of the link have been read again."""
+    if intent.create:
+        return _settle_create(link, intent)
+    written = link.referral if intent.side is Side.PARTNER_CENTER else link.opportunity
+    if written is None or written.version == intent.version:
+        return link
+    here, there = (
+        (dict(link.base_referral), dict(link.base_opportunity))
+        if intent.side is Side.PARTNER_CENTER
+        else (dict(link.base_opportunity), dict(link.base_referral))
+    )
+    disputed = list(link.memory.disputed)
+    for name in intent.fields.keys() & SHARED.keys():
+        sent, source, now = intent.fields[name], intent.source.get(name, ABSENT), written[name]
+        if KINDS[name] in _SETS:
+            new = settle_set(here.get(name, ABSENT), there.get(name, ABSENT), sent, source, now)
+        elif landed(name, sent, now):
+            new = (now, source)
+        elif KINDS[name] is Kind.NOTES:
+            continue  # lines merge; nothing of either text is dropped
+        else:
+            disputed.append(name)
+            continue
+        for base, value in zip((here, there), new, strict=True):
+            if value is not ABSENT:
+                base[name] = value
+    bases = (here, there) if intent.side is Side.PARTNER_CENTER else (there, here)
+    return replace(
+        link,
+        base_referral=bases[0],
+        base_opportunity=bases[1],
+        memory=replace(link.memory, disputed=tuple(dict.fromkeys(disputed))),
+    )
+
+
+def _settle_create(link: Link, intent: Intent) -> Link:
+    """The opportunity that our lost create made holds what was sent; whatever differs, a person wrote since."""
+    opportunity = link.opportunity
+    if opportunity is None or link.base_opportunity:
+        return link
+    base_opportunity = {name: intent.fields[name] for name in intent.fields.keys() & {*SHARED, "stage"}}
+    for name in intent.fields.keys() & SHARED.keys():
+        if KINDS[name] in _SETS or KINDS[name] is Kind.CUSTOMER:
+            base_opportunity[name] = opportunity[name]
+    return replace(
+        link,
+        base_opportunity=base_opportunity,
+        base_referral={**intent.source, "state": intent.source.get("state", ABSENT)},
+    )
