@@ -13,7 +13,18 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from cosell_sync.core.admit import Found
-from cosell_sync.core.deal import Customer, Entry, Fields, Intent, Link, Phase, Side, Snapshot, Step
+from cosell_sync.core.deal import (
+    Customer,
+    Entry,
+    Fields,
+    Intent,
+    Link,
+    Phase,
+    Side,
+    Snapshot,
+    Step,
+    SyncState,
+)
 from cosell_sync.core.mapping import CrmShape, StageFlags
 from cosell_sync.errors import OutsideError, RecordError
 
@@ -35,6 +46,7 @@ __all__ = [
     "StageFlags",
     "Step",
     "Store",
+    "Tally",
     "Tokens",
 ]
 
@@ -214,6 +226,17 @@ class Memo:
     watermarks: Mapping[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Tally:
+    """How many deals stand like this."""
+
+    phase: Phase
+    sync_state: SyncState
+    parked: bool
+    rejected: bool
+    deals: int
+
+
 class Store(Seen, Protocol):
     """Memory that survives. Every write checks that this process still holds the lease (``Fenced``)."""
 
@@ -235,6 +258,8 @@ class Store(Seen, Protocol):
         """Newest first."""
 
     def watermark(self, name: str) -> str | None: ...
+
+    def counts(self) -> Sequence[Tally]: ...
 
     def remember(self, memo: Memo) -> None: ...
 

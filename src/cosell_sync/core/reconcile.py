@@ -55,7 +55,7 @@ from cosell_sync.core.mapping import CrmShape, FieldRule, Flow, Rules, Standing,
 from cosell_sync.core.merge import Conflict, Merged, Sides, merge
 
 REGISTRATION_WAIT = timedelta(hours=72)  # Partner Center, register deals: a win before that may be refused
-_NEVER_EMPTY = frozenset({"name", "value", "currency", "close_date"})
+_NEVER_EMPTY = frozenset({"name", "value", "currency", "close_date", "team", "solutions"})
 _CRM_NEVER_EMPTY = frozenset({"name", "close_date"})
 
 

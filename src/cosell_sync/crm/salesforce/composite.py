@@ -1,0 +1,157 @@
+"""Several requests in one call, which is also how every query travels.
+
+A query in a URL of its own is cut off at 16 KB; as a part of a composite its URL is text in a POST body. A composite
+takes 25 parts, at most five of them queries or collections, and counts as one call.
+https://developer.salesforce.com/docs/platform/api-rest/guide/resources-composite-composite-post.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final
+from urllib.parse import quote
+
+from simple_salesforce.exceptions import SalesforceError
+
+from cosell_sync.crm.salesforce import trouble
+from cosell_sync.crm.salesforce.rest import Answer, Rest
+from cosell_sync.crm.salesforce.signin import SYSTEM
+from cosell_sync.errors import Surprise, Unavailable, Unclear
+
+PARTS: Final = 25
+QUERIES: Final = 5
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Part:
+    """One request inside a composite; ``url`` below ``/services/data/vXX.X/``."""
+
+    method: str
+    url: str
+    body: object = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Reply:
+    status: int
+    body: Any
+
+    @property
+    def fine(self) -> bool:
+        return self.status < 300
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows of one query that came with the call, and where the others are."""
+
+    rows: Sequence[Row]
+    at: datetime
+    more: str | None = None
+
+
+def query(text: str, *, deleted: bool = False) -> Part:
+    """``deleted``: also rows in the Recycle Bin."""
+    return Part("GET", f"{'queryAll' if deleted else 'query'}/?q={quote(text, safe='')}")
+
+
+def send(rest: Rest, parts: Sequence[Part], *, repeat: bool) -> tuple[Sequence[Reply], datetime]:
+    """The reply to each part, in order, and the server's time. Parts do not depend on each other."""
+    requests = [
+        {
+            "method": part.method,
+            "url": f"{rest.root}/{part.url}",
+            "referenceId": f"part{at}",
+            **({} if part.body is None else {"body": part.body}),
+            **({"httpHeaders": dict(part.headers)} if part.headers else {}),
+        }
+        for at, part in enumerate(parts)
+    ]
+    body = {"allOrNone": False, "collateSubrequests": False, "compositeRequest": requests}
+    answer = call(rest, "POST", "composite", body, repeat=repeat)
+    try:
+        by_name = {each["referenceId"]: each for each in answer.data["compositeResponse"]}
+        replies = [Reply(int(by_name[f"part{at}"]["httpStatusCode"]), by_name[f"part{at}"].get("body"))
+                   for at in range(len(parts))]  # fmt: skip
+    except (TypeError, KeyError, ValueError):
+        if not repeat:
+            raise Unclear(str(strange()), code="unknown_shape") from None
+        raise strange() from None
+    return replies, answer.at
+
+
+def read(rest: Rest, parts: Sequence[Part]) -> Sequence[Rows]:
+    """The first rows of each query, five queries a call. A query that fails fails the whole reading."""
+    found: list[Rows] = []
+    for start in range(0, len(parts), QUERIES):
+        replies, at = send(rest, parts[start : start + QUERIES], repeat=True)
+        found += [rows(reply, at) for reply in replies]
+    return found
+
+
+def call(rest: Rest, method: str, path: str, body: object = None, *, repeat: bool | None = None) -> Answer:
+    """A call about no single record: a refusal is trouble with the whole org."""
+    try:
+        return rest.call(method, path, body, repeat=repeat)
+    except SalesforceError as error:
+        raise refused(trouble.faults(error.content), error.status) from None
+
+
+def rows(reply: Reply, at: datetime) -> Rows:
+    if not reply.fine:
+        raise refused(trouble.faults(reply.body), reply.status)
+    return _rows(reply.body, at)
+
+
+def _rows(body: Any, at: datetime) -> Rows:
+    if not isinstance(body, Mapping) or not isinstance(body.get("records"), list):
+        raise strange()
+    more = body.get("nextRecordsUrl")
+    return Rows(body["records"], at, str(more) if more and not body.get("done") else None)
+
+
+def pages(rest: Rest, first: Rows) -> Iterator[Rows]:
+    """The rows that came, then page after page of the rest. A cursor that repeats itself is a fault, not a page."""
+    page, seen = first, set[str]()
+    while True:
+        yield page
+        if page.more is None:
+            return
+        if page.more in seen:
+            raise strange()
+        seen.add(page.more)
+        answer = call(rest, "GET", page.more)
+        page = _rows(answer.data, answer.at)
+
+
+def everything(rest: Rest, parts: Sequence[Part]) -> Sequence[Sequence[Row]]:
+    """All rows of each query, for results that are small by nature."""
+    return [[row for page in pages(rest, first) for row in page.rows] for first in read(rest, parts)]
+
+
+def refused(found: Sequence[trouble.Fault], status: int) -> Exception:
+    """A query that the org does not take concerns no single record."""
+    code = found[0].code if found else f"http_{status}"
+    if code in trouble.SHAPE:
+        return Surprise(
+            "the CRM's fields are not what they were: a field or object is missing, or hidden from the "
+            "integration user; run `cosell-sync doctor`",
+            system=SYSTEM,
+            code=code,
+        )
+    return Unavailable(
+        SYSTEM,
+        f"Salesforce refused a query ({code})",
+        code=code,
+        status=status,
+        hint=trouble.CLOSED.get(code, ""),
+    )
+
+
+def strange() -> Unavailable:
+    return Unavailable(SYSTEM, "Salesforce answered in an unknown shape", code="unknown_shape")

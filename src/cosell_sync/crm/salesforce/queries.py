@@ -1,0 +1,202 @@
+"""Every SOQL text we send, built from what the org has. Literals pass through `literal` and nothing else.
+
+AND beside OR needs parentheses; a date-time is written with `Z` and without quotes; `IN ()` is an error, so callers
+never ask for nothing.
+https://developer.salesforce.com/docs/platform/soql-sosl/guide/sforce-api-calls-soql-select-quotedstringescapes.html
+"""
+
+# ruff: noqa: S608  (SOQL, read-only, and every literal passes through `literal` or `named`)
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final, TypeVar
+
+from simple_salesforce.format import format_soql
+
+from cosell_sync.crm.salesforce.org import CONTACT, KEY, ROLE, SOLUTION, TEAM, Org
+
+T = TypeVar("T")
+
+AT_ONCE: Final = 200  # ids in one query: with child rows a page of the platform holds no more
+PEOPLE: Final = ("FirstName", "LastName", "Phone")
+
+
+def literal(value: str | Sequence[str]) -> str:
+    """A text, or a list of texts for IN, quoted and escaped."""
+    return str(format_soql("{}", value if isinstance(value, str) else list(value)))
+
+
+def pieces(items: Sequence[T], size: int = AT_ONCE) -> Iterator[Sequence[T]]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
+
+
+# --- opportunities ----------------------------------------------------------------------------------------------
+
+
+def concerned(org: Org, path: str = "") -> str:
+    """Which opportunities are our business: linked ones and those to be shared. ``path``: from a child row."""
+    linked = f"{path}{org.names['referral_id']} != null"
+    wanted = f"{path}{org.names['sync']} = true" if "sync" in org.names else ""
+    return f"({linked} OR {wanted})" if wanted else linked
+
+
+def opportunities(org: Org, where: str, *, order: str = "", stamps_only: bool = False) -> str:
+    """Opportunities with everything that a snapshot, or only its version, is made of."""
+    columns = ["Id", "SystemModstamp", "LastModifiedDate", "AccountId", "OwnerId"]
+    columns += ["Account.SystemModstamp", "Owner.LastModifiedDate"]
+    if not stamps_only:
+        columns += ["IsClosed", "IsWon", *org.names.values()]
+        columns += ["HasOpportunityLineItem"] if org.has("Opportunity", "HasOpportunityLineItem") else []
+        address = ("Name", "BillingStreet", "BillingCity", org.state, "BillingPostalCode", org.country)
+        columns += [f"Account.{name}" for name in address]
+        columns += [f"Owner.{name}" for name in ("Email", "IsActive", *PEOPLE)]
+    children = [_roles(stamps_only), *([_team(stamps_only)] if org.team else [])]
+    children += [_solutions(org, stamps_only)] if org.solutions else []
+    text = f"SELECT {', '.join([*dict.fromkeys(columns), *children])} FROM Opportunity WHERE {where}"
+    return f"{text} ORDER BY {order}" if order else text
+
+
+def _roles(stamps_only: bool) -> str:
+    columns = ["Id", "SystemModstamp", "ContactId", "Contact.SystemModstamp"]
+    if not stamps_only:
+        columns += ["IsPrimary", "Contact.Email", *(f"Contact.{name}" for name in PEOPLE)]
+    return f"(SELECT {', '.join(columns)} FROM OpportunityContactRoles ORDER BY Id)"
+
+
+def _team(stamps_only: bool) -> str:
+    columns = ["Id", "SystemModstamp", "UserId", "User.LastModifiedDate"]
+    if not stamps_only:
+        columns += ["User.Email", "User.IsActive", *(f"User.{name}" for name in PEOPLE)]
+    return f"(SELECT {', '.join(columns)} FROM OpportunityTeamMembers ORDER BY Id)"
+
+
+def _solutions(org: Org, stamps_only: bool) -> str:
+    columns = ["Id", "SystemModstamp"]
+    if not stamps_only:
+        optional = ("Solution_Name__c", "Solution_Type__c", KEY)
+        columns += ["Solution_Id__c", *(name for name in optional if org.has(SOLUTION, name))]
+    return f"(SELECT {', '.join(columns)} FROM Cosell_Solutions__r ORDER BY Id)"
+
+
+def by_ids(org: Org, ids: Sequence[str], *, stamps_only: bool = False) -> str:
+    return opportunities(org, f"Id IN {literal(ids)}", stamps_only=stamps_only)
+
+
+# --- what changed -----------------------------------------------------------------------------------------------
+
+
+def since(stamp: str | None, column: str = "SystemModstamp") -> str:
+    return "" if stamp is None else f"{column} >= {stamp}"
+
+
+def changed(org: Org, stamp: str | None) -> str:
+    """The opportunities whose own stamp moved, oldest first; without a stamp all that concern us."""
+    where = " AND ".join(filter(None, [concerned(org), since(stamp)]))
+    return opportunities(org, where, order="SystemModstamp ASC, Id ASC")
+
+
+def changed_around(org: Org, stamp: str) -> Mapping[str, str]:
+    """What else makes an opportunity differ: its child rows, contacts, account, and people. By kind of row."""
+    texts = {
+        "account": (
+            "SELECT Id, AccountId, Account.SystemModstamp, OwnerId, Owner.LastModifiedDate FROM Opportunity "
+            f"WHERE {concerned(org)} AND ({since(stamp, 'Account.SystemModstamp')} OR "
+            f"{since(stamp, 'Owner.LastModifiedDate')})"
+        ),
+        "role": (
+            "SELECT Id, OpportunityId, SystemModstamp, ContactId, Contact.SystemModstamp "
+            f"FROM {ROLE} WHERE {concerned(org, 'Opportunity.')} AND "
+            f"({since(stamp)} OR {since(stamp, 'Contact.SystemModstamp')})"
+        ),
+    }
+    if org.team:
+        texts["team"] = (
+            "SELECT Id, OpportunityId, SystemModstamp, UserId, User.LastModifiedDate "
+            f"FROM {TEAM} WHERE {concerned(org, 'Opportunity.')} AND "
+            f"({since(stamp)} OR {since(stamp, 'User.LastModifiedDate')})"
+        )
+    if org.solutions:
+        texts["solution"] = (
+            f"SELECT Id, Opportunity__c, SystemModstamp FROM {SOLUTION} "
+            f"WHERE {concerned(org, 'Opportunity__r.')} AND {since(stamp)}"
+        )
+    return texts
+
+
+def deleted(org: Org, stamp: str) -> Mapping[str, str]:
+    """For `queryAll`: rows in the Recycle Bin. A role of a merged contact or a removed solution stands here too."""
+    texts = {
+        "opportunity": (
+            f"SELECT Id, SystemModstamp FROM Opportunity WHERE IsDeleted = true AND {concerned(org)} "
+            f"AND {since(stamp)}"
+        ),
+        "role": f"SELECT Id, OpportunityId, SystemModstamp FROM {ROLE} WHERE IsDeleted = true AND {since(stamp)}",
+    }
+    if org.solutions:
+        texts["solution"] = (
+            f"SELECT Id, Opportunity__c, SystemModstamp FROM {SOLUTION} WHERE IsDeleted = true AND {since(stamp)}"
+        )
+    return texts
+
+
+# --- what exists ------------------------------------------------------------------------------------------------
+
+
+def index(org: Org) -> str:
+    return opportunities(org, concerned(org), order="Id ASC", stamps_only=True)
+
+
+def by_referrals(org: Org, referral_ids: Sequence[str]) -> str:
+    key = org.names["referral_id"]
+    return f"SELECT Id, {key} FROM Opportunity WHERE {key} IN {literal(referral_ids)}"
+
+
+def by_references(org: Org, ids: Sequence[str]) -> str:
+    return f"SELECT Id, {org.names['referral_id']} FROM Opportunity WHERE Id IN {literal(ids)}"
+
+
+def lookalikes(org: Org, names: Sequence[str]) -> str:
+    address = ("Name", "BillingStreet", "BillingCity", org.state, "BillingPostalCode", org.country)
+    columns = ", ".join(["Id", org.names["name"], *(f"Account.{name}" for name in address)])
+    return (
+        f"SELECT {columns} FROM Opportunity WHERE IsClosed = false AND {org.names['referral_id']} = null "
+        f"AND {named(org.names['name'], names)} ORDER BY Id ASC"
+    )
+
+
+def accounts(org: Org, names: Sequence[str]) -> str:
+    columns = f"Id, Name, BillingStreet, BillingCity, {org.state}, BillingPostalCode, {org.country}"
+    return f"SELECT {columns} FROM Account WHERE {named('Name', names)} ORDER BY CreatedDate ASC, Id ASC"
+
+
+def named(column: str, names: Sequence[str]) -> str:
+    """Rows of one of these names. SOQL compares without case but takes blanks to the letter, so any run of blanks
+    matches here, and too much with it; the caller looks again.
+    """
+    exact = [name.strip() for name in names if len(name.split()) <= 1]
+    loose = [name for name in names if len(name.split()) > 1]
+    tests = [f"{column} IN {literal(exact)}"] if exact else []
+    for name in loose:
+        pattern = "%".join(str(format_soql("{:like}", word)) for word in name.split())
+        tests.append(f"{column} LIKE '{pattern}'")
+    return f"({' OR '.join(tests)})"
+
+
+def contacts(account_ids: Sequence[str], emails: Sequence[str]) -> str:
+    """Contacts by e-mail under these accounts; without accounts, those of no account."""
+    where = f"AccountId IN {literal(account_ids)}" if account_ids else "AccountId = null"
+    return (
+        f"SELECT Id, AccountId, Email FROM {CONTACT} WHERE {where} AND Email IN {literal(emails)} "
+        "ORDER BY CreatedDate ASC, Id ASC"
+    )
+
+
+def users(names: Sequence[str]) -> str:
+    """Active users by e-mail or user name, the one longest there first."""
+    wanted = literal(names)
+    return (
+        "SELECT Id, Email, Username FROM User WHERE IsActive = true AND UserType = 'Standard' "
+        f"AND (Email IN {wanted} OR Username IN {wanted}) ORDER BY CreatedDate ASC, Id ASC"
+    )

@@ -1,0 +1,107 @@
+"""What is said on the wire, read and written without acting on it; beneath `rest`, which acts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from decimal import Decimal
+from email.utils import parsedate_to_datetime
+
+import requests
+import requests.auth
+from urllib3.exceptions import ConnectTimeoutError, MaxRetryError, NewConnectionError
+
+from cosell_sync.crm.salesforce import trouble
+from cosell_sync.crm.salesforce.signin import SYSTEM
+from cosell_sync.errors import Unavailable, Unclear
+
+
+class Again(Exception):
+    """This try failed in a way that may pass; ``final`` is what to raise when there is no further try."""
+
+    def __init__(self, final: Exception, after: float | None = None) -> None:
+        super().__init__()
+        self.final = final
+        self.after = after
+
+
+class Bearer(requests.auth.AuthBase):
+    """The token as `auth`, because requests lets a `.netrc` overrule a mere header."""
+
+    def __init__(self, token: str) -> None:
+        self._token = token
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        request.headers["Authorization"] = f"Bearer {self._token}"
+        return request
+
+
+def encode(data: object) -> str:
+    """JSON with decimals written exactly: money never passes through a float."""
+    match data:
+        case Decimal():
+            return format(data, "f")
+        case Mapping():
+            return (
+                "{" + ",".join(f"{json.dumps(str(key))}:{encode(each)}" for key, each in data.items()) + "}"
+            )
+        case list() | tuple():
+            return "[" + ",".join(encode(each) for each in data) + "]"
+        case _:
+            return json.dumps(data)
+
+
+def void(_: object) -> None:
+    """Makes a call with a result into one without."""
+
+
+def nobody(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    """No credentials beside the form, whatever a `.netrc` offers."""
+    return request
+
+
+def expired(response: requests.Response) -> bool:
+    return response.status_code == 401 or (
+        response.status_code == 403 and any(each.code == "INVALID_SESSION_ID" for each in faults(response))
+    )
+
+
+def faults(response: requests.Response) -> tuple[trouble.Fault, ...]:
+    try:
+        return trouble.faults(response.json())
+    except ValueError:
+        return ()
+
+
+def is_json(response: requests.Response) -> bool:
+    try:
+        response.json()
+    except ValueError:
+        return False
+    return True
+
+
+def never_stood(error: BaseException) -> bool:
+    cause = error.args[0] if error.args else None
+    reason = cause.reason if isinstance(cause, MaxRetryError) else cause
+    return isinstance(reason, NewConnectionError | ConnectTimeoutError)
+
+
+def unreachable(code: str) -> Unavailable:
+    return Unavailable(SYSTEM, "Salesforce cannot be reached", code=code)
+
+
+def lost(code: str, *, repeat: bool) -> Exception:
+    """The request may have arrived: try again if that is harmless, else somebody must look."""
+    if repeat:
+        return Again(Unavailable(SYSTEM, "Salesforce gave no usable answer", code=code))
+    return Unclear("Salesforce gave no usable answer; the change may have arrived", code=code)
+
+
+def http_date(text: str) -> datetime | None:
+    try:
+        moment = parsedate_to_datetime(text)
+    except (TypeError, ValueError):
+        return None
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)

@@ -1,0 +1,1 @@
+"""One cycle: pull, decide, apply, remember; ``run.py`` tells how."""

@@ -1,0 +1,159 @@
+"""Pull: what changed on either side is staged in the store, and the watermarks move.
+
+From then on it cannot be forgotten: a staged link stays dirty until it was decided and written, whatever happens in
+between. Once in ``full_every`` all ids and versions are compared, for what no pull could have shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+
+import structlog
+
+from cosell_sync.core.admit import at_sight
+from cosell_sync.core.deal import Link, Memory, Phase, Side, Snapshot
+from cosell_sync.cycle.context import Run
+from cosell_sync.cycle.doubt import CHUNK, doubt_numbers
+from cosell_sync.ports import Memo, Page
+
+LAST_FULL = "full_compare"
+
+log = structlog.get_logger("cosell_sync.cycle")
+
+
+def pull(run: Run) -> None:
+    store, habits = run.world.store, run.world.habits
+    first = store.watermark(LAST_FULL) is None
+    for page in run.world.referrals.changed_since(store.watermark(Side.PARTNER_CENTER), habits.overlap):
+        stage_referrals(run, page)
+    for page in run.world.crm.changed_since(store.watermark(Side.CRM), habits.overlap, store):
+        stage_opportunities(run, page)
+    last = store.watermark(LAST_FULL)
+    if first:
+        store.remember(Memo(watermarks={LAST_FULL: run.now.isoformat()}))
+    elif last is not None and run.now - datetime.fromisoformat(last) >= habits.full_every:
+        compare_all(run)
+        store.remember(Memo(watermarks={LAST_FULL: run.now.isoformat()}))
+
+
+def stage_referrals(run: Run, page: Page) -> None:
+    """Put what changed into the store, to be decided later in this cycle or, after a crash, in the next."""
+    known = run.world.store.by_referral([snapshot.id for snapshot in page.snapshots])
+    staged = []
+    for snapshot in page.snapshots:
+        link = known.get(snapshot.id) or Link(f"r:{snapshot.id}", referral_id=snapshot.id)
+        returned = link.memory.gone is Side.PARTNER_CENTER
+        if link.phase is Phase.PARTED or (
+            link.referral is not None and link.referral.version == snapshot.version and not returned
+        ):
+            continue
+        run.tally.pulled[Side.PARTNER_CENTER] += 1
+        skipped = at_sight(snapshot, run.world.rules) if link.opportunity_id is None else None
+        phase = Phase.SKIPPED if skipped else link.phase if link.opportunity_id else Phase.WAITING
+        memory = replace(link.memory, gone=None) if returned else link.memory
+        staged.append(
+            replace(link, referral=snapshot, phase=phase, memory=memory, dirty=phase is not Phase.SKIPPED)
+        )
+    remember_staged(run, staged, Side.PARTNER_CENTER, page.watermark)
+
+
+def stage_opportunities(run: Run, page: Page) -> None:
+    store = run.world.store
+    known = store.by_opportunity([*(snapshot.id for snapshot in page.snapshots), *page.gone])
+    orphans = [snapshot for snapshot in page.snapshots if snapshot.id not in known]
+    named = store.by_referral(
+        [snapshot.text("referral_id") for snapshot in orphans if snapshot.text("referral_id")]
+    )
+    staged = []
+    for snapshot in page.snapshots:
+        link = known.get(snapshot.id)
+        if link is None:
+            link = _joined(named.get(snapshot.text("referral_id")), snapshot)
+            if link is None:
+                continue
+        elif link.phase is Phase.PARTED or (
+            link.opportunity == snapshot and link.memory.gone is not Side.CRM
+        ):
+            continue
+        run.tally.pulled[Side.CRM] += 1
+        memory = replace(link.memory, gone=None) if link.memory.gone is Side.CRM else link.memory
+        staged.append(replace(link, opportunity=snapshot, memory=memory, dirty=True))
+    for gone in page.gone:
+        link = known.get(gone)
+        if link is not None and link.phase is not Phase.PARTED and link.memory.gone is None:
+            run.tally.pulled[Side.CRM] += 1
+            staged.append(replace(link, memory=replace(link.memory, gone=Side.CRM), dirty=True))
+    remember_staged(run, staged, Side.CRM, page.watermark)
+
+
+def _joined(waiting: Link | None, snapshot: Snapshot) -> Link | None:
+    """The link of an opportunity that is new to us: by the referral id it carries, else one of its own."""
+    if waiting is None:
+        return Link(f"o:{snapshot.id}", opportunity_id=snapshot.id)
+    if waiting.opportunity_id is not None or waiting.phase is Phase.PARTED:
+        return None
+    log.info("deal.linked", referral_id=waiting.referral_id, opportunity_id=snapshot.id, by="referral_id")
+    return replace(waiting, opportunity_id=snapshot.id, phase=Phase.LINKED, memory=Memory())
+
+
+def remember_staged(run: Run, staged: Sequence[Link], side: Side, watermark: str | None) -> None:
+    if staged or watermark is not None:
+        marks = {side.value: watermark} if watermark is not None else {}
+        run.world.store.remember(Memo(links=staged, watermarks=marks))
+
+
+def compare_all(run: Run) -> None:
+    """All ids and versions of both sides against the store: what no pull could have shown."""
+    store = run.world.store
+    log.info("compare.started")
+    seen: set[str] = set()
+    for page in run.world.referrals.index():
+        seen.update(snapshot.id for snapshot in page.snapshots)
+        stage_referrals(run, replace(page, watermark=None))
+    indexed: set[str] = set()
+    for versions in run.world.crm.index():
+        indexed.update(versions)
+        known = store.versions(list(versions))
+        different = [key for key, version in versions.items() if known.get(key) != version]
+        read_again(run, different)
+    linked = missing_referrals = 0
+    lost_referrals: list[str] = []
+    lost_opportunities: list[str] = []
+    for link in store.links([Phase.LINKED]):
+        linked += 1
+        if link.memory.gone is None and link.referral_id not in seen:
+            missing_referrals += 1
+            lost_referrals.append(link.referral_id or "")
+        if link.memory.gone is None and link.opportunity_id not in indexed:
+            lost_opportunities.append(link.opportunity_id or "")
+    doubt_numbers(run, "vanished", max(missing_referrals, len(lost_opportunities)), linked)
+    read_again(run, lost_opportunities)
+    _fetch_referrals(run, lost_referrals)
+    log.info("compare.finished", linked=linked, lost=len(lost_opportunities) + missing_referrals)
+
+
+def read_again(run: Run, ids: Sequence[str]) -> None:
+    for start in range(0, len(ids), CHUNK):
+        chunk = ids[start : start + CHUNK]
+        fetched = run.world.crm.fetch(chunk)
+        stage_opportunities(
+            run,
+            Page(
+                snapshots=[item for item in fetched.values() if item is not None],
+                gone=[key for key, item in fetched.items() if item is None],
+            ),
+        )
+
+
+def _fetch_referrals(run: Run, ids: Sequence[str]) -> None:
+    fetched = run.world.referrals.fetch(ids)
+    stage_referrals(run, Page(snapshots=[item for item in fetched.values() if item is not None]))
+    known = run.world.store.by_referral([key for key, item in fetched.items() if item is None])
+    gone = [
+        replace(link, memory=replace(link.memory, gone=Side.PARTNER_CENTER), dirty=True)
+        for link in known.values()
+    ]
+    if gone:
+        run.world.store.remember(Memo(links=gone))

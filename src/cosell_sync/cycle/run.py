@@ -1,0 +1,122 @@
+"""One cycle: pull, decide, apply, remember, in this order and visibly so.
+
+*Pull* stages what changed on either side in the store and moves the watermarks: from then on it cannot be forgotten.
+*Decide*, *apply* and *remember* then go through the deals that are due, a chunk at a time, so that memory is bounded by
+a chunk and a crash costs at most one. Within a chunk Partner Center is written first and the CRM second, because the
+CRM's record must tell what Partner Center really took; the second decision is made from what landed.
+
+Each write is announced to the store before it is made (an intent) and recorded with its consequences after; an intent
+that is still open at the next look is settled by reading. A record that turns out stale is read and decided again, at
+most three times. One record's trouble stays its own; a system's trouble ends the cycle after what landed was recorded.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import structlog
+
+from cosell_sync.core.deal import Link, Phase, Side, SyncState
+from cosell_sync.cycle.context import Report, Run, World
+from cosell_sync.cycle.doubt import doubt, due
+from cosell_sync.cycle.exchange import exchange
+from cosell_sync.cycle.introduce import introduce
+from cosell_sync.cycle.look import complete, note_gone, settle_intents
+from cosell_sync.cycle.pull import pull
+from cosell_sync.errors import OutsideError, Surprise
+from cosell_sync.summary import NEEDS_A_PERSON, NEEDS_NOBODY, OUT_OF_REACH, Counts, CycleSummary
+
+ROUNDS = 3
+
+log = structlog.get_logger("cosell_sync.cycle")
+
+
+def run_cycle(
+    world: World, cycle_id: str, *, accept: bool = False, report: Report | None = None
+) -> CycleSummary:
+    """Run one cycle and emit its ``cycle.finished``.
+
+    ``accept``: let a plan through that would be stopped as a surprise.
+    Raises OutsideError (a system is away or refused the sign-in) and Surprise, after ``cycle.finished``.
+    """
+    run = Run(world, cycle_id, world.clock(), report or (lambda _finding: None))
+    started, before = time.monotonic(), (world.referrals.calls, world.crm.calls)
+    failure: OutsideError | Surprise | None = None
+    with structlog.contextvars.bound_contextvars(cycle_id=cycle_id):
+        try:
+            _go(run, accept=accept)
+        except (OutsideError, Surprise) as error:
+            failure = error
+            if isinstance(error, Surprise):
+                log.exception("cycle.surprise", **error.facts)
+            else:
+                log.exception("system.failed", system=error.system, code=error.code, status=error.status)
+        summary = _summary(run, time.monotonic() - started, before, failure)
+        log.info("cycle.finished", **summary.as_event())
+    if failure is not None:
+        raise failure
+    return summary
+
+
+def _go(run: Run, *, accept: bool) -> None:
+    run.shape = run.world.crm.shape()
+    pull(run)
+    if not accept:
+        doubt(run)
+    for chunk in due(run):
+        work(run, chunk)
+        end_if_away(run)
+
+
+def end_if_away(run: Run) -> None:
+    """What landed is recorded; now a system that went away ends the cycle."""
+    for trouble in (run.world.referrals.trouble, run.world.crm.trouble):
+        if trouble is not None:
+            raise trouble
+
+
+def work(run: Run, chunk: Sequence[Link]) -> None:
+    run.tally.looked_at.update(link.key for link in chunk)
+    links = settle_intents(run, chunk)
+    note_gone(run, [link for link in links if link.memory.gone is not None])
+    links = [link for link in links if link.memory.gone is None]
+    links = [
+        *complete(run, [link for link in links if link.phase is Phase.LINKED]),
+        *introduce(run, links),
+    ]
+    for attempt in range(ROUNDS):
+        links = exchange(run, links, last=attempt == ROUNDS - 1)
+        if not links:
+            break
+
+
+def _summary(run: Run, duration: float, before: tuple[int, int], failure: Exception | None) -> CycleSummary:
+    tally, world = run.tally, run.world
+    counts = list(world.store.counts())
+    needs = any(
+        item.deals
+        for item in counts
+        if item.phase in {Phase.LINKED, Phase.WAITING}
+        and item.sync_state in {SyncState.NEEDS_ATTENTION, SyncState.CONFLICT}
+    )
+    touched = tally.written[Side.PARTNER_CENTER] | tally.written[Side.CRM] | tally.failed
+    code = NEEDS_A_PERSON if needs or isinstance(failure, Surprise) else NEEDS_NOBODY
+    return CycleSummary(
+        cycle_id=run.id,
+        duration_s=duration,
+        pulled=_counts(tally.pulled),
+        written=_counts({side: len(keys) for side, keys in tally.written.items()}),
+        created=_counts(tally.created),
+        unchanged=max(len(tally.looked_at - touched) - tally.created[Side.CRM], 0),
+        conflicts=tally.conflicts,
+        rejected=sum(item.deals for item in counts if item.rejected),
+        failed=len(tally.failed),
+        parked=sum(item.deals for item in counts if item.parked),
+        api_calls=Counts(world.referrals.calls - before[0], world.crm.calls - before[1]),
+        exit_code=OUT_OF_REACH if isinstance(failure, OutsideError) else code,
+    )
+
+
+def _counts(numbers: dict[Side, int]) -> Counts:
+    return Counts(partner_center=numbers[Side.PARTNER_CENTER], crm=numbers[Side.CRM])

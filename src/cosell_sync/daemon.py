@@ -1,0 +1,257 @@
+"""The loop: run a cycle, wait or be woken, back off after errors, stop when asked.
+
+Two threads share the work. The second one holds the lease and runs the cycles; the first, where signals arrive, only
+waits. Asked to stop, the second ends at its next pause. Where it hangs in a call it is given a grace, and then the
+process ends anyway: every commit of the store is atomic and open intents are settled by the next start, so nothing
+is lost.
+
+Errors that last are told once when they begin and once when they end. While another process holds the lease, this
+one stands by and tries again; where the lease went away meanwhile (``Fenced``), it stands by as well.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from types import FrameType
+from typing import Any, Final
+
+from cosell_sync.errors import Busy, Fenced, OutsideError, Surprise, Unavailable
+from cosell_sync.logging import flush, get_logger
+from cosell_sync.ports import Clock
+from cosell_sync.summary import OUT_OF_REACH, CycleSummary
+
+GRACE: Final = timedelta(seconds=8)
+LONGEST: Final = timedelta(minutes=5)
+STANDBY: Final = timedelta(seconds=5)
+_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+_TICK: Final = 0.1
+
+Lease = Callable[[timedelta], AbstractContextManager[None]]
+
+
+@dataclass(frozen=True)
+class Status:
+    """How the loop is doing, for health and console.
+
+    ``last``: the newest cycle that said anything. ``carried_at``: end of the last one that reached both systems.
+    ``outage``: what keeps cycles from ending well. ``holder``: the other process that holds the lease.
+    """
+
+    last: CycleSummary | None = None
+    carried_at: datetime | None = None
+    outage: str | None = None
+    holder: str | None = None
+
+
+def pause_after(failures: int, interval: timedelta) -> timedelta:
+    """The interval, doubled with each failure in a row, up to eight intervals or ``LONGEST``, never less than one."""
+    doubled = interval * (1 << min(max(failures - 1, 0), 3))
+    return max(interval, min(doubled, LONGEST))
+
+
+class Daemon:
+    """``run`` blocks until stopped; ``stop`` and ``wake`` may be called from any thread."""
+
+    def __init__(
+        self,
+        run_cycle: Callable[[], CycleSummary],
+        *,
+        interval: timedelta,
+        lease: Lease,
+        clock: Clock,
+        wait: Callable[[float], bool] | None = None,
+        on_cycle: Callable[[CycleSummary], None] | None = None,
+        grace: timedelta = GRACE,
+        leave: Callable[[int], Any] = os._exit,
+    ) -> None:
+        self._run_cycle = run_cycle
+        self._interval = interval
+        self._lease = lease
+        self._clock = clock
+        self._bell = threading.Event()
+        self._wait = wait or self._bell.wait
+        self._on_cycle = on_cycle
+        self._grace = grace
+        self._leave = leave
+        self._asked = 0
+        self._failures = 0
+        self._failing_since: datetime | None = None
+        self._told: set[str] = set()
+        self._status = Status()
+        self._crash: BaseException | None = None
+
+    @property
+    def status(self) -> Status:
+        return self._status
+
+    @property
+    def stopping(self) -> bool:
+        return self._asked > 0
+
+    def stop(self) -> None:
+        """End soon; asked twice, end now."""
+        self._asked += 1
+        self._bell.set()
+
+    def wake(self) -> None:
+        """Run the next cycle at once; while cycles fail the pause is kept."""
+        if not self._failures:
+            self._bell.set()
+
+    # --- the first thread ---------------------------------------------------------------------------------------
+
+    def run(self) -> int:
+        """Loop until stopped by signal or ``stop``; 0 is the exit code of the command. Call it in the main thread."""
+        worker = threading.Thread(target=self._work, name="cycles", daemon=True)
+        with _handling(self.stop):
+            get_logger().info("daemon.started", interval_s=self._interval.total_seconds())
+            worker.start()
+            # A signal handler must not touch a lock that this thread holds, so it waits for the thread, not the event.
+            while worker.is_alive() and not self.stopping:
+                worker.join(_TICK)
+            if worker.is_alive():
+                get_logger().info("daemon.stopping")
+            deadline = time.monotonic() + self._grace.total_seconds()
+            while worker.is_alive() and self._asked < 2 and time.monotonic() < deadline:
+                worker.join(_TICK)
+            if worker.is_alive():
+                get_logger().warning("daemon.abandoned", grace_s=self._grace.total_seconds())
+                flush()
+                self._leave(0)
+                return 0
+        if self._crash is not None:
+            raise self._crash
+        get_logger().info("daemon.stopped")
+        return 0
+
+    # --- the second thread --------------------------------------------------------------------------------------
+
+    def _work(self) -> None:
+        try:
+            while not self.stopping:
+                self._hold_and_cycle()
+        except BaseException as error:  # noqa: BLE001 - handed to the first thread, which raises it
+            self._crash = error
+
+    def _hold_and_cycle(self) -> None:
+        try:
+            with self._lease(timedelta(0)):
+                self._taken()
+                while not self.stopping:
+                    self._once()
+        except Busy as busy:
+            self._stand_by(busy.holder)
+            self._pause(min(self._interval, STANDBY))
+        except Fenced:
+            get_logger().warning("lease.lost")
+            self._pause(min(self._interval, STANDBY))
+        except Exception as error:  # noqa: BLE001 - the store may be away when the lease is asked for
+            self._failed(error)
+            self._pause(pause_after(self._failures, self._interval))
+
+    def _taken(self) -> None:
+        if self._status.holder is not None:
+            get_logger().info("lease.taken", previous=self._status.holder)
+            self._status = replace(self._status, holder=None)
+
+    def _stand_by(self, holder: str) -> None:
+        if self._status.holder is None:
+            get_logger().info("lease.standby", holder=holder)
+        self._status = replace(self._status, holder=holder)
+
+    def _once(self) -> None:
+        """One cycle and the pause after it."""
+        self._bell.clear()  # before the cycle: who rings during it wants another one
+        if self.stopping:
+            return
+        pause = self._interval
+        try:
+            summary = self._run_cycle()
+        except Fenced:
+            raise
+        except Exception as error:  # noqa: BLE001 - a failing cycle must not end the daemon
+            self._failed(error)
+            pause = self._pause_for(error)
+        else:
+            self._ended(summary)
+            pause = pause_after(self._failures, self._interval)
+        self._pause(pause)
+
+    def _pause(self, span: timedelta) -> None:
+        if not self.stopping:
+            self._wait(span.total_seconds())
+
+    def _pause_for(self, error: Exception) -> timedelta:
+        """As long as the system asked for, within the bound."""
+        pause = pause_after(self._failures, self._interval)
+        if isinstance(error, Unavailable) and error.retry_at is not None:
+            asked = error.retry_at - self._clock()
+            return max(pause, min(asked, max(LONGEST, self._interval)))
+        return pause
+
+    # --- what is told -------------------------------------------------------------------------------------------
+
+    def _ended(self, summary: CycleSummary) -> None:
+        if self._on_cycle is not None:
+            self._on_cycle(summary)
+        self._status = replace(self._status, last=summary)
+        if summary.exit_code == OUT_OF_REACH:
+            self._begin("a system was out of reach or refused the sign-in")
+        else:
+            self._end()
+
+    def _failed(self, error: Exception) -> None:
+        system = error.system if isinstance(error, OutsideError) else type(error).__name__
+        facts = error.facts if isinstance(error, Surprise) else {}
+        expected = isinstance(error, OutsideError | Surprise)
+        self._begin(system, error=error, loud=not expected, **facts)
+
+    def _begin(
+        self, what: str, *, error: Exception | None = None, loud: bool = False, **facts: object
+    ) -> None:
+        self._failures += 1
+        self._failing_since = self._failing_since or self._clock()
+        self._status = replace(self._status, outage=what)
+        if what in self._told:
+            return
+        self._told.add(what)
+        tell = get_logger().error if loud else get_logger().warning
+        tell("outage.began", what=what, **({"facts": facts} if facts else {}), exc_info=error)
+
+    def _end(self) -> None:
+        now = self._clock()
+        if self._failing_since is not None:
+            lasted = (now - self._failing_since).total_seconds()
+            get_logger().info(
+                "outage.ended", what=sorted(self._told), cycles=self._failures, lasted_s=round(lasted, 1)
+            )
+        self._failures = 0
+        self._failing_since = None
+        self._told.clear()
+        self._status = replace(self._status, carried_at=now, outage=None)
+
+
+@contextmanager
+def _handling(stop: Callable[[], None]) -> Iterator[None]:
+    """Both signals ask to stop; the handlers that stood before come back. Outside the main thread nothing is done."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def handler(number: int, frame: FrameType | None) -> None:
+        del number, frame
+        stop()
+
+    before = {number: signal.signal(number, handler) for number in _SIGNALS}
+    try:
+        yield
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)

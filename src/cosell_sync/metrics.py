@@ -1,0 +1,118 @@
+"""Prometheus metrics, in a registry of their own: nothing global, so every test and every daemon has its own.
+
+They are fed by frozen values (a ``CycleSummary`` after each cycle, gauges in between); nothing here reads the store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+
+from cosell_sync.core.deal import SyncState
+from cosell_sync.summary import Counts, CycleSummary
+
+CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
+_BUCKETS: Final = (0.1, 0.3, 1, 3, 10, 30, 60, 120, 300, 900)
+_SIDES: Final = ("partner_center", "crm")
+_BY_SIDE: Final = {
+    "pulled": "Records read that had changed.",
+    "written": "Deals changed on that side.",
+    "created": "Deals newly made on that side.",
+    "api_calls": "HTTP requests, retries included, sign-ins not.",
+}
+_PLAIN: Final = {
+    "unchanged": "Deals looked at and found equal.",
+    "conflicts": "Fields that both sides changed to different values.",
+}
+# These stand for deals as they are after the cycle, so they rise and fall.
+_STANDING: Final = {
+    "rejected": "Deals standing refused by our own checks.",
+    "failed": "Deals whose write failed in the last cycle and will be retried.",
+    "parked": "Deals now parked.",
+}
+
+
+class Metrics:
+    """Everything /metrics shows."""
+
+    def __init__(self, version: str, crm: str) -> None:
+        self.registry = CollectorRegistry()
+        build = Gauge("cosell_build_info", "Version and CRM.", ["version", "crm"], registry=self.registry)
+        build.labels(version, crm).set(1)
+        self._cycles = Counter(
+            "cosell_cycles", "Cycles by outcome (exit code).", ["exit_code"], registry=self.registry
+        )
+        self._duration = Histogram(
+            "cosell_cycle_duration_seconds",
+            "How long a cycle took.",
+            buckets=_BUCKETS,
+            registry=self.registry,
+        )
+        self._by_side = {
+            name: Counter(f"cosell_{name}", text, ["side"], registry=self.registry)
+            for name, text in _BY_SIDE.items()
+        }
+        self._plain = {
+            name: Counter(f"cosell_{name}", text, registry=self.registry) for name, text in _PLAIN.items()
+        }
+        self._standing = {
+            name: Gauge(f"cosell_deals_{name}", text, registry=self.registry)
+            for name, text in _STANDING.items()
+        }
+        self._deals = Gauge("cosell_deals", "Deals by sync state.", ["sync_state"], registry=self.registry)
+        self._last = Gauge(
+            "cosell_last_cycle_timestamp_seconds",
+            "When a cycle last ended.",
+            ["outcome"],
+            registry=self.registry,
+        )
+        self._budget = Gauge(
+            "cosell_budget_used_ratio",
+            "Share of the daily API budget that is used.",
+            ["side"],
+            registry=self.registry,
+        )
+        self._sign_in = Gauge(
+            "cosell_sign_in_age_seconds",
+            "Age of the newest token of that system.",
+            ["system"],
+            registry=self.registry,
+        )
+        for side in _SIDES:
+            for counter in self._by_side.values():
+                counter.labels(side)
+        for state in SyncState:
+            self._deals.labels(state.value)
+
+    def cycle(self, summary: CycleSummary, at: datetime) -> None:
+        """One cycle has ended, at ``at``."""
+        self._cycles.labels(str(summary.exit_code)).inc()
+        self._duration.observe(summary.duration_s)
+        for name, counter in self._by_side.items():
+            counts: Counts = getattr(summary, name)
+            for side in _SIDES:
+                counter.labels(side).inc(getattr(counts, side))
+        for name, plain in self._plain.items():
+            plain.inc(getattr(summary, name))
+        for name, gauge in self._standing.items():
+            gauge.set(getattr(summary, name))
+        self._last.labels("success" if summary.exit_code in {0, 1} else "failure").set(at.timestamp())
+
+    def deals(self, by_state: Mapping[str, int]) -> None:
+        """How many deals stand in each sync state; states not named have none."""
+        for state in SyncState:
+            self._deals.labels(state.value).set(by_state.get(state.value, 0))
+
+    def budget(self, side: str, used: int, ceiling: int) -> None:
+        self._budget.labels(side).set(used / ceiling if ceiling else 0)
+
+    def sign_in(self, system: str, age_s: float) -> None:
+        self._sign_in.labels(system).set(age_s)
+
+    def render(self) -> bytes:
+        """The text of /metrics, of type ``CONTENT_TYPE``."""
+        return generate_latest(self.registry)

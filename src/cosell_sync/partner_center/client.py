@@ -1,0 +1,510 @@
+"""``Referrals`` over HTTP: lists by watermark, PATCHes one by one, creates once.
+
+What the service does not say, and what is done about it:
+
+- Whether ``$filter`` takes ``updatedDateTime ge …`` is a guess of ours; refused with 400, the list is read newest
+  first down to the watermark instead (learn.microsoft.com/partner-center/developer/get-a-list-of-referrals).
+- ``@odata.nextLink`` is printed there with http and without ``/engagements``: only its query is used, on our own
+  address, and a link that was followed before ends the pull with an error.
+- There is no batch write, so PATCHes go through a small pool; the steps of one referral stay in order, each guarded
+  by the eTag that the one before left. An answer 500 proves nothing, so the referral is looked at: the same eTag
+  means that nothing happened, and it may be tried again.
+- PATCH may answer 204 without a body even though ``Prefer: return=representation`` was sent; then we read back.
+
+When Partner Center goes away in the middle of a batch, nothing further is started: what is known is returned, and
+``trouble`` holds the reason.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final, TypeVar
+from urllib.parse import quote, urlsplit
+
+import structlog
+
+from cosell_sync.core.deal import Snapshot, Step
+from cosell_sync.errors import (
+    AuthFailed,
+    CosellError,
+    Flaky,
+    Gone,
+    OutsideError,
+    RecordError,
+    Rejected,
+    Stale,
+    Unavailable,
+    Unclear,
+)
+from cosell_sync.partner_center import records
+from cosell_sync.partner_center.records import Wire
+from cosell_sync.ports import Outcome, Page, ReferralDraft, ReferralWrite
+from cosell_sync.transport.client import Answer, HttpCaller, Safety
+from cosell_sync.transport.outcomes import Scope, said
+
+log = structlog.get_logger()
+
+SYSTEM: Final = "partner_center"
+REFERRALS: Final = "/v1.0/engagements/referrals"
+ONE: Final = REFERRALS + "/{id}"
+ID_HEADERS: Final = (
+    "client-request-id",
+    "MS-CorrelationId",
+)  # for the caller: one new GUID for every request
+CHUNK: Final = 100  # snapshots a page, where we cut the pages ourselves
+EMPTY_PAGES: Final = 20  # so many in a row are a circle by another name
+NEWEST: Final = 500  # among so many newest referrals a create whose answer was lost is looked for
+LOST_ANSWERS: Final = 3  # so many in a row mean that the system is away
+TRIES: Final = 3  # of a step that was answered 500 and surely did not land
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+@dataclass
+class _Carried:
+    """How far a write has come."""
+
+    steps: int = 0
+    snapshot: Snapshot | None = None
+
+
+class PartnerCenter:
+    """Implements ``ports.Referrals``. ``caller`` must know the sign-in.
+
+    ``organization_id``: ours, where it is configured; else rows of the plain list are taken for ours (it shows no
+    others, as far as the page says) unless they are Microsoft's.
+    """
+
+    def __init__(
+        self,
+        caller: HttpCaller,
+        wire: Wire | None = None,
+        *,
+        organization_id: str | None = None,
+        workers: int = 4,
+        page_size: int | None = None,
+    ) -> None:
+        self._caller = caller
+        self._wire = wire or Wire()
+        self._configured = frozenset({organization_id} if organization_id else ())
+        self._workers = workers
+        self._top = f"$top={page_size}" if page_size else ""
+        self._lock = threading.Lock()
+        self._learned: set[str] = set()
+        self._filter_refused = False
+        self._unquoted = False
+        self._lost = 0
+        self._trouble: OutsideError | None = None
+
+    @property
+    def calls(self) -> int:
+        """HTTP requests made so far, retries included, sign-ins not."""
+        return self._caller.calls
+
+    @property
+    def trouble(self) -> OutsideError | None:
+        """Why the last batch was cut short; None once the system answers again."""
+        return self._trouble
+
+    # -- reading -----------------------------------------------------------------------------------------------------
+
+    def changed_since(self, watermark: str | None, overlap: timedelta) -> Iterator[Page]:
+        """Referrals updated since the watermark less the overlap, oldest first; all of them without a watermark."""
+        since = _back(watermark, overlap)
+        if since is None:
+            yield from self._ascending("$orderby=updatedDateTime asc")
+        elif self._filter_refused:
+            yield from self._newest_down_to(since)
+        else:
+            query = f"$filter=updatedDateTime ge {records.stamp(since)}&$orderby=updatedDateTime asc"
+            try:
+                yield from self._ascending(query)
+            except _Refused:
+                self._filter_refused = True
+                log.info("list.filter_refused", system=SYSTEM)
+                yield from self._newest_down_to(since)
+
+    def index(self) -> Iterator[Page]:
+        """Every referral there is. By creation, for that order no update disturbs while the pages are read."""
+        for rows in self._pages("$orderby=createdDateTime asc"):
+            snapshots, _ = self._ours(rows)
+            yield Page(snapshots)
+
+    def fetch(self, ids: Sequence[str]) -> Mapping[str, Snapshot | None]:
+        """Each referral as it is now; None where it is gone or out of sight (404).
+
+        One that could not be read for reasons of its own is a snapshot with a ``problem``.
+        """
+        distinct = list(dict.fromkeys(ids))
+        return dict(zip(distinct, self._spread(self._fetched, distinct), strict=True))
+
+    def engagement(self, engagement_id: str) -> Sequence[Snapshot]:
+        """All sides of a deal, other organizations' included (``category`` is ``foreign`` there)."""
+        if not records.ID.fullmatch(engagement_id):
+            return ()
+        forms = (f"$filter=engagementId eq '{engagement_id}'", f"$filter=engagementId eq {engagement_id}")
+        first, second = reversed(forms) if self._unquoted else forms
+        try:
+            rows = [row for page in self._pages(first) for row in page]
+        except _Refused:
+            rows = [row for page in self._pages(second) for row in page]
+            self._unquoted = not self._unquoted
+        own = self._configured or frozenset(self._learned)
+        sides = (records.snapshot(row, self._wire, own=own) for row in rows)
+        return [side for side in sides if side is not None]
+
+    def find_created(self, external_reference: str) -> Snapshot | None:
+        """Among the newest referrals, the one that carries this opportunity's id.
+
+        Neither ``externalReferenceId`` nor ``direction`` can be relied on in a filter, so we look through them.
+        """
+        seen = 0
+        for rows in self._pages("$orderby=createdDateTime desc"):
+            snapshots, _ = self._ours(rows)
+            for snapshot in snapshots:
+                if snapshot.text("external_reference") == external_reference:
+                    return snapshot
+            seen += len(rows)
+            if seen >= NEWEST:
+                return None
+        return None
+
+    def _ascending(self, query: str) -> Iterator[Page]:
+        """Pages with a watermark as long as the rows do arrive in order; else only the last page has one."""
+        newest: datetime | None = None
+        ordered = True
+        held: list[Snapshot] | None = None
+        for rows in self._pages(query):
+            if held is not None:
+                yield Page(held, watermark=_mark(newest) if ordered else None)
+            held, stamps = self._ours(rows)
+            for moment in stamps:
+                ordered = ordered and (newest is None or moment >= newest)
+                newest = max(newest or moment, moment)
+        yield Page(held or (), watermark=_mark(newest))
+
+    def _newest_down_to(self, since: datetime) -> Iterator[Page]:
+        """For a service that refuses our filter. What changed since is held until the watermark is reached, then
+        given oldest first, so that no page promises what the next one may fail to bring.
+        """
+        found: list[tuple[datetime, Snapshot]] = []
+        newest: datetime | None = None
+        for rows in self._pages("$orderby=updatedDateTime desc"):
+            snapshots, stamps = self._ours(rows)
+            newest = max([*stamps, *([newest] if newest else [])], default=None)
+            found += [
+                (snapshot.moment("updated_at") or since, snapshot)
+                for snapshot in snapshots
+                if (snapshot.moment("updated_at") or since) >= since
+            ]
+            if stamps and min(stamps) < since:
+                break
+        found.sort(key=lambda pair: pair[0])
+        chunks = [found[start : start + CHUNK] for start in range(0, len(found), CHUNK)] or [[]]
+        for number, chunk in enumerate(chunks, start=1):
+            last = number == len(chunks)
+            yield Page([snapshot for _, snapshot in chunk], watermark=_mark(newest if last else chunk[-1][0]))
+
+    def _ours(self, rows: Sequence[object]) -> tuple[list[Snapshot], list[datetime]]:
+        """Our rows of a page, and the stamps of all of them."""
+        snapshots: list[Snapshot] = []
+        stamps: list[datetime] = []
+        unreadable = 0
+        for row in rows:
+            snapshot = records.snapshot(row, self._wire, own=self._configured)
+            if snapshot is None:
+                unreadable += 1
+                continue
+            if moment := snapshot.moment("updated_at"):
+                stamps.append(moment)
+            if snapshot.text("category") != "foreign":
+                snapshots.append(snapshot)
+                self._learn(row)
+        if unreadable:
+            log.warning("referrals.unreadable", system=SYSTEM, count=unreadable)
+        return snapshots, stamps
+
+    def _learn(self, row: object) -> None:
+        organization = row.get("organizationId") if isinstance(row, Mapping) else None
+        if isinstance(organization, str) and organization:
+            with self._lock:
+                self._learned.add(organization)
+
+    def _pages(self, query: str) -> Iterator[Sequence[object]]:
+        """The rows of a list, page by page. Raises ``_Refused`` where the query is answered 400."""
+        following: str | None = _query("&".join(filter(None, (query, self._top))))
+        followed: set[str] = set()
+        empty = 0
+        while following is not None:
+            followed.add(following)
+            answer = self._caller.call(
+                "GET",
+                f"{REFERRALS}?{following}",
+                template=REFERRALS,
+                safety=Safety.READ,
+                scope=Scope.SYSTEM,
+                headers={"content-type": "application/json"},
+                accept=(400,),
+            )
+            if answer.status == 400:
+                refused = _Refused(said(answer.body).code)
+                raise refused if len(followed) == 1 else refused.midway()
+            rows = answer.data.get("value") if isinstance(answer.data, Mapping) else None
+            if not isinstance(rows, list):
+                raise Unavailable(SYSTEM, "Partner Center's list is no list", code="unreadable", status=200)
+            self._answered()
+            self._trouble = None
+            yield rows
+            empty = 0 if rows else empty + 1
+            following = self._next(answer.data, followed, empty)
+
+    def _next(self, page: Mapping[str, Any], followed: set[str], empty: int) -> str | None:
+        link = page.get("@odata.nextLink")
+        if not link:
+            return None
+        try:
+            parts = urlsplit(link) if isinstance(link, str) else None
+            host = parts.hostname if parts else None
+        except ValueError:
+            parts = host = None
+        if parts is None or not parts.query or (host is not None and host != self._caller.host.lower()):
+            raise Unavailable(SYSTEM, "Partner Center's list leads to another place", code="foreign_link")
+        if parts.query in followed or empty >= EMPTY_PAGES:
+            raise Unavailable(SYSTEM, "Partner Center's list goes in a circle", code="paging_circle")
+        return parts.query
+
+    def _fetched(self, referral_id: str) -> Snapshot | None:
+        try:
+            return self._read(referral_id)
+        except Gone:
+            return None
+        except RecordError as trouble:
+            text = f"This referral cannot be read: {trouble.text}"
+            return Snapshot(referral_id, "", {"problem": text})
+
+    def _read(self, referral_id: str) -> Snapshot:
+        """The referral by its id. Raises RecordError or OutsideError."""
+        _checked(referral_id)
+        answer = self._caller.call(
+            "GET",
+            f"{REFERRALS}/{quote(referral_id, safe='')}",
+            template=ONE,
+            safety=Safety.READ,
+            headers={"content-type": "application/json"},
+        )
+        self._answered()
+        snapshot = self._mine(answer, referral_id)
+        if snapshot is None:
+            raise Flaky(
+                "Partner Center answered with something else", code="unreadable", status=answer.status
+            )
+        return snapshot
+
+    def _mine(self, answer: Answer, referral_id: str) -> Snapshot | None:
+        own = self._configured or frozenset(self._learned)
+        snapshot = records.snapshot(answer.data, self._wire, own=own)
+        return snapshot if snapshot and snapshot.id.lower() == referral_id.lower() else None
+
+    # -- writing -----------------------------------------------------------------------------------------------------
+
+    def write(self, batch: Sequence[ReferralWrite]) -> Sequence[Outcome]:
+        """Carry out each write; the outcomes stand in the order of the batch."""
+        self._lost = 0
+        self._trouble = None
+        return self._spread(self._carry, batch)
+
+    def create(self, draft: ReferralDraft) -> Outcome:
+        """One POST, never repeated; ``Unclear`` where no answer came.
+
+        For an invitation the answer may be Microsoft's row: then ``category`` is ``foreign``.
+        """
+        try:
+            body = records.encode(records.draft(draft, self._wire))
+        except ValueError as bug:
+            return Outcome(None, Rejected(str(bug), code="not_expressible"))
+        try:
+            answer = self._caller.call(
+                "POST",
+                REFERRALS,
+                template=REFERRALS,
+                safety=Safety.ONCE,
+                headers={"content-type": "application/json"},
+                body=body,
+            )
+        except RecordError as trouble:
+            return Outcome(None, trouble)
+        self._answered()
+        own = self._configured or frozenset(self._learned)
+        snapshot = records.snapshot(answer.data, self._wire, own=own)
+        if snapshot is None:
+            return Outcome(
+                None,
+                Unclear(
+                    "Partner Center took the referral, but its answer cannot be read",
+                    code="unreadable",
+                    status=answer.status,
+                    request_id=answer.request_id,
+                ),
+            )
+        if snapshot.text("category") != "foreign":
+            self._learn(answer.data)
+        return Outcome(snapshot.id, snapshot=snapshot, steps=1)
+
+    def _carry(self, write: ReferralWrite) -> Outcome:
+        """All steps of one referral, as far as they go."""
+        carried = _Carried()
+        referral_id = write.before.id
+        current = write.before
+        error: RecordError | None = None
+        try:
+            _checked(referral_id)
+            for step in write.steps:
+                if self._trouble is not None:
+                    raise _unavailable(self._trouble)
+                current = carried.snapshot or current
+                if carried.steps and carried.snapshot is None:
+                    raise Flaky("the referral could not be read after the last step", code="no_version")
+                self._take(current, step, carried)
+        except RecordError as trouble:
+            error = trouble
+        except OutsideError as trouble:
+            self._halt(trouble)
+            error = _unavailable(trouble)
+        if isinstance(error, Unclear):
+            self._unanswered(error)
+        return Outcome(referral_id, error, carried.snapshot, carried.steps)
+
+    def _take(self, current: Snapshot, step: Step, carried: _Carried) -> None:
+        """One step. Notes in ``carried`` what landed, even where reading it back then fails."""
+        try:
+            operations = records.patch(current, step, self._wire)
+        except ValueError as bug:
+            raise Rejected(str(bug), code="not_expressible") from bug
+        if not operations:
+            carried.snapshot = self._read(current.id)
+            carried.steps += 1
+            return
+        if not current.version:
+            raise Stale("this referral was read without its version", code="no_version")
+        answer = self._patched(current, records.encode(operations), carried)
+        self._answered()
+        carried.steps += 1
+        carried.snapshot = self._mine(answer, current.id)
+        if carried.snapshot is None or not carried.snapshot.version:
+            carried.snapshot = self._looked(current.id)
+
+    def _patched(self, current: Snapshot, body: bytes, carried: _Carried) -> Answer:
+        for attempt in range(1, TRIES + 1):
+            try:
+                return self._caller.call(
+                    "PATCH",
+                    f"{REFERRALS}/{quote(current.id, safe='')}",
+                    template=ONE,
+                    safety=Safety.GUARDED,
+                    headers={
+                        "content-type": "application/json",  # not json-patch+json, says the page
+                        "if-match": current.version,
+                        "prefer": "return=representation",
+                    },
+                    body=body,
+                )
+            except Unclear as trouble:
+                if trouble.status != 500:
+                    raise
+                found = self._looked(current.id)
+                if found is None or found.version != current.version:
+                    carried.snapshot = found or carried.snapshot
+                    raise
+                if attempt == TRIES:
+                    raise Flaky(
+                        trouble.text, code=trouble.code, status=500, request_id=trouble.request_id
+                    ) from trouble
+            self._caller.wait(self._caller.backoff(attempt))
+        raise AssertionError("the last try returns or raises")
+
+    def _looked(self, referral_id: str) -> Snapshot | None:
+        """The referral after an answer that proved nothing; None where it cannot be read just now."""
+        try:
+            return self._read(referral_id)
+        except RecordError as trouble:
+            log.info("read_back.failed", system=SYSTEM, referral_id=referral_id, code=trouble.code)
+        except OutsideError as trouble:
+            self._halt(trouble)
+        return None
+
+    def _spread(self, work: Callable[[T], R], items: Sequence[T]) -> list[R]:
+        """Each item on a thread of the pool, with the log context of the one who asked."""
+        if len(items) < 2:
+            return [work(item) for item in items]
+        with ThreadPoolExecutor(min(self._workers, len(items)), thread_name_prefix=SYSTEM) as pool:
+            tasks = [pool.submit(contextvars.copy_context().run, work, item) for item in items]
+            try:
+                return [task.result() for task in tasks]
+            except CosellError:
+                for task in tasks:
+                    task.cancel()
+                raise
+
+    def _answered(self) -> None:
+        self._lost = 0
+
+    def _unanswered(self, trouble: Unclear) -> None:
+        """One lost answer is one record's trouble, several in a row are the system's."""
+        if trouble.status is None:
+            with self._lock:
+                self._lost += 1
+                away = self._lost >= LOST_ANSWERS or trouble.code == "stopping"
+            if away:
+                self._halt(Unavailable(SYSTEM, "Partner Center does not answer", code=trouble.code))
+
+    def _halt(self, trouble: OutsideError) -> None:
+        with self._lock:
+            self._trouble = self._trouble or trouble
+
+
+class _Refused(Unavailable):
+    """A list query was answered 400. It is the system's trouble unless another way of asking is known."""
+
+    def __init__(self, code: str) -> None:
+        super().__init__(
+            SYSTEM, "Partner Center refuses a list query", code=code or "invalidRequest", status=400
+        )
+
+    def midway(self) -> Unavailable:
+        """The same on a later page: the query was fine, its continuation was not (a token too old)."""
+        return Unavailable(SYSTEM, "Partner Center breaks off a list", code=self.code, status=self.status)
+
+
+def _unavailable(trouble: OutsideError) -> Flaky:
+    code = "unauthenticated" if isinstance(trouble, AuthFailed) else "unavailable"
+    return Flaky("Partner Center is not available just now", code=code, status=trouble.status)
+
+
+def _checked(referral_id: str) -> None:
+    if not records.ID.fullmatch(referral_id):
+        raise Gone("this is no referral id", code="malformed_id")
+
+
+def _query(text: str) -> str:
+    """Encoded by hand: blanks as %20, for not every OData service reads a plus as one."""
+    pairs = (part.partition("=") for part in text.split("&"))
+    return "&".join(f"{name}={quote(value, safe=chr(39) + ':,')}" for name, _, value in pairs)
+
+
+def _back(watermark: str | None, overlap: timedelta) -> datetime | None:
+    if watermark is None:
+        return None
+    try:
+        return datetime.fromisoformat(watermark) - overlap
+    except OverflowError:
+        return None
+
+
+def _mark(moment: datetime | None) -> str | None:
+    return moment.isoformat().replace("+00:00", "Z") if moment else None

@@ -1,0 +1,253 @@
+"""Signing in to Partner Center: App+User, by refresh token; by device code once, to get the first one.
+
+Referrals take no app-only sign-in (learn.microsoft.com/partner-center/developer/referral-api-authentication), so a
+service user signs in once, with MFA, and its refresh token is kept. Microsoft hands out a new refresh token with each
+use; it is stored before the access token is used, for once that is spent the old one may be worth nothing. A stored
+token is never discarded: a refused one may be mended by an administrator.
+
+The texts of refusals name users and are left out; the AADSTS number says what is wrong
+(learn.microsoft.com/entra/identity-platform/reference-error-codes).
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import re
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, Final
+from urllib.parse import quote, urlencode
+
+import msal
+import requests
+
+from cosell_sync.errors import AuthFailed, ConfigError, Unavailable
+from cosell_sync.ports import Clock, Tokens
+from cosell_sync.transport.auth import AccessToken
+from cosell_sync.transport.client import HttpCaller, Safety, trust_file
+from cosell_sync.transport.governor import utc_now
+from cosell_sync.transport.outcomes import Scope
+
+SYSTEM: Final = "partner_center"
+TOKEN_NAME: Final = "partner_center"  # noqa: S105 - a name, not a token
+SEED_NAME: Final = "partner_center.seed"
+SCOPE: Final = "https://api.partner.microsoft.com/.default"
+LOGIN: Final = "run cosell-sync login"
+
+# What the token endpoint's refusals ask of a person; whatever is not here asks for a login.
+HINTS: Final[Mapping[str, str]] = {
+    "invalid_client": "check partner_center.client_id and partner_center.client_secret",
+    "unauthorized_client": "check partner_center.client_id and the app's permissions",
+    "invalid_request": "check partner_center.tenant_id, .client_id and .client_secret",
+    "invalid_scope": "give the app the delegated permissions of Microsoft Partner Center, with admin consent",
+    "invalid_resource": "give the app the delegated permissions of Microsoft Partner Center, with admin consent",
+}
+PASSING: Final = frozenset({"temporarily_unavailable", "server_error"})
+
+
+@dataclass(frozen=True)
+class Application:
+    """The app registration. ``client_secret`` None: a public client, which must not send one."""
+
+    tenant_id: str
+    client_id: str
+    client_secret: str | None = field(default=None, repr=False)
+    authority: str = "https://login.microsoftonline.com"
+    scope: str = SCOPE
+
+    @property
+    def token_path(self) -> str:
+        return f"/{quote(self.tenant_id, safe='')}/oauth2/v2.0/token"
+
+
+def seed(tokens: Tokens, refresh_token: str | None) -> bool:
+    """Store a configured refresh token, unless it is the one that was seeded last: later ones rotate in the store.
+
+    True where it replaced what was stored.
+    """
+    if not refresh_token:
+        return False
+    digest = hashlib.sha256(refresh_token.encode()).hexdigest()
+    if tokens.load(SEED_NAME) == digest:
+        return False
+    tokens.save(TOKEN_NAME, refresh_token)
+    tokens.save(SEED_NAME, digest)
+    return True
+
+
+class SignIn:
+    """Obtains access tokens for a ``TokenSource``: ``TokenSource(SignIn(…))``.
+
+    ``caller`` calls the authority's host, without tokens of its own; its requests are no API calls.
+    """
+
+    def __init__(
+        self, application: Application, tokens: Tokens, caller: HttpCaller, *, clock: Clock = utc_now
+    ) -> None:
+        self._application = application
+        self._tokens = tokens
+        self._caller = caller
+        self._clock = clock
+
+    def __call__(self) -> AccessToken:
+        refresh_token = self._tokens.load(TOKEN_NAME)
+        if not refresh_token:
+            raise AuthFailed(
+                SYSTEM, "nobody has signed in to Partner Center yet", code="no_token", hint=LOGIN
+            )
+        asked = self._clock()
+        answer = self._caller.call(
+            "POST",
+            self._application.token_path,
+            template="/{tenant}/oauth2/v2.0/token",
+            # Entra keeps honouring a refresh token after its use, so asking again is harmless
+            # (learn.microsoft.com/entra/identity-platform/refresh-tokens).
+            safety=Safety.READ,
+            scope=Scope.SYSTEM,
+            headers={"content-type": "application/x-www-form-urlencoded"},
+            body=urlencode(self._form(refresh_token)).encode(),
+            accept=(400, 401, 403),
+        )
+        granted = answer.data
+        if answer.status >= 400:
+            raise refusal(_parsed(answer.body), answer.status)
+        if not isinstance(granted, Mapping):
+            raise Unavailable(SYSTEM, "the sign-in gave an unreadable answer", code="unreadable")
+        value, life = granted.get("access_token"), granted.get("expires_in", 3600)
+        if not isinstance(value, str) or not value:
+            raise Unavailable(SYSTEM, "the sign-in gave no access token", code="unreadable")
+        rotated = granted.get("refresh_token")
+        if isinstance(rotated, str) and rotated and rotated != refresh_token:
+            self._tokens.save(TOKEN_NAME, rotated)
+        return AccessToken(value, asked + timedelta(seconds=_seconds(life)))
+
+    def _form(self, refresh_token: str) -> dict[str, str]:
+        form = {
+            "client_id": self._application.client_id,
+            "grant_type": "refresh_token",
+            "refresh_token": refresh_token,
+            "scope": f"{self._application.scope} offline_access",
+        }
+        secret = self._application.client_secret
+        return {**form, "client_secret": secret} if secret else form
+
+
+def _seconds(life: object) -> int:
+    """The v1 endpoint writes the number as a text; nonsense counts as an hour."""
+    text = str(life)
+    return int(text) if re.fullmatch(r"\d{1,6}", text, re.ASCII) else 3600
+
+
+def _parsed(body: bytes) -> Mapping[str, Any]:
+    try:
+        data = json.loads(body)
+    except (ValueError, RecursionError):
+        return {}
+    return data if isinstance(data, Mapping) else {}
+
+
+def refusal(answer: Mapping[str, Any], status: int | None = None) -> AuthFailed | Unavailable:
+    """The token endpoint's refusal, with its code and AADSTS number and what to do; never its text."""
+    code = re.sub(r"[^a-z_]", "", str(answer.get("error") or ""))[:60] or f"http_{status}"
+    number = re.search(r"AADSTS\d{3,8}", str(answer.get("error_description") or ""))
+    said = f"{code} {number[0]}" if number else code
+    if code in PASSING:
+        return Unavailable(SYSTEM, f"Microsoft's sign-in is not available ({said})", code=code, status=status)
+    return AuthFailed(
+        SYSTEM,
+        f"Microsoft refused the sign-in ({said})",
+        code=code,
+        status=status,
+        hint=HINTS.get(code, LOGIN),
+    )
+
+
+def device_login(
+    application: Application,
+    tokens: Tokens,
+    show: Callable[[str], None],
+    *,
+    verify: str | bool | None = None,
+    stop: threading.Event | None = None,
+    timeout: float = 30.0,
+    sleep: Callable[[float], object] = time.sleep,
+) -> None:
+    """Sign in with a code that a person types elsewhere, and store the refresh token.
+
+    ``show`` gets Microsoft's sentence with address and code. ``verify`` is what ``requests`` verifies with; by
+    default what ``trust_file`` says. Raises AuthFailed, Unavailable or ConfigError.
+    """
+    with requests.Session() as session:
+        trusted = trust_file() if verify is None else verify
+        session.trust_env = trusted is True  # else requests lets REQUESTS_CA_BUNDLE overrule what was given
+        session.verify = trusted
+        session.max_redirects = 0  # the answer holds the key to everything
+        session.request = functools.partial(  # type: ignore[method-assign]  # MSAL's own way to a timeout
+            session.request, timeout=timeout
+        )
+        try:
+            result = _device_flow(application, session, show, stop or threading.Event(), sleep)
+        except requests.RequestException as trouble:
+            raise Unavailable(
+                SYSTEM,
+                "Microsoft's sign-in cannot be reached",
+                code=type(trouble).__name__,
+                hint="check partner_center.authority and the network",
+            ) from trouble
+    tokens.save(TOKEN_NAME, result)
+
+
+def _device_flow(
+    application: Application,
+    session: requests.Session,
+    show: Callable[[str], None],
+    stop: threading.Event,
+    sleep: Callable[[float], object],
+) -> str:
+    """Play the flow; the refresh token."""
+    try:
+        client = msal.PublicClientApplication(
+            application.client_id,
+            authority=f"{application.authority.rstrip('/')}/{application.tenant_id}",
+            http_client=session,
+            # The authority is the operator's own word; asking login.microsoftonline.com whether it knows it would
+            # fail for sovereign and sandbox authorities.
+            instance_discovery=False,
+        )
+        flow = client.initiate_device_flow(scopes=[application.scope])
+    except (ValueError, KeyError) as trouble:  # MSAL words an unknown tenant as a ValueError
+        raise ConfigError(
+            "the sign-in authority does not know this tenant or does not answer as one",
+            hint="check partner_center.authority and partner_center.tenant_id",
+        ) from trouble
+    if "user_code" not in flow:
+        raise refusal(flow)
+    show(str(flow.get("message") or f"Open {flow.get('verification_uri')} and enter {flow['user_code']}"))
+    # A registration with a secret is asked for it in this flow as well (AADSTS7000218).
+    data = {"client_secret": application.client_secret} if application.client_secret else {}
+    while True:
+        result = client.acquire_token_by_device_flow(flow, exit_condition=lambda _: True, data=dict(data))
+        if result.get("error") not in {"authorization_pending", "slow_down"}:
+            break
+        if stop.is_set() or flow.get("expires_at", 0) < time.time():
+            raise AuthFailed(
+                SYSTEM, "the sign-in was not completed in time", code="expired_token", hint=LOGIN
+            )
+        sleep(float(flow.get("interval", 5)))
+    if "access_token" not in result:
+        raise refusal(result)
+    kept = client.token_cache.search(msal.TokenCache.CredentialType.REFRESH_TOKEN)
+    token = next((entry.get("secret") for entry in kept), None)
+    if not isinstance(token, str) or not token:
+        raise AuthFailed(
+            SYSTEM,
+            "Microsoft gave no refresh token",
+            code="no_refresh_token",
+            hint="allow the app offline_access, then run cosell-sync login again",
+        )
+    return token

@@ -1,0 +1,142 @@
+"""Connections to the store's database: how SQLite is made durable, and what a database that fails means to us.
+
+SQLite: write-ahead log with full synchronisation (a commit survives a power cut), foreign keys on, and a writer that
+takes its lock at the start of the transaction, since a read that turns into a write cannot wait for another writer.
+Python's own transaction handling is switched off for that, as SQLAlchemy's page on pysqlite advises.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from sqlalchemy import URL, Connection, Engine, QueuePool, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError, DatabaseError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from cosell_sync.errors import ConfigError, Unavailable
+
+_BUSY_SECONDS: Final = 30
+_CONNECT_SECONDS: Final = 10
+_WRITES: Final = "cosell_writes"
+_EXAMPLES: Final = "sqlite:///cosell-sync.db or postgresql+psycopg://user@host/database"
+_DRIVERS: Final = {
+    "sqlite": "sqlite",
+    "sqlite+pysqlite": "sqlite",
+    "postgres": "postgresql+psycopg",
+    "postgresql": "postgresql+psycopg",
+    "postgresql+psycopg": "postgresql+psycopg",
+}
+
+
+def parse(url: str) -> URL:
+    """The URL, with the driver that we bring. Never quoted in an error: there may be a password in it."""
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):
+        raise ConfigError("store.url is not a database URL", hint=f"write {_EXAMPLES}") from None
+    driver = _DRIVERS.get(parsed.drivername)
+    if driver is None:
+        raise ConfigError(
+            f"store.url: {parsed.drivername} is no database we can use", hint=f"write {_EXAMPLES}"
+        )
+    if driver == "sqlite" and (parsed.query or parsed.host):
+        raise ConfigError(
+            "store.url names no plain SQLite file",
+            hint="write sqlite:///relative/path.db, or sqlite:////absolute/path.db with four slashes",
+        )
+    return parsed.set(drivername=driver)
+
+
+def make_engine(url: URL) -> Engine:
+    """An engine for SQLite or PostgreSQL; parameters never show in its errors, for they are people's data."""
+    if url.get_backend_name() == "sqlite":
+        return _sqlite(url)
+    try:
+        return create_engine(
+            url, hide_parameters=True, pool_pre_ping=True, connect_args={"connect_timeout": _CONNECT_SECONDS}
+        )
+    except ImportError as error:
+        raise ConfigError(
+            f"a store on PostgreSQL needs the package {error.name}",
+            hint="run `pip install 'cosell-sync[postgresql]'`",
+        ) from error
+
+
+def _sqlite(url: URL) -> Engine:
+    arguments = {"timeout": _BUSY_SECONDS, "check_same_thread": False}
+    if file_of(url) is None:
+        # A second connection would see another, empty database: everybody shares the one, in turn.
+        engine = create_engine(
+            url,
+            hide_parameters=True,
+            poolclass=QueuePool,
+            pool_size=1,
+            max_overflow=0,
+            connect_args=arguments,
+        )
+    else:
+        engine = create_engine(url, hide_parameters=True, connect_args=arguments)
+
+    @event.listens_for(engine, "connect")
+    def _configure(connection: Any, _record: object) -> None:
+        connection.isolation_level = None
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA foreign_keys = ON")
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        writes = connection.get_execution_options().get(_WRITES, False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+    return engine
+
+
+def file_of(url: URL) -> Path | None:
+    """The file of a SQLite store; None for one in memory and for PostgreSQL."""
+    if url.get_backend_name() != "sqlite" or url.database in (None, "", ":memory:"):
+        return None
+    return Path(str(url.database)).absolute()
+
+
+@contextmanager
+def reading(engine: Engine) -> Iterator[Connection]:
+    """One consistent look."""
+    with _transaction(engine, writes=False) as connection:
+        yield connection
+
+
+@contextmanager
+def writing(engine: Engine) -> Iterator[Connection]:
+    """All or nothing, and durable once left."""
+    with _transaction(engine, writes=True) as connection:
+        yield connection
+
+
+@contextmanager
+def _transaction(engine: Engine, *, writes: bool) -> Iterator[Connection]:
+    try:
+        with engine.connect() as connection:
+            connection.execution_options(**{_WRITES: writes})
+            with connection.begin():
+                yield connection
+    except (OperationalError, InterfaceError, PoolTimeout) as error:
+        raise _unavailable(error) from error
+    except DatabaseError as error:
+        # A damaged SQLite file is a bare DatabaseError; its subclasses are faults of the program and pass.
+        if type(error) is not DatabaseError:
+            raise
+        raise _unavailable(error) from error
+
+
+def _unavailable(error: Exception) -> Unavailable:
+    cause = str(getattr(error, "orig", None) or error).strip().partition("\n")[0]
+    return Unavailable(
+        "store",
+        f"the store does not answer: {cause}",
+        code=type(error).__name__,
+        hint="check that the database of store.url is up, has room, and lets this program in",
+    )

@@ -1,0 +1,254 @@
+"""One writer at a time. How that is enforced depends on where the store lives.
+
+A file: an operating-system lock on a file beside it, which dies with its process, however that ends. PostgreSQL: a row
+with a deadline on the database's clock, renewed at a third of it, and a number that grows with every new holder; a
+writer whose number is no longer the row's has been away too long and is refused (``Fenced``). Memory: nobody else can
+see it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import timedelta
+from pathlib import Path
+from threading import Event, Thread
+from typing import Final, Protocol
+
+from sqlalchemy import Connection, Engine, func, null, or_, select, update
+from sqlalchemy.dialects.postgresql import insert
+
+from cosell_sync.errors import Busy, ConfigError, Fenced, Unavailable
+from cosell_sync.store import schema
+from cosell_sync.store.engine import reading, writing
+
+Sleep = Callable[[float], object]
+
+DEADLINE: Final = timedelta(seconds=30)
+_POLL_SECONDS: Final = 0.25
+_NOBODY: Final = "a process that has not said its name"
+
+
+class Lease(Protocol):
+    """What ``SqlStore`` asks of the one writer's right."""
+
+    @property
+    def held(self) -> bool: ...
+
+    def attempt(self) -> bool:
+        """Take it if it is free."""
+
+    def release(self) -> None: ...
+
+    def holder(self) -> str | None: ...
+
+    def check(self, connection: Connection) -> None:
+        """Raise ``Fenced`` unless it is held, for as long as this transaction lasts."""
+
+
+def acquire(lease: Lease, wait: timedelta, sleep: Sleep) -> None:
+    """Take the lease, asking again until ``wait`` is over; ``Busy`` names who has it then."""
+    left = wait.total_seconds()
+    while not lease.attempt():
+        if left <= 0:
+            raise Busy(lease.holder() or _NOBODY)
+        pause = min(_POLL_SECONDS, left)
+        sleep(pause)
+        left -= pause
+
+
+class MemoryLease:
+    """For a store that only this process can see: nothing to guard, but two holders are still a mistake."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self.held = False
+
+    def attempt(self) -> bool:
+        taken, self.held = not self.held, True
+        return taken
+
+    def release(self) -> None:
+        self.held = False
+
+    def holder(self) -> str | None:
+        return self._name if self.held else None
+
+    def check(self, connection: Connection) -> None:
+        pass
+
+
+class FileLease:
+    """``flock`` on a file beside the store; the holder's name stands inside."""
+
+    def __init__(self, path: Path, name: str) -> None:
+        self._path = path
+        self._name = name
+        self._descriptor: int | None = None
+
+    @property
+    def held(self) -> bool:
+        return self._descriptor is not None
+
+    def attempt(self) -> bool:
+        # Somebody who only asks for the holder has the lock for an instant; that must not look like a holder.
+        return any(self._attempt() for _ in range(3))
+
+    def _attempt(self) -> bool:
+        descriptor = self._open()
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            return False
+        if self._descriptor is not None or not self._is_ours(descriptor):
+            os.close(descriptor)
+            return False
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, self._name.encode(), 0)
+        self._descriptor = descriptor
+        return True
+
+    def release(self) -> None:
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            os.ftruncate(descriptor, 0)
+            os.close(descriptor)
+
+    def holder(self) -> str | None:
+        if self.held:
+            return self._name
+        try:
+            descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return None
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return os.pread(descriptor, 1000, 0).decode(errors="replace") or _NOBODY
+        else:
+            return None
+        finally:
+            os.close(descriptor)
+
+    def check(self, connection: Connection) -> None:  # noqa: ARG002 - the file needs no database
+        if self._descriptor is None:
+            raise Fenced("the lease is not held")
+        if not self._is_ours(self._descriptor):
+            raise Fenced(f"the lock file {self._path} was replaced")
+
+    def _is_ours(self, descriptor: int) -> bool:
+        """False where the file was deleted under us: somebody else may hold a new one of that name."""
+        try:
+            return os.path.samestat(os.fstat(descriptor), self._path.stat())
+        except FileNotFoundError:
+            return False
+
+    def _open(self) -> int:
+        try:
+            return os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise ConfigError(
+                f"the lock file {self._path} cannot be opened: {error.strerror}",
+                hint="let this user write the directory of store.url",
+            ) from error
+
+
+class RowLease:
+    """A row in PostgreSQL, kept alive by a small thread while it is held."""
+
+    def __init__(self, engine: Engine, connection: str, name: str, deadline: timedelta = DEADLINE) -> None:
+        self._engine = engine
+        self._connection = connection
+        self._name = name
+        self._deadline = deadline
+        self._fence: int | None = None
+        self._stop = Event()
+        self._renewer: Thread | None = None
+
+    @property
+    def held(self) -> bool:
+        return self._fence is not None
+
+    def attempt(self) -> bool:
+        if self.held:
+            return False
+        row = schema.lease.c
+        with writing(self._engine) as connection:
+            connection.execute(
+                insert(schema.lease)
+                .values(connection=self._connection, fence=0)
+                .on_conflict_do_nothing(index_elements=[row.connection])
+            )
+            fence = connection.execute(
+                update(schema.lease)
+                .where(
+                    row.connection == self._connection,
+                    or_(row.deadline.is_(None), row.deadline <= func.clock_timestamp()),
+                )
+                .values(
+                    holder=self._name, fence=row.fence + 1, deadline=func.clock_timestamp() + self._deadline
+                )
+                .returning(row.fence)
+            ).scalar_one_or_none()
+        if fence is None:
+            return False
+        self._fence = fence
+        self._stop.clear()
+        self._renewer = Thread(target=self._keep, name="lease", daemon=True)
+        self._renewer.start()
+        return True
+
+    def release(self) -> None:
+        self._stop.set()
+        if self._renewer is not None:
+            self._renewer.join()
+        fence, self._fence, self._renewer = self._fence, None, None
+        # Where the database is away, the deadline does the same, only later.
+        with suppress(Unavailable), writing(self._engine) as connection:
+            connection.execute(
+                update(schema.lease)
+                .where(schema.lease.c.connection == self._connection, schema.lease.c.fence == fence)
+                .values(holder=null(), deadline=null())
+            )
+
+    def holder(self) -> str | None:
+        row = schema.lease.c
+        with reading(self._engine) as connection:
+            return connection.execute(
+                select(row.holder).where(
+                    row.connection == self._connection, row.deadline > func.clock_timestamp()
+                )
+            ).scalar_one_or_none()
+
+    def check(self, connection: Connection) -> None:
+        """Locks the row, so that nobody takes over between this look and the commit."""
+        row = schema.lease.c
+        fence = connection.execute(
+            select(row.fence).where(row.connection == self._connection).with_for_update()
+        ).scalar_one_or_none()
+        if self._fence is None or fence != self._fence:
+            raise Fenced(
+                "the lease is not held" if self._fence is None else "the lease went to another process"
+            )
+
+    def renew(self) -> bool:
+        """Push the deadline out; False where the lease is lost."""
+        with writing(self._engine) as connection:
+            return (
+                connection.execute(
+                    update(schema.lease)
+                    .where(schema.lease.c.connection == self._connection, schema.lease.c.fence == self._fence)
+                    .values(deadline=func.clock_timestamp() + self._deadline)
+                ).rowcount
+                == 1
+            )
+
+    def _keep(self) -> None:
+        while not self._stop.wait(self._deadline.total_seconds() / 3):
+            # A database that is away may be back before the deadline; if not, ``check`` refuses every write.
+            with suppress(Unavailable):
+                if not self.renew():
+                    return

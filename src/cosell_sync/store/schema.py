@@ -1,0 +1,178 @@
+"""The tables of the store, in the words of ``core.deal``; ``migrations/`` builds exactly these, a test compares them.
+
+What is asked for by value has a column of its own (ids, phase, dirty, due, versions); the rest of a link is JSON that
+only ``codec`` understands. Every row belongs to a *connection* (one Partner Center account paired with one CRM); there
+is one today. Keys sort by code point on both databases, so that paging by key means the same everywhere.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Final
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    Dialect,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    String,
+    Table,
+    TypeDecorator,
+    UniqueConstraint,
+)
+
+DEFAULT: Final = "default"
+
+
+class Moment(TypeDecorator[datetime]):
+    """An aware moment, UTC in and out; SQLite forgets time zones, so they are taken off and put back here."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("a moment without a time zone")
+        moment = value.astimezone(UTC)
+        return moment.replace(tzinfo=None) if dialect.name == "sqlite" else moment
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if dialect.name == "sqlite" else value.astimezone(UTC)
+
+
+metadata = MetaData()
+
+_KEY = String().with_variant(String(collation="C"), "postgresql")
+_DATA = JSON(none_as_null=True)
+
+
+def _connection() -> Column[str]:
+    return Column("connection", String, ForeignKey("connection.name"), nullable=False)
+
+
+connection = Table("connection", metadata, Column("name", String, primary_key=True))
+
+link = Table(
+    "link",
+    metadata,
+    _connection(),
+    Column("key", _KEY, nullable=False),
+    Column("referral_id", _KEY),
+    Column("opportunity_id", _KEY),
+    Column("phase", String, nullable=False),
+    Column("dirty", Boolean, nullable=False),
+    Column("due", Moment),
+    Column("sync_state", String, nullable=False),
+    Column("parked", Boolean, nullable=False),
+    Column("referral_version", String),
+    Column("opportunity_version", String),
+    Column("referral", _DATA),
+    Column("opportunity", _DATA),
+    Column("base_referral", _DATA, nullable=False),
+    Column("base_opportunity", _DATA, nullable=False),
+    Column("memory", _DATA, nullable=False),
+    PrimaryKeyConstraint("connection", "key", name="pk_link"),
+    UniqueConstraint("connection", "referral_id", name="uq_link_referral"),
+    UniqueConstraint("connection", "opportunity_id", name="uq_link_opportunity"),
+    Index("ix_link_dirty", "connection", "dirty", "key"),
+    Index("ix_link_due", "connection", "due"),
+    Index("ix_link_phase", "connection", "phase", "key"),
+)
+
+# Child row (a contact role, a solution, …) → the opportunity whose snapshot was read from it.
+link_row = Table(
+    "link_row",
+    metadata,
+    _connection(),
+    Column("link", _KEY, nullable=False),
+    Column("row", _KEY, nullable=False),
+    Column("opportunity_id", _KEY, nullable=False),
+    PrimaryKeyConstraint("connection", "link", "row", name="pk_link_row"),
+    ForeignKeyConstraint(["connection", "link"], ["link.connection", "link.key"], name="fk_link_row_link"),
+    Index("ix_link_row_row", "connection", "row"),
+)
+
+watermark = Table(
+    "watermark",
+    metadata,
+    _connection(),
+    Column("name", String, nullable=False),
+    Column("value", String, nullable=False),
+    PrimaryKeyConstraint("connection", "name", name="pk_watermark"),
+)
+
+intent = Table(
+    "intent",
+    metadata,
+    _connection(),
+    Column("link", _KEY, nullable=False),
+    Column("side", String, nullable=False),
+    Column("creates", Boolean, nullable=False),
+    Column("version", String, nullable=False),
+    Column("fields", _DATA, nullable=False),
+    Column("source", _DATA, nullable=False),
+    Column("cycle", String, nullable=False),
+    Column("at", Moment, nullable=False),
+    PrimaryKeyConstraint("connection", "link", "side", name="pk_intent"),
+    ForeignKeyConstraint(["connection", "link"], ["link.connection", "link.key"], name="fk_intent_link"),
+)
+
+# Only ever appended to, and purged by age. ``id`` is the order of events.
+journal = Table(
+    "journal",
+    metadata,
+    Column(
+        "id",
+        BigInteger().with_variant(Integer, "sqlite"),
+        primary_key=True,
+        autoincrement=True,
+        nullable=False,
+    ),
+    _connection(),
+    Column("link", _KEY, nullable=False),
+    Column("cycle", String, nullable=False),
+    Column("at", Moment, nullable=False),
+    Column("side", String, nullable=False),
+    Column("action", String, nullable=False),
+    Column("field", String),
+    Column("old", _DATA),
+    Column("new", _DATA),
+    Column("rule", String, nullable=False),
+    Index("ix_journal_link", "connection", "link", "id"),
+    Index("ix_journal_at", "connection", "at"),
+)
+
+# One writer per connection, on PostgreSQL. ``fence`` grows with every new holder; ``deadline`` is the database's time.
+lease = Table(
+    "lease",
+    metadata,
+    _connection(),
+    Column("holder", String),
+    Column("fence", BigInteger, nullable=False),
+    Column("deadline", Moment),
+    PrimaryKeyConstraint("connection", name="pk_lease"),
+)
+
+# ``secret`` is ciphertext; ``seed`` a keyed digest of the configured token that was last taken in.
+token = Table(
+    "token",
+    metadata,
+    _connection(),
+    Column("name", String, nullable=False),
+    Column("secret", LargeBinary, nullable=False),
+    Column("seed", String),
+    PrimaryKeyConstraint("connection", "name", name="pk_token"),
+)

@@ -1,0 +1,326 @@
+"""The store over SQLAlchemy Core: SQLite for one machine, PostgreSQL for several.
+
+``remember`` is one transaction, which begins by checking that this process is still the one writer. Reads ask for
+little at a time: ids in chunks, everything else in pages by key, so that memory is bounded however many deals there
+are.
+"""
+
+from __future__ import annotations
+
+import heapq
+import os
+import socket
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from typing import Any, Final
+
+from sqlalchemy import Column, ColumnElement, Connection, Engine, Table, delete, func, insert, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import IntegrityError
+
+from cosell_sync.core.deal import Entry, Intent, Link, Phase, Side, SyncState
+from cosell_sync.ports import Clock, Memo
+from cosell_sync.store import codec, schema
+from cosell_sync.store.engine import file_of, reading, writing
+from cosell_sync.store.lease import DEADLINE, FileLease, Lease, MemoryLease, RowLease, Sleep, acquire
+
+_CHUNK: Final = 500
+
+
+@dataclass(frozen=True)
+class Tally:
+    """How many links stand like this."""
+
+    phase: Phase
+    sync_state: SyncState
+    parked: bool
+    links: int
+
+
+class SqlStore:
+    """Implements ``ports.Store``. The database must be migrated; ``open.open_store`` sees to that."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        clock: Clock,
+        *,
+        sleep: Sleep = time.sleep,
+        connection: str = schema.DEFAULT,
+        deadline: timedelta = DEADLINE,
+    ) -> None:
+        self.engine = engine
+        self.clock = clock
+        self._sleep = sleep
+        self._connection = connection
+        since = clock().astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
+        name = f"process {os.getpid()} on {socket.gethostname()}, started {since}"
+        self._lease = _lease(engine, connection, name, deadline)
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+    # --- what is known -------------------------------------------------------------------------------------------
+
+    def versions(self, opportunity_ids: Sequence[str]) -> Mapping[str, str]:
+        column = schema.link.c
+        rows = self._among(
+            column.opportunity_id,
+            opportunity_ids,
+            (column.opportunity_id, column.opportunity_version),
+            column.opportunity_version.is_not(None),
+        )
+        return {row["opportunity_id"]: row["opportunity_version"] for row in rows}
+
+    def holding(self, row_ids: Sequence[str]) -> frozenset[str]:
+        column = schema.link_row.c
+        rows = self._among(column.row, row_ids, (column.opportunity_id,))
+        return frozenset(row["opportunity_id"] for row in rows)
+
+    def by_key(self, key: str) -> Link | None:
+        return next(iter(self._links(schema.link.c.key, [key])), None)
+
+    def by_referral(self, ids: Sequence[str]) -> Mapping[str, Link]:
+        links = self._links(schema.link.c.referral_id, ids)
+        return {link.referral_id: link for link in links if link.referral_id is not None}
+
+    def by_opportunity(self, ids: Sequence[str]) -> Mapping[str, Link]:
+        links = self._links(schema.link.c.opportunity_id, ids)
+        return {link.opportunity_id: link for link in links if link.opportunity_id is not None}
+
+    def due(self, now: datetime, after: str, limit: int) -> Sequence[Link]:
+        """Three short looks, each along its own index, instead of one over every link."""
+        link, intent = schema.link, schema.intent
+        ours = (
+            link.c.connection == self._connection,
+            link.c.phase != Phase.PARTED.value,
+            link.c.key > after,
+        )
+        keys = select(link.c.key).where(*ours).order_by(link.c.key).limit(limit)
+        opened = (intent.c.connection == link.c.connection) & (intent.c.link == link.c.key)
+        looks = (
+            keys.where(link.c.dirty),
+            keys.where(link.c.due <= now),
+            keys.join_from(link, intent, opened).distinct(),
+        )
+        with reading(self.engine) as connection:
+            found = {key for look in looks for key in connection.execute(look).scalars()}
+        return self._links(link.c.key, sorted(found)[:limit])
+
+    def links(self, phases: Iterable[Phase] = tuple(Phase)) -> Iterator[Link]:
+        """Phase by phase, merged by key: each then follows its own index, however many of the others there are."""
+        wanted = set(phases)
+        if wanted == set(Phase):
+            return self._walk()
+        return heapq.merge(
+            *(self._walk(schema.link.c.phase == phase.value) for phase in wanted), key=lambda link: link.key
+        )
+
+    def intents(self, keys: Sequence[str]) -> Sequence[Intent]:
+        rows = self._among(schema.intent.c.link, keys, schema.intent.c)
+        return sorted((codec.to_intent(row) for row in rows), key=lambda intent: (intent.link, intent.side))
+
+    def journal(self, key: str, limit: int = 200) -> Sequence[Entry]:
+        column = schema.journal.c
+        lines = (
+            select(schema.journal)
+            .where(column.connection == self._connection, column.link == key)
+            .order_by(column.id.desc())
+            .limit(limit)
+        )
+        with reading(self.engine) as connection:
+            return [codec.to_entry(row) for row in connection.execute(lines).mappings()]
+
+    def watermark(self, name: str) -> str | None:
+        column = schema.watermark.c
+        with reading(self.engine) as connection:
+            return connection.execute(
+                select(column.value).where(column.connection == self._connection, column.name == name)
+            ).scalar_one_or_none()
+
+    def counts(self) -> Sequence[Tally]:
+        column = schema.link.c
+        standing = (column.phase, column.sync_state, column.parked)
+        groups = (
+            select(*standing, func.count())
+            .where(column.connection == self._connection)
+            .group_by(*standing)
+            .order_by(*standing)
+        )
+        with reading(self.engine) as connection:
+            return [
+                Tally(Phase(phase), SyncState(state), parked, links)
+                for phase, state, parked, links in connection.execute(groups)
+            ]
+
+    # --- remembering ---------------------------------------------------------------------------------------------
+
+    def remember(self, memo: Memo) -> None:
+        """One transaction. ValueError where an id would belong to two links, or an intent to none."""
+        try:
+            with writing(self.engine) as connection:
+                self._lease.check(connection)
+                self._put_links(connection, memo.links)
+                self._put_intents(connection, memo.intents, memo.settled)
+                self._insert(connection, schema.journal, [codec.from_entry(entry) for entry in memo.journal])
+                self._upsert(
+                    connection,
+                    schema.watermark,
+                    [{"name": name, "value": value} for name, value in memo.watermarks.items()],
+                )
+        except IntegrityError as error:
+            raise ValueError(f"what was to be remembered contradicts the store: {error.orig}") from error
+
+    def purge_journal(self, before: datetime) -> int:
+        """Forget journal lines older than that; how many there were."""
+        column = schema.journal.c
+        with writing(self.engine) as connection:
+            self._lease.check(connection)
+            return connection.execute(
+                delete(schema.journal).where(column.connection == self._connection, column.at < before)
+            ).rowcount
+
+    def _put_links(self, connection: Connection, links: Sequence[Link]) -> None:
+        self._free_ids(connection, links)
+        self._upsert(connection, schema.link, [codec.from_link(link) for link in links])
+        for keys in _chunks([link.key for link in links]):
+            connection.execute(
+                delete(schema.link_row).where(
+                    schema.link_row.c.connection == self._connection, schema.link_row.c.link.in_(keys)
+                )
+            )
+        rows = [
+            {"link": link.key, "row": row, "opportunity_id": link.opportunity.id}
+            for link in links
+            if link.opportunity is not None
+            for row in sorted(link.opportunity.rows)
+        ]
+        self._insert(connection, schema.link_row, rows)
+
+    def _free_ids(self, connection: Connection, links: Sequence[Link]) -> None:
+        """Take away the ids that these links give up, so that another of them may have one, in whatever order."""
+        new = {link.key: (link.referral_id, link.opportunity_id) for link in links}
+        column = schema.link.c
+        ids = (column.referral_id, column.opportunity_id)
+        for keys in _chunks(list(new)):
+            ours = (column.connection == self._connection, column.key.in_(keys))
+            given_up = [
+                key
+                for key, *old in connection.execute(select(column.key, *ids).where(*ours))
+                if any(was is not None and was != now for was, now in zip(old, new[key], strict=True))
+            ]
+            if given_up:
+                connection.execute(
+                    update(schema.link)
+                    .where(column.connection == self._connection, column.key.in_(given_up))
+                    .values(referral_id=None, opportunity_id=None)
+                )
+
+    def _put_intents(
+        self, connection: Connection, opened: Sequence[Intent], settled: Sequence[tuple[str, Side]]
+    ) -> None:
+        column = schema.intent.c
+        for link, side in settled:
+            connection.execute(
+                delete(schema.intent).where(
+                    column.connection == self._connection, column.link == link, column.side == side.value
+                )
+            )
+        self._upsert(connection, schema.intent, [codec.from_intent(intent) for intent in opened])
+
+    def _insert(self, connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+        if rows:
+            connection.execute(insert(table), [{"connection": self._connection, **row} for row in rows])
+
+    def _upsert(self, connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+        if rows:
+            connection.execute(
+                upsert(connection, table), [{"connection": self._connection, **row} for row in rows]
+            )
+
+    # --- the one writer ------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def lease(self, wait: timedelta) -> Iterator[None]:
+        acquire(self._lease, wait, self._sleep)
+        try:
+            yield
+        finally:
+            self._lease.release()
+
+    @property
+    def held(self) -> bool:
+        """Whether this very store has the lease."""
+        return self._lease.held
+
+    def holder(self) -> str | None:
+        """Who has the lease, this process included; None when it is free."""
+        return self._lease.holder()
+
+    # --- reading -------------------------------------------------------------------------------------------------
+
+    def _links(self, column: Column[Any], values: Sequence[str]) -> list[Link]:
+        links = [codec.to_link(row) for row in self._among(column, values, schema.link.c)]
+        return sorted(links, key=lambda link: link.key)
+
+    def _walk(self, *conditions: ColumnElement[bool]) -> Iterator[Link]:
+        column = schema.link.c
+        page = (
+            select(schema.link)
+            .where(column.connection == self._connection, *conditions)
+            .order_by(column.key)
+            .limit(_CHUNK)
+        )
+        after = ""
+        while True:
+            with reading(self.engine) as connection:
+                rows = connection.execute(page.where(column.key > after)).mappings().all()
+            yield from map(codec.to_link, rows)
+            if len(rows) < _CHUNK:
+                return
+            after = rows[-1]["key"]
+
+    def _among(
+        self,
+        column: Column[Any],
+        values: Sequence[str],
+        wanted: Iterable[ColumnElement[Any]],
+        *conditions: ColumnElement[bool],
+    ) -> list[codec.Row]:
+        """The wanted columns of the rows whose ``column`` is one of the values, asked for in chunks."""
+        rows: list[codec.Row] = []
+        if not values:
+            return rows
+        query = select(*wanted).where(column.table.c.connection == self._connection, *conditions)
+        with reading(self.engine) as connection:
+            for chunk in _chunks(list(dict.fromkeys(values))):
+                rows.extend(connection.execute(query.where(column.in_(chunk))).mappings())
+        return rows
+
+
+def upsert(connection: Connection, table: Table) -> Any:
+    """INSERT that overwrites the row of the same key; the two databases agree on the words."""
+    dialects: dict[str, Callable[[Table], Any]] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
+    statement = dialects[connection.dialect.name](table)
+    keys = list(table.primary_key.columns)
+    return statement.on_conflict_do_update(
+        index_elements=keys,
+        set_={column.name: statement.excluded[column.name] for column in table.columns if column not in keys},
+    )
+
+
+def _lease(engine: Engine, connection: str, name: str, deadline: timedelta) -> Lease:
+    if engine.dialect.name != "sqlite":
+        return RowLease(engine, connection, name, deadline)
+    path = file_of(engine.url)
+    return MemoryLease(name) if path is None else FileLease(path.with_name(path.name + ".lock"), name)
+
+
+def _chunks(values: Sequence[str]) -> Iterator[list[str]]:
+    rest = iter(values)
+    while chunk := list(islice(rest, _CHUNK)):
+        yield chunk

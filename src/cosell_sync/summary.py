@@ -1,0 +1,52 @@
+"""What one cycle did, as one frozen value: the cycle makes it, logs, metrics, console and exit code read it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+# deals that wait for a person are no failure of the program, but somebody must hear of them
+NEEDS_NOBODY: Final = 0
+NEEDS_A_PERSON: Final = 1
+WRONG_USAGE: Final = 2
+OUT_OF_REACH: Final = 3
+
+
+@dataclass(frozen=True)
+class Counts:
+    """A number per side."""
+
+    partner_center: int = 0
+    crm: int = 0
+
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(self.partner_center + other.partner_center, self.crm + other.crm)
+
+
+@dataclass(frozen=True)
+class CycleSummary:
+    """The fields of the event ``cycle.finished``, and how the cycle ended.
+
+    ``exit_code`` is set by the cycle, which knows what the counts do not: deals that stand in ``Needs attention``
+    from earlier cycles, a surprise, a system out of reach.
+    """
+
+    cycle_id: str
+    duration_s: float
+    pulled: Counts = Counts()
+    written: Counts = Counts()
+    created: Counts = Counts()
+    unchanged: int = 0
+    conflicts: int = 0
+    rejected: int = 0
+    failed: int = 0
+    parked: int = 0
+    api_calls: Counts = Counts()
+    exit_code: int = NEEDS_NOBODY
+
+    def as_event(self) -> dict[str, Any]:
+        """Exactly the fields of ``cycle.finished``, without ``event``, which the logger adds."""
+        event = asdict(self)
+        del event["exit_code"]
+        event["duration_s"] = round(self.duration_s, 3)
+        return event

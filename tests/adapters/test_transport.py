@@ -1,0 +1,581 @@
+"""One careful HTTP call: what is repeated, what is waited for, what becomes of an answer. Time never sleeps here."""
+
+from __future__ import annotations
+
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from email.utils import format_datetime
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import httpx
+import pytest
+import respx
+import structlog
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cosell_sync.errors import (
+    AuthFailed,
+    ConfigError,
+    CosellError,
+    Flaky,
+    Gone,
+    Rejected,
+    Stale,
+    Unavailable,
+    Unclear,
+)
+from cosell_sync.transport import outcomes
+from cosell_sync.transport.auth import AccessToken, TokenSource, renew_at
+from cosell_sync.transport.client import Answer, HttpCaller, Limits, Safety, parse, trust, trust_file
+from cosell_sync.transport.governor import Governor
+from cosell_sync.transport.outcomes import Fate, Scope
+
+HOST = "https://outside.example"
+START = datetime(2026, 5, 4, 10, 0, tzinfo=UTC)
+
+
+class Time:
+    """A clock that only moves when somebody sleeps."""
+
+    def __init__(self) -> None:
+        self.passed = 0.0
+        self.slept: list[float] = []
+
+    def clock(self) -> datetime:
+        return START + timedelta(seconds=self.passed)
+
+    def monotonic(self) -> float:
+        return self.passed
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.passed += seconds
+
+
+class Stand:
+    """A caller over mocked answers."""
+
+    def __init__(self, mock: respx.MockRouter, system: str = "partner_center") -> None:
+        self.mock = mock
+        self.time = Time()
+        self.stop = threading.Event()
+        self.signed_in = 0
+        self.governor = self.governed(system)
+        self.tokens = TokenSource(self.sign_in, clock=self.time.clock)
+        self.caller = self.calling(self.governor, self.tokens)
+
+    def governed(self, system: str, ceiling: int | None = None) -> Governor:
+        return Governor(
+            system,
+            stop=self.stop,
+            ceiling=ceiling,
+            clock=self.time.clock,
+            monotonic=self.time.monotonic,
+            sleep=self.time.sleep,
+        )
+
+    def calling(self, governor: Governor, tokens: TokenSource | None, **more: Limits) -> HttpCaller:
+        return HttpCaller(
+            governor.system,
+            HOST,
+            governor=governor,
+            tokens=tokens,
+            clock=self.time.clock,
+            monotonic=self.time.monotonic,
+            chance=lambda: 1.0,
+            **more,
+        )
+
+    def sign_in(self) -> AccessToken:
+        self.signed_in += 1
+        return AccessToken(f"token-{self.signed_in}", self.time.clock() + timedelta(hours=1))
+
+    def get(self, scope: Scope = Scope.RECORD, path: str = "/things/1") -> Answer:
+        return self.caller.call("GET", path, template="/things/{id}", safety=Safety.READ, scope=scope)
+
+    def send(self, safety: Safety = Safety.GUARDED) -> Answer:
+        return self.caller.call(
+            "PATCH",
+            "/things/1",
+            template="/things/{id}",
+            safety=safety,
+            headers={"if-match": '"1"', "content-type": "application/json"},
+            body=b"[]",
+        )
+
+    def answers(self, *answers: httpx.Response | Exception) -> respx.Route:
+        return self.mock.route(url__startswith=HOST).mock(side_effect=list(answers))
+
+
+@pytest.fixture
+def stand() -> Iterator[Stand]:
+    with respx.mock(assert_all_called=False) as mock:
+        stand = Stand(mock)
+        yield stand
+        stand.caller.close()
+
+
+# --- what is repeated -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        httpx.Response(500),
+        httpx.Response(502),
+        httpx.Response(503, html="<h1>Please wait</h1>"),
+        httpx.Response(504),
+        httpx.ConnectError("refused"),
+        httpx.ConnectTimeout("slow"),
+        httpx.ReadTimeout("slow"),
+        httpx.ReadError("reset"),
+        httpx.RemoteProtocolError("peer closed connection without sending complete message body"),
+        httpx.Response(200, text="<html>maintenance</html>"),
+        httpx.Response(200, text='{"value": [{"id": "trunc'),
+    ],
+    ids=repr,
+)
+def test_a_read_is_repeated_on_every_transient_failure(
+    stand: Stand, trouble: httpx.Response | Exception
+) -> None:
+    stand.answers(trouble, httpx.Response(200, json={"a": 1}))
+    assert stand.get().data == {"a": 1}
+    assert stand.caller.calls == 2
+    assert stand.time.slept == [1.0]
+
+
+@pytest.mark.parametrize(
+    ("trouble", "scope", "kind"),
+    [
+        (httpx.Response(500), Scope.RECORD, Flaky),
+        (httpx.Response(500), Scope.SYSTEM, Unavailable),
+        (httpx.Response(503), Scope.RECORD, Unavailable),
+        (httpx.ReadTimeout("slow"), Scope.RECORD, Unavailable),
+        (httpx.Response(200, text="<html>"), Scope.RECORD, Flaky),
+        (httpx.Response(200, text="<html>"), Scope.SYSTEM, Unavailable),
+    ],
+    ids=repr,
+)
+def test_what_a_read_becomes_when_it_never_succeeds(
+    stand: Stand, trouble: httpx.Response | Exception, scope: Scope, kind: type[CosellError]
+) -> None:
+    stand.answers(*[trouble] * 9)
+    with pytest.raises(kind):
+        stand.get(scope)
+    assert stand.caller.calls == Limits().tries
+    assert stand.time.slept == [1.0, 2.0, 4.0, 8.0]
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        httpx.Response(429, json={"statusCode": 429, "message": "slow"}),
+        httpx.Response(503),
+        httpx.ConnectError("no"),
+    ],
+    ids=repr,
+)
+def test_a_guarded_write_is_repeated_where_it_surely_did_not_land(
+    stand: Stand, refusal: httpx.Response | Exception
+) -> None:
+    stand.answers(refusal, httpx.Response(204))
+    assert stand.send().status == 204
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        httpx.Response(500),
+        httpx.Response(502),
+        httpx.Response(504),
+        httpx.ReadTimeout("slow"),
+        httpx.WriteTimeout("slow"),
+        httpx.ReadError("reset"),
+        httpx.RemoteProtocolError("truncated"),
+        httpx.Response(200, text="<html>hello</html>"),
+    ],
+    ids=repr,
+)
+@pytest.mark.parametrize("safety", [Safety.GUARDED, Safety.ONCE])
+def test_a_write_that_may_have_landed_is_never_repeated(
+    stand: Stand, safety: Safety, trouble: httpx.Response | Exception
+) -> None:
+    stand.answers(trouble, httpx.Response(204))
+    with pytest.raises(Unclear):
+        stand.send(safety)
+    assert stand.caller.calls == 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        (httpx.Response(429), Unavailable),
+        (httpx.Response(503), Unclear),
+        (httpx.ConnectError("no"), Unavailable),
+    ],
+    ids=repr,
+)
+def test_an_unguarded_write_is_never_repeated(
+    stand: Stand, answer: httpx.Response | Exception, kind: type[CosellError]
+) -> None:
+    stand.answers(answer, httpx.Response(204))
+    with pytest.raises(kind):
+        stand.send(Safety.ONCE)
+    assert stand.caller.calls == 1
+
+
+# --- statuses ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("status", "scope", "kind"),
+    [
+        (400, Scope.RECORD, Rejected),
+        (403, Scope.RECORD, Rejected),
+        (403, Scope.SYSTEM, AuthFailed),
+        (404, Scope.RECORD, Gone),
+        (404, Scope.SYSTEM, Unavailable),
+        (409, Scope.RECORD, Stale),
+        (410, Scope.RECORD, Gone),
+        (412, Scope.RECORD, Stale),
+        (413, Scope.RECORD, Rejected),
+        (418, Scope.RECORD, Rejected),
+        (418, Scope.SYSTEM, Unavailable),
+        (422, Scope.RECORD, Rejected),
+        (301, Scope.RECORD, Rejected),
+        (302, Scope.SYSTEM, Unavailable),
+        (507, Scope.RECORD, Rejected),
+    ],
+)
+def test_a_verdict_is_final(stand: Stand, status: int, scope: Scope, kind: type[CosellError]) -> None:
+    """Neither a verdict nor an unknown status is asked for twice."""
+    stand.answers(httpx.Response(status, headers={"location": "https://evil.example/x"}))
+    with pytest.raises(kind):
+        stand.get(scope)
+    assert stand.caller.calls == 1
+    assert stand.time.slept == []
+
+
+def test_a_redirect_names_the_host_and_is_not_followed(stand: Stand) -> None:
+    evil = stand.mock.get("https://evil.example/x").respond(200)
+    stand.answers(httpx.Response(302, headers={"location": "https://evil.example/x"}))
+    with pytest.raises(Unavailable, match=r"outside\.example"):
+        stand.get(Scope.SYSTEM)
+    assert not evil.called
+
+
+def test_a_foreign_address_is_refused_before_anything_is_sent(stand: Stand) -> None:
+    route = stand.answers(httpx.Response(200))
+    for url in ("https://evil.example/x", "http://outside.example/x", "https://outside.example:444/x"):
+        with pytest.raises(Rejected):
+            stand.get(path=url)
+    assert not route.called
+
+
+def test_a_code_knows_more_than_its_status() -> None:
+    assert outcomes.fate("dynamics", 412, "0x80040237") is Fate.REJECTED
+    assert outcomes.fate("dynamics", 412, "0x80060882") is Fate.STALE
+    assert outcomes.fate("salesforce", 403, "REQUEST_LIMIT_EXCEEDED") is Fate.WAIT
+    assert outcomes.fate("salesforce", 403, "INSUFFICIENT_ACCESS") is Fate.FORBIDDEN
+    assert outcomes.fate("partner_center", 400, "resourceModified") is Fate.STALE
+
+
+def test_both_documented_shapes_of_errors_are_read() -> None:
+    nested = b'{"error": {"code": "invalidRequest", "message": "No.", "target": "details/dealValue",'
+    nested += b'"innerError": {"code": "badNumber", "innerError": {"code": null}}}}'
+    assert outcomes.said(nested) == outcomes.Said("badNumber", "No.", "details/dealValue")
+    assert outcomes.said(b'{"statusCode": 429, "message": "slow"}') == outcomes.Said("429", "slow")
+    assert outcomes.said(b'[{"errorCode": "X_Y", "message": "no"}]') == outcomes.Said("X_Y", "no")
+    assert outcomes.said(b"<html>") == outcomes.Said()
+    assert outcomes.said(b"[" * 100_000) == outcomes.Said()
+
+
+@given(
+    st.binary(max_size=300)
+    | st.recursive(
+        st.none() | st.text(),
+        lambda x: (
+            st.lists(x) | st.dictionaries(st.sampled_from(["error", "code", "message", "innerError"]), x)
+        ),
+    ).map(lambda x: repr(x).encode())
+)
+def test_no_error_body_is_too_odd(body: bytes) -> None:
+    said = outcomes.said(body)
+    assert all(sign.isascii() for sign in said.code + said.target)
+
+
+# --- waiting ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        ("7", 7.0),
+        (" 30 ", 30.0),
+        ("0", 0.0),
+        (format_datetime(START + timedelta(seconds=42), usegmt=True), 42.0),
+        (format_datetime(START - timedelta(seconds=42), usegmt=True), 0.0),
+        ("soon", None),
+        ("-5", None),
+        ("1.5", None),
+        ("٣", None),
+        ("", None),
+        (None, None),
+        ("9" * 400, 1e9),
+    ],
+)
+def test_retry_after(header: str | None, seconds: float | None) -> None:
+    assert outcomes.retry_after(header, START) == seconds
+
+
+@given(st.text(max_size=60))
+def test_no_retry_after_is_too_odd(header: str) -> None:
+    seconds = outcomes.retry_after(header, START)
+    assert seconds is None or seconds >= 0
+
+
+@pytest.mark.parametrize(
+    ("header", "slept"),
+    [("7", 7.0), (format_datetime(START + timedelta(seconds=42), usegmt=True), 42.0), (None, 1.0)],
+)
+def test_a_429_is_waited_out_to_the_second(stand: Stand, header: str | None, slept: float) -> None:
+    headers = {"retry-after": header} if header else {}
+    stand.answers(httpx.Response(429, headers=headers), httpx.Response(200, json={}))
+    stand.get()
+    assert sum(stand.time.slept) == slept
+
+
+def test_a_wait_beyond_the_cap_is_told_rather_than_slept(stand: Stand) -> None:
+    route = stand.answers(httpx.Response(429, headers={"retry-after": "300"}), httpx.Response(200))
+    with pytest.raises(Unavailable) as caught:
+        stand.get()
+    assert caught.value.retry_at == START + timedelta(seconds=300)
+    assert stand.time.slept == []
+    with pytest.raises(Unavailable) as caught:  # nor does another call start meanwhile
+        stand.get()
+    assert caught.value.retry_at == START + timedelta(seconds=300)
+    assert route.call_count == 1
+    stand.time.passed = 300
+    assert stand.get().status == 200
+
+
+def test_a_call_with_its_retries_ends_in_time(stand: Stand) -> None:
+    stand.answers(*[httpx.Response(503, headers={"retry-after": "50"})] * 9)
+    with pytest.raises(Unavailable):
+        stand.get()
+    assert stand.time.passed <= Limits().total
+
+
+def test_a_pause_holds_every_thread_of_the_host(stand: Stand) -> None:
+    """Queued calls do not start while one of them waits out a 429."""
+    order: list[float] = []
+
+    def answer(_: httpx.Request) -> httpx.Response:
+        order.append(stand.time.passed)
+        return httpx.Response(429, headers={"retry-after": "9"}) if len(order) == 1 else httpx.Response(200)
+
+    stand.mock.route(url__startswith=HOST).mock(side_effect=answer)
+    stand.get()
+    assert order == [0.0, 9.0]
+    stand.governor.pause(5)
+    _together(4, lambda: stand.get())
+    assert all(moment >= 14.0 for moment in order[2:])
+    assert len(order) == 6
+
+
+def test_a_spent_budget_sends_nothing_until_the_next_day(stand: Stand) -> None:
+    route = stand.answers(*[httpx.Response(200, json={})] * 5)
+    stand.caller.close()
+    stand.caller = stand.calling(stand.governed("partner_center", ceiling=2), None)
+    stand.get()
+    stand.get()
+    with pytest.raises(Unavailable) as caught:
+        stand.get()
+    assert (caught.value.code, caught.value.retry_at) == ("budget", datetime(2026, 5, 5, tzinfo=UTC))
+    assert route.call_count == 2
+    stand.time.passed = 14 * 3600
+    assert stand.get().status == 200
+
+
+# --- stopping ---------------------------------------------------------------------------------------------------
+
+
+def test_a_stop_ends_a_wait(stand: Stand) -> None:
+    stand.answers(*[httpx.Response(503)] * 5)
+
+    def sleep(_: float) -> None:
+        stand.stop.set()
+
+    governor = Governor("x", stop=stand.stop, sleep=sleep, clock=stand.time.clock)
+    caller = stand.calling(governor, None)
+    with pytest.raises(Unavailable, match="stopping"):
+        caller.call("GET", "/x", template="/x", safety=Safety.READ)
+    assert caller.calls == 1
+    with pytest.raises(Unavailable, match="stopping"):
+        caller.call("GET", "/x", template="/x", safety=Safety.READ)
+    assert caller.calls == 1
+    caller.close()
+
+
+@pytest.mark.parametrize(("safety", "kind"), [(Safety.READ, Unavailable), (Safety.GUARDED, Unclear)])
+@pytest.mark.parametrize("how", ["stop", "close"])
+def test_a_stop_ends_a_hanging_call(safety: Safety, kind: type[CosellError], how: str) -> None:
+    hanging, done = threading.Event(), threading.Event()
+
+    class Hang(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            hanging.set()
+            done.wait(20)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Hang) as server:
+        thread = threading.Thread(target=server.handle_request)
+        thread.start()
+        stop = threading.Event()
+        caller = HttpCaller(
+            "x", f"http://127.0.0.1:{server.server_port}", governor=Governor("x", stop=stop), verify=trust()
+        )
+        end = stop.set if how == "stop" else caller.close
+        killer = threading.Thread(target=lambda: (hanging.wait(10), end()))
+        killer.start()
+        began = time.monotonic()
+        with pytest.raises(kind):
+            caller.call("GET", "/x", template="/x", safety=safety)
+        assert time.monotonic() - began < 5
+        done.set()
+        killer.join()
+        caller.close()
+        thread.join()
+    for helper in threading.enumerate():
+        if helper.name == "http-x":
+            helper.join(5)
+
+
+# --- the sign-in ------------------------------------------------------------------------------------------------
+
+
+def _together(number: int, work: Callable[[], object]) -> list[BaseException]:
+    """Run it on that many threads at once; what they raised."""
+    barrier = threading.Barrier(number)
+    raised: list[BaseException] = []
+
+    def run() -> None:
+        barrier.wait()
+        try:
+            work()
+        except CosellError as trouble:
+            raised.append(trouble)
+
+    threads = [threading.Thread(target=run) for _ in range(number)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return raised
+
+
+def test_a_401_is_answered_with_one_new_token_for_eight_threads(stand: Stand) -> None:
+    seen: list[tuple[str, str, str]] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        headers = request.headers
+        seen.append((headers["authorization"], headers["if-match"], headers["content-type"]))
+        return httpx.Response(401 if headers["authorization"].endswith("token-1") else 204)
+
+    stand.mock.route(url__startswith=HOST).mock(side_effect=answer)
+    stand.tokens.token()
+    assert _together(8, lambda: stand.send()) == []
+    assert stand.signed_in == 2
+    assert {row[1:] for row in seen} == {('"1"', "application/json")}, "headers are kept"
+    assert len([row for row in seen if row[0] == "Bearer token-2"]) == 8
+
+
+def test_a_second_401_ends_it(stand: Stand) -> None:
+    stand.answers(httpx.Response(401), httpx.Response(401), httpx.Response(200))
+    with pytest.raises(AuthFailed):
+        stand.get()
+    assert (stand.caller.calls, stand.signed_in) == (2, 2)
+
+
+def test_threads_in_line_share_a_failed_sign_in(stand: Stand) -> None:
+    tries: list[int] = []
+    waiting = threading.Event()
+
+    def refuse() -> AccessToken:
+        tries.append(1)
+        waiting.wait(0.5)
+        raise AuthFailed("x", "no", code="invalid_grant")
+
+    source = TokenSource(refuse, clock=stand.time.clock)
+    raised = _together(6, source.token)
+    assert len(raised) == 6
+    assert len(tries) < 6
+
+
+def test_a_token_is_renewed_before_it_expires(stand: Stand) -> None:
+    assert stand.tokens.token() == "token-1"
+    stand.time.passed = 54 * 60
+    assert stand.tokens.token() == "token-1"
+    stand.time.passed = 56 * 60
+    assert stand.tokens.token() == "token-2"
+    assert stand.tokens.refresh("token-1") == "token-2", "somebody else was faster"
+    assert stand.tokens.refresh("token-2") == "token-3"
+
+
+def test_a_short_lived_token_serves_half_its_life() -> None:
+    token = AccessToken("x", START + timedelta(seconds=60))
+    assert renew_at(token, START) == START + timedelta(seconds=30)
+    assert renew_at(token, START + timedelta(hours=1)) == token.expires_at
+
+
+# --- what is logged, trusted, parsed ----------------------------------------------------------------------------
+
+
+def test_the_log_holds_ids_but_neither_query_nor_token(stand: Stand) -> None:
+    route = stand.answers(httpx.Response(503), httpx.Response(200, json={}, headers={"request-id": "theirs"}))
+    with structlog.testing.capture_logs() as events:
+        stand.get(path="/things/ida@partner.example?$filter=secret")
+    assert [event["status"] for event in events] == [503, 200]
+    assert {event["path"] for event in events} == {"/things/{id}"}
+    assert events[1]["request_id"] == "theirs"
+    ours = [event["client_request_id"] for event in events]
+    assert len(set(ours)) == 2, "new for each request"
+    assert ours == [call.request.headers["client-request-id"] for call in route.calls]
+    assert not any(word in repr(events) for word in ("secret", "token-1", "partner.example"))
+
+
+def test_numbers_are_read_exactly_and_nonsense_survives() -> None:
+    data = parse(b'{"a": 0.1, "b": NaN, "c": 1e999999999999999999999, "d": 12, "e": ' + b"9" * 6000 + b"}")
+    assert data["a"] == Decimal("0.1")
+    assert data["b"].is_nan()
+    assert data["c"].is_nan()
+    assert data["d"] == 12
+    assert data["e"] == Decimal("9" * 6000)
+    with pytest.raises(ValueError):
+        parse(b"[" * 100_000)
+
+
+def test_trust_follows_the_usual_variables(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from cosell_sync.sandbox.certificates import Certificates
+
+    file = Certificates().write(tmp_path / "ca.pem")
+    for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"):
+        monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+        monkeypatch.delenv("REQUESTS_CA_BUNDLE", raising=False)
+        assert trust_file() is True
+        monkeypatch.setenv(name, str(file))
+        assert trust_file() == str(file)
+        issuers = [dict(part[0] for part in item["issuer"]) for item in trust().get_ca_certs()]
+        assert any(issuer.get("organizationName") == "cosell-sync sandbox" for issuer in issuers)
+        assert trust().verify_mode is ssl.CERT_REQUIRED
+        monkeypatch.setenv(name, str(tmp_path / "missing.pem"))
+        with pytest.raises(ConfigError, match=name):
+            trust()

@@ -1,0 +1,150 @@
+"""The store as dictionaries: what the cycle is played against thousands of times. Held to ``test_store`` like the real one.
+
+``another()`` is a second process looking at the same store. ``before_remember`` and ``after_remember`` are called with
+each memo, while nothing of it is kept yet and when all of it is; a crash is an exception raised there.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from cosell_sync.core.deal import Entry, Intent, Link, Phase, Side
+from cosell_sync.errors import Busy, Fenced
+from cosell_sync.ports import Memo
+
+Hook = Callable[[Memo], None]
+
+
+@dataclass
+class _Held:
+    """What all processes share."""
+
+    links: dict[str, Link] = field(default_factory=dict)
+    referrals: dict[str, str] = field(default_factory=dict)  # referral id → key
+    opportunities: dict[str, str] = field(default_factory=dict)
+    intents: dict[tuple[str, Side], Intent] = field(default_factory=dict)
+    journal: defaultdict[str, list[Entry]] = field(default_factory=lambda: defaultdict(list))
+    watermarks: dict[str, str] = field(default_factory=dict)
+    holder: MemoryStore | None = None
+
+
+class MemoryStore:
+    def __init__(
+        self,
+        *,
+        name: str = "memory",
+        before_remember: Hook | None = None,
+        after_remember: Hook | None = None,
+        shared: _Held | None = None,
+    ) -> None:
+        self.name = name
+        self.before_remember = before_remember
+        self.after_remember = after_remember
+        self._held = shared or _Held()
+
+    def another(self, name: str = "another") -> MemoryStore:
+        return MemoryStore(name=name, shared=self._held)
+
+    def usurp(self) -> None:
+        """Take the lease from whoever has it, as happens on PostgreSQL to a process that was away too long."""
+        self._held.holder = self
+
+    def versions(self, opportunity_ids: Sequence[str]) -> Mapping[str, str]:
+        found = self.by_opportunity(opportunity_ids)
+        return {id_: link.opportunity.version for id_, link in found.items() if link.opportunity is not None}
+
+    def holding(self, row_ids: Sequence[str]) -> frozenset[str]:
+        rows = frozenset(row_ids)
+        snapshots = (link.opportunity for link in self._held.links.values())
+        return frozenset(one.id for one in snapshots if one is not None and one.rows & rows)
+
+    def by_key(self, key: str) -> Link | None:
+        return self._held.links.get(key)
+
+    def by_referral(self, ids: Sequence[str]) -> Mapping[str, Link]:
+        held = self._held
+        return {id_: held.links[held.referrals[id_]] for id_ in ids if id_ in held.referrals}
+
+    def by_opportunity(self, ids: Sequence[str]) -> Mapping[str, Link]:
+        held = self._held
+        return {id_: held.links[held.opportunities[id_]] for id_ in ids if id_ in held.opportunities}
+
+    def due(self, now: datetime, after: str, limit: int) -> Sequence[Link]:
+        opened = {key for key, _ in self._held.intents}
+        return [
+            link
+            for key, link in sorted(self._held.links.items())
+            if key > after
+            and link.phase is not Phase.PARTED
+            and (link.dirty or key in opened or (link.due is not None and link.due <= now))
+        ][:limit]
+
+    def links(self, phases: Iterable[Phase] = tuple(Phase)) -> Iterator[Link]:
+        wanted = set(phases)
+        return iter([link for _, link in sorted(self._held.links.items()) if link.phase in wanted])
+
+    def intents(self, keys: Sequence[str]) -> Sequence[Intent]:
+        wanted = set(keys)
+        return [intent for (key, _), intent in sorted(self._held.intents.items()) if key in wanted]
+
+    def journal(self, key: str, limit: int = 200) -> Sequence[Entry]:
+        return self._held.journal.get(key, [])[::-1][:limit]
+
+    def watermark(self, name: str) -> str | None:
+        return self._held.watermarks.get(name)
+
+    def remember(self, memo: Memo) -> None:
+        if self._held.holder is not self:
+            raise Fenced("the lease is not held")
+        if self.before_remember is not None:
+            self.before_remember(memo)
+        self._keep(memo)
+        if self.after_remember is not None:
+            self.after_remember(memo)
+
+    def _keep(self, memo: Memo) -> None:
+        """Everything that may be refused comes first, on copies of what it touches; then it is taken over whole."""
+        held = self._held
+        changed = {link.key: link for link in memo.links}
+        referrals, opportunities = dict(held.referrals), dict(held.opportunities)
+        for old in (held.links[key] for key in changed if key in held.links):
+            referrals.pop(old.referral_id or "", None)
+            opportunities.pop(old.opportunity_id or "", None)
+        for link in changed.values():
+            for id_, owners in ((link.referral_id, referrals), (link.opportunity_id, opportunities)):
+                if id_ is not None and owners.setdefault(id_, link.key) != link.key:
+                    raise ValueError(f"{id_} belongs to {owners[id_]} already")
+        for intent in memo.intents:
+            if intent.link not in held.links and intent.link not in changed:
+                raise ValueError(f"an intent for {intent.link}, which is not known")
+        held.links.update(changed)
+        held.referrals, held.opportunities = referrals, opportunities
+        for settled in memo.settled:
+            held.intents.pop(settled, None)
+        held.intents.update({(intent.link, intent.side): intent for intent in memo.intents})
+        for entry in memo.journal:
+            held.journal[entry.link].append(entry)
+        held.watermarks.update(memo.watermarks)
+
+    @contextmanager
+    def lease(self, wait: timedelta) -> Iterator[None]:
+        """Never waits: in memory nobody leaves meanwhile."""
+        if self._held.holder is not None:
+            raise Busy(self._held.holder.name)
+        self._held.holder = self
+        try:
+            yield
+        finally:
+            if self._held.holder is self:
+                self._held.holder = None
+
+    @property
+    def held(self) -> bool:
+        return self._held.holder is self
+
+    def holder(self) -> str | None:
+        return None if self._held.holder is None else self._held.holder.name

@@ -1,0 +1,708 @@
+"""One behaviour suite for every store: dictionaries, SQLite, PostgreSQL. What the fake may do, the real ones must do."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from cryptography.fernet import Fernet
+from memory_store import MemoryStore
+from postgres import private_schema, server
+from sqlalchemy import text
+from sqlalchemy.exc import OperationalError
+
+from cosell_sync.core.deal import (
+    ABSENT,
+    Closing,
+    Customer,
+    Entry,
+    Intent,
+    Link,
+    Member,
+    Memory,
+    Phase,
+    Side,
+    Snapshot,
+    Solution,
+    State,
+    SyncState,
+    Trouble,
+)
+from cosell_sync.errors import Busy, ConfigError, Fenced
+from cosell_sync.ports import Memo, Store
+from cosell_sync.store import schema
+from cosell_sync.store.copy import copy_into_memory, open_copy
+from cosell_sync.store.engine import writing
+from cosell_sync.store.lease import RowLease
+from cosell_sync.store.migrate import migrate, pending
+from cosell_sync.store.open import open_store
+from cosell_sync.store.sql import SqlStore, Tally
+from cosell_sync.store.tokens import StoredTokens
+
+NOW = datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC)
+NO_WAIT = timedelta()
+
+
+class Slept(list[float]):
+    """A sleep that only writes down; ``then`` happens during the first one."""
+
+    then: Callable[[], object] | None = None
+
+    def __call__(self, seconds: float) -> None:
+        self.append(seconds)
+        then, self.then = self.then, None
+        if then is not None:
+            then()
+
+
+class InMemory:
+    """A place where a store lives; ``open`` is a process starting on it."""
+
+    def __init__(self) -> None:
+        self.first = MemoryStore(name="first")
+
+    def open(self) -> MemoryStore:
+        return self.first.another()
+
+    def take_from(self, victim: Any, thief: Any) -> None:
+        """The thief gets the lease though the victim never gave it back."""
+        thief.usurp()
+
+
+class Sql:
+    def __init__(self, url: str, stack: ExitStack) -> None:
+        self.url = url
+        self.slept = Slept()
+        self._stack = stack
+
+    def open(self) -> SqlStore:
+        store = open_store(self.url, lambda: NOW, sleep=self.slept)
+        self._stack.callback(store.close)
+        return store
+
+
+class Sqlite(Sql):
+    def take_from(self, victim: Any, thief: Any) -> None:
+        Path(self.url.removeprefix("sqlite:///") + ".lock").unlink()
+        self._stack.enter_context(thief.lease(NO_WAIT))
+
+
+class Postgres(Sql):
+    def take_from(self, victim: Any, thief: Any) -> None:
+        with thief.engine.begin() as connection:
+            connection.execute(text("UPDATE lease SET deadline = clock_timestamp() - interval '1 second'"))
+        self._stack.enter_context(thief.lease(NO_WAIT))
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    with server() as url:
+        yield url
+
+
+@pytest.fixture
+def memory() -> InMemory:
+    return InMemory()
+
+
+@pytest.fixture
+def sqlite(tmp_path: Path) -> Iterator[Sqlite]:
+    with ExitStack() as stack:
+        yield Sqlite(f"sqlite:///{tmp_path}/store.db", stack)
+
+
+@pytest.fixture
+def postgres(postgres_url: str) -> Iterator[Postgres]:
+    with private_schema(postgres_url) as url, ExitStack() as stack:
+        yield Postgres(url, stack)
+
+
+POSTGRES = pytest.param("postgres", marks=pytest.mark.postgres)
+
+
+@pytest.fixture(params=["memory", "sqlite", POSTGRES])
+def place(request: pytest.FixtureRequest) -> Any:
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture(params=["sqlite", POSTGRES])
+def sql(request: pytest.FixtureRequest) -> Any:
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture
+def store(place: Any) -> Iterator[Store]:
+    store = place.open()
+    with store.lease(NO_WAIT):
+        yield store
+
+
+def entry(**changes: Any) -> Entry:
+    line = Entry("r:1", "c1", NOW, Side.CRM, "update", "name", "old", "new", "partner_center changed")
+    return replace(line, **changes)
+
+
+def intent(**changes: Any) -> Intent:
+    return replace(
+        Intent("r:1", Side.CRM, False, "7", {"name": "New"}, {"name": "New", "notes": None}, "c1", NOW),
+        **changes,
+    )
+
+
+FULL = Link(
+    key="r:1",
+    referral_id="1",
+    opportunity_id="006A",
+    phase=Phase.LINKED,
+    referral=Snapshot(
+        "1",
+        "etag-1",
+        {
+            "name": "Deal",
+            "notes": None,
+            "value": Decimal("1000.50"),
+            "close_date": date(2026, 6, 30),
+            "favorite": False,
+            "team": (Member("a@b.c", "A", None, "1", {"title": {"x": [1, None]}}),),
+            "solutions": (Solution("SOL-1", "S", "Own"),),
+            "customer": Customer("Contoso", country="DE", extra={"id": "9"}),
+            "respond_by": NOW,
+        },
+        readonly=frozenset({"value"}),
+    ),
+    opportunity=Snapshot("006A", "v1", {"name": "Deal", "contacts": ()}, rows=frozenset({"00K1", "00K2"})),
+    base_referral={"name": "Deal", "notes": None},
+    base_opportunity={"name": "Deal", "value": Decimal(1)},
+    memory=Memory(
+        closing=Closing(State.WON, "Closed Won", NOW),
+        notices=("Microsoft accepted.",),
+        told=("due-7",),
+        resolved={"name": Side.CRM},
+        carried_at=NOW,
+        trouble=Trouble(Side.CRM, "FIELD_CUSTOM", "no", NOW, "digest", transient=True),
+        attempts=3,
+        next_attempt=NOW + timedelta(hours=1),
+        parked=True,
+        gone=Side.PARTNER_CENTER,
+        lookalikes=("006B",),
+        sync_state=SyncState.NEEDS_ATTENTION,
+    ),
+    dirty=False,
+    due=NOW,
+)
+
+
+def extras(snapshot: Snapshot | None) -> Any:
+    """``extra`` takes no part in comparison, so it is looked at by itself."""
+    assert snapshot is not None
+    team: Any = snapshot["team"]
+    customer: Any = snapshot["customer"]
+    return [member.extra for member in team], customer.extra
+
+
+def test_knows_nothing_at_first(store: Store) -> None:
+    """A fresh store answers every question with nothing, never with an error."""
+    assert store.by_key("r:1") is None
+    assert store.by_referral(["1"]) == store.by_opportunity(["006A"]) == store.versions(["006A"]) == {}
+    assert store.holding(["00K1"]) == frozenset()
+    assert list(store.due(NOW, "", 10)) == list(store.links()) == list(store.intents(["r:1"])) == []
+    assert list(store.journal("r:1")) == []
+    assert store.watermark("crm") is None
+    assert store.by_referral([]) == {}
+
+
+def test_link_comes_back_as_it_was(store: Store) -> None:
+    """Nothing of a link is lost, "cleared" stays apart from "not known", and unknown properties survive."""
+    store.remember(Memo(links=[FULL]))
+    link = store.by_key("r:1")
+    assert link == FULL
+    assert link is not None
+    assert extras(link.referral) == extras(FULL.referral)
+    assert "notes" in link.base_referral
+    assert "notes" not in link.base_opportunity
+    assert store.by_referral(["1", "2"]) == {"1": FULL}
+    assert store.by_opportunity(["006A", "006B"]) == {"006A": FULL}
+
+
+def test_link_is_replaced_whole(store: Store) -> None:
+    """The last word counts; what it leaves out is gone."""
+    store.remember(Memo(links=[FULL]))
+    store.remember(Memo(links=[Link("r:1", "1")]))
+    assert store.by_key("r:1") == Link("r:1", "1")
+    assert store.by_opportunity(["006A"]) == {}
+    assert list(store.links()) == [Link("r:1", "1")]
+
+
+def test_survives_its_process(place: Any) -> None:
+    """What was remembered is there for the next process."""
+    with place.open().lease(NO_WAIT):
+        pass
+    first = place.open()
+    with first.lease(NO_WAIT):
+        first.remember(Memo(links=[FULL], intents=[intent()], journal=[entry()], watermarks={"crm": "w1"}))
+    second = place.open()
+    assert second.by_key("r:1") == FULL
+    assert list(second.intents(["r:1"])) == [intent()]
+    assert list(second.journal("r:1")) == [entry()]
+    assert second.watermark("crm") == "w1"
+
+
+def test_versions_and_rows_follow_the_snapshot(store: Store) -> None:
+    """A child row that a deal no longer has must not lead to it; a deal without a snapshot has no version."""
+    other = Link(
+        "o:006B", opportunity_id="006B", opportunity=Snapshot("006B", "v9", rows=frozenset({"00K1"}))
+    )
+    store.remember(Memo(links=[FULL, other, Link("o:006C", opportunity_id="006C")]))
+    assert store.versions(["006A", "006B", "006C", "006D"]) == {"006A": "v1", "006B": "v9"}
+    assert store.holding(["00K1"]) == {"006A", "006B"}
+    assert store.holding(["00K2", "00K9"]) == {"006A"}
+    store.remember(Memo(links=[replace(FULL, opportunity=Snapshot("006A", "v2", rows=frozenset({"00K3"})))]))
+    assert store.versions(["006A"]) == {"006A": "v2"}
+    assert store.holding(["00K1", "00K2"]) == {"006B"}
+    assert store.holding(["00K3"]) == {"006A"}
+
+
+def test_many_at_once(store: Store) -> None:
+    """More ids than one question takes, more links than one page holds; in order of the key all the same."""
+    links = [
+        Link(f"r:{n:04}", str(n), f"006{n}", opportunity=Snapshot(f"006{n}", "v", rows=frozenset({f"k{n}"})))
+        for n in range(1201)
+    ]
+    store.remember(Memo(links=links[::-1]))
+    assert list(store.links()) == links
+    assert list(store.links([Phase.WAITING])) == links
+    assert len(store.by_referral([str(n) for n in range(2000)])) == 1201
+    assert len(store.versions([f"006{n}" for n in range(2000)])) == 1201
+    assert len(store.holding([f"k{n}" for n in range(2000)])) == 1201
+
+
+def test_links_by_phase_and_key(store: Store) -> None:
+    """Keys sort by code point, on every database and in every locale."""
+    keys = ["o:1", "o:a", "o:A", "o:B", "o:_", "r:-", "r:1"]
+    phases = [
+        Phase.LINKED,
+        Phase.WAITING,
+        Phase.LINKED,
+        Phase.SKIPPED,
+        Phase.PARTED,
+        Phase.WAITING,
+        Phase.LINKED,
+    ]
+    links = [Link(key, phase=phase) for key, phase in zip(keys, phases, strict=True)]
+    store.remember(Memo(links=links))
+    assert [link.key for link in store.links()] == sorted(keys)
+    assert [link.key for link in store.links([Phase.LINKED, Phase.SKIPPED])] == ["o:1", "o:A", "o:B", "r:1"]
+    assert list(store.links([])) == []
+
+
+def test_due(store: Store) -> None:
+    """Dirty, come due or with an open intent, and not parted; the moment itself counts as come."""
+    quiet = Link("", dirty=False)
+    links = {
+        "a": replace(quiet, dirty=True),
+        "b": replace(quiet, due=NOW),
+        "c": replace(quiet, due=NOW + timedelta(microseconds=1)),
+        "d": quiet,
+        "e": quiet,
+        "f": replace(quiet, dirty=True, due=NOW, phase=Phase.PARTED),
+        "g": replace(quiet, phase=Phase.PARTED),
+        "h": replace(quiet, dirty=True, due=NOW, phase=Phase.SKIPPED),
+    }
+    intents = [
+        intent(link="e"),
+        intent(link="e", side=Side.PARTNER_CENTER),
+        intent(link="g"),
+        intent(link="h"),
+    ]
+    store.remember(Memo(links=[replace(link, key=key) for key, link in links.items()], intents=intents))
+
+    def keys(after: str, limit: int) -> list[str]:
+        return [link.key for link in store.due(NOW, after, limit)]
+
+    assert keys("", 10) == ["a", "b", "e", "h"]
+    assert keys("", 2) == ["a", "b"]
+    assert keys("b", 1) == ["e"]
+    assert keys("e", 10) == ["h"]
+    assert keys("h", 10) == []
+
+
+def test_due_in_another_time_zone(store: Store) -> None:
+    """Moments are compared as moments, wherever they were written down."""
+    away = NOW.astimezone(datetime.strptime("+0530", "%z").tzinfo)
+    store.remember(Memo(links=[Link("a", dirty=False, due=away)]))
+    assert [link.key for link in store.due(NOW, "", 1)] == ["a"]
+    assert list(store.due(NOW - timedelta(microseconds=1), "", 1)) == []
+
+
+def test_intents_open_and_settle(store: Store) -> None:
+    """One intent per link and side; settling clears just that one, and a memo may settle and open again at once."""
+    there = intent(side=Side.PARTNER_CENTER, create=True, version="")
+    store.remember(Memo(links=[FULL, Link("r:2")], intents=[intent(), there, intent(link="r:2")]))
+    assert list(store.intents(["r:1", "r:9"])) == [intent(), there]
+    store.remember(
+        Memo(settled=[("r:1", Side.CRM), ("r:9", Side.CRM)], intents=[intent(link="r:2", version="8")])
+    )
+    assert list(store.intents(["r:2", "r:1"])) == [there, intent(link="r:2", version="8")]
+    again = replace(there, cycle="c2")
+    store.remember(Memo(settled=[("r:1", Side.PARTNER_CENTER)], intents=[again]))
+    assert list(store.intents(["r:1"])) == [again]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        ABSENT,
+        None,
+        "text",
+        "",
+        True,
+        Decimal("12.30"),
+        date(2026, 1, 2),
+        NOW,
+        (),
+        (Member("a@b.c"),),
+        (Solution("S"),),
+        Customer("C"),
+        "nul \0 and \ud800",
+    ],
+    ids=repr,
+)
+def test_journal_keeps_every_kind_of_value(store: Store, value: Any) -> None:
+    """A line may speak of any value, of a field we know or of none."""
+    lines = [entry(old=value, new="x"), entry(field=None, old="x", new=value)]
+    store.remember(Memo(journal=lines))
+    assert list(store.journal("r:1")) == lines[::-1]
+
+
+def test_journal_is_newest_first(store: Store) -> None:
+    """By order of writing, not by time; a deal's history is its own."""
+    store.remember(
+        Memo(journal=[entry(new="1"), entry(new="2", at=NOW - timedelta(days=1)), entry(link="r:2")])
+    )
+    store.remember(Memo(journal=[entry(new="3")]))
+    assert [line.new for line in store.journal("r:1")] == ["3", "2", "1"]
+    assert [line.new for line in store.journal("r:1", 2)] == ["3", "2"]
+
+
+def test_watermarks(store: Store) -> None:
+    store.remember(Memo(watermarks={"crm": "1", "partner_center": "2"}))
+    store.remember(Memo(watermarks={"crm": "3"}))
+    assert (store.watermark("crm"), store.watermark("partner_center")) == ("3", "2")
+
+
+@pytest.mark.parametrize(
+    "memo",
+    [
+        Memo(links=[Link("o:9", "1")]),
+        Memo(links=[Link("o:9", opportunity_id="006A")]),
+        Memo(links=[Link("o:8", "8"), Link("o:9", "8")]),
+        Memo(intents=[intent(link="r:9")]),
+    ],
+    ids=["referral", "opportunity", "within", "intent"],
+)
+def test_all_or_nothing(store: Store, memo: Memo) -> None:
+    """No id belongs to two deals, no intent to none; and what goes with such a memo is not kept either."""
+    store.remember(Memo(links=[FULL], watermarks={"crm": "1"}, intents=[intent()]))
+    bad = replace(
+        memo,
+        links=[Link("r:5", "5"), *memo.links],
+        journal=[entry()],
+        watermarks={"crm": "2"},
+        settled=[("r:1", Side.CRM)],
+    )
+    with pytest.raises(ValueError, match=r"already|not known|contradicts"):
+        store.remember(bad)
+    assert list(store.links()) == [FULL]
+    assert list(store.journal("r:1")) == []
+    assert store.watermark("crm") == "1"
+    assert list(store.intents(["r:1"])) == [intent()]
+
+
+def test_ids_move_between_links_in_one_memo(store: Store) -> None:
+    """Two halves that were seen apart become one deal, in whichever order the memo names them."""
+    referral, opportunity = Link("r:1", "1"), Link("o:2", opportunity_id="2")
+    store.remember(Memo(links=[referral, opportunity]))
+    joined = [replace(referral, opportunity_id="2"), replace(opportunity, opportunity_id=None)]
+    store.remember(Memo(links=joined))
+    assert store.by_opportunity(["2"]) == {"2": joined[0]}
+    swapped = [replace(joined[0], opportunity_id=None), replace(joined[1], opportunity_id="2")]
+    store.remember(Memo(links=swapped[::-1]))
+    assert store.by_opportunity(["2"]) == {"2": swapped[1]}
+
+
+# --- the one writer -------------------------------------------------------------------------------------------------
+
+
+def test_no_write_without_the_lease(place: Any) -> None:
+    """Whoever does not hold the lease writes nothing, before as well as after having held it."""
+    store = place.open()
+    with pytest.raises(Fenced):
+        store.remember(Memo(links=[FULL]))
+    with store.lease(NO_WAIT):
+        assert store.held
+    assert not store.held
+    with pytest.raises(Fenced):
+        store.remember(Memo(links=[FULL]))
+    assert list(store.links()) == []
+
+
+def test_one_holder_at_a_time(place: Any) -> None:
+    """The second is told who the first is; reading needs no lease; the lease is free again after a fault."""
+    first, second = place.open(), place.open()
+    assert second.holder() is None
+    with first.lease(NO_WAIT):
+        first.remember(Memo(links=[FULL]))
+        assert second.holder() == first.holder() is not None
+        assert second.by_key("r:1") == FULL
+        with pytest.raises(Busy) as busy, second.lease(NO_WAIT):
+            pass
+        assert busy.value.holder == first.holder()
+        with pytest.raises(Busy), first.lease(NO_WAIT):
+            pass
+        first.remember(Memo(links=[FULL]))
+    assert second.holder() is None
+    with pytest.raises(ZeroDivisionError), second.lease(NO_WAIT):
+        raise ZeroDivisionError
+    with first.lease(NO_WAIT):
+        first.remember(Memo(watermarks={"crm": "1"}))
+
+
+def test_fenced_after_losing_the_lease(place: Any) -> None:
+    """Who lost the lease while away is refused, and leaves the new holder's lease alone when leaving."""
+    first, second = place.open(), place.open()
+    with first.lease(NO_WAIT):
+        place.take_from(first, second)
+        with pytest.raises(Fenced):
+            first.remember(Memo(links=[FULL]))
+    assert second.by_key("r:1") is None
+    second.remember(Memo(links=[FULL]))
+    with pytest.raises(Busy), first.lease(NO_WAIT):
+        pass
+
+
+def test_waits_for_the_lease(sql: Any) -> None:
+    """Asks again in short pauses, until it is free or the time is over."""
+    first, second = sql.open(), sql.open()
+    with ExitStack() as stack:
+        stack.enter_context(first.lease(NO_WAIT))
+        with pytest.raises(Busy), second.lease(timedelta(seconds=1.1)):
+            pass
+        assert sum(sql.slept) == pytest.approx(1.1)
+        sql.slept.then = stack.close
+        with second.lease(timedelta(seconds=30)):
+            second.remember(Memo(links=[FULL]))
+    assert sum(sql.slept) < 2
+
+
+@pytest.mark.postgres
+def test_row_lease_is_renewed(postgres: Postgres) -> None:
+    """The deadline moves while it is held; a lost lease is noticed rather than taken back."""
+    store, other = postgres.open(), postgres.open()
+
+    def deadline() -> datetime:
+        with store.engine.connect() as connection:
+            return connection.execute(text("SELECT deadline FROM lease")).scalar_one()
+
+    with store.lease(NO_WAIT):
+        lease = store._lease
+        assert isinstance(lease, RowLease)
+        before = deadline()
+        assert lease.renew()
+        assert deadline() > before
+        postgres.take_from(store, other)
+        assert not lease.renew()
+    assert other.held
+
+
+@pytest.mark.postgres
+def test_nobody_takes_over_in_the_middle_of_a_write(postgres: Postgres) -> None:
+    """Between the look at the fencing number and the commit the row is locked, even past its deadline."""
+    store, other = postgres.open(), postgres.open()
+    take = text("SELECT fence FROM lease FOR UPDATE NOWAIT")
+    with store.lease(NO_WAIT):
+        with writing(store.engine) as transaction:
+            store._lease.check(transaction)
+            with pytest.raises(OperationalError), other.engine.begin() as connection:
+                connection.execute(take)
+        with other.engine.begin() as connection:
+            connection.execute(take)
+
+
+@pytest.mark.postgres
+def test_row_lease_renews_itself(postgres: Postgres) -> None:
+    """At a third of the deadline, by a thread that ends with the lease."""
+    store = open_store(postgres.url, lambda: NOW, deadline=timedelta(milliseconds=30))
+    try:
+        lease = store._lease
+        assert isinstance(lease, RowLease)
+        with store.lease(NO_WAIT):
+            thread = lease._renewer
+            assert thread is not None
+            assert thread.is_alive()
+            with store.engine.begin() as connection:
+                connection.execute(text("UPDATE lease SET fence = fence + 1"))
+            thread.join(timeout=30)
+            assert not thread.is_alive()
+    finally:
+        store.close()
+
+
+# --- beside the protocol ----------------------------------------------------------------------------------------------
+
+
+def test_counts(sql: Any) -> None:
+    store = sql.open()
+    with store.lease(NO_WAIT):
+        store.remember(Memo(links=[FULL, Link("r:2"), Link("r:3")]))
+    assert list(store.counts()) == [
+        Tally(Phase.LINKED, SyncState.NEEDS_ATTENTION, True, 1),
+        Tally(Phase.WAITING, SyncState.IN_SYNC, False, 2),
+    ]
+
+
+def test_purge_journal(sql: Any) -> None:
+    """History goes by its age, and only by the hand that holds the lease."""
+    store = sql.open()
+    with store.lease(NO_WAIT):
+        store.remember(Memo(journal=[entry(at=NOW - timedelta(days=400, seconds=1)), entry(new="kept")]))
+        assert store.purge_journal(NOW - timedelta(days=400)) == 1
+    assert list(store.journal("r:1")) == [entry(new="kept")]
+    with pytest.raises(Fenced):
+        store.purge_journal(NOW)
+
+
+def test_copy_is_complete_and_apart(sql: Any) -> None:
+    """`plan` decides on a copy: it holds everything, takes writes, and gives none of them back."""
+    store = sql.open()
+    with store.lease(NO_WAIT):
+        store.remember(Memo(links=[FULL], intents=[intent()], journal=[entry()], watermarks={"crm": "1"}))
+        copies = [copy_into_memory(store), open_copy(sql.url, lambda: NOW)]
+    for copy in copies:
+        assert list(copy.links()) == [FULL]
+        assert list(copy.intents(["r:1"])) == [intent()]
+        assert list(copy.journal("r:1")) == [entry()]
+        assert copy.holding(["00K1"]) == {"006A"}
+        with copy.lease(NO_WAIT):
+            copy.remember(Memo(links=[Link("r:2")], journal=[entry(new="3")], watermarks={"crm": "2"}))
+        assert copy.by_key("r:2") == Link("r:2")
+        copy.close()
+    assert list(store.links()) == [FULL]
+    assert store.watermark("crm") == "1"
+
+
+def test_copy_of_what_is_not_there(sql: Any, tmp_path: Path) -> None:
+    """Nothing is made, not even a file; the copy is an empty store."""
+    copy = open_copy(sql.url, lambda: NOW)
+    assert list(copy.links()) == []
+    with copy.lease(NO_WAIT):
+        copy.remember(Memo(links=[FULL]))
+    copy.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_migrations_make_the_schema(sql: Any) -> None:
+    """The tables that the migrations build are the tables that the code believes in."""
+    migrate(sql.url)
+    migrate(sql.url)
+    store = sql.open()
+    assert not pending(store.engine)
+    with store.engine.connect() as connection:
+        context = MigrationContext.configure(
+            connection, opts={"compare_type": True, "compare_server_default": True}
+        )
+        assert compare_metadata(context, schema.metadata) == []
+
+
+def test_store_of_a_newer_version(sql: Any) -> None:
+    """An older program does not touch it, and names both revisions."""
+    store = sql.open()
+    with store.engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9876'"))
+    with pytest.raises(ConfigError, match=r"9876.*0001") as error:
+        sql.open()
+    assert error.value.hint
+    with pytest.raises(ConfigError, match="9876"):
+        open_copy(sql.url, lambda: NOW)
+
+
+# --- tokens -------------------------------------------------------------------------------------------------------------
+
+
+OLD, NEW = Fernet.generate_key().decode(), Fernet.generate_key().decode()
+
+
+def test_tokens_are_kept_encrypted(sql: Any) -> None:
+    """The database never holds the token; saving works while another process holds the lease."""
+    store, other = sql.open(), sql.open()
+    tokens = StoredTokens(store.engine, OLD)
+    assert tokens.load("partner_center") is None
+    with other.lease(NO_WAIT):
+        tokens.save("partner_center", "secret-1")
+        tokens.save("partner_center", "secret-2")
+    assert StoredTokens(other.engine, OLD).load("partner_center") == "secret-2"
+    assert tokens.load("other") is None
+    with store.engine.connect() as connection:
+        (row,) = connection.execute(schema.token.select())
+    assert b"secret" not in row.secret
+    assert row.seed is None
+
+
+def test_keys_rotate(sql: Any) -> None:
+    """The first key encrypts, the others still open; any long text will do as a key."""
+    engine = sql.open().engine
+    StoredTokens(engine, OLD).save("t", "1")
+    both = StoredTokens(engine, f"{NEW}, {OLD}")
+    assert both.load("t") == "1"
+    both.save("t", "2")
+    assert StoredTokens(engine, NEW).load("t") == "2"
+    StoredTokens(engine, "correct horse battery staple").save("t", "3")
+    assert StoredTokens(engine, "correct horse battery staple").load("t") == "3"
+
+
+def test_wrong_key(sql: Any) -> None:
+    """Said with the next step and without the token; a new sign-in gets one out of it."""
+    engine = sql.open().engine
+    StoredTokens(engine, OLD).save("t", "secret")
+    wrong = StoredTokens(engine, NEW)
+    for attempt in (lambda: wrong.load("t"), lambda: wrong.seed("t", "seed")):
+        with pytest.raises(ConfigError, match="key") as error:
+            attempt()
+        assert "cosell-sync login" in error.value.hint
+        assert not re.search("secret|seed", f"{error.value}")
+    wrong.save("t", "again")
+    assert wrong.load("t") == "again"
+    for key in ("", " , ", "short"):
+        with pytest.raises(ConfigError):
+            StoredTokens(engine, key)
+
+
+def test_seed_counts_once(sql: Any) -> None:
+    """A configured token is taken in once; the rotated one stays until the configured one is changed."""
+    engine = sql.open().engine
+    tokens = StoredTokens(engine, OLD)
+    assert tokens.seed("t", "seed-1")
+    assert tokens.load("t") == "seed-1"
+    tokens.save("t", "rotated")
+    assert not tokens.seed("t", "seed-1")
+    assert tokens.load("t") == "rotated"
+    rotated_key = StoredTokens(engine, f"{NEW},{OLD}")
+    assert not rotated_key.seed("t", "seed-1")
+    assert not rotated_key.seed("t", "seed-1")
+    rotated_key.save("t", "rotated-2")
+    assert not StoredTokens(engine, NEW).seed("t", "seed-1")
+    assert tokens_after(engine, "seed-2") == "seed-2"
+
+
+def tokens_after(engine: Any, seed: str) -> str | None:
+    tokens = StoredTokens(engine, NEW)
+    assert tokens.seed("t", seed)
+    return tokens.load("t")
