@@ -19,6 +19,7 @@ from cosell_sync.core.deal import (
     Fields,
     Intent,
     Link,
+    Order,
     Phase,
     Side,
     Snapshot,
@@ -224,6 +225,7 @@ class Memo:
     settled: Sequence[tuple[str, Side]] = ()  # intents cleared: link key, side
     journal: Sequence[Entry] = ()
     watermarks: Mapping[str, str] = field(default_factory=dict)
+    obeyed: Sequence[str] = ()  # ids of orders that were carried out or refused
 
 
 @dataclass(frozen=True)
@@ -260,6 +262,12 @@ class Store(Seen, Protocol):
     def watermark(self, name: str) -> str | None: ...
 
     def counts(self) -> Sequence[Tally]: ...
+
+    def place(self, order: Order) -> None:
+        """Leave an order for the next cycle; needs no lease, so it works while the daemon runs."""
+
+    def orders(self) -> Sequence[Order]:
+        """Orders not carried out yet, oldest first."""
 
     def remember(self, memo: Memo) -> None: ...
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from cosell_sync.core.deal import Entry, Intent, Link, Phase, Side
+from cosell_sync.core.deal import Entry, Intent, Link, Order, Phase, Side
 from cosell_sync.errors import Busy, Fenced
 from cosell_sync.ports import Memo
 
@@ -29,6 +29,7 @@ class _Held:
     intents: dict[tuple[str, Side], Intent] = field(default_factory=dict)
     journal: defaultdict[str, list[Entry]] = field(default_factory=lambda: defaultdict(list))
     watermarks: dict[str, str] = field(default_factory=dict)
+    orders: dict[str, Order] = field(default_factory=dict)
     holder: MemoryStore | None = None
 
 
@@ -97,6 +98,12 @@ class MemoryStore:
     def watermark(self, name: str) -> str | None:
         return self._held.watermarks.get(name)
 
+    def place(self, order: Order) -> None:
+        self._held.orders[order.id] = order
+
+    def orders(self) -> Sequence[Order]:
+        return [order for _, order in sorted(self._held.orders.items())]
+
     def remember(self, memo: Memo) -> None:
         if self._held.holder is not self:
             raise Fenced("the lease is not held")
@@ -122,6 +129,8 @@ class MemoryStore:
             if intent.link not in held.links and intent.link not in changed:
                 raise ValueError(f"an intent for {intent.link}, which is not known")
         held.links.update(changed)
+        for obeyed in memo.obeyed:
+            held.orders.pop(obeyed, None)
         held.referrals, held.opportunities = referrals, opportunities
         for settled in memo.settled:
             held.intents.pop(settled, None)

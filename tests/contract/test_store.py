@@ -38,14 +38,14 @@ from cosell_sync.core.deal import (
     Trouble,
 )
 from cosell_sync.errors import Busy, ConfigError, Fenced
-from cosell_sync.ports import Memo, Store
+from cosell_sync.ports import Memo, Store, Tally
 from cosell_sync.store import schema
 from cosell_sync.store.copy import copy_into_memory, open_copy
 from cosell_sync.store.engine import writing
 from cosell_sync.store.lease import RowLease
 from cosell_sync.store.migrate import migrate, pending
 from cosell_sync.store.open import open_store
-from cosell_sync.store.sql import SqlStore, Tally
+from cosell_sync.store.sql import SqlStore
 from cosell_sync.store.tokens import StoredTokens
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC)
@@ -564,8 +564,8 @@ def test_counts(sql: Any) -> None:
     with store.lease(NO_WAIT):
         store.remember(Memo(links=[FULL, Link("r:2"), Link("r:3")]))
     assert list(store.counts()) == [
-        Tally(Phase.LINKED, SyncState.NEEDS_ATTENTION, True, 1),
-        Tally(Phase.WAITING, SyncState.IN_SYNC, False, 2),
+        Tally(Phase.LINKED, SyncState.NEEDS_ATTENTION, True, False, 1),
+        Tally(Phase.WAITING, SyncState.IN_SYNC, False, False, 2),
     ]
 
 

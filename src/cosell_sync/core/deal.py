@@ -345,6 +345,22 @@ class Link:
 
 
 @dataclass(frozen=True)
+class Order:
+    """What a person told the program to do with a deal (``deals link``, ``retry`` …), until a cycle has done it.
+
+    ``target``: a referral id or an opportunity id; ``other``: the opportunity of a ``link``; ``field`` and ``side`` of a
+    ``resolve``.
+    """
+
+    id: str
+    verb: str  # link, create, unlink, retry, resolve
+    target: str
+    other: str = ""
+    field: str = ""
+    side: str = ""
+
+
+@dataclass(frozen=True)
 class Intent:
     """A write about to be made. One may be open per link and side; while it is, the next look settles it first.
 

@@ -26,6 +26,7 @@ from cosell_sync.core.settle import after_create
 from cosell_sync.core.tell import tell
 from cosell_sync.cycle.context import Finding, Remembering, Run, entry, failed, ids
 from cosell_sync.cycle.look import complete, note_gone, settle_intents
+from cosell_sync.cycle.orders import released
 from cosell_sync.errors import Unclear
 from cosell_sync.ports import Memo, OpportunityDraft, OpportunityWrite, Sought
 
@@ -81,9 +82,8 @@ def _linked(run: Run, link: Link, verdict: Admission) -> Link:
         opportunity=own.opportunity if own else None,
         memory=Memory(notices=(messages.linked(),)),
     )
-    run.world.store.remember(
-        Memo(links=[paired], journal=[entry(run, paired, Side.CRM, "link", verdict.code)])
-    )
+    links = [paired] if own is None or own.key == link.key else [paired, released(own)]
+    run.world.store.remember(Memo(links=links, journal=[entry(run, paired, Side.CRM, "link", verdict.code)]))
     return paired
 
 

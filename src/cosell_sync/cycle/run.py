@@ -23,6 +23,7 @@ from cosell_sync.cycle.doubt import doubt, due
 from cosell_sync.cycle.exchange import exchange
 from cosell_sync.cycle.introduce import introduce
 from cosell_sync.cycle.look import complete, note_gone, settle_intents
+from cosell_sync.cycle.orders import obey_all
 from cosell_sync.cycle.pull import pull
 from cosell_sync.errors import OutsideError, Surprise
 from cosell_sync.summary import NEEDS_A_PERSON, NEEDS_NOBODY, OUT_OF_REACH, Counts, CycleSummary
@@ -61,6 +62,8 @@ def run_cycle(
 
 def _go(run: Run, *, accept: bool) -> None:
     run.shape = run.world.crm.shape()
+    obey_all(run)
+    obey_all(run)
     pull(run)
     if not accept:
         doubt(run)

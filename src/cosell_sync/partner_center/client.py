@@ -187,7 +187,7 @@ class PartnerCenter:
             for moment in stamps:
                 ordered = ordered and (newest is None or moment >= newest)
                 newest = max(newest or moment, moment)
-        yield Page(held or (), watermark=_mark(newest))
+        yield Page(held or [], watermark=_mark(newest))
 
     def _newest_down_to(self, since: datetime) -> Iterator[Page]:
         """For a service that refuses our filter. What changed since is held until the watermark is reached, then

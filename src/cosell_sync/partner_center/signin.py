@@ -227,6 +227,7 @@ def _device_flow(
         ) from trouble
     if "user_code" not in flow:
         raise refusal(flow)
+    flow["interval"] = max(1, int(flow.get("interval", 5)))  # at 0 MSAL would poll without ever coming back
     show(str(flow.get("message") or f"Open {flow.get('verification_uri')} and enter {flow['user_code']}"))
     # A registration with a secret is asked for it in this flow as well (AADSTS7000218).
     data = {"client_secret": application.client_secret} if application.client_secret else {}
@@ -238,7 +239,7 @@ def _device_flow(
             raise AuthFailed(
                 SYSTEM, "the sign-in was not completed in time", code="expired_token", hint=LOGIN
             )
-        sleep(float(flow.get("interval", 5)))
+        sleep(float(flow["interval"]))
     if "access_token" not in result:
         raise refusal(result)
     kept = client.token_cache.search(msal.TokenCache.CredentialType.REFRESH_TOKEN)

@@ -44,6 +44,7 @@ def from_link(link: Link) -> dict[str, Any]:
         "due": link.due,
         "sync_state": link.memory.sync_state.value,
         "parked": link.memory.parked,
+        "rejected": link.memory.rejected,
         "referral_version": None if link.referral is None else link.referral.version,
         "opportunity_version": None if link.opportunity is None else link.opportunity.version,
         "referral": None if link.referral is None else codec.plain_snapshot(link.referral),

@@ -77,6 +77,7 @@ link = Table(
     Column("due", Moment),
     Column("sync_state", String, nullable=False),
     Column("parked", Boolean, nullable=False),
+    Column("rejected", Boolean, nullable=False),
     Column("referral_version", String),
     Column("opportunity_version", String),
     Column("referral", _DATA),
@@ -128,6 +129,16 @@ intent = Table(
     Column("at", Moment, nullable=False),
     PrimaryKeyConstraint("connection", "link", "side", name="pk_intent"),
     ForeignKeyConstraint(["connection", "link"], ["link.connection", "link.key"], name="fk_intent_link"),
+)
+
+# What a person asked for while another process may hold the lease; the next cycle takes it from here.
+order = Table(
+    "orders",
+    metadata,
+    _connection(),
+    Column("id", _KEY, nullable=False),
+    Column("data", _DATA, nullable=False),
+    PrimaryKeyConstraint("connection", "id", name="pk_orders"),
 )
 
 # Only ever appended to, and purged by age. ``id`` is the order of events.

@@ -13,7 +13,7 @@ import socket
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Any, Final
@@ -22,23 +22,13 @@ from sqlalchemy import Column, ColumnElement, Connection, Engine, Table, delete,
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 
-from cosell_sync.core.deal import Entry, Intent, Link, Phase, Side, SyncState
-from cosell_sync.ports import Clock, Memo
+from cosell_sync.core.deal import Entry, Intent, Link, Order, Phase, Side, SyncState
+from cosell_sync.ports import Clock, Memo, Tally
 from cosell_sync.store import codec, schema
 from cosell_sync.store.engine import file_of, reading, writing
 from cosell_sync.store.lease import DEADLINE, FileLease, Lease, MemoryLease, RowLease, Sleep, acquire
 
 _CHUNK: Final = 500
-
-
-@dataclass(frozen=True)
-class Tally:
-    """How many links stand like this."""
-
-    phase: Phase
-    sync_state: SyncState
-    parked: bool
-    links: int
 
 
 class SqlStore:
@@ -144,7 +134,7 @@ class SqlStore:
 
     def counts(self) -> Sequence[Tally]:
         column = schema.link.c
-        standing = (column.phase, column.sync_state, column.parked)
+        standing = (column.phase, column.sync_state, column.parked, column.rejected)
         groups = (
             select(*standing, func.count())
             .where(column.connection == self._connection)
@@ -153,9 +143,19 @@ class SqlStore:
         )
         with reading(self.engine) as connection:
             return [
-                Tally(Phase(phase), SyncState(state), parked, links)
-                for phase, state, parked, links in connection.execute(groups)
+                Tally(Phase(phase), SyncState(state), parked, rejected, deals)
+                for phase, state, parked, rejected, deals in connection.execute(groups)
             ]
+
+    def place(self, order: Order) -> None:
+        with writing(self.engine) as connection:
+            self._upsert(connection, schema.order, [{"id": order.id, "data": asdict(order)}])
+
+    def orders(self) -> Sequence[Order]:
+        column = schema.order.c
+        query = select(column.data).where(column.connection == self._connection).order_by(column.id)
+        with reading(self.engine) as connection:
+            return [Order(**data) for data in connection.execute(query).scalars()]
 
     # --- remembering ---------------------------------------------------------------------------------------------
 
@@ -172,6 +172,13 @@ class SqlStore:
                     schema.watermark,
                     [{"name": name, "value": value} for name, value in memo.watermarks.items()],
                 )
+                if memo.obeyed:
+                    column = schema.order.c
+                    connection.execute(
+                        delete(schema.order).where(
+                            column.connection == self._connection, column.id.in_(memo.obeyed)
+                        )
+                    )
         except IntegrityError as error:
             raise ValueError(f"what was to be remembered contradicts the store: {error.orig}") from error
 

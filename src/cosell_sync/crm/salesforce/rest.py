@@ -17,16 +17,14 @@ A call runs on a thread of its own, so that a stopping daemon, or a server that 
 
 from __future__ import annotations
 
-import json
 import random
 import re
 import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
-from email.utils import parsedate_to_datetime
 from queue import Empty, SimpleQueue
 from typing import Any, Final
 from urllib.parse import urlencode, urlsplit
@@ -37,10 +35,23 @@ import requests.auth
 import tenacity
 from simple_salesforce.api import Salesforce
 from simple_salesforce.util import exception_handler
-from urllib3.exceptions import ConnectTimeoutError, MaxRetryError, NewConnectionError
 
 from cosell_sync.crm.salesforce import signin, trouble
 from cosell_sync.crm.salesforce.signin import SYSTEM, Credentials, Ticket
+from cosell_sync.crm.salesforce.wire import (
+    Again,
+    Bearer,
+    encode,
+    expired,
+    faults,
+    http_date,
+    is_json,
+    lost,
+    never_stood,
+    nobody,
+    unreachable,
+    void,
+)
 from cosell_sync.errors import AuthFailed, Unavailable, Unclear
 from cosell_sync.ports import Clock
 from cosell_sync.transport.client import trust_file
@@ -145,6 +156,10 @@ class Rest:
         data = response.json(parse_float=Decimal) if response.content else None
         return Answer(response.status_code, data, self._moment(response))
 
+    def close(self) -> None:
+        """Hangs up."""
+        self._session.close()
+
     @property
     def root(self) -> str:
         return f"/services/data/v{self.version}"
@@ -240,6 +255,13 @@ class Rest:
             raise lost("timeout", repeat=repeat) from None
         except requests.exceptions.RequestException:
             raise lost("broken_answer", repeat=repeat) from None
+        except OSError:  # requests says so when the bundle is not there
+            raise Unavailable(
+                SYSTEM,
+                "the certificate bundle cannot be read",
+                code="certificate",
+                hint="SSL_CERT_FILE or REQUESTS_CA_BUNDLE names a file that is missing or unreadable",
+            ) from None
 
     def _run(self, request: Mapping[str, Any]) -> requests.Response:
         box: SimpleQueue[requests.Response | BaseException] = SimpleQueue()

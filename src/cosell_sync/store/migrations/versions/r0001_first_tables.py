@@ -27,6 +27,7 @@ def upgrade() -> None:
         sa.Column("due", _MOMENT),
         sa.Column("sync_state", sa.String(), nullable=False),
         sa.Column("parked", sa.Boolean(), nullable=False),
+        sa.Column("rejected", sa.Boolean(), nullable=False),
         sa.Column("referral_version", sa.String()),
         sa.Column("opportunity_version", sa.String()),
         sa.Column("referral", sa.JSON()),
@@ -92,6 +93,13 @@ def upgrade() -> None:
     )
     op.create_index("ix_journal_link", "journal", ["connection", "link", "id"])
     op.create_index("ix_journal_at", "journal", ["connection", "at"])
+    op.create_table(
+        "orders",
+        _connection(),
+        sa.Column("id", _KEY, nullable=False),
+        sa.Column("data", sa.JSON(), nullable=False),
+        sa.PrimaryKeyConstraint("connection", "id", name="pk_orders"),
+    )
     op.create_table(
         "lease",
         _connection(),

@@ -1,0 +1,890 @@
+"""Partner Center's client at its edges: odd lists, lost answers, versions, the sign-in. Nothing leaves this process."""
+
+from __future__ import annotations
+
+import json
+import ssl
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+from urllib.parse import parse_qs
+
+import httpx
+import pytest
+import requests
+import respx
+import structlog
+
+from cosell_sync.core.deal import Customer, Member, Snapshot, Solution, State, Step
+from cosell_sync.errors import (
+    AuthFailed,
+    CosellError,
+    Flaky,
+    Gone,
+    Rejected,
+    Stale,
+    Unavailable,
+    Unclear,
+)
+from cosell_sync.partner_center import records, signin
+from cosell_sync.partner_center.client import ID_HEADERS, REFERRALS, PartnerCenter
+from cosell_sync.partner_center.records import Wire
+from cosell_sync.partner_center.signin import Application, SignIn, seed
+from cosell_sync.ports import Outcome, ReferralDraft, Referrals, ReferralWrite
+from cosell_sync.transport.auth import TokenSource
+from cosell_sync.transport.client import HttpCaller
+from cosell_sync.transport.governor import Governor
+
+HOST = "https://api.partner.example"
+LOGIN = "https://login.example"
+LIST = HOST + REFERRALS
+START = datetime(2026, 5, 4, 10, 0, tzinfo=UTC)
+OVERLAP = timedelta(minutes=5)
+US = "5c0e1f00-0000-4000-8000-0000000000aa"
+
+
+def guid(number: int) -> str:
+    return f"00000000-0000-4000-8000-{number:012d}"
+
+
+def referral(number: int = 1, **changes: Any) -> dict[str, Any]:
+    """An accepted deal of ours."""
+    stamp = f"2026-05-04T09:{number % 60:02d}:00.1234567Z"
+    return {
+        "id": guid(number),
+        "engagementId": guid(900 + number),
+        "organizationId": US,
+        "name": f"Deal {number}",
+        "status": "Active",
+        "substatus": "Accepted",
+        "type": "Independent",
+        "qualification": "SalesQualified",
+        "createdDateTime": stamp,
+        "updatedDateTime": stamp,
+        "eTag": f'"{number}-a"',
+        "team": [],
+        "details": {"dealValue": 10.5, "currency": "EUR", "notes": "old"},
+        **changes,
+    }
+
+
+class Memory:
+    """Tokens in a dict, with the order of what was saved."""
+
+    def __init__(self, **tokens: str) -> None:
+        self.tokens = dict(tokens)
+        self.events: list[str] = []
+
+    def load(self, name: str) -> str | None:
+        return self.tokens.get(name)
+
+    def save(self, name: str, token: str) -> None:
+        self.tokens[name] = token
+        self.events.append(f"saved {token}")
+
+
+class Stand:
+    """Partner Center over mocked answers, with a clock that only moves when somebody sleeps."""
+
+    def __init__(self, mock: respx.MockRouter) -> None:
+        self.mock = mock
+        self.passed = 0.0
+        self.slept: list[float] = []
+        self.tokens = Memory(partner_center="refresh-0")
+        self.application = Application("tenant", "client", None, LOGIN)
+        self.granted = 0
+        self.mock.post(f"{LOGIN}/tenant/oauth2/v2.0/token").mock(side_effect=self.grant)
+        governor = self.governor()
+        self.login = self.caller(LOGIN, self.governor(), None)
+        self.source = TokenSource(
+            SignIn(self.application, self.tokens, self.login, clock=self.clock), clock=self.clock
+        )
+        self.api = self.caller(HOST, governor, self.source)
+        self.center = PartnerCenter(self.api)
+
+    def clock(self) -> datetime:
+        return START + timedelta(seconds=self.passed)
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.passed += seconds
+
+    def governor(self) -> Governor:
+        return Governor("partner_center", clock=self.clock, monotonic=lambda: self.passed, sleep=self.sleep)
+
+    def caller(self, host: str, governor: Governor, tokens: TokenSource | None) -> HttpCaller:
+        return HttpCaller(
+            "partner_center",
+            host,
+            governor=governor,
+            tokens=tokens,
+            verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),  # trusts nobody, which is quick
+            id_headers=ID_HEADERS,
+            clock=self.clock,
+            monotonic=lambda: self.passed,
+            chance=lambda: 1.0,
+        )
+
+    def grant(self, request: httpx.Request) -> httpx.Response:
+        form = parse_qs(request.content.decode())
+        assert form["refresh_token"] == [self.tokens.tokens["partner_center"]]
+        assert form["scope"] == ["https://api.partner.microsoft.com/.default offline_access"]
+        self.granted += 1
+        self.tokens.events.append("granted")
+        answer = {"access_token": f"access-{self.granted}", "expires_in": 3600}
+        return httpx.Response(200, json={**answer, "refresh_token": f"refresh-{self.granted}"})
+
+    def answers(self, *answers: httpx.Response | Exception | Callable[..., httpx.Response]) -> respx.Route:
+        return self.mock.route(url__startswith=LIST).mock(
+            side_effect=answers[0] if len(answers) == 1 and callable(answers[0]) else list(answers)
+        )
+
+    def before(self, number: int = 1, **changes: Any) -> Snapshot:
+        snapshot = records.snapshot(referral(number, **changes), Wire())
+        assert snapshot is not None
+        return snapshot
+
+    def write(self, *steps: Step, number: int = 1) -> Outcome:
+        (outcome,) = self.center.write([ReferralWrite(self.before(number), steps)])
+        return outcome
+
+
+@pytest.fixture
+def stand() -> Iterator[Stand]:
+    with respx.mock(assert_all_called=False) as mock:
+        stand = Stand(mock)
+        yield stand
+        stand.api.close()
+        stand.login.close()
+
+
+def page(*rows: object, following: object = None) -> httpx.Response:
+    body: dict[str, Any] = {"value": list(rows)}
+    return httpx.Response(200, json={**body, "@odata.nextLink": following} if following else body)
+
+
+def refused(status: int = 400, code: str = "invalidRequest", text: str = "No.") -> httpx.Response:
+    return httpx.Response(status, json={"error": {"code": code, "message": text, "target": "$filter"}})
+
+
+def queries(route: respx.Route) -> list[Mapping[str, list[str]]]:
+    return [parse_qs(call.request.url.query.decode()) for call in route.calls]
+
+
+NOTE = Step({"notes": "new"})
+
+
+# --- lists ------------------------------------------------------------------------------------------------------
+
+
+def test_it_is_the_port(stand: Stand) -> None:
+    center: Referrals = stand.center
+    assert center.calls == 0
+
+
+def test_a_pull_asks_for_what_changed_and_moves_the_watermark(stand: Stand) -> None:
+    route = stand.answers(page(referral(1), referral(2)))
+    (found,) = stand.center.changed_since("2026-05-04T09:00:00.5Z", OVERLAP)
+    assert queries(route) == [
+        {"$filter": ["updatedDateTime ge 2026-05-04T08:55:00Z"], "$orderby": ["updatedDateTime asc"]}
+    ]
+    assert "+" not in str(route.calls[0].request.url), "not every OData service reads a plus as a blank"
+    assert [snapshot.id for snapshot in found.snapshots] == [guid(1), guid(2)]
+    assert found.watermark == "2026-05-04T09:02:00.123456Z"
+
+
+def test_an_idle_pull_is_one_call_and_keeps_the_watermark(stand: Stand) -> None:
+    stand.answers(page())
+    (found,) = stand.center.changed_since("2026-05-04T09:00:00Z", OVERLAP)
+    assert (found.snapshots, found.watermark, stand.center.calls) == ([], None, 1)
+
+
+def test_the_first_pull_has_no_filter(stand: Stand) -> None:
+    route = stand.answers(page())
+    list(stand.center.changed_since(None, OVERLAP))
+    assert queries(route) == [{"$orderby": ["updatedDateTime asc"]}]
+
+
+def test_of_a_next_link_only_the_query_is_used(stand: Stand) -> None:
+    """Printed samples say http and leave out /engagements; the token goes to our own address only."""
+    link = "http://api.partner.example/v1.0/referrals?$skiptoken=abc%2Fdef"
+    route = stand.answers(page(referral(1), following=link), page(referral(2)))
+    pages = list(stand.center.changed_since(None, OVERLAP))
+    assert [found.watermark for found in pages] == [
+        "2026-05-04T09:01:00.123456Z",
+        "2026-05-04T09:02:00.123456Z",
+    ]
+    assert str(route.calls[1].request.url) == f"{LIST}?$skiptoken=abc%2Fdef"
+    assert route.calls[1].request.headers["authorization"] == "Bearer access-1"
+
+
+@pytest.mark.parametrize(
+    "link",
+    [
+        "https://evil.example/v1.0/engagements/referrals?$skiptoken=a",
+        "https://api.partner.example@evil.example/?$skiptoken=a",
+        "//evil.example/?$skiptoken=a",
+        "https://api.partner.example/v1.0/engagements/referrals",
+        "https://[evil/?$skiptoken=a",
+        7,
+        {"href": "x"},
+    ],
+    ids=repr,
+)
+def test_a_tricky_next_link_ends_the_pull(stand: Stand, link: object) -> None:
+    evil = stand.mock.route(host="evil.example").respond(200)
+    stand.answers(page(referral(1), following=link))
+    with pytest.raises(Unavailable) as caught:
+        list(stand.center.changed_since(None, OVERLAP))
+    assert caught.value.code == "foreign_link"
+    assert not evil.called
+
+
+def test_a_list_that_goes_in_a_circle_is_noticed(stand: Stand) -> None:
+    links = [f"{LIST}?$skiptoken={token}" for token in "aba"]
+    stand.answers(*(page(referral(number), following=link) for number, link in enumerate(links, 1)))
+    with pytest.raises(Unavailable) as caught:
+        list(stand.center.index())
+    assert caught.value.code == "paging_circle"
+
+
+def test_a_list_of_ever_new_empty_pages_is_noticed(stand: Stand) -> None:
+    numbers = iter(range(10_000))
+    stand.answers(lambda _: page(following=f"{LIST}?$skiptoken={next(numbers)}"))
+    with pytest.raises(Unavailable) as caught:
+        list(stand.center.index())
+    assert caught.value.code == "paging_circle"
+    assert stand.center.calls < 50
+
+
+def test_a_refused_filter_falls_back_to_newest_first(stand: Stand) -> None:
+    rows = [referral(number) for number in (30, 20, 10, 5)]
+    link = f"{LIST}?$skiptoken=2"
+    route = stand.answers(
+        refused(), page(*rows[:2], following=link), page(*rows[2:], following=f"{link}3"), page(rows[0])
+    )
+    (found,) = stand.center.changed_since("2026-05-04T09:20:00Z", OVERLAP)
+    assert [snapshot.id for snapshot in found.snapshots] == [guid(20), guid(30)], "oldest first"
+    assert found.watermark == "2026-05-04T09:30:00.123456Z"
+    assert route.call_count == 3, "it stops at the watermark"
+    (found,) = stand.center.changed_since(found.watermark, OVERLAP)
+    assert queries(route)[3] == {"$orderby": ["updatedDateTime desc"]}, "and does not ask that again"
+
+
+def test_a_list_out_of_order_promises_nothing_before_its_end(stand: Stand) -> None:
+    stand.answers(page(referral(9), referral(3), following=f"{LIST}?$skiptoken=2"), page(referral(5)))
+    pages = list(stand.center.changed_since(None, OVERLAP))
+    assert [found.watermark for found in pages] == [None, "2026-05-04T09:09:00.123456Z"]
+
+
+def test_a_continuation_that_is_refused_is_no_refused_filter(stand: Stand) -> None:
+    stand.answers(page(referral(1), following=f"{LIST}?$skiptoken=old"), refused())
+    pages = stand.center.changed_since("2026-05-04T09:00:00Z", OVERLAP)
+    with pytest.raises(Unavailable):
+        list(pages)
+    assert stand.center.calls == 2
+
+
+def test_rows_of_others_are_left_out_and_nonsense_harms_no_neighbour(stand: Stand) -> None:
+    stand.answers(
+        page(
+            referral(1),
+            referral(2, organizationId="msft"),
+            None,
+            7,
+            {"name": "no id"},
+            {"id": "../../evil"},
+            referral(3, details={"dealValue": "lots"}, updatedDateTime="yesterday"),
+            referral(4),
+        )
+    )
+    with structlog.testing.capture_logs() as events:
+        (found,) = stand.center.changed_since(None, OVERLAP)
+    assert [snapshot.id for snapshot in found.snapshots] == [guid(1), guid(3), guid(4)]
+    assert found.snapshots[1].text("problem")
+    assert [event["count"] for event in events if event["event"] == "referrals.unreadable"] == [4]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        httpx.Response(200, json={"value": None}),
+        httpx.Response(200, json=[1]),
+        httpx.Response(200),
+        httpx.Response(200, text="<html>Please wait</html>"),
+        httpx.Response(200, text='{"value": [{"id'),
+        httpx.Response(302, headers={"location": "https://evil.example"}),
+        httpx.Response(404),
+        httpx.Response(500),
+        httpx.ReadTimeout("slow"),
+    ],
+    ids=repr,
+)
+def test_a_list_that_cannot_be_had_is_the_systems_trouble(
+    stand: Stand, answer: httpx.Response | Exception
+) -> None:
+    stand.answers(*[answer] * 9)
+    with pytest.raises(Unavailable):
+        list(stand.center.changed_since(None, OVERLAP))
+
+
+def test_a_list_that_is_forbidden_is_a_failed_sign_in(stand: Stand) -> None:
+    stand.answers(refused(403, "accessDenied"))
+    with pytest.raises(AuthFailed) as caught:
+        list(stand.center.changed_since(None, OVERLAP))
+    assert (caught.value.code, caught.value.status) == ("accessDenied", 403)
+
+
+def test_an_engagement_is_asked_for_quoted_then_unquoted(stand: Stand) -> None:
+    both = page(referral(1), referral(2, organizationId="msft", organizationName="Microsoft"))
+    route = stand.answers(refused(), both, both)
+    sides = stand.center.engagement(guid(901))
+    assert [side.text("category") for side in sides] == ["cosell", "foreign"]
+    stand.center.engagement(guid(901))
+    assert [query["$filter"][0] for query in queries(route)] == [
+        f"engagementId eq '{guid(901)}'",
+        f"engagementId eq {guid(901)}",
+        f"engagementId eq {guid(901)}",
+    ]
+    assert stand.center.engagement("x' or 1 eq 1") == ()
+
+
+def test_another_partners_side_is_foreign_once_we_know_who_we_are(stand: Stand) -> None:
+    stand.answers(page(referral(1)), page(referral(1), referral(2, organizationId="another")))
+    list(stand.center.changed_since(None, OVERLAP))
+    assert [side.text("category") for side in stand.center.engagement(guid(901))] == ["cosell", "foreign"]
+
+
+def test_a_created_referral_is_found_among_the_newest(stand: Stand) -> None:
+    route = stand.answers(
+        page(referral(1), following=f"{LIST}?$skiptoken=2"), page(referral(2, externalReferenceId="006"))
+    )
+    found = stand.center.find_created("006")
+    assert found is not None
+    assert found.id == guid(2)
+    assert queries(route)[0] == {"$orderby": ["createdDateTime desc"]}
+
+
+# --- single referrals -------------------------------------------------------------------------------------------
+
+
+def test_each_fetched_referral_stands_for_itself(stand: Stand) -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        number = int(request.url.path[-1])
+        return {
+            1: httpx.Response(200, json=referral(1)),
+            2: refused(404, "itemNotFound"),
+            3: refused(403, "accessDenied"),
+            4: httpx.Response(500),
+        }[number]
+
+    stand.answers(answer)
+    found = stand.center.fetch([guid(number) for number in (4, 3, 2, 1, 1)])
+    assert list(found) == [guid(number) for number in (4, 3, 2, 1)]
+    assert found[guid(2)] is None
+    assert [bool(side and side.text("problem")) for side in found.values()] == [True, True, False, False]
+
+
+def test_fetching_from_a_system_that_is_away_raises(stand: Stand) -> None:
+    stand.answers(lambda _: httpx.Response(503))
+    with pytest.raises(Unavailable):
+        stand.center.fetch([guid(number) for number in range(1, 9)])
+
+
+# --- writes -----------------------------------------------------------------------------------------------------
+
+
+def test_a_patch_carries_the_etag_byte_for_byte(stand: Stand) -> None:
+    route = stand.answers(httpx.Response(200, json=referral(1, eTag='"1-b"', details={"notes": "new"})))
+    outcome = stand.write(NOTE)
+    request = route.calls[0].request
+    assert request.headers["if-match"] == '"1-a"'
+    assert request.headers["prefer"] == "return=representation"
+    assert request.headers["content-type"] == "application/json"
+    assert request.headers["client-request-id"] == request.headers["ms-correlationid"]
+    assert json.loads(request.content) == [{"op": "replace", "path": "/details/notes", "value": "new"}]
+    assert (outcome.error, outcome.steps) == (None, 1)
+    assert outcome.snapshot is not None
+    assert (outcome.snapshot.version, outcome.snapshot["notes"]) == ('"1-b"', "new")
+    assert stand.center.calls == 1
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        httpx.Response(204),
+        httpx.Response(200, json={}),
+        httpx.Response(200, json=referral(2)),
+        httpx.Response(200, json={**referral(1), "eTag": None}),
+    ],
+    ids=["204", "empty", "another", "no eTag"],
+)
+def test_without_a_usable_body_the_referral_is_read_back(stand: Stand, answer: httpx.Response) -> None:
+    route = stand.answers(answer, httpx.Response(200, json=referral(1, eTag='"1-b"')))
+    outcome = stand.write(NOTE)
+    assert [call.request.method for call in route.calls] == ["PATCH", "GET"]
+    assert outcome.error is None
+    assert outcome.snapshot is not None
+    assert outcome.snapshot.version == '"1-b"'
+
+
+def test_a_read_back_that_fails_leaves_a_write_that_landed(stand: Stand) -> None:
+    stand.answers(httpx.Response(204), *[httpx.Response(500)] * 5)
+    assert stand.write(NOTE) == Outcome(guid(1), None, None, 1)
+
+
+def test_steps_walk_in_order_each_with_the_new_etag(stand: Stand) -> None:
+    route = stand.answers(
+        httpx.Response(200, json=referral(1, eTag='"1-b"')),
+        httpx.Response(204),
+        httpx.Response(200, json=referral(1, eTag='"1-c"')),
+        httpx.Response(200, json=referral(1, eTag='"1-d"', status="Closed", substatus="Won")),
+    )
+    outcome = stand.write(Step({}, State.ACCEPTED), NOTE, Step({}, State.WON))
+    sent = [call.request.headers.get("if-match") for call in route.calls]
+    assert sent == ['"1-a"', '"1-b"', None, '"1-c"']
+    assert (outcome.error, outcome.steps) == (None, 3)
+    assert outcome.snapshot is not None
+    assert outcome.snapshot["state"] is State.WON
+
+
+def test_a_walk_that_stops_says_how_far_it_came(stand: Stand) -> None:
+    stand.answers(httpx.Response(200, json=referral(1, eTag='"1-b"')), refused(400, text="No, thanks."))
+    outcome = stand.write(Step({}, State.ACCEPTED), Step({}, State.WON))
+    assert isinstance(outcome.error, Rejected)
+    assert (outcome.error.text, outcome.error.fields, outcome.steps) == ("No, thanks.", ("$filter",), 1)
+    assert outcome.snapshot is not None
+    assert outcome.snapshot.version == '"1-b"'
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        (refused(412, "preconditionFailed"), Stale),
+        (refused(409, "resourceModified"), Stale),
+        (refused(400, "resourceModified"), Stale),
+        (refused(404, "itemNotFound"), Gone),
+        (refused(403, "accessDenied"), Rejected),
+        (refused(422), Rejected),
+        (httpx.Response(302), Rejected),
+        (httpx.Response(418), Rejected),
+        (httpx.ReadTimeout("slow"), Unclear),
+        (httpx.ReadError("reset"), Unclear),
+        (httpx.RemoteProtocolError("truncated"), Unclear),
+        (httpx.Response(200, text="<html>Please wait</html>"), Unclear),
+        (httpx.Response(200, text='{"id": "trunc'), Unclear),
+        (httpx.Response(504), Unclear),
+    ],
+    ids=repr,
+)
+def test_what_becomes_of_a_write(
+    stand: Stand, answer: httpx.Response | Exception, kind: type[CosellError]
+) -> None:
+    route = stand.answers(answer)
+    outcome = stand.write(NOTE)
+    assert type(outcome.error) is kind
+    assert (outcome.steps, route.call_count) == (0, 1)
+    assert stand.center.trouble is None, "one record's trouble is not the system's"
+
+
+def test_an_answer_500_is_settled_by_looking(stand: Stand) -> None:
+    """The same eTag proves that nothing happened: it may be tried again."""
+    landed = httpx.Response(200, json=referral(1, eTag='"1-b"'))
+    route = stand.answers(httpx.Response(500), httpx.Response(200, json=referral(1)), landed)
+    assert stand.write(NOTE).error is None
+    assert [call.request.method for call in route.calls] == ["PATCH", "GET", "PATCH"]
+
+
+def test_an_answer_500_to_a_write_that_landed_is_unclear(stand: Stand) -> None:
+    route = stand.answers(httpx.Response(500), httpx.Response(200, json=referral(1, eTag='"1-b"')))
+    outcome = stand.write(NOTE)
+    assert isinstance(outcome.error, Unclear)
+    assert outcome.snapshot is not None
+    assert outcome.snapshot.version == '"1-b"'
+    assert route.call_count == 2
+
+
+def test_one_record_that_always_fails_is_flaky_and_harms_no_other(stand: Stand) -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        number = int(request.url.path[-1])
+        if number == 2 and request.method == "PATCH":
+            return httpx.Response(500)
+        return httpx.Response(200, json=referral(number))
+
+    stand.answers(answer)
+    batch = [ReferralWrite(stand.before(number), (NOTE,)) for number in range(1, 7)]
+    outcomes = stand.center.write(batch)
+    assert [outcome.id for outcome in outcomes] == [write.before.id for write in batch]
+    assert [type(outcome.error) for outcome in outcomes if outcome.error] == [Flaky]
+    assert stand.center.trouble is None
+
+
+@pytest.mark.parametrize("headers", [{"retry-after": "7"}, {}])
+def test_a_throttled_write_is_sent_again(stand: Stand, headers: dict[str, str]) -> None:
+    stand.answers(
+        httpx.Response(429, headers=headers, json={"statusCode": 429, "message": "slow"}),
+        httpx.Response(200, json=referral(1)),
+    )
+    assert stand.write(NOTE).error is None
+    assert sum(stand.slept) == float(headers.get("retry-after", 1))
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind", "code"),
+    [
+        (httpx.Response(503), Unavailable, "unavailable"),
+        (httpx.ConnectError("refused"), Unavailable, "unavailable"),
+        (httpx.Response(429, headers={"retry-after": "999"}), Unavailable, "unavailable"),
+        (httpx.Response(401), AuthFailed, "unauthenticated"),
+    ],
+    ids=repr,
+)
+def test_when_the_system_goes_away_nothing_further_is_started(
+    stand: Stand, answer: httpx.Response | Exception, kind: type[CosellError], code: str
+) -> None:
+    route = stand.mock.route(url__startswith=LIST)
+
+    def play(request: httpx.Request) -> httpx.Response:
+        if request.url.path.endswith("1"):
+            return httpx.Response(200, json=referral(1))
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    route.mock(side_effect=play)
+    stand.center = PartnerCenter(stand.api, workers=1)
+    outcomes = stand.center.write([ReferralWrite(stand.before(n), (NOTE,)) for n in range(1, 10)])
+    assert outcomes[0].error is None
+    assert {type(outcome.error) for outcome in outcomes[1:]} == {Flaky}
+    assert {outcome.error.code for outcome in outcomes[1:] if outcome.error} == {code}
+    assert type(stand.center.trouble) is kind
+    asked = {call.request.url.path[-1] for call in route.calls}
+    assert asked == {"1", "2"}
+    stand.passed += 1000
+    route.mock(side_effect=[page()])
+    list(stand.center.changed_since(None, OVERLAP))
+    assert stand.center.trouble is None
+
+
+def test_several_lost_answers_in_a_row_are_the_systems_trouble(stand: Stand) -> None:
+    """Else a hanging system would cost half a minute for each of a thousand deals."""
+    stand.center = PartnerCenter(stand.api, workers=1)
+
+    def play(_: httpx.Request) -> httpx.Response:
+        raise httpx.ReadTimeout("slow")
+
+    stand.answers(play)
+    outcomes = stand.center.write([ReferralWrite(stand.before(n), (NOTE,)) for n in range(1, 10)])
+    assert [type(outcome.error) for outcome in outcomes] == [Unclear] * 3 + [Flaky] * 6
+    assert isinstance(stand.center.trouble, Unavailable)
+
+
+def test_what_may_not_be_written_is_refused_before_it_is_sent(stand: Stand) -> None:
+    route = stand.answers(httpx.Response(200))
+    assert isinstance(stand.write(Step({"name": "x"})).error, Rejected)
+    assert isinstance(stand.write(Step({}, State.EXPIRED)).error, Rejected)
+    unguarded = replace(stand.before(), version="")
+    (outcome,) = stand.center.write([ReferralWrite(unguarded, (NOTE,))])
+    assert isinstance(outcome.error, Stale), "without a version there would be no check at all"
+    assert not route.called
+
+
+def test_an_unchanged_close_date_costs_no_write(stand: Stand) -> None:
+    held = {"closingDateTime": "2026-11-30T17:45:00Z"}
+    route = stand.answers(httpx.Response(200, json=referral(1, details=held)))
+    before = stand.before(details=held)
+    (outcome,) = stand.center.write([ReferralWrite(before, (Step({"close_date": date(2026, 11, 30)}),))])
+    assert (outcome.error, outcome.steps) == (None, 1)
+    assert [call.request.method for call in route.calls] == ["GET"]
+
+
+def test_eight_threads_share_one_new_token_and_keep_their_headers(stand: Stand) -> None:
+    seen: list[Mapping[str, str]] = []
+
+    def play(request: httpx.Request) -> httpx.Response:
+        seen.append(dict(request.headers))
+        if request.headers["authorization"] == "Bearer access-1":
+            return httpx.Response(401, json={"error": {"code": "unAuthorized", "message": "no"}})
+        return httpx.Response(200, json=referral(int(request.url.path[-1]), eTag='"new"'))
+
+    stand.answers(play)
+    stand.source.token()
+    stand.center = PartnerCenter(stand.api, workers=8)
+    outcomes = stand.center.write([ReferralWrite(stand.before(n), (NOTE,)) for n in range(1, 9)])
+    assert [outcome.error for outcome in outcomes] == [None] * 8
+    assert stand.granted == 2
+    again = [headers for headers in seen if headers["authorization"] == "Bearer access-2"]
+    assert sorted(headers["if-match"] for headers in again) == [f'"{n}-a"' for n in range(1, 9)]
+    assert {headers["prefer"] for headers in again} == {"return=representation"}
+    assert len({headers["client-request-id"] for headers in seen}) == len(seen)
+    assert stand.center.calls == len(seen), "sign-ins are not counted"
+
+
+# --- creating ---------------------------------------------------------------------------------------------------
+
+DRAFT = ReferralDraft(
+    "006Ab00000XyZ12",
+    {
+        "name": "Harbor Mills",
+        "value": Decimal("84000.10"),
+        "currency": "EUR",
+        "close_date": date(2026, 11, 30),
+        "customer": Customer("Harbor Mills GmbH", "Kai 7", None, "Bremen", None, "28195", "DE"),
+        "team": (Member("ida.kern@partner.example", "Ida", "Kern", "+49421000001"),),
+        "solutions": (Solution("SOL-10001-ABC", "Mill Planner"),),
+        "consent": True,
+    },
+)
+
+
+@pytest.mark.parametrize("status", [200, 201])
+def test_a_create_is_one_post(stand: Stand, status: int) -> None:
+    route = stand.answers(httpx.Response(status, json=referral(1)))
+    outcome = stand.center.create(DRAFT)
+    assert (outcome.id, outcome.error, route.call_count) == (guid(1), None, 1)
+    assert b'"dealValue":84000.10' in route.calls[0].request.content, "no float noise"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        httpx.ReadTimeout("slow"),
+        httpx.ReadError("reset"),
+        httpx.Response(500),
+        httpx.Response(503),
+        httpx.Response(200),
+        httpx.Response(200, json={"id": None}),
+        httpx.Response(200, text="<html>"),
+    ],
+    ids=repr,
+)
+def test_a_create_without_a_clear_answer_is_never_repeated(
+    stand: Stand, answer: httpx.Response | Exception
+) -> None:
+    route = stand.answers(answer)
+    outcome = stand.center.create(DRAFT)
+    assert isinstance(outcome.error, Unclear)
+    assert (outcome.id, route.call_count) == (None, 1)
+
+
+def test_a_refused_create_says_why(stand: Stand) -> None:
+    stand.answers(refused(400, text="Country must have two letters."))
+    outcome = stand.center.create(DRAFT)
+    assert isinstance(outcome.error, Rejected)
+    assert outcome.error.text == "Country must have two letters."
+
+
+def test_a_create_that_did_not_reach_the_system_raises(stand: Stand) -> None:
+    stand.answers(httpx.ConnectError("refused"))
+    with pytest.raises(Unavailable):
+        stand.center.create(DRAFT)
+
+
+def test_an_invitation_without_a_kind_of_help_is_a_bug_told_as_a_refusal(stand: Stand) -> None:
+    outcome = stand.center.create(replace(DRAFT, engagement_id=guid(1)))
+    assert isinstance(outcome.error, Rejected)
+    assert stand.center.calls == 0
+
+
+# --- the sign-in ------------------------------------------------------------------------------------------------
+
+
+def test_a_rotated_refresh_token_is_stored_before_its_access_token_is_used(stand: Stand) -> None:
+    def play(_: httpx.Request) -> httpx.Response:
+        stand.tokens.events.append("called")
+        return page()
+
+    stand.answers(play)
+    list(stand.center.index())
+    assert stand.tokens.events == ["granted", "saved refresh-1", "called"]
+    stand.passed = 3600
+    list(stand.center.index())
+    assert stand.tokens.events[3:] == ["granted", "saved refresh-2", "called"]
+
+
+def test_a_token_is_renewed_some_minutes_before_it_expires(stand: Stand) -> None:
+    stand.answers(page(), page(), page())
+    list(stand.center.index())
+    stand.passed = 54 * 60
+    list(stand.center.index())
+    assert stand.granted == 1
+    stand.passed = 56 * 60
+    list(stand.center.index())
+    assert stand.granted == 2
+
+
+def sign_in_answer(stand: Stand, *answers: httpx.Response) -> None:
+    stand.mock.post(f"{LOGIN}/tenant/oauth2/v2.0/token").mock(side_effect=list(answers))
+
+
+SECRET_TEXT = "AADSTS70008: The refresh token of ida.kern@partner.example has expired."
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "hint"),
+    [
+        (400, "invalid_grant", "cosell-sync login"),
+        (400, "interaction_required", "cosell-sync login"),
+        (401, "invalid_client", "client_secret"),
+        (403, "access_denied", "cosell-sync login"),
+    ],
+)
+def test_a_refused_sign_in_names_the_code_and_the_next_step(
+    stand: Stand, status: int, error: str, hint: str
+) -> None:
+    sign_in_answer(stand, httpx.Response(status, json={"error": error, "error_description": SECRET_TEXT}))
+    with pytest.raises(AuthFailed) as caught:
+        stand.source.token()
+    assert caught.value.code == error
+    assert "AADSTS70008" in str(caught.value)
+    assert "ida.kern" not in str(caught.value)
+    assert hint in caught.value.hint
+    assert stand.tokens.tokens == {"partner_center": "refresh-0"}, "a stored token is never discarded"
+
+
+def test_without_a_token_nothing_is_called(stand: Stand) -> None:
+    stand.tokens.tokens.clear()
+    with pytest.raises(AuthFailed) as caught:
+        list(stand.center.index())
+    assert "cosell-sync login" in caught.value.hint
+    assert stand.granted == stand.center.calls == 0
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        httpx.Response(503),
+        httpx.Response(400, json={"error": "temporarily_unavailable"}),
+        httpx.Response(200, text="<html>"),
+        httpx.Response(200, json={"token_type": "Bearer"}),
+        httpx.Response(200, json=[]),
+    ],
+    ids=repr,
+)
+def test_a_sign_in_that_stumbles_is_no_refusal(stand: Stand, answer: httpx.Response) -> None:
+    sign_in_answer(stand, *[answer] * 9)
+    with pytest.raises(Unavailable):
+        stand.source.token()
+
+
+def test_a_confidential_client_sends_its_secret(stand: Stand) -> None:
+    forms: list[Mapping[str, list[str]]] = []
+
+    def grant(request: httpx.Request) -> httpx.Response:
+        forms.append(parse_qs(request.content.decode()))
+        return httpx.Response(200, json={"access_token": "a", "expires_in": "nonsense"})
+
+    stand.mock.post(f"{LOGIN}/tenant/oauth2/v2.0/token").mock(side_effect=grant)
+    application = replace(stand.application, client_secret="s3cret&+")
+    token = SignIn(application, stand.tokens, stand.login, clock=stand.clock)()
+    assert forms[0]["client_secret"] == ["s3cret&+"]
+    assert token.expires_at == START + timedelta(hours=1)
+    assert "s3cret" not in repr(application)
+    assert "'a'" not in repr(token)
+    assert stand.tokens.events == [], "an answer without a refresh token leaves the stored one"
+
+
+def test_a_seed_is_taken_once_and_again_when_it_differs() -> None:
+    tokens = Memory()
+    assert not seed(tokens, None)
+    assert seed(tokens, "one")
+    tokens.save("partner_center", "rotated")
+    assert not seed(tokens, "one")
+    assert tokens.load("partner_center") == "rotated"
+    assert seed(tokens, "two")
+    assert tokens.load("partner_center") == "two"
+
+
+# --- the device code --------------------------------------------------------------------------------------------
+
+
+class Entra:
+    """Answers of the sign-in service to ``requests``, which MSAL speaks."""
+
+    def __init__(self, *polls: dict[str, Any]) -> None:
+        self.polls = list(polls)
+        self.forms: list[Mapping[str, str]] = []
+        self.verified: list[object] = []
+
+    def send(self, request: requests.PreparedRequest, **options: Any) -> requests.Response:
+        self.verified.append(options["verify"])
+        url = str(request.url)
+        base = f"{LOGIN}/tenant"
+        body: dict[str, Any]
+        if "openid-configuration" in url:
+            body = {
+                "authorization_endpoint": f"{base}/oauth2/v2.0/authorize",
+                "token_endpoint": f"{base}/oauth2/v2.0/token",
+                "device_authorization_endpoint": f"{base}/oauth2/v2.0/devicecode",
+                "issuer": f"{base}/v2.0",
+            }
+        elif "devicecode" in url:
+            body = {"user_code": "ABC", "device_code": "d", "verification_uri": "u", "interval": 0}
+            body |= {"expires_in": 900, "message": "Open u and enter ABC"}
+        else:
+            self.forms.append({key: value[0] for key, value in parse_qs(str(request.body)).items()})
+            body = self.polls.pop(0)
+        answer = requests.Response()
+        answer.status_code = 400 if "error" in body else 200
+        answer._content = json.dumps(body).encode()
+        answer.url, answer.request = url, request
+        return answer
+
+
+@pytest.fixture
+def entra(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Entra]:
+    def install(*polls: dict[str, Any]) -> Entra:
+        entra = Entra(*polls)
+        monkeypatch.setattr(
+            requests.adapters.HTTPAdapter,
+            "send",
+            lambda _, request, **options: entra.send(request, **options),
+        )
+        return entra
+
+    return install
+
+
+PENDING = {"error": "authorization_pending"}
+
+
+def test_a_device_login_stores_the_refresh_token(
+    entra: Callable[..., Entra], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/somewhere/else.pem")
+    grant = {"access_token": "a", "refresh_token": "r", "expires_in": 3600, "token_type": "Bearer"}
+    world = entra(PENDING, grant)
+    tokens, shown, slept = Memory(), list[str](), list[float]()
+    application = Application("tenant", "client", "s3cret", LOGIN)
+    signin.device_login(application, tokens, shown.append, verify="/our/ca.pem", sleep=slept.append)
+    assert tokens.tokens == {"partner_center": "r"}
+    assert shown == ["Open u and enter ABC"]
+    assert slept == [1.0]
+    assert {form["client_secret"] for form in world.forms} == {"s3cret"}
+    assert set(world.verified) == {"/our/ca.pem"}, "what was given is trusted, whatever the environment says"
+
+
+@pytest.mark.parametrize("error", ["authorization_declined", "expired_token", "bad_verification_code"])
+def test_a_device_login_that_is_declined_stores_nothing(entra: Callable[..., Entra], error: str) -> None:
+    entra({"error": error, "error_description": SECRET_TEXT})
+    tokens = Memory()
+    with pytest.raises(AuthFailed) as caught:
+        signin.device_login(Application("tenant", "client", None, LOGIN), tokens, lambda _: None)
+    assert caught.value.code == error
+    assert tokens.tokens == {}
+
+
+def test_a_device_login_can_be_stopped(entra: Callable[..., Entra]) -> None:
+    entra(*[PENDING] * 9)
+    stop = threading.Event()
+    with pytest.raises(AuthFailed):
+        signin.device_login(
+            Application("tenant", "client", None, LOGIN),
+            Memory(),
+            lambda _: None,
+            stop=stop,
+            sleep=lambda _: stop.set(),
+        )

@@ -1,0 +1,814 @@
+"""Partner Center's JSON ⇄ the domain: examples tell the story, properties guard it. Values in, values out."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+from collections.abc import Mapping
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from cosell_sync.core import codec
+from cosell_sync.core.deal import (
+    ABSENT,
+    KINDS,
+    REFERRAL_ONLY,
+    SHARED,
+    Customer,
+    DealType,
+    Direction,
+    Member,
+    Snapshot,
+    Solution,
+    State,
+    Step,
+    Value,
+)
+from cosell_sync.partner_center import records
+from cosell_sync.partner_center.records import PATHS, Wire
+from cosell_sync.ports import ReferralDraft
+from cosell_sync.transport.client import parse
+
+ID = "2f0c6f3e-0000-4000-8000-000000000001"
+US = "5c0e1f00-0000-4000-8000-0000000000aa"
+WIRE = Wire()
+
+DOCUMENT: dict[str, Any] = {
+    "id": ID,
+    "engagementId": "2f0c6f3e-0000-4000-8000-0000000000ee",
+    "eTag": '"0a00b1c2-0000-0100-0000-65f000000000"',
+    "name": "Harbor Mills - ERP move",
+    "organizationId": US,
+    "organizationName": "Nordlicht",
+    "externalReferenceId": "006Ab00000XyZ12",
+    "campaignId": None,
+    "createdDateTime": "2026-05-04T10:11:12.2931817Z",
+    "updatedDateTime": "2026-05-05T10:11:12.9999999Z",
+    "closedDateTime": None,
+    "expirationDateTime": None,
+    "status": "Active",
+    "substatus": "Accepted",
+    "statusReason": None,
+    "qualification": "SalesQualified",
+    "type": "Independent",
+    "direction": "Outgoing",
+    "salesStage": "40",
+    "favorite": False,
+    "customerProfile": {
+        "name": "Harbor Mills GmbH",
+        "size": "10to50employees",
+        "ids": [{"profileType": "Duns", "id": "315000001"}],
+        "address": {
+            "addressLine1": "Kai 7",
+            "city": "Bremen",
+            "country": "DE",
+            "region": "Nord",
+            "state": None,
+        },
+        "team": [
+            {"firstName": "Greta", "lastName": "Öz", "email": "G.Oez@Customer.example", "phoneNumber": "+49"}
+        ],
+    },
+    "consent": {"consentToContact": True, "consentToShareReferralWithMicrosoftSellers": True},
+    "details": {
+        "notes": "Two\nlines",
+        "dealValue": 84000.1,
+        "currency": "EUR",
+        "closingDateTime": "2026-11-30T17:45:00Z",
+        "requirements": {
+            "solutions": [
+                {
+                    "id": "SOL-10001-ABC",
+                    "name": "Mill Planner",
+                    "type": "Name",
+                    "solutionType": "3P",
+                    "price": 19.99,
+                    "future": {"deep": [1, 2.5, None]},
+                }
+            ],
+        },
+    },
+    "inviteContext": {"invitedBy": {"organizationId": US}, "assistanceRequestCode": "Unknown"},
+    "team": [
+        {
+            "firstName": "Ida",
+            "lastName": "Kern",
+            "email": "ida.kern@partner.example",
+            "phoneNumber": "+49421000001",
+            "title": "Lead",
+            "contactPreference": {"locale": "de", "disableNotifications": False},
+        }
+    ],
+    "trackingInfo": {"microsoftMsxId": "7-123"},
+}
+
+
+def merged(document: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested objects are merged, everything else replaced."""
+    result = dict(document)
+    for name, value in changes.items():
+        old = result.get(name)
+        nested = isinstance(value, Mapping) and isinstance(old, Mapping)
+        result[name] = merged(old, value) if nested and old is not None else value
+    return result
+
+
+def read(changes: Mapping[str, Any] | None = None, wire: Wire = WIRE, **own: frozenset[str]) -> Snapshot:
+    """The document with these changes, as it would come over the wire."""
+    body = json.dumps(merged(DOCUMENT, changes or {})).encode()
+    snapshot = records.snapshot(parse(body), wire, **own)
+    assert snapshot is not None
+    return snapshot
+
+
+def apply(document: Mapping[str, Any], operations: list[dict[str, Any]]) -> dict[str, Any]:
+    """What a service does with a JSON Patch of ours, over the wire."""
+    result = copy.deepcopy(dict(document))
+    for operation in json.loads(records.encode(operations), parse_float=Decimal):
+        assert operation["op"] in {"add", "replace"}
+        *parents, last = operation["path"].strip("/").split("/")
+        node = result
+        for name in parents:
+            node = node[name]
+        assert operation["op"] == "add" or last in node, "replace needs something to be there"
+        node[last] = operation["value"]
+    return result
+
+
+# --- reading ----------------------------------------------------------------------------------------------------
+
+
+def test_a_whole_document() -> None:
+    snapshot = read()
+    assert (snapshot.id, snapshot.version) == (ID, '"0a00b1c2-0000-0100-0000-65f000000000"')
+    assert snapshot.readonly == frozenset()
+    expected: dict[str, Value] = {
+        "name": "Harbor Mills - ERP move",
+        "value": Decimal("84000.1"),
+        "currency": "EUR",
+        "close_date": date(2026, 11, 30),
+        "sales_stage": "Develop",
+        "campaign_id": None,
+        "notes": "Two\nlines",
+        "favorite": False,
+        "customer": Customer("Harbor Mills GmbH", "Kai 7", None, "Bremen", None, None, "DE"),
+        "team": (Member("ida.kern@partner.example", "Ida", "Kern", "+49421000001"),),
+        "contacts": (Member("g.oez@customer.example", "Greta", "Öz", "+49"),),
+        "solutions": (Solution("SOL-10001-ABC", "Mill Planner", "Own"),),
+        "state": State.ACCEPTED,
+        "status_text": "Active / Accepted",
+        "status_reason": None,
+        "category": "cosell",
+        "deal_type": DealType.PARTNER_LED,
+        "direction": Direction.OUTBOUND,
+        "respond_by": None,
+        "visible": True,
+        "engagement_id": "2f0c6f3e-0000-4000-8000-0000000000ee",
+        "external_reference": "006Ab00000XyZ12",
+        "microsoft_id": "7-123",
+        "created_at": datetime(2026, 5, 4, 10, 11, 12, 293181, UTC),
+        "updated_at": datetime(2026, 5, 5, 10, 11, 12, 999999, UTC),
+        "closed_at": None,
+        "help_code": None,
+        "referral_link": records.PORTAL.replace("{engagement_id}", "2f0c6f3e-0000-4000-8000-0000000000ee"),
+    }
+    assert dict(snapshot.fields) == expected
+    assert set(expected) >= set(SHARED) | (set(REFERRAL_ONLY) - {"problem"})
+
+
+@pytest.mark.parametrize(
+    ("status", "substatus", "state"),
+    [
+        ("New", "Pending", State.RECEIVED),
+        ("New", "Received", State.RECEIVED),
+        ("Active", "Accepted", State.ACCEPTED),
+        ("Closed", "Won", State.WON),
+        ("Closed", "Lost", State.LOST),
+        ("Closed", "Declined", State.DECLINED),
+        ("Closed", "Expired", State.EXPIRED),
+        ("Active", "Engaged", State.UNKNOWN),
+        ("Active", "Won", State.UNKNOWN),
+        ("None", "None", State.UNKNOWN),
+        ("Paused", None, State.UNKNOWN),
+        (None, None, State.UNKNOWN),
+    ],
+)
+def test_states(status: str | None, substatus: str | None, state: State) -> None:
+    assert read({"status": status, "substatus": substatus})["state"] is state
+
+
+def invited(by: str | None, **more: Any) -> dict[str, Any]:
+    return {"inviteContext": {"invitedBy": {"organizationId": by}}, **more}
+
+
+@pytest.mark.parametrize(
+    ("changes", "category", "deal_type"),
+    [
+        (invited("msft", qualification="Direct"), "lead", DealType.LEAD),
+        (invited(None, qualification="Direct"), "lead", DealType.LEAD),
+        ({"qualification": "Direct", "inviteContext": None}, "lead", DealType.LEAD),
+        (invited("msft", qualification="SalesQualified"), "lead", DealType.LEAD),
+        (invited("msft", qualification="MarketingQualified"), "lead", DealType.LEAD),
+        (invited("msft", type="Shared"), "cosell", DealType.COSELL),
+        (invited(US, type="Shared"), "cosell", DealType.COSELL),
+        (invited("a-partner"), "cosell", DealType.PARTNER_LED),
+        (invited(US, qualification="None"), "cosell", DealType.PARTNER_LED),
+        (invited("msft", qualification="Brandnew"), "cosell", DealType.PARTNER_LED),
+        ({"inviteContext": {"assistanceRequestCode": "QuotesOrLicensing"}}, "cosell", DealType.COSELL),
+        ({"consent": {"consentToShareReferralWithMicrosoftSellers": False}}, "cosell", DealType.PRIVATE),
+        ({"consent": None}, "cosell", DealType.PRIVATE),
+        ({"organizationId": "msft"}, "foreign", DealType.PARTNER_LED),
+        ({"organizationId": "MSFT", "type": "Shared"}, "foreign", DealType.COSELL),
+    ],
+    ids=repr,
+)
+def test_categories_and_deal_types(changes: dict[str, Any], category: str, deal_type: DealType) -> None:
+    snapshot = read(changes)
+    assert (snapshot["category"], snapshot["deal_type"]) == (category, deal_type)
+
+
+def test_another_organizations_row_is_foreign_where_we_know_ourselves() -> None:
+    assert read({"organizationId": "another"})["category"] == "cosell"
+    assert read({"organizationId": "another"}, own=frozenset({US}))["category"] == "foreign"
+    assert read(own=frozenset({US.upper()}))["category"] == "cosell"
+
+
+@pytest.mark.parametrize(
+    ("changes", "direction"),
+    [
+        (invited(US, direction="Incoming"), Direction.OUTBOUND),  # as captured live
+        (invited("msft", direction="Incoming", type="Shared"), Direction.INBOUND),
+        (invited("msft", direction="Outgoing", type="Shared"), Direction.INBOUND),
+        (invited("msft", direction=None, status="New", substatus="Pending"), Direction.INBOUND),
+        (invited(US, direction="Incoming", status="New", substatus="Pending"), Direction.INBOUND),
+        (invited(None, direction="Incoming"), Direction.INBOUND),
+        (invited(None, direction="Outgoing"), Direction.OUTBOUND),
+        (
+            invited(None, direction=None, acceptedDateTime="2026-05-04T10:11:12.2931817Z"),
+            Direction.OUTBOUND,
+        ),
+        (invited(None, direction=None), ABSENT),
+        (invited(None, qualification="Direct", direction="Outgoing"), Direction.INBOUND),
+    ],
+    ids=repr,
+)
+def test_directions(changes: dict[str, Any], direction: Value) -> None:
+    assert read(changes)["direction"] is direction
+
+
+@pytest.mark.parametrize(
+    ("changes", "moment"),
+    [
+        ({"status": "New", "expirationDateTime": "2026-06-01T00:00:00Z"}, datetime(2026, 6, 1, tzinfo=UTC)),
+        ({"status": "New"}, datetime(2026, 5, 18, 10, 11, 12, 293181, UTC)),
+        ({"status": "New", "createdDateTime": None}, ABSENT),
+        ({"status": "New", "createdDateTime": "9999-12-30T00:00:00Z"}, ABSENT),
+        ({"expirationDateTime": "2026-06-01T00:00:00Z"}, None),
+    ],
+    ids=repr,
+)
+def test_an_unanswered_referral_is_to_be_answered_in_time(changes: dict[str, Any], moment: Value) -> None:
+    assert read(changes)["respond_by"] == moment
+
+
+@pytest.mark.parametrize(
+    ("wire", "stage"),
+    [
+        ("20", "Qualify"),
+        ("Develop", "Develop"),
+        ("propose", "Propose"),
+        (80, "Close"),
+        ("60%", "Propose"),
+        ("100", ABSENT),
+        ("10", ABSENT),
+        ("Assess", ABSENT),
+        (None, ABSENT),
+        ({"x": 1}, ABSENT),
+        (True, ABSENT),
+    ],
+)
+def test_sales_stages_of_either_form(wire: object, stage: Value) -> None:
+    assert read({"salesStage": wire})["sales_stage"] == stage
+
+
+@pytest.mark.parametrize(
+    ("text", "day"),
+    [
+        ("2026-11-30T00:00:00Z", date(2026, 11, 30)),
+        ("2026-11-30T23:59:59.9999999Z", date(2026, 11, 30)),
+        ("2026-11-30T23:30:00-02:00", date(2026, 12, 1)),
+        ("2026-11-30T00:00:00", date(2026, 11, 30)),
+        ("0001-01-01T00:00:00Z", None),
+        (None, None),
+    ],
+)
+def test_close_dates_are_utc_days(text: str | None, day: date | None) -> None:
+    snapshot = read({"details": {"closingDateTime": text}})
+    assert snapshot["close_date"] == day
+    assert snapshot["problem"] is ABSENT
+
+
+def test_cleared_is_not_unknown() -> None:
+    snapshot = read({"details": {"notes": None, "currency": ""}, "team": None})
+    assert (snapshot["notes"], snapshot["currency"], snapshot["team"]) == (None, None, ())
+    bare = records.snapshot({"id": ID, "eTag": '"x"'}, WIRE)
+    assert bare is not None
+    assert all(bare[name] is ABSENT for name in SHARED)
+    assert bare["problem"] is ABSENT
+
+
+@pytest.mark.parametrize(
+    ("changes", "named", "lost"),
+    [
+        ({"details": {"dealValue": "a lot"}}, "details.dealValue", "value"),
+        ({"details": {"dealValue": True}}, "details.dealValue", "value"),
+        ({"details": {"dealValue": math.nan}}, "details.dealValue", "value"),
+        ({"details": {"dealValue": math.inf}}, "details.dealValue", "value"),
+        ({"details": {"dealValue": 10**60}}, "details.dealValue", "value"),
+        ({"details": {"dealValue": "1e99999"}}, "details.dealValue", "value"),
+        ({"details": {"closingDateTime": "tomorrow"}}, "details.closingDateTime", "close_date"),
+        ({"details": {"closingDateTime": "2026-02-30T00:00:00Z"}}, "details.closingDateTime", "close_date"),
+        (
+            {"details": {"closingDateTime": "9999-12-31T23:59:59-14:00"}},
+            "details.closingDateTime",
+            "close_date",
+        ),
+        ({"details": {"closingDateTime": 20261130}}, "details.closingDateTime", "close_date"),
+        ({"details": []}, "details", "notes"),
+        ({"details": "x"}, "details", "value"),
+        ({"name": ["x"]}, "name", "name"),
+        ({"favorite": "yes"}, "favorite", "favorite"),
+        ({"customerProfile": {"address": "Kai 7"}}, "customerProfile", "customer"),
+        ({"customerProfile": {"address": {"city": 7}}}, "customerProfile", "customer"),
+        ({"team": {"email": "a@b"}}, "team", "team"),
+        ({"team": ["a@b"]}, "team", "team"),
+        ({"team": [{"email": 7}]}, "team", "team"),
+        ({"details": {"requirements": {"solutions": [{"id": 1}]}}}, "solutions", "solutions"),
+        ({"eTag": None}, "eTag", "problem_only"),
+        ({"eTag": "a\r\nx-evil: 1"}, "eTag", "problem_only"),
+        ({"eTag": "ü"}, "eTag", "problem_only"),
+    ],
+    ids=repr,
+)
+def test_what_cannot_be_understood_is_named_and_harms_nothing_else(
+    changes: dict[str, Any], named: str, lost: str
+) -> None:
+    snapshot = read(changes)
+    assert named in snapshot.text("problem")
+    assert snapshot[lost] is ABSENT
+    assert snapshot["state"] is State.ACCEPTED
+
+
+@pytest.mark.parametrize("document", [None, 7, [], {}, {"id": None}, {"id": ""}, {"id": "a/../b"}, {"id": 7}])
+def test_without_an_id_nothing_can_be_said(document: object) -> None:
+    assert records.snapshot(document, WIRE) is None
+
+
+def test_unknown_properties_of_members_survive_and_are_plain_data() -> None:
+    snapshot = read()
+    team, solutions = snapshot["team"], snapshot["solutions"]
+    assert isinstance(team, tuple)
+    assert isinstance(solutions, tuple)
+    assert team[0].extra == {
+        "title": "Lead",
+        "contactPreference": {"locale": "de", "disableNotifications": False},
+    }
+    assert solutions[0].extra["price"] == 19.99
+    assert json.loads(json.dumps(codec.plain_snapshot(snapshot)))
+
+
+def test_solution_types() -> None:
+    solutions = read(
+        {
+            "details": {
+                "requirements": {
+                    "solutions": [
+                        {"id": "SOL-1"},
+                        {"id": "2f0c6f3e-0000-4000-8000-000000000009"},
+                        {"id": "x", "solutionType": "3P"},
+                        {"id": "y", "solutionType": "1P"},
+                        {"id": "z"},
+                    ]
+                }
+            }
+        }
+    )["solutions"]
+    assert isinstance(solutions, tuple)
+    types = [item.type for item in solutions if isinstance(item, Solution)]
+    assert types == ["Own", "Microsoft", "Third party", "Microsoft", None]
+
+
+# --- writing ----------------------------------------------------------------------------------------------------
+
+
+def test_only_permitted_paths_are_written() -> None:
+    before = read()
+    for name in set(KINDS) - set(PATHS):
+        with pytest.raises(ValueError):
+            records.patch(before, Step({name: "x"}), WIRE)
+    with pytest.raises(ValueError):
+        records.patch(before, Step({"notes": ABSENT}), WIRE)
+    with pytest.raises(ValueError):
+        records.patch(before, Step({"visible": False}), WIRE)
+    with pytest.raises(ValueError):
+        records.patch(before, Step({"sales_stage": "Win"}), WIRE)
+
+
+def test_renames_and_hearts_are_switches() -> None:
+    step = Step({"name": "New", "favorite": True})
+    with pytest.raises(ValueError):
+        records.patch(read(), step, WIRE)
+    assert records.patch(read(), step, Wire(write_name=True, write_favorite=True)) == [
+        {"op": "replace", "path": "/name", "value": "New"},
+        {"op": "replace", "path": "/favorite", "value": True},
+    ]
+
+
+@pytest.mark.parametrize("state", [State.RECEIVED, State.EXPIRED, State.UNKNOWN])
+def test_moves_that_are_not_ours_to_make(state: State) -> None:
+    with pytest.raises(ValueError):
+        records.patch(read(), Step({}, state), WIRE)
+
+
+def test_a_move_writes_both_words_at_the_right_end() -> None:
+    """An accept opens the referral for the rest; after a closing nothing of it may change."""
+    fields = {"status_reason": "Other"}
+    accept = records.patch(read(), Step(fields, State.ACCEPTED), WIRE)
+    lose = records.patch(read(), Step(fields, State.LOST), WIRE)
+    assert [item["path"] for item in accept] == ["/status", "/substatus", "/statusReason"]
+    assert [item["path"] for item in lose] == ["/statusReason", "/status", "/substatus"]
+    assert [item["value"] for item in lose] == ["Other", "Closed", "Lost"]
+
+
+def test_what_is_not_known_to_be_there_is_added() -> None:
+    bare = records.snapshot({"id": ID, "eTag": '"x"', "details": {"notes": None}}, WIRE)
+    assert bare is not None
+    operations = records.patch(bare, Step({"notes": "a", "currency": "EUR"}), WIRE)
+    assert [item["op"] for item in operations] == ["replace", "add"]
+
+
+def test_an_unchanged_day_never_rewrites_the_time() -> None:
+    before = read()
+    assert records.patch(before, Step({"close_date": date(2026, 11, 30)}), WIRE) == []
+    (operation,) = records.patch(before, Step({"close_date": date(2026, 12, 1)}), WIRE)
+    assert operation["value"] == "2026-12-01T00:00:00Z"
+
+
+@pytest.mark.parametrize(("form", "value"), [("percent", "60"), ("name", "Propose")])
+def test_the_sales_stage_is_written_as_configured(form: str, value: str) -> None:
+    (operation,) = records.patch(read(), Step({"sales_stage": "Propose"}), Wire(sales_stage=form))
+    assert operation["value"] == value
+
+
+def test_a_whole_array_keeps_what_we_do_not_know() -> None:
+    before = read({"team": [*DOCUMENT["team"], {"firstName": "No", "lastName": "Address", "title": "?"}]})
+    team = (
+        Member("ida.kern@partner.example", "Ida", "Kern-Ott", extra={"row_id": "00q"}),
+        Member("new@partner.example", "New", None, "+1", extra={"row_id": "00r"}),
+    )
+    (operation,) = records.patch(before, Step({"team": team}), WIRE)
+    assert operation == {
+        "op": "replace",
+        "path": "/team",
+        "value": [
+            {
+                "firstName": "Ida",
+                "lastName": "Kern-Ott",
+                "email": "ida.kern@partner.example",
+                "title": "Lead",
+                "contactPreference": {"locale": "de", "disableNotifications": False},
+            },
+            {"firstName": "New", "phoneNumber": "+1", "email": "new@partner.example"},
+            {"firstName": "No", "lastName": "Address", "title": "?"},
+        ],
+    }
+
+
+def test_members_that_have_no_key_at_all_make_the_field_readonly() -> None:
+    snapshot = read({"team": [{"firstName": "No", "lastName": "Address"}]})
+    assert (snapshot["team"], snapshot.readonly) == ((), frozenset({"team"}))
+
+
+def test_an_address_keeps_its_letter_case() -> None:
+    before = read()
+    (operation,) = records.patch(before, Step({"contacts": before["contacts"]}), WIRE)
+    assert operation["value"] == DOCUMENT["customerProfile"]["team"]
+
+
+def test_solutions_keep_price_and_kind() -> None:
+    before = read()
+    held = before["solutions"]
+    assert isinstance(held, tuple)
+    operations = records.patch(
+        before,
+        Step({"solutions": (*held, Solution("SOL-2", "Two", "Own"))}),
+        WIRE,  # type: ignore[arg-type]
+    )
+    written = json.loads(records.encode(operations))[0]["value"]
+    assert written[0] == {
+        **DOCUMENT["details"]["requirements"]["solutions"][0],
+    }
+    assert written[1] == {"id": "SOL-2", "name": "Two", "type": "Name"}
+
+
+def test_extras_survive_the_store() -> None:
+    """A snapshot that was remembered and read again writes the same array."""
+    before = read()
+    again = codec.snapshot(json.loads(json.dumps(codec.plain_snapshot(before))))
+    step = Step({"team": before["team"], "contacts": before["contacts"], "solutions": before["solutions"]})
+    assert records.patch(again, step, WIRE) == records.patch(before, step, WIRE)
+
+
+@pytest.mark.parametrize("text", ["0.1", "84000.00", "12345678901234567.89", "1E+3", "0.000001", "-0.5"])
+def test_decimals_are_written_exactly(text: str) -> None:
+    body = records.encode({"dealValue": Decimal(text)})
+    assert json.loads(body, parse_float=Decimal, parse_int=Decimal)["dealValue"] == Decimal(text)
+    assert b"e" not in body.lower().replace(b"dealvalue", b"")
+
+
+@given(
+    st.recursive(
+        st.none()
+        | st.booleans()
+        | st.integers()
+        | st.text()
+        | st.decimals(allow_nan=False, allow_infinity=False, places=6, min_value=-(10**20), max_value=10**20),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    )
+)
+def test_the_encoder_writes_json(data: Any) -> None:
+    try:
+        body = records.encode(data)
+    except UnicodeEncodeError:
+        return  # lone surrogates: no text of ours has them, reading takes them out
+    assert json.loads(body, parse_float=Decimal) == data
+
+
+# --- creating ---------------------------------------------------------------------------------------------------
+
+FIELDS: dict[str, Value] = {
+    "name": "Harbor Mills - ERP move",
+    "value": Decimal("84000"),
+    "currency": "EUR",
+    "close_date": date(2026, 11, 30),
+    "customer": Customer("Harbor Mills GmbH", "Kai 7", None, "Bremen", None, "28195", "DE"),
+    "contacts": (Member("greta@customer.example", "Greta", "Öz", "+49"),),
+    "team": (Member("ida.kern@partner.example", "Ida", "Kern", "+49421000001"),),
+    "solutions": (
+        Solution("SOL-10001-ABC", "Mill Planner"),
+        Solution("2f0c6f3e-0000-4000-8000-000000000009", "Azure"),
+    ),
+    "consent": True,
+}
+ASKING = {**FIELDS, "help": "Proof of concept or demo", "help_note": "Pilot in Q3", "visible": True}
+
+
+def test_a_private_deal() -> None:
+    body = records.draft(ReferralDraft("006Ab00000XyZ12", FIELDS), WIRE)
+    assert json.loads(records.encode(body)) == {
+        "name": "Harbor Mills - ERP move",
+        "externalReferenceId": "006Ab00000XyZ12",
+        "type": "Independent",
+        "qualification": "SalesQualified",
+        "customerProfile": {
+            "name": "Harbor Mills GmbH",
+            "address": {"addressLine1": "Kai 7", "city": "Bremen", "postalCode": "28195", "country": "DE"},
+            "team": [
+                {
+                    "firstName": "Greta",
+                    "lastName": "Öz",
+                    "phoneNumber": "+49",
+                    "email": "greta@customer.example",
+                }
+            ],
+        },
+        "consent": {
+            "consentToToShareInfoWithOthers": True,
+            "consentToContact": True,
+            "consentToShareReferralWithMicrosoftSellers": False,
+        },
+        "details": {
+            "dealValue": 84000,
+            "currency": "EUR",
+            "closingDateTime": "2026-11-30T00:00:00Z",
+            "notes": "",
+            "requirements": {
+                "solutions": [
+                    {"id": "SOL-10001-ABC", "name": "Mill Planner", "type": "Name"},
+                    {"id": "2f0c6f3e-0000-4000-8000-000000000009", "name": "Azure", "type": "Name"},
+                ],
+                "additionalRequirements": {
+                    "attributes": [{"type": "CustomerMarketplaceIntent", "id": "HaveNotDecided"}]
+                },
+            },
+        },
+        "team": [
+            {
+                "firstName": "Ida",
+                "lastName": "Kern",
+                "phoneNumber": "+49421000001",
+                "email": "ida.kern@partner.example",
+            }
+        ],
+        "target": [],
+    }
+
+
+def test_a_partner_led_deal_is_a_visible_one() -> None:
+    body = records.draft(ReferralDraft("006", {**FIELDS, "visible": True}), WIRE)
+    assert body["type"] == "Independent"
+    assert body["consent"]["consentToShareReferralWithMicrosoftSellers"] is True
+    assert "inviteContext" not in body
+
+
+def test_cosell_in_two_posts() -> None:
+    first = records.draft(ReferralDraft("006", ASKING), WIRE)
+    assert (first["type"], first["target"]) == (
+        "Shared",
+        [{"type": "SolutionProfile", "id": "SOL-10001-ABC"}],
+    )
+    assert "inviteContext" not in first
+    second = records.draft(ReferralDraft("006", ASKING, "the-engagement"), WIRE)
+    assert second["engagementId"] == "the-engagement"
+    assert second["type"] == "Shared"
+    assert second["target"] == [{"type": "BusinessProfileLocation", "id": "msft"}]
+    assert second["inviteContext"] == {
+        "assistanceRequestCode": "ProofOfConceptOrDemo",
+        "notes": "Pilot in Q3",
+    }
+
+
+def test_cosell_in_one_post() -> None:
+    body = records.draft(ReferralDraft("006", ASKING), Wire(recipe="one_post"))
+    assert body["type"] == "Shared"
+    assert body["target"] == [{"type": "BusinessProfileLocation", "id": "msft"}]
+    assert body["inviteContext"]["assistanceRequestCode"] == "ProofOfConceptOrDemo"
+
+
+def test_a_draft_reads_back_as_what_was_meant() -> None:
+    body = json.loads(records.encode(records.draft(ReferralDraft("006", ASKING), WIRE)), parse_float=Decimal)
+    server = {"id": ID, "eTag": '"x"', "status": "Active", "substatus": "Accepted", "direction": "Outgoing"}
+    snapshot = records.snapshot({**body, **server}, WIRE)
+    assert snapshot is not None
+    for name in ("name", "value", "currency", "close_date", "customer", "contacts", "team"):
+        assert snapshot[name] == FIELDS[name]
+    assert (snapshot["deal_type"], snapshot["visible"]) == (DealType.COSELL, True)
+    assert snapshot["problem"] is ABSENT
+
+
+# --- properties -------------------------------------------------------------------------------------------------
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=20)
+EMAIL = st.from_regex(r"[a-z]{1,4}@[a-z]{1,3}\.example", fullmatch=True)
+MEMBERS = st.lists(
+    st.builds(Member, EMAIL, TEXT | st.none(), TEXT | st.none(), TEXT | st.none()),
+    max_size=4,
+    unique_by=lambda m: m.key,
+).map(tuple)
+# A new solution has the type that its id implies; ours is not written.
+SOLUTIONS = st.lists(
+    st.builds(lambda n, name: Solution(f"SOL-{n}", name, "Own"), st.integers(1, 9), TEXT | st.none()),
+    max_size=4,
+    unique_by=lambda s: s.key,
+).map(tuple)
+WRITABLE = st.fixed_dictionaries(
+    {},
+    optional={
+        "value": st.none() | st.decimals(0, 10**12, places=2),
+        "currency": st.sampled_from(["EUR", "USD", "JPY"]),
+        "close_date": st.dates(date(2000, 1, 1)),
+        "sales_stage": st.sampled_from(["Qualify", "Develop", "Propose", "Close"]),
+        "campaign_id": st.none() | TEXT,
+        "notes": st.none() | TEXT,
+        "team": MEMBERS,
+        "contacts": MEMBERS,
+        "solutions": SOLUTIONS,
+        "external_reference": TEXT,
+        "status_reason": TEXT,
+    },
+)
+DOCUMENTS = st.fixed_dictionaries(
+    {},
+    optional={
+        "salesStage": st.sampled_from(["20", "Develop", "100", None]),
+        "campaignId": st.none() | TEXT,
+        "team": st.none()
+        | st.lists(
+            st.fixed_dictionaries(
+                {}, optional={"email": EMAIL, "firstName": TEXT, "title": TEXT, "phoneNumber": st.none()}
+            ),
+            max_size=4,
+        ),
+        "details": st.fixed_dictionaries(
+            {},
+            optional={"dealValue": st.integers(0, 10**9), "closingDateTime": st.just("2026-01-01T05:00:00Z")},
+        ),
+    },
+)
+
+
+@given(DOCUMENTS)
+def test_writing_what_was_read_changes_nothing(changes: dict[str, Any]) -> None:
+    document = merged(DOCUMENT, changes)
+    before = records.snapshot(json.loads(json.dumps(document), parse_float=Decimal), WIRE)
+    assert before is not None
+    writable = {
+        name: before[name]
+        for name in PATHS
+        if before[name] is not ABSENT and name not in before.readonly and name != "visible"
+    }
+    after = apply(document, records.patch(before, Step(writable), WIRE))
+    again = records.snapshot(after, WIRE)
+    assert again is not None
+    assert again == before
+    for name in ("team", "contacts", "solutions"):
+        held, kept = before[name], again[name]
+        if isinstance(held, tuple) and isinstance(kept, tuple) and name not in before.readonly:
+            assert [item.extra for item in held] == [item.extra for item in kept]
+
+
+@given(DOCUMENTS, WRITABLE)
+def test_what_is_written_reads_back(changes: dict[str, Any], wanted: dict[str, Value]) -> None:
+    document = merged(DOCUMENT, changes)
+    before = records.snapshot(document, WIRE)
+    assert before is not None
+    wanted = {name: value for name, value in wanted.items() if name not in before.readonly}
+    after = records.snapshot(apply(document, records.patch(before, Step(wanted), WIRE)), WIRE)
+    assert after is not None
+    for name, value in wanted.items():
+        held = before[name]
+        if name == "solutions" and isinstance(held, tuple):
+            continue  # a solution that was there keeps the type its document gives it
+        assert after[name] == value, name
+    for name in set(SHARED) - set(wanted):
+        assert after[name] == before[name], name
+    assert records.patch(after, Step(wanted), WIRE) == records.patch(after, Step(wanted), WIRE)
+
+
+HOSTILE = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=8)
+    | st.decimals()
+    | st.sampled_from(
+        ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59.9999999-23:59", "SOL-1", ID, "\ud800\0", "msft"]
+    ),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                sorted(DOCUMENT)
+                + [
+                    "email",
+                    "address",
+                    "team",
+                    "invitedBy",
+                    "organizationId",
+                    "requirements",
+                    "solutions",
+                    "closingDateTime",
+                    "dealValue",
+                    "notes",
+                    "x",
+                ]
+            ),
+            inner,
+            max_size=4,
+        )
+    ),
+    max_leaves=12,
+)
+
+
+@given(st.dictionaries(st.sampled_from(sorted(DOCUMENT)), HOSTILE, max_size=8))
+@example({"createdDateTime": "9999-12-31T23:59:59Z", "status": "New"})
+@example({"details": {"requirements": {"solutions": [{"id": "a", "x": Decimal("NaN")}]}}})
+@example({"team": [{"email": "a@b", "x": 10**400}]})
+@example({"name": "\ud800x\0"})
+def test_no_document_is_too_hostile(changes: dict[str, Any]) -> None:
+    """It reads as a snapshot that any store takes, or as nothing; it never raises."""
+    snapshot = records.snapshot({**DOCUMENT, **changes}, WIRE)
+    if snapshot is None:
+        return
+    plain = codec.plain_snapshot(snapshot)
+    text = json.dumps(plain, allow_nan=False)
+    assert "\\u0000" not in text
+    json.dumps(plain, ensure_ascii=False).encode("utf-8")
+    assert codec.snapshot(json.loads(text)) == snapshot
+    assert set(snapshot.fields) <= set(KINDS)
+
+
+def test_a_very_deep_document_is_one_records_problem() -> None:
+    deep: Any = 1
+    for _ in range(500):
+        deep = [deep]
+    snapshot = read({"team": [{"email": "a@b.example", "deep": deep}]})
+    assert "team" in snapshot.text("problem")

@@ -1,0 +1,990 @@
+"""The Salesforce adapter against the served sandbox, and against answers made by hand where a wire has to break."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from email.utils import format_datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+import requests.adapters
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from simple_salesforce.exceptions import SalesforceError, SalesforceMalformedRequest
+from urllib3.exceptions import MaxRetryError, NewConnectionError
+
+from cosell_sync.core.deal import Customer, Member, Snapshot, Solution
+from cosell_sync.crm.salesforce.client import SalesforceCrm
+from cosell_sync.crm.salesforce.creating import Ownership
+from cosell_sync.crm.salesforce.rest import Rest
+from cosell_sync.crm.salesforce.signin import ClientCredentials, Credentials, JwtBearer
+from cosell_sync.crm.salesforce.writing import Guard
+from cosell_sync.errors import AuthFailed, Flaky, Gone, Rejected, Stale, Surprise, Unavailable, Unclear
+from cosell_sync.ports import OpportunityDraft, OpportunityWrite, Outcome, Sought
+from cosell_sync.sandbox.certificates import Certificates
+from cosell_sync.sandbox.http import Request, Response, Server
+from cosell_sync.sandbox.salesforce import CONSUMER_KEY, CONSUMER_SECRET, INTEGRATION_USERNAME, Salesforce
+
+OVERLAP = timedelta(minutes=5)
+SAM = "sam.seller@contoso.example"
+COMPOSITE = r"/composite$"
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = datetime(2026, 11, 22, 10, 0, tzinfo=UTC)
+        self.slept: list[float] = []
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def tick(self, seconds: float = 10) -> None:
+        self.now += timedelta(seconds=seconds)
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.tick(seconds)
+
+
+class Memory:
+    """What the store would remember."""
+
+    def __init__(self) -> None:
+        self.snapshots: dict[str, Snapshot] = {}
+        self.watermark: str | None = None
+
+    def versions(self, opportunity_ids: Sequence[str]) -> Mapping[str, str]:
+        return {each: self.snapshots[each].version for each in opportunity_ids if each in self.snapshots}
+
+    def holding(self, row_ids: Sequence[str]) -> frozenset[str]:
+        return frozenset(key for key, each in self.snapshots.items() if each.rows & set(row_ids))
+
+
+class World:
+    """One org, one client, one memory."""
+
+    def __init__(self, certificates: Certificates, bundle: Path, **switches: bool) -> None:
+        self.clock = Clock()
+        self.org = Salesforce(self.clock, **switches)
+        self.server = Server(self._serve, certificates.server_context())
+        self.memory = Memory()
+        self.bundle = bundle
+
+    def _serve(self, request: Request) -> Response:
+        response = self.org(request)
+        response.headers["Date"] = format_datetime(self.clock(), usegmt=True)
+        return response
+
+    def rest(self, credentials: Credentials | None = None, **options: Any) -> Rest:
+        given = {"clock": self.clock, "sleep": self.clock.sleep, "verify": str(self.bundle), **options}
+        return Rest(self.server.url, credentials or ClientCredentials(CONSUMER_KEY, CONSUMER_SECRET), **given)
+
+    def client(self, **options: Any) -> SalesforceCrm:
+        return SalesforceCrm(self.rest(), **options)
+
+    def pull(self, crm: SalesforceCrm) -> tuple[set[str], set[str], int]:
+        """Ids that came, ids that went, calls made."""
+        before, came, went = crm.calls, set(), set()
+        for page in crm.changed_since(self.memory.watermark, OVERLAP, self.memory):
+            self.memory.snapshots |= {each.id: each for each in page.snapshots}
+            came |= {each.id for each in page.snapshots}
+            went |= set(page.gone)
+            for each in page.gone:
+                self.memory.snapshots.pop(each, None)
+            self.memory.watermark = page.watermark or self.memory.watermark
+        return came, went, crm.calls - before
+
+    def deal(self, **fields: Any) -> str:
+        given = {"Name": "Deal", "StageName": "Prospecting", "CloseDate": "2027-01-31", "Cosell_Sync__c": True}
+        made = self.org.create("Opportunity", **{**given, **fields})
+        self.clock.tick()
+        return made
+
+    def read(self, crm: SalesforceCrm, opportunity_id: str) -> Snapshot:
+        found = crm.fetch([opportunity_id])[opportunity_id]
+        assert found is not None
+        return found
+
+    def composites(self) -> int:
+        return len(self.server.calls.matching("POST", COMPOSITE))
+
+
+@pytest.fixture(scope="module")
+def certificates() -> Certificates:
+    return Certificates()
+
+
+@pytest.fixture
+def world(certificates: Certificates, tmp_path: Path) -> Iterator[Callable[..., World]]:
+    made: list[World] = []
+
+    def build(**switches: bool) -> World:
+        each = World(certificates, certificates.write(tmp_path / "ca.pem"), **switches)
+        each.server.start()
+        made.append(each)
+        return each
+
+    yield build
+    for each in made:
+        each.server.stop()
+        assert each.server.errors == []
+
+
+def draft(referral_id: str, **fields: Any) -> OpportunityDraft:
+    given = {
+        "name": f"Deal {referral_id}", "stage": "Prospecting", "close_date": date(2027, 1, 31), "sync": True,
+        "customer": Customer("Fabrikam", "Main St 1", None, "Berlin", None, "10115", "DE"),
+    }  # fmt: skip
+    return OpportunityDraft(referral_id, {**given, **fields})
+
+
+def only(outcomes: Sequence[Outcome]) -> Outcome:
+    (outcome,) = outcomes
+    return outcome
+
+
+# --- shape --------------------------------------------------------------------------------------------------------
+
+
+def test_the_shape_is_the_orgs_own(world: Callable[..., World]) -> None:
+    w = world()
+    crm = w.client()
+    shape = crm.shape()
+    assert shape.currencies >= {"USD", "EUR"}
+    assert shape.default_currency == "USD"
+    assert (shape.digits, shape.scale, shape.maximum) == (18, 2, Decimal("9999999999999999.99"))
+    assert shape.stages["Closed Won"].won
+    assert shape.lengths["name"] == 120
+    assert shape.labels["sync"] == "Co-sell sync"
+    assert "Accept" in shape.picklists["action"]
+    assert crm.shape() == shape
+    assert crm.calls == 1
+    crm.forget_shape()
+    crm.shape()
+    assert crm.calls == 2
+
+
+def test_an_org_without_team_selling_and_currencies(world: Callable[..., World]) -> None:
+    shape = world(multi_currency=False, team_selling=False).client().shape()
+    assert shape.currencies == frozenset()
+    assert "currency" not in shape.fields
+    assert "team" in shape.fields  # the owner
+
+
+def test_without_the_joining_field_nothing_is_done(world: Callable[..., World]) -> None:
+    with pytest.raises(Surprise, match="Cosell_Referral_Id__c") as caught:
+        world(cosell_fields_installed=False).client().shape()
+    assert "provision" in str(caught.value)
+
+
+# --- changes ------------------------------------------------------------------------------------------------------
+
+
+def test_an_idle_pull_costs_two_calls_however_many_are_linked(world: Callable[..., World]) -> None:
+    w = world()
+    crm = w.client()
+    ids = {w.deal(Name=f"Deal {at}") for at in range(30)}
+    crm.shape()
+    assert w.pull(crm) == (ids, set(), 1)
+    assert w.pull(crm) == (set(), set(), 2)
+    w.clock.tick(3600)
+    assert w.pull(crm) == (set(), set(), 2)
+
+
+def test_what_concerns_us(world: Callable[..., World]) -> None:
+    w = world()
+    crm = w.client()
+    w.deal(Cosell_Sync__c=False)
+    linked = w.deal(Cosell_Sync__c=False, Cosell_Referral_Id__c="ref-1")
+    assert w.pull(crm)[0] == {linked}
+
+
+def test_an_edit_is_seen_wherever_it_is_made(world: Callable[..., World]) -> None:
+    """A snapshot is read from many rows, and none of them moves the opportunity's stamp."""
+    w = world()
+    crm = w.client()
+    account = w.org.create("Account", Name="Fabrikam")
+    eve = w.org.add_user("Eve", "Ek", "eve@contoso.example")
+    deal = w.deal(AccountId=account)
+    contact = w.org.create("Contact", LastName="Ann", Email="ann@x.example", AccountId=account)
+    role = w.org.create("OpportunityContactRole", OpportunityId=deal, ContactId=contact)
+    member = w.org.create("OpportunityTeamMember", OpportunityId=deal, UserId=eve)
+    solution = w.org.create("Cosell_Solution__c", Opportunity__c=deal, Solution_Id__c="SOL-1")
+    others = {w.deal(), w.deal(Name="x")}
+    w.clock.tick(3600)
+    assert w.pull(crm)[0] == {deal, *others}
+    edits: list[Callable[[], object]] = [
+        lambda: w.org.edit("Contact", contact, Phone="1"),
+        lambda: w.org.edit("Account", account, BillingCity="Kiel"),
+        lambda: w.org.edit("User", eve, Phone="2"),
+        lambda: w.org.edit("Cosell_Solution__c", solution, Solution_Name__c="One"),
+        lambda: w.org.edit("OpportunityContactRole", role, IsPrimary=True),
+        lambda: w.org.delete("OpportunityTeamMember", member),
+        lambda: w.org.delete("Cosell_Solution__c", solution),
+        lambda: w.org.delete("OpportunityContactRole", role),
+        lambda: w.org.create("OpportunityTeamMember", OpportunityId=deal, UserId=eve),
+        lambda: w.org.edit("Opportunity", deal, Name="Renamed"),
+    ]
+    for edit in edits:
+        w.clock.tick(600)
+        edit()
+        w.clock.tick()
+        assert w.pull(crm)[0] == {deal}
+        assert w.pull(crm) == (set(), set(), 2)
+
+
+def test_an_edit_in_the_second_of_a_reading_is_not_lost(world: Callable[..., World]) -> None:
+    """Stamps have the precision of a second, so what was read too soon after its change is read once more."""
+    w = world()
+    crm = w.client()
+    deal = w.deal()
+    w.pull(crm)
+    w.clock.tick()
+    w.org.edit("Opportunity", deal, Name="First")
+    assert w.pull(crm)[0] == {deal}
+    w.org.edit("Opportunity", deal, Name="Second")  # same second, same stamp
+    w.clock.tick()
+    assert w.pull(crm)[0] == {deal}
+    assert w.memory.snapshots[deal]["name"] == "Second"
+    assert w.pull(crm)[0] == set()
+
+
+def test_deleted_and_undeleted(world: Callable[..., World]) -> None:
+    w = world()
+    crm = w.client()
+    deal, other = w.deal(), w.deal()
+    w.pull(crm)
+    w.clock.tick(600)
+    w.org.delete("Opportunity", deal)
+    w.clock.tick()
+    assert w.pull(crm)[:2] == (set(), {deal})
+    assert crm.fetch([deal, other, "006000000000000AAA", "nonsense"])[deal] is None
+    w.org.undelete("Opportunity", deal)
+    w.clock.tick()
+    assert w.pull(crm)[:2] == ({deal}, set())
+
+
+def test_a_long_pull_comes_in_pages_whose_watermarks_hold(world: Callable[..., World]) -> None:
+    """Stopped after any page, the next pull loses nothing."""
+    w = world()
+    w.org.page_size = 200
+    crm = w.client()
+    for at in range(450):
+        w.org.create("Opportunity", Name=f"D{at}", StageName="Prospecting", CloseDate="2027-01-31", Cosell_Sync__c=True)
+        w.clock.tick(1)
+    w.clock.tick()
+    pages = list(crm.changed_since(None, OVERLAP, w.memory))
+    assert [len(page.snapshots) for page in pages] == [200, 200, 50]
+    marks = [page.watermark for page in pages if page.watermark]
+    assert marks == sorted(marks)
+    w.memory.snapshots = {each.id: each for each in pages[0].snapshots}
+    w.memory.watermark = pages[0].watermark
+    assert len(w.pull(crm)[0]) == 250
+    assert sum(len(page) for page in crm.index()) == 450
+
+
+def test_the_index_speaks_the_same_versions(world: Callable[..., World]) -> None:
+    w = world()
+    crm = w.client()
+    account = w.org.create("Account", Name="Fabrikam")
+    deal = w.deal(AccountId=account)
+    w.org.create("Cosell_Solution__c", Opportunity__c=deal, Solution_Id__c="SOL-1")
+    w.clock.tick()
+    w.pull(crm)
+    index = {key: version for page in crm.index() for key, version in page.items()}
+    assert index == {deal: w.memory.snapshots[deal].version}
+
+
+def test_many_child_rows_are_read_to_the_end(world: Callable[..., World]) -> None:
+    w = world()
+    crm = w.client()
+    deal = w.deal()
+    for at in range(5):
+        w.org.create("Cosell_Solution__c", Opportunity__c=deal, Solution_Id__c=f"SOL-{at}")
+    w.org.page_size = 2
+    found = w.read(crm, deal)["solutions"]
+    assert isinstance(found, tuple)
+    assert len(found) == 5
+
+
+# --- finding ------------------------------------------------------------------------------------------------------
+
+
+def test_finding_what_is_there_already(world: Callable[..., World]) -> None:
+    w = world()
+    crm = w.client()
+    account = w.org.create("Account", Name="FABRIKAM  Inc", BillingPostalCode="10 115", BillingCountry="Germany")
+    elsewhere = w.org.create("Account", Name="Fabrikam Inc", BillingPostalCode="1010", BillingCountry="Austria")
+    linked = w.deal(Cosell_Referral_Id__c="ref-1")
+    alike = w.deal(Name="Big  deal", AccountId=account, Cosell_Sync__c=False)
+    w.deal(Name="Big deal", AccountId=elsewhere)
+    w.deal(Name="Big deal", AccountId=account, StageName="Closed Won")
+    fabrikam = Customer("Fabrikam Inc", postal_code="10115", country="DE")
+    found = crm.find(
+        [
+            Sought("ref-1", None, "x", Customer()),
+            Sought("ref-2", alike[:15], "big DEAL", fabrikam),
+            Sought("ref-3", "PO 4711", "O'Neil' OR Name != '", fabrikam),
+            Sought("ref-4", linked, "y", Customer()),
+        ]
+    )
+    assert found["ref-1"].by_referral == linked
+    assert (found["ref-2"].by_reference, found["ref-2"].lookalikes) == (alike, (alike,))
+    assert found["ref-3"].lookalikes == ()
+    assert found["ref-3"].by_reference is None
+    assert found["ref-4"].by_reference is None  # it belongs to ref-1
+
+
+# --- creating -----------------------------------------------------------------------------------------------------
+
+
+def test_a_new_deal_with_everything_around_it(world: Callable[..., World]) -> None:
+    w = world()
+    crm = w.client()
+    w.clock.tick()
+    people = (Member("ann@x.example", "Ann", "Ek", "1"), Member("bob@x.example", "Bob"))
+    made = only(
+        crm.create(
+            [
+                draft(
+                    "ref-1", value=Decimal("1234567890123.45"), currency="EUR", contacts=people,
+                    team=(Member("no@user.example"), Member(SAM)), solutions=(Solution("SOL-1", "One", "Own"),),
+                )
+            ]
+        )
+    )  # fmt: skip
+    assert made.error is None
+    assert made.unheld == {"team": frozenset({"no@user.example"})}
+    held = made.snapshot
+    assert held is not None
+    assert held.id == made.id
+    assert held["value"] == Decimal("1234567890123.45")
+    assert held["currency"] == "EUR"
+    assert held["customer"] == Customer("Fabrikam", "Main St 1", None, "Berlin", None, "10115", "DE")
+    assert held["contacts"] == (people[0], Member("bob@x.example", "Bob", "Bob"))
+    assert held["owner_email"] == SAM
+    assert held["team"] == (Member(SAM, "Sam", "Seller", "+1 555 0100"),)
+    assert held["solutions"] == (Solution("SOL-1", "One", "Own"),)
+    assert w.org.rows("Cosell_Solution__c")[0]["Cosell_Key__c"] == "ref-1:SOL-1"
+    assert [each["IsPrimary"] for each in w.org.rows("OpportunityContactRole")] == [True, False]
+
+
+def test_creating_twice_makes_one_of_each(world: Callable[..., World]) -> None:
+    """Also after a crash: a second client that knows nothing finds the first's rows."""
+    w = world()
+    drafts = [
+        draft(
+            f"ref-{at}", customer=Customer(name, postal_code="10115", country="DE"),
+            contacts=(Member("ann@x.example"),), solutions=(Solution("SOL-1"),), team=(Member(SAM),),
+        )
+        for at, name in enumerate(["Fabrikam  Inc", "fabrikam inc", "FABRIKAM INC"])
+    ]  # fmt: skip
+    first = w.client().create(drafts)
+    w.org.edit("Opportunity", str(first[0].id), Name="A seller was here")
+    again = w.client().create(drafts)
+    assert [each.id for each in first] == [each.id for each in again]
+    assert all(each.error is None for each in (*first, *again))
+    counts = {name: len(w.org.rows(name)) for name in ("Account", "Contact", "Opportunity", "OpportunityContactRole", "Cosell_Solution__c")}  # fmt: skip
+    assert counts == {"Account": 1, "Contact": 1, "Opportunity": 3, "OpportunityContactRole": 3, "Cosell_Solution__c": 3}
+    assert again[0].snapshot is not None
+    assert again[0].snapshot["name"] == "A seller was here"  # not written over
+
+
+def test_a_lost_answer_to_an_upsert_makes_no_second_deal(world: Callable[..., World]) -> None:
+    w = world()
+    crm = w.client()
+    crm.shape()
+    w.server.faults.reset_after(path="Cosell_Referral_Id__c")
+    made = only(crm.create([draft("ref-1")]))
+    assert made.error is None
+    assert len(w.org.rows("Opportunity")) == 1
+
+
+def test_a_lost_answer_to_an_account_is_unclear_and_settled_by_looking(world: Callable[..., World]) -> None:
+    """A plain create is never sent twice."""
+    w = world()
+    crm = w.client()
+    w.server.faults.reset_after(method="POST", path=r"composite/sobjects$")
+    assert isinstance(only(crm.create([draft("ref-1")])).error, Unclear)
+    assert len(w.org.rows("Account")) == 1
+    assert w.org.rows("Opportunity") == []
+    assert only(crm.create([draft("ref-1")])).error is None
+    assert len(w.org.rows("Account")) == 1
+
+
+def test_one_refused_row_harms_no_other(world: Callable[..., World]) -> None:
+    w = world()
+    crm = w.client()
+    w.org.add_validation_rule("Opportunity", lambda record: record["Name"] == "Deal bad", "Name it properly.")
+    good, bad, last = crm.create([draft("good"), draft("bad"), draft("last")])
+    assert good.error is None
+    assert last.error is None
+    assert isinstance(bad.error, Rejected)
+    assert "Name it properly." in bad.error.text
+    assert bad.id is None
+
+
+def test_a_refused_contact_is_told_and_the_deal_stays(world: Callable[..., World]) -> None:
+    w = world()
+    w.org.add_validation_rule("Contact", lambda record: record["Email"] == "bad@x.example", "No such people.")
+    made = only(w.client().create([draft("ref-1", contacts=(Member("ok@x.example"), Member("bad@x.example")))]))
+    assert isinstance(made.error, Rejected)
+    assert (made.error.text, made.error.fields) == ("No such people.", ())
+    assert made.snapshot is not None
+    assert made.snapshot["contacts"] == (Member("ok@x.example", None, "ok"),)
+
+
+def test_the_row_that_a_duplicate_rule_names_is_taken(world: Callable[..., World]) -> None:
+    w = world()
+    existing = w.org.create("Account", Name="Fabrikam", BillingPostalCode="99999", BillingCountry="DE")
+    w.org.duplicate_rule = "block"
+    made = only(w.client().create([draft("ref-1")]))
+    assert made.error is None
+    assert w.org.rows("Opportunity")[0]["AccountId"] == existing
+
+
+def test_the_oldest_of_several_matching_accounts_is_taken(world: Callable[..., World]) -> None:
+    w = world()
+    where = {"BillingPostalCode": "10115", "BillingCountry": "Germany"}
+    oldest = w.org.create("Account", Name="FABRIKAM", **where)
+    w.clock.tick()
+    w.org.create("Account", Name="Fabrikam", **where)
+    w.client().create([draft("ref-1")])
+    assert w.org.rows("Opportunity")[0]["AccountId"] == oldest
+
+
+def test_the_owner_is_a_colleague_else_the_default_else_us(world: Callable[..., World]) -> None:
+    w = world()
+    eve = w.org.add_user("Eve", "Ek", "eve@contoso.example")
+    w.org.add_user("Old", "Boy", "old@contoso.example", active=False)
+    team = (Member("old@contoso.example"), Member(INTEGRATION_USERNAME), Member(SAM))
+    crm = w.client(ownership=Ownership(default="EVE@contoso.example"))
+    crm.create([draft("a", team=team), draft("b", team=(Member("old@contoso.example"),)), draft("c")])
+    w.client().create([draft("d")])
+    owners = [each["OwnerId"] for each in w.org.rows("Opportunity")]
+    assert owners == [w.org.seller, eve, eve, w.org.integration_user]
+
+
+def test_address_picklists_take_codes_and_lose_only_a_state_they_do_not_know(world: Callable[..., World]) -> None:
+    w = world(state_country_picklists=True)
+    here = Customer("C1", city="Seattle", state="washington", country="US")
+    odd = Customer("C2", state="WA", country="DE")  # a code of another country
+    first, second = w.client().create([draft("a", customer=here), draft("b", customer=odd)])
+    assert first.error is None
+    assert second.error is None
+    assert [each["BillingStateCode"] for each in w.org.rows("Account")] == ["WA", None]
+    assert first.snapshot is not None
+    assert first.snapshot["customer"] == Customer("C1", city="Seattle", state="WA", country="US")
+
+
+# --- writing ------------------------------------------------------------------------------------------------------
+
+
+def test_a_guarded_write_changes_only_what_it_names(world: Callable[..., World]) -> None:
+    w = world()
+    crm = w.client()
+    deal = w.deal(Amount=5, Cosell_Action__c="Accept")
+    before = w.read(crm, deal)
+    w.org.edit("Account", w.org.create("Account", Name="noise"), Phone="1")
+    made = only(crm.write([OpportunityWrite(before, {"name": "New", "action": None})]))
+    assert made.error is None
+    assert made.snapshot is not None
+    assert made.snapshot["name"] == "New"
+    part = w.server.calls.matching("POST", COMPOSITE)[-2].json()["compositeRequest"][0]
+    assert part["body"] == {"Name": "New", "Cosell_Action__c": None}
+    assert part["httpHeaders"] == {"If-Unmodified-Since": "Sun, 22 Nov 2026 10:00:00 GMT"}
+
+
+@pytest.mark.parametrize("parts", [True, False])
+@pytest.mark.parametrize("compared", ["SystemModstamp", "LastModifiedDate"])
+def test_a_change_meanwhile_makes_the_write_stale(world: Callable[..., World], parts: bool, compared: str) -> None:
+    w = world()
+    w.org.precondition_field = compared
+    w.org.composite_honours_headers = parts
+    crm = w.client(guard=Guard(parts=parts, last_modified=compared == "LastModifiedDate"))
+    one, two = w.deal(Name="one"), w.deal(Name="two")
+    reads = [w.read(crm, one), w.read(crm, two)]
+    w.org.edit("Opportunity", one, Name="seller")
+    w.clock.tick()
+    stale, fine = crm.write([OpportunityWrite(each, {"name": "ours"}) for each in reads])
+    assert isinstance(stale.error, Stale)
+    assert fine.error is None
+    assert w.org.get("Opportunity", one)["Name"] == "seller"
+
+
+def test_sets_are_guarded_by_the_rows_they_are_made_of(world: Callable[..., World]) -> None:
+    """A colleague's edit of a contact does not move the opportunity's stamp, yet must not be written over."""
+    w = world()
+    crm = w.client()
+    made = only(crm.create([draft("ref-1", contacts=(Member("ann@x.example", "Ann", "Ek", "1"),))]))
+    w.clock.tick()
+    before = w.read(crm, str(made.id))
+    w.org.edit("Contact", w.org.rows("Contact")[0]["Id"], Phone="seller's")
+    w.clock.tick()
+    ours = (Member("ann@x.example", "Ann", "Ek", "ours"),)
+    assert isinstance(only(crm.write([OpportunityWrite(before, {"contacts": ours})])).error, Stale)
+    assert w.org.rows("Contact")[0]["Phone"] == "seller's"
+    fresh = w.read(crm, str(made.id))
+    done = only(crm.write([OpportunityWrite(fresh, {"contacts": ours})]))
+    assert done.snapshot is not None
+    assert done.snapshot["contacts"] == ours
+
+
+def test_all_sets_and_the_customer_in_one_write(world: Callable[..., World]) -> None:
+    w = world()
+    crm = w.client()
+    eve = "eve@contoso.example"
+    w.org.add_user("Eve", "Ek", eve)
+    made = only(
+        crm.create(
+            [draft("ref-1", contacts=(Member("ann@x.example"),), solutions=(Solution("SOL-1"),), team=(Member(SAM),))]
+        )
+    )
+    w.clock.tick()
+    fields: dict[str, Any] = {
+        "contacts": (Member("bob@x.example", "Bob", "B"),),
+        "solutions": (Solution("SOL-2", "Two"),),
+        "team": (Member(SAM), Member(eve)),
+        "customer": Customer("Fabrikam", "Side St 2", None, "Berlin", None, "10117", "DE"),
+        "name": "New",
+    }
+    done = only(crm.write([OpportunityWrite(w.read(crm, str(made.id)), fields)]))
+    assert done.error is None
+    assert done.snapshot is not None
+    people = done.snapshot["team"]
+    assert isinstance(people, tuple)
+    assert {each.key for each in people} == {SAM, eve}
+    assert {name: done.snapshot[name] for name in fields if name != "team"} == {
+        name: item for name, item in fields.items() if name != "team"
+    }
+    assert w.org.rows("OpportunityContactRole")[0]["IsPrimary"] is True
+    w.clock.tick()
+    off = only(crm.write([OpportunityWrite(w.read(crm, str(made.id)), {"team": (Member(eve),)})]))
+    assert off.snapshot is not None
+    left = off.snapshot["team"]
+    assert isinstance(left, tuple)
+    assert [each.key for each in left] == [eve]
+
+
+def test_a_deal_without_an_account_gets_the_customers(world: Callable[..., World]) -> None:
+    w = world()
+    crm = w.client()
+    existing = w.org.create("Account", Name="Fabrikam", BillingPostalCode="10115", BillingCountry="DE")
+    before = w.read(crm, w.deal())
+    wanted = Customer("Fabrikam", postal_code="10115", country="DE")
+    done = only(crm.write([OpportunityWrite(before, {"customer": wanted, "contacts": (Member("a@x.example"),)})]))
+    assert done.error is None
+    assert done.snapshot is not None
+    assert done.snapshot["customer"] == wanted
+    assert w.org.rows("Contact")[0]["AccountId"] == existing
+
+
+def test_writes_go_25_a_call_and_are_read_back_together(world: Callable[..., World]) -> None:
+    w = world()
+    crm = w.client()
+    ids = [w.deal(Name=f"D{at}") for at in range(60)]
+    before = crm.fetch(ids)
+    crm.shape()
+    calls = crm.calls
+    done = crm.write([OpportunityWrite(each, {"message": "m"}) for each in before.values() if each])
+    assert all(each.error is None and each.snapshot and each.snapshot["message"] == "m" for each in done)
+    assert crm.calls - calls == 3 + 1
+
+
+def test_gone_and_refused(world: Callable[..., World]) -> None:
+    w = world()
+    crm = w.client()
+    one, two, three = w.deal(), w.deal(), w.deal()
+    before = [w.read(crm, each) for each in (one, two, three)]
+    w.org.delete("Opportunity", one)
+    w.org.add_validation_rule("Opportunity", lambda record: record["Name"] == "bad", "Not so.")
+    outcomes = crm.write(
+        [
+            OpportunityWrite(before[0], {"name": "x"}),
+            OpportunityWrite(before[1], {"name": "bad"}),
+            OpportunityWrite(before[2], {"status": "Nonsense"}),
+        ]
+    )
+    assert [type(each.error) for each in outcomes] == [Gone, Rejected, Rejected]
+    error = outcomes[2].error
+    assert error is not None
+    assert error.fields == ("status",)
+    assert only(crm.write([OpportunityWrite(before[0], {"team": ()})])).error.__class__ is Gone
+
+
+def test_a_locked_row_is_tried_again(world: Callable[..., World]) -> None:
+    w = world()
+    crm = w.client()
+    before = w.read(crm, w.deal())
+    locked = [{"errorCode": "UNABLE_TO_LOCK_ROW", "message": "unable to obtain exclusive access"}]
+    answer = {"compositeResponse": [{"body": locked, "httpHeaders": {}, "httpStatusCode": 400, "referenceId": "part0"}]}
+    w.server.faults.answer(200, answer, path=COMPOSITE, times=2)
+    assert only(crm.write([OpportunityWrite(before, {"name": "New"})])).error is None
+    assert len(w.clock.slept) == 2
+    w.clock.tick()
+    before = w.read(crm, before.id)
+    w.server.faults.answer(200, answer, path=COMPOSITE, body="PATCH", times=None)
+    stuck = only(crm.write([OpportunityWrite(before, {"name": "Newer"})]))
+    assert isinstance(stuck.error, Flaky)
+    assert stuck.error.code == "UNABLE_TO_LOCK_ROW"
+
+
+def test_a_write_without_an_answer_is_unclear_and_never_sent_twice(world: Callable[..., World]) -> None:
+    w = world()
+    crm = w.client()
+    before = w.read(crm, w.deal())
+    sent = w.composites()
+    w.server.faults.reset_after(path=COMPOSITE)
+    done = only(crm.write([OpportunityWrite(before, {"name": "New"})]))
+    assert isinstance(done.error, Unclear)
+    assert done.snapshot is None
+    assert w.composites() == sent + 1
+    w.server.faults.answer(500, [{"errorCode": "UNKNOWN_EXCEPTION", "message": ""}], path=COMPOSITE, applied=True)
+    assert isinstance(only(crm.write([OpportunityWrite(before, {"name": "New"})])).error, Unclear)
+
+
+def test_an_org_that_is_away_leaves_the_rest_unstarted(world: Callable[..., World]) -> None:
+    """What landed is told as landed; the cycle can remember it and then end."""
+    w = world()
+    crm = w.client()
+    ids = [w.deal(Name=f"D{at}") for at in range(75)]
+    before = [each for each in crm.fetch(ids).values() if each]
+    w.server.faults.reset_before(path=COMPOSITE, skip=1, times=None)
+    done = crm.write([OpportunityWrite(each, {"message": "m"}) for each in before])
+    kinds = [type(each.error) for each in done]
+    assert kinds[:25] == [type(None)] * 25
+    assert kinds[25:] == [Unclear] * 50
+    assert crm.trouble is not None
+    w.server.stop()
+    flaky = only(crm.write([OpportunityWrite(before[0], {"message": "m"})]))
+    assert isinstance(flaky.error, Flaky)
+    assert flaky.error.code == "unavailable"
+    w.server.faults.clear()
+    w.server.start()
+    w.pull(crm)
+    assert crm.trouble is None
+
+
+def test_a_merged_account_is_followed(world: Callable[..., World]) -> None:
+    w = world()
+    crm = w.client()
+    made = only(crm.create([draft("ref-1")]))
+    w.clock.tick()
+    w.pull(crm)
+    before = w.read(crm, str(made.id))
+    winner = w.org.create("Account", Name="Winner")
+    w.org.merge_accounts(winner, w.org.rows("Account", Name="Fabrikam")[0]["Id"])
+    w.clock.tick()
+    wanted = {"customer": Customer("Fabrikam", city="Kiel")}
+    assert isinstance(only(crm.write([OpportunityWrite(before, wanted)])).error, Stale)
+    assert w.pull(crm)[0] == {made.id}
+    held = w.memory.snapshots[str(made.id)]["customer"]
+    assert isinstance(held, Customer)
+    assert held.name == "Winner"
+
+
+# --- the session --------------------------------------------------------------------------------------------------
+
+
+def test_jwt_bearer(world: Callable[..., World]) -> None:
+    w = world()
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    public = key.public_key().public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    w.org.register_app("jwt-app", public_key=public.decode())
+    rest = w.rest(JwtBearer("jwt-app", INTEGRATION_USERNAME, private.decode()))
+    assert rest.ticket().user_id == w.org.integration_user
+    assert rest.call("GET", "sobjects/Opportunity/describe").data["name"] == "Opportunity"
+    assert rest.calls == 1
+
+
+@pytest.mark.parametrize("code", ["invalid_grant", "inactive_user"])
+def test_a_refused_sign_in_says_what_to_check(world: Callable[..., World], code: str) -> None:
+    w = world()
+    w.org.refuse_sign_in(code, "sam.seller@contoso.example is frozen")
+    with pytest.raises(AuthFailed) as caught:
+        w.client().shape()
+    assert caught.value.code == code
+    assert caught.value.hint
+    assert "sam" not in str(caught.value)
+    assert w.org.logins == 1
+
+
+def test_a_token_is_never_sent_to_another_host(world: Callable[..., World]) -> None:
+    w = world()
+    w.org.instance_url = "https://na1.evil.example"
+    with pytest.raises(AuthFailed, match="host"):
+        w.client().shape()
+
+
+def test_expiry_in_the_middle_keeps_the_guard(world: Callable[..., World]) -> None:
+    """simple-salesforce drops request headers when it repeats; a guarded write would lose its guard exactly then."""
+    w = world()
+    rest = w.rest()
+    crm = SalesforceCrm(rest, guard=Guard(parts=False))
+    deal = w.deal()
+    before = w.read(crm, deal)
+    w.org.edit("Opportunity", deal, Name="seller")
+    w.org.expire_sessions()
+    assert isinstance(only(crm.write([OpportunityWrite(before, {"name": "ours"})])).error, Stale)
+    patches = w.server.calls.matching("PATCH")
+    assert [each.status for each in patches] == [401, 412]
+    assert [each.headers["if-unmodified-since"] for each in patches] == ["Sun, 22 Nov 2026 10:00:00 GMT"] * 2
+    assert w.org.logins == 2
+
+
+def test_eight_threads_meet_expiry_and_one_signs_in(world: Callable[..., World]) -> None:
+    w = world()
+    rest = w.rest()
+    rest.call("GET", "sobjects")
+    w.org.expire_sessions()
+    barrier, statuses = threading.Barrier(8), []
+
+    def work() -> None:
+        barrier.wait()
+        statuses.append(rest.call("GET", "sobjects").status)
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+    assert statuses == [200] * 8
+    assert w.org.logins == 2
+
+
+def test_the_limit_header_is_read_from_errors_too(world: Callable[..., World]) -> None:
+    w = world()
+    rest = w.rest()
+    with pytest.raises(SalesforceMalformedRequest):
+        rest.call("GET", "query/?q=nonsense")
+    assert rest.usage == (1, 100_000)
+    w.org.api_calls_limit = 1
+    with pytest.raises(Unavailable) as caught:
+        rest.call("GET", "sobjects")
+    assert caught.value.code == "REQUEST_LIMIT_EXCEEDED"
+    assert rest.usage == (1, 1)
+    assert rest.calls == 2  # not tried again
+
+
+def test_retry_after_is_obeyed(world: Callable[..., World]) -> None:
+    w = world()
+    rest = w.rest()
+    w.server.faults.answer(503, [{"errorCode": "SERVER_UNAVAILABLE"}], {"Retry-After": "7"}, path="sobjects")
+    assert rest.call("GET", "sobjects").status == 200
+    assert w.clock.slept == [7]
+    w.server.faults.answer(429, None, {"Retry-After": "600"}, path="sobjects", times=None)
+    with pytest.raises(Unavailable) as caught:
+        rest.call("GET", "sobjects")
+    assert caught.value.retry_at == w.clock() + timedelta(seconds=600)
+    assert w.clock.slept == [7]
+
+
+def test_a_try_costs_at_most_two_minutes(world: Callable[..., World]) -> None:
+    w = world()
+    rest = w.rest()
+    rest.ticket()
+    w.server.faults.reset_before(path="sobjects", times=None)
+    began = w.clock()
+    with pytest.raises(Unavailable):
+        rest.call("GET", "sobjects")
+    assert rest.calls == 5
+    assert w.clock() - began <= timedelta(seconds=120)
+
+
+def test_a_redirect_is_never_followed(world: Callable[..., World]) -> None:
+    w = world()
+    rest = w.rest()
+    rest.ticket()
+    for status in (301, 302, 307, 308):
+        w.server.faults.redirect(f"{w.server.url}/services/data/v66.0/limits", status, path="sobjects")
+        with pytest.raises(Unavailable) as caught:
+            rest.call("GET", "sobjects")
+        assert caught.value.code == "redirect"
+    w.server.faults.redirect("https://evil.example/", 302, path="oauth2/token")
+    with pytest.raises(Unavailable):
+        w.rest().ticket()
+    assert w.server.calls.matching(path="limits") == []
+
+
+@pytest.mark.parametrize("fault", ["html", "truncate"])
+def test_what_is_no_json_is_no_answer(world: Callable[..., World], fault: str) -> None:
+    w = world()
+    crm = w.client()
+    before = w.read(crm, w.deal())
+    getattr(w.server.faults, fault)(path=COMPOSITE)
+    assert w.read(crm, before.id) == before  # read again
+    getattr(w.server.faults, fault)(path=COMPOSITE)
+    assert isinstance(only(crm.write([OpportunityWrite(before, {"name": "x"})])).error, Unclear)
+    getattr(w.server.faults, fault)(path=COMPOSITE, times=None)
+    with pytest.raises(Unavailable):
+        crm.fetch([before.id])
+
+
+def test_answers_of_an_unknown_shape_are_trouble_not_a_crash(world: Callable[..., World]) -> None:
+    w = world()
+    crm = w.client()
+    deal = w.deal()
+    crm.shape()
+    for shape in (["unexpected"], {"compositeResponse": []}, {"compositeResponse": None}, 7):
+        w.server.faults.wrong_json(shape, path=COMPOSITE)
+        with pytest.raises(Unavailable):
+            crm.fetch([deal])
+
+
+def test_a_wrong_authority_is_named(world: Callable[..., World], tmp_path: Path) -> None:
+    w = world()
+    with pytest.raises(Unavailable) as caught:
+        w.rest(verify=str(Certificates().write(tmp_path / "other.pem"))).ticket()
+    assert (caught.value.code, "SSL_CERT_FILE" in caught.value.hint) == ("certificate", True)
+    with pytest.raises(Unavailable):
+        w.rest(verify=str(tmp_path / "missing.pem")).ticket()
+
+
+def test_the_environments_authority_is_honoured(world: Callable[..., World], monkeypatch: pytest.MonkeyPatch) -> None:
+    w = world()
+    monkeypatch.setenv("SSL_CERT_FILE", str(w.bundle))
+    monkeypatch.delenv("REQUESTS_CA_BUNDLE", raising=False)
+    assert w.rest(verify=None).ticket().token
+
+
+def test_the_library_describes_through_our_session(world: Callable[..., World]) -> None:
+    w = world()
+    rest = w.rest()
+    assert rest.salesforce().Opportunity.describe()["name"] == "Opportunity"
+    w.org.expire_sessions()
+    assert rest.salesforce().Account.describe()["name"] == "Account"
+    with pytest.raises(SalesforceError):
+        rest.salesforce().Nonsense__c.describe()
+    assert rest.calls == 4
+
+
+def test_stopping_ends_a_hanging_call(world: Callable[..., World], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cosell_sync.crm.salesforce.rest.GRACE", 0.1)
+    w = world()
+    stop = threading.Event()
+    rest = w.rest(stop=stop)
+    rest.ticket()
+    w.server.faults.hang(path="sobjects")
+    threading.Timer(0.1, stop.set).start()
+    with pytest.raises(Unavailable):
+        rest.call("GET", "sobjects")
+    with pytest.raises(Unavailable, match="stopping"):
+        rest.call("GET", "sobjects")
+
+
+# --- by hand ------------------------------------------------------------------------------------------------------
+
+
+class Scripted(requests.adapters.BaseAdapter):
+    """A wire that says or does whatever comes next; sign-ins are granted beside the script."""
+
+    def __init__(self, *script: Any) -> None:
+        super().__init__()
+        self.script = list(script)
+        self.sent: list[requests.PreparedRequest] = []
+
+    def send(self, request: requests.PreparedRequest, *_args: Any, **options: Any) -> requests.Response:
+        assert options["timeout"] == (10.0, 30.0)
+        if "oauth2" in str(request.url):
+            return self.reply(request, 200, {"access_token": "t", "instance_url": "https://acme.my.salesforce.com"})
+        self.sent.append(request)
+        step = self.script.pop(0)
+        if isinstance(step, Exception):
+            raise step
+        return self.reply(request, *step)
+
+    @staticmethod
+    def reply(request: requests.PreparedRequest, status: int, body: Any) -> requests.Response:
+        made = requests.Response()
+        made.status_code, made.url, made.request = status, str(request.url), request
+        made._content = json.dumps(body).encode()
+        return made
+
+    def close(self) -> None:
+        pass
+
+
+def scripted(*script: Any) -> tuple[Rest, Scripted, Clock]:
+    clock, adapter = Clock(), Scripted(*script)
+    login = ClientCredentials("k", "s")
+    return Rest("https://acme.my.salesforce.com", login, clock=clock, sleep=clock.sleep, adapter=adapter), adapter, clock
+
+
+REFUSED = requests.exceptions.ConnectionError(
+    MaxRetryError(None, "/", NewConnectionError(None, "refused"))  # type: ignore[arg-type]
+)
+
+
+def test_a_timeout_of_a_create_is_unclear_and_of_a_read_tried_again() -> None:
+    rest, adapter, _ = scripted(requests.exceptions.ReadTimeout(), requests.exceptions.ReadTimeout(), (200, {"a": 1}))
+    with pytest.raises(Unclear):
+        rest.call("POST", "composite/sobjects", {})
+    assert rest.call("GET", "sobjects").data == {"a": 1}
+    assert len(adapter.sent) == 3
+
+
+def test_a_connection_that_never_stood_carried_nothing() -> None:
+    """So even a create may be tried again."""
+    rest, adapter, _ = scripted(REFUSED, requests.exceptions.ConnectTimeout(), (201, {"id": "x"}))
+    assert rest.call("POST", "sobjects/Account", {"Name": "x"}).status == 201
+    assert len(adapter.sent) == 3
+
+
+def test_a_token_refused_twice_is_no_loop() -> None:
+    body = [{"errorCode": "INVALID_SESSION_ID", "message": ""}]
+    rest, adapter, _ = scripted((401, body), (401, body))
+    with pytest.raises(AuthFailed) as caught:
+        rest.call("GET", "sobjects")
+    assert caught.value.code == "INVALID_SESSION_ID"
+    assert len(adapter.sent) == 2
+
+
+def test_a_page_where_json_was_due_in_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    rest, _, _ = scripted((404, "a proxy's page"))
+    with pytest.raises(Unavailable) as caught:
+        rest.call("GET", "sobjects")
+    assert caught.value.code == "http_404"
+
+
+def test_a_netrc_does_not_overrule_the_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "netrc").write_text("machine acme.my.salesforce.com login a password b\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    rest, adapter, _ = scripted((200, {}))
+    rest.call("GET", "sobjects")
+    assert adapter.sent[0].headers["Authorization"] == "Bearer t"
+
+
+# --- doctor -------------------------------------------------------------------------------------------------------
+
+
+def test_doctor_finds_what_is_missing(world: Callable[..., World]) -> None:
+    w = world(team_selling=False)
+    w.org.hide_field("Opportunity", "Cosell_Notes__c")
+    w.org.change_field("Opportunity", "Cosell_Message__c", updateable=False)
+    found = {each.name: each for each in w.client().check(["Prospecting", "Nowhere"]) if each.status != "ok"}
+    assert {name: each.status for name, each in found.items()} == {
+        "salesforce.Opportunity.Cosell_Notes__c": "fault",
+        "salesforce.Opportunity.Cosell_Message__c": "fault",
+        "salesforce.OpportunityTeamMember": "warning",
+        "salesforce.stage.Nowhere": "fault",
+    }
+    assert all(each.todo for each in found.values())
+
+
+def test_doctor_is_content_with_a_whole_org_and_names_one_that_is_away(world: Callable[..., World]) -> None:
+    w = world()
+    assert {each.status for each in w.client().check(["Prospecting"])} == {"ok"}
+    w.org.refuse_sign_in("invalid_grant")
+    (found,) = w.client().check()
+    assert isinstance(found.error, AuthFailed)
