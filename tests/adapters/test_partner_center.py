@@ -32,7 +32,7 @@ from cosell_sync.errors import (
 from cosell_sync.partner_center import records, signin
 from cosell_sync.partner_center.client import ID_HEADERS, REFERRALS, PartnerCenter
 from cosell_sync.partner_center.records import Wire
-from cosell_sync.partner_center.signin import Application, SignIn, seed
+from cosell_sync.partner_center.signin import Application, SignIn
 from cosell_sync.ports import Outcome, ReferralDraft, Referrals, ReferralWrite
 from cosell_sync.transport.auth import TokenSource
 from cosell_sync.transport.client import HttpCaller
@@ -785,17 +785,6 @@ def test_a_confidential_client_sends_its_secret(stand: Stand) -> None:
     assert "s3cret" not in repr(application)
     assert "'a'" not in repr(token)
     assert stand.tokens.events == [], "an answer without a refresh token leaves the stored one"
-
-
-def test_a_seed_is_taken_once_and_again_when_it_differs() -> None:
-    tokens = Memory()
-    assert not seed(tokens, None)
-    assert seed(tokens, "one")
-    tokens.save("partner_center", "rotated")
-    assert not seed(tokens, "one")
-    assert tokens.load("partner_center") == "rotated"
-    assert seed(tokens, "two")
-    assert tokens.load("partner_center") == "two"
 
 
 # --- the device code --------------------------------------------------------------------------------------------

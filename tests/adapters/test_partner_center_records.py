@@ -554,7 +554,7 @@ def test_the_encoder_writes_json(data: Any) -> None:
 
 FIELDS: dict[str, Value] = {
     "name": "Harbor Mills - ERP move",
-    "value": Decimal("84000"),
+    "value": Decimal(84000),
     "currency": "EUR",
     "close_date": date(2026, 11, 30),
     "customer": Customer("Harbor Mills GmbH", "Kai 7", None, "Bremen", None, "28195", "DE"),
@@ -742,13 +742,9 @@ def test_what_is_written_reads_back(changes: dict[str, Any], wanted: dict[str, V
     after = records.snapshot(apply(document, records.patch(before, Step(wanted), WIRE)), WIRE)
     assert after is not None
     for name, value in wanted.items():
-        held = before[name]
-        if name == "solutions" and isinstance(held, tuple):
-            continue  # a solution that was there keeps the type its document gives it
         assert after[name] == value, name
     for name in set(SHARED) - set(wanted):
         assert after[name] == before[name], name
-    assert records.patch(after, Step(wanted), WIRE) == records.patch(after, Step(wanted), WIRE)
 
 
 HOSTILE = st.recursive(
@@ -765,8 +761,8 @@ HOSTILE = st.recursive(
         st.lists(inner, max_size=3)
         | st.dictionaries(
             st.sampled_from(
-                sorted(DOCUMENT)
-                + [
+                [
+                    *sorted(DOCUMENT),
                     "email",
                     "address",
                     "team",

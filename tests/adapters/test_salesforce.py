@@ -20,6 +20,7 @@ from simple_salesforce.exceptions import SalesforceError, SalesforceMalformedReq
 from urllib3.exceptions import MaxRetryError, NewConnectionError
 
 from cosell_sync.core.deal import Customer, Member, Snapshot, Solution
+from cosell_sync.crm.salesforce import bulk, reading
 from cosell_sync.crm.salesforce.client import SalesforceCrm
 from cosell_sync.crm.salesforce.creating import Ownership
 from cosell_sync.crm.salesforce.rest import Rest
@@ -101,7 +102,12 @@ class World:
         return came, went, crm.calls - before
 
     def deal(self, **fields: Any) -> str:
-        given = {"Name": "Deal", "StageName": "Prospecting", "CloseDate": "2027-01-31", "Cosell_Sync__c": True}
+        given = {
+            "Name": "Deal",
+            "StageName": "Prospecting",
+            "CloseDate": "2027-01-31",
+            "Cosell_Sync__c": True,
+        }
         made = self.org.create("Opportunity", **{**given, **fields})
         self.clock.tick()
         return made
@@ -255,6 +261,39 @@ def test_an_edit_in_the_second_of_a_reading_is_not_lost(world: Callable[..., Wor
     assert w.pull(crm)[0] == set()
 
 
+def test_without_an_overlap_the_newest_second_is_still_read_again(world: Callable[..., World]) -> None:
+    w = world()
+    crm = w.client()
+    first = w.org.create(
+        "Opportunity", Name="a", StageName="Prospecting", CloseDate="2027-01-31", Cosell_Sync__c=True
+    )
+    list(crm.changed_since(None, timedelta(0), w.memory))
+    pages = list(crm.changed_since(None, timedelta(0), w.memory))
+    second = w.org.create(
+        "Opportunity", Name="b", StageName="Prospecting", CloseDate="2027-01-31", Cosell_Sync__c=True
+    )
+    w.clock.tick()
+    again = [
+        each.id
+        for page in crm.changed_since(pages[-1].watermark, timedelta(0), w.memory)
+        for each in page.snapshots
+    ]
+    assert again == [first, second]
+
+
+def test_a_field_taken_away_is_told_once_and_then_done_without(world: Callable[..., World]) -> None:
+    w = world()
+    crm = w.client()
+    w.deal()
+    w.pull(crm)
+    w.org.hide_field("Opportunity", "Cosell_Notes__c")
+    with pytest.raises(Surprise, match="doctor"):
+        w.pull(crm)
+    w.clock.tick()
+    w.pull(crm)
+    assert "notes" not in crm.shape().fields
+
+
 def test_deleted_and_undeleted(world: Callable[..., World]) -> None:
     w = world()
     crm = w.client()
@@ -276,7 +315,9 @@ def test_a_long_pull_comes_in_pages_whose_watermarks_hold(world: Callable[..., W
     w.org.page_size = 200
     crm = w.client()
     for at in range(450):
-        w.org.create("Opportunity", Name=f"D{at}", StageName="Prospecting", CloseDate="2027-01-31", Cosell_Sync__c=True)
+        w.org.create(
+            "Opportunity", Name=f"D{at}", StageName="Prospecting", CloseDate="2027-01-31", Cosell_Sync__c=True
+        )
         w.clock.tick(1)
     w.clock.tick()
     pages = list(crm.changed_since(None, OVERLAP, w.memory))
@@ -301,26 +342,18 @@ def test_the_index_speaks_the_same_versions(world: Callable[..., World]) -> None
     assert index == {deal: w.memory.snapshots[deal].version}
 
 
-def test_many_child_rows_are_read_to_the_end(world: Callable[..., World]) -> None:
-    w = world()
-    crm = w.client()
-    deal = w.deal()
-    for at in range(5):
-        w.org.create("Cosell_Solution__c", Opportunity__c=deal, Solution_Id__c=f"SOL-{at}")
-    w.org.page_size = 2
-    found = w.read(crm, deal)["solutions"]
-    assert isinstance(found, tuple)
-    assert len(found) == 5
-
-
 # --- finding ------------------------------------------------------------------------------------------------------
 
 
 def test_finding_what_is_there_already(world: Callable[..., World]) -> None:
     w = world()
     crm = w.client()
-    account = w.org.create("Account", Name="FABRIKAM  Inc", BillingPostalCode="10 115", BillingCountry="Germany")
-    elsewhere = w.org.create("Account", Name="Fabrikam Inc", BillingPostalCode="1010", BillingCountry="Austria")
+    account = w.org.create(
+        "Account", Name="FABRIKAM  Inc", BillingPostalCode="10 115", BillingCountry="Germany"
+    )
+    elsewhere = w.org.create(
+        "Account", Name="Fabrikam Inc", BillingPostalCode="1010", BillingCountry="Austria"
+    )
     linked = w.deal(Cosell_Referral_Id__c="ref-1")
     alike = w.deal(Name="Big  deal", AccountId=account, Cosell_Sync__c=False)
     w.deal(Name="Big deal", AccountId=elsewhere)
@@ -391,7 +424,13 @@ def test_creating_twice_makes_one_of_each(world: Callable[..., World]) -> None:
     assert [each.id for each in first] == [each.id for each in again]
     assert all(each.error is None for each in (*first, *again))
     counts = {name: len(w.org.rows(name)) for name in ("Account", "Contact", "Opportunity", "OpportunityContactRole", "Cosell_Solution__c")}  # fmt: skip
-    assert counts == {"Account": 1, "Contact": 1, "Opportunity": 3, "OpportunityContactRole": 3, "Cosell_Solution__c": 3}
+    assert counts == {
+        "Account": 1,
+        "Contact": 1,
+        "Opportunity": 3,
+        "OpportunityContactRole": 3,
+        "Cosell_Solution__c": 3,
+    }
     assert again[0].snapshot is not None
     assert again[0].snapshot["name"] == "A seller was here"  # not written over
 
@@ -418,6 +457,25 @@ def test_a_lost_answer_to_an_account_is_unclear_and_settled_by_looking(world: Ca
     assert len(w.org.rows("Account")) == 1
 
 
+def test_an_org_that_goes_away_while_creating_is_taken_up_again(world: Callable[..., World]) -> None:
+    w = world()
+    crm = w.client()
+    crm.shape()
+    w.server.faults.answer(503, None, path="Cosell_Referral_Id__c", times=None)
+    away = only(crm.create([draft("ref-1", contacts=(Member("ann@x.example"),))]))
+    assert (type(away.error), away.id, away.snapshot) == (Flaky, None, None)
+    assert crm.trouble is not None
+    w.server.faults.clear()
+    w.server.faults.answer(503, None, path=COMPOSITE, body="Contact%20WHERE", times=None)
+    half = only(crm.create([draft("ref-1", contacts=(Member("ann@x.example"),))]))
+    assert isinstance(half.error, Flaky)
+    assert half.id is not None
+    w.server.faults.clear()
+    done = only(crm.create([draft("ref-1", contacts=(Member("ann@x.example"),))]))
+    assert (done.error, done.id, crm.trouble) == (None, half.id, None)
+    assert len(w.org.rows("OpportunityContactRole")) == 1
+
+
 def test_one_refused_row_harms_no_other(world: Callable[..., World]) -> None:
     w = world()
     crm = w.client()
@@ -433,7 +491,9 @@ def test_one_refused_row_harms_no_other(world: Callable[..., World]) -> None:
 def test_a_refused_contact_is_told_and_the_deal_stays(world: Callable[..., World]) -> None:
     w = world()
     w.org.add_validation_rule("Contact", lambda record: record["Email"] == "bad@x.example", "No such people.")
-    made = only(w.client().create([draft("ref-1", contacts=(Member("ok@x.example"), Member("bad@x.example")))]))
+    made = only(
+        w.client().create([draft("ref-1", contacts=(Member("ok@x.example"), Member("bad@x.example")))])
+    )
     assert isinstance(made.error, Rejected)
     assert (made.error.text, made.error.fields) == ("No such people.", ())
     assert made.snapshot is not None
@@ -471,9 +531,11 @@ def test_the_owner_is_a_colleague_else_the_default_else_us(world: Callable[..., 
     assert owners == [w.org.seller, eve, eve, w.org.integration_user]
 
 
-def test_address_picklists_take_codes_and_lose_only_a_state_they_do_not_know(world: Callable[..., World]) -> None:
+def test_address_picklists_take_codes_and_lose_only_a_state_they_do_not_know(
+    world: Callable[..., World],
+) -> None:
     w = world(state_country_picklists=True)
-    here = Customer("C1", city="Seattle", state="washington", country="US")
+    here = Customer("C1", city="Seattle", state="wa", country="US")
     odd = Customer("C2", state="WA", country="DE")  # a code of another country
     first, second = w.client().create([draft("a", customer=here), draft("b", customer=odd)])
     assert first.error is None
@@ -503,7 +565,9 @@ def test_a_guarded_write_changes_only_what_it_names(world: Callable[..., World])
 
 @pytest.mark.parametrize("parts", [True, False])
 @pytest.mark.parametrize("compared", ["SystemModstamp", "LastModifiedDate"])
-def test_a_change_meanwhile_makes_the_write_stale(world: Callable[..., World], parts: bool, compared: str) -> None:
+def test_a_change_meanwhile_makes_the_write_stale(
+    world: Callable[..., World], parts: bool, compared: str
+) -> None:
     w = world()
     w.org.precondition_field = compared
     w.org.composite_honours_headers = parts
@@ -543,7 +607,14 @@ def test_all_sets_and_the_customer_in_one_write(world: Callable[..., World]) -> 
     w.org.add_user("Eve", "Ek", eve)
     made = only(
         crm.create(
-            [draft("ref-1", contacts=(Member("ann@x.example"),), solutions=(Solution("SOL-1"),), team=(Member(SAM),))]
+            [
+                draft(
+                    "ref-1",
+                    contacts=(Member("ann@x.example"),),
+                    solutions=(Solution("SOL-1"),),
+                    team=(Member(SAM),),
+                )
+            ]
         )
     )
     w.clock.tick()
@@ -572,13 +643,29 @@ def test_all_sets_and_the_customer_in_one_write(world: Callable[..., World]) -> 
     assert [each.key for each in left] == [eve]
 
 
+def test_two_deals_change_the_contact_they_share_at_once(world: Callable[..., World]) -> None:
+    w = world()
+    crm = w.client()
+    ann = (Member("ann@x.example", "Ann", "Ek", "1"),)
+    crm.create([draft("a", contacts=ann), draft("b", contacts=ann)])
+    w.clock.tick()
+    deals = [w.read(crm, each["Id"]) for each in w.org.rows("Opportunity")]
+    changed = (Member("ann@x.example", "Ann", "Ek", "2"),)
+    done = crm.write([OpportunityWrite(each, {"contacts": changed}) for each in deals])
+    assert [each.error for each in done] == [None, None]
+    assert [each["Phone"] for each in w.org.rows("Contact")] == ["2"]
+    assert len(w.server.calls.matching("PATCH")[-1].json()["records"]) == 1
+
+
 def test_a_deal_without_an_account_gets_the_customers(world: Callable[..., World]) -> None:
     w = world()
     crm = w.client()
     existing = w.org.create("Account", Name="Fabrikam", BillingPostalCode="10115", BillingCountry="DE")
     before = w.read(crm, w.deal())
     wanted = Customer("Fabrikam", postal_code="10115", country="DE")
-    done = only(crm.write([OpportunityWrite(before, {"customer": wanted, "contacts": (Member("a@x.example"),)})]))
+    done = only(
+        crm.write([OpportunityWrite(before, {"customer": wanted, "contacts": (Member("a@x.example"),)})])
+    )
     assert done.error is None
     assert done.snapshot is not None
     assert done.snapshot["customer"] == wanted
@@ -623,7 +710,11 @@ def test_a_locked_row_is_tried_again(world: Callable[..., World]) -> None:
     crm = w.client()
     before = w.read(crm, w.deal())
     locked = [{"errorCode": "UNABLE_TO_LOCK_ROW", "message": "unable to obtain exclusive access"}]
-    answer = {"compositeResponse": [{"body": locked, "httpHeaders": {}, "httpStatusCode": 400, "referenceId": "part0"}]}
+    answer = {
+        "compositeResponse": [
+            {"body": locked, "httpHeaders": {}, "httpStatusCode": 400, "referenceId": "part0"}
+        ]
+    }
     w.server.faults.answer(200, answer, path=COMPOSITE, times=2)
     assert only(crm.write([OpportunityWrite(before, {"name": "New"})])).error is None
     assert len(w.clock.slept) == 2
@@ -645,7 +736,9 @@ def test_a_write_without_an_answer_is_unclear_and_never_sent_twice(world: Callab
     assert isinstance(done.error, Unclear)
     assert done.snapshot is None
     assert w.composites() == sent + 1
-    w.server.faults.answer(500, [{"errorCode": "UNKNOWN_EXCEPTION", "message": ""}], path=COMPOSITE, applied=True)
+    w.server.faults.answer(
+        500, [{"errorCode": "UNKNOWN_EXCEPTION", "message": ""}], path=COMPOSITE, applied=True
+    )
     assert isinstance(only(crm.write([OpportunityWrite(before, {"name": "New"})])).error, Unclear)
 
 
@@ -851,7 +944,9 @@ def test_a_wrong_authority_is_named(world: Callable[..., World], tmp_path: Path)
         w.rest(verify=str(tmp_path / "missing.pem")).ticket()
 
 
-def test_the_environments_authority_is_honoured(world: Callable[..., World], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environments_authority_is_honoured(
+    world: Callable[..., World], monkeypatch: pytest.MonkeyPatch
+) -> None:
     w = world()
     monkeypatch.setenv("SSL_CERT_FILE", str(w.bundle))
     monkeypatch.delenv("REQUESTS_CA_BUNDLE", raising=False)
@@ -897,7 +992,9 @@ class Scripted(requests.adapters.BaseAdapter):
     def send(self, request: requests.PreparedRequest, *_args: Any, **options: Any) -> requests.Response:
         assert options["timeout"] == (10.0, 30.0)
         if "oauth2" in str(request.url):
-            return self.reply(request, 200, {"access_token": "t", "instance_url": "https://acme.my.salesforce.com"})
+            return self.reply(
+                request, 200, {"access_token": "t", "instance_url": "https://acme.my.salesforce.com"}
+            )
         self.sent.append(request)
         step = self.script.pop(0)
         if isinstance(step, Exception):
@@ -918,7 +1015,11 @@ class Scripted(requests.adapters.BaseAdapter):
 def scripted(*script: Any) -> tuple[Rest, Scripted, Clock]:
     clock, adapter = Clock(), Scripted(*script)
     login = ClientCredentials("k", "s")
-    return Rest("https://acme.my.salesforce.com", login, clock=clock, sleep=clock.sleep, adapter=adapter), adapter, clock
+    return (
+        Rest("https://acme.my.salesforce.com", login, clock=clock, sleep=clock.sleep, adapter=adapter),
+        adapter,
+        clock,
+    )
 
 
 REFUSED = requests.exceptions.ConnectionError(
@@ -927,7 +1028,9 @@ REFUSED = requests.exceptions.ConnectionError(
 
 
 def test_a_timeout_of_a_create_is_unclear_and_of_a_read_tried_again() -> None:
-    rest, adapter, _ = scripted(requests.exceptions.ReadTimeout(), requests.exceptions.ReadTimeout(), (200, {"a": 1}))
+    rest, adapter, _ = scripted(
+        requests.exceptions.ReadTimeout(), requests.exceptions.ReadTimeout(), (200, {"a": 1})
+    )
     with pytest.raises(Unclear):
         rest.call("POST", "composite/sobjects", {})
     assert rest.call("GET", "sobjects").data == {"a": 1}
@@ -939,6 +1042,52 @@ def test_a_connection_that_never_stood_carried_nothing() -> None:
     rest, adapter, _ = scripted(REFUSED, requests.exceptions.ConnectTimeout(), (201, {"id": "x"}))
     assert rest.call("POST", "sobjects/Account", {"Name": "x"}).status == 201
     assert len(adapter.sent) == 3
+
+
+def test_many_child_rows_are_read_to_the_end() -> None:
+    """Of many child rows the platform sends the first and says where the others are."""
+    rest, adapter, _ = scripted((200, {"done": True, "records": [{"Id": "s2"}]}))
+    first = {"done": False, "nextRecordsUrl": "/services/data/v66.0/query/x-1", "records": [{"Id": "s1"}]}
+    row = reading.complete(rest, {"Id": "006", "Cosell_Solutions__r": first})
+    assert [each["Id"] for each in row["Cosell_Solutions__r"]["records"]] == ["s1", "s2"]
+    assert str(adapter.sent[0].url).endswith("/services/data/v66.0/query/x-1")
+
+
+def test_a_cursor_that_runs_in_a_circle_is_trouble() -> None:
+    page = {"done": False, "nextRecordsUrl": "/services/data/v66.0/query/x-1", "records": []}
+    rest, _, _ = scripted((200, page), (200, page))
+    with pytest.raises(Unavailable):
+        reading.complete(rest, {"Id": "006", "Cosell_Solutions__r": page})
+
+
+def test_a_locked_row_of_a_collection_is_sent_again_alone() -> None:
+    fine, locked = {"id": "x", "success": True, "errors": []}, {
+        "success": False, "errors": [{"statusCode": "UNABLE_TO_LOCK_ROW", "message": ""}],
+    }  # fmt: skip
+    rest, adapter, clock = scripted((200, [fine, locked]), (200, [locked]), (200, [fine]))
+    changes = [bulk.Change(bulk.Verb.UPDATE, "Contact", {"Phone": phone}, id=phone) for phone in "12"]
+    assert [each.fine for each in bulk.send(rest, changes)] == [True, True]
+    assert [len(json.loads(each.body or "")["records"]) for each in adapter.sent] == [2, 1, 1]
+    assert len(clock.slept) == 2
+
+
+def test_a_collection_knows_what_was_lost_refused_and_never_sent() -> None:
+    create = [bulk.Change(bulk.Verb.CREATE, "Account", {"Name": "x"})] * 2
+    rest, _, _ = scripted((200, [{"success": True, "id": "a"}]))
+    assert all(each.lost for each in bulk.send(rest, create))  # an answer of the wrong length
+    rest, _, _ = scripted((400, [{"errorCode": "JSON_PARSER_ERROR", "message": "m"}]))
+    assert [each.faults[0].code for each in bulk.send(rest, create)] == ["JSON_PARSER_ERROR"] * 2
+    rest, adapter, _ = scripted(*[REFUSED] * 5)
+    deletion = bulk.Change(bulk.Verb.DELETE, "Contact", id="x")
+    assert all(each.away for each in bulk.send(rest, [*create, deletion]))
+    assert {each.method for each in adapter.sent} == {"POST"}
+
+
+def test_removing_what_is_gone_already_is_done() -> None:
+    rest, _, _ = scripted(
+        (200, [{"success": False, "errors": [{"statusCode": "ENTITY_IS_DELETED", "message": ""}]}])
+    )
+    assert bulk.send(rest, [bulk.Change(bulk.Verb.DELETE, "Contact", id="x")])[0].fine
 
 
 def test_a_token_refused_twice_is_no_loop() -> None:

@@ -29,7 +29,13 @@ def org(*, codes: bool = False, team: bool = True, without: tuple[str, ...] = ()
         "OpportunityContactRole": {},
         "Cosell_Solution__c": {
             name: {}
-            for name in ("Solution_Id__c", "Opportunity__c", "Solution_Name__c", "Solution_Type__c", "Cosell_Key__c")
+            for name in (
+                "Solution_Id__c",
+                "Opportunity__c",
+                "Solution_Name__c",
+                "Solution_Type__c",
+                "Cosell_Key__c",
+            )
         },
     }
     if team:
@@ -119,9 +125,27 @@ def test_an_amount_summed_from_products_is_readonly() -> None:
 
 def test_contacts_stand_primary_first_and_without_those_that_have_no_email() -> None:
     roles = kids(
-        {"Id": "r1", "ContactId": "c1", "IsPrimary": False, "SystemModstamp": STAMP, "Contact": contact("ann")},
-        {"Id": "r2", "ContactId": "c2", "IsPrimary": True, "SystemModstamp": STAMP, "Contact": contact("BOB")},
-        {"Id": "r3", "ContactId": "c3", "IsPrimary": False, "SystemModstamp": STAMP, "Contact": contact(None)},
+        {
+            "Id": "r1",
+            "ContactId": "c1",
+            "IsPrimary": False,
+            "SystemModstamp": STAMP,
+            "Contact": contact("ann"),
+        },
+        {
+            "Id": "r2",
+            "ContactId": "c2",
+            "IsPrimary": True,
+            "SystemModstamp": STAMP,
+            "Contact": contact("BOB"),
+        },
+        {
+            "Id": "r3",
+            "ContactId": "c3",
+            "IsPrimary": False,
+            "SystemModstamp": STAMP,
+            "Contact": contact(None),
+        },
     )
     read = records.snapshot(row(OpportunityContactRoles=roles), org(), NOW)
     found = read["contacts"]
@@ -142,7 +166,9 @@ def test_the_team_is_its_rows_else_the_owner_and_never_us() -> None:
 
     assert team() == ["sam@contoso.example"]
     assert team(OwnerId=ME) == []
-    assert team(OpportunityTeamMembers=members(("u1", user("Eve")), (ME, user("Us")))) == ["eve@contoso.example"]
+    assert team(OpportunityTeamMembers=members(("u1", user("Eve")), (ME, user("Us")))) == [
+        "eve@contoso.example"
+    ]
     assert team(OpportunityTeamMembers=members((ME, user("Us")))) == ["sam@contoso.example"]
     assert team(OpportunityTeamMembers=members(("u1", user("Left", active=False)))) == []
 
@@ -217,8 +243,16 @@ def test_customers_are_one_case_and_blanks_aside() -> None:
 
 def test_a_version_moves_with_every_row_around() -> None:
     """An edit of a contact does not move the opportunity's stamp."""
+
     def read(stamp: str) -> str:
-        roles = kids({"Id": "r", "ContactId": "c", "SystemModstamp": STAMP, "Contact": contact("a", SystemModstamp=stamp)})
+        roles = kids(
+            {
+                "Id": "r",
+                "ContactId": "c",
+                "SystemModstamp": STAMP,
+                "Contact": contact("a", SystemModstamp=stamp),
+            }
+        )
         return records.snapshot(row(OpportunityContactRoles=roles), org(), NOW).version
 
     first, second = read(STAMP), read("2026-11-22T10:00:01.000+0000")
@@ -262,8 +296,13 @@ def test_the_owner_alone_needs_no_row() -> None:
 
 def test_a_second_colleague_brings_the_owner_into_the_rows_too() -> None:
     """With any row the owner no longer stands for the team."""
-    got = plan({}, team=(Member("sam@contoso.example"), Member("eve@contoso.example"), Member("no@user.example")))
-    assert [each.columns["UserId"] for _, each in got.changes if each.columns] == ["005000000000002AAA", "u-eve"]
+    got = plan(
+        {}, team=(Member("sam@contoso.example"), Member("eve@contoso.example"), Member("no@user.example"))
+    )
+    assert [each.columns["UserId"] for _, each in got.changes if each.columns] == [
+        "005000000000002AAA",
+        "u-eve",
+    ]
     assert got.unheld == {"team": frozenset({"no@user.example"})}
 
 
@@ -294,7 +333,9 @@ def test_contacts_are_added_changed_and_removed() -> None:
 
 def test_a_sellers_solution_row_receives_its_key() -> None:
     rows = kids({"Id": "s1", "Solution_Id__c": "SOL-1", "Solution_Name__c": "One", "Cosell_Key__c": None})
-    expected = (("solutions", Change(Verb.UPDATE, "Cosell_Solution__c", {"Cosell_Key__c": "ref-1:SOL-1"}, id="s1")),)
+    expected = (
+        ("solutions", Change(Verb.UPDATE, "Cosell_Solution__c", {"Cosell_Key__c": "ref-1:SOL-1"}, id="s1")),
+    )
     assert plan({"Cosell_Solutions__r": rows}, solutions=(Solution("SOL-1"),)).changes == expected
     assert plan({"Cosell_Solutions__r": rows}, referral_id="ref-1").changes == expected
     keyed = kids({"Id": "s1", "Solution_Id__c": "SOL-1", "Cosell_Key__c": "ref-1:SOL-1"})
@@ -329,7 +370,9 @@ def test_codes_are_sorted_by_what_happens_next(code: str, status: int, kind: typ
 
 
 def test_a_lock_inside_a_flow_is_a_lock() -> None:
-    inner = trouble.faults([{"statusCode": "CANNOT_EXECUTE_FLOW_TRIGGER", "message": "… UNABLE_TO_LOCK_ROW …"}])
+    inner = trouble.faults(
+        [{"statusCode": "CANNOT_EXECUTE_FLOW_TRIGGER", "message": "… UNABLE_TO_LOCK_ROW …"}]
+    )
     assert type(trouble.outcome(inner)) is Flaky
 
 

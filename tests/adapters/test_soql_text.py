@@ -63,7 +63,10 @@ def test_without_our_child_object_and_team_selling_nothing_asks_for_them() -> No
     full = ORGS[-1]
     bare = Org(
         names={name: crm for name, crm in full.names.items() if name != "sync"},
-        fields={name: full.fields[name] for name in ("Opportunity", "Account", "Contact", "OpportunityContactRole")},
+        fields={
+            name: full.fields[name]
+            for name in ("Opportunity", "Account", "Contact", "OpportunityContactRole")
+        },
     )
     for text in texts(bare):
         soql.parse(text)

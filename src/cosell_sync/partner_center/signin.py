@@ -12,7 +12,6 @@ The texts of refusals name users and are left out; the AADSTS number says what i
 from __future__ import annotations
 
 import functools
-import hashlib
 import json
 import re
 import threading
@@ -35,7 +34,6 @@ from cosell_sync.transport.outcomes import Scope
 
 SYSTEM: Final = "partner_center"
 TOKEN_NAME: Final = "partner_center"  # noqa: S105 - a name, not a token
-SEED_NAME: Final = "partner_center.seed"
 SCOPE: Final = "https://api.partner.microsoft.com/.default"
 LOGIN: Final = "run cosell-sync login"
 
@@ -63,21 +61,6 @@ class Application:
     @property
     def token_path(self) -> str:
         return f"/{quote(self.tenant_id, safe='')}/oauth2/v2.0/token"
-
-
-def seed(tokens: Tokens, refresh_token: str | None) -> bool:
-    """Store a configured refresh token, unless it is the one that was seeded last: later ones rotate in the store.
-
-    True where it replaced what was stored.
-    """
-    if not refresh_token:
-        return False
-    digest = hashlib.sha256(refresh_token.encode()).hexdigest()
-    if tokens.load(SEED_NAME) == digest:
-        return False
-    tokens.save(TOKEN_NAME, refresh_token)
-    tokens.save(SEED_NAME, digest)
-    return True
 
 
 class SignIn:

@@ -13,8 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from cosell_sync.errors import CosellError
-from cosell_sync.ports import Clock
-from cosell_sync.transport.governor import utc_now
+from cosell_sync.transport.governor import Clock, utc_now
 
 MARGIN = timedelta(minutes=5)
 

@@ -37,10 +37,9 @@ import structlog
 import tenacity
 
 from cosell_sync.errors import ConfigError, CosellError, Flaky, Rejected, Unavailable, Unclear
-from cosell_sync.ports import Clock
 from cosell_sync.transport import outcomes
 from cosell_sync.transport.auth import TokenSource
-from cosell_sync.transport.governor import Governor, utc_now
+from cosell_sync.transport.governor import Clock, Governor, utc_now
 from cosell_sync.transport.outcomes import Fate, Scope
 
 log = structlog.get_logger()
@@ -353,9 +352,9 @@ class HttpCaller:
         """No answer. What becomes of it, and whether to try again."""
         if sent and call.safety is not Safety.READ:
             return Unclear(f"{self.system} did not answer; it may have landed", code=code)
-        down = Unavailable(self.system, f"{self.system} does not answer ({code})", code=code)
         if code == "stopping":
-            return down
+            return Unavailable(self.system, "the program is stopping", code=code)
+        down = Unavailable(self.system, f"{self.system} does not answer ({code})", code=code)
         if code == "protocol":
             return (
                 down

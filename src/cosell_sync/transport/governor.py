@@ -13,7 +13,8 @@ from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 
 from cosell_sync.errors import Unavailable
-from cosell_sync.ports import Clock
+
+Clock = Callable[[], datetime]
 
 
 def utc_now() -> datetime:

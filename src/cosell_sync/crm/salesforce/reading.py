@@ -152,12 +152,10 @@ def _deletions(
     texts = queries.deleted(org, stamp)
     parts = [composite.query(text, deleted=True) for text in texts.values()]
     if org.team:
-        # A colleague taken off a team never reaches the Recycle Bin; only the log of deletions knows.
+        # A colleague taken off a team never reaches the Recycle Bin; only the log of deletions knows. It ignores
+        # seconds, hence the minute ahead.
         # https://developer.salesforce.com/docs/platform/api-rest/guide/resources-getdeleted.html
-        start = max(versions.moment(stamp), now - LOG_OF_DELETIONS)
-        start = min(start, now - timedelta(minutes=2))  # the platform wants more than a minute
-        window = f"start={_log_time(start)}&end={_log_time(now)}"
-        parts.append(Part("GET", f"sobjects/{TEAM}/deleted/?{window}"))
+        parts.append(Part("GET", _log_of_deletions(stamp, now, now + timedelta(minutes=1))))
     replies, at = composite.send(rest, parts, repeat=True)
     latest = versions.moment(stamp)
     lost: dict[str, list[str]] = {}
@@ -183,7 +181,9 @@ def _deletions(
         removed += [parent for parent, row_id in some_pairs if versions.lists(known.get(parent), row_id)]
     if org.team:
         removed += [
-            each for each in _off_the_team(rest, parts[-1].url, replies[-1], seen) if each not in gone
+            each
+            for each in _off_the_team(rest, _log_of_deletions(stamp, now, now), replies[-1], seen)
+            if each not in gone
         ]
     return gone, removed, latest
 
@@ -201,8 +201,11 @@ def _off_the_team(rest: Rest, url: str, reply: Reply, seen: Seen) -> Iterable[st
     return sorted({each for some in queries.pieces(ids, 2000) for each in seen.holding(some)})
 
 
-def _log_time(at: datetime) -> str:
-    return quote(at.replace(microsecond=0).isoformat(), safe="")
+def _log_of_deletions(stamp: str, now: datetime, end: datetime) -> str:
+    start = max(versions.moment(stamp), now - LOG_OF_DELETIONS)
+    start = min(start, now - timedelta(minutes=2))  # the platform wants more than a minute
+    first, last = (quote(at.replace(microsecond=0).isoformat(), safe="") for at in (start, end))
+    return f"sobjects/{TEAM}/deleted/?start={first}&end={last}"
 
 
 def _read_again(rest: Rest, org: Org, ids: Sequence[str], gone: Sequence[str], seen: Seen) -> Iterator[Page]:

@@ -277,7 +277,7 @@ class Rest:
                 box.put(error)
 
         threading.Thread(target=work, name="salesforce-call", daemon=True).start()
-        end = time.monotonic() + min(CAP, sum(self._timeout) + GRACE)
+        end = time.monotonic() + CAP
         asked = False
         while True:
             try:

@@ -15,7 +15,7 @@ says so.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from typing import Any, Final
@@ -286,10 +286,17 @@ class Writer:
                     jobs.append((deal, "contacts", made))
                 else:
                     deal.fail(contact)
-        results = bulk.send(self.rest, [change for _, _, change in jobs])
-        for (deal, name, _), result in zip(jobs, results, strict=True):
-            self._settle(deal, name, result)
-        if away := next((each.away for each in results if each.away), None):
+        # Two deals may share a contact; a collection takes each row once.
+        unique: dict[tuple[object, ...], Change] = {}
+        keys = [(change.verb, change.id) if change.id else (at,) for at, (_, _, change) in enumerate(jobs)]
+        for key, (_, _, change) in zip(keys, jobs, strict=True):
+            known = unique.get(key, change)
+            columns = {**(known.columns or {}), **(change.columns or {})}
+            unique[key] = replace(change, columns=columns)
+        results = dict(zip(unique, bulk.send(self.rest, list(unique.values())), strict=True))
+        for key, (deal, name, _) in zip(keys, jobs, strict=True):
+            self._settle(deal, name, results[key])
+        if away := next((each.away for each in results.values() if each.away), None):
             self.trouble = away
 
     def _settle(self, deal: Deal, name: str, result: Result) -> None:
@@ -340,7 +347,7 @@ class Writer:
         results = bulk.send(self.rest, changes)
         for key, result in zip(keys, results, strict=True):
             if result.away is not None:
-                self.trouble = result.away
+                raise result.away
             match = next(
                 (
                     each
@@ -385,7 +392,8 @@ class Writer:
         self.trouble = error
         code = error.code if isinstance(error, AuthFailed) else "unavailable"
         for deal in deals:
-            if deal.going:
+            landed = deal.touched and deal.before is not None and not self._needs_rows(deal)
+            if deal.going and not landed:  # what was all in one PATCH is done, whatever became of the others
                 deal.fail(
                     Flaky("Salesforce cannot be reached", code=code or "unavailable", status=error.status)
                 )

@@ -1,0 +1,230 @@
+"""The only file that names every adapter: settings in, a wired program out."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from cosell_sync.core.attempts import Patience
+from cosell_sync.core.mapping import FieldRule, Flow, Policy, Rules, Stages
+from cosell_sync.crm.salesforce.client import SalesforceCrm
+from cosell_sync.crm.salesforce.creating import Ownership
+from cosell_sync.crm.salesforce.rest import Rest
+from cosell_sync.crm.salesforce.signin import ClientCredentials, JwtBearer
+from cosell_sync.crm.salesforce.writing import Guard
+from cosell_sync.cycle.context import Habits, World
+from cosell_sync.errors import ConfigError
+from cosell_sync.partner_center.client import PartnerCenter
+from cosell_sync.partner_center.records import Wire
+from cosell_sync.partner_center.signin import TOKEN_NAME, Application, SignIn
+from cosell_sync.ports import Clock, Crm, Referrals, Store
+from cosell_sync.settings import Settings
+from cosell_sync.store.copy import open_copy
+from cosell_sync.store.engine import parse
+from cosell_sync.store.open import open_store
+from cosell_sync.store.sql import SqlStore
+from cosell_sync.store.tokens import StoredTokens, find_key
+from cosell_sync.transport.auth import TokenSource
+from cosell_sync.transport.client import HttpCaller, Limits
+from cosell_sync.transport.governor import Governor
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass
+class Program:
+    """Everything a command may need, wired. ``stop`` ends every wait and hanging call at once."""
+
+    settings: Settings
+    store: SqlStore
+    tokens: StoredTokens
+    referrals: PartnerCenter
+    crm: SalesforceCrm
+    rules: Rules
+    habits: Habits
+    clock: Clock
+    stop: threading.Event
+
+    def world(
+        self, *, store: Store | None = None, referrals: Referrals | None = None, crm: Crm | None = None
+    ) -> World:
+        return World(
+            referrals=referrals or self.referrals,
+            crm=crm or self.crm,
+            store=store or self.store,
+            clock=self.clock,
+            rules=self.rules,
+            habits=self.habits,
+        )
+
+
+def rules_from(settings: Settings) -> Rules:
+    """The configured part of what the core decides by."""
+    mapping = settings.mapping
+    stages = mapping.stages
+    return Rules(
+        fields={
+            name: FieldRule(name, rule.crm, Flow(rule.direction), Policy(rule.conflict))
+            for name, rule in mapping.fields.items()
+        }
+        | {"sales_stage": _sales_stage_rule(settings)},
+        stages=Stages(
+            received=stages.received,
+            accepted=stages.accepted,
+            won=stages.won,
+            lost=stages.lost,
+            declined=stages.declined,
+            expired=stages.expired,
+            sales=dict(mapping.sales_stages),
+        ),
+        terminal_hold=settings.sync.terminal_hold,
+        write_name=mapping.write_name,
+        write_favorite=mapping.write_favorite,
+        import_closed=settings.sync.import_closed,
+        import_leads=mapping.leads == "import",
+        match=mapping.match,
+        default_currency=mapping.default_currency,
+    )
+
+
+def _sales_stage_rule(settings: Settings) -> FieldRule:
+    own = settings.mapping.fields.get("sales_stage")
+    stage = settings.mapping.fields["stage"].crm
+    if own is None:
+        return FieldRule("sales_stage", stage)
+    return FieldRule("sales_stage", own.crm or stage, Flow(own.direction), Policy(own.conflict))
+
+
+def habits_from(settings: Settings) -> Habits:
+    sync = settings.sync
+    return Habits(
+        overlap=sync.overlap,
+        full_every=sync.full_every,
+        surprise_share=float(sync.surprise_share),
+        surprise_min=sync.surprise_min,
+        patience=Patience(sync.interval, sync.max_attempts),
+    )
+
+
+def application(settings: Settings) -> Application:
+    """The Partner Center app registration."""
+    ours = settings.partner_center
+    if not ours.tenant_id or not ours.client_id:
+        raise ConfigError("partner_center.tenant_id and partner_center.client_id are needed")
+    return Application(
+        tenant_id=ours.tenant_id,
+        client_id=ours.client_id,
+        client_secret=ours.client_secret.get_secret_value() if ours.client_secret else None,
+        authority=ours.authority,
+    )
+
+
+def open_tokens(settings: Settings, store: SqlStore) -> StoredTokens:
+    """The refresh tokens in this store, and the key they are encrypted with."""
+    configured = settings.store.key.get_secret_value() if settings.store.key else None
+    return StoredTokens(store.engine, find_key(parse(settings.store.url), configured))
+
+
+def limits(settings: Settings) -> Limits:
+    return Limits(read=settings.sync.call_timeout.total_seconds())
+
+
+def partner_center(
+    settings: Settings, tokens: StoredTokens, stop: threading.Event, clock: Clock
+) -> PartnerCenter:
+    ours = settings.partner_center
+    if ours.refresh_token:
+        tokens.seed(TOKEN_NAME, ours.refresh_token.get_secret_value())
+    authority = HttpCaller(
+        "partner_center",
+        ours.authority,
+        governor=Governor("partner_center", stop=stop),
+        limits=limits(settings),
+    )
+    source = TokenSource(SignIn(application(settings), tokens, authority, clock=clock))
+    governor = Governor("partner_center", stop=stop, ceiling=settings.budget.partner_center)
+    caller = HttpCaller(
+        "partner_center", ours.base_url, governor=governor, tokens=source, limits=limits(settings)
+    )
+    mapping = settings.mapping
+    wire = Wire(
+        sales_stage=mapping.sales_stage_wire,
+        write_name=mapping.write_name,
+        write_favorite=mapping.write_favorite,
+        recipe=mapping.cosell_recipe,
+        link=ours.portal_url,
+    )
+    return PartnerCenter(caller, wire)
+
+
+def salesforce(settings: Settings, stop: threading.Event, clock: Clock) -> SalesforceCrm:
+    ours, mapping = settings.salesforce, settings.mapping
+    if not ours.login_url or not ours.consumer_key:
+        raise ConfigError("salesforce.login_url and salesforce.consumer_key are needed")
+    credentials: ClientCredentials | JwtBearer
+    if ours.username and ours.private_key:
+        credentials = JwtBearer(
+            ours.consumer_key, ours.username, ours.private_key.get_secret_value(), ours.jwt_audience
+        )
+    elif ours.consumer_secret:
+        credentials = ClientCredentials(ours.consumer_key, ours.consumer_secret.get_secret_value())
+    else:
+        raise ConfigError(
+            "salesforce.consumer_secret, or salesforce.username with salesforce.private_key, is needed"
+        )
+    rest = Rest(
+        ours.login_url,
+        credentials,
+        clock=clock,
+        api_version=ours.api_version,
+        call_timeout=settings.sync.call_timeout,
+        stop=stop,
+    )
+    return SalesforceCrm(
+        rest,
+        names={name: rule.crm for name, rule in mapping.fields.items() if rule.direction != "off"},
+        match=mapping.account_match,
+        ownership=Ownership(team=mapping.owner == "team", default=mapping.default_owner),
+        guard=Guard(last_modified=ours.guard_stamp == "last_modified", parts=ours.guard_parts),
+    )
+
+
+@contextmanager
+def program(settings: Settings, *, clock: Clock = utc_now) -> Iterator[Program]:
+    """The wired program over the opened store; nothing outside is contacted before a command does something."""
+    if settings.crm != "salesforce":
+        raise ConfigError("crm: dynamics is not available in this version", hint="set crm to salesforce")
+    stop = threading.Event()
+    store = open_store(settings.store.url, clock, sleep=lambda seconds: _wait(stop, seconds))
+    try:
+        tokens = open_tokens(settings, store)
+        yield Program(
+            settings=settings,
+            store=store,
+            tokens=tokens,
+            referrals=partner_center(settings, tokens, stop, clock),
+            crm=salesforce(settings, stop, clock),
+            rules=rules_from(settings),
+            habits=habits_from(settings),
+            clock=clock,
+            stop=stop,
+        )
+    finally:
+        store.close()
+
+
+def _wait(stop: threading.Event, seconds: float) -> None:
+    stop.wait(seconds)
+
+
+def rehearsal_store(settings: Settings, clock: Clock = utc_now) -> SqlStore:
+    """An in-memory copy of the store, to be written to without consequence."""
+    return open_copy(settings.store.url, clock)
+
+
+LEASE_WAIT = timedelta(seconds=35)  # a little longer than the lease of a PostgreSQL holder that was killed

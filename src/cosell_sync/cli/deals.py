@@ -1,0 +1,253 @@
+"""``deals``: the store's view of deals, and what a person may tell the program to do with them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Annotated, Any
+from uuid import uuid4
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from cosell_sync.bootstrap import rules_from, utc_now
+from cosell_sync.cli.common import ConfigOption, JsonOption, load, show, show_json
+from cosell_sync.core import messages
+from cosell_sync.core.codec import plain, plain_fields
+from cosell_sync.core.deal import SHARED, Link, Order, Phase, Side, SyncState
+from cosell_sync.core.mapping import Rules
+from cosell_sync.cycle.orders import Refused, carry_out, find
+from cosell_sync.errors import Busy, ConfigError
+from cosell_sync.ports import Memo
+from cosell_sync.store.open import open_store
+from cosell_sync.store.sql import SqlStore
+
+app = typer.Typer(
+    help="See deals and free what is stuck. Deals go by referral id or opportunity id.", no_args_is_help=True
+)
+
+Target = Annotated[str, typer.Argument(metavar="ID", help="A referral id or an opportunity id.")]
+_URGENT = {SyncState.NEEDS_ATTENTION, SyncState.CONFLICT}
+
+
+@contextmanager
+def _store(config: Any) -> Iterator[tuple[SqlStore, Rules]]:
+    loaded = load(config)
+    store = open_store(loaded.store.url, utc_now)
+    try:
+        yield store, rules_from(loaded)
+    finally:
+        store.close()
+
+
+@app.command(name="list")
+def list_deals(
+    config: ConfigOption = None,
+    attention: Annotated[bool, typer.Option("--attention", help="Only deals that need a person.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Also those skipped and unlinked.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """List deals with their state and, where a person must act, what to do."""
+    phases = tuple(Phase) if every else (Phase.LINKED, Phase.WAITING)
+    with _store(config) as (store, _):
+        rows = [_row(link) for link in store.links(phases)]
+    if attention:
+        rows = [row for row in rows if row["sync_state"] in _URGENT]
+    if as_json:
+        show_json(rows)
+        return
+    table = Table(box=None, header_style="bold")
+    for column in ("referral", "opportunity", "status", "state", "what to do"):
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(
+            row["referral_id"], row["opportunity_id"], row["status"], row["sync_state"], row["todo"] or ""
+        )
+    Console().print(table) if rows else show("No deals.")
+
+
+def _row(link: Link) -> dict[str, Any]:
+    memory = link.memory
+    return {
+        "referral_id": link.referral_id,
+        "opportunity_id": link.opportunity_id,
+        "phase": link.phase.value,
+        "status": link.referral.text("state") if link.referral else None,
+        "sync_state": memory.sync_state.value,
+        "parked": memory.parked,
+        "attempts": memory.attempts,
+        "next_attempt": plain(memory.next_attempt),
+        "gone": memory.gone.value if memory.gone else None,
+        "lookalikes": list(memory.lookalikes),
+        "todo": _todo(link),
+    }
+
+
+def _todo(link: Link) -> str | None:
+    memory = link.memory
+    if memory.gone is Side.CRM:
+        return "The opportunity was deleted: undelete it, or run: cosell-sync deals unlink " + (
+            link.referral_id or ""
+        )
+    if memory.gone is Side.PARTNER_CENTER:
+        return messages.referral_gone()
+    if memory.lookalikes and memory.trouble:
+        other = memory.lookalikes[0]
+        return (
+            f"Looks like {', '.join(memory.lookalikes)}. The same: cosell-sync deals link {link.referral_id} {other}. "
+            f"Another: cosell-sync deals create {link.referral_id}"
+        )
+    if memory.trouble:
+        text = memory.trouble.text
+        return f"{text} (parked; cosell-sync deals retry {link.referral_id})" if memory.parked else text
+    if memory.sync_state in _URGENT and link.opportunity:
+        return link.opportunity.text("message") or None
+    return None
+
+
+@app.command(name="show")
+def show_deal(target: Target, config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Show one deal: both sides, what is remembered of it, and its history."""
+    with _store(config) as (store, rules):
+        link = _known(store, target)
+        history = [
+            {
+                "at": plain(entry.at),
+                "cycle_id": entry.cycle,
+                "side": entry.side.value,
+                "action": entry.action,
+                "field": rules.crm_name(entry.field) if entry.field else None,
+                "old": plain(entry.old, extras=False),
+                "new": plain(entry.new, extras=False),
+                "rule": entry.rule,
+            }
+            for entry in store.journal(link.key)
+        ]
+    fields = [
+        {
+            "field": rules.crm_name(name),
+            "partner_center": plain(link.referral[name], extras=False) if link.referral else None,
+            "crm": plain(link.opportunity[name], extras=False) if link.opportunity else None,
+        }
+        for name in SHARED
+    ]
+    data = {**_row(link), "fields": fields, "history": history}
+    if as_json:
+        data["base"] = {
+            "partner_center": plain_fields(link.base_referral),
+            "crm": plain_fields(link.base_opportunity),
+        }
+        show_json(data)
+        return
+    console = Console()
+    console.print(f"referral {link.referral_id}, opportunity {link.opportunity_id}", highlight=False)
+    console.print(
+        f"{data['status']}, {data['sync_state']}. {data['todo'] or ''}", highlight=False, markup=False
+    )
+    both = Table("field", "Partner Center", "CRM", box=None, header_style="bold")
+    for row in fields:
+        both.add_row(row["field"], _cell(row["partner_center"]), _cell(row["crm"]))
+    console.print(both)
+    past = Table("when", "side", "what", "field", "old", "new", "why", box=None, header_style="bold")
+    for line in history:
+        past.add_row(
+            line["at"],
+            line["side"],
+            line["action"],
+            line["field"],
+            _cell(line["old"]),
+            _cell(line["new"]),
+            line["rule"],
+        )
+    console.print(past)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(str(item.get("email") or item.get("id")) for item in value)
+    if isinstance(value, dict):
+        return ", ".join(str(item) for item in value.values() if item)
+    return "" if value is None else str(value)
+
+
+def _known(store: SqlStore, target: str) -> Link:
+    link = find(store, target)
+    if link is None:
+        raise ConfigError(
+            f"no deal with the id {target} is known", hint="cosell-sync deals list --all shows them"
+        )
+    return link
+
+
+def _give(config: Any, order: Order, done: str) -> None:
+    """Carry the order out now, or leave it for the process that holds the store."""
+    with _store(config) as (store, _):
+        if order.verb != "link":
+            _known(store, order.target)
+        try:
+            carry_out(order, store)
+        except Refused as refusal:
+            raise ConfigError(str(refusal)) from refusal
+        try:
+            with store.lease(timedelta()):
+                store.remember(Memo(links=carry_out(order, store)))
+        except Busy as busy:
+            store.place(order)
+            show(f"{done} {busy.holder} does it in its next cycle.")
+            return
+    show(f"{done} The next sync carries it out.")
+
+
+def _order(verb: str, target: str, **more: str) -> Order:
+    return Order(f"{time.time_ns():020d}-{uuid4().hex[:8]}", verb, target, **more)
+
+
+@app.command()
+def retry(target: Target, config: ConfigOption = None) -> None:
+    """Try a stuck or parked deal again in the next cycle."""
+    _give(config, _order("retry", target), "It will be tried again.")
+
+
+@app.command()
+def link(
+    referral: Annotated[str, typer.Argument(help="The referral's id.")],
+    opportunity: Annotated[str, typer.Argument(help="The opportunity's id.")],
+    config: ConfigOption = None,
+) -> None:
+    """Join a referral and an opportunity that exist already; their fields are merged, nothing is deleted."""
+    _give(config, _order("link", referral, other=opportunity), "They will be linked.")
+
+
+@app.command()
+def create(
+    referral: Annotated[str, typer.Argument(help="The referral's id.")], config: ConfigOption = None
+) -> None:
+    """Make the opportunity of a referral that was held because another one looks like it."""
+    _give(config, _order("create", referral), "Its opportunity will be made.")
+
+
+@app.command()
+def unlink(target: Target, config: ConfigOption = None) -> None:
+    """Part a pair for good: nothing is written, imported or shared again until `deals link`."""
+    _give(config, _order("unlink", target), "They are parted.")
+
+
+@app.command()
+def resolve(
+    target: Target,
+    field: Annotated[str, typer.Argument(help="The field in conflict, by its CRM name.")],
+    keep: Annotated[str, typer.Option("--keep", help="Whose value wins: crm or partner_center.")],
+    config: ConfigOption = None,
+) -> None:
+    """Decide a conflict: whose value of this field wins."""
+    if keep not in set(Side):
+        raise ConfigError(f"--keep {keep}: must be crm or partner_center")
+    rules = rules_from(load(config))
+    names = [name for name in SHARED if field in {name, rules.crm_name(name)}]
+    if not names:
+        known = ", ".join(rules.crm_name(name) for name in SHARED)
+        raise ConfigError(f"{field} is no field that both sides hold", hint=f"one of: {known}")
+    _give(config, _order("resolve", target, field=names[0], side=keep), "It will be decided like that.")

@@ -1,0 +1,134 @@
+"""``plan``: what the next ``sync`` would write, and why, decided by the same cycle over a copy of the store."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from typing import Any
+from uuid import uuid4
+
+from rich.console import Console
+from rich.table import Table
+
+from cosell_sync.bootstrap import program, rehearsal_store
+from cosell_sync.cli.common import ConfigOption, JsonOption, load, show, show_json
+from cosell_sync.core import messages
+from cosell_sync.core.codec import plain
+from cosell_sync.core.deal import Side, Value
+from cosell_sync.core.mapping import Rules
+from cosell_sync.cycle.context import Finding
+from cosell_sync.cycle.dry import UNBORN, DryCrm, DryReferrals
+from cosell_sync.cycle.run import run_cycle
+
+
+def plan(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Show what the next sync would write, field by field, old and new, and why. Writes nothing anywhere."""
+    findings: list[Finding] = []
+    loaded = load(config, "plan")
+    with program(loaded) as wired:
+        store = rehearsal_store(loaded, wired.clock)
+        try:
+            with store.lease(wired.settings.sync.interval):
+                world = wired.world(
+                    store=store, referrals=DryReferrals(wired.referrals), crm=DryCrm(wired.crm)
+                )
+                world = replace(world, habits=replace(world.habits, surprise_min=sys.maxsize))
+                run_cycle(world, f"plan-{uuid4().hex[:8]}", report=findings.append)
+        finally:
+            store.close()
+        data = as_data(findings, wired.rules)
+    if as_json:
+        show_json(data)
+    else:
+        _print(data)
+
+
+def as_data(findings: list[Finding], rules: Rules) -> dict[str, list[dict[str, Any]]]:
+    """The shape of ``plan --json``. Fields go by the CRM's names; moves use the words of ``Cosell_Status__c``."""
+    effects, conflicts, holds = [], [], []
+    for finding in findings:
+        link = finding.link
+        born = link.opportunity_id or ""
+        ids = {
+            "referral_id": link.referral_id,
+            "opportunity_id": None if born.startswith(UNBORN) else link.opportunity_id,
+        }
+        effects += [
+            {
+                "side": effect.side.value,
+                **(ids if effect.action != "create" else {**ids, _unborn(effect.side): None}),
+                "action": effect.action,
+                "field": rules.crm_name(effect.field),
+                "old": _shown(effect.old),
+                "new": _shown(effect.new),
+                "rule": effect.rule,
+            }
+            for effect in finding.effects
+        ]
+        conflicts += [
+            {
+                **ids,
+                "field": rules.crm_name(item.field),
+                "partner_center": _shown(item.referral),
+                "crm": _shown(item.opportunity),
+                "rule": item.rule,
+                "until": None,
+            }
+            for item in finding.conflicts
+        ]
+        holds += [
+            {
+                **ids,
+                "field": rules.crm_name(item.field),
+                "partner_center": _shown(item.referral),
+                "crm": _shown(item.opportunity),
+                "rule": f"{item.kind}: {item.text}",
+                "until": _shown(item.until) if item.until else None,
+            }
+            for item in finding.holds
+        ]
+    return {"effects": effects, "conflicts": conflicts, "holds": holds}
+
+
+def _unborn(side: Side) -> str:
+    return "opportunity_id" if side is Side.CRM else "referral_id"
+
+
+def _shown(value: Value) -> Any:
+    return plain(value, extras=False)
+
+
+def _print(data: dict[str, list[dict[str, Any]]]) -> None:
+    if not any(data.values()):
+        show("Nothing to write: both sides agree.")
+        return
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    table = Table(title=f"{len(data['effects'])} values would be written", title_justify="left")
+    for column in ("deal", "side", "action", "field", "old", "new", "why"):
+        table.add_column(column, overflow="fold")
+    for effect in data["effects"]:
+        deal = effect["opportunity_id"] or effect["referral_id"]
+        table.add_row(
+            deal,
+            effect["side"],
+            effect["action"],
+            effect["field"],
+            _short(effect["old"]),
+            _short(effect["new"]),
+            effect["rule"],
+        )
+    console.print(table)
+    for title in ("conflicts", "holds"):
+        for item in data[title]:
+            deal = item["opportunity_id"] or item["referral_id"]
+            until = f" (until {item['until']})" if item["until"] else ""
+            console.print(
+                f"{title[:-1]}: {deal} {item['field']}: {item['rule']}{until}", markup=False, highlight=False
+            )
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, list):
+        return messages.listed(str(item.get("email") or item.get("id")) for item in value)
+    text = "" if value is None else str(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

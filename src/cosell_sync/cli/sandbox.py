@@ -1,0 +1,2 @@
+def sandbox() -> None:
+    """Placeholder while being written."""

@@ -1,0 +1,49 @@
+"""``sync``: one full cycle, then exits."""
+
+from __future__ import annotations
+
+from typing import Annotated
+from uuid import uuid4
+
+import typer
+
+from cosell_sync.cli.common import ConfigOption, JsonOption, load, show, show_json, writing
+from cosell_sync.cycle.run import run_cycle
+from cosell_sync.summary import CycleSummary
+
+
+def sync(
+    config: ConfigOption = None,
+    accept: Annotated[
+        bool, typer.Option("--accept", help="Let one plan through that was stopped as a surprise.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Run one full cycle, then exit: 0 nothing needs a person, 1 some deal does, 3 a system is out of reach."""
+    with writing(load(config, "sync")) as wired:
+        summary = run_cycle(wired.world(), uuid4().hex[:12], accept=accept)
+    if as_json:
+        show_json(summary.as_event())
+    else:
+        show(told(summary))
+    raise typer.Exit(summary.exit_code)
+
+
+def told(summary: CycleSummary) -> str:
+    """One cycle in a line for people."""
+    parts = [
+        f"read {summary.pulled.partner_center} referrals and {summary.pulled.crm} opportunities",
+        f"made {summary.created.crm} opportunities and {summary.created.partner_center} referrals",
+        f"changed {summary.written.partner_center} in Partner Center and {summary.written.crm} in the CRM",
+    ]
+    for number, words in (
+        (summary.conflicts, "conflicts"),
+        (summary.rejected, "refused by our checks"),
+        (summary.failed, "failed, to be tried again"),
+        (summary.parked, "parked"),
+    ):
+        if number:
+            parts.append(f"{number} {words}")
+    if summary.exit_code == 1:
+        parts.append("some deals need a person: cosell-sync deals list --attention")
+    return f"{'; '.join(parts)} ({summary.duration_s:.1f} s)"

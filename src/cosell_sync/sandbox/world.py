@@ -1,0 +1,87 @@
+"""The outside systems together, served over TLS on loopback, filled with a believable pipeline.
+
+What the demo, the `sandbox` command and the wire tests start. Shares no code with the product: it tells a client where
+everything is by the environment variables of the documented configuration, as a person would.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from cosell_sync.sandbox import pipeline
+from cosell_sync.sandbox.certificates import Certificates
+from cosell_sync.sandbox.http import Server
+from cosell_sync.sandbox.partner_center import PartnerCenter
+from cosell_sync.sandbox.salesforce import CONSUMER_KEY, CONSUMER_SECRET, Salesforce
+
+
+class Clock:
+    """The real time, moved forward at will; both fakes tell it."""
+
+    def __init__(self) -> None:
+        self.ahead = timedelta()
+
+    def __call__(self) -> datetime:
+        return datetime.now(UTC) + self.ahead
+
+    def advance(self, span: timedelta) -> None:
+        self.ahead += span
+
+
+class Sandbox:
+    """Partner Center and Salesforce with their doors open on loopback. Also a context manager."""
+
+    def __init__(self, *, deals: int = 0, seed: int = 7, clock: Callable[[], datetime] | None = None) -> None:
+        self.clock = clock or Clock()
+        self.certificates = Certificates()
+        self.partner_center = PartnerCenter(self.clock)
+        self.salesforce = Salesforce(self.clock)
+        for email in pipeline.USERS:
+            first, last, phone = pipeline.PEOPLE[email]
+            self.salesforce.add_user(first, last, email, phone)
+        if deals:
+            self.partner_center.load(pipeline.believable(deals, seed=seed, now=self.clock()))
+        context = self.certificates.server_context()
+        self.partner_center_server = Server(self.partner_center, context, name="partner center")
+        self.salesforce_server = Server(self.salesforce, context, name="salesforce")
+
+    def start(self) -> Self:
+        self.partner_center_server.start()
+        self.salesforce_server.start()
+        return self
+
+    def stop(self) -> None:
+        self.partner_center_server.stop()
+        self.salesforce_server.stop()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def environment(self, home: Path) -> dict[str, str]:
+        """The variables with which `cosell-sync` finds this sandbox; files go into ``home``."""
+        authority = home / "sandbox-ca.pem"
+        self.certificates.write(authority)
+        entra = self.partner_center.entra
+        return {
+            "SSL_CERT_FILE": str(authority),
+            "REQUESTS_CA_BUNDLE": str(authority),
+            "COSELL_PARTNER_CENTER__BASE_URL": self.partner_center_server.url,
+            "COSELL_PARTNER_CENTER__AUTHORITY": self.partner_center_server.url,
+            "COSELL_PARTNER_CENTER__TENANT_ID": entra.tenant,
+            "COSELL_PARTNER_CENTER__CLIENT_ID": entra.client_id,
+            **({"COSELL_PARTNER_CENTER__CLIENT_SECRET": entra.client_secret} if entra.client_secret else {}),
+            "COSELL_PARTNER_CENTER__REFRESH_TOKEN": entra.refresh_token,
+            "COSELL_SALESFORCE__LOGIN_URL": self.salesforce_server.url,
+            "COSELL_SALESFORCE__CONSUMER_KEY": CONSUMER_KEY,
+            "COSELL_SALESFORCE__CONSUMER_SECRET": CONSUMER_SECRET,
+            "COSELL_STORE__URL": f"sqlite:///{home / 'cosell-sync.db'}",
+        }

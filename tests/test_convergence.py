@@ -1,0 +1,434 @@
+"""People, crashes, lost answers and races played against the real cycle, and the promises checked after quiet cycles.
+
+What is random is data: edits people make, and what happens at which boundary of a cycle (a crash, a fault, an edit in
+the very moment between reading and writing). ``HYPOTHESIS_PROFILE=nightly`` plays for long.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import date, timedelta
+from decimal import Decimal
+
+import pytest
+import structlog
+from contract.memory_store import MemoryStore
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
+from memory_world import SHAPE, STAGES, Change, Fault, MemoryCrm, MemoryReferrals, Outside, rules
+
+from cosell_sync.core import deal
+from cosell_sync.core.attempts import Patience, freed
+from cosell_sync.core.deal import ABSENT, KINDS, SHARED, Customer, Entry, Kind, Link, Member, Side, Snapshot, Solution, State, Value
+from cosell_sync.core.lifecycle import TERMINAL
+from cosell_sync.core.mapping import Standing, agree, same
+from cosell_sync.core.merge import Conflict
+from cosell_sync.core.reconcile import Decision, blocked, decide, state_of
+from cosell_sync.core.tell import conflict_text, tell
+from cosell_sync.cycle.context import Habits, World
+from cosell_sync.cycle.run import run_cycle
+from cosell_sync.errors import OutsideError
+from cosell_sync.ports import Memo
+
+settings.register_profile(
+    "ci",
+    max_examples=200,
+    stateful_step_count=25,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+    print_blob=False,
+)
+settings.register_profile("nightly", settings.get_profile("ci"), max_examples=10_000, derandomize=False)
+PROFILE = settings.get_profile("nightly" if os.environ.get("HYPOTHESIS_PROFILE") == "nightly" else "ci")
+
+QUIET_CYCLES = 3
+DEALS = 3
+MINUTE = timedelta(minutes=1)
+
+
+@pytest.fixture(autouse=True)
+def _quiet_logs() -> Iterator[None]:
+    """Thousands of cycles are played; nobody reads their events."""
+    before = structlog.get_config()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    yield
+    structlog.configure(**before)
+
+
+class Crash(BaseException):
+    """The process is killed."""
+
+
+# --- what people do, as data -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Edit:
+    """Somebody does ``what`` to the deal number ``deal`` on one side; where that system would not let him, nothing."""
+
+    side: Side
+    deal: int
+    what: str
+    value: object = None
+
+    def __call__(self, outside: Outside) -> None:
+        record = self._record(outside)
+        if record is None:
+            return
+        row = outside.rows(self.side)[record]
+        match self.what:
+            case "add" | "remove":
+                assert isinstance(self.value, tuple)
+                name, item = self.value
+                held = {each.key: each for each in row.fields[name] or ()}  # type: ignore[union-attr]
+                if self.what == "add":
+                    held[item.key] = item
+                else:
+                    held.pop(item.key, None)
+                if not held and name != "contacts" and self.side is Side.PARTNER_CENTER:
+                    return
+                outside.people(self.side, record, {name: tuple(held.values())})
+            case "line":
+                text = str(row.fields["notes"] or "")
+                lines = text.split("\n") if text else []
+                (lines.remove if self.value in lines else lines.append)(str(self.value))
+                outside.people(self.side, record, {"notes": "\n".join(lines) or None})
+            case "move":
+                outside.portal_moves(record, State(str(self.value)))
+            case "vanish" | "return":
+                outside.vanish(self.side, record, gone=self.what == "vanish")
+            case field:
+                outside.people(self.side, record, {field: self.value})  # type: ignore[dict-item]
+
+    def _record(self, outside: Outside) -> str | None:
+        referral = f"R{self.deal + 1}"
+        if self.side is Side.PARTNER_CENTER:
+            return referral if referral in outside.referrals else None
+        rows = outside.opportunities.items()
+        alive = [id_ for id_, row in rows if row.fields.get("referral_id") == referral]
+        return alive[-1] if alive else None
+
+
+VALUES: Mapping[str, tuple[Value, ...]] = {
+    "value": (Decimal(100), Decimal("200.005"), Decimal(300)),
+    "close_date": (date(2026, 4, 5), date(2026, 5, 1), date(2026, 6, 1)),
+    "campaign_id": (None, "C1", "C2"),
+    "name": ("Deal 1", "Beta", "A name too long for the CRM"),
+    "customer": (Customer(name="Contoso", country="US"), Customer(name="Fabrikam", country="US")),
+    "favorite": (False, True),
+}
+SETS: Mapping[str, tuple[Member | Solution, ...]] = {
+    "contacts": (Member("a@x"), Member("a@x", phone="1"), Member("a@x", phone="2"), Member("b@x")),
+    "team": (Member("t@x"), Member("u@x")),
+    "solutions": (Solution("S1", "One"), Solution("S2", "Two")),
+}
+PORTAL = st.sampled_from(
+    [
+        *(("sales_stage", each) for each in ("Qualify", "Develop", "Propose")),
+        *(("move", each) for each in (State.ACCEPTED, State.DECLINED, State.WON, State.LOST)),
+    ]
+)
+SELLER = st.sampled_from(
+    [
+        *(("stage", each) for each in ("Prospecting", "Qualification", "Proposal", "Closed Won", "Closed Lost")),
+        *(("action", each) for each in ("Accept", "Decline", None)),
+        *(("reason", each) for each in ("Other", None)),
+        ("sync", False),
+        ("sync", True),
+    ]
+)
+FIELD = st.one_of(
+    st.sampled_from([(name, each) for name, values in VALUES.items() for each in values]),
+    st.sampled_from([(what, (name, each)) for what in ("add", "remove") for name in SETS for each in SETS[name]]),
+    st.sampled_from([("line", each) for each in ("one", "two", "three")]),
+)
+DEAL = st.integers(0, DEALS - 1)
+
+
+def _edits(side: Side, things: st.SearchStrategy[tuple[str, object]]) -> st.SearchStrategy[Edit]:
+    return st.builds(lambda number, thing: Edit(side, number, *thing), DEAL, things)
+
+
+EDITS = st.one_of(
+    _edits(Side.PARTNER_CENTER, FIELD), _edits(Side.CRM, FIELD), _edits(Side.CRM, SELLER), _edits(Side.PARTNER_CENTER, PORTAL)
+)
+EVENTS = st.one_of(
+    st.just(None),  # a crash
+    st.builds(Fault, st.sampled_from(Side), st.sampled_from(("rejected", "flaky", "away", "lost", "unread"))),
+    EDITS,
+)
+Event = None | Fault | Edit
+
+
+# --- the machine -------------------------------------------------------------------------------------------------
+
+
+class Convergence(RuleBasedStateMachine):
+    """Two fixed sides, at most three deals, few values."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.outside = Outside()
+        self.store = MemoryStore()
+        self.past: list[Entry] = []  # journals of stores that were lost
+        self.number = 0
+        self.marks: dict[str, int] = {}  # per deal: changes up to here were found carried
+        self.agreed: dict[tuple[str, Side], dict[tuple[str, str], object]] = {}
+
+    @initialize(write_name=st.booleans(), hold=st.sampled_from((0, 15)), rounds=st.booleans())
+    def start(self, write_name: bool, hold: int, rounds: bool) -> None:
+        self.rules = rules(write_name=write_name, write_favorite=True, terminal_hold=hold * MINUTE)
+        if rounds:  # a flow in the CRM that knows amounts better than anybody
+            self.outside.flow = lambda name, value: Decimal(250) if (name, value) == ("value", Decimal(300)) else value
+
+    # --- people ---
+
+    @precondition(lambda self: len(self.outside.referrals) < DEALS)
+    @rule(state=st.sampled_from((State.RECEIVED, State.ACCEPTED)), solution=st.booleans())
+    def new_referral(self, state: State, solution: bool) -> None:
+        self.outside.new_referral(state, solutions=SETS["solutions"][:1] if solution else ())
+
+    @precondition(lambda self: self.outside.referrals)
+    @rule(edits=st.lists(EDITS, min_size=1, max_size=3))
+    def people(self, edits: list[Edit]) -> None:
+        for edit in edits:
+            edit(self.outside)
+
+    @precondition(lambda self: self.outside.referrals)
+    @rule(side=st.sampled_from(Side), number=DEAL, gone=st.booleans())
+    def vanish_or_return(self, side: Side, number: int, gone: bool) -> None:
+        Edit(side, number, "vanish" if gone else "return")(self.outside)
+
+    @rule(span=st.sampled_from((MINUTE, 20 * MINUTE, timedelta(days=4), timedelta(days=8))))
+    def time_passes(self, span: timedelta) -> None:
+        self.outside.pass_time(span)
+
+    # --- cycles ---
+
+    @rule()
+    def cycle(self) -> None:
+        self._cycle({})
+
+    @precondition(lambda self: self.outside.referrals)
+    @rule(events=st.lists(st.tuples(st.integers(1, 25), EVENTS), min_size=1, max_size=3))
+    def troubled_cycle(self, events: list[tuple[int, Event]]) -> None:
+        """Things happen in the middle of a cycle, counted in boundaries passed."""
+        self._cycle(dict(events))
+        self.outside.faults.clear()
+
+    @precondition(lambda self: not any(row.gone for side in Side for row in self.outside.rows(side).values()))
+    @rule()
+    def lose_store(self) -> None:
+        """The base is lost: nothing may be deleted for lack of it, so edits that took something away are void."""
+        self.past += self._journal()
+        self.store = MemoryStore()
+        taken = {(item.deal, item.element) for item in self._since_marks() if item.value is None}
+        self.outside.changes[:] = [
+            item if (item.deal, item.element) not in taken else replace(item, person=False) for item in self.outside.changes
+        ]
+        self.void = taken
+        for key in self.agreed:
+            for element in [each for each in self.agreed[key] if (key[0], each) in taken]:
+                del self.agreed[key][element]
+
+    @rule()
+    def quiet(self) -> None:
+        """When edits stop, both sides agree, and nothing more is written."""
+        for _ in range(QUIET_CYCLES):
+            self._cycle({})
+        self._wait_out_attempts()
+        before = self.outside.writes
+        versions = self._versions()
+        self._cycle({})
+        assert (self.outside.writes, self._versions()) == (before, versions), "a quiet cycle wrote"
+        self._check()
+
+    def teardown(self) -> None:
+        if hasattr(self, "rules"):
+            self.quiet()
+
+    def _cycle(self, events: Mapping[int, Event]) -> None:
+        self.number += 1
+        self.outside.now += MINUTE
+        passed = 0
+
+        def at(_where: object) -> None:
+            nonlocal passed
+            passed += 1
+            match events.get(passed, False):
+                case None:
+                    raise Crash
+                case Fault() as fault:
+                    self.outside.faults.append(fault)
+                case Edit() as edit:
+                    edit(self.outside)
+
+        store = self.store = self.store.another()
+        self.outside.at = store.before_remember = store.after_remember = at
+        world = World(
+            MemoryReferrals(self.outside),
+            MemoryCrm(self.outside),
+            store,
+            self.outside.clock,
+            self.rules,
+            Habits(surprise_min=DEALS, patience=Patience(MINUTE, 4)),
+        )
+        try:
+            with store.lease(timedelta()):
+                run_cycle(world, f"c{self.number}")
+        except (Crash, OutsideError):
+            pass
+        finally:
+            self.outside.at = lambda _where: None
+            store.before_remember = store.after_remember = None
+        assert not self.outside.violations
+
+    def _wait_out_attempts(self) -> None:
+        """Refused deals rest between tries; a person frees the parked ones."""
+        for _ in range(8):
+            waiting = [link for link in self.store.links() if link.memory.next_attempt or link.memory.parked]
+            if not waiting:
+                return
+            self.store = self.store.another()
+            with self.store.lease(timedelta()):
+                self.store.remember(
+                    Memo(links=[replace(link, memory=freed(link.memory), dirty=True) for link in waiting if link.memory.parked])
+                )
+            self.outside.pass_time(10 * MINUTE)
+            self._cycle({})
+            self._cycle({})
+
+    # --- the promises ---
+
+    def _check(self) -> None:
+        for referral_id, referral in self.outside.referrals.items():
+            alive = [
+                row
+                for row in self.outside.opportunities.values()
+                if row.fields["referral_id"] == referral_id and not row.gone
+            ]
+            assert len(alive) <= 1, f"{referral_id} has {len(alive)} opportunities"
+            link = self.store.by_referral([referral_id]).get(referral_id)
+            if link is None:
+                assert referral.gone
+                continue
+            if link.phase is not deal.Phase.LINKED:
+                assert referral.gone or State(str(referral.fields["state"])) in TERMINAL, f"{referral_id} was not imported"
+                continue
+            gone = referral.gone or not alive
+            assert (link.memory.gone is not None) is gone
+            if not gone:
+                self._check_deal(link, alive[0].fields)
+
+    def _check_deal(self, link: Link, record: Mapping[str, Value]) -> None:
+        world = MemoryReferrals(self.outside), MemoryCrm(self.outside)
+        referral, opportunity = (port.fetch([id_ or ""])[id_ or ""] for port, id_ in zip(world, (link.referral_id, link.opportunity_id), strict=True))
+        assert referral is not None
+        assert opportunity is not None
+        assert (link.referral, link.opportunity) == (referral, opportunity), "a change was not seen"
+        assert link.memory.trouble is None, link.memory.trouble
+        decision = decide(link, self.rules, SHAPE, self.outside.now)
+        assert not decision.steps
+        assert not decision.crm
+        told = tell(decision, (), SHAPE, self.outside.now)
+        assert not told.fields
+        message = str(record["message"] or "")
+        for hold in decision.holds:
+            assert hold.text
+            assert hold.text in message
+        for conflict in decision.conflicts:
+            if conflict.kept is None:
+                assert conflict_text(conflict, SHAPE) in message
+        if any(hold.field == "sync" for hold in decision.holds):
+            return
+        named = {hold.field for hold in decision.holds} | {each.field for each in decision.conflicts}
+        for name in SHARED.keys() - named - {"sales_stage"}:
+            assert agree(name, referral[name], opportunity[name], SHAPE), f"{name} differs and nobody says so"
+        self._check_stage(referral, opportunity, named)
+        self._check_edits(link, decision, referral, opportunity, named)
+
+    def _check_stage(self, referral: Snapshot, opportunity: Snapshot, named: set[str]) -> None:
+        state, standing = state_of(referral), STAGES.standing(opportunity)
+        if named & {"stage", "status", "reason", "value", "close_date"}:
+            return
+        match state:
+            case State.ACCEPTED:
+                assert standing in {Standing.OPEN, Standing.STANDBY}
+                there, here = referral["sales_stage"], STAGES.sales_stage(opportunity.text("stage"))
+                if there not in {ABSENT, None} and here is not ABSENT and "sales_stage" not in named:
+                    assert there == here
+            case State.RECEIVED:
+                assert not opportunity.text("action")
+            case _:
+                assert standing is (Standing.WON if state is State.WON else Standing.LOST)
+
+    def _since_marks(self) -> list[Change]:
+        return [item for item in self.outside.changes if item.at >= self.marks.get(item.deal, 0)]
+
+    def _check_edits(
+        self, link: Link, decision: Decision, referral: Snapshot, opportunity: Snapshot, named: set[str]
+    ) -> None:
+        """The last edit of an element on each side reached the other one, or a conflict names it."""
+        deal = referral.id
+        conflicts = {item.field for item in [*self.past, *self._journal()] if item.link == link.key and item.action == "conflict"}
+        now = {Side.PARTNER_CENTER: self._elements(referral), Side.CRM: self._elements(opportunity)}
+        changes = [item for item in self._since_marks() if item.deal == deal]
+        for element in {item.element for item in changes if item.person} - {(name, "") for name in named}:
+            name = element[0]
+            if name in named or name in conflicts:
+                continue
+            last = {
+                side: edits[-1]
+                for side in Side
+                if (edits := [each for each in changes if each.person and each.side is side and each.element == element])
+            }
+            for side, edit in last.items():
+                other = Side.CRM if side is Side.PARTNER_CENTER else Side.PARTNER_CENTER
+                before = self.agreed.get((deal, side), {}).get(element, ABSENT)
+                if edit.value == before or self._equal(name, side, edit.value, before):
+                    continue  # put back: no change at all
+                reached = [each.value for each in changes if each.element == element and each.side is other and each.at >= edit.at]
+                reached.append(now[other].get(element))
+                if len(last) == 1:
+                    reached = reached[-1:]
+                assert any(self._equal(name, side, edit.value, value) for value in reached), (
+                    f"{element}: {edit.value!r} of {side} was lost; {other} holds {now[other].get(element)!r}"
+                )
+        if not named:
+            self.marks[deal] = len(self.outside.changes)
+            for side in Side:
+                self.agreed[deal, side] = now[side]
+
+    @staticmethod
+    def _equal(name: str, side: Side, value: object, other: object) -> bool:
+        if KINDS[name] in {Kind.MEMBERS, Kind.SOLUTIONS, Kind.NOTES} or other is ABSENT:
+            return value == other
+        pair = (value, other) if side is Side.PARTNER_CENTER else (other, value)
+        return agree(name, *pair, SHAPE)  # type: ignore[arg-type]
+
+    @staticmethod
+    def _elements(snapshot: Snapshot) -> dict[tuple[str, str], object]:
+        from memory_world import elements
+
+        return elements(snapshot.fields)
+
+    def _journal(self) -> list[Entry]:
+        return [entry for link in self.store.links() for entry in self.store.journal(link.key, 10_000)]
+
+    def _versions(self) -> dict[str, int]:
+        return {id_: row.version for side in Side for id_, row in self.outside.rows(side).items()}
+
+
+def play(examples: int | None = None) -> None:
+    chosen = PROFILE if examples is None else settings(PROFILE, max_examples=examples, phases=[Phase.generate])
+    run_state_machine_as_test(Convergence, settings=chosen)
+
+
+def test_two_systems_and_their_people_agree_in_the_end() -> None:
+    play()
