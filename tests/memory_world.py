@@ -8,10 +8,13 @@ taken back; a test makes crashes, faults and colleagues' edits happen there.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+
+from contract.memory_store import MemoryStore
 
 from cosell_sync.core.deal import (
     KINDS,
@@ -40,6 +43,7 @@ from cosell_sync.ports import (
     ReferralWrite,
     Seen,
     Sought,
+    Tally,
 )
 
 START = datetime(2026, 1, 5, 9, 0, tzinfo=UTC)
@@ -115,6 +119,19 @@ class Fault:
 
     side: Side
     kind: str
+
+
+class CountingStore(MemoryStore):
+    """The store as dictionaries, and how many of its deals stand how."""
+
+    def another(self, name: str = "another") -> CountingStore:
+        return CountingStore(name=name, shared=self._held)
+
+    def counts(self) -> Sequence[Tally]:
+        standing = Counter(
+            (link.phase, link.memory.sync_state, link.memory.parked, link.memory.rejected) for link in self.links()
+        )
+        return [Tally(*how, deals) for how, deals in standing.items()]
 
 
 Boundary = Callable[[str], None]

@@ -15,11 +15,10 @@ from decimal import Decimal
 
 import pytest
 import structlog
-from contract.memory_store import MemoryStore
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
-from memory_world import SHAPE, STAGES, Change, Fault, MemoryCrm, MemoryReferrals, Outside, rules
+from memory_world import SHAPE, STAGES, Change, CountingStore, Fault, MemoryCrm, MemoryReferrals, Outside, rules
 
 from cosell_sync.core import deal
 from cosell_sync.core.attempts import Patience, freed
@@ -175,7 +174,7 @@ class Convergence(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.outside = Outside()
-        self.store = MemoryStore()
+        self.store = CountingStore()
         self.past: list[Entry] = []  # journals of stores that were lost
         self.number = 0
         self.marks: dict[str, int] = {}  # per deal: changes up to here were found carried
@@ -227,7 +226,7 @@ class Convergence(RuleBasedStateMachine):
     def lose_store(self) -> None:
         """The base is lost: nothing may be deleted for lack of it, so edits that took something away are void."""
         self.past += self._journal()
-        self.store = MemoryStore()
+        self.store = CountingStore()
         taken = {(item.deal, item.element) for item in self._since_marks() if item.value is None}
         self.outside.changes[:] = [
             item if (item.deal, item.element) not in taken else replace(item, person=False) for item in self.outside.changes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -17,7 +17,7 @@ from cosell_sync.crm.salesforce.signin import ClientCredentials, JwtBearer
 from cosell_sync.crm.salesforce.writing import Guard
 from cosell_sync.cycle.context import Habits, World
 from cosell_sync.errors import ConfigError
-from cosell_sync.partner_center.client import PartnerCenter
+from cosell_sync.partner_center.client import ID_HEADERS, PartnerCenter
 from cosell_sync.partner_center.records import Wire
 from cosell_sync.partner_center.signin import TOKEN_NAME, Application, SignIn
 from cosell_sync.ports import Clock, Crm, Referrals, Store
@@ -71,8 +71,7 @@ def rules_from(settings: Settings) -> Rules:
         fields={
             name: FieldRule(name, rule.crm, Flow(rule.direction), Policy(rule.conflict))
             for name, rule in mapping.fields.items()
-        }
-        | {"sales_stage": _sales_stage_rule(settings)},
+        },
         stages=Stages(
             received=stages.received,
             accepted=stages.accepted,
@@ -90,14 +89,6 @@ def rules_from(settings: Settings) -> Rules:
         match=mapping.match,
         default_currency=mapping.default_currency,
     )
-
-
-def _sales_stage_rule(settings: Settings) -> FieldRule:
-    own = settings.mapping.fields.get("sales_stage")
-    stage = settings.mapping.fields["stage"].crm
-    if own is None:
-        return FieldRule("sales_stage", stage)
-    return FieldRule("sales_stage", own.crm or stage, Flow(own.direction), Policy(own.conflict))
 
 
 def habits_from(settings: Settings) -> Habits:
@@ -135,7 +126,7 @@ def limits(settings: Settings) -> Limits:
 
 
 def partner_center(
-    settings: Settings, tokens: StoredTokens, stop: threading.Event, clock: Clock
+    settings: Settings, tokens: StoredTokens, stop: threading.Event, clock: Clock, closing: ExitStack
 ) -> PartnerCenter:
     ours = settings.partner_center
     if ours.refresh_token:
@@ -149,8 +140,15 @@ def partner_center(
     source = TokenSource(SignIn(application(settings), tokens, authority, clock=clock))
     governor = Governor("partner_center", stop=stop, ceiling=settings.budget.partner_center)
     caller = HttpCaller(
-        "partner_center", ours.base_url, governor=governor, tokens=source, limits=limits(settings)
+        "partner_center",
+        ours.base_url,
+        governor=governor,
+        tokens=source,
+        limits=limits(settings),
+        id_headers=ID_HEADERS,
     )
+    closing.callback(authority.close)
+    closing.callback(caller.close)
     mapping = settings.mapping
     wire = Wire(
         sales_stage=mapping.sales_stage_wire,
@@ -162,7 +160,7 @@ def partner_center(
     return PartnerCenter(caller, wire)
 
 
-def salesforce(settings: Settings, stop: threading.Event, clock: Clock) -> SalesforceCrm:
+def salesforce(settings: Settings, stop: threading.Event, clock: Clock, closing: ExitStack) -> SalesforceCrm:
     ours, mapping = settings.salesforce, settings.mapping
     if not ours.login_url or not ours.consumer_key:
         raise ConfigError("salesforce.login_url and salesforce.consumer_key are needed")
@@ -185,6 +183,7 @@ def salesforce(settings: Settings, stop: threading.Event, clock: Clock) -> Sales
         call_timeout=settings.sync.call_timeout,
         stop=stop,
     )
+    closing.callback(rest.close)
     return SalesforceCrm(
         rest,
         names={name: rule.crm for name, rule in mapping.fields.items() if rule.direction != "off"},
@@ -200,22 +199,21 @@ def program(settings: Settings, *, clock: Clock = utc_now) -> Iterator[Program]:
     if settings.crm != "salesforce":
         raise ConfigError("crm: dynamics is not available in this version", hint="set crm to salesforce")
     stop = threading.Event()
-    store = open_store(settings.store.url, clock, sleep=lambda seconds: _wait(stop, seconds))
-    try:
+    with ExitStack() as closing:
+        store = open_store(settings.store.url, clock, sleep=lambda seconds: _wait(stop, seconds))
+        closing.callback(store.close)
         tokens = open_tokens(settings, store)
         yield Program(
             settings=settings,
             store=store,
             tokens=tokens,
-            referrals=partner_center(settings, tokens, stop, clock),
-            crm=salesforce(settings, stop, clock),
+            referrals=partner_center(settings, tokens, stop, clock, closing),
+            crm=salesforce(settings, stop, clock, closing),
             rules=rules_from(settings),
             habits=habits_from(settings),
             clock=clock,
             stop=stop,
         )
-    finally:
-        store.close()
 
 
 def _wait(stop: threading.Event, seconds: float) -> None:

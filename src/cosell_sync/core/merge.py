@@ -221,6 +221,9 @@ def _merge_notes(rule: FieldRule, sides: Sides, shape: CrmShape) -> Merged:
         return Merged(sides.referral, sides.opportunity)
     to_referral = _apply(referral, _delta(base_opportunity, opportunity))
     to_opportunity = _apply(opportunity, _delta(base_referral, referral))
+    if Counter(to_referral) == Counter(to_opportunity):  # the same lines: one order for both
+        mine = not same(Kind.NOTES, sides.opportunity, sides.base_opportunity)
+        to_referral = to_opportunity = to_opportunity if mine else to_referral
     new_referral, new_opportunity = _text(to_referral), for_crm(rule.name, _text(to_opportunity), shape)
     return Merged(
         base_referral=sides.base_referral,
@@ -279,7 +282,10 @@ def _apply(lines: list[str], delta: _Delta) -> list[str]:
         if present[line] > 0:  # both added it
             present[line] -= 1
             continue
-        where = len(result) if previous is None or previous not in result else result.index(previous) + 1
+        if previous is None:
+            where = 0
+        else:
+            where = result.index(previous) + 1 if previous in result else len(result)
         result.insert(where, line)
     return result
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from cosell_sync.sandbox import pipeline
 from cosell_sync.sandbox.certificates import Certificates
-from cosell_sync.sandbox.http import Server
+from cosell_sync.sandbox.http import App, Request, Response, Server
 from cosell_sync.sandbox.partner_center import PartnerCenter
 from cosell_sync.sandbox.salesforce import CONSUMER_KEY, CONSUMER_SECRET, Salesforce
 
@@ -46,8 +47,18 @@ class Sandbox:
         if deals:
             self.partner_center.load(pipeline.believable(deals, seed=seed, now=self.clock()))
         context = self.certificates.server_context()
-        self.partner_center_server = Server(self.partner_center, context, name="partner center")
-        self.salesforce_server = Server(self.salesforce, context, name="salesforce")
+        self.partner_center_server = Server(self._dated(self.partner_center), context, name="partner center")
+        self.salesforce_server = Server(self._dated(self.salesforce), context, name="salesforce")
+
+    def _dated(self, app: App) -> App:
+        """Every answer carries the sandbox's own time, as a real host's would, also when it was moved forward."""
+
+        def answer(request: Request) -> Response:
+            response = app(request)
+            response.headers.setdefault("Date", format_datetime(self.clock(), usegmt=True))
+            return response
+
+        return answer
 
     def start(self) -> Self:
         self.partner_center_server.start()
