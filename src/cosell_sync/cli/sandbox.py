@@ -1,2 +1,43 @@
-def sandbox() -> None:
-    """Placeholder while being written."""
+"""``sandbox``: serves the fake Partner Center and Salesforce, with faults, for trying and testing."""
+
+from __future__ import annotations
+
+import signal
+import tempfile
+import threading
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cosell_sync.cli.common import show
+from cosell_sync.sandbox.world import Sandbox
+
+
+def sandbox(
+    deals: Annotated[int, typer.Option(min=0, max=20_000, help="Referrals to begin with.")] = 60,
+    seed: Annotated[int, typer.Option(help="Another number, another pipeline.")] = 7,
+    directory: Annotated[
+        Path | None, typer.Option(help="Where the certificate and the store go; else a temporary folder.")
+    ] = None,
+) -> None:
+    """Serve a fake Partner Center and Salesforce over TLS on loopback until Ctrl-C, and print how to use them."""
+    ended = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: ended.set())
+    with tempfile.TemporaryDirectory(prefix="cosell-sync-sandbox-") as temporary:
+        home = directory or Path(temporary)
+        home.mkdir(parents=True, exist_ok=True)
+        with Sandbox(deals=deals, seed=seed) as served:
+            lines = [f"export {name}='{value}'" for name, value in served.environment(home).items()]
+            (home / "sandbox.env").write_text("\n".join(lines) + "\n", encoding="utf-8")
+            partner_center, salesforce = served.partner_center_server.url, served.salesforce_server.url
+            show(
+                f"Partner Center  {partner_center}\nSalesforce      {salesforce}\n\n"
+                f"In another shell:\n  . {home / 'sandbox.env'}\n  cosell-sync plan\n  cosell-sync sync\n\n"
+                "Play people, and faults, with curl (an unknown path lists what there is):\n"
+                f"  curl --cacert {home / 'sandbox-ca.pem'} {partner_center}/_sandbox/\n"
+                f"  curl --cacert {home / 'sandbox-ca.pem'} '{salesforce}/_sandbox/rows?object=Opportunity'\n"
+                f"  curl --cacert {home / 'sandbox-ca.pem'} {partner_center}/_sandbox/faults\n\nCtrl-C ends it."
+            )
+            ended.wait()

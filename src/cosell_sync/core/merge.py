@@ -282,12 +282,14 @@ def _apply(lines: list[str], delta: _Delta) -> list[str]:
         if present[line] > 0:  # both added it
             present[line] -= 1
             continue
-        if previous is None:
-            where = 0
-        else:
-            where = result.index(previous) + 1 if previous in result else len(result)
-        result.insert(where, line)
+        result.insert(_after(previous, result), line)
     return result
+
+
+def _after(previous: str | None, lines: list[str]) -> int:
+    if previous is None:
+        return 0
+    return lines.index(previous) + 1 if previous in lines else len(lines)
 
 
 # --- after a write ---------------------------------------------------------------------------------------------
