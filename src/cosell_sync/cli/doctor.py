@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 
 import typer
@@ -49,10 +51,22 @@ def doctor(config: ConfigOption = None, as_json: JsonOption = False) -> None:
         show_json({"checks": [asdict(row) for row in rows], "ok": code == NEEDS_NOBODY})
     else:
         table = Table("", "check", "found", "what to do", box=None, header_style="bold")
-        for row in rows:
+        for row in _condensed(rows):
             table.add_row(f"[{_COLOURS[row.status]}]{row.status}[/]", row.name, row.message, row.todo)
         Console().print(table)
     raise typer.Exit(code)
+
+
+def _condensed(rows: Sequence[Row]) -> Iterator[Row]:
+    """Neighbours of one kind that are fine, as one line: a person looks for what is not."""
+    for (kind, status), group in itertools.groupby(
+        rows, lambda row: (row.name.rsplit(".", 1)[0], row.status)
+    ):
+        found = list(group)
+        if status == "ok" and len(found) > 1:
+            yield Row(kind, status, f"{len(found)} checked: {found[0].message}")
+        else:
+            yield from found
 
 
 def _partner_center(wired: Program) -> tuple[Row, bool]:

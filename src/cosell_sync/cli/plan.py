@@ -10,6 +10,7 @@ from uuid import uuid4
 from rich.console import Console
 from rich.table import Table
 
+from cosell_sync import logging
 from cosell_sync.bootstrap import program, rehearsal_store
 from cosell_sync.cli.common import ConfigOption, JsonOption, load, show, show_json
 from cosell_sync.core import messages
@@ -25,6 +26,7 @@ def plan(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Show what the next sync would write, field by field, old and new, and why. Writes nothing anywhere."""
     findings: list[Finding] = []
     loaded = load(config, "plan")
+    logging.configure("error", loaded.log.format)  # what a rehearsal does is no event
     with program(loaded) as wired:
         store = rehearsal_store(loaded, wired.clock)
         try:

@@ -54,7 +54,10 @@ def introduce(run: Run, links: Sequence[Link]) -> list[Link]:
         match verdict.verdict:
             case Verdict.SKIP:
                 run.world.store.remember(
-                    Memo(links=[replace(link, phase=Phase.SKIPPED, dirty=False, due=None)])
+                    Memo(
+                        links=[replace(link, phase=Phase.SKIPPED, dirty=False, due=None)],
+                        settled=[(link.key, Side.CRM)],
+                    )
                 )
                 log.debug("deal.skipped", **ids(link), reason=verdict.code)
             case Verdict.HOLD:
@@ -132,7 +135,7 @@ def hold(run: Run, link: Link, verdict: Admission) -> None:
     )
     held = replace(link, memory=memory, dirty=False, due=None)
     journal = [entry(run, held, Side.CRM, "hold", verdict.code)] if news else []
-    run.world.store.remember(Memo(links=[held], journal=journal))
+    run.world.store.remember(Memo(links=[held], settled=[(link.key, Side.CRM)], journal=journal))
     if news:
         log.warning("deal.held", **ids(link), reason=verdict.code)
     for opportunity_id in verdict.lookalikes or (None,):

@@ -24,6 +24,8 @@ def settle_intents(run: Run, chunk: Sequence[Link]) -> list[Link]:
         return list(chunk)
     keys = {intent.link for intent in intents}
     fresh = {link.key: link for link in refresh(run, [link for link in chunk if link.key in keys])}
+    unread = keys - fresh.keys()
+    intents = [intent for intent in intents if intent.link not in unread]
     for intent in intents:
         link = fresh[intent.link]
         if intent.create and link.opportunity is None:
@@ -40,18 +42,20 @@ def settle_intents(run: Run, chunk: Sequence[Link]) -> list[Link]:
             ],
         )
     )
-    return [fresh.get(link.key, link) for link in chunk]
+    return [fresh.get(link.key, link) for link in chunk if link.key not in unread]
 
 
 def refresh(run: Run, links: Sequence[Link]) -> list[Link]:
-    """Both sides of these links as they are now."""
+    """Both sides of these links as they are now; those that could not be read just now are left out, and stay due."""
     referrals = run.world.referrals.fetch([link.referral_id for link in links if link.referral_id])
     opportunities = run.world.crm.fetch([link.opportunity_id for link in links if link.opportunity_id])
     read = []
     for link in links:
         referral = referrals.get(link.referral_id or "", link.referral)
         opportunity = opportunities.get(link.opportunity_id or "", link.opportunity)
-        gone = link.memory.gone
+        if referral is not None and not referral.version:
+            continue
+        gone = None
         if link.referral_id and referral is None:
             gone = Side.PARTNER_CENTER
         elif link.opportunity_id and opportunity is None:
@@ -91,7 +95,13 @@ def complete(run: Run, links: Sequence[Link]) -> list[Link]:
         return list(links)
     read = {link.key: link for link in refresh(run, partial)}
     run.world.store.remember(Memo(links=list(read.values())))
-    return [link for link in (read.get(item.key, item) for item in links) if link.memory.gone is None]
+    note_gone(run, [link for link in read.values() if link.memory.gone is not None])
+    whole = [read.get(link.key, link) for link in links]
+    return [
+        link
+        for link in whole
+        if link.memory.gone is None and link.referral is not None and link.opportunity is not None
+    ]
 
 
 def tell_only(run: Run, writes: Sequence[tuple[Link, Fields]]) -> None:

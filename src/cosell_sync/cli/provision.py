@@ -1,0 +1,95 @@
+"""``provision``: what the CRM needs, made once by an admin's sign-in; run again, it changes nothing."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from cosell_sync.bootstrap import salesforce, utc_now
+from cosell_sync.cli.common import ConfigOption, JsonOption, load, show, show_json
+from cosell_sync.crm.salesforce.provision import Finding, Status
+from cosell_sync.crm.salesforce.provision import provision as make
+from cosell_sync.errors import ConfigError
+from cosell_sync.summary import NEEDS_A_PERSON, NEEDS_NOBODY
+
+_COLOURS = {
+    Status.THERE: "green",
+    Status.MADE: "green",
+    Status.TO_MAKE: "cyan",
+    Status.DIFFERS: "yellow",
+    Status.FAILED: "red",
+    Status.HELD: "red",
+}
+
+
+def provision(
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Let the org check what would be made; change nothing.")
+    ] = False,
+    assign_to: Annotated[
+        str | None,
+        typer.Option(
+            "--assign-to",
+            metavar="USERNAME",
+            help="Who receives the integration permission set; default: the signed-in user.",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Create the fields, child object, validation rule, list views, panel and permission sets that are missing in the CRM.
+
+    Needs an admin's rights once: Modify Metadata Through Metadata API Functions, View Setup and Configuration, Manage Profiles
+    and Permission Sets, Assign Permission Sets. The daemon's user needs none of them for daily work: sign in as an admin here
+    and name that user with --assign-to, or give the rights for this one command and take them away again.
+
+    What is there is never overwritten; what differs is told, with what to do. Run it twice: the second run changes nothing.
+    """
+    loaded = load(config, "provision")
+    if loaded.crm != "salesforce":
+        raise ConfigError("provision knows Salesforce only in this version", hint="set crm to salesforce")
+    crm = salesforce(loaded, threading.Event(), utc_now)
+    names = {name: rule.crm for name, rule in loaded.mapping.fields.items() if rule.direction != "off"}
+    try:
+        found = make(crm.rest, names, dry_run=dry_run, assign=assign_to)
+    finally:
+        crm.rest.close()
+    code = NEEDS_A_PERSON if any(each.status.needs_a_person for each in found) else NEEDS_NOBODY
+    counts = Counter(each.status for each in found)
+    if as_json:
+        components = [{**asdict(each), "status": each.status.value} for each in found]
+        show_json({
+            "dry_run": dry_run,
+            "changed": counts[Status.MADE] > 0,
+            "components": components,
+            "ok": code == NEEDS_NOBODY,
+        })  # fmt: skip
+    else:
+        _print(found, counts, dry_run=dry_run)
+    raise typer.Exit(code)
+
+
+def _print(found: Sequence[Finding], counts: Counter[Status], *, dry_run: bool) -> None:
+    table = Table("", "component", "found", "what to do", box=None, header_style="bold")
+    for each in found:
+        colour = _COLOURS[each.status]
+        table.add_row(f"[{colour}]{each.status}[/]", escape(each.component), escape(each.text), escape(each.todo))
+    Console().print(table)
+    summary = ", ".join(f"{count} {status}" for status, count in counts.items())
+    if not counts[Status.MADE]:
+        summary += ". Nothing was changed" + (" (dry run)." if dry_run else ".")
+    else:
+        summary += "."
+    following = "cosell-sync provision" if dry_run else "cosell-sync doctor"
+    show(summary)
+    if not any(each.status.needs_a_person for each in found):
+        show(f"Next: {following}")
