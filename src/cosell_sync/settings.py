@@ -233,7 +233,7 @@ class SalesforceSettings(Section):
     private_key: SecretStr | None = None
     """PEM text of the JWT bearer flow."""
     jwt_audience: Https | None = None
-    """Audience of the JWT; else login_url."""
+    """Audience of the JWT; else login.salesforce.com, or test.salesforce.com for a sandbox host."""
     api_version: Annotated[str, Field(pattern=r"^\d{2,3}\.0$")] = "66.0"
     """REST version, without a v."""
     guard_stamp: Literal["system_modstamp", "last_modified"] = "system_modstamp"

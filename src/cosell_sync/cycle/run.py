@@ -50,9 +50,9 @@ def run_cycle(
         except (OutsideError, Surprise) as error:
             failure = error
             if isinstance(error, Surprise):
-                log.exception("cycle.surprise", **error.facts)
+                log.error("cycle.surprise", **error.facts)  # noqa: TRY400 - facts, no traceback
             else:
-                log.exception("system.failed", system=error.system, code=error.code, status=error.status)
+                log.error("system.failed", system=error.system, code=error.code, status=error.status)  # noqa: TRY400 - facts, no traceback
         summary = _summary(run, time.monotonic() - started, before, failure)
         log.info("cycle.finished", **summary.as_event())
     if failure is not None:
@@ -62,7 +62,6 @@ def run_cycle(
 
 def _go(run: Run, *, accept: bool) -> None:
     run.shape = run.world.crm.shape()
-    obey_all(run)
     obey_all(run)
     pull(run)
     if not accept:
