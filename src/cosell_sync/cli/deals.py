@@ -165,6 +165,57 @@ def show_deal(target: Target, config: ConfigOption = None, as_json: JsonOption =
     console.print(past)
 
 
+@app.command()
+def explain(
+    target: Target,
+    field: Annotated[
+        str | None, typer.Argument(help="A field, by its CRM name; else all that were ever written.")
+    ] = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say why a value is what it is: when it was written, on which side, from what, and by which rule."""
+    with _store(config) as (store, rules):
+        link = _known(store, target)
+        names = _names(field, rules) if field else None
+        found: dict[str, dict[str, Any]] = {}
+        for entry in store.journal(link.key, limit=10_000):
+            if entry.field is None or (names and entry.field not in names):
+                continue
+            found.setdefault(
+                f"{entry.field}/{entry.side}",
+                {
+                    "field": rules.crm_name(entry.field),
+                    "side": entry.side.value,
+                    "value": plain(entry.new, extras=False),
+                    "before": plain(entry.old, extras=False),
+                    "at": plain(entry.at),
+                    "cycle_id": entry.cycle,
+                    "rule": f"{entry.action}: {entry.rule}",
+                },
+            )
+    rows = list(found.values())
+    if as_json:
+        show_json(rows)
+        return
+    if not rows:
+        show("Nothing was ever written there by cosell-sync: what stands there, people put there.")
+    for row in rows:
+        show(
+            f"{row['field']} on the {row['side']} side: {_cell(row['value']) or 'empty'} (before: {_cell(row['before']) or 'empty'})\n"
+            f"  written {row['at']} in cycle {row['cycle_id']}: {row['rule']}"
+        )
+
+
+def _names(field: str, rules: Rules) -> list[str]:
+    """Our names of a field that was given by its CRM name or ours. Raises ConfigError for one nobody knows."""
+    names = [name for name in rules.fields if field in {name, rules.crm_name(name)}]
+    if not names:
+        known = sorted({rules.crm_name(name) for name in rules.fields})
+        raise ConfigError(f"{field} is no field of a deal", hint=f"one of: {', '.join(known)}")
+    return names
+
+
 def _cell(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(str(item.get("email") or item.get("id")) for item in value)
@@ -246,8 +297,7 @@ def resolve(
     if keep not in set(Side):
         raise ConfigError(f"--keep {keep}: must be crm or partner_center")
     rules = rules_from(load(config))
-    names = [name for name in SHARED if field in {name, rules.crm_name(name)}]
-    if not names:
-        known = ", ".join(rules.crm_name(name) for name in SHARED)
-        raise ConfigError(f"{field} is no field that both sides hold", hint=f"one of: {known}")
-    _give(config, _order("resolve", target, field=names[0], side=keep), "It will be decided like that.")
+    name = next((name for name in _names(field, rules) if name in SHARED), None)
+    if name is None:
+        raise ConfigError(f"{field} is no field that both sides hold")
+    _give(config, _order("resolve", target, field=name, side=keep), "It will be decided like that.")

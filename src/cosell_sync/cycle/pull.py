@@ -77,6 +77,9 @@ def stage_opportunities(run: Run, page: Page) -> None:
             link.opportunity == snapshot and link.memory.gone is not Side.CRM
         ):
             continue
+        elif link.memory.gone is None and _same_content(link.opportunity, snapshot):
+            staged.append(replace(link, opportunity=snapshot))  # a newer version of the same: nothing to decide
+            continue
         run.tally.pulled[Side.CRM] += 1
         memory = replace(link.memory, gone=None) if link.memory.gone is Side.CRM else link.memory
         staged.append(replace(link, opportunity=snapshot, memory=memory, dirty=True))
@@ -86,6 +89,10 @@ def stage_opportunities(run: Run, page: Page) -> None:
             run.tally.pulled[Side.CRM] += 1
             staged.append(replace(link, memory=replace(link.memory, gone=Side.CRM), dirty=True))
     remember_staged(run, staged, Side.CRM, page.watermark)
+
+
+def _same_content(known: Snapshot | None, snapshot: Snapshot) -> bool:
+    return known is not None and replace(known, version=snapshot.version) == snapshot
 
 
 def _joined(waiting: Link | None, snapshot: Snapshot) -> Link | None:
