@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.console import Console
 
 from cosell_sync import logging, settings
 from cosell_sync.bootstrap import LEASE_WAIT, Program, program
@@ -42,6 +43,11 @@ def writing(loaded: Settings) -> Iterator[Program]:
     """The wired program as the one writer of its store."""
     with program(loaded) as wired, wired.store.lease(LEASE_WAIT):
         yield wired
+
+
+def console(width: int = 160) -> Console:
+    """Where tables go: as wide as the terminal, or ``width`` where there is none."""
+    return Console(width=None if sys.stdout.isatty() else width, highlight=False)
 
 
 def show(text: str) -> None:

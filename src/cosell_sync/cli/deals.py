@@ -10,11 +10,10 @@ from typing import Annotated, Any
 from uuid import uuid4
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from cosell_sync.bootstrap import rules_from, utc_now
-from cosell_sync.cli.common import ConfigOption, JsonOption, load, show, show_json
+from cosell_sync.cli.common import ConfigOption, JsonOption, console, load, show, show_json
 from cosell_sync.core import messages
 from cosell_sync.core.codec import plain, plain_fields
 from cosell_sync.core.deal import SHARED, Link, Order, Phase, Side, SyncState
@@ -60,13 +59,14 @@ def list_deals(
         show_json(rows)
         return
     table = Table(box=None, header_style="bold")
-    for column in ("referral", "opportunity", "status", "state", "what to do"):
-        table.add_column(column, overflow="fold")
+    for column in ("referral", "opportunity", "status", "state"):
+        table.add_column(column, no_wrap=True)
+    table.add_column("what to do", overflow="fold")
     for row in rows:
         table.add_row(
             row["referral_id"], row["opportunity_id"], row["status"], row["sync_state"], row["todo"] or ""
         )
-    Console().print(table) if rows else show("No deals.")
+    console().print(table) if rows else show("No deals.")
 
 
 def _row(link: Link) -> dict[str, Any]:
@@ -142,15 +142,13 @@ def show_deal(target: Target, config: ConfigOption = None, as_json: JsonOption =
         }
         show_json(data)
         return
-    console = Console()
-    console.print(f"referral {link.referral_id}, opportunity {link.opportunity_id}", highlight=False)
-    console.print(
-        f"{data['status']}, {data['sync_state']}. {data['todo'] or ''}", highlight=False, markup=False
-    )
+    out = console()
+    out.print(f"referral {link.referral_id}, opportunity {link.opportunity_id}", highlight=False)
+    out.print(f"{data['status']}, {data['sync_state']}. {data['todo'] or ''}", highlight=False, markup=False)
     both = Table("field", "Partner Center", "CRM", box=None, header_style="bold")
     for row in fields:
         both.add_row(row["field"], _cell(row["partner_center"]), _cell(row["crm"]))
-    console.print(both)
+    out.print(both)
     past = Table("when", "side", "what", "field", "old", "new", "why", box=None, header_style="bold")
     for line in history:
         past.add_row(
@@ -162,7 +160,7 @@ def show_deal(target: Target, config: ConfigOption = None, as_json: JsonOption =
             _cell(line["new"]),
             line["rule"],
         )
-    console.print(past)
+    out.print(past)
 
 
 @app.command()

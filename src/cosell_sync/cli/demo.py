@@ -14,12 +14,12 @@ from typing import Annotated
 from uuid import uuid4
 
 import typer
-from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from cosell_sync import logging, settings
 from cosell_sync.bootstrap import Program, program
+from cosell_sync.cli.common import console
 from cosell_sync.cycle.run import run_cycle
 from cosell_sync.errors import ConfigError
 from cosell_sync.sandbox.agreement import Agreement, compare
@@ -66,7 +66,7 @@ class _Show:
         self.sandbox = sandbox
         self.wired = wired
         self.story = Story(sandbox, clock)
-        self.console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
+        self.console = console(120)
         self.started = time.monotonic()
 
     def play(self) -> bool:

@@ -7,11 +7,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from cosell_sync.bootstrap import Program, program
-from cosell_sync.cli.common import ConfigOption, JsonOption, load, show_json
+from cosell_sync.cli.common import ConfigOption, JsonOption, console, load, show_json
 from cosell_sync.core.deal import State
 from cosell_sync.errors import AuthFailed, ConfigError, OutsideError
 from cosell_sync.summary import NEEDS_A_PERSON, NEEDS_NOBODY, OUT_OF_REACH
@@ -53,7 +52,7 @@ def doctor(config: ConfigOption = None, as_json: JsonOption = False) -> None:
         table = Table("", "check", "found", "what to do", box=None, header_style="bold")
         for row in _condensed(rows):
             table.add_row(f"[{_COLOURS[row.status]}]{row.status}[/]", row.name, row.message, row.todo)
-        Console().print(table)
+        console().print(table)
     raise typer.Exit(code)
 
 

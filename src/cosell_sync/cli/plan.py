@@ -7,12 +7,11 @@ from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
-from rich.console import Console
 from rich.table import Table
 
 from cosell_sync import logging
 from cosell_sync.bootstrap import program, rehearsal_store
-from cosell_sync.cli.common import ConfigOption, JsonOption, load, show, show_json
+from cosell_sync.cli.common import ConfigOption, JsonOption, console, load, show, show_json
 from cosell_sync.core import messages
 from cosell_sync.core.codec import plain
 from cosell_sync.core.deal import Side, Value
@@ -104,7 +103,7 @@ def _print(data: dict[str, list[dict[str, Any]]]) -> None:
     if not any(data.values()):
         show("Nothing to write: both sides agree.")
         return
-    console = Console(width=None if sys.stdout.isatty() else 160)
+    out = console()
     table = Table(title=f"{len(data['effects'])} values would be written", title_justify="left")
     for column in ("deal", "side", "action", "field", "old", "new", "why"):
         table.add_column(column, overflow="fold")
@@ -119,12 +118,12 @@ def _print(data: dict[str, list[dict[str, Any]]]) -> None:
             _short(effect["new"]),
             effect["rule"],
         )
-    console.print(table)
+    out.print(table)
     for title in ("conflicts", "holds"):
         for item in data[title]:
             deal = item["opportunity_id"] or item["referral_id"]
             until = f" (until {item['until']})" if item["until"] else ""
-            console.print(
+            out.print(
                 f"{title[:-1]}: {deal} {item['field']}: {item['rule']}{until}", markup=False, highlight=False
             )
 
