@@ -19,7 +19,7 @@ from cosell_sync.cycle.context import Habits, World
 from cosell_sync.errors import ConfigError
 from cosell_sync.partner_center.client import ID_HEADERS, PartnerCenter
 from cosell_sync.partner_center.records import Wire
-from cosell_sync.partner_center.signin import TOKEN_NAME, Application, SignIn
+from cosell_sync.partner_center.signin import TOKEN_NAME, Application, Lent, SignIn
 from cosell_sync.ports import Clock, Crm, Referrals, Store
 from cosell_sync.settings import Settings
 from cosell_sync.store.copy import open_copy
@@ -88,6 +88,7 @@ def rules_from(settings: Settings) -> Rules:
         import_leads=mapping.leads == "import",
         match=mapping.match,
         default_currency=mapping.default_currency,
+        cosell_recipe=mapping.cosell_recipe,
     )
 
 
@@ -126,7 +127,13 @@ def limits(settings: Settings) -> Limits:
 
 
 def partner_center(
-    settings: Settings, tokens: StoredTokens, stop: threading.Event, clock: Clock, closing: ExitStack
+    settings: Settings,
+    tokens: StoredTokens,
+    stop: threading.Event,
+    clock: Clock,
+    closing: ExitStack,
+    *,
+    rehearsal: bool = False,
 ) -> PartnerCenter:
     ours = settings.partner_center
     if ours.refresh_token:
@@ -137,7 +144,8 @@ def partner_center(
         governor=Governor("partner_center", stop=stop),
         limits=limits(settings),
     )
-    source = TokenSource(SignIn(application(settings), tokens, authority, clock=clock))
+    sign_in = SignIn(application(settings), tokens, authority, clock=clock)
+    source = TokenSource(Lent(sign_in, tokens, borrow=rehearsal, clock=clock))
     governor = Governor("partner_center", stop=stop, ceiling=settings.budget.partner_center)
     caller = HttpCaller(
         "partner_center",
@@ -155,6 +163,8 @@ def partner_center(
         write_name=mapping.write_name,
         write_favorite=mapping.write_favorite,
         recipe=mapping.cosell_recipe,
+        marketplace_intent=mapping.marketplace_intent,
+        attributes=mapping.deal_attributes,
         link=ours.portal_url,
     )
     return PartnerCenter(caller, wire)
@@ -194,8 +204,11 @@ def salesforce(settings: Settings, stop: threading.Event, clock: Clock, closing:
 
 
 @contextmanager
-def program(settings: Settings, *, clock: Clock = utc_now) -> Iterator[Program]:
-    """The wired program over the opened store; nothing outside is contacted before a command does something."""
+def program(settings: Settings, *, clock: Clock = utc_now, rehearsal: bool = False) -> Iterator[Program]:
+    """The wired program over the opened store; nothing outside is contacted before a command does something.
+
+    ``rehearsal``: the store itself is to stay as it is, as far as that can be.
+    """
     if settings.crm != "salesforce":
         raise ConfigError("crm: dynamics is not available in this version", hint="set crm to salesforce")
     stop = threading.Event()
@@ -207,7 +220,7 @@ def program(settings: Settings, *, clock: Clock = utc_now) -> Iterator[Program]:
             settings=settings,
             store=store,
             tokens=tokens,
-            referrals=partner_center(settings, tokens, stop, clock, closing),
+            referrals=partner_center(settings, tokens, stop, clock, closing, rehearsal=rehearsal),
             crm=salesforce(settings, stop, clock, closing),
             rules=rules_from(settings),
             habits=habits_from(settings),

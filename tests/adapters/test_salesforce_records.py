@@ -290,8 +290,10 @@ def plan(around: dict[str, Any], **wanted: Any) -> children.Around:
     return children.around(row(**around), org(), wanted, users, "ref-1")
 
 
-def test_the_owner_alone_needs_no_row() -> None:
-    assert plan({}, team=(Member("sam@contoso.example"),)).changes == ()
+def test_the_owner_gets_a_row_as_well() -> None:
+    """While there is none he stands for the team, and would leave it with the first colleague a seller adds."""
+    (made,) = plan({}, team=(Member("sam@contoso.example"),)).changes
+    assert made[1].columns["UserId"] == "005000000000002AAA"
 
 
 def test_a_second_colleague_brings_the_owner_into_the_rows_too() -> None:

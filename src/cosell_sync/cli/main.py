@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from cosell_sync.cli import config, deals, demo, doctor, login, plan, run, sandbox, sync
+from cosell_sync.cli import config, deals, demo, doctor, login, plan, provision, run, sandbox, sync
 from cosell_sync.cli.common import explain
 from cosell_sync.errors import CosellError
 from cosell_sync.logging import flush
@@ -26,7 +26,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (demo, sync, run, plan, doctor, login, sandbox):
+for command in (demo, sync, run, plan, doctor, login, provision, sandbox):
     app.command()(getattr(command, command.__name__.rsplit(".", 1)[-1]))
 app.add_typer(deals.app, name="deals")
 app.add_typer(config.app, name="config")

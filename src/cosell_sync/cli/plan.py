@@ -26,7 +26,7 @@ def plan(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     findings: list[Finding] = []
     loaded = load(config, "plan")
     logging.configure("error", loaded.log.format)  # what a rehearsal does is no event
-    with program(loaded) as wired:
+    with program(loaded, rehearsal=True) as wired:
         store = rehearsal_store(loaded, wired.clock)
         try:
             with store.lease(wired.settings.sync.interval):
@@ -49,10 +49,9 @@ def as_data(findings: list[Finding], rules: Rules) -> dict[str, list[dict[str, A
     effects, conflicts, holds = [], [], []
     for finding in findings:
         link = finding.link
-        born = link.opportunity_id or ""
         ids = {
-            "referral_id": link.referral_id,
-            "opportunity_id": None if born.startswith(UNBORN) else link.opportunity_id,
+            "referral_id": _born(link.referral_id),
+            "opportunity_id": _born(link.opportunity_id),
         }
         effects += [
             {
@@ -95,8 +94,13 @@ def _unborn(side: Side) -> str:
     return "opportunity_id" if side is Side.CRM else "referral_id"
 
 
+def _born(id: str | None) -> str | None:  # noqa: A002 - the domain's word
+    """The id, unless only the rehearsal knows it."""
+    return None if id is None or id.startswith(UNBORN) else id
+
+
 def _shown(value: Value) -> Any:
-    return plain(value, extras=False)
+    return _born(value) if isinstance(value, str) else plain(value, extras=False)
 
 
 def _print(data: dict[str, list[dict[str, Any]]]) -> None:

@@ -5,16 +5,16 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import asdict
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from cosell_sync.bootstrap import salesforce, utc_now
-from cosell_sync.cli.common import ConfigOption, JsonOption, load, show, show_json
+from cosell_sync.cli.common import ConfigOption, JsonOption, console, load, show, show_json
 from cosell_sync.crm.salesforce.provision import Finding, Status
 from cosell_sync.crm.salesforce.provision import provision as make
 from cosell_sync.errors import ConfigError
@@ -57,12 +57,10 @@ def provision(
     loaded = load(config, "provision")
     if loaded.crm != "salesforce":
         raise ConfigError("provision knows Salesforce only in this version", hint="set crm to salesforce")
-    crm = salesforce(loaded, threading.Event(), utc_now)
     names = {name: rule.crm for name, rule in loaded.mapping.fields.items() if rule.direction != "off"}
-    try:
-        found = make(crm.rest, names, dry_run=dry_run, assign=assign_to)
-    finally:
-        crm.rest.close()
+    with ExitStack() as closing:
+        rest = salesforce(loaded, threading.Event(), utc_now, closing).rest
+        found = make(rest, names, dry_run=dry_run, assign=assign_to)
     code = NEEDS_A_PERSON if any(each.status.needs_a_person for each in found) else NEEDS_NOBODY
     counts = Counter(each.status for each in found)
     if as_json:
@@ -82,8 +80,10 @@ def _print(found: Sequence[Finding], counts: Counter[Status], *, dry_run: bool) 
     table = Table("", "component", "found", "what to do", box=None, header_style="bold")
     for each in found:
         colour = _COLOURS[each.status]
-        table.add_row(f"[{colour}]{each.status}[/]", escape(each.component), escape(each.text), escape(each.todo))
-    Console().print(table)
+        table.add_row(
+            f"[{colour}]{each.status}[/]", escape(each.component), escape(each.text), escape(each.todo)
+        )
+    console().print(table)
     summary = ", ".join(f"{count} {status}" for status, count in counts.items())
     if not counts[Status.MADE]:
         summary += ". Nothing was changed" + (" (dry run)." if dry_run else ".")

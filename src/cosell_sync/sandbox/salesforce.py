@@ -10,7 +10,7 @@ admin it has switches and rules. Tests hold the object itself; people at a shell
 
 Around it: `salesforce_schema` says which objects and fields exist, `salesforce_values` what a field keeps, `salesforce_rows`
 holds the rows and their rules, `soql` reads queries, `salesforce_rest` and `salesforce_composite` answer paths,
-`salesforce_auth` signs in.
+`salesforce_auth` signs in, `salesforce_setup` lets an admin's tool look at the setup and change it.
 """
 
 import json
@@ -30,6 +30,7 @@ from cosell_sync.sandbox.salesforce_composite import Envelope
 from cosell_sync.sandbox.salesforce_rest import Part, Rest
 from cosell_sync.sandbox.salesforce_rows import Automation, Org, Record, Rule
 from cosell_sync.sandbox.salesforce_schema import Field
+from cosell_sync.sandbox.salesforce_setup import Setup
 from cosell_sync.sandbox.salesforce_values import Refused, normal_id, render
 
 CONSUMER_KEY = "sandbox-consumer-key"
@@ -68,6 +69,7 @@ class Salesforce:
         """Where clients are sent after sign-in; empty: where they came from."""
         self.requests: list[Request] = []
         self._org = Org(salesforce_schema.build(**self._shape), clock)
+        self._setup = Setup(self._org, clock)
         self._envelope = Envelope()
         self._rest = Rest(
             self._org, usage=lambda: (self.api_used, self.api_calls_limit), composite=self._envelope
@@ -98,6 +100,15 @@ class Salesforce:
     @composite_honours_headers.setter
     def composite_honours_headers(self, honoured: bool) -> None:
         self._envelope.honours_headers = honoured
+
+    @property
+    def may_customize(self) -> bool:
+        """Whether those who sign in may look at the setup and change it."""
+        return self._setup.may_customize
+
+    @may_customize.setter
+    def may_customize(self, allowed: bool) -> None:
+        self._setup.may_customize = allowed
 
     @property
     def page_size(self) -> int:
@@ -136,6 +147,18 @@ class Salesforce:
         with self._lock:
             fields = self._org.schema[name].fields
             self._reshape(name, {key: each for key, each in fields.items() if key != column})
+
+    def drop_field(self, name: str, column: str) -> None:
+        """An admin deletes a custom field; the permission sets forget it."""
+        with self._lock:
+            self.hide_field(name, column)
+            for row in self.rows("FieldPermissions", Field=f"{name}.{column}"):
+                self.delete("FieldPermissions", row["Id"])
+
+    def described(self, name: str, /, *, by: str | None = None) -> tuple[str, ...]:
+        """The fields that this user sees; the integration user by default."""
+        with self._lock:
+            return tuple(self._setup.seen_by(by or self.integration_user)[name].fields)
 
     def _reshape(self, name: str, fields: Mapping[str, Field]) -> None:
         shape = replace(self._org.schema[name], fields=fields, _by_lower={})
@@ -318,11 +341,19 @@ class Salesforce:
         self.api_used += 1
         self._rest.root = f"/services/data/v{version}.0"
         steps = tuple(step for step in (found[2] or "").split("/") if step)
+        if steps[:1] in {("tooling",), ("metadata",)}:
+            self._setup.root = self._rest.root
+            content_type = request.headers.get("content-type", "")
+            return self._setup.answer(request.method, steps, request.query, content_type, request.body)
         try:
             body = _body(request)
         except Refused as refused:
             return _refusal(refused, 415 if refused.code == "UNSUPPORTED_MEDIA_TYPE" else 400)
-        return self._rest.answer(Part(request.method, steps, request.query, request.headers, body, actor))
+        everything, self._org.schema = self._org.schema, self._setup.seen_by(actor)
+        try:
+            return self._rest.answer(Part(request.method, steps, request.query, request.headers, body, actor))
+        finally:
+            self._org.schema = everything
 
     # ------------------------------------------------------------ the same from a shell
 
@@ -389,6 +420,7 @@ SWITCHES = (
     "duplicate_rule",
     "api_calls_limit",
     "api_used",
+    "may_customize",
 )
 
 

@@ -42,6 +42,7 @@ class Field:
     default: object = None
     calculated: bool = False
     defaulted: bool = False
+    child_name: str = ""
 
     @property
     def custom(self) -> bool:
@@ -464,6 +465,26 @@ def _lead() -> list[Field]:
     ]  # fmt: skip
 
 
+def _of_permission_set() -> Field:
+    return fixed(lookup("ParentId", "Parent ID", "PermissionSet", "Parent", required=True, cascade=True))
+
+
+def _object_permissions() -> list[Field]:
+    rights = ("Create", "Read", "Edit", "Delete", "ViewAllRecords", "ModifyAllRecords")
+    made = [checkbox(f"Permissions{right}", right) for right in rights]
+    return [_of_permission_set(), fixed(text("SobjectType", "SObject Type", 40, required=True)), *made]
+
+
+def _field_permissions() -> list[Field]:
+    return [
+        _of_permission_set(),
+        fixed(text("SobjectType", "SObject Type", 40, required=True)),
+        fixed(text("Field", "Field Name", 80, required=True)),
+        checkbox("PermissionsRead", "Read Access"),
+        checkbox("PermissionsEdit", "Edit Access"),
+    ]
+
+
 CHILD_NAMES = {
     ("Contact", "AccountId"): "Contacts",
     ("Opportunity", "AccountId"): "Opportunities",
@@ -494,8 +515,11 @@ def _shapes(
         ("Task", "Task", "00T", _task(), {}),
         ("Lead", "Lead", "00Q", _lead(), {}),
         ("RecordType", "Record Type", "012", [text("Name", "Name", 80), text("DeveloperName", "API Name", 80), text("SobjectType", "SObject Type", 40), checkbox("IsActive", "Active", default=True)], setup),
-        ("PermissionSet", "Permission Set", "0PS", [text("Name", "API Name", 80, required=True), text("Label", "Label", 80, required=True), text("Description", "Description", 255)], {"replicateable": False, "recycled": False}),
+        ("PermissionSet", "Permission Set", "0PS", [text("Name", "API Name", 80, required=True), text("Label", "Label", 80, required=True), text("Description", "Description", 255), text("NamespacePrefix", "Namespace Prefix", 15)], {"replicateable": False, "recycled": False}),
         ("PermissionSetAssignment", "Permission Set Assignment", "0Pa", [fixed(lookup("PermissionSetId", "Permission Set ID", "PermissionSet", "PermissionSet", required=True, cascade=True)), fixed(lookup("AssigneeId", "Assignee ID", "User", "Assignee", required=True))], {"replicateable": False, "recycled": False}),
+        ("ObjectPermissions", "Object Permissions", "110", _object_permissions(), {"replicateable": False, "recycled": False}),
+        ("FieldPermissions", "Field Permissions", "01k", _field_permissions(), {"replicateable": False, "recycled": False}),
+        ("ListView", "List View", "00B", [text("Name", "View Name", 255), text("DeveloperName", "API Name", 80), text("NamespacePrefix", "Namespace Prefix", 15), text("SobjectType", "Sobject Type", 40)], setup),
     ]  # fmt: skip
     if team_selling:
         # A member taken off the team never reaches the Recycle Bin.
@@ -543,7 +567,7 @@ def linked(objects: Mapping[str, SObject]) -> dict[str, SObject]:
         for each in shape.fields.values():
             for target in each.refers_to:
                 if target in children:
-                    relationship = CHILD_NAMES.get((name, each.name), "")
+                    relationship = CHILD_NAMES.get((name, each.name), each.child_name)
                     children[target].append(Child(relationship, name, each.name, each.cascade))
     return {
         name: SObject(

@@ -36,11 +36,19 @@ class Clock:
 class Sandbox:
     """Partner Center and Salesforce with their doors open on loopback. Also a context manager."""
 
-    def __init__(self, *, deals: int = 0, seed: int = 7, clock: Callable[[], datetime] | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        deals: int = 0,
+        seed: int = 7,
+        clock: Callable[[], datetime] | None = None,
+        installed: bool = True,
+    ) -> None:
+        """``installed``: whether the Salesforce org holds our fields already, or waits for `provision`."""
         self.clock = clock or Clock()
         self.certificates = Certificates()
         self.partner_center = PartnerCenter(self.clock)
-        self.salesforce = Salesforce(self.clock)
+        self.salesforce = Salesforce(self.clock, cosell_fields_installed=installed)
         for email in pipeline.USERS:
             first, last, phone = pipeline.PEOPLE[email]
             self.salesforce.add_user(first, last, email, phone)

@@ -41,7 +41,7 @@ def around(row: Row, org: Org, wanted: Fields, users: Mapping[str, str], referra
     if (contacts := members(wanted, "contacts")) is not None:
         made, people, primary = _contacts(row, contacts)
         changes += (("contacts", each) for each in made)
-    if org.solutions and ("solutions" in wanted or (referral_id and "referral_id" in wanted)):
+    if org.solutions and ("solutions" in wanted or referral_id):
         given = wanted.get("solutions", records.solutions(row))
         asked = given if isinstance(given, tuple) else ()
         made = _solutions(row, org, [each for each in asked if isinstance(each, Solution)], referral_id)
@@ -67,9 +67,8 @@ def _team(
         return [], frozenset(absent | {each for each in emails if users.get(each) != owner})
     rows = [each for each in records.children(row, records.MEMBERS) if each.get("UserId") != org.user_id]
     there = {each.get("UserId") for each in rows}
+    # The owner gets a row too: while there is none he stands for the team, and would leave it with the first one added.
     missing = [users[each] for each in emails if each in users and users[each] not in there]
-    if not rows and set(missing) <= {owner}:
-        missing = []  # the owner stands for the team while it has no rows
     made = [
         Change(Verb.CREATE, TEAM, {"OpportunityId": row["Id"], "UserId": user, **_access(org)})
         for user in dict.fromkeys(missing)
@@ -118,6 +117,12 @@ def _details(wanted: Member, held: Member) -> dict[str, object]:
     return {
         name: new for name, (new, old) in pairs.items() if new != old and not (name == "LastName" and not new)
     }
+
+
+def blanks(person: Member, row: Row) -> dict[str, object]:
+    """What a contact that is there already does not say; what it says is left alone."""
+    known = {"FirstName": person.first_name, "LastName": person.last_name, "Phone": person.phone}
+    return {name: item for name, item in known.items() if item and not row.get(name)}
 
 
 def contact_columns(person: Member, account_id: str | None) -> dict[str, object]:

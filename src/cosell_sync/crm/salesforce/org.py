@@ -135,6 +135,21 @@ class Org:
         """CRM field → our name."""
         return {crm: name for name, crm in self.names.items()}
 
+    def _address_labels(self) -> dict[str, str]:
+        """What the seller calls the parts of the customer, which stand on the account."""
+        parts = {
+            "name": "Name",
+            "address_line1": "BillingStreet",
+            "city": "BillingCity",
+            "country": self.country,
+        }
+        columns = self.fields.get(ACCOUNT) or {}
+        return {
+            f"customer.{part}": str(columns[column]["label"])
+            for part, column in parts.items()
+            if columns.get(column, {}).get("label")
+        }
+
     def shape(self) -> CrmShape:
         columns = self.fields[OPPORTUNITY]
         described = {name: columns[crm] for name, crm in self.names.items()}
@@ -146,7 +161,11 @@ class Org:
         return CrmShape(
             fields=frozenset(described) | rows | {"is_closed", "is_won", "owner_email"},
             stages=self.stages,
-            labels={**LABELS, **{name: str(each.get("label") or name) for name, each in described.items()}},
+            labels={
+                **LABELS,
+                **self._address_labels(),
+                **{name: str(each.get("label") or name) for name, each in described.items()},
+            },
             lengths={
                 name: int(each["length"])
                 for name, each in described.items()

@@ -36,10 +36,13 @@ def pieces(items: Sequence[T], size: int = AT_ONCE) -> Iterator[Sequence[T]]:
 
 
 def concerned(org: Org, path: str = "") -> str:
-    """Which opportunities are our business: linked ones and those to be shared. ``path``: from a child row."""
-    linked = f"{path}{org.names['referral_id']} != null"
-    wanted = f"{path}{org.names['sync']} = true" if "sync" in org.names else ""
-    return f"({linked} OR {wanted})" if wanted else linked
+    """Which opportunities are our business: linked ones, those to be shared, and those that we told something, for
+    their sellers may not want to share them any more. ``path``: from a child row.
+    """
+    tests = [f"{path}{org.names['referral_id']} != null"]
+    tests += [f"{path}{org.names['sync']} = true"] if "sync" in org.names else []
+    tests += [f"{path}{org.names['sync_state']} != null"] if "sync_state" in org.names else []
+    return f"({' OR '.join(tests)})" if len(tests) > 1 else tests[0]
 
 
 def opportunities(org: Org, where: str, *, order: str = "", stamps_only: bool = False) -> str:
@@ -51,6 +54,7 @@ def opportunities(org: Org, where: str, *, order: str = "", stamps_only: bool = 
         columns += ["HasOpportunityLineItem"] if org.has("Opportunity", "HasOpportunityLineItem") else []
         address = ("Name", "BillingStreet", "BillingCity", org.state, "BillingPostalCode", org.country)
         columns += [f"Account.{name}" for name in address]
+        columns += ["Account.DunsNumber"] if org.has("Account", "DunsNumber") else []
         columns += [f"Owner.{name}" for name in ("Email", "IsActive", *PEOPLE)]
     children = [_roles(stamps_only), *([_team(stamps_only)] if org.team else [])]
     children += [_solutions(org, stamps_only)] if org.solutions else []
@@ -188,7 +192,8 @@ def contacts(account_ids: Sequence[str], emails: Sequence[str]) -> str:
     """Contacts by e-mail under these accounts; without accounts, those of no account."""
     where = f"AccountId IN {literal(account_ids)}" if account_ids else "AccountId = null"
     return (
-        f"SELECT Id, AccountId, Email FROM {CONTACT} WHERE {where} AND Email IN {literal(emails)} "
+        f"SELECT Id, AccountId, Email, FirstName, LastName, Phone FROM {CONTACT} "
+        f"WHERE {where} AND Email IN {literal(emails)} "
         "ORDER BY CreatedDate ASC, Id ASC"
     )
 

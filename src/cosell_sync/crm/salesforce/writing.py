@@ -27,7 +27,7 @@ from cosell_sync.crm.salesforce import bulk, children, composite, queries, readi
 from cosell_sync.crm.salesforce.bulk import Change, Result, Verb
 from cosell_sync.crm.salesforce.composite import Part, Row
 from cosell_sync.crm.salesforce.directory import Directory
-from cosell_sync.crm.salesforce.org import ACCOUNT, CONTACT, OPPORTUNITY, Org
+from cosell_sync.crm.salesforce.org import ACCOUNT, CONTACT, KEY, OPPORTUNITY, SOLUTION, Org
 from cosell_sync.crm.salesforce.rest import Rest
 from cosell_sync.errors import (
     AuthFailed,
@@ -133,9 +133,18 @@ class Writer:
 
     def _needs_rows(self, deal: Deal) -> bool:
         asked = AROUND & deal.fields.keys()
-        if asked == {"referral_id"}:  # only the keys of solutions depend on it
-            return bool(deal.before and deal.before["solutions"])
-        return bool(asked)
+        if asked <= {"referral_id"}:  # only the keys of solutions depend on it
+            return bool(deal.before and deal.before["solutions"]) if asked else self._keyless(deal)
+        return True
+
+    def _keyless(self, deal: Deal) -> bool:
+        """Whether a seller added a solution, which receives its key with whatever is written next."""
+        given = deal.before["solutions"] if deal.before else ()
+        return (
+            self.org.has(SOLUTION, KEY)
+            and isinstance(given, tuple)
+            and any(each.extra.get("row") and not each.extra.get("key") for each in given)
+        )
 
     def _columns(self, deals: Sequence[Deal]) -> None:
         """What to PATCH; an opportunity without an account gets the customer's, found or made."""
@@ -276,7 +285,7 @@ class Writer:
             for deal, plan in plans
             for person in plan.people
         ]
-        contacts = self._contacts(people)
+        contacts, filled = self._contacts(people)
         jobs = [(deal, name, change) for deal, plan in plans for name, change in plan.changes]
         for deal, plan in plans:
             for person in plan.people:
@@ -284,6 +293,8 @@ class Writer:
                 if isinstance(contact, str):
                     made = children.role(deal.id, contact, primary=person.email == plan.primary)
                     jobs.append((deal, "contacts", made))
+                    if blanks := filled.get(contact):
+                        jobs.append((deal, "contacts", Change(Verb.UPDATE, CONTACT, blanks, id=contact)))
                 else:
                     deal.fail(contact)
         # Two deals may share a contact; a collection takes each row once.
@@ -317,9 +328,12 @@ class Writer:
 
     def _contacts(
         self, people: Sequence[tuple[Deal, str | None, Member]]
-    ) -> Mapping[tuple[str | None, str], str | RecordError]:
-        """Contact id of each account and e-mail, found first, made where there is none."""
+    ) -> tuple[Mapping[tuple[str | None, str], str | RecordError], Mapping[str, Mapping[str, object]]]:
+        """Contact id of each account and e-mail, found first, made where there is none; and by that id what a contact
+        that was found left blank and is known now.
+        """
         found: dict[tuple[str | None, str], str | RecordError] = {}
+        filled: dict[str, Mapping[str, object]] = {}
         asked = {(account, person.email): person for _, account, person in people}
         parts = []
         for some in queries.pieces(list(asked), 100):
@@ -332,14 +346,16 @@ class Writer:
         for rows in composite.everything(self.rest, parts):
             for row in rows:
                 address = records.email(row.get("Email"))
-                if address is not None:
-                    found.setdefault((row.get("AccountId"), address), str(row["Id"]))
+                if address is not None and (key := (row.get("AccountId"), address)) not in found:
+                    found[key] = str(row["Id"])
+                    if key in asked and (blanks := children.blanks(asked[key], row)):
+                        filled[str(row["Id"])] = blanks
         missing = [each for each in asked if each not in found]
         made = [
             Change(Verb.CREATE, CONTACT, children.contact_columns(asked[each], each[0])) for each in missing
         ]
         found |= self._made(missing, made)
-        return found
+        return found, filled
 
     def _made(self, keys: Sequence[Any], changes: Sequence[Change]) -> Mapping[Any, str | RecordError]:
         """Ids of rows that had to be made. Where a duplicate rule names the one that exists, that one is taken."""

@@ -1,0 +1,358 @@
+"""The files that an admin deploys are valid Salesforce metadata and say what the documented fields say.
+
+Names, types and values are restated here rather than imported: they are what customers and other programs hold on to.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import zipfile
+from collections.abc import Mapping
+from io import BytesIO
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import pytest
+import simple_salesforce
+from lxml import etree
+
+from cosell_sync.crm.salesforce import package
+from cosell_sync.crm.salesforce.differences import differences
+from cosell_sync.crm.salesforce.metadata import Component, components
+
+CONFIG = Path(__file__).parents[2] / "config" / "salesforce"
+SOURCE = CONFIG / "force-app" / "main" / "default"
+NS = "{http://soap.sforce.com/2006/04/metadata}"
+XSD = "{http://www.w3.org/2001/XMLSchema}"
+
+REASONS = [
+    "Budget insufficient", "Customer did not respond", "Other vendor chosen", "Requirement not met", "Not a customer",
+    "Timeline too short", "Abuse, spam or phishing", "Other",
+]  # fmt: skip
+HELP = [
+    "Workload-specific value proposition", "Customer technical architecture", "Proof of concept or demo",
+    "Quotes or licensing", "Post-sales customer success", "General or other",
+]  # fmt: skip
+OPPORTUNITY: Mapping[str, object] = {
+    "Cosell_Sync__c": "Checkbox",
+    "Cosell_Referral_Id__c": "Text",
+    "Cosell_Referral_Link__c": "Url",
+    "Cosell_Status__c": ["Received", "Accepted", "Won", "Lost", "Declined", "Expired"],
+    "Cosell_Direction__c": ["Inbound", "Outbound"],
+    "Cosell_Deal_Type__c": ["Private", "Partner-led", "Co-sell", "Lead"],
+    "Cosell_Action__c": ["Accept", "Decline"],
+    "Cosell_Reason__c": REASONS,
+    "Cosell_Reason_Note__c": "LongTextArea",
+    "Cosell_Visible_To_Microsoft__c": "Checkbox",
+    "Cosell_Help__c": HELP,
+    "Cosell_Help_Note__c": "LongTextArea",
+    "Cosell_Consent__c": "Checkbox",
+    "Cosell_Campaign_Id__c": "Text",
+    "Cosell_Notes__c": "LongTextArea",
+    "Cosell_Favorite__c": "Checkbox",
+    "Cosell_Respond_By__c": "DateTime",
+    "Cosell_Microsoft_Status__c": "Text",
+    "Cosell_Microsoft_Id__c": "Text",
+    "Cosell_Sync_State__c": ["In sync", "Waiting", "Needs attention", "Conflict", "Closed"],
+    "Cosell_Message__c": "LongTextArea",
+    "Cosell_Last_Sync__c": "DateTime",
+}
+SOLUTION: Mapping[str, object] = {
+    "Opportunity__c": "MasterDetail",
+    "Solution_Id__c": "Text",
+    "Solution_Name__c": "Text",
+    "Solution_Type__c": ["Own", "Microsoft", "Third party"],
+    "Cosell_Key__c": "Text",
+}
+SELLERS_EDIT = {
+    "Cosell_Sync__c", "Cosell_Action__c", "Cosell_Reason__c", "Cosell_Reason_Note__c", "Cosell_Visible_To_Microsoft__c",
+    "Cosell_Help__c", "Cosell_Help_Note__c", "Cosell_Consent__c", "Cosell_Campaign_Id__c", "Cosell_Notes__c",
+    "Cosell_Favorite__c", "Solution_Id__c", "Solution_Name__c", "Solution_Type__c",
+}  # fmt: skip
+DOCUMENTS = sorted(CONFIG.rglob("*.xml"))
+
+
+@pytest.fixture(scope="module")
+def schema() -> etree.XMLSchema:
+    """The schema inside the library's WSDL, with an element for each type, so that a file can be its root."""
+    wsdl = etree.parse(Path(simple_salesforce.__file__).with_name("metadata.wsdl"))
+    node = wsdl.find(f".//{XSD}schema")
+    assert node is not None
+    known = {each.get("name") for each in node.findall(f"{XSD}element")}
+    for each in node.findall(f"{XSD}complexType"):
+        name = each.get("name")
+        if name not in known:
+            etree.SubElement(node, f"{XSD}element", name=name, type=f"tns:{name}")
+    return etree.XMLSchema(etree.fromstring(etree.tostring(node)))  # alone, with the prefixes it inherits
+
+
+def _sorted(element: etree._Element) -> None:
+    """The order of the schema: by name, after the full name that every component inherits."""
+    children = sorted(element, key=lambda child: (child.tag != f"{NS}fullName", child.tag))
+    element[:] = children
+    for child in children:
+        _sorted(child)
+
+
+def _document(path: Path) -> etree._Element:
+    """The file as the schema knows it; the targets of a Lightning component are opaque there."""
+    root = etree.parse(path).getroot()
+    for each in root.findall(f"{NS}targetConfigs"):
+        root.remove(each)
+    _sorted(root)
+    return root
+
+
+def _texts(path: Path, *names: str) -> list[str]:
+    way = "/".join(f"{NS}{name}" for name in names)
+    return [each.text or "" for each in ET.parse(path).getroot().findall(way)]
+
+
+def _text(path: Path, *names: str) -> str:
+    return (_texts(path, *names) or [""])[0]
+
+
+def _field(of: str, name: str) -> Path:
+    return SOURCE / "objects" / of / "fields" / f"{name}.field-meta.xml"
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_every_file_is_valid(path: Path, schema: etree.XMLSchema) -> None:
+    root = _document(path)
+    assert schema.validate(root), schema.error_log
+
+
+def test_the_schema_sees_faults(schema: etree.XMLSchema) -> None:
+    """A check that lets everything pass would prove nothing."""
+    for wrong in ("<type>Txet</type>", "<colour>red</colour>"):
+        root = etree.fromstring(
+            f'<CustomField xmlns="{NS[1:-1]}"><fullName>A__c</fullName>{wrong}</CustomField>'
+        )
+        assert not schema.validate(root)
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_a_file_is_named_by_what_it_holds(path: Path) -> None:
+    if path.suffixes == [".field-meta", ".xml"] or path.parent.name in {
+        "fields",
+        "validationRules",
+        "listViews",
+    }:
+        assert _text(path, "fullName") == path.name.partition(".")[0]
+    else:
+        assert not _texts(path, "fullName")
+
+
+def test_the_files_are_those_that_provision_makes() -> None:
+    """The files and what provision sends come from one place; run the module `package` after a change."""
+    written = {path.relative_to(CONFIG).as_posix() for path in CONFIG.rglob("*") if path.is_file()}
+    expected = package.source_files(components())
+    assert written == expected.keys()
+    for path, content in expected.items():
+        assert (CONFIG / path).read_bytes() == content, path
+
+
+@pytest.mark.parametrize(("of", "fields"), [("Opportunity", OPPORTUNITY), ("Cosell_Solution__c", SOLUTION)])
+def test_fields_are_the_documented_ones(of: str, fields: Mapping[str, object]) -> None:
+    found = {path.name.partition(".")[0] for path in (SOURCE / "objects" / of / "fields").iterdir()}
+    assert found == fields.keys()
+    for name, kind in fields.items():
+        path = _field(of, name)
+        values = _texts(path, "valueSet", "valueSetDefinition", "value", "fullName")
+        if isinstance(kind, list):
+            assert _text(path, "type") == "Picklist"
+            assert values == kind
+            assert _text(path, "valueSet", "restricted") == "true"
+        else:
+            assert (_text(path, "type"), values) == (kind, [])
+
+
+def test_keys_are_unique_external_ids() -> None:
+    for of, name, length in (
+        ("Opportunity", "Cosell_Referral_Id__c", "64"),
+        ("Cosell_Solution__c", "Cosell_Key__c", "255"),
+    ):
+        path = _field(of, name)
+        found = [_text(path, each) for each in ("externalId", "unique", "caseSensitive", "length")]
+        assert found == ["true", "true", "false", length]
+
+
+def test_fields_teach_the_seller_within_the_platforms_limits() -> None:
+    for path in SOURCE.rglob("*.field-meta.xml"):
+        assert 0 < len(_text(path, "label")) <= 40
+        assert 0 < len(_text(path, "description")) <= 1000
+        if _text(path, "type") != "MasterDetail":
+            assert 0 < len(_text(path, "inlineHelpText")) <= 510
+
+
+def test_a_solution_hangs_under_its_opportunity() -> None:
+    path = _field("Cosell_Solution__c", "Opportunity__c")
+    assert (_text(path, "referenceTo"), _text(path, "relationshipName")) == (
+        "Opportunity",
+        "Cosell_Solutions",
+    )
+    about = SOURCE / "objects" / "Cosell_Solution__c" / "Cosell_Solution__c.object-meta.xml"
+    assert _text(about, "sharingModel") == "ControlledByParent"
+
+
+def test_a_decline_needs_a_reason() -> None:
+    path = SOURCE / "objects/Opportunity/validationRules/Cosell_Decline_Needs_Reason.validationRule-meta.xml"
+    formula = _text(path, "errorConditionFormula")
+    assert 'ISPICKVAL(Cosell_Action__c, "Decline")' in formula
+    assert "ISBLANK(TEXT(Cosell_Reason__c))" in formula
+
+
+def test_list_views_name_fields_that_are_there() -> None:
+    views = {_text(path, "label"): path for path in SOURCE.rglob("*.listView-meta.xml")}
+    assert views.keys() == {
+        "Co-sell: Inbound", "Co-sell: Outbound", "Co-sell: Favorites", "Co-sell: Needs attention", "Co-sell: Expiring",
+    }  # fmt: skip
+    for path in views.values():
+        for name in [*_texts(path, "columns"), *_texts(path, "filters", "field")]:
+            assert name in OPPORTUNITY or re.fullmatch(r"(OPPORTUNITY|ACCOUNT)\.[A-Z_]+", name), name
+        for each in ET.parse(path).getroot().findall(f"{NS}filters"):
+            values = OPPORTUNITY[each.findtext(f"{NS}field") or ""]
+            if isinstance(values, list):
+                assert set((each.findtext(f"{NS}value") or "").split(",")) <= set(values)
+
+
+@pytest.mark.parametrize("name", ["Cosell_Sync", "Cosell_Seller"])
+def test_permission_sets_give_what_is_needed_and_no_more(name: str) -> None:
+    path = SOURCE / "permissionsets" / f"{name}.permissionset-meta.xml"
+    root = ET.parse(path).getroot()
+    rights = {each.findtext(f"{NS}field"): each for each in root.findall(f"{NS}fieldPermissions")}
+    # A deployment that names a required or a master-detail field fails.
+    assert rights.keys() == {
+        *(f"Opportunity.{field}" for field in OPPORTUNITY),
+        *(f"Cosell_Solution__c.{field}" for field in SOLUTION if field != "Opportunity__c"),
+    }
+    assert {each.findtext(f"{NS}readable") for each in rights.values()} == {"true"}
+    editable = {
+        (field or "").partition(".")[2]
+        for field, each in rights.items()
+        if each.findtext(f"{NS}editable") == "true"
+    }
+    assert editable == (
+        SELLERS_EDIT if name == "Cosell_Seller" else {*OPPORTUNITY, *SOLUTION} - {"Opportunity__c"}
+    )
+    assert set(_texts(path, "objectPermissions", "modifyAllRecords")) == {"false"}
+    given = {
+        each.findtext(f"{NS}object"): {right.tag.removeprefix(NS) for right in each if right.text == "true"}
+        for each in root.findall(f"{NS}objectPermissions")
+    }
+    assert given["Opportunity"] == (
+        {"allowRead"}
+        if name == "Cosell_Seller"
+        else {"allowRead", "allowCreate", "allowEdit", "viewAllRecords"}
+    )
+    assert not _texts(path, "userPermissions")
+    assert not _texts(path, "license")
+
+
+def test_the_panel_imports_fields_that_are_there_and_no_apex() -> None:
+    script = (SOURCE / "lwc/cosellPanel/cosellPanel.js").read_text()
+    imports = dict(re.findall(r'import (\w+) from "@salesforce/schema/Opportunity\.(\w+)"', script))
+    assert set(imports.values()) <= OPPORTUNITY.keys()
+    assert "@salesforce/apex" not in script
+    markup = (SOURCE / "lwc/cosellPanel/cosellPanel.html").read_text()
+    assert set(re.findall(r"fields\.(\w+)", markup)) <= imports.keys()
+    about = (SOURCE / "lwc/cosellPanel/cosellPanel.js-meta.xml").read_text()
+    assert "<target>lightning__RecordPage</target>" in about
+    assert "<object>Opportunity</object>" in about
+
+
+def test_no_layout_or_page_of_the_customer_is_replaced() -> None:
+    assert {path.name for path in SOURCE.iterdir()} == {"lwc", "objects", "permissionsets"}
+    assert not (SOURCE / "objects/Opportunity/Opportunity.object-meta.xml").exists()
+
+
+def test_the_project_is_one_that_the_cli_finds() -> None:
+    project = json.loads((CONFIG / "sfdx-project.json").read_text())
+    assert project["packageDirectories"] == [{"path": "force-app", "default": True}]
+
+
+def test_the_manifest_lists_every_component() -> None:
+    root = ET.parse(CONFIG / "manifest" / "package.xml").getroot()
+    listed = {
+        (each.findtext(f"{NS}name"), member.text)
+        for each in root.findall(f"{NS}types")
+        for member in each.findall(f"{NS}members")
+    }
+    assert listed == {(each.type, each.name) for each in components()}
+
+
+# --- renamed fields ------------------------------------------------------------------------------------------------
+
+
+def test_a_renamed_field_is_renamed_everywhere() -> None:
+    renamed = {"action": "Partner_Answer__c", "status": "Partner_Status__c"}
+    made = package.source_files(components(renamed), renamed)
+    assert f"{package.SOURCE}/objects/Opportunity/fields/Partner_Answer__c.field-meta.xml" in made
+    for path, content in made.items():
+        assert b"Cosell_Action__c" not in content, path
+        assert b"Cosell_Status__c" not in content, path
+
+
+def test_fields_of_the_platform_or_of_a_package_are_not_ours_to_make() -> None:
+    made = {each.name for each in components({"notes": "Description", "message": "acme__Message__c"})}
+    assert not any(name.endswith((".Description", "acme__Message__c")) for name in made)
+    assert "Opportunity.Cosell_Notes__c" not in made
+
+
+def test_the_zip_holds_no_more_than_its_manifest() -> None:
+    """A file that names Opportunity must touch nothing of it but what is listed."""
+    one = [each for each in components() if each.name == "Opportunity.Cosell_Notes__c"]
+    with zipfile.ZipFile(BytesIO(package.bundle(one))) as archive:
+        assert archive.namelist() == ["objects/Opportunity.object", "package.xml"]
+        root = ET.fromstring(archive.read("objects/Opportunity.object"))
+    assert [each.tag for each in root] == [f"{NS}fields"]
+
+
+# --- differences ---------------------------------------------------------------------------------------------------
+
+
+def _wanted(name: str) -> Component:
+    return next(each for each in components() if each.name == name)
+
+
+def _picklist(*values: str, **more: object) -> dict[str, object]:
+    listed = [{"valueName": value} for value in values]
+    return {"type": "Picklist", "valueSet": {"valueSetDefinition": {"value": listed}, **more}}
+
+
+@pytest.mark.parametrize(
+    ("name", "found", "told"),
+    [
+        ("Opportunity.Cosell_Notes__c", {"type": "Text", "length": 255}, ["type is Text, not LongTextArea"]),
+        ("Opportunity.Cosell_Notes__c", {"type": "LongTextArea", "length": 256}, ["holds 256 characters, not 32000"]),
+        ("Opportunity.Cosell_Notes__c", {"type": "LongTextArea", "length": 131072, "label": "Notes"}, []),
+        (
+            "Opportunity.Cosell_Referral_Id__c",
+            {"type": "Text", "length": 64, "externalId": False, "unique": False},
+            ["is no external id", "is not unique"],
+        ),
+        ("Opportunity.Cosell_Respond_By__c", {"type": "DateTime", "required": True}, ["is required"]),
+        ("Opportunity.Cosell_Action__c", _picklist("Decline", "Accept"), []),
+        (
+            "Opportunity.Cosell_Action__c",
+            _picklist("Accept", "Maybe"),
+            ["lacks the values Decline", "has values that mean nothing here: Maybe"],
+        ),
+        (
+            "Opportunity.Cosell_Action__c",
+            _picklist(valueSetName="Answers"),
+            ["takes its values from the global value set Answers, which is not looked into"],
+        ),
+        ("Cosell_Solution__c", {"sharingModel": "Private"}, ["sharing model is Private, not ControlledByParent"]),
+        ("Opportunity.Cosell_Decline_Needs_Reason", {"errorConditionFormula": "FALSE"}, ["its formula is another one"]),
+        ("Opportunity.Cosell_Inbound", {"label": "Mine"}, []),
+    ],
+)  # fmt: skip
+def test_what_counts_as_a_difference(name: str, found: Mapping[str, object], told: list[str]) -> None:
+    assert list(differences(_wanted(name), found)) == told
+
+
+def test_a_component_does_not_differ_from_itself() -> None:
+    for each in components():
+        assert not differences(each, each.body)
