@@ -10,12 +10,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 from contract.memory_store import MemoryStore
-
 from cosell_sync.core.deal import (
     KINDS,
     SHARED,
@@ -31,7 +30,17 @@ from cosell_sync.core.deal import (
     Value,
 )
 from cosell_sync.core.lifecycle import MOVES, TERMINAL, WIRE, Actor, frozen
-from cosell_sync.core.mapping import CrmShape, FieldRule, Flow, Policy, Rules, StageFlags, Stages, for_crm, keyed
+from cosell_sync.core.mapping import (
+    CrmShape,
+    FieldRule,
+    Flow,
+    Policy,
+    Rules,
+    StageFlags,
+    Stages,
+    for_crm,
+    keyed,
+)
 from cosell_sync.errors import Flaky, Gone, OutsideError, RecordError, Rejected, Stale, Unavailable, Unclear
 from cosell_sync.ports import (
     Found,
@@ -49,7 +58,12 @@ from cosell_sync.ports import (
 START = datetime(2026, 1, 5, 9, 0, tzinfo=UTC)
 PAGE = 2
 STAGES = Stages(
-    sales={"Qualification": "Qualify", "Development": "Develop", "Proposal": "Propose", "Negotiation": "Close"}
+    sales={
+        "Qualification": "Qualify",
+        "Development": "Develop",
+        "Proposal": "Propose",
+        "Negotiation": "Close",
+    }
 )
 FLAGS = {
     "Prospecting": StageFlags(),
@@ -129,12 +143,21 @@ class CountingStore(MemoryStore):
 
     def counts(self) -> Sequence[Tally]:
         standing = Counter(
-            (link.phase, link.memory.sync_state, link.memory.parked, link.memory.rejected) for link in self.links()
+            (link.phase, link.memory.sync_state, link.memory.parked, link.memory.rejected)
+            for link in self.links()
         )
         return [Tally(*how, deals) for how, deals in standing.items()]
 
 
 Boundary = Callable[[str], None]
+
+
+def _untouched(_name: str, value: Value) -> Value:
+    return value
+
+
+def _nothing(_where: str) -> None:
+    return None
 
 
 @dataclass
@@ -147,8 +170,8 @@ class Outside:
     changes: list[Change] = field(default_factory=list)
     violations: list[str] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
-    flow: Callable[[str, Value], Value] = staticmethod(lambda _name, value: value)  # an automation in the CRM
-    at: Boundary = staticmethod(lambda _where: None)
+    flow: Callable[[str, Value], Value] = field(default=_untouched)  # an automation in the CRM
+    at: Boundary = field(default=_nothing)
     writes: int = 0
 
     def clock(self) -> datetime:
@@ -162,7 +185,11 @@ class Outside:
 
     def change(self, side: Side, row: Row, fields: Fields, *, person: bool) -> None:
         """Put new values into a record; one that holds them already stays as it is, version and all."""
-        new = {name: value for name, value in fields.items() if row.fields.get(name) != value}
+        new = {
+            name: value
+            for name, value in fields.items()
+            if name not in row.fields or row.fields[name] != value
+        }
         if not new:
             return
         before = elements(row.fields)
@@ -177,7 +204,9 @@ class Outside:
         for element in {**before, **after}:
             if before.get(element) != after.get(element):
                 self.changes.append(
-                    Change(len(self.changes), side, self.deal_of(side, row), element, after.get(element), person)
+                    Change(
+                        len(self.changes), side, self.deal_of(side, row), element, after.get(element), person
+                    )
                 )
 
     def fault(self, side: Side) -> str | None:
@@ -232,7 +261,11 @@ class Outside:
     def portal_moves(self, record: str, state: State) -> bool:
         """A colleague, or the service, moves a deal in Partner Center."""
         row = self.referrals[record]
-        legal = {move.target for move in MOVES if move.source.value == row.fields["state"] and Actor.PORTAL in move.actors}
+        legal = {
+            move.target
+            for move in MOVES
+            if move.source.value == row.fields["state"] and Actor.PORTAL in move.actors
+        }
         return state in legal and self.people(
             Side.PARTNER_CENTER,
             record,
@@ -294,7 +327,9 @@ class MemoryReferrals:
             chunk = rows[start : start + PAGE]
             self._call("pull")
             # a row that changed while we paged shows as it is now, under the stamp it was listed by
-            yield Page([self._snapshot(row) for row in chunk], (), chunk[-1].stamp.isoformat() if chunk else None)
+            yield Page(
+                [self._snapshot(row) for row in chunk], (), chunk[-1].stamp.isoformat() if chunk else None
+            )
 
     def fetch(self, ids: Sequence[str]) -> Mapping[str, Snapshot | None]:
         found: dict[str, Snapshot | None] = {}
@@ -361,7 +396,9 @@ class MemoryReferrals:
             move = next((each for each in MOVES if (each.source, each.target) == (state, step.state)), None)
             if move is None or Actor.SELLER not in move.actors:
                 wrong.append(f"{row.id}: from {state} to {step.state}")
-            elif missing := [need for need in move.needs if after.get({"reason": "status_reason"}.get(need, need)) is None]:
+            elif missing := [
+                need for need in move.needs if after.get({"reason": "status_reason"}.get(need, need)) is None
+            ]:
                 wrong.append(f"{row.id}: to {step.state} without {missing}")
             fields |= {"state": step.state.value, "status_text": " / ".join(WIRE[step.state])}
         return fields
@@ -403,7 +440,11 @@ class MemoryCrm:
             self._call("pull")
             known = seen.versions([row.id for row in chunk])
             yield Page(
-                [self._snapshot(row) for row in chunk if not row.gone and known.get(row.id) != str(row.version)],
+                [
+                    self._snapshot(row)
+                    for row in chunk
+                    if not row.gone and known.get(row.id) != str(row.version)
+                ],
                 [row.id for row in chunk if row.gone],
                 chunk[-1].stamp.isoformat() if chunk else None,
             )
@@ -420,7 +461,9 @@ class MemoryCrm:
     def find(self, sought: Sequence[Sought]) -> Mapping[str, Found]:
         self._call("find")
         here = {id_: row for id_, row in self.outside.opportunities.items() if not row.gone}
-        held = {str(row.fields["referral_id"]): id_ for id_, row in here.items() if row.fields.get("referral_id")}
+        held = {
+            str(row.fields["referral_id"]): id_ for id_, row in here.items() if row.fields.get("referral_id")
+        }
         return {
             each.referral_id: Found(
                 held.get(each.referral_id),
@@ -473,8 +516,13 @@ class MemoryCrm:
         if row is None:
             row = Row(f"O{len(self.outside.opportunities) + 1}", dict.fromkeys(KINDS), version=0)
             del row.fields["sales_stage"]
-            row.fields |= {"favorite": False, "sync": False, "referral_id": draft.referral_id}
-            row.fields |= {"team": (), "contacts": (), "solutions": ()}
+            row.fields |= {
+                "sync": False,
+                "referral_id": draft.referral_id,
+                "team": (),
+                "contacts": (),
+                "solutions": (),
+            }
             self.outside.opportunities[row.id] = row
         self._put(row, {**draft.fields, "referral_id": draft.referral_id})
         self.outside.at("landed")
@@ -483,7 +531,9 @@ class MemoryCrm:
         return Outcome(row.id, None, None if kind == "unread" else self._snapshot(row), 1)
 
     def _put(self, row: Row, fields: Fields) -> None:
-        self.outside.change(Side.CRM, row, {name: for_crm(name, value, SHAPE) for name, value in fields.items()}, person=False)
+        self.outside.change(
+            Side.CRM, row, {name: for_crm(name, value, SHAPE) for name, value in fields.items()}, person=False
+        )
         rewritten = {name: self.outside.flow(name, row.fields[name]) for name in fields if name in SHARED}
         self.outside.change(Side.CRM, row, rewritten, person=True)
 
@@ -493,4 +543,6 @@ class MemoryCrm:
 
     def _snapshot(self, row: Row) -> Snapshot:
         flags = FLAGS[str(row.fields["stage"])]
-        return Snapshot(row.id, str(row.version), {**row.fields, "is_closed": flags.closed, "is_won": flags.won})
+        return Snapshot(
+            row.id, str(row.version), {**row.fields, "is_closed": flags.closed, "is_won": flags.won}
+        )

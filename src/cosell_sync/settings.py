@@ -358,6 +358,10 @@ class MappingSettings(Section):
     """CRM user who owns what the team cannot."""
     cosell_recipe: Literal["two_posts", "one_post"] = "two_posts"
     """How Microsoft is invited."""
+    marketplace_intent: Text = "HaveNotDecided"
+    """CustomerMarketplaceIntent of new deals; values in config/value-lists-fy26.yaml."""
+    deal_attributes: dict[Text, Text] = Field(default_factory=dict)
+    """More attributes of new deals, type to id: PartnerRole, SolutionArea and SolutionPlay of services partners."""
     sales_stage_wire: Literal["percent", "name"] = "percent"
     """Wire form of the sales stage."""
     write_name: bool = False
@@ -641,7 +645,7 @@ _SECTIONS: Final[Mapping[str, type[Section]]] = {
     for name, info in Settings.model_fields.items()
     if isinstance(info.annotation, type) and issubclass(info.annotation, Section)
 }
-_FREE: Final = ("mapping", "sales_stages")
+_FREE: Final = (("mapping", "sales_stages"), ("mapping", "deal_attributes"))  # maps of the user's own keys
 _FIELDS: Final = ("mapping", "fields")
 _RULE_KEYS: Final = tuple(FieldRule.model_fields)
 
@@ -667,7 +671,7 @@ def _below(path: Path_) -> tuple[str, ...] | None:
             return (*names, *(f"{name}_file" for name in names if name in secret))
         case ("mapping", "stages"):
             return tuple(Stages.model_fields)
-        case ("mapping", "sales_stages"):
+        case ("mapping", "sales_stages" | "deal_attributes"):
             return ()
         case ("mapping", "fields"):
             return FIELDS
@@ -791,9 +795,9 @@ def _from_environment(env: Mapping[str, str]) -> _Layer:
         if not ours or variable.startswith(f"{PREFIX}TEST_") or not env[variable].strip():
             continue
         layer.places[path] = variable
-        if path[:2] == _FREE and len(path) > 2:
+        if path[:2] in _FREE and len(path) > 2:
             layer.blame(
-                path, "cannot be given name by name", f"Give the whole map as JSON in {_variable(_FREE)}"
+                path, "cannot be given name by name", f"Give the whole map as JSON in {_variable(path[:2])}"
             )
             continue
         bad = next((path[: n + 1] for n in range(len(path)) if not _known(path[: n + 1])), None)
@@ -879,11 +883,11 @@ def _resolve_files(layer: _Layer) -> None:
 
 
 def _over(lower: Mapping[str, Any], upper: Mapping[str, Any], path: Path_ = ()) -> dict[str, Any]:
-    """``upper`` laid over ``lower``, map by map; ``sales_stages`` is replaced as a whole."""
+    """``upper`` laid over ``lower``, map by map; maps of the user's own keys are replaced as a whole."""
     merged = dict(lower)
     for key, value in upper.items():
         old = merged.get(key)
-        if isinstance(old, Mapping) and isinstance(value, Mapping) and (*path, key) != _FREE:
+        if isinstance(old, Mapping) and isinstance(value, Mapping) and (*path, key) not in _FREE:
             value = _over(old, value, (*path, key))  # noqa: PLW2901 - merged below
         merged[key] = value
     return merged

@@ -221,6 +221,8 @@ REFERRAL_ONLY: Final[Mapping[str, Kind]] = MappingProxyType(
         "updated_at": Kind.MOMENT,
         "closed_at": Kind.MOMENT,
         "help_code": Kind.TEXT,
+        "registration_status": Kind.TEXT,  # of a won deal, as Partner Center words it
+        "organization": Kind.TEXT,  # whose row it is, on rows of others; "Microsoft" for Microsoft's
         "problem": Kind.TEXT,  # why this referral cannot be understood, or absent
     }
 )
@@ -325,6 +327,12 @@ class Memory:
     lookalikes: tuple[str, ...] = ()  # opportunities that may be the same deal
     create_anyway: bool = False  # a person said: it is not one of the lookalikes
     sync_state: SyncState = SyncState.IN_SYNC
+    invite: str = (
+        ""  # Microsoft's help: "pending" since the deal was shared or asked for, "done" once invited
+    )
+    microsoft: Mapping[str, str] = field(
+        default_factory=dict
+    )  # Microsoft's side as last read: status, id, reason, until
 
 
 @dataclass(frozen=True)

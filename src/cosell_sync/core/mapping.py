@@ -106,6 +106,14 @@ LABELS: Final[Mapping[str, str]] = {
     "team": "Opportunity Team",
     "contacts": "Contact Roles",
     "solutions": "Solutions",
+    "customer.name": "Account Name",
+    "customer.address_line1": "Billing Street",
+    "customer.city": "Billing City",
+    "customer.country": "Billing Country",
+    "consent": "Consent",
+    "visible": "Visible to Microsoft",
+    "help": "Help",
+    "help_note": "Help Note",
     "reason": "Reason",
     "action": "Action",
 }
@@ -180,6 +188,7 @@ class Rules:
     import_leads: bool = False
     match: str = "propose"  # propose, link, off
     default_currency: str | None = None
+    cosell_recipe: str = "two_posts"  # or one_post: the post that makes a co-sell deal also invites Microsoft
 
     def crm_name(self, name: str) -> str:
         """The CRM's name of one of our fields, for people and ``--json``."""

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from datetime import date, datetime
 from decimal import Decimal
 
-from cosell_sync.core.deal import Customer, Member, Solution, State, Value
+from cosell_sync.core.deal import Customer, DealType, Member, Solution, State, Value
 
 
 def day(moment: datetime | date) -> str:
@@ -214,4 +214,89 @@ def looks_alike(name: str) -> str:
     return (
         f'Microsoft sent a deal that looks like this opportunity ("{name}"). If it is the same, ask your admin to link it '
         "(deals link); if not, to make it a new one (deals create)."
+    )
+
+
+# --- deals made in the CRM ---------------------------------------------------------------------------------------
+
+
+def person(member: Member) -> str:
+    return _person(member)
+
+
+def cannot_share(missing: Iterable[str]) -> str:
+    return f"Not shared with Partner Center yet. Please fill in: {'; '.join(dict.fromkeys(missing))}."
+
+
+def cannot_widen(missing: Iterable[str]) -> str:
+    return f"Microsoft was not asked or told yet. Please fill in: {'; '.join(dict.fromkeys(missing))}."
+
+
+def closed_before_sharing() -> str:
+    return "Not shared with Partner Center: this opportunity is closed. Reopen it to share it, or switch Sync off."
+
+
+def shared(kind: DealType) -> str:
+    return {
+        DealType.PRIVATE: "Shared with Partner Center as a private deal; Microsoft does not see it.",
+        DealType.PARTNER_LED: "Shared with Partner Center; Microsoft's sellers can see it.",
+    }.get(kind, "Shared with Partner Center as a co-sell deal; Microsoft's sellers can see it.")
+
+
+def widened() -> str:
+    return "Microsoft's sellers can see this deal now. That cannot be taken back."
+
+
+def one_way(label: str, why: str) -> str:
+    return f"{label} was changed here, but not in Partner Center: {why}."
+
+
+def invited() -> str:
+    return "Microsoft was asked for help."
+
+
+def microsoft_side(status: str, reason: str, until: datetime | None) -> str:
+    """Microsoft's side of the deal, as last read. Declining without a reason: referrals FAQ."""
+    word, _, end = (part.strip() for part in status.partition("/"))
+    match word, end:
+        case "New", _:
+            by = f" until {minute(until)}" if until else ""
+            return f"Microsoft has{by} to answer your request; an answer is not certain."
+        case "Active", _:
+            return "Microsoft accepted and works on this deal."
+        case "Closed", "Declined":
+            why = (
+                f"Microsoft declined your request: {reason.strip()}."
+                if reason.strip()
+                else "Microsoft declined your request without a reason, which happens when the invitation ran out or "
+                "the value is below USD 25,000."
+            )
+            return f"{why} The deal goes on without Microsoft; to ask again, share it as a new opportunity."
+        case "Closed", "Expired":
+            return (
+                "Microsoft did not answer your request in time. The deal goes on without Microsoft; to ask again, "
+                "share it as a new opportunity."
+            )
+        case "Closed", _:
+            return f"Microsoft closed its side of this deal: {end.lower()}."
+        case _:
+            return f"Microsoft's side of this deal: {status}." if status else ""
+
+
+def registration(status: str) -> str:
+    """The deal registration of a won deal, and what the seller must do (register deals; other words are shown as they come)."""
+    known = {
+        "reviewpending": "is being reviewed; nothing is to be done now",
+        "actionrequired": "needs something from you: open the deal by its link and complete the registration",
+        "reviewpassed": "passed the review",
+        "passed": "passed the review",
+        "approved": "was approved; nothing is to be done",
+        "reviewfailed": "failed the review: open the deal by its link to see why",
+        "failed": "failed: open the deal by its link to see why",
+        "rejected": "was rejected: open the deal by its link to see why",
+    }.get("".join(status.split()).casefold())
+    return (
+        f"Deal registration {known}."
+        if known
+        else f'Deal registration stands at "{status}"; the deal\'s link shows what that asks of you.'
     )

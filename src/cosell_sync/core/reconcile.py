@@ -31,7 +31,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from cosell_sync.core import messages
+from cosell_sync.core import messages, share
 from cosell_sync.core.attempts import freed, resting
 from cosell_sync.core.codec import plain_fields
 from cosell_sync.core.deal import (
@@ -122,6 +122,7 @@ class _Draft:
     shape: CrmShape
     now: datetime
     own_move: State | None = None
+    invites: bool = False  # Microsoft is to be invited, which is no step of a walk
     up: dict[str, Value] = field(default_factory=dict)
     down: dict[str, Value] = field(default_factory=dict)
     why: dict[str, str] = field(default_factory=dict)
@@ -189,6 +190,7 @@ def decide(
         )
         draft.up.clear()
         return _finish(draft)
+    _widen(draft)
     if draft.state in TERMINAL:
         _end(draft)
         return _finish(draft)
@@ -273,7 +275,7 @@ def _take(draft: _Draft, rule: FieldRule, merged: Merged) -> None:
     if merged.conflict is not None:
         draft.conflicts.append(merged.conflict)
     if merged.to_referral is not ABSENT:
-        why = _unsendable(name, referral, rules)
+        why = _unsendable(name, draft.link, rules)
         if why:
             hold(HoldKind.FROZEN, messages.frozen(label, why))
         elif name in _NEVER_EMPTY and empty(merged.to_referral):
@@ -291,14 +293,18 @@ def _take(draft: _Draft, rule: FieldRule, merged: Merged) -> None:
             draft.down[name] = merged.to_crm
 
 
-def _unsendable(name: str, referral: Snapshot, rules: Rules) -> str | None:
-    """Why Partner Center does not take this field, or None."""
+def _unsendable(name: str, link: Link, rules: Rules) -> str | None:
+    """Why Partner Center does not take this field, or must not get it; or None."""
     if name == "name" and not rules.write_name:
         return "Partner Center is not known to take a new name (mapping.write_name)"
     if name == "favorite" and not rules.write_favorite:
         return "Partner Center is not known to take the heart (mapping.write_favorite)"
-    words = referral.text("deal_type")
-    outbound = referral.text("direction") == Direction.OUTBOUND
+    referral, opportunity = link.referral, link.opportunity
+    consented = link.base_opportunity.get("consent")
+    if name == "contacts" and consented is True and opportunity and opportunity["consent"] is False:
+        return "the customer's consent was taken back"
+    words = str(share.deal_type(link))
+    outbound = referral is not None and referral.text("direction") == Direction.OUTBOUND
     return frozen(name, DealType(words) if words in set(DealType) else None, outbound=outbound)
 
 
@@ -353,6 +359,37 @@ def _merge_sales_stage(draft: _Draft, rule: FieldRule) -> None:
     draft.why["sales_stage"] = draft.why["stage"] = merged.rule
 
 
+def _claim_sales_stage(draft: _Draft) -> None:
+    """A deal that is accepted by a stage with a meaning goes out with that meaning, in the same PATCH."""
+    rule = draft.rules.fields.get("sales_stage")
+    here = draft.rules.stages.sales_stage(draft.opportunity.text("stage"))
+    sendable = rule is not None and rule.flow in {Flow.BOTH, Flow.TO_PARTNER_CENTER}
+    if sendable and here is not ABSENT and draft.referral["sales_stage"] in {None, ABSENT}:
+        draft.up["sales_stage"] = here
+        draft.why["sales_stage"] = "changed in the CRM"
+
+
+# --- visibility and help ---------------------------------------------------------------------------------------
+
+
+def _widen(draft: _Draft) -> None:
+    """One-way and by the seller's word only; what is missing for it, or cannot be had any more, is told."""
+    wider = share.widening(draft.link, draft.state, draft.rules, draft.shape, draft.now.date())
+    draft.link = wider.link
+    draft.invites = wider.invites and not wider.gaps
+    if wider.visible:
+        draft.up["visible"] = True
+        draft.why["visible"] = "the seller opens this deal to Microsoft"
+    text = messages.cannot_widen(gap.words for gap in wider.gaps)
+    for gap in wider.gaps:
+        draft.holds.append(
+            Hold(HoldKind.NEED, gap.field, draft.referral[gap.field], draft.opportunity[gap.field], text)
+        )
+    for wish in wider.refused:
+        told = messages.one_way(draft.shape.label(wish.field), wish.why)
+        draft.holds.append(Hold(HoldKind.FROZEN, wish.field, wish.referral, wish.opportunity, told))
+
+
 # --- moves -----------------------------------------------------------------------------------------------------
 
 
@@ -394,7 +431,8 @@ def _seller_moves(draft: _Draft) -> tuple[Step, ...]:
     action = opportunity.text("action")
     if action and state is State.ACCEPTED:
         draft.down["action"] = None
-        if not (action == "Accept" and told_state(draft.link) is State.RECEIVED):
+        ours = told_state(draft.link) is State.RECEIVED or draft.own_move is State.ACCEPTED
+        if not (action == "Accept" and ours):
             draft.notices.append(messages.refused_action(action, state))
     wish = _wish(draft)
     path: tuple[Move, ...] = ()
@@ -402,6 +440,8 @@ def _seller_moves(draft: _Draft) -> tuple[Step, ...]:
         draft.remember(closing=None)
     else:
         path = _allowed(draft, wish)
+    if state is State.RECEIVED and path and path[0].target is State.ACCEPTED:
+        _claim_sales_stage(draft)
     if state is State.RECEIVED and not path:
         if draft.up:
             labels = [shape.label(name) for name in draft.up]
@@ -524,13 +564,21 @@ def _end(draft: _Draft) -> None:
         draft.down["action"] = None
         if not (draft.own_move is state or (action == "Decline" and state is State.DECLINED)):
             draft.notices.append(messages.refused_action(action, state))
-    late = {name: shape.label(name) for name in draft.up}
+    unsent = [*draft.up]
+    unsent += [item.field for item in draft.conflicts if item.kept is None]  # nobody needs to decide any more
+    unsent += [item.field for item in draft.holds if item.kind is HoldKind.NEED]  # nor to fill anything in
+    late = {name: shape.label(name) for name in unsent}
+    draft.holds[:] = [item for item in draft.holds if item.kind is not HoldKind.NEED]
     if before in TERMINAL:
         if not fits:
             late["stage"] = shape.label("stage")
     elif not fits and standing in {Standing.WON, Standing.LOST}:
         text = messages.both_over(state, opportunity.text("stage"))
         draft.conflicts.append(Conflict("stage", state.value, opportunity["stage"], None, text))
+        told = (
+            before or State.UNKNOWN
+        ).value  # the record is told the end now, but that is no agreement on it
+        draft.link = replace(draft.link, base_referral={**draft.link.base_referral, "state": told})
     else:
         if draft.own_move is not state:
             draft.notices.append(messages.moved(state, referral.text("status_reason")))
@@ -556,6 +604,10 @@ def _finish(draft: _Draft, steps: tuple[Step, ...] = ()) -> Decision:
     closed_to = blocked(link.memory, draft.now)
     if closed_to is Side.PARTNER_CENTER:
         steps = ()
+    elif steps or draft.invites:
+        pass
+    elif link.memory.trouble is not None and link.memory.trouble.side is Side.PARTNER_CENTER:
+        link = replace(link, memory=freed(link.memory))  # nothing is left that could be refused
     down = {} if closed_to is Side.CRM else draft.down
     effects = list(_referral_effects(steps, draft))
     before = told_state(link)

@@ -32,7 +32,7 @@ from cosell_sync.core.deal import (
     Trouble,
     Value,
 )
-from cosell_sync.core.mapping import CrmShape, Rules
+from cosell_sync.core.mapping import CrmShape, Rules, keyed
 from cosell_sync.core.merge import Written, landed, learn, settle_set
 from cosell_sync.core.reconcile import content
 from cosell_sync.errors import Flaky, Gone, RecordError, Unclear
@@ -79,6 +79,8 @@ def after_referral(
         if sent.keys() & SHARED.keys()
         else []
     )
+    if sent.get("visible") is True:
+        notices.append(messages.widened())
     if state is not None:
         notices.append(messages.done(state))
     changed = replace(link, referral=after, base_referral=bases[0], base_opportunity=bases[1], memory=memory)
@@ -117,7 +119,10 @@ def after_create(link: Link, sent: Fields, after: Snapshot, rules: Rules, state:
     """The CRM made the opportunity for this referral; what it holds beside what was sent is its own."""
     empty = Snapshot(id=after.id, version="", fields=dict.fromkeys(sent, ABSENT))
     started = replace(link, phase=Phase.LINKED, opportunity_id=after.id, opportunity=empty)
-    return after_opportunity(started, sent, after, rules, state)
+    made = after_opportunity(started, sent, after, rules, state)
+    # An account that was there before may say a name or an address its own way: no automation, and nothing to send.
+    rewritten = {name: pending for name, pending in made.memory.rewritten.items() if name != "customer"}
+    return replace(made, memory=replace(made.memory, rewritten=rewritten))
 
 
 def _agree_on_stage(
@@ -223,11 +228,15 @@ def _settle_create(link: Link, intent: Intent) -> Link:
     if opportunity is None or link.base_opportunity:
         return link
     base_opportunity = {name: intent.fields[name] for name in intent.fields.keys() & {*SHARED, "stage"}}
+    base_referral = {**intent.source, "state": intent.source.get("state", ABSENT)}
     for name in intent.fields.keys() & SHARED.keys():
-        if KINDS[name] in _SETS or KINDS[name] is Kind.CUSTOMER:
+        if KINDS[name] in _SETS:
+            # Rows are made after the opportunity: one that is not there was never made, rather than taken away since.
+            made = keyed(opportunity[name])
             base_opportunity[name] = opportunity[name]
-    return replace(
-        link,
-        base_opportunity=base_opportunity,
-        base_referral={**intent.source, "state": intent.source.get("state", ABSENT)},
-    )
+            base_referral[name] = tuple(  # type: ignore[assignment]  # all of one kind
+                item for key, item in keyed(intent.source.get(name, ABSENT)).items() if key in made
+            )
+        elif KINDS[name] is Kind.CUSTOMER:
+            base_opportunity[name] = opportunity[name]
+    return replace(link, base_opportunity=base_opportunity, base_referral=base_referral)

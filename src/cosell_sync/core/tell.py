@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from cosell_sync.core import messages
+from cosell_sync.core import messages, share
 from cosell_sync.core.deal import ABSENT, KINDS, Fields, Link, Memory, Side, Snapshot, State, SyncState, Value
 from cosell_sync.core.lifecycle import TERMINAL
 from cosell_sync.core.mapping import CrmShape, for_crm, same
@@ -66,6 +66,11 @@ def tell(decision: Decision, news: Iterable[str], shape: CrmShape, now: datetime
     if state in TERMINAL:
         states.append(SyncState.CLOSED)
         lines.append(messages.over(state))
+        registered = referral.text("registration_status") if referral and state is State.WON else ""
+        if registered and registered != "None":
+            lines.append(messages.registration(registered))
+    elif said := share.microsoft_said(memory.microsoft):
+        lines.append(said)
     if state is State.RECEIVED and referral is not None and SyncState.NEEDS_ATTENTION not in states:
         unanswered_only = all(hold.kind is not HoldKind.TERMINAL for hold in decision.holds)
         if unanswered_only and not decision.steps:
@@ -151,10 +156,10 @@ def facts(link: Link) -> dict[str, Value]:
         "referral_id": link.referral_id,
         "referral_link": referral["referral_link"],
         "direction": referral["direction"],
-        "deal_type": referral["deal_type"],
+        "deal_type": share.deal_type(link),
         "respond_by": referral["respond_by"] if state is State.RECEIVED else None,
-        "microsoft_status": referral["microsoft_status"],
-        "microsoft_id": referral["microsoft_id"],
+        "microsoft_status": link.memory.microsoft.get("status", referral["microsoft_status"]),
+        "microsoft_id": link.memory.microsoft.get("id", referral["microsoft_id"]),
     }
     if state is not State.UNKNOWN:
         shown["status"] = state.value

@@ -77,6 +77,8 @@ class Run:
     now: datetime
     report: Report
     tally: Numbers = field(default_factory=Numbers)
+    wishes: list[str] = field(default_factory=list)  # keys of opportunities that want to be shared
+    changed: list[str] = field(default_factory=list)  # keys of pairs whose referral is not as it was
     shape: CrmShape = field(default_factory=lambda: CrmShape(frozenset(), {}))
 
 

@@ -27,7 +27,7 @@ from cosell_sync.ports import (
     Sought,
 )
 
-UNBORN = "new:"  # the id of an opportunity that a rehearsal made, before the referral's
+UNBORN = "new:"  # the id of what a rehearsal made, before the id of its other half
 
 
 class DryReferrals:
@@ -73,7 +73,8 @@ class DryReferrals:
 
     def create(self, draft: ReferralDraft) -> Outcome:
         born = f"{UNBORN}{draft.external_reference}"
-        return Outcome(born, snapshot=Snapshot(born, "new", {**draft.fields, "state": "Accepted"}), steps=1)
+        own = {"state": "Accepted", "direction": "Outbound", "external_reference": draft.external_reference}
+        return Outcome(born, snapshot=Snapshot(born, "new", {**draft.fields, **own}), steps=1)
 
 
 class DryCrm:

@@ -12,8 +12,9 @@ from dataclasses import dataclass, replace
 
 import structlog
 
-from cosell_sync.core import messages
+from cosell_sync.core import messages, share
 from cosell_sync.core.deal import (
+    ABSENT,
     KINDS,
     SELLER,
     SHARED,
@@ -29,7 +30,7 @@ from cosell_sync.core.deal import (
 from cosell_sync.core.mapping import same
 from cosell_sync.core.merge import Conflict
 from cosell_sync.core.reconcile import Decision, Effect, blocked, decide, state_of
-from cosell_sync.core.settle import after_opportunity, after_referral, after_trouble
+from cosell_sync.core.settle import after_opportunity, after_referral, after_trouble, freed_from
 from cosell_sync.core.tell import Told, conflict_text, tell
 from cosell_sync.cycle.context import (
     Finding,
@@ -84,7 +85,9 @@ def exchange(run: Run, links: Sequence[Link], *, last: bool) -> list[Link]:
             continue
         chosen.append(second(run, decision, learned))
     stale_too = write_opportunities(run, chosen)
-    again = [item.link for item in before if item.link.key in stale | stale_too]
+    # what Partner Center took stays learned, though the CRM's record turned out stale
+    latest = {item.link.key: item.link for item in before} | {key: item.link for key, item in carried.items()}
+    again = [latest[key] for key in latest if key in stale | stale_too]
     if not again:
         return []
     if last:
@@ -148,7 +151,8 @@ def _carry(run: Run, decision: Decision, outcome: Outcome, memo: Remembering) ->
                 memo.journal.append(journal_line(run, link, effect))
                 if effect.action == "move":
                     log.info("deal.moved", **ids(link), side=Side.PARTNER_CENTER, state=effect.new)
-    if outcome.error is None or not isinstance(outcome.error, Unclear):
+    unread = outcome.steps > 0 and outcome.snapshot is None  # landed, but what it holds now must be looked up
+    if not unread and not isinstance(outcome.error, Unclear):
         memo.settled.append((link.key, Side.PARTNER_CENTER))
     if outcome.error is not None and not isinstance(outcome.error, Stale):
         link = trouble(run, link, Side.PARTNER_CENTER, outcome.error, memo)
@@ -178,7 +182,10 @@ def second(run: Run, first: Decision, carried: _Carried) -> _Second:
         memory = replace(decision.link.memory, carried_at=run.now.replace(microsecond=0))
         decision = replace(decision, link=replace(decision.link, memory=memory))
     decision = _name_conflicts(run, decision, [*conflicts, *decision.conflicts])
-    told = tell(decision, news, run.shape, run.now)
+    told = tell(replace(decision, link=_hopeful(decision.link, run)), news, run.shape, run.now)
+    # What follows only now (a sales stage after the accept) goes with the next cycle; an invitation follows at once.
+    if decision.steps or _invites(run, told.link):
+        told = replace(told, link=replace(told.link, dirty=True))
     effects = [effect for effect in first.effects if effect.side is Side.PARTNER_CENTER]
     effects += [effect for effect in decision.effects if effect.side is Side.CRM]
     opportunity = decision.link.opportunity
@@ -197,6 +204,20 @@ def second(run: Run, first: Decision, carried: _Carried) -> _Second:
     run.report(Finding(decision.link, tuple(effects), tuple(every.values()), decision.holds))
     _remind(told, carried.link)
     return _Second(decision, told)
+
+
+def _invites(run: Run, link: Link) -> bool:
+    if link.opportunity is None or not share.asks_for_help(link.opportunity):
+        return False
+    fields = share.invitation(link, run.world.rules, run.shape, run.now.date())
+    return fields is not None and blocked(link.memory, run.now) is not Side.PARTNER_CENTER
+
+
+def _hopeful(link: Link, run: Run) -> Link:
+    """The record shall say what is true once this write has landed: then the CRM's trouble with the deal is over."""
+    if blocked(link.memory, run.now) is Side.CRM:
+        return link
+    return replace(link, memory=freed_from(link.memory, Side.CRM))
 
 
 def _name_conflicts(run: Run, decision: Decision, conflicts: Sequence[Conflict]) -> Decision:
@@ -298,7 +319,7 @@ def _landed(run: Run, item: _Second, after: Snapshot, memo: Remembering) -> Link
         for name, value in item.told.fields.items()
         if name in {"sync_state", "message"}
     )
-    return replace(learned, dirty=meanwhile or any(learned.memory.rewritten.values()))
+    return replace(learned, dirty=learned.dirty or meanwhile)
 
 
 def tell_refused(run: Run, refused: Sequence[tuple[Link, Decision]]) -> None:
@@ -340,6 +361,7 @@ def _belongs(effect: Effect, taken: Sequence[Step]) -> bool:
 
 
 def _meanwhile(before: Snapshot, sent: Fields, after: Snapshot) -> bool:
-    """Whether somebody changed something else between our write and reading it back."""
-    names = {*SHARED, *SELLER, "stage"} - sent.keys()
-    return any(not same(KINDS[name], before[name], after[name]) for name in names)
+    """Whether the record holds something else than it should after our write: somebody, or a flow, was there too."""
+    expected = {**before.fields, **sent}
+    names = {*SHARED, *SELLER, "stage"}
+    return any(not same(KINDS[name], expected.get(name, ABSENT), after[name]) for name in names)

@@ -21,6 +21,7 @@ from cosell_sync.core.deal import (
     Trouble,
     Value,
 )
+from cosell_sync.core.lifecycle import TERMINAL
 from cosell_sync.core.reconcile import Decision, Effect, Hold, HoldKind, blocked, content, state_of
 from cosell_sync.core.settle import after_create
 from cosell_sync.core.tell import tell
@@ -166,6 +167,8 @@ def make_opportunities(run: Run, admissions: Sequence[tuple[Link, Admission]]) -
         memory = replace(link.memory, carried_at=run.now.replace(microsecond=0), trouble=None, lookalikes=())
         fresh = replace(link, memory=memory)
         news = [messages.imported(referral.text("direction"))]
+        if (state := state_of(referral)) in TERMINAL:
+            news.append(messages.moved(state, referral.text("status_reason")))
         told = tell(Decision(fresh), news, run.shape, run.now)
         fields = {**told.fields, **admission.fields}
         links.append(told.link)
@@ -188,7 +191,9 @@ def make_opportunities(run: Run, admissions: Sequence[tuple[Link, Admission]]) -
             made = after_create(
                 link, draft.fields, outcome.snapshot, run.world.rules, state_of(link.referral)
             )
-            made = replace(made, dirty=any(made.memory.rewritten.values()))
+            made = replace(
+                made, dirty=True
+            )  # somebody, or a flow, may have been there before it was read back
             memo.links.append(made)
             memo.settled.append((link.key, Side.CRM))
             memo.journal.extend(

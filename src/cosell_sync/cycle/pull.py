@@ -1,17 +1,21 @@
 """Pull: what changed on either side is staged in the store, and the watermarks move.
 
 From then on it cannot be forgotten: a staged link stays dirty until it was decided and written, whatever happens in
-between. Once in ``full_every`` all ids and versions are compared, for what no pull could have shown.
+between. Once in ``full_every`` all ids and versions are compared, for what no pull could have shown. Once after the
+rules have changed every deal is decided anew: a shorter hold, a field that may be sent now, a currency made active.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import datetime
 
 import structlog
 
+from cosell_sync.core import share
 from cosell_sync.core.admit import at_sight
 from cosell_sync.core.deal import Link, Memory, Phase, Side, Snapshot
 from cosell_sync.cycle.context import Run
@@ -19,6 +23,7 @@ from cosell_sync.cycle.doubt import CHUNK, doubt_numbers
 from cosell_sync.ports import Memo, Page
 
 LAST_FULL = "full_compare"
+RULES = "rules"  # a digest of what the last cycle decided by
 
 log = structlog.get_logger("cosell_sync.cycle")
 
@@ -26,6 +31,7 @@ log = structlog.get_logger("cosell_sync.cycle")
 def pull(run: Run) -> None:
     store, habits = run.world.store, run.world.habits
     first = store.watermark(LAST_FULL) is None
+    reconsider(run)
     for page in run.world.referrals.changed_since(store.watermark(Side.PARTNER_CENTER), habits.overlap):
         stage_referrals(run, page)
     for page in run.world.crm.changed_since(store.watermark(Side.CRM), habits.overlap, store):
@@ -36,6 +42,31 @@ def pull(run: Run) -> None:
     elif last is not None and run.now - datetime.fromisoformat(last) >= habits.full_every:
         compare_all(run)
         store.remember(Memo(watermarks={LAST_FULL: run.now.isoformat()}))
+
+
+def reconsider(run: Run) -> None:
+    """What was held by a rule is held until the rule changes, and no longer."""
+    store, shape = run.world.store, run.shape
+    org = [
+        sorted(shape.fields),
+        sorted(shape.stages),
+        sorted(shape.currencies),
+        shape.default_currency,
+    ]
+    text = json.dumps([asdict(run.world.rules), org], sort_keys=True, default=str)
+    rules = hashlib.sha256(text.encode()).hexdigest()[:16]
+    known = store.watermark(RULES)
+    if known == rules:
+        return
+    stale = []
+    if known is not None:
+        log.info("rules.changed")
+        for link in store.links([Phase.LINKED, Phase.WAITING]):
+            stale.append(replace(link, dirty=True))
+            if len(stale) == CHUNK:
+                store.remember(Memo(links=stale))
+                stale = []
+    store.remember(Memo(links=stale, watermarks={RULES: rules}))
 
 
 def stage_referrals(run: Run, page: Page) -> None:
@@ -50,6 +81,8 @@ def stage_referrals(run: Run, page: Page) -> None:
         ):
             continue
         run.tally.pulled[Side.PARTNER_CENTER] += 1
+        if link.phase is Phase.LINKED and link.referral is not None:
+            run.changed.append(link.key)
         skipped = at_sight(snapshot, run.world.rules) if link.opportunity_id is None else None
         phase = Phase.SKIPPED if skipped else link.phase if link.opportunity_id else Phase.WAITING
         memory = replace(link.memory, gone=None) if returned else link.memory
@@ -78,7 +111,9 @@ def stage_opportunities(run: Run, page: Page) -> None:
         ):
             continue
         elif link.memory.gone is None and _same_content(link.opportunity, snapshot):
-            staged.append(replace(link, opportunity=snapshot))  # a newer version of the same: nothing to decide
+            staged.append(
+                replace(link, opportunity=snapshot)
+            )  # a newer version of the same: nothing to decide
             continue
         run.tally.pulled[Side.CRM] += 1
         memory = replace(link.memory, gone=None) if link.memory.gone is Side.CRM else link.memory
@@ -130,6 +165,8 @@ def compare_all(run: Run) -> None:
     lost_opportunities: list[str] = []
     for link in store.links([Phase.LINKED]):
         linked += 1
+        if share.awaited(link):
+            run.changed.append(link.key)
         if link.memory.gone is None and link.referral_id not in seen:
             missing_referrals += 1
             lost_referrals.append(link.referral_id or "")

@@ -8,6 +8,9 @@ CRM's record must tell what Partner Center really took; the second decision is m
 Each write is announced to the store before it is made (an intent) and recorded with its consequences after; an intent
 that is still open at the next look is settled by reading. A record that turns out stale is read and decided again, at
 most three times. One record's trouble stays its own; a system's trouble ends the cycle after what landed was recorded.
+
+Deals born in the CRM come last, when every referral that was pulled has found its opportunity; then Microsoft's side of
+those that wait for it is read.
 """
 
 from __future__ import annotations
@@ -19,12 +22,14 @@ import structlog
 
 from cosell_sync.core.deal import Link, Phase, Side, SyncState
 from cosell_sync.cycle.context import Report, Run, World
-from cosell_sync.cycle.doubt import doubt, due
+from cosell_sync.cycle.doubt import CHUNK, doubt, due
 from cosell_sync.cycle.exchange import exchange
 from cosell_sync.cycle.introduce import introduce
 from cosell_sync.cycle.look import complete, note_gone, settle_intents
+from cosell_sync.cycle.microsoft import expect, glance, look
 from cosell_sync.cycle.orders import obey_all
 from cosell_sync.cycle.pull import pull
+from cosell_sync.cycle.share import invite_all, set_aside, settle_posts, share_all
 from cosell_sync.errors import OutsideError, Surprise
 from cosell_sync.summary import NEEDS_A_PERSON, NEEDS_NOBODY, OUT_OF_REACH, Counts, CycleSummary
 
@@ -69,6 +74,14 @@ def _go(run: Run, *, accept: bool) -> None:
     for chunk in due(run):
         work(run, chunk)
         end_if_away(run)
+    for start in range(0, len(run.wishes), CHUNK):
+        made = share_all(run, run.wishes[start : start + CHUNK])
+        expect(run, made)
+        carry(run, made)
+        end_if_away(run)
+    glance(run, run.changed)
+    _exchange(run, look(run))
+    end_if_away(run)
 
 
 def end_if_away(run: Run) -> None:
@@ -80,13 +93,27 @@ def end_if_away(run: Run) -> None:
 
 def work(run: Run, chunk: Sequence[Link]) -> None:
     run.tally.looked_at.update(link.key for link in chunk)
-    links = settle_intents(run, chunk)
+    links = settle_posts(run, chunk)
+    expect(run, links)
+    links = set_aside(run, settle_intents(run, links))
     note_gone(run, [link for link in links if link.memory.gone is not None])
     links = [link for link in links if link.memory.gone is None]
     links = [
         *complete(run, [link for link in links if link.phase is Phase.LINKED]),
         *introduce(run, links),
     ]
+    carry(run, links)
+
+
+def carry(run: Run, links: Sequence[Link]) -> None:
+    """Exchange until nothing is stale; then the invitations, which need what was exchanged, and their news."""
+    _exchange(run, links)
+    if invited := invite_all(run, [link.key for link in links]):
+        expect(run, invited)
+        _exchange(run, invited)
+
+
+def _exchange(run: Run, links: Sequence[Link]) -> None:
     for attempt in range(ROUNDS):
         links = exchange(run, links, last=attempt == ROUNDS - 1)
         if not links:

@@ -22,7 +22,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from types import MappingProxyType
@@ -138,7 +138,8 @@ class Wire:
     recipe: str = "two_posts"  # or "one_post" (D1)
     link: str = PORTAL  # the portal's address of a deal; documented nowhere, so configurable
     marketplace_intent: str = "HaveNotDecided"
-    qualification: str = "SalesQualified"
+    qualification: str = "SalesQualified"  # D2
+    attributes: Mapping[str, str] = field(default_factory=dict)  # more attributes of new deals: type → id (D3)
 
 
 class _Odd(Exception):
@@ -211,6 +212,8 @@ def _fields(read: _Reader, id: str, wire: Wire, own: frozenset[str]) -> dict[str
         "updated_at": read.moment("updatedDateTime"),
         "closed_at": read.moment("closedDateTime"),
         "help_code": help_code,
+        "registration_status": read.text("registrationStatus"),
+        "organization": _other(read, organization) if category == "foreign" else ABSENT,
         "referral_link": _link(wire.link, id, engagement),
     }
 
@@ -223,6 +226,11 @@ def _is_foreign(organization: str, name: str, own: frozenset[str]) -> bool:
     if organization == MICROSOFT or name == "microsoft":
         return True
     return bool(own and organization and organization not in {item.casefold() for item in own})
+
+
+def _other(read: _Reader, organization: Value) -> Value:
+    named = _fold(read.text("organizationName")) == "microsoft"
+    return "Microsoft" if named or _fold(organization) == MICROSOFT else organization
 
 
 def _category(read: _Reader, organization: Value, inviter: Value, own: frozenset[str]) -> str:
@@ -646,7 +654,17 @@ def _array(value: Value, held: Value) -> list[dict[str, Any]]:
         raise ValueError("a list is wanted")  # noqa: TRY004 - a bug of the caller like the others here
     before = {item.key: item for item in held} if isinstance(held, tuple) else {}
     rows = [_row(item, before.get(item.key)) for item in value]
-    return rows + [row for item in before.values() for row in _unkeyed(item)]
+    kept = {item.key for item in value}
+    unkeyed = [row for item in before.values() for row in _unkeyed(item)]
+    # A second row of somebody who is to go goes as well, or they would be back at the next look.
+    return rows + [row for row in unkeyed if (key := _key_of(row)) is None or key in kept]
+
+
+def _key_of(row: Mapping[str, Any]) -> str | None:
+    email, id = row.get("email"), row.get("id")  # noqa: A001 - the domain's word
+    if isinstance(email, str) and email.strip():
+        return email.strip().lower()
+    return id if isinstance(id, str) and id else None
 
 
 def _unkeyed(item: Member | Solution) -> list[dict[str, Any]]:
@@ -701,7 +719,10 @@ def draft(new: ReferralDraft, wire: Wire) -> dict[str, Any]:
             "requirements": {
                 "solutions": solutions,
                 "additionalRequirements": {
-                    "attributes": [{"type": "CustomerMarketplaceIntent", "id": wire.marketplace_intent}]
+                    "attributes": [
+                        {"type": "CustomerMarketplaceIntent", "id": wire.marketplace_intent},
+                        *({"type": name, "id": id} for name, id in wire.attributes.items()),  # noqa: A001
+                    ]
                 },
             },
         },
@@ -733,9 +754,11 @@ def _draft_type(fields: Fields) -> DealType:
 
 def _customer_body(customer: Customer) -> dict[str, Any]:
     address = {theirs: getattr(customer, ours) for ours, theirs in _ADDRESS.items()}
+    duns = customer.extra.get("duns")
     return {
         "name": customer.name or "",
         "address": {name: text for name, text in address.items() if text is not None},
+        **({"ids": [{"profileType": "Duns", "id": duns}]} if isinstance(duns, str) else {}),
     }
 
 

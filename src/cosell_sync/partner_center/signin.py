@@ -18,7 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final
 from urllib.parse import quote, urlencode
 
@@ -27,13 +27,14 @@ import requests
 
 from cosell_sync.errors import AuthFailed, ConfigError, Unavailable
 from cosell_sync.ports import Clock, Tokens
-from cosell_sync.transport.auth import AccessToken
+from cosell_sync.transport.auth import MARGIN, AccessToken
 from cosell_sync.transport.client import HttpCaller, Safety, trust_file
 from cosell_sync.transport.governor import utc_now
 from cosell_sync.transport.outcomes import Scope
 
 SYSTEM: Final = "partner_center"
 TOKEN_NAME: Final = "partner_center"  # noqa: S105 - a name, not a token
+ACCESS_NAME: Final = "partner_center.access"
 SCOPE: Final = "https://api.partner.microsoft.com/.default"
 LOGIN: Final = "run cosell-sync login"
 
@@ -118,6 +119,38 @@ class SignIn:
         }
         secret = self._application.client_secret
         return {**form, "client_secret": secret} if secret else form
+
+
+class Lent:
+    """Leaves each access token in the store, and with ``borrow`` starts with the one that is there.
+
+    For ``plan``: a sign-in spends the stored refresh token and stores the new one, and a plan must not write anything.
+    Every other command signs in, so that a refused sign-in shows at once.
+    """
+
+    def __init__(
+        self, sign_in: SignIn, tokens: Tokens, *, borrow: bool = False, clock: Clock = utc_now
+    ) -> None:
+        self._sign_in = sign_in
+        self._tokens = tokens
+        self._borrow = borrow
+        self._clock = clock
+
+    def __call__(self) -> AccessToken:
+        borrow, self._borrow = self._borrow, False  # one that is refused is not borrowed again
+        if borrow and (token := self._left()) is not None:
+            return token
+        token = self._sign_in()
+        self._tokens.save(ACCESS_NAME, f"{token.expires_at.isoformat()} {token.value}")
+        return token
+
+    def _left(self) -> AccessToken | None:
+        expires, _, value = (self._tokens.load(ACCESS_NAME) or "").partition(" ")
+        try:
+            token = AccessToken(value, datetime.fromisoformat(expires))
+        except ValueError:
+            return None
+        return token if token.expires_at - self._clock() > MARGIN else None
 
 
 def _seconds(life: object) -> int:

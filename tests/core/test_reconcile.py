@@ -1,0 +1,494 @@
+"""What follows for one deal: each row of the table at the head of ``reconcile``, and everything that is held back."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from decimal import Decimal
+
+import pytest
+from deals import HOLD, NOW, SHAPE, at_rest, here, remembering, rules, there
+
+from cosell_sync.core.deal import ABSENT, Closing, Customer, Fields, Link, Member, Side, State, Trouble, Value
+from cosell_sync.core.lifecycle import TERMINAL
+from cosell_sync.core.mapping import CrmShape, Flow, Policy, Rules
+from cosell_sync.core.reconcile import Decision, HoldKind, content, decide, told_state
+
+PC, CRM = Side.PARTNER_CENTER, Side.CRM
+
+
+def decided(
+    link: Link, rule: Rules | None = None, shape: CrmShape = SHAPE, later: timedelta = timedelta()
+) -> Decision:
+    return decide(link, rule or rules(), shape, NOW + later)
+
+
+def moves(decision: Decision) -> list[State | None]:
+    return [step.state for step in decision.steps]
+
+
+def held(decision: Decision) -> list[tuple[HoldKind, str]]:
+    return [(hold.kind, hold.field) for hold in decision.holds]
+
+
+def sent(decision: Decision) -> Fields:
+    return {name: value for step in decision.steps for name, value in step.fields.items()}
+
+
+def given_reason(link: Link) -> Link:
+    return here(link, reason="Other", reason_note="moved away")
+
+
+# --- a deal at rest ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("state", State)
+def test_at_rest_nothing_follows(state: State) -> None:
+    decision = decided(at_rest(state))
+    assert (decision.steps, decision.crm, decision.effects, decision.conflicts) == ((), {}, (), ())
+    assert held(decision) == ([(HoldKind.UNKNOWN_STATE, "status")] if state is State.UNKNOWN else [])
+    assert decided(decision.link).link == decision.link
+
+
+@pytest.mark.parametrize("side", Side)
+def test_half_a_deal_or_a_vanished_one_is_left_alone(side: Side) -> None:
+    link = here(at_rest(), value=Decimal(5))
+    assert decided(remembering(link, gone=side)) == Decision(remembering(link, gone=side))
+    half = replace(link, referral=None) if side is PC else replace(link, opportunity=None)
+    assert decided(half) == Decision(half)
+
+
+# --- fields ------------------------------------------------------------------------------------------------------
+
+
+def test_an_edit_goes_over() -> None:
+    decision = decided(here(at_rest(), value=Decimal(5)))
+    assert [(step.fields, step.state) for step in decision.steps] == [({"value": Decimal(5)}, None)]
+    (effect,) = decision.effects
+    assert (effect.side, effect.action, effect.field, effect.old, effect.new, effect.rule) == (
+        PC, "update", "value", Decimal("100.00"), Decimal(5), "changed in the CRM",
+    )  # fmt: skip
+    decision = decided(there(at_rest(), value=Decimal(5)))
+    assert (decision.steps, decision.crm) == ((), {"value": Decimal("5.00")})
+
+
+def test_edits_of_different_fields_merge() -> None:
+    decision = decided(there(here(at_rest(), value=Decimal(5)), campaign_id="C1"))
+    assert (sent(decision), decision.crm) == ({"value": Decimal(5)}, {"campaign_id": "C1"})
+
+
+def test_our_reference_goes_along_but_never_alone() -> None:
+    link = there(at_rest(), external_reference=None)
+    assert not decided(link).steps
+    assert sent(decided(here(link, value=Decimal(5)))) == {"value": Decimal(5), "external_reference": "O1"}
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "kind"),
+    [
+        ("name", "Other", HoldKind.FROZEN),
+        ("favorite", True, HoldKind.FROZEN),
+        ("value", None, HoldKind.NEED),
+        ("close_date", None, HoldKind.NEED),
+        ("team", (), HoldKind.NEED),
+        ("solutions", (), HoldKind.NEED),
+    ],
+)
+def test_what_partner_center_does_not_take_is_held(field: str, value: Value, kind: HoldKind) -> None:
+    """Kept with its reason, neither sent nor written over."""
+    decision = decided(here(at_rest(), **{field: value}))
+    assert (decision.steps, decision.crm, held(decision)) == ((), {}, [(kind, field)])
+    assert decision.holds[0].text
+    assert decision.link.base_opportunity[field] != value
+
+
+def test_the_customer_is_frozen_under_either_policy() -> None:
+    other = Customer(name="Fabrikam")
+    decision = decided(here(at_rest(), customer=other))
+    assert (decision.steps, held(decision)) == ((), [(HoldKind.FROZEN, "customer")])
+
+
+def test_contacts_freeze_on_our_own_cosell_deals_only() -> None:
+    new = (Member("c@x", phone="1"), Member("d@x"))
+    assert sent(decided(here(at_rest(), contacts=new)))["contacts"] == new
+    outbound = there(at_rest(), direction="Outbound")
+    assert held(decided(here(outbound, contacts=new))) == [(HoldKind.FROZEN, "contacts")]
+
+
+def test_the_switches_send_names_and_hearts() -> None:
+    link = here(at_rest(), name="Other", favorite=True)
+    assert sent(decided(link, rules(write_name=True, write_favorite=True))) == {
+        "name": "Other",
+        "favorite": True,
+    }
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "shape"),
+    [
+        ("name", None, SHAPE),
+        ("close_date", None, SHAPE),
+        ("value", Decimal(10) ** 12, replace(SHAPE, maximum=Decimal(1000))),
+        ("currency", "XTS", replace(SHAPE, currencies=frozenset({"USD"}))),
+    ],
+)
+def test_what_the_crm_cannot_hold_is_held(field: str, value: Value, shape: CrmShape) -> None:
+    decision = decided(there(at_rest(), **{field: value}), shape=shape)
+    assert (decision.crm, held(decision)) == ({}, [(HoldKind.CRM_CANNOT, field)])
+
+
+def test_a_computed_amount_is_not_written() -> None:
+    link = there(at_rest(), value=Decimal(5))
+    assert link.opportunity is not None
+    link = replace(link, opportunity=replace(link.opportunity, readonly=frozenset({"value"})))
+    decision = decided(link)
+    assert (decision.crm, held(decision)) == ({}, [(HoldKind.READ_ONLY, "value")])
+
+
+def test_both_changed_asks() -> None:
+    link = there(here(at_rest(), value=Decimal(5)), value=Decimal(6))
+    asking = rules({"value": Policy.ASK})
+    decision = decided(link, asking)
+    assert (decision.steps, decision.crm) == ((), {})
+    assert [conflict.kept for conflict in decision.conflicts] == [None]
+    assert sent(decided(remembering(link, resolved={"value": CRM}), asking)) == {"value": Decimal(5)}
+    assert decided(remembering(link, resolved={"value": PC}), asking).crm == {"value": Decimal("6.00")}
+
+
+def test_a_flow_that_rewrote_our_write_is_an_edit_once() -> None:
+    """Then it is the CRM's word and goes to Partner Center, though the CRM stands at its base."""
+    link = there(at_rest(), value=Decimal(7))
+    link = replace(link, base_referral={**link.base_referral, "value": Decimal(7)})
+    assert not decided(link).steps
+    assert sent(decided(remembering(link, rewritten={"value": True}))) == {"value": Decimal("100.00")}
+
+
+def test_a_flow_that_rewrites_again_is_a_conflict() -> None:
+    link = there(at_rest(), value=Decimal(7))
+    link = replace(link, base_referral={**link.base_referral, "value": Decimal(7)})
+    stuck = remembering(link, told=("automation:value",))
+    decision = decided(stuck)
+    assert (decision.steps, decision.crm) == ((), {})
+    assert [(conflict.field, conflict.kept) for conflict in decision.conflicts] == [("value", None)]
+    assert decided(there(stuck, value=Decimal(8))).link.memory.told == ()  # somebody changed it: a new story
+
+
+def test_a_field_the_crm_lacks_is_left_alone() -> None:
+    shape = replace(SHAPE, fields=SHAPE.fields - {"campaign_id"})
+    assert not decided(there(at_rest(), campaign_id="C1"), shape=shape).crm
+
+
+# --- the sales stage ---------------------------------------------------------------------------------------------
+
+
+def test_the_sales_stage_goes_both_ways() -> None:
+    assert sent(decided(here(at_rest(), stage="Proposal"))) == {"sales_stage": "Propose"}
+    assert decided(there(at_rest(), sales_stage="Propose")).crm == {"stage": "Proposal"}
+
+
+def test_a_side_without_a_claim_contradicts_nobody() -> None:
+    link = at_rest(stage="Open but not listed")
+    assert decided(there(link, sales_stage="Propose")).crm == {"stage": "Proposal"}
+    known = there(link, sales_stage="Propose")
+    known = replace(known, base_referral={**known.base_referral, "sales_stage": "Propose"})
+    assert decided(known).crm == {}
+    quiet = replace(
+        at_rest(), base_referral={"state": "Accepted"}, base_opportunity={"stage": "Qualification"}
+    )
+    assert sent(decided(there(quiet, sales_stage=ABSENT)))["sales_stage"] == "Qualify"
+
+
+def test_both_moved_the_sales_stage() -> None:
+    decision = decided(there(here(at_rest(), stage="Proposal"), sales_stage="Close"))
+    assert sent(decision) == {"sales_stage": "Propose"}
+    assert [conflict.field for conflict in decision.conflicts] == ["sales_stage"]
+
+
+@pytest.mark.parametrize("flow", [Flow.OFF, Flow.TO_CRM])
+def test_a_sales_stage_that_may_not_go(flow: Flow) -> None:
+    assert not decided(here(at_rest(), stage="Proposal"), rules(flows={"sales_stage": flow})).steps
+
+
+# --- received ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("edit", [{"stage": "Qualification"}, {"action": "Accept"}])
+def test_received_and_accepted(edit: dict[str, Value]) -> None:
+    """Left standby since both agreed, or Action = Accept; the edits made meanwhile go along, the sales stage too."""
+    decision = decided(here(at_rest(State.RECEIVED), value=Decimal(5), **edit))
+    assert moves(decision) == [State.ACCEPTED]
+    assert sent(decision) == {"value": Decimal(5), **({"sales_stage": "Qualify"} if "stage" in edit else {})}
+    assert (decision.effects[-1].action, decision.effects[-1].new) == ("move", "Accepted")
+
+
+@pytest.mark.parametrize("edit", [{"stage": "Closed Lost"}, {"action": "Decline"}])
+def test_received_and_declined(edit: dict[str, Value]) -> None:
+    """Closed as lost, or Action = Decline; after the hold, with the reason in one text."""
+    link = given_reason(here(at_rest(State.RECEIVED), **edit))
+    first = decided(link)
+    assert (first.steps, held(first)) == ((), [(HoldKind.TERMINAL, "status")])
+    assert first.holds[0].until == NOW + HOLD
+    second = decided(first.link, later=HOLD)
+    assert moves(second) == [State.DECLINED]
+    assert sent(second)["status_reason"] == "Other: moved away"
+
+
+def test_received_and_won_is_accepted_now_and_won_after_the_hold() -> None:
+    first = decided(here(at_rest(State.RECEIVED), stage="Closed Won"))
+    assert (moves(first), held(first)) == ([State.ACCEPTED], [(HoldKind.TERMINAL, "status")])
+    assert moves(decided(first.link, rules(terminal_hold=timedelta()))) == [State.ACCEPTED, State.WON]
+
+
+def test_received_and_never_in_standby_takes_an_explicit_act() -> None:
+    """An opportunity of old that was linked by hand: answering is left to the seller."""
+    link = replace(at_rest(State.RECEIVED, stage="Proposal"), base_referral={}, base_opportunity={})
+    fresh = here(link, status=None)
+    assert not decided(fresh).steps
+    assert moves(decided(here(fresh, action="Accept"))) == [State.ACCEPTED]
+
+
+def test_the_record_stands_in_for_a_lost_base() -> None:
+    """``Cosell_Status__c`` is what the CRM was last told."""
+    link = replace(
+        here(at_rest(State.RECEIVED), stage="Qualification"), base_referral={}, base_opportunity={}
+    )
+    assert told_state(link) is State.RECEIVED
+    assert moves(decided(link)) == [State.ACCEPTED]
+
+
+def test_while_received_ordinary_edits_wait() -> None:
+    decision = decided(here(at_rest(State.RECEIVED), value=Decimal(5), campaign_id="C1"))
+    assert (decision.steps, decision.crm) == ((), {})
+    assert held(decision) == [(HoldKind.UNANSWERED, "value"), (HoldKind.UNANSWERED, "campaign_id")]
+
+
+@pytest.mark.parametrize(
+    ("missing", "edit"),
+    [
+        ({"value": None}, {"action": "Accept"}),
+        ({"close_date": None}, {"action": "Accept"}),
+        ({}, {"action": "Decline"}),
+        ({}, {"stage": "Closed Lost"}),
+    ],
+)
+def test_needs_come_before_the_move(missing: dict[str, Value], edit: dict[str, Value]) -> None:
+    link = there(here(at_rest(State.RECEIVED), **missing, **edit), **missing)
+    link = replace(
+        link,
+        base_referral={**link.base_referral, **missing},
+        base_opportunity={**link.base_opportunity, **missing},
+    )
+    decision = decided(link)
+    need = next(iter(missing), "reason")
+    assert decision.steps == ()
+    assert held(decision) == [(HoldKind.NEED, need)]
+
+
+def test_a_need_filled_in_the_crm_goes_along() -> None:
+    link = there(at_rest(State.RECEIVED), value=None)
+    link = replace(
+        link,
+        base_referral={**link.base_referral, "value": None},
+        base_opportunity={**link.base_opportunity, "value": None},
+    )
+    decision = decided(here(link, action="Accept"))
+    assert moves(decision) == [State.ACCEPTED]
+    assert sent(decision)["value"] == Decimal("100.00")
+
+
+# --- accepted ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("stage", "state"), [("Closed Won", State.WON), ("Closed Lost", State.LOST)])
+def test_accepted_and_ended_after_the_hold(stage: str, state: State) -> None:
+    first = decided(given_reason(here(at_rest(), stage=stage)))
+    assert (first.steps, held(first)) == ((), [(HoldKind.TERMINAL, "status")])
+    assert not decided(first.link, later=HOLD - timedelta(seconds=1)).steps
+    assert moves(decided(first.link, later=HOLD)) == [state]
+
+
+def test_edits_do_not_wait_for_the_hold() -> None:
+    decision = decided(here(at_rest(), stage="Closed Won", value=Decimal(5)))
+    assert [(step.fields, step.state) for step in decision.steps] == [({"value": Decimal(5)}, None)]
+
+
+def test_taking_it_back_ends_the_hold_and_again_starts_it_anew() -> None:
+    first = decided(here(at_rest(), stage="Closed Won"))
+    back = decided(here(first.link, stage="Qualification"), later=timedelta(minutes=5))
+    assert back.link.memory.closing is None
+    again = decided(here(back.link, stage="Closed Won"), later=timedelta(minutes=10))
+    assert again.holds[0].until == NOW + timedelta(minutes=10) + HOLD
+
+
+def test_any_change_of_stage_starts_the_hold_anew() -> None:
+    first = decided(given_reason(here(at_rest(), stage="Closed Won")))
+    lost = decided(here(first.link, stage="Closed Lost"), later=timedelta(minutes=10))
+    assert lost.holds[0].until == NOW + timedelta(minutes=10) + HOLD
+    assert lost.link.memory.closing == Closing(
+        State.LOST, "Closed Lost|Closed Lost", NOW + timedelta(minutes=10)
+    )
+
+
+def test_a_young_win_is_warned_about() -> None:
+    """Partner Center may refuse the deal registration within 72 hours of the creation."""
+    young = there(here(at_rest(), stage="Closed Won"), created_at=NOW - timedelta(hours=1))
+    assert "72 hours" in decided(young).holds[0].text
+    assert "72 hours" not in decided(here(at_rest(), stage="Closed Won")).holds[0].text
+
+
+def test_the_portal_accepts_and_the_crm_follows() -> None:
+    decision = decided(there(at_rest(State.RECEIVED), state="Accepted", sales_stage="Propose"))
+    assert decision.crm == {"stage": "Proposal"}
+    assert decision.notices == ("This deal was accepted.",)
+    assert [(effect.action, effect.old, effect.new) for effect in decision.effects] == [
+        ("move", "Received", "Accepted")
+    ]
+
+
+def test_both_accepted_and_the_stage_stays() -> None:
+    """A stage that fits already is never changed."""
+    decision = decided(
+        there(here(at_rest(State.RECEIVED), stage="Negotiation", action="Accept"), state="Accepted")
+    )
+    assert "stage" not in decision.crm
+    assert decision.link.base_referral["state"] == "Accepted"
+
+
+@pytest.mark.parametrize(("action", "told"), [("Accept", False), ("Decline", True)])
+def test_actions_are_cleared_and_the_impossible_refused(action: str, *, told: bool) -> None:
+    """An Accept that just became true is done; a Decline of an accepted deal is refused."""
+    link = there(here(at_rest(State.RECEIVED), action=action), state="Accepted")
+    decision = decided(link)
+    assert decision.crm["action"] is None
+    assert any("not possible" in notice for notice in decision.notices) is told
+    late = decided(here(at_rest(), action=action))
+    assert late.crm == {"action": None}
+    assert any("not possible" in notice for notice in late.notices)
+
+
+# --- over --------------------------------------------------------------------------------------------------------
+
+ENDS = [
+    (State.ACCEPTED, State.WON, "Closed Won"),
+    (State.ACCEPTED, State.LOST, "Closed Lost"),
+    (State.RECEIVED, State.DECLINED, "Closed Lost"),
+    (State.RECEIVED, State.EXPIRED, "Closed Lost"),
+]
+
+
+@pytest.mark.parametrize(("before", "state", "stage"), ENDS)
+def test_the_crm_follows_to_the_end(before: State, state: State, stage: str) -> None:
+    decision = decided(there(at_rest(before), state=state.value, status_reason="so"))
+    assert (decision.steps, decision.crm) == ((), {"stage": stage})
+    assert decision.notices[0].endswith("Reason given: so")
+
+
+@pytest.mark.parametrize(("before", "state", "stage"), ENDS)
+def test_our_own_end_is_no_news(before: State, state: State, stage: str) -> None:
+    link = there(here(at_rest(before), stage=stage, action="Decline"), state=state.value)
+    decision = decide(link, rules(), SHAPE, NOW, own_move=state)
+    assert (decision.crm, decision.notices) == ({"action": None}, ())
+    assert decision.link.base_referral["state"] == state.value
+
+
+@pytest.mark.parametrize("state", sorted(TERMINAL))
+def test_after_the_end_nothing_is_written(state: State) -> None:
+    """What the seller changes then stays where it is and is named."""
+    fits = "Closed Won" if state is State.WON else "Closed Lost"
+    link = here(at_rest(state, stage=fits), value=Decimal(5), stage="Qualification")
+    decision = decided(link)
+    assert (decision.steps, decision.crm) == ((), {})
+    assert held(decision) == [(HoldKind.LATE, "value"), (HoldKind.LATE, "stage")]
+    assert "Amount and Stage" in decision.holds[0].text
+
+
+@pytest.mark.parametrize("state", sorted(TERMINAL))
+def test_both_over_and_different_overwrites_nobody(state: State) -> None:
+    stage = "Closed Lost" if state is State.WON else "Closed Won"
+    decision = decided(there(here(at_rest(), stage=stage), state=state.value))
+    assert (decision.steps, decision.crm) == ((), {})
+    assert [(conflict.field, conflict.kept) for conflict in decision.conflicts] == [("stage", None)]
+
+
+def test_both_over_stays_a_conflict_though_the_record_was_told() -> None:
+    """The base may be lost, and the record says Lost by now: still nobody agreed to that."""
+    link = there(here(at_rest(), stage="Closed Won"), state="Lost")
+    lost = replace(link, base_referral={}, base_opportunity={})
+    told = here(decided(lost).link, status="Lost")
+    assert [conflict.field for conflict in decided(told).conflicts] == ["stage"]
+
+
+@pytest.mark.parametrize("field", ["solutions", "value"])
+def test_after_the_end_nobody_needs_to_fill_in_anything(field: str) -> None:
+    link = here(at_rest(State.WON), **{field: () if field == "solutions" else None})
+    assert held(decided(link)) == [(HoldKind.LATE, field)]
+
+
+def test_after_the_end_nobody_needs_to_decide() -> None:
+    link = there(here(at_rest(State.WON), value=Decimal(5)), value=Decimal(6))
+    decision = decided(link, rules({"value": Policy.ASK}))
+    assert (decision.conflicts, held(decision)) == ((), [(HoldKind.LATE, "value")])
+
+
+def test_after_the_end_actions_are_refused() -> None:
+    decision = decided(here(at_rest(State.WON), action="Decline"))
+    assert decision.crm == {"action": None}
+    assert "not possible" in decision.notices[0]
+
+
+# --- not now -----------------------------------------------------------------------------------------------------
+
+
+def test_paused_exchanges_nothing() -> None:
+    decision = decided(there(here(at_rest(), sync=False, value=Decimal(5)), campaign_id="C1"))
+    assert (decision.steps, decision.crm, held(decision)) == ((), {}, [(HoldKind.PAUSED, "sync")])
+
+
+def test_a_fresh_link_is_switched_on() -> None:
+    assert decided(here(at_rest(), sync=False, status=None)).crm == {"sync": True}
+
+
+def test_an_unknown_state_is_read_only() -> None:
+    """Shown and warned about; what Partner Center changed still comes."""
+    link = there(here(at_rest(), value=Decimal(5), stage="Closed Won"), state="Unknown", campaign_id="C1")
+    decision = decided(link)
+    assert (decision.steps, decision.crm) == ((), {"campaign_id": "C1"})
+    assert (HoldKind.UNKNOWN_STATE, "status") in held(decision)
+    assert decided(there(at_rest(), state="Martian")).holds[0].kind is HoldKind.UNKNOWN_STATE
+
+
+def refused(link: Link, side: Side, seen: str) -> Link:
+    trouble = Trouble(side, "not_liked", "no", NOW, seen)
+    return remembering(link, trouble=trouble, attempts=2, next_attempt=NOW + timedelta(hours=1))
+
+
+def test_a_resting_deal_is_not_tried() -> None:
+    link = there(here(at_rest(), value=Decimal(5)), campaign_id="C1")
+    to_partner_center = decided(refused(link, PC, content(link)))
+    assert (to_partner_center.steps, to_partner_center.crm) == ((), {"campaign_id": "C1"})
+    to_crm = decided(refused(link, CRM, content(link)))
+    assert (sent(to_crm), to_crm.crm) == ({"value": Decimal(5)}, {})
+
+
+def test_a_change_of_the_record_frees_it() -> None:
+    link = here(at_rest(), value=Decimal(5))
+    changed = refused(here(link, value=Decimal(6)), PC, content(link))
+    decision = decided(changed)
+    assert sent(decision) == {"value": Decimal(6)}
+    assert decision.link.memory.trouble is None
+
+
+def test_a_refusal_is_over_when_nothing_is_left_to_send() -> None:
+    link = refused(at_rest(), PC, "")
+    assert decided(link).link.memory.trouble is not None
+    assert decided(link, later=timedelta(hours=1)).link.memory.trouble is None
+
+
+def test_what_we_write_ourselves_is_no_change_of_the_record() -> None:
+    link = at_rest()
+    assert (
+        content(here(link, message="told", last_sync=NOW))
+        == content(there(link, updated_at=NOW))
+        == content(link)
+    )
+    assert content(here(link, reason="Other")) != content(link)

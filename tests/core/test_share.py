@@ -1,0 +1,329 @@
+"""What must be there before a deal is shared, what is sent, and how it is opened further. Values in, values out."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, date, datetime
+from decimal import Decimal
+
+import pytest
+from deals import SHAPE, rules
+
+from cosell_sync.core import messages, share
+from cosell_sync.core.deal import (
+    ABSENT,
+    Customer,
+    DealType,
+    Link,
+    Member,
+    Memory,
+    Phase,
+    Snapshot,
+    Solution,
+    State,
+    Value,
+)
+from cosell_sync.core.mapping import CrmShape
+from cosell_sync.core.reconcile import HoldKind, decide
+from cosell_sync.core.tell import tell
+
+TODAY = date(2026, 3, 2)
+NOW = datetime(2026, 3, 2, 10, 0, tzinfo=UTC)
+RULES = rules()
+COMPLETE: dict[str, Value] = {
+    "name": "ERP move",
+    "value": Decimal("84000.00"),
+    "currency": "EUR",
+    "close_date": date(2026, 11, 30),
+    "customer": Customer("Harbor Mills GmbH", "Kai 7", None, "Bremen", None, "28195", "DE"),
+    "team": (Member("ida@p.example", "Ida", "Kern", "+49"),),
+    "contacts": (Member("greta@c.example", "Greta", "Öz", "+49"),),
+    "solutions": (Solution("SOL-1", "Planner", "Own"),),
+    "campaign_id": None,
+    "notes": None,
+    "stage": "Qualification",
+    "sync": True,
+    "consent": True,
+    "visible": False,
+    "help": None,
+    "help_note": None,
+    "referral_id": None,
+}
+HELP = "Proof of concept or demo"
+
+
+def opportunity(**changes: Value) -> Snapshot:
+    return Snapshot("006", "1", {**COMPLETE, **changes})
+
+
+def gaps(cosell: bool = False, shape: CrmShape = SHAPE, **changes: Value) -> list[str]:
+    found = share.missing(opportunity(**changes), RULES, shape, TODAY, cosell=cosell)
+    return [gap.words for gap in found]
+
+
+def customer(**changes: str | None) -> Customer:
+    return replace(COMPLETE["customer"], **changes)  # type: ignore[type-var,arg-type,return-value]
+
+
+LACKS: list[tuple[str, dict[str, Value]]] = [
+    ("Name", {"name": None}),
+    ("Amount", {"value": None}),
+    ("Amount", {"value": Decimal(-1)}),
+    ("Close Date", {"close_date": None}),
+    ("Close Date (must not be in the past)", {"close_date": date(2026, 3, 1)}),
+    ("Account Name", {"customer": customer(name=None)}),
+    ("Billing Street", {"customer": customer(address_line1=None)}),
+    ("Billing City", {"customer": customer(city=None)}),
+    ("Billing Country", {"customer": customer(country=None)}),
+    ('Billing Country ("Freedonia"', {"customer": customer(country="Freedonia")}),
+    ("Solutions (at least one)", {"solutions": ()}),
+    ("Solutions (at most 50)", {"solutions": tuple(Solution(f"SOL-{n}") for n in range(51))}),
+    ("Opportunity Team", {"team": ()}),
+    ("Opportunity Team", {"team": (Member("ida@p.example", "Ida", "Kern"),)}),
+    ("Opportunity Team", {"team": (Member("ida@p.example", None, "Kern", "+49"),)}),
+    ("Consent", {"consent": False}),
+    ("Consent", {"consent": ABSENT}),
+]
+
+
+def test_a_complete_opportunity_lacks_nothing() -> None:
+    assert gaps() == []
+    assert gaps(cosell=True, help=HELP) == []
+    assert gaps(close_date=TODAY) == []
+
+
+@pytest.mark.parametrize(("label", "changes"), LACKS)
+def test_each_missing_field_alone_is_named_by_its_label(label: str, changes: dict[str, Value]) -> None:
+    (words,) = gaps(**changes)
+    assert words.startswith(label)
+
+
+@pytest.mark.parametrize(
+    ("label", "changes"),
+    [
+        ("Contact Roles", {"contacts": ()}),
+        ("Contact Roles", {"contacts": (Member("greta@c.example", "Greta", "Öz"),)}),
+        ("Help", {"help": "Something else"}),
+    ],
+)
+def test_a_request_for_help_needs_a_contact_and_one_of_the_six_kinds(
+    label: str, changes: dict[str, Value]
+) -> None:
+    (words,) = gaps(cosell=True, **{"help": HELP, **changes})
+    assert words.startswith(label)
+    assert label == "Help" or gaps(**changes) == [], "other deals need no contact"
+
+
+def test_a_currency_is_the_deals_or_the_only_one_there_is() -> None:
+    assert gaps(currency=None) == []  # the org's own
+    assert share.draft(opportunity(currency=None), RULES, SHAPE)["currency"] == "USD"
+    (words,) = gaps(shape=replace(SHAPE, default_currency=None), currency=None)
+    assert words == "Currency"
+
+
+def test_all_that_is_missing_is_found_at_once_and_told_in_one_message() -> None:
+    nothing = Snapshot("006", "1", {"stage": "Qualification", "sync": True, "help": HELP})
+    found = share.missing(nothing, RULES, replace(SHAPE, default_currency=None), TODAY, cosell=True)
+    assert [gap.field for gap in found] == [
+        *("name", "value", "currency", "close_date", "customer", "customer", "customer", "customer"),
+        *("solutions", "team", "consent", "contacts"),
+    ]
+    text = messages.cannot_share(gap.words for gap in found)
+    assert "\n" not in text
+    assert all(gap.words in text for gap in found)
+
+
+def test_who_comes_closest_is_named() -> None:
+    (words,) = gaps(team=(Member("x@p.example"), Member("ida@p.example", "Ida", "Kern")))
+    assert "Ida Kern has no phone" in words
+
+
+def test_the_three_kinds_of_deal_differ_in_exactly_their_own_fields() -> None:
+    private = share.draft(opportunity(), RULES, SHAPE)
+    led = share.draft(opportunity(visible=True), RULES, SHAPE)
+    cosell = share.draft(opportunity(help=HELP, help_note="Pilot"), RULES, SHAPE)
+    assert (private["deal_type"], private["visible"]) == (DealType.PRIVATE, False)
+    assert led == {**private, "deal_type": "Partner-led", "visible": True}
+    assert cosell == {**led, "deal_type": "Co-sell", "help": HELP, "help_note": "Pilot"}
+    assert "notes" not in private, "nothing is invented"
+
+
+def referral(**changes: Value) -> Snapshot:
+    fields = {
+        **COMPLETE,
+        "state": "Accepted",
+        "direction": "Outbound",
+        "deal_type": "Private",
+        "engagement_id": "E1",
+    }
+    own = {
+        name: value
+        for name, value in fields.items()
+        if name not in {"stage", "sync", "consent", "help", "help_note"}
+    }
+    own |= {"sales_stage": "Qualify", "external_reference": "006", "visible": False, "favorite": False}
+    return Snapshot("R1", "r1", {**own, **changes})
+
+
+def pair(here: dict[str, Value] | None = None, **there: Value) -> Link:
+    sent = share.draft(opportunity(), RULES, SHAPE)
+    link = Link("o:006", opportunity_id="006", opportunity=opportunity())
+    made = share.adopted(
+        link, sent, share.source(opportunity(), sent, RULES), referral(**there), RULES, answered=True
+    )
+    return replace(
+        made, opportunity=opportunity(referral_id="R1", favorite=False, status="Accepted", **(here or {}))
+    )
+
+
+def test_a_new_pair_agrees_on_what_was_posted() -> None:
+    decision = decide(pair(), RULES, SHAPE, NOW)
+    assert (decision.steps, dict(decision.crm), decision.holds, decision.conflicts) == ((), {}, (), ())
+    assert decision.link.phase is Phase.LINKED
+
+
+def test_a_lost_reply_leaves_what_was_sent_as_base() -> None:
+    """Whatever differs when the referral is found was written by a person since."""
+    sent = share.draft(opportunity(), RULES, SHAPE)
+    link = Link("o:006", opportunity_id="006", opportunity=opportunity(value=Decimal(1)))
+    later = referral(close_date=date(2027, 1, 1), team=())
+    known = share.source(opportunity(), sent, RULES)
+    decision = decide(share.adopted(link, sent, known, later, RULES, answered=False), RULES, SHAPE, NOW)
+    assert decision.crm["close_date"] == date(2027, 1, 1)
+    assert decision.crm["team"] == ()
+    assert decision.steps[0].fields["value"] == Decimal(1)
+
+
+def test_visibility_is_patched_by_the_sellers_word_and_never_without_consent() -> None:
+    (step,) = decide(pair({"visible": True}), RULES, SHAPE, NOW).steps
+    assert step.fields["visible"] is True
+    refused = decide(pair({"visible": True, "consent": False}), RULES, SHAPE, NOW)
+    assert not refused.steps
+    assert {hold.kind for hold in refused.holds if hold.field == "consent"} == {
+        HoldKind.NEED,
+        HoldKind.FROZEN,
+    }
+
+
+def test_visibility_cannot_be_taken_back() -> None:
+    link = decide(pair({"visible": True}, visible=True), RULES, SHAPE, NOW).link
+    back = replace(link, opportunity=opportunity(referral_id="R1", visible=False))
+    decision = decide(back, RULES, SHAPE, NOW)
+    assert not decision.steps
+    (hold,) = [hold for hold in decision.holds if hold.field == "visible"]
+    assert hold.kind is HoldKind.FROZEN
+    assert "cannot be taken back" in hold.text
+
+
+def test_help_makes_the_deal_visible_first_and_invites_then() -> None:
+    asked = pair({"help": HELP})
+    (step,) = decide(asked, RULES, SHAPE, NOW).steps
+    assert step.fields["visible"] is True
+    assert share.invitation(asked, RULES, SHAPE, TODAY) is None
+    seen = pair({"help": HELP}, visible=True)
+    fields = share.invitation(seen, RULES, SHAPE, TODAY)
+    assert fields is not None
+    assert fields["help"] == HELP
+
+
+def test_what_is_missing_for_help_is_told_and_nothing_is_opened() -> None:
+    decision = decide(pair({"help": HELP, "contacts": ()}), RULES, SHAPE, NOW)
+    assert "visible" not in {name for step in decision.steps for name in step.fields}
+    assert [hold.field for hold in decision.holds if hold.kind is HoldKind.NEED] == ["contacts"]
+    assert share.invitation(pair({"help": HELP, "contacts": ()}, visible=True), RULES, SHAPE, TODAY) is None
+
+
+@pytest.mark.parametrize("state", [State.RECEIVED, State.WON, State.LOST, State.EXPIRED, State.UNKNOWN])
+def test_only_open_and_accepted_deals_get_an_invitation(state: State) -> None:
+    asked = pair({"help": HELP}, visible=True, state=state.value)
+    assert share.invitation(asked, RULES, SHAPE, TODAY) is None
+
+
+def test_a_request_for_help_after_the_end_is_named() -> None:
+    decision = decide(pair({"help": HELP, "stage": "Closed Won"}, state="Won"), RULES, SHAPE, NOW)
+    assert ("help", HoldKind.LATE) in {(hold.field, hold.kind) for hold in decision.holds}
+    assert not decision.steps
+
+
+def test_the_request_cannot_be_changed_or_withdrawn() -> None:
+    asked = pair({"help": HELP, "help_note": "Pilot"}, visible=True)
+    link = share.invited(asked, {"status": "New / Pending"}, {"help": HELP, "help_note": "Pilot"})
+    assert not decide(link, RULES, SHAPE, NOW).holds
+    for changes in ({"help": None}, {"help": "General or other"}, {"help_note": "Other"}):
+        edited = replace(link, opportunity=opportunity(referral_id="R1", help=HELP, help_note="Pilot"))
+        edited = replace(
+            edited, opportunity=replace(edited.opportunity, fields={**edited.opportunity.fields, **changes})
+        )  # type: ignore[union-attr,type-var]
+        decision = decide(edited, RULES, SHAPE, NOW)
+        assert [hold.kind for hold in decision.holds] == [HoldKind.FROZEN]
+        assert share.invitation(edited, RULES, SHAPE, TODAY) is None
+
+
+def test_contacts_are_fixed_once_microsoft_is_invited_even_if_our_row_stays_independent() -> None:
+    link = share.invited(pair({"help": HELP}, visible=True, deal_type="Partner-led"), {}, {"help": HELP})
+    assert share.deal_type(link) == DealType.COSELL
+    more = (Member("new@c.example", "N", "N", "1"),)
+    edited = replace(link, opportunity=opportunity(referral_id="R1", help=HELP, contacts=more))
+    decision = decide(edited, RULES, SHAPE, NOW)
+    assert not decision.steps
+    assert ("contacts", HoldKind.FROZEN) in {(hold.field, hold.kind) for hold in decision.holds}
+
+
+def test_contacts_are_not_sent_once_consent_is_taken_back() -> None:
+    decision = decide(pair({"consent": False, "contacts": ()}), RULES, SHAPE, NOW)
+    assert not decision.steps
+    assert "contacts" in {hold.field for hold in decision.holds}
+
+
+def test_a_deal_that_microsoft_started_needs_no_invitation() -> None:
+    inbound = pair({"help": HELP}, visible=True, direction="Inbound", deal_type="Co-sell")
+    assert share.invitation(inbound, RULES, SHAPE, TODAY) is None
+    (hold,) = [hold for hold in decide(inbound, RULES, SHAPE, NOW).holds if hold.field == "help"]
+    assert "already" in hold.text
+
+
+def side(status: str, number: int = 1, **fields: Value) -> Snapshot:
+    held: dict[str, Value] = {"category": "foreign", "organization": "Microsoft", "status_text": status}
+    return Snapshot(
+        f"M{number}", "1", {**held, "created_at": datetime(2026, 3, number, tzinfo=UTC), **fields}
+    )
+
+
+def test_microsofts_newest_side_is_the_one_that_counts() -> None:
+    partner = side("Active / Accepted", 9, organization="other")
+    found = share.microsoft_side(
+        [side("New / Pending", 2, respond_by=NOW), partner, side("Closed / Declined", 1)]
+    )
+    assert found == {"status": "New / Pending", "until": "2026-03-02T10:00:00+00:00"}
+    assert share.microsoft_side([partner]) == {}
+
+
+@pytest.mark.parametrize(
+    ("known", "words"),
+    [
+        ({"status": "New / Pending", "until": "2026-03-16T10:00:00+00:00"}, "2026-03-16"),
+        ({"status": "Active / Accepted", "id": "7-1"}, "accepted"),
+        ({"status": "Closed / Declined", "reason": "customer not managed"}, "customer not managed"),
+        ({"status": "Closed / Declined"}, "USD 25,000"),
+        ({"status": "Closed / Expired"}, "in time"),
+        ({"status": "Closed / Won"}, "won"),
+        ({"status": "Engaged / Odd"}, "Engaged / Odd"),
+    ],
+)
+def test_microsofts_side_is_told_with_what_follows(known: dict[str, str], words: str) -> None:
+    link = replace(pair(), memory=Memory(invite=share.DONE, microsoft=known))
+    told = tell(decide(link, RULES, SHAPE, NOW), (), SHAPE, NOW)
+    assert words in told.message
+    assert told.fields["microsoft_status"] == known["status"]
+    assert told.fields.get("microsoft_id") == known.get("id")
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [("ReviewPending", "reviewed"), ("ActionRequired", "open the deal"), ("Odd", '"Odd"')],
+)
+def test_the_registration_of_a_won_deal_says_what_to_do(status: str, words: str) -> None:
+    won = pair({"stage": "Closed Won"}, state="Won", registration_status=status)
+    assert words in tell(decide(won, RULES, SHAPE, NOW), (), SHAPE, NOW).message
+    silent = pair({"stage": "Closed Won"}, state="Won", registration_status="None")
+    assert "egistration" not in tell(decide(silent, RULES, SHAPE, NOW), (), SHAPE, NOW).message

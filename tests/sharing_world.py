@@ -1,0 +1,243 @@
+"""Partner Center that takes posts, for the cycle: bodies judged by the sandbox's own strict rules, Microsoft's sides kept.
+
+Like the real service it protects nobody from posting twice: a second post makes a second referral, a second invitation a
+second side of Microsoft. The tests count them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+from decimal import Decimal
+
+from cosell_sync.core.attempts import Patience
+from cosell_sync.core.deal import (
+    KINDS,
+    SHARED,
+    Customer,
+    DealType,
+    Direction,
+    Link,
+    Member,
+    Side,
+    Snapshot,
+    Solution,
+    State,
+    Value,
+)
+from cosell_sync.cycle.context import Finding, Habits, World
+from cosell_sync.cycle.run import run_cycle
+from cosell_sync.errors import OutsideError, Rejected, Unavailable, Unclear
+from cosell_sync.partner_center import records
+from cosell_sync.partner_center.records import Wire
+from cosell_sync.ports import Outcome, ReferralDraft
+from cosell_sync.sandbox.referral_rules import Switches, faults_of_create, faults_of_invitation
+from cosell_sync.summary import CycleSummary
+from memory_world import FLAGS, CountingStore, MemoryCrm, MemoryReferrals, Outside, Row, rules
+
+HELP = "Proof of concept or demo"
+MINUTE = timedelta(minutes=1)
+
+
+class Crash(BaseException):
+    """The process is killed."""
+
+
+@dataclass
+class Posts(MemoryReferrals):
+    """``ports.Referrals`` that can create. ``lose``: numbers of posts whose answer is lost; ``at``: every boundary."""
+
+    outside: Outside
+    recipe: str = "two_posts"
+    type_follows: bool = True
+    refuse: str = ""
+    lose: set[int] = field(default_factory=set)
+    sides: list[Row] = field(default_factory=list)
+    bodies: list[dict[str, object]] = field(default_factory=list)
+    looks: int = 0
+    unsearchable: bool = False
+
+    def __post_init__(self) -> None:
+        super().__init__(self.outside)
+
+    def create(self, draft: ReferralDraft) -> Outcome:
+        self._call("post")
+        body = records.draft(draft, Wire(recipe=self.recipe))
+        self.bodies.append(json.loads(records.encode(body)))
+        switches = Switches(one_post=self.recipe == "one_post")
+        faults = faults_of_create(json.loads(records.encode(body)), switches)
+        ours = next(
+            (
+                row
+                for row in self.outside.referrals.values()
+                if row.fields["engagement_id"] == draft.engagement_id
+            ),
+            None,
+        )
+        if draft.engagement_id:
+            seen = {
+                "consent": {
+                    records.PATHS["visible"].rsplit("/", 1)[1]: ours is not None and ours.fields["visible"]
+                }
+            }
+            faults += faults_of_invitation(self.bodies[-1], seen, switches)
+        if self.refuse or faults:
+            return Outcome(None, Rejected(self.refuse or str(faults), code="invalidRequest", status=400))
+        invites = draft.engagement_id is not None or "inviteContext" in body
+        row = ours if draft.engagement_id else self._stored(draft)
+        assert row is not None
+        if invites:
+            self._invited(row)
+        self.outside.at("posted")
+        if len(self.bodies) in self.lose:
+            return Outcome(None, Unclear("no answer", code="timeout"))
+        reply = self._foreign(self.sides[-1]) if draft.engagement_id else self._snapshot(row)
+        return Outcome(reply.id, snapshot=reply, steps=1)
+
+    def _stored(self, draft: ReferralDraft) -> Row:
+        sent = {
+            name: value
+            for name, value in draft.fields.items()
+            if name in SHARED or name in {"visible", "deal_type"}
+        }
+        empty: dict[str, Value] = {"campaign_id": None, "notes": None, "sales_stage": None, "contacts": ()}
+        number = len(self.outside.referrals) + 1
+        more: dict[str, Value] = {
+            "direction": Direction.OUTBOUND.value,
+            "engagement_id": f"E{number}",
+            "external_reference": draft.external_reference,
+            "respond_by": None,
+        }
+        return self.outside.new_referral(State.ACCEPTED, **{**empty, **sent, **more})
+
+    def _invited(self, ours: Row) -> None:
+        fields: dict[str, Value] = {
+            "category": "foreign",
+            "organization": "Microsoft",
+            "engagement_id": ours.fields["engagement_id"],
+            "status_text": "New / Pending",
+            "created_at": self.outside.now,
+            "respond_by": self.outside.now + timedelta(days=14),
+        }
+        self.sides.append(Row(f"M{len(self.sides) + 1}", fields))
+        if self.type_follows:
+            self.outside.change(Side.PARTNER_CENTER, ours, {"deal_type": DealType.COSELL.value}, person=False)
+
+    def find_created(self, external_reference: str) -> Snapshot | None:
+        self._call("search")
+        rows = [
+            row
+            for row in self.outside.referrals.values()
+            if row.fields["external_reference"] == external_reference
+        ]
+        return self._snapshot(rows[-1]) if rows else None
+
+    def engagement(self, engagement_id: str) -> Sequence[Snapshot]:
+        self._call("engagement")
+        self.looks += 1
+        if self.unsearchable:
+            raise Unavailable("partner_center", "refused", code="invalidRequest", status=400)
+        ours = [
+            row for row in self.outside.referrals.values() if row.fields.get("engagement_id") == engagement_id
+        ]
+        theirs = [row for row in self.sides if row.fields["engagement_id"] == engagement_id]
+        return [*map(self._snapshot, ours), *map(self._foreign, theirs)]
+
+    def _foreign(self, row: Row) -> Snapshot:
+        return Snapshot(row.id, str(row.version), dict(row.fields))
+
+    def answers(self, status: str, number: int = -1, **fields: Value) -> None:
+        """Microsoft changes its side."""
+        self.sides[number].fields |= {"status_text": status, "respond_by": None, **fields}
+
+
+@dataclass
+class Stage:
+    """Both systems, the store, and cycles over them."""
+
+    outside: Outside = field(default_factory=Outside)
+    store: CountingStore = field(default_factory=CountingStore)
+    recipe: str = "two_posts"
+    number: int = 0
+    found: list[Finding] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.posts = Posts(self.outside, self.recipe)
+        self.rules = rules(cosell_recipe=self.recipe)
+
+    def opportunity(self, **fields: Value) -> str:
+        """A seller's opportunity with everything a private deal needs."""
+        row = Row(
+            f"O{len(self.outside.opportunities) + 1}",
+            {name: None for name in KINDS if name != "sales_stage"},
+            version=0,
+        )
+        held: dict[str, Value] = {
+            "name": "ERP move",
+            "value": Decimal("84000.00"),
+            "currency": "USD",
+            "close_date": date(2026, 11, 30),
+            "customer": Customer("Harbor Mills", "Kai 7", None, "Bremen", None, None, "DE"),
+            "team": (Member("ida@p.example", "Ida", "Kern", "+49"),),
+            "contacts": (Member("greta@c.example", "Greta", "Oz", "+49"),),
+            "solutions": (Solution("SOL-1", "Planner"),),
+            "stage": "Qualification",
+            "sync": True,
+            "consent": True,
+            "visible": False,
+            "favorite": False,
+            **fields,
+        }
+        assert held["stage"] in FLAGS
+        self.outside.opportunities[row.id] = row
+        self.outside.change(Side.CRM, row, held, person=True)
+        return row.id
+
+    def seller(self, opportunity: str, **fields: Value) -> None:
+        self.outside.people(Side.CRM, opportunity, fields)
+
+    def cycle(self, at: Callable[[str], None] | None = None, *, crash: bool = False) -> CycleSummary | None:
+        self.number += 1
+        self.outside.now += MINUTE
+        self.store = self.store.another()
+        store, passed = self.store, at or (lambda _where: None)
+        self.outside.at = passed
+        store.before_remember = lambda _memo: passed("before_remember")
+        store.after_remember = lambda _memo: passed("after_remember")
+        world = World(
+            self.posts,
+            MemoryCrm(self.outside),
+            store,
+            self.outside.clock,
+            self.rules,
+            Habits(patience=Patience(MINUTE, 4)),
+        )
+        self.found = []
+        try:
+            with store.lease(timedelta()):
+                return run_cycle(world, f"c{self.number}", report=self.found.append)
+        except Crash:
+            assert crash
+        except OutsideError:
+            assert crash
+        finally:
+            self.outside.at = lambda _where: None
+            store.before_remember = store.after_remember = None
+        return None
+
+    def settled(self, cycles: int = 3) -> None:
+        """After some cycles nothing is written any more."""
+        for _ in range(cycles):
+            self.cycle()
+        writes, posts = self.outside.writes, len(self.posts.bodies)
+        self.cycle()
+        assert (self.outside.writes, len(self.posts.bodies)) == (writes, posts)
+        assert not self.outside.violations
+
+    def record(self, opportunity: str = "O1") -> dict[str, Value]:
+        return self.outside.opportunities[opportunity].fields
+
+    def link(self, opportunity: str = "O1") -> Link:
+        return self.store.by_opportunity([opportunity])[opportunity]

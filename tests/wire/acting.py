@@ -1,0 +1,311 @@
+"""A stage for acceptance: the served sandbox, a home directory, the installed command, and people on either side.
+
+Nothing here knows the product from inside. The command is the one that users start; sellers and Microsoft act through the
+sandbox's worlds; what was called is read off the servers. After every command the promises that hold always are checked:
+no write reached a closed referral, the fakes themselves met no bug, and every line on stderr is a log event or a sentence.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cosell_sync.sandbox.http import Call, Server
+from cosell_sync.sandbox.pipeline import Document
+from cosell_sync.sandbox.world import Sandbox
+
+COMMAND = Path(sys.executable).with_name("cosell-sync")
+SENTENCES = ("Error: ", "Next: ", "Stopped: ", "- ")
+PATIENCE = 120.0  # seconds a command may take on a busy machine
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Done:
+    """A command that has ended."""
+
+    args: tuple[str, ...]
+    code: int
+    out: str
+    err: str
+    seconds: float = 0.0
+
+    @property
+    def events(self) -> list[Row]:
+        return [json.loads(line) for line in self.err.splitlines() if line.startswith("{")]
+
+    @property
+    def sentences(self) -> str:
+        """What was told to the person at the terminal about an error."""
+        return "\n".join(line for line in self.err.splitlines() if not line.startswith("{"))
+
+    @property
+    def finished(self) -> Row:
+        """The one ``cycle.finished`` of a command that runs one cycle."""
+        found = self.named("cycle.finished")
+        assert len(found) == 1, f"{len(found)} times cycle.finished\n{self.err}"
+        return found[0]
+
+    @property
+    def calls(self) -> tuple[int, int]:
+        """API calls of the cycle: Partner Center, CRM."""
+        counted = self.finished["api_calls"]
+        return counted["partner_center"], counted["crm"]
+
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+    def named(self, event: str) -> list[Row]:
+        return [line for line in self.events if line["event"] == event]
+
+    def __str__(self) -> str:
+        return f"$ cosell-sync {' '.join(self.args)} -> {self.code}\n{self.out}\n{self.err}"
+
+
+def mutating(call: Call) -> bool:
+    """Whether a request may change what a system holds; queries travel in composites, so their parts decide."""
+    if call.method in {"GET", "HEAD"} or call.path.endswith("/oauth2/token") or "/oauth2/v2.0/" in call.path:
+        return False
+    if call.method == "POST" and re.search(r"/composite/?$", call.path):
+        return any(part["method"].upper() != "GET" for part in call.json()["compositeRequest"])
+    return True
+
+
+def api(call: Call) -> bool:
+    """Whether a request counts as an API call: sign-ins do not."""
+    return "/oauth2/" not in call.path and "/common/" not in call.path
+
+
+@dataclass
+class Stage:
+    """One play. ``env``: variables laid over the sandbox's for every command."""
+
+    sandbox: Sandbox
+    home: Path
+    env: dict[str, str] = field(default_factory=dict)
+    born: int = 0
+
+    @property
+    def pc(self) -> Any:
+        return self.sandbox.partner_center
+
+    @property
+    def sf(self) -> Any:
+        return self.sandbox.salesforce
+
+    @property
+    def servers(self) -> tuple[Server, Server]:
+        return self.sandbox.partner_center_server, self.sandbox.salesforce_server
+
+    @property
+    def store(self) -> Path:
+        return self.home / "cosell-sync.db"
+
+    # -- the command -------------------------------------------------------------------------------------------------
+
+    def start(self, *args: str, **env: str) -> subprocess.Popen[str]:
+        outside = {name: value for name, value in os.environ.items() if not name.startswith("COSELL_")}
+        full = {**outside, **self.sandbox.environment(self.home), **self.env, **env}
+        return subprocess.Popen(
+            [str(COMMAND), *args],
+            env=full,
+            cwd=self.home,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+
+    def finish(self, process: subprocess.Popen[str], args: tuple[str, ...] = (), since: float = 0.0) -> Done:
+        try:
+            out, err = process.communicate(timeout=PATIENCE)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            out, err = process.communicate()
+            raise AssertionError(f"cosell-sync {' '.join(args)} does not end\n{out}\n{err}") from None
+        done = Done(args, process.returncode, out, err, time.monotonic() - since if since else 0.0)
+        self.check(done)
+        return done
+
+    def cosell(self, *args: str, expect: int | None = 0, **env: str) -> Done:
+        """Run the command to its end; ``expect``: its exit code."""
+        started = time.monotonic()
+        done = self.finish(self.start(*args, **env), args, started)
+        assert expect is None or done.code == expect, str(done)
+        return done
+
+    def sync(self, *, expect: int | None = 0, **env: str) -> Done:
+        return self.cosell("sync", expect=expect, **env)
+
+    def quiet(self, *, expect: int | None = 0, **env: str) -> Done:
+        """A cycle that must not try to change anything anywhere."""
+        self.forget_calls()
+        done = self.sync(expect=expect, **env)
+        assert self.mutations() == [], f"not quiet: {self.mutations()}\n{done}"
+        return done
+
+    def check(self, done: Done) -> None:
+        """What holds after every command, whatever happened."""
+        assert self.pc.violations == [], f"wrote to a closed referral: {self.pc.violations}"
+        for server in self.servers:
+            assert server.errors == [], f"the {server.name} fake itself failed: {server.errors}"
+        for line in done.err.splitlines():
+            if not line.startswith("{"):
+                assert line.startswith(SENTENCES), f"neither event nor sentence: {line!r}\n{done}"
+                continue
+            event = json.loads(line)
+            assert {"timestamp", "level", "event"} <= event.keys(), line
+
+    # -- what was called ---------------------------------------------------------------------------------------------
+
+    def forget_calls(self) -> None:
+        for server in self.servers:
+            server.calls.clear()
+
+    def mutations(self) -> list[str]:
+        return [
+            f"{call.method} {call.path} {call.body.decode()[:600]}"
+            for server in self.servers
+            for call in list(server.calls)
+            if mutating(call)
+        ]
+
+    def api_calls(self) -> tuple[int, int]:
+        ours, theirs = (sum(map(api, list(server.calls))) for server in self.servers)
+        return ours, theirs
+
+    def patches(self, referral_id: str) -> list[Row]:
+        """What PATCHes of that referral asked for: path → value, refused ones included."""
+        return [
+            {operation["path"].lstrip("/"): operation["value"] for operation in call.json()}
+            for call in self.servers[0].calls.matching("PATCH", referral_id)
+        ]
+
+    # -- people in the CRM -------------------------------------------------------------------------------------------
+
+    def deal(self, referral: Document | str) -> Row:
+        """The one opportunity of a referral."""
+        found = self.deals(referral)
+        assert len(found) == 1, f"{len(found)} opportunities for {referral}"
+        return found[0]
+
+    def deals(self, referral: Document | str) -> list[Row]:
+        return self.sf.rows("Opportunity", Cosell_Referral_Id__c=_id(referral))  # type: ignore[no-any-return]
+
+    def seller(self, referral: Document | str, **fields: object) -> None:
+        """A seller edits the opportunity."""
+        self.sf.edit("Opportunity", self.deal(referral)["Id"], **fields)
+
+    def contacts(self, referral: Document | str) -> dict[str, Row]:
+        """The contacts on the opportunity by e-mail, each with its role."""
+        roles = self.sf.rows("OpportunityContactRole", OpportunityId=self.deal(referral)["Id"])
+        people = [{**self.sf.get("Contact", role["ContactId"]), "role": role} for role in roles]
+        return {person["Email"].lower(): person for person in people}
+
+    def team(self, referral: Document | str) -> set[str]:
+        rows = self.sf.rows("OpportunityTeamMember", OpportunityId=self.deal(referral)["Id"])
+        return {self.sf.get("User", row["UserId"])["Email"].lower() for row in rows}
+
+    def solutions(self, referral: Document | str) -> dict[str, Row]:
+        rows = self.sf.rows("Cosell_Solution__c", Opportunity__c=self.deal(referral)["Id"])
+        return {row["Solution_Id__c"]: row for row in rows}
+
+    def user(self, email: str) -> str:
+        return next(row["Id"] for row in self.sf.users if row["Email"].lower() == email)
+
+    # -- Microsoft and colleagues in the portal ----------------------------------------------------------------------
+
+    def add(self, kind: str = "inbound_accepted", **overrides: Any) -> Document:
+        """A new deal with a name of its own, in a currency that the org has."""
+        self.born += 1
+        details = {"currency": "EUR", "dealValue": 84000, **overrides.pop("details", {})}
+        plain = {"name": f"Deal {self.born}", "campaignId": None, "favorite": False, "details": details}
+        return self.pc.add(kind, **{**plain, **overrides})  # type: ignore[no-any-return]
+
+    def referral(self, referral: Document | str) -> Document:
+        return self.pc.get(_id(referral))  # type: ignore[no-any-return]
+
+    def status(self, referral: Document | str) -> tuple[str, str]:
+        document = self.referral(referral)
+        return document["status"], document["substatus"]
+
+    # -- crashes -----------------------------------------------------------------------------------------------------
+
+    def killed(self, *args: str, at: Callable[[], bool], **env: str) -> None:
+        """Starts a command and kills it (-9) the moment ``at`` is true."""
+        process = self.start(*args, **env)
+        try:
+            waited(at, f"cosell-sync {' '.join(args)} to reach the point of the crash", process=process)
+        finally:
+            process.send_signal(signal.SIGKILL)
+            process.communicate()
+
+
+def struck(server: Server) -> Callable[[], bool]:
+    """True once every fault of that server has struck."""
+    return lambda: not server.faults.pending()
+
+
+def waited(
+    condition: Callable[[], Any],
+    what: str,
+    *,
+    process: subprocess.Popen[str] | None = None,
+    within: float = 60.0,
+) -> Any:
+    """Polls until the condition gives something true, and returns that."""
+    until = time.monotonic() + within
+    while not (found := condition()):
+        if process is not None and process.poll() is not None:
+            raise AssertionError(f"ended with {process.returncode} while waiting for {what}")
+        assert time.monotonic() < until, f"waited {within:.0f} s for {what}"
+        time.sleep(0.02)
+    return found
+
+
+def _id(referral: Document | str) -> str:
+    return referral if isinstance(referral, str) else referral["id"]
+
+
+def staged(home: Path, *, deals: int = 0, seed: int = 7, **env: str) -> Iterator[Stage]:
+    """The body of a fixture: a sandbox that is up while the test plays."""
+    with Sandbox(deals=deals, seed=seed) as sandbox:
+        yield Stage(sandbox, home, env)
+
+
+def hidden(stage: Stage) -> Mapping[str, str]:
+    """Everything that no log may hold: value → what it is."""
+    texts: dict[str, str] = {}
+
+    def keep(kind: str, value: object) -> None:
+        if isinstance(value, str) and len(value.strip()) > 2:
+            texts.setdefault(value.strip(), kind)
+
+    for document in stage.pc.all():
+        for person in [*document["team"], *document["customerProfile"]["team"]]:
+            for name in ("firstName", "lastName", "email", "phoneNumber"):
+                keep(name, person.get(name))
+        for line in (document["details"]["notes"] or "").splitlines():
+            keep("note", line)
+        keep("note to Microsoft", document["inviteContext"]["notes"])
+    for user in stage.sf.users:
+        for name in ("FirstName", "LastName", "Email", "Phone"):
+            keep(name, user[name])
+    entra = stage.pc.entra
+    for token in [*entra._access, *entra._refresh, entra.client_secret]:
+        keep("token", token)
+    for token in stage.sf._door.sessions:
+        keep("session", token)
+    for name, value in stage.sandbox.environment(stage.home).items():
+        if name.endswith(("SECRET", "TOKEN")):
+            keep("secret", value)
+    return texts
