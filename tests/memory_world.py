@@ -97,6 +97,7 @@ class Change:
     at: int
     side: Side
     deal: str  # referral id
+    record: str
     element: tuple[str, str]
     value: object
     person: bool
@@ -205,7 +206,13 @@ class Outside:
             if before.get(element) != after.get(element):
                 self.changes.append(
                     Change(
-                        len(self.changes), side, self.deal_of(side, row), element, after.get(element), person
+                        len(self.changes),
+                        side,
+                        self.deal_of(side, row),
+                        row.id,
+                        element,
+                        after.get(element),
+                        person,
                     )
                 )
 
@@ -280,7 +287,12 @@ class Outside:
                 self.portal_moves(row.id, State.EXPIRED)
 
     def vanish(self, side: Side, record: str, *, gone: bool) -> None:
+        """Deleted or out of sight, or back again; not back where a second one took its unique referral id."""
         row = self.rows(side)[record]
+        deal = self.deal_of(side, row)
+        others = [each for each in self.rows(side).values() if each is not row and not each.gone]
+        if any(self.deal_of(side, each) == deal for each in others):
+            return
         if row.gone is not gone:
             row.gone = gone
             row.version += 1
@@ -423,8 +435,9 @@ class MemoryReferrals:
 class MemoryCrm:
     """``ports.Crm``."""
 
-    def __init__(self, outside: Outside) -> None:
+    def __init__(self, outside: Outside, lookalikes: Mapping[str, tuple[str, ...]] | None = None) -> None:
         self.outside = outside
+        self.lookalikes = lookalikes or {}
         self.calls = 0
         self.trouble: OutsideError | None = None
 
@@ -468,6 +481,7 @@ class MemoryCrm:
             each.referral_id: Found(
                 held.get(each.referral_id),
                 each.external_reference if each.external_reference in here else None,
+                self.lookalikes.get(each.referral_id, ()),
             )
             for each in sought
         }

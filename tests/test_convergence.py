@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from decimal import Decimal
@@ -25,7 +25,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from cosell_sync.core import deal
+from cosell_sync.core import deal, settle
 from cosell_sync.core.attempts import Patience, freed
 from cosell_sync.core.deal import (
     ABSENT,
@@ -33,6 +33,7 @@ from cosell_sync.core.deal import (
     SHARED,
     Customer,
     Entry,
+    Intent,
     Kind,
     Link,
     Member,
@@ -40,16 +41,18 @@ from cosell_sync.core.deal import (
     Snapshot,
     Solution,
     State,
+    Step,
     Value,
 )
 from cosell_sync.core.lifecycle import TERMINAL
 from cosell_sync.core.mapping import Standing, agree, same
 from cosell_sync.core.reconcile import Decision, decide, state_of
 from cosell_sync.core.tell import conflict_text, tell
-from cosell_sync.cycle.context import Habits, World
+from cosell_sync.cycle import exchange, look
+from cosell_sync.cycle.context import Habits, Run, World
 from cosell_sync.cycle.run import run_cycle
-from cosell_sync.errors import OutsideError
-from cosell_sync.ports import Memo
+from cosell_sync.errors import OutsideError, RecordError
+from cosell_sync.ports import Memo, OpportunityWrite, Outcome
 from memory_world import (
     SHAPE,
     STAGES,
@@ -59,6 +62,7 @@ from memory_world import (
     MemoryCrm,
     MemoryReferrals,
     Outside,
+    Row,
     elements,
     rules,
 )
@@ -66,7 +70,7 @@ from memory_world import (
 settings.register_profile(
     "ci",
     max_examples=200,
-    stateful_step_count=30,
+    stateful_step_count=50,
     deadline=None,
     derandomize=True,
     database=None,
@@ -287,6 +291,21 @@ class Convergence(RuleBasedStateMachine):
         self.outside.faults.clear()
         Edit(other, number, name, theirs)(self.outside)
 
+    @precondition(lambda self: self.outside.referrals)
+    @rule(
+        side=st.sampled_from(Side),
+        number=st.integers(0, DEALS - 1),
+        name=st.sampled_from(sorted(VALUES)),
+        values=st.permutations(range(3)),
+        boundary=st.integers(1, 12),
+    )
+    def raced(self, side: Side, number: int, name: str, values: list[int], boundary: int) -> None:
+        """An edit is on its way, and somebody over there edits the same field in that moment."""
+        other = Side.CRM if side is Side.PARTNER_CENTER else Side.PARTNER_CENTER
+        mine, theirs = (VALUES[name][index % len(VALUES[name])] for index in values[:2])
+        Edit(side, number, name, mine)(self.outside)
+        self._cycle({boundary: Edit(other, number, name, theirs)})
+
     @precondition(lambda self: not any(row.gone for side in Side for row in self.outside.rows(side).values()))
     @rule()
     def lose_store(self) -> None:
@@ -464,7 +483,8 @@ class Convergence(RuleBasedStateMachine):
             if item.link == link.key and item.action == "conflict"
         }
         now = {Side.PARTNER_CENTER: elements(referral.fields), Side.CRM: elements(opportunity.fields)}
-        changes = [item for item in self._since_marks() if item.deal == deal]
+        records = {referral.id, opportunity.id}  # one that was deleted took its edits along
+        changes = [item for item in self._since_marks() if item.deal == deal and item.record in records]
         for element in {item.element for item in changes if item.person} - {(name, "") for name in named}:
             name = element[0]
             if name in named or name in conflicts or (link.key, name) in self.own:
@@ -519,11 +539,79 @@ class Convergence(RuleBasedStateMachine):
 
 
 def play(examples: int | None = None) -> None:
-    chosen = (
-        PROFILE if examples is None else settings(PROFILE, max_examples=examples, phases=[Phase.generate])
-    )
+    """``examples``: so many at most and without shrinking, to see whether the machine notices something at all."""
+    chosen = PROFILE
+    if examples is not None:
+        chosen = settings(PROFILE, max_examples=examples, phases=[Phase.generate], report_multiple_bugs=False)
     run_state_machine_as_test(Convergence, settings=chosen)
 
 
 def test_two_systems_and_their_people_agree_in_the_end() -> None:
     play()
+
+
+# --- the rules bite: with one of them switched off, the machine must notice ----------------------------------------
+
+
+def _base_moves_before_the_write(patch: pytest.MonkeyPatch) -> None:
+    """Rule 1."""
+    announce = exchange.__dict__["_announce"]
+
+    def early(run: Run, decision: Decision) -> Intent:
+        intent: Intent = announce(run, decision)
+        bases = (
+            {**decision.link.base_referral, **intent.fields},
+            {**decision.link.base_opportunity, **intent.source},
+        )
+        for base in bases:
+            base.pop("state", None)
+        moved = replace(decision.link, base_referral=bases[0], base_opportunity=bases[1])
+        object.__setattr__(decision, "link", moved)
+        return intent
+
+    patch.setattr(exchange, "_announce", early)
+
+
+def _base_takes_in_what_was_sent(patch: pytest.MonkeyPatch) -> None:
+    """Rule 2: what the side held before the write and what was sent, not what it holds after."""
+    patch.setattr(settle, "learn", lambda name, written, source, fact: (fact.before, fact.source))
+
+
+def _intents_are_never_settled(patch: pytest.MonkeyPatch) -> None:
+    """Rule 4."""
+    patch.setattr(look, "settle", lambda link, _intent: link)
+
+
+def _writes_are_not_guarded(patch: pytest.MonkeyPatch) -> None:
+    """Rule 5: whatever version a write was planned on, it lands."""
+    take, carry = MemoryReferrals._take, MemoryCrm._carry
+
+    def taken(
+        port: MemoryReferrals, row: Row, step: Step, _version: int, kind: str | None
+    ) -> RecordError | None:
+        return take(port, row, step, row.version, kind)
+
+    def carried(port: MemoryCrm, write: OpportunityWrite) -> Outcome:
+        version = str(port.outside.opportunities[write.before.id].version)
+        return carry(port, replace(write, before=replace(write.before, version=version)))
+
+    patch.setattr(MemoryReferrals, "_take", taken)
+    patch.setattr(MemoryCrm, "_carry", carried)
+
+
+@pytest.mark.parametrize(
+    "rule_off",
+    [
+        _base_moves_before_the_write,
+        _base_takes_in_what_was_sent,
+        _intents_are_never_settled,
+        _writes_are_not_guarded,
+    ],
+)
+def test_the_rules_bite(
+    rule_off: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of the rules that keep two systems equal is missed when it is left out."""
+    rule_off(monkeypatch)
+    with pytest.raises(AssertionError):
+        play(400)

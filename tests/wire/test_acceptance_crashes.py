@@ -18,6 +18,7 @@ from cosell_sync.sandbox.pipeline import own_member
 pytestmark = pytest.mark.wire
 
 IDA, JONAS = "ida.kern@nordlicht.example", "jonas.brueck@nordlicht.example"
+NEW = {"id": "SOL-90009-NEW", "name": "New", "type": "Name", "solutionType": "3P", "price": 5}
 OPPORTUNITIES = r"/composite/sobjects/Opportunity/"
 ROWS = r"/composite/sobjects"
 COMPOSITE = r"/composite$"
@@ -106,7 +107,6 @@ def test_a_crash_in_the_middle_of_edits_loses_none_and_doubles_none(stage: Stage
     )
     other = stage.add("partner_led", name=f"Other {deal['name']}")
     stage.sync()
-    sold = deal["details"]["requirements"]["solutions"]
     stage.seller(deal, Amount=4321, Cosell_Notes__c="one\ntwo\nthe seller's")
     stage.pc.edit(
         deal["id"],
@@ -116,7 +116,7 @@ def test_a_crash_in_the_middle_of_edits_loses_none_and_doubles_none(stage: Stage
             "customerProfile/team": [
                 {"firstName": "New", "lastName": "Person", "email": f"new@{deal['id']}.example", "phoneNumber": None}
             ],
-            "details/requirements/solutions": [{**sold[0], "id": "SOL-90009-NEW", "name": "New"}],
+            "details/requirements/solutions": [NEW],
         },
     )
     stage.seller(other, CloseDate="2029-09-09")

@@ -347,6 +347,14 @@ def settle_set(
     return _take(base_written, now, keys), _take(base_source, source, keys)
 
 
+def settle_notes(base_written: Value, base_source: Value, source: Value) -> tuple[Value, Value]:
+    """Bases after notes have landed unseen: of the lines that stand there now only the source's were carried; what the
+    written side had added itself still has to go the other way.
+    """
+    delta = _delta(_lines(base_source), _lines(source))
+    return _text(_apply(_lines(base_written), delta)), source
+
+
 def differing(one: Mapping[str, Value], other: Mapping[str, Value]) -> list[str]:
     """Names whose values differ between two snapshots' fields."""
     return [

@@ -33,7 +33,7 @@ from cosell_sync.core.deal import (
     Value,
 )
 from cosell_sync.core.mapping import CrmShape, Rules, keyed
-from cosell_sync.core.merge import Written, landed, learn, settle_set
+from cosell_sync.core.merge import Written, landed, learn, settle_notes, settle_set
 from cosell_sync.core.reconcile import content
 from cosell_sync.errors import Flaky, Gone, RecordError, Unclear
 
@@ -203,6 +203,8 @@ def settle(link: Link, intent: Intent) -> Link:
         sent, source, now = intent.fields[name], intent.source.get(name, ABSENT), written[name]
         if KINDS[name] in _SETS:
             new = settle_set(here.get(name, ABSENT), there.get(name, ABSENT), sent, source, now)
+        elif KINDS[name] is Kind.NOTES and landed(name, sent, now):
+            new = settle_notes(here.get(name, ABSENT), there.get(name, ABSENT), source)
         elif landed(name, sent, now):
             new = (now, source)
         elif KINDS[name] is Kind.NOTES:

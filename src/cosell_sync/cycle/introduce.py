@@ -9,6 +9,7 @@ import structlog
 
 from cosell_sync.core import messages
 from cosell_sync.core.admit import Admission, Found, Verdict, admit
+from cosell_sync.core.attempts import freed
 from cosell_sync.core.deal import (
     SHARED,
     Customer,
@@ -159,19 +160,20 @@ def mark_lookalikes(run: Run, ids: Sequence[str], state: str | None, message: st
 
 
 def make_opportunities(run: Run, admissions: Sequence[tuple[Link, Admission]]) -> None:
-    drafts, links, intents = [], [], []
+    drafts, links, told_links, intents = [], [], [], []
     for link, admission in admissions:
         referral = link.referral
         if referral is None:
             continue
-        memory = replace(link.memory, carried_at=run.now.replace(microsecond=0), trouble=None, lookalikes=())
+        memory = replace(freed(link.memory), carried_at=run.now.replace(microsecond=0), lookalikes=())
         fresh = replace(link, memory=memory)
         news = [messages.imported(referral.text("direction"))]
         if (state := state_of(referral)) in TERMINAL:
             news.append(messages.moved(state, referral.text("status_reason")))
         told = tell(Decision(fresh), news, run.shape, run.now)
         fields = {**told.fields, **admission.fields}
-        links.append(told.link)
+        links.append(link)
+        told_links.append(told.link)
         drafts.append(OpportunityDraft(link.referral_id or "", fields))
         source = {**{name: referral[name] for name in SHARED}, "state": state_of(referral).value}
         intents.append(Intent(link.key, Side.CRM, True, "", fields, source, run.id, run.now))
@@ -186,14 +188,13 @@ def make_opportunities(run: Run, admissions: Sequence[tuple[Link, Admission]]) -
     outcomes = run.world.crm.create(drafts)
     memo = Remembering()
     forgotten: list[str] = []
-    for link, draft, outcome in zip(links, drafts, outcomes, strict=True):
+    for link, told_link, draft, outcome in zip(links, told_links, drafts, outcomes, strict=True):
         if outcome.error is None and outcome.snapshot is not None and link.referral is not None:
             made = after_create(
-                link, draft.fields, outcome.snapshot, run.world.rules, state_of(link.referral)
+                told_link, draft.fields, outcome.snapshot, run.world.rules, state_of(link.referral)
             )
-            made = replace(
-                made, dirty=True
-            )  # somebody, or a flow, may have been there before it was read back
+            # somebody, or a flow, may have been there before it was read back
+            made = replace(made, dirty=True)
             memo.links.append(made)
             memo.settled.append((link.key, Side.CRM))
             memo.journal.extend(

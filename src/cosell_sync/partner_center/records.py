@@ -139,7 +139,8 @@ class Wire:
     link: str = PORTAL  # the portal's address of a deal; documented nowhere, so configurable
     marketplace_intent: str = "HaveNotDecided"
     qualification: str = "SalesQualified"  # D2
-    attributes: Mapping[str, str] = field(default_factory=dict)  # more attributes of new deals: type → id (D3)
+    # More attributes of new deals, type → id (D3).
+    attributes: Mapping[str, str] = field(default_factory=dict)
 
 
 class _Odd(Exception):

@@ -1,0 +1,225 @@
+"""One cycle over two systems in memory, by example: sequences that once went wrong, or whose outcome people rely on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from decimal import Decimal
+
+import pytest
+import structlog
+
+from cosell_sync.core.attempts import Patience
+from cosell_sync.core.deal import Link, Member, Side, Solution, State, Value
+from cosell_sync.cycle.context import Habits, World
+from cosell_sync.cycle.run import run_cycle
+from cosell_sync.ports import Memo
+from cosell_sync.summary import NEEDS_A_PERSON, NEEDS_NOBODY, CycleSummary
+from memory_world import CountingStore, Fault, MemoryCrm, MemoryReferrals, Outside, Row, rules
+
+PC, CRM = Side.PARTNER_CENTER, Side.CRM
+MINUTE = timedelta(minutes=1)
+
+
+class Play:
+    """A world with one deal ``R1``, and its cycles."""
+
+    def __init__(self) -> None:
+        self.outside = Outside()
+        self.store = CountingStore()
+        self.crm = MemoryCrm(self.outside)
+        self.number = 0
+        self.world = World(
+            MemoryReferrals(self.outside),
+            self.crm,
+            self.store,
+            self.outside.clock,
+            rules(write_name=True, terminal_hold=timedelta()),
+            Habits(patience=Patience(MINUTE, 3)),
+        )
+
+    def begin(self, state: State = State.ACCEPTED, **fields: Value) -> None:
+        self.outside.new_referral(state, **fields)
+        self.cycle()
+        self.cycle()
+
+    def cycle(self, **at: Callable[[], object]) -> CycleSummary:
+        """``at``: what happens when a boundary of that name (dots as underscores) is passed for the first time."""
+        happening = dict(at)
+
+        def pass_by(where: str) -> None:
+            happening.pop(where.replace(".", "_"), lambda: None)()
+
+        self.number += 1
+        self.outside.now += MINUTE
+        self.outside.at = pass_by
+        with self.store.lease(timedelta()):
+            summary = run_cycle(self.world, f"c{self.number}")
+        assert not self.outside.violations
+        return summary
+
+    @property
+    def referral(self) -> dict[str, Value]:
+        return self.outside.referrals["R1"].fields
+
+    @property
+    def opportunity(self) -> dict[str, Value]:
+        return self.outside.opportunities["O1"].fields
+
+    @property
+    def link(self) -> Link:
+        link = self.store.by_key("r:R1")
+        assert link is not None
+        return link
+
+    def seller(self, **fields: Value) -> None:
+        assert self.outside.people(CRM, "O1", fields)
+
+    def colleague(self, **fields: Value) -> None:
+        assert self.outside.people(PC, "R1", fields)
+
+    def rests(self) -> None:
+        """Nothing is written, and nothing even looked at."""
+        before = self.outside.writes
+        summary = self.cycle()
+        assert self.outside.writes == before
+        assert (summary.unchanged, summary.failed) == (0, 0)
+
+
+@pytest.fixture(autouse=True)
+def quiet_logs() -> Iterator[None]:
+    with structlog.testing.capture_logs():
+        yield
+
+
+@pytest.fixture
+def play() -> Play:
+    return Play()
+
+
+def test_a_new_referral_becomes_an_opportunity(play: Play) -> None:
+    play.begin(State.RECEIVED)
+    assert (play.opportunity["stage"], play.opportunity["status"]) == ("Prospecting", "Received")
+    assert play.opportunity["sync_state"] == "In sync"
+    play.rests()
+
+
+def test_the_sales_stage_follows_the_accept(play: Play) -> None:
+    """Accepted by moving straight to Proposal: Partner Center hears both."""
+    play.begin(State.RECEIVED)
+    play.seller(stage="Proposal")
+    play.cycle()
+    play.cycle()
+    assert (play.referral["state"], play.referral["sales_stage"]) == ("Accepted", "Propose")
+    play.rests()
+
+
+def test_what_partner_center_took_stays_learned_though_the_record_was_stale(play: Play) -> None:
+    """The seller goes on while his first edit is on its way: that is an edit, no conflict."""
+    play.begin()
+    play.seller(value=Decimal(200))
+    play.cycle(landed=lambda: play.seller(value=Decimal(300)))
+    play.cycle()
+    assert play.referral["value"] == play.opportunity["value"] == Decimal(300)
+    assert not any(entry.action == "conflict" for entry in play.store.journal("r:R1"))
+    play.rests()
+
+
+def test_a_write_that_landed_unread_stays_open_until_it_is_looked_at(play: Play) -> None:
+    """The seller's 200 landed, then a colleague puts 100 back: his edit must not be overwritten unseen."""
+    play.begin()
+    play.seller(value=Decimal(200))
+    play.outside.faults.append(Fault(PC, "unread"))
+    play.cycle()
+    assert play.referral["value"] == Decimal(200)
+    play.colleague(value=Decimal(100))
+    play.cycle()
+    assert any(entry.action == "conflict" for entry in play.store.journal("r:R1"))
+
+
+@pytest.mark.parametrize("kind", ["lost", "unread"])
+def test_a_lost_create_is_found_and_then_rests(play: Play, kind: str) -> None:
+    """No second opportunity, and no retry that stays due for ever."""
+    play.outside.new_referral()
+    play.outside.faults.append(Fault(CRM, kind))
+    play.cycle()
+    play.cycle()
+    play.cycle()
+    assert list(play.outside.opportunities) == ["O1"]
+    assert (play.link.memory.trouble, play.link.memory.next_attempt) == (None, None)
+    play.rests()
+
+
+def test_what_somebody_did_while_the_opportunity_was_made(play: Play) -> None:
+    play.outside.new_referral(State.ACCEPTED)
+    play.cycle(landed=lambda: play.seller(contacts=(Member("a@x"),)))
+    play.cycle()
+    assert play.referral["contacts"] == (Member("a@x"),)
+
+
+def test_what_somebody_added_while_the_set_was_written(play: Play) -> None:
+    play.begin(solutions=(Solution("S1"),))
+    play.colleague(contacts=(Member("a@x"),))
+    play.cycle(landed=lambda: play.seller(contacts=(Member("a@x"), Member("b@x"))))
+    play.cycle()
+    assert play.referral["contacts"] == play.opportunity["contacts"] == (Member("a@x"), Member("b@x"))
+
+
+def test_a_refusal_of_our_own_words_is_over_once_they_are_taken(play: Play) -> None:
+    play.begin(State.RECEIVED)
+    play.outside.pass_time(timedelta(days=8))
+    play.outside.faults.append(Fault(CRM, "rejected"))
+    assert play.cycle().exit_code == NEEDS_A_PERSON
+    assert play.cycle().exit_code == NEEDS_NOBODY
+    assert "Reminder" in str(play.opportunity["message"])
+    play.rests()
+
+
+def test_refused_again_and_again_it_is_parked_and_says_so(play: Play) -> None:
+    play.begin()
+    play.seller(value=Decimal(200))
+    for _ in range(3):
+        play.outside.faults.append(Fault(PC, "rejected"))
+        play.cycle()
+        play.outside.now += timedelta(hours=1)
+    assert play.link.memory.parked
+    assert "deals retry" in str(play.opportunity["message"])
+    play.rests()
+    play.seller(value=Decimal(300))
+    play.cycle()
+    assert (play.link.memory.parked, play.referral["value"]) == (False, Decimal(300))
+
+
+def test_both_over_is_told_and_left_alone(play: Play) -> None:
+    """Also when the store is lost before anybody saw it."""
+    play.begin()
+    play.seller(stage="Closed Won")
+    play.outside.portal_moves("R1", State.LOST)
+    play.store = CountingStore()
+    play.world = World(play.world.referrals, play.crm, play.store, play.outside.clock, play.world.rules)
+    play.cycle()
+    play.cycle()
+    assert (play.referral["state"], play.opportunity["stage"]) == ("Lost", "Closed Won")
+    assert play.opportunity["sync_state"] == "Conflict"
+    play.rests()
+
+
+def test_lookalikes_are_marked_and_cleared(play: Play) -> None:
+    """Held until a person says that it is a deal of its own; then the mark goes."""
+    play.outside.new_referral(State.ACCEPTED)
+    play.outside.opportunities["O9"] = Row(
+        "O9", {"stage": "Qualification", "message": None, "sync_state": None}
+    )
+    play.crm.lookalikes = {"R1": ("O9",)}
+    play.cycle()
+    other = play.outside.opportunities["O9"].fields
+    assert (other["sync_state"], play.link.opportunity_id) == ("Needs attention", None)
+    with play.store.lease(timedelta()):
+        link = play.link
+        memory = link.memory.__class__(lookalikes=link.memory.lookalikes, create_anyway=True)
+        play.store.remember(
+            Memo(links=[Link(link.key, link.referral_id, referral=link.referral, memory=memory)])
+        )
+    play.cycle()
+    assert play.link.opportunity_id is not None
+    assert (other["sync_state"], other["message"]) == (None, None)
