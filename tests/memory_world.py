@@ -16,6 +16,7 @@ from decimal import Decimal
 
 from contract.memory_store import MemoryStore
 from cosell_sync.core.deal import (
+    ABSENT,
     KINDS,
     SHARED,
     Customer,
@@ -101,6 +102,7 @@ class Change:
     element: tuple[str, str]
     value: object
     person: bool
+    base: object  # what the sync takes for agreed on this side; ABSENT where it knows nothing
 
 
 def elements(fields: Fields) -> dict[tuple[str, str], object]:
@@ -157,6 +159,10 @@ def _untouched(_name: str, value: Value) -> Value:
     return value
 
 
+def _no_base(_side: Side, _record: str) -> Fields:
+    return {}
+
+
 def _nothing(_where: str) -> None:
     return None
 
@@ -173,6 +179,7 @@ class Outside:
     faults: list[Fault] = field(default_factory=list)
     flow: Callable[[str, Value], Value] = field(default=_untouched)  # an automation in the CRM
     at: Boundary = field(default=_nothing)
+    base: Callable[[Side, str], Fields] = field(default=_no_base)
     writes: int = 0
 
     def clock(self) -> datetime:
@@ -202,19 +209,21 @@ class Outside:
 
     def note(self, side: Side, row: Row, before: Mapping[tuple[str, str], object], *, person: bool) -> None:
         after = elements(row.fields)
+        base = self.base(side, row.id)
         for element in {**before, **after}:
             if before.get(element) != after.get(element):
-                self.changes.append(
-                    Change(
-                        len(self.changes),
-                        side,
-                        self.deal_of(side, row),
-                        row.id,
-                        element,
-                        after.get(element),
-                        person,
-                    )
+                known = element[0] in base
+                change = Change(
+                    at=len(self.changes),
+                    side=side,
+                    deal=self.deal_of(side, row),
+                    record=row.id,
+                    element=element,
+                    value=after.get(element),
+                    person=person,
+                    base=elements(base).get(element) if known else ABSENT,
                 )
+                self.changes.append(change)
 
     def fault(self, side: Side) -> str | None:
         for index, item in enumerate(self.faults):

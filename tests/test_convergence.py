@@ -10,7 +10,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 
 import pytest
@@ -214,13 +214,13 @@ class Convergence(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.outside = Outside()
+        self.outside = Outside(base=self._base)
         self.store = CountingStore()
         self.past: list[Entry] = []  # journals of stores that were lost
         self.number = 0
         self.own: set[tuple[str, str]] = set()
+        self.marked_at: dict[str, datetime] = {}
         self.marks: dict[str, int] = {}  # per deal: changes up to here were found carried
-        self.agreed: dict[tuple[str, Side], dict[tuple[str, str], object]] = {}
 
     @initialize(
         write_name=st.booleans(),
@@ -259,6 +259,17 @@ class Convergence(RuleBasedStateMachine):
     @rule(span=st.sampled_from((MINUTE, 20 * MINUTE, timedelta(days=4), timedelta(days=8))))
     def time_passes(self, span: timedelta) -> None:
         self.outside.pass_time(span)
+
+    def _base(self, side: Side, record: str) -> Mapping[str, Value]:
+        find = self.store.by_referral if side is Side.PARTNER_CENTER else self.store.by_opportunity
+        link = find([record]).get(record)
+        return (
+            {}
+            if link is None
+            else link.base_referral
+            if side is Side.PARTNER_CENTER
+            else link.base_opportunity
+        )
 
     # --- cycles ---
 
@@ -480,7 +491,9 @@ class Convergence(RuleBasedStateMachine):
         conflicts = {
             item.field
             for item in [*self.past, *self._journal()]
-            if item.link == link.key and item.action == "conflict"
+            if item.link == link.key
+            and item.action == "conflict"
+            and item.at >= self.marked_at.get(deal, item.at)
         }
         now = {Side.PARTNER_CENTER: elements(referral.fields), Side.CRM: elements(opportunity.fields)}
         records = {referral.id, opportunity.id}  # one that was deleted took its edits along
@@ -502,17 +515,19 @@ class Convergence(RuleBasedStateMachine):
             }
             for side, edit in last.items():
                 other = Side.CRM if side is Side.PARTNER_CENTER else Side.PARTNER_CENTER
-                before = self.agreed.get((deal, side), {}).get(element, ABSENT)
-                if edit.value == before or self._equal(name, side, edit.value, before):
+                if self._equal(name, side, edit.value, edit.base):
                     continue  # put back: no change at all
                 over_there = [
                     each
                     for each in self.outside.changes
                     if (each.deal, each.side, each.element) == (deal, other, element)
                 ]
-                reached = [each.value for each in over_there if each.at >= edit.at]
-                held_already = [each.value for each in over_there if each.at < edit.at]
-                reached.append(held_already[-1] if held_already else None)
+                since = self.marks.get(deal, 0)
+                before = [each.value for each in over_there if each.at < since]
+                reached = [
+                    before[-1] if before else None,
+                    *(each.value for each in over_there if each.at >= since),
+                ]
                 reached.append(now[other].get(element))
                 if len(last) == 1:
                     reached = reached[-1:]
@@ -521,8 +536,7 @@ class Convergence(RuleBasedStateMachine):
                 )
         if not named:
             self.marks[deal] = len(self.outside.changes)
-            for side in Side:
-                self.agreed[deal, side] = now[side]
+            self.marked_at[deal] = self.outside.now
 
     @staticmethod
     def _equal(name: str, side: Side, value: object, other: object) -> bool:

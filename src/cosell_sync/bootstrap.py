@@ -10,6 +10,11 @@ from datetime import UTC, datetime, timedelta
 
 from cosell_sync.core.attempts import Patience
 from cosell_sync.core.mapping import FieldRule, Flow, Policy, Rules, Stages
+from cosell_sync.crm.dynamics import signin as dynamics_signin
+from cosell_sync.crm.dynamics.client import DynamicsCrm
+from cosell_sync.crm.dynamics.creating import Ownership as DynamicsOwnership
+from cosell_sync.crm.dynamics.rest import ID_HEADERS as DYNAMICS_ID_HEADERS
+from cosell_sync.crm.dynamics.rest import Rest as DynamicsRest
 from cosell_sync.crm.salesforce.client import SalesforceCrm
 from cosell_sync.crm.salesforce.creating import Ownership
 from cosell_sync.crm.salesforce.rest import Rest
@@ -44,7 +49,7 @@ class Program:
     store: SqlStore
     tokens: StoredTokens
     referrals: PartnerCenter
-    crm: SalesforceCrm
+    crm: SalesforceCrm | DynamicsCrm
     rules: Rules
     habits: Habits
     clock: Clock
@@ -203,14 +208,44 @@ def salesforce(settings: Settings, stop: threading.Event, clock: Clock, closing:
     )
 
 
+def dynamics(settings: Settings, stop: threading.Event, clock: Clock, closing: ExitStack) -> DynamicsCrm:
+    ours, mapping = settings.dynamics, settings.mapping
+    if not ours.url:
+        raise ConfigError("dynamics.url is needed")
+    signing = dynamics_signin.Application(
+        url=ours.url,
+        tenant_id=ours.tenant_id or "",
+        client_id=ours.client_id or "",
+        client_secret=ours.client_secret.get_secret_value() if ours.client_secret else None,
+        certificate=ours.certificate.get_secret_value() if ours.certificate else None,
+        managed_identity=ours.managed_identity,
+        authority=ours.authority,
+    )
+    governor = Governor("dynamics", stop=stop, ceiling=settings.budget.crm)
+    caller = HttpCaller(
+        "dynamics",
+        ours.url,
+        governor=governor,
+        tokens=TokenSource(dynamics_signin.SignIn(signing, clock=clock)),
+        limits=limits(settings),
+        id_headers=DYNAMICS_ID_HEADERS,
+    )
+    closing.callback(caller.close)
+    return DynamicsCrm(
+        DynamicsRest(caller, governor=governor, clock=clock),
+        names={name: rule.crm for name, rule in mapping.fields.items() if rule.direction != "off"},
+        match=mapping.account_match,
+        ownership=DynamicsOwnership(team=mapping.owner == "team", default=mapping.default_owner),
+    )
+
+
 @contextmanager
 def program(settings: Settings, *, clock: Clock = utc_now, rehearsal: bool = False) -> Iterator[Program]:
     """The wired program over the opened store; nothing outside is contacted before a command does something.
 
     ``rehearsal``: the store itself is to stay as it is, as far as that can be.
     """
-    if settings.crm != "salesforce":
-        raise ConfigError("crm: dynamics is not available in this version", hint="set crm to salesforce")
+    crm = salesforce if settings.crm == "salesforce" else dynamics
     stop = threading.Event()
     with ExitStack() as closing:
         store = open_store(settings.store.url, clock, sleep=lambda seconds: _wait(stop, seconds))
@@ -221,7 +256,7 @@ def program(settings: Settings, *, clock: Clock = utc_now, rehearsal: bool = Fal
             store=store,
             tokens=tokens,
             referrals=partner_center(settings, tokens, stop, clock, closing, rehearsal=rehearsal),
-            crm=salesforce(settings, stop, clock, closing),
+            crm=crm(settings, stop, clock, closing),
             rules=rules_from(settings),
             habits=habits_from(settings),
             clock=clock,

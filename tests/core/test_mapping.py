@@ -192,3 +192,11 @@ def test_labels_and_names() -> None:
     )
     assert rules().crm_name("value") == "value"
     assert rules().crm_name("stage") == "stage"
+
+
+def test_an_amount_is_held_with_the_decimals_of_its_currency() -> None:
+    """Yen have none: what a CRM rounds by currency must read back as agreed, not come back as an edit."""
+    shape = CrmShape(frozenset({"value"}), {}, scale=2, scales={"JPY": 0, "KWD": 3})
+    assert agree("value", Decimal("1375000.25"), Decimal(1375000), shape.of_currency("JPY"))
+    assert not agree("value", Decimal("1375000.25"), Decimal(1375000), shape.of_currency("EUR"))
+    assert shape.of_currency("KWD").scale == 2

@@ -26,6 +26,7 @@ from cosell_sync.core.deal import (
 )
 from cosell_sync.core.reconcile import Decision, content, decide
 from cosell_sync.core.settle import after_create, after_opportunity, after_referral, after_trouble, settle
+from cosell_sync.core.tell import conflict_text
 from cosell_sync.errors import Flaky, Gone, RecordError, Rejected, Unclear
 
 PC, CRM = Side.PARTNER_CENTER, Side.CRM
@@ -267,3 +268,23 @@ def test_a_create_is_settled_once() -> None:
 def test_a_side_that_was_not_read_settles_nothing() -> None:
     half = replace(at_rest(), referral=None)
     assert settle(half, intent(PC, {"value": FIVE}, {"value": ABSENT})) == half
+
+
+def test_partner_center_left_it_as_it_was() -> None:
+    """Or a colleague was quicker than the read-back: both values are told, nothing is written again and again."""
+    link = here(at_rest(), value=FIVE)
+    asked = after_referral(link, decided(link).steps, referral_after(link), rules(), SHAPE).link
+    decision = decided(asked)
+    assert (decision.steps, decision.crm) == ((), {})
+    (conflict,) = decision.conflicts
+    assert (conflict.field, conflict.referral, conflict.opportunity, conflict.kept) == (
+        "value",
+        Decimal("100.00"),
+        FIVE,
+        None,
+    )
+    assert "although 5 was sent" in conflict_text(conflict, SHAPE)
+    assert decided(remembering(asked, resolved={"value": PC})).crm == {"value": Decimal("100.00")}
+    assert decided(remembering(asked, resolved={"value": CRM})).steps[0].fields == {"value": FIVE}
+    assert quiet(there(asked, value=FIVE))
+    assert decided(there(asked, value=SIX)).link.memory.told == ()

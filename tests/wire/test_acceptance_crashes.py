@@ -13,7 +13,7 @@ import pytest
 from acting import Stage, staged, struck
 from judging import disagreements, doubles
 
-from cosell_sync.sandbox.pipeline import own_member
+from cosell_sync.sandbox.pipeline import Document, own_member
 
 pytestmark = pytest.mark.wire
 
@@ -34,6 +34,13 @@ class Point:
     body: str = ""
     landed: bool = True
     skip: int = 0
+
+
+@dataclass
+class Play:
+    stage: Stage
+    edited: dict[str, tuple[Document, Document]]
+    walking: dict[str, Document]
 
 
 IMPORTS = {
@@ -63,10 +70,24 @@ WALK = {
 
 
 @pytest.fixture(scope="module")
-def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+def play(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Play]:
     for stage in staged(tmp_path_factory.mktemp("crashes")):
         stage.env.update(COSELL_SYNC__TERMINAL_HOLD="0s", COSELL_SYNC__SURPRISE_MIN="1000")
-        yield stage
+        edited = {
+            where: (
+                stage.add(details={"notes": "one\ntwo"}, customerProfile={"name": "Edited AG"}, team=[own_member(IDA)]),
+                stage.add("partner_led"),
+            )
+            for where in EDITS
+        }  # fmt: skip
+        walking = {where: stage.add("inbound_pending") for where in WALK}
+        stage.sync()
+        yield Play(stage, edited, walking)
+
+
+@pytest.fixture
+def stage(play: Play) -> Stage:
+    return play.stage
 
 
 def crash(stage: Stage, point: Point) -> None:
@@ -98,15 +119,9 @@ def test_a_crash_in_an_import_makes_nothing_twice(stage: Stage, where: str) -> N
 
 
 @pytest.mark.parametrize("where", EDITS)
-def test_a_crash_in_the_middle_of_edits_loses_none_and_doubles_none(stage: Stage, where: str) -> None:
+def test_a_crash_in_the_middle_of_edits_loses_none_and_doubles_none(play: Play, where: str) -> None:
     """On one deal edits of both sides that merge, line by line and member by member."""
-    deal = stage.add(
-        details={"notes": "one\ntwo"},
-        customerProfile={"name": "Edited AG"},
-        team=[own_member(IDA)],
-    )
-    other = stage.add("partner_led", name=f"Other {deal['name']}")
-    stage.sync()
+    stage, (deal, other) = play.stage, play.edited[where]
     stage.seller(deal, Amount=4321, Cosell_Notes__c="one\ntwo\nthe seller's")
     stage.pc.edit(
         deal["id"],
@@ -128,9 +143,8 @@ def test_a_crash_in_the_middle_of_edits_loses_none_and_doubles_none(stage: Stage
 
 
 @pytest.mark.parametrize("where", WALK)
-def test_a_crash_between_two_steps_of_a_walk_goes_on_where_it_was(stage: Stage, where: str) -> None:
-    deal = stage.add("inbound_pending")
-    stage.sync()
+def test_a_crash_between_two_steps_of_a_walk_goes_on_where_it_was(play: Play, where: str) -> None:
+    stage, deal = play.stage, play.walking[where]
     stage.seller(deal, StageName="Closed Won", Amount=99)
     crash(stage, WALK[where])
     assert stage.status(deal) == ("Closed", "Won")

@@ -81,6 +81,7 @@ def admit(link: Link, found: Found, rules: Rules, shape: CrmShape) -> Admission:
 
 def draft(referral: Snapshot, rules: Rules, shape: CrmShape) -> dict[str, Value]:
     """The shared fields and the stage of a new opportunity, as the CRM can hold them."""
+    shape = shape.of_currency(referral.text("currency"))
     fields: dict[str, Value] = {}
     for name in SHARED:
         rule = rules.fields.get(name)

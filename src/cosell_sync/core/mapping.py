@@ -12,7 +12,7 @@ never changed.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
 from enum import StrEnum
@@ -74,6 +74,7 @@ class CrmShape:
     ``fields``: our names of the fields that exist and are readable. ``labels``: our name → what the seller sees.
     ``lengths``: our name → characters. ``digits``/``scale`` of the value field. ``currencies``: ISO codes, empty
     where the org has one only, which is then ``default_currency``. ``picklists``: our name → values allowed.
+    ``scales``: ISO code → decimals, of the currencies that hold fewer than ``scale``.
     """
 
     fields: frozenset[str]
@@ -86,6 +87,11 @@ class CrmShape:
     currencies: frozenset[str] = frozenset()
     picklists: Mapping[str, frozenset[str]] = field(default_factory=dict)
     maximum: Decimal = Decimal("9999999999999999.99")
+    scales: Mapping[str, int] = field(default_factory=dict)
+
+    def of_currency(self, code: str) -> CrmShape:
+        """The same for a deal in this currency, whose amounts may hold fewer decimals."""
+        return replace(self, scale=min(self.scale, self.scales[code])) if code in self.scales else self
 
     def label(self, name: str) -> str:
         """What the seller calls this field."""

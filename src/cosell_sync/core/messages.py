@@ -128,6 +128,13 @@ def automation(label: str, referral: Value, opportunity: Value) -> str:
     )
 
 
+def not_taken(label: str, referral: Value, opportunity: Value) -> str:
+    return (
+        f"Partner Center holds {shown(referral)} for {label} although {shown(opportunity)} was sent. Give both the same "
+        "value, or ask your admin to decide (deals resolve)."
+    )
+
+
 def needs(labels: Iterable[str], target: State) -> str:
     verb = {
         State.ACCEPTED: "accept this deal",

@@ -174,6 +174,7 @@ def decide(
     referral, opportunity = link.referral, link.opportunity
     if referral is None or opportunity is None or link.memory.gone is not None:
         return Decision(link)
+    shape = shape.of_currency(referral.text("currency"))
     draft = _Draft(link, state_of(referral), referral, opportunity, rules, shape, now, own_move)
     if link.memory.trouble is not None and link.memory.trouble.seen not in {"", content(link)}:
         draft.link = replace(link, memory=freed(link.memory))
@@ -229,7 +230,8 @@ def _merge_fields(draft: _Draft) -> None:
             if draft.state is State.ACCEPTED:
                 _merge_sales_stage(draft, rule)
             continue
-        forced: set[Side] = set(Side) if name in disputed else set()
+        stuck = {mark: why for mark, why in _stuck(name).items() if mark in told}
+        forced: set[Side] = set(Side) if name in disputed or (stuck and name in resolved) else set()
         if rewritten.get(name):
             forced.add(Side.CRM)
         sides = Sides(
@@ -241,15 +243,11 @@ def _merge_fields(draft: _Draft) -> None:
         )
         merged = merge(rule, sides, shape, resolved.get(name))
         quiet = merged.to_crm is ABSENT and merged.to_referral is ABSENT and merged.conflict is None
-        mark = f"automation:{name}"
-        if mark in told and not quiet:
-            told.remove(mark)  # someone changed it since: a new story
-        elif mark in told and sides.referral != sides.opportunity:
-            draft.conflicts.append(
-                Conflict(
-                    name, sides.referral, sides.opportunity, None, "an automation in the CRM rewrites it"
-                )
-            )
+        for mark, why in stuck.items():
+            if not quiet:
+                told.remove(mark)  # someone changed it since, or decided: a new story
+            elif sides.referral != sides.opportunity:
+                draft.conflicts.append(Conflict(name, sides.referral, sides.opportunity, None, why))
         if quiet and name in disputed:
             disputed.remove(name)
         for base, value in (
@@ -261,6 +259,14 @@ def _merge_fields(draft: _Draft) -> None:
         _take(draft, rule, merged)
     draft.link = replace(draft.link, base_referral=base_referral, base_opportunity=base_opportunity)
     draft.remember(told=tuple(told), disputed=tuple(disputed), rewritten=rewritten, resolved=resolved)
+
+
+def _stuck(name: str) -> dict[str, str]:
+    """What is remembered of a field whose write landed and yet left the sides different, and what that means."""
+    return {
+        f"automation:{name}": "an automation in the CRM rewrites it",
+        f"kept:{name}": "Partner Center holds something else than was sent",
+    }
 
 
 def _take(draft: _Draft, rule: FieldRule, merged: Merged) -> None:

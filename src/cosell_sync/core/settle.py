@@ -32,7 +32,7 @@ from cosell_sync.core.deal import (
     Trouble,
     Value,
 )
-from cosell_sync.core.mapping import CrmShape, Rules, keyed
+from cosell_sync.core.mapping import CrmShape, Rules, agree, keyed
 from cosell_sync.core.merge import Written, landed, learn, settle_notes, settle_set
 from cosell_sync.core.reconcile import content
 from cosell_sync.errors import Flaky, Gone, RecordError, Unclear
@@ -70,9 +70,21 @@ def after_referral(
     for name in sent.keys() & SHARED.keys():
         written = Written(before[name], sent[name], after[name], crm_value(name, opportunity, rules))
         _set_bases(name, bases[0], bases[1], written)
+    # It was left as it was, or a colleague was quicker than the read-back; either way both values are told, once.
+    kept = [
+        f"kept:{name}"
+        for name in SHARED
+        if name in sent
+        and KINDS[name] not in {*_SETS, Kind.NOTES}
+        and name != "sales_stage"
+        and after[name] is not ABSENT
+        and not agree(name, after[name], opportunity[name], shape)
+    ]
     memory = _forget_fields(freed_from(link.memory, Side.PARTNER_CENTER), sent)
     memory = replace(
-        memory, rewritten={name: pending and name not in sent for name, pending in memory.rewritten.items()}
+        memory,
+        rewritten={name: pending and name not in sent for name, pending in memory.rewritten.items()},
+        told=(*(mark for mark in memory.told if mark not in kept), *kept),
     )
     notices = (
         [messages.sent(shape.label(name) for name in SHARED if name in sent)]

@@ -97,6 +97,8 @@ def conflict_text(conflict: Conflict, shape: CrmShape) -> str:
         return conflict.rule
     if "automation" in conflict.rule:
         return messages.automation(label, conflict.referral, conflict.opportunity)
+    if "was sent" in conflict.rule:
+        return messages.not_taken(label, conflict.referral, conflict.opportunity)
     return messages.conflict(label, conflict.referral, conflict.opportunity, conflict.kept)
 
 

@@ -15,6 +15,7 @@ from typing import Self
 
 from cosell_sync.sandbox import pipeline
 from cosell_sync.sandbox.certificates import Certificates
+from cosell_sync.sandbox.dataverse import CLIENT_ID, CLIENT_SECRET, Dataverse
 from cosell_sync.sandbox.http import App, Request, Response, Server
 from cosell_sync.sandbox.partner_center import PartnerCenter
 from cosell_sync.sandbox.salesforce import CONSUMER_KEY, CONSUMER_SECRET, Salesforce
@@ -34,7 +35,7 @@ class Clock:
 
 
 class Sandbox:
-    """Partner Center and Salesforce with their doors open on loopback. Also a context manager."""
+    """Partner Center, Salesforce and Dataverse with their doors open on loopback. Also a context manager."""
 
     def __init__(
         self,
@@ -43,20 +44,29 @@ class Sandbox:
         seed: int = 7,
         clock: Callable[[], datetime] | None = None,
         installed: bool = True,
+        crm: str = "salesforce",
     ) -> None:
-        """``installed``: whether the Salesforce org holds our fields already, or waits for `provision`."""
+        """``installed``: whether the CRM holds our fields already. ``crm``: the one that `environment` names."""
+        self.crm = crm
         self.clock = clock or Clock()
         self.certificates = Certificates()
         self.partner_center = PartnerCenter(self.clock)
         self.salesforce = Salesforce(self.clock, cosell_fields_installed=installed)
+        self.dynamics = Dataverse(self.clock, cosell_installed=installed)
         for email in pipeline.USERS:
             first, last, phone = pipeline.PEOPLE[email]
             self.salesforce.add_user(first, last, email, phone)
+            self.dynamics.add_user(first, last, email, phone)
         if deals:
             self.partner_center.load(pipeline.believable(deals, seed=seed, now=self.clock()))
         context = self.certificates.server_context()
         self.partner_center_server = Server(self._dated(self.partner_center), context, name="partner center")
         self.salesforce_server = Server(self._dated(self.salesforce), context, name="salesforce")
+        self.dynamics_server = Server(self._dated(self.dynamics), context, name="dynamics")
+
+    @property
+    def servers(self) -> tuple[Server, ...]:
+        return self.partner_center_server, self.salesforce_server, self.dynamics_server
 
     def _dated(self, app: App) -> App:
         """Every answer carries the sandbox's own time, as a real host's would, also when it was moved forward."""
@@ -69,13 +79,13 @@ class Sandbox:
         return answer
 
     def start(self) -> Self:
-        self.partner_center_server.start()
-        self.salesforce_server.start()
+        for server in self.servers:
+            server.start()
         return self
 
     def stop(self) -> None:
-        self.partner_center_server.stop()
-        self.salesforce_server.stop()
+        for server in self.servers:
+            server.stop()
 
     def __enter__(self) -> Self:
         return self.start()
@@ -99,8 +109,23 @@ class Sandbox:
             "COSELL_PARTNER_CENTER__CLIENT_ID": entra.client_id,
             **({"COSELL_PARTNER_CENTER__CLIENT_SECRET": entra.client_secret} if entra.client_secret else {}),
             "COSELL_PARTNER_CENTER__REFRESH_TOKEN": entra.refresh_token,
+            "COSELL_STORE__URL": f"sqlite:///{home / 'cosell-sync.db'}",
+            "COSELL_CRM": self.crm,
+            **(self._salesforce() if self.crm == "salesforce" else self._dynamics()),
+        }
+
+    def _salesforce(self) -> dict[str, str]:
+        return {
             "COSELL_SALESFORCE__LOGIN_URL": self.salesforce_server.url,
             "COSELL_SALESFORCE__CONSUMER_KEY": CONSUMER_KEY,
             "COSELL_SALESFORCE__CONSUMER_SECRET": CONSUMER_SECRET,
-            "COSELL_STORE__URL": f"sqlite:///{home / 'cosell-sync.db'}",
+        }
+
+    def _dynamics(self) -> dict[str, str]:
+        return {
+            "COSELL_DYNAMICS__URL": self.dynamics_server.url,
+            "COSELL_DYNAMICS__AUTHORITY": self.dynamics_server.url,
+            "COSELL_DYNAMICS__TENANT_ID": self.dynamics.entra.tenant,
+            "COSELL_DYNAMICS__CLIENT_ID": CLIENT_ID,
+            "COSELL_DYNAMICS__CLIENT_SECRET": CLIENT_SECRET,
         }

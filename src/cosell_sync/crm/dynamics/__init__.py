@@ -1,0 +1,1 @@
+"""Dynamics 365 Sales behind the ``Crm`` port, over the Dataverse Web API."""

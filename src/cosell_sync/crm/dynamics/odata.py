@@ -1,0 +1,154 @@
+"""Texts that Dataverse reads: literals, keys, filters and addresses, each written by one function. Pure.
+
+A query string is built here and nowhere else: OData knows no ``+`` for a blank, so every blank is ``%20``, and a quote
+inside a text is doubled before it is encoded. Ids stand bare, and only what is an id is ever written as one.
+Links that the service made are passed on as they came; they are never built or taken apart here.
+https://learn.microsoft.com/power-apps/developer/data-platform/webapi/query/filter-rows
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Final, TypeVar
+from urllib.parse import quote
+
+T = TypeVar("T")
+
+AT_ONCE: Final = (
+    100  # conditions in one filter; 100 ids make some six thousand characters of the 32,768 allowed
+)
+# Signs that a value of an alternate key must not hold when it stands in an address.
+# https://learn.microsoft.com/power-apps/developer/data-platform/define-alternate-keys-entity
+UNUSABLE: Final = frozenset('/<>*%&:\\?+#"')
+
+_GUID: Final = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+_IN_BRACKETS: Final = re.compile(r"\(([0-9a-fA-F-]{36})\)/?$")
+_WILD: Final = frozenset("%_[]^")
+# What a path and a filter may hold unencoded, beside letters and digits.
+_SAFE: Final = "(),'=$/@:;!*.-_~"
+
+
+def is_guid(text: object) -> bool:
+    return isinstance(text, str) and _GUID.fullmatch(text) is not None
+
+
+def guid(text: object) -> str:
+    """An id as Dataverse writes it, bare and in lower case. Raises ValueError for anything else."""
+    if not is_guid(text):
+        raise ValueError("no id of a Dataverse row")
+    return str(text).lower()
+
+
+def guid_in(address: str) -> str | None:
+    """The id at the end of ``…/opportunities(<id>)``, or a bare one; None for an address by another key."""
+    if is_guid(address):
+        return address.lower()
+    found = _IN_BRACKETS.search(address)
+    return found[1].lower() if found and is_guid(found[1]) else None
+
+
+def literal(text: str) -> str:
+    """A text in quotes, not yet encoded. Signs that no filter can hold become blanks, so nothing equals them."""
+    return "'" + "".join(max(sign, " ") for sign in text).replace("'", "''") + "'"
+
+
+def moment(at: datetime) -> str:
+    return at.astimezone(UTC).replace(microsecond=0).isoformat().replace("+00:00", "Z")
+
+
+def encoded(text: str) -> str:
+    """Percent-encoded for an address: blanks as ``%20``, quotes and brackets as they are.
+
+    Half of a surrogate pair, which no UTF-8 can hold, becomes a replacement sign.
+    """
+    return quote(text.encode("utf-8", "replace"), safe=_SAFE)
+
+
+def row(collection: str, row_id: str) -> str:
+    """The address of one row by its id."""
+    return f"{collection}({guid(row_id)})"
+
+
+def usable_key(value: str) -> bool:
+    """Whether a row can be addressed by an alternate key of this value."""
+    return bool(value) and UNUSABLE.isdisjoint(value) and value.isprintable()
+
+
+def keyed(collection: str, column: str, value: str) -> str:
+    """The address of one row by an alternate key."""
+    if not usable_key(value):
+        raise ValueError("this value cannot stand in an address")
+    return f"{collection}({column}={encoded(literal(value))})"
+
+
+def bind(collection: str, row_id: str) -> str:
+    """What ``…@odata.bind`` takes."""
+    return f"/{row(collection, row_id)}"
+
+
+def query(
+    collection: str,
+    *,
+    select: Iterable[str],
+    where: str = "",
+    order: str = "",
+    top: int | None = None,
+) -> str:
+    """The address of a question; every part encoded."""
+    parts = [f"$select={','.join(dict.fromkeys(select))}"]
+    if where:
+        parts.append(f"$filter={encoded(where)}")
+    if order:
+        parts.append(f"$orderby={encoded(order)}")
+    if top is not None:
+        parts.append(f"$top={top}")
+    return f"{collection}?{'&'.join(parts)}"
+
+
+# --- filters ----------------------------------------------------------------------------------------------------
+
+
+def any_of(tests: Iterable[str]) -> str:
+    found = list(dict.fromkeys(tests))
+    return found[0] if len(found) == 1 else f"({' or '.join(found)})"
+
+
+def all_of(*tests: str) -> str:
+    return " and ".join(test for test in tests if test)
+
+
+def ids(column: str, wanted: Iterable[str]) -> str:
+    """Rows whose id, or lookup (``_column_value``), is one of these."""
+    return any_of(f"{column} eq {guid(each)}" for each in wanted)
+
+
+def texts(column: str, wanted: Iterable[str]) -> str:
+    return any_of(f"{column} eq {literal(each)}" for each in wanted)
+
+
+def named(column: str, names: Iterable[str]) -> str:
+    """Rows of one of these names. Dataverse compares without case but takes blanks to the letter, so for a name of
+    several words rows with all of its words are asked for, and too many come; the caller looks again. Words with signs
+    that ``contains`` takes for wildcards are compared as a whole.
+    https://learn.microsoft.com/power-apps/developer/data-platform/wildcard-characters
+    """
+    tests = []
+    for name in names:
+        words = name.split()
+        if len(words) > 1 and all(_WILD.isdisjoint(word) for word in words):
+            tests.append(f"({' and '.join(f'contains({column},{literal(word)})' for word in words)})")
+        else:
+            tests.append(f"{column} eq {literal(' '.join(words))}")
+    return any_of(tests)
+
+
+def since(at: datetime) -> str:
+    """``ge`` and never ``gt``: stamps are shown in whole seconds."""
+    return f"modifiedon ge {moment(at)}"
+
+
+def pieces(items: Sequence[T], size: int = AT_ONCE) -> Iterator[Sequence[T]]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]

@@ -1,0 +1,348 @@
+"""One call to Dataverse, with the headers it wants; everything else in this package goes through here.
+
+`transport.client` brings timeouts, retries, the sign-in and the pause that a 429 means for everybody. Here stands what is
+Dataverse's own: version headers, paging by links that go out exactly as they came (and never to another host), and
+writes that travel alone or, several at once, as a `$batch`.
+
+Reads may be repeated. A write is repeated only if it surely did not land; one whose answer is lost is `Unclear`.
+https://learn.microsoft.com/power-apps/developer/data-platform/webapi/compose-http-requests-handle-errors
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from cosell_sync.crm.dynamics import batch, odata, trouble
+from cosell_sync.crm.dynamics.batch import JSON, Group, Op, Reply
+from cosell_sync.crm.dynamics.trouble import SYSTEM
+from cosell_sync.errors import Flaky, OutsideError, RecordError, Rejected, Surprise, Unavailable, Unclear
+from cosell_sync.transport import outcomes
+from cosell_sync.transport.client import Answer, HttpCaller, Safety
+from cosell_sync.transport.governor import Governor, utc_now
+from cosell_sync.transport.outcomes import Scope
+
+ROOT: Final = "/api/data/v9.2"
+HEADERS: Final[Mapping[str, str]] = {
+    "odata-version": "4.0",
+    "odata-maxversion": "4.0",  # without it the server may answer in the shapes of 4.01
+    "if-none-match": "null",  # or an expanded answer may come from a cache
+}
+ID_HEADERS: Final = ("x-ms-client-request-id",)
+PARTS: Final = 50  # writes in one batch: with the customer's plug-ins they must fit into one call's time
+PASSING_TRIES: Final = 3
+PAGE: Final = 5000
+
+_IDS: Final = re.compile(r"\([^()]*\)")
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """One page of rows; ``delta``: the link to what changes from here on, on the last page of a tracked reading."""
+
+    rows: Sequence[Row]
+    delta: str | None = None
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of a group of writes. ``ids``: of the rows written, one per write, where the answer names them."""
+
+    error: RecordError | None = None
+    ids: tuple[str | None, ...] = ()
+    away: OutsideError | None = None  # not sent: the system as a whole is not there
+
+    @property
+    def landed(self) -> bool:
+        return self.error is None and self.away is None
+
+
+class Rest:
+    """``caller`` calls the org's host; ``governor`` is the one that ``caller`` was given."""
+
+    def __init__(
+        self, caller: HttpCaller, *, governor: Governor, clock: Callable[[], datetime] = utc_now
+    ) -> None:
+        self._caller = caller
+        self._governor = governor
+        self.clock = clock
+
+    @property
+    def calls(self) -> int:
+        return self._caller.calls
+
+    # --- reading ------------------------------------------------------------------------------------------------
+
+    def get(self, path: str, *, prefer: str = "", scope: Scope = Scope.SYSTEM) -> Any:
+        """The answer to a question about the org. Raises ``Surprise`` for what the org refuses to answer."""
+        try:
+            return self._get(f"{ROOT}/{path}", prefer, scope).data
+        except RecordError as error:
+            if scope is Scope.RECORD:
+                raise
+            raise refused(error) from None
+
+    def rows(self, path: str, *, size: int = PAGE) -> Iterator[Row]:
+        for sheet in self.sheets(path, size=size):
+            yield from sheet.rows
+
+    def sheets(
+        self, path: str, *, size: int = PAGE, prefer: str = "", scope: Scope = Scope.SYSTEM
+    ) -> Iterator[Sheet]:
+        """Pages of a question, or of a link that an earlier answer gave."""
+        wanted = ", ".join(filter(None, [prefer, f"odata.maxpagesize={size}"]))
+        place = path if "://" in path or path.startswith("/") else f"{ROOT}/{path}"
+        seen: set[str] = set()
+        while True:
+            try:
+                data = self._get(place, wanted, scope).data
+            except RecordError as error:
+                if scope is Scope.RECORD:
+                    raise
+                raise refused(error) from None
+            found = data.get("value") if isinstance(data, Mapping) else None
+            if not isinstance(found, list):
+                raise strange()
+            delta = data.get("@odata.deltaLink")
+            yield Sheet([row for row in found if isinstance(row, Mapping)], delta and str(delta))
+            link = data.get("@odata.nextLink")
+            if not link:
+                return
+            place = self.followed(str(link))
+            if place in seen:
+                raise Unavailable(SYSTEM, "Dataverse's pages go in a circle", code="circle")
+            seen.add(place)
+
+    def followed(self, link: str) -> str:
+        """A link as it came, if it may be followed: the token goes to the configured host only."""
+        if "://" not in link and not link.startswith("/"):
+            link = f"{ROOT}/{link}"
+        try:
+            self._caller.url(link)
+        except Rejected as error:
+            raise Unavailable(
+                SYSTEM,
+                "Dataverse named another host than the configured one for the next page",
+                code=error.code,
+                hint="dynamics.url must be the address that the environment itself uses",
+            ) from None
+        return link
+
+    def _get(self, place: str, prefer: str, scope: Scope) -> Answer:
+        return self._caller.call(
+            "GET",
+            place,
+            template=template(place),
+            safety=Safety.READ,
+            scope=scope,
+            headers={**HEADERS, **({"prefer": prefer} if prefer else {})},
+        )
+
+    # --- writing ------------------------------------------------------------------------------------------------
+
+    def send(self, groups: Sequence[Group]) -> Sequence[Result]:
+        """What became of each group, in order. Never raises: once the org is away, the rest is not sent.
+
+        Many single writes share a batch because a call costs its round trip and counts against ``budget.crm``; the
+        platform itself counts each of them, and gives no speed for it.
+        """
+        results: list[Result] = []
+        away: OutsideError | None = None
+        silent = 0
+        for some in _packed(groups):
+            if away is not None:
+                results += [Result(away=away)] * len(some)
+                continue
+            found = self._patiently(some)
+            results += found
+            away = next((each.away for each in found if each.away), None)
+            silent = silent + 1 if all(isinstance(each.error, Unclear) for each in found) else 0
+            if silent == 2 and away is None:
+                away = Unavailable(SYSTEM, "Dataverse stopped answering", code="no_answer")
+        return results
+
+    def _patiently(self, groups: Sequence[Group]) -> list[Result]:
+        """The results; what met a throttle or a lock of the moment is tried again."""
+        results: list[Result] = [Result()] * len(groups)
+        waiting = list(range(len(groups)))
+        for attempt in range(PASSING_TRIES + 1):
+            replies = self._once([groups[at] for at in waiting])
+            again = []
+            pause = 0.0
+            for at, answer in zip(waiting, replies, strict=True):
+                if isinstance(answer, Result):
+                    results[at] = answer
+                    continue
+                results[at] = _result(answer, len(groups[at]))
+                if not answer[-1].fine and trouble.passing(answer[-1].status, answer[-1].body):
+                    again.append(at)
+                    wait = outcomes.retry_after(answer[-1].headers.get("retry-after"), self.clock())
+                    pause = max(pause, self._caller.backoff(attempt + 1) if wait is None else wait)
+                    if answer[-1].status == 429:
+                        self._governor.pause(pause)
+            if not again or attempt == PASSING_TRIES or pause > 60:
+                break
+            waiting = again
+            try:
+                self._governor.wait(pause)
+            except OutsideError:
+                break
+        return results
+
+    def _once(self, groups: Sequence[Group]) -> Sequence[Result | list[Reply]]:
+        """One call, and again after a 429: what was refused at the door surely did not land. (What is guarded was
+        tried again one floor below.)
+        """
+        tries = 0 if _guarded(groups) else PASSING_TRIES
+        for attempt in range(tries + 1):
+            try:
+                return self._alone(groups[0][0]) if _single(groups) else self._batch(groups)
+            except Unavailable as error:
+                if error.status != 429 or attempt == tries or self._governor.paused > 60:
+                    return [Result(away=error)] * len(groups)
+            except OutsideError as error:
+                return [Result(away=error)] * len(groups)
+            except RecordError as error:
+                return [Result(error=trouble.judged(error))] * len(groups)
+        raise AssertionError  # the last attempt has returned
+
+    def _alone(self, op: Op) -> Sequence[Result | list[Reply]]:
+        headers = {**HEADERS, **({"content-type": JSON} if op.body is not None else {})}
+        if any(name.lower() == "if-none-match" for name in op.headers):
+            del headers["if-none-match"]
+        answer = self._caller.call(
+            op.method,
+            f"{ROOT}/{op.path}",
+            template=template(op.path),
+            safety=Safety.GUARDED if op.guarded else Safety.ONCE,
+            headers={**headers, **op.headers},
+            body=None if op.body is None else batch.encode(op.body).encode(),
+            accept=(400, 403, 404, 412),
+        )
+        return [[Reply(answer.status, _lower(answer.headers), answer.body)]]
+
+    def _batch(self, groups: Sequence[Group]) -> Sequence[Result | list[Reply]]:
+        boundary = f"batch_{uuid.uuid4()}"
+        answer = self._caller.call(
+            "POST",
+            f"{ROOT}/$batch",
+            template="$batch",
+            safety=Safety.GUARDED if _guarded(groups) else Safety.ONCE,
+            headers={
+                **HEADERS,
+                "content-type": f'multipart/mixed; boundary="{boundary}"',
+                "prefer": "odata.continue-on-error",
+            },
+            body=batch.framed(groups, ROOT, boundary),
+            accept=(200, 400, 403, 404, 409, 412, 500),
+        )
+        kind = _lower(answer.headers).get("content-type", "")
+        if not batch.is_multipart(kind):
+            if answer.status < 300:
+                raise Unclear("Dataverse gave an unreadable answer", code="unreadable", status=answer.status)
+            raise _outer(answer)
+        try:
+            found: list[list[Reply]] = batch.replies(answer.body, kind)
+        except ValueError:
+            raise Unclear("Dataverse gave an unreadable answer", code="unreadable") from None
+        if len(found) > len(groups) or not all(found):
+            raise Unclear("Dataverse gave an unreadable answer", code="unreadable")
+        # A server that stops at the first failure answers no further part: those were not carried out.
+        skipped = Result(error=Flaky("not carried out, since another write failed", code="not_reached"))
+        return [*found, *[skipped] * (len(groups) - len(found))]
+
+
+def _outer(answer: Answer) -> Exception:
+    said = outcomes.said(answer.body)
+    return outcomes.error(
+        SYSTEM,
+        outcomes.fate(SYSTEM, answer.status, said.code),
+        Scope.RECORD,
+        said,
+        status=answer.status,
+        request_id=answer.request_id,
+        may_have_landed=True,
+    )
+
+
+def _result(replies: Sequence[Reply], size: int) -> Result:
+    bad = next((each for each in replies if not each.fine), None)
+    if bad is not None:
+        return Result(error=trouble.of(bad.status, bad.body, _request_id(bad)))
+    if len(replies) < size:
+        return Result(error=Unclear("Dataverse answered only part of a change set", code="unreadable"))
+    return Result(ids=tuple(each.entity_id for each in replies))
+
+
+def _request_id(reply: Reply) -> str:
+    return reply.headers.get("x-ms-service-request-id") or reply.headers.get("req_id") or ""
+
+
+def _single(groups: Sequence[Group]) -> bool:
+    return len(groups) == 1 and len(groups[0]) == 1
+
+
+def _guarded(groups: Sequence[Group]) -> bool:
+    """A change set stands or falls with its first write."""
+    return all(group[0].guarded for group in groups)
+
+
+def _packed(groups: Sequence[Group]) -> Iterator[Sequence[Group]]:
+    """Groups together as long as they are few enough; a group is never split."""
+    some: list[Group] = []
+    size = 0
+    for group in groups:
+        if some and size + len(group) > PARTS:
+            yield some
+            some, size = [], 0
+        some.append(group)
+        size += len(group)
+    if some:
+        yield some
+
+
+def _lower(headers: Mapping[str, str]) -> dict[str, str]:
+    return {name.lower(): item for name, item in headers.items()}
+
+
+def template(place: str) -> str:
+    """A path for the log: no query, no ids and no keys."""
+    path = place.partition("?")[0].partition("/api/data/")[2] or place.partition("?")[0]
+    return _IDS.sub("(…)", path.partition("/")[2] if path.startswith("v9") else path)
+
+
+def refused(error: RecordError) -> Surprise | Unavailable:
+    """A question that the org refuses: something of its shape has changed, or a right was taken away."""
+    if isinstance(error, Flaky | Unclear):
+        text = f"Dataverse stumbles over a basic question ({error.code})"
+        return Unavailable(SYSTEM, text, code=error.code, status=error.status)
+    return Surprise(
+        f"Dataverse refuses a question that it used to answer: {error.code or error.status}",
+        system=SYSTEM,
+        code=trouble.code_of(error),
+        request_id=error.request_id,
+    )
+
+
+def strange() -> Unavailable:
+    return Unavailable(
+        SYSTEM,
+        "what answers at Dataverse's address is not Dataverse",
+        code="unknown_shape",
+        hint="check dynamics.url and the proxy",
+    )
+
+
+def updated(collection: str, row_id: str, columns: Mapping[str, object], etag: str) -> Op:
+    """A guarded PATCH, which never creates."""
+    return Op("PATCH", odata.row(collection, row_id), columns, {"If-Match": etag or "*"})
+
+
+def removed(collection: str, row_id: str, etag: str = "") -> Op:
+    return Op("DELETE", odata.row(collection, row_id), headers={"If-Match": etag} if etag else {})

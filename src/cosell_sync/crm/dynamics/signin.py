@@ -1,0 +1,220 @@
+"""Signing in to Dataverse: the application itself, by secret, by certificate, or as a managed identity of Azure.
+
+MSAL (Microsoft's own library) speaks to the authority, over a session of ours: certificate authorities, timeouts and no
+redirects. It keeps a cache of its own, which would hand out a refused token again, so every sign-in starts without one;
+`TokenSource` is the only cache. Texts of refusals may name people and are left out, their AADSTS number says what is
+wrong. A sign-in is no API call and is not counted.
+
+https://learn.microsoft.com/power-apps/developer/data-platform/use-single-tenant-server-server-authentication
+https://learn.microsoft.com/entra/identity-platform/reference-error-codes
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import msal
+import requests
+import requests.utils
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+
+from cosell_sync.crm.dynamics.trouble import SYSTEM
+from cosell_sync.errors import AuthFailed, ConfigError, Unavailable
+from cosell_sync.ports import Clock
+from cosell_sync.transport.auth import AccessToken
+from cosell_sync.transport.client import trust_file
+from cosell_sync.transport.governor import utc_now
+
+# Authorities that Microsoft's instance discovery knows; asking it about any other would fail.
+MICROSOFT: Final = frozenset(
+    {
+        "login.microsoftonline.com",
+        "login.microsoft.com",
+        "login.windows.net",
+        "sts.windows.net",
+        "login.microsoftonline.us",
+        "login.partner.microsoftonline.cn",
+        "login.chinacloudapi.cn",
+    }
+)
+USER: Final = (
+    "check that the environment has an application user for this app, with the role `Co-sell Sync Service`"
+)
+HINTS: Final[Mapping[str, str]] = {
+    "AADSTS7000215": "dynamics.client_secret is wrong; it must be the secret's value, not its id",
+    "AADSTS7000222": "dynamics.client_secret has expired; make a new one in the app registration",
+    "AADSTS700016": "check dynamics.client_id and dynamics.tenant_id: that tenant knows no such app",
+    "AADSTS90002": "check dynamics.tenant_id: there is no such tenant",
+    "AADSTS900023": "check dynamics.tenant_id: it is no tenant id",
+    "AADSTS700027": "the certificate of dynamics.certificate is not the one in the app registration, or has expired",
+    "AADSTS500011": "check dynamics.url: the tenant knows no such environment",
+    "AADSTS7000112": "the app registration is disabled",
+    "invalid_client": "check dynamics.client_id and dynamics.client_secret or dynamics.certificate",
+    "unauthorized_client": "check dynamics.client_id and the tenant of the app registration",
+    "invalid_scope": "check dynamics.url",
+    "invalid_resource": "check dynamics.url",
+    "invalid_request": "check dynamics.tenant_id, .client_id and .url",
+    "managed_identity": "check that this machine has the managed identity named in dynamics.managed_identity",
+}
+PASSING: Final = frozenset({"temporarily_unavailable", "server_error", "service_unavailable"})
+SYSTEM_ASSIGNED: Final = "system"
+
+
+@dataclass(frozen=True)
+class Application:
+    """Who we are to the org at ``url``. ``managed_identity``: a client id, or ``system``; then nothing else is needed."""
+
+    url: str
+    tenant_id: str = ""
+    client_id: str = ""
+    client_secret: str | None = field(default=None, repr=False)
+    certificate: str | None = field(default=None, repr=False)  # PEM: private key and certificate
+    managed_identity: str | None = None
+    authority: str = "https://login.microsoftonline.com"
+
+    @property
+    def resource(self) -> str:
+        return self.url.rstrip("/")
+
+
+class SignIn:
+    """Obtains access tokens for a ``TokenSource``: ``TokenSource(SignIn(…))``.
+
+    ``verify``: what ``requests`` verifies with; by default what ``trust_file`` says.
+    """
+
+    def __init__(
+        self,
+        application: Application,
+        *,
+        verify: str | bool | None = None,
+        timeout: float = 30.0,
+        clock: Clock = utc_now,
+        session: Callable[[], requests.Session] = requests.Session,
+    ) -> None:
+        self._application = application
+        self._verify = verify
+        self._timeout = timeout
+        self._clock = clock
+        self._session = session
+
+    def __call__(self) -> AccessToken:
+        asked = self._clock()
+        with self._session() as session:
+            self._prepare(session)
+            try:
+                result = self._acquire(session)
+            except requests.RequestException as trouble:
+                raise Unavailable(
+                    SYSTEM,
+                    "the sign-in of Dynamics cannot be reached",
+                    code=type(trouble).__name__,
+                    hint="check dynamics.authority, the network, and SSL_CERT_FILE for a private authority",
+                ) from None
+            except OSError:  # requests says so when the bundle is not there
+                raise Unavailable(
+                    SYSTEM,
+                    "the certificate bundle cannot be read",
+                    code="certificate",
+                    hint="SSL_CERT_FILE or REQUESTS_CA_BUNDLE names a file that is missing or unreadable",
+                ) from None
+        value = result.get("access_token")
+        if not isinstance(value, str) or not value:
+            raise refusal(result, managed=self._application.managed_identity is not None)
+        return AccessToken(value, asked + timedelta(seconds=_seconds(result.get("expires_in"))))
+
+    def _prepare(self, session: requests.Session) -> None:
+        session.verify = trust_file() if self._verify is None else self._verify
+        session.trust_env = (
+            False  # else requests lets REQUESTS_CA_BUNDLE and a .netrc overrule what was given
+        )
+        if self._application.managed_identity is None:
+            session.proxies.update(requests.utils.get_environ_proxies(self._application.authority))
+        session.max_redirects = 0  # the answer holds the key to everything
+        session.request = functools.partial(  # type: ignore[method-assign]  # MSAL's own way to a timeout
+            session.request, timeout=self._timeout
+        )
+
+    def _acquire(self, session: requests.Session) -> Mapping[str, Any]:
+        ours = self._application
+        if ours.managed_identity is not None:
+            identity = (
+                msal.SystemAssignedManagedIdentity()
+                if ours.managed_identity.strip().lower() == SYSTEM_ASSIGNED
+                else msal.UserAssignedManagedIdentity(client_id=ours.managed_identity.strip())
+            )
+            try:
+                client = msal.ManagedIdentityClient(identity, http_client=session)
+                return dict(client.acquire_token_for_client(resource=ours.resource))
+            except msal.ManagedIdentityError as trouble:
+                return {"error": "managed_identity", "error_description": type(trouble).__name__}
+        try:
+            app = msal.ConfidentialClientApplication(
+                ours.client_id,
+                authority=f"{ours.authority.rstrip('/')}/{ours.tenant_id}",
+                client_credential=credential(ours),
+                http_client=session,
+                instance_discovery=None if urlsplit(ours.authority).hostname in MICROSOFT else False,
+            )
+            return dict(app.acquire_token_for_client(scopes=[f"{ours.resource}/.default"]))
+        except (ValueError, KeyError):  # MSAL words an unknown tenant as a ValueError
+            raise AuthFailed(
+                SYSTEM,
+                "the sign-in authority does not know this tenant or does not answer as one",
+                code="invalid_tenant",
+                hint="check dynamics.authority and dynamics.tenant_id",
+            ) from None
+
+
+def credential(ours: Application) -> str | dict[str, str]:
+    """The secret, or key and certificate as MSAL takes them; the thumbprint it works out itself."""
+    if ours.certificate is None:
+        if not ours.client_secret:
+            raise ConfigError(
+                "Dynamics needs dynamics.client_secret, dynamics.certificate or dynamics.managed_identity"
+            )
+        return ours.client_secret
+    pem = ours.certificate.encode()
+    try:
+        key = serialization.load_pem_private_key(pem, password=None)
+        certificates = x509.load_pem_x509_certificates(pem)
+    except (ValueError, TypeError):
+        raise _bad_certificate() from None  # the cause may quote the key
+    if not certificates:
+        raise _bad_certificate()
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    public = certificates[0].public_bytes(serialization.Encoding.PEM)
+    return {"private_key": private.decode(), "public_certificate": public.decode()}
+
+
+def _bad_certificate() -> ConfigError:
+    return ConfigError(
+        "dynamics.certificate cannot be used",
+        hint="it must hold an unencrypted private key and its certificate, both in PEM form",
+    )
+
+
+def _seconds(life: object) -> int:
+    text = str(life)
+    return int(text) if re.fullmatch(r"\d{1,6}", text, re.ASCII) else 3600
+
+
+def refusal(answer: Mapping[str, Any], *, managed: bool = False) -> AuthFailed | Unavailable:
+    """What the authority refused, with its code and AADSTS number and what to do; never its text."""
+    code = re.sub(r"[^a-z_]", "", str(answer.get("error") or "").lower())[:60] or "no_token"
+    found = re.search(r"AADSTS\d{3,8}", str(answer.get("error_description") or ""))
+    number = found[0] if found else ""
+    said = f"{code} {number}".strip()
+    if code in PASSING:
+        return Unavailable(SYSTEM, f"Microsoft's sign-in is not available ({said})", code=code)
+    hint = HINTS.get(number) or HINTS.get("managed_identity" if managed else code, USER)
+    return AuthFailed(SYSTEM, f"Microsoft refused the sign-in ({said})", code=number or code, hint=hint)
