@@ -261,15 +261,14 @@ class Convergence(RuleBasedStateMachine):
         self.outside.pass_time(span)
 
     def _base(self, side: Side, record: str) -> Mapping[str, Value]:
+        """What the sync takes for agreed on this side, or has just sent there without hearing of it."""
         find = self.store.by_referral if side is Side.PARTNER_CENTER else self.store.by_opportunity
         link = find([record]).get(record)
-        return (
-            {}
-            if link is None
-            else link.base_referral
-            if side is Side.PARTNER_CENTER
-            else link.base_opportunity
-        )
+        if link is None:
+            return {}
+        sent = [intent.fields for intent in self.store.intents([link.key]) if intent.side is side]
+        base = link.base_referral if side is Side.PARTNER_CENTER else link.base_opportunity
+        return {**base, **(sent[0] if sent else {})}
 
     # --- cycles ---
 
@@ -517,16 +516,17 @@ class Convergence(RuleBasedStateMachine):
                 other = Side.CRM if side is Side.PARTNER_CENTER else Side.PARTNER_CENTER
                 if self._equal(name, side, edit.value, edit.base):
                     continue  # put back: no change at all
+                if edit.base is ABSENT and edit.value is None:
+                    continue  # nothing is taken away for lack of a base
                 over_there = [
                     each
                     for each in self.outside.changes
                     if (each.deal, each.side, each.element) == (deal, other, element)
                 ]
-                since = self.marks.get(deal, 0)
-                before = [each.value for each in over_there if each.at < since]
+                before = [each.value for each in over_there if each.at < edit.at]
                 reached = [
                     before[-1] if before else None,
-                    *(each.value for each in over_there if each.at >= since),
+                    *(each.value for each in over_there if each.at >= edit.at),
                 ]
                 reached.append(now[other].get(element))
                 if len(last) == 1:

@@ -179,7 +179,9 @@ def test_a_whole_document() -> None:
         "referral_link": records.PORTAL.replace("{engagement_id}", "2f0c6f3e-0000-4000-8000-0000000000ee"),
     }
     assert dict(snapshot.fields) == expected
-    assert set(expected) >= set(SHARED) | (set(REFERRAL_ONLY) - {"problem", "organization", "registration_status"})
+    assert set(expected) >= set(SHARED) | (
+        set(REFERRAL_ONLY) - {"problem", "organization", "registration_status"}
+    )
 
 
 @pytest.mark.parametrize(

@@ -129,7 +129,12 @@ def test_a_crash_in_the_middle_of_edits_loses_none_and_doubles_none(play: Play, 
             "details/notes": "the portal's\none\ntwo",
             "campaignId": "CRASH",
             "customerProfile/team": [
-                {"firstName": "New", "lastName": "Person", "email": f"new@{deal['id']}.example", "phoneNumber": None}
+                {
+                    "firstName": "New",
+                    "lastName": "Person",
+                    "email": f"new@{deal['id']}.example",
+                    "phoneNumber": None,
+                }
             ],
             "details/requirements/solutions": [NEW],
         },

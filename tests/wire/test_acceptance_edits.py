@@ -18,7 +18,11 @@ from cosell_sync.sandbox.pipeline import Document, member, own_member
 
 pytestmark = pytest.mark.wire
 
-IDA, JONAS, TARIQ = "ida.kern@nordlicht.example", "jonas.brueck@nordlicht.example", "tariq.aziz@nordlicht.example"
+IDA, JONAS, TARIQ = (
+    "ida.kern@nordlicht.example",
+    "jonas.brueck@nordlicht.example",
+    "tariq.aziz@nordlicht.example",
+)
 MARA, PIA = "mara.oconnell@nordlicht.example", "pia.freelance@helpers.example"
 PLANNER = {"id": "SOL-10001-ABC", "name": "Mill Planner", "type": "Name", "solutionType": "3P", "price": 1200.5, "quantity": 3}  # fmt: skip
 TIDE = {"id": "SOL-10002-DEF", "name": "Tide & Flow", "type": "Name", "solutionType": "3P", "price": None}
@@ -50,7 +54,9 @@ class Play:
 
     def differing(self, name: str) -> list[str]:
         return [
-            field for field, there, here in compared(self.stage, self.now(name), self.row(name)) if there != here
+            field
+            for field, there, here in compared(self.stage, self.now(name), self.row(name))
+            if there != here
         ]
 
 
@@ -142,7 +148,9 @@ def test_afterwards_both_sides_agree_and_nothing_exists_twice(play: Play) -> Non
 def test_a_crm_edit_costs_one_patch_with_all_its_fields(play: Play) -> None:
     sent = {name: [set(patch) for patch in patches] for name, patches in play.patched.items()}
     reference = {"externalReferenceId"}
-    assert sent["crm_value"] == [{"details/dealValue"} | reference] or sent["crm_value"] == [{"details/dealValue"}]
+    assert sent["crm_value"] == [{"details/dealValue"} | reference] or sent["crm_value"] == [
+        {"details/dealValue"}
+    ]
     several = {"details/dealValue", "details/closingDateTime", "campaignId", "salesStage"}
     assert len(sent["crm_several"]) == 1
     assert sent["crm_several"][0] - reference == several
@@ -172,7 +180,9 @@ def test_sales_stage_campaign_people_and_solutions_reach_partner_center(play: Pl
     assert (contacts["nora@customer.example"]["lastName"], contacts["nora@customer.example"]["phoneNumber"]) == ("Né", "+1 2")  # fmt: skip
     assert set(contacts) == {"nora@customer.example", GRETA["email"]}
     assert {tag["id"] for tag in play.now("crm_solution")["details"]["requirements"]["solutions"]} == {PLANNER["id"], AZURE["id"], TIDE["id"]}  # fmt: skip
-    assert [tag["id"] for tag in play.now("crm_unsold")["details"]["requirements"]["solutions"]] == [AZURE["id"]]
+    assert [tag["id"] for tag in play.now("crm_unsold")["details"]["requirements"]["solutions"]] == [
+        AZURE["id"]
+    ]
 
 
 def test_what_partner_center_knows_besides_survives_a_replaced_array(play: Play) -> None:
@@ -182,7 +192,9 @@ def test_what_partner_center_knows_besides_survives_a_replaced_array(play: Play)
     ida = play.now("crm_team")["team"][0]
     assert ida["emailValidationStatus"] == "Valid"
     assert ida["contactPreference"] == {"locale": "en-us", "disableNotifications": False}
-    greta = next(p for p in play.now("crm_contact")["customerProfile"]["team"] if p["email"] == GRETA["email"])
+    greta = next(
+        p for p in play.now("crm_contact")["customerProfile"]["team"] if p["email"] == GRETA["email"]
+    )
     assert greta["title"] == "Head of IT"
 
 
@@ -228,7 +240,11 @@ def test_two_edits_of_one_field_are_a_conflict_named_with_both_values(play: Play
     told = play.row("both_value")["Cosell_Message__c"]
     assert "4,111" in told
     assert "4,222" in told
-    assert play.now("both_currency")["details"]["currency"] == play.row("both_currency")["CurrencyIsoCode"] == "GBP"
+    assert (
+        play.now("both_currency")["details"]["currency"]
+        == play.row("both_currency")["CurrencyIsoCode"]
+        == "GBP"
+    )
     told = play.row("both_currency")["Cosell_Message__c"]
     assert "GBP" in told
     assert "CHF" in told
@@ -273,7 +289,8 @@ def test_an_unchanged_day_never_rewrites_the_time(tmp_path: Path) -> None:
     """Nor does a detail of a contact, a touch of the record, or a job in the org cost Partner Center a write."""
     for stage in staged(tmp_path):
         deal = stage.add(
-            name="Timed", details={"closingDateTime": "2027-06-30T17:45:12.1234567Z", "dealValue": 0.1 + 0.2 + 4999}
+            name="Timed",
+            details={"closingDateTime": "2027-06-30T17:45:12.1234567Z", "dealValue": 0.1 + 0.2 + 4999},
         )
         stage.sync()
         document = stage.referral(deal)

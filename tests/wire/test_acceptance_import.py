@@ -115,7 +115,9 @@ def test_an_idle_cycle_costs_the_same_few_calls_however_many_deals(
 ) -> None:
     stage, said = pipeline
     with capsys.disabled():
-        print(f"\nimport of {len(expected(stage))} of 300: {said['first'].calls} calls, {said['first'].seconds:.1f} s")
+        print(
+            f"\nimport of {len(expected(stage))} of 300: {said['first'].calls} calls, {said['first'].seconds:.1f} s"
+        )
         print(f"idle cycles after it: {[said[name].calls for name in ('second', 'third', 'fourth')]}")
     assert said["calls"] == said["first"].calls, "what is told is what was called"
     ours, theirs = said["first"].calls
@@ -158,7 +160,15 @@ def test_the_plan_of_an_import_is_what_the_import_then_did(pipeline: tuple[Stage
             assert (there or None) == (row[name] or None), f"{referral_id} {name}"
     assert {hold["referral_id"] for hold in plan["holds"]} == held(stage)
     for hold in plan["holds"]:
-        assert hold.keys() == {"referral_id", "opportunity_id", "field", "partner_center", "crm", "rule", "until"}
+        assert hold.keys() == {
+            "referral_id",
+            "opportunity_id",
+            "field",
+            "partner_center",
+            "crm",
+            "rule",
+            "until",
+        }
 
 
 def test_leads_and_closed_referrals_come_too_where_that_is_asked_for(tmp_path: Path) -> None:
@@ -187,7 +197,11 @@ def test_what_the_crm_already_has_is_used_and_what_it_cannot_hold_is_said(stage:
         BillingCity="Davos",
     )  # fmt: skip
     known = stage.sf.create(
-        "Contact", AccountId=account, FirstName="Ursina", LastName="Caduff", Email="Ursina.Caduff@bergbahn.example"
+        "Contact",
+        AccountId=account,
+        FirstName="Ursina",
+        LastName="Caduff",
+        Email="Ursina.Caduff@bergbahn.example",
     )
     twin = {**customer["team"][0], "email": "ursina.caduff@bergbahn.example", "firstName": "Ursina", "lastName": "Caduff"}  # fmt: skip
     twin["phoneNumber"] = "+41 81 000111"
@@ -280,7 +294,11 @@ def test_a_plan_writes_nothing_and_names_what_the_next_sync_does(stage: Stage) -
     assert sent[accepted[1]["id"], "CloseDate"] == "2028-01-31"
     assert sent[accepted[1]["id"], "Cosell_Campaign_Id__c"] == "AUTUMN"
     assert float(sent[accepted[3]["id"], "Amount"]) == 222
-    assert {referral_id for referral_id, _ in sent} == {accepted[1]["id"], accepted[3]["id"], pending[0]["id"]}
+    assert {referral_id for referral_id, _ in sent} == {
+        accepted[1]["id"],
+        accepted[3]["id"],
+        pending[0]["id"],
+    }
     assert [(item["referral_id"], item["field"], float(item["partner_center"]), float(item["crm"])) for item in plan["conflicts"]] == [(accepted[3]["id"], "Amount", 111, 222)]  # fmt: skip
     assert [(item["referral_id"], item["partner_center"], item["crm"]) for item in plan["holds"] if item["until"]] == [(accepted[2]["id"], "Accepted", "Lost")]  # fmt: skip
     assert [name for name, there, here in compared(stage, stage.referral(accepted[1]), stage.deal(accepted[1])) if there != here] == []  # fmt: skip

@@ -106,7 +106,10 @@ def move_in_portal(stage: Stage, how: str, referral_id: str) -> None:
 def play(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Play]:
     for stage in staged(tmp_path_factory.mktemp("moves")):
         stage.env.update(COSELL_SYNC__TERMINAL_HOLD="0s", COSELL_SYNC__SURPRISE_MIN="1000")
-        deals = {name: stage.add(case.kind, name=name, salesStage=None, **case.start) for name, case in CASES.items()}
+        deals = {
+            name: stage.add(case.kind, name=name, salesStage=None, **case.start)
+            for name, case in CASES.items()
+        }
         stage.sync()
         assert disagreements(stage) == []
         for name, case in CASES.items():
@@ -154,7 +157,9 @@ def test_the_accept_carries_what_partner_center_wants_with_it(play: Play) -> Non
 
 
 def test_what_stands_in_the_way_shows_in_every_cycle_until_it_is_cured(play: Play) -> None:
-    assert play.told.finished["rejected"] == len({name for name in STUCK if CASES[name].state == "Needs attention"})
+    assert play.told.finished["rejected"] == len(
+        {name for name in STUCK if CASES[name].state == "Needs attention"}
+    )
     listed = play.stage.cosell("deals", "list", "--attention", "--json").json()
     assert {row["referral_id"] for row in listed} == {play.deals[name]["id"] for name in STUCK}
 
@@ -200,7 +205,11 @@ def test_once_cured_everything_goes_on_and_late_edits_are_told_and_left_alone(pl
     assert "not possible" in stage.deal(deals["decline by action"])["Cosell_Message__c"]
     assert stage.deal(deals["decline by action"])["Cosell_Action__c"] is None
     stage.quiet()
-    besides = [(deals["win"]["id"], "value"), (deals["lose"]["id"], "stage"), (deals["portal wins"]["id"], "notes")]
+    besides = [
+        (deals["win"]["id"], "value"),
+        (deals["lose"]["id"], "stage"),
+        (deals["portal wins"]["id"], "notes"),
+    ]
     assert disagreements(stage, besides=besides, held=[]) == []
     assert doubles(stage) == []
 
@@ -218,8 +227,7 @@ def test_an_end_waits_out_its_hold_and_can_be_taken_back(tmp_path: Path) -> None
     """Fifteen minutes by default: told with the moment, no exit code, no PATCH; a change of stage starts it anew."""
     for stage in staged(tmp_path):
         won, lost, declined, jumped, back, other = (
-            stage.add(kind, salesStage=None)
-            for kind in (OPEN, OPEN, PENDING, PENDING, OPEN, OPEN)
+            stage.add(kind, salesStage=None) for kind in (OPEN, OPEN, PENDING, PENDING, OPEN, OPEN)
         )
         stage.sync()
         stage.seller(won, StageName="Closed Won")
@@ -235,8 +243,12 @@ def test_an_end_waits_out_its_hold_and_can_be_taken_back(tmp_path: Path) -> None
             row = stage.deal(deal)
             assert row["Cosell_Sync_State__c"] == "Waiting", row["Cosell_Message__c"]
             assert abs(date_in(row["Cosell_Message__c"]) - due) < timedelta(minutes=2)
-            assert stage.status(deal) == ("Active", "Accepted") if deal is not declined else ("New", "Pending")
-        assert [patch.get("substatus") for patch in stage.patches(jumped["id"])] == ["Accepted"], "the accept at once"
+            assert (
+                stage.status(deal) == ("Active", "Accepted") if deal is not declined else ("New", "Pending")
+            )
+        assert [patch.get("substatus") for patch in stage.patches(jumped["id"])] == ["Accepted"], (
+            "the accept at once"
+        )
         assert stage.patches(won["id"]) == stage.patches(declined["id"]) == []
         assert stage.referral(other)["details"]["dealValue"] == 31, "edits do not wait for the end"
         assert re.search(r"72 hours", stage.deal(won)["Cosell_Message__c"])
@@ -246,7 +258,9 @@ def test_an_end_waits_out_its_hold_and_can_be_taken_back(tmp_path: Path) -> None
         stage.seller(lost, StageName="Closed Won")
         stage.forget_calls()
         stage.sync()
-        assert [set(patch) - {"externalReferenceId"} for patch in stage.patches(back["id"])] == [{"salesStage"}]
+        assert [set(patch) - {"externalReferenceId"} for patch in stage.patches(back["id"])] == [
+            {"salesStage"}
+        ]
         assert stage.deal(back)["Cosell_Sync_State__c"] == "In sync"
         assert "Won" in stage.deal(lost)["Cosell_Message__c"]
         assert stage.status(lost) == ("Active", "Accepted")

@@ -51,7 +51,11 @@ def test_a_paused_deal_is_left_alone_and_merges_when_it_is_switched_on_again(sta
     stage.seller(deal, Cosell_Sync__c=True, StageName="Qualification")
     stage.sync()
     row = stage.deal(deal)
-    assert (row["Cosell_Sync_State__c"], row["Amount"], row["Cosell_Campaign_Id__c"]) == ("In sync", 11, "MEANWHILE")
+    assert (row["Cosell_Sync_State__c"], row["Amount"], row["Cosell_Campaign_Id__c"]) == (
+        "In sync",
+        11,
+        "MEANWHILE",
+    )
     stage.sync()
     assert stage.referral(deal)["details"]["dealValue"] == 11
     assert [item for item in disagreements(stage) if "stage" not in item] == []
@@ -92,9 +96,9 @@ def test_a_vanished_referral_leaves_the_opportunity_untouched_until_it_comes_bac
     after = stage.deal(deal)
     assert after["Cosell_Sync_State__c"] == "Needs attention"
     assert after["Cosell_Message__c"]
-    assert {name: after[name] for name in ("StageName", "Cosell_Referral_Id__c", "Cosell_Status__c", "Name")} == {
-        name: row[name] for name in ("StageName", "Cosell_Referral_Id__c", "Cosell_Status__c", "Name")
-    }
+    assert {
+        name: after[name] for name in ("StageName", "Cosell_Referral_Id__c", "Cosell_Status__c", "Name")
+    } == {name: row[name] for name in ("StageName", "Cosell_Referral_Id__c", "Cosell_Status__c", "Name")}
     assert after["Amount"] == 31
     assert stage.referral(other)["details"]["dealValue"] == 32
     assert len(stage.pc.ours()) == 1, "it is not made again"
@@ -112,7 +116,12 @@ def test_a_vanished_referral_leaves_the_opportunity_untouched_until_it_comes_bac
 def known_customer(stage: Stage, name: str) -> tuple[str, dict[str, object]]:
     """An account of the org, and the customer of a referral that is the same."""
     account = stage.sf.create(
-        "Account", Name=name, BillingStreet="Weg 1", BillingCity="Bern", BillingPostalCode="3000", BillingCountry="CH"
+        "Account",
+        Name=name,
+        BillingStreet="Weg 1",
+        BillingCity="Bern",
+        BillingPostalCode="3000",
+        BillingCountry="CH",
     )
     address = {"addressLine1": "Weg 1", "addressLine2": None, "city": "Bern", "state": None, "postalCode": "3000", "country": "CH"}  # fmt: skip
     return account, {"name": name, "address": address}
@@ -127,7 +136,9 @@ def own(stage: Stage, account: str, name: str) -> str:
 def test_a_look_alike_is_held_until_a_person_links_or_creates(stage: Stage) -> None:
     """One whose id stands in the referral is always linked; case and blanks do not matter for the others."""
     account, customer = known_customer(stage, "Lookalike AG")
-    first, second, third = (own(stage, account, name) for name in ("the  first DEAL", "Second deal", "Unrelated"))
+    first, second, third = (
+        own(stage, account, name) for name in ("the  first DEAL", "Second deal", "Unrelated")
+    )
     same = stage.add(name="The first deal", customerProfile=customer)
     other = stage.add(name="Second Deal", customerProfile=customer)
     named = stage.add(name="Named", customerProfile=customer, externalReferenceId=third)
@@ -150,9 +161,11 @@ def test_a_look_alike_is_held_until_a_person_links_or_creates(stage: Stage) -> N
     stage.sync()
     assert stage.deal(same)["Id"] == first
     assert stage.deal(other)["Id"] != second
-    assert stage.sf.get("Opportunity", second)["Cosell_Sync_State__c"] is None, "nothing is asked of it any more"
+    assert stage.sf.get("Opportunity", second)["Cosell_Sync_State__c"] is None, (
+        "nothing is asked of it any more"
+    )
     assert len(stage.sf.rows("Opportunity")) == 4
-    assert [item for item in disagreements(stage) if "team" not in item] == []
+    assert [item for item in disagreements(stage) if " name: " not in item] == []
     assert doubles(stage) == []
     stage.quiet()
 
@@ -223,8 +236,10 @@ def test_the_words_of_a_validation_rule_reach_the_seller(stage: Stage) -> None:
     """On the record, verbatim; where the rule refuses that too, in ``deals list``."""
     deal, shut = stage.add(), stage.add()
     stage.sync()
-    words = 'Deals above 1’000 need a "Next Step" – ask Lena.'
-    stage.sf.add_validation_rule("Opportunity", lambda row: row["Amount"] == 9001 and not row["NextStep"], words)
+    words = 'Deals above 1\'000 need a "Next Step" (ask Lena Söderberg).'
+    stage.sf.add_validation_rule(
+        "Opportunity", lambda row: row["Amount"] == 9001 and not row["NextStep"], words
+    )
     harsh = "Nobody touches deal two."
     stage.sf.add_validation_rule("Opportunity", lambda row: row["Name"] == shut["name"] and row["Probability"] != -1, harsh)  # fmt: skip
     stage.pc.edit(deal["id"], "details/dealValue", 9001)
@@ -256,9 +271,11 @@ def test_an_automation_of_the_org_has_its_say_once_and_is_no_loop(stage: Stage) 
     stage.sync()
     stage.sf.add_automation(
         "Opportunity",
-        lambda before, changes: {**changes, "Amount": round(changes["Amount"] / 1000) * 1000}
-        if changes.get("Amount")
-        else changes,
+        lambda before, changes: (
+            {**changes, "Amount": round(changes["Amount"] / 1000) * 1000}
+            if changes.get("Amount")
+            else changes
+        ),
     )
     stage.pc.edit(deal["id"], "details/dealValue", 12345)
     stage.sync()

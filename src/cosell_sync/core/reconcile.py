@@ -257,6 +257,8 @@ def _merge_fields(draft: _Draft) -> None:
             if value is not ABSENT:
                 base[name] = value
         _take(draft, rule, merged)
+    if draft.state not in TERMINAL and (text := _foreign(draft)):
+        draft.holds.append(Hold(HoldKind.CRM_CANNOT, "currency", referral["currency"], ABSENT, text))
     draft.link = replace(draft.link, base_referral=base_referral, base_opportunity=base_opportunity)
     draft.remember(told=tuple(told), disputed=tuple(disputed), rewritten=rewritten, resolved=resolved)
 
@@ -278,6 +280,8 @@ def _take(draft: _Draft, rule: FieldRule, merged: Merged) -> None:
     def hold(kind: HoldKind, text: str) -> None:
         draft.holds.append(Hold(kind, name, referral[name], opportunity[name], text))
 
+    if name == "value" and _foreign(draft):
+        return  # five of one currency are not five of another; the hold on the currency says so
     if merged.conflict is not None:
         draft.conflicts.append(merged.conflict)
     if merged.to_referral is not ABSENT:
@@ -297,6 +301,15 @@ def _take(draft: _Draft, rule: FieldRule, merged: Merged) -> None:
             hold(HoldKind.CRM_CANNOT, messages.crm_cannot(label, merged.to_crm, problem))
         else:
             draft.down[name] = merged.to_crm
+
+
+def _foreign(draft: _Draft) -> str | None:
+    """Why no amount may cross: the CRM has one currency only, and the referral is in another."""
+    own = draft.rules.default_currency or draft.shape.default_currency
+    currency = draft.referral.text("currency")
+    if draft.shape.currencies or not own or not currency or currency == own:
+        return None
+    return messages.crm_cannot(draft.shape.label("currency"), currency, f"it has one currency only, {own}")
 
 
 def _unsendable(name: str, link: Link, rules: Rules) -> str | None:

@@ -99,9 +99,12 @@ def changed_since(
     rest: Rest, org: Org, watermark: str | None, overlap: timedelta, seen: Seen
 ) -> Iterator[Page]:
     if watermark is None:
-        yield from _stream(
-            rest, org, composite.read(rest, [composite.query(queries.changed(org, None))])[0], seen, None
-        )
+        first = composite.read(rest, [composite.query(queries.changed(org, None))])[0]
+        yield from _stream(rest, org, first, seen, None)
+        if not first.rows:
+            yield Page(
+                watermark=versions.written(first.at)
+            )  # an empty org: what is deleted from now on must show
         return
     reached = versions.moment(watermark)
     stamp = versions.written((reached - overlap).replace(microsecond=0))
