@@ -24,7 +24,7 @@ from cosell_sync.sandbox.pipeline import Document
 from cosell_sync.sandbox.world import Sandbox
 
 COMMAND = Path(sys.executable).with_name("cosell-sync")
-SENTENCES = ("Error: ", "Next: ", "Stopped: ", "- ")
+SENTENCES = ("Error: ", "Next: ", "Stopped: ", "- ", "Usage: ", "Try ")
 PATIENCE = 120.0  # seconds a command may take on a busy machine
 
 Row = dict[str, Any]
@@ -113,7 +113,8 @@ class Stage:
 
     # -- the command -------------------------------------------------------------------------------------------------
 
-    def start(self, *args: str, **env: str) -> subprocess.Popen[str]:
+    def start(self, *args: str, into: Path | None = None, **env: str) -> subprocess.Popen[str]:
+        """``into``: a file for what it says, where nobody waits for its end."""
         outside = {name: value for name, value in os.environ.items() if not name.startswith("COSELL_")}
         full = {**outside, **self.sandbox.environment(self.home), **self.env, **env}
         return subprocess.Popen(
@@ -121,8 +122,8 @@ class Stage:
             env=full,
             cwd=self.home,
             text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stdout=subprocess.PIPE if into is None else into.open("a"),
+            stderr=subprocess.PIPE if into is None else subprocess.STDOUT,
         )
 
     def finish(self, process: subprocess.Popen[str], args: tuple[str, ...] = (), since: float = 0.0) -> Done:
@@ -160,7 +161,7 @@ class Stage:
             assert server.errors == [], f"the {server.name} fake itself failed: {server.errors}"
         for line in done.err.splitlines():
             if not line.startswith("{"):
-                assert line.startswith(SENTENCES), f"neither event nor sentence: {line!r}\n{done}"
+                assert not line or line.startswith(SENTENCES), f"neither event nor sentence: {line!r}\n{done}"
                 continue
             event = json.loads(line)
             assert {"timestamp", "level", "event"} <= event.keys(), line

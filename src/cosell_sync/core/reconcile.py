@@ -307,7 +307,7 @@ def _foreign(draft: _Draft) -> str | None:
     """Why no amount may cross: the CRM has one currency only, and the referral is in another."""
     own = draft.rules.default_currency or draft.shape.default_currency
     currency = draft.referral.text("currency")
-    if draft.shape.currencies or not own or not currency or currency == own:
+    if "currency" in draft.shape.fields or not own or not currency or currency == own:
         return None
     return messages.crm_cannot(draft.shape.label("currency"), currency, f"it has one currency only, {own}")
 
