@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 
@@ -223,3 +224,17 @@ def test_lookalikes_are_marked_and_cleared(play: Play) -> None:
     play.cycle()
     assert play.link.opportunity_id is not None
     assert (other["sync_state"], other["message"]) == (None, None)
+
+
+def test_a_changed_rule_concerns_deals_that_nobody_touched(play: Play) -> None:
+    """A hold is held until the rule changes, and no longer; then again nothing is looked at."""
+    play.world = replace(play.world, rules=replace(play.world.rules, terminal_hold=timedelta(hours=9)))
+    play.begin()
+    play.seller(stage="Closed Won")
+    play.cycle()
+    assert play.referral["state"] == "Accepted"
+    play.rests()
+    play.world = replace(play.world, rules=replace(play.world.rules, terminal_hold=timedelta()))
+    play.cycle()
+    assert play.referral["state"] == "Won"
+    play.rests()

@@ -32,7 +32,7 @@ from cosell_sync.errors import (
 from cosell_sync.partner_center import records, signin
 from cosell_sync.partner_center.client import ID_HEADERS, REFERRALS, PartnerCenter
 from cosell_sync.partner_center.records import Wire
-from cosell_sync.partner_center.signin import Application, SignIn
+from cosell_sync.partner_center.signin import Application, Lent, SignIn
 from cosell_sync.ports import Outcome, ReferralDraft, Referrals, ReferralWrite
 from cosell_sync.transport.auth import TokenSource
 from cosell_sync.transport.client import HttpCaller
@@ -621,6 +621,19 @@ def test_eight_threads_share_one_new_token_and_keep_their_headers(stand: Stand) 
     assert {headers["prefer"] for headers in again} == {"return=representation"}
     assert len({headers["client-request-id"] for headers in seen}) == len(seen)
     assert stand.center.calls == len(seen), "sign-ins are not counted"
+
+
+def test_a_plan_borrows_the_token_that_the_last_sign_in_left(stand: Stand) -> None:
+    """So it stores nothing; one that is refused, or about to expire, is not borrowed again."""
+    sign_in = SignIn(stand.application, stand.tokens, stand.login, clock=stand.clock)
+    assert Lent(sign_in, stand.tokens, clock=stand.clock)().value == "access-1"
+    saved = list(stand.tokens.events)
+    borrowing = Lent(sign_in, stand.tokens, borrow=True, clock=stand.clock)
+    assert borrowing().value == "access-1"
+    assert stand.tokens.events == saved
+    assert borrowing().value == "access-2"
+    stand.passed += 3590
+    assert Lent(sign_in, stand.tokens, borrow=True, clock=stand.clock)().value == "access-3"
 
 
 # --- creating ---------------------------------------------------------------------------------------------------

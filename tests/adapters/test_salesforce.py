@@ -342,6 +342,19 @@ def test_the_index_speaks_the_same_versions(world: Callable[..., World]) -> None
     assert index == {deal: w.memory.snapshots[deal].version}
 
 
+def test_an_empty_org_has_a_watermark_too(world: Callable[..., World]) -> None:
+    """Else a deal that is made and deleted between two pulls, or deleted before the second, would never show."""
+    w = world()
+    crm = w.client()
+    assert w.pull(crm) == (set(), set(), 2)
+    assert w.memory.watermark is not None
+    deal = w.deal()
+    w.memory.snapshots[deal] = w.read(crm, deal)
+    w.org.delete("Opportunity", deal)
+    w.clock.tick()
+    assert w.pull(crm)[1] == {deal}
+
+
 # --- finding ------------------------------------------------------------------------------------------------------
 
 
@@ -406,6 +419,18 @@ def test_a_new_deal_with_everything_around_it(world: Callable[..., World]) -> No
     assert held["solutions"] == (Solution("SOL-1", "One", "Own"),)
     assert w.org.rows("Cosell_Solution__c")[0]["Cosell_Key__c"] == "ref-1:SOL-1"
     assert [each["IsPrimary"] for each in w.org.rows("OpportunityContactRole")] == [True, False]
+
+
+def test_a_contact_that_is_there_keeps_what_it_says_and_learns_the_rest(world: Callable[..., World]) -> None:
+    w = world()
+    crm = w.client()
+    first = only(crm.create([draft("ref-1", contacts=(Member("ann@x.example", "Ann", "Ek"),))]))
+    w.clock.tick()
+    again = only(crm.create([draft("ref-2", contacts=(Member("ann@x.example", "Anna", "Ek", "+1"),))]))
+    assert again.error is None
+    assert len(w.org.rows("Contact")) == 1
+    assert (w.org.rows("Contact")[0]["FirstName"], w.org.rows("Contact")[0]["Phone"]) == ("Ann", "+1")
+    assert first.id != again.id
 
 
 def test_creating_twice_makes_one_of_each(world: Callable[..., World]) -> None:
@@ -580,6 +605,18 @@ def test_a_change_meanwhile_makes_the_write_stale(
     assert isinstance(stale.error, Stale)
     assert fine.error is None
     assert w.org.get("Opportunity", one)["Name"] == "seller"
+
+
+def test_a_solution_of_a_seller_receives_its_key_with_the_next_write(world: Callable[..., World]) -> None:
+    w = world()
+    crm = w.client()
+    deal = w.deal(Cosell_Referral_Id__c="ref-1")
+    w.org.create("Cosell_Solution__c", Opportunity__c=deal, Solution_Id__c="SOL-1", Solution_Name__c="One")
+    w.clock.tick()
+    made = only(crm.write([OpportunityWrite(w.read(crm, deal), {"name": "New"})]))
+    assert made.error is None
+    row = w.org.rows("Cosell_Solution__c")[0]
+    assert (row["Cosell_Key__c"], row["Solution_Name__c"]) == ("ref-1:SOL-1", "One")
 
 
 def test_sets_are_guarded_by_the_rows_they_are_made_of(world: Callable[..., World]) -> None:

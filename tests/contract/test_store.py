@@ -43,7 +43,7 @@ from cosell_sync.store import schema
 from cosell_sync.store.copy import copy_into_memory, open_copy
 from cosell_sync.store.engine import writing
 from cosell_sync.store.lease import RowLease
-from cosell_sync.store.migrate import migrate, pending
+from cosell_sync.store.migrate import NEWEST, migrate, pending, revisions
 from cosell_sync.store.open import open_store
 from cosell_sync.store.sql import SqlStore
 from cosell_sync.store.tokens import StoredTokens
@@ -607,6 +607,10 @@ def test_copy_of_what_is_not_there(sql: Any, tmp_path: Path) -> None:
         copy.remember(Memo(links=[FULL]))
     copy.close()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_newest_revision_is_known_without_looking() -> None:
+    assert revisions()[0] == NEWEST
 
 
 def test_migrations_make_the_schema(sql: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
@@ -135,6 +136,16 @@ def test_the_switches_send_names_and_hearts() -> None:
 def test_what_the_crm_cannot_hold_is_held(field: str, value: Value, shape: CrmShape) -> None:
     decision = decided(there(at_rest(), **{field: value}), shape=shape)
     assert (decision.crm, held(decision)) == ({}, [(HoldKind.CRM_CANNOT, field)])
+
+
+@pytest.mark.parametrize("edit", [here, there])
+def test_no_amount_crosses_between_two_currencies(edit: Callable[..., Link]) -> None:
+    """Where the CRM has one currency only, five of another are not five of its own."""
+    single = replace(SHAPE, fields=SHAPE.fields - {"currency"})
+    decision = decided(edit(there(at_rest(), currency="EUR"), value=Decimal(5)), shape=single)
+    assert (decision.steps, decision.crm) == ((), {})
+    assert held(decision) == [(HoldKind.CRM_CANNOT, "currency")]
+    assert decided(edit(at_rest(), value=Decimal(5)), shape=single).holds == ()
 
 
 def test_a_computed_amount_is_not_written() -> None:

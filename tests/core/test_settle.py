@@ -12,6 +12,7 @@ from deals import NOW, SHAPE, at_rest, here, remembering, rules, there
 from cosell_sync.core.attempts import Patience
 from cosell_sync.core.deal import (
     ABSENT,
+    Customer,
     Fields,
     Intent,
     Link,
@@ -150,6 +151,17 @@ def test_a_landed_write_ends_the_trouble_of_its_side_only(side: Side) -> None:
     assert (memory.disputed, memory.resolved) == ((), {})
 
 
+def test_an_account_that_was_there_before_may_say_it_its_own_way() -> None:
+    """Found again by name, postal code and country: no automation changed it, and nothing is sent."""
+    link = at_rest()
+    assert link.opportunity is not None
+    fresh = replace(link, opportunity=None, opportunity_id=None, base_referral={}, base_opportunity={})
+    after = opportunity_after(link, customer=Customer(name="CONTOSO", country="US", city="Redmond"))
+    made = after_create(fresh, dict(link.opportunity.fields), after, rules(), State.ACCEPTED)
+    assert quiet(made)
+    assert decided(made).holds == ()
+
+
 def test_a_new_opportunity_agrees() -> None:
     link = at_rest()
     assert link.referral is not None
@@ -229,6 +241,47 @@ def test_the_same_towards_the_crm() -> None:
     )
     assert settled.base_opportunity["value"] == FIVE
     assert settled.memory.disputed == ("campaign_id",)
+
+
+def test_a_version_read_too_soon_is_the_same_version() -> None:
+    """Another reading of the same state may only be surer of it."""
+    link = here(at_rest(), value=FIVE)
+    assert settle(link, intent(PC, {"value": FIVE}, {"value": FIVE}, version="1?")) == link
+
+
+@pytest.mark.parametrize("landed", [True, False])
+def test_the_moment_on_the_record_tells_whether_our_write_landed(*, landed: bool) -> None:
+    """It came along with the write, and nobody else writes it: so there is nothing to dispute."""
+    link = there(at_rest(), value=FIVE)
+    link = here(link, name="Other", last_sync=NOW if landed else NOW - timedelta(hours=1))
+    settled = settle(link, intent(CRM, {"value": FIVE, "last_sync": NOW}, {"value": FIVE}))
+    assert settled.memory.disputed == ()
+    decision = decided(settled)
+    assert not decision.conflicts
+    if landed:
+        assert decision.steps[0].fields == {"value": Decimal("100.00")}, "the seller took it back"
+    else:
+        assert decision.crm["value"] == FIVE
+
+
+def test_rows_that_a_lost_create_never_made_are_made_now() -> None:
+    """They come after the opportunity, so one that is missing was not taken away by anybody."""
+    link = at_rest()
+    sent = dict(link.base_opportunity)
+    source = {**link.base_referral, "state": "Accepted"}
+    found = replace(here(link, contacts=(), solutions=()), base_referral={}, base_opportunity={})
+    decision = decided(settle(found, intent(CRM, sent, source, create=True)))
+    assert decision.crm["contacts"] == link.base_referral["contacts"]
+    assert decision.crm["solutions"] == link.base_referral["solutions"]
+    assert not decision.steps
+
+
+def test_landed_notes_carry_only_what_their_source_wrote() -> None:
+    """What the written side had added itself stands there too, and still has to go the other way."""
+    link = there(here(at_rest(), notes="one\nhere"), notes="there\none\nhere")
+    settled = settle(link, intent(PC, {"notes": "there\none\nhere"}, {"notes": "one\nhere"}))
+    assert decided(settled).crm["notes"] == "there\none\nhere"
+    assert not decided(settled).steps
 
 
 def test_members_settle_one_by_one() -> None:

@@ -13,8 +13,10 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,9 @@ from cosell_sync.sandbox.pipeline import Document
 from cosell_sync.sandbox.world import Sandbox
 
 COMMAND = Path(sys.executable).with_name("cosell-sync")
+FOREIGN = ("COSELL_", "PYTHONDONTWRITEBYTECODE")
+# Compiled once, as in every installation: else two thirds of each command's time would go into compiling.
+COMPILED = {"PYTHONPYCACHEPREFIX": str(Path(tempfile.gettempdir()) / "cosell-sync-acceptance-pycache")}
 SENTENCES = ("Error: ", "Next: ", "Stopped: ", "- ", "Usage: ", "Try ")
 PATIENCE = 120.0  # seconds a command may take on a busy machine
 
@@ -115,16 +120,18 @@ class Stage:
 
     def start(self, *args: str, into: Path | None = None, **env: str) -> subprocess.Popen[str]:
         """``into``: a file for what it says, where nobody waits for its end."""
-        outside = {name: value for name, value in os.environ.items() if not name.startswith("COSELL_")}
-        full = {**outside, **self.sandbox.environment(self.home), **self.env, **env}
-        return subprocess.Popen(
-            [str(COMMAND), *args],
-            env=full,
-            cwd=self.home,
-            text=True,
-            stdout=subprocess.PIPE if into is None else into.open("a"),
-            stderr=subprocess.PIPE if into is None else subprocess.STDOUT,
-        )
+        outside = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
+        full = {**outside, **COMPILED, **self.sandbox.environment(self.home), **self.env, **env}
+        with ExitStack() as closing:
+            log = closing.enter_context(into.open("a")) if into else None
+            return subprocess.Popen(
+                [str(COMMAND), *args],
+                env=full,
+                cwd=self.home,
+                text=True,
+                stdout=log or subprocess.PIPE,
+                stderr=subprocess.STDOUT if log else subprocess.PIPE,
+            )
 
     def finish(self, process: subprocess.Popen[str], args: tuple[str, ...] = (), since: float = 0.0) -> Done:
         try:

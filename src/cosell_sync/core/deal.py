@@ -229,6 +229,14 @@ REFERRAL_ONLY: Final[Mapping[str, Kind]] = MappingProxyType(
 KINDS: Final[Mapping[str, Kind]] = MappingProxyType({**SHARED, **SELLER, **TOLD, **CRM_ONLY, **REFERRAL_ONLY})
 
 
+TOO_SOON: Final = "?"  # ends a version that was read so soon after its change that another may hide behind it
+
+
+def same_version(one: str, other: str) -> bool:
+    """Whether two readings show the same state, as far as versions can tell. What they say is the adapter's own."""
+    return one.removesuffix(TOO_SOON) == other.removesuffix(TOO_SOON)
+
+
 @dataclass(frozen=True)
 class Snapshot:
     """What one side holds of one deal, read at once.

@@ -31,6 +31,7 @@ from cosell_sync.core.deal import (
     Step,
     Trouble,
     Value,
+    same_version,
 )
 from cosell_sync.core.mapping import CrmShape, Rules, agree, keyed
 from cosell_sync.core.merge import Written, landed, learn, settle_notes, settle_set
@@ -203,7 +204,7 @@ def settle(link: Link, intent: Intent) -> Link:
     if intent.create:
         return _settle_create(link, intent)
     written = link.referral if intent.side is Side.PARTNER_CENTER else link.opportunity
-    if written is None or written.version == intent.version:
+    if written is None or same_version(written.version, intent.version):
         return link
     here, there = (
         (dict(link.base_referral), dict(link.base_opportunity))
@@ -211,6 +212,7 @@ def settle(link: Link, intent: Intent) -> Link:
         else (dict(link.base_opportunity), dict(link.base_referral))
     )
     disputed = list(link.memory.disputed)
+    shown = _shown(intent, written)
     for name in intent.fields.keys() & SHARED.keys():
         sent, source, now = intent.fields[name], intent.source.get(name, ABSENT), written[name]
         if KINDS[name] in _SETS:
@@ -221,6 +223,10 @@ def settle(link: Link, intent: Intent) -> Link:
             new = (now, source)
         elif KINDS[name] is Kind.NOTES:
             continue  # lines merge; nothing of either text is dropped
+        elif shown is False and KINDS[name] is not Kind.CUSTOMER:
+            continue  # it did not land; whatever changed on the record, somebody else did
+        elif shown is True and KINDS[name] is not Kind.CUSTOMER:
+            new = (sent, source)  # it did, and somebody has changed it since
         else:
             disputed.append(name)
             continue
@@ -234,6 +240,17 @@ def settle(link: Link, intent: Intent) -> Link:
         base_opportunity=bases[1],
         memory=replace(link.memory, disputed=tuple(dict.fromkeys(disputed))),
     )
+
+
+def _shown(intent: Intent, written: Snapshot) -> bool | None:
+    """Whether the record itself shows that this very write landed; None: it cannot tell.
+
+    A carried change brings its own moment along, in a field that nobody else writes. An account is written apart.
+    """
+    moment = intent.fields.get("last_sync")
+    if intent.side is not Side.CRM or not isinstance(moment, datetime) or written["last_sync"] is ABSENT:
+        return None
+    return written["last_sync"] == moment
 
 
 def _settle_create(link: Link, intent: Intent) -> Link:

@@ -345,7 +345,8 @@ def _announce(run: Run, decision: Decision) -> Intent:
 
 def _announce_crm(run: Run, item: _Second) -> Intent:
     link = item.told.link
-    return intent(run, link, Side.CRM, link.opportunity, item.decision.crm, link.referral)
+    moment = {name: value for name, value in item.told.fields.items() if name == "last_sync"}
+    return intent(run, link, Side.CRM, link.opportunity, {**item.decision.crm, **moment}, link.referral)
 
 
 def _mark(text: str) -> str:

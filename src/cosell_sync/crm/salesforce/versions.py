@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
+from cosell_sync.core.deal import TOO_SOON
+
 SETTLED: Final = timedelta(seconds=2)
 
 
@@ -28,9 +30,8 @@ class Version:
     @property
     def text(self) -> str:
         data: dict[str, Any] = {"stamp": self.stamp, "modified": self.modified, "rows": dict(self.rows)}
-        if self.unsettled:
-            data["unsettled"] = True
-        return json.dumps(data, sort_keys=True, separators=(",", ":"))
+        text = json.dumps(data, sort_keys=True, separators=(",", ":"))
+        return text + TOO_SOON if self.unsettled else text
 
     def agrees(self, other: Version) -> bool:
         """Same stamps everywhere, settled or not."""
@@ -53,8 +54,8 @@ def made(stamp: object, modified: object, rows: Mapping[str, object], at: dateti
 def parse(text: str) -> Version | None:
     """The version again; None for a text that is none of ours, which equals no version."""
     try:
-        data = json.loads(text)
-        return Version(data["stamp"], data["modified"], data["rows"], bool(data.get("unsettled")))
+        data = json.loads(text.removesuffix(TOO_SOON))
+        return Version(data["stamp"], data["modified"], data["rows"], text.endswith(TOO_SOON))
     except (ValueError, TypeError, KeyError):
         return None
 

@@ -1,0 +1,160 @@
+"""``run``: ready, watched, woken by nothing but edits and time, stopped politely, replaced by the one that stands by."""
+
+from __future__ import annotations
+
+import re
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+from acting import Stage, staged, waited
+from judging import disagreements
+from test_acceptance_settings import free_port
+
+pytestmark = pytest.mark.wire
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Iterator[Stage]:
+    for stage in staged(tmp_path):
+        stage.env.update(COSELL_SYNC__INTERVAL="1s", COSELL_SYNC__TERMINAL_HOLD="0s")
+        yield stage
+
+
+class Daemon:
+    """A running ``cosell-sync run`` and its listener."""
+
+    def __init__(self, stage: Stage) -> None:
+        port = free_port()
+        self.stage = stage
+        self.url = f"http://127.0.0.1:{port}"
+        # Its log goes to a file: nobody reads a pipe while the daemon talks.
+        self.log = stage.home / f"run-{port}.log"
+        self.process = stage.start("run", into=self.log, COSELL_HTTP__LISTEN=f"127.0.0.1:{port}")
+
+    def get(self, path: str) -> httpx.Response | None:
+        try:
+            return httpx.get(self.url + path, timeout=5)
+        except httpx.TransportError:
+            return None
+
+    def ready(self) -> bool:
+        answer = self.get("/readyz")
+        return answer is not None and answer.status_code == 200
+
+    def wait_ready(self) -> None:
+        waited(self.ready, "the daemon to be ready", process=self.process)
+
+    def stop(self) -> float:
+        """SIGTERM; returns the seconds until it had ended, with 0."""
+        started = time.monotonic()
+        self.process.send_signal(signal.SIGTERM)
+        code = self.process.wait(30)
+        spent = time.monotonic() - started
+        assert code == 0, self.log.read_text()[-3000:]
+        return spent
+
+
+@contextmanager
+def running(stage: Stage) -> Iterator[Daemon]:
+    daemon = Daemon(stage)
+    try:
+        yield daemon
+    finally:
+        if daemon.process.poll() is None:
+            daemon.process.kill()
+            daemon.process.wait()
+
+
+def test_it_becomes_ready_shows_itself_carries_edits_and_stops_on_sigterm(stage: Stage) -> None:
+    deal = stage.add()
+    with running(stage) as daemon:
+        waited(lambda: daemon.get("/livez"), "the listener", process=daemon.process)
+        daemon.wait_ready()
+        alive, ready, metrics, console = (daemon.get(path) for path in ("/livez", "/readyz", "/metrics", "/"))
+        assert alive is not None
+        assert alive.status_code == 200
+        assert ready is not None
+        assert ready.json()["ready"] is True
+        assert metrics is not None
+        assert re.search(r"^cosell_cycle\w*", metrics.text, re.MULTILINE)
+        assert console is not None
+        assert "text/html" in console.headers["content-type"]
+        for person in deal["customerProfile"]["team"]:
+            assert person["email"] not in console.text + metrics.text
+        assert httpx.post(f"{daemon.url}/webhooks/partner-center", json={"EventName": "referral-updated"}).status_code == 401  # fmt: skip
+        # edits of both sides are picked up without being called
+        waited(lambda: stage.deals(deal), "the import", process=daemon.process)
+        stage.seller(deal, Amount=31)
+        waited(
+            lambda: stage.referral(deal)["details"]["dealValue"] == 31,
+            "the seller's edit",
+            process=daemon.process,
+        )
+        stage.pc.edit(deal["id"], "campaignId", "WATCHED")
+        waited(
+            lambda: stage.deal(deal)["Cosell_Campaign_Id__c"] == "WATCHED",
+            "the portal's edit",
+            process=daemon.process,
+        )
+        # what a person orders meanwhile is left for the process that holds the store
+        other = stage.add()
+        waited(lambda: stage.deals(other), "the second import", process=daemon.process)
+        stage.cosell("deals", "unlink", other["id"])
+        waited(lambda: "order.obeyed" in daemon.log.read_text(), "the order", process=daemon.process)
+        stage.pc.edit(other["id"], "details/dealValue", 1)
+        stage.pc.edit(deal["id"], "details/dealValue", 32)
+        waited(lambda: stage.deal(deal)["Amount"] == 32, "another cycle", process=daemon.process)
+        assert stage.deal(other)["Amount"] == 84000
+        # a system that goes away and comes back
+        stage.servers[0].faults.answer(503, headers={"Retry-After": "0"}, times=None, path="/engagements/")
+        waited(lambda: not daemon.ready(), "readiness to notice the outage", process=daemon.process)
+        stage.servers[0].faults.clear()
+        daemon.wait_ready()
+        assert daemon.stop() < 10
+    assert disagreements(stage, besides=[(other["id"], "value")]) == []
+    log = daemon.log.read_text()
+    assert log.count('"event": "daemon.started"') == log.count('"event": "daemon.stopped"') == 1
+    assert log.count('"event": "outage.began"') == log.count('"event": "outage.ended"') == 1
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_it_stops_within_ten_seconds_during_a_hanging_call(stage: Stage, number: int) -> None:
+    stage.add()
+    stage.servers[number].faults.hang(path=(r"/engagements/", r"/services/data")[number], times=None)
+    with running(stage) as daemon:
+        waited(lambda: any(call.fault == "hang" for call in list(stage.servers[number].calls)), "a call to hang", process=daemon.process)  # fmt: skip
+        assert daemon.stop() < 10
+
+
+def test_a_second_process_stands_by_and_takes_over(stage: Stage) -> None:
+    """A second ``run`` says who holds the store; a second ``sync`` waits half a minute and ends with 3."""
+    stage.add()
+    with running(stage) as first:
+        first.wait_ready()
+        waiting = time.monotonic()
+        sync = stage.start("sync")
+        with running(stage) as second:
+
+            def named() -> bool:
+                answer = second.get("/readyz")
+                return (
+                    answer is not None and answer.status_code == 503 and str(first.process.pid) in answer.text
+                )
+
+            waited(named, "the second to name the holder", process=second.process)
+            done = stage.finish(sync, ("sync",))
+            assert done.code == 3, str(done)
+            assert 25 <= time.monotonic() - waiting <= 60
+            assert str(first.process.pid) in done.sentences
+            first.process.kill()
+            first.process.wait()
+            deal = stage.add()
+            second.wait_ready()
+            waited(lambda: stage.deals(deal), "the second to take over", process=second.process)
+            assert second.stop() < 10
+    assert disagreements(stage) == []

@@ -1,0 +1,83 @@
+"""Orgs and settings of another kind, each on a stage of its own: look-alikes, one currency, a doubtful change."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from acting import Stage, staged
+from judging import disagreements
+from test_acceptance_people import Theatre, known_customer, own
+
+from cosell_sync.sandbox import pipeline
+from cosell_sync.sandbox.http import Server
+from cosell_sync.sandbox.salesforce import Salesforce
+from cosell_sync.sandbox.world import Sandbox
+
+pytestmark = pytest.mark.wire
+
+
+def test_look_alikes_are_linked_or_ignored_where_that_is_configured(tmp_path: Path) -> None:
+    for stage in staged(tmp_path):
+        account, customer = known_customer(stage, "Lookalike AG")
+        first = own(stage, account, "The first deal")
+        same = stage.add(name="the first deal", customerProfile=customer)
+        stage.sync(COSELL_MAPPING__MATCH="link")
+        assert stage.deal(same)["Id"] == first
+        second = own(stage, account, "The second deal")
+        other = stage.add(name="the second deal", customerProfile=customer)
+        stage.sync(COSELL_MAPPING__MATCH="off")
+        assert stage.deal(other)["Id"] != second
+
+
+def test_a_change_of_an_unusual_share_of_deals_is_doubted(tmp_path: Path) -> None:
+    """Nothing is written before somebody says so; new deals do not count."""
+    for stage in staged(tmp_path):
+        deals = [stage.add() for _ in range(30)]
+        stage.sync()
+        for deal in deals[:22]:
+            stage.pc.lose(deal["id"])
+        for _ in range(2):
+            stage.forget_calls()
+            done = stage.sync(expect=1)
+            assert "--accept" in done.sentences
+            assert "22 of 30" in done.sentences
+            assert done.finished["written"] == {"partner_center": 0, "crm": 0}
+            assert stage.mutations() == []
+        stage.cosell("sync", "--accept")
+        assert disagreements(stage) == []
+
+
+def single_currency(tmp_path: Path) -> Iterator[Stage]:
+    sandbox = Sandbox()
+    sandbox.salesforce = Salesforce(sandbox.clock, multi_currency=False, team_selling=False)
+    for email in pipeline.USERS:
+        first, last, phone = pipeline.PEOPLE[email]
+        sandbox.salesforce.add_user(first, last, email, phone)
+    context = sandbox.certificates.server_context()
+    sandbox.salesforce_server = Server(sandbox.salesforce, context, name="salesforce")
+    with sandbox:
+        yield Stage(sandbox, tmp_path, {"COSELL_MAPPING__DEFAULT_CURRENCY": "EUR"})
+
+
+def test_an_org_with_one_currency_holds_what_is_in_another(tmp_path: Path) -> None:
+    """Amounts are never taken over as if they were of the org's own currency; team selling is off besides."""
+    for stage in single_currency(tmp_path):
+        theatre = Theatre(stage)
+        deal, foreign = stage.add(), stage.add(details={"currency": "USD"})
+        stage.sync(expect=1)
+        assert stage.deals(foreign) == []
+        assert "USD" in theatre.attention[foreign["id"]]
+        assert stage.deal(deal)["Amount"] == 84000
+        stage.pc.edit(deal["id"], {"details/dealValue": 5, "details/currency": "USD"})
+        stage.sync(expect=1)
+        row = stage.deal(deal)
+        assert row["Amount"] == 84000, "five dollars are not five euros"
+        assert row["Cosell_Sync_State__c"] == "Needs attention"
+        assert "USD" in row["Cosell_Message__c"]
+        stage.pc.edit(deal["id"], "details/currency", "EUR")
+        stage.pc.edit(foreign["id"], "details/currency", "EUR")
+        stage.sync()
+        assert stage.deal(deal)["Amount"] == 5
+        assert stage.deal(foreign)["Amount"] == 84000
