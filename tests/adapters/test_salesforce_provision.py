@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 
+from cosell_sync.crm.findings import Finding, Status
 from cosell_sync.crm.salesforce import package
 from cosell_sync.crm.salesforce.metadata import Component, components
-from cosell_sync.crm.salesforce.provision import Finding, Status, provision
+from cosell_sync.crm.salesforce.provision import provision
 from cosell_sync.crm.salesforce.rest import Rest
 from cosell_sync.crm.salesforce.setup import SetupRefused, deploy
 from cosell_sync.crm.salesforce.signin import ClientCredentials

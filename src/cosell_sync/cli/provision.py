@@ -15,7 +15,7 @@ from rich.table import Table
 
 from cosell_sync.bootstrap import salesforce, utc_now
 from cosell_sync.cli.common import ConfigOption, JsonOption, console, load, show, show_json
-from cosell_sync.crm.salesforce.provision import Finding, Status
+from cosell_sync.crm.findings import Finding, Status
 from cosell_sync.crm.salesforce.provision import provision as make
 from cosell_sync.errors import ConfigError
 from cosell_sync.summary import NEEDS_A_PERSON, NEEDS_NOBODY

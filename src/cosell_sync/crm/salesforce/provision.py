@@ -11,16 +11,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Final
 
 from simple_salesforce.exceptions import SalesforceError
 
+from cosell_sync.crm.blueprint import OPPORTUNITY_COLUMNS
+from cosell_sync.crm.findings import Finding, Status
 from cosell_sync.crm.salesforce import composite, package, setup, trouble
 from cosell_sync.crm.salesforce.differences import differences
 from cosell_sync.crm.salesforce.metadata import (
     INTEGRATION_SET,
-    OPPORTUNITY_COLUMNS,
     Body,
     Component,
     components,
@@ -34,29 +34,6 @@ from cosell_sync.errors import Rejected, Unavailable, Unclear
 CURE: Final = "cure what Salesforce names, then run provision again"
 SETS: Final = "Setup > Permission Sets"
 BATCH: Final = 200  # rows of one collection
-
-
-class Status(StrEnum):
-    THERE = "there"
-    MADE = "made"
-    TO_MAKE = "to make"  # the dry run's word for it
-    DIFFERS = "differs"
-    FAILED = "failed"
-    HELD = "not made"  # nothing wrong with it, but a deployment is all or nothing
-
-    @property
-    def needs_a_person(self) -> bool:
-        return self in {Status.DIFFERS, Status.FAILED, Status.HELD}
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What became of one component. ``text``: how it differs or why it failed; ``todo``: the one next step."""
-
-    component: str
-    status: Status
-    text: str = ""
-    todo: str = ""
 
 
 def provision(

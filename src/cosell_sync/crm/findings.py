@@ -1,0 +1,29 @@
+"""What a provisioning run says of each component, the same for every CRM."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Status(StrEnum):
+    THERE = "there"
+    MADE = "made"
+    TO_MAKE = "to make"  # the dry run's word for it
+    DIFFERS = "differs"
+    FAILED = "failed"
+    HELD = "not made"  # nothing wrong with it, but what it rests on failed
+
+    @property
+    def needs_a_person(self) -> bool:
+        return self in {Status.DIFFERS, Status.FAILED, Status.HELD}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What became of one component. ``text``: how it differs or why it failed; ``todo``: the one next step."""
+
+    component: str
+    status: Status
+    text: str = ""
+    todo: str = ""
