@@ -236,6 +236,7 @@ def dynamics(settings: Settings, stop: threading.Event, clock: Clock, closing: E
         names={name: rule.crm for name, rule in mapping.fields.items() if rule.direction != "off"},
         match=mapping.account_match,
         ownership=DynamicsOwnership(team=mapping.owner == "team", default=mapping.default_owner),
+        closed_rows=ours.closed_rows,
     )
 
 

@@ -257,6 +257,8 @@ class DynamicsSettings(Section):
     """Sign-in by certificate: PEM text with the private key and the certificate."""
     managed_identity: Text | None = None
     """Sign-in without secrets on Azure: the identity's client id, or ``system`` for the machine's own."""
+    closed_rows: bool = False
+    """Whether our own columns are written to a closed opportunity: state, message, status. Not every environment lets them."""
 
 
 class StoreSettings(Section):

@@ -439,7 +439,7 @@ def test_reopening_and_turning_over(world: Build) -> None:
 def test_a_closed_row_takes_our_own_columns_only(world: Build) -> None:
     w = world()
     w.org.closed_rows_writable = True
-    crm = w.client()
+    crm = w.client(closed_rows=True)
     deal = w.deal(name="Deal", cosell_action="Accept")
     w.org.close(deal, won=False)
     before = w.read(crm, deal)
@@ -464,6 +464,7 @@ def test_an_environment_that_locks_closed_rows_is_asked_once(world: Build, confi
         assert outcome.error is None
         assert outcome.snapshot is not None
         assert outcome.snapshot["message"] is None
+        assert {"message", "name"} <= outcome.snapshot.readonly
     assert len(w.server.calls.matching("PATCH", "opportunities")) == int(configured)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
@@ -229,7 +230,10 @@ def test_what_a_row_does_not_take() -> None:
     priced = bundle({org.COMPUTED: True, "_transactioncurrencyid_value": EUR})
     assert records.snapshot(priced, WORLD).readonly == {"value", "currency"}
     closed = records.snapshot(bundle({"statecode": 1, "statuscode": 3}), WORLD)
-    assert closed.readonly == {"name", "value", "currency", "close_date", "sales_stage"}
+    assert closed.readonly == WORLD.names.keys() - {"stage"}
+    asked = replace(WORLD, closed=org.ClosedRows(write=True))
+    taken = records.snapshot(bundle({"statecode": 1, "statuscode": 3}), asked)
+    assert taken.readonly == {"name", "value", "currency", "close_date", "sales_stage"}
     assert (closed["stage"], closed["is_closed"], closed["is_won"]) == ("Won", True, True)
 
 

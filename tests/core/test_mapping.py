@@ -24,6 +24,7 @@ from cosell_sync.core.deal import (
 )
 from cosell_sync.core.mapping import (
     CrmShape,
+    Stages,
     Standing,
     agree,
     clean_notes,
@@ -178,8 +179,18 @@ def test_the_stage_of_a_state(state: State, sales_stage: Value, stage: str) -> N
 
 
 def test_a_stage_that_claims_nothing() -> None:
-    assert STAGES.sales_stage("Proposal") == "Propose"
-    assert STAGES.sales_stage("Prospecting") is ABSENT
+    assert STAGES.sales_stage(Snapshot("", "", {"stage": "Proposal"})) == "Propose"
+    assert STAGES.sales_stage(Snapshot("", "", {"stage": "Prospecting"})) is ABSENT
+
+
+@pytest.mark.parametrize(
+    ("own", "claimed"), [("Develop", "Develop"), (None, ABSENT), ("Demo booked", ABSENT)]
+)
+def test_a_sales_stage_in_a_field_of_its_own(own: Value, claimed: Value) -> None:
+    """A word of the admin's own making claims nothing; stages that were given a meaning speak instead of the field."""
+    opportunity = Snapshot("", "", {"stage": "Proposal", "sales_stage": own})
+    assert Stages().sales_stage(opportunity) == claimed
+    assert STAGES.sales_stage(opportunity) == "Propose"
 
 
 def test_labels_and_names() -> None:

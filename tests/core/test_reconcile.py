@@ -12,7 +12,7 @@ from deals import HOLD, NOW, SHAPE, at_rest, here, remembering, rules, there
 
 from cosell_sync.core.deal import ABSENT, Closing, Customer, Fields, Link, Member, Side, State, Trouble, Value
 from cosell_sync.core.lifecycle import TERMINAL
-from cosell_sync.core.mapping import CrmShape, Flow, Policy, Rules
+from cosell_sync.core.mapping import CrmShape, Flow, Policy, Rules, Stages
 from cosell_sync.core.reconcile import Decision, HoldKind, content, decide, told_state
 
 PC, CRM = Side.PARTNER_CENTER, Side.CRM
@@ -156,6 +156,30 @@ def test_a_computed_amount_is_not_written() -> None:
     assert (decision.crm, held(decision)) == ({}, [(HoldKind.READ_ONLY, "value")])
 
 
+@pytest.mark.parametrize(
+    ("field", "closed", "why"),
+    [
+        ("value", False, "computes it"),
+        ("currency", False, "stays once it is set"),
+        ("value", True, "reopen it"),
+    ],
+)
+def test_why_the_crm_does_not_take_a_value(field: str, closed: bool, why: str) -> None:
+    link = there(here(at_rest(), is_closed=closed), **{field: Decimal(5) if field == "value" else "EUR"})
+    assert link.opportunity is not None
+    link = replace(link, opportunity=replace(link.opportunity, readonly=frozenset({field})))
+    assert why in decided(link).holds[0].text
+
+
+def test_a_locked_record_is_not_written_whatever_it_should_say() -> None:
+    """What the CRM does not take is not asked for again and again; the stage may always move."""
+    link = there(here(at_rest(), action="Decline"), state="Won")
+    assert link.opportunity is not None
+    assert decided(link).crm == {"action": None, "stage": "Closed Won"}
+    locked = replace(link, opportunity=replace(link.opportunity, readonly=frozenset({"action"})))
+    assert decided(locked).crm == {"stage": "Closed Won"}
+
+
 def test_both_changed_asks() -> None:
     link = there(here(at_rest(), value=Decimal(5)), value=Decimal(6))
     asking = rules({"value": Policy.ASK})
@@ -207,6 +231,44 @@ def test_a_side_without_a_claim_contradicts_nobody() -> None:
         at_rest(), base_referral={"state": "Accepted"}, base_opportunity={"stage": "Qualification"}
     )
     assert sent(decided(there(quiet, sales_stage=ABSENT)))["sales_stage"] == "Qualify"
+
+
+APART = replace(
+    SHAPE,
+    fields=SHAPE.fields | {"sales_stage"},
+    picklists={"sales_stage": frozenset({"Qualify", "Develop", "Propose"})},
+)
+
+
+def apart(link: Link) -> Link:
+    """The same deal in a CRM that has a field for the sales stage."""
+    link = there(here(link, sales_stage="Qualify"), sales_stage="Qualify")
+    based = {"sales_stage": "Qualify"}
+    return replace(
+        link,
+        base_referral={**link.base_referral, **based},
+        base_opportunity={**link.base_opportunity, **based},
+    )
+
+
+def test_a_sales_stage_of_its_own_field_moves_no_stage() -> None:
+    by_field = rules(stages=Stages())
+    assert sent(decided(here(apart(at_rest()), sales_stage="Propose"), by_field, APART)) == {
+        "sales_stage": "Propose"
+    }
+    assert decided(there(apart(at_rest()), sales_stage="Propose"), by_field, APART).crm == {
+        "sales_stage": "Propose"
+    }
+    assert decided(here(apart(at_rest()), sales_stage=None), by_field, APART).steps == ()
+    unknown = decided(there(apart(at_rest()), sales_stage="Close"), by_field, APART)
+    assert (unknown.crm, held(unknown)) == ({}, [(HoldKind.CRM_CANNOT, "sales_stage")])
+
+
+def test_an_accept_takes_the_sales_stage_along_that_was_set_meanwhile() -> None:
+    link = here(apart(at_rest(State.RECEIVED)), sales_stage="Propose", action="Accept")
+    assert sent(decided(link, rules(stages=Stages()), APART)) == {"sales_stage": "Propose"}
+    quicker = there(link, sales_stage="Close")
+    assert sent(decided(quicker, rules(stages=Stages()), APART)) == {}
 
 
 def test_both_moved_the_sales_stage() -> None:

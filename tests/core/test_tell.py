@@ -9,7 +9,7 @@ from decimal import Decimal
 import pytest
 from deals import NOW, SHAPE, at_rest, here, remembering, rules, there
 
-from cosell_sync.core.deal import Link, Side, State, SyncState, Trouble, Value
+from cosell_sync.core.deal import TOLD, Link, Side, State, SyncState, Trouble, Value
 from cosell_sync.core.mapping import Policy, Rules
 from cosell_sync.core.reconcile import Decision, decide
 from cosell_sync.core.tell import Told, facts, tell
@@ -81,6 +81,18 @@ def test_the_state_and_its_words(name: str, state: SyncState, words: str) -> Non
     assert told.state is state
     assert words in told.message
     assert told.link.memory.sync_state is state
+
+
+def test_what_the_record_does_not_take_is_not_written() -> None:
+    link = at_rest(State.WON)
+    assert "message" in said(link, "Sent.").fields
+    assert link.opportunity is not None
+    locked = replace(
+        link, opportunity=replace(link.opportunity, readonly=frozenset(link.opportunity.fields) | TOLD.keys())
+    )
+    told = said(locked, "Sent.")
+    assert told.fields == {}
+    assert "Sent." in told.message
 
 
 def test_the_last_news_stays_until_the_next() -> None:

@@ -85,9 +85,13 @@ def draft(referral: Snapshot, rules: Rules, shape: CrmShape) -> dict[str, Value]
     fields: dict[str, Value] = {}
     for name in SHARED:
         rule = rules.fields.get(name)
-        if rule is None or name == "sales_stage" or name not in shape.fields:
+        if rule is None or name not in shape.fields:
             continue
         value = referral[name]
+        if name == "sales_stage" and (
+            not rules.stages.apart(shape.fields) or value is None or crm_cannot_hold(name, value, shape)
+        ):
+            continue
         if value is not ABSENT and rule.flow not in {"off", "to_partner_center"}:
             fields[name] = for_crm(name, value, shape)
     fields["stage"] = rules.stages.for_state(state_of(referral), referral["sales_stage"])

@@ -11,7 +11,7 @@ never changed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
@@ -138,7 +138,10 @@ class Standing(StrEnum):
 
 @dataclass(frozen=True)
 class Stages:
-    """``mapping.stages`` and ``mapping.sales_stages``."""
+    """``mapping.stages`` and ``mapping.sales_stages``.
+
+    ``sales``: stages whose name means a sales stage. Where none does, a CRM may have a field of its own for it.
+    """
 
     received: str = "Prospecting"
     accepted: str = "Qualification"
@@ -159,9 +162,16 @@ class Stages:
             return Standing.WON if opportunity.flag("is_won") else Standing.LOST
         return Standing.STANDBY if stage == self.received else Standing.OPEN
 
-    def sales_stage(self, stage: str) -> Value:
-        """Qualify, Develop, Propose, Close; ABSENT where the stage makes no such claim."""
-        return self.sales.get(stage, ABSENT)
+    def sales_stage(self, opportunity: Snapshot) -> Value:
+        """Qualify, Develop, Propose, Close; ABSENT where the CRM makes no such claim."""
+        if self.apart(opportunity.fields):
+            own = opportunity.text("sales_stage")
+            return own if own in SALES_STAGES else ABSENT
+        return self.sales.get(opportunity.text("stage"), ABSENT)
+
+    def apart(self, fields: Container[str]) -> bool:
+        """Whether the sales stage stands in a field of its own; ``fields``: those that the CRM has."""
+        return not self.sales and "sales_stage" in fields
 
     def for_state(self, state: State, sales_stage: Value = ABSENT) -> str:
         """The stage a deal in this state lands in; an accepted one by its sales stage where there is one."""
@@ -195,6 +205,10 @@ class Rules:
     match: str = "propose"  # propose, link, off
     default_currency: str | None = None
     cosell_recipe: str = "two_posts"  # or one_post: the post that makes a co-sell deal also invites Microsoft
+
+    def held(self, name: str, opportunity: Snapshot) -> Value:
+        """A shared field as the CRM holds it; its sales stage may be what its stage means."""
+        return self.stages.sales_stage(opportunity) if name == "sales_stage" else opportunity[name]
 
     def crm_name(self, name: str) -> str:
         """The CRM's name of one of our fields, for people and ``--json``."""

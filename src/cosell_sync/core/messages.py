@@ -197,6 +197,10 @@ def crm_cannot(label: str, value: Value, why: str) -> str:
     return f"Partner Center has {shown(value)} for {label}, which the CRM cannot hold: {why}."
 
 
+def read_only(label: str, value: Value, why: str) -> str:
+    return f"Partner Center has {shown(value)} for {label}; it cannot be set in the CRM: {why}."
+
+
 def referral_gone() -> str:
     return (
         "This deal cannot be found in Partner Center any more, or the sync user may not see it. Nothing was changed here. "

@@ -273,8 +273,8 @@ def _stuck(name: str) -> dict[str, str]:
 
 def _take(draft: _Draft, rule: FieldRule, merged: Merged) -> None:
     """Sort what a merge asks for into what may be written and what must be held."""
-    referral, opportunity, rules, shape = draft.referral, draft.opportunity, draft.rules, draft.shape
-    name, label = rule.name, shape.label(rule.name)
+    referral, opportunity, rules = draft.referral, draft.opportunity, draft.rules
+    name, label = rule.name, draft.shape.label(rule.name)
     draft.why[name] = merged.rule
 
     def hold(kind: HoldKind, text: str) -> None:
@@ -293,14 +293,28 @@ def _take(draft: _Draft, rule: FieldRule, merged: Merged) -> None:
         else:
             draft.up[name] = merged.to_referral
     if merged.to_crm is not ABSENT:
-        problem = crm_cannot_hold(name, merged.to_crm, shape)
-        if name in opportunity.readonly:
-            why = f"the CRM computes it; Partner Center has {messages.shown(merged.to_crm)}"
-            hold(HoldKind.READ_ONLY, f"{label} cannot be set in the CRM: {why}.")
-        elif problem:
-            hold(HoldKind.CRM_CANNOT, messages.crm_cannot(label, merged.to_crm, problem))
-        else:
-            draft.down[name] = merged.to_crm
+        _offer(draft, rule, merged.to_crm)
+
+
+def _offer(draft: _Draft, rule: FieldRule, value: Value) -> None:
+    """Write it to the CRM, or hold it where the CRM cannot take it."""
+    opportunity, shape, name = draft.opportunity, draft.shape, rule.name
+    label = shape.label(name)
+    problem = crm_cannot_hold(name, value, shape)
+    if name in opportunity.readonly:
+        kind, text = HoldKind.READ_ONLY, messages.read_only(label, value, _why_locked(name, opportunity))
+    elif problem:
+        kind, text = HoldKind.CRM_CANNOT, messages.crm_cannot(label, value, problem)
+    else:
+        draft.down[name] = value
+        return
+    draft.holds.append(Hold(kind, name, draft.referral[name], opportunity[name], text))
+
+
+def _why_locked(name: str, opportunity: Snapshot) -> str:
+    if opportunity.flag("is_closed"):
+        return "the record is closed there; reopen it to take this over"
+    return "a currency stays once it is set" if name == "currency" else "the CRM computes it"
 
 
 def _foreign(draft: _Draft) -> str | None:
@@ -335,6 +349,8 @@ def crm_cannot_hold(name: str, value: Value, shape: CrmShape) -> str | None:
         return f"the largest amount is {messages.shown(shape.maximum)}"
     if name == "currency" and isinstance(value, str) and shape.currencies and value not in shape.currencies:
         return "this currency is not active in the CRM"
+    if name == "sales_stage" and value not in shape.picklists.get(name, {value}):
+        return "it is none of its choices"
     return None
 
 
@@ -344,7 +360,7 @@ def _merge_sales_stage(draft: _Draft, rule: FieldRule) -> None:
     standing = rules.stages.standing(opportunity)
     if standing not in {Standing.OPEN, Standing.STANDBY} or rule.flow is Flow.OFF:
         return
-    there, here = draft.referral["sales_stage"], rules.stages.sales_stage(opportunity.text("stage"))
+    there, here = draft.referral["sales_stage"], rules.stages.sales_stage(opportunity)
     there = ABSENT if there is None else there
     base_there = draft.link.base_referral.get("sales_stage", ABSENT)
     base_here = draft.link.base_opportunity.get("sales_stage", ABSENT)
@@ -365,7 +381,9 @@ def _merge_sales_stage(draft: _Draft, rule: FieldRule) -> None:
         draft.conflicts.append(merged.conflict)
     if merged.to_referral is not ABSENT:
         draft.up["sales_stage"] = merged.to_referral
-    if merged.to_crm is not ABSENT:
+    if merged.to_crm is not ABSENT and rules.stages.apart(draft.shape.fields):
+        _offer(draft, rule, merged.to_crm)
+    elif merged.to_crm is not ABSENT:
         draft.down["stage"] = rules.stages.for_state(State.ACCEPTED, merged.to_crm)
     elif merged.to_referral is ABSENT and merged.conflict is None:
         for side, value in (
@@ -379,11 +397,15 @@ def _merge_sales_stage(draft: _Draft, rule: FieldRule) -> None:
 
 
 def _claim_sales_stage(draft: _Draft) -> None:
-    """A deal that is accepted by a stage with a meaning goes out with that meaning, in the same PATCH."""
-    rule = draft.rules.fields.get("sales_stage")
-    here = draft.rules.stages.sales_stage(draft.opportunity.text("stage"))
+    """A deal that is accepted at a sales stage of the seller's goes out with it, in the same PATCH."""
+    rule, link = draft.rules.fields.get("sales_stage"), draft.link
+    here, there = draft.rules.stages.sales_stage(draft.opportunity), draft.referral["sales_stage"]
+    base_here, base_there = (
+        bases.get("sales_stage") for bases in (link.base_opportunity, link.base_referral)
+    )
+    edited = base_here is not None and here != base_here and there == base_there
     sendable = rule is not None and rule.flow in {Flow.BOTH, Flow.TO_PARTNER_CENTER}
-    if sendable and here is not ABSENT and draft.referral["sales_stage"] in {None, ABSENT}:
+    if sendable and here is not ABSENT and (edited or there in {None, ABSENT}):
         draft.up["sales_stage"] = here
         draft.why["sales_stage"] = "changed in the CRM"
 
@@ -627,7 +649,10 @@ def _finish(draft: _Draft, steps: tuple[Step, ...] = ()) -> Decision:
         pass
     elif link.memory.trouble is not None and link.memory.trouble.side is Side.PARTNER_CENTER:
         link = replace(link, memory=freed(link.memory))  # nothing is left that could be refused
-    down = {} if closed_to is Side.CRM else draft.down
+    locked = draft.opportunity.readonly
+    down = {
+        name: value for name, value in draft.down.items() if closed_to is not Side.CRM and name not in locked
+    }
     effects = list(_referral_effects(steps, draft))
     before = told_state(link)
     for name, value in down.items():

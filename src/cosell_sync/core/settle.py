@@ -41,11 +41,6 @@ from cosell_sync.errors import Flaky, Gone, RecordError, Unclear
 _SETS = frozenset({Kind.MEMBERS, Kind.SOLUTIONS})
 
 
-def crm_value(name: str, opportunity: Snapshot, rules: Rules) -> Value:
-    """A shared field as the CRM holds it; its sales stage is what its stage means."""
-    return rules.stages.sales_stage(opportunity.text("stage")) if name == "sales_stage" else opportunity[name]
-
-
 @dataclass(frozen=True)
 class Learned:
     """The link after some steps landed, and what the seller may read of it."""
@@ -69,7 +64,7 @@ def after_referral(
         sent |= step.fields
         state = step.state or state
     for name in sent.keys() & SHARED.keys():
-        written = Written(before[name], sent[name], after[name], crm_value(name, opportunity, rules))
+        written = Written(before[name], sent[name], after[name], rules.held(name, opportunity))
         _set_bases(name, bases[0], bases[1], written)
     # It was left as it was, or a colleague was quicker than the read-back; either way both values are told, once.
     kept = [
@@ -148,9 +143,11 @@ def _agree_on_stage(
 ) -> None:
     base_referral["state"] = state.value
     base_opportunity["stage"] = after["stage"]
+    if rules.stages.apart(after.fields):
+        return  # it is written, and agreed on, by itself
     for base, value in (
         (base_referral, referral["sales_stage"]),
-        (base_opportunity, rules.stages.sales_stage(after.text("stage"))),
+        (base_opportunity, rules.stages.sales_stage(after)),
     ):
         if value is not ABSENT:
             base["sales_stage"] = value

@@ -198,7 +198,7 @@ def draft(opportunity: Snapshot, rules: Rules, shape: CrmShape) -> dict[str, Val
         name: value
         for name in _OPTIONAL
         if (rule := rules.fields.get(name)) is not None and rule.flow in {Flow.BOTH, Flow.TO_PARTNER_CENTER}
-        for value in [held(name, opportunity, rules)]
+        for value in [rules.held(name, opportunity)]
         if not empty(value)
     }
     fields = {name: for_referral(name, value, shape) for name, value in fields.items()}
@@ -212,15 +212,10 @@ def draft(opportunity: Snapshot, rules: Rules, shape: CrmShape) -> dict[str, Val
     return {name: value for name, value in fields.items() if value is not ABSENT}
 
 
-def held(name: str, opportunity: Snapshot, rules: Rules) -> Value:
-    """A field as the CRM holds it; its sales stage is what its stage means."""
-    return rules.stages.sales_stage(opportunity.text("stage")) if name == "sales_stage" else opportunity[name]
-
-
 def source(opportunity: Snapshot, sent: Fields, rules: Rules) -> dict[str, Value]:
     """What the CRM held when this was sent, for the base."""
     names = [*(name for name in sent if name != "deal_type"), "stage", "visible"]
-    values = {name: held(name, opportunity, rules) for name in names}
+    values = {name: rules.held(name, opportunity) for name in names}
     return {name: value for name, value in values.items() if value is not ABSENT}
 
 

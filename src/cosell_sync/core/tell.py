@@ -179,7 +179,7 @@ def _differences(link: Link, message: str, shape: CrmShape) -> dict[str, Value]:
     opportunity = link.opportunity
     different = {}
     for name, value in wanted.items():
-        if value is ABSENT or name not in shape.fields:
+        if value is ABSENT or name not in shape.fields or (opportunity and name in opportunity.readonly):
             continue
         held = for_crm(name, value, shape)
         if opportunity is None or not same(KINDS[name], held, for_crm(name, opportunity[name], shape)):

@@ -11,6 +11,7 @@ records    rows ⇄ values, pure, with `odata`, `batch`, `versions`, `places`, `
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import Final
 
@@ -21,7 +22,7 @@ from cosell_sync.crm.dynamics.creating import Ownership
 from cosell_sync.crm.dynamics.directory import Directory
 from cosell_sync.crm.dynamics.org import Org
 from cosell_sync.crm.dynamics.rest import Rest
-from cosell_sync.crm.dynamics.writing import ClosedRows, Writer
+from cosell_sync.crm.dynamics.writing import Writer
 from cosell_sync.errors import OutsideError, Surprise
 from cosell_sync.ports import (
     CrmShape,
@@ -40,7 +41,7 @@ MATCH: Final = ("name", "postal_code", "country")
 class DynamicsCrm:
     """``names``: our field → column of opportunity, laid over the defaults. ``match``: what makes two customers one.
 
-    ``closed_rows``: whether our own columns may be written to a closed opportunity.
+    ``closed_rows``: whether our own columns are written to a closed opportunity.
     """
 
     def __init__(
@@ -50,14 +51,14 @@ class DynamicsCrm:
         names: Mapping[str, str] | None = None,
         match: Sequence[str] = MATCH,
         ownership: Ownership | None = None,
-        closed_rows: bool = True,
+        closed_rows: bool = False,
     ) -> None:
         self.rest = rest
         self.trouble: OutsideError | None = None
         self._names = org.field_names(names)
         self._match = tuple(match)
         self._ownership = ownership or Ownership()
-        self._closed = ClosedRows(write=closed_rows)
+        self._closed = org.ClosedRows(write=closed_rows)
         self._directory = Directory(rest)
         self._org: Org | None = None
 
@@ -68,7 +69,7 @@ class DynamicsCrm:
     @property
     def org(self) -> Org:
         if self._org is None:
-            self._org = org.read(self.rest, self._names)
+            self._org = replace(org.read(self.rest, self._names), closed=self._closed)
         return self._org
 
     def shape(self) -> CrmShape:
@@ -119,4 +120,4 @@ class DynamicsCrm:
         return checks.check(self.rest, self._names, stages)
 
     def _writer(self) -> Writer:
-        return Writer(self.rest, self.org, self._directory, self._match, self._closed)
+        return Writer(self.rest, self.org, self._directory, self._match)

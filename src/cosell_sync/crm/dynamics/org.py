@@ -90,6 +90,18 @@ LABELS: Final[Mapping[str, str]] = {
 READABLE: Final = SHARED.keys() | SELLER.keys() | TOLD.keys() | CRM_ONLY.keys()
 
 
+@dataclass
+class ClosedRows:
+    """Whether our own columns are written to closed rows, and whether the environment was seen to refuse that."""
+
+    write: bool = False
+    refused: bool = False
+
+    @property
+    def writable(self) -> bool:
+        return self.write and not self.refused
+
+
 def field_names(given: Mapping[str, str] | None = None) -> Mapping[str, str]:
     """The default names with those of the configuration laid over them; names of no column are left out."""
     taken = {name: crm.lower() for name, crm in (given or {}).items() if name in DEFAULT_NAMES}
@@ -147,6 +159,7 @@ class Org:
     guarded: frozenset[str] = frozenset()  # sets whose rows take an ETag in If-Match
     roles: Mapping[str, str] = field(default_factory=dict)  # our field → id of the connection role to give
     user_id: str = ""  # the application user
+    closed: ClosedRows = field(default_factory=ClosedRows)
 
     def column(self, name: str) -> Column | None:
         """The opportunity's column for one of our names."""

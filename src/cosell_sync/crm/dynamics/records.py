@@ -136,12 +136,14 @@ def snapshot(bundle: Bundle, org: Org) -> Snapshot:
 
 def readonly(row: Row, org: Org) -> frozenset[str]:
     """What the row does not take just now: an amount that is summed from products, a currency once it is set, and, on
-    a closed row, everything that is not ours.
+    a closed row, everything but its status; our own columns too, unless they were asked for and are taken.
     """
     found = {"currency"} if lookup(row, org.names.get("currency", "")) else set()
     if row.get(COMPUTED) is True:
         found.add("value")
-    return frozenset(found if row.get("statecode") == OPEN else {*found, *STOCK})
+    if row.get("statecode") == OPEN:
+        return frozenset(found)
+    return frozenset({*found, *STOCK, *(() if org.closed.writable else org.names.keys() - {"stage"})})
 
 
 def version(bundle: Bundle) -> Version:

@@ -8,8 +8,8 @@
 4. Rows around them follow, each on its own, those that exist guarded by their own ETag.
 5. Everything that may have landed is read back, because PATCH answers 204 without a body, and flows may have had a say.
 
-A closed row takes our own columns only. Whether an environment lets even these be written is not documented; one that
-refuses is remembered and not asked again, and the words for the seller wait in `deals list`.
+A closed row takes our own columns at most, and these only where configured, because whether an environment lets them be
+written is not documented. One that refuses is remembered; the words for the seller then wait in `deals list`.
 Trouble with one record is its outcome. When Dataverse itself is away, what was not started is `Flaky`, and `trouble`
 says so.
 """
@@ -45,18 +45,6 @@ AROUND: Final = frozenset({"team", "contacts", "solutions", "customer", "referra
 
 
 @dataclass
-class ClosedRows:
-    """Whether our own columns are written to closed rows, and whether the environment was seen to refuse that."""
-
-    write: bool = True
-    refused: bool = False
-
-    @property
-    def writable(self) -> bool:
-        return self.write and not self.refused
-
-
-@dataclass
 class Deal:
     """One write on its way."""
 
@@ -84,14 +72,11 @@ class Deal:
 class Writer:
     """One batch. ``trouble`` is what Dataverse as a whole answered last, None while it answers."""
 
-    def __init__(
-        self, rest: Rest, org: Org, directory: Directory, match: Sequence[str], closed: ClosedRows
-    ) -> None:
+    def __init__(self, rest: Rest, org: Org, directory: Directory, match: Sequence[str]) -> None:
         self.rest = rest
         self.org = org
         self.directory = directory
         self.match = match
-        self.closed = closed
         self.people = people.People(rest, match)
         self.trouble: OutsideError | None = None
 
@@ -179,7 +164,7 @@ class Writer:
                 text = trouble.ADVICE[trouble.READ_ONLY]
                 deal.later = Rejected(text, code="closed_row", fields=tuple(late))
             wanted = {name: item for name, item in wanted.items() if name not in STOCK}
-            if not self.closed.writable:
+            if not self.org.closed.writable:
                 wanted = {name: item for name, item in wanted.items() if name in {*AROUND, "stage"}}
                 wanted.pop("referral_id", None)
                 deal.touched = True  # nothing to send, yet what it holds is to be read
@@ -211,7 +196,7 @@ class Writer:
                 continue
             code = trouble.code_of(error)
             if code == trouble.READ_ONLY and self._stays_closed(deal):
-                self.closed.refused = True
+                self.org.closed.refused = True
             elif code in trouble.NOT_FROM_HERE:
                 self._not_from_here(deal, error)
             else:
