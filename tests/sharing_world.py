@@ -35,6 +35,7 @@ from cosell_sync.partner_center.records import Wire
 from cosell_sync.ports import Outcome, ReferralDraft
 from cosell_sync.sandbox.referral_rules import Switches, faults_of_create, faults_of_invitation
 from cosell_sync.summary import CycleSummary
+from cosell_sync.transport.exact import encode
 from memory_world import FLAGS, CountingStore, MemoryCrm, MemoryReferrals, Outside, Row, rules
 
 HELP = "Proof of concept or demo"
@@ -65,9 +66,9 @@ class Posts(MemoryReferrals):
     def create(self, draft: ReferralDraft) -> Outcome:
         self._call("post")
         body = records.draft(draft, Wire(recipe=self.recipe))
-        self.bodies.append(json.loads(records.encode(body)))
+        self.bodies.append(json.loads(encode(body)))
         switches = Switches(one_post=self.recipe == "one_post")
-        faults = faults_of_create(json.loads(records.encode(body)), switches)
+        faults = faults_of_create(json.loads(encode(body)), switches)
         ours = next(
             (
                 row

@@ -14,12 +14,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cosell_sync.core.deal import KINDS, Customer, Kind, Member, Solution
-from cosell_sync.crm.dynamics import batch, children, closing, feeds, org, places, records, trouble, versions
+from cosell_sync.crm.dynamics import batch, children, closing, feeds, org, records, trouble, versions
 from cosell_sync.crm.dynamics.batch import Op
 from cosell_sync.crm.dynamics.org import Choice, Column, Currency, Org
 from cosell_sync.crm.dynamics.records import Bundle
 from cosell_sync.crm.dynamics.versions import Version
+from cosell_sync.crm.values import folded
 from cosell_sync.errors import Flaky, Gone, RecordError, Rejected, Stale
+from cosell_sync.transport.exact import encode
 
 
 def guid(number: int) -> str:
@@ -32,11 +34,11 @@ CONTROL = st.text(alphabet=st.characters(codec="utf-8"), max_size=30)
 
 
 def choices(*labels: str, start: int = 727_000_000) -> tuple[Choice, ...]:
-    return tuple(Choice(start + at, label, frozenset({org.folded(label)})) for at, label in enumerate(labels))
+    return tuple(Choice(start + at, label, frozenset({folded(label)})) for at, label in enumerate(labels))
 
 
 STATUSES = tuple(
-    Choice(value, label, frozenset({org.folded(label)}), state)
+    Choice(value, label, frozenset({folded(label)}), state)
     for value, label, state in (
         (1, "In Progress", 0), (2, "On Hold", 0), (3, "Won", 1), (4, "Canceled", 2), (5, "Out-Sold", 2),
     )
@@ -117,9 +119,7 @@ def test_what_is_written_reads_back(given_: tuple[str, Any]) -> None:
     name, item = given_
     column = WORLD.column(name)
     assert column is not None
-    written = json.loads(
-        batch.encode(records.columns({name: item}, WORLD)), parse_float=Decimal, parse_int=Decimal
-    )
+    written = json.loads(encode(records.columns({name: item}, WORLD)), parse_float=Decimal, parse_int=Decimal)
     data = written[column.name]
     if column.choices and data is not None:
         data = int(data)
@@ -252,11 +252,6 @@ def test_only_what_differs_of_a_customer_is_written() -> None:
     assert records.account_columns(Customer("A" * 200, city=None)) == {"name": "A" * 160}
     assert records.account_columns(Customer(None, city="X"), before)["address1_city"] == "X"
     assert "name" not in records.account_columns(Customer(None, city="X"), before)
-
-
-def test_countries() -> None:
-    for text, code in (("Germany", "DE"), ("de", "DE"), ("UK", "GB"), ("Atlantis", "Atlantis"), (" ", None)):
-        assert places.country_code(text) == code
 
 
 # --- rows around --------------------------------------------------------------------------------------------------

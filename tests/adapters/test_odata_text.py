@@ -131,4 +131,3 @@ def test_pieces_of_a_question() -> None:
     assert odata.all_of("a", "", "b") == "a and b"
     options = sent(odata.query("t", select=("a", "b", "a"), where="a eq 1", order="b desc,a asc", top=1))
     assert options == {"$select": "a,b", "$filter": "a eq 1", "$orderby": "b desc,a asc", "$top": "1"}
-    assert [list(each) for each in odata.pieces([1, 2, 3], 2)] == [[1, 2], [3]]

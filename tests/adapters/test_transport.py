@@ -32,7 +32,8 @@ from cosell_sync.errors import (
 )
 from cosell_sync.transport import outcomes
 from cosell_sync.transport.auth import AccessToken, TokenSource, renew_at
-from cosell_sync.transport.client import Answer, HttpCaller, Limits, Safety, parse, trust, trust_file
+from cosell_sync.transport.client import Answer, HttpCaller, Limits, Safety, trust, trust_file
+from cosell_sync.transport.exact import parse
 from cosell_sync.transport.governor import Governor
 from cosell_sync.transport.outcomes import Fate, Scope
 

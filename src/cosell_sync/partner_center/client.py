@@ -45,6 +45,7 @@ from cosell_sync.partner_center import records
 from cosell_sync.partner_center.records import Wire
 from cosell_sync.ports import Outcome, Page, ReferralDraft, ReferralWrite
 from cosell_sync.transport.client import Answer, HttpCaller, Safety
+from cosell_sync.transport.exact import encode
 from cosell_sync.transport.outcomes import Scope, said
 
 log = structlog.get_logger()
@@ -325,7 +326,7 @@ class PartnerCenter:
         For an invitation the answer may be Microsoft's row: then ``category`` is ``foreign``.
         """
         try:
-            body = records.encode(records.draft(draft, self._wire))
+            body = encode(records.draft(draft, self._wire))
         except ValueError as bug:
             return Outcome(None, Rejected(str(bug), code="not_expressible"))
         try:
@@ -392,7 +393,7 @@ class PartnerCenter:
             return
         if not current.version:
             raise Stale("this referral was read without its version", code="no_version")
-        answer = self._patched(current, records.encode(operations), carried)
+        answer = self._patched(current, encode(operations), carried)
         self._answered()
         carried.steps += 1
         carried.snapshot = self._mine(answer, current.id)

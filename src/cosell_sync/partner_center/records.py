@@ -18,7 +18,6 @@ Choices that the page leaves open:
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -551,27 +550,6 @@ def _day(raw: Any) -> date | None:
 
 
 # --- writing ----------------------------------------------------------------------------------------------------
-
-
-def encode(data: Any) -> bytes:
-    """JSON with decimal numbers written exactly as they are: 0.1 stays 0.1, 84000.00 stays 84000.00."""
-    return _encode(data).encode("utf-8")
-
-
-def _encode(data: Any) -> str:
-    match data:
-        case Decimal():
-            if not data.is_finite():
-                raise ValueError("JSON has no such number")
-            return format(data, "f")
-        case Mapping():
-            return (
-                "{" + ",".join(f"{_encode(str(name))}:{_encode(item)}" for name, item in data.items()) + "}"
-            )
-        case list() | tuple():
-            return "[" + ",".join(map(_encode, data)) + "]"
-        case _:
-            return json.dumps(data, ensure_ascii=False, allow_nan=False)
 
 
 def midnight(day: date) -> str:

@@ -17,7 +17,6 @@ the bearer token never leaves the configured host.
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import ssl
@@ -27,7 +26,6 @@ import uuid
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
-from decimal import Decimal, InvalidOperation
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -39,6 +37,7 @@ import tenacity
 from cosell_sync.errors import ConfigError, CosellError, Flaky, Rejected, Unavailable, Unclear
 from cosell_sync.transport import outcomes
 from cosell_sync.transport.auth import TokenSource
+from cosell_sync.transport.exact import parse
 from cosell_sync.transport.governor import Clock, Governor, utc_now
 from cosell_sync.transport.outcomes import Fate, Scope
 
@@ -99,31 +98,6 @@ def trust_file() -> str | bool:
     ignores SSL_CERT_FILE. True: its own default.
     """
     return os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("SSL_CERT_FILE") or True
-
-
-def parse(body: bytes) -> Any:
-    """JSON without binary floats. What no number can hold becomes a NaN, so that one row's nonsense is judged where
-    that row is read. Raises ValueError for what is no JSON.
-    """
-    try:
-        return json.loads(body, parse_float=_decimal, parse_int=_integer, parse_constant=_nan)
-    except RecursionError as trouble:
-        raise ValueError("nested too deeply") from trouble
-
-
-def _decimal(text: str) -> Decimal:
-    try:
-        return Decimal(text)
-    except InvalidOperation:
-        return Decimal("NaN")
-
-
-def _integer(text: str) -> int | Decimal:
-    return int(text) if len(text) <= 18 else _decimal(text)
-
-
-def _nan(_: str) -> Decimal:
-    return Decimal("NaN")
 
 
 class _Again(Exception):

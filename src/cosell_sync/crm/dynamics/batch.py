@@ -9,14 +9,13 @@ https://learn.microsoft.com/power-apps/developer/data-platform/webapi/execute-ba
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from decimal import Decimal
 from typing import Final
 
 from cosell_sync.crm.dynamics import odata
+from cosell_sync.transport.exact import encode
 
 JSON: Final = "application/json; charset=utf-8"
 
@@ -68,21 +67,6 @@ class Reply:
 # --- requests ---------------------------------------------------------------------------------------------------
 
 
-def encode(data: object) -> str:
-    """JSON with decimals written exactly: money never passes through a float."""
-    match data:
-        case Decimal():
-            return format(data, "f")
-        case Mapping():
-            return (
-                "{" + ",".join(f"{json.dumps(str(key))}:{encode(each)}" for key, each in data.items()) + "}"
-            )
-        case list() | tuple():
-            return "[" + ",".join(encode(each) for each in data) + "]"
-        case _:
-            return json.dumps(data)
-
-
 def framed(groups: Sequence[Group], root: str, boundary: str) -> bytes:
     """The body of a ``POST $batch`` with this boundary. ``root``: ``/api/data/v9.2``."""
     lines: list[str] = []
@@ -110,7 +94,7 @@ def _part(op: Op, root: str, content_id: int | None) -> list[str]:
     lines += [f"{name}: {item}" for name, item in op.headers.items()]
     if op.body is None:
         return [*lines, "", ""]
-    return [*lines, f"Content-Type: {JSON}", "", encode(op.body)]
+    return [*lines, f"Content-Type: {JSON}", "", encode(op.body).decode()]
 
 
 # --- answers ----------------------------------------------------------------------------------------------------

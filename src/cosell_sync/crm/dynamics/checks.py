@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 from cosell_sync.core.deal import KINDS, SELLER, Kind
+from cosell_sync.crm.check import Check
 from cosell_sync.crm.dynamics import feeds, odata, org
 from cosell_sync.crm.dynamics.org import (
     CONNECTIONS,
@@ -16,9 +16,9 @@ from cosell_sync.crm.dynamics.org import (
     SOLUTIONS,
     TABLES,
     Column,
-    folded,
 )
 from cosell_sync.crm.dynamics.rest import Rest
+from cosell_sync.crm.values import folded
 from cosell_sync.errors import OutsideError, RecordError, Surprise
 from cosell_sync.transport.outcomes import Scope
 
@@ -38,17 +38,6 @@ TYPES: Final[Mapping[Kind, frozenset[str]]] = {
 }
 LOOKUP: Final = frozenset({"Lookup"})
 OPTIONAL: Final = frozenset({"sales_stage"})
-
-
-@dataclass(frozen=True)
-class Check:
-    """``status``: ``ok``, ``warning`` (works, with less) or ``fault``. ``todo``: the one next step."""
-
-    name: str
-    status: str
-    message: str
-    todo: str = ""
-    error: OutsideError | None = None  # where the environment could not be asked: decides the exit code
 
 
 def check(rest: Rest, names: Mapping[str, str], stages: Sequence[str]) -> Sequence[Check]:

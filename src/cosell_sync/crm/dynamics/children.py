@@ -9,30 +9,27 @@ https://learn.microsoft.com/power-apps/developer/data-platform/connection-entiti
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 
-from cosell_sync.core.deal import ABSENT, Fields, Member, Solution
+from cosell_sync.core.deal import Fields, Member, Solution
 from cosell_sync.crm.dynamics import odata, records, versions
 from cosell_sync.crm.dynamics.batch import Op
 from cosell_sync.crm.dynamics.org import CONNECTIONS, CONTACTS, OPPORTUNITIES, SOLUTIONS, USERS, Org
 from cosell_sync.crm.dynamics.records import Bundle, Row
 from cosell_sync.crm.dynamics.rest import removed, updated
+from cosell_sync.crm.sets import (
+    Around,
+    changed_columns,
+    changed_solution,
+    members,
+    person_columns,
+    solution_key,
+)
+from cosell_sync.crm.values import email
 
 
-@dataclass(frozen=True)
-class Around:
-    """``changes``: our field, what to do. ``people``: contacts to be connected, found or made first.
-
-    ``primary``: e-mail of whom the opportunity's own contact column shall name; None leaves it, "" clears it.
-    """
-
-    changes: tuple[tuple[str, Op], ...] = ()
-    people: tuple[Member, ...] = ()
-    primary: str | None = None
-    unheld: Mapping[str, frozenset[str]] = field(default_factory=dict)
-
-
-def around(bundle: Bundle, org: Org, wanted: Fields, users: Mapping[str, str], referral_id: str) -> Around:
+def around(
+    bundle: Bundle, org: Org, wanted: Fields, users: Mapping[str, str], referral_id: str
+) -> Around[Op]:
     """``bundle``: as read just now; ``users``: e-mail → id of active users."""
     changes: list[tuple[str, Op]] = []
     people: tuple[Member, ...] = ()
@@ -51,14 +48,6 @@ def around(bundle: Bundle, org: Org, wanted: Fields, users: Mapping[str, str], r
         made = _solutions(bundle, org, [each for each in asked if isinstance(each, Solution)], referral_id)
         changes += (("solutions", each) for each in made)
     return Around(tuple(changes), people, primary, unheld)
-
-
-def members(wanted: Fields, name: str) -> tuple[Member, ...] | None:
-    """The set, where it is to be written at all; None clears it."""
-    item = wanted.get(name, ABSENT)
-    if item is None:
-        return ()
-    return tuple(each for each in item if isinstance(each, Member)) if isinstance(item, tuple) else None
 
 
 def connection(org: Org, opportunity_id: str, name: str, other_id: str) -> Op:
@@ -86,7 +75,7 @@ def _team(
     made = [connection(org, bundle.id, "team", user_id) for user_id in dict.fromkeys(missing)]
     for row, user_id in rows:
         person = bundle.users[user_id]
-        address = records.email(person.get("internalemailaddress"))
+        address = email(person.get("internalemailaddress"))
         if address and person.get("isdisabled") is not True and address not in emails:
             made.append(_removed(row))
     return made, frozenset(absent)
@@ -103,7 +92,7 @@ def _contacts(
     current = {each.email: each for each in records.contacts(bundle)}
     asked = {each.email: each for each in wanted}
     for row, contact_id in records.connected(bundle, bundle.contacts):
-        address = records.email(bundle.contacts[contact_id].get("emailaddress1"))
+        address = email(bundle.contacts[contact_id].get("emailaddress1"))
         if address and address not in asked:
             made.append(_removed(row))
     for address, each in asked.items():
@@ -114,7 +103,7 @@ def _contacts(
         if "connection" not in held.extra:
             # So far only the primary contact: connected, he stays one of the contacts when another becomes primary.
             made.append(connection(org, bundle.id, "contacts", contact_id))
-        if columns := _details(each, held):
+        if columns := _short(changed_columns(each, held, records.CONTACT_PERSON)):
             tag = org.tag(CONTACTS, versions.etag(bundle.contacts[contact_id]))
             made.append(updated(CONTACTS, contact_id, columns, tag))
     people = tuple(each for each in asked.values() if each.email not in current)
@@ -126,38 +115,20 @@ def _primary(bundle: Bundle, asked: Mapping[str, Member]) -> str | None:
     row = bundle.contacts.get(bundle.primary or "")
     if bundle.primary is not None and row is None:
         return None  # out of our sight; somebody put it there
-    address = records.email(row.get("emailaddress1")) if row else None
+    address = email(row.get("emailaddress1")) if row else None
     if row is not None and (address is None or address in asked):
         return None
     first = next(iter(asked), "")
     return None if row is None and not first else first
 
 
-def _details(wanted: Member, held: Member) -> dict[str, object]:
-    """Only what changed; a contact cannot lose its last name."""
-    pairs = {
-        "firstname": (wanted.first_name, held.first_name),
-        "lastname": (wanted.last_name, held.last_name),
-        "telephone1": (wanted.phone, held.phone),
-    }
-    return {
-        name: records.short(name, new)
-        for name, (new, old) in pairs.items()
-        if new != old and not (name == "lastname" and not new)
-    }
-
-
 def contact_columns(person: Member, account_id: str | None) -> dict[str, object]:
-    last = person.last_name or person.first_name or person.email.partition("@")[0]
-    made: dict[str, object] = {
-        "emailaddress1": person.email,
-        "firstname": records.short("firstname", person.first_name),
-        "lastname": records.short("lastname", last),
-        "telephone1": records.short("telephone1", person.phone),
-    }
-    if account_id:
-        made["parentcustomerid_account@odata.bind"] = odata.bind("accounts", account_id)
-    return {name: item for name, item in made.items() if item}
+    under = {"parentcustomerid_account@odata.bind": odata.bind("accounts", account_id)} if account_id else {}
+    return {**_short(person_columns(person, records.CONTACT_PERSON)), **under}
+
+
+def _short(columns: Mapping[str, str | None]) -> dict[str, object]:
+    return {name: records.short(name, item) for name, item in columns.items()}
 
 
 def _solutions(bundle: Bundle, org: Org, wanted: Iterable[Solution], referral_id: str) -> list[Op]:
@@ -170,7 +141,7 @@ def _solutions(bundle: Bundle, org: Org, wanted: Iterable[Solution], referral_id
     keyed = bool(referral_id) and org.has(SOLUTIONS, "cosell_key")
     for code, solution in asked.items():
         columns = records.solution_columns(solution, org)
-        key = {"cosell_key": records.solution_key(referral_id, code)} if keyed else {}
+        key = {"cosell_key": solution_key(referral_id, code)} if keyed else {}
         if code not in rows:
             # The key stands in the body: with its colon it cannot stand in an address, yet the table keeps it unique.
             body = {name: item for name, item in {**columns, **key}.items() if item is not None}
@@ -178,10 +149,7 @@ def _solutions(bundle: Bundle, org: Org, wanted: Iterable[Solution], referral_id
             made.append(Op("POST", SOLUTIONS, body))
             continue
         held = rows[code][0]
-        changed = {
-            name: item for name, item in columns.items() if item is not None and held.get(name) != item
-        }
-        changed.pop("cosell_solutioncode", None)
+        changed = changed_solution(columns, held, "cosell_solutioncode")
         if set(changed) == {"cosell_name"}:
             changed = {}  # a seller's own title of a row that is right otherwise
         if key and not held.get("cosell_key"):

@@ -16,8 +16,8 @@ from datetime import timedelta
 from typing import Final
 
 from cosell_sync.core.deal import Snapshot
+from cosell_sync.crm.check import Check
 from cosell_sync.crm.dynamics import checks, creating, feeds, org, reading
-from cosell_sync.crm.dynamics.checks import Check
 from cosell_sync.crm.dynamics.creating import Ownership
 from cosell_sync.crm.dynamics.directory import Directory
 from cosell_sync.crm.dynamics.org import Org

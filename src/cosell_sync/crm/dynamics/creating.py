@@ -13,11 +13,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from cosell_sync.core.deal import Customer, Member
-from cosell_sync.crm.dynamics import children, closing, odata, reading, records, trouble, versions
+from cosell_sync.crm.dynamics import closing, odata, reading, records, trouble, versions
 from cosell_sync.crm.dynamics.batch import Op
-from cosell_sync.crm.dynamics.org import OPEN, OPPORTUNITIES, Org, folded
+from cosell_sync.crm.dynamics.org import OPEN, OPPORTUNITIES, Org
 from cosell_sync.crm.dynamics.rest import updated
 from cosell_sync.crm.dynamics.writing import Deal, Writer, again, bound
+from cosell_sync.crm.sets import customer_key, members
+from cosell_sync.crm.values import folded
 from cosell_sync.errors import OutsideError, RecordError, Rejected, Stale, Surprise
 from cosell_sync.ports import OpportunityDraft, Outcome
 
@@ -72,7 +74,7 @@ def _make(writer: Writer, deals: Sequence[Deal], ownership: Ownership) -> None:
     for deal in deals:
         customer = customers[id(deal)]
         account = (
-            accounts[records.customer_key(customer, writer.match)]
+            accounts[customer_key(customer, writer.match)]
             if isinstance(customer, Customer) and customer.name
             else None
         )
@@ -137,7 +139,7 @@ def _first_contacts(writer: Writer, deals: Sequence[Deal]) -> None:
     for deal in deals:
         account = odata.guid_in(str(deal.columns.get("parentaccountid@odata.bind", "")))
         if deal.going:
-            wanted += [(deal, account, each) for each in children.members(deal.fields, "contacts") or ()]
+            wanted += [(deal, account, each) for each in members(deal.fields, "contacts") or ()]
     writer.people.contacts([(account, person) for _, account, person in wanted])
     for deal, account, person in wanted:
         contact = writer.people.known(account, person.email)
@@ -147,7 +149,7 @@ def _first_contacts(writer: Writer, deals: Sequence[Deal]) -> None:
 
 def _owners(writer: Writer, deals: Sequence[Deal], ownership: Ownership) -> Mapping[int, str | None]:
     teams: dict[int, Sequence[Member]] = {
-        id(deal): (children.members(deal.fields, "team") or ()) if ownership.team else () for deal in deals
+        id(deal): (members(deal.fields, "team") or ()) if ownership.team else () for deal in deals
     }
     names = [each.email for team in teams.values() for each in team]
     names += [ownership.default] if ownership.default else []

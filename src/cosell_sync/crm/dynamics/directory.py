@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from cosell_sync.crm.dynamics import odata
-from cosell_sync.crm.dynamics.org import USERS, folded
+from cosell_sync.crm.dynamics.org import USERS
 from cosell_sync.crm.dynamics.rest import Rest
+from cosell_sync.crm.values import folded, pieces
 
 AT_ONCE = 50  # names in one question, each compared twice
 
@@ -26,7 +27,7 @@ class Directory:
         wanted = list(dict.fromkeys(folded(name) for name in names if name.strip()))
         unknown = [name for name in wanted if name not in self._known]
         found: dict[str, str] = {}
-        for some in odata.pieces(unknown, AT_ONCE):
+        for some in pieces(unknown, AT_ONCE):
             person = odata.any_of(
                 [odata.texts("internalemailaddress", some), odata.texts("domainname", some)]
             )

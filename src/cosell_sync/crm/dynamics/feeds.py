@@ -23,6 +23,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+from cosell_sync.crm import values
 from cosell_sync.crm.dynamics import odata, reading, records, trouble, versions
 from cosell_sync.crm.dynamics.org import (
     ACCOUNTS,
@@ -35,6 +36,7 @@ from cosell_sync.crm.dynamics.org import (
 )
 from cosell_sync.crm.dynamics.records import Row
 from cosell_sync.crm.dynamics.rest import Rest, refused
+from cosell_sync.crm.values import pieces
 from cosell_sync.errors import RecordError
 from cosell_sync.ports import Page, Seen
 from cosell_sync.transport.outcomes import Scope
@@ -73,7 +75,7 @@ class Watermark:
         data = {
             "format": FORMAT,
             "links": dict(self.links),
-            "stamps": {name: odata.moment(at) for name, at in self.stamps.items()},
+            "stamps": {name: values.moment(at) for name, at in self.stamps.items()},
             "refused": sorted(self.refused),
         }
         return json.dumps(data, sort_keys=True, separators=(",", ":"))
@@ -232,7 +234,7 @@ class _Found:
     def neighbours(self, rows: Sequence[tuple[str, str]]) -> None:
         """(row id, ETag) of accounts, contacts and users."""
         around = sorted(self.seen.holding([row_id for row_id, _ in rows])) if rows else []
-        for parents in odata.pieces(around, CHUNK):
+        for parents in pieces(around, CHUNK):
             for each, text in self.seen.versions(parents).items():
                 version = versions.parse(text)
                 if version is None or any(
@@ -250,7 +252,7 @@ class _Found:
         if self.gone:
             yield Page(gone=tuple(self.gone))
         ids = [each for each in self.suspects if each not in self.gone]
-        for some in odata.pieces(ids, reading.AROUND):
+        for some in pieces(ids, reading.AROUND):
             found = reading.fetch(rest, self.org, some)
             known = self.seen.versions(some)
             vanished = tuple(each for each in some if found[each] is None and each in known)
@@ -297,9 +299,9 @@ def _delta(rest: Rest, name: str, link: str, found: _Found, take: Callable[[Sequ
     try:
         for sheet in rest.sheets(rest.followed(link), scope=Scope.RECORD):
             rows, ids = _sorted(name, sheet.rows)
-            for some in odata.pieces(rows, CHUNK):
+            for some in pieces(rows, CHUNK):
                 take(some)
-            for gone in odata.pieces(ids, CHUNK):
+            for gone in pieces(ids, CHUNK):
                 found.removed(name, gone)
             fresh = sheet.delta
     except RecordError as error:
@@ -339,7 +341,7 @@ def _modified(
     path = odata.query(name, select=(*own, "modifiedon"), where=where, order=f"modifiedon asc,{key} asc")
     newest = BEGINNING
     for sheet in rest.sheets(path):
-        for some in odata.pieces(sheet.rows, CHUNK):
+        for some in pieces(sheet.rows, CHUNK):
             take(some)
         newest = max([newest, *(moment(row.get("modifiedon")) or BEGINNING for row in sheet.rows)])
     return newest

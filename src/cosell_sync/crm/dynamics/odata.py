@@ -9,12 +9,12 @@ https://learn.microsoft.com/power-apps/developer/data-platform/webapi/query/filt
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from datetime import UTC, datetime
-from typing import Final, TypeVar
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Final
 from urllib.parse import quote
 
-T = TypeVar("T")
+from cosell_sync.crm.values import moment
 
 AT_ONCE: Final = (
     100  # conditions in one filter; 100 ids make some six thousand characters of the 32,768 allowed
@@ -52,10 +52,6 @@ def guid_in(address: str) -> str | None:
 def literal(text: str) -> str:
     """A text in quotes, not yet encoded. Signs that no filter can hold become blanks, so nothing equals them."""
     return "'" + "".join(max(sign, " ") for sign in text).replace("'", "''") + "'"
-
-
-def moment(at: datetime) -> str:
-    return at.astimezone(UTC).replace(microsecond=0).isoformat().replace("+00:00", "Z")
 
 
 def encoded(text: str) -> str:
@@ -147,8 +143,3 @@ def named(column: str, names: Iterable[str]) -> str:
 def since(at: datetime) -> str:
     """``ge`` and never ``gt``: stamps are shown in whole seconds."""
     return f"modifiedon ge {moment(at)}"
-
-
-def pieces(items: Sequence[T], size: int = AT_ONCE) -> Iterator[Sequence[T]]:
-    for start in range(0, len(items), size):
-        yield items[start : start + size]

@@ -14,10 +14,11 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Final
 
-from cosell_sync.core.deal import CRM_ONLY, KINDS, SELLER, SHARED, TOLD, Kind
+from cosell_sync.core.deal import KINDS, Kind
 from cosell_sync.crm.dynamics import odata
 from cosell_sync.crm.dynamics.rest import Rest
 from cosell_sync.crm.dynamics.trouble import SYSTEM
+from cosell_sync.crm.values import folded
 from cosell_sync.errors import RecordError, Surprise
 from cosell_sync.ports import CrmShape, StageFlags
 from cosell_sync.transport.outcomes import Scope
@@ -73,7 +74,6 @@ DEFAULT_NAMES: Final[Mapping[str, str]] = {
     "message": "cosell_message",
     "last_sync": "cosell_lastsync",
 }
-ROWS: Final = frozenset({"customer", "team", "contacts", "solutions"})
 # Columns of the row that are Sales' own; the rest is ours, and may be written to a closed row too.
 STOCK: Final = frozenset({"name", "value", "currency", "close_date", "sales_stage"})
 COMPUTED: Final = "isrevenuesystemcalculated"
@@ -87,7 +87,6 @@ LABELS: Final[Mapping[str, str]] = {
     "customer.city": "Address 1: City",
     "customer.country": "Address 1: Country/Region",
 }
-READABLE: Final = SHARED.keys() | SELLER.keys() | TOLD.keys() | CRM_ONLY.keys()
 
 
 @dataclass
@@ -241,11 +240,6 @@ class Org:
             },
             maximum=maximum,
         )
-
-
-def folded(text: object) -> str:
-    """For comparing names: case and blanks aside."""
-    return " ".join(text.split()).casefold() if isinstance(text, str) else ""
 
 
 # --- reading it -------------------------------------------------------------------------------------------------

@@ -15,6 +15,8 @@ from cosell_sync.crm.dynamics import children, odata, reading, records
 from cosell_sync.crm.dynamics.batch import Op
 from cosell_sync.crm.dynamics.org import ACCOUNTS, CONTACTS
 from cosell_sync.crm.dynamics.rest import Rest
+from cosell_sync.crm.sets import customer_key
+from cosell_sync.crm.values import email, pieces
 from cosell_sync.errors import RecordError, Unclear
 
 AT_ONCE: Final = 50  # pairs in one question
@@ -33,12 +35,12 @@ class People:
 
     def accounts(self, customers: Iterable[Customer]) -> Mapping[Key, str | RecordError]:
         """Account id of each customer: the oldest that matches, else a new one."""
-        asked = {records.customer_key(each, self._match): each for each in customers if each.name}
+        asked = {customer_key(each, self._match): each for each in customers if each.name}
         found: dict[Key, str | RecordError] = {}
         names = list(dict.fromkeys(each.name or "" for each in asked.values()))
         for row in reading.accounts_by_name(self._rest, names) if names else ():
             known = records.customer(row)
-            key = records.customer_key(known, self._match) if known else ()
+            key = customer_key(known, self._match) if known else ()
             if key in asked:
                 found.setdefault(key, str(row["accountid"]).lower())
         missing = [key for key in asked if key not in found]
@@ -56,7 +58,7 @@ class People:
             for account, person in people
             if (account, person.email) not in self._contacts
         }
-        for some in odata.pieces(list(asked), AT_ONCE):
+        for some in pieces(list(asked), AT_ONCE):
             accounts = sorted({account for account, _ in some if account})
             self._find(odata.ids("_parentcustomerid_value", accounts) if accounts else "", some)
             if any(account is None for account, _ in some):
@@ -77,7 +79,7 @@ class People:
             order="createdon asc,contactid asc",
         )
         for row in self._rest.rows(path):
-            if address := records.email(row.get("emailaddress1")):
+            if address := email(row.get("emailaddress1")):
                 place = (records.lookup(row, "parentcustomerid"), address)
                 self._contacts.setdefault(place, str(row["contactid"]).lower())
 

@@ -20,10 +20,11 @@ from cosell_sync.crm.dynamics.org import (
     SOLUTIONS,
     USERS,
     Org,
-    folded,
 )
 from cosell_sync.crm.dynamics.records import Bundle, Row
 from cosell_sync.crm.dynamics.rest import Rest
+from cosell_sync.crm.sets import customer_key
+from cosell_sync.crm.values import folded, pieces
 from cosell_sync.ports import Found, Sought
 
 AROUND: Final = odata.AT_ONCE  # opportunities whose surroundings are asked for at once
@@ -56,7 +57,7 @@ def fetch(rest: Rest, org: Org, ids: Sequence[str]) -> dict[str, Snapshot | None
 def bundles(rest: Rest, org: Org, ids: Sequence[str], *, stamps_only: bool = False) -> Iterator[Bundle]:
     """Those that are there, each with its surroundings."""
     wanted = list(dict.fromkeys(each.lower() for each in ids if odata.is_guid(each)))
-    for some in odata.pieces(wanted, AROUND):
+    for some in pieces(wanted, AROUND):
         path = odata.query(
             OPPORTUNITIES, select=_columns(org, stamps_only), where=odata.ids("opportunityid", some)
         )
@@ -72,7 +73,7 @@ def listed(rest: Rest, org: Org, *, stamps_only: bool = False) -> Iterator[Seque
         order="opportunityid asc",
     )
     for sheet in rest.sheets(path, size=PAGE):
-        for some in odata.pieces(sheet.rows, AROUND):
+        for some in pieces(sheet.rows, AROUND):
             yield surrounded(rest, org, some, stamps_only=stamps_only)
 
 
@@ -99,7 +100,7 @@ def surrounded(
 
     def rows(collection: str, key: str, more: Sequence[str], column: str, wanted: Iterable[str]) -> list[Row]:
         found: list[Row] = []
-        for some in odata.pieces(sorted(set(wanted))):
+        for some in pieces(sorted(set(wanted)), odata.AT_ONCE):
             found += rest.rows(
                 odata.query(
                     collection, select=(key, *more, *org.stamps(collection)), where=odata.ids(column, some)
@@ -175,7 +176,7 @@ def by_referrals(rest: Rest, org: Org, referral_ids: Sequence[str]) -> Mapping[s
     """Folded referral id → opportunity id."""
     found: dict[str, str] = {}
     wanted = list(dict.fromkeys(each for each in referral_ids if each))
-    for some in odata.pieces(wanted):
+    for some in pieces(wanted, odata.AT_ONCE):
         path = odata.query(OPPORTUNITIES, select=("opportunityid", org.key), where=odata.texts(org.key, some))
         found |= {folded(row.get(org.key)): str(row["opportunityid"]).lower() for row in rest.rows(path)}
     return found
@@ -186,7 +187,7 @@ def find(rest: Rest, org: Org, sought: Sequence[Sought], match: Sequence[str]) -
     by_referral = by_referrals(rest, org, [each.referral_id for each in sought])
     references = [each.external_reference for each in sought if odata.is_guid(each.external_reference)]
     by_id: dict[str, Row] = {}
-    for some in odata.pieces(list(dict.fromkeys(each.lower() for each in references if each))):
+    for some in pieces(list(dict.fromkeys(each.lower() for each in references if each)), odata.AT_ONCE):
         path = odata.query(
             OPPORTUNITIES, select=("opportunityid", org.key), where=odata.ids("opportunityid", some)
         )
@@ -205,7 +206,7 @@ def find(rest: Rest, org: Org, sought: Sequence[Sought], match: Sequence[str]) -
         each.referral_id: Found(
             by_referral=by_referral.get(folded(each.referral_id)),
             by_reference=referenced(each),
-            lookalikes=tuple(alike.get((folded(each.name), *records.customer_key(each.customer, match)), ())),
+            lookalikes=tuple(alike.get((folded(each.name), *customer_key(each.customer, match)), ())),
         )
         for each in sought
     }
@@ -218,7 +219,7 @@ def _alike(
     column = org.names["name"]
     wanted = {folded(name) for name in names}
     rows: list[Row] = []
-    for some in odata.pieces(names, NAMES):
+    for some in pieces(names, NAMES):
         where = odata.all_of("statecode eq 0", f"{org.key} eq null", odata.named(column, some))
         path = odata.query(
             OPPORTUNITIES,
@@ -233,14 +234,14 @@ def _alike(
         account = next((accounts[each] for each in _customers(row) if each in accounts), None)
         known = records.customer(account)
         if known is not None:
-            who = (folded(row.get(column)), *records.customer_key(known, match))
+            who = (folded(row.get(column)), *customer_key(known, match))
             found.setdefault(who, []).append(str(row["opportunityid"]).lower())
     return found
 
 
 def accounts_by_id(rest: Rest, ids: Sequence[str]) -> Mapping[str, Row]:
     found: dict[str, Row] = {}
-    for some in odata.pieces(sorted(set(ids))):
+    for some in pieces(sorted(set(ids)), odata.AT_ONCE):
         path = odata.query(
             ACCOUNTS, select=("accountid", *records.ACCOUNT), where=odata.ids("accountid", some)
         )
@@ -250,7 +251,7 @@ def accounts_by_id(rest: Rest, ids: Sequence[str]) -> Mapping[str, Row]:
 
 def accounts_by_name(rest: Rest, names: Sequence[str]) -> Iterator[Row]:
     """Active accounts of these names, and more; the oldest first."""
-    for some in odata.pieces(names, NAMES):
+    for some in pieces(names, NAMES):
         where = odata.all_of("statecode eq 0", odata.named("name", some))
         yield from rest.rows(
             odata.query(

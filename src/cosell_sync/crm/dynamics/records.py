@@ -8,16 +8,17 @@ written, as far as the column holds it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
-from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
 from cosell_sync.core.deal import KINDS, Customer, Fields, Kind, Known, Member, Snapshot, Solution
-from cosell_sync.crm.dynamics import odata, places, versions
-from cosell_sync.crm.dynamics.org import COMPUTED, OPEN, SOLUTIONS, STOCK, WON, Column, Org, folded
+from cosell_sync.crm import places, values
+from cosell_sync.crm.dynamics import odata, versions
+from cosell_sync.crm.dynamics.org import COMPUTED, OPEN, SOLUTIONS, STOCK, WON, Column, Org
 from cosell_sync.crm.dynamics.versions import Version
+from cosell_sync.crm.sets import Person, member, unique
+from cosell_sync.crm.values import email, text
 
 Row = Mapping[str, Any]
 
@@ -35,8 +36,10 @@ ACCOUNT: Final = (
     "address1_postalcode",
     "address1_country",
 )
-CONTACT: Final = ("firstname", "lastname", "emailaddress1", "telephone1", "_parentcustomerid_value")
-USER: Final = ("firstname", "lastname", "internalemailaddress", "address1_telephone1", "isdisabled")
+CONTACT_PERSON: Final = Person("emailaddress1", "firstname", "lastname", "telephone1")
+USER_PERSON: Final = Person("internalemailaddress", "firstname", "lastname", "address1_telephone1")
+CONTACT: Final = (*CONTACT_PERSON, "_parentcustomerid_value")
+USER: Final = (*USER_PERSON, "isdisabled")
 CONNECTION: Final = ("_record1id_value", "_record2id_value", "statecode")
 SOLUTION: Final = ("_cosell_opportunity_value", "cosell_solutioncode")
 SOLUTION_MORE: Final = ("cosell_solutionname", "cosell_solutiontype", "cosell_key", "cosell_name")
@@ -172,25 +175,7 @@ def value(kind: Kind, data: object, column: Column) -> Known:
     if column.type in CHOICES:
         choice = column.valued(data)
         return choice.label if choice else None
-    try:
-        match kind:
-            case Kind.FLAG:
-                return data is True
-            case _ if data is None or data == "":
-                return None
-            case Kind.NUMBER:
-                number = Decimal(str(data))
-                return number if number.is_finite() else None
-            case Kind.DATE:
-                return date.fromisoformat(str(data)[:10])
-            case Kind.MOMENT:
-                return datetime.fromisoformat(str(data)).astimezone(UTC)
-            case Kind.NOTES:
-                return str(data).replace("\r\n", "\n").replace("\r", "\n")
-            case _:
-                return str(data)
-    except (ValueError, InvalidOperation):
-        return None
+    return values.value(kind, data)
 
 
 def column_value(kind: Kind, item: object, column: Column | None) -> object:
@@ -200,17 +185,7 @@ def column_value(kind: Kind, item: object, column: Column | None) -> object:
         if choice is None:
             raise LookupError(str(item))
         return choice.value
-    if kind is Kind.FLAG:
-        return item is True
-    match item:
-        case datetime():
-            return odata.moment(item)
-        case date():
-            return item.isoformat()
-        case "":
-            return None
-        case _:
-            return item
+    return values.column(kind, item)
 
 
 def columns(fields: Fields, org: Org, *, creating: bool = False) -> dict[str, object]:
@@ -240,55 +215,12 @@ def columns(fields: Fields, org: Org, *, creating: bool = False) -> dict[str, ob
 ROWS_AND_STATE: Final = frozenset({"customer", "team", "contacts", "solutions", "stage"})
 
 
-def email(data: object) -> str | None:
-    return data.strip().lower() or None if isinstance(data, str) else None
-
-
-def text(data: object) -> str | None:
-    return data.strip() or None if isinstance(data, str) else None
-
-
 def short(name: str, item: str | None) -> str | None:
     """Cut to what the stock column holds."""
     return item[: LENGTHS[name]].rstrip() if item is not None and name in LENGTHS else item
 
 
 # --- people -----------------------------------------------------------------------------------------------------
-
-
-def unique(people: Iterable[Member | None]) -> tuple[Member, ...]:
-    """Each e-mail once, the first of several."""
-    found: dict[str, Member] = {}
-    for each in people:
-        if each is not None:
-            found.setdefault(each.email, each)
-    return tuple(found.values())
-
-
-def _contact(row: Row | None, contact_id: str | None, connection: object = None) -> Member | None:
-    if row is None or not (address := email(row.get("emailaddress1"))):
-        return None
-    extra = {"contact": contact_id, "connection": connection}
-    return Member(
-        email=address,
-        first_name=text(row.get("firstname")),
-        last_name=text(row.get("lastname")),
-        phone=text(row.get("telephone1")),
-        extra={name: item for name, item in extra.items() if item is not None},
-    )
-
-
-def user(row: Row | None, user_id: str | None, connection: object = None) -> Member | None:
-    if row is None or not (address := email(row.get("internalemailaddress"))):
-        return None
-    extra = {"user": user_id, "connection": connection}
-    return Member(
-        email=address,
-        first_name=text(row.get("firstname")),
-        last_name=text(row.get("lastname")),
-        phone=text(row.get("address1_telephone1")),
-        extra={name: item for name, item in extra.items() if item is not None},
-    )
 
 
 def connected(bundle: Bundle, to: Mapping[str, Row]) -> list[tuple[Row, str]]:
@@ -301,10 +233,10 @@ def connected(bundle: Bundle, to: Mapping[str, Row]) -> list[tuple[Row, str]]:
 def contacts(bundle: Bundle) -> tuple[Member, ...]:
     """Customer contacts, the primary one first."""
     linked = [
-        _contact(bundle.contacts[other], other, row.get("connectionid"))
+        member(bundle.contacts[other], CONTACT_PERSON, contact=other, connection=row.get("connectionid"))
         for row, other in connected(bundle, bundle.contacts)
     ]
-    first = _contact(bundle.contacts.get(bundle.primary or ""), bundle.primary)
+    first = member(bundle.contacts.get(bundle.primary or ""), CONTACT_PERSON, contact=bundle.primary)
     if first is not None:
         same = next((each for each in linked if each and each.extra.get("contact") == bundle.primary), None)
         linked.insert(0, same or first)
@@ -323,7 +255,7 @@ def team(bundle: Bundle, org: Org) -> tuple[Member, ...]:
     if not rows and bundle.owner and bundle.owner != org.user_id:
         people = [(None, bundle.owner)]
     return unique(
-        user(bundle.users.get(user_id), user_id, connection)
+        member(bundle.users.get(user_id), USER_PERSON, user=user_id, connection=connection)
         for connection, user_id in people
         if bundle.users.get(user_id, {}).get("isdisabled") is not True
     )
@@ -356,10 +288,6 @@ def solution_columns(solution: Solution, org: Org) -> dict[str, object]:
         "cosell_solutiontype": choice.value if choice else None,
     }
     return {name: item for name, item in found.items() if org.has(SOLUTIONS, name)}
-
-
-def solution_key(referral_id: str, solution_id: str) -> str:
-    return f"{referral_id}:{solution_id}"
 
 
 def customer(account: Row | None) -> Customer | None:
@@ -401,13 +329,3 @@ def account_columns(wanted: Customer, before: Customer | None = None) -> dict[st
     if before is not None and "address1_line2" in made:
         made["address1_line3"] = None  # its text stands in the second line of ours
     return made if before is not None else {name: item for name, item in made.items() if item is not None}
-
-
-def customer_key(found: Customer, match: Sequence[str]) -> tuple[str, ...]:
-    """What makes two customers one: by default name, postal code and country, case and blanks aside."""
-    return tuple(
-        folded(getattr(found, name)).replace(" ", "")
-        if name == "postal_code"
-        else folded(getattr(found, name))
-        for name in match
-    )

@@ -23,6 +23,7 @@ from cosell_sync.crm.dynamics.trouble import SYSTEM
 from cosell_sync.errors import Flaky, OutsideError, RecordError, Rejected, Surprise, Unavailable, Unclear
 from cosell_sync.transport import outcomes
 from cosell_sync.transport.client import Answer, HttpCaller, Safety
+from cosell_sync.transport.exact import encode
 from cosell_sync.transport.governor import Governor, utc_now
 from cosell_sync.transport.outcomes import Scope
 
@@ -222,7 +223,7 @@ class Rest:
             template=template(op.path),
             safety=Safety.GUARDED if op.guarded else Safety.ONCE,
             headers={**headers, **op.headers},
-            body=None if op.body is None else batch.encode(op.body).encode(),
+            body=None if op.body is None else encode(op.body),
             accept=(400, 403, 404, 412),
         )
         return [[Reply(answer.status, _lower(answer.headers), answer.body)]]

@@ -27,6 +27,7 @@ from cosell_sync.crm.dynamics.directory import Directory
 from cosell_sync.crm.dynamics.org import ACCOUNTS, OPEN, OPPORTUNITIES, STOCK, Choice, Org
 from cosell_sync.crm.dynamics.records import Bundle
 from cosell_sync.crm.dynamics.rest import Rest, Result, updated
+from cosell_sync.crm.sets import Around, customer_key, members
 from cosell_sync.errors import (
     AuthFailed,
     Flaky,
@@ -56,7 +57,7 @@ class Deal:
     touched: bool = False
     unheld: dict[str, frozenset[str]] = field(default_factory=dict)
     columns: dict[str, object] = field(default_factory=dict)
-    plan: children.Around = field(default_factory=children.Around)
+    plan: Around[Op] = field(default_factory=Around)
     later: RecordError | None = None  # a part of it failed, the rest goes on
 
     @property
@@ -140,7 +141,7 @@ class Writer:
         ]  # fmt: skip
         found = self.people.accounts([customer for _, customer in orphans])
         for deal, customer in orphans:
-            account = found[records.customer_key(customer, self.match)]
+            account = found[customer_key(customer, self.match)]
             if isinstance(account, RecordError):
                 deal.fail(again(account))
             elif deal.bundle is not None:
@@ -272,7 +273,7 @@ class Writer:
     def plan(self, deals: Sequence[Deal]) -> None:
         """Step 2: what the rows around have to become, with the contacts for it. ``deal.bundle``: what they are."""
         going = [deal for deal in deals if deal.going and deal.bundle is not None]
-        emails = [each.email for deal in going for each in children.members(deal.fields, "team") or ()]
+        emails = [each.email for deal in going for each in members(deal.fields, "team") or ()]
         users = self.directory.find(emails, self.org.user_id) if emails else {}
         for deal in going:
             if deal.bundle is not None:

@@ -15,9 +15,10 @@ from typing import Any, Final
 
 from simple_salesforce.exceptions import SalesforceError
 
-from cosell_sync.crm.salesforce import composite, queries, trouble
+from cosell_sync.crm.salesforce import composite, trouble
 from cosell_sync.crm.salesforce.rest import Rest
 from cosell_sync.crm.salesforce.trouble import Fault
+from cosell_sync.crm.values import pieces
 from cosell_sync.errors import OutsideError, Unclear
 
 SIZE: Final = 200
@@ -68,7 +69,7 @@ def send(rest: Rest, changes: Sequence[Change]) -> Sequence[Result]:
         kinds.setdefault((each.verb, each.table if each.key else "", each.key), []).append(at)
     away: OutsideError | None = None
     for places in kinds.values():
-        for some in queries.pieces(places, SIZE):
+        for some in pieces(places, SIZE):
             if away is None:
                 found = _patiently(rest, [changes[at] for at in some])
                 away = next((each.away for each in found if each.away), None)

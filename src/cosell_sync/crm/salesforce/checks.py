@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 from simple_salesforce.exceptions import SalesforceError
 
 from cosell_sync.core.deal import KINDS, SELLER, Kind
+from cosell_sync.crm.check import Check
 from cosell_sync.crm.salesforce import composite
 from cosell_sync.crm.salesforce.org import (
     ACCOUNT,
@@ -46,17 +46,6 @@ RIGHTS: Final[Mapping[str, Sequence[str]]] = {
     TEAM: ("createable", "deletable"),
 }
 WORDS: Final = {"createable": "create", "updateable": "edit", "deletable": "delete"}
-
-
-@dataclass(frozen=True)
-class Check:
-    """``status``: ``ok``, ``warning`` (works, with less) or ``fault``. ``todo``: the one next step."""
-
-    name: str
-    status: str
-    message: str
-    todo: str = ""
-    error: OutsideError | None = None  # where the org could not be asked: decides the exit code
 
 
 def check(rest: Rest, names: Mapping[str, str], stages: Sequence[str]) -> Sequence[Check]:

@@ -7,28 +7,26 @@ our language: contacts without an e-mail, colleagues who left, solution rows wit
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
-from cosell_sync.core.deal import ABSENT, Fields, Member, Solution
+from cosell_sync.core.deal import Fields, Member, Solution
 from cosell_sync.crm.salesforce import records
 from cosell_sync.crm.salesforce.bulk import Change, Verb
 from cosell_sync.crm.salesforce.org import CONTACT, KEY, ROLE, SOLUTION, TEAM, Org
+from cosell_sync.crm.sets import (
+    Around,
+    changed_columns,
+    changed_solution,
+    members,
+    person_columns,
+    solution_key,
+)
+from cosell_sync.crm.values import email
 
 Row = Mapping[str, Any]
 
 
-@dataclass(frozen=True)
-class Around:
-    """``people``: contacts that need a role, for which a Contact must be found or made first."""
-
-    changes: tuple[tuple[str, Change], ...] = ()  # our field, what to do
-    people: tuple[Member, ...] = ()
-    primary: str | None = None  # e-mail of the new contact that becomes the primary one
-    unheld: Mapping[str, frozenset[str]] = field(default_factory=dict)
-
-
-def around(row: Row, org: Org, wanted: Fields, users: Mapping[str, str], referral_id: str) -> Around:
+def around(row: Row, org: Org, wanted: Fields, users: Mapping[str, str], referral_id: str) -> Around[Change]:
     """``row``: as read just now; ``users``: e-mail → id of active users."""
     changes: list[tuple[str, Change]] = []
     people: tuple[Member, ...] = ()
@@ -49,14 +47,6 @@ def around(row: Row, org: Org, wanted: Fields, users: Mapping[str, str], referra
     return Around(tuple(changes), people, primary, unheld)
 
 
-def members(wanted: Fields, name: str) -> tuple[Member, ...] | None:
-    """The set, where it is to be written at all; None clears it."""
-    item = wanted.get(name, ABSENT)
-    if item is None:
-        return ()
-    return tuple(each for each in item if isinstance(each, Member)) if isinstance(item, tuple) else None
-
-
 def _team(
     row: Row, org: Org, wanted: Sequence[Member], users: Mapping[str, str]
 ) -> tuple[list[Change], frozenset[str]]:
@@ -75,7 +65,7 @@ def _team(
     ]
     for each in rows:
         person = each.get("User") or {}
-        address = records.email(person.get("Email"))
+        address = email(person.get("Email"))
         if address and person.get("IsActive", True) and address not in emails:
             made.append(Change(Verb.DELETE, TEAM, id=str(each["Id"])))
     return made, frozenset(absent)
@@ -94,29 +84,17 @@ def _contacts(row: Row, wanted: Sequence[Member]) -> tuple[list[Change], tuple[M
     asked = {each.email: each for each in wanted}
     dropped = set()
     for role in roles:
-        address = records.email((role.get("Contact") or {}).get("Email"))
+        address = email((role.get("Contact") or {}).get("Email"))
         if address and address not in asked:
             made.append(Change(Verb.DELETE, ROLE, id=str(role["Id"])))
             dropped.add(role["Id"])
     for address, each in asked.items():
         held = current.get(address)
-        if held is not None and (columns := _details(each, held)):
+        if held is not None and (columns := changed_columns(each, held, records.PERSON)):
             made.append(Change(Verb.UPDATE, CONTACT, columns, id=str(held.extra["contact"])))
     people = tuple(each for each in asked.values() if each.email not in current)
     has_primary = any(role.get("IsPrimary") and role["Id"] not in dropped for role in roles)
     return made, people, people[0].email if people and not has_primary else None
-
-
-def _details(wanted: Member, held: Member) -> dict[str, object]:
-    """Only what changed; a contact cannot lose its last name."""
-    pairs = {
-        "FirstName": (wanted.first_name, held.first_name),
-        "LastName": (wanted.last_name, held.last_name),
-        "Phone": (wanted.phone, held.phone),
-    }
-    return {
-        name: new for name, (new, old) in pairs.items() if new != old and not (name == "LastName" and not new)
-    }
 
 
 def blanks(person: Member, row: Row) -> dict[str, object]:
@@ -126,14 +104,8 @@ def blanks(person: Member, row: Row) -> dict[str, object]:
 
 
 def contact_columns(person: Member, account_id: str | None) -> dict[str, object]:
-    made = {
-        "AccountId": account_id,
-        "Email": person.email,
-        "FirstName": person.first_name,
-        "LastName": person.last_name or person.first_name or person.email.partition("@")[0],
-        "Phone": person.phone,
-    }
-    return {name: item for name, item in made.items() if item}
+    under = {"AccountId": account_id} if account_id else {}
+    return {**under, **person_columns(person, records.PERSON)}
 
 
 def role(opportunity_id: str, contact_id: str, *, primary: bool) -> Change:
@@ -151,13 +123,10 @@ def _solutions(row: Row, org: Org, wanted: Iterable[Solution], referral_id: str)
     for code, solution in asked.items():
         columns = records.solution_columns(solution, org)
         keyed = bool(referral_id) and org.has(SOLUTION, KEY)
-        key = {KEY: records.solution_key(referral_id, code)} if keyed else {}
+        key = {KEY: solution_key(referral_id, code)} if keyed else {}
         if code in rows:
             held = rows[code][0]
-            changed = {
-                name: item for name, item in columns.items() if item is not None and held.get(name) != item
-            }
-            changed.pop("Solution_Id__c", None)
+            changed = changed_solution(columns, held, "Solution_Id__c")
             if key and not held.get(KEY):
                 changed |= key  # a row that a seller made
             if changed:

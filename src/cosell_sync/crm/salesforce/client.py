@@ -15,8 +15,8 @@ from datetime import timedelta
 from typing import Final
 
 from cosell_sync.core.deal import Snapshot
+from cosell_sync.crm.check import Check
 from cosell_sync.crm.salesforce import checks, creating, org, reading
-from cosell_sync.crm.salesforce.checks import Check
 from cosell_sync.crm.salesforce.creating import Ownership
 from cosell_sync.crm.salesforce.directory import Directory
 from cosell_sync.crm.salesforce.org import Org

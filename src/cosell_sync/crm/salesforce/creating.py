@@ -13,10 +13,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from cosell_sync.core.deal import Customer, Member
-from cosell_sync.crm.salesforce import bulk, children, composite, queries, reading, records, trouble
+from cosell_sync.crm.salesforce import bulk, composite, queries, reading, records, trouble
 from cosell_sync.crm.salesforce.bulk import Change, Verb
 from cosell_sync.crm.salesforce.org import OPPORTUNITY
 from cosell_sync.crm.salesforce.writing import Deal, Writer
+from cosell_sync.crm.sets import customer_key, members
+from cosell_sync.crm.values import folded, pieces
 from cosell_sync.errors import OutsideError, RecordError, Surprise
 from cosell_sync.ports import OpportunityDraft, Outcome
 
@@ -34,7 +36,7 @@ def create(writer: Writer, batch: Sequence[OpportunityDraft], ownership: Ownersh
     try:
         existing = _existing(writer, [each.referral_id for each in batch])
         for deal, draft in zip(deals, batch, strict=True):
-            deal.id = existing.get(records.folded(draft.referral_id), "")
+            deal.id = existing.get(folded(draft.referral_id), "")
         _upsert(writer, [deal for deal in deals if not deal.id], ownership)
         _read(writer, [deal for deal in deals if deal.id])
         writer.around(deals)
@@ -54,12 +56,13 @@ def create(writer: Writer, batch: Sequence[OpportunityDraft], ownership: Ownersh
 
 
 def _existing(writer: Writer, referral_ids: Sequence[str]) -> Mapping[str, str]:
-    parts = [composite.query(queries.by_referrals(writer.org, some)) for some in queries.pieces(referral_ids)]
+    parts = [
+        composite.query(queries.by_referrals(writer.org, some))
+        for some in pieces(referral_ids, queries.AT_ONCE)
+    ]
     key = writer.org.names["referral_id"]
     return {
-        records.folded(row[key]): str(row["Id"])
-        for rows in composite.everything(writer.rest, parts)
-        for row in rows
+        folded(row[key]): str(row["Id"]) for rows in composite.everything(writer.rest, parts) for row in rows
     }
 
 
@@ -75,7 +78,7 @@ def _upsert(writer: Writer, deals: Sequence[Deal], ownership: Ownership) -> None
         columns = {name: item for name, item in records.columns(deal.fields, org).items() if item is not None}
         customer = customers[id(deal)]
         if isinstance(customer, Customer) and customer.name:
-            account = accounts[records.customer_key(customer, writer.match)]
+            account = accounts[customer_key(customer, writer.match)]
             if isinstance(account, RecordError):
                 deal.fail(
                     type(account)(
@@ -106,7 +109,7 @@ def _upsert(writer: Writer, deals: Sequence[Deal], ownership: Ownership) -> None
         # Somebody made it between the look and the upsert; if it is the one we want, it is found now.
         existing = _existing(writer, [str(deal.fields["referral_id"]) for deal in raced])
         for deal in raced:
-            if found := existing.get(records.folded(str(deal.fields["referral_id"]))):
+            if found := existing.get(folded(str(deal.fields["referral_id"]))):
                 deal.id, deal.error = found, None
     if writer.trouble is not None:
         raise writer.trouble
@@ -114,12 +117,12 @@ def _upsert(writer: Writer, deals: Sequence[Deal], ownership: Ownership) -> None
 
 def _owners(writer: Writer, deals: Sequence[Deal], ownership: Ownership) -> Mapping[int, str | None]:
     teams: dict[int, Sequence[Member]] = {
-        id(deal): (children.members(deal.fields, "team") or ()) if ownership.team else () for deal in deals
+        id(deal): (members(deal.fields, "team") or ()) if ownership.team else () for deal in deals
     }
     names = [each.email for team in teams.values() for each in team]
     names += [ownership.default] if ownership.default else []
     users = writer.directory.find(names, writer.org.user_id) if names else {}
-    fallback = users.get(records.folded(ownership.default)) if ownership.default else None
+    fallback = users.get(folded(ownership.default)) if ownership.default else None
     return {
         key: next((users[each.email] for each in team if each.email in users), fallback)
         for key, team in teams.items()

@@ -15,8 +15,8 @@ from typing import Any, Final
 
 from simple_salesforce.exceptions import SalesforceError, SalesforceResourceNotFound
 
-from cosell_sync.core.deal import CRM_ONLY, KINDS, SELLER, SHARED, TOLD, Kind
-from cosell_sync.crm.salesforce import composite, places, trouble
+from cosell_sync.core.deal import KINDS, Kind
+from cosell_sync.crm.salesforce import composite, states, trouble
 from cosell_sync.crm.salesforce.composite import Part, Reply
 from cosell_sync.crm.salesforce.rest import Rest
 from cosell_sync.crm.salesforce.signin import SYSTEM
@@ -61,14 +61,12 @@ DEFAULT_NAMES: Final[Mapping[str, str]] = {
     "message": "Cosell_Message__c",
     "last_sync": "Cosell_Last_Sync__c",
 }
-ROWS: Final = frozenset({"customer", "team", "contacts", "solutions"})
 LABELS: Final[Mapping[str, str]] = {
     "customer": "Account",
     "team": "Opportunity Team",
     "contacts": "Contact Roles",
     "solutions": "Co-sell Solutions",
 }
-READABLE: Final = (SHARED.keys() | SELLER.keys() | TOLD.keys() | CRM_ONLY.keys()) - {"sales_stage"}
 
 
 def field_names(given: Mapping[str, str] | None = None) -> Mapping[str, str]:
@@ -87,7 +85,7 @@ class Org:
     names: Mapping[str, str]
     fields: Mapping[str, Mapping[str, Field]]
     stages: Mapping[str, StageFlags] = field(default_factory=dict)
-    states: tuple[places.Choice, ...] = ()
+    states: tuple[states.Choice, ...] = ()
     currencies: Mapping[str, bool] = field(default_factory=dict)  # ISO code → corporate
     user_id: str = ""  # the integration user
 
@@ -220,7 +218,7 @@ def read(rest: Rest, names: Mapping[str, str]) -> Org:
             for row in composite.rows(stages, at).rows
             if row.get("IsActive", True)
         },
-        states=places.states(list(fields[ACCOUNT].values())),
+        states=states.known(list(fields[ACCOUNT].values())),
         currencies=_currencies(currencies, columns, at),
         user_id=rest.ticket().user_id,
     )

@@ -9,14 +9,12 @@ https://developer.salesforce.com/docs/platform/soql-sosl/guide/sforce-api-calls-
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Final, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Final
 
 from simple_salesforce.format import format_soql
 
 from cosell_sync.crm.salesforce.org import CONTACT, KEY, ROLE, SOLUTION, TEAM, Org
-
-T = TypeVar("T")
 
 AT_ONCE: Final = 200  # ids in one query: with child rows a page of the platform holds no more
 PEOPLE: Final = ("FirstName", "LastName", "Phone")
@@ -25,11 +23,6 @@ PEOPLE: Final = ("FirstName", "LastName", "Phone")
 def literal(value: str | Sequence[str]) -> str:
     """A text, or a list of texts for IN, quoted and escaped."""
     return str(format_soql("{}", value if isinstance(value, str) else list(value)))
-
-
-def pieces(items: Sequence[T], size: int = AT_ONCE) -> Iterator[Sequence[T]]:
-    for start in range(0, len(items), size):
-        yield items[start : start + size]
 
 
 # --- opportunities ----------------------------------------------------------------------------------------------

@@ -24,6 +24,8 @@ from cosell_sync.crm.salesforce import composite, queries, records, versions
 from cosell_sync.crm.salesforce.composite import Part, Reply, Row
 from cosell_sync.crm.salesforce.org import TEAM, Org
 from cosell_sync.crm.salesforce.rest import Rest
+from cosell_sync.crm.sets import customer_key
+from cosell_sync.crm.values import folded, pieces
 from cosell_sync.ports import Found, Page, Seen, Sought
 
 PAGE: Final = 200
@@ -67,7 +69,8 @@ def rows(
 ) -> Iterator[tuple[Row, datetime]]:
     wanted = [each for each in dict.fromkeys(ids) if is_opportunity_id(each)]
     parts = [
-        composite.query(queries.by_ids(org, some, stamps_only=stamps_only)) for some in queries.pieces(wanted)
+        composite.query(queries.by_ids(org, some, stamps_only=stamps_only))
+        for some in pieces(wanted, queries.AT_ONCE)
     ]
     for first in composite.read(rest, parts):
         for page in composite.pages(rest, first):
@@ -141,7 +144,7 @@ def _stamps(kind: str, row: Row) -> Iterator[tuple[str, str]]:
 
 def _unknown(suspects: Mapping[str, set[tuple[str, str]]], seen: Seen) -> Iterator[str]:
     """Those opportunities around which something is not as remembered."""
-    for some in queries.pieces(list(suspects), 2000):
+    for some in pieces(list(suspects), 2000):
         known = seen.versions(some)
         for each in some:
             if not all(versions.holds(known.get(each), row_id, text) for row_id, text in suspects[each]):
@@ -171,7 +174,7 @@ def _deletions(
                     if kind != "opportunity":
                         lost.setdefault(f"{kind} row", []).append(row["Id"])
     ids = lost.get("opportunity", [])
-    gone = [each for some in queries.pieces(ids, 2000) for each in seen.versions(some)]
+    gone = [each for some in pieces(ids, 2000) for each in seen.versions(some)]
     pairs = [
         pair
         for kind in ("role", "solution")
@@ -179,7 +182,7 @@ def _deletions(
         if pair[0] not in gone
     ]
     removed = []
-    for some_pairs in queries.pieces(pairs, 2000):
+    for some_pairs in pieces(pairs, 2000):
         known = seen.versions(list(dict.fromkeys(parent for parent, _ in some_pairs)))
         removed += [parent for parent, row_id in some_pairs if versions.lists(known.get(parent), row_id)]
     if org.team:
@@ -201,7 +204,7 @@ def _off_the_team(rest: Rest, url: str, reply: Reply, seen: Seen) -> Iterable[st
             return ()  # away for too long, or no such log; the full compare sees what is missed here
     listed = body.get("deletedRecords") if isinstance(body, Mapping) else None
     ids = [str(each["id"]) for each in listed or () if isinstance(each, Mapping) and each.get("id")]
-    return sorted({each for some in queries.pieces(ids, 2000) for each in seen.holding(some)})
+    return sorted({each for some in pieces(ids, 2000) for each in seen.holding(some)})
 
 
 def _log_of_deletions(stamp: str, now: datetime, end: datetime) -> str:
@@ -214,7 +217,7 @@ def _log_of_deletions(stamp: str, now: datetime, end: datetime) -> str:
 def _read_again(rest: Rest, org: Org, ids: Sequence[str], gone: Sequence[str], seen: Seen) -> Iterator[Page]:
     if gone:
         yield Page(gone=tuple(gone))
-    for some in queries.pieces(ids, PAGE * composite.QUERIES):
+    for some in pieces(ids, PAGE * composite.QUERIES):
         found = fetch(rest, org, some)
         known = seen.versions(some)
         vanished = [each for each in some if found[each] is None and each in known]
@@ -223,7 +226,7 @@ def _read_again(rest: Rest, org: Org, ids: Sequence[str], gone: Sequence[str], s
         fresh = [
             each for each in found.values() if each and not versions.same(known.get(each.id), each.version)
         ]
-        yield from (Page(snapshots=tuple(part)) for part in queries.pieces(fresh, PAGE))
+        yield from (Page(snapshots=tuple(part)) for part in pieces(fresh, PAGE))
 
 
 def _stream(
@@ -237,7 +240,7 @@ def _stream(
     """Opportunities in the order of their stamps, cut into pages; the last one says how far the whole pull reached."""
     told, reached = watermark, None if watermark is None else versions.moment(watermark)
     for page in composite.pages(rest, first):
-        for some in queries.pieces(page.rows, PAGE):
+        for some in pieces(page.rows, PAGE):
             known = seen.versions([row["Id"] for row in some])
             fresh = [
                 snapshot
@@ -262,7 +265,7 @@ def _stream(
 def find(rest: Rest, org: Org, sought: Sequence[Sought], match: Sequence[str]) -> Mapping[str, Found]:
     """By referral id, by the opportunity id that the referral names, and by name and customer."""
     found: dict[str, Found] = {}
-    for some in queries.pieces(sought, 100):
+    for some in pieces(sought, 100):
         found |= _find(rest, org, some, match)
     return found
 
@@ -275,29 +278,27 @@ def _find(rest: Rest, org: Org, sought: Sequence[Sought], match: Sequence[str]) 
     texts += [queries.by_references(org, [each for each in references if each])] if references else []
     texts += [queries.lookalikes(org, names)] if names else []
     answers = iter(composite.everything(rest, [composite.query(text) for text in texts]))
-    by_referral = {records.folded(row[key]): str(row["Id"]) for row in next(answers)}
+    by_referral = {folded(row[key]): str(row["Id"]) for row in next(answers)}
     by_id = {row["Id"][:15]: row for row in (next(answers) if references else ())}
     alike: dict[tuple[str, ...], list[str]] = {}
     for row in next(answers) if names else ():
         customer = records.customer(row.get("Account"), org)
         if customer is not None:
-            who = (records.folded(row.get(org.names["name"])), *records.customer_key(customer, match))
+            who = (folded(row.get(org.names["name"])), *customer_key(customer, match))
             alike.setdefault(who, []).append(str(row["Id"]))
 
     def referenced(each: Sought) -> str | None:
         row = by_id.get((each.external_reference or "")[:15])
         # One that already carries another referral belongs to that one.
-        if row is None or records.folded(row.get(key)) not in {"", records.folded(each.referral_id)}:
+        if row is None or folded(row.get(key)) not in {"", folded(each.referral_id)}:
             return None
         return str(row["Id"])
 
     return {
         each.referral_id: Found(
-            by_referral=by_referral.get(records.folded(each.referral_id)),
+            by_referral=by_referral.get(folded(each.referral_id)),
             by_reference=referenced(each),
-            lookalikes=tuple(
-                alike.get((records.folded(each.name), *records.customer_key(each.customer, match)), ())
-            ),
+            lookalikes=tuple(alike.get((folded(each.name), *customer_key(each.customer, match)), ())),
         )
         for each in sought
     }

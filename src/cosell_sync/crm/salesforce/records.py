@@ -6,21 +6,24 @@ stay in the CRM, untouched and unseen. Reading what was written gives what was w
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, date, datetime
-from decimal import Decimal, InvalidOperation
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any, Final
 
-from cosell_sync.core.deal import KINDS, Customer, Fields, Kind, Known, Member, Snapshot, Solution
-from cosell_sync.crm.salesforce import places, versions
-from cosell_sync.crm.salesforce.org import KEY, ROWS, Org
+from cosell_sync.core.deal import KINDS, Customer, Fields, Known, Member, Snapshot, Solution
+from cosell_sync.crm import places
+from cosell_sync.crm.salesforce import states, versions
+from cosell_sync.crm.salesforce.org import KEY, Org
 from cosell_sync.crm.salesforce.versions import Version
+from cosell_sync.crm.sets import Person, member, unique
+from cosell_sync.crm.values import column, email, text, value
 
 Row = Mapping[str, Any]
 
 ROLES: Final = "OpportunityContactRoles"
 MEMBERS: Final = "OpportunityTeamMembers"
 SOLUTIONS: Final = "Cosell_Solutions__r"
+PERSON: Final = Person("Email", "FirstName", "LastName", "Phone")  # of contacts and users alike
 
 
 def snapshot(row: Row, org: Org, at: datetime) -> Snapshot:
@@ -77,90 +80,23 @@ def children(row: Row, relationship: str) -> Sequence[Row]:
     return records if isinstance(records, list) else ()
 
 
-# --- single values ----------------------------------------------------------------------------------------------
-
-
-def value(kind: Kind, data: object) -> Known:
-    """A column's value. What cannot be read as its kind counts as cleared, never as a guess."""
-    try:
-        match kind:
-            case Kind.FLAG:
-                return data is True
-            case _ if data is None or data == "":
-                return None
-            case Kind.NUMBER:
-                number = Decimal(str(data))
-                return number if number.is_finite() else None
-            case Kind.DATE:
-                return date.fromisoformat(str(data)[:10])
-            case Kind.MOMENT:
-                return datetime.fromisoformat(str(data)).astimezone(UTC)
-            case Kind.NOTES:
-                return str(data).replace("\r\n", "\n").replace("\r", "\n")
-            case _:
-                return str(data)
-    except (ValueError, InvalidOperation):
-        return None
-
-
-def column(item: object) -> object:
-    """Our value as a column takes it."""
-    match item:
-        case datetime():
-            return versions.written(item.replace(microsecond=0))
-        case date():
-            return item.isoformat()
-        case _:
-            return item
+# --- columns ----------------------------------------------------------------------------------------------
 
 
 def columns(fields: Fields, org: Org) -> dict[str, object]:
     """The columns of Opportunity that these fields fill; what the org has no column for is left out."""
-    return {
-        org.names[name]: item is True if KINDS[name] is Kind.FLAG else column(item)
-        for name, item in fields.items()
-        if name in org.names and name not in ROWS
-    }
-
-
-def email(data: object) -> str | None:
-    return data.strip().lower() or None if isinstance(data, str) else None
-
-
-def folded(text: str | None) -> str:
-    """For comparing names: case and blanks aside."""
-    return " ".join((text or "").split()).casefold()
+    return {org.names[name]: column(KINDS[name], item) for name, item in fields.items() if name in org.names}
 
 
 # --- people -----------------------------------------------------------------------------------------------------
-
-
-def member(person: object, **extra: object) -> Member | None:
-    if not isinstance(person, Mapping) or not (address := email(person.get("Email"))):
-        return None
-    return Member(
-        email=address,
-        first_name=_text(person.get("FirstName")),
-        last_name=_text(person.get("LastName")),
-        phone=_text(person.get("Phone")),
-        extra={name: item for name, item in extra.items() if item is not None},
-    )
-
-
-def unique(people: Iterable[Member | None]) -> tuple[Member, ...]:
-    """Each e-mail once, the first of several."""
-    found: dict[str, Member] = {}
-    for each in people:
-        if each is not None:
-            found.setdefault(each.email, each)
-    return tuple(found.values())
 
 
 def contacts(row: Row) -> tuple[Member, ...]:
     """Customer contacts, the primary one first."""
     roles = sorted(children(row, ROLES), key=lambda each: not each.get("IsPrimary"))
     return unique(
-        member(each.get("Contact"), role=each.get("Id"), contact=each.get("ContactId")) for each in roles
+        member(each.get("Contact"), PERSON, role=each.get("Id"), contact=each.get("ContactId"))
+        for each in roles
     )
 
 
@@ -174,7 +110,7 @@ def team(row: Row, org: Org) -> tuple[Member, ...]:
     else:
         people = []
     return unique(
-        member(user, user=user_id, member=row_id)
+        member(user, PERSON, user=user_id, member=row_id)
         for user, user_id, row_id in people
         if isinstance(user, Mapping) and user.get("IsActive", True)
     )
@@ -186,10 +122,10 @@ def team(row: Row, org: Org) -> tuple[Member, ...]:
 def solutions(row: Row) -> tuple[Solution, ...]:
     found: dict[str, Solution] = {}
     for each in children(row, SOLUTIONS):
-        if (code := _text(each.get("Solution_Id__c"))) is not None:
+        if (code := text(each.get("Solution_Id__c"))) is not None:
             extra = {"row": each.get("Id"), "key": each.get(KEY)}
             made = Solution(
-                code, _text(each.get("Solution_Name__c")), _text(each.get("Solution_Type__c")), extra
+                code, text(each.get("Solution_Name__c")), text(each.get("Solution_Type__c")), extra
             )
             found.setdefault(code, made)
     return tuple(found.values())
@@ -204,10 +140,6 @@ def solution_columns(solution: Solution, org: Org) -> dict[str, object]:
     return {name: item for name, item in found.items() if org.has("Cosell_Solution__c", name)}
 
 
-def solution_key(referral_id: str, solution_id: str) -> str:
-    return f"{referral_id}:{solution_id}"
-
-
 def customer(account: object, org: Org, account_id: object = None) -> Customer | None:
     """The street's first line and the rest of it; the country in two letters where it is known."""
     if not isinstance(account, Mapping):
@@ -215,16 +147,16 @@ def customer(account: object, org: Org, account_id: object = None) -> Customer |
     lines = [line.strip() for line in str(account.get("BillingStreet") or "").splitlines() if line.strip()]
     country = account.get(org.country)
     extra: dict[str, object] = {} if account_id is None else {"account": account_id}
-    if duns := _text(account.get("DunsNumber")):
+    if duns := text(account.get("DunsNumber")):
         extra["duns"] = duns  # speeds Microsoft's matching of the account; never compared
     return Customer(
-        name=_text(account.get("Name")),
+        name=text(account.get("Name")),
         address_line1=lines[0] if lines else None,
         address_line2=", ".join(lines[1:]) or None,
-        city=_text(account.get("BillingCity")),
-        state=_text(account.get(org.state)),
-        postal_code=_text(account.get("BillingPostalCode")),
-        country=_text(country) if org.codes else places.country_code(country),
+        city=text(account.get("BillingCity")),
+        state=text(account.get(org.state)),
+        postal_code=text(account.get("BillingPostalCode")),
+        country=text(country) if org.codes else places.country_code(country),
         extra=extra,
     )
 
@@ -248,20 +180,6 @@ def account_columns(wanted: Customer, org: Org, before: Customer | None = None) 
         made[org.country] = wanted.country
     if differs("state", *(["country"] if org.codes else [])):
         made[org.state] = (
-            places.state_code(org.states, wanted.country, wanted.state) if org.codes else wanted.state
+            states.state_code(org.states, wanted.country, wanted.state) if org.codes else wanted.state
         )
     return made if before is not None else {name: item for name, item in made.items() if item is not None}
-
-
-def customer_key(found: Customer, match: Sequence[str]) -> tuple[str, ...]:
-    """What makes two customers one: by default name, postal code and country, case and blanks aside."""
-    return tuple(
-        folded(getattr(found, name)).replace(" ", "")
-        if name == "postal_code"
-        else folded(getattr(found, name))
-        for name in match
-    )
-
-
-def _text(data: object) -> str | None:
-    return data.strip() or None if isinstance(data, str) else None

@@ -41,7 +41,6 @@ from cosell_sync.crm.salesforce.signin import SYSTEM, Credentials, Ticket
 from cosell_sync.crm.salesforce.wire import (
     Again,
     Bearer,
-    encode,
     expired,
     faults,
     http_date,
@@ -55,6 +54,7 @@ from cosell_sync.crm.salesforce.wire import (
 from cosell_sync.errors import AuthFailed, Unavailable, Unclear
 from cosell_sync.ports import Clock
 from cosell_sync.transport.client import trust_file
+from cosell_sync.transport.exact import encode
 
 CONNECT: Final = 10.0
 TRIES: Final = 5
@@ -92,9 +92,7 @@ class _Through(requests.Session):
         parts = urlsplit(url)
         query = urlencode(options["params"]) if options.get("params") else parts.query
         path = f"{parts.path}?{query}" if query else parts.path
-        body = options.get("data") or (
-            None if options.get("json") is None else encode(options["json"]).encode()
-        )
+        body = options.get("data") or (None if options.get("json") is None else encode(options["json"]))
         return self._rest.send(method, path, body, headers, repeat=method.upper() == "GET")
 
 
@@ -148,7 +146,7 @@ class Rest:
         exceptions for what the org refuses, ``Unavailable``, ``Unclear`` and ``AuthFailed`` for the rest.
         """
         place = path if path.startswith("/") else f"{self.root}/{path}"
-        payload = None if body is None else encode(body).encode()
+        payload = None if body is None else encode(body)
         again = method == "GET" if repeat is None else repeat
         response = self.send(method, place, payload, headers or {}, repeat=again)
         if response.status_code >= 300:

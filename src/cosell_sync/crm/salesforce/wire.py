@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from datetime import UTC, datetime
-from decimal import Decimal
 from email.utils import parsedate_to_datetime
 
 import requests
@@ -35,21 +32,6 @@ class Bearer(requests.auth.AuthBase):
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         request.headers["Authorization"] = f"Bearer {self._token}"
         return request
-
-
-def encode(data: object) -> str:
-    """JSON with decimals written exactly: money never passes through a float."""
-    match data:
-        case Decimal():
-            return format(data, "f")
-        case Mapping():
-            return (
-                "{" + ",".join(f"{json.dumps(str(key))}:{encode(each)}" for key, each in data.items()) + "}"
-            )
-        case list() | tuple():
-            return "[" + ",".join(encode(each) for each in data) + "]"
-        case _:
-            return json.dumps(data)
 
 
 def void(_: object) -> None:

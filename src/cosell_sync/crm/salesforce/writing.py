@@ -29,6 +29,8 @@ from cosell_sync.crm.salesforce.composite import Part, Row
 from cosell_sync.crm.salesforce.directory import Directory
 from cosell_sync.crm.salesforce.org import ACCOUNT, CONTACT, KEY, OPPORTUNITY, SOLUTION, Org
 from cosell_sync.crm.salesforce.rest import Rest
+from cosell_sync.crm.sets import customer_key, members
+from cosell_sync.crm.values import email, pieces
 from cosell_sync.errors import (
     AuthFailed,
     Flaky,
@@ -159,9 +161,7 @@ class Writer:
             deal.columns = records.columns(deal.fields, self.org)
         for deal, customer in orphans:
             account = (
-                found.get(records.customer_key(customer, self.match))
-                if isinstance(customer, Customer)
-                else None
+                found.get(customer_key(customer, self.match)) if isinstance(customer, Customer) else None
             )
             if isinstance(account, RecordError):
                 deal.fail(account)
@@ -207,7 +207,7 @@ class Writer:
         answer mean that nobody is there.
         """
         silent = 0
-        for some in queries.pieces(jobs, composite.PARTS if self.guard.parts else 1):
+        for some in pieces(jobs, composite.PARTS if self.guard.parts else 1):
             parts = [
                 Part(
                     "PATCH", f"sobjects/{table}/{row_id}", columns, {"If-Unmodified-Since": http_date(stamp)}
@@ -273,7 +273,7 @@ class Writer:
     def around(self, deals: Sequence[Deal]) -> None:
         """Step 3. ``deal.row`` is what the rows are now."""
         going = [deal for deal in deals if deal.going and deal.row is not None]
-        emails = [each.email for deal in going for each in children.members(deal.fields, "team") or ()]
+        emails = [each.email for deal in going for each in members(deal.fields, "team") or ()]
         users = self.directory.find(emails, self.org.user_id) if emails else {}
         plans = []
         for deal in going:
@@ -336,7 +336,7 @@ class Writer:
         filled: dict[str, Mapping[str, object]] = {}
         asked = {(account, person.email): person for _, account, person in people}
         parts = []
-        for some in queries.pieces(list(asked), 100):
+        for some in pieces(list(asked), 100):
             accounts = sorted({account for account, _ in some if account})
             emails = sorted({address for _, address in some})
             if accounts:
@@ -345,7 +345,7 @@ class Writer:
                 parts.append(composite.query(queries.contacts((), emails)))
         for rows in composite.everything(self.rest, parts):
             for row in rows:
-                address = records.email(row.get("Email"))
+                address = email(row.get("Email"))
                 if address is not None and (key := (row.get("AccountId"), address)) not in found:
                     found[key] = str(row["Id"])
                     if key in asked and (blanks := children.blanks(asked[key], row)):
@@ -381,14 +381,14 @@ class Writer:
 
     def accounts(self, customers: Iterable[Customer]) -> Mapping[tuple[str, ...], str | RecordError]:
         """Account id of each customer: the oldest that matches, else a new one; one per customer, never two."""
-        asked = {records.customer_key(each, self.match): each for each in customers if each.name}
+        asked = {customer_key(each, self.match): each for each in customers if each.name}
         found: dict[tuple[str, ...], str | RecordError] = {}
         names = list(dict.fromkeys(each.name or "" for each in asked.values()))
-        parts = [composite.query(queries.accounts(self.org, some)) for some in queries.pieces(names, 100)]
+        parts = [composite.query(queries.accounts(self.org, some)) for some in pieces(names, 100)]
         for rows in composite.everything(self.rest, parts):
             for row in rows:
                 known = records.customer(row, self.org)
-                key = records.customer_key(known, self.match) if known else ()
+                key = customer_key(known, self.match) if known else ()
                 if key in asked:
                     found.setdefault(key, str(row["Id"]))
         missing = [key for key in asked if key not in found]

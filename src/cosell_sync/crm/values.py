@@ -1,0 +1,73 @@
+"""Single values as a CRM's columns hold them, there and back; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, date, datetime
+from decimal import Decimal, InvalidOperation
+from typing import TypeVar
+
+from cosell_sync.core.deal import Kind, Known
+
+T = TypeVar("T")
+
+
+def value(kind: Kind, data: object) -> Known:
+    """A column's value. What cannot be read as its kind counts as cleared, never as a guess."""
+    try:
+        match kind:
+            case Kind.FLAG:
+                return data is True
+            case _ if data is None or data == "":
+                return None
+            case Kind.NUMBER:
+                number = Decimal(str(data))
+                return number if number.is_finite() else None
+            case Kind.DATE:
+                return date.fromisoformat(str(data)[:10])
+            case Kind.MOMENT:
+                return datetime.fromisoformat(str(data)).astimezone(UTC)
+            case Kind.NOTES:
+                return str(data).replace("\r\n", "\n").replace("\r", "\n")
+            case _:
+                return str(data)
+    except (ValueError, InvalidOperation):
+        return None
+
+
+def column(kind: Kind, item: object) -> object:
+    """Our value as a column takes it."""
+    if kind is Kind.FLAG:
+        return item is True
+    match item:
+        case datetime():
+            return moment(item)
+        case date():
+            return item.isoformat()
+        case "":
+            return None
+        case _:
+            return item
+
+
+def moment(at: datetime) -> str:
+    """In whole seconds, with ``Z``: a plain ``+00:00`` would be read as a blank inside an address."""
+    return at.astimezone(UTC).replace(microsecond=0).isoformat().replace("+00:00", "Z")
+
+
+def email(data: object) -> str | None:
+    return data.strip().lower() or None if isinstance(data, str) else None
+
+
+def text(data: object) -> str | None:
+    return data.strip() or None if isinstance(data, str) else None
+
+
+def folded(data: object) -> str:
+    """For comparing names: case and blanks aside."""
+    return " ".join(data.split()).casefold() if isinstance(data, str) else ""
+
+
+def pieces(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
