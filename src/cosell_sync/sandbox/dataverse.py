@@ -11,14 +11,14 @@ use the same through `/_sandbox/…`.
 
 People name choices by label and lookups by id, and read them back so: `get` says `statecode: "Open"`.
 
-Metadata can be read, not changed: `cosell_installed=False` with `install_cosell()` stands for what a solution import
-does; the POSTs of a provisioning tool are not taken yet. Bulk actions (CreateMultiple …), FetchXML and $metadata are not
-there either.
+`cosell_installed=False` is an environment before `provision`; `install_cosell()` stands for what a solution import does.
+Bulk actions (CreateMultiple …), FetchXML queries and $metadata are not there.
 
 Around it: `dataverse_schema` says which tables and columns exist, `dataverse_values` what a column keeps, `dataverse_rows`
 holds the rows and their rules, `dataverse_deals` the life of a deal, `dataverse_odata` reads queries, `dataverse_reading`
-answers them, `dataverse_rest`, `dataverse_batch` and `dataverse_metadata` answer addresses, `dataverse_auth` signs in,
-`dataverse_control` is for people at a shell.
+answers them, `dataverse_rest`, `dataverse_batch` and `dataverse_metadata` answer addresses, `dataverse_setup` changes the
+metadata with `dataverse_definitions` and `dataverse_roles`, `dataverse_auth` signs in, `dataverse_control` is for people at
+a shell.
 """
 
 import re
@@ -40,8 +40,10 @@ from cosell_sync.sandbox.dataverse_deals import LOST, WON, Deals
 from cosell_sync.sandbox.dataverse_metadata import Metadata
 from cosell_sync.sandbox.dataverse_reading import Reader
 from cosell_sync.sandbox.dataverse_rest import Part, Rest, Rights
+from cosell_sync.sandbox.dataverse_roles import Roles
 from cosell_sync.sandbox.dataverse_rows import Automation, Org, Record, Rule
 from cosell_sync.sandbox.dataverse_schema import Option
+from cosell_sync.sandbox.dataverse_setup import Setup
 from cosell_sync.sandbox.dataverse_values import Ref, Refused
 from cosell_sync.sandbox.entra import Refused as SignInRefused
 from cosell_sync.sandbox.http import Request, Response
@@ -90,7 +92,12 @@ class Dataverse:
         self.rights = Rights()
         self._reader = Reader(self._org, may_see=self.rights.may_see)
         self._deals = Deals(self._org)
-        self._rest = Rest(self._org, self._reader, self._deals, Metadata(self._org), self.rights)
+        self.security = Roles(self._org)
+        self.rights.may = self.security.may
+        self._metadata = Metadata(self._org, self.security.of)
+        self._rest = Rest(self._org, self._reader, self._deals, self._metadata, self.rights)
+        self.setup = Setup(self._org, self._metadata, self.rights, self.security)
+        self._rest.setup = self.setup.answer
         self._batch = Batch(self._org, self._rest.answer)
         self._users_of: dict[str, str] = {}  # client id -> application user
         self.currencies: dict[str, str] = {}
@@ -118,6 +125,7 @@ class Dataverse:
             "basecurrencyid": base,
         }
         self._put("organization", organization, self.organization_id)
+        self.security.introduce(self.integration_user)
         for name, category in dataverse_schema.CONNECTION_ROLES.items():
             self.roles[name] = self._put("connectionrole", {"name": name, "category": category})
         user = {
@@ -230,6 +238,7 @@ class Dataverse:
         """What an imported solution does to an environment that had none of our columns."""
         with self._lock:
             self._org.adopt(dataverse_schema.build())
+            self.security.introduce(self.integration_user)
 
     def change_column(self, table: str, column: str, **changes: Any) -> None:
         """An admin's change of one column, e.g. `length=20`, `required="ApplicationRequired"`."""
@@ -271,6 +280,33 @@ class Dataverse:
     def clear_rules(self) -> None:
         self._org.rules.clear()
         self._org.automations.clear()
+
+    def set_languages(self, base: int, *others: int) -> None:
+        """The environment's base language and the further ones that are provisioned, by LCID."""
+        with self._lock:
+            self.setup.languages = self._metadata.languages = (base, *others)
+            self.edit("organization", self.organization_id, languagecode=base)
+
+    def enforce_roles(self, *administrators: str) -> None:
+        """From now on users may do what their security roles hold, these administrators everything."""
+        with self._lock:
+            self.security.enforced = True
+            self.security.administrators.update(administrators)
+
+    def add_business_unit(self, name: str, *members: str) -> str:
+        """A business unit below the root, these users in it; the root's roles are there too."""
+        with self._lock:
+            root = Ref("businessunit", self.business_unit)
+            made = self._put("businessunit", {"name": name, "parentbusinessunitid": root})
+            for row in list(self._org.scan("role")):
+                if row["parentrootroleid"] is None:
+                    parent = {"parentrootroleid": Ref("role", row["roleid"])}
+                    self._put(
+                        "role", {"name": row["name"], "businessunitid": Ref("businessunit", made), **parent}
+                    )
+            for user in members:
+                self.edit("systemuser", user, businessunitid=made)
+            return made
 
     def deny(self, *privileges: str) -> None:
         """Takes privileges from the application user, e.g. `prvWriteOpportunity`; none gives all of them back."""

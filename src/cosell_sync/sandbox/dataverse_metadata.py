@@ -5,7 +5,7 @@ are. What a cast is needed for (MaxLength, OptionSet …) is only there behind t
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 from uuid import NAMESPACE_URL, uuid5
@@ -24,6 +24,7 @@ _TYPES = {
     "integer": "Integer", "bigint": "BigInt", "boolean": "Boolean", "datetime": "DateTime", "date": "DateTime",
     "choice": "Picklist", "state": "State", "status": "Status", "lookup": "Lookup",
 }  # fmt: skip
+_DELETING = {"clear": "RemoveLink", "cascade": "Cascade", "restrict": "Restrict"}
 _SEGMENT = re.compile(r"(?P<name>[\w.]+)(?:\((?P<key>[^)]*)\))?")
 _NAMED = re.compile(r"(?P<name>\w+)='(?P<value>[^']*)'")
 _ONLY_BY_EXPAND = {
@@ -38,7 +39,11 @@ _ONLY_BY_EXPAND = {
 
 @dataclass
 class Metadata:
+    """``languages``: those that labels have, the base language first. ``privileges``: of a table."""
+
     org: Org
+    privileges: Callable[[Table], Iterable[Thing]]
+    languages: tuple[int, ...] = (1033,)
     roots: tuple[str, ...] = ("EntityDefinitions", "GlobalOptionSetDefinitions", "RelationshipDefinitions")
 
     def answer(self, path: str, options: Mapping[str, str], root: str) -> Thing:
@@ -146,6 +151,18 @@ class Metadata:
 
     # ------------------------------------------------------------ saying it
 
+    def identity(self, name: str) -> str:
+        """The MetadataId of a table, or of `table.column` and the like."""
+        return _id(name)
+
+    def shown(self, name: str) -> Thing:
+        """A table's whole definition, as a GET of it says."""
+        return self._shown(self._table(self.org.schema[name]), {}, "")
+
+    def _label(self, text: str) -> Thing:
+        labels = [{"Label": text, "LanguageCode": language, "IsManaged": True} for language in self.languages]
+        return {"LocalizedLabels": labels, "UserLocalizedLabel": labels[0]}
+
     def _table(self, table: Table) -> Thing:
         return {
             "MetadataId": _id(table.name),
@@ -156,14 +173,15 @@ class Metadata:
             "ObjectTypeCode": table.code,
             "PrimaryIdAttribute": table.key,
             "PrimaryNameAttribute": table.primary,
-            "DisplayName": _label(table.label),
-            "DisplayCollectionName": _label(f"{table.label}s"),
+            "DisplayName": self._label(table.label),
+            "DisplayCollectionName": self._label(f"{table.label}s"),
             "IsCustomEntity": table.custom,
             "IsActivity": table.activity,
             "ChangeTrackingEnabled": table.change_tracking,
-            "CanChangeTrackingBeEnabled": {"Value": table.writable, "CanBeChanged": True},
+            "CanChangeTrackingBeEnabled": {"Value": table.writable and table.trackable, "CanBeChanged": True},
             "IsOptimisticConcurrencyEnabled": table.concurrency,
             "OwnershipType": "UserOwned" if "ownerid" in table.columns else "OrganizationOwned",
+            "Privileges": list(self.privileges(table)),
             "Attributes": lambda: [self._column(table, each) for each in table.columns.values()],
             "Keys": lambda: [self._key(table, each) for each in table.keys],
             "ManyToOneRelationships": lambda: self._relations(table),
@@ -197,7 +215,9 @@ class Metadata:
         elif column.kind in {"datetime", "date"}:
             special = {
                 "Format": "DateOnly" if column.kind == "date" else "DateAndTime",
-                "DateTimeBehavior": {"Value": "DateOnly" if column.kind == "date" else "UserLocal"},
+                "DateTimeBehavior": {
+                    "Value": column.behavior or ("DateOnly" if column.kind == "date" else "UserLocal")
+                },
             }
         elif column.kind == "lookup":
             special = {"Targets": sorted(column.targets)}
@@ -212,7 +232,7 @@ class Metadata:
             "AttributeType": kind,
             "AttributeTypeName": {"Value": f"{kind}Type"},
             "AttributeOf": None,
-            "DisplayName": _label(column.label),
+            "DisplayName": self._label(column.label),
             "RequiredLevel": {"Value": column.required, "CanBeChanged": True},
             "IsCustomAttribute": column.custom,
             "IsPrimaryId": column.name == table.key,
@@ -225,20 +245,20 @@ class Metadata:
             "_special": frozenset(special),
         }
         if column.options:
-            made["OptionSet"] = self._options(table, column)
-            made["GlobalOptionSet"] = None
+            made["OptionSet"] = None if column.shared else self._options(table, column)
+            made["GlobalOptionSet"] = self._options(table, column) if column.shared else None
         elif column.kind == "boolean":
             made["OptionSet"] = {
                 "MetadataId": _id(f"{table.name}.{column.name}.options"),
-                "TrueOption": {"Value": 1, "Label": _label("Yes")},
-                "FalseOption": {"Value": 0, "Label": _label("No")},
+                "TrueOption": {"Value": 1, "Label": self._label("Yes")},
+                "FalseOption": {"Value": 0, "Label": self._label("No")},
             }
         return made
 
     def _options(self, table: Table, column: Column) -> Thing:
         listed = []
         for each in column.options:
-            option: Thing = {"Value": each.value, "Label": _label(each.label), "Color": None}
+            option: Thing = {"Value": each.value, "Label": self._label(each.label), "Color": None}
             if column.kind == "status":
                 option.update({"@odata.type": f"#{CRM}.StatusOptionMetadata", "State": each.state})
             if column.kind == "state":
@@ -247,8 +267,8 @@ class Metadata:
         return {
             "@odata.type": f"#{CRM}.OptionSetMetadata",
             "MetadataId": _id(f"{table.name}.{column.name}.options"),
-            "Name": f"{table.name}_{column.name}",
-            "IsGlobal": False,
+            "Name": column.shared or f"{table.name}_{column.name}",
+            "IsGlobal": bool(column.shared),
             "IsCustomOptionSet": column.custom,
             "OptionSetType": _TYPES[column.kind],
             "Options": listed,
@@ -262,7 +282,7 @@ class Metadata:
             "EntityLogicalName": table.name,
             "KeyAttributes": list(key.columns),
             "EntityKeyIndexStatus": key.status,
-            "DisplayName": _label(key.schema_name),
+            "DisplayName": self._label(key.schema_name),
             "IsManaged": False,
         }
 
@@ -280,6 +300,11 @@ class Metadata:
                 "ReferencingAttribute": column.name,
                 "ReferencingEntityNavigationPropertyName": way,
                 "IsCustomRelationship": table.custom,
+                "CascadeConfiguration": {
+                    "Assign": "Cascade" if column.on_delete == "cascade" else "NoCascade",
+                    "Delete": _DELETING[column.on_delete],
+                    "Merge": "NoCascade",
+                },
             }
             for column in table.columns.values()
             for target, way in column.targets.items()
@@ -314,11 +339,6 @@ class _Scope:
 
     def property(self, name: str) -> Operand:
         return self.operand(name)
-
-
-def _label(text: str) -> Thing:
-    label = {"Label": text, "LanguageCode": 1033, "IsManaged": True}
-    return {"LocalizedLabels": [label], "UserLocalizedLabel": label}
 
 
 def _id(name: str) -> str:

@@ -53,6 +53,8 @@ class Column:
     on_delete: Literal["clear", "cascade", "restrict"] = "clear"
     child_name: str = ""  # the parent's collection of these rows
     format: str = ""
+    behavior: str = ""  # of a moment, where it is not the usual one
+    shared: str = ""  # the global choice that the options come from
 
     @property
     def custom(self) -> bool:
@@ -106,6 +108,7 @@ class Table:
     children: tuple[Child, ...] = ()
     writable: bool = True
     change_tracking: bool = True
+    trackable: bool = True
     concurrency: bool = True
     activity: bool = False
 
@@ -473,6 +476,69 @@ def _role() -> list[Column]:
     ]  # fmt: skip
 
 
+def _unit() -> list[Column]:
+    return [
+        text("name", "Name", 160),
+        lookup("parentbusinessunitid", "Parent Business", "businessunit"),
+        *stamps(owned=False),
+    ]
+
+
+def _publisher() -> list[Column]:
+    return [
+        text("uniquename", "Name", 256),
+        text("friendlyname", "Display Name", 256),
+        memo("description", "Description"),
+        text("customizationprefix", "Prefix", 8),
+        number("customizationoptionvalueprefix", "Option Value Prefix", 0, 99_999),
+        *stamps(owned=False),
+    ]
+
+
+def _solutions() -> list[Column]:
+    return [
+        text("uniquename", "Name", 65),
+        text("friendlyname", "Display Name", 256),
+        text("version", "Version", 256),
+        memo("description", "Description"),
+        lookup("publisherid", "Publisher", "publisher"),
+        read_only(flag("ismanaged", "Package Type")),
+        *stamps(owned=False),
+    ]
+
+
+def _component() -> list[Column]:
+    return [
+        number("componenttype", "Object Type Code", 0, 100_000),
+        Column("objectid", "Regarding", "guid"),
+        lookup("solutionid", "Solution", "solution"),
+        *stamps(owned=False),
+    ]
+
+
+def _view() -> list[Column]:
+    return [
+        text("name", "Name", 200),
+        memo("description", "Description"),
+        text("returnedtypecode", "Entity Name", 64),
+        number("querytype", "Query Type", 0, 100_000),
+        memo("fetchxml", "FetchXml", 1_073_741_823),
+        memo("layoutxml", "LayoutXml", 1_073_741_823),
+        flag("isdefault", "Default View"),
+        flag("isquickfindquery", "Is Quick Find Query"),
+        *active(), *stamps(owned=False),
+    ]  # fmt: skip
+
+
+def _security_role() -> list[Column]:
+    return [
+        text("name", "Name", 100),
+        lookup("businessunitid", "Business Unit", "businessunit"),
+        read_only(lookup("parentrootroleid", "Parent Root Role", "role")),
+        *stamps(owned=False),
+    ]
+
+
 def _named(label: str) -> list[Column]:
     return [text("name", label, 160), *stamps(owned=False)]
 
@@ -482,7 +548,13 @@ def _shapes() -> list[tuple[str, str, str, int, str, list[Column], dict[str, Any
     setup: dict[str, Any] = {"writable": False, "change_tracking": False}
     return [
         ("organization", "organizations", "Organization", 1019, "name", _organization(), setup),
-        ("businessunit", "businessunits", "Business Unit", 10, "name", _named("Name"), setup),
+        ("businessunit", "businessunits", "Business Unit", 10, "name", _unit(), setup),
+        ("publisher", "publishers", "Publisher", 7101, "friendlyname", _publisher(), {"change_tracking": False}),
+        ("solution", "solutions", "Solution", 7100, "friendlyname", _solutions(), {"change_tracking": False}),
+        ("solutioncomponent", "solutioncomponents", "Solution Component", 7103, "componenttype", _component(), setup),
+        ("savedquery", "savedqueries", "View", 1039, "name", _view(), {"change_tracking": False}),
+        ("role", "roles", "Security Role", 1036, "name", _security_role(), {"change_tracking": False}),
+        ("privilege", "privileges", "Privilege", 1023, "name", _named("Name"), setup),
         ("systemuser", "systemusers", "User", 8, "fullname", _user(), setup),
         ("team", "teams", "Team", 9, "name", _named("Team Name"), setup),
         ("transactioncurrency", "transactioncurrencies", "Currency", 9105, "currencyname", _currency_table(), setup),
