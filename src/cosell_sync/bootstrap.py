@@ -221,12 +221,18 @@ def dynamics(settings: Settings, stop: threading.Event, clock: Clock, closing: E
         managed_identity=ours.managed_identity,
         authority=ours.authority,
     )
+    sign_in = dynamics_signin.SignIn(
+        signing,
+        timeout=settings.sync.call_timeout.total_seconds(),
+        clock=clock,
+        governor=Governor("dynamics", stop=stop),
+    )
     governor = Governor("dynamics", stop=stop, ceiling=settings.budget.crm)
     caller = HttpCaller(
         "dynamics",
         ours.url,
         governor=governor,
-        tokens=TokenSource(dynamics_signin.SignIn(signing, clock=clock)),
+        tokens=TokenSource(sign_in),
         limits=limits(settings),
         id_headers=DYNAMICS_ID_HEADERS,
     )

@@ -75,12 +75,18 @@ class World:
             "authority": self.server.url,
             **given,
         }
-        return SignIn(Application(url=self.server.url, **options), verify=str(self.bundle), clock=self.clock)
+        return SignIn(
+            Application(url=self.server.url, **options),
+            verify=str(self.bundle),
+            clock=self.clock,
+            governor=self.governor(),
+        )
+
+    def governor(self) -> Governor:
+        return Governor("dynamics", clock=self.clock, monotonic=self.clock.monotonic, sleep=self.clock.sleep)
 
     def rest(self, **limits: Any) -> Rest:
-        governor = Governor(
-            "dynamics", clock=self.clock, monotonic=self.clock.monotonic, sleep=self.clock.sleep
-        )
+        governor = self.governor()
         caller = HttpCaller(
             "dynamics",
             self.server.url,

@@ -390,10 +390,10 @@ def test_an_authority_that_cannot_be_reached(world: World) -> None:
     options = {"tenant_id": "t", "client_id": "c", "client_secret": "s"}
     away = Application(HOST, authority="https://127.0.0.1:1", **options)
     with pytest.raises(Unavailable):
-        SignIn(away, verify=str(world.bundle), timeout=2)()
+        SignIn(away, verify=str(world.bundle), timeout=2, clock=world.clock, governor=world.governor())()
     untrusted = Application(HOST, authority=world.server.url, **options)
     with pytest.raises(Unavailable):
-        SignIn(untrusted, verify=True, timeout=2)()
+        SignIn(untrusted, verify=True, timeout=2, clock=world.clock, governor=world.governor())()
     with pytest.raises(Unavailable) as caught:
         SignIn(untrusted, verify="/nowhere/ca.pem", timeout=2)()
     assert caught.value.code == "certificate"

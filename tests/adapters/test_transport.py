@@ -250,7 +250,7 @@ def test_an_unguarded_write_is_never_repeated(
         (418, Scope.RECORD, Rejected),
         (418, Scope.SYSTEM, Unavailable),
         (422, Scope.RECORD, Rejected),
-        (301, Scope.RECORD, Rejected),
+        (301, Scope.RECORD, Unavailable),
         (302, Scope.SYSTEM, Unavailable),
         (507, Scope.RECORD, Rejected),
     ],

@@ -11,7 +11,6 @@ The texts of refusals name users and are left out; the AADSTS number says what i
 
 from __future__ import annotations
 
-import functools
 import json
 import re
 import threading
@@ -29,14 +28,16 @@ from cosell_sync.errors import AuthFailed, ConfigError, Unavailable
 from cosell_sync.ports import Clock, Tokens
 from cosell_sync.transport.auth import MARGIN, AccessToken
 from cosell_sync.transport.client import HttpCaller, Safety, trust_file
-from cosell_sync.transport.governor import utc_now
+from cosell_sync.transport.governor import Governor, utc_now
 from cosell_sync.transport.outcomes import Scope
+from cosell_sync.transport.session import careful, patiently
 
 SYSTEM: Final = "partner_center"
 TOKEN_NAME: Final = "partner_center"  # noqa: S105 - a name, not a token
 ACCESS_NAME: Final = "partner_center.access"
 SCOPE: Final = "https://api.partner.microsoft.com/.default"
 LOGIN: Final = "run cosell-sync login"
+UNREACHABLE: Final = "check partner_center.authority and the network"
 
 # What the token endpoint's refusals ask of a person; whatever is not here asks for a login.
 HINTS: Final[Mapping[str, str]] = {
@@ -192,6 +193,8 @@ def device_login(
     stop: threading.Event | None = None,
     timeout: float = 30.0,
     sleep: Callable[[float], object] = time.sleep,
+    governor: Governor | None = None,
+    clock: Clock = utc_now,
 ) -> None:
     """Sign in with a code that a person types elsewhere, and store the refresh token.
 
@@ -202,19 +205,9 @@ def device_login(
         trusted = trust_file() if verify is None else verify
         session.trust_env = trusted is True  # else requests lets REQUESTS_CA_BUNDLE overrule what was given
         session.verify = trusted
-        session.max_redirects = 0  # the answer holds the key to everything
-        session.request = functools.partial(  # type: ignore[method-assign]  # MSAL's own way to a timeout
-            session.request, timeout=timeout
-        )
-        try:
-            result = _device_flow(application, session, show, stop or threading.Event(), sleep)
-        except requests.RequestException as trouble:
-            raise Unavailable(
-                SYSTEM,
-                "Microsoft's sign-in cannot be reached",
-                code=type(trouble).__name__,
-                hint="check partner_center.authority and the network",
-            ) from trouble
+        governor = governor or Governor(SYSTEM, stop=stop, sleep=sleep)
+        careful(session, governor, clock, timeout=timeout, hint=UNREACHABLE)
+        result = _device_flow(application, session, show, governor, clock)
     tokens.save(TOKEN_NAME, result)
 
 
@@ -222,11 +215,12 @@ def _device_flow(
     application: Application,
     session: requests.Session,
     show: Callable[[str], None],
-    stop: threading.Event,
-    sleep: Callable[[float], object],
+    governor: Governor,
+    clock: Clock,
 ) -> str:
     """Play the flow; the refresh token."""
-    try:
+
+    def begun() -> tuple[msal.PublicClientApplication, dict[str, Any]]:
         client = msal.PublicClientApplication(
             application.client_id,
             authority=f"{application.authority.rstrip('/')}/{application.tenant_id}",
@@ -235,7 +229,10 @@ def _device_flow(
             # fail for sovereign and sandbox authorities.
             instance_discovery=False,
         )
-        flow = client.initiate_device_flow(scopes=[application.scope])
+        return client, client.initiate_device_flow(scopes=[application.scope])
+
+    try:
+        client, flow = patiently(begun, governor, clock)
     except (ValueError, KeyError) as trouble:  # MSAL words an unknown tenant as a ValueError
         raise ConfigError(
             "the sign-in authority does not know this tenant or does not answer as one",
@@ -247,15 +244,19 @@ def _device_flow(
     show(str(flow.get("message") or f"Open {flow.get('verification_uri')} and enter {flow['user_code']}"))
     # A registration with a secret is asked for it in this flow as well (AADSTS7000218).
     data = {"client_secret": application.client_secret} if application.client_secret else {}
+
+    def asked() -> dict[str, Any]:
+        return dict(client.acquire_token_by_device_flow(flow, exit_condition=lambda _: True, data=dict(data)))
+
     while True:
-        result = client.acquire_token_by_device_flow(flow, exit_condition=lambda _: True, data=dict(data))
+        result = patiently(asked, governor, clock)
         if result.get("error") not in {"authorization_pending", "slow_down"}:
             break
-        if stop.is_set() or flow.get("expires_at", 0) < time.time():
+        if flow.get("expires_at", 0) < time.time():
             raise AuthFailed(
                 SYSTEM, "the sign-in was not completed in time", code="expired_token", hint=LOGIN
             )
-        sleep(float(flow["interval"]))
+        governor.wait(float(flow["interval"]))
     if "access_token" not in result:
         raise refusal(result)
     kept = client.token_cache.search(msal.TokenCache.CredentialType.REFRESH_TOKEN)

@@ -498,7 +498,8 @@ class _Handler(BaseHTTPRequestHandler):
         lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         start = (head + lines + "\r\n").encode("latin-1")
         if fault is not None and fault.kind == "truncate":
-            self.wfile.write(start + body[: len(body) // 2])
+            # One without a body ends in the middle of its head.
+            self.wfile.write(start + body[: len(body) // 2] if body else start[: len(start) // 2])
             self.close_connection = True
         elif fault is not None and fault.kind == "slow":
             self._drip(start + body, fault.seconds)

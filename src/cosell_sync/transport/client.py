@@ -10,9 +10,8 @@ ONCE      a write without a guard: never repeated, except after a 401, which was
 
 A write whose answer is lost raises ``Unclear``; whoever called looks before doing anything else.
 
-Each exchange runs on a helper thread of its own, so that a stop ends a hanging call at once and a dripping answer
-cannot outlast its time: httpx's timeouts count per read of the socket, not per call. Redirects are never followed and
-the bearer token never leaves the configured host.
+Each exchange runs apart, so that a stop ends a hanging call at once and a dripping answer cannot outlast its time.
+Redirects are never followed and the bearer token never leaves the configured host.
 """
 
 from __future__ import annotations
@@ -36,6 +35,7 @@ import tenacity
 
 from cosell_sync.errors import ConfigError, CosellError, Flaky, Rejected, Unavailable, Unclear
 from cosell_sync.transport import outcomes
+from cosell_sync.transport.apart import Stopped, TooLong, apart
 from cosell_sync.transport.auth import TokenSource
 from cosell_sync.transport.exact import parse
 from cosell_sync.transport.governor import Clock, Governor, utc_now
@@ -267,7 +267,7 @@ class HttpCaller:
         full |= dict.fromkeys(self._id_headers, call_id)
         if token is not None:
             full["authorization"] = f"Bearer {token}"
-        limit = max(1.0, min(self._limits.read, self._left(call)))
+        limit = min(self._limits.read, max(1.0, self._left(call)))
         timeout = httpx.Timeout(limit, connect=min(self._limits.connect, limit))
         before = self._monotonic()
         with self._lock:
@@ -277,7 +277,7 @@ class HttpCaller:
                 call.method, call.url, headers=full, content=call.body, timeout=timeout
             )
             response = self._exchange(request, limit + self._limits.connect)
-        except (httpx.HTTPError, httpx.InvalidURL, RuntimeError, UnicodeError, _Stopped) as cause:
+        except (httpx.HTTPError, httpx.InvalidURL, RuntimeError, UnicodeError, Stopped) as cause:
             code, sent = self._cause(cause)
             self._log(call, before, call_id, code=code)
             raise self._lost(code, sent, call) from None
@@ -293,30 +293,19 @@ class HttpCaller:
         return answer
 
     def _exchange(self, request: httpx.Request, limit: float) -> httpx.Response:
-        """Send it on a helper thread and wait for the answer, the stop, or the end of patience."""
-        box: list[httpx.Response | BaseException] = []
-        done = threading.Event()
-
-        def send() -> None:
-            try:
-                box.append(self._client.send(request))
-            except BaseException as trouble:  # noqa: BLE001 - carried over to the waiting thread
-                box.append(trouble)
-            done.set()
-
-        threading.Thread(target=send, name=f"http-{self.system}", daemon=True).start()
-        until = time.monotonic() + limit  # of the real world: it only guards against a dripping answer
-        while not done.wait(0.1):
-            if self._governor.stop.is_set() or self._closed.is_set():
-                raise _Stopped
-            if time.monotonic() > until:
-                raise httpx.ReadTimeout("the answer drips")
-        if isinstance(box[0], BaseException):
-            raise box[0]
-        return box[0]
+        """Send it and wait for the answer, the stop, or the end of patience."""
+        try:
+            return apart(
+                lambda: self._client.send(request),
+                name=f"http-{self.system}",
+                limit=limit,
+                stopping=lambda: self._governor.stop.is_set() or self._closed.is_set(),
+            )
+        except TooLong:
+            raise httpx.ReadTimeout("the answer drips") from None
 
     def _cause(self, cause: BaseException) -> tuple[str, bool]:
-        if isinstance(cause, _Stopped) or self._closed.is_set() or self._governor.stop.is_set():
+        if isinstance(cause, Stopped) or self._closed.is_set() or self._governor.stop.is_set():
             return "stopping", True
         if isinstance(cause, (httpx.InvalidURL, UnicodeError, RuntimeError)):
             return "protocol", False
@@ -413,7 +402,3 @@ class HttpCaller:
             request_id=request_id,
             ms=round((self._monotonic() - before) * 1000),
         )
-
-
-class _Stopped(Exception):
-    """The stop event was set while a call was under way."""

@@ -231,11 +231,9 @@ def error(
         )
     if fate is Fate.REFRESH:
         return AuthFailed(system, f"{system} refuses a token that it just gave out", code=code, status=status)
-    if fate is Fate.MOVED:
+    if fate is Fate.MOVED:  # never about one record: a proxy, a captive portal or a wrong address answers
         text = f"{host or system} answered with a redirect, which is never followed"
-        if scope is Scope.SYSTEM:
-            return Unavailable(system, text, code="redirect", status=status, hint="check the configured URL")
-        return Rejected(text, code="redirect", status=status, request_id=request_id)
+        return Unavailable(system, text, code="redirect", status=status, hint="check the configured URL")
     if scope is Scope.SYSTEM and fate is Fate.FORBIDDEN:
         return AuthFailed(
             system,

@@ -1,7 +1,6 @@
 """Signing in to Dataverse: the application itself, by secret, by certificate, or as a managed identity of Azure.
 
-MSAL (Microsoft's own library) speaks to the authority, over a session of ours: certificate authorities, timeouts and no
-redirects. It keeps a cache of its own, which would hand out a refused token again, so every sign-in starts without one;
+MSAL (Microsoft's own library) speaks to the authority, over a session of ours. It keeps a cache of its own, which would hand out a refused token again, so every sign-in starts without one;
 `TokenSource` is the only cache. Texts of refusals may name people and are left out, their AADSTS number says what is
 wrong. A sign-in is no API call and is not counted.
 
@@ -11,9 +10,8 @@ https://learn.microsoft.com/entra/identity-platform/reference-error-codes
 
 from __future__ import annotations
 
-import functools
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Final
@@ -30,7 +28,8 @@ from cosell_sync.errors import AuthFailed, ConfigError, Unavailable
 from cosell_sync.ports import Clock
 from cosell_sync.transport.auth import AccessToken
 from cosell_sync.transport.client import trust_file
-from cosell_sync.transport.governor import utc_now
+from cosell_sync.transport.governor import Governor, utc_now
+from cosell_sync.transport.session import careful, patiently
 
 # Authorities that Microsoft's instance discovery knows; asking it about any other would fail.
 MICROSOFT: Final = frozenset(
@@ -47,6 +46,7 @@ MICROSOFT: Final = frozenset(
 USER: Final = (
     "check that the environment has an application user for this app, with the role `Co-sell Sync Service`"
 )
+UNREACHABLE: Final = "check dynamics.authority, the network, and SSL_CERT_FILE for a private authority"
 HINTS: Final[Mapping[str, str]] = {
     "AADSTS7000215": "dynamics.client_secret is wrong; it must be the secret's value, not its id",
     "AADSTS7000222": "dynamics.client_secret has expired; make a new one in the app registration",
@@ -87,7 +87,8 @@ class Application:
 class SignIn:
     """Obtains access tokens for a ``TokenSource``: ``TokenSource(SignIn(…))``.
 
-    ``verify``: what ``requests`` verifies with; by default what ``trust_file`` says.
+    ``verify``: what ``requests`` verifies with; by default what ``trust_file`` says. ``governor``: of the authority's
+    host, which is another one than the org's.
     """
 
     def __init__(
@@ -97,34 +98,22 @@ class SignIn:
         verify: str | bool | None = None,
         timeout: float = 30.0,
         clock: Clock = utc_now,
-        session: Callable[[], requests.Session] = requests.Session,
+        governor: Governor | None = None,
     ) -> None:
         self._application = application
         self._verify = verify
         self._timeout = timeout
         self._clock = clock
-        self._session = session
+        self._governor = governor or Governor(SYSTEM, clock=clock)
 
     def __call__(self) -> AccessToken:
+        return patiently(self._once, self._governor, self._clock)
+
+    def _once(self) -> AccessToken:
         asked = self._clock()
-        with self._session() as session:
+        with requests.Session() as session:
             self._prepare(session)
-            try:
-                result = self._acquire(session)
-            except requests.RequestException as trouble:
-                raise Unavailable(
-                    SYSTEM,
-                    "the sign-in of Dynamics cannot be reached",
-                    code=type(trouble).__name__,
-                    hint="check dynamics.authority, the network, and SSL_CERT_FILE for a private authority",
-                ) from None
-            except OSError:  # requests says so when the bundle is not there
-                raise Unavailable(
-                    SYSTEM,
-                    "the certificate bundle cannot be read",
-                    code="certificate",
-                    hint="SSL_CERT_FILE or REQUESTS_CA_BUNDLE names a file that is missing or unreadable",
-                ) from None
+            result = self._acquire(session)
         value = result.get("access_token")
         if not isinstance(value, str) or not value:
             raise refusal(result, managed=self._application.managed_identity is not None)
@@ -137,10 +126,7 @@ class SignIn:
         )
         if self._application.managed_identity is None:
             session.proxies.update(requests.utils.get_environ_proxies(self._application.authority))
-        session.max_redirects = 0  # the answer holds the key to everything
-        session.request = functools.partial(  # type: ignore[method-assign]  # MSAL's own way to a timeout
-            session.request, timeout=self._timeout
-        )
+        careful(session, self._governor, self._clock, timeout=self._timeout, hint=UNREACHABLE)
 
     def _acquire(self, session: requests.Session) -> Mapping[str, Any]:
         ours = self._application

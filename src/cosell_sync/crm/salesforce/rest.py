@@ -12,7 +12,7 @@ in `Rest._send`, where all of this is done once:
 4. retries (seconds; minutes are the next cycle's) only where the caller says that a repeat is harmless
 
 A call that may have been carried out, but was not answered, is `Unclear`; one that surely was not is `Unavailable`.
-A call runs on a thread of its own, so that a stopping daemon, or a server that drips, is never waited for.
+A call runs apart, so that a stopping daemon, or a server that drips, is never waited for.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
-from queue import Empty, SimpleQueue
 from typing import Any, Final
 from urllib.parse import urlencode, urlsplit
 
@@ -53,8 +52,11 @@ from cosell_sync.crm.salesforce.wire import (
 )
 from cosell_sync.errors import AuthFailed, Unavailable, Unclear
 from cosell_sync.ports import Clock
+from cosell_sync.transport.apart import Stopped, TooLong, apart
 from cosell_sync.transport.client import trust_file
 from cosell_sync.transport.exact import encode
+from cosell_sync.transport.governor import Governor
+from cosell_sync.transport.session import distrusted
 
 CONNECT: Final = 10.0
 TRIES: Final = 5
@@ -120,6 +122,12 @@ class Rest:
         self._verify = trust_file() if verify is None else verify
         self._stop = stop or threading.Event()
         self._sleep = sleep or (lambda seconds: void(self._stop.wait(seconds)))
+        # When the org says "not now", it and its sign-in are each left alone for as long, in later cycles too.
+        pace = time.monotonic if sleep is None else lambda: clock().timestamp()
+        self._governor, self._door = (
+            Governor(SYSTEM, stop=self._stop, clock=clock, monotonic=pace, sleep=self._sleep)
+            for _ in range(2)
+        )
         self._session = requests.Session()
         self._session.mount("https://", adapter or requests.adapters.HTTPAdapter(pool_maxsize=10))
         self._signing = threading.Lock()
@@ -212,6 +220,7 @@ class Rest:
         *,
         repeat: bool,
     ) -> requests.Response:
+        self._governor.admit(CAP)
         with self._counting:
             self.calls += 1
         sent = {"Accept": "application/json", **headers}
@@ -227,7 +236,7 @@ class Rest:
         )
         if usage := _USAGE.search(response.headers.get("Sforce-Limit-Info", "")):
             self.usage = (int(usage[1]), int(usage[2]))
-        self._judge(response, repeat=repeat)
+        self._judge(response, self._governor, repeat=repeat)
         return response
 
     def _exchange(self, *, repeat: bool, **request: Any) -> requests.Response:
@@ -236,7 +245,9 @@ class Rest:
             raise Unavailable(SYSTEM, "stopping", code="stopped")
         try:
             return self._run(request)
-        except requests.exceptions.SSLError:
+        except requests.exceptions.SSLError as error:
+            if not distrusted(error):  # a connection that broke inside TLS
+                raise lost("connection_lost", repeat=repeat) from None
             raise Unavailable(
                 SYSTEM,
                 "no trust in the certificate of Salesforce",
@@ -262,40 +273,27 @@ class Rest:
             ) from None
 
     def _run(self, request: Mapping[str, Any]) -> requests.Response:
-        box: SimpleQueue[requests.Response | BaseException] = SimpleQueue()
+        try:
+            return apart(
+                lambda: self._session.request(
+                    **request, timeout=self._timeout, verify=self._verify, allow_redirects=False
+                ),
+                name="salesforce-call",
+                limit=sum(self._timeout),
+                stopping=self._stop.is_set,
+                grace=GRACE,
+            )
+        except (Stopped, TooLong):
+            raise requests.exceptions.ReadTimeout from None
 
-        def work() -> None:
-            try:
-                box.put(
-                    self._session.request(
-                        **request, timeout=self._timeout, verify=self._verify, allow_redirects=False
-                    )
-                )
-            except BaseException as error:  # noqa: BLE001  (carried to the thread that waits)
-                box.put(error)
-
-        threading.Thread(target=work, name="salesforce-call", daemon=True).start()
-        end = time.monotonic() + CAP
-        asked = False
-        while True:
-            try:
-                result = box.get(timeout=0.2)
-            except Empty:
-                if self._stop.is_set() and not asked:
-                    asked, end = True, min(end, time.monotonic() + GRACE)
-                if time.monotonic() > end:
-                    raise requests.exceptions.ReadTimeout from None
-                continue
-            if isinstance(result, BaseException):
-                raise result
-            return result
-
-    def _judge(self, response: requests.Response, *, repeat: bool) -> None:
+    def _judge(self, response: requests.Response, governor: Governor, *, repeat: bool) -> None:
         """Raises for an answer that says nothing about the record. Others are the caller's."""
         status = response.status_code
         if status in BUSY:
             code = next((fault.code for fault in faults(response) if fault.code), f"http_{status}")
             after = self._after(response)
+            if after is not None:
+                governor.pause(after)
             final: Exception = Unavailable(
                 SYSTEM,
                 f"Salesforce is not able to answer ({code})",
@@ -399,6 +397,7 @@ class Rest:
             raise AuthFailed(SYSTEM, "salesforce.login_url is not https", code="not_https")
 
         def attempt() -> requests.Response:
+            self._door.admit(CAP)
             wanted = self._credentials.request(self.login_url, self.clock())
             response = self._exchange(
                 repeat=True,
@@ -409,7 +408,7 @@ class Rest:
                 auth=requests.auth.HTTPBasicAuth(*wanted.basic) if wanted.basic else nobody,
             )
             if response.status_code in BUSY or response.status_code < 400:
-                self._judge(response, repeat=True)
+                self._judge(response, self._door, repeat=True)
             return response
 
         response = self._tried(attempt)
