@@ -11,10 +11,10 @@ import pytest
 import structlog
 
 from cosell_sync.core.attempts import Patience
-from cosell_sync.core.deal import Link, Member, Side, Solution, State, Value
+from cosell_sync.core.deal import Link, Member, Order, Side, Solution, State, Value
 from cosell_sync.cycle.context import Habits, World
 from cosell_sync.cycle.run import run_cycle
-from cosell_sync.ports import Memo
+from cosell_sync.ports import Forgotten, Memo
 from cosell_sync.summary import NEEDS_A_PERSON, NEEDS_NOBODY, CycleSummary
 from memory_world import CountingStore, Fault, MemoryCrm, MemoryReferrals, Outside, Row, rules
 
@@ -237,4 +237,36 @@ def test_a_changed_rule_concerns_deals_that_nobody_touched(play: Play) -> None:
     play.world = replace(play.world, rules=replace(play.world.rules, terminal_hold=timedelta()))
     play.cycle()
     assert play.referral["state"] == "Won"
+    play.rests()
+
+
+def test_a_person_is_forgotten_while_the_deal_goes_on(play: Play) -> None:
+    """An order of that kind, given while the daemon runs: the seller has taken her out, and out she stays."""
+    ada, bob = Member("ada@x.example", "Ada", "Byron"), Member("bob@x.example")
+    play.begin(contacts=(ada, bob))
+    play.seller(contacts=(bob,))
+    play.colleague(notes="from the portal")
+    play.store.place(Order("1", "forget", "Ada@x.example"))
+    with structlog.testing.capture_logs() as logs:
+        play.cycle()
+    assert not play.store.orders()
+    assert play.referral["contacts"] == play.opportunity["contacts"] == (bob,)
+    assert play.opportunity["notes"] == "from the portal"
+    play.rests()
+    with play.store.lease(timedelta()):
+        play.store.forget(ada.email)  # the removal itself has made history since
+        assert play.store.forget(ada.email) == Forgotten()
+    play.rests()
+    (said,) = [line for line in logs if line["event"] == "person.forgotten"]
+    assert said["deals"] == 1
+    assert "ada" not in str(logs).casefold()
+
+
+def test_who_is_forgotten_but_still_stands_on_both_sides_is_not_touched(play: Play) -> None:
+    ada = Member("ada@x.example", "Ada", "Byron")
+    play.begin(contacts=(ada,))
+    play.store.place(Order("1", "forget", ada.email))
+    before = play.outside.writes
+    play.cycle()
+    assert (play.outside.writes, play.opportunity["contacts"]) == (before, (ada,))
     play.rests()

@@ -26,6 +26,7 @@ from cosell_sync.core.deal import (
     Step,
     SyncState,
 )
+from cosell_sync.core.forget import Forgotten
 from cosell_sync.core.mapping import CrmShape, StageFlags
 from cosell_sync.errors import OutsideError, RecordError
 
@@ -33,6 +34,7 @@ __all__ = [
     "Clock",
     "Crm",
     "CrmShape",
+    "Forgotten",
     "Found",
     "Memo",
     "OpportunityDraft",
@@ -270,6 +272,9 @@ class Store(Seen, Protocol):
         """Orders not carried out yet, oldest first."""
 
     def remember(self, memo: Memo) -> None: ...
+
+    def forget(self, email: str) -> Forgotten:
+        """Take a person out of everything remembered, as ``core.forget`` says; may be repeated."""
 
     def lease(self, wait: timedelta) -> AbstractContextManager[None]:
         """Be the one writer, waiting at most ``wait``; raises ``Busy`` after that."""

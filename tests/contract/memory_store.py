@@ -12,7 +12,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from cosell_sync.core import forget as forgetting
 from cosell_sync.core.deal import Entry, Intent, Link, Order, Phase, Side
+from cosell_sync.core.forget import Forgotten, Person
 from cosell_sync.errors import Busy, Fenced
 from cosell_sync.ports import Memo
 
@@ -112,6 +114,34 @@ class MemoryStore:
         self._keep(memo)
         if self.after_remember is not None:
             self.after_remember(memo)
+
+    def forget(self, email: str) -> Forgotten:
+        if self._held.holder is not self:
+            raise Fenced("the lease is not held")
+        held, person = self._held, Person(email.strip().lower())
+        for link in held.links.values():
+            person = person.with_traces(forgetting.values(link))
+        entries = [entry for lines in held.journal.values() for entry in lines]
+        person = person.with_traces(value for entry in entries for value in (entry.old, entry.new))
+        links = {key: forgetting.from_link(link, person) for key, link in held.links.items()}
+        intents = {key: forgetting.from_intent(intent, person) for key, intent in held.intents.items()}
+        journal = {
+            key: [forgetting.from_entry(entry, person) for entry in lines]
+            for key, lines in held.journal.items()
+        }
+        done = Forgotten(
+            deals=sum(held.links[key] is not link for key, link in links.items()),
+            intents=sum(held.intents[key] is not intent for key, intent in intents.items()),
+            journal=sum(
+                old != new
+                for key, lines in journal.items()
+                for old, new in zip(held.journal[key], lines, strict=True)
+            ),
+        )
+        held.links.update(links)
+        held.intents.update(intents)
+        held.journal.update(journal)
+        return done
 
     def _keep(self, memo: Memo) -> None:
         """Everything that may be refused comes first, on copies of what it touches; then it is taken over whole."""

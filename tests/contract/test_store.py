@@ -38,7 +38,7 @@ from cosell_sync.core.deal import (
     Trouble,
 )
 from cosell_sync.errors import Busy, ConfigError, Fenced
-from cosell_sync.ports import Memo, Store, Tally
+from cosell_sync.ports import Forgotten, Memo, Store, Tally
 from cosell_sync.store import schema
 from cosell_sync.store.copy import copy_into_memory, open_copy
 from cosell_sync.store.engine import writing
@@ -636,6 +636,66 @@ def test_store_of_a_newer_version(sql: Any) -> None:
     assert error.value.hint
     with pytest.raises(ConfigError, match="9876"):
         open_copy(sql.url, lambda: NOW)
+
+
+# --- forgetting a person ------------------------------------------------------------------------------------------------
+
+
+ADA = Member("ada@x.example", "Ada", "Byron", "+44 20 987650")
+
+
+def about_ada(key: str) -> Memo:
+    """A deal that is full of one person: snapshots, bases, an open write, history, and what was said."""
+    held = {"contacts": (ADA, Member("bob@x.example"))}
+    link = replace(
+        FULL,
+        key=key,
+        referral_id=key,
+        opportunity_id=f"006{key}",
+        referral=Snapshot(key, "1", {**held, "notes": "ask Ada Byron"}),
+        opportunity=Snapshot(f"006{key}", "1", held, rows=frozenset({f"row{key}"})),
+        base_referral=held,
+        base_opportunity=held,
+        memory=Memory(notices=("+44 20 987650",)),
+    )
+    line = entry(link=key, field="contacts", old=(), new=held["contacts"])
+    return Memo(links=[link], intents=[intent(link=key, fields=held)], journal=[line, entry(link=key)])
+
+
+def test_a_person_is_forgotten_everywhere(store: Store) -> None:
+    """What was found is said; a second time finds nothing; other people and other deals stay."""
+    store.remember(about_ada("1"))
+    store.remember(about_ada("2"))
+    store.remember(Memo(links=[replace(FULL, key="r:3", referral_id="3", opportunity_id="006C")]))
+    untouched = store.by_key("r:3")
+    assert store.forget(" ADA@x.example ") == Forgotten(deals=2, intents=2, journal=2)
+    assert store.forget("ada@x.example") == Forgotten()
+    for key in ("1", "2"):
+        text = f"{store.by_key(key)} {store.intents([key])} {store.journal(key)}"
+        assert not re.search("ada@|Byron|987650", text)
+        assert "bob@x.example" in text
+        assert len(store.journal(key)) == 2
+        assert [link.key for link in store.due(NOW, "", 10)][:2] == ["1", "2"]
+        assert store.holding([f"row{key}"]) == frozenset()
+    assert store.by_key("r:3") == untouched
+
+
+def test_forgetting_takes_the_lease(place: Any) -> None:
+    """Else a cycle under way would write what it had read before."""
+    store = place.open()
+    with pytest.raises(Fenced):
+        store.forget("ada@x.example")
+
+
+def test_the_files_of_the_store_hold_nothing_of_the_person_either(sqlite: Sqlite, tmp_path: Path) -> None:
+    """What SQLite gives up is overwritten, in the file and in its log."""
+    store = sqlite.open()
+    with store.lease(NO_WAIT):
+        for number in range(50):
+            store.remember(about_ada(str(number)))
+        assert any(b"ada@x.example" in file.read_bytes() for file in tmp_path.iterdir())
+        store.forget("ada@x.example")
+        assert [file.name for file in tmp_path.iterdir() if b"ada@x.example" in file.read_bytes()] == []
 
 
 # --- tokens -------------------------------------------------------------------------------------------------------------

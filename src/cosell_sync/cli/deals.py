@@ -18,7 +18,7 @@ from cosell_sync.core import messages
 from cosell_sync.core.codec import plain, plain_fields
 from cosell_sync.core.deal import SHARED, Link, Order, Phase, Side, SyncState
 from cosell_sync.core.mapping import Rules
-from cosell_sync.cycle.orders import Refused, carry_out, find
+from cosell_sync.cycle.orders import FORGET, Refused, carry_out, find
 from cosell_sync.errors import Busy, ConfigError
 from cosell_sync.ports import Memo
 from cosell_sync.store.open import open_store
@@ -282,6 +282,31 @@ def create(
 def unlink(target: Target, config: ConfigOption = None) -> None:
     """Part a pair for good: nothing is written, imported or shared again until `deals link`."""
     _give(config, _order("unlink", target), "They are parted.")
+
+
+@app.command()
+def forget(
+    email: Annotated[str, typer.Argument(metavar="EMAIL", help="The person's e-mail address.")],
+    config: ConfigOption = None,
+) -> None:
+    """Remove a person's data from history, snapshots and open writes. May be repeated.
+
+    Both systems stay as they are: take the person out there first, else the next reading brings the data back.
+    """
+    if email.count("@") != 1:
+        raise ConfigError("that is no e-mail address")
+    with _store(config) as (store, _):
+        try:
+            with store.lease(timedelta()):
+                done = store.forget(email)
+        except Busy as busy:
+            store.place(_order(FORGET, email))
+            show(f"{busy.holder} forgets this person in its next cycle.")
+            return
+    show(
+        f"Forgotten: {done.deals} deals, {done.intents} open writes and {done.journal} lines of history"
+        " held something of this person."
+    )
 
 
 @app.command()

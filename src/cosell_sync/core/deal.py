@@ -364,12 +364,12 @@ class Link:
 class Order:
     """What a person told the program to do with a deal (``deals link``, ``retry`` …), until a cycle has done it.
 
-    ``target``: a referral id or an opportunity id; ``other``: the opportunity of a ``link``; ``field`` and ``side`` of a
-    ``resolve``.
+    ``target``: a referral id or an opportunity id, the address of a ``forget``; ``other``: the opportunity of a ``link``;
+    ``field`` and ``side`` of a ``resolve``.
     """
 
     id: str
-    verb: str  # link, create, unlink, retry, resolve
+    verb: str  # link, create, unlink, retry, resolve, forget
     target: str
     other: str = ""
     field: str = ""

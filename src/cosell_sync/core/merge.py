@@ -29,6 +29,7 @@ from dataclasses import dataclass, fields, replace
 from typing import cast
 
 from cosell_sync.core.deal import ABSENT, KINDS, Kind, Member, Side, Solution, Value
+from cosell_sync.core.forget import recalled
 from cosell_sync.core.mapping import (
     CrmShape,
     FieldRule,
@@ -132,7 +133,8 @@ def _merge_value(rule: FieldRule, kind: Kind, sides: Sides, shape: CrmShape, ans
 
 def _merge_set(rule: FieldRule, sides: Sides) -> Merged:
     referral, opportunity = keyed(sides.referral), keyed(sides.opportunity)
-    base_referral, base_opportunity = keyed(sides.base_referral), keyed(sides.base_opportunity)
+    base_referral = recalled(keyed(sides.base_referral), referral, opportunity)
+    base_opportunity = recalled(keyed(sides.base_opportunity), opportunity, referral)
     prefer = Side.PARTNER_CENTER if rule.policy is Policy.PARTNER_CENTER else Side.CRM
     target_referral, target_opportunity = dict(referral), dict(opportunity)
     next_referral, next_opportunity = dict(base_referral), dict(base_opportunity)

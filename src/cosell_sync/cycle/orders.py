@@ -1,4 +1,4 @@
-"""What people told the program with ``deals link|create|unlink|retry|resolve``, carried out before a cycle decides.
+"""What people told the program with ``deals link|create|unlink|retry|resolve|forget``, carried out before a cycle decides.
 
 An order changes only what is remembered of a deal; whatever follows from it on either side is decided, guarded and
 journalled like everything else. One that cannot be carried out is refused with its reason and is gone.
@@ -6,7 +6,8 @@ journalled like everything else. One that cannot be carried out is refused with 
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
+from typing import Final
 
 import structlog
 
@@ -19,12 +20,20 @@ from cosell_sync.ports import Memo, Store
 log = structlog.get_logger("cosell_sync.cycle")
 
 
+FORGET: Final = "forget"
+
+
 class Refused(Exception):
     """The order does not fit what is known; the text says why, for the person who gave it."""
 
 
 def obey_all(run: Run) -> None:
     for order in run.world.store.orders():
+        if order.verb == FORGET:
+            forgotten = run.world.store.forget(order.target)
+            run.world.store.remember(Memo(obeyed=[order.id]))
+            log.info("person.forgotten", **asdict(forgotten))  # never whom
+            continue
         try:
             links = carry_out(order, run.world.store)
         except Refused as refusal:

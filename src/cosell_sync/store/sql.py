@@ -16,19 +16,22 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from itertools import islice
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from sqlalchemy import Column, ColumnElement, Connection, Engine, Table, delete, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 
+from cosell_sync.core import forget as forgetting
 from cosell_sync.core.deal import Entry, Intent, Link, Order, Phase, Side, SyncState
+from cosell_sync.core.forget import Forgotten, Person
 from cosell_sync.ports import Clock, Memo, Tally
 from cosell_sync.store import codec, schema
 from cosell_sync.store.engine import file_of, reading, writing
 from cosell_sync.store.lease import DEADLINE, FileLease, Lease, MemoryLease, RowLease, Sleep, acquire
 
 _CHUNK: Final = 500
+T = TypeVar("T")
 
 
 class SqlStore:
@@ -191,6 +194,76 @@ class SqlStore:
                 delete(schema.journal).where(column.connection == self._connection, column.at < before)
             ).rowcount
 
+    def forget(self, email: str) -> Forgotten:
+        """Page by page, each a transaction of its own: a call that was cut short is simply made again."""
+        person = Person(email.strip().lower())
+        for link in self._walk():
+            person = person.with_traces(forgetting.values(link))
+        for some in self._entries():
+            person = person.with_traces(value for entry in some.values() for value in (entry.old, entry.new))
+        links = [link for link in self._walk() if forgetting.from_link(link, person) is not link]
+        for part in _chunks(links):
+            with self._erasing() as connection:
+                self._put_links(connection, [forgetting.from_link(link, person) for link in part])
+        with self._erasing() as connection:
+            column = schema.intent.c
+            rows = connection.execute(select(schema.intent).where(column.connection == self._connection))
+            opened = [codec.to_intent(row) for row in rows.mappings()]
+            intents = [item for item in opened if forgetting.from_intent(item, person) is not item]
+            self._upsert(
+                connection,
+                schema.intent,
+                [codec.from_intent(forgetting.from_intent(item, person)) for item in intents],
+            )
+        lines = 0
+        for some in self._entries():
+            changed = {
+                number: codec.from_entry(line)
+                for number, entry in some.items()
+                if (line := forgetting.from_entry(entry, person)) != entry
+            }
+            lines += len(changed)
+            if changed:
+                with self._erasing() as connection:
+                    for number, row in changed.items():
+                        mine = schema.journal.c.id == number
+                        connection.execute(update(schema.journal).where(mine).values(**row))
+        self._wipe()
+        return Forgotten(deals=len(links), intents=len(intents), journal=lines)
+
+    @contextmanager
+    def _erasing(self) -> Iterator[Connection]:
+        """Writing as the one writer; SQLite overwrites what it gives up instead of only letting go of it."""
+        with writing(self.engine) as connection:
+            self._lease.check(connection)
+            if self.engine.dialect.name == "sqlite":
+                connection.exec_driver_sql("PRAGMA secure_delete = ON")
+            yield connection
+
+    def _wipe(self) -> None:
+        """What SQLite's log still holds of former pages goes too; PostgreSQL's vacuum does that in its own time."""
+        if self.engine.dialect.name == "sqlite":
+            with self.engine.connect() as connection:
+                connection.connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def _entries(self) -> Iterator[dict[int, Entry]]:
+        """The whole journal by line number, in pages."""
+        column = schema.journal.c
+        after = 0
+        while True:
+            page = (
+                select(schema.journal)
+                .where(column.connection == self._connection, column.id > after)
+                .order_by(column.id)
+                .limit(_CHUNK)
+            )
+            with reading(self.engine) as connection:
+                rows = connection.execute(page).mappings().all()
+            if not rows:
+                return
+            yield {row["id"]: codec.to_entry(row) for row in rows}
+            after = rows[-1]["id"]
+
     def _put_links(self, connection: Connection, links: Sequence[Link]) -> None:
         self._free_ids(connection, links)
         self._upsert(connection, schema.link, [codec.from_link(link) for link in links])
@@ -327,7 +400,7 @@ def _lease(engine: Engine, connection: str, name: str, deadline: timedelta) -> L
     return MemoryLease(name) if path is None else FileLease(path.with_name(path.name + ".lock"), name)
 
 
-def _chunks(values: Sequence[str]) -> Iterator[list[str]]:
+def _chunks(values: Sequence[T]) -> Iterator[list[T]]:
     rest = iter(values)
     while chunk := list(islice(rest, _CHUNK)):
         yield chunk
