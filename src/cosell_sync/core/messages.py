@@ -96,7 +96,7 @@ def done(state: State) -> str:
         State.WON: "Partner Center now shows this deal as won.",
         State.LOST: "Partner Center now shows this deal as lost.",
         State.DECLINED: "You declined this deal; Microsoft knows.",
-    }.get(state, MOVED.get(state, ""))
+    }.get(state, "")
 
 
 def answer_by(moment: datetime | None, reminder: int) -> str:

@@ -1,0 +1,146 @@
+"""Every sentence that a seller may read stands in docs/messages.md, word for word, so that admins can teach and review it."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from cosell_sync.core import messages
+from cosell_sync.core.deal import ABSENT, Customer, DealType, Member, Solution, State, Value
+from cosell_sync.core.messages import shown
+
+PAGE = Path(__file__).parents[2] / "docs" / "messages.md"
+UNTIL = datetime(2026, 3, 9, 17, 5, 59, tzinfo=UTC)
+FIVE, SIX = Decimal(5), Decimal("1234567.60")
+
+
+def said() -> Iterator[tuple[str, str]]:
+    """When, and the sentence; every function of `messages` with every way it can go."""
+    yield "a change of Microsoft's was taken over", messages.took(["Amount", "Close Date", "Amount"])
+    yield "a change of the seller's was sent", messages.sent(["Amount"])
+    yield "a deal came from Microsoft", messages.imported("Inbound")
+    yield "a deal of ours made in Partner Center came in", messages.imported("Outbound")
+    yield "an opportunity that existed was linked", messages.linked()
+    for state in messages.MOVED:
+        yield f"Partner Center says {state.lower()}", messages.moved(state)
+    yield "declined there, with a reason", messages.moved(State.DECLINED, "Other")
+    for state in State:
+        if text := messages.done(state):
+            yield f"our own move to {state.lower()} landed", text
+    for reminder, when in enumerate(("unanswered", "7 days left", "3 days left", "1 day left")):
+        yield when, messages.answer_by(UNTIL, reminder)
+    yield "unanswered, without a date", messages.answer_by(None, 0)
+    for kept, rule in ((None, "ask"), ("crm", "crm"), ("partner_center", "partner_center")):
+        yield f"changed on both sides, policy {rule}", messages.conflict("Amount", FIVE, SIX, kept)
+    yield "both ended, differently", messages.both_over(State.LOST, "Closed Won")
+    yield "a flow in the CRM rewrites what is written", messages.automation("Amount", FIVE, SIX)
+    yield "Partner Center kept something else than was sent", messages.not_taken("Amount", FIVE, SIX)
+    for state in (State.ACCEPTED, State.WON, State.LOST, State.DECLINED, State.RECEIVED):
+        yield f"something is missing for {state.lower()}", messages.needs(["Reason", "Amount"], state)
+    yield "emptied, but needed there", messages.cannot_be_empty("Amount", FIVE)
+    yield (
+        "Partner Center takes no change of it any more",
+        messages.frozen("Amount", "it is frozen after the accept"),
+    )
+    yield "changed before the answer", messages.unanswered(["Amount", "Notes", "Close Date"])
+    yield "an end waits out its hold", messages.holding(State.WON, UNTIL)
+    yield "won within 72 hours", messages.hurried(UNTIL)
+    yield "the referral is over", messages.over(State.EXPIRED)
+    yield "changed after the end", messages.late(["Amount", "Notes"])
+    yield "Sync is off", messages.paused()
+    yield "an action on an accepted deal", messages.refused_action("Decline", State.ACCEPTED)
+    yield "an action on a deal that is over", messages.refused_action("Accept", State.LOST)
+    yield "a status that is not known here", messages.unknown_state("On ice")
+    yield "the CRM has no room for a value", messages.crm_cannot("Currency", "XYZ", "it is not active")
+    yield "the CRM locks a value", messages.read_only("Amount", FIVE, "the CRM computes it")
+    yield "the referral is not to be found", messages.referral_gone()
+    yield "refused, and tried again", messages.refused_by("Partner Center", " Too small. ", parked=False)
+    yield "refused too often", messages.refused_by("The CRM", "Too small.", parked=True)
+    yield "out of reach for long", messages.away("The CRM", UNTIL)
+    yield "a look-alike came in", messages.looks_alike("Fabric rollout")
+    yield "cannot be shared yet", messages.cannot_share(["Amount", "the country of Account", "Amount"])
+    yield "cannot be widened yet", messages.cannot_widen(["Consent", "a contact", "Consent"])
+    yield "closed before it was shared", messages.closed_before_sharing()
+    for kind in (DealType.PRIVATE, DealType.PARTNER_LED, DealType.COSELL):
+        yield f"shared as {kind}", messages.shared(kind)
+    yield "made visible to Microsoft", messages.widened()
+    yield "a one-way field was turned back", messages.one_way("Visible To Microsoft", "Microsoft has seen it")
+    yield "Microsoft was asked", messages.invited()
+    for status in (
+        "New / Pending",
+        "Active / Accepted",
+        "Closed / Declined",
+        "Closed / Expired",
+        "Closed / Lost",
+    ):
+        yield f"Microsoft's side: {status}", messages.microsoft_side(status, "", UNTIL)
+    yield "Microsoft's side is new, no date known", messages.microsoft_side("New / Pending", "", None)
+    yield (
+        "Microsoft declined and said why",
+        messages.microsoft_side("Closed / Declined", " not managed ", None),
+    )
+    yield "Microsoft's side stands at something new", messages.microsoft_side("On ice / Maybe", "", None)
+    for status in (
+        "Review Pending", "Action Required", "Review Passed", "Passed", "Approved", "Review Failed", "Failed", "Rejected", "Odd",
+    ):  # fmt: skip
+        yield f"deal registration: {status}", messages.registration(status)
+
+
+def page() -> str:
+    rows = "\n".join(f"| {when} | {text} |" for when, text in said())
+    head = PAGE.read_text(encoding="utf-8").split("| when |")[0]
+    return f"{head}| when | what the record says |\n|---|---|\n{rows}\n"
+
+
+def test_the_page_says_what_the_records_say() -> None:
+    assert PAGE.read_text(encoding="utf-8") == page(), (
+        "write page() to docs/messages.md, then read it as a seller would"
+    )
+
+
+def test_every_sentence_is_on_the_page() -> None:
+    ours = {
+        name for name, each in inspect.getmembers(messages, inspect.isfunction) if not name.startswith("_")
+    }
+    helpers = {"day", "minute", "listed", "shown", "person"}
+    assert {name for name in ours - helpers if f"messages.{name}(" not in inspect.getsource(said)} == set()
+
+
+def test_a_state_without_words_says_nothing() -> None:
+    assert messages.done(State.UNKNOWN) == ""
+    assert messages.microsoft_side("", "", UNTIL) == ""
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (True, "yes"),
+        (False, "no"),
+        (SIX, "1,234,567.60"),
+        (UNTIL, "2026-03-09 17:05 UTC"),
+        (date(2026, 3, 9), "2026-03-09"),
+        (None, "nothing"),
+        (ABSENT, "nothing"),
+        ((), "nobody"),
+        ((Member("a@x", "Ann", "Lee"), Member("b@x"), Member("a@x", "Ann", "Lee"), Member("c@x", "Cy")), "Ann Lee, b@x and Cy"),
+        ((Solution("S1", "One"), Solution("S2", "")), "One and S2"),
+        (Customer(name="Contoso", city="Berlin", country="DE"), "Contoso, Berlin, DE"),
+        (Customer(name="Contoso", country="DE"), "Contoso, DE"),
+        ("x" * 200, "x" * 200),
+        ("x" * 201, "x" * 197 + "..."),
+    ],
+)  # fmt: skip
+def test_values_as_a_person_would_write_them(value: Value, words: str) -> None:
+    assert shown(value) == words
+
+
+def test_a_person_by_name_else_by_address() -> None:
+    assert [messages.person(each) for each in (Member("a@x", "Ann", "Lee"), Member("a@x"))] == [
+        "Ann Lee",
+        "a@x",
+    ]
