@@ -21,7 +21,6 @@ from cosell_sync import logging, settings
 from cosell_sync.bootstrap import Program, program
 from cosell_sync.cli.common import console
 from cosell_sync.cycle.run import run_cycle
-from cosell_sync.errors import ConfigError
 from cosell_sync.sandbox.agreement import Agreement, compare
 from cosell_sync.sandbox.story import Act, Story
 from cosell_sync.sandbox.world import Clock, Sandbox
@@ -31,19 +30,17 @@ MOST_CYCLES = 6
 
 
 def demo(
-    crm: Annotated[str, typer.Option(help="salesforce or dynamics.")] = "salesforce",
+    crm: Annotated[settings.CrmName, typer.Option(help="Which CRM the seller works in.")] = "salesforce",
     deals: Annotated[
-        int, typer.Option(min=30, max=2000, help="How many referrals the pipeline starts with.")
+        int, typer.Option(min=1, max=2000, help="How many referrals the pipeline starts with.")
     ] = 60,
     keep: Annotated[bool, typer.Option("--keep", help="Stay up afterwards and print the addresses.")] = False,
 ) -> None:
     """Show the whole product in one command: a sandbox, a pipeline, people on both sides, and proof of agreement."""
-    if crm != "salesforce":
-        raise ConfigError(f"demo --crm {crm} is not available in this version", hint="use --crm salesforce")
     clock = Clock()
     with tempfile.TemporaryDirectory(prefix="cosell-sync-demo-") as folder:
         home = Path(folder)
-        with Sandbox(deals=deals, clock=clock) as sandbox:
+        with Sandbox(deals=deals, clock=clock, crm=crm) as sandbox:
             environment = sandbox.environment(home)
             # requests and ssl read these when a client is made: the demo trusts its own servers and nobody else
             os.environ["SSL_CERT_FILE"] = environment["SSL_CERT_FILE"]
@@ -64,6 +61,7 @@ class _Show:
 
     def __init__(self, sandbox: Sandbox, clock: Clock, wired: Program) -> None:
         self.sandbox = sandbox
+        self.crm = sandbox.desk.crm
         self.wired = wired
         self.story = Story(sandbox, clock)
         self.console = console(120)
@@ -71,9 +69,13 @@ class _Show:
 
     def play(self) -> bool:
         say = self.console.print
-        say("[bold]cosell-sync demo[/]: Partner Center and Salesforce, served on this machine over TLS.")
-        say(f"  Partner Center  {self.sandbox.partner_center_server.url}")
-        say(f"  Salesforce      {self.sandbox.salesforce_server.url}\n")
+        say(f"[bold]cosell-sync demo[/]: Partner Center and {self.crm}, served on this machine over TLS.")
+        for system, server in (
+            ("Partner Center", self.sandbox.partner_center_server),
+            (self.crm, self.sandbox.crm_server),
+        ):
+            say(f"  {system:<15} {server.url}")
+        self.story.furnish()
         self._title("1. The first cycle takes over the pipeline")
         self._cycle()
         self._title("2. The second one finds nothing to do")
@@ -90,7 +92,7 @@ class _Show:
             self._deals(acts)
         self._title("And now nobody touches anything")
         self._until_quiet()
-        return self._proof(compare(self.sandbox.partner_center, self.sandbox.salesforce))
+        return self._proof(compare(self.sandbox.partner_center, self.sandbox.desk))
 
     def _title(self, text: str) -> None:
         self.console.print(f"\n[bold cyan]{text}[/]")
@@ -104,7 +106,7 @@ class _Show:
         self.console.print(
             f"  cycle: read {summary.pulled.partner_center} + {summary.pulled.crm}, "
             f"made {summary.created.crm}, changed {written.partner_center} in Partner Center and {written.crm} in "
-            f"Salesforce, {summary.conflicts} conflicts; {calls.partner_center} + {calls.crm} API calls, "
+            f"{self.crm}, {summary.conflicts} conflicts; {calls.partner_center} + {calls.crm} API calls, "
             f"{summary.duration_s:.1f} s"
         )
         return summary
@@ -127,13 +129,11 @@ class _Show:
         for act in acts:
             rows.setdefault(act.deal, []).append(act)
         for deal, done in rows.items():
-            row = self.sandbox.salesforce.get("Opportunity", deal)
+            shown = self.sandbox.desk.deal(deal)
             table.add_row(
-                row["Name"],
+                shown["name"],
                 "\n".join(f"[bold]{act.who}[/] {act.what}" for act in done),
-                row.get("Cosell_Status__c") or "",
-                row.get("Cosell_Sync_State__c") or "",
-                row.get("Cosell_Message__c") or "",
+                *(shown[word] or "" for word in ("status", "sync_state", "message")),
             )
         self.console.print(table)
 
@@ -144,7 +144,7 @@ class _Show:
             table.add_row(name, str(number))
         self.console.print(table)
         closed_touched = len(self.sandbox.partner_center.violations)
-        broken = [*self.sandbox.partner_center_server.errors, *self.sandbox.salesforce_server.errors]
+        broken = [*self.sandbox.partner_center_server.errors, *self.sandbox.crm_server.errors]
         for line in agreement.named:
             self.console.print(f"  named on the record: {line}", markup=False)
         for line in [*agreement.faults, *broken]:

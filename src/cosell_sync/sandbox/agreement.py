@@ -1,21 +1,21 @@
 """Do both systems tell the same story? Read off the raw records of both fakes, by rules of its own.
 
 Shares no code with the product: it knows only what the documentation promises, so it can convict the product's own
-mapping. A difference that the opportunity's message names is *named*, not hidden; anything else is a fault.
+mapping. A difference that the deal's message names is *named*, not hidden; anything else is a fault.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 
+from cosell_sync.sandbox.desk import Desk, Words
 from cosell_sync.sandbox.partner_center import PartnerCenter
-from cosell_sync.sandbox.salesforce import Salesforce
 
-Row = Mapping[str, Any]
-_WORDS = {
+Referral = Mapping[str, Any]
+_STATUS = {
     ("New", "Pending"): "Received",
     ("New", "Received"): "Received",
     ("Active", "Accepted"): "Accepted",
@@ -24,22 +24,15 @@ _WORDS = {
     ("Closed", "Declined"): "Declined",
     ("Closed", "Expired"): "Expired",
 }
-_STAGES = {
-    "Received": {"Prospecting"},
-    "Won": {"Closed Won"},
-    "Lost": {"Closed Lost"},
-    "Declined": {"Closed Lost"},
-    "Expired": {"Closed Lost"},
+_PHASES = {
+    "Received": "standby",
+    "Accepted": "open",
+    "Won": "won",
+    "Lost": "lost",
+    "Declined": "lost",
+    "Expired": "lost",
 }
 _SALES_STAGES = {"20": "Qualify", "40": "Develop", "60": "Propose", "80": "Close"}
-_STAGE_MEANS = {
-    "Needs Analysis": "Qualify",
-    "Value Proposition": "Develop",
-    "Id. Decision Makers": "Develop",
-    "Perception Analysis": "Develop",
-    "Proposal/Price Quote": "Propose",
-    "Negotiation/Review": "Close",
-}
 
 
 @dataclass
@@ -57,103 +50,72 @@ class Agreement:
         return self.deals > 0 and not self.faults
 
 
-def compare(partner_center: PartnerCenter, salesforce: Salesforce) -> Agreement:
-    """Every referral that has an opportunity, field by field; and every open co-sell referral must have one."""
+def compare(partner_center: PartnerCenter, desk: Desk) -> Agreement:
+    """Every referral that has a deal in the CRM, field by field; and every open co-sell referral must have one."""
     found = Agreement()
-    opportunities: dict[str, list[Row]] = {}
-    for row in salesforce.rows("Opportunity"):
-        if row.get("Cosell_Referral_Id__c") and not row.get("IsDeleted"):
-            opportunities.setdefault(row["Cosell_Referral_Id__c"], []).append(row)
-    org = _Org(salesforce)
+    held: dict[str, list[Words]] = {}
+    for deal in desk.deals():
+        if deal["referral_id"]:
+            held.setdefault(deal["referral_id"], []).append(deal)
+    around = _Around(desk)
     for referral in partner_center.ours():
-        rows = opportunities.get(referral["id"], [])
-        if len(rows) > 1:
-            found.faults.append(f"{referral['id']}: {len(rows)} opportunities for one referral")
-        if not rows:
-            if _expected(referral, org):
-                found.faults.append(f"{referral['id']}: no opportunity")
+        deals = held.get(referral["id"], [])
+        if len(deals) > 1:
+            found.faults.append(f"{referral['id']}: {len(deals)} deals for one referral")
+        if not deals:
+            if importable(referral, desk) and referral["status"] != "Closed":
+                found.faults.append(f"{referral['id']}: no deal")
             continue
         found.deals += 1
-        message = rows[0].get("Cosell_Message__c") or ""
-        for name, there, here in _fields(referral, rows[0], org):
+        deal = deals[0]
+        for name, there, here in _fields(referral, deal, around):
             found.fields += 1
             found.by_field[name] = found.by_field.get(name, 0) + 1
             if there != here:
-                line = f"{rows[0]['Id']} {name}: Partner Center {there!r}, Salesforce {here!r}"
-                (found.named if name in message else found.faults).append(line)
+                line = f"{deal['id']} {name}: Partner Center {there!r}, {desk.crm} {here!r}"
+                told = desk.labels.get(name, name) in (deal["message"] or "")
+                (found.named if told else found.faults).append(line)
     return found
 
 
-def _expected(referral: Row, org: _Org) -> bool:
-    """Open, a co-sell deal and not a lead, and in a currency that the org has."""
+def importable(referral: Referral, desk: Desk) -> bool:
+    """A co-sell deal and not a lead, in a currency that the CRM has."""
     lead = referral["type"] == "Independent" and referral["direction"] == "Incoming"
-    return (
-        referral["status"] != "Closed"
-        and not lead
-        and (referral["details"] or {}).get("currency") in org.currencies
-    )
+    return not lead and referral["details"]["currency"] in desk.currencies
 
 
-class _Org:
-    """The Salesforce rows that hang on opportunities, gathered once."""
+class _Around:
+    """What stands around the deals of a CRM, gathered once."""
 
-    def __init__(self, salesforce: Salesforce) -> None:
-        self.accounts = {row["Id"]: row for row in salesforce.rows("Account")}
-        self.users = {row["Id"]: row for row in salesforce.rows("User")}
-        self.logins = {
-            row["Email"].lower() for row in self.users.values() if row["IsActive"] and row.get("Email")
-        }
-        contacts = {row["Id"]: row for row in salesforce.rows("Contact")}
-        self.contacts = _grouped(
-            salesforce.rows("OpportunityContactRole"),
-            "OpportunityId",
-            lambda row: contacts[row["ContactId"]].get("Email"),
-        )
-        self.team = _grouped(
-            salesforce.rows("OpportunityTeamMember"),
-            "OpportunityId",
-            lambda row: self.users[row["UserId"]].get("Email"),
-        )
-        self.solutions = _grouped(
-            salesforce.rows("Cosell_Solution__c"), "Opportunity__c", lambda row: row["Solution_Id__c"]
-        )
-        self.currencies = {row["IsoCode"] for row in salesforce.rows("CurrencyType")}
-        self.robot = salesforce.integration_user
+    def __init__(self, desk: Desk) -> None:
+        self.contacts, self.team, self.solutions = desk.contacts(), desk.team(), desk.solutions()
+        self.currencies, self.longest_name = desk.currencies, desk.longest_name
+        self.colleagues = set(desk.logins)
 
 
-def _grouped(rows: Iterable[Row], parent: str, value: Callable[[Row], Any]) -> dict[str, set[str]]:
-    groups: dict[str, set[str]] = {}
-    for row in rows:
-        found = value(row)
-        if found and not row.get("IsDeleted"):
-            groups.setdefault(row[parent], set()).add(found.lower() if "@" in found else found)
-    return groups
-
-
-def _fields(referral: Row, row: Row, org: _Org) -> Iterable[tuple[str, Any, Any]]:
-    details, account = referral["details"], org.accounts.get(row.get("AccountId") or "", {})
-    status = _WORDS.get((referral["status"], referral["substatus"]), "")
-    yield "Name", _line(referral["name"][:120]), _line(row["Name"])
-    yield "Amount", _cents(details.get("dealValue")), _cents(row.get("Amount"))
-    yield "Currency", details.get("currency"), row.get("CurrencyIsoCode")
-    yield "Close Date", (details.get("closingDateTime") or "")[:10], row["CloseDate"]
-    yield "Status", status, row.get("Cosell_Status__c")
-    if status in _STAGES:
-        yield "Stage", True, row["StageName"] in _STAGES[status]
-    else:
-        there = _SALES_STAGES.get(str(referral.get("salesStage")), "")
-        here = _STAGE_MEANS.get(row["StageName"], "")
-        yield "Stage", there or here, here or there
-    yield "Campaign", _line(referral.get("campaignId")), _line(row.get("Cosell_Campaign_Id__c"))
-    yield "Notes", _lines(details.get("notes")), _lines(row.get("Cosell_Notes__c"))
-    yield "Favorite", bool(referral.get("favorite")), bool(row.get("Cosell_Favorite__c"))
-    yield "Account", _line(referral["customerProfile"]["name"]), _line(account.get("Name"))
-    yield "Contact", _emails(referral["customerProfile"].get("team")), org.contacts.get(row["Id"], set())
-    yield "Solution", _ids(details), org.solutions.get(row["Id"], set())
-    ours = _emails(referral.get("team")) & org.logins
-    owner = (org.users.get(row["OwnerId"], {}).get("Email") or "").lower()
-    alone = {owner} if row["OwnerId"] != org.robot else set()
-    yield "Team", ours, (org.team.get(row["Id"]) or alone) if ours else ours
+def _fields(referral: Referral, deal: Words, around: _Around) -> Iterable[tuple[str, Any, Any]]:
+    details, customer = referral["details"], referral["customerProfile"]
+    status = _STATUS.get((referral["status"], referral["substatus"]), "")
+    decimals = around.currencies.get(details["currency"], 2)
+    yield "Name", _line(referral["name"][: around.longest_name]), _line(deal["name"])
+    yield "Amount", _rounded(details["dealValue"], decimals), _rounded(deal["amount"], decimals)
+    yield "Currency", details["currency"], deal["currency"]
+    yield "Close Date", (details["closingDateTime"] or "")[:10], deal["close_date"]
+    yield "Status", status, deal["status"]
+    yield "Stage", _PHASES.get(status), deal["phase"]
+    if status == "Accepted":
+        there = _SALES_STAGES.get(str(referral["salesStage"]), "")
+        # A stage that means none of the four says nothing about it.
+        yield "Sales Stage", there or deal["sales_stage"], deal["sales_stage"] or there
+    yield "Campaign", _line(referral["campaignId"]), _line(deal["campaign_id"])
+    yield "Notes", _lines(details["notes"]), _lines(deal["notes"])
+    yield "Favorite", bool(referral["favorite"]), bool(deal["favorite"])
+    yield "Account", _line(customer["name"]), _line(deal["account"])
+    yield "Contact", _emails(customer["team"]), around.contacts.get(deal["id"], set())
+    yield "Solution", _ids(details), around.solutions.get(deal["id"], set())
+    ours = _emails(referral["team"]) & around.colleagues
+    alone = {deal["owner"].lower()} if deal["owner"] else set()
+    yield "Team", ours, (around.team.get(deal["id"]) or alone) if ours else ours
 
 
 def _line(value: Any) -> str:
@@ -164,15 +126,15 @@ def _lines(value: Any) -> list[str]:
     return [line.rstrip() for line in str(value or "").replace("\r\n", "\n").strip("\n").split("\n")]
 
 
-def _cents(value: Any) -> Decimal | None:
-    return None if value is None else Decimal(str(value)).quantize(Decimal("0.01"), ROUND_HALF_UP)
+def _rounded(value: Any, decimals: int) -> Decimal | None:
+    return (
+        None if value is None else Decimal(str(value)).quantize(Decimal(1).scaleb(-decimals), ROUND_HALF_UP)
+    )
 
 
-def _emails(team: Any) -> set[str]:
+def _emails(team: Iterable[Mapping[str, Any]] | None) -> set[str]:
     return {member["email"].lower() for member in team or [] if member.get("email")}
 
 
-def _ids(details: Row) -> set[str]:
-    return {
-        item["id"] for item in ((details.get("requirements") or {}).get("solutions") or []) if item.get("id")
-    }
+def _ids(details: Referral) -> set[str]:
+    return {item["id"] for item in details["requirements"]["solutions"] or [] if item.get("id")}

@@ -16,9 +16,12 @@ from typing import Self
 from cosell_sync.sandbox import pipeline
 from cosell_sync.sandbox.certificates import Certificates
 from cosell_sync.sandbox.dataverse import CLIENT_ID, CLIENT_SECRET, Dataverse
+from cosell_sync.sandbox.dataverse_desk import DataverseDesk
+from cosell_sync.sandbox.desk import Desk
 from cosell_sync.sandbox.http import App, Request, Response, Server
 from cosell_sync.sandbox.partner_center import PartnerCenter
 from cosell_sync.sandbox.salesforce import CONSUMER_KEY, CONSUMER_SECRET, Salesforce
+from cosell_sync.sandbox.salesforce_desk import SalesforceDesk
 
 
 class Clock:
@@ -53,6 +56,9 @@ class Sandbox:
         self.partner_center = PartnerCenter(self.clock)
         self.salesforce = Salesforce(self.clock, cosell_fields_installed=installed)
         self.dynamics = Dataverse(self.clock, cosell_installed=installed)
+        self.desk: Desk = (
+            SalesforceDesk(self.salesforce) if crm == "salesforce" else DataverseDesk(self.dynamics)
+        )
         for email in pipeline.USERS:
             first, last, phone = pipeline.PEOPLE[email]
             self.salesforce.add_user(first, last, email, phone)
@@ -63,6 +69,11 @@ class Sandbox:
         self.partner_center_server = Server(self._dated(self.partner_center), context, name="partner center")
         self.salesforce_server = Server(self._dated(self.salesforce), context, name="salesforce")
         self.dynamics_server = Server(self._dated(self.dynamics), context, name="dynamics")
+
+    @property
+    def crm_server(self) -> Server:
+        """The one of the CRM that `environment` names."""
+        return self.salesforce_server if self.crm == "salesforce" else self.dynamics_server
 
     @property
     def servers(self) -> tuple[Server, ...]:
