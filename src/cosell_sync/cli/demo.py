@@ -41,6 +41,8 @@ def demo(
     with tempfile.TemporaryDirectory(prefix="cosell-sync-demo-") as folder:
         home = Path(folder)
         with Sandbox(deals=deals, clock=clock, crm=crm) as sandbox:
+            # Else a seller who closed her deal could not read on it what became of it.
+            sandbox.dynamics.closed_rows_writable = True
             environment = sandbox.environment(home)
             # requests and ssl read these when a client is made: the demo trusts its own servers and nobody else
             os.environ["SSL_CERT_FILE"] = environment["SSL_CERT_FILE"]
@@ -161,12 +163,12 @@ class _Show:
 
 def _stay(sandbox: Sandbox, home: Path) -> None:
     """Keep the sandbox up until Ctrl-C, with what a shell needs to use it."""
+    ended = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: ended.set())
     sys.stdout.write("\nStill up. In another shell:\n")
     for name, value in sandbox.environment(home).items():
         sys.stdout.write(f"  export {name}='{value}'\n")
     sys.stdout.write(f"  (log of the demo: {home / 'demo.log'})\nCtrl-C ends it.\n")
     sys.stdout.flush()
-    ended = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: ended.set())
     ended.wait()

@@ -139,4 +139,5 @@ class Sandbox:
             "COSELL_DYNAMICS__TENANT_ID": self.dynamics.entra.tenant,
             "COSELL_DYNAMICS__CLIENT_ID": CLIENT_ID,
             "COSELL_DYNAMICS__CLIENT_SECRET": CLIENT_SECRET,
+            **({"COSELL_DYNAMICS__CLOSED_ROWS": "true"} if self.dynamics.closed_rows_writable else {}),
         }
