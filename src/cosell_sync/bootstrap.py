@@ -12,14 +12,13 @@ from cosell_sync.core.attempts import Patience
 from cosell_sync.core.mapping import FieldRule, Flow, Policy, Rules, Stages
 from cosell_sync.crm.dynamics import signin as dynamics_signin
 from cosell_sync.crm.dynamics.client import DynamicsCrm
-from cosell_sync.crm.dynamics.creating import Ownership as DynamicsOwnership
 from cosell_sync.crm.dynamics.rest import ID_HEADERS as DYNAMICS_ID_HEADERS
 from cosell_sync.crm.dynamics.rest import Rest as DynamicsRest
 from cosell_sync.crm.salesforce.client import SalesforceCrm
-from cosell_sync.crm.salesforce.creating import Ownership
 from cosell_sync.crm.salesforce.rest import Rest
 from cosell_sync.crm.salesforce.signin import ClientCredentials, JwtBearer
 from cosell_sync.crm.salesforce.writing import Guard
+from cosell_sync.crm.writes import Ownership
 from cosell_sync.cycle.context import Habits, World
 from cosell_sync.errors import ConfigError
 from cosell_sync.partner_center.client import ID_HEADERS, PartnerCenter
@@ -241,7 +240,7 @@ def dynamics(settings: Settings, stop: threading.Event, clock: Clock, closing: E
         DynamicsRest(caller, governor=governor, clock=clock),
         names={name: rule.crm for name, rule in mapping.fields.items() if rule.direction != "off"},
         match=mapping.account_match,
-        ownership=DynamicsOwnership(team=mapping.owner == "team", default=mapping.default_owner),
+        ownership=Ownership(team=mapping.owner == "team", default=mapping.default_owner),
         closed_rows=ours.closed_rows,
     )
 

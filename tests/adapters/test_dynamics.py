@@ -16,7 +16,7 @@ from dynamics_world import OVERLAP, SAM, World, draft, only
 from cosell_sync.core.deal import Customer, Member, Snapshot, Solution
 from cosell_sync.crm.dynamics import versions
 from cosell_sync.crm.dynamics.client import DynamicsCrm
-from cosell_sync.crm.dynamics.creating import Ownership
+from cosell_sync.crm.writes import Ownership
 from cosell_sync.errors import AuthFailed, Flaky, Gone, Rejected, Stale, Surprise, Unavailable, Unclear
 from cosell_sync.ports import OpportunityWrite, Sought
 from cosell_sync.sandbox.certificates import Certificates

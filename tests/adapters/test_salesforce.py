@@ -22,10 +22,10 @@ from urllib3.exceptions import MaxRetryError, NewConnectionError
 from cosell_sync.core.deal import Customer, Member, Snapshot, Solution
 from cosell_sync.crm.salesforce import bulk, reading
 from cosell_sync.crm.salesforce.client import SalesforceCrm
-from cosell_sync.crm.salesforce.creating import Ownership
 from cosell_sync.crm.salesforce.rest import Rest
 from cosell_sync.crm.salesforce.signin import ClientCredentials, Credentials, JwtBearer
 from cosell_sync.crm.salesforce.writing import Guard
+from cosell_sync.crm.writes import Ownership
 from cosell_sync.errors import AuthFailed, Flaky, Gone, Rejected, Stale, Surprise, Unavailable, Unclear
 from cosell_sync.ports import OpportunityDraft, OpportunityWrite, Outcome, Sought
 from cosell_sync.sandbox.certificates import Certificates
@@ -520,7 +520,7 @@ def test_a_refused_contact_is_told_and_the_deal_stays(world: Callable[..., World
         w.client().create([draft("ref-1", contacts=(Member("ok@x.example"), Member("bad@x.example")))])
     )
     assert isinstance(made.error, Rejected)
-    assert (made.error.text, made.error.fields) == ("No such people.", ())
+    assert (made.error.text, made.error.fields) == ("No such people.", ("contacts",))
     assert made.snapshot is not None
     assert made.snapshot["contacts"] == (Member("ok@x.example", None, "ok"),)
 

@@ -9,52 +9,25 @@ https://learn.microsoft.com/power-apps/developer/data-platform/use-upsert-insert
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from functools import partial
 
-from cosell_sync.core.deal import Customer, Member
 from cosell_sync.crm.dynamics import closing, odata, reading, records, trouble, versions
 from cosell_sync.crm.dynamics.batch import Op
 from cosell_sync.crm.dynamics.org import OPEN, OPPORTUNITIES, Org
 from cosell_sync.crm.dynamics.rest import updated
-from cosell_sync.crm.dynamics.writing import Deal, Writer, again, bound
+from cosell_sync.crm.dynamics.writing import Deal, Writer, bound
 from cosell_sync.crm.sets import customer_key, members
 from cosell_sync.crm.values import folded
-from cosell_sync.errors import OutsideError, RecordError, Rejected, Stale, Surprise
+from cosell_sync.crm.writes import Ownership, again, drafted
+from cosell_sync.errors import RecordError, Rejected, Stale
 from cosell_sync.ports import OpportunityDraft, Outcome
 
 
-@dataclass(frozen=True)
-class Ownership:
-    """Who owns an imported opportunity: a colleague of its team if ``team``, else ``default`` (e-mail or user name)."""
-
-    team: bool = True
-    default: str | None = None
-
-
 def create(writer: Writer, batch: Sequence[OpportunityDraft], ownership: Ownership) -> Sequence[Outcome]:
-    deals = [Deal("", None, {**each.fields, "referral_id": each.referral_id}) for each in batch]
-    try:
-        _name(writer, deals)
-        _make(writer, [deal for deal in deals if not deal.id], ownership)
-        _read(writer, [deal for deal in deals if deal.id])
-        writer.plan(deals)
-        _primaries(writer, deals)
-        writer.around(deals)
-        _close(writer, deals)
-    except (OutsideError, Surprise) as error:
-        writer.away(deals, error)
-    found = writer.read_back(deals)
-    return [
-        Outcome(
-            id=deal.id or None,
-            error=deal.error or deal.later,
-            snapshot=found.get(deal.id),
-            steps=int(bool(deal.id)),
-            unheld=deal.unheld,
-        )
-        for deal in deals
-    ]
+    deals = drafted(Deal, batch)
+    steps = (_name, partial(_make, ownership), _read, Writer.plan, _primaries, Writer.around, _close)
+    return writer.line.carry(deals, [partial(step, writer) for step in steps])
 
 
 def _name(writer: Writer, deals: Sequence[Deal]) -> None:
@@ -65,26 +38,25 @@ def _name(writer: Writer, deals: Sequence[Deal]) -> None:
         deal.id = existing.get(folded(each), "")
 
 
-def _make(writer: Writer, deals: Sequence[Deal], ownership: Ownership) -> None:
+def _make(ownership: Ownership, writer: Writer, deals: Sequence[Deal]) -> None:
+    deals = [deal for deal in deals if not deal.id]
     if not deals:
         return
     org = writer.org
-    customers = {id(deal): deal.fields.get("customer") for deal in deals}
-    accounts = writer.people.accounts([each for each in customers.values() if isinstance(each, Customer)])
+    accounts = writer.people.accounts([deal.customer for deal in deals if deal.customer])
     for deal in deals:
-        customer = customers[id(deal)]
-        account = (
-            accounts[customer_key(customer, writer.match)]
-            if isinstance(customer, Customer) and customer.name
-            else None
-        )
+        account = accounts[customer_key(deal.customer, writer.match)] if deal.customer else None
         if isinstance(account, RecordError):
             deal.fail(again(account))
         elif account is not None:
             deal.columns = bound(account)
     _first_contacts(writer, deals)
-    owners = _owners(writer, deals, ownership)
-    jobs = [(deal, op) for deal in deals if deal.going and (op := _op(deal, org, owners[id(deal)]))]
+    owners = ownership.of(deals, writer.directory)
+    jobs = [
+        (deal, op)
+        for deal, owner in zip(deals, owners, strict=True)
+        if deal.going and (op := _op(deal, org, owner))
+    ]
     results = writer.rest.send([(op,) for _, op in jobs])
     asked: list[Deal] = []
     for (deal, _), result in zip(jobs, results, strict=True):
@@ -147,25 +119,10 @@ def _first_contacts(writer: Writer, deals: Sequence[Deal]) -> None:
             deal.columns.setdefault("parentcontactid@odata.bind", odata.bind("contacts", contact))
 
 
-def _owners(writer: Writer, deals: Sequence[Deal], ownership: Ownership) -> Mapping[int, str | None]:
-    teams: dict[int, Sequence[Member]] = {
-        id(deal): (members(deal.fields, "team") or ()) if ownership.team else () for deal in deals
-    }
-    names = [each.email for team in teams.values() for each in team]
-    names += [ownership.default] if ownership.default else []
-    users = writer.directory.find(names, writer.org.user_id) if names else {}
-    fallback = users.get(folded(ownership.default)) if ownership.default else None
-    return {
-        key: next((users[each.email] for each in team if each.email in users), fallback)
-        for key, team in teams.items()
-    }
-
-
 def _read(writer: Writer, deals: Sequence[Deal]) -> None:
     """What the new opportunities hold before their rows are made: a flow may have made some, an earlier try others."""
-    found = {
-        bundle.id: bundle for bundle in reading.bundles(writer.rest, writer.org, [deal.id for deal in deals])
-    }
+    known = [deal.id for deal in deals if deal.id]
+    found = {bundle.id: bundle for bundle in reading.bundles(writer.rest, writer.org, known)}
     for deal in deals:
         deal.bundle = found.get(deal.id)
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from cosell_sync.core.deal import Snapshot
+from cosell_sync.crm.directory import User
 from cosell_sync.crm.dynamics import odata, records
 from cosell_sync.crm.dynamics.org import (
     ACCOUNTS,
@@ -30,6 +31,7 @@ from cosell_sync.ports import Found, Sought
 AROUND: Final = odata.AT_ONCE  # opportunities whose surroundings are asked for at once
 PAGE: Final = 500
 NAMES: Final = 20  # names in one question: each may be several tests
+PEOPLE: Final = 50  # users in one question, each compared twice
 
 
 def concerned(org: Org) -> str:
@@ -261,6 +263,21 @@ def accounts_by_name(rest: Rest, names: Sequence[str]) -> Iterator[Row]:
                 order="createdon asc,accountid asc",
             )
         )
+
+
+def users(rest: Rest, org: Org, names: Sequence[str]) -> Iterator[User]:
+    """Active users but ourselves, by e-mail or user name, the one longest there first."""
+    for some in pieces(names, PEOPLE):
+        known = odata.any_of([odata.texts("internalemailaddress", some), odata.texts("domainname", some)])
+        path = odata.query(
+            USERS,
+            select=("systemuserid", "internalemailaddress", "domainname"),
+            where=odata.all_of("isdisabled eq false", known),
+            order="createdon asc,systemuserid asc",
+        )
+        for row in rest.rows(path):
+            if (user_id := str(row["systemuserid"]).lower()) != org.user_id:
+                yield user_id, (row.get("domainname"), row.get("internalemailaddress"))
 
 
 def index(rest: Rest, org: Org) -> Iterator[Mapping[str, str]]:

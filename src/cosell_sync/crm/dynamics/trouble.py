@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from cosell_sync.crm import writes
 from cosell_sync.errors import CosellError, Flaky, Gone, OutsideError, RecordError, Stale
 from cosell_sync.transport import outcomes
 from cosell_sync.transport.outcomes import Fate, Scope
@@ -90,5 +91,5 @@ def passing(status: int, body: bytes) -> bool:
 def moved(error: RecordError) -> RecordError:
     """A row around the opportunity that changed or is gone calls for another look."""
     if isinstance(error, Gone) or code_of(error) in KEY_EXISTS:
-        return Stale(error.text, code=error.code, status=error.status)
+        return writes.moved(error)
     return error

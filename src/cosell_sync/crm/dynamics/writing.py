@@ -16,62 +16,37 @@ says so.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from functools import partial
 
 from cosell_sync.core.deal import ABSENT, Customer, Fields, Snapshot
+from cosell_sync.crm import writes
+from cosell_sync.crm.directory import Directory
 from cosell_sync.crm.dynamics import children, closing, odata, people, reading, records, trouble, versions
 from cosell_sync.crm.dynamics.batch import Group, Op
-from cosell_sync.crm.dynamics.directory import Directory
 from cosell_sync.crm.dynamics.org import ACCOUNTS, OPEN, OPPORTUNITIES, STOCK, Choice, Org
 from cosell_sync.crm.dynamics.records import Bundle
 from cosell_sync.crm.dynamics.rest import Rest, Result, updated
 from cosell_sync.crm.sets import Around, customer_key, members
 from cosell_sync.errors import (
-    AuthFailed,
-    Flaky,
     Gone,
     OutsideError,
     RecordError,
     Rejected,
     Stale,
-    Surprise,
-    Unavailable,
-    Unclear,
 )
 from cosell_sync.ports import OpportunityWrite, Outcome
 
-AROUND: Final = frozenset({"team", "contacts", "solutions", "customer", "referral_id"})
-
 
 @dataclass
-class Deal:
-    """One write on its way."""
-
-    id: str
-    before: Snapshot | None
-    fields: Fields
+class Deal(writes.Deal):
     bundle: Bundle | None = None  # as read just now, where the rows around it matter
-    error: RecordError | None = None
-    touched: bool = False
-    unheld: dict[str, frozenset[str]] = field(default_factory=dict)
-    columns: dict[str, object] = field(default_factory=dict)
     plan: Around[Op] = field(default_factory=Around)
-    later: RecordError | None = None  # a part of it failed, the rest goes on
-
-    @property
-    def going(self) -> bool:
-        return self.error is None
-
-    def fail(self, error: RecordError) -> None:
-        """The first reason stands; but what may have landed outranks what surely did not."""
-        if self.error is None or (isinstance(error, Unclear) and not isinstance(self.error, Unclear)):
-            self.error = error
 
 
 class Writer:
-    """One batch. ``trouble`` is what Dataverse as a whole answered last, None while it answers."""
+    """One batch."""
 
     def __init__(self, rest: Rest, org: Org, directory: Directory, match: Sequence[str]) -> None:
         self.rest = rest
@@ -79,32 +54,19 @@ class Writer:
         self.directory = directory
         self.match = match
         self.people = people.People(rest, match)
-        self.trouble: OutsideError | None = None
+        self.line = writes.Line[Deal](
+            trouble.SYSTEM, "Dataverse", fetch=partial(reading.fetch, rest, org), around=self._needs_rows
+        )
+
+    @property
+    def trouble(self) -> OutsideError | None:
+        return self.line.trouble
 
     # --- updates ------------------------------------------------------------------------------------------------
 
     def write(self, batch: Sequence[OpportunityWrite]) -> Sequence[Outcome]:
-        deals = [Deal(each.before.id, each.before, each.fields) for each in batch]
-        try:
-            self._look(deals)
-            self._columns(deals)
-            self.plan(deals)
-            self._send(deals)
-            self._customers(deals)
-            self.around(deals)
-        except (OutsideError, Surprise) as error:
-            self.away(deals, error)
-        found = self.read_back(deals)
-        return [
-            Outcome(
-                id=deal.id,
-                error=deal.error or deal.later,
-                snapshot=found.get(deal.id),
-                steps=int(deal.error is None and deal.later is None),
-                unheld=deal.unheld,
-            )
-            for deal in deals
-        ]
+        steps = (self._look, self._columns, self.plan, self._send, self._customers, self.around)
+        return self.line.carry(writes.asked(Deal, batch), steps)
 
     def _look(self, deals: Sequence[Deal]) -> None:
         """Step 1: read the rows around, and refuse what was planned on others."""
@@ -120,7 +82,7 @@ class Writer:
     def _needs_rows(self, deal: Deal) -> bool:
         if OPPORTUNITIES not in self.org.guarded:
             return True  # If-Match carries no version here, so looking has to do
-        asked = AROUND & deal.fields.keys()
+        asked = writes.AROUND & deal.fields.keys()
         if asked == {"referral_id"}:  # only the keys of solutions depend on it
             return bool(deal.before and deal.before["solutions"])
         return bool(asked)
@@ -137,13 +99,13 @@ class Writer:
             (deal, customer)
             for deal in deals
             if deal.going and deal.bundle is not None and deal.bundle.account is None
-            and isinstance(customer := deal.fields.get("customer"), Customer) and customer.name
+            and (customer := deal.customer)
         ]  # fmt: skip
         found = self.people.accounts([customer for _, customer in orphans])
         for deal, customer in orphans:
             account = found[customer_key(customer, self.match)]
             if isinstance(account, RecordError):
-                deal.fail(again(account))
+                deal.fail(writes.again(account))
             elif deal.bundle is not None:
                 deal.columns |= bound(account, customer_too=deal.bundle.row.get("_customerid_value") is None)
 
@@ -166,7 +128,7 @@ class Writer:
                 deal.later = Rejected(text, code="closed_row", fields=tuple(late))
             wanted = {name: item for name, item in wanted.items() if name not in STOCK}
             if not self.org.closed.writable:
-                wanted = {name: item for name, item in wanted.items() if name in {*AROUND, "stage"}}
+                wanted = {name: item for name, item in wanted.items() if name in {*writes.AROUND, "stage"}}
                 wanted.pop("referral_id", None)
                 deal.touched = True  # nothing to send, yet what it holds is to be read
         return wanted
@@ -274,10 +236,10 @@ class Writer:
         """Step 2: what the rows around have to become, with the contacts for it. ``deal.bundle``: what they are."""
         going = [deal for deal in deals if deal.going and deal.bundle is not None]
         emails = [each.email for deal in going for each in members(deal.fields, "team") or ()]
-        users = self.directory.find(emails, self.org.user_id) if emails else {}
+        users = self.directory.find(emails)
         for deal in going:
             if deal.bundle is not None:
-                deal.plan = children.around(deal.bundle, self.org, deal.fields, users, referral_id(deal))
+                deal.plan = children.around(deal.bundle, self.org, deal.fields, users, deal.referral_id)
                 deal.unheld |= deal.plan.unheld
         self.people.contacts([(account_id(deal), person) for deal in going for person in deal.plan.people])
 
@@ -294,7 +256,7 @@ class Writer:
                     made = children.connection(self.org, deal.bundle.id, "contacts", contact)
                     jobs.append((deal, "contacts", made))
                 elif contact is not None:
-                    self._soft(deal, "contacts", contact)
+                    deal.fail_at("contacts", contact)
         # Two deals may share a contact; one write of its columns is enough, and a second would meet a new version.
         unique: dict[object, Op] = {}
         keys: list[object] = [
@@ -316,57 +278,17 @@ class Writer:
     def _settle(self, deal: Deal, name: str, result: Result) -> None:
         deal.touched = deal.touched or result.away is None
         if error := self.failure(result):
-            self._soft(deal, name, trouble.moved(error))
-
-    def _soft(self, deal: Deal, name: str, error: RecordError) -> None:
-        told = again(error)
-        told.fields = told.fields or (name,)
-        deal.fail(told)
+            deal.fail_at(name, trouble.moved(error))
 
     # --- the end ------------------------------------------------------------------------------------------------
 
     def failure(self, result: Result) -> RecordError | None:
         if result.away is not None:
-            return Flaky("Dataverse cannot be reached", code="unavailable")
+            return self.line.away()
         return result.error
 
     def note_away(self, results: Iterable[Result]) -> None:
-        self.trouble = next((each.away for each in results if each.away), self.trouble)
-
-    def away(self, deals: Sequence[Deal], error: OutsideError | Surprise) -> None:
-        """Dataverse is gone: what has not failed on its own has not been finished."""
-        if isinstance(error, Surprise):
-            error = Unavailable("dynamics", str(error), code=str(error.facts.get("code", "")))
-        self.trouble = error
-        code = error.code if isinstance(error, AuthFailed) else "unavailable"
-        for deal in deals:
-            landed = deal.touched and deal.before is not None and not self._needs_rows(deal)
-            if deal.going and not landed:  # what was all in one piece is done, whatever became of the others
-                deal.fail(Flaky("Dataverse cannot be reached", code=code or "unavailable"))
-
-    def read_back(self, deals: Sequence[Deal]) -> Mapping[str, Snapshot | None]:
-        """Step 5. Without an answer the outcomes stay, just without their snapshots."""
-        wanted = [
-            deal.id
-            for deal in deals
-            if deal.id and (deal.touched or deal.going) and not isinstance(deal.error, Unclear)
-        ]
-        if not wanted or self.trouble is not None:
-            return {}
-        try:
-            return reading.fetch(self.rest, self.org, wanted)
-        except OutsideError as error:
-            self.trouble = error
-        except Surprise:
-            pass  # the next pull meets it too, and says so
-        return {}
-
-
-def referral_id(deal: Deal) -> str:
-    given = deal.fields.get("referral_id", ABSENT)
-    if isinstance(given, str):
-        return given
-    return deal.before.text("referral_id") if deal.before else ""
+        self.line.trouble = next((each.away for each in results if each.away), self.trouble)
 
 
 def account_id(deal: Deal) -> str | None:
@@ -382,14 +304,3 @@ def bound(account: str, *, customer_too: bool = True) -> dict[str, object]:
     to = odata.bind(ACCOUNTS, account)
     made: dict[str, object] = {"parentaccountid@odata.bind": to}
     return {**made, "customerid_account@odata.bind": to} if customer_too else made
-
-
-def again(error: RecordError) -> RecordError:
-    """The same error once more, for another record."""
-    return type(error)(
-        error.text,
-        code=error.code,
-        status=error.status,
-        fields=error.fields,
-        request_id=error.request_id,
-    )

@@ -1,43 +1,28 @@
 """The CRM port over Salesforce: what the cycle asks for, handed to the module that knows how.
 
 org        what this org can hold, read once
-reading    changes, records, look-alikes, index
+reading    changes, records, look-alikes, users, index
 writing    guarded updates          creating   new opportunities
 checks     what `doctor` looks at
 rest       one call; beneath it `signin` and `wire`, above it `composite` (several in one) and `bulk` (many rows in one)
-records    rows ⇄ values, pure, with `versions`, `places` and `children`
+records    rows ⇄ values, pure, with `versions`, `states` and `children`
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from datetime import timedelta
-from typing import Final
+from collections.abc import Mapping, Sequence
+from functools import partial
 
-from cosell_sync.core.deal import Snapshot
-from cosell_sync.crm.check import Check
+from cosell_sync.crm.adapter import MATCH, CrmAdapter, Parts
+from cosell_sync.crm.directory import Directory
 from cosell_sync.crm.salesforce import checks, creating, org, reading
-from cosell_sync.crm.salesforce.creating import Ownership
-from cosell_sync.crm.salesforce.directory import Directory
 from cosell_sync.crm.salesforce.org import Org
 from cosell_sync.crm.salesforce.rest import Rest
 from cosell_sync.crm.salesforce.writing import Guard, Writer
-from cosell_sync.errors import OutsideError, Surprise
-from cosell_sync.ports import (
-    CrmShape,
-    Found,
-    OpportunityDraft,
-    OpportunityWrite,
-    Outcome,
-    Page,
-    Seen,
-    Sought,
-)
-
-MATCH: Final = ("name", "postal_code", "country")
+from cosell_sync.crm.writes import Ownership
 
 
-class SalesforceCrm:
+class SalesforceCrm(CrmAdapter[Org, Writer]):
     """``names``: our field → field of Opportunity, laid over the defaults. ``match``: what makes two customers one."""
 
     def __init__(
@@ -50,75 +35,18 @@ class SalesforceCrm:
         guard: Guard | None = None,
     ) -> None:
         self.rest = rest
-        self.trouble: OutsideError | None = None
-        self._names = org.field_names(names)
-        self._match = tuple(match)
-        self._ownership = ownership or Ownership()
-        self._guard = guard or Guard()
-        self._directory = Directory(rest)
-        self._org: Org | None = None
-
-    @property
-    def calls(self) -> int:
-        return self.rest.calls
-
-    @property
-    def usage(self) -> tuple[int, int] | None:
-        """API calls used and allowed in the org's rolling day, as the last answer said."""
-        return self.rest.usage
-
-    @property
-    def org(self) -> Org:
-        if self._org is None:
-            self._org = org.read(self.rest, self._names)
-        return self._org
-
-    def shape(self) -> CrmShape:
-        return self.org.shape()
-
-    def forget_shape(self) -> None:
-        """After fields were added or rights changed."""
-        self._org = None
-
-    def changed_since(self, watermark: str | None, overlap: timedelta, seen: Seen) -> Iterator[Page]:
-        self._directory.forget()
-        try:
-            yield from reading.changed_since(self.rest, self.org, watermark, overlap, seen)
-        except Surprise:
-            self.forget_shape()  # an admin may have taken a field away on purpose: the next cycle looks again
-            raise
-        self.trouble = None
-
-    def fetch(self, ids: Sequence[str]) -> Mapping[str, Snapshot | None]:
-        return reading.fetch(self.rest, self.org, ids)
-
-    def find(self, sought: Sequence[Sought]) -> Mapping[str, Found]:
-        return reading.find(self.rest, self.org, sought, self._match)
-
-    def index(self) -> Iterator[Mapping[str, str]]:
-        yield from reading.index(self.rest, self.org)
-
-    def write(self, batch: Sequence[OpportunityWrite]) -> Sequence[Outcome]:
-        """Never raises for the org being away: see ``trouble``, which the next success clears."""
-        if not batch:
-            return []
-        writer = self._writer()
-        outcomes = writer.write(batch)
-        self.trouble = writer.trouble
-        return outcomes
-
-    def create(self, batch: Sequence[OpportunityDraft]) -> Sequence[Outcome]:
-        """Like ``write``."""
-        if not batch:
-            return []
-        writer = self._writer()
-        outcomes = creating.create(writer, batch, self._ownership)
-        self.trouble = writer.trouble
-        return outcomes
-
-    def check(self, stages: Sequence[str] = ()) -> Sequence[Check]:
-        """Everything ``doctor`` wants to know; ``stages``: those that the mapping names."""
-        return checks.check(self.rest, self._names, stages)
-
-    def _writer(self) -> Writer:
-        return Writer(self.rest, self.org, self._directory, self._guard, self._match)
+        named = org.field_names(names)
+        directory = Directory(lambda people: reading.users(rest, self.org, people))
+        parts = Parts(
+            calls=lambda: rest.calls,
+            org=lambda: org.read(rest, named),
+            changed_since=partial(reading.changed_since, rest),
+            fetch=partial(reading.fetch, rest),
+            find=partial(reading.find, rest),
+            index=partial(reading.index, rest),
+            writer=lambda now: Writer(rest, now, directory, guard or Guard(), tuple(match)),
+            create=creating.create,
+            check=partial(checks.check, rest, named),
+            directory=directory,
+        )
+        super().__init__(parts, match=match, ownership=ownership)

@@ -20,6 +20,7 @@ from urllib.parse import quote
 from simple_salesforce.exceptions import SalesforceError
 
 from cosell_sync.core.deal import Snapshot
+from cosell_sync.crm.directory import User
 from cosell_sync.crm.salesforce import composite, queries, records, versions
 from cosell_sync.crm.salesforce.composite import Part, Reply, Row
 from cosell_sync.crm.salesforce.org import TEAM, Org
@@ -302,6 +303,15 @@ def _find(rest: Rest, org: Org, sought: Sequence[Sought], match: Sequence[str]) 
         )
         for each in sought
     }
+
+
+def users(rest: Rest, org: Org, names: Sequence[str]) -> Iterator[User]:
+    """Active users but ourselves, by e-mail or user name, the one longest there first."""
+    parts = [composite.query(queries.users(some)) for some in pieces(names, queries.AT_ONCE)]
+    for people in composite.everything(rest, parts):
+        for person in people:
+            if person["Id"] != org.user_id:
+                yield str(person["Id"]), (person.get("Username"), person.get("Email"))
 
 
 def index(rest: Rest, org: Org) -> Iterator[Mapping[str, str]]:

@@ -15,36 +15,35 @@ says so.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import format_datetime
-from typing import Any, Final
+from functools import partial
+from typing import Any
 
 from simple_salesforce.exceptions import SalesforceError
 
-from cosell_sync.core.deal import ABSENT, Customer, Fields, Member, Snapshot
+from cosell_sync.core.deal import Customer, Member, Snapshot
+from cosell_sync.crm import writes
+from cosell_sync.crm.directory import Directory
 from cosell_sync.crm.salesforce import bulk, children, composite, queries, reading, records, trouble, versions
 from cosell_sync.crm.salesforce.bulk import Change, Result, Verb
 from cosell_sync.crm.salesforce.composite import Part, Row
-from cosell_sync.crm.salesforce.directory import Directory
 from cosell_sync.crm.salesforce.org import ACCOUNT, CONTACT, KEY, OPPORTUNITY, SOLUTION, Org
 from cosell_sync.crm.salesforce.rest import Rest
+from cosell_sync.crm.salesforce.signin import SYSTEM
+from cosell_sync.crm.salesforce.trouble import Fault
 from cosell_sync.crm.sets import customer_key, members
 from cosell_sync.crm.values import email, pieces
 from cosell_sync.errors import (
-    AuthFailed,
-    Flaky,
     Gone,
     OutsideError,
     RecordError,
     Stale,
-    Surprise,
     Unavailable,
     Unclear,
 )
 from cosell_sync.ports import OpportunityWrite, Outcome
-
-AROUND: Final = frozenset({"team", "contacts", "solutions", "customer", "referral_id"})
 
 
 @dataclass(frozen=True)
@@ -58,30 +57,12 @@ class Guard:
 
 
 @dataclass
-class Deal:
-    """One write on its way."""
-
-    id: str
-    before: Snapshot | None
-    fields: Fields
+class Deal(writes.Deal):
     row: Row | None = None  # as read just now, where the rows around it matter
-    error: RecordError | None = None
-    touched: bool = False
-    unheld: dict[str, frozenset[str]] = field(default_factory=dict)
-    columns: dict[str, object] = field(default_factory=dict)
-
-    @property
-    def going(self) -> bool:
-        return self.error is None
-
-    def fail(self, error: RecordError) -> None:
-        """The first reason stands; but what may have landed outranks what surely did not."""
-        if self.error is None or (isinstance(error, Unclear) and not isinstance(self.error, Unclear)):
-            self.error = error
 
 
 class Writer:
-    """One batch. ``trouble`` is what the org as a whole answered last, None while it answers."""
+    """One batch."""
 
     def __init__(
         self, rest: Rest, org: Org, directory: Directory, guard: Guard, match: Sequence[str]
@@ -91,31 +72,19 @@ class Writer:
         self.directory = directory
         self.guard = guard
         self.match = match
-        self.trouble: OutsideError | None = None
+        self.line = writes.Line[Deal](
+            SYSTEM, "Salesforce", fetch=partial(reading.fetch, rest, org), around=self._needs_rows
+        )
+
+    @property
+    def trouble(self) -> OutsideError | None:
+        return self.line.trouble
 
     # --- updates ------------------------------------------------------------------------------------------------
 
     def write(self, batch: Sequence[OpportunityWrite]) -> Sequence[Outcome]:
-        deals = [Deal(each.before.id, each.before, each.fields) for each in batch]
-        try:
-            self._look(deals)
-            self._columns(deals)
-            self._patch(deals)
-            self._customers(deals)
-            self.around(deals)
-        except (OutsideError, Surprise) as error:
-            self.away(deals, error)
-        found = self.read_back(deals)
-        return [
-            Outcome(
-                id=deal.id,
-                error=deal.error,
-                snapshot=found.get(deal.id),
-                steps=int(deal.error is None),
-                unheld=deal.unheld,
-            )
-            for deal in deals
-        ]
+        steps = (self._look, self._columns, self._patch, self._customers, self.around)
+        return self.line.carry(writes.asked(Deal, batch), steps)
 
     def _look(self, deals: Sequence[Deal]) -> None:
         """Step 1: read the rows around, and refuse what was planned on others."""
@@ -134,7 +103,7 @@ class Writer:
                 deal.fail(Stale("changed since it was read", code="CHANGED_AROUND"))
 
     def _needs_rows(self, deal: Deal) -> bool:
-        asked = AROUND & deal.fields.keys()
+        asked = writes.AROUND & deal.fields.keys()
         if asked <= {"referral_id"}:  # only the keys of solutions depend on it
             return bool(deal.before and deal.before["solutions"]) if asked else self._keyless(deal)
         return True
@@ -151,21 +120,19 @@ class Writer:
     def _columns(self, deals: Sequence[Deal]) -> None:
         """What to PATCH; an opportunity without an account gets the customer's, found or made."""
         orphans = [
-            (deal, deal.fields["customer"])
+            (deal, customer)
             for deal in deals
             if deal.going and deal.row is not None and not deal.row.get("AccountId")
-            and isinstance(deal.fields.get("customer"), Customer)
+            and (customer := deal.customer)
         ]  # fmt: skip
-        found = self.accounts([item for _, item in orphans if isinstance(item, Customer)])
+        found = self.accounts([customer for _, customer in orphans])
         for deal in deals:
             deal.columns = records.columns(deal.fields, self.org)
         for deal, customer in orphans:
-            account = (
-                found.get(customer_key(customer, self.match)) if isinstance(customer, Customer) else None
-            )
+            account = found[customer_key(customer, self.match)]
             if isinstance(account, RecordError):
-                deal.fail(account)
-            elif account is not None:
+                deal.fail(writes.again(account))
+            else:
                 deal.columns["AccountId"] = account
                 deal.row = {**(deal.row or {}), "AccountId": account}
 
@@ -265,7 +232,7 @@ class Writer:
         found = trouble.faults(body)
         return self.outcome(found, status), any(fault.locked for fault in found)
 
-    def outcome(self, found: Sequence[trouble.Fault], status: int | None = None) -> RecordError:
+    def outcome(self, found: Sequence[Fault], status: int | None = None) -> RecordError:
         return trouble.outcome(found, status, self.org.labels, self.org.ours)
 
     # --- rows around --------------------------------------------------------------------------------------------
@@ -274,10 +241,10 @@ class Writer:
         """Step 3. ``deal.row`` is what the rows are now."""
         going = [deal for deal in deals if deal.going and deal.row is not None]
         emails = [each.email for deal in going for each in members(deal.fields, "team") or ()]
-        users = self.directory.find(emails, self.org.user_id) if emails else {}
+        users = self.directory.find(emails)
         plans = []
         for deal in going:
-            plan = children.around(deal.row or {}, self.org, deal.fields, users, referral_id(deal))
+            plan = children.around(deal.row or {}, self.org, deal.fields, users, deal.referral_id)
             deal.unheld |= plan.unheld
             plans.append((deal, plan))
         people = [
@@ -296,7 +263,7 @@ class Writer:
                     if blanks := filled.get(contact):
                         jobs.append((deal, "contacts", Change(Verb.UPDATE, CONTACT, blanks, id=contact)))
                 else:
-                    deal.fail(contact)
+                    deal.fail_at("contacts", contact)
         # Two deals may share a contact; a collection takes each row once.
         unique: dict[tuple[object, ...], Change] = {}
         keys = [(change.verb, change.id) if change.id else (at,) for at, (_, _, change) in enumerate(jobs)]
@@ -308,14 +275,12 @@ class Writer:
         for key, (deal, name, _) in zip(keys, jobs, strict=True):
             self._settle(deal, name, results[key])
         if away := next((each.away for each in results.values() if each.away), None):
-            self.trouble = away
+            self.line.trouble = away
 
     def _settle(self, deal: Deal, name: str, result: Result) -> None:
         deal.touched = deal.touched or result.away is None
         if error := self.failure(result):
-            error = moved(error)
-            error.fields = error.fields or (name,)
-            deal.fail(error)
+            deal.fail_at(name, moved(error))
 
     def failure(self, result: Result) -> RecordError | None:
         if result.fine:
@@ -323,7 +288,7 @@ class Writer:
         if result.lost is not None:
             return Unclear(result.lost.text, code=result.lost.code, status=result.lost.status)
         if result.away is not None:
-            return Flaky("Salesforce cannot be reached", code="unavailable")
+            return self.line.away()
         return self.outcome(result.faults, result.status)
 
     def _contacts(
@@ -399,49 +364,10 @@ class Writer:
         found |= self._made(odd, [Change(Verb.CREATE, ACCOUNT, columns[key]) for key in odd])
         return found
 
-    # --- the end ------------------------------------------------------------------------------------------------
-
-    def away(self, deals: Sequence[Deal], error: OutsideError | Surprise) -> None:
-        """The org is gone: what has not failed on its own has not been finished."""
-        if isinstance(error, Surprise):
-            error = Unavailable("salesforce", str(error), code=str(error.facts.get("code", "")))
-        self.trouble = error
-        code = error.code if isinstance(error, AuthFailed) else "unavailable"
-        for deal in deals:
-            landed = deal.touched and deal.before is not None and not self._needs_rows(deal)
-            if deal.going and not landed:  # what was all in one PATCH is done, whatever became of the others
-                deal.fail(
-                    Flaky("Salesforce cannot be reached", code=code or "unavailable", status=error.status)
-                )
-
-    def read_back(self, deals: Sequence[Deal]) -> Mapping[str, Snapshot | None]:
-        """Step 4. Without an answer the outcomes stay, just without their snapshots."""
-        wanted = [
-            deal.id
-            for deal in deals
-            if deal.id and (deal.touched or deal.going) and not isinstance(deal.error, Unclear)
-        ]
-        if not wanted or self.trouble is not None:
-            return {}
-        try:
-            return reading.fetch(self.rest, self.org, wanted)
-        except OutsideError as error:
-            self.trouble = error
-        except Surprise:
-            pass  # the next pull meets it too, and says so
-        return {}
-
-
-def referral_id(deal: Deal) -> str:
-    given = deal.fields.get("referral_id", ABSENT)
-    if isinstance(given, str):
-        return given
-    return deal.before.text("referral_id") if deal.before else ""
-
 
 def moved(error: RecordError) -> RecordError:
     """A row around the opportunity that is gone (a merged account, a deleted contact) calls for another look."""
-    return Stale(error.text, code=error.code, status=error.status) if isinstance(error, Gone) else error
+    return writes.moved(error) if isinstance(error, Gone) else error
 
 
 def _account(before: Snapshot | None) -> str:
