@@ -7,11 +7,12 @@ from datetime import date
 from decimal import Decimal
 
 import pytest
-from deals import FRESH, SHAPE, STAGES, at_rest, rules
+from deals import FRESH, SHAPE, STAGES, at_rest, rules, shared
 
+from cosell_sync.core import messages
 from cosell_sync.core.admit import Admission, Found, Verdict, admit, at_sight
 from cosell_sync.core.deal import ABSENT, Customer, Link, Memory, Snapshot, State, Value
-from cosell_sync.core.mapping import CrmShape, Flow, Rules
+from cosell_sync.core.mapping import CrmShape, Flow, Rules, Stages
 
 NOTHING = Found()
 
@@ -29,13 +30,16 @@ def admitted(
     return admit(link, found, rule or rules(), shape)
 
 
+FOREIGN = Admission(Verdict.SKIP, "foreign", "another organization's side of a deal")
+LEAD = Admission(Verdict.SKIP, "lead", "a lead; mapping.leads is skip")
+
+
 @pytest.mark.parametrize(
-    ("category", "leads", "code"),
-    [("foreign", True, "foreign"), ("lead", False, "lead"), ("lead", True, None), ("cosell", False, None)],
+    ("category", "leads", "admission"),
+    [("foreign", True, FOREIGN), ("lead", False, LEAD), ("lead", True, None), ("cosell", False, None)],
 )
-def test_at_first_sight(category: str, *, leads: bool, code: str | None) -> None:
-    verdict = at_sight(Snapshot("R1", "1", {"category": category}), rules(import_leads=leads))
-    assert (verdict and verdict.code) == code
+def test_at_first_sight(category: str, *, leads: bool, admission: Admission | None) -> None:
+    assert at_sight(Snapshot("R1", "1", {"category": category}), rules(import_leads=leads)) == admission
 
 
 @pytest.mark.parametrize(
@@ -49,8 +53,8 @@ def test_at_first_sight(category: str, *, leads: bool, code: str | None) -> None
 @pytest.mark.parametrize("changes", [{}, {"state": "Won"}, {"problem": "odd"}, {"customer": None}])
 def test_one_that_exists_is_always_linked(found: Found, code: str, changes: dict[str, Value]) -> None:
     """Whatever else is the matter with it: anything else would double it."""
-    verdict = admitted(waiting(**changes), found)
-    assert (verdict.verdict, verdict.code, verdict.opportunity_id) == (Verdict.LINK, code, "O9")
+    linked = Admission(Verdict.LINK, code, "its id is known on the other side", "O9")
+    assert admitted(waiting(**changes), found) == linked
 
 
 @pytest.mark.parametrize(
@@ -66,12 +70,24 @@ def test_one_that_exists_is_always_linked(found: Found, code: str, changes: dict
 )
 def test_lookalikes(match: str, lookalikes: tuple[str, ...], memory: Memory, verdict: Verdict) -> None:
     admission = admitted(waiting(memory), Found(lookalikes=lookalikes), rules(match=match))
-    assert admission.verdict is verdict
-    assert admission.lookalikes == (lookalikes if verdict is Verdict.HOLD else ())
+    said = {
+        Verdict.HOLD: Admission(
+            verdict,
+            "lookalike",
+            messages.looks_alike("Fabric"),
+            lookalikes=lookalikes,
+            fields=admission.fields,
+        ),
+        Verdict.LINK: Admission(verdict, "lookalike", "same account and name", "O1"),
+        Verdict.CREATE: Admission(verdict, "new", fields=admission.fields),
+    }
+    assert admission == said[verdict]
+    assert bool(admission.fields) is (verdict is Verdict.CREATE)
 
 
 def test_closed_before_it_was_seen() -> None:
-    assert admitted(waiting(state="Lost")).verdict is Verdict.SKIP
+    reason = "closed before it was first seen; sync.import_closed is off"
+    assert admitted(waiting(state="Lost")) == Admission(Verdict.SKIP, "closed", reason)
     admission = admitted(waiting(state="Lost"), rule=rules(import_closed=True))
     assert (admission.verdict, admission.fields["stage"]) == (Verdict.CREATE, "Closed Lost")
 
@@ -83,6 +99,38 @@ def test_the_draft_is_what_the_crm_can_hold() -> None:
     assert (admission.fields["name"], admission.fields["value"]) == ("A name t", Decimal("1.01"))
     assert (admission.fields["stage"], admission.fields["sync"]) == ("Proposal", True)
     assert "sales_stage" not in admission.fields
+
+
+def test_the_draft_has_the_decimals_of_its_currency() -> None:
+    shape = replace(SHAPE, currencies=frozenset({"USD", "JPY"}), scales={"JPY": 0})
+    assert admitted(waiting(value=Decimal("99.5"), currency="JPY"), shape=shape).fields["value"] == Decimal(
+        100
+    )
+
+
+@pytest.mark.parametrize(("sales", "kept"), [("Propose", "Propose"), ("Close", ABSENT), (None, ABSENT)])
+def test_a_sales_stage_of_its_own_field_is_drafted_where_it_is_a_choice(sales: Value, kept: Value) -> None:
+    """A word that the CRM does not have keeps no deal out; nor does it keep out what follows it in the list."""
+    shape = replace(
+        SHAPE, fields=SHAPE.fields | {"sales_stage"}, picklists={"sales_stage": frozenset({"Propose"})}
+    )
+    admission = admitted(
+        waiting(state="Accepted", sales_stage=sales), rule=rules(stages=Stages()), shape=shape
+    )
+    assert admission.fields.get("sales_stage", ABSENT) == kept
+    assert admission.fields["stage"] == "Qualification"
+    assert shared().keys() <= admission.fields.keys()
+
+
+def test_what_is_not_mapped_or_not_there_keeps_out_nothing_else() -> None:
+    without = rules()
+    without = replace(
+        without, fields={name: rule for name, rule in without.fields.items() if name != "value"}
+    )
+    shape = replace(SHAPE, fields=SHAPE.fields - {"campaign_id"})
+    fields = admitted(waiting(), rule=without, shape=shape).fields
+    assert shared().keys() - {"campaign_id", "value"} <= fields.keys()
+    assert not {"campaign_id", "value"} & fields.keys()
 
 
 def test_a_direction_that_is_closed_brings_nothing() -> None:
@@ -99,8 +147,16 @@ def test_a_direction_that_is_closed_brings_nothing() -> None:
         ({"close_date": ABSENT}, SHAPE, "Close Date is missing"),
         ({"customer": None}, SHAPE, "customer has no name"),
         ({"customer": Customer(city="Here")}, SHAPE, "customer has no name"),
-        ({"value": Decimal(5000)}, replace(SHAPE, maximum=Decimal(1000)), "largest amount is 1,000"),
-        ({"currency": "EUR"}, SHAPE, "one currency only, USD"),
+        (
+            {"value": Decimal(5000)},
+            replace(SHAPE, maximum=Decimal(1000), labels={"value": "Betrag"}),
+            "Partner Center has 5,000.00 for Betrag, which the CRM cannot hold: the largest amount is 1,000",
+        ),
+        (
+            {"currency": "EUR"},
+            SHAPE,
+            "Partner Center has EUR for Currency, which the CRM cannot hold: it has one currency only, USD",
+        ),
         ({"currency": "EUR"}, replace(SHAPE, currencies=frozenset({"USD"})), "not active"),
         ({}, replace(SHAPE, stages={"Other": STAGES}), 'no stage "Prospecting"'),
         ({"problem": "no status"}, SHAPE, "no status"),
@@ -110,13 +166,19 @@ def test_what_the_crm_could_not_hold_faithfully_is_held(
     changes: dict[str, Value], shape: CrmShape, words: str
 ) -> None:
     admission = admitted(waiting(**changes), shape=shape)
-    assert admission.verdict is Verdict.HOLD
+    assert (admission.verdict, admission.code) == (
+        Verdict.HOLD,
+        "unreadable" if "problem" in changes else "unmappable",
+    )
     assert words in admission.reason
 
 
 def test_every_reason_is_named_at_once() -> None:
     admission = admitted(waiting(name=None, close_date=None, customer=None))
-    assert all(words in admission.reason for words in ("Name", "Close Date", "customer"))
+    assert admission.reason == (
+        "Name is missing in Partner Center. Close Date is missing in Partner Center. "
+        "The customer has no name in Partner Center."
+    )
 
 
 @pytest.mark.parametrize("default", ["EUR", None])
