@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from cosell_sync.core.attempts import Patience
+from cosell_sync.core.deal import Side
 from cosell_sync.core.mapping import FieldRule, Flow, Policy, Rules, Stages
 from cosell_sync.crm.dynamics import signin as dynamics_signin
 from cosell_sync.crm.dynamics.client import DynamicsCrm
@@ -26,6 +27,7 @@ from cosell_sync.partner_center.records import Wire
 from cosell_sync.partner_center.signin import TOKEN_NAME, Application, Lent, SignIn
 from cosell_sync.ports import Clock, Crm, Referrals, Store
 from cosell_sync.settings import Settings
+from cosell_sync.store.budgets import StoredLedger
 from cosell_sync.store.copy import open_copy
 from cosell_sync.store.engine import parse
 from cosell_sync.store.open import open_store
@@ -34,6 +36,7 @@ from cosell_sync.store.tokens import StoredTokens, find_key
 from cosell_sync.transport.auth import TokenSource
 from cosell_sync.transport.client import HttpCaller, Limits
 from cosell_sync.transport.governor import Governor
+from cosell_sync.transport.meter import Meter
 
 
 def utc_now() -> datetime:
@@ -53,6 +56,7 @@ class Program:
     habits: Habits
     clock: Clock
     stop: threading.Event
+    meters: Mapping[Side, Meter]
 
     def world(
         self, *, store: Store | None = None, referrals: Referrals | None = None, crm: Crm | None = None
@@ -64,6 +68,7 @@ class Program:
             clock=self.clock,
             rules=self.rules,
             habits=self.habits,
+            meters=self.meters,
         )
 
 
@@ -136,6 +141,7 @@ def partner_center(
     stop: threading.Event,
     clock: Clock,
     closing: ExitStack,
+    meter: Meter,
     *,
     rehearsal: bool = False,
 ) -> PartnerCenter:
@@ -150,7 +156,7 @@ def partner_center(
     )
     sign_in = SignIn(application(settings), tokens, authority, clock=clock)
     source = TokenSource(Lent(sign_in, tokens, borrow=rehearsal, clock=clock))
-    governor = Governor("partner_center", stop=stop, ceiling=settings.budget.partner_center)
+    governor = Governor("partner_center", stop=stop, meter=meter)
     caller = HttpCaller(
         "partner_center",
         ours.base_url,
@@ -174,7 +180,13 @@ def partner_center(
     return PartnerCenter(caller, wire)
 
 
-def salesforce(settings: Settings, stop: threading.Event, clock: Clock, closing: ExitStack) -> SalesforceCrm:
+def salesforce(
+    settings: Settings,
+    stop: threading.Event,
+    clock: Clock,
+    closing: ExitStack,
+    meter: Meter | None = None,
+) -> SalesforceCrm:
     ours, mapping = settings.salesforce, settings.mapping
     if not ours.login_url or not ours.consumer_key:
         raise ConfigError("salesforce.login_url and salesforce.consumer_key are needed")
@@ -196,6 +208,7 @@ def salesforce(settings: Settings, stop: threading.Event, clock: Clock, closing:
         api_version=ours.api_version,
         call_timeout=settings.sync.call_timeout,
         stop=stop,
+        meter=meter,
     )
     closing.callback(rest.close)
     return SalesforceCrm(
@@ -207,7 +220,13 @@ def salesforce(settings: Settings, stop: threading.Event, clock: Clock, closing:
     )
 
 
-def dynamics(settings: Settings, stop: threading.Event, clock: Clock, closing: ExitStack) -> DynamicsCrm:
+def dynamics(
+    settings: Settings,
+    stop: threading.Event,
+    clock: Clock,
+    closing: ExitStack,
+    meter: Meter | None = None,
+) -> DynamicsCrm:
     ours, mapping = settings.dynamics, settings.mapping
     if not ours.url:
         raise ConfigError("dynamics.url is needed")
@@ -226,7 +245,7 @@ def dynamics(settings: Settings, stop: threading.Event, clock: Clock, closing: E
         clock=clock,
         governor=Governor("dynamics", stop=stop),
     )
-    governor = Governor("dynamics", stop=stop, ceiling=settings.budget.crm)
+    governor = Governor("dynamics", stop=stop, meter=meter)
     caller = HttpCaller(
         "dynamics",
         ours.url,
@@ -257,16 +276,29 @@ def program(settings: Settings, *, clock: Clock = utc_now, rehearsal: bool = Fal
         store = open_store(settings.store.url, clock, sleep=lambda seconds: _wait(stop, seconds))
         closing.callback(store.close)
         tokens = open_tokens(settings, store)
+        ledger = StoredLedger(store.engine)
+        meters = {
+            side: Meter(system, clock=clock, ceiling=ceiling, ledger=ledger)
+            for side, system, ceiling in (
+                (Side.PARTNER_CENTER, "partner_center", settings.budget.partner_center),
+                (Side.CRM, settings.crm, settings.budget.crm),
+            )
+        }
+        for meter in meters.values():
+            closing.callback(meter.close)
         yield Program(
             settings=settings,
             store=store,
             tokens=tokens,
-            referrals=partner_center(settings, tokens, stop, clock, closing, rehearsal=rehearsal),
-            crm=crm(settings, stop, clock, closing),
+            referrals=partner_center(
+                settings, tokens, stop, clock, closing, meters[Side.PARTNER_CENTER], rehearsal=rehearsal
+            ),
+            crm=crm(settings, stop, clock, closing, meters[Side.CRM]),
             rules=rules_from(settings),
             habits=habits_from(settings),
             clock=clock,
             stop=stop,
+            meters=meters,
         )
 
 

@@ -22,7 +22,7 @@ from datetime import datetime, timedelta
 from types import FrameType
 from typing import Any, Final
 
-from cosell_sync.errors import Busy, Fenced, OutsideError, Surprise, Unavailable
+from cosell_sync.errors import Broken, Busy, Fenced, OutsideError, Surprise, Unavailable
 from cosell_sync.logging import flush, get_logger
 from cosell_sync.ports import Clock
 from cosell_sync.summary import OUT_OF_REACH, CycleSummary
@@ -57,7 +57,10 @@ def pause_after(failures: int, interval: timedelta) -> timedelta:
 
 
 class Daemon:
-    """``run`` blocks until stopped; ``stop`` and ``wake`` may be called from any thread."""
+    """``run`` blocks until stopped; ``stop`` and ``wake`` may be called from any thread.
+
+    ``pace``: how far apart cycles must at least be, for the calls to last.
+    """
 
     def __init__(
         self,
@@ -68,6 +71,7 @@ class Daemon:
         clock: Clock,
         wait: Callable[[float], bool] | None = None,
         on_cycle: Callable[[CycleSummary], None] | None = None,
+        pace: Callable[[], timedelta] = timedelta,
         grace: timedelta = GRACE,
         leave: Callable[[int], Any] = os._exit,
     ) -> None:
@@ -78,6 +82,7 @@ class Daemon:
         self._bell = threading.Event()
         self._wait = wait or self._bell.wait
         self._on_cycle = on_cycle
+        self._pace = pace
         self._grace = grace
         self._leave = leave
         self._asked = 0
@@ -181,7 +186,7 @@ class Daemon:
             pause = self._pause_for(error)
         else:
             self._ended(summary)
-            pause = pause_after(self._failures, self._interval)
+            pause = max(pause_after(self._failures, self._interval), self._pace())
         self._pause(pause)
 
     def _pause(self, span: timedelta) -> None:
@@ -210,7 +215,7 @@ class Daemon:
     def _failed(self, error: Exception) -> None:
         system = error.system if isinstance(error, OutsideError) else type(error).__name__
         facts = error.facts if isinstance(error, Surprise) else {}
-        expected = isinstance(error, OutsideError | Surprise)
+        expected = isinstance(error, OutsideError | Surprise | Broken)
         self._begin(system, error=error, loud=not expected, **facts)
 
     def _begin(

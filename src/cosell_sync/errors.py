@@ -7,6 +7,7 @@ CosellError
  ├── Busy           another process holds the lease: exit 3
  ├── Fenced         this process lost the lease while it was away: it must stop at once
  ├── Surprise       the cycle would do, or has seen, something unusual: it stops before writing, exit 1
+ ├── Broken         a fault of this program: the cycle ends, nothing is lost, exit 3, the next one tries again
  └── RecordError    one record only; the others go on
       ├── Stale     the record changed since it was read: read again, decide again
       ├── Rejected  the system refuses this record, and will until the record or a rule changes
@@ -87,6 +88,16 @@ class Surprise(CosellError):
     def __init__(self, message: str, **facts: object) -> None:
         super().__init__(message)
         self.facts = facts
+
+
+class Broken(CosellError):
+    """An error that nobody foresaw, told by its ``kind`` (the exception's type) and ``place`` (file and line)."""
+
+    def __init__(self, kind: str, place: str) -> None:
+        super().__init__(f"an unexpected {kind} in {place} ended the cycle; nothing is lost")
+        self.kind = kind
+        self.place = place
+        self.hint = "please report it with this line; the next cycle tries again"
 
 
 class RecordError(CosellError):

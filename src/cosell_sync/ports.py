@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from cosell_sync.core.admit import Found
+from cosell_sync.core.budget import Forecast, Purse
 from cosell_sync.core.deal import (
     Customer,
     Entry,
@@ -37,6 +38,7 @@ __all__ = [
     "Forgotten",
     "Found",
     "Memo",
+    "Meter",
     "OpportunityDraft",
     "OpportunityWrite",
     "Outcome",
@@ -278,6 +280,25 @@ class Store(Seen, Protocol):
 
     def lease(self, wait: timedelta) -> AbstractContextManager[None]:
         """Be the one writer, waiting at most ``wait``; raises ``Busy`` after that."""
+
+
+class Meter(Protocol):
+    """What is known of a system beside its records: how many calls it still takes, and its clock."""
+
+    @property
+    def skew(self) -> timedelta | None:
+        """How far its clock is ahead of ours, by its last answer; None before it gave one."""
+
+    def begin(self) -> None:
+        """A cycle begins. Raises ``Unavailable`` where no calls are left."""
+
+    def looked(self) -> None:
+        """The cycle knows what has changed; from here on its calls are for that."""
+
+    def end(self, interval: timedelta) -> Sequence[Forecast]:
+        """A cycle ended; how the budgets will stand, where that is news."""
+
+    def purses(self) -> Sequence[Purse]: ...
 
 
 class Tokens(Protocol):

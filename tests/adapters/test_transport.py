@@ -35,6 +35,7 @@ from cosell_sync.transport.auth import AccessToken, TokenSource, renew_at
 from cosell_sync.transport.client import Answer, HttpCaller, Limits, Safety, trust, trust_file
 from cosell_sync.transport.exact import parse
 from cosell_sync.transport.governor import Governor
+from cosell_sync.transport.meter import Meter
 from cosell_sync.transport.outcomes import Fate, Scope
 
 HOST = "https://outside.example"
@@ -75,7 +76,7 @@ class Stand:
         return Governor(
             system,
             stop=self.stop,
-            ceiling=ceiling,
+            meter=Meter(system, clock=self.time.clock, ceiling=ceiling),
             clock=self.time.clock,
             monotonic=self.time.monotonic,
             sleep=self.time.sleep,

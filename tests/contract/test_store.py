@@ -40,6 +40,7 @@ from cosell_sync.core.deal import (
 from cosell_sync.errors import Busy, ConfigError, Fenced
 from cosell_sync.ports import Forgotten, Memo, Store, Tally
 from cosell_sync.store import schema
+from cosell_sync.store.budgets import StoredLedger
 from cosell_sync.store.copy import copy_into_memory, open_copy
 from cosell_sync.store.engine import writing
 from cosell_sync.store.lease import RowLease
@@ -631,11 +632,36 @@ def test_store_of_a_newer_version(sql: Any) -> None:
     store = sql.open()
     with store.engine.begin() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '9876'"))
-    with pytest.raises(ConfigError, match=r"9876.*0001") as error:
+    with pytest.raises(ConfigError, match=r"9876.*0002") as error:
         sql.open()
     assert error.value.hint
     with pytest.raises(ConfigError, match="9876"):
         open_copy(sql.url, lambda: NOW)
+
+
+def test_a_store_of_the_first_version_keeps_what_it_knows(sql: Any) -> None:
+    """An upgrade adds tables; links, journal and watermarks stay as they are."""
+    store = sql.open()
+    with store.lease(NO_WAIT):
+        store.remember(Memo(links=[FULL], journal=[entry()], watermarks={"crm": "1"}))
+    with store.engine.begin() as connection:
+        connection.execute(text("DROP TABLE budget"))
+        connection.execute(text("UPDATE alembic_version SET version_num = '0001'"))
+    again = sql.open()
+    assert (list(again.links()), again.watermark("crm")) == ([FULL], "1")
+    assert StoredLedger(again.engine).used("dynamics", NOW.date()) == 0
+
+
+def test_the_calls_of_a_day_add_up_across_processes(sql: Any) -> None:
+    """Each system and day has a count of its own, no lease is needed, and no more is granted than the ceiling leaves."""
+    one, two = (StoredLedger(sql.open().engine) for _ in range(2))
+    assert one.reserve("dynamics", NOW.date(), 6, 10) == (6, 6)
+    assert two.reserve("dynamics", NOW.date(), 6, 10) == (4, 10)
+    assert one.reserve("dynamics", NOW.date(), 6, 10) == (0, 10)
+    two.give_back("dynamics", NOW.date(), 3)
+    assert one.used("dynamics", NOW.date()) == 7
+    assert one.reserve("dynamics", NOW.date(), 1, 5) == (0, 7)  # the ceiling was lowered meanwhile
+    assert one.used("partner_center", NOW.date()) == one.used("dynamics", (NOW + timedelta(1)).date()) == 0
 
 
 # --- forgetting a person ------------------------------------------------------------------------------------------------

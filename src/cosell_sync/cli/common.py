@@ -14,7 +14,16 @@ from rich.console import Console
 
 from cosell_sync import logging, settings
 from cosell_sync.bootstrap import LEASE_WAIT, Program, program
-from cosell_sync.errors import AuthFailed, Busy, ConfigError, CosellError, Fenced, OutsideError, Surprise
+from cosell_sync.errors import (
+    AuthFailed,
+    Broken,
+    Busy,
+    ConfigError,
+    CosellError,
+    Fenced,
+    OutsideError,
+    Surprise,
+)
 from cosell_sync.settings import Command, Settings
 from cosell_sync.summary import NEEDS_A_PERSON, OUT_OF_REACH, WRONG_USAGE
 
@@ -77,7 +86,7 @@ def explain(error: CosellError) -> int:
         case Busy():
             lines.append("Next: stop that process, or wait until it is done.")
             code = OUT_OF_REACH
-        case Fenced():
+        case Fenced() | Broken():
             code = OUT_OF_REACH
         case Surprise():
             lines = [f"Stopped: {error}"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from datetime import datetime
+from datetime import datetime, timedelta
 from importlib.metadata import version
 from uuid import uuid4
 
@@ -34,6 +34,7 @@ def run(config: ConfigOption = None) -> None:
             lease=wired.store.lease,
             clock=wired.clock,
             on_cycle=service.count,
+            pace=service.pace,
         )
         application = Application(lambda: service.facts(daemon), service.metrics.render, wake=daemon.wake)
         try:
@@ -85,6 +86,15 @@ class _Service:
     def count(self, summary: CycleSummary) -> None:
         self.metrics.cycle(summary, self.wired.clock())
         self.metrics.deals(self.states())
+        for side, meter in self.wired.meters.items():
+            if purses := meter.purses():
+                purse = min(purses, key=lambda each: each.left / each.ceiling if each.ceiling else 0.0)
+                self.metrics.budget(side, purse.used, purse.ceiling)
+
+    def pace(self) -> timedelta:
+        """From one cycle to the next, as far as the budgets go."""
+        interval = self.wired.settings.sync.interval
+        return max(meter.pace(interval) for meter in self.wired.meters.values())
 
     def states(self) -> dict[str, int]:
         states: dict[str, int] = {}
@@ -99,7 +109,7 @@ class _Service:
             now=wired.clock(),
             version=version("cosell-sync"),
             crm=wired.settings.crm,
-            fresh_within=fresh_within(wired.settings.sync.interval),
+            fresh_within=fresh_within(self.pace()),
             sign_ins=dict(self.sign_ins),
             last_cycle=status.last,
             carried_at=status.carried_at,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
@@ -15,7 +15,7 @@ from cosell_sync.core.merge import Conflict
 from cosell_sync.core.reconcile import Effect, Hold
 from cosell_sync.core.settle import after_trouble
 from cosell_sync.errors import Gone, RecordError, Unclear
-from cosell_sync.ports import Clock, Crm, Memo, Referrals, Store
+from cosell_sync.ports import Clock, Crm, Memo, Meter, Referrals, Store
 
 log = structlog.get_logger("cosell_sync.cycle")
 
@@ -41,6 +41,7 @@ class World:
     clock: Clock
     rules: Rules
     habits: Habits = field(default_factory=Habits)
+    meters: Mapping[Side, Meter] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,7 @@ class Run:
     id: str
     now: datetime
     report: Report
+    accept: bool = False  # a person has seen what would be stopped as a surprise
     tally: Numbers = field(default_factory=Numbers)
     wishes: list[str] = field(default_factory=list)  # keys of opportunities that want to be shared
     changed: list[str] = field(default_factory=list)  # keys of pairs whose referral is not as it was

@@ -21,6 +21,8 @@ def due(run: Run) -> Iterable[list[Link]]:
 
 def doubt(run: Run) -> None:
     """Before anything is written: would an unusual share of the deals be closed, vanish or be rewritten?"""
+    if run.accept:
+        return
     unusual = 0
     for chunk in due(run):
         for link in chunk:
@@ -36,6 +38,8 @@ def doubt(run: Run) -> None:
 
 def doubt_numbers(run: Run, what: str, unusual: int, linked: int) -> None:
     habits = run.world.habits
+    if run.accept:
+        return
     if unusual > habits.surprise_min and unusual > habits.surprise_share * linked:
         raise Surprise(
             f"{unusual} of {linked} linked deals would be closed, rewritten or have vanished in one cycle; nothing was "

@@ -6,7 +6,7 @@ Deals that were made in the portal with Microsoft in them are read once after ea
 full compare, so that an idle cycle costs nothing for them.
 
 Only lists that changed are written back: up to twenty awaited deals cost their reads and nothing else. What changed makes
-the deal due again and is told in the same cycle.
+the deal due again and is told in the same cycle. Where few calls are left, these reads are the first to wait.
 """
 
 from __future__ import annotations
@@ -19,8 +19,10 @@ from dataclasses import asdict, dataclass, field, replace
 import structlog
 
 from cosell_sync.core import share
+from cosell_sync.core.budget import Urgency
 from cosell_sync.core.deal import Link, Phase
 from cosell_sync.cycle.context import Run, ids
+from cosell_sync.cycle.thrift import may
 from cosell_sync.errors import Unavailable
 from cosell_sync.ports import Memo, Store
 
@@ -80,6 +82,8 @@ def look(run: Run) -> list[Link]:
         if link is None or link.referral is None or not share.awaited(link):
             (turns.asked if asked else turns.once).remove(key)
             continue
+        if not may(run, Urgency.BACKGROUND):
+            break
         reads += 1
         try:
             sides = run.world.referrals.engagement(link.referral.text("engagement_id"))

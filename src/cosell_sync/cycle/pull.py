@@ -17,9 +17,11 @@ import structlog
 
 from cosell_sync.core import share
 from cosell_sync.core.admit import at_sight
+from cosell_sync.core.budget import Urgency
 from cosell_sync.core.deal import Link, Memory, Phase, Side, Snapshot
 from cosell_sync.cycle.context import Run
 from cosell_sync.cycle.doubt import CHUNK, doubt_numbers
+from cosell_sync.cycle.thrift import may
 from cosell_sync.ports import Memo, Page
 
 LAST_FULL = "full_compare"
@@ -39,7 +41,11 @@ def pull(run: Run) -> None:
     last = store.watermark(LAST_FULL)
     if first:
         store.remember(Memo(watermarks={LAST_FULL: run.now.isoformat()}))
-    elif last is not None and run.now - datetime.fromisoformat(last) >= habits.full_every:
+    elif (
+        last is not None
+        and may(run, Urgency.BACKGROUND)
+        and run.now - datetime.fromisoformat(last) >= habits.full_every
+    ):
         compare_all(run)
         store.remember(Memo(watermarks={LAST_FULL: run.now.isoformat()}))
 

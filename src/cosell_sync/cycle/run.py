@@ -16,13 +16,18 @@ those that wait for it is read.
 from __future__ import annotations
 
 import time
+import traceback
 from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import PurePath
 
 import structlog
 
+from cosell_sync.core.budget import Urgency
 from cosell_sync.core.deal import Link, Phase, Side, SyncState
+from cosell_sync.cycle import thrift
 from cosell_sync.cycle.context import Report, Run, World
-from cosell_sync.cycle.doubt import CHUNK, doubt, due
+from cosell_sync.cycle.doubt import CHUNK, doubt
 from cosell_sync.cycle.exchange import exchange
 from cosell_sync.cycle.introduce import introduce
 from cosell_sync.cycle.look import complete, note_gone, settle_intents
@@ -30,7 +35,8 @@ from cosell_sync.cycle.microsoft import expect, glance, look
 from cosell_sync.cycle.orders import obey_all
 from cosell_sync.cycle.pull import pull
 from cosell_sync.cycle.share import invite_all, set_aside, settle_posts, share_all
-from cosell_sync.errors import OutsideError, Surprise
+from cosell_sync.errors import Broken, CosellError, OutsideError, Surprise, Unavailable
+from cosell_sync.ports import Tally
 from cosell_sync.summary import NEEDS_A_PERSON, NEEDS_NOBODY, OUT_OF_REACH, Counts, CycleSummary
 
 ROUNDS = 3
@@ -44,20 +50,28 @@ def run_cycle(
     """Run one cycle and emit its ``cycle.finished``.
 
     ``accept``: let a plan through that would be stopped as a surprise.
-    Raises OutsideError (a system is away or refused the sign-in) and Surprise, after ``cycle.finished``.
+    Raises OutsideError (a system is away or refused the sign-in), Surprise, and Broken (an error that nobody foresaw),
+    after ``cycle.finished``.
     """
-    run = Run(world, cycle_id, world.clock(), report or (lambda _finding: None))
+    run = Run(world, cycle_id, world.clock(), report or (lambda _finding: None), accept=accept)
     started, before = time.monotonic(), (world.referrals.calls, world.crm.calls)
-    failure: OutsideError | Surprise | None = None
+    failure: OutsideError | Surprise | Broken | None = None
     with structlog.contextvars.bound_contextvars(cycle_id=cycle_id):
         try:
-            _go(run, accept=accept)
+            _go(run)
         except (OutsideError, Surprise) as error:
             failure = error
             if isinstance(error, Surprise):
                 log.error("cycle.surprise", **error.facts)  # noqa: TRY400 - facts, no traceback
             else:
                 log.error("system.failed", system=error.system, code=error.code, status=error.status)  # noqa: TRY400 - facts, no traceback
+        except CosellError:
+            raise
+        except Exception as error:  # noqa: BLE001 - told by type and place, never by its words, which may be people's data
+            failure = Broken(type(error).__name__, _place(error))
+            failure.__cause__ = error
+            log.error("cycle.broken", kind=failure.kind, place=failure.place)  # noqa: TRY400 - facts, no traceback
+        thrift.foresee(run)
         summary = _summary(run, time.monotonic() - started, before, failure)
         log.info("cycle.finished", **summary.as_event())
     if failure is not None:
@@ -65,16 +79,17 @@ def run_cycle(
     return summary
 
 
-def _go(run: Run, *, accept: bool) -> None:
+def _go(run: Run) -> None:
+    thrift.begin(run)
     run.shape = run.world.crm.shape()
     obey_all(run)
     pull(run)
-    if not accept:
-        doubt(run)
-    for chunk in due(run):
+    thrift.looked(run)
+    doubt(run)
+    for chunk in thrift.chunks(run):
         work(run, chunk)
         end_if_away(run)
-    for start in range(0, len(run.wishes), CHUNK):
+    for start in range(0, len(run.wishes) if thrift.may(run, Urgency.STATUS) else 0, CHUNK):
         made = share_all(run, run.wishes[start : start + CHUNK])
         expect(run, made)
         carry(run, made)
@@ -122,7 +137,9 @@ def _exchange(run: Run, links: Sequence[Link]) -> None:
 
 def _summary(run: Run, duration: float, before: tuple[int, int], failure: Exception | None) -> CycleSummary:
     tally, world = run.tally, run.world
-    counts = list(world.store.counts())
+    counts: Sequence[Tally] = ()
+    with suppress(Unavailable):  # a store that is away has ended the cycle already
+        counts = world.store.counts()
     needs = any(
         item.deals
         for item in counts
@@ -143,9 +160,16 @@ def _summary(run: Run, duration: float, before: tuple[int, int], failure: Except
         failed=len(tally.failed),
         parked=sum(item.deals for item in counts if item.parked),
         api_calls=Counts(world.referrals.calls - before[0], world.crm.calls - before[1]),
-        exit_code=OUT_OF_REACH if isinstance(failure, OutsideError) else code,
+        exit_code=OUT_OF_REACH if isinstance(failure, OutsideError | Broken) else code,
     )
 
 
 def _counts(numbers: dict[Side, int]) -> Counts:
     return Counts(partner_center=numbers[Side.PARTNER_CENTER], crm=numbers[Side.CRM])
+
+
+def _place(error: Exception) -> str:
+    """Where in our own code it happened, as far in as that goes."""
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = [frame for frame in frames if "cosell_sync" in PurePath(frame.filename).parts] or frames
+    return f"{'/'.join(PurePath(ours[-1].filename).parts[-2:])}:{ours[-1].lineno}"

@@ -15,6 +15,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    Date,
     DateTime,
     Dialect,
     ForeignKey,
@@ -175,6 +176,17 @@ lease = Table(
     Column("fence", BigInteger, nullable=False),
     Column("deadline", Moment),
     PrimaryKeyConstraint("connection", name="pk_lease"),
+)
+
+# API calls made on a day (UTC) to a system, those included that a running process has reserved.
+budget = Table(
+    "budget",
+    metadata,
+    _connection(),
+    Column("system", String, nullable=False),
+    Column("day", Date, nullable=False),
+    Column("used", Integer, nullable=False),
+    PrimaryKeyConstraint("connection", "system", "day", name="pk_budget"),
 )
 
 # ``secret`` is ciphertext; ``seed`` a keyed digest of the configured token that was last taken in.

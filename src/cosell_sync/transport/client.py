@@ -281,6 +281,7 @@ class HttpCaller:
             code, sent = self._cause(cause)
             self._log(call, before, call_id, code=code)
             raise self._lost(code, sent, call) from None
+        self._governor.meter.dated(response.headers.get("date"))
         answer = Answer(
             status=response.status_code,
             headers=dict(response.headers),

@@ -10,9 +10,10 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from cosell_sync.errors import Unavailable
+from cosell_sync.transport.meter import Meter
 
 Clock = Callable[[], datetime]
 
@@ -22,33 +23,26 @@ def utc_now() -> datetime:
 
 
 class Governor:
-    """``ceiling``: calls a day (UTC) at most; ``used``: how many of today's are spent already.
-
-    The count lives in this process: a ceiling survives no restart unless ``used`` is given.
-    ``sleep`` is for tests; the real one wakes when ``stop`` is set.
-    """
+    """``meter`` counts the calls and may refuse one. ``sleep`` is for tests; the real one wakes when ``stop`` is set."""
 
     def __init__(
         self,
         system: str,
         *,
         stop: threading.Event | None = None,
-        ceiling: int | None = None,
-        used: int = 0,
+        meter: Meter | None = None,
         clock: Clock = utc_now,
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], object] | None = None,
     ) -> None:
         self.system = system
         self.stop = stop or threading.Event()
-        self._ceiling = ceiling
         self._clock = clock
         self._monotonic = monotonic
         self._sleep = sleep or self.stop.wait
         self._lock = threading.Lock()
         self._open_at = 0.0
-        self._day: date = clock().date()
-        self._used = used
+        self.meter = meter or Meter(system, clock=clock)
 
     def pause(self, seconds: float) -> None:
         """Nobody calls this host for that long; a longer pause already set stays."""
@@ -74,7 +68,7 @@ class Governor:
                 )
             self.wait(rest)
         self.check()
-        self._spend()
+        self.meter.spend()
 
     def wait(self, seconds: float) -> None:
         """Sleep, unless the program is stopping."""
@@ -86,19 +80,3 @@ class Governor:
     def check(self) -> None:
         if self.stop.is_set():
             raise Unavailable(self.system, "the program is stopping", code="stopping")
-
-    def _spend(self) -> None:
-        now = self._clock()
-        with self._lock:
-            if now.date() != self._day:
-                self._day, self._used = now.date(), 0
-            if self._ceiling is not None and self._used >= self._ceiling:
-                midnight = datetime.combine(self._day + timedelta(days=1), datetime.min.time(), UTC)
-                raise Unavailable(
-                    self.system,
-                    f"the day's budget of {self._ceiling} calls to {self.system} is spent",
-                    code="budget",
-                    retry_at=midnight,
-                    hint="raise budget.* or wait for the next day (UTC)",
-                )
-            self._used += 1

@@ -56,6 +56,7 @@ from cosell_sync.transport.apart import Stopped, TooLong, apart
 from cosell_sync.transport.client import trust_file
 from cosell_sync.transport.exact import encode
 from cosell_sync.transport.governor import Governor
+from cosell_sync.transport.meter import Meter
 from cosell_sync.transport.session import distrusted
 
 CONNECT: Final = 10.0
@@ -113,6 +114,7 @@ class Rest:
         sleep: Callable[[float], None] | None = None,
         stop: threading.Event | None = None,
         adapter: requests.adapters.BaseAdapter | None = None,
+        meter: Meter | None = None,
     ) -> None:
         self.login_url = login_url.rstrip("/")
         self.version = api_version
@@ -125,8 +127,8 @@ class Rest:
         # When the org says "not now", it and its sign-in are each left alone for as long, in later cycles too.
         pace = time.monotonic if sleep is None else lambda: clock().timestamp()
         self._governor, self._door = (
-            Governor(SYSTEM, stop=self._stop, clock=clock, monotonic=pace, sleep=self._sleep)
-            for _ in range(2)
+            Governor(SYSTEM, stop=self._stop, clock=clock, monotonic=pace, sleep=self._sleep, meter=counted)
+            for counted in (meter, None)
         )
         self._session = requests.Session()
         self._session.mount("https://", adapter or requests.adapters.HTTPAdapter(pool_maxsize=10))
@@ -236,6 +238,8 @@ class Rest:
         )
         if usage := _USAGE.search(response.headers.get("Sforce-Limit-Info", "")):
             self.usage = (int(usage[1]), int(usage[2]))
+            self._governor.meter.observe(*self.usage)
+        self._governor.meter.dated(response.headers.get("Date"))
         self._judge(response, self._governor, repeat=repeat)
         return response
 
