@@ -265,6 +265,20 @@ def test_fetching_many_and_none(world: Build) -> None:
     assert crm.fetch([]) == {}
 
 
+def test_a_column_we_may_not_change_is_readonly_and_the_rest_goes_on(world: Build) -> None:
+    """A new row is made without it; what joins the systems is never left out silently."""
+    w = world()
+    for column in ("cosell_campaignid", "cosell_referralid"):
+        w.org.change_column("opportunity", column, updatable=False)
+    w.org.change_column("opportunity", "cosell_campaignid", creatable=False)
+    made = only(w.client().create([draft("ref-1", campaign_id="C-1")]))
+    assert made.error is None
+    assert made.snapshot is not None
+    assert made.snapshot["campaign_id"] is None
+    assert "campaign_id" in made.snapshot.readonly
+    assert "referral_id" not in made.snapshot.readonly
+
+
 def test_an_amount_summed_from_products_is_read_only(world: Build) -> None:
     w = world()
     crm = w.client()

@@ -513,6 +513,20 @@ def test_one_refused_row_harms_no_other(world: Callable[..., World]) -> None:
     assert bad.id is None
 
 
+def test_a_column_we_may_not_change_is_readonly_and_the_rest_goes_on(world: Callable[..., World]) -> None:
+    """A new row is made without it; what joins the systems is never left out silently."""
+    w = world()
+    for column in ("NextStep", "Cosell_Referral_Id__c"):
+        w.org.change_field("Opportunity", column, updateable=False)
+    w.org.change_field("Opportunity", "NextStep", createable=False)
+    crm = w.client(names={"campaign_id": "NextStep"})
+    made = only(crm.create([draft("ref-1", campaign_id="C-1")]))
+    assert made.error is None
+    assert made.snapshot is not None
+    assert made.snapshot["campaign_id"] is None
+    assert made.snapshot.readonly == {"campaign_id"}
+
+
 def test_a_refused_contact_is_told_and_the_deal_stays(world: Callable[..., World]) -> None:
     w = world()
     w.org.add_validation_rule("Contact", lambda record: record["Email"] == "bad@x.example", "No such people.")

@@ -161,6 +161,7 @@ def test_a_computed_amount_is_not_written() -> None:
     [
         ("value", False, "computes it"),
         ("currency", False, "stays once it is set"),
+        ("name", False, "may not change it"),
         ("value", True, "reopen it"),
     ],
 )

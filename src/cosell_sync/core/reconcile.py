@@ -70,7 +70,7 @@ class HoldKind(StrEnum):
     TERMINAL = "terminal"  # waits out its hold
     UNANSWERED = "unanswered"  # goes along with the accept
     FROZEN = "frozen"  # Partner Center does not take it
-    READ_ONLY = "read_only"  # the CRM computes it
+    READ_ONLY = "read_only"  # the CRM computes it, or does not let us
 
 
 @dataclass(frozen=True)
@@ -314,7 +314,8 @@ def _offer(draft: _Draft, rule: FieldRule, value: Value) -> None:
 def _why_locked(name: str, opportunity: Snapshot) -> str:
     if opportunity.flag("is_closed"):
         return "the record is closed there; reopen it to take this over"
-    return "a currency stays once it is set" if name == "currency" else "the CRM computes it"
+    whys = {"currency": "a currency stays once it is set", "value": "the CRM computes it"}
+    return whys.get(name, "the sync user may not change it")
 
 
 def _foreign(draft: _Draft) -> str | None:

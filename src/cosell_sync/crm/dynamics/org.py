@@ -18,6 +18,7 @@ from cosell_sync.core.deal import KINDS, Kind
 from cosell_sync.crm.dynamics import odata
 from cosell_sync.crm.dynamics.rest import Rest
 from cosell_sync.crm.dynamics.trouble import SYSTEM
+from cosell_sync.crm.fields import locked, shown
 from cosell_sync.crm.values import folded
 from cosell_sync.errors import RecordError, Surprise
 from cosell_sync.ports import CrmShape, StageFlags
@@ -164,6 +165,11 @@ class Org:
         """The opportunity's column for one of our names."""
         return self.columns[OPPORTUNITIES].get(self.names.get(name, ""))
 
+    @property
+    def locked(self) -> frozenset[str]:
+        """Our fields whose column nobody may change through the API."""
+        return locked({name: self.columns[OPPORTUNITIES][crm].updatable for name, crm in self.names.items()})
+
     def has(self, collection: str, column: str | None = None) -> bool:
         found = self.columns.get(collection)
         return found is not None and (column is None or column in found)
@@ -209,13 +215,12 @@ class Org:
 
     def shape(self) -> CrmShape:
         described = {name: self.columns[OPPORTUNITIES][crm] for name, crm in self.names.items()}
-        rows = {"customer", "contacts", "team", *(["solutions"] if self.solutions else [])}
         amount = described.get("value")
         base = next((each for each in self.currencies if each.id == self.base_currency), None)
         scale = amount.scale if amount and amount.scale is not None else base.scale if base else 2
         maximum = amount.maximum if amount and amount.maximum else Decimal(922337203685477)
         return CrmShape(
-            fields=frozenset(described) | rows | {"is_closed", "is_won", "owner_email"},
+            fields=shown(described, solutions=self.solutions),
             stages={
                 each.label: StageFlags(closed=each.state != OPEN, won=each.state == WON)
                 for each in self.statuses

@@ -141,7 +141,7 @@ def readonly(row: Row, org: Org) -> frozenset[str]:
     """What the row does not take just now: an amount that is summed from products, a currency once it is set, and, on
     a closed row, everything but its status; our own columns too, unless they were asked for and are taken.
     """
-    found = {"currency"} if lookup(row, org.names.get("currency", "")) else set()
+    found = {*org.locked, *(["currency"] if lookup(row, org.names.get("currency", "")) else [])}
     if row.get(COMPUTED) is True:
         found.add("value")
     if row.get("statecode") == OPEN:
@@ -197,7 +197,11 @@ def columns(fields: Fields, org: Org, *, creating: bool = False) -> dict[str, ob
     made: dict[str, object] = {}
     for name, item in fields.items():
         crm = org.names.get(name)
-        if crm is None or name in ROWS_AND_STATE:
+        if (
+            crm is None
+            or name in ROWS_AND_STATE
+            or (creating and not org.columns["opportunities"][crm].creatable)
+        ):
             continue
         if name == "currency":
             currency = org.currency(item)

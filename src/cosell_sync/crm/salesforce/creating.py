@@ -56,7 +56,11 @@ def _upsert(ownership: Ownership, writer: Writer, deals: Sequence[Deal]) -> None
     owners = ownership.of(deals, writer.directory)
     changes: list[tuple[Deal, Change]] = []
     for deal, owner in zip(deals, owners, strict=True):
-        columns = {name: item for name, item in records.columns(deal.fields, org).items() if item is not None}
+        columns = {
+            name: item
+            for name, item in records.columns(deal.fields, org).items()
+            if item is not None and org.makes(name)
+        }
         if deal.customer:
             account = accounts[customer_key(deal.customer, writer.match)]
             if isinstance(account, RecordError):

@@ -16,6 +16,7 @@ from typing import Any, Final
 from simple_salesforce.exceptions import SalesforceError, SalesforceResourceNotFound
 
 from cosell_sync.core.deal import KINDS, Kind
+from cosell_sync.crm.fields import locked, shown
 from cosell_sync.crm.salesforce import composite, states, trouble
 from cosell_sync.crm.salesforce.composite import Part, Reply
 from cosell_sync.crm.salesforce.rest import Rest
@@ -99,6 +100,16 @@ class Org:
         return bool((self.fields.get(name) or {}).get(column, {}).get(right))
 
     @property
+    def locked(self) -> frozenset[str]:
+        """Our fields whose column the integration user may not change."""
+        columns = self.fields[OPPORTUNITY]
+        return locked({name: columns[crm].get("updateable") is not False for name, crm in self.names.items()})
+
+    def makes(self, column: str) -> bool:
+        """Whether a new opportunity may be given that column."""
+        return self.fields[OPPORTUNITY][column].get("createable") is not False
+
+    @property
     def codes(self) -> bool:
         return self.has(ACCOUNT, "BillingCountryCode")
 
@@ -151,13 +162,12 @@ class Org:
     def shape(self) -> CrmShape:
         columns = self.fields[OPPORTUNITY]
         described = {name: columns[crm] for name, crm in self.names.items()}
-        rows = {"customer", "contacts", "team", *(["solutions"] if self.solutions else [])}
         amount = described.get("value", {})
         digits = int(amount.get("precision") or 18)
         scale = int(amount.get("scale") or 0) if amount else 2
         corporate = next((code for code, is_own in self.currencies.items() if is_own), None)
         return CrmShape(
-            fields=frozenset(described) | rows | {"is_closed", "is_won", "owner_email"},
+            fields=shown(described, solutions=self.solutions),
             stages=self.stages,
             labels={
                 **LABELS,
