@@ -14,6 +14,7 @@ import pytest
 from dynamics_world import OVERLAP, SAM, World, draft, only
 
 from cosell_sync.core.deal import Customer, Member, Snapshot, Solution
+from cosell_sync.core.mapping import agree, for_crm
 from cosell_sync.crm.dynamics import versions
 from cosell_sync.crm.dynamics.client import DynamicsCrm
 from cosell_sync.crm.writes import Ownership
@@ -263,6 +264,15 @@ def test_fetching_many_and_none(world: Build) -> None:
     assert all(found[each] is not None for each in ids)
     assert crm.calls - calls <= 2 * 6
     assert crm.fetch([]) == {}
+
+
+def test_a_customer_too_long_for_the_account_is_cut_and_agrees(world: Build) -> None:
+    crm = world().client()
+    there = Customer("F" * 300, city="U" * 90, postal_code="1" * 30, country="DE")
+    made = only(crm.create([draft("ref-1", customer=for_crm("customer", there, crm.shape()))]))
+    assert made.error is None
+    assert made.snapshot is not None
+    assert agree("customer", there, made.snapshot["customer"], crm.shape())
 
 
 def test_a_column_we_may_not_change_is_readonly_and_the_rest_goes_on(world: Build) -> None:

@@ -20,6 +20,7 @@ from simple_salesforce.exceptions import SalesforceError, SalesforceMalformedReq
 from urllib3.exceptions import MaxRetryError, NewConnectionError
 
 from cosell_sync.core.deal import Customer, Member, Snapshot, Solution
+from cosell_sync.core.mapping import agree, for_crm
 from cosell_sync.crm.salesforce import bulk, reading
 from cosell_sync.crm.salesforce.client import SalesforceCrm
 from cosell_sync.crm.salesforce.rest import Rest
@@ -511,6 +512,15 @@ def test_one_refused_row_harms_no_other(world: Callable[..., World]) -> None:
     assert isinstance(bad.error, Rejected)
     assert "Name it properly." in bad.error.text
     assert bad.id is None
+
+
+def test_a_customer_too_long_for_the_account_is_cut_and_agrees(world: Callable[..., World]) -> None:
+    crm = world().client()
+    there = Customer("F" * 300, city="U" * 90, postal_code="1" * 30, country="DE")
+    made = only(crm.create([draft("ref-1", customer=for_crm("customer", there, crm.shape()))]))
+    assert made.error is None
+    assert made.snapshot is not None
+    assert agree("customer", there, made.snapshot["customer"], crm.shape())
 
 
 def test_a_column_we_may_not_change_is_readonly_and_the_rest_goes_on(world: Callable[..., World]) -> None:

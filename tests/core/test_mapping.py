@@ -124,6 +124,16 @@ def test_a_moment_loses_its_fractions() -> None:
     assert for_crm("respond_by", moment, SHAPE) == moment.replace(microsecond=0)
 
 
+def test_a_customer_is_cut_part_by_part_and_agrees_with_what_the_crm_holds() -> None:
+    """An account name longer than its column is no difference, and no reason to be refused."""
+    shape = CrmShape(frozenset(), {}, lengths={"customer.name": 8, "customer.city": 3})
+    there, here = Customer("Fabrikam  International", city="Ulm"), Customer("Fabrikam", city="Ulm")
+    assert for_crm("customer", there, shape) == here
+    assert agree("customer", there, here, shape)
+    assert not agree("customer", there, Customer("Fabrikan", city="Ulm"), shape)
+    assert for_crm("customer", None, shape) is None
+
+
 def test_cut_notes_keep_no_loose_ends() -> None:
     assert clean_notes("\n\none \n\n") == "one"
     shape = CrmShape(frozenset(), {}, lengths={"notes": 4})

@@ -72,7 +72,7 @@ class CrmShape:
     """What this CRM can hold, read from the CRM itself.
 
     ``fields``: our names of the fields that exist and are readable. ``labels``: our name → what the seller sees.
-    ``lengths``: our name → characters. ``digits``/``scale`` of the value field. ``currencies``: ISO codes, empty
+    ``lengths``: our name (or `customer.name` and the like) → characters. ``digits``/``scale`` of the value field. ``currencies``: ISO codes, empty
     where the org has one only, which is then ``default_currency``. ``picklists``: our name → values allowed.
     ``scales``: ISO code → decimals, of the currencies that hold fewer than ``scale``.
     """
@@ -250,6 +250,18 @@ def _text_crm(name: str, value: Value, shape: CrmShape) -> Value:
     return text[:length].rstrip() if isinstance(text, str) and length else text
 
 
+def _customer_crm(name: str, value: Value, shape: CrmShape) -> Value:
+    """Cut part by part; what fits stays to the letter."""
+    if not isinstance(value, Customer):
+        return value
+    cut = {}
+    for part in ("name", "address_line1", "address_line2", "city", "state", "postal_code", "country"):
+        length, text = shape.lengths.get(f"{name}.{part}"), getattr(value, part)
+        if length and text and len(text) > length:
+            cut[part] = text[:length].rstrip()
+    return replace(value, **cut) if cut else value
+
+
 def _notes_crm(name: str, value: Value, shape: CrmShape) -> Value:
     text = clean_notes(value)
     length = shape.lengths.get(name)
@@ -291,7 +303,7 @@ PAIRS: Final[Mapping[Kind, Pair]] = {
     Kind.FLAG: Pair(_flag, _flag),
     Kind.MEMBERS: Pair(_same, _same),
     Kind.SOLUTIONS: Pair(_same, _same),
-    Kind.CUSTOMER: Pair(_same, _same),
+    Kind.CUSTOMER: Pair(_customer_crm, _same),
 }
 
 

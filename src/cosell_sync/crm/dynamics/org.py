@@ -77,6 +77,28 @@ DEFAULT_NAMES: Final[Mapping[str, str]] = {
 }
 # Columns of the row that are Sales' own; the rest is ours, and may be written to a closed row too.
 STOCK: Final = frozenset({"name", "value", "currency", "close_date", "sales_stage"})
+# https://learn.microsoft.com/power-apps/developer/data-platform/reference/entities/account
+LENGTHS: Final[Mapping[str, int]] = {
+    "name": 160,
+    "address1_line1": 250,
+    "address1_line2": 250,
+    "address1_city": 80,
+    "address1_stateorprovince": 50,
+    "address1_postalcode": 20,
+    "address1_country": 80,
+    "firstname": 50,
+    "lastname": 50,
+    "telephone1": 50,
+}
+# Parts of the customer, beside the name → columns of account.
+ADDRESS: Final[Mapping[str, str]] = {
+    "address_line1": "address1_line1",
+    "address_line2": "address1_line2",
+    "city": "address1_city",
+    "state": "address1_stateorprovince",
+    "postal_code": "address1_postalcode",
+    "country": "address1_country",
+}
 COMPUTED: Final = "isrevenuesystemcalculated"
 LABELS: Final[Mapping[str, str]] = {
     "customer": "Account",
@@ -227,9 +249,15 @@ class Org:
             },
             labels={**LABELS, **{name: each.label or name for name, each in described.items()}},
             lengths={
-                name: each.length
-                for name, each in described.items()
-                if KINDS[name] in {Kind.TEXT, Kind.NOTES} and each.length
+                **{
+                    f"customer.{part}": LENGTHS[column]
+                    for part, column in {"name": "name", **ADDRESS}.items()
+                },
+                **{
+                    name: each.length
+                    for name, each in described.items()
+                    if KINDS[name] in {Kind.TEXT, Kind.NOTES} and each.length
+                },
             },
             digits=len(str(int(maximum))) + scale,
             scale=scale,

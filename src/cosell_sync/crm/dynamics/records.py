@@ -15,7 +15,7 @@ from typing import Any, Final
 from cosell_sync.core.deal import KINDS, Customer, Fields, Kind, Known, Member, Snapshot, Solution
 from cosell_sync.crm import places, values
 from cosell_sync.crm.dynamics import odata, versions
-from cosell_sync.crm.dynamics.org import COMPUTED, OPEN, SOLUTIONS, STOCK, WON, Column, Org
+from cosell_sync.crm.dynamics.org import ADDRESS, COMPUTED, LENGTHS, OPEN, SOLUTIONS, STOCK, WON, Column, Org
 from cosell_sync.crm.dynamics.versions import Version
 from cosell_sync.crm.sets import Person, member, unique
 from cosell_sync.crm.values import email, text
@@ -43,19 +43,6 @@ USER: Final = (*USER_PERSON, "isdisabled")
 CONNECTION: Final = ("_record1id_value", "_record2id_value", "statecode")
 SOLUTION: Final = ("_cosell_opportunity_value", "cosell_solutioncode")
 SOLUTION_MORE: Final = ("cosell_solutionname", "cosell_solutiontype", "cosell_key", "cosell_name")
-# https://learn.microsoft.com/power-apps/developer/data-platform/reference/entities/account
-LENGTHS: Final[Mapping[str, int]] = {
-    "name": 160,
-    "address1_line1": 250,
-    "address1_line2": 250,
-    "address1_city": 80,
-    "address1_stateorprovince": 50,
-    "address1_postalcode": 20,
-    "address1_country": 80,
-    "firstname": 50,
-    "lastname": 50,
-    "telephone1": 50,
-}
 
 
 @dataclass(frozen=True)
@@ -311,22 +298,12 @@ def customer(account: Row | None) -> Customer | None:
     )
 
 
-_ADDRESS: Final[Mapping[str, str]] = {
-    "address_line1": "address1_line1",
-    "address_line2": "address1_line2",
-    "city": "address1_city",
-    "state": "address1_stateorprovince",
-    "postal_code": "address1_postalcode",
-    "country": "address1_country",
-}
-
-
 def account_columns(wanted: Customer, before: Customer | None = None) -> dict[str, object]:
     """The columns of account that make it that customer; with ``before`` only those that change it."""
     made: dict[str, object] = {}
     if wanted.name and (before is None or before.name != wanted.name):
         made["name"] = short("name", wanted.name)
-    for name, crm in _ADDRESS.items():
+    for name, crm in ADDRESS.items():
         new = getattr(wanted, name)
         if before is None or getattr(before, name) != new:
             made[crm] = short(crm, new)

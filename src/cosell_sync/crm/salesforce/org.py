@@ -159,6 +159,16 @@ class Org:
             if columns.get(column, {}).get("label")
         }
 
+    def _customer_lengths(self) -> dict[str, int]:
+        """What the account's own columns hold; street lines share one, and codes never outgrow theirs."""
+        parts = {"name": "Name", "city": "BillingCity", "postal_code": "BillingPostalCode"}
+        columns = self.fields.get(ACCOUNT) or {}
+        return {
+            f"customer.{part}": int(columns[column]["length"])
+            for part, column in parts.items()
+            if columns.get(column, {}).get("length")
+        }
+
     def shape(self) -> CrmShape:
         columns = self.fields[OPPORTUNITY]
         described = {name: columns[crm] for name, crm in self.names.items()}
@@ -175,9 +185,12 @@ class Org:
                 **{name: str(each.get("label") or name) for name, each in described.items()},
             },
             lengths={
-                name: int(each["length"])
-                for name, each in described.items()
-                if KINDS[name] in {Kind.TEXT, Kind.NOTES} and each.get("length")
+                **self._customer_lengths(),
+                **{
+                    name: int(each["length"])
+                    for name, each in described.items()
+                    if KINDS[name] in {Kind.TEXT, Kind.NOTES} and each.get("length")
+                },
             },
             digits=digits,
             scale=scale,
