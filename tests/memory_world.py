@@ -4,14 +4,16 @@ Both behave like the real ones where it matters: writes are guarded by versions,
 follow the lifecycle, an opportunity's referral id is unique, pulls overlap. What a correct program never does is
 written down in ``violations``. ``at`` is told of every boundary, the moment before and after something that cannot be
 taken back; a test makes crashes, faults and colleagues' edits happen there.
+
+The CRM comes in kinds, for the two real ones differ in what the cycle can notice; ``CrmKind`` names each difference.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 
 from contract.memory_store import MemoryStore
@@ -19,16 +21,20 @@ from cosell_sync.core.deal import (
     ABSENT,
     KINDS,
     SHARED,
+    TOO_SOON,
     Customer,
     DealType,
     Direction,
     Fields,
     Kind,
+    Member,
     Side,
     Snapshot,
+    Solution,
     State,
     Step,
     Value,
+    same_version,
 )
 from cosell_sync.core.lifecycle import MOVES, TERMINAL, WIRE, Actor, frozen
 from cosell_sync.core.mapping import (
@@ -39,6 +45,7 @@ from cosell_sync.core.mapping import (
     Rules,
     StageFlags,
     Stages,
+    agree,
     for_crm,
     keyed,
 )
@@ -76,7 +83,43 @@ FLAGS = {
     "Closed Lost": StageFlags(closed=True),
 }
 SHAPE = CrmShape(
-    fields=frozenset(KINDS) - {"sales_stage"}, stages=FLAGS, lengths={"name": 8}, default_currency="USD"
+    fields=frozenset(KINDS) - {"sales_stage"},
+    stages=FLAGS,
+    lengths={"name": 8},
+    default_currency="USD",
+    currencies=frozenset({"USD", "JPY"}),
+)
+SECOND = timedelta(seconds=1)
+CALL = timedelta(milliseconds=300)  # what one call takes
+AROUND = frozenset(
+    {"customer", "team", "contacts", "solutions"}
+)  # rows of their own beside the opportunity's
+STOCK = frozenset({"name", "value", "currency", "close_date", "sales_stage"})
+
+
+@dataclass(frozen=True)
+class CrmKind:
+    """What sets one CRM apart from another, as far as a cycle can notice.
+
+    ``exact``: a version counts every change. Otherwise it is a stamp of whole seconds, and one that was read within two
+    seconds of its change may hide another (Salesforce, ``SystemModstamp``).
+    ``locks``: a closed row takes nothing but its reopening, from nobody (Dynamics); ``own``: yet our own columns. A
+    currency stays once it is set.
+    """
+
+    exact: bool = True
+    locks: bool = False
+    own: bool = True
+    shape: CrmShape = SHAPE
+    stages: Stages = STAGES
+
+
+LIKE_SALESFORCE = CrmKind(exact=False)
+LIKE_DYNAMICS = CrmKind(
+    locks=True,
+    # a choice for the sales stage beside the status reason; a yen has no cents
+    shape=replace(SHAPE, fields=frozenset(KINDS), scales={"JPY": 0}),
+    stages=Stages(),
 )
 POLICIES = {
     "notes": Policy.MERGE,
@@ -86,9 +129,9 @@ POLICIES = {
 }
 
 
-def rules(**changes: object) -> Rules:
+def rules(stages: Stages = STAGES, **changes: object) -> Rules:
     fields = {name: FieldRule(name, name, Flow.BOTH, POLICIES.get(name, Policy.CRM)) for name in SHARED}
-    return Rules(fields=fields, stages=STAGES, **changes)  # type: ignore[arg-type]
+    return Rules(fields=fields, stages=stages, **changes)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
@@ -121,20 +164,23 @@ def elements(fields: Fields) -> dict[tuple[str, str], object]:
 
 @dataclass
 class Row:
-    """One record of one side. ``stamp`` is its last modification, ``version`` counts them."""
+    """One record of one side. ``stamp`` is its last modification, ``version`` counts them; ``saved``: when each field was."""
 
     id: str
     fields: dict[str, Value]
     version: int = 1
     stamp: datetime = START
     gone: bool = False
+    saved: dict[str, datetime] = field(default_factory=dict)
 
 
 @dataclass
 class Fault:
-    """What befalls the next write of a side: ``rejected``, ``flaky``, ``away`` before it lands, ``lost``, ``unread`` after."""
+    """What befalls the next write of a side: ``rejected``, ``flaky``, ``away`` before it lands, ``lost``, ``unread`` after;
+    ``partly``: the rows around an opportunity are refused, its columns land.
+    """
 
-    side: Side
+    side: str
     kind: str
 
 
@@ -171,6 +217,7 @@ def _nothing(_where: str) -> None:
 class Outside:
     """Both systems, their clock, and everything that ever changed in them."""
 
+    kind: CrmKind = CrmKind()
     now: datetime = START
     referrals: dict[str, Row] = field(default_factory=dict)
     opportunities: dict[str, Row] = field(default_factory=dict)
@@ -178,6 +225,7 @@ class Outside:
     violations: list[str] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
     flow: Callable[[str, Value], Value] = field(default=_untouched)  # an automation in the CRM
+    bad_names: set[str] = field(default_factory=set)  # the CRM takes no record of such a name
     at: Boundary = field(default=_nothing)
     base: Callable[[Side, str], Fields] = field(default=_no_base)
     writes: int = 0
@@ -202,10 +250,21 @@ class Outside:
             return
         before = elements(row.fields)
         row.fields.update(new)
+        self._touch(row)
+        row.saved |= dict.fromkeys(new, self.now)
+        self.note(side, row, before, person=person)
+
+    def _touch(self, row: Row) -> None:
         row.version += 1
         self.now += timedelta(milliseconds=1)
         row.stamp = self.now
-        self.note(side, row, before, person=person)
+
+    def version(self, row: Row) -> str:
+        """The version of an opportunity, as its kind of CRM has them."""
+        if self.kind.exact:
+            return str(row.version)
+        second = row.stamp.replace(microsecond=0)
+        return second.isoformat() + (TOO_SOON if self.now - second < 2 * SECOND else "")
 
     def note(self, side: Side, row: Row, before: Mapping[tuple[str, str], object], *, person: bool) -> None:
         after = elements(row.fields)
@@ -227,7 +286,7 @@ class Outside:
 
     def fault(self, side: Side) -> str | None:
         for index, item in enumerate(self.faults):
-            if item.side is side:
+            if item.side == side:
                 return self.faults.pop(index).kind
         return None
 
@@ -264,15 +323,74 @@ class Outside:
         self.change(Side.PARTNER_CENTER, row, held, person=True)
         return row
 
-    def people(self, side: Side, record: str, fields: Fields) -> bool:
-        """Somebody edits a record; False where that system would not let him."""
+    def new_opportunity(self, **fields: Value) -> Row:
+        """A seller's opportunity with everything that a private deal needs, to be shared."""
+        row = Row(f"O{len(self.opportunities) + 1}", dict.fromkeys(sorted(self.kind.shape.fields)), version=0)
+        held: dict[str, Value] = {
+            "name": "ERP move",
+            "value": Decimal("84000.00"),
+            "currency": "USD",
+            "close_date": date(2026, 11, 30),
+            "customer": Customer("Harbor Mills", "Kai 7", None, "Bremen", None, None, "DE"),
+            "team": (Member("ida@p.example", "Ida", "Kern", "+49"),),
+            "contacts": (Member("greta@c.example", "Greta", "Oz", "+49"),),
+            "solutions": (Solution("SOL-1", "Planner"),),
+            "stage": "Qualification",
+            "sync": True,
+            "consent": True,
+            "visible": False,
+            "favorite": False,
+            **fields,
+        }
+        assert held["stage"] in FLAGS
+        self.opportunities[row.id] = row
+        self.change(Side.CRM, row, held, person=True)
+        return row
+
+    def people(self, side: Side, record: str, fields: Fields, late: timedelta = timedelta()) -> bool:
+        """Somebody edits a record; False where that system would not let him.
+
+        ``late``: for so long the edit stood stamped, but not committed, and no pull could see it.
+        """
         row = self.rows(side).get(record)
         if row is None or row.gone:
             return False
-        if side is Side.PARTNER_CENTER and State(str(row.fields["state"])) in TERMINAL:
-            return False
+        if side is Side.PARTNER_CENTER:
+            if State(str(row.fields["state"])) in TERMINAL:
+                return False
+        else:
+            if not fields.keys() <= self.kind.shape.fields:
+                return False
+            if self.closed(row) and self.kind.locks and not fields.keys() <= {*AROUND, "stage"}:
+                return False
+            fields = self.held(row, fields)
+            self._wait_for_the_next_second(row, fields)
+        before = row.stamp
         self.change(side, row, fields, person=True)
+        if row.stamp != before:
+            row.stamp = max(row.stamp - late, min(before + SECOND, row.stamp))
         return True
+
+    def _wait_for_the_next_second(self, row: Row, fields: Fields) -> None:
+        """Two saves of one field within a second look like one where versions are seconds: that is not promised."""
+        this = self.now.replace(microsecond=0)
+        if not self.kind.exact and any(row.saved.get(name, START) >= this for name in fields):
+            self.now = this + SECOND
+
+    def closed(self, row: Row) -> bool:
+        return FLAGS[str(row.fields["stage"])].closed
+
+    def held(self, row: Row, fields: Fields) -> dict[str, Value]:
+        """What the CRM holds when it is given this."""
+        shape = self.kind.shape.of_currency(str(fields.get("currency") or row.fields.get("currency") or ""))
+        return {name: for_crm(name, value, shape) for name, value in fields.items()}
+
+    def merge_accounts(self, loser: str, winner: Customer) -> None:
+        """Two accounts become one: every opportunity of the one is the other's now."""
+        for row in self.opportunities.values():
+            customer = row.fields["customer"]
+            if isinstance(customer, Customer) and customer.name == loser:
+                self.people(Side.CRM, row.id, {"customer": winner})
 
     def portal_moves(self, record: str, state: State) -> bool:
         """A colleague, or the service, moves a deal in Partner Center."""
@@ -304,13 +422,7 @@ class Outside:
             return
         if row.gone is not gone:
             row.gone = gone
-            row.version += 1
-            self.now += timedelta(milliseconds=1)
-            row.stamp = self.now
-
-
-def _version(snapshot: Snapshot) -> int:
-    return int(snapshot.version or 0)
+            self._touch(row)
 
 
 def _back(watermark: str | None, overlap: timedelta) -> datetime | None:
@@ -365,7 +477,7 @@ class MemoryReferrals:
         return [self._carry(item) for item in batch]
 
     def _carry(self, write: ReferralWrite) -> Outcome:
-        snapshot, steps, version = None, 0, _version(write.before)
+        snapshot, steps, version = None, 0, int(write.before.version)
         error: RecordError | None = None
         row = self.outside.referrals[write.before.id]
         for step in write.steps:
@@ -408,10 +520,17 @@ class MemoryReferrals:
         if state in TERMINAL:
             wrong.append(f"{row.id}: written to though {state}: {fields} {step.state}")
         for name, value in fields.items():
-            if frozen(name, DealType(str(row.fields["deal_type"])), outbound=False):
+            outbound = row.fields["direction"] == Direction.OUTBOUND
+            if frozen(name, DealType(str(row.fields["deal_type"])), outbound=outbound):
                 wrong.append(f"{row.id}: {name} is frozen")
             if name in {"team", "solutions", "value", "close_date", "name"} and value in {(), None}:
                 wrong.append(f"{row.id}: {name} emptied")
+            held, shape = (
+                row.fields.get(name),
+                self.outside.kind.shape.of_currency(str(row.fields["currency"])),
+            )
+            if name in {"name", "value"} and held != value and agree(name, held, value, shape):
+                wrong.append(f"{row.id}: {name} cut down to what the CRM holds of it")
         after = {**row.fields, **fields}
         if step.state is not None:
             move = next((each for each in MOVES if (each.source, each.target) == (state, step.state)), None)
@@ -435,6 +554,7 @@ class MemoryReferrals:
 
     def _call(self, what: str) -> None:
         self.calls += 1
+        self.outside.now += CALL
         self.outside.at(f"partner_center.{what}")
 
     def _snapshot(self, row: Row) -> Snapshot:
@@ -451,29 +571,35 @@ class MemoryCrm:
         self.trouble: OutsideError | None = None
 
     def shape(self) -> CrmShape:
-        return SHAPE
+        return self.outside.kind.shape
 
     def changed_since(self, watermark: str | None, overlap: timedelta, seen: Seen) -> Iterator[Page]:
         since = _back(watermark, overlap)
-        rows = [row for row in self.outside.opportunities.values() if since is None or row.stamp >= since]
+        rows = [row for row in self._ours() if since is None or row.stamp >= since.replace(microsecond=0)]
         rows.sort(key=lambda row: row.stamp)
         for start in range(0, max(len(rows), 1), PAGE):
             chunk = rows[start : start + PAGE]
             self._call("pull")
             known = seen.versions([row.id for row in chunk])
+            fresh = [row for row in chunk if not row.gone and not self._seen(row, known.get(row.id))]
             yield Page(
-                [
-                    self._snapshot(row)
-                    for row in chunk
-                    if not row.gone and known.get(row.id) != str(row.version)
-                ],
+                [self._snapshot(row) for row in fresh],
                 [row.id for row in chunk if row.gone],
                 chunk[-1].stamp.isoformat() if chunk else None,
             )
 
+    def _ours(self) -> Sequence[Row]:
+        rows = self.outside.opportunities.values()
+        concerned = ("referral_id", "sync", "sync_state")
+        return [row for row in rows if any(row.fields.get(name) for name in concerned)]
+
+    def _seen(self, row: Row, known: str | None) -> bool:
+        version = self.outside.version(row)
+        return version == known and not version.endswith(TOO_SOON)
+
     def index(self) -> Iterator[Mapping[str, str]]:
         self._call("index")
-        yield {row.id: str(row.version) for row in self.outside.opportunities.values() if not row.gone}
+        yield {row.id: self.outside.version(row) for row in self._ours() if not row.gone}
 
     def fetch(self, ids: Sequence[str]) -> Mapping[str, Snapshot | None]:
         self._call("fetch")
@@ -509,16 +635,24 @@ class MemoryCrm:
         self._call("write")
         if row.gone:
             return Outcome(row.id, Gone("deleted", code="NOT_FOUND"))
+        if write.fields.get("name") in self.outside.bad_names:
+            kind = "rejected"
         if kind in {"rejected", "flaky"}:
             return Outcome(row.id, _trouble(kind, "The CRM"))
-        if row.version != _version(write.before):
+        if not same_version(self.outside.version(row), write.before.version):
             return Outcome(row.id, Stale("changed", code="stale"))
+        locked = self._locked(row) & write.fields.keys()
+        reopened = "stage" in write.fields and write.fields["stage"] != row.fields["stage"]
+        if locked and not reopened:
+            self.outside.violations.append(f"{row.id}: {sorted(locked)} written though it does not take them")
+        refused = kind == "partly" and AROUND & write.fields.keys()
         self.outside.writes += 1
-        self._put(row, write.fields)
+        self._put(row, {name: value for name, value in write.fields.items() if name not in (refused or ())})
         self.outside.at("landed")
         if kind == "lost":
             return Outcome(row.id, _trouble(kind, "The CRM"))
-        return Outcome(row.id, None, None if kind == "unread" else self._snapshot(row), 1)
+        error = _trouble("rejected", "The CRM") if refused else None
+        return Outcome(row.id, error, None if kind == "unread" else self._snapshot(row), int(error is None))
 
     def create(self, batch: Sequence[OpportunityDraft]) -> Sequence[Outcome]:
         self.trouble = None
@@ -531,14 +665,18 @@ class MemoryCrm:
         if self.trouble is not None:
             return Outcome(None, Flaky("not now", code="unavailable"))
         self._call("create")
+        if draft.fields.get("name") in self.outside.bad_names:
+            kind = "rejected"
         if kind in {"rejected", "flaky"}:
             return Outcome(None, _trouble(kind, "The CRM"))
         self.outside.writes += 1
-        alive = [row for row in self.outside.opportunities.values() if not row.gone]
-        row = next((row for row in alive if row.fields.get("referral_id") == draft.referral_id), None)
+        row = self._holder(draft.referral_id)
         if row is None:
-            row = Row(f"O{len(self.outside.opportunities) + 1}", dict.fromkeys(KINDS), version=0)
-            del row.fields["sales_stage"]
+            row = Row(
+                f"O{len(self.outside.opportunities) + 1}",
+                dict.fromkeys(sorted(self.outside.kind.shape.fields)),
+                version=0,
+            )
             row.fields |= {
                 "sync": False,
                 "referral_id": draft.referral_id,
@@ -553,19 +691,36 @@ class MemoryCrm:
             return Outcome(None, _trouble(kind, "The CRM"))
         return Outcome(row.id, None, None if kind == "unread" else self._snapshot(row), 1)
 
+    def _holder(self, referral_id: str) -> Row | None:
+        """The opportunity that has this referral id; the CRM lets no second one have it."""
+        alive = (row for row in self.outside.opportunities.values() if not row.gone)
+        return next((row for row in alive if row.fields.get("referral_id") == referral_id), None)
+
     def _put(self, row: Row, fields: Fields) -> None:
-        self.outside.change(
-            Side.CRM, row, {name: for_crm(name, value, SHAPE) for name, value in fields.items()}, person=False
-        )
+        self.outside.change(Side.CRM, row, self.outside.held(row, fields), person=False)
         rewritten = {name: self.outside.flow(name, row.fields[name]) for name in fields if name in SHARED}
         self.outside.change(Side.CRM, row, rewritten, person=True)
 
     def _call(self, what: str) -> None:
         self.calls += 1
+        self.outside.now += CALL
         self.outside.at(f"crm.{what}")
 
     def _snapshot(self, row: Row) -> Snapshot:
         flags = FLAGS[str(row.fields["stage"])]
         return Snapshot(
-            row.id, str(row.version), {**row.fields, "is_closed": flags.closed, "is_won": flags.won}
+            row.id,
+            self.outside.version(row),
+            {**row.fields, "is_closed": flags.closed, "is_won": flags.won},
+            self._locked(row),
         )
+
+    def _locked(self, row: Row) -> frozenset[str]:
+        """Fields that the row does not take just now."""
+        kind = self.outside.kind
+        if not kind.locks:
+            return frozenset()
+        currency = frozenset({"currency"} if row.fields["currency"] else ())
+        if not self.outside.closed(row):
+            return currency
+        return currency | STOCK | (frozenset() if kind.own else kind.shape.fields - {*AROUND, "stage"})

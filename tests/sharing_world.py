@@ -9,34 +9,29 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import date, timedelta
-from decimal import Decimal
+from datetime import timedelta
 
 from cosell_sync.core.attempts import Patience
 from cosell_sync.core.deal import (
-    KINDS,
     SHARED,
-    Customer,
     DealType,
     Direction,
     Link,
-    Member,
     Side,
     Snapshot,
-    Solution,
     State,
     Value,
 )
 from cosell_sync.cycle.context import Finding, Habits, World
 from cosell_sync.cycle.run import run_cycle
-from cosell_sync.errors import OutsideError, Rejected, Unavailable, Unclear
+from cosell_sync.errors import Flaky, OutsideError, Rejected, Unavailable, Unclear
 from cosell_sync.partner_center import records
 from cosell_sync.partner_center.records import Wire
 from cosell_sync.ports import Outcome, ReferralDraft
 from cosell_sync.sandbox.referral_rules import Switches, faults_of_create, faults_of_invitation
 from cosell_sync.summary import CycleSummary
 from cosell_sync.transport.exact import encode
-from memory_world import FLAGS, CountingStore, MemoryCrm, MemoryReferrals, Outside, Row, rules
+from memory_world import CountingStore, MemoryCrm, MemoryReferrals, Outside, Row, rules
 
 HELP = "Proof of concept or demo"
 MINUTE = timedelta(minutes=1)
@@ -57,6 +52,7 @@ class Posts(MemoryReferrals):
     lose: set[int] = field(default_factory=set)
     sides: list[Row] = field(default_factory=list)
     bodies: list[dict[str, object]] = field(default_factory=list)
+    origins: dict[str, str] = field(default_factory=dict)  # referral → opportunity that it was posted for
     looks: int = 0
     unsearchable: bool = False
 
@@ -64,6 +60,10 @@ class Posts(MemoryReferrals):
         super().__init__(self.outside)
 
     def create(self, draft: ReferralDraft) -> Outcome:
+        kind = self.outside.fault(Side.PARTNER_CENTER)
+        if kind == "away":
+            self.trouble = Unavailable("partner_center", "away")
+            return Outcome(None, Flaky("not now", code="unavailable"))
         self._call("post")
         body = records.draft(draft, Wire(recipe=self.recipe))
         self.bodies.append(json.loads(encode(body)))
@@ -73,7 +73,7 @@ class Posts(MemoryReferrals):
             (
                 row
                 for row in self.outside.referrals.values()
-                if row.fields["engagement_id"] == draft.engagement_id
+                if row.fields.get("engagement_id") == draft.engagement_id
             ),
             None,
         )
@@ -84,15 +84,19 @@ class Posts(MemoryReferrals):
                 }
             }
             faults += faults_of_invitation(self.bodies[-1], seen, switches)
-        if self.refuse or faults:
-            return Outcome(None, Rejected(self.refuse or str(faults), code="invalidRequest", status=400))
+        if faults:
+            self.outside.violations.append(
+                f"a post for {draft.external_reference} that is not legal: {faults}"
+            )
+        if self.refuse or kind in {"rejected", "flaky"}:
+            return Outcome(None, Rejected(self.refuse or "no", code="invalidRequest", status=400))
         invites = draft.engagement_id is not None or "inviteContext" in body
         row = ours if draft.engagement_id else self._stored(draft)
         assert row is not None
         if invites:
             self._invited(row)
         self.outside.at("posted")
-        if len(self.bodies) in self.lose:
+        if kind == "lost" or len(self.bodies) in self.lose:
             return Outcome(None, Unclear("no answer", code="timeout"))
         reply = self._foreign(self.sides[-1]) if draft.engagement_id else self._snapshot(row)
         return Outcome(reply.id, snapshot=reply, steps=1)
@@ -111,7 +115,9 @@ class Posts(MemoryReferrals):
             "external_reference": draft.external_reference,
             "respond_by": None,
         }
-        return self.outside.new_referral(State.ACCEPTED, **{**empty, **sent, **more})
+        made = self.outside.new_referral(State.ACCEPTED, **{**empty, **sent, **more})
+        self.origins[made.id] = draft.external_reference
+        return made
 
     def _invited(self, ours: Row) -> None:
         fields: dict[str, Value] = {
@@ -131,7 +137,7 @@ class Posts(MemoryReferrals):
         rows = [
             row
             for row in self.outside.referrals.values()
-            if row.fields["external_reference"] == external_reference
+            if row.fields["external_reference"] == external_reference and not row.gone
         ]
         return self._snapshot(rows[-1]) if rows else None
 
@@ -170,31 +176,7 @@ class Stage:
 
     def opportunity(self, **fields: Value) -> str:
         """A seller's opportunity with everything a private deal needs."""
-        row = Row(
-            f"O{len(self.outside.opportunities) + 1}",
-            {name: None for name in KINDS if name != "sales_stage"},
-            version=0,
-        )
-        held: dict[str, Value] = {
-            "name": "ERP move",
-            "value": Decimal("84000.00"),
-            "currency": "USD",
-            "close_date": date(2026, 11, 30),
-            "customer": Customer("Harbor Mills", "Kai 7", None, "Bremen", None, None, "DE"),
-            "team": (Member("ida@p.example", "Ida", "Kern", "+49"),),
-            "contacts": (Member("greta@c.example", "Greta", "Oz", "+49"),),
-            "solutions": (Solution("SOL-1", "Planner"),),
-            "stage": "Qualification",
-            "sync": True,
-            "consent": True,
-            "visible": False,
-            "favorite": False,
-            **fields,
-        }
-        assert held["stage"] in FLAGS
-        self.outside.opportunities[row.id] = row
-        self.outside.change(Side.CRM, row, held, person=True)
-        return row.id
+        return self.outside.new_opportunity(**fields).id
 
     def seller(self, opportunity: str, **fields: Value) -> None:
         self.outside.people(Side.CRM, opportunity, fields)

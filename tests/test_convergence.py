@@ -1,17 +1,28 @@
 """People, crashes, lost answers and races played against the real cycle, and the promises checked after quiet cycles.
 
-What is random is data: edits people make, and what happens at which boundary of a cycle (a crash, a fault, an edit in
-the very moment between reading and writing). ``HYPOTHESIS_PROFILE=nightly`` plays for long.
+What is random is data: edits people make, and what happens at which boundary of a cycle (a crash, a fault, a second
+daemon, an edit in the very moment between reading and writing). It is played against a CRM like Salesforce and against
+one like Dynamics. ``HYPOTHESIS_PROFILE=nightly`` plays for long.
+
+A failure prints a script, from ``state = `` to ``state.teardown()``. It is Python: save it to a file and play it again by
+
+    .venv/bin/python tests/test_convergence.py FILE
+
+``test_rules_bite`` holds such prints.
 """
 
 from __future__ import annotations
 
+import datetime as dt
 import logging
 import os
+import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 import structlog
@@ -25,7 +36,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from cosell_sync.core import deal, settle
+from cosell_sync.core import deal
 from cosell_sync.core.attempts import Patience, freed
 from cosell_sync.core.deal import (
     ABSENT,
@@ -33,7 +44,6 @@ from cosell_sync.core.deal import (
     SHARED,
     Customer,
     Entry,
-    Intent,
     Kind,
     Link,
     Member,
@@ -41,35 +51,36 @@ from cosell_sync.core.deal import (
     Snapshot,
     Solution,
     State,
-    Step,
     Value,
+    same_version,
 )
 from cosell_sync.core.lifecycle import TERMINAL
-from cosell_sync.core.mapping import Standing, agree, same
+from cosell_sync.core.mapping import CrmShape, Standing, agree, same
 from cosell_sync.core.reconcile import Decision, decide, state_of
 from cosell_sync.core.tell import conflict_text, tell
-from cosell_sync.cycle import exchange, look
-from cosell_sync.cycle.context import Habits, Run, World
+from cosell_sync.cycle.context import Habits, World
 from cosell_sync.cycle.run import run_cycle
-from cosell_sync.errors import OutsideError, RecordError
-from cosell_sync.ports import Memo, OpportunityWrite, Outcome
+from cosell_sync.errors import Fenced, OutsideError
+from cosell_sync.ports import Memo
 from memory_world import (
-    SHAPE,
-    STAGES,
+    LIKE_DYNAMICS,
+    LIKE_SALESFORCE,
     Change,
     CountingStore,
+    CrmKind,
     Fault,
     MemoryCrm,
-    MemoryReferrals,
     Outside,
-    Row,
     elements,
     rules,
 )
+from sharing_world import HELP, Crash, Posts
+
+PC = Side.PARTNER_CENTER
 
 settings.register_profile(
     "ci",
-    max_examples=200,
+    max_examples=100,  # for each kind of CRM
     stateful_step_count=50,
     deadline=None,
     derandomize=True,
@@ -77,7 +88,7 @@ settings.register_profile(
     suppress_health_check=list(HealthCheck),
     print_blob=False,
 )
-settings.register_profile("nightly", settings.get_profile("ci"), max_examples=10_000, derandomize=False)
+settings.register_profile("nightly", settings.get_profile("ci"), max_examples=5_000, derandomize=False)
 PROFILE = settings.get_profile("nightly" if os.environ.get("HYPOTHESIS_PROFILE") == "nightly" else "ci")
 
 QUIET_CYCLES = 3
@@ -85,6 +96,10 @@ QUIET_CYCLES = 3
 # right after a write is taken for that, so a colleague's edit of these in that very moment is not known as one.
 OWN_WAY = {"customer", "team", "contacts", "solutions"}
 DEALS = 3
+OVERLAP = timedelta(minutes=5)
+SIDES = ("partner_center", "crm")  # as words, like all that a script is made of
+OPEN_STATES = ("Received", "Accepted")
+LATE = (timedelta(), timedelta(seconds=40), timedelta(minutes=4))  # how long edits take to be committed
 MINUTE = timedelta(minutes=1)
 
 
@@ -97,30 +112,31 @@ def _quiet_logs() -> Iterator[None]:
     structlog.configure(**before)
 
 
-class Crash(BaseException):
-    """The process is killed."""
-
-
 # --- what people do, as data -------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, repr=False)
 class Edit:
-    """Somebody does ``what`` to the deal number ``deal`` on one side; where that system would not let him, nothing."""
+    """Somebody does ``what`` to the deal number ``deal`` on one side; where that system would not let him, nothing.
 
-    side: Side
+    ``late``: for so long nobody could see it, though it was stamped already.
+    """
+
+    side: str
     deal: int
     what: str
     value: object = None
+    late: timedelta = timedelta()
 
     def __repr__(self) -> str:
-        return f"{self.side}.{self.deal}.{self.what}={self.value!r}"
+        late = f", late={self.late!r}" if self.late else ""
+        return f"Edit({self.side!r}, {self.deal}, {self.what!r}, {self.value!r}{late})"
 
     def __call__(self, outside: Outside) -> None:
-        record = self._record(outside)
+        side, record = Side(self.side), self._record(outside)
         if record is None:
             return
-        row = outside.rows(self.side)[record]
+        row = outside.rows(side)[record]
         match self.what:
             case "add" | "remove":
                 assert isinstance(self.value, tuple)
@@ -130,30 +146,35 @@ class Edit:
                     held[item.key] = item
                 else:
                     held.pop(item.key, None)
-                if not held and name != "contacts" and self.side is Side.PARTNER_CENTER:
+                if not held and name != "contacts" and side is Side.PARTNER_CENTER:
                     return
-                outside.people(self.side, record, {name: tuple(held.values())})
+                outside.people(side, record, {name: tuple(held.values())}, self.late)
             case "line":
                 text = str(row.fields["notes"] or "")
                 lines = text.split("\n") if text else []
                 (lines.remove if self.value in lines else lines.append)(str(self.value))
-                outside.people(self.side, record, {"notes": "\n".join(lines) or None})
+                outside.people(side, record, {"notes": "\n".join(lines) or None}, self.late)
             case "move":
                 outside.portal_moves(record, State(str(self.value)))
             case "vanish" | "return":
-                outside.vanish(self.side, record, gone=self.what == "vanish")
+                outside.vanish(side, record, gone=self.what == "vanish")
             case field:
-                outside.people(self.side, record, {field: self.value})  # type: ignore[dict-item]
+                outside.people(side, record, {field: self.value}, self.late)  # type: ignore[dict-item]
 
     def _record(self, outside: Outside) -> str | None:
-        if not outside.referrals:
-            return None
-        referral = f"R{self.deal % len(outside.referrals) + 1}"
-        if self.side is Side.PARTNER_CENTER:
-            return referral if referral in outside.referrals else None
-        rows = outside.opportunities.items()
-        alive = [id_ for id_, row in rows if row.fields.get("referral_id") == referral]
-        return alive[-1] if alive else None
+        """The record of this deal on this side; the deals are the referrals, then what was not shared yet."""
+        rows = outside.opportunities
+        deals = [*outside.referrals, *(id_ for id_, row in rows.items() if not row.fields["referral_id"])]
+        deal = deals[self.deal % len(deals)]
+        if self.side == "partner_center" or deal in rows:
+            return deal if deal in outside.rows(Side(self.side)) else None
+        of_referral = [id_ for id_, row in rows.items() if row.fields["referral_id"] == deal]
+        return of_referral[-1] if of_referral else None
+
+
+@dataclass(frozen=True)
+class Rival:
+    """A second daemon takes the lease from us and plays a whole cycle; then we go on, until the store refuses us."""
 
 
 VALUES: Mapping[str, tuple[Value, ...]] = {
@@ -172,7 +193,7 @@ SETS: Mapping[str, tuple[Member | Solution, ...]] = {
 Thing = tuple[str, object]
 PORTAL: list[Thing] = [
     *(("sales_stage", each) for each in ("Qualify", "Develop", "Propose")),
-    *(("move", each) for each in (State.ACCEPTED, State.DECLINED, State.WON, State.LOST)),
+    *(("move", each) for each in ("Accepted", "Declined", "Won", "Lost")),
 ]
 SELLER: list[Thing] = [
     *(("stage", each) for each in ("Prospecting", "Qualification", "Proposal", "Closed Won", "Closed Lost")),
@@ -180,6 +201,9 @@ SELLER: list[Thing] = [
     *(("reason", each) for each in ("Other", None)),
     ("sync", False),
     ("sync", True),
+    ("visible", True),
+    ("help", HELP),
+    *(("sales_stage", each) for each in ("Qualify", "Propose")),  # where the CRM has such a field
 ]
 FIELD: list[Thing] = [
     *((name, each) for name, values in VALUES.items() for each in values),
@@ -188,36 +212,54 @@ FIELD: list[Thing] = [
 ]
 
 
-def _edits(side: Side, things: list[Thing]) -> st.SearchStrategy[Edit]:
-    return st.sampled_from([Edit(side, number, *thing) for thing in things for number in range(DEALS)])
+def _edits(side: str, things: list[Thing]) -> st.SearchStrategy[Edit]:
+    each = [Edit(side, number, *thing) for thing in things for number in range(DEALS)]
+    return st.builds(replace, st.sampled_from(each), late=st.sampled_from(LATE))
 
 
 EDITS = st.one_of(
-    _edits(Side.PARTNER_CENTER, FIELD),
-    _edits(Side.CRM, FIELD),
-    _edits(Side.CRM, SELLER),
-    _edits(Side.PARTNER_CENTER, PORTAL),
+    _edits("partner_center", FIELD),
+    _edits("crm", FIELD),
+    _edits("crm", SELLER),
+    _edits("partner_center", PORTAL),
 )
 EVENTS = st.one_of(
     st.just(None),  # a crash
-    st.builds(Fault, st.sampled_from(Side), st.sampled_from(("rejected", "flaky", "away", "lost", "unread"))),
+    st.builds(
+        Fault,
+        st.sampled_from(SIDES),
+        st.sampled_from(("rejected", "flaky", "away", "lost", "unread", "partly")),
+    ),
     EDITS,
+    st.just(Rival()),
 )
-Event = None | Fault | Edit
+Event = None | Fault | Edit | Rival
 
 
 # --- the machine -------------------------------------------------------------------------------------------------
 
 
+FLOWS: Mapping[str, Callable[[str, Value], Value]] = {  # automations in the CRM
+    "none": lambda _name, value: value,
+    "rounds": lambda name, value: Decimal(250) if (name, value) == ("value", Decimal(300)) else value,
+    "stubborn": lambda name, value: "C0" if name == "campaign_id" else value,
+    "adds": lambda name, value: value + 1 if name == "value" and isinstance(value, Decimal) else value,
+}
+
+
 class Convergence(RuleBasedStateMachine):
     """Two fixed sides, at most three deals, few values."""
 
+    kind = CrmKind()
+
     def __init__(self) -> None:
         super().__init__()
-        self.outside = Outside(base=self._base)
+        self.outside = Outside(self.kind, base=self._base)
+        self.posts = Posts(self.outside)
         self.store = CountingStore()
         self.past: list[Entry] = []  # journals of stores that were lost
         self.number = 0
+        self.sent: dict[tuple[str, Side], Mapping[str, Value]] = {}  # announced, and nothing heard of it
         self.own: set[tuple[str, str]] = set()
         self.marked_at: dict[str, datetime] = {}
         self.marks: dict[str, int] = {}  # per deal: changes up to here were found carried
@@ -225,35 +267,58 @@ class Convergence(RuleBasedStateMachine):
     @initialize(
         write_name=st.booleans(),
         hold=st.sampled_from((0, 15)),
-        rounds=st.booleans(),
-        states=st.lists(st.sampled_from((State.RECEIVED, State.ACCEPTED)), max_size=DEALS),
+        flow=st.sampled_from(sorted(FLOWS)),
+        own=st.booleans(),
+        states=st.lists(st.sampled_from(OPEN_STATES), max_size=DEALS),
     )
-    def start(self, write_name: bool, hold: int, rounds: bool, states: list[State]) -> None:
-        self.rules = rules(write_name=write_name, write_favorite=True, terminal_hold=hold * MINUTE)
-        if rounds:  # a flow in the CRM that knows amounts better than anybody
-            self.outside.flow = lambda name, value: (
-                Decimal(250) if (name, value) == ("value", Decimal(300)) else value
-            )
+    def start(self, write_name: bool, hold: int, flow: str, own: bool, states: list[str]) -> None:
+        self.outside.kind = replace(self.kind, own=own)
+        self.rules = rules(
+            self.kind.stages, write_name=write_name, write_favorite=True, terminal_hold=hold * MINUTE
+        )
+        self.outside.flow = FLOWS[flow]
         for state in states:
-            self.outside.new_referral(state, solutions=SETS["solutions"][:1])
+            self.outside.new_referral(State(state), solutions=SETS["solutions"][:1])
         self._cycle({})
 
     # --- people ---
 
-    @precondition(lambda self: len(self.outside.referrals) < DEALS)
-    @rule(state=st.sampled_from((State.RECEIVED, State.ACCEPTED)), solution=st.booleans())
-    def new_referral(self, state: State, solution: bool) -> None:
-        self.outside.new_referral(state, solutions=SETS["solutions"][:1] if solution else ())
+    def _deals(self) -> int:
+        unshared = [row for row in self.outside.opportunities.values() if not row.fields["referral_id"]]
+        return len(self.outside.referrals) + len(unshared)
 
-    @precondition(lambda self: self.outside.referrals)
+    @precondition(lambda self: self._deals() < DEALS)
+    @rule(
+        state=st.sampled_from(OPEN_STATES),
+        solution=st.booleans(),
+        currency=st.sampled_from(("USD", "JPY")),
+    )
+    def new_referral(self, state: str, solution: bool, currency: str) -> None:
+        self.outside.new_referral(
+            State(state), solutions=SETS["solutions"][:1] if solution else (), currency=currency
+        )
+
+    @precondition(lambda self: self._deals() < DEALS)
+    @rule(consent=st.booleans(), help_wanted=st.booleans())
+    def new_opportunity(self, consent: bool, help_wanted: bool) -> None:
+        """A seller's own deal, that he wants to share."""
+        self.outside.new_opportunity(consent=consent, help=HELP if help_wanted else None)
+
+    @precondition(lambda self: self.outside.opportunities)
+    @rule(loser=st.integers(0, 1))
+    def merge_accounts(self, loser: int) -> None:
+        names = ("Contoso", "Fabrikam")
+        self.outside.merge_accounts(names[loser], Customer(name=names[1 - loser], country="US"))
+
+    @precondition(lambda self: self._deals())
     @rule(edits=st.lists(EDITS, min_size=1, max_size=3))
     def people(self, edits: list[Edit]) -> None:
         for edit in edits:
             edit(self.outside)
 
-    @precondition(lambda self: self.outside.referrals)
-    @rule(side=st.sampled_from(Side), number=st.integers(0, DEALS - 1), gone=st.booleans())
-    def vanish_or_return(self, side: Side, number: int, gone: bool) -> None:
+    @precondition(lambda self: self._deals())
+    @rule(side=st.sampled_from(SIDES), number=st.integers(0, DEALS - 1), gone=st.booleans())
+    def vanish_or_return(self, side: str, number: int, gone: bool) -> None:
         Edit(side, number, "vanish" if gone else "return")(self.outside)
 
     @rule(span=st.sampled_from((MINUTE, 20 * MINUTE, timedelta(days=4), timedelta(days=8))))
@@ -266,9 +331,13 @@ class Convergence(RuleBasedStateMachine):
         link = find([record]).get(record)
         if link is None:
             return {}
-        sent = [intent.fields for intent in self.store.intents([link.key]) if intent.side is side]
-        base = link.base_referral if side is Side.PARTNER_CENTER else link.base_opportunity
-        return {**base, **(sent[0] if sent else {})}
+        base = link.base_referral if side is PC else link.base_opportunity
+        return {**base, **self.sent.get((link.key, side), {})}
+
+    def _announced(self, memo: Memo) -> None:
+        for settled in memo.settled:
+            self.sent.pop(settled, None)
+        self.sent |= {(intent.link, intent.side): intent.fields for intent in memo.intents}
 
     # --- cycles ---
 
@@ -276,24 +345,24 @@ class Convergence(RuleBasedStateMachine):
     def cycle(self) -> None:
         self._cycle({})
 
-    @precondition(lambda self: self.outside.referrals)
+    @precondition(lambda self: self._deals())
     @rule(events=st.lists(st.tuples(st.integers(1, 40), EVENTS), min_size=1, max_size=4))
     def troubled_cycle(self, events: list[tuple[int, Event]]) -> None:
         """Things happen in the middle of a cycle, counted in boundaries passed."""
         self._cycle(dict(events))
         self.outside.faults.clear()
 
-    @precondition(lambda self: self.outside.referrals)
+    @precondition(lambda self: self._deals())
     @rule(
-        side=st.sampled_from(Side),
+        side=st.sampled_from(SIDES),
         number=st.integers(0, DEALS - 1),
         name=st.sampled_from(sorted(VALUES)),
         values=st.permutations(range(3)),
         kind=st.sampled_from(("lost", "unread")),
     )
-    def contested(self, side: Side, number: int, name: str, values: list[int], kind: str) -> None:
+    def contested(self, side: str, number: int, name: str, values: list[int], kind: str) -> None:
         """Nobody heard whether an edit arrived, and somebody over there edits the same field."""
-        other = Side.CRM if side is Side.PARTNER_CENTER else Side.PARTNER_CENTER
+        other = "crm" if side == "partner_center" else "partner_center"
         mine, theirs = (VALUES[name][index % len(VALUES[name])] for index in values[:2])
         Edit(side, number, name, mine)(self.outside)
         self.outside.faults.append(Fault(other, kind))
@@ -301,17 +370,17 @@ class Convergence(RuleBasedStateMachine):
         self.outside.faults.clear()
         Edit(other, number, name, theirs)(self.outside)
 
-    @precondition(lambda self: self.outside.referrals)
+    @precondition(lambda self: self._deals())
     @rule(
-        side=st.sampled_from(Side),
+        side=st.sampled_from(SIDES),
         number=st.integers(0, DEALS - 1),
         name=st.sampled_from(sorted(VALUES)),
         values=st.permutations(range(3)),
         boundary=st.integers(1, 12),
     )
-    def raced(self, side: Side, number: int, name: str, values: list[int], boundary: int) -> None:
+    def raced(self, side: str, number: int, name: str, values: list[int], boundary: int) -> None:
         """An edit is on its way, and somebody over there edits the same field in that moment."""
-        other = Side.CRM if side is Side.PARTNER_CENTER else Side.PARTNER_CENTER
+        other = "crm" if side == "partner_center" else "partner_center"
         mine, theirs = (VALUES[name][index % len(VALUES[name])] for index in values[:2])
         Edit(side, number, name, mine)(self.outside)
         self._cycle({boundary: Edit(other, number, name, theirs)})
@@ -324,6 +393,7 @@ class Convergence(RuleBasedStateMachine):
         """
         self.past += self._journal()
         self.store = CountingStore()
+        self.sent.clear()
         taken = {(item.deal, item.element) for item in self._since_marks() if item.value is None}
         self.outside.changes[:] = [
             item if (item.deal, item.element) not in taken else replace(item, person=False)
@@ -348,12 +418,11 @@ class Convergence(RuleBasedStateMachine):
             self.quiet()
 
     def _cycle(self, events: Mapping[int, Event], pause: timedelta = MINUTE) -> None:
-        self.number += 1
         self.outside.now += pause
-        passed = 0
+        passed, rivals = 0, 0
 
-        def at(_where: object) -> None:
-            nonlocal passed
+        def at(where: object) -> None:
+            nonlocal passed, rivals
             passed += 1
             match events.get(passed, False):
                 case None:
@@ -362,26 +431,52 @@ class Convergence(RuleBasedStateMachine):
                     self.outside.faults.append(fault)
                 case Edit() as edit:
                     edit(self.outside)
+                case Rival():
+                    rivals += 1
+            # Partner Center takes a post from anybody and knows no key, so a process that sleeps between announcing a
+            # post and sending it, for longer than its lease, does post again. That is not promised.
+            posting = where == "partner_center.post" or (
+                isinstance(where, Memo) and any(each.create and each.side is PC for each in where.intents)
+            )
+            if rivals and not posting:
+                rivals -= 1
+                rival = self.store.another()
+                rival.usurp()
+                self._turn(rival, lambda _where: None)
+                rival.leave()
+                self.outside.at = at
 
-        store = self.store = self.store.another()
-        self.outside.at = store.before_remember = store.after_remember = at
+        self.store = self.store.another()
+        with self.store.lease(timedelta()):
+            self._turn(self.store, at)
+        assert not self.outside.violations
+
+    def _turn(self, store: CountingStore, at: Callable[[object], None]) -> None:
+        """One process plays one cycle, as far as it comes."""
+        self.number += 1
+        self.outside.at = store.before_remember = at
+
+        def remembered(memo: Memo) -> None:
+            self._announced(memo)
+            at(memo)
+
+        store.after_remember = remembered
+        self.posts.trouble = None
         world = World(
-            MemoryReferrals(self.outside),
+            self.posts,
             MemoryCrm(self.outside),
             store,
             self.outside.clock,
             self.rules,
-            Habits(surprise_min=DEALS, patience=Patience(MINUTE, 4)),
+            Habits(overlap=OVERLAP, surprise_min=DEALS, patience=Patience(MINUTE, 4)),
         )
         try:
-            with store.lease(timedelta()):
-                run_cycle(world, f"c{self.number}")
-        except (Crash, OutsideError):
+            run_cycle(world, f"c{self.number}")
+        except (Crash, OutsideError, Fenced):
             pass
         finally:
             self.outside.at = lambda _where: None
             store.before_remember = store.after_remember = None
-        assert not self.outside.violations
 
     def _wait_out_attempts(self) -> None:
         """Refused deals rest between tries; a person frees the parked ones."""
@@ -407,6 +502,13 @@ class Convergence(RuleBasedStateMachine):
     # --- the promises ---
 
     def _check(self) -> None:
+        posted = Counter(self.posts.origins.values())
+        assert not posted or max(posted.values()) == 1, "a deal was posted twice"
+        for number, row in self.outside.opportunities.items():
+            if row.fields["sync"] and not row.fields["referral_id"] and not row.gone:
+                assert row.fields["message"], f"{number} is not shared and nobody says why"
+        invited = Counter(row.fields["engagement_id"] for row in self.posts.sides)
+        assert not invited or max(invited.values()) == 1, "Microsoft was invited twice"
         for referral_id, referral in self.outside.referrals.items():
             alive = [
                 row
@@ -430,27 +532,31 @@ class Convergence(RuleBasedStateMachine):
                 self._check_deal(link, alive[0].fields)
 
     def _check_deal(self, link: Link, record: Mapping[str, Value]) -> None:
-        world = MemoryReferrals(self.outside), MemoryCrm(self.outside)
+        world = self.posts, MemoryCrm(self.outside)
         referral, opportunity = (
             port.fetch([id_ or ""])[id_ or ""]
             for port, id_ in zip(world, (link.referral_id, link.opportunity_id), strict=True)
         )
         assert referral is not None
         assert opportunity is not None
+        assert link.opportunity is not None
+        known = (
+            link.opportunity.version if same_version(link.opportunity.version, opportunity.version) else ""
+        )
+        opportunity = replace(opportunity, version=known)
         assert (link.referral, link.opportunity) == (referral, opportunity), "a change was not seen"
         assert link.memory.trouble is None, link.memory.trouble
-        decision = decide(link, self.rules, SHAPE, self.outside.now)
+        kind, locked = self.outside.kind, self.kind.locks and opportunity.flag("is_closed")
+        decision = decide(link, self.rules, self.kind.shape, self.outside.now)
         assert not decision.steps
         assert not decision.crm
-        told = tell(decision, (), SHAPE, self.outside.now)
-        assert not told.fields
-        message = str(record["message"] or "")
-        for hold in decision.holds:
-            assert hold.text
-            assert hold.text in message
-        for conflict in decision.conflicts:
-            if conflict.kept is None:
-                assert conflict_text(conflict, SHAPE) in message
+        assert all(hold.text for hold in decision.holds)
+        if kind.own or not locked:  # else the words wait in ``deals list``
+            assert not tell(decision, (), kind.shape, self.outside.now).fields
+            message = str(record["message"] or "")
+            said = [hold.text for hold in decision.holds]
+            said += [conflict_text(each, kind.shape) for each in decision.conflicts if each.kept is None]
+            assert all(text in message for text in said), "the record does not say why"
         if any(hold.field == "sync" for hold in decision.holds):
             return
         named = {hold.field for hold in decision.holds} | {each.field for each in decision.conflicts}
@@ -460,18 +566,20 @@ class Convergence(RuleBasedStateMachine):
             ):
                 self.own.add((link.key, name))
                 continue
-            assert agree(name, referral[name], opportunity[name], SHAPE), f"{name} differs and nobody says so"
+            assert agree(name, referral[name], opportunity[name], self._shape(referral)), (
+                f"{name} differs and nobody says so"
+            )
         self._check_stage(referral, opportunity, named)
         self._check_edits(link, decision, referral, opportunity, named)
 
     def _check_stage(self, referral: Snapshot, opportunity: Snapshot, named: set[str]) -> None:
-        state, standing = state_of(referral), STAGES.standing(opportunity)
+        state, standing = state_of(referral), self.kind.stages.standing(opportunity)
         if named & {"stage", "status", "reason", "value", "close_date"}:
             return
         match state:
             case State.ACCEPTED:
                 assert standing in {Standing.OPEN, Standing.STANDBY}
-                there, here = referral["sales_stage"], STAGES.sales_stage(opportunity.text("stage"))
+                there, here = referral["sales_stage"], self.kind.stages.sales_stage(opportunity)
                 if there not in {ABSENT, None} and here is not ABSENT and "sales_stage" not in named:
                     assert there == here
             case State.RECEIVED:
@@ -486,7 +594,7 @@ class Convergence(RuleBasedStateMachine):
         self, link: Link, decision: Decision, referral: Snapshot, opportunity: Snapshot, named: set[str]
     ) -> None:
         """The last edit of an element on each side reached the other one, or a conflict names it."""
-        deal = referral.id
+        deal, shape = referral.id, self._shape(referral)
         conflicts = {
             item.field
             for item in [*self.past, *self._journal()]
@@ -514,7 +622,7 @@ class Convergence(RuleBasedStateMachine):
             }
             for side, edit in last.items():
                 other = Side.CRM if side is Side.PARTNER_CENTER else Side.PARTNER_CENTER
-                if self._equal(name, side, edit.value, edit.base):
+                if self._equal(name, side, edit.value, edit.base, shape):
                     continue  # put back: no change at all
                 if edit.base is ABSENT and edit.value is None:
                     continue  # nothing is taken away for lack of a base
@@ -531,19 +639,22 @@ class Convergence(RuleBasedStateMachine):
                 reached.append(now[other].get(element))
                 if len(last) == 1:
                     reached = reached[-1:]
-                assert any(self._equal(name, side, edit.value, value) for value in reached), (
+                assert any(self._equal(name, side, edit.value, value, shape) for value in reached), (
                     f"{element}: {edit.value!r} of {side} was lost; {other} holds {now[other].get(element)!r}"
                 )
         if not named:
             self.marks[deal] = len(self.outside.changes)
             self.marked_at[deal] = self.outside.now
 
+    def _shape(self, referral: Snapshot) -> CrmShape:
+        return self.kind.shape.of_currency(referral.text("currency"))
+
     @staticmethod
-    def _equal(name: str, side: Side, value: object, other: object) -> bool:
+    def _equal(name: str, side: Side, value: object, other: object, shape: CrmShape) -> bool:
         if KINDS[name] in {Kind.MEMBERS, Kind.SOLUTIONS, Kind.NOTES} or other is ABSENT:
             return value == other
         pair = (value, other) if side is Side.PARTNER_CENTER else (other, value)
-        return agree(name, *pair, SHAPE)  # type: ignore[arg-type]
+        return agree(name, *pair, shape)  # type: ignore[arg-type]
 
     def _journal(self) -> list[Entry]:
         return [entry for link in self.store.links() for entry in self.store.journal(link.key, 10_000)]
@@ -552,80 +663,39 @@ class Convergence(RuleBasedStateMachine):
         return {id_: row.version for side in Side for id_, row in self.outside.rows(side).items()}
 
 
-def play(examples: int | None = None) -> None:
+class LikeSalesforce(Convergence):
+    kind = LIKE_SALESFORCE
+
+
+class LikeDynamics(Convergence):
+    kind = LIKE_DYNAMICS
+
+
+KINDS_OF_CRM = (LikeSalesforce, LikeDynamics)
+
+
+def play(machine: type[Convergence], examples: int | None = None) -> None:
     """``examples``: so many at most and without shrinking, to see whether the machine notices something at all."""
     chosen = PROFILE
     if examples is not None:
         chosen = settings(PROFILE, max_examples=examples, phases=[Phase.generate], report_multiple_bugs=False)
-    run_state_machine_as_test(Convergence, settings=chosen)
+    run_state_machine_as_test(machine, settings=chosen)
 
 
-def test_two_systems_and_their_people_agree_in_the_end() -> None:
-    play()
+@pytest.mark.parametrize("machine", KINDS_OF_CRM)
+def test_two_systems_and_their_people_agree_in_the_end(machine: type[Convergence]) -> None:
+    play(machine)
 
 
-# --- the rules bite: with one of them switched off, the machine must notice ----------------------------------------
+# --- scripts ------------------------------------------------------------------------------------------------------
 
 
-def _base_moves_before_the_write(patch: pytest.MonkeyPatch) -> None:
-    """Rule 1."""
-    announce = exchange.__dict__["_announce"]
-
-    def early(run: Run, decision: Decision) -> Intent:
-        intent: Intent = announce(run, decision)
-        bases = (
-            {**decision.link.base_referral, **intent.fields},
-            {**decision.link.base_opportunity, **intent.source},
-        )
-        for base in bases:
-            base.pop("state", None)
-        moved = replace(decision.link, base_referral=bases[0], base_opportunity=bases[1])
-        object.__setattr__(decision, "link", moved)
-        return intent
-
-    patch.setattr(exchange, "_announce", early)
+def replay(script: str) -> None:
+    """Play a script as Hypothesis prints it."""
+    start = script.index("state = ")
+    end = script.index("state.teardown()", start) + len("state.teardown()")
+    exec(script[start:end], {**globals(), "datetime": dt})
 
 
-def _base_takes_in_what_was_sent(patch: pytest.MonkeyPatch) -> None:
-    """Rule 2: what the side held before the write and what was sent, not what it holds after."""
-    patch.setattr(settle, "learn", lambda name, written, source, fact: (fact.before, fact.source))
-
-
-def _intents_are_never_settled(patch: pytest.MonkeyPatch) -> None:
-    """Rule 4."""
-    patch.setattr(look, "settle", lambda link, _intent: link)
-
-
-def _writes_are_not_guarded(patch: pytest.MonkeyPatch) -> None:
-    """Rule 5: whatever version a write was planned on, it lands."""
-    take, carry = MemoryReferrals._take, MemoryCrm._carry
-
-    def taken(
-        port: MemoryReferrals, row: Row, step: Step, _version: int, kind: str | None
-    ) -> RecordError | None:
-        return take(port, row, step, row.version, kind)
-
-    def carried(port: MemoryCrm, write: OpportunityWrite) -> Outcome:
-        version = str(port.outside.opportunities[write.before.id].version)
-        return carry(port, replace(write, before=replace(write.before, version=version)))
-
-    patch.setattr(MemoryReferrals, "_take", taken)
-    patch.setattr(MemoryCrm, "_carry", carried)
-
-
-@pytest.mark.parametrize(
-    "rule_off",
-    [
-        _base_moves_before_the_write,
-        _base_takes_in_what_was_sent,
-        _intents_are_never_settled,
-        _writes_are_not_guarded,
-    ],
-)
-def test_the_rules_bite(
-    rule_off: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Each of the rules that keep two systems equal is missed when it is left out."""
-    rule_off(monkeypatch)
-    with pytest.raises(AssertionError):
-        play(400)
+if __name__ == "__main__":
+    replay(Path(sys.argv[1]).read_text())

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import UTC, date, datetime, timedelta
+from collections.abc import Callable, Iterator
+from datetime import timedelta
 from decimal import Decimal
-from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,107 +18,20 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from simple_salesforce.exceptions import SalesforceError, SalesforceMalformedRequest
 from urllib3.exceptions import MaxRetryError, NewConnectionError
 
-from cosell_sync.core.deal import Customer, Member, Snapshot, Solution
+from adapters.dynamics_world import OVERLAP, SAM, Clock, only
+from adapters.salesforce_world import COMPOSITE, World, draft
+from cosell_sync.core.deal import Customer, Member, Solution
 from cosell_sync.core.mapping import agree, for_crm
 from cosell_sync.crm.salesforce import bulk, reading
 from cosell_sync.crm.salesforce.client import SalesforceCrm
 from cosell_sync.crm.salesforce.rest import Rest
-from cosell_sync.crm.salesforce.signin import ClientCredentials, Credentials, JwtBearer
+from cosell_sync.crm.salesforce.signin import ClientCredentials, JwtBearer
 from cosell_sync.crm.salesforce.writing import Guard
 from cosell_sync.crm.writes import Ownership
 from cosell_sync.errors import AuthFailed, Flaky, Gone, Rejected, Stale, Surprise, Unavailable, Unclear
-from cosell_sync.ports import OpportunityDraft, OpportunityWrite, Outcome, Sought
+from cosell_sync.ports import OpportunityWrite, Sought
 from cosell_sync.sandbox.certificates import Certificates
-from cosell_sync.sandbox.http import Request, Response, Server
-from cosell_sync.sandbox.salesforce import CONSUMER_KEY, CONSUMER_SECRET, INTEGRATION_USERNAME, Salesforce
-
-OVERLAP = timedelta(minutes=5)
-SAM = "sam.seller@contoso.example"
-COMPOSITE = r"/composite$"
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = datetime(2026, 11, 22, 10, 0, tzinfo=UTC)
-        self.slept: list[float] = []
-
-    def __call__(self) -> datetime:
-        return self.now
-
-    def tick(self, seconds: float = 10) -> None:
-        self.now += timedelta(seconds=seconds)
-
-    def sleep(self, seconds: float) -> None:
-        self.slept.append(seconds)
-        self.tick(seconds)
-
-
-class Memory:
-    """What the store would remember."""
-
-    def __init__(self) -> None:
-        self.snapshots: dict[str, Snapshot] = {}
-        self.watermark: str | None = None
-
-    def versions(self, opportunity_ids: Sequence[str]) -> Mapping[str, str]:
-        return {each: self.snapshots[each].version for each in opportunity_ids if each in self.snapshots}
-
-    def holding(self, row_ids: Sequence[str]) -> frozenset[str]:
-        return frozenset(key for key, each in self.snapshots.items() if each.rows & set(row_ids))
-
-
-class World:
-    """One org, one client, one memory."""
-
-    def __init__(self, certificates: Certificates, bundle: Path, **switches: bool) -> None:
-        self.clock = Clock()
-        self.org = Salesforce(self.clock, **switches)
-        self.server = Server(self._serve, certificates.server_context())
-        self.memory = Memory()
-        self.bundle = bundle
-
-    def _serve(self, request: Request) -> Response:
-        response = self.org(request)
-        response.headers["Date"] = format_datetime(self.clock(), usegmt=True)
-        return response
-
-    def rest(self, credentials: Credentials | None = None, **options: Any) -> Rest:
-        given = {"clock": self.clock, "sleep": self.clock.sleep, "verify": str(self.bundle), **options}
-        return Rest(self.server.url, credentials or ClientCredentials(CONSUMER_KEY, CONSUMER_SECRET), **given)
-
-    def client(self, **options: Any) -> SalesforceCrm:
-        return SalesforceCrm(self.rest(), **options)
-
-    def pull(self, crm: SalesforceCrm) -> tuple[set[str], set[str], int]:
-        """Ids that came, ids that went, calls made."""
-        before, came, went = crm.calls, set(), set()
-        for page in crm.changed_since(self.memory.watermark, OVERLAP, self.memory):
-            self.memory.snapshots |= {each.id: each for each in page.snapshots}
-            came |= {each.id for each in page.snapshots}
-            went |= set(page.gone)
-            for each in page.gone:
-                self.memory.snapshots.pop(each, None)
-            self.memory.watermark = page.watermark or self.memory.watermark
-        return came, went, crm.calls - before
-
-    def deal(self, **fields: Any) -> str:
-        given = {
-            "Name": "Deal",
-            "StageName": "Prospecting",
-            "CloseDate": "2027-01-31",
-            "Cosell_Sync__c": True,
-        }
-        made = self.org.create("Opportunity", **{**given, **fields})
-        self.clock.tick()
-        return made
-
-    def read(self, crm: SalesforceCrm, opportunity_id: str) -> Snapshot:
-        found = crm.fetch([opportunity_id])[opportunity_id]
-        assert found is not None
-        return found
-
-    def composites(self) -> int:
-        return len(self.server.calls.matching("POST", COMPOSITE))
+from cosell_sync.sandbox.salesforce import INTEGRATION_USERNAME
 
 
 @pytest.fixture(scope="module")
@@ -141,19 +53,6 @@ def world(certificates: Certificates, tmp_path: Path) -> Iterator[Callable[..., 
     for each in made:
         each.server.stop()
         assert each.server.errors == []
-
-
-def draft(referral_id: str, **fields: Any) -> OpportunityDraft:
-    given = {
-        "name": f"Deal {referral_id}", "stage": "Prospecting", "close_date": date(2027, 1, 31), "sync": True,
-        "customer": Customer("Fabrikam", "Main St 1", None, "Berlin", None, "10115", "DE"),
-    }  # fmt: skip
-    return OpportunityDraft(referral_id, {**given, **fields})
-
-
-def only(outcomes: Sequence[Outcome]) -> Outcome:
-    (outcome,) = outcomes
-    return outcome
 
 
 # --- shape --------------------------------------------------------------------------------------------------------

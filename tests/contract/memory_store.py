@@ -56,6 +56,10 @@ class MemoryStore:
         """Take the lease from whoever has it, as happens on PostgreSQL to a process that was away too long."""
         self._held.holder = self
 
+    def leave(self) -> None:
+        """Give back a lease that was usurped."""
+        self._held.holder = None
+
     def versions(self, opportunity_ids: Sequence[str]) -> Mapping[str, str]:
         found = self.by_opportunity(opportunity_ids)
         return {id_: link.opportunity.version for id_, link in found.items() if link.opportunity is not None}
@@ -107,10 +111,10 @@ class MemoryStore:
         return [order for _, order in sorted(self._held.orders.items())]
 
     def remember(self, memo: Memo) -> None:
-        if self._held.holder is not self:
-            raise Fenced("the lease is not held")
         if self.before_remember is not None:
             self.before_remember(memo)
+        if self._held.holder is not self:
+            raise Fenced("the lease is not held")
         self._keep(memo)
         if self.after_remember is not None:
             self.after_remember(memo)

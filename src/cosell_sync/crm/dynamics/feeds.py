@@ -186,8 +186,7 @@ def _tracked(rest: Rest, org: Org, name: str) -> str | None:
 
 def delta_columns(org: Org, name: str) -> Sequence[str]:
     if name == OPPORTUNITIES:
-        concern = (org.key, *([org.names["sync"]] if "sync" in org.names else []))
-        return (KEYS[name], *concern, *org.stamps(name))
+        return (KEYS[name], *reading.marks(org), *org.stamps(name))
     return (KEYS[name], f"_{PARENT[name]}_value", *org.stamps(name))
 
 

@@ -34,16 +34,23 @@ NAMES: Final = 20  # names in one question: each may be several tests
 PEOPLE: Final = 50  # users in one question, each compared twice
 
 
+def marks(org: Org) -> Sequence[str]:
+    """The columns of which one is set where an opportunity is our business: it is linked, or to be shared, or still
+    carries our words.
+    """
+    return [org.key, *(org.names[name] for name in ("sync", "sync_state") if name in org.names)]
+
+
 def concerned(org: Org) -> str:
-    """Which opportunities are our business: linked ones and those to be shared."""
-    linked = f"{org.key} ne null"
-    return f"({linked} or {org.names['sync']} eq true)" if "sync" in org.names else linked
+    """Which opportunities these are."""
+    flag = org.names.get("sync")
+    tests = [f"{name} eq true" if name == flag else f"{name} ne null" for name in marks(org)]
+    return f"({' or '.join(tests)})" if len(tests) > 1 else tests[0]
 
 
 def concerns(row: Row, org: Org) -> bool:
     """The same of a row; what the row does not show counts as yes."""
-    names = [org.key, *([org.names["sync"]] if "sync" in org.names else [])]
-    return any(name not in row or bool(row[name]) for name in names)
+    return any(name not in row or bool(row[name]) for name in marks(org))
 
 
 # --- records by id ----------------------------------------------------------------------------------------------

@@ -1,0 +1,82 @@
+"""One served Salesforce org, one client, one memory: the ground that the Salesforce tests stand on."""
+
+from __future__ import annotations
+
+from datetime import date
+from email.utils import format_datetime
+from pathlib import Path
+from typing import Any
+
+from adapters.dynamics_world import OVERLAP, Clock, Memory
+from cosell_sync.core.deal import Customer, Snapshot
+from cosell_sync.crm.salesforce.client import SalesforceCrm
+from cosell_sync.crm.salesforce.rest import Rest
+from cosell_sync.crm.salesforce.signin import ClientCredentials, Credentials
+from cosell_sync.ports import OpportunityDraft
+from cosell_sync.sandbox.certificates import Certificates
+from cosell_sync.sandbox.http import Request, Response, Server
+from cosell_sync.sandbox.salesforce import CONSUMER_KEY, CONSUMER_SECRET, Salesforce
+
+COMPOSITE = r"/composite$"
+
+
+class World:
+    """One org, one client, one memory."""
+
+    def __init__(self, certificates: Certificates, bundle: Path, **switches: bool) -> None:
+        self.clock = Clock()
+        self.org = Salesforce(self.clock, **switches)
+        self.server = Server(self._serve, certificates.server_context())
+        self.memory = Memory()
+        self.bundle = bundle
+
+    def _serve(self, request: Request) -> Response:
+        response = self.org(request)
+        response.headers["Date"] = format_datetime(self.clock(), usegmt=True)
+        return response
+
+    def rest(self, credentials: Credentials | None = None, **options: Any) -> Rest:
+        given = {"clock": self.clock, "sleep": self.clock.sleep, "verify": str(self.bundle), **options}
+        return Rest(self.server.url, credentials or ClientCredentials(CONSUMER_KEY, CONSUMER_SECRET), **given)
+
+    def client(self, **options: Any) -> SalesforceCrm:
+        return SalesforceCrm(self.rest(), **options)
+
+    def pull(self, crm: SalesforceCrm) -> tuple[set[str], set[str], int]:
+        """Ids that came, ids that went, calls made."""
+        before, came, went = crm.calls, set(), set()
+        for page in crm.changed_since(self.memory.watermark, OVERLAP, self.memory):
+            self.memory.snapshots |= {each.id: each for each in page.snapshots}
+            came |= {each.id for each in page.snapshots}
+            went |= set(page.gone)
+            for each in page.gone:
+                self.memory.snapshots.pop(each, None)
+            self.memory.watermark = page.watermark or self.memory.watermark
+        return came, went, crm.calls - before
+
+    def deal(self, **fields: Any) -> str:
+        given = {
+            "Name": "Deal",
+            "StageName": "Prospecting",
+            "CloseDate": "2027-01-31",
+            "Cosell_Sync__c": True,
+        }
+        made = self.org.create("Opportunity", **{**given, **fields})
+        self.clock.tick()
+        return made
+
+    def read(self, crm: SalesforceCrm, opportunity_id: str) -> Snapshot:
+        found = crm.fetch([opportunity_id])[opportunity_id]
+        assert found is not None
+        return found
+
+    def composites(self) -> int:
+        return len(self.server.calls.matching("POST", COMPOSITE))
+
+
+def draft(referral_id: str, **fields: Any) -> OpportunityDraft:
+    given = {
+        "name": f"Deal {referral_id}", "stage": "Prospecting", "close_date": date(2027, 1, 31), "sync": True,
+        "customer": Customer("Fabrikam", "Main St 1", None, "Berlin", None, "10115", "DE"),
+    }  # fmt: skip
+    return OpportunityDraft(referral_id, {**given, **fields})
