@@ -69,7 +69,7 @@ class Play:
 
     @property
     def link(self) -> Link:
-        link = self.store.by_key("r:R1")
+        link = self.store.by_keys(["r:R1"]).get("r:R1")
         assert link is not None
         return link
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ import requests.adapters
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from simple_salesforce.exceptions import SalesforceError, SalesforceMalformedRequest
+from structlog.testing import capture_logs
 from urllib3.exceptions import MaxRetryError, NewConnectionError
 
 from adapters.dynamics_world import OVERLAP, SAM, Clock, only
@@ -1097,3 +1099,32 @@ def test_doctor_is_content_with_a_whole_org_and_names_one_that_is_away(world: Ca
     w.org.refuse_sign_in("invalid_grant")
     (found,) = w.client().check()
     assert isinstance(found.error, AuthFailed)
+
+
+# --- the log --------------------------------------------------------------------------------------------------------
+
+
+def test_each_call_is_logged_without_ids_and_questions(world: Callable[..., World]) -> None:
+    w = world()
+    rest = w.rest()
+    for method, path in (
+        ("GET", "sobjects/Opportunity/Cosell_Referral_Id__c/secret"),
+        ("GET", "sobjects/Opportunity/006000000000001AAA?fields=Name"),
+        ("GET", "query?q=SELECT+Id+FROM+Account+WHERE+Name+='Contoso'"),
+    ):
+        with contextlib.suppress(SalesforceError), capture_logs() as events:
+            rest.call(method, path)
+        (call,) = [each for each in events if each["event"] == "http.call" and "oauth2" not in each["path"]]
+        assert call["path"].partition("/")[2] in {
+            "sobjects/Opportunity/Cosell_Referral_Id__c/…",
+            "sobjects/Opportunity/…",
+            "query",
+        }
+        assert (call["system"], call["method"]) == ("salesforce", "GET")
+        assert call["status"] in {200, 404}
+    w.server.faults.reset_before(path="query", times=None)
+    with pytest.raises(Unavailable), capture_logs() as events:
+        rest.call("GET", "query?q=SELECT+Id+FROM+Account")
+    assert {(each["status"], each["code"]) for each in events if each["event"] == "http.call"} == {
+        (None, "lost")
+    }

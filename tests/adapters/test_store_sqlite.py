@@ -113,7 +113,7 @@ def test_readers_do_not_wait_for_a_writer(store: SqlStore) -> None:
         writer.execution_options(cosell_writes=True)
         with writer.begin():
             writer.execute(text("DELETE FROM link"))
-            assert store.by_key("r:1") == Link("r:1")
+            assert store.by_keys(["r:1"]).get("r:1") == Link("r:1")
             writer.rollback()
 
 
@@ -147,7 +147,7 @@ def test_store_in_memory_is_shared_by_threads() -> None:
         thread = threading.Thread(target=lambda: store.remember(Memo(links=[Link("r:1")])))
         thread.start()
         thread.join()
-    assert store.by_key("r:1") == Link("r:1")
+    assert store.by_keys(["r:1"]).get("r:1") == Link("r:1")
     store.remember(Memo(links=[Link("r:2")]))
     store.close()
 
@@ -192,7 +192,7 @@ def test_a_failing_database_is_unavailable_and_quiet(store: SqlStore) -> None:
         store.remember(memo)
     assert error.value.system == "store"
     assert "Secret" not in f"{error.value} {error.value.__cause__}"
-    assert store.by_key("r:1") is None
+    assert store.by_keys(["r:1"]).get("r:1") is None
 
 
 # --- the lock ---------------------------------------------------------------------------------------------------------

@@ -69,8 +69,8 @@ class MemoryStore:
         snapshots = (link.opportunity for link in self._held.links.values())
         return frozenset(one.id for one in snapshots if one is not None and one.rows & rows)
 
-    def by_key(self, key: str) -> Link | None:
-        return self._held.links.get(key)
+    def by_keys(self, keys: Sequence[str]) -> Mapping[str, Link]:
+        return {key: self._held.links[key] for key in keys if key in self._held.links}
 
     def by_referral(self, ids: Sequence[str]) -> Mapping[str, Link]:
         held = self._held

@@ -212,7 +212,7 @@ def extras(snapshot: Snapshot | None) -> Any:
 
 def test_knows_nothing_at_first(store: Store) -> None:
     """A fresh store answers every question with nothing, never with an error."""
-    assert store.by_key("r:1") is None
+    assert store.by_keys(["r:1"]).get("r:1") is None
     assert store.by_referral(["1"]) == store.by_opportunity(["006A"]) == store.versions(["006A"]) == {}
     assert store.holding(["00K1"]) == frozenset()
     assert list(store.due(NOW, "", 10)) == list(store.links()) == list(store.intents(["r:1"])) == []
@@ -224,7 +224,7 @@ def test_knows_nothing_at_first(store: Store) -> None:
 def test_link_comes_back_as_it_was(store: Store) -> None:
     """Nothing of a link is lost, "cleared" stays apart from "not known", and unknown properties survive."""
     store.remember(Memo(links=[FULL]))
-    link = store.by_key("r:1")
+    link = store.by_keys(["r:1"]).get("r:1")
     assert link == FULL
     assert link is not None
     assert extras(link.referral) == extras(FULL.referral)
@@ -238,7 +238,7 @@ def test_link_is_replaced_whole(store: Store) -> None:
     """The last word counts; what it leaves out is gone."""
     store.remember(Memo(links=[FULL]))
     store.remember(Memo(links=[Link("r:1", "1")]))
-    assert store.by_key("r:1") == Link("r:1", "1")
+    assert store.by_keys(["r:1"]).get("r:1") == Link("r:1", "1")
     assert store.by_opportunity(["006A"]) == {}
     assert list(store.links()) == [Link("r:1", "1")]
 
@@ -251,7 +251,7 @@ def test_survives_its_process(place: Any) -> None:
     with first.lease(NO_WAIT):
         first.remember(Memo(links=[FULL], intents=[intent()], journal=[entry()], watermarks={"crm": "w1"}))
     second = place.open()
-    assert second.by_key("r:1") == FULL
+    assert second.by_keys(["r:1"]).get("r:1") == FULL
     assert list(second.intents(["r:1"])) == [intent()]
     assert list(second.journal("r:1")) == [entry()]
     assert second.watermark("crm") == "w1"
@@ -463,7 +463,7 @@ def test_one_holder_at_a_time(place: Any) -> None:
     with first.lease(NO_WAIT):
         first.remember(Memo(links=[FULL]))
         assert second.holder() == first.holder() is not None
-        assert second.by_key("r:1") == FULL
+        assert second.by_keys(["r:1"]).get("r:1") == FULL
         with pytest.raises(Busy) as busy, second.lease(NO_WAIT):
             pass
         assert busy.value.holder == first.holder()
@@ -484,7 +484,7 @@ def test_fenced_after_losing_the_lease(place: Any) -> None:
         place.take_from(first, second)
         with pytest.raises(Fenced):
             first.remember(Memo(links=[FULL]))
-    assert second.by_key("r:1") is None
+    assert second.by_keys(["r:1"]).get("r:1") is None
     second.remember(Memo(links=[FULL]))
     with pytest.raises(Busy), first.lease(NO_WAIT):
         pass
@@ -594,7 +594,7 @@ def test_copy_is_complete_and_apart(sql: Any) -> None:
         assert copy.holding(["00K1"]) == {"006A"}
         with copy.lease(NO_WAIT):
             copy.remember(Memo(links=[Link("r:2")], journal=[entry(new="3")], watermarks={"crm": "2"}))
-        assert copy.by_key("r:2") == Link("r:2")
+        assert copy.by_keys(["r:2"]).get("r:2") == Link("r:2")
         copy.close()
     assert list(store.links()) == [FULL]
     assert store.watermark("crm") == "1"
@@ -693,17 +693,17 @@ def test_a_person_is_forgotten_everywhere(store: Store) -> None:
     store.remember(about_ada("1"))
     store.remember(about_ada("2"))
     store.remember(Memo(links=[replace(FULL, key="r:3", referral_id="3", opportunity_id="006C")]))
-    untouched = store.by_key("r:3")
+    untouched = store.by_keys(["r:3"]).get("r:3")
     assert store.forget(" ADA@x.example ") == Forgotten(deals=2, intents=2, journal=2)
     assert store.forget("ada@x.example") == Forgotten()
     for key in ("1", "2"):
-        text = f"{store.by_key(key)} {store.intents([key])} {store.journal(key)}"
+        text = f"{store.by_keys([key]).get(key)} {store.intents([key])} {store.journal(key)}"
         assert not re.search("ada@|Byron|987650", text)
         assert "bob@x.example" in text
         assert len(store.journal(key)) == 2
         assert [link.key for link in store.due(NOW, "", 10)][:2] == ["1", "2"]
         assert store.holding([f"row{key}"]) == frozenset()
-    assert store.by_key("r:3") == untouched
+    assert store.by_keys(["r:3"]).get("r:3") == untouched
 
 
 def test_forgetting_takes_the_lease(place: Any) -> None:

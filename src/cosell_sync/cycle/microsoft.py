@@ -58,7 +58,7 @@ def glance(run: Run, keys: Sequence[str]) -> None:
         return
     store = run.world.store
     turns = _turns(store)
-    links = [link for key in keys if (link := store.by_key(key)) is not None and not link.memory.invite]
+    links = [link for link in store.by_keys(keys).values() if not link.memory.invite]
     waiting = set(turns.once)
     if new := [link.key for link in links if share.awaited(link) and link.key not in waiting]:
         _keep(store, replace(turns, once=[*turns.once, *new]))
@@ -78,7 +78,7 @@ def look(run: Run) -> list[Link]:
             if asked:
                 continue
             break
-        link = store.by_key(key)
+        link = store.by_keys([key]).get(key)
         if link is None or link.referral is None or not share.awaited(link):
             (turns.asked if asked else turns.once).remove(key)
             continue

@@ -142,7 +142,7 @@ def _unsaid(run: Run, link: Link) -> Link:
 def share_all(run: Run, keys: Sequence[str]) -> list[Link]:
     """Post what is complete, name what is missing. Returns the new pairs, to be told in this very cycle."""
     store = run.world.store
-    links = [link for key in keys if (link := store.by_key(key)) is not None and share.wants_sharing(link)]
+    links = [link for link in store.by_keys(keys).values() if share.wants_sharing(link)]
     if not links:
         return []
     doubtful = {each for link in store.links([Phase.WAITING]) for each in link.memory.lookalikes}
@@ -296,9 +296,8 @@ def _say(run: Run, refused: Sequence[tuple[Link, Sequence[Hold]]]) -> None:
 def invite_all(run: Run, keys: Sequence[str]) -> list[Link]:
     """Invite Microsoft wherever the seller asks for help. Returns the links that changed, to be told."""
     changed = []
-    for key in keys:
-        link = run.world.store.by_key(key)
-        if link is None or link.opportunity is None or not share.asks_for_help(link.opportunity):
+    for link in run.world.store.by_keys(keys).values():
+        if link.opportunity is None or not share.asks_for_help(link.opportunity):
             continue
         fields = share.invitation(link, run.world.rules, run.shape, run.now.date())
         if fields is not None and blocked(link.memory, run.now) is not THERE:

@@ -74,8 +74,8 @@ class SqlStore:
         rows = self._among(column.row, row_ids, (column.opportunity_id,))
         return frozenset(row["opportunity_id"] for row in rows)
 
-    def by_key(self, key: str) -> Link | None:
-        return next(iter(self._links(schema.link.c.key, [key])), None)
+    def by_keys(self, keys: Sequence[str]) -> Mapping[str, Link]:
+        return {link.key: link for link in self._links(schema.link.c.key, keys)}
 
     def by_referral(self, ids: Sequence[str]) -> Mapping[str, Link]:
         links = self._links(schema.link.c.referral_id, ids)

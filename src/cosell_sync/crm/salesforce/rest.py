@@ -31,6 +31,7 @@ from urllib.parse import urlencode, urlsplit
 import requests
 import requests.adapters
 import requests.auth
+import structlog
 import tenacity
 from simple_salesforce.api import Salesforce
 from simple_salesforce.util import exception_handler
@@ -47,6 +48,7 @@ from cosell_sync.crm.salesforce.wire import (
     lost,
     never_stood,
     nobody,
+    template,
     unreachable,
     void,
 )
@@ -64,6 +66,8 @@ TRIES: Final = 5
 CAP: Final = 120.0  # seconds, all tries and waits of one call together
 GRACE: Final = 5.0  # how long a running call may still finish when we are asked to stop
 BUSY: Final = frozenset({429, 500, 502, 503, 504})
+
+log = structlog.get_logger()
 
 _USAGE: Final = re.compile(r"(?:^|[^-])api-usage=(\d+)/(\d+)")
 
@@ -277,8 +281,10 @@ class Rest:
             ) from None
 
     def _run(self, request: Mapping[str, Any]) -> requests.Response:
+        before = time.monotonic()
+        status, code = None, "lost"
         try:
-            return apart(
+            response = apart(
                 lambda: self._session.request(
                     **request, timeout=self._timeout, verify=self._verify, allow_redirects=False
                 ),
@@ -289,6 +295,19 @@ class Rest:
             )
         except (Stopped, TooLong):
             raise requests.exceptions.ReadTimeout from None
+        else:
+            status, code = response.status_code, ""
+            return response
+        finally:
+            log.debug(
+                "http.call",
+                system=SYSTEM,
+                method=request["method"],
+                path=template(request["url"]),
+                status=status,
+                code=code,
+                ms=round((time.monotonic() - before) * 1000),
+            )
 
     def _judge(self, response: requests.Response, governor: Governor, *, repeat: bool) -> None:
         """Raises for an answer that says nothing about the record. Others are the caller's."""

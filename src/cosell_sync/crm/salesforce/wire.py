@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from typing import Final
+from urllib.parse import urlsplit
 
 import requests
 import requests.auth
@@ -12,6 +15,8 @@ from urllib3.exceptions import ConnectTimeoutError, MaxRetryError, NewConnection
 from cosell_sync.crm.salesforce import trouble
 from cosell_sync.crm.salesforce.signin import SYSTEM
 from cosell_sync.errors import Unavailable, Unclear
+
+_WORD: Final = re.compile(r"oauth2|[A-Za-z_]+|v\d+\.\d")
 
 
 class Again(Exception):
@@ -36,6 +41,16 @@ class Bearer(requests.auth.AuthBase):
 
 def void(_: object) -> None:
     """Makes a call with a result into one without."""
+
+
+def template(url: str) -> str:
+    """A path for the log: no query, and of its parts only words that are Salesforce's or ours, no id and no key's value."""
+    parts = urlsplit(url).path.removeprefix("/services/data/").split("/")
+    known = [
+        _WORD.fullmatch(part) and not before.endswith("__c")
+        for before, part in zip(["", *parts], parts, strict=False)
+    ]
+    return "/".join(part if each else "…" for part, each in zip(parts, known, strict=True))
 
 
 def nobody(request: requests.PreparedRequest) -> requests.PreparedRequest:
