@@ -174,7 +174,7 @@ class Office:
     # --- what people do ---
 
     def opportunity(self, deal: int) -> str:
-        link = self.memory.by_key(f"r:R{deal}")
+        link = self.memory.by_keys([f"r:R{deal}"]).get(f"r:R{deal}")
         assert link is not None
         return str(link.opportunity_id)
 
