@@ -292,7 +292,7 @@ class Outside:
 
     # --- what people and time do ---
 
-    def new_referral(self, state: State = State.RECEIVED, **fields: Value) -> Row:
+    def new_referral(self, state: State = State.RECEIVED, *, person: bool = True, **fields: Value) -> Row:
         number = len(self.referrals) + 1
         row = Row(f"R{number}", {})
         held: dict[str, Value] = {
@@ -320,7 +320,7 @@ class Outside:
             **fields,
         }
         self.referrals[row.id] = row
-        self.change(Side.PARTNER_CENTER, row, held, person=True)
+        self.change(Side.PARTNER_CENTER, row, held, person=person)
         return row
 
     def new_opportunity(self, **fields: Value) -> Row:

@@ -115,7 +115,7 @@ class Posts(MemoryReferrals):
             "external_reference": draft.external_reference,
             "respond_by": None,
         }
-        made = self.outside.new_referral(State.ACCEPTED, **{**empty, **sent, **more})
+        made = self.outside.new_referral(State.ACCEPTED, person=False, **{**empty, **sent, **more})
         self.origins[made.id] = draft.external_reference
         return made
 

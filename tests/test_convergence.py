@@ -186,8 +186,13 @@ VALUES: Mapping[str, tuple[Value, ...]] = {
     "favorite": (False, True),
 }
 SETS: Mapping[str, tuple[Member | Solution, ...]] = {
-    "contacts": (Member("a@x"), Member("a@x", phone="1"), Member("a@x", phone="2"), Member("b@x")),
-    "team": (Member("t@x"), Member("u@x")),
+    "contacts": (
+        Member("a@x.example"),
+        Member("a@x.example", phone="1"),
+        Member("a@x.example", phone="2"),
+        Member("b@x.example"),
+    ),
+    "team": (Member("t@x.example"), Member("u@x.example")),
     "solutions": (Solution("S1", "One"), Solution("S2", "Two")),
 }
 Thing = tuple[str, object]
@@ -449,7 +454,7 @@ class Convergence(RuleBasedStateMachine):
         self.store = self.store.another()
         with self.store.lease(timedelta()):
             self._turn(self.store, at)
-        assert not self.outside.violations
+        assert not self.outside.violations, self.outside.violations
 
     def _turn(self, store: CountingStore, at: Callable[[object], None]) -> None:
         """One process plays one cycle, as far as it comes."""

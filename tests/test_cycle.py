@@ -130,7 +130,7 @@ def test_a_write_that_landed_unread_stays_open_until_it_is_looked_at(play: Play)
     """The seller's 200 landed, then a colleague puts 100 back: his edit must not be overwritten unseen."""
     play.begin()
     play.seller(value=Decimal(200))
-    play.outside.faults.append(Fault(PC, "unread"))
+    play.outside.faults.append(Fault(PC.value, "unread"))
     play.cycle()
     assert play.referral["value"] == Decimal(200)
     play.colleague(value=Decimal(100))
@@ -142,7 +142,7 @@ def test_a_write_that_landed_unread_stays_open_until_it_is_looked_at(play: Play)
 def test_a_lost_create_is_found_and_then_rests(play: Play, kind: str) -> None:
     """No second opportunity, and no retry that stays due for ever."""
     play.outside.new_referral()
-    play.outside.faults.append(Fault(CRM, kind))
+    play.outside.faults.append(Fault(CRM.value, kind))
     play.cycle()
     play.cycle()
     play.cycle()
@@ -169,7 +169,7 @@ def test_what_somebody_added_while_the_set_was_written(play: Play) -> None:
 def test_a_refusal_of_our_own_words_is_over_once_they_are_taken(play: Play) -> None:
     play.begin(State.RECEIVED)
     play.outside.pass_time(timedelta(days=8))
-    play.outside.faults.append(Fault(CRM, "rejected"))
+    play.outside.faults.append(Fault(CRM.value, "rejected"))
     assert play.cycle().exit_code == NEEDS_A_PERSON
     assert play.cycle().exit_code == NEEDS_NOBODY
     assert "Reminder" in str(play.opportunity["message"])
@@ -180,7 +180,7 @@ def test_refused_again_and_again_it_is_parked_and_says_so(play: Play) -> None:
     play.begin()
     play.seller(value=Decimal(200))
     for _ in range(3):
-        play.outside.faults.append(Fault(PC, "rejected"))
+        play.outside.faults.append(Fault(PC.value, "rejected"))
         play.cycle()
         play.outside.now += timedelta(hours=1)
     assert play.link.memory.parked
@@ -202,6 +202,22 @@ def test_both_over_is_told_and_left_alone(play: Play) -> None:
     play.cycle()
     assert (play.referral["state"], play.opportunity["stage"]) == ("Lost", "Closed Won")
     assert play.opportunity["sync_state"] == "Conflict"
+    play.rests()
+
+
+def test_a_write_that_landed_in_part_leaves_no_claim_on_the_record(play: Play) -> None:
+    """The contact was refused, the words beside it landed: they must not say that it was taken over."""
+    play.begin()
+    play.colleague(contacts=(Member("a@x"),))
+    play.outside.faults.append(Fault("crm", "partly"))
+    play.cycle()
+    message = str(play.opportunity["message"])
+    assert "does not like it" in message
+    assert "Taken over" not in message
+    assert play.opportunity["sync_state"] == "Needs attention"
+    play.cycle()
+    assert play.opportunity["contacts"] == (Member("a@x"),)
+    assert play.opportunity["sync_state"] == "In sync"
     play.rests()
 
 

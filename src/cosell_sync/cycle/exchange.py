@@ -292,7 +292,9 @@ def write_opportunities(run: Run, second: Sequence[_Second]) -> set[str]:
             error = outcome.error or Unclear("no answer")
             if not isinstance(error, Unclear):
                 memo.settled.append((link.key, Side.CRM))
-            troubled = trouble(run, item.decision.link, Side.CRM, error, memo)
+            # part of it may have landed, words for the seller among it that are not true now
+            held = replace(item.decision.link, opportunity=outcome.snapshot or link.opportunity)
+            troubled = trouble(run, held, Side.CRM, error, memo)
             memo.links.append(troubled)
             if troubled.memory.trouble is not None and not troubled.memory.trouble.transient:
                 refused.append((troubled, item.decision))
