@@ -18,10 +18,14 @@ $(VENV)/.synced: pyproject.toml uv.lock | $(BIN)/uv
 	UV_PROJECT_ENVIRONMENT=$(VENV) $(BIN)/uv sync --frozen --quiet --inexact
 	@touch $@
 
+$(VENV)/.judged: $(VENV)/.synced
+	UV_PROJECT_ENVIRONMENT=$(VENV) $(BIN)/uv sync --frozen --quiet --inexact --group judges
+	@touch $@
+
 demo: setup ## the whole product in one command, no credentials
 	$(BIN)/cosell-sync demo
 
-test: setup ## every test
+test: setup $(VENV)/.judged ## every test
 	$(BIN)/python -m pytest -n 2 --dist loadscope
 
 lint: setup ## style, types, import contracts
