@@ -129,7 +129,7 @@ def test_a_state_without_words_says_nothing() -> None:
         ((), "nobody"),
         ((Member("a@x", "Ann", "Lee"), Member("b@x"), Member("a@x", "Ann", "Lee"), Member("c@x", "Cy")), "Ann Lee, b@x and Cy"),
         ((Solution("S1", "One"), Solution("S2", "")), "One and S2"),
-        (Customer(name="Contoso", city="Berlin", country="DE"), "Contoso, Berlin, DE"),
+        (Customer("Contoso", "Allee 1", "Hof", "Berlin", "BE", "10115", "DE"), "Contoso, Allee 1, Hof, Berlin, BE, 10115, DE"),
         (Customer(name="Contoso", country="DE"), "Contoso, DE"),
         ("x" * 200, "x" * 200),
         ("x" * 201, "x" * 197 + "..."),

@@ -47,7 +47,8 @@ def shown(value: Value) -> str:
                 or "nobody"
             )
         case Customer():
-            return ", ".join(part for part in (value.name, value.city, value.country) if part)
+            parts = (value.name, value.address_line1, value.address_line2, value.city)
+            return ", ".join(part for part in (*parts, value.state, value.postal_code, value.country) if part)
         case str():
             return value if len(value) <= 200 else value[:197] + "..."
         case _:
