@@ -3,7 +3,7 @@ VENV := .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 
-.PHONY: help setup demo test lint clean
+.PHONY: help setup demo test faults lint clean
 
 help: ## what can be made here
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | sort
@@ -27,6 +27,9 @@ demo: setup ## the whole product in one command, no credentials
 
 test: setup $(VENV)/.judged ## every test
 	$(BIN)/python -m pytest -n 2 --dist loadscope
+
+faults: setup ## every endpoint with every fault, on the wire
+	$(BIN)/python -m pytest -n 2 --dist loadscope tests/wire/test_fault_matrix.py
 
 lint: setup ## style, types, import contracts
 	$(BIN)/ruff check .

@@ -273,6 +273,7 @@ def test_two_silent_batches_mean_that_nobody_is_there(rest: Rest) -> None:
 
 @respx.mock
 def test_logs_show_neither_ids_nor_texts(rest: Rest) -> None:
+    respx.get().respond(json={})
     respx.route().respond(204)
     with structlog.testing.capture_logs() as logs:
         rest.send(

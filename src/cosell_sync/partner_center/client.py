@@ -395,10 +395,13 @@ class PartnerCenter:
             raise Stale("this referral was read without its version", code="no_version")
         answer = self._patched(current, encode(operations), carried)
         self._answered()
+        found = self._mine(answer, current.id)
+        if found is None or not found.version:
+            found = self._looked(current.id)
+            if answer.data is not None and (found is None or found.version == current.version):
+                raise Unclear("Partner Center answered with something else", code="unreadable")
         carried.steps += 1
-        carried.snapshot = self._mine(answer, current.id)
-        if carried.snapshot is None or not carried.snapshot.version:
-            carried.snapshot = self._looked(current.id)
+        carried.snapshot = found
 
     def _patched(self, current: Snapshot, body: bytes, carried: _Carried) -> Answer:
         for attempt in range(1, TRIES + 1):

@@ -259,7 +259,8 @@ def _device_flow(
         governor.wait(float(flow["interval"]))
     if "access_token" not in result:
         raise refusal(result)
-    kept = client.token_cache.search(msal.TokenCache.CredentialType.REFRESH_TOKEN)
+    # To the end, for the search holds a lock of MSAL's as long as it is not.
+    kept = list(client.token_cache.search(msal.TokenCache.CredentialType.REFRESH_TOKEN))
     token = next((entry.get("secret") for entry in kept), None)
     if not isinstance(token, str) or not token:
         raise AuthFailed(

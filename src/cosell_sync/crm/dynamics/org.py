@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from cosell_sync.core.deal import KINDS, Kind
 from cosell_sync.crm.dynamics import odata
-from cosell_sync.crm.dynamics.rest import Rest
+from cosell_sync.crm.dynamics.rest import Rest, strange
 from cosell_sync.crm.dynamics.trouble import SYSTEM
 from cosell_sync.crm.fields import locked, shown
 from cosell_sync.crm.values import folded
@@ -331,9 +331,10 @@ def table_flags(rest: Rest) -> Mapping[str, Mapping[str, Any]]:
 
 def _metadata(rest: Rest, path: str) -> Sequence[Mapping[str, Any]]:
     """Metadata comes whole: it knows no pages."""
-    found = rest.get(path)
-    rows = found.get("value") if isinstance(found, Mapping) else None
-    return [row for row in rows if isinstance(row, Mapping)] if isinstance(rows, list) else []
+    rows = rest.get(path).get("value")
+    if not isinstance(rows, list):
+        raise strange()
+    return [row for row in rows if isinstance(row, Mapping)]
 
 
 def attributes(collection: str, kind: str = "") -> str:

@@ -80,14 +80,17 @@ class Rest:
 
     # --- reading ------------------------------------------------------------------------------------------------
 
-    def get(self, path: str, *, prefer: str = "", scope: Scope = Scope.SYSTEM) -> Any:
+    def get(self, path: str, *, prefer: str = "", scope: Scope = Scope.SYSTEM) -> Row:
         """The answer to a question about the org. Raises ``Surprise`` for what the org refuses to answer."""
         try:
-            return self._get(f"{ROOT}/{path}", prefer, scope).data
+            data = self._get(f"{ROOT}/{path}", prefer, scope).data
         except RecordError as error:
             if scope is Scope.RECORD:
                 raise
             raise refused(error) from None
+        if not isinstance(data, Mapping):
+            raise strange()
+        return data
 
     def rows(self, path: str, *, size: int = PAGE) -> Iterator[Row]:
         for sheet in self.sheets(path, size=size):
@@ -226,6 +229,8 @@ class Rest:
             body=None if op.body is None else encode(op.body),
             accept=(400, 403, 404, 412),
         )
+        if answer.status < 300 and answer.body.strip():  # no write of ours is answered with a body
+            raise Unclear("Dataverse gave an unreadable answer", code="unreadable")
         return [[Reply(answer.status, _lower(answer.headers), answer.body)]]
 
     def _batch(self, groups: Sequence[Group]) -> Sequence[Result | list[Reply]]:

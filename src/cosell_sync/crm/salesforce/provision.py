@@ -54,6 +54,13 @@ def provision(
         ) from None
 
 
+def assigned(rest: Rest, body: Mapping[str, object]) -> None:
+    """Assign a permission set to a user."""
+    made = rest.call("POST", "sobjects/PermissionSetAssignment", body).data
+    if not isinstance(made, Mapping) or not made.get("id"):
+        raise Unclear(str(composite.strange()), code="unknown_shape")
+
+
 class _Run:
     """One run over one org. ``stopped``: the deployment failed, so nothing after it is changed either."""
 
@@ -172,6 +179,8 @@ class _Run:
                 answer = self.rest.call("POST", "composite/sobjects", {"allOrNone": False, "records": rows})
             except SalesforceError as error:
                 raise SetupRefused(error) from None
+            if not isinstance(answer.data, list) or len(answer.data) != len(batch):
+                raise Unclear(str(composite.strange()), code="unknown_shape")
             for gap, result in zip(batch, answer.data, strict=True):
                 if not result.get("success"):
                     faults = trouble.faults(result.get("errors"))
@@ -195,7 +204,7 @@ class _Run:
         for row in self._query(soql(text, INTEGRATION_SET)):
             body = {"PermissionSetId": row["Id"], "AssigneeId": user_id}
             try:
-                self.rest.call("POST", "sobjects/PermissionSetAssignment", body)
+                assigned(self.rest, body)
             except SalesforceError as error:
                 faults = trouble.faults(error.content)
                 return Finding(label, Status.FAILED, "; ".join(fault.text for fault in faults), todo)

@@ -27,7 +27,7 @@ from cosell_sync.crm.salesforce.metadata import OBJECT_RIGHTS, PANEL, Component
 from cosell_sync.crm.salesforce.org import OPPORTUNITY, SOLUTION
 from cosell_sync.crm.salesforce.rest import Rest
 from cosell_sync.crm.salesforce.signin import SYSTEM
-from cosell_sync.errors import Rejected, Unavailable
+from cosell_sync.errors import Rejected, Unavailable, Unclear
 
 PATIENCE: Final = timedelta(minutes=15)  # how long a deployment may take
 HINT: Final = (
@@ -196,7 +196,7 @@ def _send(rest: Rest, zipped: bytes, *, check_only: bool) -> str:
         raise SetupRefused(error) from None
     made = response.json()
     if not isinstance(made, Mapping) or not made.get("id"):
-        raise composite.strange()
+        raise Unclear(str(composite.strange()), code="unknown_shape")
     return str(made["id"])
 
 

@@ -221,9 +221,11 @@ class Writer:
             return [self._judged(reply.status, reply.body) for reply in replies]
         (part,) = parts
         try:
-            self.rest.call(part.method, part.url, part.body, headers=part.headers)
+            answer = self.rest.call(part.method, part.url, part.body, headers=part.headers)
         except SalesforceError as error:
             return [self._judged(error.status, error.content)]
+        if answer.data is not None:  # a change is answered without a body
+            raise Unclear(str(composite.strange()), code="unknown_shape")
         return [(None, False)]
 
     def _judged(self, status: int, body: Any) -> tuple[RecordError | None, bool]:

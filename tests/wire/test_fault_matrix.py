@@ -1,0 +1,224 @@
+"""Every endpoint with every fault, on the wire: what comes of it, how often it is tried, and that nothing sticks.
+
+Each cell is played with the fault striking once and striking every time. In every cell: ``Retry-After`` is never undercut,
+a write of unknown fate is not sent again, what was to be made exists at most once, no token reaches another host, no log
+line shows a token or another system's words, and after the fault the next attempt works.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from contextlib import nullcontext
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+import structlog
+from fault_grounds import (
+    TEXT,
+    DynamicsGround,
+    Ground,
+    PartnerCenterGround,
+    SalesforceGround,
+    TimedCalls,
+    outcome,
+)
+from fault_table import ENDPOINTS, FAULTS, KINDS, Endpoint, Fault, expected, page
+
+from cosell_sync.sandbox.certificates import Certificates
+
+ROOT = Path(__file__).parents[2]
+SOURCE = ROOT / "src" / "cosell_sync"
+UNANSWERED = ("hang", "slow")
+
+
+@pytest.fixture(scope="module")
+def certificates() -> Certificates:
+    return Certificates()
+
+
+def opened(kind: type[Ground], certificates: Certificates, home: Path) -> Iterator[Ground]:
+    ground = kind(certificates, certificates.write(home / "ca.pem"))
+    with ground.server, ground.elsewhere:
+        yield ground
+    ground.close()
+    assert ground.server.errors == []
+
+
+def cells(system: str) -> list[object]:
+    return [
+        pytest.param(endpoint, fault, id=f"{endpoint}-{number}-{fault.name}")
+        for number, endpoint in enumerate(ENDPOINTS)
+        if endpoint.system == system
+        for fault in FAULTS
+    ]
+
+
+@pytest.fixture(scope="class")
+def ground(
+    request: pytest.FixtureRequest, certificates: Certificates, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Ground]:
+    yield from opened(request.cls.kind, certificates, tmp_path_factory.mktemp("faults"))
+
+
+class TestPartnerCenter:
+    kind = PartnerCenterGround
+
+    @pytest.mark.parametrize(("endpoint", "fault"), cells("partner_center"))
+    def test_cell(self, ground: Ground, endpoint: Endpoint, fault: Fault) -> None:
+        played(ground, endpoint, fault)
+
+
+class TestSalesforce:
+    kind = SalesforceGround
+
+    @pytest.mark.parametrize(("endpoint", "fault"), cells("salesforce"))
+    def test_cell(self, ground: Ground, endpoint: Endpoint, fault: Fault) -> None:
+        played(ground, endpoint, fault)
+
+
+class TestDynamics:
+    kind = DynamicsGround
+
+    @pytest.mark.parametrize(("endpoint", "fault"), cells("dynamics"))
+    def test_cell(self, ground: Ground, endpoint: Endpoint, fault: Fault) -> None:
+        played(ground, endpoint, fault)
+
+
+def played(ground: Ground, endpoint: Endpoint, fault: Fault) -> None:
+    wanted = expected(endpoint, fault)
+    if wanted.tries > 1 or wanted.once != wanted.lasting:
+        play(ground, endpoint, fault, wanted.once, {1})
+    # An answer that does not come is waited for twice only; a busy machine may not even get there the second time.
+    tries = set(range(1, wanted.tries + 1)) if fault.kind in UNANSWERED else {wanted.tries}
+    play(ground, endpoint, fault, wanted.lasting, tries, lasting=True)
+
+
+def play(
+    ground: Ground, endpoint: Endpoint, fault: Fault, wanted: str, tries: set[int], *, lasting: bool = False
+) -> None:
+    ground.renew()
+    deed = getattr(ground, endpoint.deed)()
+    calls = ground.server.calls
+    assert isinstance(calls, TimedCalls)
+    calls.clear()
+    ground.caught.clear()
+    began = ground.clock()
+    details = fault.details(endpoint, began, ground.elsewhere.url, TEXT)
+    ground.server.faults.add(fault.kind, times=None if lasting else 1, **{**endpoint.match, **details})
+    given_up = fault.kind in UNANSWERED
+    with structlog.testing.capture_logs() as logs:
+        with ground.impatient() if given_up else nullcontext():
+            found = outcome(deed.act)
+        struck = [number for number, call in enumerate(calls) if call.fault]
+        ground.server.faults.clear()
+        assert found == wanted
+        assert len(struck) in tries, f"tried {len(struck)} times"
+        assert deed.done is None or deed.done() in {0, 1}, "done more than once"
+        again = outcome(deed.again)
+        if fault.after > 120:
+            assert again == "Unavailable", "left alone until then"
+            ground.clock.sleep(fault.after)
+            again = outcome(deed.again)
+    assert again == "fine", "the next attempt works"
+    assert deed.done is None or deed.done() == 1, "done once in the end"
+    not_undercut(calls, struck, fault, began)
+    assert ground.caught == [], "nothing goes to another host"
+    silent(ground, repr(logs))
+    ground.hang_up(given_up=given_up)
+
+
+def not_undercut(calls: TimedCalls, struck: list[int], fault: Fault, began: datetime) -> None:
+    """No call to that host before the moment it named: seconds count from each answer, a date has whole seconds."""
+    for number in struck:
+        since = began.replace(microsecond=0) if fault.as_date else calls.moments[number]
+        asked = since + timedelta(seconds=fault.after)
+        assert all(moment >= asked for moment in calls.moments[number + 1 :])
+
+
+def silent(ground: Ground, logged: str) -> None:
+    assert TEXT not in logged
+    assert not [secret for secret in ground.secrets() if secret in logged]
+
+
+# --- the table, the code and the page say the same ---------------------------------------------------------------
+
+
+def test_the_page_is_the_tables() -> None:
+    """``python tests/wire/fault_table.py > docs/faults.md`` writes it anew."""
+    assert (ROOT / "docs" / "faults.md").read_text() == page()
+
+
+def test_every_kind_knows_every_fault() -> None:
+    names = {fault.name for fault in FAULTS}
+    for kind, outcomes in KINDS.items():
+        assert set(outcomes) == names, kind
+    assert {name for endpoint in ENDPOINTS for name in endpoint.but} <= names
+
+
+# What a call to the outside looks like in each package, where its kind of request is chosen.
+CALLS = {
+    "partner_center": r"caller\.call$|^msal\.\w+Application$|\.acquire_token_by_device_flow$",
+    "crm/salesforce": r"rest\.(call|send|salesforce)$|composite\.send$|^self\._exchange$",
+    "crm/dynamics": r"rest\.(get|sheets)$|caller\.call$|^msal\.\w+(Application|Client)$|^Op$",
+}
+# Each place in the code, and the deeds that put it to every fault. A new place needs an endpoint in the table.
+PLACES = {
+    "partner_center/client.py": {
+        "_pages": "listing engagement", "_read": "one", "create": "create invite", "_patched": "patch",
+    },
+    "partner_center/signin.py": {"__call__": "sign_in", "_device_flow": "login"},
+    "crm/salesforce/bulk.py": {
+        "_send": "rows_made rows_changed opportunities_made solutions_made rows_removed",
+    },
+    "crm/salesforce/checks.py": {"_describe": "describe"},
+    "crm/salesforce/composite.py": {"call": "query query_more update"},
+    "crm/salesforce/org.py": {"read": "query", "_described": "describe"},
+    "crm/salesforce/provision.py": {"assigned": "assignment", "_grant": "rows_made"},
+    "crm/salesforce/reading.py": {"_deletions": "query", "_off_the_team": "deleted"},
+    "crm/salesforce/rest.py": {"request": "describe", "_once": "query", "_sign_in": "sign_in"},
+    "crm/salesforce/setup.py": {"_get": "tooling deploy", "_send": "deploy"},
+    "crm/salesforce/writing.py": {"_once": "update update_alone"},
+    "crm/dynamics/checks.py": {"_checks": "who", "_tables": "table optional", "_key": "metadata"},
+    "crm/dynamics/children.py": {"_solutions": "row_made", "connection": "row_made"},
+    "crm/dynamics/closing.py": {"close": "win lose", "writes": "update"},
+    "crm/dynamics/creating.py": {"_op": "create_by_key"},
+    "crm/dynamics/feeds.py": {"_tracked": "tracked", "_newest": "table", "_delta": "delta", "_modified": "table"},
+    "crm/dynamics/org.py": {"read": "who", "_metadata": "metadata", "_roles": "optional"},
+    "crm/dynamics/people.py": {"accounts": "row_made", "contacts": "row_made"},
+    "crm/dynamics/reading.py": {"listed": "table table_more"},
+    "crm/dynamics/rest.py": {
+        "_get": "table", "updated": "update", "removed": "row_removed", "_alone": "update row_made row_removed win lose", "_batch": "batch_guarded batch_plain",
+    },
+    "crm/dynamics/writing.py": {"around": "update row_made row_removed"},
+    "crm/dynamics/signin.py": {"_acquire": "sign_in identity"},
+}  # fmt: skip
+
+
+def test_every_place_that_calls_the_outside_is_in_the_table() -> None:
+    found: dict[str, set[str]] = {}
+    for package, pattern in CALLS.items():
+        for file in (SOURCE / package).glob("*.py"):
+            for function, call in calls_in(ast.parse(file.read_text())):
+                if re.search(pattern, call):
+                    found.setdefault(f"{package}/{file.name}", set()).add(function)
+    assert {name: set(places) for name, places in PLACES.items()} == found
+    deeds = {(each.system, each.deed) for each in ENDPOINTS}
+    named = {
+        (name.split("/")[-2], deed)
+        for name, places in PLACES.items()
+        for each in places.values()
+        for deed in each.split()
+    }
+    assert named == deeds
+
+
+def calls_in(tree: ast.AST, inside: str = "") -> Iterator[tuple[str, str]]:
+    """The outermost function and the text of each call."""
+    for node in ast.iter_child_nodes(tree):
+        name = inside or (node.name if isinstance(node, ast.FunctionDef) else "")
+        if isinstance(node, ast.Call):
+            yield name, ast.unparse(node.func)
+        yield from calls_in(node, name)
