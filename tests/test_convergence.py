@@ -569,7 +569,7 @@ class Convergence(RuleBasedStateMachine):
             if name in OWN_WAY and same(
                 KINDS[name], link.base_opportunity.get(name, ABSENT), opportunity[name]
             ):
-                self.own.add((link.key, name))
+                self.own.add((referral.id, name))
                 continue
             assert agree(name, referral[name], opportunity[name], self._shape(referral)), (
                 f"{name} differs and nobody says so"
@@ -603,7 +603,7 @@ class Convergence(RuleBasedStateMachine):
         conflicts = {
             item.field
             for item in [*self.past, *self._journal()]
-            if item.link == link.key
+            if item.link == deal
             and item.action == "conflict"
             and item.at >= self.marked_at.get(deal, item.at)
         }
@@ -612,7 +612,7 @@ class Convergence(RuleBasedStateMachine):
         changes = [item for item in self._since_marks() if item.deal == deal and item.record in records]
         for element in {item.element for item in changes if item.person} - {(name, "") for name in named}:
             name = element[0]
-            if name in named or name in conflicts or (link.key, name) in self.own:
+            if name in named or name in conflicts or (deal, name) in self.own:
                 continue
             last = {
                 side: edits[-1]
@@ -662,7 +662,12 @@ class Convergence(RuleBasedStateMachine):
         return agree(name, *pair, shape)  # type: ignore[arg-type]
 
     def _journal(self) -> list[Entry]:
-        return [entry for link in self.store.links() for entry in self.store.journal(link.key, 10_000)]
+        """By referral: a lost store may come back with other keys."""
+        return [
+            replace(entry, link=link.referral_id or link.key)
+            for link in self.store.links()
+            for entry in self.store.journal(link.key, 10_000)
+        ]
 
     def _versions(self) -> dict[str, int]:
         return {id_: row.version for side in Side for id_, row in self.outside.rows(side).items()}

@@ -234,6 +234,16 @@ def test_it_holds_something_else_so_it_is_disputed() -> None:
     assert [conflict.field for conflict in decided(settled).conflicts] == ["value"]
 
 
+def test_what_is_out_of_sight_cannot_be_settled_by_looking() -> None:
+    """It landed, a colleague put the old value back, and only then the record came into sight again: both edits count."""
+    link = here(at_rest(), value=FIVE)
+    unseen = settle(remembering(link, gone=PC), intent(PC, {"value": FIVE, "notes": "x"}, {"value": FIVE}))
+    assert unseen.memory.disputed == ("value",)
+    assert unseen.base_referral == link.base_referral
+    back = there(remembering(unseen, gone=None), value=link.base_referral["value"])
+    assert [conflict.field for conflict in decided(back).conflicts] == ["value"]
+
+
 def test_the_same_towards_the_crm() -> None:
     link = here(there(at_rest(), value=FIVE, campaign_id="C1"), value=FIVE)
     settled = settle(

@@ -200,6 +200,8 @@ def settle(link: Link, intent: Intent) -> Link:
     """Close an open intent, now that both sides of the link have been read again."""
     if intent.create:
         return _settle_create(link, intent)
+    if link.memory.gone is intent.side:
+        return _out_of_sight(link, intent)
     written = link.referral if intent.side is Side.PARTNER_CENTER else link.opportunity
     if written is None or same_version(written.version, intent.version):
         return link
@@ -237,6 +239,13 @@ def settle(link: Link, intent: Intent) -> Link:
         base_opportunity=bases[1],
         memory=replace(link.memory, disputed=tuple(dict.fromkeys(disputed))),
     )
+
+
+def _out_of_sight(link: Link, intent: Intent) -> Link:
+    """Nobody can look whether it landed. Should the record come back, what it holds may be ours or anybody's."""
+    plain = [name for name in intent.fields if name in SHARED and KINDS[name] not in {*_SETS, Kind.NOTES}]
+    disputed = tuple(dict.fromkeys([*link.memory.disputed, *plain]))
+    return replace(link, memory=replace(link.memory, disputed=disputed))
 
 
 def _shown(intent: Intent, written: Snapshot) -> bool | None:
