@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -13,9 +13,12 @@ from cosell_sync.core.deal import Side
 from cosell_sync.core.mapping import FieldRule, Flow, Policy, Rules, Stages
 from cosell_sync.crm.dynamics import signin as dynamics_signin
 from cosell_sync.crm.dynamics.client import DynamicsCrm
+from cosell_sync.crm.dynamics.provision import provision as provision_dynamics
 from cosell_sync.crm.dynamics.rest import ID_HEADERS as DYNAMICS_ID_HEADERS
 from cosell_sync.crm.dynamics.rest import Rest as DynamicsRest
+from cosell_sync.crm.findings import Finding
 from cosell_sync.crm.salesforce.client import SalesforceCrm
+from cosell_sync.crm.salesforce.provision import provision as provision_salesforce
 from cosell_sync.crm.salesforce.rest import Rest
 from cosell_sync.crm.salesforce.signin import ClientCredentials, JwtBearer
 from cosell_sync.crm.salesforce.writing import Guard
@@ -226,6 +229,7 @@ def dynamics(
     clock: Clock,
     closing: ExitStack,
     meter: Meter | None = None,
+    patience: Limits | None = None,
 ) -> DynamicsCrm:
     ours, mapping = settings.dynamics, settings.mapping
     if not ours.url:
@@ -251,7 +255,7 @@ def dynamics(
         ours.url,
         governor=governor,
         tokens=TokenSource(sign_in),
-        limits=limits(settings),
+        limits=patience or limits(settings),
         id_headers=DYNAMICS_ID_HEADERS,
     )
     closing.callback(caller.close)
@@ -262,6 +266,23 @@ def dynamics(
         ownership=Ownership(team=mapping.owner == "team", default=mapping.default_owner),
         closed_rows=ours.closed_rows,
     )
+
+
+CUSTOMIZING = Limits(read=120.0, total=300.0)  # Dataverse makes a column within seconds or within a minute
+
+
+def provision(
+    settings: Settings, *, dry_run: bool, assign: str | None, tell: Callable[[str], None]
+) -> Sequence[Finding]:
+    """What the CRM lacks is made, or with ``dry_run`` only found. ``tell`` hears what takes its time."""
+    names = {name: rule.crm for name, rule in settings.mapping.fields.items() if rule.direction != "off"}
+    stop = threading.Event()
+    with ExitStack() as closing:
+        if settings.crm == "salesforce":
+            rest = salesforce(settings, stop, utc_now, closing).rest
+            return provision_salesforce(rest, names, dry_run=dry_run, assign=assign)
+        web = dynamics(settings, stop, utc_now, closing, patience=CUSTOMIZING).rest
+        return provision_dynamics(web, names, dry_run=dry_run, assign=assign, tell=tell)
 
 
 @contextmanager

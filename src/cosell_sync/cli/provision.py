@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import threading
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import asdict
 from typing import Annotated
 
 import typer
+from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from cosell_sync.bootstrap import salesforce, utc_now
+from cosell_sync import bootstrap
 from cosell_sync.cli.common import ConfigOption, JsonOption, console, load, show, show_json
 from cosell_sync.crm.findings import Finding, Status
-from cosell_sync.crm.salesforce.provision import provision as make
-from cosell_sync.errors import ConfigError
 from cosell_sync.summary import NEEDS_A_PERSON, NEEDS_NOBODY
 
 _COLOURS = {
@@ -40,27 +37,28 @@ def provision(
         str | None,
         typer.Option(
             "--assign-to",
-            metavar="USERNAME",
-            help="Who receives the integration permission set; default: the signed-in user.",
+            metavar="USER",
+            help="Who receives the daemon's permission set (Salesforce: a user name) or security role (Dynamics: an "
+            "application id or a user name); default: the signed-in user.",
             show_default=False,
         ),
     ] = None,
 ) -> None:
-    """Create the fields, child object, validation rule, list views, panel and permission sets that are missing in the CRM.
+    """Create what is missing in the CRM: fields, child object, keys, list views, rights; in Salesforce also a validation rule
+    and a panel.
 
-    Needs an admin's rights once: Modify Metadata Through Metadata API Functions, View Setup and Configuration, Manage Profiles
-    and Permission Sets, Assign Permission Sets. The daemon's user needs none of them for daily work: sign in as an admin here
-    and name that user with --assign-to, or give the rights for this one command and take them away again.
+    Needs an admin's rights once. Salesforce: Modify Metadata Through Metadata API Functions, View Setup and Configuration, Manage
+    Profiles and Permission Sets, Assign Permission Sets. Dynamics: the security role System Administrator. The daemon's user needs
+    none of them for daily work: sign in as an admin here and name that user with --assign-to, or give the rights for this one
+    command and take them away again.
 
     What is there is never overwritten; what differs is told, with what to do. Run it twice: the second run changes nothing.
     """
     loaded = load(config, "provision")
-    if loaded.crm != "salesforce":
-        raise ConfigError("provision knows Salesforce only in this version", hint="set crm to salesforce")
-    names = {name: rule.crm for name, rule in loaded.mapping.fields.items() if rule.direction != "off"}
-    with ExitStack() as closing:
-        rest = salesforce(loaded, threading.Event(), utc_now, closing).rest
-        found = make(rest, names, dry_run=dry_run, assign=assign_to)
+    with Console(stderr=True).status("provision") as status:
+        found = bootstrap.provision(
+            loaded, dry_run=dry_run, assign=assign_to, tell=lambda text: status.update(escape(text))
+        )
     code = NEEDS_A_PERSON if any(each.status.needs_a_person for each in found) else NEEDS_NOBODY
     counts = Counter(each.status for each in found)
     if as_json:

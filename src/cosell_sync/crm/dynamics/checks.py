@@ -6,8 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from cosell_sync.core.deal import KINDS, SELLER, Kind
+from cosell_sync.crm.blueprint import SOLUTION_COLUMNS
 from cosell_sync.crm.check import Check
 from cosell_sync.crm.dynamics import feeds, odata, org
+from cosell_sync.crm.dynamics.metadata import PARENT, SOLUTION_NAMES
+from cosell_sync.crm.dynamics.metadata import TYPES as COLUMN_TYPES
 from cosell_sync.crm.dynamics.org import (
     CONNECTIONS,
     CONTACTS,
@@ -53,8 +56,11 @@ def _checks(rest: Rest, names: Mapping[str, str], stages: Sequence[str]) -> Iter
         if OPPORTUNITIES in tables:
             columns = org.table_columns(rest, OPPORTUNITIES)
             yield from _fields(columns, names)
-            yield from _key(rest, names["referral_id"])
+            yield from _key(rest, OPPORTUNITIES, names["referral_id"])
             yield from _stages(columns.get(names["stage"]), stages)
+        if SOLUTIONS in tables:
+            yield from _solutions(org.table_columns(rest, SOLUTIONS))
+            yield from _key(rest, SOLUTIONS, SOLUTION_NAMES["key"])
     except OutsideError as error:
         yield Check("dynamics.reachable", "fault", str(error), error.hint or "try again later", error)
     except Surprise as error:
@@ -114,9 +120,24 @@ def _fields(columns: Mapping[str, Column], names: Mapping[str, str]) -> Iterator
             yield Check(label, "ok", "there, of the right type, editable")
 
 
-def _key(rest: Rest, column: str) -> Iterator[Check]:
-    label = "dynamics.opportunity.key"
-    path = f"EntityDefinitions(LogicalName='{TABLES[OPPORTUNITIES]}')/Keys"
+def _solutions(columns: Mapping[str, Column]) -> Iterator[Check]:
+    wanted = {SOLUTION_NAMES[ours]: COLUMN_TYPES[each.form] for ours, each in SOLUTION_COLUMNS.items()}
+    for name, kind in {PARENT: "Lookup", **wanted}.items():
+        label = f"dynamics.{TABLES[SOLUTIONS]}.{name}"
+        column = columns.get(name)
+        if column is None:
+            yield Check(label, "fault", f"column {name} is missing", PROVISION)
+        elif column.type != kind:
+            yield Check(
+                label, "fault", f"column {name} is of type {column.type}", f"it must be of type {kind}"
+            )
+        else:
+            yield Check(label, "ok", "there, of the right type")
+
+
+def _key(rest: Rest, collection: str, column: str) -> Iterator[Check]:
+    label = f"dynamics.{TABLES[collection]}.key"
+    path = f"EntityDefinitions(LogicalName='{TABLES[collection]}')/Keys"
     found = rest.get(f"{path}?$select=SchemaName,KeyAttributes,EntityKeyIndexStatus")
     keys = [row for row in found.get("value") or [] if row.get("KeyAttributes") == [column]]
     if not keys:
@@ -126,7 +147,7 @@ def _key(rest: Rest, column: str) -> Iterator[Check]:
     if status == "Active":
         yield Check(label, "ok", f"the alternate key on {column} is active")
     elif status == "Failed":
-        todo = f"remove double values of {column}, then reactivate the key"
+        todo = f"remove double values of {column}, then {PROVISION}"
         yield Check(label, "fault", f"the index of the alternate key on {column} could not be built", todo)
     else:
         yield Check(

@@ -68,11 +68,29 @@ class Rest:
     """``caller`` calls the org's host; ``governor`` is the one that ``caller`` was given."""
 
     def __init__(
-        self, caller: HttpCaller, *, governor: Governor, clock: Callable[[], datetime] = utc_now
+        self,
+        caller: HttpCaller,
+        *,
+        governor: Governor,
+        clock: Callable[[], datetime] = utc_now,
+        headers: Mapping[str, str] = HEADERS,
     ) -> None:
         self._caller = caller
         self._governor = governor
+        self._headers = headers
         self.clock = clock
+
+    def consistent(self) -> Rest:
+        """The same org, read past its caches, which know a change of the metadata only after half a minute."""
+        headers = {**self._headers, "consistency": "Strong"}
+        return Rest(self._caller, governor=self._governor, clock=self.clock, headers=headers)
+
+    def wait(self, seconds: float) -> None:
+        self._governor.wait(seconds)
+
+    def address(self, path: str) -> str:
+        """The absolute address of a row, as a reference to it wants it."""
+        return str(self._caller.url(f"{ROOT}/{path}"))
 
     @property
     def calls(self) -> int:
@@ -145,7 +163,7 @@ class Rest:
             template=template(place),
             safety=Safety.READ,
             scope=scope,
-            headers={**HEADERS, **({"prefer": prefer} if prefer else {})},
+            headers={**self._headers, **({"prefer": prefer} if prefer else {})},
         )
 
     # --- writing ------------------------------------------------------------------------------------------------
@@ -216,7 +234,21 @@ class Rest:
                 return [Result(error=trouble.judged(error))] * len(groups)
         raise AssertionError  # the last attempt has returned
 
+    def change(self, op: Op) -> Answer:
+        """One change of the setup, alone. A refusal is an answer too, for whoever called knows its codes."""
+        for attempt in range(PASSING_TRIES + 1):
+            try:
+                return self._written(op, accept=(400, 403, 404, 405, 409, 412, 500))
+            except Unavailable as error:
+                if error.status != 429 or attempt == PASSING_TRIES:  # the governor knows how long to wait
+                    raise
+        raise AssertionError  # the last attempt has returned
+
     def _alone(self, op: Op) -> Sequence[Result | list[Reply]]:
+        answer = self._written(op, accept=(400, 403, 404, 412))
+        return [[Reply(answer.status, _lower(answer.headers), answer.body)]]
+
+    def _written(self, op: Op, accept: Sequence[int]) -> Answer:
         headers = {**HEADERS, **({"content-type": JSON} if op.body is not None else {})}
         if any(name.lower() == "if-none-match" for name in op.headers):
             del headers["if-none-match"]
@@ -227,11 +259,11 @@ class Rest:
             safety=Safety.GUARDED if op.guarded else Safety.ONCE,
             headers={**headers, **op.headers},
             body=None if op.body is None else encode(op.body),
-            accept=(400, 403, 404, 412),
+            accept=accept,
         )
         if answer.status < 300 and answer.body.strip():  # no write of ours is answered with a body
             raise Unclear("Dataverse gave an unreadable answer", code="unreadable")
-        return [[Reply(answer.status, _lower(answer.headers), answer.body)]]
+        return answer
 
     def _batch(self, groups: Sequence[Group]) -> Sequence[Result | list[Reply]]:
         boundary = f"batch_{uuid.uuid4()}"

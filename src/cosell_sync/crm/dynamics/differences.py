@@ -1,0 +1,47 @@
+"""How a column that is there differs from the one we would make: only what matters to the daemon, in an admin's words. Pure.
+
+Labels of columns, descriptions and views are the customer's to decide. Choices are compared by label, whatever their numbers
+and whether their list belongs to the column or is shared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from cosell_sync.crm.blueprint import Column, Form
+from cosell_sync.crm.dynamics import org
+from cosell_sync.crm.dynamics.metadata import PARENT, TYPES
+from cosell_sync.crm.values import folded
+
+
+def column(wanted: Column, found: org.Column, behavior: str) -> Iterator[str]:
+    """``behavior``: of a date and time, as the metadata says it."""
+    if found.type != TYPES[wanted.form]:
+        yield f"type is {found.type}, not {TYPES[wanted.form]}"
+        return
+    if found.length is not None and found.length < wanted.length:
+        yield f"holds {found.length} characters, not {wanted.length}"
+    if not found.updatable:
+        yield "cannot be written"
+    if wanted.form is Form.MOMENT and behavior != "UserLocal":
+        why = (
+            "holds days, not moments"
+            if behavior == "DateOnly"
+            else "shows everybody UTC instead of the own time"
+        )
+        yield f"{why} (behavior {behavior})"
+    if wanted.form is Form.CHOICE:
+        if lacking := [value for value in wanted.values if found.labelled(value) is None]:
+            yield f"lacks the choices {', '.join(lacking)}"
+        known = {folded(value) for value in wanted.values}
+        if extra := [each.label for each in found.choices if known.isdisjoint(each.labels)]:
+            yield f"has choices that mean nothing here: {', '.join(extra)}"
+
+
+def relationship(found: Mapping[str, Any]) -> Iterator[str]:
+    if found.get("ReferencingAttribute") != PARENT:
+        yield f"its column is {found.get('ReferencingAttribute')}, not {PARENT}"
+    deleting = (found.get("CascadeConfiguration") or {}).get("Delete")
+    if deleting != "Cascade":
+        yield f"solutions are not deleted with their opportunity (Delete: {deleting})"
