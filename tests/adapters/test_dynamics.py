@@ -740,6 +740,26 @@ def test_created_closed_and_owned_by_default(world: Build) -> None:
     assert len(w.org.rows("opportunity")) == 2
 
 
+def test_the_owner_of_an_imported_deal_stays_in_the_team_when_a_seller_connects_another(world: Build) -> None:
+    """While nobody is connected the owner stands for the team; so he is connected when the deal is made."""
+    w = world()
+    crm = w.client()
+    eve = w.org.add_user("Eve", "Ek", "eve@contoso.example")
+    made = only(crm.create([draft("ref-1", team=people(SAM))]))
+    assert made.id is not None
+    w.org.connect(made.id, eve)
+    assert {each.email for each in w.read(crm, made.id)["team"]} == {SAM, "eve@contoso.example"}  # type: ignore[union-attr]
+
+
+def test_a_solution_that_a_seller_added_receives_its_key_with_whatever_is_written_next(world: Build) -> None:
+    w = world()
+    crm = w.client()
+    deal = w.deal(cosell_referralid="ref-1")
+    w.solution(deal, "SOL-1")
+    assert only(crm.write([OpportunityWrite(w.read(crm, deal), {"message": "Sent."})])).error is None
+    assert [row["cosell_key"] for row in w.org.rows("cosell_solution")] == ["ref-1:SOL-1"]
+
+
 def test_a_key_that_is_not_ready_waits_for_it(world: Build) -> None:
     """Without the key a second create would make a second row, so none is made; it is no fault of the deal."""
     w = world()

@@ -7,12 +7,13 @@ code with the product, so it can convict the product's own mapping.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 
-from acting import Row, Stage
+from acting import Stage
+from crms import Board, Row
 
 from cosell_sync.sandbox.pipeline import Document
 
@@ -25,19 +26,9 @@ STATUS = {
     ("Closed", "Declined"): "Declined",
     ("Closed", "Expired"): "Expired",
 }
-STAGE = {
-    "Received": "Prospecting",
-    "Won": "Closed Won",
-    "Lost": "Closed Lost",
-    "Declined": "Closed Lost",
-    "Expired": "Closed Lost",
-}
-SALES = {  # the portal's percents; 0 and 10 say no more than that the deal is accepted
-    "20": {"Needs Analysis"},
-    "40": {"Value Proposition", "Id. Decision Makers", "Perception Analysis"},
-    "60": {"Proposal/Price Quote"},
-    "80": {"Negotiation/Review"},
-}
+STAGE = {"Received": "Standby", "Won": "Won", "Lost": "Lost", "Declined": "Lost", "Expired": "Lost"}
+# The portal's percents; 0 and 10 say no more than that the deal is accepted.
+SALES = {"20": "Qualify", "40": "Develop", "60": "Propose", "80": "Close"}
 COUNTRIES = {"DE": "Germany", "PL": "Poland", "US": "United States", "JP": "Japan", "FR": "France", "GB": "United Kingdom"}  # fmt: skip
 VISIBLE = "consentToShareReferralWithMicrosoftSellers"
 
@@ -56,7 +47,7 @@ def deal_type(referral: Document) -> str:
 
 def expected(stage: Stage, *, leads: bool = False, closed: bool = False) -> list[Document]:
     """Referrals that must have an opportunity, going by what they are now."""
-    currencies = {row["IsoCode"] for row in stage.sf.rows("CurrencyType")}
+    currencies = stage.crm.currencies
     return [
         referral
         for referral in stage.pc.ours()
@@ -79,9 +70,10 @@ def disagreements(
     ``besides``: (referral id, field) that are known to differ; ``held``: referrals that wait for a person.
     """
     found: list[str] = []
+    board = stage.crm.board()
     wanted = {referral["id"] for referral in expected(stage, leads=leads, closed=closed)} - set(held)
     for referral in stage.pc.ours():
-        rows = stage.deals(referral)
+        rows = board.deals.get(referral["id"], [])
         if len(rows) > 1:
             found.append(f"{referral['id']} has {len(rows)} opportunities")
         if not rows and referral["id"] in wanted:
@@ -89,82 +81,83 @@ def disagreements(
         if rows and is_lead(referral) and not leads:
             found.append(f"{referral['id']} is a lead and has an opportunity")
         for row in rows:
-            for name, there, here in compared(stage, referral, row):
+            for name, there, here in compared(stage, referral, row, board):
                 if there != here and (referral["id"], name) not in besides:
                     found.append(f"{referral['id']} {name}: Partner Center {there!r}, CRM {here!r}")
     return found
 
 
-def compared(stage: Stage, referral: Document, row: Row) -> Iterator[tuple[str, Any, Any]]:
+def compared(
+    stage: Stage, referral: Document, row: Row, board: Board | None = None
+) -> Iterator[tuple[str, Any, Any]]:
     """(field, as Partner Center has it, as the CRM has it), in a form in which equal means agreed."""
-    details = referral["details"]
-    yield "name", _line(referral["name"])[:120].rstrip(), _line(row["Name"])
-    yield "value", _cents(details["dealValue"]), _cents(row["Amount"])
-    yield "currency", details["currency"], row.get("CurrencyIsoCode", details["currency"])
-    yield "close date", (details["closingDateTime"] or "")[:10], row["CloseDate"]
-    yield "campaign", _line(referral["campaignId"]), _line(row["Cosell_Campaign_Id__c"])
-    yield "notes", _lines(details["notes"]), _lines(row["Cosell_Notes__c"])
-    yield "favorite", bool(referral["favorite"]), bool(row["Cosell_Favorite__c"])
+    details, crm = referral["details"], stage.crm
+    board = board or crm.board()
+    yield "name", _line(referral["name"])[: crm.name_length].rstrip(), _line(row["name"])
+    digits = crm.decimals(details["currency"])
+    yield "value", _rounded(details["dealValue"], digits), _rounded(row["value"], digits)
+    yield "currency", details["currency"], row.get("currency", details["currency"])
+    yield "close date", (details["closingDateTime"] or "")[:10], row["close_date"]
+    yield "campaign", _line(referral["campaignId"]), _line(row["campaign_id"])
+    yield "notes", _lines(details["notes"]), _lines(row["notes"])
+    yield "favorite", bool(referral["favorite"]), bool(row["favorite"])
     yield from _stage(referral, row)
-    yield from _customer(stage, referral, row)
-    yield from _people(stage, referral, row)
-    yield from _solutions(stage, referral, row)
+    yield from _customer(referral, board.accounts[row["account"]])
+    yield from _people(stage, referral, row, board)
+    yield from _solutions(referral, board.solutions.get(row["id"], []))
     yield from _facts(referral, row)
 
 
 def _stage(referral: Document, row: Row) -> Iterator[tuple[str, Any, Any]]:
     status = STATUS[referral["status"], referral["substatus"]]
-    yield "status", status, row["Cosell_Status__c"]
-    if status in STAGE:
-        yield "stage", STAGE[status], row["StageName"]
-        return
-    fitting = SALES.get(referral["salesStage"] or "", {"Qualification"})
-    yield "stage", True, row["StageName"] in fitting or f"{row['StageName']} for {referral['salesStage']}"
+    yield "status", status, row["status"]
+    yield "stage", STAGE.get(status) or SALES.get(referral["salesStage"] or "", "Accepted"), row["stage"]
 
 
-def _customer(stage: Stage, referral: Document, row: Row) -> Iterator[tuple[str, Any, Any]]:
-    profile, account = referral["customerProfile"], stage.sf.get("Account", row["AccountId"])
+def _customer(referral: Document, account: Row) -> Iterator[tuple[str, Any, Any]]:
+    profile = referral["customerProfile"]
     address = profile["address"]
     # An account that was there before keeps its own way of writing the name.
-    yield "customer name", _folded(profile["name"]), _folded(account["Name"])
+    yield "customer name", _folded(profile["name"]), _folded(account["name"])
     street = "\n".join(filter(None, (address["addressLine1"], address["addressLine2"])))
-    yield "street", street, account["BillingStreet"] or ""
-    yield "city", address["city"], account["BillingCity"]
-    yield "state", address["state"], account["BillingState"]
-    yield "postal code", address["postalCode"], account["BillingPostalCode"]
-    country = account["BillingCountry"]
+    yield "street", street, account["street"] or ""
+    yield "city", address["city"], account["city"]
+    yield "state", address["state"], account["state"]
+    yield "postal code", address["postalCode"], account["postal_code"]
+    country = account["country"]
     names = {address["country"], COUNTRIES.get(address["country"])}
     yield "country", address["country"], address["country"] if country in names else country
 
 
-def _people(stage: Stage, referral: Document, row: Row) -> Iterator[tuple[str, Any, Any]]:
+def _people(stage: Stage, referral: Document, row: Row, board: Board) -> Iterator[tuple[str, Any, Any]]:
     there = {
         person["email"].lower(): tuple(map(person.get, ("firstName", "lastName", "phoneNumber")))
         for person in referral["customerProfile"]["team"]
     }
-    people = stage.contacts(referral)
+    people = {person["email"].lower(): person for person in board.contacts.get(row["id"], [])}
     here = {
-        email: (person["FirstName"], person["LastName"], person["Phone"]) for email, person in people.items()
+        email: (person["first_name"], person["last_name"], person["phone"])
+        for email, person in people.items()
     }
     yield "contacts", there, here
-    primary = [email for email, person in people.items() if person["role"]["IsPrimary"]]
+    primary = [email for email, person in people.items() if person["primary"]]
     yield "one primary contact", bool(there), len(primary) == 1 if there else bool(primary)
-    users = {user["Email"].lower() for user in stage.sf.users if user["IsActive"]}
-    team = {person["email"].lower() for person in referral["team"]} & users
-    robot = stage.sf.get("User", stage.sf.integration_user)["Email"].lower()
-    owner = {stage.sf.get("User", row["OwnerId"])["Email"].lower()} - {robot}
-    yield "team", team, (stage.team(referral) or owner) - {robot}
+    active = {
+        key: user["email"].lower() for key, user in board.users.items() if user["active"] and user["email"]
+    }
+    robot = active.get(stage.crm.robot)
+    team = {person["email"].lower() for person in referral["team"]} & set(active.values())
+    members = {active[user] for user in board.team.get(row["id"], []) if user in active}
+    owner = {active[row["owner"]]} if row["owner"] in active else set()
+    yield "team", team, (members or owner) - {robot}
 
 
-def _solutions(stage: Stage, referral: Document, row: Row) -> Iterator[tuple[str, Any, Any]]:
+def _solutions(referral: Document, rows: Collection[Row]) -> Iterator[tuple[str, Any, Any]]:
     there = {
         tag["id"]: (_line(tag["name"]), _kind(tag["id"]), f"{referral['id']}:{tag['id']}")
         for tag in referral["details"]["requirements"]["solutions"]
     }
-    here = {
-        code: (_line(each["Solution_Name__c"]), each["Solution_Type__c"], each["Cosell_Key__c"])
-        for code, each in stage.solutions(referral).items()
-    }
+    here = {each["code"]: (_line(each["title"]), each["type"], each["key"]) for each in rows}
     yield "solutions", there, here
 
 
@@ -174,22 +167,20 @@ def _kind(solution_id: str) -> str:
 
 def _facts(referral: Document, row: Row) -> Iterator[tuple[str, Any, Any]]:
     """What only the sync writes."""
-    yield "direction", {"Incoming": "Inbound"}.get(referral["direction"], "Outbound"), row["Cosell_Direction__c"]  # fmt: skip
-    yield "deal type", deal_type(referral), row["Cosell_Deal_Type__c"]
-    link = row["Cosell_Referral_Link__c"] or ""
+    yield "direction", {"Incoming": "Inbound"}.get(referral["direction"], "Outbound"), row["direction"]
+    yield "deal type", deal_type(referral), row["deal_type"]
+    link = row["referral_link"] or ""
     yield "link", True, link.startswith("https://") and referral["id"] in link
-    yield "respond by", _deadline(referral), row["Cosell_Respond_By__c"]
-    yield "sync is on", True, row["Cosell_Sync__c"]
+    yield "respond by", _deadline(referral), row["respond_by"]
+    yield "sync is on", True, row["sync"]
 
 
-def _deadline(referral: Document) -> str | None:
+def _deadline(referral: Document) -> datetime | None:
     if referral["status"] != "New":
         return None
     if referral["expirationDateTime"]:
-        moment = _moment(referral["expirationDateTime"])
-    else:
-        moment = _moment(referral["createdDateTime"]) + timedelta(days=14)
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.000+0000"
+        return _moment(referral["expirationDateTime"])
+    return _moment(referral["createdDateTime"]) + timedelta(days=14)
 
 
 def _moment(text: str) -> datetime:
@@ -205,10 +196,10 @@ def _lines(text: str | None) -> str:
     return "\n".join(line.rstrip() for line in lines).strip("\n")
 
 
-def _cents(amount: Any) -> Decimal | None:
-    if amount is None:
-        return None
-    return Decimal(str(amount)).quantize(Decimal("0.01"), ROUND_HALF_UP)
+def _rounded(amount: Any, digits: int) -> Decimal | None:
+    return (
+        None if amount is None else Decimal(str(amount)).quantize(Decimal(1).scaleb(-digits), ROUND_HALF_UP)
+    )
 
 
 # -- nothing twice ---------------------------------------------------------------------------------------------------
@@ -216,17 +207,15 @@ def _cents(amount: Any) -> Decimal | None:
 
 def doubles(stage: Stage) -> list[str]:
     """Everything that a careless client makes twice."""
-    sf = stage.sf
-    keys: Mapping[str, Iterator[tuple[object, ...]]] = {
-        "opportunity": ((row["Cosell_Referral_Id__c"],) for row in sf.rows("Opportunity") if row["Cosell_Referral_Id__c"]),
+    crm, board = stage.crm, stage.crm.board()
+    keys: Mapping[str, Iterable[tuple[object, ...]]] = {
+        "opportunity": ((key,) for key, rows in board.deals.items() for _ in rows if key),
         "account": (
-            (_folded(row["Name"]), _folded(row["BillingPostalCode"]), row["BillingCountry"])
-            for row in sf.rows("Account")
+            (_folded(row["name"]), _folded(row["postal_code"]), row["country"]) for row in board.accounts.values()
         ),
-        "contact": ((row["AccountId"], _folded(row["Email"])) for row in sf.rows("Contact") if row["Email"]),
-        "contact role": ((row["OpportunityId"], row["ContactId"]) for row in sf.rows("OpportunityContactRole")),
-        "team member": ((row["OpportunityId"], row["UserId"]) for row in sf.rows("OpportunityTeamMember")),
-        "solution": ((row["Opportunity__c"], row["Solution_Id__c"]) for row in sf.rows("Cosell_Solution__c")),
+        "contact": ((row["account"], _folded(row["email"])) for row in crm.rows("contact") if row["email"]),
+        "contact or colleague": ((deal, person) for deal, person, _ in crm.memberships()),
+        "solution": ((row["opportunity"], row["code"]) for rows in board.solutions.values() for row in rows),
         "our side of an engagement": ((document["engagementId"],) for document in stage.pc.ours()),
         "referral of an opportunity": (
             (document["externalReferenceId"],) for document in stage.pc.ours() if document["externalReferenceId"]

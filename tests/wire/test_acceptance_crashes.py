@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import pytest
 from acting import Stage, staged, struck
+from crms import Row
 from judging import disagreements, doubles
 
 from cosell_sync.sandbox.pipeline import Document, own_member
@@ -19,19 +20,13 @@ pytestmark = pytest.mark.wire
 
 IDA, JONAS = "ida.kern@nordlicht.example", "jonas.brueck@nordlicht.example"
 NEW = {"id": "SOL-90009-NEW", "name": "New", "type": "Name", "solutionType": "3P", "price": 5}
-OPPORTUNITIES = r"/composite/sobjects/Opportunity/"
-ROWS = r"/composite/sobjects"
-COMPOSITE = r"/composite$"
 
 
 @dataclass(frozen=True)
 class Point:
     """A call at which the process dies. ``landed``: the other system has done its work by then."""
 
-    server: int  # 0 Partner Center, 1 Salesforce
-    method: str
-    path: str
-    body: str = ""
+    call: str | Row  # to the CRM by its name, to Partner Center by a fault's match
     landed: bool = True
     skip: int = 0
 
@@ -43,35 +38,36 @@ class Play:
     walking: dict[str, Document]
 
 
+PATCH = {"method": "PATCH", "path": "referrals"}
 IMPORTS = {
-    "signing in": Point(0, "POST", r"/oauth2/v2\.0/token"),
-    "before the account": Point(1, "POST", ROWS, '"Account"', landed=False),
-    "account made": Point(1, "POST", ROWS, '"type":"Account"'),
-    "before the opportunities": Point(1, "PATCH", OPPORTUNITIES, landed=False),
-    "opportunities made": Point(1, "PATCH", OPPORTUNITIES),
-    "contacts made": Point(1, "POST", ROWS, '"type":"Contact"'),
-    "solutions made": Point(1, "PATCH", r"/composite/sobjects/Cosell_Solution__c/"),
-    "roles and team made": Point(1, "POST", ROWS, "OpportunityContactRole|OpportunityTeamMember"),
-    "reading back": Point(1, "POST", COMPOSITE, "Opportunity%20WHERE%20Id%20IN", skip=1),
+    "signing in": Point({"method": "POST", "path": r"/oauth2/v2\.0/token"}),
+    "before the account": Point("account", landed=False),
+    "account made": Point("account"),
+    "before the opportunities": Point("opportunity", landed=False),
+    "opportunities made": Point("opportunity"),
+    "contacts made": Point("contact"),
+    "solutions made": Point("solution"),
+    "roles and team made": Point("person"),
+    "reading back": Point("read back", skip=1),
 }
 EDITS = {
-    "before the PATCH": Point(0, "PATCH", "referrals", landed=False),
-    "PATCH landed": Point(0, "PATCH", "referrals"),
-    "before the CRM write": Point(1, "POST", COMPOSITE, '"method": ?"PATCH"', landed=False),
-    "CRM write landed": Point(1, "POST", COMPOSITE, '"method": ?"PATCH"'),
-    "a contact made": Point(1, "POST", ROWS, '"type":"Contact"'),
-    "a solution taken away": Point(1, "DELETE", ROWS),
+    "before the PATCH": Point(PATCH, landed=False),
+    "PATCH landed": Point(PATCH),
+    "before the CRM write": Point("write", landed=False),
+    "CRM write landed": Point("write"),
+    "a contact made": Point("contact"),
+    "a solution taken away": Point("removal"),
 }
 WALK = {
-    "accepted, not yet won": Point(0, "PATCH", "referrals", "Won", landed=False),
-    "accept landed": Point(0, "PATCH", "referrals", "Accepted"),
-    "won": Point(0, "PATCH", "referrals", "Won"),
+    "accepted, not yet won": Point({**PATCH, "body": "Won"}, landed=False),
+    "accept landed": Point({**PATCH, "body": "Accepted"}),
+    "won": Point({**PATCH, "body": "Won"}),
 }
 
 
 @pytest.fixture(scope="module")
-def play(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Play]:
-    for stage in staged(tmp_path_factory.mktemp("crashes")):
+def play(tmp_path_factory: pytest.TempPathFactory, crm: str) -> Iterator[Play]:
+    for stage in staged(tmp_path_factory.mktemp("crashes"), crm):
         stage.env.update(COSELL_SYNC__TERMINAL_HOLD="0s", COSELL_SYNC__SURPRISE_MIN="1000")
         edited = {
             where: (
@@ -92,15 +88,16 @@ def stage(play: Play) -> Stage:
 
 def crash(stage: Stage, point: Point) -> None:
     """Die there, then run once more: both sides must agree."""
-    server = stage.servers[point.server]
-    server.faults.hang(
-        method=point.method, path=point.path, body=point.body, applied=point.landed, skip=point.skip
+    ours, theirs = stage.servers
+    server, match = (
+        (theirs, stage.crm.calls[point.call]) if isinstance(point.call, str) else (ours, point.call)
     )
+    server.faults.hang(**match, applied=point.landed, skip=point.skip)
     stage.killed("sync", at=struck(server))
     stage.sync()
     assert doubles(stage) == []
     assert disagreements(stage) == []
-    assert {row["Cosell_Sync_State__c"] for row in stage.sf.rows("Opportunity")} <= {"In sync", "Closed"}
+    assert {row["sync_state"] for row in stage.crm.rows("opportunity")} <= {"In sync", "Closed"}
 
 
 @pytest.mark.parametrize("where", IMPORTS)
@@ -122,7 +119,7 @@ def test_a_crash_in_an_import_makes_nothing_twice(stage: Stage, where: str) -> N
 def test_a_crash_in_the_middle_of_edits_loses_none_and_doubles_none(play: Play, where: str) -> None:
     """On one deal edits of both sides that merge, line by line and member by member."""
     stage, (deal, other) = play.stage, play.edited[where]
-    stage.seller(deal, Amount=4321, Cosell_Notes__c="one\ntwo\nthe seller's")
+    stage.seller(deal, value=4321, notes="one\ntwo\nthe seller's")
     stage.pc.edit(
         deal["id"],
         {
@@ -139,18 +136,18 @@ def test_a_crash_in_the_middle_of_edits_loses_none_and_doubles_none(play: Play, 
             "details/requirements/solutions": [NEW],
         },
     )
-    stage.seller(other, CloseDate="2029-09-09")
+    stage.seller(other, close_date="2029-09-09")
     crash(stage, EDITS[where])
     row, document = stage.deal(deal), stage.referral(deal)
-    assert (document["details"]["dealValue"], row["Cosell_Campaign_Id__c"]) == (4321, "CRASH")
-    assert sorted(row["Cosell_Notes__c"].split("\n")) == ["one", "the portal's", "the seller's", "two"]
+    assert (document["details"]["dealValue"], row["campaign_id"]) == (4321, "CRASH")
+    assert sorted(row["notes"].split("\n")) == ["one", "the portal's", "the seller's", "two"]
     assert stage.referral(other)["details"]["closingDateTime"].startswith("2029-09-09")
 
 
 @pytest.mark.parametrize("where", WALK)
 def test_a_crash_between_two_steps_of_a_walk_goes_on_where_it_was(play: Play, where: str) -> None:
     stage, deal = play.stage, play.walking[where]
-    stage.seller(deal, StageName="Closed Won", Amount=99)
+    stage.seller(deal, stage="Won", value=99)
     crash(stage, WALK[where])
     assert stage.status(deal) == ("Closed", "Won")
     assert stage.referral(deal)["details"]["dealValue"] == 99

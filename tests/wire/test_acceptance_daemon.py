@@ -19,8 +19,8 @@ pytestmark = pytest.mark.wire
 
 
 @pytest.fixture
-def stage(tmp_path: Path) -> Iterator[Stage]:
-    for stage in staged(tmp_path):
+def stage(tmp_path: Path, crm: str) -> Iterator[Stage]:
+    for stage in staged(tmp_path, crm):
         stage.env.update(COSELL_SYNC__INTERVAL="1s", COSELL_SYNC__TERMINAL_HOLD="0s")
         yield stage
 
@@ -89,7 +89,7 @@ def test_it_becomes_ready_shows_itself_carries_edits_and_stops_on_sigterm(stage:
         assert httpx.post(f"{daemon.url}/webhooks/partner-center", json={"EventName": "referral-updated"}).status_code == 401  # fmt: skip
         # edits of both sides are picked up without being called
         waited(lambda: stage.deals(deal), "the import", process=daemon.process)
-        stage.seller(deal, Amount=31)
+        stage.seller(deal, value=31)
         waited(
             lambda: stage.referral(deal)["details"]["dealValue"] == 31,
             "the seller's edit",
@@ -97,7 +97,7 @@ def test_it_becomes_ready_shows_itself_carries_edits_and_stops_on_sigterm(stage:
         )
         stage.pc.edit(deal["id"], "campaignId", "WATCHED")
         waited(
-            lambda: stage.deal(deal)["Cosell_Campaign_Id__c"] == "WATCHED",
+            lambda: stage.deal(deal)["campaign_id"] == "WATCHED",
             "the portal's edit",
             process=daemon.process,
         )
@@ -108,8 +108,8 @@ def test_it_becomes_ready_shows_itself_carries_edits_and_stops_on_sigterm(stage:
         waited(lambda: "order.obeyed" in daemon.log.read_text(), "the order", process=daemon.process)
         stage.pc.edit(other["id"], "details/dealValue", 1)
         stage.pc.edit(deal["id"], "details/dealValue", 32)
-        waited(lambda: stage.deal(deal)["Amount"] == 32, "another cycle", process=daemon.process)
-        assert stage.deal(other)["Amount"] == 84000
+        waited(lambda: stage.deal(deal)["value"] == 32, "another cycle", process=daemon.process)
+        assert stage.deal(other)["value"] == 84000
         # a system that goes away and comes back
         stage.servers[0].faults.answer(503, headers={"Retry-After": "0"}, times=None, path="/engagements/")
         waited(lambda: not daemon.ready(), "readiness to notice the outage", process=daemon.process)
@@ -125,7 +125,9 @@ def test_it_becomes_ready_shows_itself_carries_edits_and_stops_on_sigterm(stage:
 @pytest.mark.parametrize("number", [0, 1])
 def test_it_stops_within_ten_seconds_during_a_hanging_call(stage: Stage, number: int) -> None:
     stage.add()
-    stage.servers[number].faults.hang(path=(r"/engagements/", r"/services/data")[number], times=None)
+    stage.servers[number].faults.hang(
+        path=(r"/engagements/", stage.crm.calls["any"]["path"])[number], times=None
+    )
     with running(stage) as daemon:
         waited(lambda: any(call.fault == "hang" for call in list(stage.servers[number].calls)), "a call to hang", process=daemon.process)  # fmt: skip
         assert daemon.stop() < 10

@@ -12,7 +12,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from acting import Done, Row, Stage, staged
+from acting import Done, Stage, staged
+from crms import Row
 from judging import disagreements, doubles
 
 from cosell_sync.sandbox.pipeline import Document
@@ -20,7 +21,7 @@ from cosell_sync.sandbox.pipeline import Document
 pytestmark = pytest.mark.wire
 
 REASON = "Budget insufficient"
-STANDBY, ACCEPTED = "Prospecting", "Qualification"
+STANDBY, ACCEPTED = "Standby", "Accepted"
 LABEL = "Co-sell reason"  # what the seller calls the field
 
 
@@ -35,7 +36,7 @@ class Case:
     moves: tuple[str, ...] = ()  # substatus of each PATCH that moves it
     seller: Row = field(default_factory=dict)
     portal: str = ""
-    says: tuple[str, ...] = ()  # patterns that the message must hold
+    says: tuple[str, ...] = ()  # patterns that the message must hold, as `Crm.spoken` reads them
     never: tuple[str, ...] = ()  # and such as it must not
     sends: Row = field(default_factory=dict)  # path → value of the first PATCH
     start: Row = field(default_factory=dict)
@@ -44,39 +45,39 @@ class Case:
 PENDING, RECEIVED, OPEN, OWN = "inbound_pending", "inbound_received", "inbound_accepted", "partner_led"
 CASES = {
     # -- the seller's moves
-    "accept by action": Case(PENDING, "Accepted", ACCEPTED, "In sync", ("Accepted",), {"Cosell_Action__c": "Accept"}, says=("[Aa]ccepted",), sends={"status": "Active", "substatus": "Accepted"}),
-    "accept when seen": Case(RECEIVED, "Accepted", ACCEPTED, "In sync", ("Accepted",), {"Cosell_Action__c": "Accept"}),
-    "accept by stage": Case(PENDING, "Accepted", "Needs Analysis", "In sync", ("Accepted",), {"StageName": "Needs Analysis"}, sends={"salesStage": "20"}),
-    "accept with edits": Case(PENDING, "Accepted", ACCEPTED, "In sync", ("Accepted",), {"Cosell_Action__c": "Accept", "Amount": 77}, sends={"details/dealValue": 77}),
-    "accept without a value": Case(PENDING, "Received", STANDBY, "Needs attention", (), {"Cosell_Action__c": "Accept"}, says=("Amount",), start={"details": {"dealValue": None}}),
-    "edits before the answer": Case(PENDING, "Received", STANDBY, "Waiting", (), {"Amount": 78}, says=("Amount", "Accept")),
-    "decline by action": Case(PENDING, "Declined", "Closed Lost", "Closed", ("Declined",), {"Cosell_Action__c": "Decline", "Cosell_Reason__c": REASON, "Cosell_Reason_Note__c": "next year"}, sends={"status": "Closed", "substatus": "Declined", "statusReason": f"{REASON}: next year"}),
-    "decline by stage": Case(RECEIVED, "Declined", "Closed Lost", "Closed", ("Declined",), {"StageName": "Closed Lost", "Cosell_Reason__c": REASON}, sends={"statusReason": REASON}),
-    "decline without a reason": Case(PENDING, "Received", STANDBY, "Needs attention", (), {"Cosell_Action__c": "Decline"}, says=(LABEL,)),
-    "win": Case(OPEN, "Won", "Closed Won", "Closed", ("Won",), {"StageName": "Closed Won"}),
-    "win our own": Case(OWN, "Won", "Closed Won", "Closed", ("Won",), {"StageName": "Closed Won"}),
-    "win with edits": Case(OPEN, "Won", "Closed Won", "Closed", ("Won",), {"StageName": "Closed Won", "Amount": 500}, sends={"details/dealValue": 500}),
-    "lose": Case(OPEN, "Lost", "Closed Lost", "Closed", ("Lost",), {"StageName": "Closed Lost", "Cosell_Reason__c": "Other"}, sends={"statusReason": "Other"}),
-    "lose without a reason": Case(OPEN, "Accepted", "Closed Lost", "Needs attention", (), {"StageName": "Closed Lost"}, says=(LABEL,)),
-    "win what was not answered": Case(PENDING, "Won", "Closed Won", "Closed", ("Accepted", "Won"), {"StageName": "Closed Won"}),
+    "accept by action": Case(PENDING, "Accepted", ACCEPTED, "In sync", ("Accepted",), {"action": "Accept"}, says=("[Aa]ccepted",), sends={"status": "Active", "substatus": "Accepted"}),
+    "accept when seen": Case(RECEIVED, "Accepted", ACCEPTED, "In sync", ("Accepted",), {"action": "Accept"}),
+    "accept by stage": Case(PENDING, "Accepted", "Qualify", "In sync", ("Accepted",), {"stage": "Qualify"}, sends={"salesStage": "20"}),
+    "accept with edits": Case(PENDING, "Accepted", ACCEPTED, "In sync", ("Accepted",), {"action": "Accept", "value": 77}, sends={"details/dealValue": 77}),
+    "accept without a value": Case(PENDING, "Received", STANDBY, "Needs attention", (), {"action": "Accept"}, says=("{value}",), start={"details": {"dealValue": None}}),
+    "edits before the answer": Case(PENDING, "Received", STANDBY, "Waiting", (), {"value": 78}, says=("{value}", "Accept")),
+    "decline by action": Case(PENDING, "Declined", "Lost", "Closed", ("Declined",), {"action": "Decline", "reason": REASON, "reason_note": "next year"}, sends={"status": "Closed", "substatus": "Declined", "statusReason": f"{REASON}: next year"}),
+    "decline by stage": Case(RECEIVED, "Declined", "Lost", "Closed", ("Declined",), {"stage": "Lost", "reason": REASON}, sends={"statusReason": REASON}),
+    "decline without a reason": Case(PENDING, "Received", STANDBY, "Needs attention", (), {"action": "Decline"}, says=(LABEL,)),
+    "win": Case(OPEN, "Won", "Won", "Closed", ("Won",), {"stage": "Won"}),
+    "win our own": Case(OWN, "Won", "Won", "Closed", ("Won",), {"stage": "Won"}),
+    "win with edits": Case(OPEN, "Won", "Won", "Closed", ("Won",), {"stage": "Won", "value": 500}, sends={"details/dealValue": 500}),
+    "lose": Case(OPEN, "Lost", "Lost", "Closed", ("Lost",), {"stage": "Lost", "reason": "Other"}, sends={"statusReason": "Other"}),
+    "lose without a reason": Case(OPEN, "Accepted", "Lost", "Needs attention", (), {"stage": "Lost"}, says=(LABEL,)),
+    "win what was not answered": Case(PENDING, "Won", "Won", "Closed", ("Accepted", "Won"), {"stage": "Won"}),
     # -- refused
-    "accept twice": Case(OPEN, "Accepted", ACCEPTED, "In sync", (), {"Cosell_Action__c": "Accept"}, says=("Accept is not possible",)),
-    "decline too late": Case(OPEN, "Accepted", ACCEPTED, "In sync", (), {"Cosell_Action__c": "Decline", "Cosell_Reason__c": REASON}, says=("Decline is not possible",)),
+    "accept twice": Case(OPEN, "Accepted", ACCEPTED, "In sync", (), {"action": "Accept"}, says=("Accept is not possible",)),
+    "decline too late": Case(OPEN, "Accepted", ACCEPTED, "In sync", (), {"action": "Decline", "reason": REASON}, says=("Decline is not possible",)),
     # -- the portal's moves
     "portal accepts": Case(PENDING, "Accepted", ACCEPTED, "In sync", portal="accept", says=("accepted",)),
-    "portal accepts far along": Case(PENDING, "Accepted", "Proposal/Price Quote", "In sync", portal="accept far along"),
-    "portal wins": Case(OPEN, "Won", "Closed Won", "Closed", portal="win", says=("won",)),
-    "portal loses": Case(OPEN, "Lost", "Closed Lost", "Closed", portal="lose", says=("Other vendor chosen",)),
-    "portal declines": Case(RECEIVED, "Declined", "Closed Lost", "Closed", portal="decline", says=("Not a customer",)),
-    "portal lets it expire": Case(PENDING, "Expired", "Closed Lost", "Closed", portal="expire", says=("expired",), start={"expirationDateTime": "2026-01-01T00:00:00.0000000Z"}),
+    "portal accepts far along": Case(PENDING, "Accepted", "Propose", "In sync", portal="accept far along"),
+    "portal wins": Case(OPEN, "Won", "Won", "Closed", portal="win", says=("won",)),
+    "portal loses": Case(OPEN, "Lost", "Lost", "Closed", portal="lose", says=("Other vendor chosen",)),
+    "portal declines": Case(RECEIVED, "Declined", "Lost", "Closed", portal="decline", says=("Not a customer",)),
+    "portal lets it expire": Case(PENDING, "Expired", "Lost", "Closed", portal="expire", says=("expired",), start={"expirationDateTime": "2026-01-01T00:00:00.0000000Z"}),
     # -- both at once
-    "both accept": Case(PENDING, "Accepted", ACCEPTED, "In sync", (), {"Cosell_Action__c": "Accept"}, "accept", never=("not possible",)),
-    "both win": Case(OPEN, "Won", "Closed Won", "Closed", (), {"StageName": "Closed Won"}, "win"),
-    "seller accepts, portal declines": Case(PENDING, "Declined", "Closed Lost", "Closed", (), {"Cosell_Action__c": "Accept"}, "decline", says=("Accept is not possible",)),
-    "seller goes on, portal loses": Case(OPEN, "Lost", "Closed Lost", "Closed", (), {"StageName": "Negotiation/Review"}, "lose"),
-    "seller loses, portal wins": Case(OPEN, "Won", "Closed Lost", "Conflict", (), {"StageName": "Closed Lost", "Cosell_Reason__c": REASON}, "win", says=("won", "Closed Lost")),
-    "seller wins, portal loses": Case(OPEN, "Lost", "Closed Won", "Conflict", (), {"StageName": "Closed Won"}, "lose", says=("lost", "Closed Won")),
-    "seller declines, portal declines": Case(PENDING, "Declined", "Closed Lost", "Closed", (), {"Cosell_Action__c": "Decline", "Cosell_Reason__c": REASON}, "decline", never=("not possible",)),
+    "both accept": Case(PENDING, "Accepted", ACCEPTED, "In sync", (), {"action": "Accept"}, "accept", never=("not possible",)),
+    "both win": Case(OPEN, "Won", "Won", "Closed", (), {"stage": "Won"}, "win"),
+    "seller accepts, portal declines": Case(PENDING, "Declined", "Lost", "Closed", (), {"action": "Accept"}, "decline", says=("Accept is not possible",)),
+    "seller goes on, portal loses": Case(OPEN, "Lost", "Lost", "Closed", (), {"stage": "Close"}, "lose"),
+    "seller loses, portal wins": Case(OPEN, "Won", "Lost", "Conflict", (), {"stage": "Lost", "reason": REASON}, "win", says=("won", "{Lost}")),
+    "seller wins, portal loses": Case(OPEN, "Lost", "Won", "Conflict", (), {"stage": "Won"}, "lose", says=("lost", "{Won}")),
+    "seller declines, portal declines": Case(PENDING, "Declined", "Lost", "Closed", (), {"action": "Decline", "reason": REASON}, "decline", never=("not possible",)),
 }  # fmt: skip
 STUCK = {name for name, case in CASES.items() if case.state in {"Needs attention", "Conflict"}}
 
@@ -103,8 +104,8 @@ def move_in_portal(stage: Stage, how: str, referral_id: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def play(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Play]:
-    for stage in staged(tmp_path_factory.mktemp("moves")):
+def play(tmp_path_factory: pytest.TempPathFactory, crm: str) -> Iterator[Play]:
+    for stage in staged(tmp_path_factory.mktemp("moves"), crm):
         stage.env.update(COSELL_SYNC__TERMINAL_HOLD="0s", COSELL_SYNC__SURPRISE_MIN="1000")
         deals = {
             name: stage.add(case.kind, name=name, salesStage=None, **case.start)
@@ -129,7 +130,7 @@ def play(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Play]:
 def test_a_move_ends_where_the_table_says(play: Play, name: str) -> None:
     case = CASES[name]
     referral, row = play.after[name]
-    assert (row["Cosell_Status__c"], row["StageName"], row["Cosell_Sync_State__c"]) == (case.status, case.stage, case.state), row["Cosell_Message__c"]  # fmt: skip
+    assert (row["status"], row["stage"], row["sync_state"]) == (case.status, case.stage, case.state), row["message"]  # fmt: skip
     words = {"Received": {"Pending", "Received"}}.get(case.status, {case.status})
     assert referral["substatus"] in words
     patches = play.patched[name]
@@ -137,16 +138,16 @@ def test_a_move_ends_where_the_table_says(play: Play, name: str) -> None:
     assert len(patches) == len(case.moves), "one PATCH a move, edits with the first"
     for path, value in case.sends.items():
         assert patches[0][path] == value
-    message = row["Cosell_Message__c"] or ""
+    message = row["message"] or ""
     for pattern in case.says:
-        assert re.search(pattern, message), message
+        assert re.search(play.stage.crm.spoken(pattern), message), message
     for pattern in case.never:
         assert not re.search(pattern, message), message
 
 
-@pytest.mark.parametrize("name", sorted({name for name, case in CASES.items() if "Cosell_Action__c" in case.seller} - STUCK))  # fmt: skip
+@pytest.mark.parametrize("name", sorted({name for name, case in CASES.items() if "action" in case.seller} - STUCK))  # fmt: skip
 def test_an_action_is_cleared_once_it_is_done_or_refused(play: Play, name: str) -> None:
-    assert play.after[name][1]["Cosell_Action__c"] is None
+    assert play.after[name][1]["action"] is None
 
 
 def test_the_accept_carries_what_partner_center_wants_with_it(play: Play) -> None:
@@ -167,17 +168,17 @@ def test_what_stands_in_the_way_shows_in_every_cycle_until_it_is_cured(play: Pla
 def test_once_cured_everything_goes_on_and_late_edits_are_told_and_left_alone(play: Play) -> None:
     """Last, for it changes what the others look at."""
     stage, deals = play.stage, play.deals
-    stage.seller(deals["accept without a value"], Amount=900)
-    stage.seller(deals["decline without a reason"], Cosell_Reason__c="Timeline too short")
-    stage.seller(deals["lose without a reason"], Cosell_Reason__c="Other vendor chosen")
-    stage.seller(deals["edits before the answer"], Cosell_Action__c="Accept")
-    stage.seller(deals["seller loses, portal wins"], StageName="Closed Won")
-    stage.seller(deals["seller wins, portal loses"], StageName="Closed Lost")
+    stage.seller(deals["accept without a value"], value=900)
+    stage.seller(deals["decline without a reason"], reason="Timeline too short")
+    stage.seller(deals["lose without a reason"], reason="Other vendor chosen")
+    stage.seller(deals["edits before the answer"], action="Accept")
+    stage.seller(deals["seller loses, portal wins"], stage="Won")
+    stage.seller(deals["seller wins, portal loses"], stage="Lost")
     late = {name: stage.referral(deals[name]) for name in ("win", "lose", "decline by action", "portal wins")}
-    stage.seller(deals["win"], Amount=123456)
-    stage.seller(deals["lose"], StageName="Negotiation/Review")
-    stage.seller(deals["decline by action"], Cosell_Action__c="Accept")
-    stage.seller(deals["portal wins"], Cosell_Notes__c="after the end")
+    stage.seller(deals["win"], value=123456)
+    stage.seller(deals["lose"], stage="Close")
+    stage.seller(deals["decline by action"], action="Accept")
+    stage.seller(deals["portal wins"], notes="after the end")
     stage.forget_calls()
     stage.sync()
     stage.sync()
@@ -193,17 +194,17 @@ def test_once_cured_everything_goes_on_and_late_edits_are_told_and_left_alone(pl
     assert stage.referral(deals["accept without a value"])["details"]["dealValue"] == 900
     assert stage.referral(deals["edits before the answer"])["details"]["dealValue"] == 78
     for name in ("seller loses, portal wins", "seller wins, portal loses"):
-        assert stage.deal(deals[name])["Cosell_Sync_State__c"] == "Closed"
+        assert stage.deal(deals[name])["sync_state"] == "Closed"
     for name, before in late.items():
         row = stage.deal(deals[name])
         assert stage.referral(deals[name]) == before
         assert stage.patches(deals[name]["id"]) == []
-        assert row["Cosell_Sync_State__c"] == "Closed", row["Cosell_Message__c"]
-    assert "Amount" in stage.deal(deals["win"])["Cosell_Message__c"]
-    assert "Stage" in stage.deal(deals["lose"])["Cosell_Message__c"]
-    assert "notes" in stage.deal(deals["portal wins"])["Cosell_Message__c"]
-    assert "not possible" in stage.deal(deals["decline by action"])["Cosell_Message__c"]
-    assert stage.deal(deals["decline by action"])["Cosell_Action__c"] is None
+        assert row["sync_state"] == "Closed", row["message"]
+    assert stage.crm.spoken("{value}") in stage.deal(deals["win"])["message"]
+    assert stage.crm.spoken("{stage}") in stage.deal(deals["lose"])["message"]
+    assert "notes" in stage.deal(deals["portal wins"])["message"]
+    assert "not possible" in stage.deal(deals["decline by action"])["message"]
+    assert stage.deal(deals["decline by action"])["action"] is None
     stage.quiet()
     besides = [
         (deals["win"]["id"], "value"),
@@ -223,26 +224,26 @@ def date_in(message: str) -> datetime:
     return datetime.strptime(found[0], "%Y-%m-%d %H:%M UTC").replace(tzinfo=UTC)
 
 
-def test_an_end_waits_out_its_hold_and_can_be_taken_back(tmp_path: Path) -> None:
+def test_an_end_waits_out_its_hold_and_can_be_taken_back(tmp_path: Path, crm: str) -> None:
     """Fifteen minutes by default: told with the moment, no exit code, no PATCH; a change of stage starts it anew."""
-    for stage in staged(tmp_path):
+    for stage in staged(tmp_path, crm):
         won, lost, declined, jumped, back, other = (
             stage.add(kind, salesStage=None) for kind in (OPEN, OPEN, PENDING, PENDING, OPEN, OPEN)
         )
         stage.sync()
-        stage.seller(won, StageName="Closed Won")
-        stage.seller(lost, StageName="Closed Lost", Cosell_Reason__c=REASON)
-        stage.seller(declined, Cosell_Action__c="Decline", Cosell_Reason__c=REASON)
-        stage.seller(jumped, StageName="Closed Won")
-        stage.seller(back, StageName="Closed Won")
-        stage.seller(other, StageName="Closed Lost", Cosell_Reason__c=REASON, Amount=31)
+        stage.seller(won, stage="Won")
+        stage.seller(lost, stage="Lost", reason=REASON)
+        stage.seller(declined, action="Decline", reason=REASON)
+        stage.seller(jumped, stage="Won")
+        stage.seller(back, stage="Won")
+        stage.seller(other, stage="Lost", reason=REASON, value=31)
         stage.forget_calls()
         stage.sync()
         due = datetime.now(UTC) + timedelta(minutes=15)
         for deal in (won, lost, declined, jumped, back, other):
             row = stage.deal(deal)
-            assert row["Cosell_Sync_State__c"] == "Waiting", row["Cosell_Message__c"]
-            assert abs(date_in(row["Cosell_Message__c"]) - due) < timedelta(minutes=2)
+            assert row["sync_state"] == "Waiting", row["message"]
+            assert abs(date_in(row["message"]) - due) < timedelta(minutes=2)
             assert (
                 stage.status(deal) == ("Active", "Accepted") if deal is not declined else ("New", "Pending")
             )
@@ -251,18 +252,18 @@ def test_an_end_waits_out_its_hold_and_can_be_taken_back(tmp_path: Path) -> None
         )
         assert stage.patches(won["id"]) == stage.patches(declined["id"]) == []
         assert stage.referral(other)["details"]["dealValue"] == 31, "edits do not wait for the end"
-        assert re.search(r"72 hours", stage.deal(won)["Cosell_Message__c"])
+        assert re.search(r"72 hours", stage.deal(won)["message"])
         stage.quiet()
         # taken back, or changed to another end, in time
-        stage.seller(back, StageName="Negotiation/Review")
-        stage.seller(lost, StageName="Closed Won")
+        stage.seller(back, stage="Close")
+        stage.seller(lost, stage="Won")
         stage.forget_calls()
         stage.sync()
         assert [set(patch) - {"externalReferenceId"} for patch in stage.patches(back["id"])] == [
             {"salesStage"}
         ]
-        assert stage.deal(back)["Cosell_Sync_State__c"] == "In sync"
-        assert "Won" in stage.deal(lost)["Cosell_Message__c"]
+        assert stage.deal(back)["sync_state"] == "In sync"
+        assert "Won" in stage.deal(lost)["message"]
         assert stage.status(lost) == ("Active", "Accepted")
         # over: by the store's clock, across restarts
         stage.sync(COSELL_SYNC__TERMINAL_HOLD="1s")
@@ -271,4 +272,33 @@ def test_an_end_waits_out_its_hold_and_can_be_taken_back(tmp_path: Path) -> None
         }  # fmt: skip
         stage.sync()
         assert disagreements(stage) == []
+        stage.quiet()
+
+
+# -- closed rows -----------------------------------------------------------------------------------------------------
+
+
+def test_where_a_closed_row_takes_nothing_the_end_is_carried_and_its_words_wait_in_the_list(
+    tmp_path: Path,
+) -> None:
+    """Dynamics only, as it is by default: every Salesforce org lets a closed opportunity be edited.
+
+    The portal's end is written before the row is closed, so it is told on the record.
+    """
+    for stage in staged(tmp_path, "dynamics", COSELL_SYNC__TERMINAL_HOLD="0s"):
+        stage.crm.world.closed_rows_writable = False
+        del stage.env["COSELL_DYNAMICS__CLOSED_ROWS"]
+        ours, theirs = stage.add(), stage.add()
+        stage.sync()
+        stage.seller(ours, stage="Won")
+        stage.pc.lose(theirs["id"])
+        stage.sync()
+        assert stage.status(ours) == ("Closed", "Won")
+        assert stage.deal(ours)["status"] == "Accepted"
+        row = stage.deal(theirs)
+        assert (row["stage"], row["status"], row["sync_state"]) == ("Lost", "Lost", "Closed")
+        listed = {
+            each["referral_id"]: each for each in stage.cosell("deals", "list", "--all", "--json").json()
+        }
+        assert listed[ours["id"]]["sync_state"] == "Closed"
         stage.quiet()

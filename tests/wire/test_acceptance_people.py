@@ -66,21 +66,21 @@ def paused(theatre: Theatre) -> Iterator[None]:
     stage = theatre.stage
     deal = stage.add()
     yield
-    stage.seller(deal, Cosell_Sync__c=False, Amount=11)
+    stage.seller(deal, sync=False, value=11)
     stage.pc.edit(deal["id"], "campaignId", "MEANWHILE")
     yield
     row = stage.deal(deal)
-    assert (row["Cosell_Sync_State__c"], row["Amount"], row["Cosell_Campaign_Id__c"]) == ("Waiting", 11, None)
-    assert "aused" in row["Cosell_Message__c"]
+    assert (row["sync_state"], row["value"], row["campaign_id"]) == ("Waiting", 11, None)
+    assert "aused" in row["message"]
     assert stage.patches(deal["id"]) == []
-    stage.seller(deal, StageName="Closed Lost")
+    stage.seller(deal, stage="Lost")
     yield
     assert stage.patches(deal["id"]) == []
     assert stage.status(deal) == ("Active", "Accepted")
-    stage.seller(deal, Cosell_Sync__c=True, StageName=row["StageName"])
+    stage.seller(deal, sync=True, stage=row["stage"])
     yield
     row = stage.deal(deal)
-    assert (row["Cosell_Sync_State__c"], row["Amount"], row["Cosell_Campaign_Id__c"]) == (
+    assert (row["sync_state"], row["value"], row["campaign_id"]) == (
         "In sync",
         11,
         "MEANWHILE",
@@ -93,8 +93,8 @@ def deleted(theatre: Theatre) -> Iterator[None]:
     stage = theatre.stage
     deal = stage.add()
     yield
-    opportunity = stage.deal(deal)["Id"]
-    stage.sf.delete("Opportunity", opportunity)
+    opportunity = stage.deal(deal)["id"]
+    stage.crm.delete("opportunity", opportunity)
     yield
     assert stage.deals(deal) == []
     assert "deleted" in theatre.attention[deal["id"]]
@@ -102,11 +102,11 @@ def deleted(theatre: Theatre) -> Iterator[None]:
     yield
     assert theatre.touched(deal, opportunity) == []
     assert deal["id"] in theatre.attention
-    stage.sf.undelete("Opportunity", opportunity)
+    stage.crm.undelete("opportunity", opportunity)
     yield
     yield
-    assert stage.deal(deal)["Id"] == opportunity
-    assert stage.deal(deal)["Amount"] == 4711
+    assert stage.deal(deal)["id"] == opportunity
+    assert stage.deal(deal)["value"] == 4711
     assert deal["id"] not in theatre.attention
 
 
@@ -115,46 +115,46 @@ def vanished(theatre: Theatre) -> Iterator[None]:
     stage = theatre.stage
     deal = stage.add()
     yield
-    kept = ("StageName", "Cosell_Referral_Id__c", "Cosell_Status__c", "Name")
+    kept = ("stage", "referral_id", "status", "name")
     before = {name: stage.deal(deal)[name] for name in kept}
     number = len(stage.pc.ours())
     stage.pc.remove(deal["id"])
-    stage.seller(deal, Amount=31)
+    stage.seller(deal, value=31)
     yield
     row = stage.deal(deal)
-    assert row["Cosell_Sync_State__c"] == "Needs attention"
-    assert "cannot be found in Partner Center" in row["Cosell_Message__c"]
+    assert row["sync_state"] == "Needs attention"
+    assert "cannot be found in Partner Center" in row["message"]
     assert {name: row[name] for name in kept} == before
-    assert row["Amount"] == 31
+    assert row["value"] == 31
     assert len(stage.pc.ours()) <= number
     yield
-    assert theatre.touched(deal, row["Id"]) == []
+    assert theatre.touched(deal, row["id"]) == []
     stage.pc.restore(deal["id"])
     stage.pc.edit(deal["id"], "campaignId", "BACK")
     yield
     yield
     assert stage.referral(deal)["details"]["dealValue"] == 31
     row = stage.deal(deal)
-    assert (row["Cosell_Campaign_Id__c"], row["Cosell_Sync_State__c"]) == ("BACK", "In sync")
+    assert (row["campaign_id"], row["sync_state"]) == ("BACK", "In sync")
 
 
 def known_customer(stage: Stage, name: str) -> tuple[str, Document]:
     """An account of the org, and the customer of a referral that is the same."""
-    account = stage.sf.create(
-        "Account",
-        Name=name,
-        BillingStreet="Weg 1",
-        BillingCity="Bern",
-        BillingPostalCode="3000",
-        BillingCountry="CH",
+    account = stage.crm.create(
+        "account",
+        name=name,
+        street="Weg 1",
+        city="Bern",
+        postal_code="3000",
+        country="CH",
     )
     address = {"addressLine1": "Weg 1", "addressLine2": None, "city": "Bern", "state": None, "postalCode": "3000", "country": "CH"}  # fmt: skip
     return account, {"name": name, "address": address}
 
 
 def own(stage: Stage, account: str, name: str) -> str:
-    return stage.sf.create(  # type: ignore[no-any-return]
-        "Opportunity", Name=name, AccountId=account, StageName="Needs Analysis", CloseDate="2028-08-08", Amount=5, CurrencyIsoCode="EUR"
+    return stage.crm.create(  # type: ignore[no-any-return]
+        "opportunity", name=name, account=account, stage="Qualify", close_date="2028-08-08", value=5, currency="EUR"
     )  # fmt: skip
 
 
@@ -172,26 +172,24 @@ def look_alikes(theatre: Theatre) -> Iterator[None]:
     theatre.besides += [(same["id"], "name"), (named["id"], "name")]  # the CRM's names stay, and are told
     yield
     assert stage.deals(same) == stage.deals(other) == []
-    assert stage.deal(named)["Id"] == third, "its id stands in the referral"
+    assert stage.deal(named)["id"] == third, "its id stands in the referral"
     assert first in theatre.attention[same["id"]]
     assert "deals link" in theatre.attention[same["id"]]
     assert other["id"] in theatre.attention
     for opportunity in (first, second):
-        row = stage.sf.get("Opportunity", opportunity)
-        assert row["Cosell_Sync_State__c"] == "Needs attention"
-        assert "looks like" in row["Cosell_Message__c"]
+        row = stage.crm.get("opportunity", opportunity)
+        assert row["sync_state"] == "Needs attention"
+        assert "looks like" in row["message"]
     yield
     assert theatre.touched(same, first) == theatre.touched(other, second) == [], "said once"
     stage.cosell("deals", "link", same["id"], first)
     stage.cosell("deals", "create", other["id"])
     yield
     yield
-    assert stage.deal(same)["Id"] == first
-    assert stage.deal(other)["Id"] != second
-    assert stage.sf.get("Opportunity", second)["Cosell_Sync_State__c"] is None, (
-        "nothing is asked of it any more"
-    )
-    assert len(stage.sf.rows("Opportunity", AccountId=account)) == 4
+    assert stage.deal(same)["id"] == first
+    assert stage.deal(other)["id"] != second
+    assert stage.crm.get("opportunity", second)["sync_state"] is None, "nothing is asked of it any more"
+    assert len(stage.crm.rows("opportunity", account=account)) == 4
 
 
 def parted(theatre: Theatre) -> Iterator[None]:
@@ -199,20 +197,20 @@ def parted(theatre: Theatre) -> Iterator[None]:
     stage = theatre.stage
     deal = stage.add()
     yield
-    opportunity = stage.deal(deal)["Id"]
+    opportunity = stage.deal(deal)["id"]
     stage.cosell("deals", "unlink", opportunity)
     stage.pc.edit(deal["id"], "details/dealValue", 1)
-    stage.sf.edit("Opportunity", opportunity, Amount=2)
+    stage.crm.edit("opportunity", opportunity, value=2)
     yield
     assert theatre.touched(deal, opportunity) == []
     yield
     assert theatre.touched(deal, opportunity) == []
-    assert [row["Id"] for row in stage.deals(deal)] == [opportunity]
+    assert [row["id"] for row in stage.deals(deal)] == [opportunity]
     stage.cosell("deals", "link", deal["id"], opportunity)
     yield
     yield
-    assert stage.deal(deal)["Id"] == opportunity
-    assert stage.deal(deal)["Amount"] == stage.referral(deal)["details"]["dealValue"] == 2
+    assert stage.deal(deal)["id"] == opportunity
+    assert stage.deal(deal)["value"] == stage.referral(deal)["details"]["dealValue"] == 2
 
 
 def asked(theatre: Theatre) -> Iterator[None]:
@@ -222,28 +220,26 @@ def asked(theatre: Theatre) -> Iterator[None]:
     yield
     for one in (deal, other):
         stage.pc.edit(one["id"], "details/closingDateTime", "2028-01-01T00:00:00Z")
-        stage.seller(one, CloseDate="2028-02-02")
+        stage.seller(one, close_date="2028-02-02")
     yield
     for one in (deal, other):
         row = stage.deal(one)
-        assert row["Cosell_Sync_State__c"] == "Conflict"
-        assert "2028-01-01" in row["Cosell_Message__c"]
-        assert "2028-02-02" in row["Cosell_Message__c"]
-        assert row["CloseDate"] == "2028-02-02"
+        assert row["sync_state"] == "Conflict"
+        assert "2028-01-01" in row["message"]
+        assert "2028-02-02" in row["message"]
+        assert row["close_date"] == "2028-02-02"
         assert stage.referral(one)["details"]["closingDateTime"].startswith("2028-01-01")
     assert theatre.conflicts(deal, other) == 2
     yield
-    assert theatre.touched(deal, stage.deal(deal)["Id"]) == []
+    assert theatre.touched(deal, stage.deal(deal)["id"]) == []
     assert theatre.conflicts(deal, other) == 0, "named once"
     assert {deal["id"], other["id"]} <= theatre.attention.keys()
-    stage.cosell("deals", "resolve", deal["id"], "CloseDate", "--keep", "partner_center")
-    stage.seller(other, CloseDate="2028-01-01")
+    stage.cosell("deals", "resolve", deal["id"], stage.crm.column("close_date"), "--keep", "partner_center")
+    stage.seller(other, close_date="2028-01-01")
     yield
     for one in (deal, other):
         row = stage.deal(one)
-        assert (row["CloseDate"], row["Cosell_Sync_State__c"]) == ("2028-01-01", "In sync"), row[
-            "Cosell_Message__c"
-        ]
+        assert (row["close_date"], row["sync_state"]) == ("2028-01-01", "In sync"), row["message"]
 
 
 def forbidden(theatre: Theatre) -> Iterator[None]:
@@ -253,29 +249,27 @@ def forbidden(theatre: Theatre) -> Iterator[None]:
     yield
     words, harsh = 'Deals above 1\'000 need a "Next Step" (ask Lena Söderberg).', "Nobody touches deal two."
     active = [True]
-    stage.sf.add_validation_rule(
-        "Opportunity", lambda row: row["Amount"] == 9001 and not row["NextStep"], words
-    )
-    stage.sf.add_validation_rule("Opportunity", lambda row: active[0] and row["Name"] == "Deal two", harsh)
+    stage.crm.add_validation_rule(lambda row: row["value"] == 9001 and not row["aside"], words)
+    stage.crm.add_validation_rule(lambda row: active[0] and row["name"] == "Deal two", harsh)
     stage.pc.edit(deal["id"], "details/dealValue", 9001)
     stage.pc.edit(shut["id"], "campaignId", "SHUT")
     yield
     row = stage.deal(deal)
-    assert row["Cosell_Sync_State__c"] == "Needs attention"
-    assert words in row["Cosell_Message__c"]
-    assert row["Amount"] == 84000
+    assert row["sync_state"] == "Needs attention"
+    assert words in row["message"]
+    assert row["value"] == 84000
     assert words in theatre.attention[deal["id"]]
     assert harsh in theatre.attention[shut["id"]]
     assert theatre.last is not None
     assert words not in theatre.last.err
     assert harsh not in theatre.last.err
     active[0] = False
-    stage.seller(deal, NextStep="call")
+    stage.seller(deal, aside="call")
     stage.cosell("deals", "retry", shut["id"])
     yield
     yield
-    assert stage.deal(deal)["Amount"] == 9001
-    assert stage.deal(shut)["Cosell_Campaign_Id__c"] == "SHUT"
+    assert stage.deal(deal)["value"] == 9001
+    assert stage.deal(shut)["campaign_id"] == "SHUT"
     assert not {deal["id"], shut["id"]} & theatre.attention.keys()
 
 
@@ -284,20 +278,19 @@ def rewritten(theatre: Theatre) -> Iterator[None]:
     stage = theatre.stage
     deal = stage.add(name="Rounded")
     yield
-    stage.sf.add_automation(
-        "Opportunity",
+    stage.crm.add_automation(
         lambda before, changes: (
-            {**changes, "Amount": round(changes["Amount"] / 1000) * 1000}
-            if changes.get("Amount") and before.get("Name") == "Rounded"
+            {**changes, "value": round(changes["value"] / 1000) * 1000}
+            if changes.get("value") and before.get("name") == "Rounded"
             else changes
         ),
     )
     stage.pc.edit(deal["id"], "details/dealValue", 12345)
     yield
     yield
-    assert stage.deal(deal)["Amount"] == stage.referral(deal)["details"]["dealValue"] == 12000
+    assert stage.deal(deal)["value"] == stage.referral(deal)["details"]["dealValue"] == 12000
     yield
-    assert theatre.touched(deal, stage.deal(deal)["Id"]) == []
+    assert theatre.touched(deal, stage.deal(deal)["id"]) == []
 
 
 def summed(theatre: Theatre) -> Iterator[None]:
@@ -305,19 +298,19 @@ def summed(theatre: Theatre) -> Iterator[None]:
     stage = theatre.stage
     deal = stage.add()
     yield
-    stage.sf.add_products(stage.deal(deal)["Id"], 2500)
+    stage.crm.world.add_products(stage.deal(deal)["id"], 2500)
     yield
     assert stage.referral(deal)["details"]["dealValue"] == 2500
     stage.pc.edit(deal["id"], "details/dealValue", 7777)
     yield
     row = stage.deal(deal)
-    assert (row["Amount"], row["Cosell_Sync_State__c"]) == (2500, "In sync")
-    assert "Amount" in row["Cosell_Message__c"]
-    assert "7,777" in row["Cosell_Message__c"]
+    assert (row["value"], row["sync_state"]) == (2500, "In sync")
+    assert stage.crm.spoken("{value}") in row["message"]
+    assert "7,777" in row["message"]
     assert stage.referral(deal)["details"]["dealValue"] == 7777
     theatre.besides.append((deal["id"], "value"))
     yield
-    assert theatre.touched(deal, row["Id"]) == []
+    assert theatre.touched(deal, row["id"]) == []
 
 
 def merged(theatre: Theatre) -> Iterator[None]:
@@ -326,13 +319,13 @@ def merged(theatre: Theatre) -> Iterator[None]:
     account, customer = known_customer(stage, "Doppelt AG")
     deal = stage.add(customerProfile=customer)
     yield
-    twin = stage.sf.create("Account", Name="Doppelt AG (old)", BillingCountry="CH")
-    stage.sf.merge_accounts(twin, account)
+    twin = stage.crm.create("account", name="Doppelt AG (old)", country="CH")
+    stage.crm.world.merge_accounts(twin, account)
     yield
     row = stage.deal(deal)
-    assert (row["AccountId"], row["Cosell_Sync_State__c"]) == (twin, "In sync")
+    assert (row["account"], row["sync_state"]) == (twin, "In sync")
     yield
-    assert [each["Name"] for each in stage.sf.rows("Account") if "Doppelt" in each["Name"]] == [
+    assert [each["name"] for each in stage.crm.rows("account") if "Doppelt" in each["name"]] == [
         "Doppelt AG (old)"
     ]
     fields = ("customer name", "street", "city", "postal code")
@@ -351,9 +344,9 @@ class Evening:
 
 
 @pytest.fixture(scope="module")
-def evening(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Evening]:
+def evening(tmp_path_factory: pytest.TempPathFactory, crm: str) -> Iterator[Evening]:
     """All stories, cycle by cycle, until the last has ended."""
-    for stage in staged(tmp_path_factory.mktemp("people")):
+    for stage in staged(tmp_path_factory.mktemp("people"), crm):
         stage.env.update(COSELL_SYNC__TERMINAL_HOLD="0s", COSELL_CONFIG=str(stage.home / "ask.yaml"))
         (stage.home / "ask.yaml").write_text(ASK)
         theatre = Theatre(stage)

@@ -15,8 +15,8 @@ pytestmark = pytest.mark.wire
 
 
 @pytest.fixture(scope="module")
-def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    yield from staged(tmp_path_factory.mktemp("settings"))
+def stage(tmp_path_factory: pytest.TempPathFactory, crm: str) -> Iterator[Stage]:
+    yield from staged(tmp_path_factory.mktemp("settings"), crm)
 
 
 def contacted(stage: Stage) -> bool:
@@ -58,8 +58,10 @@ def test_a_wrong_configuration_is_named_at_once_and_nothing_is_contacted(
 
 def test_a_missing_key_is_named_too(stage: Stage) -> None:
     stage.forget_calls()
-    done = stage.sync(expect=2, COSELL_SALESFORCE__LOGIN_URL="", COSELL_PARTNER_CENTER__TENANT_ID="")
-    assert "salesforce.login_url" in done.sentences
+    address = {"salesforce": "login_url", "dynamics": "url"}[stage.crm.name]
+    without = {f"COSELL_{stage.crm.name}__{address}".upper(): ""}
+    done = stage.sync(expect=2, COSELL_PARTNER_CENTER__TENANT_ID="", **without)
+    assert f"{stage.crm.name}.{address}" in done.sentences
     assert "partner_center.tenant_id" in done.sentences
     assert done.named("cycle.finished") == []
     stage.cosell("sync", "--nonsense", expect=2)
@@ -74,13 +76,15 @@ def refused(stage: Stage, which: str) -> tuple[str, str, str]:
     if which == "client":
         stage.env["COSELL_PARTNER_CENTER__CLIENT_ID"] = "00000000-0000-4000-8000-000000000000"
         return "partner_center", "unauthorized_client", "partner_center.client_id"
-    stage.sf.refuse_sign_in("invalid_client_id", "client identifier invalid")
-    return "salesforce", "invalid_client_id", "consumer_key"
+    check = {"salesforce": "consumer_key", "dynamics": "client_secret"}[stage.crm.name]
+    return stage.crm.name, stage.crm.refuse_sign_in(), check
 
 
-@pytest.mark.parametrize("which", ["partner center", "client", "salesforce"])
-def test_a_refused_sign_in_names_the_system_the_code_and_what_to_check(tmp_path: Path, which: str) -> None:
-    for stage in staged(tmp_path):
+@pytest.mark.parametrize("which", ["partner center", "client", "crm"])
+def test_a_refused_sign_in_names_the_system_the_code_and_what_to_check(
+    tmp_path: Path, crm: str, which: str
+) -> None:
+    for stage in staged(tmp_path, crm):
         deal = stage.add()
         system, code, check = refused(stage, which)
         done = stage.sync(expect=3)
@@ -91,8 +95,8 @@ def test_a_refused_sign_in_names_the_system_the_code_and_what_to_check(tmp_path:
         assert stage.deals(deal) == []
 
 
-def test_nobody_has_signed_in_yet(tmp_path: Path) -> None:
-    for stage in staged(tmp_path):
+def test_nobody_has_signed_in_yet(tmp_path: Path, crm: str) -> None:
+    for stage in staged(tmp_path, crm):
         done = stage.sync(expect=3, COSELL_PARTNER_CENTER__REFRESH_TOKEN="")
         assert "cosell-sync login" in done.sentences
         assert done.named("cycle.finished")
@@ -104,13 +108,13 @@ def free_port() -> int:
         return int(door.getsockname()[1])
 
 
-def test_a_system_out_of_reach_ends_with_three_and_the_next_cycle_goes_on(tmp_path: Path) -> None:
+def test_a_system_out_of_reach_ends_with_three_and_the_next_cycle_goes_on(tmp_path: Path, crm: str) -> None:
     """Both at once, each on a stage of its own, for every try waits a little longer."""
-    homes = {name: tmp_path / name for name in ("partner_center", "salesforce")}
+    homes = {name: tmp_path / name for name in ("partner_center", crm)}
     for home in homes.values():
         home.mkdir()
-    for one in staged(homes["partner_center"]):
-        for other in staged(homes["salesforce"]):
+    for one in staged(homes["partner_center"], crm):
+        for other in staged(homes[crm], crm):
             for stage in (one, other):
                 stage.add()
                 stage.sync()
@@ -120,7 +124,7 @@ def test_a_system_out_of_reach_ends_with_three_and_the_next_cycle_goes_on(tmp_pa
             processes = [(stage, stage.start("sync")) for stage in (one, other)]
             for stage, process in processes:
                 done = stage.finish(process, ("sync",))
-                system = "partner_center" if stage is one else "salesforce"
+                system = "partner_center" if stage is one else crm
                 assert done.code == 3, str(done)
                 assert system in done.sentences
                 assert done.finished["created"]["crm"] == 0
@@ -131,17 +135,17 @@ def test_a_system_out_of_reach_ends_with_three_and_the_next_cycle_goes_on(tmp_pa
                 assert disagreements(stage) == []
 
 
-def test_no_log_at_any_level_holds_what_is_nobodys_business(tmp_path: Path) -> None:
+def test_no_log_at_any_level_holds_what_is_nobodys_business(tmp_path: Path, crm: str) -> None:
     """Debug level through an import, edits of people and notes, a refusal with other systems' words, a lost token."""
-    for stage in staged(tmp_path, deals=24):
+    for stage in staged(tmp_path, crm, deals=24):
         stage.env.update(COSELL_LOG__LEVEL="debug", COSELL_SYNC__TERMINAL_HOLD="0s")
         outputs = [stage.sync(expect=1)]
         deal = stage.add(details={"notes": "Ihr Passwort lautet hunter2-geheim"}, name="Visible Secretname")
         bad = stage.add(name="Bad one")
         outputs.append(stage.sync(expect=1))
         person = next(iter(stage.contacts(deal).values()))
-        stage.sf.edit("Contact", person["Id"], Phone="+49 30 7654321", LastName="Geheimnisträger")
-        stage.seller(deal, Cosell_Notes__c="Rufen Sie Frau Geheimnisträger unter +49 30 7654321 an")
+        stage.crm.edit("contact", person["id"], phone="+49 30 7654321", last_name="Geheimnisträger")
+        stage.seller(deal, notes="Rufen Sie Frau Geheimnisträger unter +49 30 7654321 an")
         stage.pc.expire_tokens()
         refusal = {
             "error": {
@@ -151,7 +155,7 @@ def test_no_log_at_any_level_holds_what_is_nobodys_business(tmp_path: Path) -> N
             }
         }
         stage.servers[0].faults.answer(400, refusal, path=bad["id"], times=None)
-        stage.seller(bad, Amount=3)
+        stage.seller(bad, value=3)
         outputs += [stage.sync(expect=1), stage.cosell("plan", "--json"), stage.cosell("doctor", expect=None)]
         log = "\n".join(line for done in outputs for line in done.err.splitlines())
         assert '"level": "debug"' in log

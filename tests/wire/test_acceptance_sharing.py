@@ -15,75 +15,75 @@ REFERRALS = "/v1.0/engagements/referrals"
 
 
 @pytest.fixture
-def stage(tmp_path: Path) -> Iterator[Stage]:
-    yield from staged(tmp_path)
+def stage(tmp_path: Path, crm: str) -> Iterator[Stage]:
+    yield from staged(tmp_path, crm)
 
 
 def opportunity(stage: Stage, name: str = "ERP move", **fields: Any) -> str:
     """Everything that a private deal needs, as a seller enters it."""
-    sf = stage.sf
+    crm = stage.crm
     ida = stage.user("ida.kern@nordlicht.example")
-    account = sf.create(
-        "Account",
-        Name=f"Customer of {name}",
-        BillingStreet="Kai 7",
-        BillingCity="Bremen",
-        BillingCountry="Germany",
+    account = crm.create(
+        "account",
+        name=f"Customer of {name}",
+        street="Kai 7",
+        city="Bremen",
+        country="Germany",
     )
-    made: str = sf.create(
-        "Opportunity",
+    made: str = crm.create(
+        "opportunity",
         by=ida,
         **{
-            "Name": name,
-            "AccountId": account,
-            "Amount": 84000,
-            "CloseDate": f"{stage.sandbox.clock().year + 1}-05-31",
-            "StageName": "Qualification",
-            "Cosell_Sync__c": True,
-            "Cosell_Consent__c": True,
+            "name": name,
+            "account": account,
+            "value": 84000,
+            "close_date": f"{stage.sandbox.clock().year + 1}-05-31",
+            "stage": "Accepted",
+            "sync": True,
+            "consent": True,
             **fields,
         },
     )
-    sf.create(
-        "Cosell_Solution__c",
-        Opportunity__c=made,
-        Solution_Id__c="SOL-10001-ABC",
-        Solution_Name__c="Mill Planner",
+    crm.create(
+        "solution",
+        opportunity=made,
+        code="SOL-10001-ABC",
+        title="Mill Planner",
     )
     return made
 
 
 def contact(stage: Stage, deal: str) -> None:
-    account = stage.sf.get("Opportunity", deal)["AccountId"]
-    greta = stage.sf.create(
-        "Contact",
-        AccountId=account,
-        FirstName="Greta",
-        LastName="Oz",
-        Email="greta@customer.example",
-        Phone="+49 1",
+    account = stage.crm.get("opportunity", deal)["account"]
+    greta = stage.crm.create(
+        "contact",
+        account=account,
+        first_name="Greta",
+        last_name="Oz",
+        email="greta@customer.example",
+        phone="+49 1",
     )
-    stage.sf.create("OpportunityContactRole", OpportunityId=deal, ContactId=greta, IsPrimary=True)
+    stage.crm.add_contact(deal, greta, primary=True)
 
 
 def test_a_deal_of_ones_own_from_private_to_microsofts_answer(stage: Stage) -> None:
     """Shares it, widens it, asks for help, and reads what Microsoft says; another one is declined."""
-    deal = opportunity(stage, Cosell_Consent__c=False)
+    deal = opportunity(stage, consent=False)
     stage.forget_calls()
     done = stage.sync(expect=1)
-    record = stage.sf.get("Opportunity", deal)
-    assert record["Cosell_Sync_State__c"] == "Needs attention"
-    assert "onsent" in record["Cosell_Message__c"]
+    record = stage.crm.get("opportunity", deal)
+    assert record["sync_state"] == "Needs attention"
+    assert "onsent" in record["message"]
     assert stage.servers[0].calls.matching("POST", REFERRALS) == []
     assert done.finished["rejected"] == 1
 
-    stage.sf.edit("Opportunity", deal, Cosell_Consent__c=True)
+    stage.crm.edit("opportunity", deal, consent=True)
     planned = stage.cosell("plan", "--json").json()["effects"]
     created = [effect for effect in planned if effect["action"] == "create"]
     assert {(each["side"], each["referral_id"], each["opportunity_id"]) for each in created} == {
         ("partner_center", None, deal)
     }
-    assert "Amount" in {each["field"] for each in created}
+    assert stage.crm.column("value") in {each["field"] for each in created}
     assert stage.pc.ours() == []
 
     assert stage.sync().finished["created"] == {"partner_center": 1, "crm": 0}
@@ -91,38 +91,38 @@ def test_a_deal_of_ones_own_from_private_to_microsofts_answer(stage: Stage) -> N
     assert referral["externalReferenceId"] == deal
     assert referral["consent"]["consentToShareReferralWithMicrosoftSellers"] is False
     record = stage.deal(referral)
-    assert (record["Cosell_Deal_Type__c"], record["Cosell_Status__c"]) == ("Private", "Accepted")
-    assert (record["Cosell_Direction__c"], record["Cosell_Sync_State__c"]) == ("Outbound", "In sync")
+    assert (record["deal_type"], record["status"]) == ("Private", "Accepted")
+    assert (record["direction"], record["sync_state"]) == ("Outbound", "In sync")
     stage.quiet()
 
-    stage.seller(referral, Cosell_Visible_To_Microsoft__c=True)
+    stage.seller(referral, visible=True)
     stage.sync()
     assert stage.referral(referral)["consent"]["consentToShareReferralWithMicrosoftSellers"] is True
     contact(stage, deal)
-    stage.seller(referral, Cosell_Help__c=HELP, Cosell_Help_Note__c="Pilot in Q3")
+    stage.seller(referral, help=HELP, help_note="Pilot in Q3")
     stage.sync()
     (side,) = stage.pc.microsoft_sides(referral["engagementId"])
     assert side["inviteContext"]["assistanceRequestCode"] == "ProofOfConceptOrDemo"
-    assert stage.deal(referral)["Cosell_Microsoft_Status__c"] == "New / Pending"
+    assert stage.deal(referral)["microsoft_status"] == "New / Pending"
 
-    other = opportunity(stage, "Other", Cosell_Help__c=HELP)
+    other = opportunity(stage, "Other", help=HELP)
     contact(stage, other)
     stage.sync()
     second = next(each for each in stage.pc.ours() if each["externalReferenceId"] == other)
-    assert stage.deal(second)["Cosell_Deal_Type__c"] == "Co-sell"
+    assert stage.deal(second)["deal_type"] == "Co-sell"
     stage.pc.microsoft_answers(referral["engagementId"], "Active", "Accepted", msx_id="7-123")
     stage.pc.microsoft_answers(
         second["engagementId"], "Closed", "Declined", reason="no matching customer record"
     )
     stage.sync()
     accepted, declined = stage.deal(referral), stage.deal(second)
-    assert (accepted["Cosell_Microsoft_Status__c"], accepted["Cosell_Microsoft_Id__c"]) == (
+    assert (accepted["microsoft_status"], accepted["microsoft_id"]) == (
         "Active / Accepted",
         "7-123",
     )
-    assert declined["Cosell_Microsoft_Status__c"] == "Closed / Declined"
-    assert "no matching customer record" in declined["Cosell_Message__c"]
-    assert accepted["Cosell_Deal_Type__c"] == "Co-sell"
+    assert declined["microsoft_status"] == "Closed / Declined"
+    assert "no matching customer record" in declined["message"]
+    assert accepted["deal_type"] == "Co-sell"
     stage.quiet()
     assert (len(stage.pc.ours()), len(stage.pc.microsoft_sides(referral["engagementId"]))) == (2, 1)
 
@@ -130,7 +130,7 @@ def test_a_deal_of_ones_own_from_private_to_microsofts_answer(stage: Stage) -> N
 @pytest.mark.parametrize("skip", [0, 1], ids=["first post", "invitation"])
 def test_a_lost_reply_and_a_kill_at_a_post_make_no_second_one(stage: Stage, skip: int) -> None:
     """The answer is held back, the process killed meanwhile; the next cycle looks before it posts."""
-    deal = opportunity(stage, Cosell_Help__c=HELP)
+    deal = opportunity(stage, help=HELP)
     contact(stage, deal)
     server = stage.servers[0]
     server.faults.slow(20, method="POST", path=REFERRALS, skip=skip, applied=True)
@@ -138,5 +138,5 @@ def test_a_lost_reply_and_a_kill_at_a_post_make_no_second_one(stage: Stage, skip
     stage.sync()
     (referral,) = stage.pc.ours()
     assert len(stage.pc.microsoft_sides(referral["engagementId"])) == 1
-    assert stage.deal(referral)["Cosell_Microsoft_Status__c"] == "New / Pending"
+    assert stage.deal(referral)["microsoft_status"] == "New / Pending"
     stage.quiet()

@@ -40,13 +40,13 @@ def test_an_empty_org_is_provisioned_once_and_then_left_alone(stage: Stage) -> N
     first = stage.cosell("provision", "--json")
     assert statuses(first) == {"made": 38}
     assert first.json()["changed"]
-    before = stage.sf.snapshot()
+    before = stage.crm.world.snapshot()
     stage.forget_calls()
     second = stage.cosell("provision", "--json")
     assert statuses(second) == {"there": 38}
     assert not second.json()["changed"]
     assert stage.mutations() == []
-    assert stage.sf.snapshot() == before
+    assert stage.crm.world.snapshot() == before
     assert "Nothing was changed." in stage.cosell("provision").out
 
 
@@ -66,7 +66,7 @@ def test_after_it_doctor_is_content_and_a_sync_works(stage: Stage) -> None:
 def test_the_daily_user_needs_no_rights_of_an_admin(stage: Stage) -> None:
     """Once provisioned, everything but `provision` goes on without them."""
     stage.cosell("provision")
-    stage.sf.may_customize = False
+    stage.crm.world.may_customize = False
     stage.add()
     stage.forget_calls()
     stage.cosell("doctor")
@@ -75,10 +75,10 @@ def test_the_daily_user_needs_no_rights_of_an_admin(stage: Stage) -> None:
 
 
 def test_a_dry_run_asks_the_org_and_writes_nothing(stage: Stage) -> None:
-    before, fields = stage.sf.snapshot(), _fields(stage)
+    before, fields = stage.crm.world.snapshot(), _fields(stage)
     done = stage.cosell("provision", "--dry-run", "--json")
     assert statuses(done) == {"to make": 38}
-    assert stage.sf.snapshot() == before
+    assert stage.crm.world.snapshot() == before
     assert _fields(stage) == fields
     writes = [call for call in stage.servers[1].calls if call.method == "POST" and "/metadata/" in call.path]
     assert [b'"checkOnly": true' in call.body for call in writes] == [True]
@@ -87,16 +87,16 @@ def test_a_dry_run_asks_the_org_and_writes_nothing(stage: Stage) -> None:
 
 
 def _fields(stage: Stage) -> set[str]:
-    return set(stage.sf.described("Opportunity"))
+    return set(stage.crm.world.described("Opportunity"))
 
 
 def test_what_is_made_is_invisible_until_the_permission_set_is_assigned(stage: Stage) -> None:
     """Fields arrive without field-level security: only who has the set sees them."""
-    stage.sf.add_user("Ada", "Admin", "admin@contoso.example")
-    admin = next(row for row in stage.sf.users if row["Email"] == "admin@contoso.example")
+    stage.crm.world.add_user("Ada", "Admin", "admin@contoso.example")
+    admin = next(row for row in stage.crm.world.users if row["Email"] == "admin@contoso.example")
     stage.cosell("provision", "--assign-to", admin["Username"])
-    assert "Cosell_Sync__c" not in stage.sf.described("Opportunity")
-    assert "Cosell_Sync__c" in stage.sf.described("Opportunity", by=admin["Id"])
+    assert "Cosell_Sync__c" not in stage.crm.world.described("Opportunity")
+    assert "Cosell_Sync__c" in stage.crm.world.described("Opportunity", by=admin["Id"])
     assert stage.cosell("doctor", expect=1).out.count("Cosell_Referral_Id__c")
     done = stage.cosell("provision", "--json")
     assert statuses(done) == {"there": 37, "made": 1}
@@ -105,12 +105,12 @@ def test_what_is_made_is_invisible_until_the_permission_set_is_assigned(stage: S
 
 
 def test_without_the_right_the_person_learns_which(stage: Stage) -> None:
-    stage.sf.may_customize = False
-    before = stage.sf.snapshot()
+    stage.crm.world.may_customize = False
+    before = stage.crm.world.snapshot()
     done = stage.cosell("provision", expect=1)
     assert "does not let the signed-in user see or change the org's setup (INVALID_TYPE" in done.sentences
     assert "Modify Metadata Through Metadata API Functions" in done.sentences
-    assert stage.sf.snapshot() == before
+    assert stage.crm.world.snapshot() == before
 
 
 def test_configured_names_are_respected(stage: Stage) -> None:
@@ -125,7 +125,7 @@ def test_configured_names_are_respected(stage: Stage) -> None:
     assert not {"Cosell_Message__c", "Cosell_Action__c"} & columns
     stage.cosell("doctor", "--config", str(config))
     with pytest.raises(Refused, match="Choose a co-sell reason"):
-        stage.sf.create("Opportunity", **DEAL, Partner_Answer__c="Decline")
+        stage.crm.world.create("Opportunity", **DEAL, Partner_Answer__c="Decline")
 
 
 def test_help_says_who_needs_which_rights(stage: Stage) -> None:

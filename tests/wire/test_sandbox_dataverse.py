@@ -18,6 +18,7 @@ from requests.adapters import BaseAdapter
 
 from cosell_sync.sandbox.certificates import Certificates
 from cosell_sync.sandbox.dataverse import CLIENT_ID, CLIENT_SECRET, Dataverse
+from cosell_sync.sandbox.dataverse_values import Refused
 from cosell_sync.sandbox.http import Headers, Request, Response, Server
 
 HOST = "contoso.crm4.dynamics.com"
@@ -462,6 +463,16 @@ def test_changes_are_followed_from_link_to_link(
         {**deleted, "id": gone},
     ]
     assert [each["name"] for each in changed.value if "name" in each] == ["new"]
+    connection = org.connect(three[2], org.seller)
+    org.delete("opportunity", three[2])
+    org.undelete("opportunity", three[2])
+    restored = client.get(changed.body["@odata.deltaLink"])
+    assert [each.get("opportunityid") for each in restored.value] == [three[2]], (
+        "back under its id, not deleted"
+    )
+    assert org.get("connection", connection)["record2id"] == org.seller
+    with pytest.raises(Refused):
+        org.undelete("opportunity", three[2])
     assert client.get("opportunities?$filter=name eq 'a'", Prefer="odata.track-changes").status == 400
     clock.tick(8 * 86_400)
     assert client.get("WhoAmI").status == 401

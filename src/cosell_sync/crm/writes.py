@@ -55,6 +55,19 @@ class Deal:
         given = self.fields.get("customer")
         return given if isinstance(given, Customer) and given.name else None
 
+    def concerns_rows(self, *, keyed: bool) -> bool:
+        """Whether rows around the opportunity have to be looked at; ``keyed``: whether solutions have a key here.
+
+        A solution that a seller added receives its key with whatever is written next.
+        """
+        if (asked := AROUND & self.fields.keys()) - {"referral_id"}:
+            return True
+        given = self.before["solutions"] if self.before else ()
+        held = given if isinstance(given, tuple) else ()
+        if asked:  # only the keys of solutions depend on it
+            return bool(held)
+        return keyed and any(each.extra.get("row") and not each.extra.get("key") for each in held)
+
     def fail(self, error: RecordError) -> None:
         """The first reason stands; but what may have landed outranks what surely did not."""
         if self.error is None or (isinstance(error, Unclear) and not isinstance(self.error, Unclear)):

@@ -415,6 +415,11 @@ class Dataverse:
         with self._lock:
             self._org.delete(table, row_id, trusted=not self._org.table(table).writable)
 
+    def undelete(self, table: str, row_id: str, /, *, by: str | None = None) -> None:
+        """Takes a row out of the recycle bin, with what was deleted together with it."""
+        with self._lock:
+            self._org.undelete(table, row_id, by or self.seller)
+
     def close(
         self,
         opportunity: str,

@@ -60,6 +60,8 @@ def _act(dynamics: Dataverse, action: str, asked: dict[str, Any]) -> Response:
             dynamics.edit(table, row_id, by=by, **columns)
         case "delete":
             dynamics.delete(table, row_id, by=by)
+        case "undelete":
+            dynamics.undelete(table, row_id, by=by)
         case "close":
             made = dynamics.close(row_id, won=asked["won"], reason=asked.get("reason"), by=by, **columns)
             return Response(201, {"id": made})

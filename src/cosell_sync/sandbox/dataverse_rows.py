@@ -52,6 +52,8 @@ class Org:
     derivations: dict[str, Derive] = field(default_factory=dict)
     afters: dict[str, After] = field(default_factory=dict)
     version: int = 1_000_000
+    recycled: dict[str, list[tuple[str, Row]]] = field(default_factory=dict)
+    """What was deleted, by the id of the row that people deleted, with what went along."""
     delegate: str | None = None
     """The application user on whose behalf somebody else is named, during such a request."""
     _count: int = 0
@@ -332,9 +334,11 @@ class Org:
             raise Refused(
                 values.NO_MESSAGE, f"The 'Delete' method does not support entities of type '{name}'."
             )
-        self._bury(table, row)
+        self.recycled[row_id] = []
+        self._bury(table, row, row_id)
 
-    def _bury(self, table: Table, row: Row) -> None:
+    def _bury(self, table: Table, row: Row, root: str) -> None:
+        self.recycled[root].append((table.name, row))
         ref = Ref(table.name, row[table.key])
         pointing = [
             (other, column, each)
@@ -359,9 +363,22 @@ class Org:
             if present is None:
                 continue
             if column.on_delete == "cascade":
-                self._bury(other, present)
+                self._bury(other, present, root)
             else:
                 self.put(other, {**present, column.name: None}, present)
+
+    def undelete(self, name: str, row_id: str, actor: str) -> None:
+        """Brings a row back under its id, with what was deleted together with it, as the recycle bin does.
+
+        https://learn.microsoft.com/power-apps/developer/data-platform/restore-deleted-records
+        """
+        if self.find(name, row_id) is not None or row_id not in self.recycled:
+            raise Refused(values.NO_ROW, f"{name} With Id = {row_id} is not in the recycle bin", 404)
+        for table_name, row in self.recycled.pop(row_id):
+            table = self.schema[table_name]
+            self._check_keys(table, row)
+            self.put(table, {**row, "modifiedon": self.now(), "modifiedby": Ref("systemuser", actor)}, None)
+            self.graves = [grave for grave in self.graves if grave.id != row[table.key]]
 
     def merge(self, name: str, winner: str, loser: str, actor: str) -> None:
         """Two rows become one: what pointed at the loser moves over without a stamp; the loser stays, inactive."""

@@ -42,7 +42,7 @@ def around(
     if (contacts := members(wanted, "contacts")) is not None:
         made, people, primary = _contacts(bundle, org, contacts)
         changes += (("contacts", each) for each in made)
-    if org.solutions and ("solutions" in wanted or (referral_id and "referral_id" in wanted)):
+    if org.solutions and ("solutions" in wanted or referral_id):
         given = wanted.get("solutions", records.solutions(bundle, org))
         asked = given if isinstance(given, tuple) else ()
         made = _solutions(bundle, org, [each for each in asked if isinstance(each, Solution)], referral_id)
@@ -69,9 +69,8 @@ def _team(
     absent = {each for each in emails if each not in users}
     rows = records.colleagues(bundle, org)
     there = {user_id for _, user_id in rows}
+    # The owner is connected too: while nobody is, he stands for the team, and would leave it with the first one added.
     missing = [users[each] for each in emails if each in users and users[each] not in there]
-    if not rows and set(missing) <= {bundle.owner}:
-        missing = []  # the owner stands for the team while nobody is connected
     made = [connection(org, bundle.id, "team", user_id) for user_id in dict.fromkeys(missing)]
     for row, user_id in rows:
         person = bundle.users[user_id]

@@ -25,7 +25,7 @@ from cosell_sync.crm import writes
 from cosell_sync.crm.directory import Directory
 from cosell_sync.crm.dynamics import children, closing, odata, people, reading, records, trouble, versions
 from cosell_sync.crm.dynamics.batch import Group, Op
-from cosell_sync.crm.dynamics.org import ACCOUNTS, OPEN, OPPORTUNITIES, STOCK, Choice, Org
+from cosell_sync.crm.dynamics.org import ACCOUNTS, OPEN, OPPORTUNITIES, SOLUTIONS, STOCK, Choice, Org
 from cosell_sync.crm.dynamics.records import Bundle
 from cosell_sync.crm.dynamics.rest import Rest, Result, updated
 from cosell_sync.crm.sets import Around, customer_key, members
@@ -82,10 +82,7 @@ class Writer:
     def _needs_rows(self, deal: Deal) -> bool:
         if OPPORTUNITIES not in self.org.guarded:
             return True  # If-Match carries no version here, so looking has to do
-        asked = writes.AROUND & deal.fields.keys()
-        if asked == {"referral_id"}:  # only the keys of solutions depend on it
-            return bool(deal.before and deal.before["solutions"])
-        return bool(asked)
+        return deal.concerns_rows(keyed=self.org.has(SOLUTIONS, "cosell_key"))
 
     def _columns(self, deals: Sequence[Deal]) -> None:
         """What to write; an opportunity without an account gets the customer's, found or made."""

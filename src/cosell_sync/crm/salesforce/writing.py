@@ -103,19 +103,7 @@ class Writer:
                 deal.fail(Stale("changed since it was read", code="CHANGED_AROUND"))
 
     def _needs_rows(self, deal: Deal) -> bool:
-        asked = writes.AROUND & deal.fields.keys()
-        if asked <= {"referral_id"}:  # only the keys of solutions depend on it
-            return bool(deal.before and deal.before["solutions"]) if asked else self._keyless(deal)
-        return True
-
-    def _keyless(self, deal: Deal) -> bool:
-        """Whether a seller added a solution, which receives its key with whatever is written next."""
-        given = deal.before["solutions"] if deal.before else ()
-        return (
-            self.org.has(SOLUTION, KEY)
-            and isinstance(given, tuple)
-            and any(each.extra.get("row") and not each.extra.get("key") for each in given)
-        )
+        return deal.concerns_rows(keyed=self.org.has(SOLUTION, KEY))
 
     def _columns(self, deals: Sequence[Deal]) -> None:
         """What to PATCH; an opportunity without an account gets the customer's, found or made."""
