@@ -29,7 +29,7 @@ test: setup $(VENV)/.judged ## every test
 	$(BIN)/python -m pytest -n 2 --dist loadscope
 
 faults: setup ## every endpoint with every fault, on the wire
-	$(BIN)/python -m pytest -n 2 --dist loadscope tests/wire/test_fault_matrix.py
+	$(BIN)/python -m pytest -n 2 --dist loadscope tests/wire/test_fault_matrix.py tests/wire/test_fault_cycles.py
 
 lint: setup ## style, types, import contracts
 	$(BIN)/ruff check .
