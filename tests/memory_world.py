@@ -110,7 +110,7 @@ class CrmKind:
     exact: bool = True
     locks: bool = False
     own: bool = True
-    shape: CrmShape = SHAPE
+    shape: CrmShape | None = None  # what an admin made of it
     stages: Stages = STAGES
 
 
@@ -228,6 +228,7 @@ class Outside:
     bad_names: set[str] = field(default_factory=set)  # the CRM takes no record of such a name
     at: Boundary = field(default=_nothing)
     base: Callable[[Side, str], Fields] = field(default=_no_base)
+    shape: CrmShape | None = None  # what an admin made of it
     writes: int = 0
 
     def clock(self) -> datetime:
@@ -571,7 +572,10 @@ class MemoryCrm:
         self.trouble: OutsideError | None = None
 
     def shape(self) -> CrmShape:
-        return self.outside.kind.shape
+        return self.outside.shape or self.outside.kind.shape
+
+    def forget_shape(self) -> None:
+        pass
 
     def changed_since(self, watermark: str | None, overlap: timedelta, seen: Seen) -> Iterator[Page]:
         since = _back(watermark, overlap)

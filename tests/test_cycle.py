@@ -286,3 +286,25 @@ def test_who_is_forgotten_but_still_stands_on_both_sides_is_not_touched(play: Pl
     play.cycle()
     assert (play.outside.writes, play.opportunity["contacts"]) == (before, (ada,))
     play.rests()
+
+
+@pytest.mark.parametrize("side", list(Side))
+def test_a_record_of_a_deal_that_is_over_may_vanish_without_asking_anybody(play: Play, side: Side) -> None:
+    """People tidy up: of an open deal somebody must be asked, of a closed one nobody."""
+    play.begin()
+    record = "O1" if side is CRM else "R1"
+    play.outside.vanish(side, record, gone=True)
+    play.outside.now += timedelta(hours=25)
+    assert play.cycle().exit_code == NEEDS_A_PERSON
+    play.outside.vanish(side, record, gone=False)
+    play.outside.now += timedelta(hours=25)
+    play.cycle()
+    play.seller(stage="Closed Won")
+    assert play.cycle().exit_code == NEEDS_NOBODY
+    play.outside.vanish(side, record, gone=True)
+    play.outside.now += timedelta(hours=25)
+    for _ in range(2):
+        assert play.cycle().exit_code == NEEDS_NOBODY
+    other = play.outside.rows(PC if side is CRM else CRM)
+    assert not any(row.gone for row in other.values())
+    assert play.link.memory.gone is side

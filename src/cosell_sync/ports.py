@@ -194,7 +194,10 @@ class Crm(Protocol):
         """Why the last batch was cut short; None once the system answers again."""
 
     def shape(self) -> CrmShape:
-        """What this CRM can hold; read once and kept until an unknown field is refused."""
+        """What this CRM can hold; read once and kept until an unknown field is refused or it is to be forgotten."""
+
+    def forget_shape(self) -> None:
+        """The next ``shape`` asks the CRM again."""
 
     def changed_since(self, watermark: str | None, overlap: timedelta, seen: Seen) -> Iterator[Page]:
         """Opportunities that carry a referral id or want to be shared, and changed themselves or in a child row,

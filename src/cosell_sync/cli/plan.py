@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
@@ -33,8 +31,7 @@ def plan(config: ConfigOption = None, as_json: JsonOption = False) -> None:
                 world = wired.world(
                     store=store, referrals=DryReferrals(wired.referrals), crm=DryCrm(wired.crm)
                 )
-                world = replace(world, habits=replace(world.habits, surprise_min=sys.maxsize))
-                run_cycle(world, f"plan-{uuid4().hex[:8]}", report=findings.append)
+                run_cycle(world, f"plan-{uuid4().hex[:8]}", accept=True, report=findings.append)
         finally:
             store.close()
         data = as_data(findings, wired.rules)

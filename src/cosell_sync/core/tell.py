@@ -105,7 +105,8 @@ def conflict_text(conflict: Conflict, shape: CrmShape) -> str:
 def _conditions(
     decision: Decision, memory: Memory, shape: CrmShape, now: datetime
 ) -> Iterable[tuple[SyncState, str]]:
-    if memory.gone is Side.PARTNER_CENTER:
+    over = decision.link.referral is not None and state_of(decision.link.referral) in TERMINAL
+    if memory.gone is Side.PARTNER_CENTER and not over:
         yield SyncState.NEEDS_ATTENTION, messages.referral_gone()
     trouble = memory.trouble
     if trouble is not None:

@@ -94,6 +94,9 @@ class DryCrm:
     def shape(self) -> CrmShape:
         return self._real.shape()
 
+    def forget_shape(self) -> None:
+        self._real.forget_shape()
+
     def changed_since(self, watermark: str | None, overlap: timedelta, seen: Seen) -> Iterator[Page]:
         return self._real.changed_since(watermark, overlap, seen)
 

@@ -8,7 +8,8 @@ from dataclasses import replace
 import structlog
 
 from cosell_sync.core.deal import Fields, Link, Side, SyncState
-from cosell_sync.core.reconcile import Decision
+from cosell_sync.core.lifecycle import TERMINAL
+from cosell_sync.core.reconcile import Decision, state_of
 from cosell_sync.core.settle import settle
 from cosell_sync.core.tell import tell
 from cosell_sync.cycle.context import Finding, Run, ids
@@ -73,11 +74,16 @@ def refresh(run: Run, links: Sequence[Link]) -> list[Link]:
 
 
 def note_gone(run: Run, links: Sequence[Link]) -> None:
-    """A record vanished: the other side is left as it is, the pair is paused, and a person is asked."""
+    """A record vanished: the other side is left as it is, the pair is paused, and a person is asked.
+
+    Of a deal that is over nobody need be asked: people tidy up.
+    """
     writes, told = [], []
     for link in links:
         told_link = tell(Decision(link), (), run.shape, run.now)
-        memory = replace(told_link.link.memory, sync_state=SyncState.NEEDS_ATTENTION)
+        over = link.referral is not None and state_of(link.referral) in TERMINAL
+        state = SyncState.CLOSED if over else SyncState.NEEDS_ATTENTION
+        memory = replace(told_link.link.memory, sync_state=state)
         told.append(replace(told_link.link, memory=memory, due=None))
         if link.memory.gone is Side.PARTNER_CENTER and link.opportunity is not None and told_link.fields:
             writes.append((told[-1], told_link.fields))

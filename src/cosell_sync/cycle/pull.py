@@ -11,7 +11,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import structlog
 
@@ -20,11 +20,13 @@ from cosell_sync.core.admit import at_sight
 from cosell_sync.core.budget import Urgency
 from cosell_sync.core.deal import Link, Memory, Phase, Side, Snapshot
 from cosell_sync.cycle.context import Run
-from cosell_sync.cycle.doubt import CHUNK, doubt_numbers
+from cosell_sync.cycle.doubt import CHUNK, SKEW, doubt_clock, doubt_emptiness, doubt_numbers, doubt_shape
 from cosell_sync.cycle.thrift import may
 from cosell_sync.ports import Memo, Page
 
 LAST_FULL = "full_compare"
+CLOCK = "clock"  # when the last cycle was, by this machine
+SOON = timedelta(seconds=30)
 RULES = "rules"  # a digest of what the last cycle decided by
 
 log = structlog.get_logger("cosell_sync.cycle")
@@ -33,21 +35,56 @@ log = structlog.get_logger("cosell_sync.cycle")
 def pull(run: Run) -> None:
     store, habits = run.world.store, run.world.habits
     first = store.watermark(LAST_FULL) is None
+    doubt_shape(run)
     reconsider(run)
     for page in run.world.referrals.changed_since(store.watermark(Side.PARTNER_CENTER), habits.overlap):
         stage_referrals(run, page)
     for page in run.world.crm.changed_since(store.watermark(Side.CRM), habits.overlap, store):
         stage_opportunities(run, page)
+    doubt_clock(run)
+    set_right(run)
     last = store.watermark(LAST_FULL)
     if first:
         store.remember(Memo(watermarks={LAST_FULL: run.now.isoformat()}))
     elif (
         last is not None
         and may(run, Urgency.BACKGROUND)
-        and run.now - datetime.fromisoformat(last) >= habits.full_every
+        and not run.now - habits.full_every < datetime.fromisoformat(last) <= run.now
     ):
         compare_all(run)
         store.remember(Memo(watermarks={LAST_FULL: run.now.isoformat()}))
+
+
+def set_right(run: Run) -> None:
+    """Times that were noted by a clock that has been set back since would not come for long: they come now."""
+    store = run.world.store
+    last = store.watermark(CLOCK)
+    if last is not None and timedelta() <= run.now - datetime.fromisoformat(last) < SOON:
+        return
+    behind = last is not None and datetime.fromisoformat(last) - run.now > SKEW
+    wrong = []
+    if behind:
+        log.warning(
+            "clock.set_back", seconds=round((datetime.fromisoformat(last or "") - run.now).total_seconds())
+        )
+        for link in store.links([Phase.LINKED, Phase.WAITING]):
+            wrong.append(_set_right(link, run.now))
+            if len(wrong) == CHUNK:
+                store.remember(Memo(links=wrong))
+                wrong = []
+    store.remember(Memo(links=wrong, watermarks={CLOCK: run.now.isoformat()}))
+
+
+def _set_right(link: Link, now: datetime) -> Link:
+    """No hold lasts longer than from now on, no pause longer than until now."""
+    memory = link.memory
+    if memory.closing is not None:
+        memory = replace(memory, closing=replace(memory.closing, since=min(memory.closing.since, now)))
+    if memory.next_attempt is not None:
+        memory = replace(memory, next_attempt=min(memory.next_attempt, now))
+    if memory.trouble is not None:
+        memory = replace(memory, trouble=replace(memory.trouble, since=min(memory.trouble.since, now)))
+    return replace(link, memory=memory, dirty=True)
 
 
 def reconsider(run: Run) -> None:
@@ -169,8 +206,11 @@ def compare_all(run: Run) -> None:
     linked = missing_referrals = 0
     lost_referrals: list[str] = []
     lost_opportunities: list[str] = []
+    returned: list[str] = []
     for link in store.links([Phase.LINKED]):
         linked += 1
+        if link.memory.gone is Side.CRM and link.opportunity_id in indexed:
+            returned.append(link.opportunity_id or "")
         if share.awaited(link):
             run.changed.append(link.key)
         if link.memory.gone is None and link.referral_id not in seen:
@@ -178,9 +218,11 @@ def compare_all(run: Run) -> None:
             lost_referrals.append(link.referral_id or "")
         if link.memory.gone is None and link.opportunity_id not in indexed:
             lost_opportunities.append(link.opportunity_id or "")
+    doubt_emptiness(run, max(missing_referrals, len(lost_opportunities)), linked)
     doubt_numbers(run, "vanished", max(missing_referrals, len(lost_opportunities)), linked)
-    read_again(run, lost_opportunities)
+    read_again(run, [*lost_opportunities, *returned])
     _fetch_referrals(run, lost_referrals)
+    run.world.crm.forget_shape()  # once a day: a picklist may have lost a value without anybody asking for it
     log.info("compare.finished", linked=linked, lost=len(lost_opportunities) + missing_referrals)
 
 
