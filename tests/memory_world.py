@@ -110,7 +110,7 @@ class CrmKind:
     exact: bool = True
     locks: bool = False
     own: bool = True
-    shape: CrmShape | None = None  # what an admin made of it
+    shape: CrmShape = SHAPE
     stages: Stages = STAGES
 
 
