@@ -119,6 +119,7 @@ def test_a_deleted_opportunity_asks_while_its_deal_is_open_and_touches_nothing(
             play.org.undelete(play.opportunity, link.opportunity_id)
             assert [cycle(wired).exit_code for _ in range(2)][1] == NEEDS_NOBODY
             play.org.delete(play.opportunity, link.opportunity_id)
+            cycle(wired)
             play.org.purge(play.opportunity, link.opportunity_id)
             assert [cycle(wired).exit_code for _ in range(2)][1] == NEEDS_A_PERSON
         play.sandbox.partner_center.lose(deal["id"])
