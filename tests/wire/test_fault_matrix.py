@@ -190,9 +190,19 @@ PLACES = {
     "crm/dynamics/people.py": {"accounts": "row_made", "contacts": "row_made"},
     "crm/dynamics/reading.py": {"listed": "table table_more"},
     "crm/dynamics/rest.py": {
-        "_get": "table", "updated": "update", "removed": "row_removed", "_alone": "update row_made row_removed win lose", "_batch": "batch_guarded batch_plain",
+        "_get": "table", "updated": "update", "removed": "row_removed", "_written": "update row_made row_removed win lose", "_batch": "batch_guarded batch_plain",
     },
     "crm/dynamics/writing.py": {"around": "update row_made row_removed"},
+    # The steps of provision go out like any row that is made, and are not played one by one.
+    "crm/dynamics/granting.py": dict.fromkeys(("_made", "_give", "_assigned"), "row_made"),
+    "crm/dynamics/provision.py": {
+        **dict.fromkeys(
+            ("_solution", "_publisher", "_column", "_table", "_relationship", "_tracked", "_published",
+             "_missing_key", "_known_key", "_view"), "row_made",
+        ),
+        "_until_visible": "metadata",
+    },
+    "crm/dynamics/setup.py": {"get": "metadata"},
     "crm/dynamics/signin.py": {"_acquire": "sign_in identity"},
 }  # fmt: skip
 
