@@ -265,6 +265,14 @@ def test_a_verdict_is_final(stand: Stand, status: int, scope: Scope, kind: type[
     assert stand.time.slept == []
 
 
+def test_an_address_in_a_question_is_no_address_to_call(stand: Stand) -> None:
+    """A deal may be called after a web page; only what begins with a scheme names a host, and only ours is called."""
+    assert stand.caller.url("/x?$filter=name eq 'https://else.example'").host == stand.caller.host
+    assert stand.caller.url(f"{HOST}/next").host == stand.caller.host
+    with pytest.raises(Rejected):
+        stand.caller.url("https://else.example/x")
+
+
 def test_a_redirect_names_the_host_and_is_not_followed(stand: Stand) -> None:
     evil = stand.mock.get("https://evil.example/x").respond(200)
     stand.answers(httpx.Response(302, headers={"location": "https://evil.example/x"}))

@@ -185,7 +185,7 @@ class HttpCaller:
 
     def url(self, path: str) -> httpx.URL:
         """The address of a path (or of an absolute URL of this very host; anything else is refused)."""
-        url = httpx.URL(path) if "://" in path else httpx.URL(f"{self._base}{path}")
+        url = httpx.URL(f"{self._base}{path}") if path.startswith("/") else httpx.URL(path)
         if (url.scheme, url.host, url.port) != (self._base.scheme, self._base.host, self._base.port):
             raise Rejected(f"refused to call another host than {self.host}", code="foreign_host")
         return url

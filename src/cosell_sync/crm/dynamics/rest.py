@@ -119,7 +119,7 @@ class Rest:
     ) -> Iterator[Sheet]:
         """Pages of a question, or of a link that an earlier answer gave."""
         wanted = ", ".join(filter(None, [prefer, f"odata.maxpagesize={size}"]))
-        place = path if "://" in path or path.startswith("/") else f"{ROOT}/{path}"
+        place = path if path.startswith(("https://", "/")) else f"{ROOT}/{path}"
         seen: set[str] = set()
         while True:
             try:
