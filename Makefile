@@ -3,7 +3,7 @@ VENV := .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 
-.PHONY: help setup demo test faults lint clean
+.PHONY: help setup demo test faults mutants lint clean
 
 help: ## what can be made here
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | sort
@@ -30,6 +30,12 @@ test: setup $(VENV)/.judged ## every test
 
 faults: setup ## every endpoint with every fault, on the wire
 	$(BIN)/python -m pytest -n 2 --dist loadscope tests/wire/test_fault_matrix.py tests/wire/test_fault_cycles.py
+
+mutants: setup ## which changes of the core would no test notice? (an hour; `mutmut show NAME` has the change)
+	UV_PROJECT_ENVIRONMENT=$(VENV) $(BIN)/uv sync --frozen --quiet --inexact --group mutation
+	PATH="$(CURDIR)/$(BIN):$$PATH" mutmut run --max-children 2
+	$(BIN)/mutmut results
+	$(BIN)/mutmut export-cicd-stats && cat mutants/mutmut-cicd-stats.json
 
 lint: setup ## style, types, import contracts
 	$(BIN)/ruff check .

@@ -9,6 +9,7 @@ from decimal import Decimal
 import pytest
 from deals import NOW, SHAPE, at_rest, here, remembering, rules, there
 
+from cosell_sync.core import messages
 from cosell_sync.core.attempts import Patience
 from cosell_sync.core.deal import (
     ABSENT,
@@ -17,6 +18,7 @@ from cosell_sync.core.deal import (
     Intent,
     Link,
     Member,
+    Memory,
     Phase,
     Side,
     Snapshot,
@@ -26,7 +28,14 @@ from cosell_sync.core.deal import (
     Value,
 )
 from cosell_sync.core.reconcile import Decision, content, decide
-from cosell_sync.core.settle import after_create, after_opportunity, after_referral, after_trouble, settle
+from cosell_sync.core.settle import (
+    Learned,
+    after_create,
+    after_opportunity,
+    after_referral,
+    after_trouble,
+    settle,
+)
 from cosell_sync.core.tell import conflict_text
 from cosell_sync.errors import Flaky, Gone, RecordError, Rejected, Unclear
 
@@ -84,13 +93,81 @@ def test_an_edit_that_came_meanwhile_still_shows() -> None:
     assert decided(learned.link).crm == {"campaign_id": "C1"}
 
 
-def test_an_unlinked_snapshot_is_simply_kept() -> None:
-    half = replace(at_rest(), opportunity=None)
-    after = referral_after(at_rest(), value=FIVE)
-    assert after_referral(half, (Step({}),), after, rules(), SHAPE).link.referral == after
-    other = replace(at_rest(), referral=None)
+@pytest.mark.parametrize("half", [replace(at_rest(), opportunity=None), replace(at_rest(), referral=None)])
+def test_an_unlinked_snapshot_is_simply_kept(half: Link) -> None:
+    there_after = referral_after(at_rest(), value=FIVE)
+    learned = after_referral(half, (Step({"value": FIVE}),), there_after, rules(), SHAPE)
+    assert learned == Learned(replace(half, referral=there_after))
     here_after = opportunity_after(at_rest(), value=FIVE)
-    assert after_opportunity(other, {}, here_after, rules(), State.ACCEPTED).opportunity == here_after
+    made = after_opportunity(half, {"value": FIVE}, here_after, rules(), State.ACCEPTED)
+    assert made == replace(half, opportunity=here_after)
+
+
+def test_two_steps_are_learned_as_one() -> None:
+    link = here(at_rest(State.RECEIVED), value=FIVE, campaign_id="C1")
+    steps = (
+        Step({"value": FIVE}, State.ACCEPTED),
+        Step({"campaign_id": "C1", "visible": True}, State.WON),
+        Step({}),
+    )
+    after = referral_after(link, value=FIVE, campaign_id="C1", state="Won")
+    learned = after_referral(link, steps, after, rules(), SHAPE)
+    assert learned == Learned(
+        replace(
+            link,
+            referral=after,
+            base_referral={**link.base_referral, "value": FIVE, "campaign_id": "C1"},
+            base_opportunity={**link.base_opportunity, "value": FIVE, "campaign_id": "C1"},
+        ),
+        ("Sent to Partner Center: Amount and Campaign Id.", messages.widened(), messages.done(State.WON)),
+        State.WON,
+    )
+
+
+OLD, ANN, BEN = Member("c@x", phone="1"), Member("a@x"), Member("b@x")
+OTHER = replace(OLD, phone="2")
+
+
+@pytest.mark.parametrize("side", Side)
+def test_members_and_lines_that_were_not_written_keep_their_base(side: Side) -> None:
+    """Ben and the other phone came while Ann was written: they still have to go over."""
+    sent: Fields = {"contacts": (OLD, ANN), "notes": "one\nmine"}
+    after: Fields = {"contacts": (OTHER, ANN, BEN), "notes": "one\nmine\ntheirs"}
+    if side is PC:
+        link = here(at_rest(), **sent)
+        learned = after_referral(link, (Step(sent),), referral_after(link, **after), rules(), SHAPE).link
+    else:
+        link = there(at_rest(), **sent)
+        learned = after_opportunity(link, sent, opportunity_after(link, **after), rules(), State.ACCEPTED)
+    assert learned.base_referral == {**link.base_referral, **sent}
+    assert learned.base_opportunity == {**link.base_opportunity, **sent}
+    assert learned.memory.told == ()
+    assert "contacts" not in learned.memory.rewritten, "no flow did this"
+
+
+def test_what_each_side_made_of_it_is_its_base() -> None:
+    """The CRM cuts a name: that is no change of anybody."""
+    link = there(at_rest(), name="A name too long")
+    learned = after_opportunity(
+        link, {"name": "A name t"}, opportunity_after(link, name="A name t"), rules(), State.ACCEPTED
+    )
+    assert (learned.base_referral["name"], learned.base_opportunity["name"]) == (
+        "A name too long",
+        "A name t",
+    )
+
+
+def test_what_was_left_as_it_was_is_remembered_once_and_last() -> None:
+    """A sales stage that moves on by itself is no refusal, and neither is a set or a text that merges."""
+    link = remembering(
+        here(at_rest(), value=FIVE, team=(ANN,), notes="two", stage="Proposal"),
+        told=("kept:value", "automation:name", "kept:close_date"),
+    )
+    steps = (
+        Step({"value": FIVE, "team": (ANN,), "notes": "two", "sales_stage": "Propose", "campaign_id": "C1"}),
+    )
+    learned = after_referral(link, steps, referral_after(link, campaign_id=ABSENT), rules(), SHAPE)
+    assert learned.link.memory.told == ("automation:name", "kept:close_date", "kept:value")
 
 
 def test_the_crm_took_it() -> None:
@@ -139,16 +216,18 @@ def test_a_flow_that_gave_in_is_forgotten() -> None:
 
 
 @pytest.mark.parametrize("side", Side)
-def test_a_landed_write_ends_the_trouble_of_its_side_only(side: Side) -> None:
-    link = remembering(at_rest(), trouble=TROUBLE, attempts=3, disputed=("value",), resolved={"value": CRM})
+@pytest.mark.parametrize("stuck", Side)
+def test_a_landed_write_ends_the_trouble_of_its_side_only(side: Side, stuck: Side) -> None:
+    trouble = replace(TROUBLE, side=stuck)
+    link = there(here(at_rest(), value=FIVE), value=FIVE)
+    link = remembering(link, trouble=trouble, attempts=3, disputed=("value",), resolved={"value": CRM})
     if side is PC:
         steps = (Step({"value": FIVE}),)
         memory = after_referral(link, steps, referral_after(link, value=FIVE), rules(), SHAPE).link.memory
     else:
         after = opportunity_after(link, value=FIVE)
         memory = after_opportunity(link, {"value": FIVE}, after, rules(), State.ACCEPTED).memory
-    assert (memory.trouble is None) is (side is PC)
-    assert (memory.disputed, memory.resolved) == ((), {})
+    assert memory == (Memory() if side is stuck else Memory(trouble=trouble, attempts=3))
 
 
 def test_an_account_that_was_there_before_may_say_it_its_own_way() -> None:
@@ -186,11 +265,10 @@ def test_a_new_opportunity_agrees() -> None:
     ],
 )
 def test_trouble(error: RecordError, *, transient: bool, attempts: int) -> None:
-    link = after_trouble(at_rest(), PC, error, NOW, Patience())
-    assert link.memory.trouble is not None
-    assert (link.memory.trouble.transient, link.memory.attempts, link.dirty) == (transient, attempts, True)
-    assert link.memory.trouble.seen == content(at_rest())
-    assert link.memory.trouble.code
+    link = after_trouble(at_rest(), CRM, error, NOW, Patience())
+    code = error.code or {Flaky: "flaky", Unclear: "unclear"}[type(error)]
+    assert link.memory.trouble == Trouble(CRM, code, error.text, NOW, content(at_rest()), transient)
+    assert (link.memory.attempts, link.dirty) == (attempts, True)
 
 
 def test_a_vanished_record_is_no_trouble() -> None:
@@ -319,6 +397,120 @@ def test_our_lost_create_holds_what_was_sent() -> None:
     settled = settle(found, intent(CRM, sent, source, create=True))
     assert decided(settled).steps[0].fields["value"] == FIVE
     assert not decided(settled).conflicts
+
+
+def test_a_settled_create_says_what_each_side_held() -> None:
+    """Of rows those that were made; of the account what the CRM holds, since it may have been there before."""
+    sent: Fields = {
+        "name": "A name t",
+        "stage": "Proposal",
+        "sync": True,
+        "customer": Customer("Contoso"),
+        "contacts": (OLD, ANN),
+    }
+    source: Fields = {"name": "A name too long", "state": "Accepted", "contacts": (OTHER, ANN)}
+    found = replace(
+        here(at_rest(), name="Edited", contacts=(OLD, BEN), customer=Customer("CONTOSO")),
+        base_referral={},
+        base_opportunity={},
+    )
+    settled = settle(found, intent(CRM, sent, source, create=True))
+    assert settled.base_referral == {**source, "contacts": (OTHER,)}
+    assert settled.base_opportunity == {
+        "name": "A name t",
+        "stage": "Proposal",
+        "customer": Customer("CONTOSO"),
+        "contacts": (OLD, BEN),
+    }
+
+
+@pytest.mark.parametrize("side", Side)
+def test_every_field_of_a_write_is_settled_for_itself(side: Side) -> None:
+    """Each by what stands there now, into the base of each side what that side held."""
+    sent: Fields = {
+        "name": "A name t",
+        "value": FIVE,
+        "campaign_id": "C1",
+        "close_date": None,
+        "notes": "one\nmine",
+        "favorite": True,
+        "customer": Customer("Ours"),
+        "team": (ANN, BEN),
+        "solutions": (),
+    }
+    source: Fields = {**sent, "name": "A name too long", "team": (ANN, BEN, OLD)}
+    del source["favorite"]  # type: ignore[attr-defined]
+    now: Fields = {
+        **sent,
+        "value": SIX,
+        "campaign_id": "C2",
+        "customer": Customer("Theirs"),
+        "team": (ANN, OLD),
+    }
+    link = there(at_rest(), **now) if side is PC else here(at_rest(), **now)
+    link = replace(
+        link,
+        base_referral={**link.base_referral, "team": (OLD,), "notes": "old\none"},
+        base_opportunity={**link.base_opportunity, "team": (), "notes": "one"},
+    )
+    settled = settle(link, intent(side, sent, source))
+    landed: Fields = {"name": "A name t", "close_date": None, "favorite": True}
+    written, read = (
+        (link.base_referral, link.base_opportunity)
+        if side is PC
+        else (link.base_opportunity, link.base_referral)
+    )
+    written, read = {**written, **landed}, {**read, **landed, "name": "A name too long", "notes": "one\nmine"}
+    read["favorite"] = False
+    written["notes"] = "old\none\nmine" if side is PC else "one\nmine"
+    written["team"] = (OLD, ANN) if side is PC else (ANN,)
+    read["team"] = (ANN,) if side is PC else (OLD, ANN)
+    assert (settled.base_referral, settled.base_opportunity) == (
+        (written, read) if side is PC else (read, written)
+    )
+    assert settled.memory.disputed == ("value", "campaign_id", "customer")
+
+
+@pytest.mark.parametrize("landed", [True, False])
+def test_where_the_moment_tells_only_the_account_is_disputed(*, landed: bool) -> None:
+    """It is written apart; lines merge; whatever stands as it was sent has landed either way."""
+    sent: Fields = {
+        "value": FIVE,
+        "campaign_id": "C1",
+        "notes": "one\nmine",
+        "customer": Customer("Ours"),
+        "solutions": (),
+        "last_sync": NOW,
+    }
+    link = here(
+        at_rest(),
+        value=SIX,
+        campaign_id="C2",
+        notes="theirs",
+        customer=Customer("Theirs"),
+        solutions=(),
+        last_sync=NOW if landed else None,
+    )
+    settled = settle(link, intent(CRM, sent, {**sent, "value": SEVEN}))
+    taken: Fields = {"value": FIVE, "campaign_id": "C1"} if landed else {}
+    assert settled.base_opportunity == {**link.base_opportunity, **taken}
+    assert settled.base_referral == {**link.base_referral, **taken, **({"value": SEVEN} if landed else {})}
+    assert settled.memory.disputed == ("customer",)
+
+
+@pytest.mark.parametrize(
+    ("moment", "stands"), [(NOW, ABSENT), (None, NOW), (ABSENT, NOW), (None, None), ("soon", "soon")]
+)
+def test_without_a_moment_on_both_nothing_is_told_by_it(moment: Value, stands: Value) -> None:
+    link = here(at_rest(), value=SIX, last_sync=stands)
+    settled = settle(link, intent(CRM, {"value": FIVE, "last_sync": moment}, {"value": FIVE}))
+    assert settled.memory.disputed == ("value",)
+
+
+def test_partner_center_shows_no_moment() -> None:
+    link = there(at_rest(), value=SIX, last_sync=NOW)
+    settled = settle(link, intent(PC, {"value": FIVE, "last_sync": NOW}, {"value": FIVE}))
+    assert settled.memory.disputed == ("value",)
 
 
 def test_a_create_is_settled_once() -> None:

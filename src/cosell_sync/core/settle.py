@@ -125,8 +125,8 @@ def after_opportunity(link: Link, sent: Fields, after: Snapshot, rules: Rules, s
 
 def after_create(link: Link, sent: Fields, after: Snapshot, rules: Rules, state: State) -> Link:
     """The CRM made the opportunity for this referral; what it holds beside what was sent is its own."""
-    empty = Snapshot(id=after.id, version="", fields=dict.fromkeys(sent, ABSENT))
-    started = replace(link, phase=Phase.LINKED, opportunity_id=after.id, opportunity=empty)
+    nothing = Snapshot(after.id, "")
+    started = replace(link, phase=Phase.LINKED, opportunity_id=after.id, opportunity=nothing)
     made = after_opportunity(started, sent, after, rules, state)
     # An account that was there before may say a name or an address its own way: no automation, and nothing to send.
     rewritten = {name: pending for name, pending in made.memory.rewritten.items() if name != "customer"}
@@ -145,19 +145,19 @@ def _agree_on_stage(
     base_opportunity["stage"] = after["stage"]
     if rules.stages.apart(after.fields):
         return  # it is written, and agreed on, by itself
-    for base, value in (
-        (base_referral, referral["sales_stage"]),
-        (base_opportunity, rules.stages.sales_stage(after)),
-    ):
-        if value is not ABSENT:
-            base["sales_stage"] = value
+    _put(base_referral, "sales_stage", referral["sales_stage"])
+    _put(base_opportunity, "sales_stage", rules.stages.sales_stage(after))
 
 
 def _set_bases(name: str, written: dict[str, Value], source: dict[str, Value], fact: Written) -> None:
-    new_written, new_source = learn(name, written.get(name, ABSENT), source.get(name, ABSENT), fact)
-    for base, value in ((written, new_written), (source, new_source)):
-        if value is not ABSENT:
-            base[name] = value
+    new_written, new_source = learn(name, written.get(name), source.get(name), fact)
+    _put(written, name, new_written)
+    _put(source, name, new_source)
+
+
+def _put(base: dict[str, Value], name: str, value: Value) -> None:
+    if value is not ABSENT:
+        base[name] = value
 
 
 def _forget_fields(memory: Memory, sent: Mapping[str, Value]) -> Memory:
@@ -212,12 +212,12 @@ def settle(link: Link, intent: Intent) -> Link:
     )
     disputed = list(link.memory.disputed)
     shown = _shown(intent, written)
-    for name in intent.fields.keys() & SHARED.keys():
+    for name in (name for name in SHARED if name in intent.fields):
         sent, source, now = intent.fields[name], intent.source.get(name, ABSENT), written[name]
         if KINDS[name] in _SETS:
-            new = settle_set(here.get(name, ABSENT), there.get(name, ABSENT), sent, source, now)
+            new = settle_set(here.get(name), there.get(name), sent, source, now)
         elif KINDS[name] is Kind.NOTES and landed(name, sent, now):
-            new = settle_notes(here.get(name, ABSENT), there.get(name, ABSENT), source)
+            new = settle_notes(here.get(name), there.get(name), source)
         elif landed(name, sent, now):
             new = (now, source)
         elif KINDS[name] is Kind.NOTES:
@@ -229,9 +229,8 @@ def settle(link: Link, intent: Intent) -> Link:
         else:
             disputed.append(name)
             continue
-        for base, value in zip((here, there), new, strict=True):
-            if value is not ABSENT:
-                base[name] = value
+        _put(here, name, new[0])
+        _put(there, name, new[1])
     bases = (here, there) if intent.side is Side.PARTNER_CENTER else (there, here)
     return replace(
         link,
@@ -265,7 +264,7 @@ def _settle_create(link: Link, intent: Intent) -> Link:
     if opportunity is None or link.base_opportunity:
         return link
     base_opportunity = {name: intent.fields[name] for name in intent.fields.keys() & {*SHARED, "stage"}}
-    base_referral = {**intent.source, "state": intent.source.get("state", ABSENT)}
+    base_referral = dict(intent.source)
     for name in intent.fields.keys() & SHARED.keys():
         if KINDS[name] in _SETS:
             # Rows are made after the opportunity: one that is not there was never made, rather than taken away since.
