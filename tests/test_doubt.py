@@ -144,6 +144,8 @@ def test_what_is_really_gone_passes_when_a_person_says_so(pipeline: Pipeline, si
     assert not any(row.gone for row in pipeline.outside.rows(other).values())
     for row in pipeline.outside.rows(side).values():
         row.gone = False  # back in sight, not changed: no version and no stamp tells of it
+        row.version -= 1
+        row.stamp = START - timedelta(days=1)
     pipeline.outside.now += timedelta(hours=25)
     assert pipeline.cycle(accept=True).exit_code == NEEDS_NOBODY
     assert {link.memory.gone for link in pipeline.store.links()} == {None}
