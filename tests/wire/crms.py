@@ -273,6 +273,10 @@ class Dynamics(Crm):
             said["active"] = not row["isdisabled"]
         return said
 
+    def rows(self, kind: str, **equals: object) -> list[Row]:
+        """Without accounts merged into another, which stay here as inactive rows where Salesforce deletes them."""
+        return [row for row in super().rows(kind, **equals) if not row.get("merged")]
+
     def said(self, columns: Mapping[str, Any]) -> Row:
         said = super().said(columns)
         if {"stage", "salesstage"} & said.keys():
@@ -443,7 +447,7 @@ DYNAMICS = {
     }),
     "account": Table("account", "accountid", {
         "name": "name", "city": "address1_city", "state": "address1_stateorprovince",
-        "postal_code": "address1_postalcode", "country": "address1_country",
+        "postal_code": "address1_postalcode", "country": "address1_country", "merged": "merged",
     }),
     "contact": Table("contact", "contactid", {
         "first_name": "firstname", "last_name": "lastname", "email": "emailaddress1", "phone": "telephone1",
