@@ -33,7 +33,7 @@ faults: setup ## every endpoint with every fault, on the wire
 
 mutants: setup ## which changes of the core would no test notice? (an hour; `mutmut show NAME` has the change)
 	UV_PROJECT_ENVIRONMENT=$(VENV) $(BIN)/uv sync --frozen --quiet --inexact --group mutation
-	PATH="$(CURDIR)/$(BIN):$$PATH" mutmut run --max-children 2
+	PATH="$(CURDIR)/$(BIN):$$PATH" nice mutmut run --max-children 2
 	$(BIN)/mutmut results
 	$(BIN)/mutmut export-cicd-stats && cat mutants/mutmut-cicd-stats.json
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from datetime import UTC, date, datetime
 from decimal import Decimal
 
@@ -24,6 +25,8 @@ from cosell_sync.core.deal import (
 )
 from cosell_sync.core.mapping import (
     CrmShape,
+    FieldRule,
+    Rules,
     Stages,
     Standing,
     agree,
@@ -134,6 +137,41 @@ def test_a_customer_is_cut_part_by_part_and_agrees_with_what_the_crm_holds() -> 
     assert for_crm("customer", None, shape) is None
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "crm", "referral"),
+    [
+        ("name", " Two\nlines ", "Two line", "Two lines"),
+        ("name", "Fabrika s.", "Fabrika", "Fabrika s."),
+        ("name", " \n ", None, None),
+        ("campaign_id", "As long as anybody likes", "As long as anybody likes", "As long as anybody likes"),
+        ("notes", "one \r\n\rtwo\t\n", "one\n\ntwo", "one\n\ntwo"),
+        ("notes", "\n\n", None, None),
+        ("notes", "n" * 41, "n" * 40, "n" * 41),
+        ("value", Decimal("-1.005"), Decimal("-1.01"), Decimal("-1.005")),
+        ("value", Decimal(1), Decimal("1.00"), Decimal(1)),
+        ("respond_by", datetime(2026, 1, 1, 1, 1, 1, 5, tzinfo=UTC), datetime(2026, 1, 1, 1, 1, 1, tzinfo=UTC), datetime(2026, 1, 1, 1, 1, 1, 5, tzinfo=UTC)),
+        ("favorite", None, False, False),
+        ("favorite", ABSENT, ABSENT, ABSENT),
+        ("close_date", date(2026, 1, 1), date(2026, 1, 1), date(2026, 1, 1)),
+    ],
+)  # fmt: skip
+def test_what_each_side_makes_of_a_value(name: str, value: Value, crm: Value, referral: Value) -> None:
+    held = for_crm(name, value, SHAPE), for_referral(name, value, SHAPE)
+    assert held == (crm, referral)
+    assert [str(each) for each in held] == [str(crm), str(referral)], "to the last digit"
+
+
+def test_every_part_of_a_customer_is_cut_for_itself() -> None:
+    parts = [part.name for part in fields(Customer) if part.name != "extra"]
+    shape = CrmShape(frozenset(), {}, lengths={f"customer.{part}": 3 for part in parts})
+    whole = Customer(*["ab cd"] * len(parts), extra={"id": 1})
+    cut = for_crm("customer", whole, shape)
+    assert cut == Customer(*["ab"] * len(parts))
+    assert isinstance(cut, Customer)
+    assert cut.extra == {"id": 1}
+    assert for_crm("customer", Customer("abc"), shape) == Customer("abc")
+
+
 def test_cut_notes_keep_no_loose_ends() -> None:
     assert clean_notes("\n\none \n\n") == "one"
     shape = CrmShape(frozenset(), {}, lengths={"notes": 4})
@@ -211,8 +249,16 @@ def test_labels_and_names() -> None:
         "Close Date",
         "Status reason",
     )
-    assert rules().crm_name("value") == "value"
-    assert rules().crm_name("stage") == "stage"
+    mapped = Rules({"value": FieldRule("value", "Betrag__c")})
+    assert (mapped.crm_name("value"), mapped.crm_name("stage")) == ("Betrag__c", "stage")
+
+
+def test_what_the_crm_holds_of_a_field() -> None:
+    """A stage may mean a sales stage; everything else stands where it stands."""
+    opportunity = Snapshot("", "", {"stage": "Proposal", "sales_stage": "Develop", "name": "x"})
+    names = ("sales_stage", "stage", "name", "value")
+    assert [rules().held(name, opportunity) for name in names] == ["Propose", "Proposal", "x", ABSENT]
+    assert rules(stages=Stages()).held("sales_stage", opportunity) == "Develop"
 
 
 def test_an_amount_is_held_with_the_decimals_of_its_currency() -> None:

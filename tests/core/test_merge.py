@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date
 from decimal import Decimal
 
@@ -12,7 +13,17 @@ from hypothesis import strategies as st
 
 from cosell_sync.core.deal import ABSENT, KINDS, Customer, Kind, Member, Side, Solution, Value
 from cosell_sync.core.mapping import FieldRule, Flow, Policy, agree, for_crm, keyed, same
-from cosell_sync.core.merge import Conflict, Sides, Written, differing, landed, learn, merge, settle_set
+from cosell_sync.core.merge import (
+    Conflict,
+    Merged,
+    Sides,
+    Written,
+    landed,
+    learn,
+    merge,
+    settle_notes,
+    settle_set,
+)
 
 A, B, C = Decimal(1), Decimal(2), Decimal(3)
 PC, CRM = Side.PARTNER_CENTER, Side.CRM
@@ -38,7 +49,15 @@ def value_rule(policy: Policy = Policy.CRM, flow: Flow = Flow.BOTH, name: str = 
 )
 def test_one_side_changed(referral: Value, opportunity: Value, to_crm: Value, to_referral: Value) -> None:
     merged = merge(value_rule(), Sides(referral, opportunity, A, A), SHAPE)
-    assert (merged.to_crm, merged.to_referral, merged.conflict) == (to_crm, to_referral, None)
+    agreed = referral if referral == opportunity else A
+    rule = (
+        ""
+        if referral == opportunity
+        else "changed in the CRM"
+        if to_crm is ABSENT
+        else "changed in Partner Center"
+    )
+    assert merged == Merged(agreed, agreed, to_crm, to_referral, rule=rule)
 
 
 @pytest.mark.parametrize(
@@ -56,10 +75,9 @@ def test_both_sides_changed(
 ) -> None:
     """The policy decides, a person's answer before it; both values are named."""
     merged = merge(value_rule(policy), Sides(B, C, A, A), SHAPE, answer)
-    assert (merged.to_crm, merged.to_referral) == (to_crm, to_referral)
-    assert merged.conflict is not None
-    assert (merged.conflict.referral, merged.conflict.opportunity, merged.conflict.kept) == (B, C, kept)
-    assert (merged.base_referral, merged.base_opportunity) == (A, A)  # nothing has landed yet
+    why = "a person decided" if answer else f"policy {policy}"
+    conflict = Conflict("value", B, C, kept, why)
+    assert merged == Merged(A, A, to_crm, to_referral, conflict, why), "no base moves: nothing has landed yet"
 
 
 def test_agreement_moves_the_base() -> None:
@@ -81,8 +99,42 @@ def test_without_a_base_the_empty_one_is_filled(policy: Policy) -> None:
 
 def test_without_a_base_the_policy_decides() -> None:
     merged = merge(value_rule(), Sides(A, B), SHAPE)
-    assert merged.to_referral == B
+    why = "policy crm at first sight"
+    assert merged == Merged(
+        ABSENT, ABSENT, to_referral=B, conflict=Conflict("value", A, B, CRM, why), rule=why
+    )
+
+
+@pytest.mark.parametrize("bases", [(A, ABSENT), (ABSENT, A)])
+def test_half_a_base_is_none(bases: tuple[Value, Value]) -> None:
+    merged = merge(value_rule(), Sides(A, B, *bases), SHAPE)
     assert merged.conflict is not None
+    assert merged.conflict.rule == "policy crm at first sight"
+
+
+@pytest.mark.parametrize(("forced", "up", "down"), [(CRM, A, ABSENT), (PC, ABSENT, B)])
+def test_a_side_that_is_forced_counts_as_changed(forced: Side, up: Value, down: Value) -> None:
+    """An automation rewrote it: then its base holds that already."""
+    merged = merge(value_rule(), Sides(B, A, B, A, frozenset({forced})), SHAPE)
+    assert (merged.to_referral, merged.to_crm, merged.conflict) == (up, down, None)
+
+
+def test_what_is_sent_is_what_the_other_side_can_hold() -> None:
+    rule = FieldRule("name", "Name")
+    down = merge(rule, Sides("A name too long", "A", "A", "A"), SHAPE)
+    assert down == Merged("A", "A", to_crm="A name t", rule="changed in Partner Center")
+    up = merge(rule, Sides("A", " B ", "A", "A"), SHAPE)
+    assert up == Merged("A", "A", to_referral="B", rule="changed in the CRM")
+
+
+def test_one_way_nothing_clashes() -> None:
+    """Where one side is not listened to, its edit is no change, and its base stays."""
+    sides = Sides(B, C, A, A)
+    to_crm = merge(value_rule(flow=Flow.TO_CRM), sides, SHAPE)
+    assert to_crm == Merged(A, A, to_crm=B, rule="changed in Partner Center")
+    to_referral = merge(value_rule(flow=Flow.TO_PARTNER_CENTER), sides, SHAPE)
+    assert to_referral == Merged(A, A, to_referral=C, rule="changed in the CRM")
+    assert merge(value_rule(flow=Flow.OFF), sides, SHAPE) == Merged(A, A)
 
 
 @pytest.mark.parametrize("name", ["value", "notes", "contacts"])
@@ -145,6 +197,68 @@ def test_taken_away_here_and_added_there() -> None:
     assert contacts((ANN, BEN), ()) == ((BEN,), (BEN,), None)
 
 
+def test_a_merged_set_whole() -> None:
+    """Bases take in what both hold; new members go over bare, known ones keep what only a side knows of them."""
+    title, row = {"title": "CEO"}, {"row": "003"}
+    ann_there, ann_here = Member("ann@x", phone="1", extra=title), Member("ann@x", phone="2", extra=row)
+    sides = Sides(
+        (ann_there, BEN, Member("new@x", extra=title)),
+        (replace(CID, extra=row), ann_here, BEN),
+        (ANN, CID),
+        (ANN, Member("gone@x")),
+    )
+    merged = merge(value_rule(name="contacts"), sides, SHAPE)
+    why = f"policy {CRM} per member"
+    clash = Conflict("contacts", sides.referral, sides.opportunity, CRM, why)
+    new = Member("new@x")
+    assert merged == Merged(
+        base_referral=(ANN, CID, BEN),
+        base_opportunity=(ANN, BEN),
+        to_crm=(CID, ann_here, BEN, new),
+        to_referral=(ann_here, BEN, new, CID),
+        conflict=clash,
+        rule="merged member by member",
+    )
+    assert isinstance(merged.to_crm, tuple)
+    assert isinstance(merged.to_referral, tuple)
+    assert [each.extra for each in merged.to_crm] == [row, row, {}, {}]
+    assert [each.extra for each in merged.to_referral] == [title, {}, title, {}]
+
+
+@pytest.mark.parametrize(
+    ("there", "here", "base", "result", "clashes"),
+    [
+        ("2", "1", "1", "2", False),  # changed there
+        ("1", "2", "1", "2", False),  # changed here
+        (None, "1", "1", None, False),  # cleared there
+        ("1", None, "1", None, False),
+        (None, "2", "1", "2", False),  # cleared there and changed here: what is there wins
+        ("2", None, "1", "2", False),
+        ("3", "2", "1", "2", True),
+        ("2", None, ABSENT, "2", False),  # first sight fills, and never empties
+        (None, "2", ABSENT, "2", False),
+        ("3", "2", ABSENT, "2", True),
+    ],
+)
+@pytest.mark.parametrize("half", [False, True])
+def test_one_attribute(
+    there: str | None, here: str | None, base: object, result: str | None, *, clashes: bool, half: bool
+) -> None:
+    def ann(phone: str | None) -> tuple[Member, ...]:
+        return (Member("ann@x", phone=phone),)
+
+    if half and base is not ABSENT:
+        return  # with half a base it is first sight
+    bases = ((ABSENT, ann("9")) if half else (ABSENT, ABSENT)) if base is ABSENT else (ann(base), ann(base))  # type: ignore[arg-type]
+    merged = merge(value_rule(name="contacts"), Sides(ann(there), ann(here), *bases), SHAPE)
+    final = {PC: merged.to_referral, CRM: merged.to_crm}
+    assert final[PC] in {ABSENT, ann(result)}
+    assert (final[PC] is ABSENT) is (there == result)
+    assert final[CRM] in {ABSENT, ann(result)}
+    assert (final[CRM] is ABSENT) is (here == result)
+    assert (merged.conflict is not None) is clashes
+
+
 def test_without_a_base_nothing_is_deleted() -> None:
     merged = merge(value_rule(name="contacts"), Sides((ANN,), (BEN,)), SHAPE)
     assert keyed(merged.to_crm).keys() == keyed(merged.to_referral).keys() == {"ann@x", "ben@x"}
@@ -195,10 +309,11 @@ def test_a_member_that_the_crm_cannot_hold_stays_in_partner_center() -> None:
 # --- notes -------------------------------------------------------------------------------------------------------
 
 
+NOTES = FieldRule("notes", "Notes", policy=Policy.MERGE)
+
+
 def notes(referral: Value, opportunity: Value, base: Value = "one\ntwo") -> tuple[Value, Value]:
-    merged = merge(
-        FieldRule("notes", "Notes", policy=Policy.MERGE), Sides(referral, opportunity, base, base), SHAPE
-    )
+    merged = merge(NOTES, Sides(referral, opportunity, base, base), SHAPE)
     assert merged.conflict is None
     return merged.to_crm, merged.to_referral
 
@@ -218,6 +333,36 @@ def test_a_changed_line_is_one_taken_and_one_put() -> None:
 
 def test_the_same_line_from_both_is_put_once() -> None:
     assert notes("one\ntwo\nnew", "one\ntwo\nnew\nmore") == (ABSENT, "one\ntwo\nnew\nmore")
+
+
+@pytest.mark.parametrize(
+    ("there", "here", "base", "result"),
+    [
+        ("one\nmore", "new\none", "one", "new\none\nmore"),  # put first
+        ("two\none", "one\ntwo", "one\ntwo", "two\none"),  # put in another order
+        ("one\ntwo", "two\none", "one\ntwo", "two\none"),
+        ("a\nb", "a\na\nb\nc", "a\na\nb", "a\nb\nc"),  # of two alike one is taken away
+        ("b", "a\na\nb\nc", "a\na\nb", "b\nc"),  # or both
+        ("x\nd\nd", "x\nd", "x", "x\nd\nd"),  # of two alike one is new
+        ("x\nd\nd", "x\nd\nd\ne", "x", "x\nd\nd\ne"),
+        ("one\nthere", None, None, "one\nthere"),
+        (None, "here", None, "here"),
+    ],
+)
+def test_lines(there: Value, here: Value, base: Value, result: Value) -> None:
+    """Both hold the same in the end, in one order, after one write to whoever lacks something."""
+    after = write(NOTES, Sides(there, here, base, base))
+    assert (after.referral, after.opportunity) == (result, result)
+    assert (after.base_referral, after.base_opportunity) == (result, result)
+    assert merge(NOTES, after, SHAPE) == Merged(result, result)
+
+
+def test_merged_lines_whole() -> None:
+    """The bases wait for the writes; what the CRM is sent is cut to what it holds."""
+    merged = merge(NOTES, Sides("one\n" + "t" * 50, "here\none", "one", "one"), SHAPE)
+    assert merged == Merged(
+        "one", "one", "here\none\n" + "t" * 31, "here\none\n" + "t" * 50, rule="merged line by line"
+    )
 
 
 def test_blanks_and_line_ends_are_no_change() -> None:
@@ -248,16 +393,31 @@ def test_learn_moves_written_lines_only() -> None:
     assert learn("notes", "one", "one", written) == ("one\ntwo", "one\ntwo")
 
 
+def test_learn_follows_what_was_changed_or_taken_away() -> None:
+    """On each side to what it holds of the members that were written."""
+    tel = replace(ANN, phone="1")
+    written = Written(before=(ANN, BEN), sent=(tel, CID), after=(tel,), source=(CID, tel))
+    assert learn("contacts", (ANN, BEN), (BEN, ANN), written) == ((tel,), (tel, CID))
+
+
+def test_notes_that_both_hold_are_base_whole() -> None:
+    written = Written(before="one", sent="one\ntwo", after="one\ntwo\nlate", source="one\ntwo\nlate\n")
+    assert learn("notes", "old", None, written) == ("one\ntwo\nlate", "one\ntwo\nlate\n")
+
+
+def test_settled_notes_keep_what_the_written_side_added() -> None:
+    assert settle_notes("old\none", "one", "one\nmine") == ("old\none\nmine", "one\nmine")
+
+
 def test_settling_a_set_takes_in_what_landed() -> None:
     """Ben landed; Cid did not, or was taken away since."""
     bases = settle_set((ANN,), (ANN,), (ANN, BEN, CID), (ANN, BEN, CID), (ANN, BEN))
     assert bases == ((ANN, BEN), (ANN, BEN))
 
 
-def test_landed_and_differing() -> None:
+def test_landed() -> None:
     assert landed("notes", "one\n", "one")
     assert not landed("value", A, B)
-    assert differing({"value": A, "name": "x"}, {"value": A, "notes": None}) == ["name", "notes"]
 
 
 # --- properties --------------------------------------------------------------------------------------------------
@@ -392,8 +552,7 @@ def test_no_addition_to_a_set_is_lost(base: Value, referral: Value, opportunity:
 
 @given(LINES, LINES, LINES)
 def test_no_line_is_lost(base: Value, referral: Value, opportunity: Value) -> None:
-    rule = FieldRule("notes", "Notes", policy=Policy.MERGE)
-    after = write(rule, Sides(referral, opportunity, base, base))
+    after = write(NOTES, Sides(referral, opportunity, base, base))
     lines = [
         set((text or "").split("\n")) - {""}
         for text in (base, referral, opportunity, after.referral, after.opportunity)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from datetime import UTC, date, datetime
+from dataclasses import fields, replace
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from itertools import permutations
 
 import pytest
 from deals import SHAPE, rules
@@ -12,19 +13,22 @@ from deals import SHAPE, rules
 from cosell_sync.core import messages, share
 from cosell_sync.core.deal import (
     ABSENT,
+    KINDS,
     Customer,
     DealType,
     Link,
     Member,
     Memory,
     Phase,
+    Side,
     Snapshot,
     Solution,
     State,
     Value,
 )
-from cosell_sync.core.mapping import CrmShape
+from cosell_sync.core.mapping import CrmShape, Flow
 from cosell_sync.core.reconcile import HoldKind, decide
+from cosell_sync.core.share import Gap
 from cosell_sync.core.tell import tell
 
 TODAY = date(2026, 3, 2)
@@ -50,6 +54,7 @@ COMPLETE: dict[str, Value] = {
     "referral_id": None,
 }
 HELP = "Proof of concept or demo"
+OPTIONAL = {"campaign_id", "notes", "sales_stage", "contacts"}
 
 
 def opportunity(**changes: Value) -> Snapshot:
@@ -63,6 +68,85 @@ def gaps(cosell: bool = False, shape: CrmShape = SHAPE, **changes: Value) -> lis
 
 def customer(**changes: str | None) -> Customer:
     return replace(COMPLETE["customer"], **changes)  # type: ignore[type-var,arg-type,return-value]
+
+
+LABELLED = replace(
+    SHAPE,
+    default_currency=None,
+    labels={name: f"<{name}>" for name in [*KINDS, *(f"customer.{part.name}" for part in fields(Customer))]},
+)
+PERSON = "with first name, last name, phone and e-mail"
+
+
+def test_every_gap_is_named_by_the_crms_own_labels() -> None:
+    nothing = Snapshot("006", "1", {})
+    assert share.missing(nothing, RULES, LABELLED, TODAY, cosell=True) == (
+        Gap("name", "<name>"),
+        Gap("value", "<value>"),
+        Gap("currency", "<currency>"),
+        Gap("close_date", "<close_date>"),
+        Gap("customer", "<customer.name>"),
+        Gap("customer", "<customer.address_line1>"),
+        Gap("customer", "<customer.city>"),
+        Gap("customer", "<customer.country>"),
+        Gap("solutions", "<solutions> (at least one)"),
+        Gap("team", f"<team> (a colleague {PERSON})"),
+        Gap("consent", "<consent>"),
+        Gap("contacts", f"<contacts> (a customer contact {PERSON})"),
+        Gap("help", "<help> (one of the six kinds)"),
+    )
+
+
+def test_every_wrong_value_is_named_with_what_is_wrong() -> None:
+    wrong = opportunity(
+        value=Decimal("-0.01"),
+        currency="EURO",
+        close_date=TODAY - timedelta(days=1),
+        customer=customer(country="Freedonia"),
+        solutions=tuple(Solution(f"SOL-{n}") for n in range(51)),
+        team=(*(Member(f"{n}@x") for n in range(50)), Member("ida@p.example", "Ida", "Kern")),
+        contacts=(Member("greta@c.example"),),
+        help="Something else",
+        consent=None,
+    )
+    assert share.missing(wrong, RULES, LABELLED, TODAY, cosell=True) == (
+        Gap("value", "<value> (must not be negative)"),
+        Gap("currency", "<currency>"),
+        Gap("close_date", "<close_date> (must not be in the past)"),
+        Gap("customer", '<customer.country> ("Freedonia" is no country known here)'),
+        Gap("solutions", "<solutions> (at most 50)"),
+        Gap("team", "<team> (at most 50)"),
+        Gap("team", f"<team> (a colleague {PERSON}; Ida Kern has no phone)"),
+        Gap("consent", "<consent>"),
+        Gap(
+            "contacts",
+            f"<contacts> (a customer contact {PERSON}; greta@c.example has no first name, last name and phone)",
+        ),
+        Gap("help", "<help> (one of the six kinds)"),
+    )
+
+
+@pytest.mark.parametrize("country", ["de", "DEU", "D1", "D ", "ÄÖ", "D"])
+def test_a_country_is_two_capital_letters(country: str) -> None:
+    assert gaps(customer=customer(country=country)) == [
+        f'Billing Country ("{country}" is no country known here)'
+    ]
+
+
+@pytest.mark.parametrize("currency", ["EU", "EURO", "E1R", "ÄUR", "EU "])
+def test_a_currency_is_three_letters(currency: str) -> None:
+    assert gaps(currency=currency) == ["Currency"]
+
+
+def test_what_just_suffices() -> None:
+    assert (
+        gaps(
+            value=Decimal(0),
+            solutions=tuple(Solution(f"SOL-{n}") for n in range(50)),
+            team=(*(Member(f"{n}@x") for n in range(49)), Member("ida@p.example", "Ida", "Kern", "+49")),
+        )
+        == []
+    )
 
 
 LACKS: list[tuple[str, dict[str, Value]]] = [
@@ -117,17 +201,16 @@ def test_a_request_for_help_needs_a_contact_and_one_of_the_six_kinds(
 def test_a_currency_is_the_deals_or_the_only_one_there_is() -> None:
     assert gaps(currency=None) == []  # the org's own
     assert share.draft(opportunity(currency=None), RULES, SHAPE)["currency"] == "USD"
+    theirs = rules(default_currency="CHF")
+    assert share.draft(opportunity(currency=None), theirs, SHAPE)["currency"] == "CHF"
+    assert share.draft(opportunity(), theirs, SHAPE)["currency"] == "EUR"
     (words,) = gaps(shape=replace(SHAPE, default_currency=None), currency=None)
     assert words == "Currency"
 
 
-def test_all_that_is_missing_is_found_at_once_and_told_in_one_message() -> None:
+def test_all_that_is_missing_is_told_in_one_message() -> None:
     nothing = Snapshot("006", "1", {"stage": "Qualification", "sync": True, "help": HELP})
-    found = share.missing(nothing, RULES, replace(SHAPE, default_currency=None), TODAY, cosell=True)
-    assert [gap.field for gap in found] == [
-        *("name", "value", "currency", "close_date", "customer", "customer", "customer", "customer"),
-        *("solutions", "team", "consent", "contacts"),
-    ]
+    found = share.missing(nothing, RULES, SHAPE, TODAY, cosell=True)
     text = messages.cannot_share(gap.words for gap in found)
     assert "\n" not in text
     assert all(gap.words in text for gap in found)
@@ -145,7 +228,34 @@ def test_the_three_kinds_of_deal_differ_in_exactly_their_own_fields() -> None:
     assert (private["deal_type"], private["visible"]) == (DealType.PRIVATE, False)
     assert led == {**private, "deal_type": "Partner-led", "visible": True}
     assert cosell == {**led, "deal_type": "Co-sell", "help": HELP, "help_note": "Pilot"}
-    assert "notes" not in private, "nothing is invented"
+    posted = ("name", "value", "currency", "close_date", "customer", "team", "solutions", "contacts")
+    assert private == {
+        **{name: COMPLETE[name] for name in posted},
+        "sales_stage": "Qualify",
+        "consent": True,
+        "visible": False,
+        "deal_type": "Private",
+    }, "nothing is invented"
+
+
+def test_what_is_optional_goes_where_it_may() -> None:
+    told = opportunity(campaign_id=" C1 ", notes="one\r\n")
+    assert {"campaign_id": "C1", "notes": "one"}.items() <= share.draft(told, RULES, SHAPE).items()
+    closed = rules(flows={"campaign_id": Flow.TO_CRM, "notes": Flow.OFF, "contacts": Flow.TO_PARTNER_CENTER})
+    assert share.draft(told, closed, SHAPE).keys() & OPTIONAL == {"sales_stage", "contacts"}
+    unmapped = replace(RULES, fields={})
+    assert not share.draft(told, unmapped, SHAPE).keys() & OPTIONAL
+
+
+def test_the_base_is_what_the_crm_held() -> None:
+    """Also of the stage and the seller's words, which nobody posts like this; what is not known is left out."""
+    sent = share.draft(opportunity(visible=True), RULES, SHAPE)
+    held = opportunity(visible=True, name="Edited", notes=ABSENT, help_note=ABSENT)
+    assert share.source(held, {**sent, "notes": "x"}, RULES) == {
+        **{name: held[name] for name in sent if name not in {"deal_type", "sales_stage"}},
+        "sales_stage": "Qualify",
+        "stage": "Qualification",
+    }
 
 
 def referral(**changes: Value) -> Snapshot:
@@ -180,6 +290,72 @@ def test_a_new_pair_agrees_on_what_was_posted() -> None:
     decision = decide(pair(), RULES, SHAPE, NOW)
     assert (decision.steps, dict(decision.crm), decision.holds, decision.conflicts) == ((), {}, (), ())
     assert decision.link.phase is Phase.LINKED
+
+
+KNOWN = {"stage": "Qualification", "visible": True, "consent": True, "help": HELP, "help_note": None}
+
+
+@pytest.mark.parametrize(
+    ("kind", "recipe", "invite", "words"),
+    [
+        (DealType.PRIVATE, "two_posts", "", {}),
+        (DealType.PARTNER_LED, "one_post", "", {}),
+        (DealType.COSELL, "two_posts", share.PENDING, {}),
+        (DealType.COSELL, "one_post", share.DONE, {"help": HELP, "help_note": None}),
+    ],
+)
+def test_a_deal_just_posted(kind: DealType, recipe: str, invite: str, words: dict[str, Value]) -> None:
+    """The request for help is fixed once Microsoft was asked, which one post does and two posts do later."""
+    waiting = Link("o:006", opportunity_id="006", opportunity=opportunity(), dirty=False, due=NOW)
+    sent: dict[str, Value] = {"name": "Posted", "value": Decimal(1), "notes": "x", "deal_type": kind.value}
+    made = referral(name="Made", notes=ABSENT)
+    known: dict[str, Value] = {**KNOWN, "name": "Held", "notes": "x"}
+    assert share.adopted(waiting, sent, known, made, rules(cosell_recipe=recipe), answered=True) == replace(
+        waiting,
+        referral_id="R1",
+        referral=made,
+        phase=Phase.LINKED,
+        base_referral={"state": "Accepted", "name": "Made"},
+        base_opportunity={
+            "stage": "Qualification",
+            "visible": True,
+            "consent": True,
+            "name": "Held",
+            **words,
+        },
+        memory=Memory(notices=(messages.shared(kind),), invite=invite),
+        dirty=True,
+        due=None,
+    )
+
+
+def test_a_post_whose_reply_was_lost_landed_whole() -> None:
+    """Of what differs now only the customer is Partner Center's own doing, and what it calls a solution."""
+    sold = (Solution("SOL-1", "Planner"), Solution("SOL-2", "Maker"))
+    sent: dict[str, Value] = {
+        "name": "Posted",
+        "customer": Customer("Harbor"),
+        "solutions": sold,
+        "team": (Member("a@x"),),
+        "notes": "x",
+        "deal_type": "Private",
+    }
+    made = referral(
+        name="Edited since",
+        customer=Customer("Harbor Mills"),
+        solutions=(Solution("SOL-1", "Planner 365", "Own"), Solution("SOL-3")),
+        team=(Member("b@x"),),
+        notes=ABSENT,
+    )
+    waiting = Link("o:006", opportunity_id="006", opportunity=opportunity())
+    link = share.adopted(waiting, sent, sent, made, RULES, answered=False)
+    assert link.base_referral == {
+        "state": "Accepted",
+        "name": "Posted",
+        "customer": Customer("Harbor Mills"),
+        "solutions": (Solution("SOL-1", "Planner 365", "Own"), Solution("SOL-2", "Maker")),
+        "team": (Member("a@x"),),
+    }
 
 
 def test_a_lost_reply_leaves_what_was_sent_as_base() -> None:
@@ -233,6 +409,40 @@ def test_what_is_missing_for_help_is_told_and_nothing_is_opened() -> None:
     assert share.invitation(pair({"help": HELP, "contacts": ()}, visible=True), RULES, SHAPE, TODAY) is None
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [{"phase": Phase.PARTED}, {"referral": None}, {"opportunity": None}, {"memory": Memory(gone=Side.CRM)}],
+)
+def test_half_a_deal_gets_no_invitation(changes: dict[str, object]) -> None:
+    asked = pair({"help": HELP}, visible=True)
+    assert share.invitation(asked, RULES, SHAPE, TODAY) == share.draft(opportunity(help=HELP), RULES, SHAPE)
+    assert share.invitation(replace(asked, **changes), RULES, SHAPE, TODAY) is None  # type: ignore[arg-type]
+
+
+def test_an_invitation_needs_no_currency_where_the_crm_has_one() -> None:
+    asked = pair({"help": HELP, "currency": None}, visible=True)
+    bare = replace(SHAPE, default_currency=None)
+    assert share.invitation(asked, RULES, bare, TODAY) is None
+    found = share.invitation(asked, rules(default_currency="CHF"), bare, TODAY)
+    assert found is not None
+    assert found["currency"] == "CHF"
+
+
+@pytest.mark.parametrize("known", [{}, {"help": HELP, "help_note": None}])
+@pytest.mark.parametrize("side", [{}, {"status": "Active / Accepted"}])
+def test_an_invitation_is_remembered_with_what_was_asked(
+    known: dict[str, Value], side: dict[str, str]
+) -> None:
+    """An empty answer takes nothing away of what is known of Microsoft's side."""
+    was = replace(pair(), memory=Memory(microsoft={"status": "New / Pending"}), dirty=False)
+    assert share.invited(was, side, {**known, "name": "x"}) == replace(
+        was,
+        memory=Memory(invite=share.DONE, microsoft=side or {"status": "New / Pending"}),
+        base_opportunity={**was.base_opportunity, **known},
+        dirty=True,
+    )
+
+
 @pytest.mark.parametrize("state", [State.RECEIVED, State.WON, State.LOST, State.EXPIRED, State.UNKNOWN])
 def test_only_open_and_accepted_deals_get_an_invitation(state: State) -> None:
     asked = pair({"help": HELP}, visible=True, state=state.value)
@@ -282,6 +492,78 @@ def test_a_deal_that_microsoft_started_needs_no_invitation() -> None:
     assert "already" in hold.text
 
 
+INBOUND = {"direction": "Inbound", "deal_type": "Co-sell"}
+
+
+@pytest.mark.parametrize(
+    ("there", "memory", "takes_part"),
+    [
+        (INBOUND, Memory(), True),
+        ({**INBOUND, "deal_type": "Partner-led"}, Memory(), False),
+        ({**INBOUND, "direction": "Outbound"}, Memory(), False),
+        ({}, Memory(microsoft={"status": "New / Pending"}), True),
+        ({}, Memory(invite=share.DONE), False),
+    ],
+)
+def test_microsoft_takes_part(there: dict[str, Value], memory: Memory, *, takes_part: bool) -> None:
+    assert share.takes_part(replace(pair(**there), memory=memory)) is takes_part
+
+
+def test_without_a_referral_nobody_takes_part() -> None:
+    alone = replace(pair(), referral=None)
+    assert (share.deal_type(alone), share.takes_part(alone)) == (ABSENT, False)
+    assert share.deal_type(replace(alone, memory=Memory(invite=share.DONE))) == "Co-sell"
+
+
+@pytest.mark.parametrize(
+    ("changes", "there", "awaited"),
+    [
+        ({}, {}, True),
+        ({"memory": Memory(invite=share.DONE, microsoft={"status": "Active / Accepted"})}, {}, True),
+        ({"memory": Memory(invite=share.DONE, microsoft={"status": "Closed / Won"})}, {}, False),
+        ({"memory": Memory(invite=share.DONE, microsoft={"id": "7-1"})}, {}, True),
+        ({"memory": Memory(invite=share.DONE, gone=Side.CRM)}, {}, False),
+        ({"memory": Memory(invite=share.PENDING)}, {}, False),
+        ({"phase": Phase.PARTED}, {}, False),
+        ({"referral": None}, {}, False),
+        ({}, {"state": "Won"}, False),
+        ({}, {"direction": "Inbound"}, False),
+        ({}, {"direction": ABSENT}, True),
+        ({}, {"engagement_id": None}, False),
+    ],
+)
+def test_microsofts_side_is_awaited_while_it_may_change(
+    changes: dict[str, object], there: dict[str, Value], *, awaited: bool
+) -> None:
+    asked = replace(pair(**there), memory=Memory(invite=share.DONE))
+    assert share.awaited(replace(asked, **changes)) is awaited  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("changes", "there", "wants"),
+    [
+        ({}, {}, True),
+        ({"phase": Phase.SKIPPED}, {}, False),
+        ({"referral": Snapshot("R1", "1")}, {}, False),
+        ({"opportunity": None}, {}, False),
+        ({}, {"sync": False}, False),
+        ({}, {"referral_id": "R1"}, False),
+    ],
+)
+def test_an_opportunity_wants_to_be_shared(
+    changes: dict[str, object], there: dict[str, Value], *, wants: bool
+) -> None:
+    waiting = Link("o:006", opportunity_id="006", opportunity=opportunity(**there))
+    assert share.wants_sharing(replace(waiting, **changes)) is wants  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("stage", "closed"), [("Qualification", False), ("Closed Won", True), ("Closed Lost", True)]
+)
+def test_closed_is_won_or_lost(stage: str, *, closed: bool) -> None:
+    assert share.is_closed(opportunity(stage=stage), RULES) is closed
+
+
 def side(status: str, number: int = 1, **fields: Value) -> Snapshot:
     held: dict[str, Value] = {"category": "foreign", "organization": "Microsoft", "status_text": status}
     return Snapshot(
@@ -296,6 +578,12 @@ def test_microsofts_newest_side_is_the_one_that_counts() -> None:
     )
     assert found == {"status": "New / Pending", "until": "2026-03-02T10:00:00+00:00"}
     assert share.microsoft_side([partner]) == {}
+    ours = side("Active / Accepted", 8, category="cosell")
+    newest = side("Closed / Lost", 3, microsoft_id="7-1", status_reason="gone")
+    undated = side("New / Pending", 4, created_at=None)
+    told = {"status": "Closed / Lost", "id": "7-1", "reason": "gone"}
+    for sides in permutations([newest, ours, undated, side("Closed / Declined", 1)]):
+        assert share.microsoft_side(sides) == told
 
 
 @pytest.mark.parametrize(

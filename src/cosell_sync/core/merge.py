@@ -355,12 +355,3 @@ def settle_notes(base_written: Value, base_source: Value, source: Value) -> tupl
     """
     delta = _delta(_lines(base_source), _lines(source))
     return _text(_apply(_lines(base_written), delta)), source
-
-
-def differing(one: Mapping[str, Value], other: Mapping[str, Value]) -> list[str]:
-    """Names whose values differ between two snapshots' fields."""
-    return [
-        name
-        for name in {**one, **other}
-        if not same(KINDS[name], one.get(name, ABSENT), other.get(name, ABSENT))
-    ]

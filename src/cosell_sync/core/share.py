@@ -124,7 +124,7 @@ def _own_gaps(opportunity: Snapshot, rules: Rules, shape: CrmShape, today: date)
 def _currency(opportunity: Snapshot, rules: Rules, shape: CrmShape) -> Value:
     """The deal's, or the only one that this CRM has."""
     own = opportunity["currency"]
-    return own if not empty(own) else rules.default_currency or shape.default_currency or None
+    return own if not empty(own) else rules.default_currency or shape.default_currency
 
 
 def _customer_gaps(opportunity: Snapshot, shape: CrmShape) -> Iterable[Gap]:
@@ -315,7 +315,7 @@ def widening(link: Link, state: State, rules: Rules, shape: CrmShape, today: dat
 
 def _noted(link: Link, opportunity: Snapshot, referral: Snapshot) -> Link:
     """A visibility that both sides have said is agreed, and cannot be taken back from then on."""
-    if not (referral.flag("visible") and opportunity.flag("visible")) or link.base_opportunity.get("visible"):
+    if not (referral.flag("visible") and opportunity.flag("visible")):
         return link
     return replace(link, base_opportunity={**link.base_opportunity, "visible": True})
 
