@@ -27,6 +27,7 @@ from cosell_sync.core.deal import (
     Trouble,
     Value,
 )
+from cosell_sync.core.mapping import Stages
 from cosell_sync.core.reconcile import Decision, content, decide
 from cosell_sync.core.settle import (
     Learned,
@@ -185,6 +186,19 @@ def test_the_crm_took_a_stage() -> None:
         "Propose",
         "Propose",
     )
+
+
+def test_a_sales_stage_in_a_field_of_its_own_is_agreed_by_itself() -> None:
+    """The stage says nothing about it then; only what was written is learned."""
+    link = there(
+        here(at_rest(State.RECEIVED), sales_stage="Develop"), state="Accepted", sales_stage="Propose"
+    )
+    after = opportunity_after(link, stage="Qualification")
+    learned = after_opportunity(
+        link, {"stage": "Qualification"}, after, rules(stages=Stages()), State.ACCEPTED
+    )
+    assert learned.base_referral == {**link.base_referral, "state": "Accepted"}
+    assert learned.base_opportunity == {**link.base_opportunity, "stage": "Qualification"}
 
 
 def test_a_flow_that_rewrites_twice_is_a_conflict_not_a_loop() -> None:
@@ -370,6 +384,13 @@ def test_landed_notes_carry_only_what_their_source_wrote() -> None:
     settled = settle(link, intent(PC, {"notes": "there\none\nhere"}, {"notes": "one\nhere"}))
     assert decided(settled).crm["notes"] == "there\none\nhere"
     assert not decided(settled).steps
+
+
+def test_a_line_that_was_taken_away_unseen_is_gone_from_both_bases() -> None:
+    was: Fields = {"notes": "one\ntwo"}
+    link = there(here(replace(at_rest(), base_referral=was, base_opportunity=was), notes="one"), notes="one")
+    settled = settle(link, intent(PC, {"notes": "one"}, {"notes": "one"}))
+    assert (settled.base_referral, settled.base_opportunity) == ({"notes": "one"}, {"notes": "one"})
 
 
 def test_members_settle_one_by_one() -> None:

@@ -271,7 +271,7 @@ def _settle_create(link: Link, intent: Intent) -> Link:
             made = keyed(opportunity[name])
             base_opportunity[name] = opportunity[name]
             base_referral[name] = tuple(  # type: ignore[assignment]  # all of one kind
-                item for key, item in keyed(intent.source.get(name, ABSENT)).items() if key in made
+                item for key, item in keyed(intent.source.get(name)).items() if key in made
             )
         elif KINDS[name] is Kind.CUSTOMER:
             base_opportunity[name] = opportunity[name]
