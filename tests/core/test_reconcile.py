@@ -403,6 +403,13 @@ def test_any_change_of_stage_starts_the_hold_anew() -> None:
     )
 
 
+def test_a_stage_that_means_something_else_now_starts_the_hold_anew() -> None:
+    """The admin mapped it differently meanwhile."""
+    was = Closing(State.LOST, "Closed Won|Closed Won", NOW - HOLD)
+    decision = decided(remembering(here(at_rest(), stage="Closed Won"), closing=was))
+    assert decision.link.memory.closing == replace(was, state=State.WON, since=NOW)
+
+
 def test_a_young_win_is_warned_about() -> None:
     """Partner Center may refuse the deal registration within 72 hours of the creation."""
     young = there(here(at_rest(), stage="Closed Won"), created_at=NOW - timedelta(hours=1))
@@ -566,3 +573,12 @@ def test_what_we_write_ourselves_is_no_change_of_the_record() -> None:
         == content(link)
     )
     assert content(here(link, reason="Other")) != content(link)
+    halves = (
+        replace(link, referral=None),
+        replace(link, opportunity=None),
+        replace(link, referral=None, opportunity=None),
+    )
+    assert len({content(link), *map(content, halves)}) == 4
+    assert link.referral is not None
+    turned = replace(link.referral, fields=dict(reversed(link.referral.fields.items())))  # type: ignore[call-overload]
+    assert content(replace(link, referral=turned)) == content(link)

@@ -250,7 +250,7 @@ def test_what_is_optional_goes_where_it_may() -> None:
 def test_the_base_is_what_the_crm_held() -> None:
     """Also of the stage and the seller's words, which nobody posts like this; what is not known is left out."""
     sent = share.draft(opportunity(visible=True), RULES, SHAPE)
-    held = opportunity(visible=True, name="Edited", notes=ABSENT, help_note=ABSENT)
+    held = opportunity(visible=True, name="Edited", notes=ABSENT, help_note=ABSENT, deal_type="Private")
     assert share.source(held, {**sent, "notes": "x"}, RULES) == {
         **{name: held[name] for name in sent if name not in {"deal_type", "sales_stage"}},
         "sales_stage": "Qualify",

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from deals import HOLD, NOW, SHAPE, at_rest, here, remembering, rules, there
 
-from cosell_sync.core.deal import ABSENT, Customer, Fields, Link, Member, Side, State, Trouble
+from cosell_sync.core.deal import ABSENT, Closing, Customer, Fields, Link, Member, Side, State, Trouble
 from cosell_sync.core.mapping import CrmShape, Flow, Policy, Rules, Stages
 from cosell_sync.core.messages import minute, shown
 from cosell_sync.core.reconcile import content, decide
@@ -103,6 +103,7 @@ CASES: Mapping[str, Mapping[str, Case]] = {
         "Our reference is missing there; it goes along with the next edit": Case(there(here(OPEN, value=FIVE), external_reference=None)),
         "Nothing that has changed may go there": Case(here(OPEN, campaign_id="C1"), rules(flows={"campaign_id": Flow.TO_CRM})),
         "A name, which Partner Center is not known to take": Case(here(OPEN, name="Other")),
+        "A name that both change": Case(there(here(OPEN, name="Ours"), name="Theirs")),
         "A heart, likewise": Case(here(OPEN, favorite=True)),
         "The customer, on either side": Case(there(here(OPEN, customer=Customer("Ours")), customer=Customer("Theirs", country="US"))),
         "Contacts of a co-sell deal of our own": Case(here(OURS, contacts=MORE)),
@@ -153,6 +154,9 @@ CASES: Mapping[str, Mapping[str, Case]] = {
         "Accepted by moving the stage, after Microsoft's side moved its sales stage": Case(there(here(NEW, stage="Proposal"), sales_stage="Close")),
         "Accepted, with the sales stage going one way only": Case(here(NEW, stage="Proposal"), rules(flows={"sales_stage": Flow.TO_CRM})),
         "Accepted, with something missing": Case(based_alike(here(NEW, action="Accept"), value=None, close_date=None)),
+        "Accepted, though the amount that is missing may not go there": Case(
+            based(there(here(NEW, action="Accept"), value=None), {"value": None}, {}), rules(flows={"value": Flow.TO_CRM})
+        ),
         "Accepted, filling in what was missing": Case(based(there(here(NEW, action="Accept"), value=None), {"value": None}, {"value": None})),
         "Edited while it is not answered": Case(here(NEW, value=FIVE, campaign_id="C1")),
         "Declined without a reason": Case(here(NEW, action="Decline")),
@@ -160,6 +164,9 @@ CASES: Mapping[str, Mapping[str, Case]] = {
         "Declined by closing it as lost, the hold is over": Case(here(NEW, stage="Closed Lost", reason="Price"), NOTHING_WAITS),
         "Declined with a note only": Case(without(here(NEW, action="Decline", reason_note="Too dear."), "reason"), NOTHING_WAITS),
         "Won before it was answered": Case(here(NEW, stage="Closed Won")),
+        "Won before it was answered, and the accept did not arrive": Case(
+            remembering(here(NEW, stage="Closed Won"), closing=Closing(State.WON, "Closed Won|Closed Won", NOW))
+        ),
         "Won before it was answered, no hold": Case(here(NEW, stage="Closed Won", value=FIVE), NOTHING_WAITS),
         "An old opportunity, linked by hand": Case(based(here(at_rest(State.RECEIVED, stage="Proposal"), status=None), {"state": ABSENT}, {"stage": "Proposal"})),
         "An old opportunity, linked by hand, closed since as lost": Case(

@@ -146,7 +146,7 @@ def content(link: Link) -> str:
         for name, item in (link.referral.fields if link.referral else {}).items()
         if name != "updated_at"
     }
-    text = json.dumps([plain_fields(here), plain_fields(there)], sort_keys=True, default=str)
+    text = json.dumps([plain_fields(here), plain_fields(there)], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

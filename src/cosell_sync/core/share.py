@@ -214,8 +214,7 @@ def draft(opportunity: Snapshot, rules: Rules, shape: CrmShape) -> dict[str, Val
 
 def source(opportunity: Snapshot, sent: Fields, rules: Rules) -> dict[str, Value]:
     """What the CRM held when this was sent, for the base."""
-    names = [*(name for name in sent if name != "deal_type"), "stage", "visible"]
-    values = {name: rules.held(name, opportunity) for name in names}
+    values = {name: rules.held(name, opportunity) for name in (*sent, "stage") if name != "deal_type"}
     return {name: value for name, value in values.items() if value is not ABSENT}
 
 
