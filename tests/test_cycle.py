@@ -6,10 +6,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
+from typing import Any
 
 import pytest
 import structlog
 
+from cosell_sync.core import reconcile, share
 from cosell_sync.core.attempts import Patience
 from cosell_sync.core.deal import Link, Member, Order, Side, Solution, State, Value
 from cosell_sync.cycle.context import Habits, World
@@ -308,3 +310,66 @@ def test_a_record_of_a_deal_that_is_over_may_vanish_without_asking_anybody(play:
     other = play.outside.rows(PC if side is CRM else CRM)
     assert not any(row.gone for row in other.values())
     assert play.link.memory.gone is side
+
+
+@pytest.mark.parametrize("where", ["_merge_fields", "_finish"])
+def test_a_deal_over_which_the_program_stumbles_harms_no_other(
+    where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is told by type and place, on its record too, waits longer each time, is parked, and a change frees it."""
+    play = Play()
+    play.begin()
+    play.outside.new_referral(State.ACCEPTED)
+    play.cycle()
+    play.cycle()
+    sound = getattr(reconcile, where)
+
+    def stumbling(draft: Any, *rest: Any) -> Any:
+        if draft.referral.id == "R1":
+            raise ZeroDivisionError("Contoso's private note")
+        return sound(draft, *rest)
+
+    monkeypatch.setattr(reconcile, where, stumbling)
+    for each in ("R1", "R2"):
+        play.outside.people(PC, each, {"campaign_id": "new"})
+    with structlog.testing.capture_logs() as logs:
+        summary = play.cycle()
+    (told,) = [line for line in logs if line["event"] == "deal.broken"]
+    assert (told["referral_id"], told["kind"], "private" in str(logs)) == ("R1", "ZeroDivisionError", False)
+    assert (summary.exit_code, summary.failed) == (NEEDS_A_PERSON, 1)
+    rows = play.outside.opportunities
+    assert (rows["O1"].fields["campaign_id"], rows["O2"].fields["campaign_id"]) == (None, "new")
+    assert rows["O1"].fields["sync_state"] == "Needs attention"
+    assert "ZeroDivisionError, " in str(rows["O1"].fields["message"])
+    for _ in range(4):
+        summary = play.cycle()
+    assert (play.link.memory.parked, summary.parked, summary.exit_code) == (True, 1, NEEDS_A_PERSON)
+    attempts = play.link.memory.attempts
+    play.cycle()
+    assert play.link.memory.attempts == attempts, "a parked deal is left alone"
+    monkeypatch.setattr(reconcile, where, sound)
+    play.outside.people(PC, "R1", {"campaign_id": "newer"})
+    play.cycle()
+    summary = play.cycle()
+    assert (rows["O1"].fields["campaign_id"], summary.exit_code) == ("newer", NEEDS_NOBODY)
+    assert "stumbles" not in str(rows["O1"].fields["message"])
+
+
+def test_a_wish_to_share_over_which_the_program_stumbles_harms_no_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    play = Play()
+    sound = share.wants_sharing
+    play.outside.new_opportunity(name="Odd", sync=True)
+    play.begin()
+
+    def stumbling(link: Link) -> bool:
+        if link.opportunity is not None and link.opportunity["name"] == "Odd":
+            raise ZeroDivisionError
+        return sound(link)
+
+    monkeypatch.setattr(share, "wants_sharing", stumbling)
+    play.outside.people(PC, "R1", {"campaign_id": "new"})
+    play.outside.people(CRM, "O1", {"notes": "Odd again"})
+    assert play.cycle().failed == 1
+    assert play.outside.opportunities["O2"].fields["campaign_id"] == "new"

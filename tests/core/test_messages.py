@@ -62,6 +62,7 @@ def said() -> Iterator[tuple[str, str]]:
     yield "refused, and tried again", messages.refused_by("Partner Center", " Too small. ", parked=False)
     yield "refused too often", messages.refused_by("The CRM", "Too small.", parked=True)
     yield "out of reach for long", messages.away("The CRM", UNTIL)
+    yield "the program met something that nobody foresaw", messages.broken("TypeError, core/merge.py:87")
     yield "a look-alike came in", messages.looks_alike("Fabric rollout")
     yield "cannot be shared yet", messages.cannot_share(["Amount", "the country of Account", "Amount"])
     yield "cannot be widened yet", messages.cannot_widen(["Consent", "a contact", "Consent"])

@@ -222,6 +222,13 @@ def away(system: str, since: datetime) -> str:
     return f"{system} has not taken the last change since {minute(since)}. It is tried again until it works."
 
 
+def broken(what: str) -> str:
+    return (
+        f"cosell-sync itself stumbles over this deal ({what}), and left it as it is. Tell your admin; "
+        "changing the record, or deals retry, makes it try again."
+    )
+
+
 def looks_alike(name: str) -> str:
     return (
         f'Microsoft sent a deal that looks like this opportunity ("{name}"). If it is the same, ask your admin to link it '

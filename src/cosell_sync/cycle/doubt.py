@@ -14,8 +14,8 @@ from typing import Any
 
 from cosell_sync.core.deal import TOLD, Link, Phase
 from cosell_sync.core.mapping import CrmShape, Flow
-from cosell_sync.core.reconcile import decide
 from cosell_sync.cycle.context import Run
+from cosell_sync.cycle.stumble import decisions
 from cosell_sync.errors import Surprise
 from cosell_sync.ports import Memo
 
@@ -40,12 +40,10 @@ def doubt(run: Run) -> None:
         return
     unusual = 0
     for chunk in due(run):
-        for link in chunk:
-            if link.phase is not Phase.LINKED or not link.base_referral:
-                continue
-            decision = decide(link, run.world.rules, run.shape, run.now)
+        links = [link for link in chunk if link.phase is Phase.LINKED and link.base_referral]
+        for decision in decisions(run, links):
             changed = any(effect.action in {"update", "move"} for effect in decision.effects)
-            unusual += bool(link.memory.gone is not None or changed)
+            unusual += bool(decision.link.memory.gone is not None or changed)
     if unusual > run.world.habits.surprise_min:
         linked = sum(tally.deals for tally in run.world.store.counts() if tally.phase is Phase.LINKED)
         doubt_numbers(run, "changed", unusual, linked)

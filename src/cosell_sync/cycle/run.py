@@ -16,10 +16,8 @@ those that wait for it is read.
 from __future__ import annotations
 
 import time
-import traceback
 from collections.abc import Sequence
 from contextlib import suppress
-from pathlib import PurePath
 
 import structlog
 
@@ -35,6 +33,7 @@ from cosell_sync.cycle.microsoft import expect, glance, look
 from cosell_sync.cycle.orders import obey_all
 from cosell_sync.cycle.pull import pull
 from cosell_sync.cycle.share import invite_all, set_aside, settle_posts, share_all
+from cosell_sync.cycle.stumble import apart, place
 from cosell_sync.errors import Broken, CosellError, OutsideError, Surprise, Unavailable
 from cosell_sync.ports import Tally
 from cosell_sync.summary import NEEDS_A_PERSON, NEEDS_NOBODY, OUT_OF_REACH, Counts, CycleSummary
@@ -68,7 +67,7 @@ def run_cycle(
         except CosellError:
             raise
         except Exception as error:  # noqa: BLE001 - told by type and place, never by its words, which may be people's data
-            failure = Broken(type(error).__name__, _place(error))
+            failure = Broken(type(error).__name__, place(error))
             failure.__cause__ = error
             log.error("cycle.broken", kind=failure.kind, place=failure.place)  # noqa: TRY400 - facts, no traceback
         thrift.foresee(run)
@@ -87,12 +86,11 @@ def _go(run: Run) -> None:
     thrift.looked(run)
     doubt(run)
     for chunk in thrift.chunks(run):
-        work(run, chunk)
+        apart(run, chunk, work)
         end_if_away(run)
     for start in range(0, len(run.wishes) if thrift.may(run, Urgency.STATUS) else 0, CHUNK):
-        made = share_all(run, run.wishes[start : start + CHUNK])
-        expect(run, made)
-        carry(run, made)
+        wishes = run.world.store.by_keys(run.wishes[start : start + CHUNK])
+        apart(run, list(wishes.values()), give)
         end_if_away(run)
     glance(run, run.changed)
     _exchange(run, look(run))
@@ -104,6 +102,12 @@ def end_if_away(run: Run) -> None:
     for trouble in (run.world.referrals.trouble, run.world.crm.trouble):
         if trouble is not None:
             raise trouble
+
+
+def give(run: Run, links: Sequence[Link]) -> None:
+    made = share_all(run, links)
+    expect(run, made)
+    carry(run, made)
 
 
 def work(run: Run, chunk: Sequence[Link]) -> None:
@@ -166,10 +170,3 @@ def _summary(run: Run, duration: float, before: tuple[int, int], failure: Except
 
 def _counts(numbers: dict[Side, int]) -> Counts:
     return Counts(partner_center=numbers[Side.PARTNER_CENTER], crm=numbers[Side.CRM])
-
-
-def _place(error: Exception) -> str:
-    """Where in our own code it happened, as far in as that goes."""
-    frames = traceback.extract_tb(error.__traceback__)
-    ours = [frame for frame in frames if "cosell_sync" in PurePath(frame.filename).parts] or frames
-    return f"{'/'.join(PurePath(ours[-1].filename).parts[-2:])}:{ours[-1].lineno}"

@@ -139,10 +139,10 @@ def _unsaid(run: Run, link: Link) -> Link:
     return replace(forgotten, opportunity=outcome.snapshot or opportunity)
 
 
-def share_all(run: Run, keys: Sequence[str]) -> list[Link]:
+def share_all(run: Run, wishes: Sequence[Link]) -> list[Link]:
     """Post what is complete, name what is missing. Returns the new pairs, to be told in this very cycle."""
     store = run.world.store
-    links = [link for link in store.by_keys(keys).values() if share.wants_sharing(link)]
+    links = [link for link in wishes if share.wants_sharing(link)]
     if not links:
         return []
     doubtful = {each for link in store.links([Phase.WAITING]) for each in link.memory.lookalikes}

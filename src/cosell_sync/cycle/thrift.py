@@ -15,9 +15,9 @@ import structlog
 
 from cosell_sync.core.budget import Level, Urgency, allows, urgency
 from cosell_sync.core.deal import Link, Phase, Side, State
-from cosell_sync.core.reconcile import decide
 from cosell_sync.cycle.context import Run
 from cosell_sync.cycle.doubt import CHUNK, due
+from cosell_sync.cycle.stumble import decisions
 
 PART = 8  # a chunk has at most this part of what is left of Partner Center's calls
 LEAST = 4  # deals in a chunk, for the CRM takes many a call
@@ -123,7 +123,8 @@ def _kind(run: Run, link: Link) -> Urgency:
         return urgency((), fresh=link.phase is Phase.WAITING)
     moves = [
         State(str(effect.new))
-        for effect in decide(link, run.world.rules, run.shape, run.now).effects
+        for decision in decisions(run, [link])
+        for effect in decision.effects
         if effect.action == "move"
     ]
     return urgency(moves)
