@@ -185,6 +185,9 @@ CASES: Mapping[str, Mapping[str, Case]] = {
         "Accepted in Partner Center, Declined by Action": Case(there(here(NEW, action="Decline", **REASON), state="Accepted")),
         "Expired": Case(there(NEW, state="Expired")),
         "Declined in Partner Center": Case(there(NEW, state="Declined", status_reason="Duplicate")),
+        "Declined on both sides": Case(there(here(NEW, action="Decline", **REASON), state="Declined")),
+        "Declined there, accepted here": Case(there(here(NEW, action="Accept"), state="Declined")),
+        "Expired, and declined too late": Case(there(here(NEW, action="Decline", **REASON), state="Expired")),
         "Declined, by our own move": Case(there(here(NEW, action="Decline", **REASON), state="Declined"), own_move=State.DECLINED),
     },
     "Ending": {
@@ -201,6 +204,10 @@ CASES: Mapping[str, Mapping[str, Case]] = {
         "Won on both sides": Case(there(here(OPEN, stage="Closed Won"), state="Won")),
         "Ended differently": Case(there(here(OPEN, stage="Closed Won"), state="Lost")),
         "Over, and the seller goes on": Case(here(WON, value=FIVE, stage="Qualification", action="Decline")),
+        "Over, and the seller goes on, in a CRM with labels of its own": Case(
+            here(WON, value=FIVE, stage="Qualification"), shape=replace(SHAPE, labels={"value": "Betrag", "stage": "Phase"})
+        ),
+        "Over, while the CRM is away": Case(away(there(OPEN, state="Lost", registration_status="Odd"), Side.CRM)),
         "Over, and emptied": Case(here(WON, value=None)),
         "Over, and Microsoft's side writes still": Case(there(WON, campaign_id="C1")),
         "Over, and both change a field, policy ask": Case(there(here(WON, value=FIVE), value=SIX), ASK),

@@ -77,10 +77,11 @@ def test_told_once_and_then_at_rest(name: str) -> None:
     ],
 )
 def test_the_state_and_its_words(name: str, state: SyncState, words: str) -> None:
-    told = said(DEALS[name], rule=ASK)
+    told = said(replace(DEALS[name], dirty=True), rule=ASK)
     assert told.state is state
     assert words in told.message
     assert told.link.memory.sync_state is state
+    assert told.link.dirty is False
 
 
 def test_what_the_record_does_not_take_is_not_written() -> None:
@@ -100,6 +101,15 @@ def test_the_last_news_stays_until_the_next() -> None:
     assert first.message == "Sent."
     assert said(written(at_rest(), first)).message == "Sent."
     assert said(written(at_rest(), first), "Taken.").message == "Taken."
+
+
+def test_a_deal_without_its_referral_is_told_what_is_known() -> None:
+    told = tell(Decision(replace(at_rest(), referral=None)), ("News.",), SHAPE, NOW)
+    assert (told.message, told.state, told.fields) == (
+        "News.",
+        SyncState.IN_SYNC,
+        {"message": "News.", "sync_state": "In sync"},
+    )
 
 
 def test_what_a_person_must_do_comes_first() -> None:
