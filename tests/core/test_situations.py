@@ -208,6 +208,7 @@ CASES: Mapping[str, Mapping[str, Case]] = {
             here(WON, value=FIVE, stage="Qualification"), shape=replace(SHAPE, labels={"value": "Betrag", "stage": "Phase"})
         ),
         "Over, while the CRM is away": Case(away(there(OPEN, state="Lost", registration_status="Odd"), Side.CRM)),
+        "Over, and the referral is gone": Case(remembering(WON, gone=Side.PARTNER_CENTER)),
         "Over, and emptied": Case(here(WON, value=None)),
         "Over, and Microsoft's side writes still": Case(there(WON, campaign_id="C1")),
         "Over, and both change a field, policy ask": Case(there(here(WON, value=FIVE), value=SIX), ASK),

@@ -86,7 +86,7 @@ def test_the_state_and_its_words(name: str, state: SyncState, words: str) -> Non
 
 def test_what_the_record_does_not_take_is_not_written() -> None:
     link = at_rest(State.WON)
-    assert "message" in said(link, "Sent.").fields
+    assert said(link, "Sent.").fields["message"] == said(link, "Sent.").message
     assert link.opportunity is not None
     locked = replace(
         link, opportunity=replace(link.opportunity, readonly=frozenset(link.opportunity.fields) | TOLD.keys())
@@ -110,6 +110,11 @@ def test_a_deal_without_its_referral_is_told_what_is_known() -> None:
         SyncState.IN_SYNC,
         {"message": "News.", "sync_state": "In sync"},
     )
+
+
+def test_without_its_referral_a_gone_one_is_still_told() -> None:
+    gone = remembering(replace(at_rest(), referral=None), gone=Side.PARTNER_CENTER)
+    assert tell(Decision(gone), (), SHAPE, NOW).state is SyncState.NEEDS_ATTENTION
 
 
 def test_what_a_person_must_do_comes_first() -> None:
@@ -140,6 +145,8 @@ def test_no_reminder_once_it_is_answered() -> None:
 def test_a_passing_fault_is_told_after_a_quarter_of_an_hour() -> None:
     link = remembering(here(at_rest(), value=Decimal(5)), trouble=AWAY, next_attempt=NOW)
     assert said(link).message == ""
+    assert said(link).link.due == NOW, "it is tried now"
+    assert said(remembering(link, next_attempt=None)).link.due == NOW + timedelta(minutes=15)
     late = said(link, later=timedelta(minutes=15))
     assert (late.state, "since 2026-03-02 10:00 UTC" in late.message) == (SyncState.WAITING, True)
 
@@ -158,9 +165,21 @@ def test_refused_by_our_own_checks() -> None:
 )
 def test_the_facts_of_the_referral(state: State, status: str | None) -> None:
     """An unknown state is not written; an answered deal has no deadline."""
-    shown = facts(at_rest(state))
-    assert shown.get("status") == status
-    assert (shown["respond_by"] is not None) is (state is State.RECEIVED)
+    known: dict[str, Value] = {
+        "referral_link": "https://x",
+        "respond_by": NOW,
+        "microsoft_status": "Active / Accepted",
+        "microsoft_id": "7-1",
+    }
+    link = there(at_rest(state), **known)
+    known |= {"referral_id": "R1", "direction": "Inbound", "deal_type": "Co-sell"}
+    known["respond_by"] = NOW if state is State.RECEIVED else None
+    if status:
+        known["status"] = status
+    assert facts(link) == known
+    newer = remembering(link, microsoft={"status": "Closed / Won", "id": "7-2"})
+    assert facts(newer) == {**known, "microsoft_status": "Closed / Won", "microsoft_id": "7-2"}
+    assert facts(replace(link, referral=None)) == {}
 
 
 @pytest.mark.parametrize(

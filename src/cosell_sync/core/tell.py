@@ -128,8 +128,12 @@ def _conditions(
 
 def reminders_passed(referral: Snapshot | None, state: State, now: datetime) -> int:
     """How many of the reminders at 7, 3 and 1 days are due for an unanswered deal."""
+    return sum(now >= reminder for reminder in _reminders(referral, state))
+
+
+def _reminders(referral: Snapshot | None, state: State) -> list[datetime]:
     until = referral.moment("respond_by") if referral is not None and state is State.RECEIVED else None
-    return sum(now >= until - span for span in REMINDERS) if until else 0
+    return [until - span for span in REMINDERS] if until else []
 
 
 def _due(
@@ -137,13 +141,11 @@ def _due(
 ) -> datetime | None:
     """The next moment at which this deal must be looked at though nobody changes it."""
     moments = [hold.until for hold in decision.holds if hold.until is not None]
+    moments += _reminders(referral, state)
     if memory.next_attempt is not None:
         moments.append(memory.next_attempt)
     if memory.trouble is not None and memory.trouble.transient:
         moments.append(memory.trouble.since + PATIENCE_WITH_FAULTS)
-    until = referral.moment("respond_by") if referral is not None and state is State.RECEIVED else None
-    if until is not None:
-        moments.extend(until - span for span in REMINDERS if until - span > now)
     coming = [moment for moment in moments if moment > now]
     overdue = memory.next_attempt is not None and memory.next_attempt <= now
     return now if overdue else min(coming, default=None)
