@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from cosell_sync.core import messages, share
-from cosell_sync.core.deal import ABSENT, KINDS, Fields, Link, Memory, Side, Snapshot, State, SyncState, Value
+from cosell_sync.core.deal import ABSENT, Fields, Link, Memory, Side, Snapshot, State, SyncState, Value
 from cosell_sync.core.lifecycle import TERMINAL
-from cosell_sync.core.mapping import CrmShape, for_crm, same
+from cosell_sync.core.mapping import CrmShape, for_crm
 from cosell_sync.core.merge import Conflict
 from cosell_sync.core.reconcile import Decision, HoldKind, state_of
 
@@ -185,6 +185,6 @@ def _differences(link: Link, message: str, shape: CrmShape) -> dict[str, Value]:
         if value is ABSENT or name not in shape.fields or (opportunity and name in opportunity.readonly):
             continue
         held = for_crm(name, value, shape)
-        if opportunity is None or not same(KINDS[name], held, for_crm(name, opportunity[name], shape)):
+        if opportunity is None or held != for_crm(name, opportunity[name], shape):
             different[name] = held
     return different
