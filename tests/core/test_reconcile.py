@@ -278,6 +278,16 @@ def test_both_moved_the_sales_stage() -> None:
     assert [conflict.field for conflict in decision.conflicts] == ["sales_stage"]
 
 
+def test_both_moved_the_sales_stage_alike_and_one_goes_on() -> None:
+    """They agree on it from then on, so what either changes next is his edit, and what one takes back is not undone."""
+    alike = decided(there(here(at_rest(), stage="Proposal"), sales_stage="Propose")).link
+    assert alike.base_referral["sales_stage"] == alike.base_opportunity["sales_stage"] == "Propose"
+    further = decided(here(alike, stage="Negotiation"), rules({"sales_stage": Policy.PARTNER_CENTER}))
+    assert (sent(further), further.crm, further.conflicts) == ({"sales_stage": "Close"}, {}, ())
+    back = decided(there(alike, sales_stage="Qualify"))
+    assert (back.steps, back.crm, back.conflicts) == ((), {"stage": "Qualification"}, ())
+
+
 @pytest.mark.parametrize("flow", [Flow.OFF, Flow.TO_CRM])
 def test_a_sales_stage_that_may_not_go(flow: Flow) -> None:
     assert not decided(here(at_rest(), stage="Proposal"), rules(flows={"sales_stage": flow})).steps

@@ -108,6 +108,9 @@ CASES: Mapping[str, Mapping[str, Case]] = {
         "The customer, on either side": Case(there(here(OPEN, customer=Customer("Ours")), customer=Customer("Theirs", country="US"))),
         "Contacts of a co-sell deal of our own": Case(here(OURS, contacts=MORE)),
         "Contacts after the consent was taken back": Case(here(SHARED, contacts=MORE, consent=False)),
+        "Contacts of a private deal of our own": Case(here(SHARED, contacts=MORE)),
+        "Something else, after the consent was taken back": Case(here(SHARED, value=FIVE, consent=False)),
+        "A deal of no known type": Case(there(here(OPEN, value=FIVE), deal_type=ABSENT)),
         "Something emptied that Partner Center needs": Case(here(OPEN, close_date=None)),
         "Something emptied that the CRM needs": Case(there(OPEN, close_date=None)),
         "As much as the CRM can hold": Case(there(OPEN, value=FIVE), shape=SMALL),
@@ -143,6 +146,10 @@ CASES: Mapping[str, Mapping[str, Case]] = {
         "It has a field of its own in the CRM": Case(
             based(there(here(OPEN, sales_stage="Qualify"), sales_stage="Propose"), {}, {"sales_stage": "Qualify"}), BY_FIELD, APART
         ),
+        "It has a field of its own, whose choices are not known": Case(
+            based(there(here(OPEN, sales_stage="Qualify"), sales_stage="Develop"), {}, {"sales_stage": "Qualify"}), BY_FIELD, replace(APART, picklists={})
+        ),
+        "Each has one at first sight": Case(there(here(at_rest(stage="Somewhere"), stage="Qualification"), sales_stage="Propose")),
         "That field lacks the choice": Case(
             based(there(here(OPEN, sales_stage="Qualify"), sales_stage="Close"), {}, {"sales_stage": "Qualify"}), BY_FIELD, APART
         ),
@@ -195,6 +202,7 @@ CASES: Mapping[str, Mapping[str, Case]] = {
         "Won in the CRM, 71 hours after it was made": Case(there(here(OPEN, stage="Closed Won"), created_at=NOW - timedelta(hours=71))),
         "Won in the CRM, 72 hours after it was made": Case(there(here(OPEN, stage="Closed Won"), created_at=NOW - timedelta(hours=72))),
         "Won in the CRM, no hold": Case(here(OPEN, stage="Closed Won"), NOTHING_WAITS),
+        "Won in the CRM, with a reason that nobody needs": Case(here(OPEN, stage="Closed Won", **REASON), NOTHING_WAITS),
         "Won in the CRM, with an edit": Case(here(OPEN, stage="Closed Won", value=FIVE)),
         "Won in the CRM without an amount": Case(based_alike(here(OPEN, stage="Closed Won"), value=None)),
         "Lost in the CRM without a reason": Case(here(OPEN, stage="Closed Lost")),

@@ -26,7 +26,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -228,7 +227,7 @@ def _merge_fields(draft: _Draft) -> None:
             continue
         if name == "sales_stage":
             if draft.state is State.ACCEPTED:
-                _merge_sales_stage(draft, rule)
+                _merge_sales_stage(draft, rule, base_referral, base_opportunity)
             continue
         stuck = {mark: why for mark, why in _stuck(name).items() if mark in told}
         forced: set[Side] = set(Side) if name in disputed or (stuck and name in resolved) else set()
@@ -250,17 +249,18 @@ def _merge_fields(draft: _Draft) -> None:
                 draft.conflicts.append(Conflict(name, sides.referral, sides.opportunity, None, why))
         if quiet and name in disputed:
             disputed.remove(name)
-        for base, value in (
-            (base_referral, merged.base_referral),
-            (base_opportunity, merged.base_opportunity),
-        ):
-            if value is not ABSENT:
-                base[name] = value
+        _put(base_referral, name, merged.base_referral)
+        _put(base_opportunity, name, merged.base_opportunity)
         _take(draft, rule, merged)
     if draft.state not in TERMINAL and (text := _foreign(draft)):
         draft.holds.append(Hold(HoldKind.CRM_CANNOT, "currency", referral["currency"], ABSENT, text))
     draft.link = replace(draft.link, base_referral=base_referral, base_opportunity=base_opportunity)
     draft.remember(told=tuple(told), disputed=tuple(disputed), rewritten=rewritten, resolved=resolved)
+
+
+def _put(base: dict[str, Value], name: str, value: Value) -> None:
+    if value is not ABSENT:
+        base[name] = value
 
 
 def _stuck(name: str) -> dict[str, str]:
@@ -355,7 +355,9 @@ def crm_cannot_hold(name: str, value: Value, shape: CrmShape) -> str | None:
     return None
 
 
-def _merge_sales_stage(draft: _Draft, rule: FieldRule) -> None:
+def _merge_sales_stage(
+    draft: _Draft, rule: FieldRule, base_referral: dict[str, Value], base_opportunity: dict[str, Value]
+) -> None:
     """Like any field, but a side may make no claim; then only a new claim of the other side counts."""
     opportunity, rules = draft.opportunity, draft.rules
     standing = rules.stages.standing(opportunity)
@@ -363,8 +365,8 @@ def _merge_sales_stage(draft: _Draft, rule: FieldRule) -> None:
         return
     there, here = draft.referral["sales_stage"], rules.stages.sales_stage(opportunity)
     there = ABSENT if there is None else there
-    base_there = draft.link.base_referral.get("sales_stage", ABSENT)
-    base_here = draft.link.base_opportunity.get("sales_stage", ABSENT)
+    base_there = base_referral.get("sales_stage", ABSENT)
+    base_here = base_opportunity.get("sales_stage", ABSENT)
     if there is not ABSENT and here is not ABSENT:
         merged = merge(
             rule,
@@ -386,14 +388,8 @@ def _merge_sales_stage(draft: _Draft, rule: FieldRule) -> None:
         _offer(draft, rule, merged.to_crm)
     elif merged.to_crm is not ABSENT:
         draft.down["stage"] = rules.stages.for_state(State.ACCEPTED, merged.to_crm)
-    elif merged.to_referral is ABSENT and merged.conflict is None:
-        for side, value in (
-            ("base_referral", merged.base_referral),
-            ("base_opportunity", merged.base_opportunity),
-        ):
-            if value is not ABSENT:
-                bases: Mapping[str, Value] = getattr(draft.link, side)
-                draft.link = replace(draft.link, **{side: {**bases, "sales_stage": value}})  # type: ignore[arg-type]
+    _put(base_referral, "sales_stage", merged.base_referral)
+    _put(base_opportunity, "sales_stage", merged.base_opportunity)
     draft.why["sales_stage"] = draft.why["stage"] = merged.rule
 
 
