@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from cosell_sync import logging, settings
 from cosell_sync.bootstrap import LEASE_WAIT, Program, program
@@ -27,6 +29,7 @@ from cosell_sync.errors import (
 from cosell_sync.settings import Command, Settings
 from cosell_sync.summary import NEEDS_A_PERSON, OUT_OF_REACH, WRONG_USAGE
 
+_UNRULY: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 ConfigOption = Annotated[
     Path | None,
     typer.Option(
@@ -54,14 +57,26 @@ def writing(loaded: Settings) -> Iterator[Program]:
         yield wired
 
 
-def console(width: int = 160) -> Console:
+class _Terminal(Console):
+    """Shows what people and other systems wrote as the letters it is: no markup, and nothing a terminal would obey."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        return super().render_str(tame(text), **options)
+
+
+def console(width: int = 160, *, markup: bool = False) -> Console:
     """Where tables go: as wide as the terminal, or ``width`` where there is none."""
-    return Console(width=None if sys.stdout.isatty() else width, highlight=False)
+    return _Terminal(width=None if sys.stdout.isatty() else width, highlight=False, markup=markup)
+
+
+def tame(text: str) -> str:
+    """The text with control characters and turns of direction written out, line ends and tabs excepted."""
+    return _UNRULY.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def show(text: str) -> None:
     """A result, for people, on stdout."""
-    sys.stdout.write(f"{text}\n")
+    sys.stdout.write(f"{tame(text)}\n")
 
 
 def show_json(data: Any) -> None:

@@ -143,8 +143,8 @@ def show_deal(target: Target, config: ConfigOption = None, as_json: JsonOption =
         show_json(data)
         return
     out = console()
-    out.print(f"referral {link.referral_id}, opportunity {link.opportunity_id}", highlight=False)
-    out.print(f"{data['status']}, {data['sync_state']}. {data['todo'] or ''}", highlight=False, markup=False)
+    out.print(f"referral {link.referral_id}, opportunity {link.opportunity_id}")
+    out.print(f"{data['status']}, {data['sync_state']}. {data['todo'] or ''}")
     both = Table("field", "Partner Center", "CRM", box=None, header_style="bold")
     for row in fields:
         both.add_row(row["field"], _cell(row["partner_center"]), _cell(row["crm"]))

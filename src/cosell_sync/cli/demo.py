@@ -66,7 +66,7 @@ class _Show:
         self.crm = sandbox.desk.crm
         self.wired = wired
         self.story = Story(sandbox, clock)
-        self.console = console(120)
+        self.console = console(120, markup=True)
         self.started = time.monotonic()
 
     def play(self) -> bool:

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from cosell_sync.bootstrap import Program, program
 from cosell_sync.cli.common import ConfigOption, JsonOption, console, load, show_json
@@ -51,7 +52,7 @@ def doctor(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     else:
         table = Table("", "check", "found", "what to do", box=None, header_style="bold")
         for row in _condensed(rows):
-            table.add_row(f"[{_COLOURS[row.status]}]{row.status}[/]", row.name, row.message, row.todo)
+            table.add_row(Text(row.status, _COLOURS[row.status]), row.name, row.message, row.todo)
         console().print(table)
     raise typer.Exit(code)
 

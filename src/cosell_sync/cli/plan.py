@@ -124,9 +124,7 @@ def _print(data: dict[str, list[dict[str, Any]]]) -> None:
         for item in data[title]:
             deal = item["opportunity_id"] or item["referral_id"]
             until = f" (until {item['until']})" if item["until"] else ""
-            out.print(
-                f"{title[:-1]}: {deal} {item['field']}: {item['rule']}{until}", markup=False, highlight=False
-            )
+            out.print(f"{title[:-1]}: {deal} {item['field']}: {item['rule']}{until}")
 
 
 def _short(value: Any) -> str:

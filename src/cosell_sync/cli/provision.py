@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from cosell_sync import bootstrap
 from cosell_sync.cli.common import ConfigOption, JsonOption, console, load, show, show_json
@@ -77,10 +78,7 @@ def provision(
 def _print(found: Sequence[Finding], counts: Counter[Status], *, dry_run: bool) -> None:
     table = Table("", "component", "found", "what to do", box=None, header_style="bold")
     for each in found:
-        colour = _COLOURS[each.status]
-        table.add_row(
-            f"[{colour}]{each.status}[/]", escape(each.component), escape(each.text), escape(each.todo)
-        )
+        table.add_row(Text(each.status, _COLOURS[each.status]), each.component, each.text, each.todo)
     console().print(table)
     summary = ", ".join(f"{count} {status}" for status, count in counts.items())
     if not counts[Status.MADE]:
