@@ -31,7 +31,7 @@ test: setup $(VENV)/.judged ## every test
 faults: setup ## every endpoint with every fault, on the wire
 	$(BIN)/python -m pytest -n 2 --dist loadscope tests/wire/test_fault_matrix.py tests/wire/test_fault_cycles.py
 
-mutants: setup ## which changes of the core would no test notice? (an hour; `mutmut show NAME` has the change)
+mutants: setup ## which changes of the core would no test notice? (half an hour; `mutmut show NAME` has the change)
 	UV_PROJECT_ENVIRONMENT=$(VENV) $(BIN)/uv sync --frozen --quiet --inexact --group mutation
 	PATH="$(CURDIR)/$(BIN):$$PATH" nice mutmut run --max-children 2
 	$(BIN)/mutmut results
