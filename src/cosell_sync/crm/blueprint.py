@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import Final
 
 from cosell_sync.core.deal import DealType, Direction, State, SyncState
+from cosell_sync.core.share import HELP_KINDS
 
 CLOSED_REASONS: Final = (
     "Budget insufficient",
@@ -23,14 +24,6 @@ CLOSED_REASONS: Final = (
     "Timeline too short",
     "Abuse, spam or phishing",
     "Other",
-)
-HELP_KINDS: Final = (
-    "Workload-specific value proposition",
-    "Customer technical architecture",
-    "Proof of concept or demo",
-    "Quotes or licensing",
-    "Post-sales customer success",
-    "General or other",
 )
 SOLUTION_TYPES: Final = ("Own", "Microsoft", "Third party")
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
+
+from cosell_sync.errors import Unavailable, Unclear
 
 
 class Status(StrEnum):
@@ -27,3 +31,17 @@ class Finding:
     status: Status
     text: str = ""
     todo: str = ""
+
+
+@contextmanager
+def unsure(system: str) -> Iterator[None]:
+    """A change of the setup without an answer ends the run: the next one finds out what became of it."""
+    try:
+        yield
+    except Unclear:
+        raise Unavailable(
+            system,
+            "no answer came to a change of the setup, so it may have been made or not",
+            code="unclear",
+            hint="run provision again: it looks first, and makes only what is missing",
+        ) from None

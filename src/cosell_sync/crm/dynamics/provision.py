@@ -30,8 +30,8 @@ from cosell_sync.crm.dynamics.org import OPPORTUNITIES, SOLUTIONS, TABLES, field
 from cosell_sync.crm.dynamics.rest import Rest, Row
 from cosell_sync.crm.dynamics.setup import PATIENCE, Setup, Tell, There, definition
 from cosell_sync.crm.dynamics.trouble import SYSTEM
-from cosell_sync.crm.findings import Finding, Status
-from cosell_sync.errors import RecordError, Rejected, Unavailable, Unclear
+from cosell_sync.crm.findings import Finding, Status, unsure
+from cosell_sync.errors import RecordError, Rejected
 from cosell_sync.transport.outcomes import Scope
 
 CURE: Final = "cure what Dataverse names, then run provision again"
@@ -57,15 +57,8 @@ def provision(
     """One finding a component. ``assign``: the application id or user name of who receives the daemon's role; by default
     whoever is signed in. ``tell`` hears, in a few words, what is being made or waited for.
     """
-    try:
+    with unsure(SYSTEM):
         return _Run(Setup(rest.consistent(), tell), field_names(names), dry_run=dry_run).findings(assign)
-    except Unclear:
-        raise Unavailable(
-            SYSTEM,
-            "no answer came to a change of the setup, so it may have been made or not",
-            code="unclear",
-            hint="run provision again: it looks first, and makes only what is missing",
-        ) from None
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from typing import Final
 from simple_salesforce.exceptions import SalesforceError
 
 from cosell_sync.crm.blueprint import OPPORTUNITY_COLUMNS
-from cosell_sync.crm.findings import Finding, Status
+from cosell_sync.crm.findings import Finding, Status, unsure
 from cosell_sync.crm.salesforce import composite, package, setup, trouble
 from cosell_sync.crm.salesforce.differences import differences
 from cosell_sync.crm.salesforce.metadata import (
@@ -29,7 +29,7 @@ from cosell_sync.crm.salesforce.org import OPPORTUNITY, field_names
 from cosell_sync.crm.salesforce.rest import Rest
 from cosell_sync.crm.salesforce.setup import SetupRefused, soql
 from cosell_sync.crm.salesforce.signin import SYSTEM
-from cosell_sync.errors import Rejected, Unavailable, Unclear
+from cosell_sync.errors import Rejected, Unclear
 
 CURE: Final = "cure what Salesforce names, then run provision again"
 SETS: Final = "Setup > Permission Sets"
@@ -43,15 +43,8 @@ def provision(
 
     ``assign``: user name of who receives the integration permission set; by default whoever is signed in.
     """
-    try:
+    with unsure(SYSTEM):
         return _Run(rest, field_names(names), dry_run=dry_run).findings(assign)
-    except Unclear:
-        raise Unavailable(
-            SYSTEM,
-            "no answer came to a change of the setup, so it may have been made or not",
-            code="unclear",
-            hint="run provision again: it looks first, and makes only what is missing",
-        ) from None
 
 
 def assigned(rest: Rest, body: Mapping[str, object]) -> None:
