@@ -357,6 +357,11 @@ def test_lines(there: Value, here: Value, base: Value, result: Value) -> None:
     assert merge(NOTES, after, SHAPE) == Merged(result, result)
 
 
+def test_a_line_put_first_stands_first_where_more_stands_too() -> None:
+    merged = merge(NOTES, Sides("x\none", "new\none", "x\none", "one"), SHAPE)
+    assert (merged.to_referral, merged.to_crm) == ("new\nx\none", ABSENT)
+
+
 def test_merged_lines_whole() -> None:
     """The bases wait for the writes; what the CRM is sent is cut to what it holds."""
     merged = merge(NOTES, Sides("one\n" + "t" * 50, "here\none", "one", "one"), SHAPE)
