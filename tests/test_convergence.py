@@ -58,6 +58,7 @@ from cosell_sync.core.lifecycle import TERMINAL
 from cosell_sync.core.mapping import CrmShape, Standing, agree, same
 from cosell_sync.core.reconcile import Decision, decide, state_of
 from cosell_sync.core.tell import conflict_text, tell
+from cosell_sync.cycle import stumble
 from cosell_sync.cycle.context import Habits, World
 from cosell_sync.cycle.run import run_cycle
 from cosell_sync.errors import Fenced, OutsideError
@@ -455,6 +456,8 @@ class Convergence(RuleBasedStateMachine):
         with self.store.lease(timedelta()):
             self._turn(self.store, at)
         assert not self.outside.violations, self.outside.violations
+        troubles = [link.memory.trouble for link in self.store.links()]
+        assert not [each for each in troubles if each and each.code == stumble.CODE], "the program stumbled"
 
     def _turn(self, store: CountingStore, at: Callable[[object], None]) -> None:
         """One process plays one cycle, as far as it comes."""

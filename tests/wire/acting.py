@@ -172,6 +172,7 @@ class Stage:
                 continue
             event = json.loads(line)
             assert {"timestamp", "level", "event"} <= event.keys(), line
+            assert event["event"] not in {"deal.broken", "cycle.broken"}, f"the program stumbled: {line}"
 
     # -- what was called ---------------------------------------------------------------------------------------------
 
