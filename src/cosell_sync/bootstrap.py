@@ -1,4 +1,7 @@
-"""The only file that names every adapter: settings in, a wired program out."""
+"""The only file that names every adapter: settings in, a wired program out.
+
+An adapter is imported where it is chosen: its libraries are half of a command's start, and nobody uses both CRMs at once.
+"""
 
 from __future__ import annotations
 
@@ -7,21 +10,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
 from cosell_sync.core.attempts import Patience
 from cosell_sync.core.deal import Side
 from cosell_sync.core.mapping import FieldRule, Flow, Policy, Rules, Stages
-from cosell_sync.crm.dynamics import signin as dynamics_signin
-from cosell_sync.crm.dynamics.client import DynamicsCrm
-from cosell_sync.crm.dynamics.provision import provision as provision_dynamics
-from cosell_sync.crm.dynamics.rest import ID_HEADERS as DYNAMICS_ID_HEADERS
-from cosell_sync.crm.dynamics.rest import Rest as DynamicsRest
 from cosell_sync.crm.findings import Finding
-from cosell_sync.crm.salesforce.client import SalesforceCrm
-from cosell_sync.crm.salesforce.provision import provision as provision_salesforce
-from cosell_sync.crm.salesforce.rest import Rest
-from cosell_sync.crm.salesforce.signin import ClientCredentials, JwtBearer
-from cosell_sync.crm.salesforce.writing import Guard
 from cosell_sync.crm.writes import Ownership
 from cosell_sync.cycle.context import Habits, World
 from cosell_sync.errors import ConfigError
@@ -40,6 +34,10 @@ from cosell_sync.transport.auth import TokenSource
 from cosell_sync.transport.client import HttpCaller, Limits
 from cosell_sync.transport.governor import Governor
 from cosell_sync.transport.meter import Meter
+
+if TYPE_CHECKING:
+    from cosell_sync.crm.dynamics.client import DynamicsCrm
+    from cosell_sync.crm.salesforce.client import SalesforceCrm
 
 
 def utc_now() -> datetime:
@@ -190,6 +188,11 @@ def salesforce(
     closing: ExitStack,
     meter: Meter | None = None,
 ) -> SalesforceCrm:
+    from cosell_sync.crm.salesforce.client import SalesforceCrm  # noqa: PLC0415 - see above
+    from cosell_sync.crm.salesforce.rest import Rest  # noqa: PLC0415
+    from cosell_sync.crm.salesforce.signin import ClientCredentials, JwtBearer  # noqa: PLC0415
+    from cosell_sync.crm.salesforce.writing import Guard  # noqa: PLC0415
+
     ours, mapping = settings.salesforce, settings.mapping
     if not ours.login_url or not ours.consumer_key:
         raise ConfigError("salesforce.login_url and salesforce.consumer_key are needed")
@@ -231,10 +234,15 @@ def dynamics(
     meter: Meter | None = None,
     patience: Limits | None = None,
 ) -> DynamicsCrm:
+    from cosell_sync.crm.dynamics import signin  # noqa: PLC0415 - see above
+    from cosell_sync.crm.dynamics.client import DynamicsCrm  # noqa: PLC0415
+    from cosell_sync.crm.dynamics.rest import ID_HEADERS as DYNAMICS_ID_HEADERS  # noqa: PLC0415
+    from cosell_sync.crm.dynamics.rest import Rest  # noqa: PLC0415
+
     ours, mapping = settings.dynamics, settings.mapping
     if not ours.url:
         raise ConfigError("dynamics.url is needed")
-    signing = dynamics_signin.Application(
+    signing = signin.Application(
         url=ours.url,
         tenant_id=ours.tenant_id or "",
         client_id=ours.client_id or "",
@@ -243,7 +251,7 @@ def dynamics(
         managed_identity=ours.managed_identity,
         authority=ours.authority,
     )
-    sign_in = dynamics_signin.SignIn(
+    sign_in = signin.SignIn(
         signing,
         timeout=settings.sync.call_timeout.total_seconds(),
         clock=clock,
@@ -260,7 +268,7 @@ def dynamics(
     )
     closing.callback(caller.close)
     return DynamicsCrm(
-        DynamicsRest(caller, governor=governor, clock=clock),
+        Rest(caller, governor=governor, clock=clock),
         names={name: rule.crm for name, rule in mapping.fields.items() if rule.direction != "off"},
         match=mapping.account_match,
         ownership=Ownership(team=mapping.owner == "team", default=mapping.default_owner),
@@ -279,8 +287,12 @@ def provision(
     stop = threading.Event()
     with ExitStack() as closing:
         if settings.crm == "salesforce":
+            from cosell_sync.crm.salesforce.provision import provision as provision_salesforce  # noqa: PLC0415
+
             rest = salesforce(settings, stop, utc_now, closing).rest
             return provision_salesforce(rest, names, dry_run=dry_run, assign=assign)
+        from cosell_sync.crm.dynamics.provision import provision as provision_dynamics  # noqa: PLC0415
+
         web = dynamics(settings, stop, utc_now, closing, patience=CUSTOMIZING).rest
         return provision_dynamics(web, names, dry_run=dry_run, assign=assign, tell=tell)
 

@@ -18,10 +18,9 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, urlencode
 
-import msal
 import requests
 
 from cosell_sync.errors import AuthFailed, ConfigError, Unavailable
@@ -31,6 +30,9 @@ from cosell_sync.transport.client import HttpCaller, Safety, trust_file
 from cosell_sync.transport.governor import Governor, utc_now
 from cosell_sync.transport.outcomes import Scope
 from cosell_sync.transport.session import careful, patiently
+
+if TYPE_CHECKING:
+    import msal
 
 SYSTEM: Final = "partner_center"
 TOKEN_NAME: Final = "partner_center"  # noqa: S105 - a name, not a token
@@ -219,6 +221,7 @@ def _device_flow(
     clock: Clock,
 ) -> str:
     """Play the flow; the refresh token."""
+    import msal  # noqa: PLC0415 - only `login` needs it, and it is a good part of a command's start
 
     def begun() -> tuple[msal.PublicClientApplication, dict[str, Any]]:
         client = msal.PublicClientApplication(
