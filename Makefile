@@ -26,7 +26,7 @@ demo: setup ## the whole product in one command, no credentials
 	$(BIN)/cosell-sync demo
 
 test: setup $(VENV)/.judged ## every test
-	$(BIN)/python -m pytest -n 2 --dist loadscope
+	$(BIN)/python -m pytest -n 3 --dist loadscope
 
 faults: setup ## every endpoint with every fault, on the wire
 	$(BIN)/python -m pytest -n 2 --dist loadscope tests/wire/test_fault_matrix.py tests/wire/test_fault_cycles.py

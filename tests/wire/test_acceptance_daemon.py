@@ -135,6 +135,8 @@ def test_it_stops_within_ten_seconds_during_a_hanging_call(stage: Stage, number:
 
 def test_a_second_process_stands_by_and_takes_over(stage: Stage) -> None:
     """A second ``run`` says who holds the store; a second ``sync`` waits half a minute and ends with 3."""
+    if stage.crm.name == "dynamics":
+        pytest.skip("the lease knows no CRM, and this waits for most of a minute")
     stage.add()
     with running(stage) as first:
         first.wait_ready()

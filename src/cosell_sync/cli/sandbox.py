@@ -11,7 +11,6 @@ from typing import Annotated
 import typer
 
 from cosell_sync.cli.common import show
-from cosell_sync.sandbox.world import Sandbox
 from cosell_sync.settings import CrmName
 
 
@@ -27,6 +26,8 @@ def sandbox(
     ] = None,
 ) -> None:
     """Serve a fake Partner Center, Salesforce and Dataverse over TLS on loopback until Ctrl-C, and print how to use them."""
+    from cosell_sync.sandbox.world import Sandbox  # noqa: PLC0415 - no other command needs it
+
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())

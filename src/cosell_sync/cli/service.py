@@ -1,0 +1,131 @@
+"""What ``run`` runs: the daemon and the listener, wired to each other."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from datetime import datetime, timedelta
+from importlib.metadata import version
+from uuid import uuid4
+
+from cosell_sync.bootstrap import Program, program
+from cosell_sync.core.deal import Phase, SyncState
+from cosell_sync.cycle.run import run_cycle
+from cosell_sync.daemon import Daemon
+from cosell_sync.errors import AuthFailed, ConfigError, Unavailable
+from cosell_sync.http.health import Attention, Facts, fresh_within
+from cosell_sync.http.server import Application, Listener
+from cosell_sync.metrics import Metrics
+from cosell_sync.settings import Settings
+from cosell_sync.summary import CycleSummary
+
+SHOWN = 100  # deals listed on the status page
+
+
+def serve(loaded: Settings) -> int:
+    """Until SIGTERM or SIGINT; the exit code. Raises ConfigError where the listener cannot have its address."""
+    with program(loaded) as wired, ExitStack() as stack:
+        service = _Service(wired)
+        daemon = Daemon(
+            service.cycle,
+            interval=loaded.sync.interval,
+            lease=wired.store.lease,
+            clock=wired.clock,
+            on_cycle=service.count,
+            pace=service.pace,
+        )
+        application = Application(lambda: service.facts(daemon), service.metrics.render, wake=daemon.wake)
+        try:
+            stack.enter_context(Listener(loaded.http.address, application))
+        except OSError as error:
+            raise ConfigError(
+                f"http.listen {loaded.http.listen} cannot be used: {error.strerror}",
+                hint="free that address, or change http.listen",
+            ) from error
+        original = daemon.stop
+
+        def stop() -> None:
+            wired.stop.set()
+            original()
+
+        daemon.stop = stop  # type: ignore[method-assign]
+        return daemon.run()
+
+
+class _Service:
+    """The program as the daemon and the listener see it."""
+
+    def __init__(self, wired: Program) -> None:
+        self.wired = wired
+        self.metrics = Metrics(version("cosell-sync"), wired.settings.crm)
+        self.sign_ins: dict[str, str] = {}
+        self.purged: datetime | None = None
+
+    def cycle(self) -> CycleSummary:
+        try:
+            summary = run_cycle(self.wired.world(), uuid4().hex[:12])
+        except AuthFailed as error:
+            self.sign_ins[error.system] = error.code or "refused"
+            raise
+        except Unavailable:
+            raise
+        self.sign_ins = {}
+        self.purge()
+        return summary
+
+    def purge(self) -> None:
+        """Once a day, history that is older than ``store.journal_keep`` goes."""
+        now = self.wired.clock()
+        if self.purged is None or (now - self.purged).days >= 1:
+            self.wired.store.purge_journal(now - self.wired.settings.store.journal_keep)
+            self.purged = now
+
+    def count(self, summary: CycleSummary) -> None:
+        self.metrics.cycle(summary, self.wired.clock())
+        self.metrics.deals(self.states())
+        for side, meter in self.wired.meters.items():
+            if purses := meter.purses():
+                purse = min(purses, key=lambda each: each.left / each.ceiling if each.ceiling else 0.0)
+                self.metrics.budget(side, purse.used, purse.ceiling)
+
+    def pace(self) -> timedelta:
+        """From one cycle to the next, as far as the budgets go."""
+        interval = self.wired.settings.sync.interval
+        return max(meter.pace(interval) for meter in self.wired.meters.values())
+
+    def states(self) -> dict[str, int]:
+        states: dict[str, int] = {}
+        for tally in self.wired.store.counts():
+            if tally.phase in {Phase.LINKED, Phase.WAITING}:
+                states[tally.sync_state.value] = states.get(tally.sync_state.value, 0) + tally.deals
+        return states
+
+    def facts(self, daemon: Daemon) -> Facts:
+        wired, status = self.wired, daemon.status
+        return Facts(
+            now=wired.clock(),
+            version=version("cosell-sync"),
+            crm=wired.settings.crm,
+            fresh_within=fresh_within(self.pace()),
+            sign_ins=dict(self.sign_ins),
+            last_cycle=status.last,
+            carried_at=status.carried_at,
+            outage=status.outage,
+            holder=status.holder,
+            states=self.states(),
+            attention=self.attention(),
+        )
+
+    def attention(self) -> list[Attention]:
+        urgent = {SyncState.NEEDS_ATTENTION, SyncState.CONFLICT}
+        if not any(self.states().get(state.value) for state in urgent):
+            return []
+        found: list[Attention] = []
+        for link in self.wired.store.links([Phase.LINKED, Phase.WAITING]):
+            if link.memory.sync_state in urgent:
+                since = link.memory.trouble.since if link.memory.trouble else None
+                found.append(
+                    Attention(link.referral_id, link.opportunity_id, link.memory.sync_state.value, since)
+                )
+            if len(found) >= SHOWN:
+                break
+        return found
