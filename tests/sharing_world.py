@@ -28,7 +28,7 @@ from cosell_sync.errors import Flaky, OutsideError, Rejected, Unavailable, Uncle
 from cosell_sync.partner_center import records
 from cosell_sync.partner_center.records import Wire
 from cosell_sync.ports import Outcome, ReferralDraft
-from cosell_sync.sandbox.referral_rules import Switches, faults_of_create, faults_of_invitation
+from cosell_sync.sandbox.partner_center.rules import Switches, faults_of_create, faults_of_invitation
 from cosell_sync.summary import CycleSummary
 from cosell_sync.transport.exact import encode
 from memory_world import CountingStore, MemoryCrm, MemoryReferrals, Outside, Row, rules

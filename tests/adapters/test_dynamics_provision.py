@@ -19,9 +19,9 @@ from cosell_sync.crm.dynamics.setup import Setup, SetupRefused
 from cosell_sync.crm.findings import Finding, Status
 from cosell_sync.errors import Rejected, Unavailable
 from cosell_sync.ports import OpportunityWrite
-from cosell_sync.sandbox import dataverse_schema
 from cosell_sync.sandbox.certificates import Certificates
-from cosell_sync.sandbox.dataverse import CLIENT_ID
+from cosell_sync.sandbox.dataverse import schema as dataverse_schema
+from cosell_sync.sandbox.dataverse.service import CLIENT_ID
 
 ACTION = "Column opportunity.cosell_action"
 KEY = "Key opportunity.cosell_referralid"

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cosell_sync.crm.dynamics import odata
-from cosell_sync.sandbox import dataverse_odata
-from cosell_sync.sandbox.dataverse_odata import Operand
+from cosell_sync.sandbox.dataverse import odata as dataverse_odata
+from cosell_sync.sandbox.dataverse.odata import Operand
 
 HOSTILE = [
     "O'Neil", "'", "''", "' or name ne '", "back\\slash", "%", "%27", "100% & more", "_", "a+b", "#", "?x=1&$top=1",

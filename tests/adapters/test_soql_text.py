@@ -8,7 +8,8 @@ import pytest
 
 from cosell_sync.crm.salesforce import queries
 from cosell_sync.crm.salesforce.org import DEFAULT_NAMES, Org
-from cosell_sync.sandbox import salesforce_schema, soql
+from cosell_sync.sandbox.salesforce import schema as salesforce_schema
+from cosell_sync.sandbox.salesforce import soql
 
 STAMP = "2026-11-22T09:55:00Z"
 HOSTILE = [

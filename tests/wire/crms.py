@@ -18,8 +18,8 @@ from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 
-from cosell_sync.sandbox.http import Server
-from cosell_sync.sandbox.world import Sandbox
+from cosell_sync.sandbox.server import Server
+from cosell_sync.sandbox.systems import Sandbox
 
 Row = dict[str, Any]
 CRMS = ("salesforce", "dynamics")

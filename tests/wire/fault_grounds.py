@@ -42,10 +42,11 @@ from cosell_sync.partner_center import signin
 from cosell_sync.partner_center.client import ID_HEADERS, PartnerCenter
 from cosell_sync.partner_center.signin import Application, SignIn
 from cosell_sync.ports import OpportunityWrite, ReferralDraft, ReferralWrite
-from cosell_sync.sandbox import dataverse, salesforce
-from cosell_sync.sandbox import partner_center as fake
 from cosell_sync.sandbox.certificates import Certificates
-from cosell_sync.sandbox.http import Call, Calls, Request, Response, Server
+from cosell_sync.sandbox.dataverse import service as dataverse
+from cosell_sync.sandbox.partner_center import service as fake
+from cosell_sync.sandbox.salesforce import service as salesforce
+from cosell_sync.sandbox.server import Call, Calls, Request, Response, Server
 from cosell_sync.transport import session
 from cosell_sync.transport.auth import TokenSource
 from cosell_sync.transport.client import HttpCaller, Limits

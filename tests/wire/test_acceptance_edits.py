@@ -14,7 +14,7 @@ import pytest
 from acting import Done, Stage, staged
 from judging import compared, disagreements, doubles
 
-from cosell_sync.sandbox.pipeline import Document, member, own_member
+from cosell_sync.sandbox.partner_center.samples import Document, member, own_member
 
 pytestmark = pytest.mark.wire
 

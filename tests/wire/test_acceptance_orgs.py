@@ -10,10 +10,10 @@ from acting import Stage, staged
 from judging import disagreements
 from test_acceptance_people import Theatre, known_customer, own
 
-from cosell_sync.sandbox import pipeline
-from cosell_sync.sandbox.http import Server
-from cosell_sync.sandbox.salesforce import Salesforce
-from cosell_sync.sandbox.world import Sandbox
+from cosell_sync.sandbox.partner_center import samples as pipeline
+from cosell_sync.sandbox.salesforce.service import Salesforce
+from cosell_sync.sandbox.server import Server
+from cosell_sync.sandbox.systems import Sandbox
 
 pytestmark = pytest.mark.wire
 

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from cosell_sync.sandbox import pipeline
-from cosell_sync.sandbox.agreement import Agreement, compare
-from cosell_sync.sandbox.pipeline import Document
-from cosell_sync.sandbox.story import ROLES, Story
-from cosell_sync.sandbox.world import Clock, Sandbox
+from cosell_sync.sandbox.demo.comparison import Agreement, compare
+from cosell_sync.sandbox.demo.story import ROLES, Story
+from cosell_sync.sandbox.partner_center import samples as pipeline
+from cosell_sync.sandbox.partner_center.samples import Document
+from cosell_sync.sandbox.systems import Clock, Sandbox
 
 CRMS = ("salesforce", "dynamics")
 IDA, JONAS = pipeline.USERS[:2]

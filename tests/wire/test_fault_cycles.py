@@ -21,9 +21,9 @@ from cosell_sync import bootstrap, settings
 from cosell_sync.crm.salesforce import rest
 from cosell_sync.cycle.run import run_cycle
 from cosell_sync.errors import OutsideError
-from cosell_sync.sandbox.agreement import compare
-from cosell_sync.sandbox.http import Server
-from cosell_sync.sandbox.world import Sandbox
+from cosell_sync.sandbox.demo.comparison import compare
+from cosell_sync.sandbox.server import Server
+from cosell_sync.sandbox.systems import Sandbox
 
 CYCLES = 4  # after a fault: settled, carried, told, quiet
 

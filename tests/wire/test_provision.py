@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from acting import Done, Stage
 
-from cosell_sync.sandbox.dataverse import CLIENT_ID
-from cosell_sync.sandbox.http import Call, Server
-from cosell_sync.sandbox.salesforce import INTEGRATION_USERNAME
-from cosell_sync.sandbox.salesforce_values import Refused
-from cosell_sync.sandbox.world import Sandbox
+from cosell_sync.sandbox.dataverse.service import CLIENT_ID
+from cosell_sync.sandbox.salesforce.service import INTEGRATION_USERNAME
+from cosell_sync.sandbox.salesforce.values import Refused
+from cosell_sync.sandbox.server import Call, Server
+from cosell_sync.sandbox.systems import Sandbox
 
 pytestmark = pytest.mark.wire
 

@@ -17,9 +17,9 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from requests.adapters import BaseAdapter
 
 from cosell_sync.sandbox.certificates import Certificates
-from cosell_sync.sandbox.dataverse import CLIENT_ID, CLIENT_SECRET, Dataverse
-from cosell_sync.sandbox.dataverse_values import Refused
-from cosell_sync.sandbox.http import Headers, Request, Response, Server
+from cosell_sync.sandbox.dataverse.service import CLIENT_ID, CLIENT_SECRET, Dataverse
+from cosell_sync.sandbox.dataverse.values import Refused
+from cosell_sync.sandbox.server import Headers, Request, Response, Server
 
 HOST = "contoso.crm4.dynamics.com"
 ROOT = f"https://{HOST}/api/data/v9.2/"

@@ -13,11 +13,11 @@ from urllib.parse import parse_qsl, urlsplit
 import httpx
 import pytest
 
-from cosell_sync.sandbox import pipeline
 from cosell_sync.sandbox.certificates import Certificates
-from cosell_sync.sandbox.http import Server
-from cosell_sync.sandbox.partner_center import REFERRALS, PartnerCenter
-from cosell_sync.sandbox.referral_rules import MOVES
+from cosell_sync.sandbox.partner_center import samples as pipeline
+from cosell_sync.sandbox.partner_center.rules import MOVES
+from cosell_sync.sandbox.partner_center.service import REFERRALS, PartnerCenter
+from cosell_sync.sandbox.server import Server
 
 START = datetime(2026, 5, 4, 10, 0, tzinfo=UTC)
 SCOPE = "https://api.partner.microsoft.com/.default offline_access"

@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from cosell_sync.sandbox import soql
-from cosell_sync.sandbox.salesforce import Salesforce
+from cosell_sync.sandbox.salesforce import soql
+from cosell_sync.sandbox.salesforce.service import Salesforce
 
 
 class Clock:

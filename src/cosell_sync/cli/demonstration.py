@@ -19,9 +19,9 @@ from cosell_sync import logging, settings
 from cosell_sync.bootstrap import Program, program
 from cosell_sync.cli.common import console
 from cosell_sync.cycle.run import run_cycle
-from cosell_sync.sandbox.agreement import Agreement, compare
-from cosell_sync.sandbox.story import Act, Story
-from cosell_sync.sandbox.world import Clock, Sandbox
+from cosell_sync.sandbox.demo.comparison import Agreement, compare
+from cosell_sync.sandbox.demo.story import Act, Story
+from cosell_sync.sandbox.systems import Clock, Sandbox
 from cosell_sync.summary import CycleSummary
 
 MOST_CYCLES = 6

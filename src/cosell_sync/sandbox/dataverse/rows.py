@@ -1,0 +1,456 @@
+"""The environment's rows and the rules that guard every write, whoever writes.
+
+The Web API and the sellers of a test go through the same door (`insert`, `update`, `delete`), because the platform makes
+no difference between them either. What only one table knows (how a deal is closed, that a connection has two ends) hangs
+on hooks; `dataverse_deals` brings them.
+
+Every write of a row gives it the next version number, which is its ETag and its place in the change feed. Rows are never
+changed in place but replaced, so that a copy for a rollback is a copy of a few dictionaries.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from decimal import ROUND_HALF_UP, Decimal
+from typing import Any
+from uuid import UUID
+
+from cosell_sync.sandbox.dataverse import values
+from cosell_sync.sandbox.dataverse.schema import CHOICES, Column, Key, Table
+from cosell_sync.sandbox.dataverse.values import Ref, Refused, Row
+
+Record = dict[str, Any]
+Rule = Callable[[Record], bool]
+Automation = Callable[[Record, Record], Record]
+Guard = Callable[[Record, Row | None], None]  # changes, before: may refuse and may correct the changes
+Derive = Callable[
+    [Record, Record, Row | None], None
+]  # row, changes, before: fills columns that follow from others
+After = Callable[[Row, Row | None, str], None]
+
+
+@dataclass(frozen=True)
+class Grave:
+    """A deletion in the change feed."""
+
+    table: str
+    id: str
+    version: int
+
+
+@dataclass
+class Org:
+    """One environment: its schema, its rows and what its admins have set up."""
+
+    schema: dict[str, Table]
+    clock: Callable[[], datetime]
+    tables: dict[str, dict[str, Row]] = field(default_factory=dict)
+    graves: list[Grave] = field(default_factory=list)
+    rules: list[tuple[str, Rule, str]] = field(default_factory=list)
+    automations: list[tuple[str, Automation]] = field(default_factory=list)
+    guards: dict[str, Guard] = field(default_factory=dict)
+    derivations: dict[str, Derive] = field(default_factory=dict)
+    afters: dict[str, After] = field(default_factory=dict)
+    version: int = 1_000_000
+    recycled: dict[str, list[tuple[str, Row]]] = field(default_factory=dict)
+    """What was deleted, by the id of the row that people deleted, with what went along."""
+    delegate: str | None = None
+    """The application user on whose behalf somebody else is named, during such a request."""
+    _count: int = 0
+    _keys: dict[tuple[str, str], dict[tuple[str, ...], str]] = field(default_factory=dict)
+
+    # ------------------------------------------------------------ reading
+
+    def now(self) -> datetime:
+        return self.clock().astimezone(UTC).replace(microsecond=0)
+
+    def table(self, name: str) -> Table:
+        try:
+            return self.schema[name]
+        except KeyError:
+            raise KeyError(f"no such table: {name}") from None
+
+    def by_set(self, set_name: str) -> Table | None:
+        return next((table for table in self.schema.values() if table.set_name == set_name), None)
+
+    def scan(self, name: str) -> Iterator[Row]:
+        return iter(list(self.tables.get(name, {}).values()))
+
+    def find(self, name: str, row_id: str) -> Row | None:
+        return self.tables.get(name, {}).get(row_id)
+
+    def live(self, name: str, row_id: str) -> Row:
+        row = self.find(name, row_id)
+        if row is None:
+            raise Refused(values.NO_ROW, f"{name} With Id = {row_id} Does Not Exist", 404)
+        return row
+
+    def at(self, ref: Ref | None) -> Row | None:
+        return self.find(ref.table, ref.id) if ref is not None else None
+
+    def title(self, ref: Ref) -> str | None:
+        row = self.at(ref)
+        return row.get(self.schema[ref.table].primary) if row is not None else None
+
+    def children(self, name: str, column: str, parent: Ref) -> list[Row]:
+        return [row for row in self.scan(name) if row.get(column) == parent]
+
+    def record(self, name: str, row: Row) -> Record:
+        """A row as people see it: choices by label, lookups by id."""
+        return {each.name: values.spoken(each, row) for each in self.schema[name].columns.values()}
+
+    # ------------------------------------------------------------ alternate keys
+
+    def key(self, table: Table, columns: set[str]) -> Key:
+        """The key over exactly these columns, if it may be used."""
+        for key in table.keys:
+            if set(key.columns) == columns and key.status == "Active":
+                return key
+        raise Refused(
+            values.NO_SUCH_KEY,
+            f"The specified key attributes are not a defined key for the {table.name} entity",
+        )
+
+    def by_key(self, table: Table, key: Key, given: Mapping[str, object]) -> Row | None:
+        found = self._index(table, key).get(tuple(_folded(given[name]) for name in key.columns))
+        return self.find(table.name, found) if found is not None else None
+
+    def _index(self, table: Table, key: Key) -> dict[tuple[str, ...], str]:
+        index = self._keys.get((table.name, key.name))
+        if index is None:
+            index = self._keys[table.name, key.name] = {}
+            for row in self.scan(table.name):
+                made = _key_of(key, row)
+                if made is not None:
+                    index.setdefault(made, row[table.key])
+        return index
+
+    def doubles(self, table: Table, key: Key) -> bool:
+        """Whether rows share a value of a key to be, in which case its index fails."""
+        made = [_key_of(key, row) for row in self.scan(table.name)]
+        there = [each for each in made if each is not None]
+        return len(there) != len(set(there))
+
+    # ------------------------------------------------------------ rolling back
+
+    def keep(self) -> tuple[dict[str, dict[str, Row]], list[Grave]]:
+        return {name: dict(rows) for name, rows in self.tables.items()}, list(self.graves)
+
+    def restore(self, kept: tuple[dict[str, dict[str, Row]], list[Grave]]) -> None:
+        self.tables, self.graves = kept
+        self._keys.clear()
+
+    def adopt(self, schema: dict[str, Table]) -> None:
+        """Another schema for the same rows; new columns start empty."""
+        self.schema = schema
+        self._keys.clear()
+
+    # ------------------------------------------------------------ writing
+
+    def insert(
+        self, name: str, sent: Record, actor: str, *, row_id: str | None = None, trusted: bool = False
+    ) -> str:
+        """A new row of converted values by that user; `trusted` for what no client may write."""
+        table = self.schema[name]
+        if not (table.writable or trusted):
+            raise Refused(
+                values.NO_MESSAGE, f"The 'Create' method does not support entities of type '{name}'."
+            )
+        changes = self._automated(table, None, dict(sent))
+        if not trusted:
+            _writable(table, changes, creating=True)
+            self._guard(table, changes, None)
+        row: Record = {each.name: each.default for each in table.columns.values()}
+        row.update(changes)
+        if "ownerid" in table.columns and row["ownerid"] is None:
+            row["ownerid"] = Ref("systemuser", actor)
+        if row_id is None:
+            self._count += 1
+            row_id = str(UUID(int=(0xC05E11 << 104) | (4 << 76) | (8 << 60) | self._count))
+        now = self.now()
+        row.update({table.key: row_id, "createdon": row.get("overriddencreatedon") or now})
+        row["createdby"] = Ref("systemuser", actor)
+        self._finish(table, row, changes, None, actor, trusted=trusted)
+        return row_id
+
+    def update(self, name: str, row_id: str, sent: Record, actor: str, *, trusted: bool = False) -> None:
+        table = self.schema[name]
+        before = self.live(name, row_id)
+        if not (table.writable or trusted):
+            raise Refused(
+                values.NO_MESSAGE, f"The 'Update' method does not support entities of type '{name}'."
+            )
+        changes = self._automated(table, before, dict(sent))
+        if not trusted:
+            _writable(table, changes, creating=False)
+            self._guard(table, changes, before)
+        self._finish(table, {**before, **changes}, changes, before, actor, trusted=trusted)
+
+    def _guard(self, table: Table, changes: Record, before: Row | None) -> None:
+        guard = self.guards.get(table.name)
+        if guard is not None:
+            guard(changes, before)
+
+    def _automated(self, table: Table, before: Row | None, changes: Record) -> Record:
+        """What the environment's own plug-ins make of a write, before it is saved."""
+        for name, rewrite in self.automations:
+            if name == table.name:
+                shown = self.record(name, before) if before is not None else {}
+                plain = {each: values.spoken(table.columns[each], changes) for each in changes}
+                changes = {
+                    each: changes[each]
+                    if each in plain and plain[each] == value
+                    else self._heard_one(table, each, value)
+                    for each, value in rewrite(shown, dict(plain)).items()
+                }
+        return changes
+
+    def _finish(
+        self, table: Table, row: Record, changes: Record, before: Row | None, actor: str, *, trusted: bool
+    ) -> None:
+        self._set_state(table, row, changes, before)
+        missing = [
+            each.name
+            for each in table.columns.values()
+            if each.required == "SystemRequired" and row.get(each.name) is None
+        ]
+        if missing and not trusted:
+            raise Refused(values.BAD_ARGUMENT, f"Required field '{missing[0]}' is missing")
+        if not trusted:
+            self._check_references(table, changes)
+        self._derive(table, row, changes, before)
+        for name, broken, message in self.rules:
+            if name == table.name and broken(self.record(name, row)):
+                raise Refused(values.PLUGIN_REFUSED, message)
+        self._check_keys(table, row)
+        row["modifiedon"], row["modifiedby"] = self.now(), Ref("systemuser", actor)
+        row["modifiedonbehalfby"] = Ref("systemuser", self.delegate) if self.delegate else None
+        saved = self.put(table, row, before)
+        after = self.afters.get(table.name)
+        if after is not None:
+            after(saved, before, actor)
+
+    def put(self, table: Table, row: Row, before: Row | None) -> Row:
+        """Stores the row under its next version, without any rule: also for what moves a row silently."""
+        self.version += 1
+        saved = {**row, "versionnumber": Decimal(self.version)}
+        self.tables.setdefault(table.name, {})[row[table.key]] = saved
+        for key in table.keys:
+            index = self._index(table, key)
+            old = _key_of(key, before) if before is not None else None
+            if old is not None and index.get(old) == row[table.key]:
+                del index[old]
+            new = _key_of(key, saved)
+            if new is not None:
+                index.setdefault(new, row[table.key])
+        return saved
+
+    def _set_state(self, table: Table, row: Record, changes: Record, before: Row | None) -> None:
+        if "statecode" not in table.columns:
+            return
+        state, reason = table.columns["statecode"], table.columns["statuscode"]
+        asked = state.option(row["statecode"])
+        if asked is None or row["statuscode"] is None:
+            raise Refused(values.BAD_STATUS, "statecode and statuscode cannot be cleared")
+        moved = before is not None and before["statecode"] != row["statecode"]
+        if "statuscode" not in changes and moved:
+            row["statuscode"] = asked.default
+        found = reason.option(row["statuscode"])
+        if found is None or found.state != asked.value:
+            raise Refused(
+                values.BAD_STATUS,
+                f"{row['statuscode']} is not a valid status code for state code {table.label}State.{asked.label} "
+                f"on {table.name} with Id {row[table.key]}.",
+            )
+
+    def _check_references(self, table: Table, changes: Record) -> None:
+        for name, value in changes.items():
+            if not isinstance(value, Ref):
+                continue
+            found = self.at(value)
+            if found is None:
+                raise Refused(
+                    values.NO_ROW, f"Entity '{value.table}' With Id = {value.id} Does Not Exist", 404
+                )
+            if name == "ownerid" and value.table == "systemuser" and found["isdisabled"]:
+                raise Refused(
+                    values.BAD_ARGUMENT, f"Cannot assign {table.name} to a disabled user: {value.id}"
+                )
+
+    def _check_keys(self, table: Table, row: Row) -> None:
+        for key in table.keys:
+            made = _key_of(key, row)
+            if key.status != "Active" or made is None:
+                continue
+            holder = self._index(table, key).get(made)
+            if holder is not None and holder != row[table.key]:
+                raise Refused(
+                    values.DUPLICATE_KEY,
+                    f"Entity Key {key.schema_name} violated. A record with the same value for "
+                    f"{', '.join(key.columns)} already exists. A duplicate record cannot be created. Select one or more "
+                    "unique values and try again.",
+                    412,
+                )
+
+    # ------------------------------------------------------------ columns that follow from others
+
+    def _derive(self, table: Table, row: Record, changes: Record, before: Row | None) -> None:
+        if "ownerid" in table.columns and isinstance(row["ownerid"], Ref):
+            owner = row["ownerid"]
+            row["owninguser"] = owner if owner.table == "systemuser" else None
+            row["owningteam"] = owner if owner.table == "team" else None
+        derive = self.derivations.get(table.name)
+        if derive is not None:
+            derive(row, changes, before)
+        monies = [each for each in table.columns.values() if each.kind == "money" and each.creatable]
+        if monies:
+            self._convert_money(monies, row, changes, before)
+
+    def _convert_money(self, monies: list[Column], row: Record, changes: Record, before: Row | None) -> None:
+        """A row has one currency; its amounts are rounded to it and shown in the base currency as well."""
+        if row["transactioncurrencyid"] is None and any(row[each.name] is not None for each in monies):
+            organization = next(self.scan("organization"), None)
+            row["transactioncurrencyid"] = organization["basecurrencyid"] if organization else None
+        found = self.at(row["transactioncurrencyid"])
+        if found is None:
+            return
+        touched = before is None or any(each.name in changes for each in monies)
+        if touched or "transactioncurrencyid" in changes or row["exchangerate"] is None:
+            row["exchangerate"] = found["exchangerate"]
+        step = Decimal(1).scaleb(-int(found["currencyprecision"]))
+        for each in monies:
+            amount = row[each.name]
+            if amount is not None:
+                row[each.name] = amount.quantize(step, ROUND_HALF_UP)
+                amount = (row[each.name] / row["exchangerate"]).quantize(Decimal("0.0001"), ROUND_HALF_UP)
+            row[f"{each.name}_base"] = amount
+
+    # ------------------------------------------------------------ deleting and merging
+
+    def delete(self, name: str, row_id: str, *, trusted: bool = False) -> None:
+        table = self.schema[name]
+        row = self.live(name, row_id)
+        if not (table.writable or trusted):
+            raise Refused(
+                values.NO_MESSAGE, f"The 'Delete' method does not support entities of type '{name}'."
+            )
+        self.recycled[row_id] = []
+        self._bury(table, row, row_id)
+
+    def _bury(self, table: Table, row: Row, root: str) -> None:
+        self.recycled[root].append((table.name, row))
+        ref = Ref(table.name, row[table.key])
+        pointing = [
+            (other, column, each)
+            for other in self.schema.values()
+            for column in other.columns.values()
+            if table.name in column.targets
+            for each in self.children(other.name, column.name, ref)
+        ]
+        if any(column.on_delete == "restrict" for _, column, _ in pointing):
+            raise Refused(
+                "0x80040227", f"The {table.name} cannot be deleted because other records refer to it."
+            )
+        self.version += 1
+        del self.tables[table.name][ref.id]
+        for key in table.keys:
+            made = _key_of(key, row)
+            if made is not None and self._index(table, key).get(made) == ref.id:
+                del self._index(table, key)[made]
+        self.graves.append(Grave(table.name, ref.id, self.version))
+        for other, column, child in pointing:
+            present = self.find(other.name, child[other.key])
+            if present is None:
+                continue
+            if column.on_delete == "cascade":
+                self._bury(other, present, root)
+            else:
+                self.put(other, {**present, column.name: None}, present)
+
+    def undelete(self, name: str, row_id: str, actor: str) -> None:
+        """Brings a row back under its id, with what was deleted together with it, as the recycle bin does.
+
+        https://learn.microsoft.com/power-apps/developer/data-platform/restore-deleted-records
+        """
+        if self.find(name, row_id) is not None or row_id not in self.recycled:
+            raise Refused(values.NO_ROW, f"{name} With Id = {row_id} is not in the recycle bin", 404)
+        for table_name, row in self.recycled.pop(row_id):
+            table = self.schema[table_name]
+            self._check_keys(table, row)
+            self.put(table, {**row, "modifiedon": self.now(), "modifiedby": Ref("systemuser", actor)}, None)
+            self.graves = [grave for grave in self.graves if grave.id != row[table.key]]
+
+    def merge(self, name: str, winner: str, loser: str, actor: str) -> None:
+        """Two rows become one: what pointed at the loser moves over without a stamp; the loser stays, inactive."""
+        table = self.schema[name]
+        kept, gone = self.live(name, winner), self.live(name, loser)
+        into, out = Ref(name, winner), Ref(name, loser)
+        for other in self.schema.values():
+            for column in other.columns.values():
+                if name in column.targets and column.name != "masterid":
+                    for child in self.children(other.name, column.name, out):
+                        self.put(other, {**child, column.name: into}, child)
+        stamps = {"modifiedon": self.now(), "modifiedby": Ref("systemuser", actor)}
+        ended = {"statecode": 1, "statuscode": 2, "merged": True, "masterid": into}
+        self.put(table, {**gone, **ended, **stamps}, gone)
+        self.put(table, {**kept, **stamps}, kept)
+
+    # ------------------------------------------------------------ as people say it
+
+    def heard(self, table: Table, spoken: Mapping[str, object]) -> Record:
+        """Columns as people name them (choices by label, lookups by id) as converted values."""
+        return {name: self._heard_one(table, name, value) for name, value in spoken.items()}
+
+    def _heard_one(self, table: Table, name: str, value: object) -> Any:
+        column = table.columns.get(name)
+        if column is None:
+            raise KeyError(f"no such column: {table.name}.{name}")
+        if value is None:
+            return None
+        if column.kind == "lookup":
+            return self._pointed(column, str(value))
+        if column.kind in CHOICES and isinstance(value, str):
+            option = column.labelled(value)
+            if option is None:
+                raise ValueError(f"{name} has no choice {value!r}")
+            return option.value
+        return values.convert(column, value, table.name)
+
+    def _pointed(self, column: Column, row_id: str) -> Ref:
+        wanted = values.guid(row_id) or row_id
+        for target in column.targets:
+            if self.find(target, wanted) is not None:
+                return Ref(target, wanted)
+        raise KeyError(f"{column.name}: no {' or '.join(column.targets)} {row_id}")
+
+    def touch(self, name: str, row_id: str) -> None:
+        """Moves the version alone, as background work of the platform does."""
+        row = self.live(name, row_id)
+        self.put(self.schema[name], dict(row), row)
+
+    def set_key_status(self, name: str, key_name: str, status: Any) -> None:
+        table = self.schema[name]
+        if status == "Active" and any(
+            key.name == key_name and self.doubles(table, key) for key in table.keys
+        ):
+            status = "Failed"
+        keys = tuple(replace(key, status=status) if key.name == key_name else key for key in table.keys)
+        self.schema = {**self.schema, name: replace(table, keys=keys)}
+
+
+def _folded(value: object) -> str:
+    """Keys are compared as the database does: without case, without trailing blanks."""
+    return str(value).rstrip().casefold()
+
+
+def _key_of(key: Key, row: Row) -> tuple[str, ...] | None:
+    held = [row.get(name) for name in key.columns]
+    return None if any(each is None for each in held) else tuple(_folded(each) for each in held)
+
+
+def _writable(table: Table, changes: Record, *, creating: bool) -> None:
+    for name in changes:
+        column = table.columns[name]
+        if not (column.creatable if creating else column.updatable):
+            word = "create" if creating else "update"
+            raise Refused(values.BAD_ARGUMENT, f"Attribute '{name}' of {table.name} is not valid for {word}.")

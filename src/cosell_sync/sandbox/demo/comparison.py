@@ -1,0 +1,140 @@
+"""Do both systems tell the same story? Read off the raw records of both fakes, by rules of its own.
+
+Shares no code with the product: it knows only what the documentation promises, so it can convict the product's own
+mapping. A difference that the deal's message names is *named*, not hidden; anything else is a fault.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from decimal import ROUND_HALF_UP, Decimal
+from typing import Any
+
+from cosell_sync.sandbox.partner_center.service import PartnerCenter
+from cosell_sync.sandbox.seller import Desk, Words
+
+Referral = Mapping[str, Any]
+_STATUS = {
+    ("New", "Pending"): "Received",
+    ("New", "Received"): "Received",
+    ("Active", "Accepted"): "Accepted",
+    ("Closed", "Won"): "Won",
+    ("Closed", "Lost"): "Lost",
+    ("Closed", "Declined"): "Declined",
+    ("Closed", "Expired"): "Expired",
+}
+_PHASES = {
+    "Received": "standby",
+    "Accepted": "open",
+    "Won": "won",
+    "Lost": "lost",
+    "Declined": "lost",
+    "Expired": "lost",
+}
+_SALES_STAGES = {"20": "Qualify", "40": "Develop", "60": "Propose", "80": "Close"}
+
+
+@dataclass
+class Agreement:
+    """What was compared and what came out. ``faults`` empty: both sides tell the same story."""
+
+    deals: int = 0
+    fields: int = 0
+    named: list[str] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
+    by_field: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def holds(self) -> bool:
+        return self.deals > 0 and not self.faults
+
+
+def compare(partner_center: PartnerCenter, desk: Desk) -> Agreement:
+    """Every referral that has a deal in the CRM, field by field; and every open co-sell referral must have one."""
+    found = Agreement()
+    held: dict[str, list[Words]] = {}
+    for deal in desk.deals():
+        if deal["referral_id"]:
+            held.setdefault(deal["referral_id"], []).append(deal)
+    around = _Around(desk)
+    for referral in partner_center.ours():
+        deals = held.get(referral["id"], [])
+        if len(deals) > 1:
+            found.faults.append(f"{referral['id']}: {len(deals)} deals for one referral")
+        if not deals:
+            if importable(referral, desk) and referral["status"] != "Closed":
+                found.faults.append(f"{referral['id']}: no deal")
+            continue
+        found.deals += 1
+        deal = deals[0]
+        for name, there, here in _fields(referral, deal, around):
+            found.fields += 1
+            found.by_field[name] = found.by_field.get(name, 0) + 1
+            if there != here:
+                line = f"{deal['id']} {name}: Partner Center {there!r}, {desk.crm} {here!r}"
+                told = desk.labels.get(name, name) in (deal["message"] or "")
+                (found.named if told else found.faults).append(line)
+    return found
+
+
+def importable(referral: Referral, desk: Desk) -> bool:
+    """A co-sell deal and not a lead, in a currency that the CRM has."""
+    lead = referral["type"] == "Independent" and referral["direction"] == "Incoming"
+    return not lead and referral["details"]["currency"] in desk.currencies
+
+
+class _Around:
+    """What stands around the deals of a CRM, gathered once."""
+
+    def __init__(self, desk: Desk) -> None:
+        self.contacts, self.team, self.solutions = desk.contacts(), desk.team(), desk.solutions()
+        self.currencies, self.longest_name = desk.currencies, desk.longest_name
+        self.colleagues = set(desk.logins)
+
+
+def _fields(referral: Referral, deal: Words, around: _Around) -> Iterable[tuple[str, Any, Any]]:
+    details, customer = referral["details"], referral["customerProfile"]
+    status = _STATUS.get((referral["status"], referral["substatus"]), "")
+    decimals = around.currencies.get(details["currency"], 2)
+    yield "Name", _line(referral["name"][: around.longest_name]), _line(deal["name"])
+    yield "Amount", _rounded(details["dealValue"], decimals), _rounded(deal["amount"], decimals)
+    yield "Currency", details["currency"], deal["currency"]
+    yield "Close Date", (details["closingDateTime"] or "")[:10], deal["close_date"]
+    yield "Status", status, deal["status"]
+    yield "Stage", _PHASES.get(status), deal["phase"]
+    if status == "Accepted":
+        there = _SALES_STAGES.get(str(referral["salesStage"]), "")
+        # A stage that means none of the four says nothing about it.
+        yield "Sales Stage", there or deal["sales_stage"], deal["sales_stage"] or there
+    yield "Campaign", _line(referral["campaignId"]), _line(deal["campaign_id"])
+    yield "Notes", _lines(details["notes"]), _lines(deal["notes"])
+    yield "Favorite", bool(referral["favorite"]), bool(deal["favorite"])
+    yield "Account", _line(customer["name"]), _line(deal["account"])
+    yield "Contact", _emails(customer["team"]), around.contacts.get(deal["id"], set())
+    yield "Solution", _ids(details), around.solutions.get(deal["id"], set())
+    ours = _emails(referral["team"]) & around.colleagues
+    alone = {deal["owner"].lower()} if deal["owner"] else set()
+    yield "Team", ours, (around.team.get(deal["id"]) or alone) if ours else ours
+
+
+def _line(value: Any) -> str:
+    return " ".join(str(value or "").split())
+
+
+def _lines(value: Any) -> list[str]:
+    return [line.rstrip() for line in str(value or "").replace("\r\n", "\n").strip("\n").split("\n")]
+
+
+def _rounded(value: Any, decimals: int) -> Decimal | None:
+    return (
+        None if value is None else Decimal(str(value)).quantize(Decimal(1).scaleb(-decimals), ROUND_HALF_UP)
+    )
+
+
+def _emails(team: Iterable[Mapping[str, Any]] | None) -> set[str]:
+    return {member["email"].lower() for member in team or [] if member.get("email")}
+
+
+def _ids(details: Referral) -> set[str]:
+    return {item["id"] for item in details["requirements"]["solutions"] or [] if item.get("id")}

@@ -1,0 +1,301 @@
+"""A day in two systems, for the demo: what a seller does in the CRM and what Microsoft does in Partner Center.
+
+Only the people's part is played here, on the raw records of the fakes; what follows from it is the product's business.
+Each scene says what was done, by whom and to which deal.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from cosell_sync.sandbox.demo.comparison import importable
+from cosell_sync.sandbox.partner_center import samples
+from cosell_sync.sandbox.seller import Words
+from cosell_sync.sandbox.systems import Clock, Sandbox
+
+PAST_THE_HOLD = timedelta(minutes=16)
+ROLES = {"inbound_accepted": ("Active", 9), "inbound_pending": ("New", 5)}
+"""How many deals from Microsoft the story needs, by kind and status."""
+NEWCOMER = ("Mara", "Quist", "mara.quist@customer.example", "+45 33 000002")
+SOLUTION = ("SOL-20002-XYZ", "Harbor Planner")
+
+
+@dataclass(frozen=True)
+class Act:
+    """Somebody did something to one deal."""
+
+    who: str
+    deal: str  # the opportunity's id
+    what: str
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Some acts that happen between two cycles. ``cycles``: how many follow."""
+
+    title: str
+    play: Callable[[], list[Act]]
+    cycles: int = 2
+
+
+class Story:
+    """Casts the deals of a synchronised sandbox in roles, and plays the scenes one after the other."""
+
+    def __init__(self, sandbox: Sandbox, clock: Clock) -> None:
+        self.desk = sandbox.desk
+        self.partner = sandbox.partner_center
+        self.clock = clock
+        self._free: dict[str, list[Words]] = {}
+        self._crowd: list[Words] = []
+        self._joined: list[str] = []
+        self._expiring: Words = {}
+        self._own: list[Words] = []
+        self._typed: Words = {}
+        self._twin = ""
+
+    def furnish(self) -> None:
+        """Before the first cycle: what a small pipeline lacks for every role."""
+        there = Counter(
+            (each["direction"], each["status"]) for each in self.partner.ours() if importable(each, self.desk)
+        )
+        for kind, (status, wanted) in ROLES.items():
+            for number in range(wanted - there["Incoming", status]):
+                self.partner.add(kind, name=f"Branch {kind[8:]} {number + 1}", details={"currency": "EUR"})
+
+    def cast(self) -> None:
+        """Sort the deals there are by where they stand."""
+        for deal in self.desk.deals():
+            self._free.setdefault(f"{deal['status']}/{deal['direction']}", []).append(deal)
+
+    def scenes(self) -> list[Scene]:
+        return [
+            Scene("The seller and Microsoft work on their deals", self.edits),
+            Scene("Colleagues, contacts and solutions join, on either side", self.join),
+            Scene("And leave again", self.leave),
+            Scene("Deals are answered: accepted, declined, accepted in the portal", self.answers),
+            Scene(
+                "Deals end: the seller wins and loses, Microsoft loses one; a hold protects what cannot be undone",
+                self.ends,
+                1,
+            ),
+            Scene("The hold is over; one deal ran out of time", self.time_passes),
+            Scene("The seller shares deals of her own; one lacks something, and says so", self.shares),
+            Scene("She mends it, and makes one visible to Microsoft", self.widens),
+            Scene("She asks Microsoft for help with both", self.asks),
+            Scene("Microsoft answers: accepts one, declines the other", self.microsoft_answers),
+            Scene("Microsoft sends a deal that she has already", self.known_already, 1),
+            Scene("She says that it is the same, and accepts it", self.same_deal),
+        ]
+
+    def _take(self, status: str) -> Words:
+        """One of Microsoft's deals that nobody has played with yet."""
+        return self._free[f"{status}/Inbound"].pop(0)
+
+    def _seller(self, deal: Words, what: str, **words: Any) -> Act:
+        if words:
+            self.desk.write(deal["id"], **words)
+        return Act("Seller", deal["id"], what)
+
+    def _microsoft(self, deal: Words, what: str, changes: dict[str, Any]) -> Act:
+        self.partner.edit(deal["referral_id"], changes)
+        return Act("Microsoft", deal["id"], what)
+
+    def edits(self) -> list[Act]:
+        one, two, three, four = (self._take("Accepted") for _ in range(4))
+        notes = three["notes"] or ""
+        self.desk.move(one["id"], "Propose")
+        return [
+            self._seller(
+                one, "raises the amount and moves the close date", amount=125_000, close_date="2027-06-30"
+            ),
+            self._seller(one, "moves on to the proposal"),
+            self._microsoft(
+                two, "corrects the deal value", {"details/dealValue": float(two["amount"]) + 25_000}
+            ),
+            self._microsoft(
+                three,
+                "adds a line to the notes",
+                {"details/notes": f"{notes}\nMicrosoft: the workshop is in May."},
+            ),
+            self._seller(
+                three, "adds another line to the same notes", notes=f"We: the budget is approved.\n{notes}"
+            ),
+            self._microsoft(
+                four,
+                "changes the close date to 2027-03-31",
+                {"details/closingDateTime": "2027-03-31T00:00:00Z"},
+            ),
+            self._seller(four, "changes the same date to 2027-04-15: a conflict", close_date="2027-04-15"),
+        ]
+
+    def join(self) -> list[Act]:
+        """They join the first deal in the CRM, the second in the portal."""
+        here, there = self._crowd = [self._take("Accepted") for _ in range(2)]
+        first, last, email, phone = NEWCOMER
+        code, name = SOLUTION
+        self.desk.add_colleague(here["id"], self._free_colleague(here))
+        self.desk.add_contact(here["id"], first=first, last=last, email=email, phone=phone)
+        self.desk.add_solution(here["id"], code, name)
+        changes = {
+            "team/-": samples.own_member(self._free_colleague(there)),
+            "customerProfile/team/-": samples.member(*NEWCOMER),
+            "details/requirements/solutions/-": {**samples.SOLUTIONS[0], "id": code, "name": name},
+        }
+        what = "adds a colleague, a contact and a solution"
+        return [self._seller(here, what), self._microsoft(there, f"{what} in the portal", changes)]
+
+    def _free_colleague(self, deal: Words) -> str:
+        """Who has a login and is not on the deal yet."""
+        team = {each["email"] for each in self.partner.get(deal["referral_id"])["team"]}
+        found = next(email for email in samples.USERS if email not in team)
+        self._joined.append(found)
+        return found
+
+    def leave(self) -> list[Act]:
+        """Who joined on one side leaves on the other."""
+        here, there = self._crowd
+        email, code = NEWCOMER[2], SOLUTION[0]
+        before = self.partner.get(here["referral_id"])
+        people, solutions = before["customerProfile"]["team"], before["details"]["requirements"]["solutions"]
+        changes = {
+            "team": [each for each in before["team"] if each["email"] != self._joined[0]],
+            "customerProfile/team": [each for each in people if each["email"] != email],
+            "details/requirements/solutions": [each for each in solutions if each["id"] != code],
+        }
+        self.desk.drop_colleague(there["id"], self._joined[1])
+        self.desk.drop_contact(there["id"], email)
+        self.desk.drop_solution(there["id"], code)
+        return [
+            self._microsoft(here, "removes all three in the portal", changes),
+            self._seller(there, "removes all three in the CRM"),
+        ]
+
+    def answers(self) -> list[Act]:
+        by_stage, by_action, decline, portal, self._expiring = (self._take("Received") for _ in range(5))
+        self.desk.move(by_stage["id"], "open")
+        self.partner.accept(portal["referral_id"])
+        return [
+            self._seller(by_stage, "moves it out of the standby stage: accepts"),
+            self._seller(
+                by_action, "chooses Action = Accept, and corrects the amount", action="Accept", amount=64_000
+            ),
+            self._seller(
+                decline,
+                "chooses Action = Decline, with a reason",
+                action="Decline",
+                reason="Timeline too short",
+            ),
+            Act("A colleague", portal["id"], "accepts it in the portal"),
+        ]
+
+    def ends(self) -> list[Act]:
+        won, lost, lost_there = (self._take("Accepted") for _ in range(3))
+        acts = [
+            self._seller(won, "wins"),
+            self._seller(lost, "loses, with a reason", reason="Other vendor chosen"),
+            Act("Microsoft", lost_there["id"], "closes it as lost in the portal"),
+        ]
+        self.desk.move(won["id"], "won")
+        self.desk.move(lost["id"], "lost")
+        self.partner.lose(lost_there["referral_id"], "Budget insufficient")
+        return acts
+
+    def time_passes(self) -> list[Act]:
+        soon = samples.timestamp(self.clock() + PAST_THE_HOLD / 2)
+        self.partner.edit(self._expiring["referral_id"], {"expirationDateTime": soon})
+        self.clock.advance(PAST_THE_HOLD)
+        self.partner.expire_due()
+        return [Act("Partner Center", self._expiring["id"], "lets it expire: nobody answered")]
+
+    def shares(self) -> list[Act]:
+        """Two deals born in the CRM: one complete, one without the customer's consent."""
+        self._own = [
+            self._deal_of_her_own(name) for name in ("Warehouse in the cloud", "Quality data platform")
+        ]
+        complete, lacking = self._own
+        return [
+            self._seller(complete, "fills everything in and switches Sync on", sync=True),
+            self._seller(lacking, "switches Sync on, but forgets the consent", sync=True, consent=False),
+        ]
+
+    def _deal_of_her_own(self, name: str) -> Words:
+        customer = {
+            "name": f"Fjord Seafood AS ({name})",
+            "street": "Bryggen 12",
+            "city": "Bergen",
+            "postal_code": "5003",
+            "country": "Norway",
+        }
+        deal = self.desk.new_deal(
+            by=self.desk.logins[samples.USERS[0]],
+            customer=customer,
+            name=name,
+            amount=90_000,
+            currency="EUR",
+            close_date=(self.clock() + timedelta(days=120)).date().isoformat(),
+            consent=True,
+        )
+        self.desk.add_contact(
+            deal, first="Sigrid", last="Lie", email=f"s.lie@{deal.lower()}.example", phone="+47 55 000001"
+        )
+        self.desk.add_solution(deal, "SOL-10001-ABC", "Mill Planner")
+        return self.desk.deal(deal)
+
+    def widens(self) -> list[Act]:
+        first, second = self._own
+        return [
+            self._seller(second, "ticks the consent", consent=True),
+            self._seller(first, "makes it visible to Microsoft", visible_to_microsoft=True),
+        ]
+
+    def asks(self) -> list[Act]:
+        wish = {"help": "Proof of concept or demo", "help_note": "A pilot in spring"}
+        return [self._seller(deal, "asks Microsoft for help", **wish) for deal in self._own]
+
+    def microsoft_answers(self) -> list[Act]:
+        helped, alone = self._own
+        self._answer(helped, "Active", "Accepted", msx_id="7-1ABCDEF2")
+        self._answer(alone, "Closed", "Declined", reason="No matching customer record")
+        return [
+            Act("Microsoft", helped["id"], "accepts to help"),
+            Act("Microsoft", alone["id"], "declines to help"),
+        ]
+
+    def _answer(self, deal: Words, status: str, substatus: str, **more: str) -> None:
+        referral = self.partner.get(self.desk.deal(deal["id"])["referral_id"])
+        self.partner.microsoft_answers(referral["engagementId"], status, substatus, **more)
+
+    def known_already(self) -> list[Act]:
+        """An inbound deal for the same customer, with the same name, as one that the seller typed in before."""
+        self._typed = self._deal_of_her_own("Fleet telemetry")
+        address = {
+            "addressLine1": "Bryggen 12",
+            "city": "Bergen",
+            "state": None,
+            "postalCode": "5003",
+            "country": "NO",
+        }
+        referral = self.partner.add(
+            "inbound_pending",
+            name="fleet  Telemetry",
+            customerProfile={"name": self._typed["account"], "address": address, "ids": []},
+            details={"currency": "EUR", "dealValue": 90_000},
+            externalReferenceId=None,
+        )
+        self._twin = referral["id"]
+        return [Act("Microsoft", self._typed["id"], "sends a deal with the same customer and name")]
+
+    def same_deal(self) -> list[Act]:
+        return [
+            self._seller(
+                self._typed,
+                "puts the referral's id on her own deal, and chooses Accept",
+                referral_id=self._twin,
+                sync=True,
+                action="Accept",
+            )
+        ]

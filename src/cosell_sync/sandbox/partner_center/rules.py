@@ -1,0 +1,395 @@
+"""What the referral service accepts: the shape of values, the moves of a deal, what a patch may touch.
+
+Tables first, one small function over each. Every function returns its faults as `(target, sentence)` pairs and changes nothing.
+Where the documentation is silent the stricter reading is taken; `Switches` names each such reading, so that a test can
+play the other one. The doubts are those of Microsoft's pages, not ours.
+"""
+
+import copy
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from cosell_sync.sandbox.partner_center.query import ENUMS, is_date_time
+from cosell_sync.sandbox.partner_center.samples import HELP, Document
+
+Fault = tuple[str, str]
+
+# status and substatus that fit together, and the moves a partner may make
+FITTING: Mapping[str, tuple[str, ...]] = {
+    "New": ("Pending", "Received"),
+    "Active": ("Accepted",),
+    "Closed": ("Won", "Lost", "Declined", "Expired"),
+}
+MOVES: Mapping[tuple[str, str], frozenset[tuple[str, str]]] = {
+    ("New", "Pending"): frozenset({("New", "Received"), ("Active", "Accepted"), ("Closed", "Declined")}),
+    ("New", "Received"): frozenset({("Active", "Accepted"), ("Closed", "Declined")}),
+    ("Active", "Accepted"): frozenset({("Closed", "Won"), ("Closed", "Lost")}),
+}
+PERCENT_STAGES = frozenset({"0", "10", "20", "40", "60", "80", "100"})
+NAMED_STAGES = frozenset({"Qualify", "Develop", "Propose", "Close"})
+TARGET_TYPES = ("None", "BusinessProfileLocation", "SolutionProfile")
+VISIBLE = "consentToShareReferralWithMicrosoftSellers"
+
+
+@dataclass
+class Switches:
+    """The readings of Microsoft's documentation that can be played the other way."""
+
+    strictness: Literal["full", "contract"] = "full"  # all mandatory fields, or only those of the contract
+    accept_name: bool = False  # PATCH /name
+    accept_favorite: bool = False  # PATCH /favorite
+    one_post: bool = False  # one POST with a help code invites Microsoft
+    always_204: bool = False  # PATCH ignores Prefer: return=representation
+    type_follows: bool = True  # our side becomes Shared once Microsoft is invited
+    # Customer contacts are fixed once Microsoft is invited: on our own deals (the words of the bulk file), on every
+    # shared deal, or never.
+    freeze_contacts: Literal["own", "shared", "never"] = "own"
+    allow_empty_sets: bool = False  # PATCH may empty the team or the solutions
+    sales_stage: Literal["any", "percent", "name"] = "any"
+    date_filter: Literal["unquoted", "quoted", "refused"] = "unquoted"
+    paging: Literal["position", "keyset"] = "position"
+    page_size: int = 100
+    create_status: int = 200
+    stale_status: int = 412
+    stale_code: str = "preconditionFailed"
+
+
+# -- the shape of values ---------------------------------------------------------------------------------------------
+
+
+def number(value: Any) -> str | None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return "must be a number"
+    return "must not be negative" if value < 0 else None
+
+
+def text(value: Any) -> str | None:
+    return None if value is None or isinstance(value, str) else "must be a string"
+
+
+def boolean(value: Any) -> str | None:
+    return None if isinstance(value, bool) else "must be a boolean"
+
+
+def date_time(value: Any) -> str | None:
+    return None if is_date_time(value) else "must be an ISO 8601 date-time with its zone"
+
+
+def currency(value: Any) -> str | None:
+    return (
+        None
+        if isinstance(value, str) and re.fullmatch(r"[A-Z]{3}", value)
+        else "must be a currency code of three letters"
+    )
+
+
+def country(value: Any) -> str | None:
+    return (
+        None
+        if isinstance(value, str) and re.fullmatch(r"[A-Z]{2}", value)
+        else "must be a country code of two letters"
+    )
+
+
+def one_of(name: str) -> Callable[[Any], str | None]:
+    return lambda value: None if value in ENUMS[name] else f"is no value of {name}"
+
+
+def member(value: Any) -> str | None:
+    if not isinstance(value, dict):
+        return "must be an object"
+    for name in ("firstName", "lastName", "email", "phoneNumber", "title"):
+        if text(value.get(name)):
+            return f"has a {name} that is no string"
+    email = value.get("email")
+    if email and not re.fullmatch(r"[^@\s]+@[^@\s]+\.[^@\s]+", email):
+        return "has an e-mail address that is none"
+    return None
+
+
+def solution(value: Any) -> str | None:
+    if not isinstance(value, dict):
+        return "must be an object"
+    if not isinstance(value.get("id"), str) or not value["id"]:
+        return "needs an id"
+    for name in ("name", "publisherName", "solutionType", "currency"):
+        if text(value.get(name)):
+            return f"has a {name} that is no string"
+    if value.get("type", "Name") not in {"None", "Category", "Name"}:
+        return "has a type that is none of None, Category, Name"
+    return number(value["price"]) if value.get("price") is not None else None
+
+
+def many(check: Callable[[Any], str | None]) -> Callable[[Any], str | None]:
+    def check_all(value: Any) -> str | None:
+        if not isinstance(value, list):
+            return "must be an array"
+        if len(value) > 50:
+            return "must not have more than 50 entries"
+        return next((fault for fault in map(check, value) if fault), None)
+
+    return check_all
+
+
+SHAPES: Mapping[str, Callable[[Any], str | None]] = {
+    "campaignId": text,
+    "consent/" + VISIBLE: boolean,
+    "customerProfile/team": many(member),
+    "details/closingDateTime": date_time,
+    "details/currency": currency,
+    "details/dealValue": number,
+    "details/notes": text,
+    "details/requirements/solutions": many(solution),
+    "externalReferenceId": text,
+    "referralProgram": text,
+    "salesStage": text,
+    "status": one_of("status"),
+    "substatus": one_of("substatus"),
+    "statusReason": text,
+    "team": many(member),
+    "name": text,
+    "favorite": boolean,
+}
+PATCHABLE = frozenset(SHAPES) - {"name", "favorite"}
+APPENDABLE = frozenset({"customerProfile/team", "details/requirements/solutions", "team"})
+
+# Shapes of a create beyond those of a patch.
+CREATE_SHAPES: Mapping[str, Callable[[Any], str | None]] = {
+    **SHAPES,
+    "type": one_of("type"),
+    "qualification": one_of("qualification"),
+    "customerProfile/name": text,
+    "customerProfile/address/country": country,
+    "consent/consentToToShareInfoWithOthers": boolean,
+    "consent/consentToContact": boolean,
+    "consent/consentToMicrosoftToContactSpecificPartners": boolean,
+    "mpnId": text,
+}
+MANDATORY = ("type", "customerProfile", "consent", "details")
+MANDATORY_FULL = (
+    "name",
+    "customerProfile/name",
+    "customerProfile/address/addressLine1",
+    "customerProfile/address/city",
+    "customerProfile/address/country",
+    "details/dealValue",
+    "details/currency",
+    "details/closingDateTime",
+)
+
+
+def at(document: Any, path: str) -> Any:
+    """The value at a path, None where there is none."""
+    for step in path.split("/"):
+        document = document.get(step) if isinstance(document, dict) else None
+    return document
+
+
+def present(document: Any, path: str) -> bool:
+    *parents, last = path.split("/")
+    holder = at(document, "/".join(parents)) if parents else document
+    return isinstance(holder, dict) and last in holder
+
+
+def complete(person: Any) -> bool:
+    return isinstance(person, dict) and all(
+        person.get(name) for name in ("firstName", "lastName", "email", "phoneNumber")
+    )
+
+
+# -- creating --------------------------------------------------------------------------------------------------------
+
+
+def faults_of_create(body: Document, switches: Switches) -> list[Fault]:
+    """Everything that is wrong with a posted referral, at once."""
+    faults: list[Fault] = [(name, "is required") for name in MANDATORY if not body.get(name)]
+    faults += [
+        (name, "must be an object")
+        for name in ("customerProfile", "consent", "details", "inviteContext")
+        if body.get(name) is not None and not isinstance(body[name], dict)
+    ]
+    for path, check in CREATE_SHAPES.items():
+        value = at(body, path)
+        if value is not None and (wrong := check(value)):
+            faults.append((path, wrong))
+    faults += _wrong_stage(at(body, "salesStage"), switches) + _faults_of_target(body)
+    code = at(body, "inviteContext/assistanceRequestCode")
+    if code is not None and code not in {"Unknown", *HELP}:
+        faults.append(("inviteContext/assistanceRequestCode", "is no kind of help"))
+    if switches.strictness == "full":
+        faults += _missing_in_create(body)
+    return faults
+
+
+def _missing_in_create(body: Document) -> list[Fault]:
+    faults: list[Fault] = [(path, "is required") for path in MANDATORY_FULL if at(body, path) in (None, "")]
+    if not at(body, "details/requirements/solutions"):
+        faults.append(("details/requirements/solutions", "needs one to fifty solutions"))
+    team = at(body, "team")
+    if not isinstance(team, list) or not any(map(complete, team)):
+        faults.append(("team", "needs a member with first and last name, phone and e-mail"))
+    faults += [
+        (f"consent/{flag}", "must be true")
+        for flag in ("consentToToShareInfoWithOthers", "consentToContact")
+        if at(body, f"consent/{flag}") is not True
+    ]
+    attributes = at(body, "details/requirements/additionalRequirements/attributes")
+    if not isinstance(attributes, list) or not any(
+        isinstance(one, dict) and one.get("type") == "CustomerMarketplaceIntent" and one.get("id")
+        for one in attributes
+    ):
+        faults.append(
+            ("details/requirements/additionalRequirements/attributes", "needs the CustomerMarketplaceIntent")
+        )
+    return faults
+
+
+def _faults_of_target(body: Document) -> list[Fault]:
+    target = body.get("target")
+    if target is None:
+        return []
+    if not isinstance(target, list) or not all(
+        isinstance(one, dict) and one.get("type") in TARGET_TYPES and isinstance(one.get("id"), str)
+        for one in target
+    ):
+        return [("target", "must be an array of type and id")]
+    return []
+
+
+def invites_microsoft(body: Document) -> bool:
+    target = body.get("target")
+    return isinstance(target, list) and {"type": "BusinessProfileLocation", "id": "msft"} in target
+
+
+def faults_of_invitation(body: Document, ours: Document, switches: Switches) -> list[Fault]:
+    """What a post that joins an engagement needs besides."""
+    faults: list[Fault] = []
+    if not invites_microsoft(body):
+        faults.append(("target", "must name msft"))
+    if body.get("type") != "Shared":
+        faults.append(("type", "must be Shared"))
+    if at(body, "inviteContext/assistanceRequestCode") not in HELP:
+        faults.append(("inviteContext/assistanceRequestCode", "must name the kind of help"))
+    if switches.strictness == "full":
+        contacts = at(body, "customerProfile/team")
+        if not isinstance(contacts, list) or not any(map(complete, contacts)):
+            faults.append(
+                ("customerProfile/team", "needs a contact with first and last name, phone and e-mail")
+            )
+        if at(ours, f"consent/{VISIBLE}") is not True:
+            faults.append((f"consent/{VISIBLE}", "must be true before Microsoft is invited"))
+    return faults
+
+
+# -- patching --------------------------------------------------------------------------------------------------------
+
+
+def faults_of_operations(operations: Any, switches: Switches) -> list[Fault]:
+    """Whether a body is a JSON Patch of the kind the service takes."""
+    if not isinstance(operations, list) or not operations:
+        return [("body", "must be a non-empty array of operations")]
+    allowed = PATCHABLE | ({"name"} if switches.accept_name else set())
+    allowed |= {"favorite"} if switches.accept_favorite else set()
+    faults: list[Fault] = []
+    for operation in operations:
+        if not isinstance(operation, dict) or set(operation) != {"op", "path", "value"}:
+            faults.append(("body", "an operation is made of op, path and value"))
+            continue
+        op, path, value = operation["op"], operation["path"], operation["value"]
+        if op not in {"replace", "add"}:
+            faults.append(("op", f"the operation {op} is not supported"))
+            continue
+        if not isinstance(path, str) or not path.startswith("/"):
+            faults.append(("path", f"{path!r} is no path"))
+            continue
+        field, append = (path[1:-2], True) if path.endswith("/-") else (path[1:], False)
+        if field not in allowed or (append and field not in APPENDABLE):
+            faults.append((path, "cannot be changed"))
+        elif append and op != "add":
+            faults.append((path, "only add can append"))
+        elif wrong := SHAPES[field]([value] if append else value):
+            faults.append((path, wrong))
+    return faults
+
+
+def patched(document: Document, operations: list[Document]) -> Document:
+    """The document after the operations; they have been checked before."""
+    result = copy.deepcopy(document)
+    for operation in operations:
+        *parents, last = operation["path"][1:].split("/")
+        holder = result
+        for step in parents if last != "-" else parents[:-1]:
+            holder[step] = holder.get(step) or {}
+            holder = holder[step]
+        if last == "-":
+            holder[parents[-1]] = [*(holder.get(parents[-1]) or []), copy.deepcopy(operation["value"])]
+        else:
+            holder[last] = copy.deepcopy(operation["value"])
+    return result
+
+
+def faults_of_change(old: Document, new: Document, *, invited: bool, switches: Switches) -> list[Fault]:
+    """Whether a deal may go from one document to the other by a partner's hand."""
+    faults = _faults_of_move(old, new, switches)
+    if at(old, f"consent/{VISIBLE}") is True and at(new, f"consent/{VISIBLE}") is not True:
+        faults.append((f"consent/{VISIBLE}", "cannot be withdrawn"))
+    if new["salesStage"] != old["salesStage"]:
+        faults += _wrong_stage(new["salesStage"], switches)
+    if switches.accept_name and not new["name"]:
+        faults.append(("name", "is required"))
+    if not switches.allow_empty_sets:
+        for path in ("team", "details/requirements/solutions"):
+            if at(old, path) and not at(new, path):
+                faults.append((path, "must not become empty"))
+    faults += [
+        (path, "must not have more than 50 entries")
+        for path in sorted(APPENDABLE)
+        if len(at(new, path) or []) > 50
+    ]
+    frozen = {"own": old["direction"] == "Outgoing", "shared": True, "never": False}[switches.freeze_contacts]
+    if invited and frozen:
+        faults += _faults_of_contacts(
+            at(old, "customerProfile/team") or [], at(new, "customerProfile/team") or []
+        )
+    return faults
+
+
+def _faults_of_move(old: Document, new: Document, switches: Switches) -> list[Fault]:
+    before, after = (old["status"], old["substatus"]), (new["status"], new["substatus"])
+    if after[1] not in FITTING.get(after[0], ()):
+        return [("substatus", f"{after[1]} does not fit {after[0]}")]
+    if before == after:
+        return []
+    if after not in MOVES.get(before, frozenset()):
+        return [("status", f"{'/'.join(before)} cannot become {'/'.join(after)}")]
+    if switches.strictness != "full":
+        return []
+    faults: list[Fault] = []
+    if after[1] in {"Accepted", "Won"}:
+        faults += [
+            (path, "is required for this status")
+            for path in ("details/dealValue", "details/closingDateTime")
+            if at(new, path) is None
+        ]
+    if after[1] in {"Lost", "Declined"} and not (new["statusReason"] or "").strip():
+        faults.append(("statusReason", "is required for this status"))
+    return faults
+
+
+def _faults_of_contacts(old: list[Document], new: list[Document]) -> list[Fault]:
+    """What was said of a contact stays as it was; what was left open may be filled in, and people may be added."""
+    fixed = ("firstName", "lastName", "email", "phoneNumber")
+    for person in old:
+        said = {name: person.get(name) for name in fixed if person.get(name)}
+        if not any(all(other.get(name) == value for name, value in said.items()) for other in new):
+            return [("customerProfile/team", "contacts are fixed once Microsoft is invited")]
+    return []
+
+
+def _wrong_stage(value: Any, switches: Switches) -> list[Fault]:
+    known = {"percent": PERCENT_STAGES, "name": NAMED_STAGES}.get(
+        switches.sales_stage, PERCENT_STAGES | NAMED_STAGES
+    )
+    return [] if value is None or value in known else [("salesStage", f"{value!r} is no stage")]
