@@ -95,7 +95,7 @@ def event_of(line: str) -> str:
 def hidden(world: Any) -> Iterator[tuple[str, str]]:
     match world:
         case PartnerCenter():
-            for document in list(world._documents.values())[:MOST]:
+            for document in list(world._referrals.documents.values())[:MOST]:
                 for person in [*(document["team"] or ()), *(document["customerProfile"]["team"] or ())]:
                     yield from _row(person)
                 yield from _notes(document["details"]["notes"])

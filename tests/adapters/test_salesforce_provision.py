@@ -22,6 +22,7 @@ from cosell_sync.crm.salesforce.setup import SetupRefused, deploy
 from cosell_sync.crm.salesforce.signin import ClientCredentials
 from cosell_sync.errors import Rejected, Unavailable
 from cosell_sync.sandbox.certificates import Certificates
+from cosell_sync.sandbox.exchange import Request, Response
 from cosell_sync.sandbox.salesforce.formula import parse
 from cosell_sync.sandbox.salesforce.service import (
     CONSUMER_KEY,
@@ -30,7 +31,7 @@ from cosell_sync.sandbox.salesforce.service import (
     Salesforce,
 )
 from cosell_sync.sandbox.salesforce.values import Refused
-from cosell_sync.sandbox.server import Request, Response, Server
+from cosell_sync.sandbox.server import Server
 
 DEAL = {"Name": "Deal", "StageName": "Prospecting", "CloseDate": "2027-01-31"}
 ACTION = "CustomField Opportunity.Cosell_Action__c"

@@ -44,9 +44,10 @@ from cosell_sync.partner_center.signin import Application, SignIn
 from cosell_sync.ports import OpportunityWrite, ReferralDraft, ReferralWrite
 from cosell_sync.sandbox.certificates import Certificates
 from cosell_sync.sandbox.dataverse import service as dataverse
+from cosell_sync.sandbox.exchange import Call, Calls, Request, Response
 from cosell_sync.sandbox.partner_center import service as fake
 from cosell_sync.sandbox.salesforce import service as salesforce
-from cosell_sync.sandbox.server import Call, Calls, Request, Response, Server
+from cosell_sync.sandbox.server import Server
 from cosell_sync.transport import session
 from cosell_sync.transport.auth import TokenSource
 from cosell_sync.transport.client import HttpCaller, Limits

@@ -43,7 +43,7 @@ from odatapy.server.uri.resource import UriResourceAction
 from cosell_sync.sandbox.dataverse.schema import Table, build
 from cosell_sync.sandbox.dataverse.service import ROOT
 from cosell_sync.sandbox.dataverse.values import edm as edm_name
-from cosell_sync.sandbox.server import Call
+from cosell_sync.sandbox.exchange import Call
 
 NAMESPACE = "Microsoft.Dynamics.CRM"
 ROW = "crmbaseentity"  # what every table descends from

@@ -12,14 +12,15 @@ from typing import Any
 
 import pytest
 
+from cosell_sync.sandbox.clock import Clock
 from cosell_sync.sandbox.demo.comparison import Agreement, compare
 from cosell_sync.sandbox.demo.story import ROLES, Story
-from cosell_sync.sandbox.partner_center import samples as pipeline
-from cosell_sync.sandbox.partner_center.samples import Document
-from cosell_sync.sandbox.systems import Clock, Sandbox
+from cosell_sync.sandbox.partner_center import samples
+from cosell_sync.sandbox.partner_center.schema import Document, member
+from cosell_sync.sandbox.systems import Sandbox
 
 CRMS = ("salesforce", "dynamics")
-IDA, JONAS = pipeline.USERS[:2]
+IDA, JONAS = samples.USERS[:2]
 ZOE = ("Zoë", "Berg", "zoe@customer.example", "+31 20 100003")
 
 
@@ -40,14 +41,14 @@ class Pair:
             campaignId="SPRING-26",
             favorite=True,
             salesStage="60",
-            team=[pipeline.own_member(IDA)],
-            customerProfile={"name": "Fjord AS", "team": [pipeline.member(*ZOE)]},
+            team=[samples.own_member(IDA)],
+            customerProfile={"name": "Fjord AS", "team": [member(*ZOE)]},
             details={
                 "notes": "One\nTwo",
                 "dealValue": 90_000,
                 "currency": "EUR",
                 "closingDateTime": "2027-03-31T00:00:00Z",
-                "requirements": {"solutions": [pipeline.SOLUTIONS[0]]},
+                "requirements": {"solutions": [samples.SOLUTIONS[0]]},
             },
         )
         customer = {
@@ -72,7 +73,7 @@ class Pair:
         )
         first, last, email, phone = ZOE
         self.desk.add_contact(self.deal, first=first, last=last, email=email, phone=phone)
-        self.desk.add_solution(self.deal, pipeline.SOLUTIONS[0]["id"], "Mill Planner")
+        self.desk.add_solution(self.deal, samples.SOLUTIONS[0]["id"], "Mill Planner")
         self.desk.move(self.deal, "Propose")
 
     def judged(self) -> Agreement:
@@ -108,7 +109,7 @@ BREACHES: dict[str, Callable[[Pair], object]] = {
     "Favorite": lambda pair: pair.desk.write(pair.deal, favorite=False),
     "Account": lambda pair: pair.portal("customerProfile/name", "Fjord A/S"),
     "Contact": lambda pair: pair.desk.drop_contact(pair.deal, ZOE[2]),
-    "Solution": lambda pair: pair.desk.drop_solution(pair.deal, pipeline.SOLUTIONS[0]["id"]),
+    "Solution": lambda pair: pair.desk.drop_solution(pair.deal, samples.SOLUTIONS[0]["id"]),
     "Team": lambda pair: pair.desk.add_colleague(pair.deal, JONAS),
 }
 

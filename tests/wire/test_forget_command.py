@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from acting import staged
 
-from cosell_sync.sandbox.partner_center.samples import member
+from cosell_sync.sandbox.partner_center.schema import member
 
 pytestmark = pytest.mark.wire
 GRETA = member("Greta", "Öztürk", "greta@customer.example", "+49 421 100001", title="Head of IT")

@@ -31,10 +31,11 @@ from PowerPlatform.Dataverse.models.upsert import UpsertItem
 from cosell_sync import settings
 from cosell_sync.bootstrap import program
 from cosell_sync.cycle.run import run_cycle
+from cosell_sync.sandbox.clock import Clock
 from cosell_sync.sandbox.dataverse.service import CLIENT_ID, CLIENT_SECRET, ROOT, Dataverse
 from cosell_sync.sandbox.demo.story import Story
-from cosell_sync.sandbox.server import Call
-from cosell_sync.sandbox.systems import Clock, Sandbox
+from cosell_sync.sandbox.exchange import Call
+from cosell_sync.sandbox.systems import Sandbox
 
 pytestmark = pytest.mark.judges
 REFERRAL = "7d1c9f30-0000-4000-8000-000000000001"

@@ -19,7 +19,8 @@ from requests.adapters import BaseAdapter
 from cosell_sync.sandbox.certificates import Certificates
 from cosell_sync.sandbox.dataverse.service import CLIENT_ID, CLIENT_SECRET, Dataverse
 from cosell_sync.sandbox.dataverse.values import Refused
-from cosell_sync.sandbox.server import Headers, Request, Response, Server
+from cosell_sync.sandbox.exchange import Headers, Request, Response
+from cosell_sync.sandbox.server import Server
 
 HOST = "contoso.crm4.dynamics.com"
 ROOT = f"https://{HOST}/api/data/v9.2/"

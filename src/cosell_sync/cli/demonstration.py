@@ -19,9 +19,10 @@ from cosell_sync import logging, settings
 from cosell_sync.bootstrap import Program, program
 from cosell_sync.cli.common import console
 from cosell_sync.cycle.run import run_cycle
+from cosell_sync.sandbox.clock import Clock
 from cosell_sync.sandbox.demo.comparison import Agreement, compare
 from cosell_sync.sandbox.demo.story import Act, Story
-from cosell_sync.sandbox.systems import Clock, Sandbox
+from cosell_sync.sandbox.systems import Sandbox
 from cosell_sync.summary import CycleSummary
 
 MOST_CYCLES = 6

@@ -1,15 +1,10 @@
-"""The floor every served fake stands on: requests in, responses out, and a network that can misbehave.
+"""Serves one fake over TLS on loopback, logs every call, and makes the faults happen that are waiting.
 
-A fake is a plain function from `Request` to `Response`. `Server` puts it behind real TLS on loopback, so that the
-installed program meets it through its own HTTP clients, certificate checks and timeouts. `Faults` holds what shall
-go wrong next; it acts on the socket, below the fake, where real outages happen. `Calls` remembers every request, so
-that a test can count what was sent and show that nothing else was.
-
-One thread serves one connection. Every wait of a fault ends when the server stops.
+A fake is a function from `Request` to `Response`. Behind `Server` the installed program meets it through its own HTTP
+clients, certificate checks and timeouts. One thread serves one connection. Every wait of a fault ends when the server stops.
 """
 
 import contextlib
-import json
 import os
 import re
 import socket
@@ -18,236 +13,17 @@ import ssl
 import struct
 import threading
 import traceback
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
-from typing import Any, Literal, Self, get_args
+from typing import Any, Self
 from urllib.parse import parse_qsl, unquote
 
-CONTROL = "/_sandbox"  # where people at a shell reach a served fake; loopback is its only guard
+from cosell_sync.sandbox.control import PREFIX, Route, Router
+from cosell_sync.sandbox.exchange import App, Call, Calls, Headers, Request, Response
+from cosell_sync.sandbox.faults import Fault, Faults
+
 HTML = b"<!DOCTYPE html><html><head><title>Service</title></head><body><h1>Please wait</h1></body></html>"
-
-
-class Headers(Mapping[str, str]):
-    """Header fields, looked up without regard to case; iterating yields lower-case names."""
-
-    def __init__(self, fields: Mapping[str, str]) -> None:
-        self._fields = {name.lower(): value for name, value in fields.items()}
-
-    def __getitem__(self, name: str) -> str:
-        return self._fields[name.lower()]
-
-    def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and name.lower() in self._fields
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._fields)
-
-    def __len__(self) -> int:
-        return len(self._fields)
-
-    def __repr__(self) -> str:
-        return f"Headers({self._fields!r})"
-
-
-@dataclass(frozen=True)
-class Request:
-    method: str
-    path: str  # decoded, without the query
-    query: Mapping[str, str]  # decoded; the last of several wins
-    raw_query: str
-    headers: Mapping[str, str]
-    body: bytes
-
-    def json(self) -> Any:
-        """The body as JSON; ValueError when it is none."""
-        return json.loads(self.body)
-
-    def form(self) -> dict[str, str]:
-        """The body as an HTML form; the last of several values wins."""
-        return dict(parse_qsl(self.body.decode("utf-8"), keep_blank_values=True))
-
-
-@dataclass
-class Response:
-    status: int = 200
-    body: object = None  # None: empty; bytes: as they are; anything else: JSON
-    headers: dict[str, str] = field(default_factory=dict)
-
-    def encoded(self) -> bytes:
-        if self.body is None:
-            return b""
-        if isinstance(self.body, bytes):
-            return self.body
-        return json.dumps(self.body, ensure_ascii=False).encode("utf-8")
-
-
-App = Callable[[Request], Response]
-
-
-@dataclass(frozen=True)
-class Call:
-    """One request as it arrived and the status it was answered with (0: no answer)."""
-
-    method: str
-    path: str
-    raw_query: str
-    status: int
-    headers: Mapping[str, str]  # without Authorization
-    body: bytes
-    fault: str = ""
-
-    def json(self) -> Any:
-        return json.loads(self.body)
-
-    @property
-    def query(self) -> dict[str, str]:
-        return dict(parse_qsl(self.raw_query, keep_blank_values=True))
-
-
-class Calls(list[Call]):
-    """The log of a server. Appending is atomic; readers take a copy."""
-
-    def matching(self, method: str = "", path: str = "") -> list[Call]:
-        """Calls of that method (any when empty) whose path contains the pattern."""
-        return [
-            call
-            for call in list(self)
-            if (not method or call.method == method.upper()) and re.search(path, call.path)
-        ]
-
-
-Kind = Literal[
-    "answer",
-    "reset_before",
-    "reset_after",
-    "truncate",
-    "slow",
-    "delay",
-    "redirect",
-    "html",
-    "wrong_json",
-    "hang",
-]
-
-
-@dataclass(frozen=True)
-class Fault:
-    """One thing that goes wrong, for which requests, and how often.
-
-    `applied` says whether the fake has done its work when the fault strikes: an answer 500 with `applied` is a write
-    that landed and was reported as failed.
-    """
-
-    kind: Kind
-    method: str = ""  # empty: any
-    path: str = ""  # a pattern searched in the path
-    body: str = ""  # a pattern searched in the request body
-    times: int | None = 1  # None: until cleared
-    skip: int = 0  # this many matching requests pass first
-    applied: bool = False
-    status: int = 200
-    headers: Mapping[str, str] = field(default_factory=dict)
-    answer: object = None
-    seconds: float = 0.0
-
-    def concerns(self, request: Request) -> bool:
-        return (
-            (not self.method or self.method.upper() == request.method)
-            and re.search(self.path, request.path) is not None
-            and (not self.body or re.search(self.body, request.body.decode("utf-8", "replace")) is not None)
-        )
-
-
-class Faults:
-    """The faults still to come; of several that match a request the oldest strikes.
-
-    Every maker takes `method`, `path`, `body` (patterns), `times` (None: until `clear`), `skip` and `applied`.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._pending: list[list[Any]] = []  # [fault, still to skip, times left]
-
-    def add(self, kind: Kind, **details: Any) -> Fault:
-        """Any fault by its name, as the control API gives it."""
-        if kind not in get_args(Kind):
-            raise ValueError(f"unknown fault {kind!r}; one of {', '.join(get_args(Kind))}")
-        fault = Fault(kind=kind, **details)
-        for pattern in (fault.path, fault.body):
-            re.compile(pattern)
-        with self._lock:
-            self._pending.append([fault, fault.skip, fault.times])
-        return fault
-
-    def answer(
-        self, status: int, answer: object = None, headers: Mapping[str, str] | None = None, **match: Any
-    ) -> Fault:
-        """This status, body and headers (429 with Retry-After, 500, 503, 401 …) in place of the fake's."""
-        return self.add("answer", status=status, answer=answer, headers=headers or {}, **match)
-
-    def reset_before(self, **match: Any) -> Fault:
-        """The connection breaks; the fake never saw the request."""
-        return self.add("reset_before", **match)
-
-    def reset_after(self, **match: Any) -> Fault:
-        """The fake did its work; the connection breaks before the reply."""
-        return self.add("reset_after", **{"applied": True, **match})
-
-    def truncate(self, **match: Any) -> Fault:
-        """The fake did its work; the reply ends in the middle of its body."""
-        return self.add("truncate", **{"applied": True, **match})
-
-    def slow(self, seconds: float, **match: Any) -> Fault:
-        """The reply drips out over that time, never pausing for long."""
-        return self.add("slow", **{"applied": True, "seconds": seconds, **match})
-
-    def delay(self, seconds: float, **match: Any) -> Fault:
-        """The request waits that long before the fake sees it (with `applied`: before the reply)."""
-        return self.add("delay", seconds=seconds, **match)
-
-    def redirect(self, location: str, status: int = 302, **match: Any) -> Fault:
-        """Sends the client elsewhere, as a captive portal or a hijacked name would."""
-        return self.add("redirect", status=status, headers={"Location": location}, **match)
-
-    def html(self, status: int = 200, **match: Any) -> Fault:
-        """A web page where JSON was due."""
-        return self.add("html", status=status, **match)
-
-    def wrong_json(self, answer: object = None, status: int = 200, **match: Any) -> Fault:
-        """Well-formed JSON of an unexpected shape."""
-        shape = ["unexpected", 1, None] if answer is None else answer
-        return self.add("wrong_json", status=status, answer=shape, **match)
-
-    def hang(self, **match: Any) -> Fault:
-        """No answer, ever; ends when the server stops (or after `seconds`, with a broken connection)."""
-        return self.add("hang", **match)
-
-    def clear(self) -> None:
-        with self._lock:
-            self._pending.clear()
-
-    def pending(self) -> list[dict[str, Any]]:
-        with self._lock:
-            return [{**asdict(fault), "skip": skip, "times": left} for fault, skip, left in self._pending]
-
-    def strike(self, request: Request) -> Fault | None:
-        """The fault for this request, counted down; None when nothing shall go wrong."""
-        with self._lock:
-            for entry in self._pending:
-                fault, skip, left = entry
-                if not fault.concerns(request):
-                    continue
-                if skip:
-                    entry[1] = skip - 1
-                    continue
-                if left is not None:
-                    entry[2] = left - 1
-                    if entry[2] <= 0:
-                        self._pending.remove(entry)
-                return fault  # type: ignore[no-any-return]
-        return None
 
 
 class Server:
@@ -268,6 +44,7 @@ class Server:
         self.errors: list[
             str
         ] = []  # tracebacks of the fake itself: a bug in the sandbox, never part of the play
+        self._router = Router(self._routes(), explain=_explain)
         self._ssl_context = ssl_context
         self._host = host
         self._port = port
@@ -307,32 +84,27 @@ class Server:
         thread.join(timeout=2)
 
     def control(self, request: Request) -> Response | None:
-        """What every served fake offers under `/_sandbox`: its faults and its log. None: ask the fake."""
-        match request.method, request.path.removeprefix(CONTROL).strip("/"):
-            case "GET", "faults":
-                return Response(200, self.faults.pending())
-            case "POST", "faults":
-                try:
-                    return Response(200, asdict(self.faults.add(**request.json())))
-                except (ValueError, TypeError, re.error) as wrong:
-                    return Response(400, {"error": str(wrong)})
-            case "DELETE", "faults":
-                self.faults.clear()
-                return Response(204)
-            case "GET", "calls":
-                return Response(
-                    200, [f"{call.method} {call.path} {call.status}" for call in list(self.calls)]
-                )
-            case "DELETE", "calls":
-                self.calls.clear()
-                return Response(204)
-        return None
+        """The answer of a control address of the server itself (faults, calls). None: ask the fake."""
+        return self._router.answer(request)
+
+    def _routes(self) -> tuple[Route, ...]:
+        return (
+            Route("GET", "faults", lambda _: self.faults.pending()),
+            Route("POST", "faults", lambda asked: asdict(self.faults.add(**asked.body))),
+            Route("DELETE", "faults", lambda _: self.faults.clear()),
+            Route("GET", "calls", lambda _: [f"{call.method} {call.path} {call.status}" for call in list(self.calls)]),
+            Route("DELETE", "calls", lambda _: self.calls.clear()),
+        )  # fmt: skip
 
     def __enter__(self) -> Self:
         return self.start()
 
     def __exit__(self, *_exc: object) -> None:
         self.stop()
+
+
+def _explain(error: Exception) -> object | None:
+    return {"error": str(error)} if isinstance(error, ValueError | TypeError | re.error) else None
 
 
 class _Listener(socketserver.ThreadingMixIn, socketserver.TCPServer):
@@ -400,7 +172,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _serve(self) -> None:
         request = self._read()
         owner = self.server.owner
-        if request.path.startswith(CONTROL):
+        if request.path.startswith(PREFIX):
             # People at a shell are not part of the play: no fault strikes them, no call of theirs is counted.
             self._send(request, owner.control(request) or self._ask_app(request))
             return

@@ -7,34 +7,24 @@ everything is by the environment variables of the documented configuration, as a
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from email.utils import format_datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from cosell_sync.sandbox.certificates import Certificates
+from cosell_sync.sandbox.clock import Clock
 from cosell_sync.sandbox.dataverse.seller import DataverseDesk
 from cosell_sync.sandbox.dataverse.service import CLIENT_ID, CLIENT_SECRET, Dataverse
+from cosell_sync.sandbox.demo.seed import sales_pipeline
+from cosell_sync.sandbox.exchange import App, Request, Response
 from cosell_sync.sandbox.partner_center import samples
 from cosell_sync.sandbox.partner_center.service import PartnerCenter
 from cosell_sync.sandbox.salesforce.seller import SalesforceDesk
 from cosell_sync.sandbox.salesforce.service import CONSUMER_KEY, CONSUMER_SECRET, Salesforce
 from cosell_sync.sandbox.seller import Desk
-from cosell_sync.sandbox.server import App, Request, Response, Server
-
-
-class Clock:
-    """The real time, moved forward at will; both fakes tell it."""
-
-    def __init__(self) -> None:
-        self.ahead = timedelta()
-
-    def __call__(self) -> datetime:
-        return datetime.now(UTC) + self.ahead
-
-    def advance(self, span: timedelta) -> None:
-        self.ahead += span
+from cosell_sync.sandbox.server import Server
 
 
 class Sandbox:
@@ -64,7 +54,7 @@ class Sandbox:
             self.salesforce.add_user(first, last, email, phone)
             self.dynamics.add_user(first, last, email, phone)
         if deals:
-            self.partner_center.load(samples.believable(deals, seed=seed, now=self.clock()))
+            self.partner_center.load(sales_pipeline(deals, seed=seed, now=self.clock()))
         context = self.certificates.server_context()
         self.partner_center_server = Server(self._dated(self.partner_center), context, name="partner center")
         self.salesforce_server = Server(self._dated(self.salesforce), context, name="salesforce")

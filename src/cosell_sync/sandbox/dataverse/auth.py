@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from cosell_sync.sandbox.entra import Entra, Refused
-from cosell_sync.sandbox.server import Request, Response
+from cosell_sync.sandbox.exchange import Request, Response
 
 ASSERTION = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 MANAGED_IDENTITY_PATH = "/msi/token"

@@ -16,7 +16,7 @@ from cosell_sync.sandbox.dataverse.odata import bad
 from cosell_sync.sandbox.dataverse.rest import Part, inner, preferences
 from cosell_sync.sandbox.dataverse.rows import Org
 from cosell_sync.sandbox.dataverse.values import Refused
-from cosell_sync.sandbox.server import Headers, Response
+from cosell_sync.sandbox.exchange import Headers, Response
 
 MOST_PARTS = 1000
 _BOUNDARY = re.compile(r'multipart/mixed\s*;\s*boundary="?([^";]+)"?', re.IGNORECASE)

@@ -21,7 +21,7 @@ from cosell_sync.sandbox.dataverse.roles import privilege
 from cosell_sync.sandbox.dataverse.rows import Org, Record
 from cosell_sync.sandbox.dataverse.schema import Column, Table
 from cosell_sync.sandbox.dataverse.values import Ref, Refused, Row
-from cosell_sync.sandbox.server import Response
+from cosell_sync.sandbox.exchange import Response
 
 MOST_URL = 32_768
 MOST_URL_IN_BATCH = 65_536

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from cosell_sync.sandbox.salesforce.schema import CLOSED_REASONS, HELP_KINDS
+from cosell_sync.sandbox.picklists import CLOSED_REASONS, HELP_KINDS
 
 Kind = Literal[
     "guid", "string", "memo", "money", "decimal", "integer", "bigint", "boolean", "datetime", "date", "choice",

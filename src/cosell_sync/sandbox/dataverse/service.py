@@ -31,10 +31,10 @@ from decimal import Decimal
 from typing import Any, Literal
 from uuid import NAMESPACE_URL, uuid4, uuid5
 
+from cosell_sync.sandbox.control import PREFIX, Asked, Route, Router, crm_routes, explain, unknown
 from cosell_sync.sandbox.dataverse import schema, values
 from cosell_sync.sandbox.dataverse.auth import MANAGED_IDENTITY_PATH, AppSignIn
 from cosell_sync.sandbox.dataverse.batch import Batch
-from cosell_sync.sandbox.dataverse.control import control
 from cosell_sync.sandbox.dataverse.metadata import Metadata
 from cosell_sync.sandbox.dataverse.opportunities import LOST, WON, Deals
 from cosell_sync.sandbox.dataverse.query import Reader
@@ -45,7 +45,7 @@ from cosell_sync.sandbox.dataverse.schema import Option
 from cosell_sync.sandbox.dataverse.setup import Setup
 from cosell_sync.sandbox.dataverse.values import Ref, Refused
 from cosell_sync.sandbox.entra import Refused as SignInRefused
-from cosell_sync.sandbox.server import Request, Response
+from cosell_sync.sandbox.exchange import Request, Response
 
 CLIENT_ID = "9d2e7c10-0000-4000-8000-00000000d001"
 CLIENT_SECRET = "sandbox-dynamics-secret"  # noqa: S105  (opens nothing but this fake)
@@ -59,6 +59,19 @@ PROTECTIONS: dict[str, tuple[str, str]] = {
     "concurrency": ("0x80072326", "Number of concurrent requests exceeded the limit of {parallel}."),
 }  # fmt: skip
 WINDOW = timedelta(seconds=300)
+SWITCHES = (
+    "closed_rows_writable",
+    "delta_token_at_end",
+    "page_size",
+    "strict_spaces",
+    "key_honours_etag",
+    "failed_change_set",
+    "blank_codes",
+    "change_tracking_days",
+    "requests_per_window",
+    "parallel_limit",
+    "may_impersonate",
+)
 
 
 @dataclass
@@ -102,6 +115,43 @@ class Dataverse:
         self.currencies: dict[str, str] = {}
         self.roles: dict[str, str] = {}
         self._furnish(base_currency)
+        self._control = Router(self._routes(), explain=_explain, loopback_only=True, exact_numbers=True)
+
+    def _routes(self) -> tuple[Route, ...]:
+        """The control addresses: what the methods below do, over HTTP."""
+
+        def close(asked: Asked) -> Response:
+            body = asked.body
+            about = body.get("columns", {})
+            made = self.close(
+                body.get("id", ""), won=body["won"], reason=body.get("reason"), by=body.get("by"), **about
+            )
+            return Response(201, {"id": made})
+
+        def throttle(asked: Asked) -> None:
+            body = asked.body
+            self.throttle(
+                body.get("kind", "requests"),
+                retry_after=body.get("retry_after", 5),
+                times=body.get("times", 1),
+            )
+
+        shared = crm_routes(
+            self,
+            kind="table",
+            values="columns",
+            rows=self.rows,
+            usage=lambda: {"used": self.api_used, "in_window": self.in_window, "logins": self.logins},
+            switches=SWITCHES,
+        )
+        return (
+            *shared,
+            Route("", "close", close),
+            Route("", "reopen", lambda asked: self.reopen(asked.body.get("id", ""), by=asked.body.get("by"))),
+            Route("", "expire-delta-tokens", lambda _: self.expire_delta_tokens()),
+            Route("", "throttle", throttle),
+            Route("", "unthrottle", lambda _: self.unthrottle()),
+        )
 
     def _furnish(self, base_currency: str) -> None:
         """What every environment holds before its first record."""
@@ -494,9 +544,9 @@ class Dataverse:
     # ------------------------------------------------------------ what the server answers
 
     def __call__(self, request: Request) -> Response:
-        if request.path.startswith("/_sandbox/"):
+        if request.path.startswith(f"{PREFIX}/"):
             with self._lock:
-                return control(self, request)
+                return self._control.answer(request) or unknown(request)
         with self._counting:
             self._running += 1
             crowded = self._running > self.parallel_limit
@@ -595,3 +645,7 @@ class Dataverse:
             if row["azureactivedirectoryobjectid"] == wanted.lower():
                 return str(row["systemuserid"])
         raise Refused(values.NOT_A_MEMBER, "The user to act for is not a member of the organization.", 403)
+
+
+def _explain(error: Exception) -> object | None:
+    return error.as_error() if isinstance(error, Refused) else explain(error)

@@ -26,7 +26,7 @@ from cosell_sync.sandbox.dataverse.roles import Roles
 from cosell_sync.sandbox.dataverse.rows import Org, Record
 from cosell_sync.sandbox.dataverse.schema import Column, Table, linked
 from cosell_sync.sandbox.dataverse.values import Ref, Refused, Row
-from cosell_sync.sandbox.server import Response
+from cosell_sync.sandbox.exchange import Response
 
 BUSY: Final = "0x80071151"
 PARTS: Final = {"table": 1, "column": 2, "relationship": 10, "key": 14, "role": 20, "view": 26}

@@ -10,12 +10,14 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, Protocol
 
+from cosell_sync.sandbox.clock import Clock
 from cosell_sync.sandbox.demo.comparison import importable
 from cosell_sync.sandbox.partner_center import samples
-from cosell_sync.sandbox.seller import Words
-from cosell_sync.sandbox.systems import Clock, Sandbox
+from cosell_sync.sandbox.partner_center.schema import member, timestamp
+from cosell_sync.sandbox.partner_center.service import PartnerCenter
+from cosell_sync.sandbox.seller import Desk, Words
 
 PAST_THE_HOLD = timedelta(minutes=16)
 ROLES = {"inbound_accepted": ("Active", 9), "inbound_pending": ("New", 5)}
@@ -42,10 +44,19 @@ class Scene:
     cycles: int = 2
 
 
+class Systems(Protocol):
+    """What the story needs of a sandbox."""
+
+    @property
+    def desk(self) -> Desk: ...
+    @property
+    def partner_center(self) -> PartnerCenter: ...
+
+
 class Story:
     """Casts the deals of a synchronised sandbox in roles, and plays the scenes one after the other."""
 
-    def __init__(self, sandbox: Sandbox, clock: Clock) -> None:
+    def __init__(self, sandbox: Systems, clock: Clock) -> None:
         self.desk = sandbox.desk
         self.partner = sandbox.partner_center
         self.clock = clock
@@ -142,7 +153,7 @@ class Story:
         self.desk.add_solution(here["id"], code, name)
         changes = {
             "team/-": samples.own_member(self._free_colleague(there)),
-            "customerProfile/team/-": samples.member(*NEWCOMER),
+            "customerProfile/team/-": member(*NEWCOMER),
             "details/requirements/solutions/-": {**samples.SOLUTIONS[0], "id": code, "name": name},
         }
         what = "adds a colleague, a contact and a solution"
@@ -205,7 +216,7 @@ class Story:
         return acts
 
     def time_passes(self) -> list[Act]:
-        soon = samples.timestamp(self.clock() + PAST_THE_HOLD / 2)
+        soon = timestamp(self.clock() + PAST_THE_HOLD / 2)
         self.partner.edit(self._expiring["referral_id"], {"expirationDateTime": soon})
         self.clock.advance(PAST_THE_HOLD)
         self.partner.expire_due()

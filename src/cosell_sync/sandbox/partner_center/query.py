@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
 
-from cosell_sync.sandbox.partner_center.samples import Document, blank
+from cosell_sync.sandbox.partner_center.schema import Document, blank
 
 PROPERTIES = frozenset(blank())
 ENUMS: Mapping[str, tuple[str, ...]] = {

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from cosell_sync.sandbox.partner_center.query import ENUMS, is_date_time
-from cosell_sync.sandbox.partner_center.samples import HELP, Document
+from cosell_sync.sandbox.partner_center.schema import HELP, Document
 
 Fault = tuple[str, str]
 

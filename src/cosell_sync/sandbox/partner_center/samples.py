@@ -1,25 +1,30 @@
-"""A believable partner's deals: the data that the sandbox is filled with.
+"""Sample referrals: invented people, customers and solutions, and one plausible deal made of them.
 
-`blank` is the resource with every property present and null, as the service sends it. `deal` is one plausible referral.
-`believable` is a whole pipeline: the same for the same seed, dated relative to the given moment, with everything that
-makes real data hard (umlauts, quotes, emoji, long names, several lines, properties nobody has documented).
-All people and firms are invented; every domain ends in `.example`.
+The data has everything that makes real data hard: umlauts, quotes, emoji, long names, several lines, properties that nobody
+has documented. All people and companies are invented; every domain ends in `.example`.
 """
 
 import copy
 import random
 import uuid
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
-Document = dict[str, Any]
-
-ORGANIZATION_ID = "5c0e1f00-0000-4000-8000-0000000000aa"
-ORGANIZATION_NAME = "Nordlicht Systems GmbH"
-MPN_ID = "4100001"
-MICROSOFT = {"organizationId": "msft", "organizationName": "Microsoft"}
-US = {"organizationId": ORGANIZATION_ID, "organizationName": ORGANIZATION_NAME}
+from cosell_sync.sandbox.partner_center.schema import (
+    ANSWER_WITHIN,
+    MICROSOFT,
+    MPN_ID,
+    ORGANIZATION_NAME,
+    STATES,
+    US,
+    Document,
+    blank,
+    member,
+    merged,
+    midnight,
+    timestamp,
+)
 
 # Own people, by e-mail: those in USERS also have a CRM login, the others do not.
 PEOPLE: Mapping[str, tuple[str, str, str]] = {
@@ -163,170 +168,7 @@ REASONS = (
     "Requirement not met",
     "Timeline too short",
 )
-HELP = (
-    "WorkloadSpecificValueProposition",
-    "CustomerTechnicalArchitecture",
-    "ProofOfConceptOrDemo",
-    "QuotesOrLicensing",
-    "PostSalesCustomerSuccess",
-    "GeneralOrOther",
-)
 STAGES = ("10", "20", "40", "60", "80")
-ANSWER_WITHIN = timedelta(days=14)
-
-# How often each kind occurs in a pipeline; the sum is one hundred.
-KINDS: Mapping[str, int] = {
-    "inbound_pending": 14,
-    "inbound_received": 10,
-    "inbound_accepted": 18,
-    "inbound_won": 5,
-    "inbound_lost": 4,
-    "inbound_declined": 4,
-    "inbound_expired": 4,
-    "private": 12,
-    "partner_led": 10,
-    "cosell": 13,
-    "marketplace_lead": 3,
-    "qualified_lead": 3,
-}
-# What `deal` can make: inbound deals start unanswered, our own are accepted from the start (reference of the service).
-STATES: Mapping[str, tuple[str, str]] = {
-    "pending": ("New", "Pending"),
-    "received": ("New", "Received"),
-    "accepted": ("Active", "Accepted"),
-    "won": ("Closed", "Won"),
-    "lost": ("Closed", "Lost"),
-    "declined": ("Closed", "Declined"),
-    "expired": ("Closed", "Expired"),
-}
-
-
-def timestamp(moment: datetime, tick: int = 0) -> str:
-    """UTC with seven fractional digits: one more than Python's microseconds, and never a round one."""
-    return f"{moment.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%f}{tick % 9 + 1}Z"
-
-
-def midnight(moment: datetime) -> str:
-    return f"{moment.astimezone(UTC):%Y-%m-%d}T00:00:00Z"
-
-
-def merged(document: Mapping[str, Any], changes: Mapping[str, Any]) -> Document:
-    """A copy in which nested objects are merged and everything else is replaced."""
-    result = copy.deepcopy(dict(document))
-    for name, value in changes.items():
-        if isinstance(value, Mapping) and isinstance(result.get(name), dict):
-            result[name] = merged(result[name], value)
-        else:
-            result[name] = copy.deepcopy(value)
-    return result
-
-
-def blank() -> Document:
-    """A referral with every property there and nothing said."""
-    return {
-        "id": None,
-        "engagementId": None,
-        "name": None,
-        "organizationId": None,
-        "organizationName": None,
-        "mpnId": None,
-        "externalReferenceId": None,
-        "campaignId": None,
-        "createdDateTime": None,
-        "updatedDateTime": None,
-        "acceptedDateTime": None,
-        "closedDateTime": None,
-        "expirationDateTime": None,
-        "status": "None",
-        "substatus": "None",
-        "statusReason": None,
-        "qualification": "None",
-        "type": "Independent",
-        "direction": None,
-        "salesStage": None,
-        "referralSource": None,
-        "callToAction": None,
-        "favorite": False,
-        "quality": "Unknown",
-        "isSpam": False,
-        "dealSensitivity": "None",
-        "referralProgram": None,
-        "tags": None,
-        "createdVia": None,
-        "lastModifiedVia": None,
-        "lastRunId": None,
-        "registrationStatus": "None",
-        "registrations": [],
-        "target": [],
-        "customerProfile": {
-            "name": None,
-            "address": {
-                "addressLine1": None,
-                "addressLine2": None,
-                "city": None,
-                "state": None,
-                "postalCode": None,
-                "country": None,
-                "region": None,
-            },
-            "size": None,
-            "team": [],
-            "ids": [],
-            "isMatchingComplete": False,
-        },
-        "consent": {
-            "consentToToShareInfoWithOthers": False,
-            "consentToContact": False,
-            "consentToMicrosoftToContactSpecificPartners": False,
-            "consentToShareReferralWithMicrosoftSellers": False,
-        },
-        "details": {
-            "notes": None,
-            "dealValue": None,
-            "currency": None,
-            "closingDateTime": None,
-            "customerRequestedContact": None,
-            "customerAction": None,
-            "incentiveLevel": None,
-            "requirements": {
-                "industries": [],
-                "products": [],
-                "services": [],
-                "solutions": [],
-                "offers": [],
-                "salesPlays": [],
-                "additionalRequirements": {"iot": None, "attributes": []},
-            },
-        },
-        "team": [],
-        "inviteContext": {
-            "invitedBy": {"organizationId": None, "organizationName": None},
-            "notes": None,
-            "invitedMpnId": None,
-            "assistanceRequestCode": "Unknown",
-        },
-        "trackingInfo": {
-            "microsoftMsxId": None,
-            "microsoftUSFedOpportunityId": None,
-            "microsoftUSFedLeadId": None,
-            "migratedPSCDealId": None,
-            "migratedPSCPartnerDealId": None,
-        },
-        "links": None,
-        "eTag": None,
-    }
-
-
-def member(first: str, last: str, email: str, phone: str | None, **extras: Any) -> Document:
-    return {
-        "firstName": first,
-        "lastName": last,
-        "email": email,
-        "phoneNumber": phone,
-        "title": None,
-        "contactPreference": {"locale": "en-us", "disableNotifications": False},
-        **extras,
-    }
 
 
 def own_member(email: str, **extras: Any) -> Document:
@@ -335,7 +177,10 @@ def own_member(email: str, **extras: Any) -> Document:
 
 
 def deal(kind: str, now: datetime, rng: random.Random, customer: Mapping[str, Any] | None = None) -> Document:
-    """Our side of one plausible deal of that kind (a key of KINDS), created at `now`."""
+    """Our side of one plausible deal of that kind (a key of `demo.seed.KINDS`), created at `now`.
+
+    Inbound deals start unanswered; our own are accepted from the start, as the service has it.
+    """
     origin, _, state = kind.partition("_")
     inbound = origin in {"inbound", "marketplace", "qualified"}
     status, substatus = STATES.get(state, STATES["received"] if state == "lead" else STATES["accepted"])
@@ -457,57 +302,3 @@ def microsoft_side(ours: Document, now: datetime, rng: random.Random, **override
         },
     )
     return merged(side, overrides)
-
-
-def believable(n: int, seed: int, now: datetime) -> list[Document]:
-    """`n` referrals of ours, with Microsoft's side of each shared deal besides."""
-    rng = random.Random(seed)  # noqa: S311  (a play needs a repeatable die)
-    kinds = list(KINDS)
-    # The first ones show every kind once, so that even a small pipeline is a mixed one.
-    chosen = (kinds + rng.choices(kinds, weights=list(KINDS.values()), k=max(0, n - len(kinds))))[:n]
-    documents: list[Document] = []
-    for index, kind in enumerate(chosen):
-        customer = CUSTOMERS[index % len(CUSTOMERS)] if index < len(CUSTOMERS) else rng.choice(CUSTOMERS)
-        unanswered = kind.endswith(("pending", "received", "lead"))
-        oldest = {"inbound_expired": 60, "inbound_pending": 12, "inbound_received": 12}.get(
-            kind, 12 if unanswered else 90
-        )
-        youngest = 15 if kind == "inbound_expired" else 0
-        age = timedelta(days=rng.uniform(youngest, oldest))
-        ours = deal(kind, now - age, rng, customer)
-        # Answered deals have been touched since; closed ones ended some time after they began.
-        if not unanswered:
-            touched = timestamp(now - age * rng.uniform(0, 0.9), rng.randrange(9))
-            if kind == "inbound_expired":
-                touched = ours["expirationDateTime"]
-            ours["updatedDateTime"] = touched
-            if ours["closedDateTime"]:
-                ours["closedDateTime"] = touched
-        documents.append(ours)
-        if kind == "cosell":
-            status, substatus = rng.choice((STATES["pending"], STATES["accepted"], STATES["declined"]))
-            msx_id = f"7-{rng.randrange(10**9):09d}" if status == "Active" else None
-            invitation = {"invitedBy": US, "assistanceRequestCode": rng.choice(HELP), "notes": "Pilot in Q3"}
-            documents.append(
-                microsoft_side(
-                    ours,
-                    now - age,
-                    rng,
-                    status=status,
-                    substatus=substatus,
-                    inviteContext=invitation,
-                    trackingInfo={"microsoftMsxId": msx_id},
-                )
-            )
-        elif kind.startswith("inbound"):
-            documents.append(
-                microsoft_side(
-                    ours,
-                    now - age,
-                    rng,
-                    status="Active",
-                    substatus="Accepted",
-                    trackingInfo={"microsoftMsxId": f"7-{rng.randrange(10**9):09d}"},
-                )
-            )
-    return documents

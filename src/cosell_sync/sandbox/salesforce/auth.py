@@ -16,7 +16,7 @@ from urllib.parse import unquote
 
 import jwt
 
-from cosell_sync.sandbox.server import Request, Response
+from cosell_sync.sandbox.exchange import Request, Response
 
 JWT_BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 LOGIN_HOSTS = ("https://login.salesforce.com", "https://test.salesforce.com")

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from cosell_sync.sandbox.exchange import Headers, Response
 from cosell_sync.sandbox.salesforce.rest import Part, Rest
 from cosell_sync.sandbox.salesforce.values import Refused
-from cosell_sync.sandbox.server import Headers, Response
 
 MAX_PARTS = 25
 MAX_HEAVY = 5

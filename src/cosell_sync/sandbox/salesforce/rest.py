@@ -13,11 +13,11 @@ from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any
 
+from cosell_sync.sandbox.exchange import Response
 from cosell_sync.sandbox.salesforce import schema, soql
 from cosell_sync.sandbox.salesforce.rows import Org
 from cosell_sync.sandbox.salesforce.schema import Field, SObject
 from cosell_sync.sandbox.salesforce.values import Refused, Row, make_id, normal_id, render, render_moment
-from cosell_sync.sandbox.server import Response
 
 MAX_ROWS = 200
 MAX_RETRIEVE = 2000

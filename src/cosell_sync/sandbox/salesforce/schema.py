@@ -12,6 +12,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
+from cosell_sync.sandbox.picklists import CLOSED_REASONS, HELP_KINDS
+
 TEXT_TYPES = frozenset({"string", "textarea", "url", "email", "phone", "picklist", "combobox"})
 NUMBER_TYPES = frozenset({"currency", "double", "percent", "int"})
 LONG_TEXT = 255
@@ -142,15 +144,6 @@ STATES = {
     "CA": {"AB": "Alberta", "BC": "British Columbia", "ON": "Ontario", "QC": "Quebec"},
     "AU": {"NSW": "New South Wales", "QLD": "Queensland", "VIC": "Victoria", "WA": "Western Australia"},
 }  # fmt: skip
-
-CLOSED_REASONS = (
-    "Budget insufficient", "Customer did not respond", "Other vendor chosen", "Requirement not met",
-    "Not a customer", "Timeline too short", "Abuse, spam or phishing", "Other",
-)  # fmt: skip
-HELP_KINDS = (
-    "Workload-specific value proposition", "Customer technical architecture", "Proof of concept or demo",
-    "Quotes or licensing", "Post-sales customer success", "General or other",
-)  # fmt: skip
 
 
 def text(name: str, label: str, length: int = 255, **more: object) -> Field:

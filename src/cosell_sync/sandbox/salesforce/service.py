@@ -23,6 +23,8 @@ from decimal import Decimal
 from typing import Any
 from urllib.parse import quote
 
+from cosell_sync.sandbox.control import PREFIX, Route, Router, crm_routes, explain, unknown
+from cosell_sync.sandbox.exchange import Request, Response
 from cosell_sync.sandbox.salesforce import schema
 from cosell_sync.sandbox.salesforce.auth import ClientApp, Doorkeeper
 from cosell_sync.sandbox.salesforce.composite import Envelope
@@ -31,7 +33,6 @@ from cosell_sync.sandbox.salesforce.rows import Automation, Org, Record, Rule
 from cosell_sync.sandbox.salesforce.schema import Field
 from cosell_sync.sandbox.salesforce.setup import Setup
 from cosell_sync.sandbox.salesforce.values import Refused, normal_id, render
-from cosell_sync.sandbox.server import Request, Response
 
 CONSUMER_KEY = "sandbox-consumer-key"
 CONSUMER_SECRET = "sandbox-consumer-secret"  # noqa: S105  (opens nothing but this fake)
@@ -40,7 +41,6 @@ INTEGRATION_USERNAME = "cosell-sync@contoso.example"
 OLDEST, NEWEST, RETIRED = 31, 68, 21
 MAX_URI = 16_384
 _DATA = re.compile(r"/services/data/v(\d+)\.0(?:/(.*))?", re.DOTALL)
-_LOOPBACK = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:\d+)?")
 
 
 class Salesforce:
@@ -79,6 +79,18 @@ class Salesforce:
         self._org.furnish(self.integration_user)
         self.seller = self.add_user("Sam", "Seller", "sam.seller@contoso.example", "+1 555 0100")
         self.register_app(CONSUMER_KEY, CONSUMER_SECRET)
+        self._control = Router(self._routes(), explain=_explain, loopback_only=True, exact_numbers=True)
+
+    def _routes(self) -> tuple[Route, ...]:
+        """The control addresses: what the methods below do, over HTTP."""
+        return crm_routes(
+            self,
+            kind="object",
+            values="fields",
+            rows=lambda name: self.rows(self._org.shape(name).name),
+            usage=lambda: {"used": self.api_used, "limit": self.api_calls_limit, "logins": self.logins},
+            switches=SWITCHES,
+        )
 
     # ------------------------------------------------------------ what an admin switches
 
@@ -304,8 +316,8 @@ class Salesforce:
 
     def __call__(self, request: Request) -> Response:
         with self._lock:
-            if request.path.startswith("/_sandbox/"):
-                return self._control(request)
+            if request.path.startswith(f"{PREFIX}/"):
+                return self._control.answer(request) or unknown(request)
             self.requests.append(request)
             if request.path == "/services/oauth2/token":
                 organization = next(iter(self._org.scan("Organization")))["Id"]
@@ -355,63 +367,6 @@ class Salesforce:
         finally:
             self._org.schema = everything
 
-    # ------------------------------------------------------------ the same from a shell
-
-    def _control(self, request: Request) -> Response:
-        """`/_sandbox/…`: what people do, as JSON, for loopback only and without a sign-in."""
-        if not _LOOPBACK.fullmatch(request.headers.get("host", "")):
-            return Response(403, {"error": "the sandbox listens to its own machine only"})
-        action = request.path.removeprefix("/_sandbox/")
-        try:
-            if request.method == "GET":
-                return self._show(action, dict(request.query))
-            asked = json.loads(request.body or b"{}", parse_float=Decimal)
-            return self._act(action, asked)
-        except Refused as refused:
-            return Response(400, refused.as_error())
-        except (KeyError, TypeError, ValueError) as error:
-            return Response(400, {"error": f"{type(error).__name__}: {error}"})
-
-    def _show(self, action: str, query: dict[str, str]) -> Response:
-        match action:
-            case "rows":
-                rows = self.rows(self._org.shape(query.pop("object")).name)
-                return Response(200, [row for row in rows if all(_same(row[k], v) for k, v in query.items())])
-            case "snapshot":
-                return Response(200, self.snapshot())
-            case "usage":
-                return Response(
-                    200, {"used": self.api_used, "limit": self.api_calls_limit, "logins": self.logins}
-                )
-        return Response(404, {"error": f"no such view: {action}; there are rows, snapshot, usage"})
-
-    def _act(self, action: str, asked: dict[str, Any]) -> Response:
-        name, row_id, by = asked.get("object", ""), asked.get("id", ""), asked.get("by")
-        fields = asked.get("fields", {})
-        match action:
-            case "create":
-                return Response(201, {"id": self.create(name, by=by, **fields)})
-            case "edit":
-                self.edit(name, row_id, by=by, **fields)
-            case "delete":
-                self.delete(name, row_id, by=by)
-            case "undelete":
-                self.undelete(name, row_id, by=by)
-            case "add-user":
-                return Response(201, {"id": self.add_user(**fields)})
-            case "merge-accounts":
-                self.merge_accounts(asked["winner"], asked["loser"], by=by)
-            case "expire-sessions":
-                self.expire_sessions()
-            case "switches":
-                for switch, value in asked.items():
-                    if switch not in SWITCHES:
-                        raise ValueError(f"no such switch: {switch}; there are {', '.join(SWITCHES)}")
-                    setattr(self, switch, value)
-            case _:
-                return Response(404, {"error": f"no such action: {action}"})
-        return Response(204)
-
 
 SWITCHES = (
     "precondition_field",
@@ -424,9 +379,8 @@ SWITCHES = (
 )
 
 
-def _same(value: object, given: str) -> bool:
-    shown = str(value).lower() if isinstance(value, bool) else "" if value is None else str(value)
-    return shown == given
+def _explain(error: Exception) -> object | None:
+    return error.as_error() if isinstance(error, Refused) else explain(error)
 
 
 def _refusal(refused: Refused, status: int | None = None) -> Response:

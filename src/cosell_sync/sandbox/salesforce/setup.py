@@ -18,11 +18,11 @@ from datetime import datetime
 from typing import Any, Final
 from xml.etree import ElementTree as ET
 
+from cosell_sync.sandbox.exchange import Response
 from cosell_sync.sandbox.salesforce import formula, schema, soql
 from cosell_sync.sandbox.salesforce.rows import Org
 from cosell_sync.sandbox.salesforce.schema import Field, SObject, text
 from cosell_sync.sandbox.salesforce.values import Refused, make_id
-from cosell_sync.sandbox.server import Response
 
 NAMESPACE: Final = "{http://soap.sforce.com/2006/04/metadata}"
 NEWEST: Final = 68

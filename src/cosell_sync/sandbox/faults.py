@@ -1,0 +1,143 @@
+"""Fault injection: which requests to a served fake go wrong, in what way, and how often.
+
+The server consults `Faults` before and after the fake works, so a fault acts on the connection as a real outage does.
+"""
+
+import re
+import threading
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, get_args
+
+from cosell_sync.sandbox.exchange import Request
+
+Kind = Literal[
+    "answer",
+    "reset_before",
+    "reset_after",
+    "truncate",
+    "slow",
+    "delay",
+    "redirect",
+    "html",
+    "wrong_json",
+    "hang",
+]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing that goes wrong, for which requests, and how often.
+
+    `applied` says whether the fake has done its work when the fault strikes: an answer 500 with `applied` is a write
+    that landed and was reported as failed.
+    """
+
+    kind: Kind
+    method: str = ""  # empty: any
+    path: str = ""  # a pattern searched in the path
+    body: str = ""  # a pattern searched in the request body
+    times: int | None = 1  # None: until cleared
+    skip: int = 0  # this many matching requests pass first
+    applied: bool = False
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+    answer: object = None
+    seconds: float = 0.0
+
+    def concerns(self, request: Request) -> bool:
+        return (
+            (not self.method or self.method.upper() == request.method)
+            and re.search(self.path, request.path) is not None
+            and (not self.body or re.search(self.body, request.body.decode("utf-8", "replace")) is not None)
+        )
+
+
+class Faults:
+    """The faults still to come; of several that match a request the oldest strikes.
+
+    Every maker takes `method`, `path`, `body` (patterns), `times` (None: until `clear`), `skip` and `applied`.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._pending: list[list[Any]] = []  # [fault, still to skip, times left]
+
+    def add(self, kind: Kind, **details: Any) -> Fault:
+        """Any fault by its name, as the control API gives it."""
+        if kind not in get_args(Kind):
+            raise ValueError(f"unknown fault {kind!r}; one of {', '.join(get_args(Kind))}")
+        fault = Fault(kind=kind, **details)
+        for pattern in (fault.path, fault.body):
+            re.compile(pattern)
+        with self._lock:
+            self._pending.append([fault, fault.skip, fault.times])
+        return fault
+
+    def answer(
+        self, status: int, answer: object = None, headers: Mapping[str, str] | None = None, **match: Any
+    ) -> Fault:
+        """This status, body and headers (429 with Retry-After, 500, 503, 401 …) in place of the fake's."""
+        return self.add("answer", status=status, answer=answer, headers=headers or {}, **match)
+
+    def reset_before(self, **match: Any) -> Fault:
+        """The connection breaks; the fake never saw the request."""
+        return self.add("reset_before", **match)
+
+    def reset_after(self, **match: Any) -> Fault:
+        """The fake did its work; the connection breaks before the reply."""
+        return self.add("reset_after", **{"applied": True, **match})
+
+    def truncate(self, **match: Any) -> Fault:
+        """The fake did its work; the reply ends in the middle of its body."""
+        return self.add("truncate", **{"applied": True, **match})
+
+    def slow(self, seconds: float, **match: Any) -> Fault:
+        """The reply drips out over that time, never pausing for long."""
+        return self.add("slow", **{"applied": True, "seconds": seconds, **match})
+
+    def delay(self, seconds: float, **match: Any) -> Fault:
+        """The request waits that long before the fake sees it (with `applied`: before the reply)."""
+        return self.add("delay", seconds=seconds, **match)
+
+    def redirect(self, location: str, status: int = 302, **match: Any) -> Fault:
+        """Sends the client elsewhere, as a captive portal or a hijacked name would."""
+        return self.add("redirect", status=status, headers={"Location": location}, **match)
+
+    def html(self, status: int = 200, **match: Any) -> Fault:
+        """A web page where JSON was due."""
+        return self.add("html", status=status, **match)
+
+    def wrong_json(self, answer: object = None, status: int = 200, **match: Any) -> Fault:
+        """Well-formed JSON of an unexpected shape."""
+        shape = ["unexpected", 1, None] if answer is None else answer
+        return self.add("wrong_json", status=status, answer=shape, **match)
+
+    def hang(self, **match: Any) -> Fault:
+        """No answer, ever; ends when the server stops (or after `seconds`, with a broken connection)."""
+        return self.add("hang", **match)
+
+    def clear(self) -> None:
+        with self._lock:
+            self._pending.clear()
+
+    def pending(self) -> list[dict[str, Any]]:
+        with self._lock:
+            return [{**asdict(fault), "skip": skip, "times": left} for fault, skip, left in self._pending]
+
+    def strike(self, request: Request) -> Fault | None:
+        """The fault for this request, counted down; None when nothing shall go wrong."""
+        with self._lock:
+            for entry in self._pending:
+                fault, skip, left = entry
+                if not fault.concerns(request):
+                    continue
+                if skip:
+                    entry[1] = skip - 1
+                    continue
+                if left is not None:
+                    entry[2] = left - 1
+                    if entry[2] <= 0:
+                        self._pending.remove(entry)
+                return fault  # type: ignore[no-any-return]
+        return None
