@@ -20,9 +20,11 @@ import pytest
 import structlog
 
 from cosell_sync import logging as logs
-from cosell_sync.sandbox.dataverse.service import CLIENT_SECRET, Dataverse
+from cosell_sync.sandbox.dataverse.auth import CLIENT_SECRET
+from cosell_sync.sandbox.dataverse.service import Dataverse
 from cosell_sync.sandbox.partner_center.service import PartnerCenter
-from cosell_sync.sandbox.salesforce.service import CONSUMER_SECRET, Salesforce
+from cosell_sync.sandbox.salesforce.auth import CONSUMER_SECRET
+from cosell_sync.sandbox.salesforce.service import Salesforce
 
 MOST = 2000  # rows of a table; a pipeline of a hundred thousand deals repeats the same people
 ORDINARY = {

@@ -14,7 +14,8 @@ from cosell_sync.crm.dynamics.rest import ID_HEADERS, Rest
 from cosell_sync.crm.dynamics.signin import Application, SignIn
 from cosell_sync.ports import OpportunityDraft, Outcome
 from cosell_sync.sandbox.certificates import Certificates
-from cosell_sync.sandbox.dataverse.service import CLIENT_ID, CLIENT_SECRET, Dataverse
+from cosell_sync.sandbox.dataverse.auth import CLIENT_ID, CLIENT_SECRET
+from cosell_sync.sandbox.dataverse.service import Dataverse
 from cosell_sync.sandbox.server import Server
 from cosell_sync.transport.auth import TokenSource
 from cosell_sync.transport.client import HttpCaller, Limits

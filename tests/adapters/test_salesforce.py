@@ -33,7 +33,7 @@ from cosell_sync.crm.writes import Ownership
 from cosell_sync.errors import AuthFailed, Flaky, Gone, Rejected, Stale, Surprise, Unavailable, Unclear
 from cosell_sync.ports import OpportunityWrite, Sought
 from cosell_sync.sandbox.certificates import Certificates
-from cosell_sync.sandbox.salesforce.service import INTEGRATION_USERNAME
+from cosell_sync.sandbox.salesforce.auth import INTEGRATION_USERNAME
 
 
 @pytest.fixture(scope="module")

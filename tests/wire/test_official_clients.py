@@ -32,7 +32,8 @@ from cosell_sync import settings
 from cosell_sync.bootstrap import program
 from cosell_sync.cycle.run import run_cycle
 from cosell_sync.sandbox.clock import Clock
-from cosell_sync.sandbox.dataverse.service import CLIENT_ID, CLIENT_SECRET, ROOT, Dataverse
+from cosell_sync.sandbox.dataverse.auth import CLIENT_ID, CLIENT_SECRET
+from cosell_sync.sandbox.dataverse.service import ROOT, Dataverse
 from cosell_sync.sandbox.demo.story import Story
 from cosell_sync.sandbox.exchange import Call
 from cosell_sync.sandbox.systems import Sandbox

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from acting import Done, Stage
 
-from cosell_sync.sandbox.dataverse.service import CLIENT_ID
+from cosell_sync.sandbox.dataverse.auth import CLIENT_ID
 from cosell_sync.sandbox.exchange import Call
-from cosell_sync.sandbox.salesforce.service import INTEGRATION_USERNAME
+from cosell_sync.sandbox.salesforce.auth import INTEGRATION_USERNAME
 from cosell_sync.sandbox.salesforce.values import Refused
 from cosell_sync.sandbox.server import Server
 from cosell_sync.sandbox.systems import Sandbox

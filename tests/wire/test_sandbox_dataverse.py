@@ -17,7 +17,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from requests.adapters import BaseAdapter
 
 from cosell_sync.sandbox.certificates import Certificates
-from cosell_sync.sandbox.dataverse.service import CLIENT_ID, CLIENT_SECRET, Dataverse
+from cosell_sync.sandbox.dataverse.auth import CLIENT_ID, CLIENT_SECRET
+from cosell_sync.sandbox.dataverse.service import Dataverse
 from cosell_sync.sandbox.dataverse.values import Refused
 from cosell_sync.sandbox.exchange import Headers, Request, Response
 from cosell_sync.sandbox.server import Server

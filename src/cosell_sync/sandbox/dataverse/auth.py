@@ -20,6 +20,8 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cosell_sync.sandbox.entra import Entra, Refused
 from cosell_sync.sandbox.exchange import Request, Response
 
+CLIENT_ID = "9d2e7c10-0000-4000-8000-00000000d001"
+CLIENT_SECRET = "sandbox-dynamics-secret"  # noqa: S105  (opens nothing but this fake)
 ASSERTION = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 MANAGED_IDENTITY_PATH = "/msi/token"
 ANYWHERE = ""

@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 from uuid import uuid4
 
 from cosell_sync.sandbox.dataverse.odata import bad
-from cosell_sync.sandbox.dataverse.rest import Part, inner, preferences
+from cosell_sync.sandbox.dataverse.payload import Part, inner, preferences
 from cosell_sync.sandbox.dataverse.rows import Org
 from cosell_sync.sandbox.dataverse.values import Refused
 from cosell_sync.sandbox.exchange import Headers, Response

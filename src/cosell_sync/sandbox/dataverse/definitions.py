@@ -11,15 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
 from cosell_sync.sandbox.dataverse import values
-from cosell_sync.sandbox.dataverse.schema import (
-    Column,
-    Key,
-    Kind,
-    Option,
-    Table,
-    active,
-    stamps,
-)
+from cosell_sync.sandbox.dataverse.schema import Column, Key, Kind, Option, Table, active, stamps
 from cosell_sync.sandbox.dataverse.values import Refused
 
 Body = Mapping[str, Any]

@@ -11,6 +11,7 @@ from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
 from cosell_sync.sandbox.dataverse import odata, values
+from cosell_sync.sandbox.dataverse.filters import condition
 from cosell_sync.sandbox.dataverse.odata import Operand, bad
 from cosell_sync.sandbox.dataverse.rows import Org
 from cosell_sync.sandbox.dataverse.schema import Column, Key, Table
@@ -108,7 +109,7 @@ class Metadata:
             raise bad("The query parameters $orderby and $top are not supported for metadata.")
         if "$filter" in options:
             sample = {name: value for each in things for name, value in each.items() if value is not None}
-            test = odata.condition(options["$filter"], _Scope(sample))
+            test = condition(options["$filter"], _Scope(sample))
             things = [each for each in things if test(each)]
         return [self._shown(each, options, cast) for each in things]
 

@@ -11,7 +11,8 @@ from decimal import Decimal
 from typing import Any
 
 from cosell_sync.sandbox.dataverse import values
-from cosell_sync.sandbox.dataverse.rows import Org, Record
+from cosell_sync.sandbox.dataverse.rows import Org
+from cosell_sync.sandbox.dataverse.store import Record
 from cosell_sync.sandbox.dataverse.values import Ref, Refused, Row
 
 OPEN, WON, LOST = 0, 1, 2

@@ -8,18 +8,17 @@ Every write of a row gives it the next version number, which is its ETag and its
 changed in place but replaced, so that a copy for a rollback is a copy of a few dictionaries.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 from uuid import UUID
 
 from cosell_sync.sandbox.dataverse import values
-from cosell_sync.sandbox.dataverse.schema import CHOICES, Column, Key, Table
+from cosell_sync.sandbox.dataverse.schema import CHOICES, Column, Table
+from cosell_sync.sandbox.dataverse.store import Grave, Record, Store, key_of
 from cosell_sync.sandbox.dataverse.values import Ref, Refused, Row
 
-Record = dict[str, Any]
 Rule = Callable[[Record], bool]
 Automation = Callable[[Record, Record], Record]
 Guard = Callable[[Record, Row | None], None]  # changes, before: may refuse and may correct the changes
@@ -29,121 +28,20 @@ Derive = Callable[
 After = Callable[[Row, Row | None, str], None]
 
 
-@dataclass(frozen=True)
-class Grave:
-    """A deletion in the change feed."""
-
-    table: str
-    id: str
-    version: int
-
-
 @dataclass
-class Org:
-    """One environment: its schema, its rows and what its admins have set up."""
+class Org(Store):
+    """One environment: its rows and what its admins have set up."""
 
-    schema: dict[str, Table]
-    clock: Callable[[], datetime]
-    tables: dict[str, dict[str, Row]] = field(default_factory=dict)
-    graves: list[Grave] = field(default_factory=list)
     rules: list[tuple[str, Rule, str]] = field(default_factory=list)
     automations: list[tuple[str, Automation]] = field(default_factory=list)
     guards: dict[str, Guard] = field(default_factory=dict)
     derivations: dict[str, Derive] = field(default_factory=dict)
     afters: dict[str, After] = field(default_factory=dict)
-    version: int = 1_000_000
     recycled: dict[str, list[tuple[str, Row]]] = field(default_factory=dict)
     """What was deleted, by the id of the row that people deleted, with what went along."""
     delegate: str | None = None
     """The application user on whose behalf somebody else is named, during such a request."""
     _count: int = 0
-    _keys: dict[tuple[str, str], dict[tuple[str, ...], str]] = field(default_factory=dict)
-
-    # ------------------------------------------------------------ reading
-
-    def now(self) -> datetime:
-        return self.clock().astimezone(UTC).replace(microsecond=0)
-
-    def table(self, name: str) -> Table:
-        try:
-            return self.schema[name]
-        except KeyError:
-            raise KeyError(f"no such table: {name}") from None
-
-    def by_set(self, set_name: str) -> Table | None:
-        return next((table for table in self.schema.values() if table.set_name == set_name), None)
-
-    def scan(self, name: str) -> Iterator[Row]:
-        return iter(list(self.tables.get(name, {}).values()))
-
-    def find(self, name: str, row_id: str) -> Row | None:
-        return self.tables.get(name, {}).get(row_id)
-
-    def live(self, name: str, row_id: str) -> Row:
-        row = self.find(name, row_id)
-        if row is None:
-            raise Refused(values.NO_ROW, f"{name} With Id = {row_id} Does Not Exist", 404)
-        return row
-
-    def at(self, ref: Ref | None) -> Row | None:
-        return self.find(ref.table, ref.id) if ref is not None else None
-
-    def title(self, ref: Ref) -> str | None:
-        row = self.at(ref)
-        return row.get(self.schema[ref.table].primary) if row is not None else None
-
-    def children(self, name: str, column: str, parent: Ref) -> list[Row]:
-        return [row for row in self.scan(name) if row.get(column) == parent]
-
-    def record(self, name: str, row: Row) -> Record:
-        """A row as people see it: choices by label, lookups by id."""
-        return {each.name: values.spoken(each, row) for each in self.schema[name].columns.values()}
-
-    # ------------------------------------------------------------ alternate keys
-
-    def key(self, table: Table, columns: set[str]) -> Key:
-        """The key over exactly these columns, if it may be used."""
-        for key in table.keys:
-            if set(key.columns) == columns and key.status == "Active":
-                return key
-        raise Refused(
-            values.NO_SUCH_KEY,
-            f"The specified key attributes are not a defined key for the {table.name} entity",
-        )
-
-    def by_key(self, table: Table, key: Key, given: Mapping[str, object]) -> Row | None:
-        found = self._index(table, key).get(tuple(_folded(given[name]) for name in key.columns))
-        return self.find(table.name, found) if found is not None else None
-
-    def _index(self, table: Table, key: Key) -> dict[tuple[str, ...], str]:
-        index = self._keys.get((table.name, key.name))
-        if index is None:
-            index = self._keys[table.name, key.name] = {}
-            for row in self.scan(table.name):
-                made = _key_of(key, row)
-                if made is not None:
-                    index.setdefault(made, row[table.key])
-        return index
-
-    def doubles(self, table: Table, key: Key) -> bool:
-        """Whether rows share a value of a key to be, in which case its index fails."""
-        made = [_key_of(key, row) for row in self.scan(table.name)]
-        there = [each for each in made if each is not None]
-        return len(there) != len(set(there))
-
-    # ------------------------------------------------------------ rolling back
-
-    def keep(self) -> tuple[dict[str, dict[str, Row]], list[Grave]]:
-        return {name: dict(rows) for name, rows in self.tables.items()}, list(self.graves)
-
-    def restore(self, kept: tuple[dict[str, dict[str, Row]], list[Grave]]) -> None:
-        self.tables, self.graves = kept
-        self._keys.clear()
-
-    def adopt(self, schema: dict[str, Table]) -> None:
-        """Another schema for the same rows; new columns start empty."""
-        self.schema = schema
-        self._keys.clear()
 
     # ------------------------------------------------------------ writing
 
@@ -230,21 +128,6 @@ class Org:
         if after is not None:
             after(saved, before, actor)
 
-    def put(self, table: Table, row: Row, before: Row | None) -> Row:
-        """Stores the row under its next version, without any rule: also for what moves a row silently."""
-        self.version += 1
-        saved = {**row, "versionnumber": Decimal(self.version)}
-        self.tables.setdefault(table.name, {})[row[table.key]] = saved
-        for key in table.keys:
-            index = self._index(table, key)
-            old = _key_of(key, before) if before is not None else None
-            if old is not None and index.get(old) == row[table.key]:
-                del index[old]
-            new = _key_of(key, saved)
-            if new is not None:
-                index.setdefault(new, row[table.key])
-        return saved
-
     def _set_state(self, table: Table, row: Record, changes: Record, before: Row | None) -> None:
         if "statecode" not in table.columns:
             return
@@ -279,10 +162,10 @@ class Org:
 
     def _check_keys(self, table: Table, row: Row) -> None:
         for key in table.keys:
-            made = _key_of(key, row)
+            made = key_of(key, row)
             if key.status != "Active" or made is None:
                 continue
-            holder = self._index(table, key).get(made)
+            holder = self.index(table, key).get(made)
             if holder is not None and holder != row[table.key]:
                 raise Refused(
                     values.DUPLICATE_KEY,
@@ -354,9 +237,9 @@ class Org:
         self.version += 1
         del self.tables[table.name][ref.id]
         for key in table.keys:
-            made = _key_of(key, row)
-            if made is not None and self._index(table, key).get(made) == ref.id:
-                del self._index(table, key)[made]
+            made = key_of(key, row)
+            if made is not None and self.index(table, key).get(made) == ref.id:
+                del self.index(table, key)[made]
         self.graves.append(Grave(table.name, ref.id, self.version))
         for other, column, child in pointing:
             present = self.find(other.name, child[other.key])
@@ -436,16 +319,6 @@ class Org:
             status = "Failed"
         keys = tuple(replace(key, status=status) if key.name == key_name else key for key in table.keys)
         self.schema = {**self.schema, name: replace(table, keys=keys)}
-
-
-def _folded(value: object) -> str:
-    """Keys are compared as the database does: without case, without trailing blanks."""
-    return str(value).rstrip().casefold()
-
-
-def _key_of(key: Key, row: Row) -> tuple[str, ...] | None:
-    held = [row.get(name) for name in key.columns]
-    return None if any(each is None for each in held) else tuple(_folded(each) for each in held)
 
 
 def _writable(table: Table, changes: Record, *, creating: bool) -> None:

@@ -21,10 +21,12 @@ from cosell_sync.sandbox.dataverse import definitions, values
 from cosell_sync.sandbox.dataverse.definitions import wrong
 from cosell_sync.sandbox.dataverse.metadata import Metadata
 from cosell_sync.sandbox.dataverse.odata import bad
-from cosell_sync.sandbox.dataverse.rest import Part, Rights
+from cosell_sync.sandbox.dataverse.payload import Part
+from cosell_sync.sandbox.dataverse.rights import Rights
 from cosell_sync.sandbox.dataverse.roles import Roles
-from cosell_sync.sandbox.dataverse.rows import Org, Record
+from cosell_sync.sandbox.dataverse.rows import Org
 from cosell_sync.sandbox.dataverse.schema import Column, Table, linked
+from cosell_sync.sandbox.dataverse.store import Record
 from cosell_sync.sandbox.dataverse.values import Ref, Refused, Row
 from cosell_sync.sandbox.exchange import Response
 

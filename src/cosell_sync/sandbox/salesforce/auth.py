@@ -18,6 +18,9 @@ import jwt
 
 from cosell_sync.sandbox.exchange import Request, Response
 
+CONSUMER_KEY = "sandbox-consumer-key"
+CONSUMER_SECRET = "sandbox-consumer-secret"  # noqa: S105  (opens nothing but this fake)
+INTEGRATION_USERNAME = "cosell-sync@contoso.example"
 JWT_BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 LOGIN_HOSTS = ("https://login.salesforce.com", "https://test.salesforce.com")
 MAX_ASSERTION = timedelta(minutes=5)

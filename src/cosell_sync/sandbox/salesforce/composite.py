@@ -12,7 +12,8 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from cosell_sync.sandbox.exchange import Headers, Response
-from cosell_sync.sandbox.salesforce.rest import Part, Rest
+from cosell_sync.sandbox.salesforce.bodies import Part
+from cosell_sync.sandbox.salesforce.rest import Rest
 from cosell_sync.sandbox.salesforce.values import Refused
 
 MAX_PARTS = 25

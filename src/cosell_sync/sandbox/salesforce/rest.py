@@ -9,32 +9,32 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Any
 
 from cosell_sync.sandbox.exchange import Response
-from cosell_sync.sandbox.salesforce import schema, soql
+from cosell_sync.sandbox.salesforce import query, soql
+from cosell_sync.sandbox.salesforce.bodies import (
+    MAX_ROWS,
+    Part,
+    allows_duplicates,
+    check_count,
+    checked_id,
+    has_id,
+    is_true,
+    json_object,
+    key_value,
+    records_of,
+    row_refusal,
+)
+from cosell_sync.sandbox.salesforce.metadata import describe, summary
+from cosell_sync.sandbox.salesforce.replication import deleted, updated
 from cosell_sync.sandbox.salesforce.rows import Org
 from cosell_sync.sandbox.salesforce.schema import Field, SObject
-from cosell_sync.sandbox.salesforce.values import Refused, Row, make_id, normal_id, render, render_moment
+from cosell_sync.sandbox.salesforce.values import Refused, Row, make_id, normal_id, render
 
-MAX_ROWS = 200
 MAX_RETRIEVE = 2000
-REPLICATION_WINDOW = timedelta(days=30)
-BIN_KEEPS = timedelta(days=15)
-
-
-@dataclass(frozen=True)
-class Part:
-    """One request below the version root: `path` in its decoded steps."""
-
-    method: str
-    path: tuple[str, ...]
-    query: Mapping[str, str]
-    headers: Mapping[str, str]
-    body: Any
-    actor: str
 
 
 @dataclass
@@ -70,7 +70,7 @@ class Rest:
             case "GET", ("query" | "queryAll", locator):
                 return self._next_page(part, locator)
             case "GET", ("sobjects",):
-                listed = [schema.summary(shape, self.root) for shape in self.org.schema.values()]
+                listed = [summary(shape, self.root) for shape in self.org.schema.values()]
                 return Response(200, {"encoding": "UTF-8", "maxBatchSize": 200, "sobjects": listed})
             case _, ("sobjects", name, *rest):
                 return self._sobject(part, self.org.shape(name), tuple(rest))
@@ -86,7 +86,7 @@ class Rest:
         text = part.query.get("q")
         if not text:
             raise Refused("MALFORMED_QUERY", "A query string has to be specified")
-        found = soql.run(text, self.org, self.root, deleted=deleted)
+        found = query.run(text, self.org, self.root, deleted=deleted)
         if len(found.records) != found.total:
             return Response(200, {"totalSize": found.total, "done": True, "records": []})
         locator = make_id("01g", len(self._cursors) + 1)
@@ -119,16 +119,16 @@ class Rest:
     def _sobject(self, part: Part, shape: SObject, rest: tuple[str, ...]) -> Response:
         match part.method, rest:
             case "GET", ():
-                about = schema.summary(shape, self.root)
+                about = summary(shape, self.root)
                 return Response(200, {"objectDescribe": about, "recentItems": []})
             case "POST", ():
                 return self._create(part, shape)
             case "GET", ("describe",):
-                return Response(200, schema.describe(shape, self.root))
+                return Response(200, describe(shape, self.root))
             case "GET", ("updated",):
-                return self._updated(part, shape)
+                return updated(self.org, part, shape)
             case "GET", ("deleted",):
-                return self._deleted(part, shape)
+                return deleted(self.org, part, shape)
             case _, (row_id,):
                 return self._row(part, shape, row_id)
             case _, (column, *value):
@@ -136,10 +136,10 @@ class Rest:
         raise Refused("METHOD_NOT_ALLOWED", f"HTTP Method '{part.method}' not allowed")
 
     def _create(self, part: Part, shape: SObject) -> Response:
-        body = _object(part.body)
-        if _has_id(body):
+        body = json_object(part.body)
+        if has_id(body):
             raise Refused("INVALID_FIELD_FOR_INSERT_UPDATE", "cannot specify Id in an insert call", ("Id",))
-        made = self.org.insert(shape.name, body, part.actor, allow_save=_allows(part.headers))
+        made = self.org.insert(shape.name, body, part.actor, allow_save=allows_duplicates(part.headers))
         return self._made(shape, made)
 
     def _made(self, shape: SObject, row_id: str, **more: object) -> Response:
@@ -152,8 +152,8 @@ class Rest:
             self._precondition(part, row)
             return Response(200, self._shown(shape, row, part.query.get("fields")))
         if part.method == "PATCH":
-            body = _object(part.body)
-            if _has_id(body):
+            body = json_object(part.body)
+            if has_id(body):
                 raise Refused(
                     "INVALID_FIELD", "The Id field should not be specified in the sobject data.", ("Id",)
                 )
@@ -210,8 +210,8 @@ class Rest:
                 raise Refused("NOT_FOUND", "The requested resource does not exist")
             headers = {k: v for k, v in part.headers.items() if k != "if-unmodified-since"}
             return self._row(replace(part, headers=headers), shape, found[0]["Id"])
-        body = _object(part.body)
-        if any(name.lower() == each.name.lower() for name in body) or _has_id(body):
+        body = json_object(part.body)
+        if any(name.lower() == each.name.lower() for name in body) or has_id(body):
             raise Refused(
                 "INVALID_FIELD",
                 f"The {each.name} field should not be specified in the sobject data.",
@@ -223,58 +223,8 @@ class Rest:
         if part.query.get("updateOnly", "").lower() == "true":
             raise Refused("NOT_FOUND", "The requested resource does not exist")
         whole = {**body, each.name: value}
-        made = self.org.insert(shape.name, whole, part.actor, allow_save=_allows(part.headers))
+        made = self.org.insert(shape.name, whole, part.actor, allow_save=allows_duplicates(part.headers))
         return self._made(shape, made, created=True)
-
-    # ------------------------------------------------------------ replication
-
-    def _window(self, part: Part, shape: SObject) -> tuple[datetime, datetime]:
-        """Start and end to the minute, as the platform reads them."""
-        if not shape.replicateable:
-            raise Refused("INVALID_TYPE_FOR_OPERATION", f"object {shape.name} is not replicable")
-        bounds: list[datetime] = []
-        for name in ("start", "end"):
-            given = part.query.get(name)
-            if not given:
-                raise Refused("MISSING_ARGUMENT", f"Missing required parameter: {name}")
-            try:
-                bound = datetime.fromisoformat(given)
-            except ValueError:
-                raise Refused("INVALID_REPLICATION_DATE", f"{name} is no date-time: {given}") from None
-            if bound.tzinfo is None:
-                raise Refused("INVALID_REPLICATION_DATE", f"{name} has no time zone: {given}")
-            bounds.append(bound.astimezone(UTC).replace(second=0, microsecond=0))
-        start, end = bounds
-        if end <= start:
-            raise Refused("INVALID_REPLICATION_DATE", "startDate must be at least one minute before endDate")
-        if start < self.org.now() - REPLICATION_WINDOW:
-            raise Refused("INVALID_REPLICATION_DATE", "startDate cannot be more than 30 days ago")
-        return start, end
-
-    def _covered(self, end: datetime) -> str:
-        return render_moment(min(end, self.org.now().replace(second=0)))
-
-    def _updated(self, part: Part, shape: SObject) -> Response:
-        start, end = self._window(part, shape)
-        ids = [row["Id"] for row in self.org.scan(shape.name) if start <= row["SystemModstamp"] < end]
-        return Response(200, {"ids": ids, "latestDateCovered": self._covered(end)})
-
-    def _deleted(self, part: Part, shape: SObject) -> Response:
-        start, end = self._window(part, shape)
-        earliest = self.org.now() - BIN_KEEPS
-        gone = [
-            {"id": grave.id, "deletedDate": render_moment(grave.at)}
-            for grave in self.org.graves
-            if grave.object == shape.name and max(start, earliest) <= grave.at < end
-        ]
-        return Response(
-            200,
-            {
-                "deletedRecords": gone,
-                "earliestDateAvailable": render_moment(earliest.replace(second=0)),
-                "latestDateCovered": self._covered(end),
-            },
-        )
 
     # ------------------------------------------------------------ collections
 
@@ -291,8 +241,8 @@ class Rest:
             case "PATCH", (name, column):
                 shape = self.org.shape(name)
                 each = self.org.key_field(shape.name, column)
-                records = _records(part)
-                keys = Counter((_key(record, each) or "").casefold() for record in records)
+                records = records_of(part)
+                keys = Counter((key_value(record, each) or "").casefold() for record in records)
                 twice = {key for key, count in keys.items() if key and count > 1}
 
                 def upsert(record: dict[str, Any], at: Part) -> dict[str, Any]:
@@ -303,15 +253,15 @@ class Rest:
 
     def _rows(self, part: Part, act: Callable[[dict[str, Any], Part], dict[str, Any]]) -> Response:
         """Each record alone, or all of them or none; the results in the order of the request."""
-        records = _records(part)
-        whole = _flag(_object(part.body).get("allOrNone"))
+        records = records_of(part)
+        whole = is_true(json_object(part.body).get("allOrNone"))
         kept = self.org.keep() if whole else None
         results: list[dict[str, Any]] = []
         for record in records:
             try:
                 results.append(act(record, part))
             except Refused as refused:
-                error = _row_refusal(refused)
+                error = row_refusal(refused)
                 results.append({"success": False, "errors": [error.as_row_error()]})
         return Response(200, self._all_or_none(results, kept))
 
@@ -338,9 +288,9 @@ class Rest:
 
     def _insert_row(self, record: dict[str, Any], part: Part) -> dict[str, Any]:
         shape = self._typed(record)
-        if _has_id(record):
+        if has_id(record):
             raise Refused("INVALID_FIELD_FOR_INSERT_UPDATE", "cannot specify Id in an insert call", ("Id",))
-        made = self.org.insert(shape.name, record, part.actor, allow_save=_allows(part.headers))
+        made = self.org.insert(shape.name, record, part.actor, allow_save=allows_duplicates(part.headers))
         return {"id": made, "success": True, "errors": []}
 
     def _update_row(self, record: dict[str, Any], part: Part) -> dict[str, Any]:
@@ -348,7 +298,7 @@ class Rest:
         given = next((value for name, value in record.items() if name.lower() == "id"), None)
         if given is None:
             raise Refused("MISSING_ARGUMENT", "Id not specified in an update call")
-        wanted = _checked_id(given)
+        wanted = checked_id(given)
         sent = {name: value for name, value in record.items() if name.lower() != "id"}
         self.org.update(shape.name, wanted, sent, part.actor)
         return {"id": wanted, "success": True, "errors": []}
@@ -358,11 +308,11 @@ class Rest:
     ) -> dict[str, Any]:
         if self._typed(record).name != shape.name:
             raise Refused("INVALID_TYPE", f"attributes.type must be {shape.name}")
-        if _has_id(record):
+        if has_id(record):
             raise Refused(
                 "INVALID_FIELD", "cannot specify both Id and an external ID in an upsert call", ("Id",)
             )
-        key = _key(record, each)
+        key = key_value(record, each)
         if key is None:
             raise Refused("MISSING_ARGUMENT", f"{each.name} not specified", (each.name,))
         if key.casefold() in twice:
@@ -374,17 +324,17 @@ class Rest:
             sent = {name: value for name, value in record.items() if name.lower() != each.name.lower()}
             self.org.update(shape.name, found[0]["Id"], sent, part.actor)
             return {"id": found[0]["Id"], "success": True, "errors": [], "created": False}
-        made = self.org.insert(shape.name, record, part.actor, allow_save=_allows(part.headers))
+        made = self.org.insert(shape.name, record, part.actor, allow_save=allows_duplicates(part.headers))
         return {"id": made, "success": True, "errors": [], "created": True}
 
     def _delete_rows(self, part: Part) -> Response:
         ids = [each for each in part.query.get("ids", "").split(",") if each]
-        _bounded(len(ids))
-        kept = self.org.keep() if _flag(part.query.get("allOrNone")) else None
+        check_count(len(ids))
+        kept = self.org.keep() if is_true(part.query.get("allOrNone")) else None
         results: list[dict[str, Any]] = []
         for each in ids:
             try:
-                wanted = _checked_id(each)
+                wanted = checked_id(each)
                 shape = next((s for s in self.org.schema.values() if s.prefix == wanted[:3]), None)
                 if shape is None:
                     raise Refused("INVALID_CROSS_REFERENCE_KEY", "invalid cross reference id")  # noqa: TRY301
@@ -392,7 +342,7 @@ class Rest:
                 results.append({"id": wanted, "success": True, "errors": []})
             except Refused as refused:
                 results.append(
-                    {"id": each, "success": False, "errors": [_row_refusal(refused).as_row_error()]}
+                    {"id": each, "success": False, "errors": [row_refusal(refused).as_row_error()]}
                 )
         return Response(200, self._all_or_none(results, kept))
 
@@ -402,70 +352,14 @@ class Rest:
             ids: Any = part.query.get("ids", "").split(",")
             columns: Any = part.query.get("fields", "").split(",")
         else:
-            body = _object(part.body)
+            body = json_object(part.body)
             ids, columns = body.get("ids"), body.get("fields")
         if not isinstance(ids, list) or not isinstance(columns, list) or not any(columns):
             raise Refused("MISSING_ARGUMENT", "ids and fields are required")
-        _bounded(len(ids), MAX_RETRIEVE)
+        check_count(len(ids), MAX_RETRIEVE)
         fields = ",".join(self._readable(shape, str(name).strip()).name for name in columns)
         shown: list[dict[str, Any] | None] = []
         for each in ids:
             row = self.org.find(shape.name, normal_id(each) or "")
             shown.append(None if row is None or row["IsDeleted"] else self._shown(shape, row, fields))
         return Response(200, shown)
-
-
-def _object(body: Any) -> dict[str, Any]:
-    if not isinstance(body, dict):
-        raise Refused("JSON_PARSER_ERROR", "The HTTP entity body is required to be a JSON object")
-    return body
-
-
-def _records(part: Part) -> list[dict[str, Any]]:
-    records = _object(part.body).get("records")
-    if not isinstance(records, list) or not all(isinstance(each, dict) for each in records):
-        raise Refused("JSON_PARSER_ERROR", "records must be a list of objects")
-    _bounded(len(records))
-    return records
-
-
-def _bounded(count: int, most: int = MAX_ROWS) -> None:
-    if count > most:
-        raise Refused(
-            "EXCEEDED_ID_LIMIT",
-            f"record limit reached. cannot submit more than {most} records in this request",
-        )
-
-
-def _flag(value: object) -> bool:
-    return value is True or str(value).lower() == "true"
-
-
-def _has_id(record: Mapping[str, Any]) -> bool:
-    return any(name.lower() == "id" for name in record)
-
-
-def _key(record: Mapping[str, Any], each: Field) -> str | None:
-    value = next((value for name, value in record.items() if name.lower() == each.name.lower()), None)
-    kept = str(value).strip() if value is not None else ""
-    return kept or None
-
-
-def _checked_id(given: object) -> str:
-    made = normal_id(given)
-    if made is None:
-        raise Refused("MALFORMED_ID", f"malformed id {given}")
-    return made
-
-
-def _allows(headers: Mapping[str, str]) -> bool:
-    """Whether the caller passes by the alert of a duplicate rule."""
-    words = headers.get("sforce-duplicate-rule-header", "").replace(" ", "").lower()
-    return "allowsave=true" in re.split(r"[;,]", words)
-
-
-def _row_refusal(refused: Refused) -> Refused:
-    """Inside a collection an unknown id is a bad reference, not a missing page."""
-    if refused.code == "NOT_FOUND":
-        return Refused("INVALID_CROSS_REFERENCE_KEY", "invalid cross reference id")
-    return refused

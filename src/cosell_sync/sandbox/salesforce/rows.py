@@ -10,164 +10,34 @@ Stamps: a write stamps the row it touches and no other. A child does not stamp i
 children without stamping them, a deletion moves SystemModstamp.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
-from decimal import ROUND_HALF_UP, Decimal
-from typing import Any
 
 from cosell_sync.sandbox.salesforce import values
-from cosell_sync.sandbox.salesforce.schema import (
+from cosell_sync.sandbox.salesforce.derived import derive
+from cosell_sync.sandbox.salesforce.duplicates import check_duplicates
+from cosell_sync.sandbox.salesforce.schema import Field, SObject  # fmt: skip
+from cosell_sync.sandbox.salesforce.standard_schema import (  # fmt: skip
     CATEGORY_LABELS,
     CORPORATE_CURRENCY,
-    COUNTRIES,
     CURRENCIES,
     STAGES,
-    STATES,
-    Field,
-    SObject,
-)  # fmt: skip
+)
+from cosell_sync.sandbox.salesforce.store import Grave, Record, Store
 from cosell_sync.sandbox.salesforce.values import Refused, Row
 
-Record = dict[str, Any]
 Rule = Callable[[Record], bool]
 Automation = Callable[[Record, Record], Record]
 
-GATED = ("Account", "Contact")
-"""Objects that duplicate rules look at."""
-
-_STAGE = {stage.name: stage for stage in STAGES}
-
-
-@dataclass(frozen=True)
-class Grave:
-    """An entry in the log of deletions, which outlives the Recycle Bin."""
-
-    object: str
-    id: str
-    at: datetime
-
 
 @dataclass
-class Kept:
-    """A copy to roll back to."""
+class Org(Store):
+    """One org: its rows and what its admins have set up."""
 
-    tables: dict[str, dict[str, Row]]
-    keys: dict[tuple[str, str], dict[str, str]]
-    graves: list[Grave]
-    went_with: dict[str, str]
-
-
-@dataclass
-class Org:
-    """One org: its schema, its rows and what its admins have set up."""
-
-    schema: dict[str, SObject]
-    clock: Callable[[], datetime]
     duplicate_rule: str = "off"
-    tables: dict[str, dict[str, Row]] = field(default_factory=dict)
-    keys: dict[tuple[str, str], dict[str, str]] = field(default_factory=dict)
-    graves: list[Grave] = field(default_factory=list)
     rules: list[tuple[str, Rule, str]] = field(default_factory=list)
     automations: list[tuple[str, Automation]] = field(default_factory=list)
-    _went_with: dict[str, str] = field(default_factory=dict)
-    _families: dict[tuple[str, str], dict[str, dict[str, None]]] = field(default_factory=dict)
     _count: int = 0
-
-    # ------------------------------------------------------------ reading (what SOQL needs)
-
-    def now(self) -> datetime:
-        return self.clock().astimezone(UTC).replace(microsecond=0)
-
-    def today(self) -> date:
-        return self.now().date()
-
-    def normal_id(self, text: str) -> str | None:
-        return values.normal_id(text)
-
-    def render(self, each: Field, row: Row) -> object:
-        return values.render(each, row)
-
-    def scan(self, name: str, *, deleted: bool = False) -> Iterable[Row]:
-        rows = self.tables.get(name, {}).values()
-        return list(rows) if deleted else [row for row in rows if not row.get("IsDeleted")]
-
-    def find(self, name: str, row_id: str) -> Row | None:
-        return self.tables.get(name, {}).get(row_id)
-
-    def shape(self, name: str) -> SObject:
-        wanted = name.lower()
-        for each in self.schema.values():
-            if each.name.lower() == wanted:
-                return each
-        raise Refused("NOT_FOUND", "The requested resource does not exist")
-
-    def live(self, name: str, row_id: object) -> Row:
-        """The row of that id; a deleted one and an unknown one are refused differently."""
-        made = values.normal_id(row_id)
-        row = self.find(name, made) if made is not None else None
-        if row is None:
-            raise Refused("NOT_FOUND", "The requested resource does not exist")
-        if row.get("IsDeleted"):
-            raise Refused("ENTITY_IS_DELETED", "entity is deleted")
-        return row
-
-    def record(self, name: str, row: Row) -> Record:
-        """A row as the platform shows it, every column."""
-        return {each.name: values.render(each, row) for each in self.schema[name].fields.values()}
-
-    def key_field(self, name: str, column: str) -> Field:
-        each = self.schema[name].find(column)
-        if each is None or not each.external_id:
-            raise Refused(
-                "NOT_FOUND", f"Provided external ID field does not exist or is not accessible: {column}"
-            )
-        return each
-
-    def by_key(self, name: str, each: Field, value: object) -> list[Row]:
-        """Rows with that external id, compared as the platform does, without case."""
-        wanted = str(value).strip().casefold()
-        if each.unique:
-            found = self.keys.get((name, each.name), {}).get(wanted)
-            return [self.tables[name][found]] if found is not None else []
-        return [row for row in self.scan(name) if str(row.get(each.name) or "").casefold() == wanted]
-
-    def children(self, name: str, column: str, parent: str) -> list[Row]:
-        """Living rows that point at a parent, found through an index that is made when first asked for."""
-        family = self._families.get((name, column))
-        if family is None:
-            family = self._families[name, column] = {}
-            for row in self.tables.get(name, {}).values():
-                family.setdefault(row.get(column) or "", {})[row["Id"]] = None
-        table = self.tables.get(name, {})
-        found = [table[each] for each in family.get(parent, {}) if each in table]
-        return [row for row in found if not row.get("IsDeleted")]
-
-    def adopt(self, schema: dict[str, SObject]) -> None:
-        """Another schema for the same rows; a new column starts with its default, as after a deployment."""
-        self.schema = schema
-        for name, table in self.tables.items():
-            starts = {each.name: each.default for each in schema[name].fields.values()}
-            self.tables[name] = {row_id: {**starts, **row} for row_id, row in table.items()}
-
-    # ------------------------------------------------------------ rolling back
-
-    def keep(self) -> Kept:
-        return Kept(
-            {name: dict(table) for name, table in self.tables.items()},
-            {name: dict(keys) for name, keys in self.keys.items()},
-            list(self.graves),
-            dict(self._went_with),
-        )
-
-    def restore(self, kept: Kept) -> None:
-        self.tables, self.keys, self.graves, self._went_with = (
-            kept.tables,
-            kept.keys,
-            kept.graves,
-            kept.went_with,
-        )
-        self._families.clear()
 
     # ------------------------------------------------------------ writing
 
@@ -310,34 +180,17 @@ class Org:
             )
         if not trusted:
             self._check_references(shape, row, changes)
-        self._derive(shape, row, changes, before)
+        derive(self, shape, row, changes, before)
         for name, broken, message in self.rules:
             if name == shape.name and not trusted and broken(self.record(name, row)):
                 raise Refused("FIELD_CUSTOM_VALIDATION_EXCEPTION", message)
         self._check_keys(shape, row)
         if before is None and not (allow_save and self.duplicate_rule == "alert"):
-            self._check_duplicates(shape, row)
+            check_duplicates(self, self.duplicate_rule, shape, row)
         row.update(LastModifiedDate=self.now(), LastModifiedById=actor, SystemModstamp=self.now())
-        self._put(shape, row, before)
+        self.put(shape, row, before)
         if shape.name == "OpportunityContactRole" and row["IsPrimary"]:
             self._only_primary(row, actor)
-
-    def _put(self, shape: SObject, row: Row, before: Row | None) -> None:
-        self.tables.setdefault(shape.name, {})[row["Id"]] = row
-        for (name, column), parents in self._families.items():
-            if name == shape.name:
-                if before is not None:
-                    parents.get(before.get(column) or "", {}).pop(row["Id"], None)
-                parents.setdefault(row.get(column) or "", {})[row["Id"]] = None
-        for each in shape.fields.values():
-            if each.unique:
-                keys = self.keys.setdefault((shape.name, each.name), {})
-                old = before.get(each.name) if before is not None and not before.get("IsDeleted") else None
-                if old is not None:
-                    keys.pop(old.casefold(), None)
-                new = row.get(each.name)
-                if new is not None and not row.get("IsDeleted"):
-                    keys[new.casefold()] = row["Id"]
 
     def _check_references(self, shape: SObject, row: Row, changes: Record) -> None:
         for column in changes:
@@ -373,31 +226,6 @@ class Org:
                     f"duplicate value found: {each.name} duplicates value on record with id: {holder[:15]}",
                 )
 
-    def _check_duplicates(self, shape: SObject, row: Row) -> None:
-        if self.duplicate_rule == "off" or shape.name not in GATED:
-            return
-        column = "Name" if shape.name == "Account" else "Email"
-        wanted = (row.get(column) or "").casefold()
-        matches = [
-            each for each in self.scan(shape.name) if wanted and (each.get(column) or "").casefold() == wanted
-        ]
-        if matches:
-            rule = f"Standard_{shape.name}_Duplicate_Rule"
-            found = [
-                {"record": {"attributes": {"type": shape.name}, "Id": each["Id"]}, "matchConfidence": 100.0}
-                for each in matches
-            ]
-            result = {
-                "allowSave": self.duplicate_rule == "alert",
-                "duplicateRule": rule,
-                "duplicateRuleEntityType": shape.name,
-                "errorMessage": "Use one of these records?",
-                "matchResults": [
-                    {"entityType": shape.name, "matchEngine": "FuzzyMatchEngine", "matchRecords": found}
-                ],
-            }
-            raise Refused("DUPLICATES_DETECTED", "Use one of these records?", duplicateResult=result)
-
     def _same_member(self, row: Row) -> str | None:
         """Adding a colleague twice to a team changes the first row instead of making a second."""
         team = self.children("OpportunityTeamMember", "OpportunityId", row["OpportunityId"])
@@ -413,90 +241,7 @@ class Org:
                     "LastModifiedById": actor,
                     "SystemModstamp": self.now(),
                 }
-                self._put(shape, {**each, "IsPrimary": False, **stamps}, each)
-
-    # ------------------------------------------------------------ columns that follow from others
-
-    def _derive(self, shape: SObject, row: Record, changes: Record, before: Row | None) -> None:
-        for kind in ("Billing", "Mailing"):
-            if f"{kind}CountryCode" in shape.fields:
-                self._address_codes(kind, row, changes)
-        if shape.name in {"User", "Contact", "Lead"}:
-            row["Name"] = " ".join(part for part in (row.get("FirstName"), row.get("LastName")) if part)
-        if shape.name == "Opportunity":
-            self._derive_opportunity(row, changes, before)
-        if shape.name == "Task":
-            row["IsClosed"] = row.get("Status") == "Completed"
-            about = row.get("WhatId")
-            deal = self.find("Opportunity", about) if about else None
-            row["AccountId"] = (
-                deal["AccountId"] if deal else about if about and about.startswith("001") else None
-            )
-        if shape.name == "OpportunityTeamMember":
-            user = self.find("User", row["UserId"])
-            row["Name"] = user["Name"] if user else None
-
-    def _derive_opportunity(self, row: Record, changes: Record, before: Row | None) -> None:
-        stage = _STAGE.get(row["StageName"])
-        if stage is not None:
-            moved = before is None or before["StageName"] != row["StageName"]
-            if moved and changes.get("Probability") is None:
-                row["Probability"] = Decimal(stage.probability)
-            if moved and changes.get("ForecastCategoryName") is None:
-                row["ForecastCategoryName"] = CATEGORY_LABELS.get(stage.category, stage.category)
-            row.update(IsClosed=stage.closed, IsWon=stage.won)
-        names = {label: name for name, label in CATEGORY_LABELS.items()}
-        row["ForecastCategory"] = names.get(row["ForecastCategoryName"], row["ForecastCategoryName"])
-        if row["Amount"] is not None and row["Probability"] is not None:
-            expected = row["Amount"] * row["Probability"] / 100
-            row["ExpectedRevenue"] = expected.quantize(Decimal("0.01"), ROUND_HALF_UP)
-        else:
-            row["ExpectedRevenue"] = None
-        closes = row["CloseDate"]
-        row.update(FiscalYear=Decimal(closes.year), FiscalQuarter=Decimal((closes.month + 2) // 3))
-
-    def _address_codes(self, kind: str, row: Record, changes: Record) -> None:
-        """With address picklists, text and code are two views of one value; whichever was sent sets the other."""
-        country, code = f"{kind}Country", f"{kind}CountryCode"
-        by_name = {name.casefold(): each for each, name in COUNTRIES.items()}
-        if changes.get(code) is not None or (code in changes and country not in changes):
-            row[country] = COUNTRIES.get(row[code]) if row[code] else None
-        elif country in changes:
-            name = (row[country] or "").casefold()
-            if name and name not in by_name:
-                raise Refused(
-                    "FIELD_INTEGRITY_EXCEPTION",
-                    "There's a problem with this country, even though it may appear correct. Please select a "
-                    "country/territory from the list of valid countries.",
-                    (country,),
-                )
-            row[code] = by_name.get(name)
-        state, state_code = f"{kind}State", f"{kind}StateCode"
-        states = STATES.get(row.get(code) or "", {})
-        sent = state_code if changes.get(state_code) is not None else state
-        given = row.get(sent)
-        if given is None or (sent in changes and changes[sent] is None):
-            row[state] = row[state_code] = None
-            return
-        found = (
-            given
-            if sent == state_code
-            else {n.casefold(): c for c, n in states.items()}.get(given.casefold())
-        )
-        if row.get(code) is None:
-            raise Refused(
-                "FIELD_INTEGRITY_EXCEPTION",
-                f"A country/territory must be specified before specifying a state value for field: {kind} State/Province",
-                (state,),
-            )
-        if found not in states:
-            raise Refused(
-                "FIELD_INTEGRITY_EXCEPTION",
-                "There's a problem with this state, even though it may appear correct. Please select a state from "
-                "the list of valid states.",
-                (state,),
-            )
-        row[state_code], row[state] = found, states[found]
+                self.put(shape, {**each, "IsPrimary": False, **stamps}, each)
 
     # ------------------------------------------------------------ deleting
 
@@ -513,11 +258,11 @@ class Org:
                 if child.cascade:
                     self._bury(self.schema[child.object], each, actor, root)
                 else:
-                    self._put(self.schema[child.object], {**each, child.field: None}, each)
+                    self.put(self.schema[child.object], {**each, child.field: None}, each)
         self.graves.append(Grave(shape.name, row["Id"], self.now()))
         gone = {**row, "IsDeleted": True, "SystemModstamp": self.now(), "LastModifiedDate": self.now()}
         gone["LastModifiedById"] = actor
-        self._put(shape, gone, row)
+        self.put(shape, gone, row)
         if shape.recycled:
             self._went_with[row["Id"]] = root
         else:
@@ -535,7 +280,7 @@ class Org:
             old = self.tables[shape.name][each]
             self._check_keys(shape, old)
             stamps = {"LastModifiedDate": self.now(), "LastModifiedById": actor, "SystemModstamp": self.now()}
-            self._put(shape, {**old, "IsDeleted": False, **stamps}, old)
+            self.put(shape, {**old, "IsDeleted": False, **stamps}, old)
             self.graves = [grave for grave in self.graves if grave.id != each]
             del self._went_with[each]
 
@@ -557,18 +302,18 @@ class Org:
             if child.field == "MasterRecordId":
                 continue
             for each in self.children(child.object, child.field, gone["Id"]):
-                self._put(self.schema[child.object], {**each, child.field: kept["Id"]}, each)
+                self.put(self.schema[child.object], {**each, child.field: kept["Id"]}, each)
         merged = {**gone, "MasterRecordId": kept["Id"]}
-        self._put(shape, merged, gone)
+        self.put(shape, merged, gone)
         self._bury(shape, merged, actor, gone["Id"])
         now = self.now()
-        self._put(
+        self.put(
             shape, {**kept, "LastModifiedDate": now, "LastModifiedById": actor, "SystemModstamp": now}, kept
         )
 
     def touch(self, name: str, row_id: str) -> None:
         row = self.live(name, row_id)
-        self._put(self.schema[name], {**row, "SystemModstamp": self.now()}, row)
+        self.put(self.schema[name], {**row, "SystemModstamp": self.now()}, row)
 
     # ------------------------------------------------------------ the first rows
 
