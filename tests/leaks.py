@@ -113,7 +113,7 @@ def hidden(world: Any) -> Iterator[tuple[str, str]]:
                         row.get("Id", row.get("systemuserid")) != world.integration_user
                     ):  # no person, and called as we are
                         yield from _row(row)
-            tokens = world._door.sessions if isinstance(world, Salesforce) else world.entra._opens
+            tokens = world._sign_in.sessions if isinstance(world, Salesforce) else world.entra._opens
             for secret in (*tokens, CONSUMER_SECRET, CLIENT_SECRET):
                 yield secret, SECRET
 

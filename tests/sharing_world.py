@@ -28,7 +28,7 @@ from cosell_sync.errors import Flaky, OutsideError, Rejected, Unavailable, Uncle
 from cosell_sync.partner_center import records
 from cosell_sync.partner_center.records import Wire
 from cosell_sync.ports import Outcome, ReferralDraft
-from cosell_sync.sandbox.partner_center.rules import Switches, faults_of_create, faults_of_invitation
+from cosell_sync.sandbox.partner_center.rules import Switches, check_create, check_invitation
 from cosell_sync.summary import CycleSummary
 from cosell_sync.transport.exact import encode
 from memory_world import CountingStore, MemoryCrm, MemoryReferrals, Outside, Row, rules
@@ -68,7 +68,7 @@ class Posts(MemoryReferrals):
         body = records.draft(draft, Wire(recipe=self.recipe))
         self.bodies.append(json.loads(encode(body)))
         switches = Switches(one_post=self.recipe == "one_post")
-        faults = faults_of_create(json.loads(encode(body)), switches)
+        faults = check_create(json.loads(encode(body)), switches)
         ours = next(
             (
                 row
@@ -83,7 +83,7 @@ class Posts(MemoryReferrals):
                     records.PATHS["visible"].rsplit("/", 1)[1]: ours is not None and ours.fields["visible"]
                 }
             }
-            faults += faults_of_invitation(self.bodies[-1], seen, switches)
+            faults += check_invitation(self.bodies[-1], seen, switches)
         if faults:
             self.outside.violations.append(
                 f"a post for {draft.external_reference} that is not legal: {faults}"

@@ -248,7 +248,7 @@ class Salesforce(Crm):
 
     @property
     def sessions(self) -> Sequence[str]:
-        return list(self.world._door.sessions)
+        return list(self.world._sign_in.sessions)
 
 
 @dataclass

@@ -409,7 +409,7 @@ class SalesforceGround(Ground):
             self.rest._timeout = before
 
     def secrets(self) -> Iterator[str]:
-        yield from (*self.world._door.sessions, salesforce.CONSUMER_SECRET)
+        yield from (*self.world._sign_in.sessions, salesforce.CONSUMER_SECRET)
 
     def deal(self, **fields: Any) -> str:
         given = {

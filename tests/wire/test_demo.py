@@ -34,7 +34,7 @@ class Pair:
 
     def __init__(self, crm: str) -> None:
         self.sandbox = Sandbox(crm=crm)
-        self.pc, self.desk = self.sandbox.partner_center, self.sandbox.desk
+        self.pc, self.seller = self.sandbox.partner_center, self.sandbox.seller
         self.referral = self.pc.add(
             "inbound_accepted",
             name="Deal",
@@ -58,8 +58,8 @@ class Pair:
             "postal_code": "1",
             "country": "Norway",
         }
-        self.deal = self.desk.new_deal(
-            by=self.desk.logins[IDA],
+        self.deal = self.seller.new_deal(
+            by=self.seller.logins[IDA],
             customer=customer,
             name="Deal",
             amount=90_000,
@@ -72,12 +72,12 @@ class Pair:
             favorite=True,
         )
         first, last, email, phone = ZOE
-        self.desk.add_contact(self.deal, first=first, last=last, email=email, phone=phone)
-        self.desk.add_solution(self.deal, samples.SOLUTIONS[0]["id"], "Mill Planner")
-        self.desk.move(self.deal, "Propose")
+        self.seller.add_contact(self.deal, first=first, last=last, email=email, phone=phone)
+        self.seller.add_solution(self.deal, samples.SOLUTIONS[0]["id"], "Mill Planner")
+        self.seller.move(self.deal, "Propose")
 
     def judged(self) -> Agreement:
-        return compare(self.pc, self.desk)
+        return compare(self.pc, self.seller)
 
     def portal(self, path: str, value: Any) -> Document:
         return self.pc.edit(self.referral["id"], path, value)
@@ -97,20 +97,20 @@ def test_a_pair_that_tells_the_same_story_is_agreed(pair: Pair) -> None:
 
 
 BREACHES: dict[str, Callable[[Pair], object]] = {
-    "Name": lambda pair: pair.desk.write(pair.deal, name="Another"),
-    "Amount": lambda pair: pair.desk.write(pair.deal, amount=90_000.01),
+    "Name": lambda pair: pair.seller.write(pair.deal, name="Another"),
+    "Amount": lambda pair: pair.seller.write(pair.deal, amount=90_000.01),
     "Currency": lambda pair: pair.portal("details/currency", "GBP"),
     "Close Date": lambda pair: pair.portal("details/closingDateTime", "2027-04-01T00:00:00Z"),
-    "Status": lambda pair: pair.desk.write(pair.deal, status="Received"),
-    "Stage": lambda pair: pair.desk.move(pair.deal, "won"),
-    "Sales Stage": lambda pair: pair.desk.move(pair.deal, "Develop"),
-    "Campaign": lambda pair: pair.desk.write(pair.deal, campaign_id=None),
+    "Status": lambda pair: pair.seller.write(pair.deal, status="Received"),
+    "Stage": lambda pair: pair.seller.move(pair.deal, "won"),
+    "Sales Stage": lambda pair: pair.seller.move(pair.deal, "Develop"),
+    "Campaign": lambda pair: pair.seller.write(pair.deal, campaign_id=None),
     "Notes": lambda pair: pair.portal("details/notes", "One\nTwo\nThree"),
-    "Favorite": lambda pair: pair.desk.write(pair.deal, favorite=False),
+    "Favorite": lambda pair: pair.seller.write(pair.deal, favorite=False),
     "Account": lambda pair: pair.portal("customerProfile/name", "Fjord A/S"),
-    "Contact": lambda pair: pair.desk.drop_contact(pair.deal, ZOE[2]),
-    "Solution": lambda pair: pair.desk.drop_solution(pair.deal, samples.SOLUTIONS[0]["id"]),
-    "Team": lambda pair: pair.desk.add_colleague(pair.deal, JONAS),
+    "Contact": lambda pair: pair.seller.drop_contact(pair.deal, ZOE[2]),
+    "Solution": lambda pair: pair.seller.drop_solution(pair.deal, samples.SOLUTIONS[0]["id"]),
+    "Team": lambda pair: pair.seller.add_colleague(pair.deal, JONAS),
 }
 
 
@@ -123,15 +123,15 @@ def test_the_judge_convicts_a_difference_in_each_field(pair: Pair, field: str) -
 
 
 def test_a_colleague_who_left_is_no_difference_any_more(pair: Pair) -> None:
-    pair.desk.add_colleague(pair.deal, IDA)
-    pair.desk.add_colleague(pair.deal, JONAS)
-    pair.desk.drop_colleague(pair.deal, JONAS)
+    pair.seller.add_colleague(pair.deal, IDA)
+    pair.seller.add_colleague(pair.deal, JONAS)
+    pair.seller.drop_colleague(pair.deal, JONAS)
     assert pair.judged().faults == []
 
 
 def test_a_difference_that_the_record_names_is_told_apart(pair: Pair) -> None:
-    label = pair.desk.labels.get("Name", "Name")
-    pair.desk.write(pair.deal, name="Another", message=f"{label} stays as you wrote it in the CRM.")
+    label = pair.seller.labels.get("Name", "Name")
+    pair.seller.write(pair.deal, name="Another", message=f"{label} stays as you wrote it in the CRM.")
     found = pair.judged()
     assert (len(found.named), found.faults) == (1, [])
 
@@ -144,7 +144,7 @@ def test_a_referral_without_its_deal_is_a_fault(pair: Pair) -> None:
 def test_the_story_finds_its_roles_in_however_small_a_pipeline(crm: str) -> None:
     clock = Clock()
     sandbox = Sandbox(deals=1, crm=crm, clock=clock)
-    Story(sandbox, clock).furnish()
+    Story(sandbox, clock).add_missing_deals()
     for status, wanted in ROLES.values():
         incoming = [
             each

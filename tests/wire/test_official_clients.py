@@ -212,9 +212,9 @@ def played(home: Path, monkeypatch: pytest.MonkeyPatch, *, tracking: bool) -> li
         configured = settings.load(None, environment)
         with program(configured, clock=clock) as wired, wired.store.lease(configured.sync.interval):
             story = Story(sandbox, clock)
-            story.furnish()
+            story.add_missing_deals()
             run_cycle(wired.world(), "import")
-            story.cast()
+            story.assign_deals()
             for scene in story.scenes():
                 scene.play()
                 for _ in range(scene.cycles):

@@ -93,10 +93,10 @@ class Entra:
 
     def approve(self, user_code: str | None = None) -> int:
         """The user types the code and agrees; without a code, every waiting sign-in is agreed to."""
-        return self._settle(user_code, "approved")
+        return self._decide_sign_ins(user_code, "approved")
 
     def deny(self, user_code: str | None = None) -> int:
-        return self._settle(user_code, "declined")
+        return self._decide_sign_ins(user_code, "declined")
 
     def expire_tokens(self) -> None:
         """Every access token issued so far is refused from now on."""
@@ -123,7 +123,7 @@ class Entra:
             )
             return token
 
-    def admits(self, authorization: str | None, audience: str = REFERRALS) -> bool:
+    def is_signed_in(self, authorization: str | None, audience: str = REFERRALS) -> bool:
         """Whether that Authorization header opens that audience now."""
         kind, _, token = (authorization or "").partition(" ")
         with self._lock:
@@ -243,9 +243,9 @@ class Entra:
         self._check_client(form, with_secret=True)
         if grant == "refresh_token":
             audience = self._audience(form)
-            self._spend(form.get("refresh_token"))
+            self._use_refresh_token(form.get("refresh_token"))
         elif grant == DEVICE_GRANT:
-            audience = self._redeem(form.get("device_code"))
+            audience = self._redeem_device_code(form.get("device_code"))
         elif grant == "client_credentials":
             raise Refused("unauthorized_client", 700016, "Referrals are for App+User sign-in only.")
         else:
@@ -261,7 +261,7 @@ class Entra:
             "client_info": _base64({"uid": "u-0001", "utid": self.tenant}),
         }
 
-    def _spend(self, token: str | None) -> None:
+    def _use_refresh_token(self, token: str | None) -> None:
         if not token:
             raise Refused("invalid_request", 900144, "The request body must contain 'refresh_token'.")
         known = self._refresh.get(token)
@@ -290,7 +290,7 @@ class Entra:
             "message": f"To sign in, open {base}/devicelogin and enter the code {user_code} to authenticate.",
         }
 
-    def _redeem(self, device_code: str | None) -> str:
+    def _redeem_device_code(self, device_code: str | None) -> str:
         waiting = self._devices.get(device_code or "")
         if waiting is None or waiting.outcome == "used":
             raise Refused("invalid_grant", 70000, "The device code is not valid.")
@@ -303,7 +303,7 @@ class Entra:
         waiting.outcome = "used"
         return waiting.audience
 
-    def _settle(self, user_code: str | None, outcome: str) -> int:
+    def _decide_sign_ins(self, user_code: str | None, outcome: str) -> int:
         with self._lock:
             waiting = [
                 device

@@ -45,7 +45,7 @@ class Fault:
     answer: object = None
     seconds: float = 0.0
 
-    def concerns(self, request: Request) -> bool:
+    def matches(self, request: Request) -> bool:
         return (
             (not self.method or self.method.upper() == request.method)
             and re.search(self.path, request.path) is not None
@@ -125,12 +125,12 @@ class Faults:
         with self._lock:
             return [{**asdict(fault), "skip": skip, "times": left} for fault, skip, left in self._pending]
 
-    def strike(self, request: Request) -> Fault | None:
+    def take(self, request: Request) -> Fault | None:
         """The fault for this request, counted down; None when nothing shall go wrong."""
         with self._lock:
             for entry in self._pending:
                 fault, skip, left = entry
-                if not fault.concerns(request):
+                if not fault.matches(request):
                     continue
                 if skip:
                     entry[1] = skip - 1

@@ -11,10 +11,10 @@ from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from typing import Any, Literal, Protocol
 
-Words = dict[str, Any]
+DealFields = dict[str, Any]
 Groups = Mapping[str, set[str]]
 Phase = Literal["standby", "open", "won", "lost"]
-Progress = Literal["Qualify", "Develop", "Propose", "Close"]
+SalesStage = Literal["Qualify", "Develop", "Propose", "Close"]
 
 OUR_FIELDS = (
     "sync", "referral_id", "referral_link", "status", "direction", "deal_type", "action", "reason", "reason_note",
@@ -23,7 +23,7 @@ OUR_FIELDS = (
 )  # fmt: skip
 
 
-class Desk(Protocol):
+class Seller(Protocol):
     """One CRM. Deals are named by their id."""
 
     @property
@@ -45,10 +45,10 @@ class Desk(Protocol):
     def logins(self) -> Mapping[str, str]:
         """Ids of the active users by e-mail in lower case; the sync's own user is none."""
 
-    def deal(self, deal: str) -> Words:
+    def deal(self, deal: str) -> DealFields:
         """OUR_FIELDS and id, name, amount, currency, close_date, phase, sales_stage, account, owner (its e-mail)."""
 
-    def deals(self) -> list[Words]:
+    def deals(self) -> list[DealFields]:
         """All there are, in the order of their creation."""
 
     def contacts(self) -> Groups:
@@ -66,7 +66,7 @@ class Desk(Protocol):
     def write(self, deal: str, **words: Any) -> None:
         """Changes what can be typed: OUR_FIELDS, name, amount, close_date."""
 
-    def move(self, deal: str, to: Phase | Progress) -> None: ...
+    def move(self, deal: str, to: Phase | SalesStage) -> None: ...
 
     def add_contact(self, deal: str, *, first: str, last: str, email: str, phone: str) -> None:
         """A new contact of the deal's account; the deal's first one is its primary contact."""

@@ -174,16 +174,18 @@ class _Handler(BaseHTTPRequestHandler):
         owner = self.server.owner
         if request.path.startswith(PREFIX):
             # People at a shell are not part of the play: no fault strikes them, no call of theirs is counted.
-            self._send(request, owner.control(request) or self._ask_app(request))
+            self._send(request, owner.control(request) or self._call_app(request))
             return
-        fault = owner.faults.strike(request)
+        fault = owner.faults.take(request)
         if fault is None:
-            self._reply(request, self._ask_app(request))
+            self._reply(request, self._call_app(request))
             return
         if fault.kind == "delay" and not fault.applied and self.server.stopping.wait(fault.seconds):
             self._reset()  # a server that went down does no more work
             return
-        ran = self._ask_app(request) if fault.applied or fault.kind in {"delay", "slow", "truncate"} else None
+        ran = (
+            self._call_app(request) if fault.applied or fault.kind in {"delay", "slow", "truncate"} else None
+        )
         match fault.kind:
             case "answer" | "redirect" | "wrong_json":
                 self._reply(request, Response(fault.status, fault.answer, dict(fault.headers)), fault)
@@ -191,10 +193,10 @@ class _Handler(BaseHTTPRequestHandler):
                 headers = {"Content-Type": "text/html; charset=utf-8", **fault.headers}
                 self._reply(request, Response(fault.status, HTML, headers), fault)
             case "reset_before" | "reset_after":
-                self._note(request, 0, fault)
+                self._log(request, 0, fault)
                 self._reset()
             case "hang":
-                self._note(request, 0, fault)
+                self._log(request, 0, fault)
                 self.server.stopping.wait(fault.seconds or None)
                 self._reset()
             case "delay":
@@ -228,7 +230,7 @@ class _Handler(BaseHTTPRequestHandler):
             pass
         return b"".join(pieces)
 
-    def _ask_app(self, request: Request) -> Response:
+    def _call_app(self, request: Request) -> Response:
         try:
             return self.server.owner.app(request)
         except Exception:  # noqa: BLE001  (a bug of the fake must answer, and be found in `errors`)
@@ -237,7 +239,7 @@ class _Handler(BaseHTTPRequestHandler):
                 500, {"error": {"code": "generalException", "message": "the sandbox itself failed"}}
             )
 
-    def _note(self, request: Request, status: int, fault: Fault | None) -> None:
+    def _log(self, request: Request, status: int, fault: Fault | None) -> None:
         headers = Headers({name: value for name, value in request.headers.items() if name != "authorization"})
         self.server.owner.calls.append(
             Call(
@@ -252,7 +254,7 @@ class _Handler(BaseHTTPRequestHandler):
         )
 
     def _reply(self, request: Request, response: Response, fault: Fault | None = None) -> None:
-        self._note(request, response.status, fault)
+        self._log(request, response.status, fault)
         self._send(request, response, fault)
 
     def _send(self, request: Request, response: Response, fault: Fault | None = None) -> None:

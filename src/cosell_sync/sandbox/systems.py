@@ -16,16 +16,16 @@ from typing import Self
 from cosell_sync.sandbox.certificates import Certificates
 from cosell_sync.sandbox.clock import Clock
 from cosell_sync.sandbox.dataverse.auth import CLIENT_ID, CLIENT_SECRET
-from cosell_sync.sandbox.dataverse.seller import DataverseDesk
+from cosell_sync.sandbox.dataverse.seller import DataverseSeller
 from cosell_sync.sandbox.dataverse.service import Dataverse
 from cosell_sync.sandbox.demo.seed import sales_pipeline
 from cosell_sync.sandbox.exchange import App, Request, Response
 from cosell_sync.sandbox.partner_center import samples
 from cosell_sync.sandbox.partner_center.service import PartnerCenter
 from cosell_sync.sandbox.salesforce.auth import CONSUMER_KEY, CONSUMER_SECRET
-from cosell_sync.sandbox.salesforce.seller import SalesforceDesk
+from cosell_sync.sandbox.salesforce.seller import SalesforceSeller
 from cosell_sync.sandbox.salesforce.service import Salesforce
-from cosell_sync.sandbox.seller import Desk
+from cosell_sync.sandbox.seller import Seller
 from cosell_sync.sandbox.server import Server
 
 
@@ -48,8 +48,8 @@ class Sandbox:
         self.partner_center = PartnerCenter(self.clock)
         self.salesforce = Salesforce(self.clock, cosell_fields_installed=installed)
         self.dynamics = Dataverse(self.clock, cosell_installed=installed)
-        self.desk: Desk = (
-            SalesforceDesk(self.salesforce) if crm == "salesforce" else DataverseDesk(self.dynamics)
+        self.seller: Seller = (
+            SalesforceSeller(self.salesforce) if crm == "salesforce" else DataverseSeller(self.dynamics)
         )
         for email in samples.USERS:
             first, last, phone = samples.PEOPLE[email]

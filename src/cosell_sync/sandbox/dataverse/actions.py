@@ -16,7 +16,7 @@ from cosell_sync.sandbox.dataverse import schema, standard_schema, values
 from cosell_sync.sandbox.dataverse.auth import CLIENT_ID
 from cosell_sync.sandbox.dataverse.batch import Batch
 from cosell_sync.sandbox.dataverse.metadata import Metadata
-from cosell_sync.sandbox.dataverse.opportunities import LOST, WON, Deals
+from cosell_sync.sandbox.dataverse.opportunities import LOST, WON, Opportunities
 from cosell_sync.sandbox.dataverse.reading import Reader
 from cosell_sync.sandbox.dataverse.rest import Rest
 from cosell_sync.sandbox.dataverse.rights import Rights
@@ -36,19 +36,19 @@ class Actions:
         self._org = Org(standard_schema.build(cosell_installed=cosell_installed), clock)
         self.rights = Rights()
         self._reader = Reader(self._org, may_see=self.rights.may_see)
-        self._deals = Deals(self._org)
+        self._opportunities = Opportunities(self._org)
         self.security = Roles(self._org)
         self.rights.may = self.security.may
         self._metadata = Metadata(self._org, self.security.of)
-        self._rest = Rest(self._org, self._reader, self._deals, self._metadata, self.rights)
+        self._rest = Rest(self._org, self._reader, self._opportunities, self._metadata, self.rights)
         self.setup = Setup(self._org, self._metadata, self.rights, self.security)
         self._rest.setup = self.setup.answer
         self._batch = Batch(self._org, self._rest.answer)
         self.currencies: dict[str, str] = {}
         self.roles: dict[str, str] = {}
-        self._furnish(base_currency)
+        self._add_standard_rows(base_currency)
 
-    def _furnish(self, base_currency: str) -> None:
+    def _add_standard_rows(self, base_currency: str) -> None:
         """What every environment holds before its first record."""
         self.integration_user = str(uuid5(NAMESPACE_URL, "dataverse/application-user"))
         self.organization_id = str(uuid5(NAMESPACE_URL, "dataverse/organization"))
@@ -95,11 +95,11 @@ class Actions:
     @property
     def closed_rows_writable(self) -> bool:
         """Whether a won or lost deal takes writes to its other columns; the vendor's pages disagree."""
-        return self._deals.closed_rows_writable
+        return self._opportunities.closed_rows_writable
 
     @closed_rows_writable.setter
     def closed_rows_writable(self, writable: bool) -> None:
-        self._deals.closed_rows_writable = writable
+        self._opportunities.closed_rows_writable = writable
 
     @property
     def delta_token_at_end(self) -> bool:
@@ -286,13 +286,13 @@ class Actions:
         """A row made by a seller in the app; returns its id."""
         with self._lock:
             shape = self._org.table(table)
-            return self._org.insert(table, self._org.heard(shape, columns), by or self.seller)
+            return self._org.insert(table, self._org.stored_values(shape, columns), by or self.seller)
 
     def edit(self, table: str, row_id: str, /, *, by: str | None = None, **columns: object) -> None:
         with self._lock:
             shape = self._org.table(table)
-            heard = self._org.heard(shape, columns)
-            self._org.update(table, row_id, heard, by or self.seller, trusted=not shape.writable)
+            stored = self._org.stored_values(shape, columns)
+            self._org.update(table, row_id, stored, by or self.seller, trusted=not shape.writable)
 
     def delete(self, table: str, row_id: str, /, *, by: str | None = None) -> None:
         del by  # nobody remembers who deleted
@@ -322,9 +322,9 @@ class Actions:
             )
             if reason and option is None:
                 raise ValueError(f"no such status reason: {reason}")
-            heard = self._org.heard(self._org.schema["opportunityclose"], about)
-            return self._deals.close(
-                opportunity, state, option.value if option else -1, heard, by or self.seller
+            stored = self._org.stored_values(self._org.schema["opportunityclose"], about)
+            return self._opportunities.close(
+                opportunity, state, option.value if option else -1, stored, by or self.seller
             )
 
     def reopen(self, opportunity: str, /, *, reason: str = "In Progress", by: str | None = None) -> None:
@@ -342,7 +342,7 @@ class Actions:
     def add_products(self, opportunity: str, /, amount: object) -> None:
         """From now on the value is the sum of the products: writes to it are swallowed, its currency is fixed."""
         with self._lock:
-            self._deals.price(opportunity, amount, self.seller)
+            self._opportunities.price(opportunity, amount, self.seller)
 
     def touch(self, table: str, row_id: str, /) -> None:
         """Moves the row's version alone, as background work does."""

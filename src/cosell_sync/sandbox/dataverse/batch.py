@@ -12,7 +12,7 @@ from typing import Literal
 from urllib.parse import unquote, urlsplit
 from uuid import uuid4
 
-from cosell_sync.sandbox.dataverse.odata import bad
+from cosell_sync.sandbox.dataverse.odata import bad_request
 from cosell_sync.sandbox.dataverse.payload import Part, inner, preferences
 from cosell_sync.sandbox.dataverse.rows import Org
 from cosell_sync.sandbox.dataverse.values import Refused
@@ -51,7 +51,7 @@ class Batch:
     def __call__(self, part: Part) -> Response:
         pieces = _pieces(part.body, _boundary(part.headers.get("content-type", "")))
         if sum(_size(piece) for piece in pieces) > MOST_PARTS:
-            raise bad(f"The number of requests in the batch exceeds {MOST_PARTS}.")
+            raise bad_request(f"The number of requests in the batch exceeds {MOST_PARTS}.")
         going_on = "odata.continue-on-error" in preferences(part.headers.get("prefer", ""))
         boundary = f"batchresponse_{uuid4()}"
         answers: list[bytes] = []
@@ -73,31 +73,31 @@ class Batch:
 
     def _one(self, part: Part, piece: _Piece, made: Mapping[str, str], *, in_set: bool = False) -> Response:
         if piece.headers.get("content-type", "") != "application/http":
-            raise bad("A part of the batch has no Content-Type application/http.")
+            raise bad_request("A part of the batch has no Content-Type application/http.")
         if piece.headers.get("content-transfer-encoding", "").lower() != "binary":
-            raise bad("A part of the batch has no Content-Transfer-Encoding binary.")
+            raise bad_request("A part of the batch has no Content-Transfer-Encoding binary.")
         # The empty line before a boundary may be the one that belongs to it: Microsoft's own client sends no second.
         head, empty, body = (piece.content + b"\r\n").partition(b"\r\n\r\n")
         if not empty:
-            raise bad("An empty line must follow the headers of a request in a batch.")
+            raise bad_request("An empty line must follow the headers of a request in a batch.")
         first, *lines = head.decode("utf-8").split("\r\n")
         found = _LINE.fullmatch(first)
         if found is None:
-            raise bad(f"'{first}' is no request line.")
+            raise bad_request(f"'{first}' is no request line.")
         if in_set and found[1] == "GET":
-            raise bad("A change set holds no GET.")
+            raise bad_request("A change set holds no GET.")
         url = found[2]
         if url.startswith("$"):
             name, slash, rest = url[1:].partition("/")
             if name not in made:
-                raise bad(f"Content-ID Reference: '${name}' does not exist in the batch context.")
+                raise bad_request(f"Content-ID Reference: '${name}' does not exist in the batch context.")
             url = f"/api/data/v9.2/{made[name]}{slash}{rest}"
         split = urlsplit(url)
         path = unquote(split.path)
         if not path.startswith("/api/data/v9.2/"):
-            raise bad(f"The address '{url}' of a part is not below this service.")
+            raise bad_request(f"The address '{url}' of a part is not below this service.")
         if path.endswith("$batch"):
-            raise bad("A batch holds no batch.")
+            raise bad_request("A batch holds no batch.")
         headers = Headers(dict(_header(line) for line in lines if line))
         return self.answer(
             inner(
@@ -107,16 +107,16 @@ class Batch:
         )  # fmt: skip
 
     def _change_set(self, part: Part, piece: _Piece) -> tuple[bytes, int]:
-        kept = self.org.keep()
+        kept = self.org.savepoint()
         boundary = f"changesetresponse_{uuid4()}"
         nested = f'Content-Type: multipart/mixed; boundary="{boundary}"\r\n\r\n'.encode()
         try:
             answers, failed = self._all(part, piece)
         except Refused:
-            self.org.restore(kept)
+            self.org.roll_back(kept)
             raise
         if failed:
-            self.org.restore(kept)
+            self.org.roll_back(kept)
             if self.failed_change_set == "bare":
                 return answers[-1], failed
             answers = answers[-1:]
@@ -128,10 +128,10 @@ class Batch:
         answers: list[bytes] = []
         for each in _pieces(piece.content, _boundary(piece.headers["content-type"])):
             if each.headers.get("content-type", "").startswith("multipart/"):
-                raise bad("A change set holds no change set.")
+                raise bad_request("A change set holds no change set.")
             content_id = each.headers.get("content-id")
             if content_id is None:
-                raise bad("A request in a change set needs a Content-ID.")
+                raise bad_request("A request in a change set needs a Content-ID.")
             response = self._one(part, each, made, in_set=True)
             answers.append(_wrapped(response, content_id))
             if response.status >= 400:
@@ -151,7 +151,7 @@ def _size(piece: _Piece) -> int:
 def _boundary(content_type: str) -> str:
     found = _BOUNDARY.match(content_type)
     if found is None:
-        raise bad("The Content-Type of a batch must be multipart/mixed with a boundary.")
+        raise bad_request("The Content-Type of a batch must be multipart/mixed with a boundary.")
     return found[1]
 
 
@@ -159,24 +159,24 @@ def _pieces(body: bytes, boundary: str) -> list[_Piece]:
     mark = b"--" + boundary.encode()
     text = b"\r\n" + body
     if b"\r\n" + mark + b"--" not in text:
-        raise bad("The batch has no closing boundary, or its lines do not end in CRLF.")
+        raise bad_request("The batch has no closing boundary, or its lines do not end in CRLF.")
     content = text.split(b"\r\n" + mark + b"--")[0]
     pieces = []
     for chunk in content.split(b"\r\n" + mark + b"\r\n")[1:]:
         head, empty, inside = chunk.partition(b"\r\n\r\n")
         if not empty:
-            raise bad("A part of the batch has no empty line behind its headers.")
+            raise bad_request("A part of the batch has no empty line behind its headers.")
         lines = head.decode("utf-8").split("\r\n")
         pieces.append(_Piece(Headers(dict(_header(line) for line in lines if line)), inside))
     if not pieces:
-        raise bad("The batch is empty.")
+        raise bad_request("The batch is empty.")
     return pieces
 
 
 def _header(line: str) -> tuple[str, str]:
     name, colon, value = line.partition(":")
     if not colon or not name.strip():
-        raise bad(f"'{line}' is no header.")
+        raise bad_request(f"'{line}' is no header.")
     return name.strip(), value.strip()
 
 

@@ -42,7 +42,7 @@ _ON_DELETE: Final[Mapping[str, Literal["clear", "cascade", "restrict"]]] = {
 _CASCADES: Final = frozenset({"NoCascade", "Cascade", "Active", "UserOwned", "RemoveLink", "Restrict"})
 
 
-def wrong(why: str) -> Refused:
+def bad_definition(why: str) -> Refused:
     return Refused(
         values.BAD_PAYLOAD, f"Error identified in Payload provided by the user for Entity :'', {why}"
     )
@@ -59,14 +59,14 @@ class Rules:
         """The text in the base language."""
         listed = given.get("LocalizedLabels") if isinstance(given, Mapping) else None
         if not isinstance(listed, list) or not listed:
-            raise wrong(f"{what} needs LocalizedLabels.")
+            raise bad_definition(f"{what} needs LocalizedLabels.")
         found: dict[int, str] = {}
         for each in listed:
             code, text = each.get("LanguageCode"), each.get("Label")
             if code not in self.languages:
                 raise Refused(values.BAD_ARGUMENT, f"The language code {code} is not a valid language code of this organization.")  # fmt: skip
             if not isinstance(text, str) or not text:
-                raise wrong(f"{what} has an empty label.")
+                raise bad_definition(f"{what} has an empty label.")
             found[code] = text
         if self.languages[0] not in found:
             raise Refused(
@@ -76,7 +76,7 @@ class Rules:
 
     def name(self, given: object) -> str:
         if not isinstance(given, str) or not _NAME.fullmatch(given):
-            raise wrong(f"'{given}' is no schema name.")
+            raise bad_definition(f"'{given}' is no schema name.")
         if not given.lower().startswith(f"{self.prefix}_") or len(given) > 50:
             raise Refused(
                 values.BAD_ARGUMENT,
@@ -90,14 +90,14 @@ def typed(body: Body, ending: str) -> str:
     """The class that ``@odata.type`` names, without its ending."""
     given = str(body.get("@odata.type") or "").lstrip("#")
     if not given.startswith(f"{CRM}.") or not given.endswith(ending):
-        raise wrong(f"@odata.type must name a {ending}, not '{given}'.")
+        raise bad_definition(f"@odata.type must name a {ending}, not '{given}'.")
     return given.removeprefix(f"{CRM}.").removesuffix(ending)
 
 
 def only(body: Body, known: frozenset[str], what: str) -> None:
     unknown = sorted(name for name in body if name not in known)
     if unknown:
-        raise wrong(f"The property '{unknown[0]}' does not exist on type '{CRM}.{what}'.")
+        raise bad_definition(f"The property '{unknown[0]}' does not exist on type '{CRM}.{what}'.")
 
 
 def column(body: Body, rules: Rules) -> Column:
@@ -111,7 +111,7 @@ def column(body: Body, rules: Rules) -> Column:
         rules.label(body["Description"], "Description")
     level = (body.get("RequiredLevel") or {"Value": "None"}).get("Value")
     if level not in _REQUIRED:
-        raise wrong(f"'{level}' is no requirement level.")
+        raise bad_definition(f"'{level}' is no requirement level.")
     made = Column(name.lower(), label, schema_name=name)
     if level == "ApplicationRequired":
         made = replace(made, required="ApplicationRequired")
@@ -125,14 +125,14 @@ def _special(body: Body, kind: str, made: Column, rules: Rules) -> Column:
             raise Refused(values.BAD_ARGUMENT, f"MaxLength of {made.name} must be 1 to {_LONGEST[kind]}.")
         form = (body.get("FormatName") or {"Value": "Text"}).get("Value") if kind == "String" else ""
         if form not in {"", "Text", "Url", "Email", "Phone", "TextArea"}:
-            raise wrong(f"'{form}' is no FormatName.")
+            raise bad_definition(f"'{form}' is no FormatName.")
         text: Kind = "string" if kind == "String" else "memo"
         return replace(made, kind=text, length=length, format=form if form != "Text" else "")
     if kind == "DateTime":
         behavior = (body.get("DateTimeBehavior") or {}).get("Value")
         form = body.get("Format")
         if form not in {"DateOnly", "DateAndTime"} or behavior not in {"UserLocal", "DateOnly", "TimeZoneIndependent"}:  # fmt: skip
-            raise wrong("a DateTime needs a Format and a DateTimeBehavior.")
+            raise bad_definition("a DateTime needs a Format and a DateTimeBehavior.")
         if behavior == "DateOnly" and form != "DateOnly":
             raise Refused(
                 values.BAD_ARGUMENT, "The behavior DateOnly does not go with the format DateAndTime."
@@ -143,7 +143,7 @@ def _special(body: Body, kind: str, made: Column, rules: Rules) -> Column:
         for side, number in (("TrueOption", 1), ("FalseOption", 0)):
             given = options.get(side) or {}
             if given.get("Value") != number:
-                raise wrong(f"{side} of {made.name} must have the value {number}.")
+                raise bad_definition(f"{side} of {made.name} must have the value {number}.")
             rules.label(given.get("Label"), side)
         return replace(made, kind="boolean", default=body.get("DefaultValue") is True)
     return replace(made, kind="choice", options=_options(body.get("OptionSet"), made.name, rules))
@@ -151,7 +151,7 @@ def _special(body: Body, kind: str, made: Column, rules: Rules) -> Column:
 
 def _options(given: object, name: str, rules: Rules) -> tuple[Option, ...]:
     if not isinstance(given, Mapping) or given.get("OptionSetType") != "Picklist" or given.get("IsGlobal"):
-        raise wrong(f"{name} needs a local OptionSet of the type Picklist.")
+        raise bad_definition(f"{name} needs a local OptionSet of the type Picklist.")
     made: list[Option] = []
     for each in given.get("Options") or []:
         value = each.get("Value")
@@ -159,7 +159,7 @@ def _options(given: object, name: str, rules: Rules) -> tuple[Option, ...]:
             raise Refused(values.BAD_ARGUMENT, f"The value {value} of {name} is out of range or used twice.")
         made.append(Option(value, rules.label(each.get("Label"), "an option")))
     if not made:
-        raise wrong(f"{name} has no options.")
+        raise bad_definition(f"{name} has no options.")
     return tuple(made)
 
 
@@ -179,10 +179,10 @@ def table(body: Body, rules: Rules, there: Mapping[str, Table]) -> Table:
     rules.label(body.get("DisplayCollectionName"), "DisplayCollectionName")
     owned = {"UserOwned": True, "OrganizationOwned": False}.get(str(body.get("OwnershipType")))
     if owned is None:
-        raise wrong("OwnershipType must be UserOwned or OrganizationOwned.")
+        raise bad_definition("OwnershipType must be UserOwned or OrganizationOwned.")
     for needed in ("HasActivities", "HasNotes", "IsActivity"):
         if not isinstance(body.get(needed), bool):
-            raise wrong(f"{needed} must be said.")
+            raise bad_definition(f"{needed} must be said.")
     given = body.get("Attributes") or []
     primary = [each for each in given if each.get("IsPrimaryName") is True]
     if len(primary) != 1 or len(given) != 1 or typed(primary[0], "AttributeMetadata") != "String":
@@ -220,16 +220,16 @@ def lookup(body: Body, rules: Rules, there: Mapping[str, Table]) -> tuple[str, C
     if parent is None or child is None:
         raise Refused(values.NO_ROW, "The referenced or referencing entity does not exist.", 404)
     if body.get("ReferencedAttribute") != parent.key:
-        raise wrong(f"ReferencedAttribute must be {parent.key}.")
+        raise bad_definition(f"ReferencedAttribute must be {parent.key}.")
     cascade = body.get("CascadeConfiguration") or {}
     unknown = [value for value in cascade.values() if value not in _CASCADES]
     if unknown or cascade.get("Delete") not in _ON_DELETE:
-        raise wrong("CascadeConfiguration is incomplete or holds an unknown word.")
+        raise bad_definition("CascadeConfiguration is incomplete or holds an unknown word.")
     if cascade.get("Merge") == "Cascade" and parent.name not in {"account", "contact", "lead"}:
         raise Refused(values.BAD_ARGUMENT, f"{parent.name} cannot be merged, so Merge must be NoCascade.")
     given = body.get("Lookup")
     if not isinstance(given, Mapping) or typed(given, "AttributeMetadata") != "Lookup":
-        raise wrong("A relationship brings its Lookup.")
+        raise bad_definition("A relationship brings its Lookup.")
     only(given, _COMMON, "LookupAttributeMetadata")
     way = rules.name(given.get("SchemaName"))
     level = (given.get("RequiredLevel") or {"Value": "None"}).get("Value")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from cosell_sync.sandbox.dataverse.odata import Operand, Scope, Test, bad, comparable
+from cosell_sync.sandbox.dataverse.odata import Operand, Scope, Test, bad_request, comparable
 from cosell_sync.sandbox.dataverse.values import Refused, day, guid, moment
 
 _EDM = {
@@ -59,7 +59,7 @@ class _Parser:
         for token in self._cut(text):
             if token.kind == "alias":
                 if token.text not in aliases:
-                    raise bad(f"The parameter alias '{token.text}' has no value.")
+                    raise bad_request(f"The parameter alias '{token.text}' has no value.")
                 self.tokens += self._cut(aliases[token.text])
             else:
                 self.tokens.append(token)
@@ -70,7 +70,7 @@ class _Parser:
         while at < len(text):
             found = _TOKEN.match(text, at)
             if found is None or found.lastgroup is None:
-                raise bad(f"Syntax error at position {at} in '{text}'.")
+                raise bad_request(f"Syntax error at position {at} in '{text}'.")
             made.append(_Token(found.lastgroup, found[found.lastgroup]))
             at = found.end()
         return made
@@ -95,7 +95,9 @@ class _Parser:
             raise self._wrong()
 
     def _wrong(self) -> Refused:
-        return bad(f"Syntax error: '{self._peek().text}' is not expected at this place in '{self.text}'.")
+        return bad_request(
+            f"Syntax error: '{self._peek().text}' is not expected at this place in '{self.text}'."
+        )
 
     def whole(self) -> Test:
         made = self._or()
@@ -149,12 +151,12 @@ class _Parser:
             case "datetime":
                 made = moment(token.text)
                 if made is None:
-                    raise bad(f"Unrecognized 'Edm.DateTimeOffset' literal '{token.text}'.")
+                    raise bad_request(f"Unrecognized 'Edm.DateTimeOffset' literal '{token.text}'.")
                 return "datetime", made
             case "date":
                 there = day(token.text)
                 if there is None:
-                    raise bad(f"Unrecognized 'Edm.Date' literal '{token.text}'.")
+                    raise bad_request(f"Unrecognized 'Edm.Date' literal '{token.text}'.")
                 return "date", there
             case "number":
                 return "number", Decimal(token.text)
@@ -172,7 +174,7 @@ class _Parser:
         if name == "Microsoft.Dynamics.CRM.In":
             return self._among()
         if name not in {"contains", "startswith", "endswith"}:
-            raise bad(
+            raise bad_request(
                 f"An unknown function with name '{name}' was found. This may also be a function import."
             )
         operand = self.scope.operand(self._take().text)
@@ -180,7 +182,7 @@ class _Parser:
         kind, wanted = self._literal()
         self._need(")")
         if kind != "string" or operand.sort not in {"string", "any"}:
-            raise bad(
+            raise bad_request(
                 f"No function signature for the function with name '{name}' matches the specified arguments."
             )
         piece = wanted.casefold()
@@ -222,7 +224,7 @@ class _Parser:
             given[name] = made
             self._is(",")
         if given.keys() != {"PropertyName", "PropertyValues"} or len(given["PropertyName"]) != 1:
-            raise bad("The function In needs PropertyName and PropertyValues.")
+            raise bad_request("The function In needs PropertyName and PropertyValues.")
         operand = self.scope.property(given["PropertyName"][0])
         wanted = {each.casefold() for each in given["PropertyValues"]}
         return lambda row: _written(operand.value(row)) in wanted
@@ -244,12 +246,12 @@ def _written(value: Any) -> str | None:
 
 def _test(operand: Operand, operator: str, kind: str, wanted: Any) -> Test:
     if kind not in {"null", operand.sort} and "any" not in {kind, operand.sort}:
-        raise bad(
+        raise bad_request(
             "A binary operator with incompatible types was detected. Found operand types "
             f"'{_EDM[operand.sort]}' and '{_EDM[kind]}' for operator kind '{_NAMED[operator]}'."
         )
     if kind == "null" and operator not in {"eq", "ne"}:
-        raise bad(f"null cannot be compared by '{operator}'.")
+        raise bad_request(f"null cannot be compared by '{operator}'.")
     wanted = comparable(wanted)
     if operator == "eq":
         return lambda row: comparable(operand.value(row)) == wanted

@@ -12,13 +12,13 @@ from uuid import NAMESPACE_URL, uuid5
 
 from cosell_sync.sandbox.dataverse import odata, values
 from cosell_sync.sandbox.dataverse.filters import condition
-from cosell_sync.sandbox.dataverse.odata import Operand, bad
+from cosell_sync.sandbox.dataverse.odata import Operand, bad_request
 from cosell_sync.sandbox.dataverse.rows import Org
 from cosell_sync.sandbox.dataverse.schema import Column, Key, Table
 from cosell_sync.sandbox.dataverse.values import Refused
 
 CRM = "Microsoft.Dynamics.CRM"
-Thing = dict[str, Any]
+Definition = dict[str, Any]
 _TYPES = {
     "guid": "Uniqueidentifier", "string": "String", "memo": "Memo", "money": "Money", "decimal": "Decimal",
     "integer": "Integer", "bigint": "BigInt", "boolean": "Boolean", "datetime": "DateTime", "date": "DateTime",
@@ -42,12 +42,12 @@ class Metadata:
     """``languages``: those that labels have, the base language first. ``privileges``: of a table."""
 
     org: Org
-    privileges: Callable[[Table], Iterable[Thing]]
+    privileges: Callable[[Table], Iterable[Definition]]
     languages: tuple[int, ...] = (1033,)
     roots: tuple[str, ...] = ("EntityDefinitions", "GlobalOptionSetDefinitions", "RelationshipDefinitions")
 
-    def answer(self, path: str, options: Mapping[str, str], root: str) -> Thing:
-        """One thing or a list, for a path of collections, keys and casts."""
+    def answer(self, path: str, options: Mapping[str, str], root: str) -> Definition:
+        """One definition or a list, for a path of collections, keys and casts."""
         context = f"{root}$metadata#{path.partition('(')[0]}"
         here: Any = None
         cast = ""
@@ -68,7 +68,7 @@ class Metadata:
             return {"@odata.context": f"{context}/$entity", **self._shown(here, options, cast)}
         return {"@odata.context": context, "value": here}
 
-    def _roots(self, name: str) -> list[Thing]:
+    def _roots(self, name: str) -> list[Definition]:
         if name == "EntityDefinitions":
             return [self._table(table) for table in self.org.schema.values()]
         if name == "RelationshipDefinitions":
@@ -81,7 +81,7 @@ class Metadata:
             return made() if callable(made) else made
         raise Refused(values.NO_SEGMENT, f"Resource not found for the segment '{name}'.", 404)
 
-    def _keyed(self, here: Any, key: str, name: str) -> Thing:
+    def _keyed(self, here: Any, key: str, name: str) -> Definition:
         found = _NAMED.fullmatch(key)
         wanted = values.guid(key)
         if isinstance(here, list):
@@ -91,7 +91,7 @@ class Metadata:
                 ):
                     return dict(each)
         if found is None and wanted is None:
-            raise bad(f"Error in the key '({key})' of {name}.")
+            raise bad_request(f"Error in the key '({key})' of {name}.")
         raise Refused(values.NO_ROW, f"Could not find an item of {name} with the key ({key}).", 404)
 
     def _cast(self, here: Any, cast: str) -> Any:
@@ -104,20 +104,22 @@ class Metadata:
 
     # ------------------------------------------------------------ cutting
 
-    def _cut(self, things: list[Thing], options: Mapping[str, str], cast: str) -> list[Thing]:
+    def _cut(self, definitions: list[Definition], options: Mapping[str, str], cast: str) -> list[Definition]:
         if "$orderby" in options or "$top" in options:
-            raise bad("The query parameters $orderby and $top are not supported for metadata.")
+            raise bad_request("The query parameters $orderby and $top are not supported for metadata.")
         if "$filter" in options:
-            sample = {name: value for each in things for name, value in each.items() if value is not None}
+            sample = {
+                name: value for each in definitions for name, value in each.items() if value is not None
+            }
             test = condition(options["$filter"], _Scope(sample))
-            things = [each for each in things if test(each)]
-        return [self._shown(each, options, cast) for each in things]
+            definitions = [each for each in definitions if test(each)]
+        return [self._shown(each, options, cast) for each in definitions]
 
-    def _shown(self, thing: Thing, options: Mapping[str, str], cast: str) -> Thing:
-        special = thing.get("_special", frozenset())
+    def _shown(self, definition: Definition, options: Mapping[str, str], cast: str) -> Definition:
+        special = definition.get("_special", frozenset())
         known = {
             name: value
-            for name, value in thing.items()
+            for name, value in definition.items()
             if name not in _ONLY_BY_EXPAND and not name.startswith("_")
         }
         made = dict(known)
@@ -125,7 +127,7 @@ class Metadata:
             names = [name.strip() for name in options["$select"].split(",")]
             for name in names:
                 if name not in known or (name in special and not cast):
-                    raise bad(
+                    raise bad_request(
                         f"Could not find a property named '{name}' on type '{CRM}.{cast or 'metadata'}'."
                     )
             kept = {"@odata.type", "MetadataId", *names}
@@ -133,16 +135,18 @@ class Metadata:
         for part in odata.split(options["$expand"], ",") if "$expand" in options else []:
             name, paren, inside = part.strip().partition("(")
             if (
-                name not in thing
+                name not in definition
                 or name not in _ONLY_BY_EXPAND
                 or (name in {"OptionSet", "GlobalOptionSet"} and not cast)
             ):
-                raise bad(f"Could not find a property named '{name}' on type '{CRM}.{cast or 'metadata'}'.")
+                raise bad_request(
+                    f"Could not find a property named '{name}' on type '{CRM}.{cast or 'metadata'}'."
+                )
             nested = {}
             for each in odata.split(inside[:-1], ";") if paren else []:
                 option, _, value = each.strip().partition("=")
                 nested[option] = value
-            below = thing[name]() if callable(thing[name]) else thing[name]
+            below = definition[name]() if callable(definition[name]) else definition[name]
             if isinstance(below, list):
                 made[name] = self._cut(below, nested, "")
             else:
@@ -155,15 +159,15 @@ class Metadata:
         """The MetadataId of a table, or of `table.column` and the like."""
         return _id(name)
 
-    def shown(self, name: str) -> Thing:
+    def shown(self, name: str) -> Definition:
         """A table's whole definition, as a GET of it says."""
         return self._shown(self._table(self.org.schema[name]), {}, "")
 
-    def _label(self, text: str) -> Thing:
+    def _label(self, text: str) -> Definition:
         labels = [{"Label": text, "LanguageCode": language, "IsManaged": True} for language in self.languages]
         return {"LocalizedLabels": labels, "UserLocalizedLabel": labels[0]}
 
-    def _table(self, table: Table) -> Thing:
+    def _table(self, table: Table) -> Definition:
         return {
             "MetadataId": _id(table.name),
             "LogicalName": table.name,
@@ -193,14 +197,14 @@ class Metadata:
             ],
         }
 
-    def _column(self, table: Table, column: Column) -> Thing:
+    def _column(self, table: Table, column: Column) -> Definition:
         kind = _TYPES[column.kind]
         if column.name == "ownerid":
             kind = "Owner"
         elif column.name in {"customerid", "parentcustomerid"}:
             kind = "Customer"
         class_name = {"Customer": "Lookup", "Owner": "Lookup", "Uniqueidentifier": ""}.get(kind, kind)
-        special: Thing = {}
+        special: Definition = {}
         if column.kind in {"string", "memo"}:
             special = {
                 "MaxLength": column.length,
@@ -255,10 +259,10 @@ class Metadata:
             }
         return made
 
-    def _options(self, table: Table, column: Column) -> Thing:
+    def _options(self, table: Table, column: Column) -> Definition:
         listed = []
         for each in column.options:
-            option: Thing = {"Value": each.value, "Label": self._label(each.label), "Color": None}
+            option: Definition = {"Value": each.value, "Label": self._label(each.label), "Color": None}
             if column.kind == "status":
                 option.update({"@odata.type": f"#{CRM}.StatusOptionMetadata", "State": each.state})
             if column.kind == "state":
@@ -274,7 +278,7 @@ class Metadata:
             "Options": listed,
         }
 
-    def _key(self, table: Table, key: Key) -> Thing:
+    def _key(self, table: Table, key: Key) -> Definition:
         return {
             "MetadataId": _id(f"{table.name}.{key.name}"),
             "LogicalName": key.name,
@@ -286,7 +290,7 @@ class Metadata:
             "IsManaged": False,
         }
 
-    def _relations(self, table: Table) -> list[Thing]:
+    def _relations(self, table: Table) -> list[Definition]:
         return [
             {
                 "@odata.type": f"#{CRM}.OneToManyRelationshipMetadata",
@@ -315,20 +319,20 @@ class Metadata:
 class _Scope:
     """Properties of metadata by name; `A/B` reaches into a complex one."""
 
-    sample: Thing
+    sample: Definition
 
     def operand(self, path: str) -> Operand:
         steps = path.split("/")
         here: Any = self.sample
         for step in steps:
             if not isinstance(here, dict) or step not in here or step.startswith("_"):
-                raise bad(f"Could not find a property named '{path}' on type '{CRM}.metadata'.")
+                raise bad_request(f"Could not find a property named '{path}' on type '{CRM}.metadata'.")
             here = here[step]
 
-        def value(thing: Any) -> Any:
+        def value(definition: Any) -> Any:
             for step in steps:
-                thing = thing.get(step) if isinstance(thing, dict) else None
-            return thing
+                definition = definition.get(step) if isinstance(definition, dict) else None
+            return definition
 
         sort = odata.sort_of(here)
         if path == "MetadataId":

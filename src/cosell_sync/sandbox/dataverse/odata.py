@@ -50,12 +50,14 @@ class Order:
     descending: bool
 
 
-def bad(message: str) -> Refused:
+def bad_request(message: str) -> Refused:
     return Refused(BAD_QUERY, message)
 
 
 def unknown_property(name: str, type_name: str) -> Refused:
-    return bad(f"Could not find a property named '{name}' on type 'Microsoft.Dynamics.CRM.{type_name}'.")
+    return bad_request(
+        f"Could not find a property named '{name}' on type 'Microsoft.Dynamics.CRM.{type_name}'."
+    )
 
 
 def comparable(value: Any) -> Any:
@@ -73,17 +75,17 @@ def options(raw: str, *, strict_spaces: bool = False) -> dict[str, str]:
             continue
         name, equals, value = part.partition("=")
         if strict_spaces and "+" in value:
-            raise bad("Syntax error: character '+' is not valid for a blank.")
+            raise bad_request("Syntax error: character '+' is not valid for a blank.")
         name = unquote(name)
         if not equals:
-            raise bad(f"The query option '{name}' has no value.")
+            raise bad_request(f"The query option '{name}' has no value.")
         if name.startswith("$"):
             if name == "$skip":
-                raise bad("Skip Clause is not supported in CRM")
+                raise bad_request("Skip Clause is not supported in CRM")
             if name not in SYSTEM or name == "$apply":
-                raise bad(f"The query parameter {name} is not supported.")
+                raise bad_request(f"The query parameter {name} is not supported.")
             if name in made:
-                raise bad(
+                raise bad_request(
                     f"Query option '{name}' was specified more than once, but it must be specified at most once."
                 )
         made[name] = (unquote if strict_spaces else unquote_plus)(value)
@@ -106,13 +108,15 @@ def split(text: str, mark: str) -> list[str]:
 
 def whole(text: str, name: str) -> int:
     if not text.strip().isdigit():
-        raise bad(f"Invalid value '{text}' for {name} query option found. It must be a non-negative integer.")
+        raise bad_request(
+            f"Invalid value '{text}' for {name} query option found. It must be a non-negative integer."
+        )
     return int(text)
 
 
 def truth(text: str, name: str) -> bool:
     if text not in {"true", "false"}:
-        raise bad(
+        raise bad_request(
             f"Invalid value '{text}' for {name} query option found. Valid values are 'true' or 'false'."
         )
     return text == "true"
@@ -123,7 +127,7 @@ def orders(text: str, scope: Scope) -> tuple[Order, ...]:
     for part in split(text, ","):
         name, *way = part.split()
         if way not in ([], ["asc"], ["desc"]):
-            raise bad(f"Syntax error in '{part}' of $orderby.")
+            raise bad_request(f"Syntax error in '{part}' of $orderby.")
         made.append(Order(scope.operand(name), way == ["desc"]))
     return tuple(made)
 

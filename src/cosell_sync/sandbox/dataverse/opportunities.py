@@ -19,7 +19,7 @@ OPEN, WON, LOST = 0, 1, 2
 
 
 @dataclass
-class Deals:
+class Opportunities:
     """The hooks of an environment; make one to arm them."""
 
     org: Org

@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from cosell_sync.sandbox.dataverse import values
-from cosell_sync.sandbox.dataverse.odata import bad
+from cosell_sync.sandbox.dataverse.odata import bad_request
 from cosell_sync.sandbox.dataverse.rows import Org
 from cosell_sync.sandbox.dataverse.schema import Column, Table
 from cosell_sync.sandbox.dataverse.store import Record
@@ -53,15 +53,17 @@ class Payload:
         while at < len(key) and (found := _KEY_PART.match(key, at)):
             text = found["text"]
             if text is not None and UNFIT_FOR_KEYS & set(text):
-                raise bad(f"The key value '{text}' holds a character that cannot be used in an address.")
+                raise bad_request(
+                    f"The key value '{text}' holds a character that cannot be used in an address."
+                )
             named[found["name"]] = found["bare"] if text is None else text.replace("''", "'")
             at = found.end()
         if not named or at < len(key):
-            raise bad(f"Error in the key '({key})': bare guids, or name='text' of an alternate key.")
+            raise bad_request(f"Error in the key '({key})': bare guids, or name='text' of an alternate key.")
         if set(named) == {table.key}:
             wanted = values.guid(named[table.key])
             if wanted is None:
-                raise bad(f"'{named[table.key]}' is no guid.")
+                raise bad_request(f"'{named[table.key]}' is no guid.")
             return self.org.find(table.name, wanted), {table.key: wanted}
         alternate = self.org.key(table, set(named))
         sent = {name: self._key_value(table, table.columns[name], value) for name, value in named.items()}
@@ -71,7 +73,7 @@ class Payload:
         value: object = Decimal(text) if column.kind in {"integer", "decimal"} else text
         return values.convert(column, value, table.name)
 
-    def gone(self, table: Table, named: Record) -> Refused:
+    def not_found(self, table: Table, named: Record) -> Refused:
         if table.key in named:
             return Refused(values.NO_ROW, f"{table.name} With Id = {named[table.key]} Does Not Exist", 404)
         return Refused(
@@ -88,10 +90,10 @@ class Payload:
         except ValueError:
             made = None
         if not isinstance(made, dict):
-            raise self.wrong(table, "Invalid JSON. An object was expected.")
+            raise self.bad_payload(table, "Invalid JSON. An object was expected.")
         return made
 
-    def wrong(self, table: Table | None, why: str) -> Refused:
+    def bad_payload(self, table: Table | None, why: str) -> Refused:
         return Refused(
             values.BAD_PAYLOAD,
             f"Error identified in Payload provided by the user for Entity :'{table.set_name if table else ''}', For more "
@@ -110,7 +112,7 @@ class Payload:
             if "@" in name:
                 continue
             if name.startswith("_") and name.endswith("_value"):
-                raise bad(
+                raise bad_request(
                     "CRM do not support direct update of Entity Reference properties, Use Navigation properties instead."
                 )
             column_or_none = table.reading(name)
@@ -124,8 +126,8 @@ class Payload:
             if table.child(name) is not None and creating and isinstance(value, list):
                 continue
             if table.child(name) is not None:
-                raise bad("Deep update of navigation properties is not allowed.")
-            raise self.wrong(
+                raise bad_request("Deep update of navigation properties is not allowed.")
+            raise self.bad_payload(
                 table,
                 f"The property '{name}' does not exist on type 'Microsoft.Dynamics.CRM.{table.name}'. Make sure to only "
                 "use property names that are defined by the type.",
@@ -135,7 +137,7 @@ class Payload:
     def _bound(self, part: Part, table: Table, name: str, value: object) -> tuple[Column, Ref | None]:
         way = table.navigation(name)
         if way is None:
-            raise self.wrong(
+            raise self.bad_payload(
                 table,
                 f"An undeclared property '{name}' which only has property annotations in the payload but no property "
                 "value was found in the payload. In OData, only declared navigation properties and declared named "
@@ -145,10 +147,10 @@ class Payload:
         if value is None:
             return column, None
         if not isinstance(value, str):
-            raise self.wrong(table, f"The value of '{name}@odata.bind' must be a URL.")
+            raise self.bad_payload(table, f"The value of '{name}@odata.bind' must be a URL.")
         ref = self._pointed(part, value)
         if ref.table not in tables:
-            raise self.wrong(table, f"'{name}' does not lead to {ref.table}.")
+            raise self.bad_payload(table, f"'{name}' does not lead to {ref.table}.")
         if not (column.creatable or column.updatable):
             raise Refused(values.BAD_ARGUMENT, f"Attribute '{column.name}' of {table.name} is read-only.")
         return column, ref
@@ -157,16 +159,16 @@ class Payload:
         """`/accounts(<guid>)`, the same without the slash, a whole URL, a `$1` of the change set, or by key."""
         if address.startswith("$"):
             if address[1:] not in part.made:
-                raise bad(f"Content-ID Reference: '{address}' does not exist in the batch context.")
+                raise bad_request(f"Content-ID Reference: '{address}' does not exist in the batch context.")
             address = part.made[address[1:]]
         path = unquote(urlsplit(address).path if "://" in address else address)
         found = SEGMENT.fullmatch(path.removeprefix("/api/data/v9.2").lstrip("/"))
         table = self.org.by_set(found["name"]) if found else None
         if found is None or table is None or found["key"] is None:
-            raise bad(f"'{address}' is no address of a row.")
+            raise bad_request(f"'{address}' is no address of a row.")
         row, named = self.addressed(table, found["key"])
         if row is None:
-            raise self.gone(table, named)
+            raise self.not_found(table, named)
         return Ref(table.name, row[table.key])
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from cosell_sync.sandbox.dataverse import odata
 from cosell_sync.sandbox.dataverse.filters import condition
-from cosell_sync.sandbox.dataverse.odata import Operand, Order, Sort, Test, bad, unknown_property
+from cosell_sync.sandbox.dataverse.odata import Operand, Order, Sort, Test, bad_request, unknown_property
 from cosell_sync.sandbox.dataverse.rows import Org
 from cosell_sync.sandbox.dataverse.schema import Column, Table
 from cosell_sync.sandbox.dataverse.values import Row
@@ -121,19 +121,19 @@ def _select(table: Table, text: str) -> tuple[Column, ...]:
 def _expand(org: Org, table: Table, text: str) -> Expand:
     name, paren, inner = text.partition("(")
     if paren and not inner.endswith(")"):
-        raise bad(f"Syntax error in $expand: '{text}'.")
+        raise bad_request(f"Syntax error in $expand: '{text}'.")
     options: dict[str, str] = {}
     for part in odata.split(inner[:-1], ";") if paren else []:
         option, _, value = part.strip().partition("=")
         if option not in {"$select", "$filter", "$orderby", "$top", "$expand"}:
-            raise bad(f"The query option '{option}' is not supported inside $expand.")
+            raise bad_request(f"The query option '{option}' is not supported inside $expand.")
         options[option] = value
     way = table.navigation(name)
     if way is not None:
         column, tables = way
         target = tables[0]
         if options.keys() - {"$select", "$expand"}:
-            raise bad("A single-valued navigation property takes $select and $expand only.")
+            raise bad_request("A single-valued navigation property takes $select and $expand only.")
         return Expand(name, target, column, "", read_query(org, org.schema[target], options))
     child = table.child(name)
     if child is None:

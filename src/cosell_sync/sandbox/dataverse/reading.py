@@ -17,7 +17,7 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 from cosell_sync.sandbox.dataverse import odata, values
-from cosell_sync.sandbox.dataverse.odata import bad
+from cosell_sync.sandbox.dataverse.odata import bad_request
 from cosell_sync.sandbox.dataverse.query import Expand, Query, read_query
 from cosell_sync.sandbox.dataverse.rows import Org
 from cosell_sync.sandbox.dataverse.schema import Column, Table
@@ -31,7 +31,7 @@ FORMATTED = "OData.Community.Display.V1.FormattedValue"
 
 
 @dataclass(frozen=True)
-class Wish:
+class ReadOptions:
     """What the headers of a request ask for beside its query."""
 
     root: str  # https://host/api/data/v9.2/
@@ -80,11 +80,11 @@ class Reader:
 
     # ------------------------------------------------------------ one row
 
-    def shown(self, row: Row, query: Query, wish: Wish, *, context: bool = False) -> dict[str, Any]:
+    def shown(self, row: Row, query: Query, asked: ReadOptions, *, context: bool = False) -> dict[str, Any]:
         table = query.table
         made: dict[str, Any] = {}
         if context:
-            made["@odata.context"] = f"{wish.root}$metadata#{table.set_name}/$entity"
+            made["@odata.context"] = f"{asked.root}$metadata#{table.set_name}/$entity"
         if table.concurrency:
             made["@odata.etag"] = etag(row)
         columns = query.select if query.select is not None else tuple(table.columns.values())
@@ -92,12 +92,12 @@ class Reader:
         if table.key not in names:
             columns = (*columns, table.columns[table.key])
         for column in columns:
-            self._show(made, column, row, wish, query)
+            self._show(made, column, row, asked, query)
         for each in query.expand:
-            made[each.name] = self._expanded(each, row, wish, table)
+            made[each.name] = self._expanded(each, row, asked, table)
         return made
 
-    def _show(self, made: dict[str, Any], column: Column, row: Row, wish: Wish, query: Query) -> None:
+    def _show(self, made: dict[str, Any], column: Column, row: Row, asked: ReadOptions, query: Query) -> None:
         if not self.may_see(query.table.name, column.name):
             if query.select is not None:
                 made[column.read_as] = None
@@ -115,11 +115,11 @@ class Reader:
             money = self.org.at(row.get("transactioncurrencyid")) if column.kind == "money" else None
             beside = {FORMATTED: values.formatted(column, row, money["currencysymbol"] if money else "$")}
         for annotation, shown in beside.items():
-            if shown is not None and wish.wants(annotation):
+            if shown is not None and asked.wants(annotation):
                 made[f"{name}@{annotation}"] = shown
         made[name] = values.render(column, row)
 
-    def _expanded(self, each: Expand, row: Row, wish: Wish, table: Table) -> Any:
+    def _expanded(self, each: Expand, row: Row, asked: ReadOptions, table: Table) -> Any:
         if each.lookup is not None:
             ref = row.get(each.lookup.name)
             there = self.org.at(ref) if ref is not None and ref.table in self._leads(each, table) else None
@@ -127,10 +127,10 @@ class Reader:
             if there is None or target is None:
                 return None
             query = each.query if target.name == each.table else Query(target)
-            return self.shown(there, query, wish)
+            return self.shown(there, query, asked)
         rows = self.org.children(each.table, each.child_column, Ref(table.name, row[table.key]))
         found = each.query.sorted(rows)[: each.query.top]
-        return [self.shown(child, each.query, wish) for child in found]
+        return [self.shown(child, each.query, asked) for child in found]
 
     def _leads(self, each: Expand, table: Table) -> tuple[str, ...]:
         way = table.navigation(each.name)
@@ -138,64 +138,64 @@ class Reader:
 
     # ------------------------------------------------------------ many rows
 
-    def page(self, table: Table, options: Mapping[str, str], wish: Wish) -> dict[str, Any]:
+    def page(self, table: Table, options: Mapping[str, str], asked: ReadOptions) -> dict[str, Any]:
         if "$deltatoken" in options:
-            return self._changes(table, options, wish, self._since(table, options["$deltatoken"]))
+            return self._changes(table, options, asked, self._since(table, options["$deltatoken"]))
         cursor = self._cursor(table, options) if "$skiptoken" in options else None
         if cursor is not None and cursor.tracking and cursor.mark is not None:
-            return self._changes(table, options, wish, (cursor.since, cursor.mark), cursor)
-        tracking = wish.track or (cursor is not None and cursor.tracking)
+            return self._changes(table, options, asked, (cursor.since, cursor.mark), cursor)
+        tracking = asked.track or (cursor is not None and cursor.tracking)
         if tracking:
             self._trackable(table, options)
         query = read_query(self.org, table, _plain(options))
         rows = query.sorted(self.org.scan(table.name))
         total = len(rows)
-        if query.top is not None and wish.page is None:
+        if query.top is not None and asked.page is None:
             rows = rows[: query.top]
         if cursor is not None:
             rows = [row for row in rows if odata.compare(query.key(row), cursor.after, query.order) > 0]
-        size = min(wish.page or self.most_rows, self.most_rows)
-        made: dict[str, Any] = {"@odata.context": self._context(query, wish, delta=False)}
+        size = min(asked.page or self.most_rows, self.most_rows)
+        made: dict[str, Any] = {"@odata.context": self._context(query, asked, delta=False)}
         if query.count:
             made["@odata.count"] = min(total, MOST_ROWS)
-            if wish.wants(f"{CRM}.totalrecordcount"):
+            if asked.wants(f"{CRM}.totalrecordcount"):
                 made[f"@{CRM}.totalrecordcount"] = min(total, MOST_ROWS)
                 made[f"@{CRM}.totalrecordcountlimitexceeded"] = total > MOST_ROWS
-        made["value"] = [self.shown(row, query, wish) for row in rows[:size]]
+        made["value"] = [self.shown(row, query, asked) for row in rows[:size]]
         first_mark = cursor.since if cursor is not None else self.org.version
         if len(rows) > size:
             number = cursor.number + 1 if cursor is not None else 2
             following = _Cursor(
                 table.name, _plain(options), query.key(rows[size - 1]), number, tracking, first_mark
             )
-            made["@odata.nextLink"] = self._next(table, options, wish, following)
+            made["@odata.nextLink"] = self._next(table, options, asked, following)
         elif tracking:
             mark = self.org.version if self.delta_token_at_end else first_mark
-            made["@odata.deltaLink"] = self._delta(table, options, wish, mark)
+            made["@odata.deltaLink"] = self._delta(table, options, asked, mark)
         return made
 
     def count(self, table: Table, options: Mapping[str, str]) -> int:
         if "$deltatoken" in options:
             since, _ = self._since(table, options["$deltatoken"])
             changed = [row for row in self.org.scan(table.name) if row["versionnumber"] > since]
-            return len(changed) + len(self._graves(table, since, self.org.version))
+            return len(changed) + len(self._deletions(table, since, self.org.version))
         query = read_query(self.org, table, _plain(options))
         return min(len(query.sorted(self.org.scan(table.name))), MOST_ROWS)
 
-    def _context(self, query: Query, wish: Wish, *, delta: bool) -> str:
+    def _context(self, query: Query, asked: ReadOptions, *, delta: bool) -> str:
         listed = f"({','.join(each.read_as for each in query.select)})" if query.select is not None else ""
-        return f"{wish.root}$metadata#{query.table.set_name}{listed}{'/$delta' if delta else ''}"
+        return f"{asked.root}$metadata#{query.table.set_name}{listed}{'/$delta' if delta else ''}"
 
     # ------------------------------------------------------------ links
 
-    def _next(self, table: Table, options: Mapping[str, str], wish: Wish, cursor: _Cursor) -> str:
+    def _next(self, table: Table, options: Mapping[str, str], asked: ReadOptions, cursor: _Cursor) -> str:
         """The cookie as the platform writes it: percent-encoded twice, so that whoever re-encodes a link breaks it."""
         token = secrets.token_hex(12)
         self._cursors[token] = cursor
         cookie = quote(f'<cookie page="{cursor.number - 1}"><id last="{token}" /></cookie>', safe="")
         tracking = "True" if cursor.tracking else "False"
         text = f'<cookie pagenumber="{cursor.number}" pagingcookie="{cookie}" istracking="{tracking}" />'
-        return _link(table, _plain(options), wish, f"$skiptoken={quote(text, safe='')}")
+        return _link(table, _plain(options), asked, f"$skiptoken={quote(text, safe='')}")
 
     def _cursor(self, table: Table, options: Mapping[str, str]) -> _Cursor:
         found = re.fullmatch(
@@ -205,24 +205,24 @@ class Reader:
         inner = re.search(r'last="([0-9a-f]+)"', unquote(found[1])) if found else None
         cursor = self._cursors.get(inner[1]) if inner else None
         if cursor is None:
-            raise bad("Malformed XML in the Paging Cookie")
+            raise bad_request("Malformed XML in the Paging Cookie")
         if cursor.table != table.name or dict(cursor.options) != _plain(options):
-            raise bad("The paging cookie does not belong to this query.")
+            raise bad_request("The paging cookie does not belong to this query.")
         return cursor
 
-    def _delta(self, table: Table, options: Mapping[str, str], wish: Wish, mark: int) -> str:
+    def _delta(self, table: Table, options: Mapping[str, str], asked: ReadOptions, mark: int) -> str:
         now = self.org.now()
         token = f"{mark}!{now:%m/%d/%Y %H:%M:%S}"
         self._tokens[f"{table.name}:{token}"] = (table.name, mark, now)
         kept = {name: value for name, value in options.items() if name == "$select"}
-        return _link(table, kept, wish, f"$deltatoken={quote(token, safe='')}")
+        return _link(table, kept, asked, f"$deltatoken={quote(token, safe='')}")
 
     # ------------------------------------------------------------ changes
 
     def _trackable(self, table: Table, options: Mapping[str, str]) -> None:
         for option in ("$filter", "$orderby", "$expand", "$top"):
             if option in options:
-                raise bad(f'The "{option}" query parameter isn\'t supported when tracking changes.')
+                raise bad_request(f'The "{option}" query parameter isn\'t supported when tracking changes.')
         if not table.change_tracking or table.name in self.not_tracked:
             raise Refused(values.NO_TRACKING, f"Entity: {table.name} does not have change tracking enabled.")
 
@@ -231,7 +231,7 @@ class Reader:
         name = f"{table.name}:{token}"
         known = self._tokens.get(name)
         if known is None:
-            raise bad("The delta token is not valid.")
+            raise bad_request("The delta token is not valid.")
         organization = next(self.org.scan("organization"))
         lives = timedelta(days=int(organization["expirechangetrackingindays"]))
         if name in self._expired or self.org.now() - known[2].astimezone(UTC) > lives:
@@ -241,20 +241,22 @@ class Reader:
             )
         return known[1], self.org.version
 
-    def _graves(self, table: Table, since: int, mark: int) -> list[Any]:
+    def _deletions(self, table: Table, since: int, mark: int) -> list[Any]:
         """Deletions in a span of versions; a row that is back again is no deletion any more."""
         present = self.org.tables.get(table.name, {})
         return [
-            grave
-            for grave in self.org.graves
-            if grave.table == table.name and since < grave.version <= mark and grave.id not in present
+            deletion
+            for deletion in self.org.deletions
+            if deletion.table == table.name
+            and since < deletion.version <= mark
+            and deletion.id not in present
         ]
 
     def _changes(
         self,
         table: Table,
         options: Mapping[str, str],
-        wish: Wish,
+        asked: ReadOptions,
         span: tuple[int, int],
         cursor: _Cursor | None = None,
     ) -> dict[str, Any]:
@@ -267,27 +269,27 @@ class Reader:
             for row in self.org.scan(table.name)
             if at < int(row["versionnumber"]) <= mark
         ]
-        entries += [(grave.version, grave.id) for grave in self._graves(table, at, mark)]
+        entries += [(deletion.version, deletion.id) for deletion in self._deletions(table, at, mark)]
         entries.sort(key=lambda entry: entry[0])
-        size = min(wish.page or self.most_rows, self.most_rows)
-        made: dict[str, Any] = {"@odata.context": self._context(query, wish, delta=True)}
-        made["value"] = [self._entry(entry, query, wish) for _, entry in entries[:size]]
+        size = min(asked.page or self.most_rows, self.most_rows)
+        made: dict[str, Any] = {"@odata.context": self._context(query, asked, delta=True)}
+        made["value"] = [self._entry(entry, query, asked) for _, entry in entries[:size]]
         if len(entries) > size:
             number = cursor.number + 1 if cursor is not None else 2
             after = (entries[size - 1][0],)
             following = _Cursor(
                 table.name, _plain(options), after, number, tracking=True, since=since, mark=mark
             )
-            made["@odata.nextLink"] = self._next(table, options, wish, following)
+            made["@odata.nextLink"] = self._next(table, options, asked, following)
         else:
-            made["@odata.deltaLink"] = self._delta(table, options, wish, mark)
+            made["@odata.deltaLink"] = self._delta(table, options, asked, mark)
         return made
 
-    def _entry(self, entry: Any, query: Query, wish: Wish) -> dict[str, Any]:
+    def _entry(self, entry: Any, query: Query, asked: ReadOptions) -> dict[str, Any]:
         if not isinstance(entry, str):
-            return self.shown(entry, query, wish)
-        context = f"{wish.root}$metadata#{query.table.set_name}/$deletedEntity"
-        if wish.modern:
+            return self.shown(entry, query, asked)
+        context = f"{asked.root}$metadata#{query.table.set_name}/$deletedEntity"
+        if asked.modern:
             return {
                 "@context": context,
                 "@removed": {"reason": "deleted"},
@@ -309,6 +311,6 @@ def _plain(options: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def _link(table: Table, options: Mapping[str, str], wish: Wish, token: str) -> str:
+def _link(table: Table, options: Mapping[str, str], asked: ReadOptions, token: str) -> str:
     parts = [f"{name}={quote(value, safe=chr(39) + '(),$/:')}" for name, value in options.items()]
-    return f"{wish.root}{table.set_name}?{'&'.join([*parts, token])}"
+    return f"{asked.root}{table.set_name}?{'&'.join([*parts, token])}"

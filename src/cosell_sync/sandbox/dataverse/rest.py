@@ -12,11 +12,11 @@ from urllib.parse import quote
 
 from cosell_sync.sandbox.dataverse import odata, values
 from cosell_sync.sandbox.dataverse.metadata import Metadata
-from cosell_sync.sandbox.dataverse.odata import bad
-from cosell_sync.sandbox.dataverse.opportunities import LOST, WON, Deals
+from cosell_sync.sandbox.dataverse.odata import bad_request
+from cosell_sync.sandbox.dataverse.opportunities import LOST, WON, Opportunities
 from cosell_sync.sandbox.dataverse.payload import SEGMENT, Part, Payload, preferences
 from cosell_sync.sandbox.dataverse.query import read_query
-from cosell_sync.sandbox.dataverse.reading import Reader, Wish, etag
+from cosell_sync.sandbox.dataverse.reading import Reader, ReadOptions, etag
 from cosell_sync.sandbox.dataverse.rights import Rights
 from cosell_sync.sandbox.dataverse.rows import Org
 from cosell_sync.sandbox.dataverse.schema import Table
@@ -35,7 +35,7 @@ class Rest:
 
     org: Org
     reader: Reader
-    deals: Deals
+    opportunities: Opportunities
     metadata: Metadata
     rights: Rights
     strict_spaces: bool = False
@@ -71,15 +71,15 @@ class Rest:
 
     def _route(self, part: Part) -> Response:
         if len(quote(part.path)) + len(part.raw_query) > (MOST_URL_IN_BATCH if part.batched else MOST_URL):
-            raise bad("The request URL is too long.")
+            raise bad_request("The request URL is too long.")
         for name in ("odata-maxversion", "odata-version"):
             if part.headers.get(name, "4.0") != "4.0":
-                raise bad(f"The header '{name}' must be 4.0 here.")
+                raise bad_request(f"The header '{name}' must be 4.0 here.")
         if (
             "json" not in part.headers.get("accept", "application/json")
             and "*/*" not in part.headers["accept"]
         ):
-            raise bad(
+            raise bad_request(
                 "A supported MIME type could not be found that matches the Accept header of the request."
             )
         options = odata.options(part.raw_query, strict_spaces=self.strict_spaces)
@@ -103,15 +103,15 @@ class Rest:
             return self._set(part, table, rest, options)
         return self._row(part, table, found["key"], rest, options)
 
-    def wish(self, part: Part) -> Wish:
+    def read_options(self, part: Part) -> ReadOptions:
         given = preferences(part.headers.get("prefer", ""))
         page = given.get("odata.maxpagesize")
         if page is not None and not (page.isdigit() and int(page) > 0):
-            raise bad(f"Invalid odata.maxpagesize '{page}'.")
+            raise bad_request(f"Invalid odata.maxpagesize '{page}'.")
         listed = tuple(
             each.strip() for each in given.get("odata.include-annotations", "").split(",") if each.strip()
         )
-        return Wish(
+        return ReadOptions(
             part.root,
             int(page) if page else None,
             listed,
@@ -125,22 +125,22 @@ class Rest:
         match part.method, rest:
             case "GET", "":
                 self.rights.need("Read", table.name, self.actor)
-                wish = self.wish(part)
-                following = wish.track or "$deltatoken" in options
+                asked = self.read_options(part)
+                following = asked.track or "$deltatoken" in options
                 if following and not self.rights.organization_wide_read:
                     raise Refused(
                         values.NO_PRIVILEGE,
                         f"Change tracking needs organization-level read on '{table.name}'.",
                         403,
                     )
-                page = self.reader.page(table, options, wish)
+                page = self.reader.page(table, options, asked)
                 applied = []
-                if wish.track:
+                if asked.track:
                     applied.append("odata.track-changes")
-                if wish.page is not None:
-                    applied.append(f"odata.maxpagesize={wish.page}")
-                if wish.annotations:
-                    applied.append(f'odata.include-annotations="{",".join(wish.annotations)}"')
+                if asked.page is not None:
+                    applied.append(f"odata.maxpagesize={asked.page}")
+                if asked.annotations:
+                    applied.append(f'odata.include-annotations="{",".join(asked.annotations)}"')
                 return Response(200, page, {"Preference-Applied": ", ".join(applied)} if applied else {})
             case "GET", "$count":
                 self.rights.need("Read", table.name, self.actor)
@@ -158,22 +158,24 @@ class Rest:
         self.rights.need("Create", table.name, self.actor)
         self.rights.need_column(table.name, sent, creating=True)
         self._appending(table, sent)
-        self._look_for_doubles(part, table, sent)
+        self._check_duplicates(part, table, sent)
         row_id = sent.pop(table.key, None) or row_id
         if row_id is not None and self.org.find(table.name, row_id) is not None:
             raise Refused(values.DUPLICATE_ROW, "A record with matching key values already exists.", 412)
-        kept = self.org.keep()
+        kept = self.org.savepoint()
         try:
             made = self.org.insert(table.name, sent, self.actor, row_id=row_id)
             for child in table.children:
                 for inner in body.get(child.name) or []:
                     if not isinstance(inner, dict):
-                        raise self.payload.wrong(table, f"'{child.name}' holds something that is no object.")
+                        raise self.payload.bad_payload(
+                            table, f"'{child.name}' holds something that is no object."
+                        )
                     below = self.org.schema[child.table]
                     values_of = self.payload.columns(part, below, inner, creating=True)
                     self._create(part, below, {**values_of, child.column: Ref(table.name, made)}, inner)
         except Refused:
-            self.org.restore(kept)
+            self.org.roll_back(kept)
             raise
         return made
 
@@ -184,7 +186,7 @@ class Rest:
         for target in sorted(targets):
             self.rights.need("AppendTo", target, self.actor)
 
-    def _look_for_doubles(self, part: Part, table: Table, sent: Record) -> None:
+    def _check_duplicates(self, part: Part, table: Table, sent: Record) -> None:
         """Duplicate rules look only where a client asks for it; accounts and contacts have some from the start."""
         column = {"account": "name", "contact": "emailaddress1"}.get(table.name)
         if part.headers.get("mscrm.suppressduplicatedetection", "true").lower() != "false" or column is None:
@@ -202,21 +204,21 @@ class Rest:
         if part.method == "PATCH" and not rest:
             return self._patch(part, table, row, named, options)
         if row is None:
-            raise self.payload.gone(table, named)
+            raise self.payload.not_found(table, named)
         row_id = row[table.key]
         if rest:
-            return self._below(part, table, row, rest, options)
+            return self._related(part, table, row, rest, options)
         if part.method == "GET":
             self.rights.need("Read", table.name, self.actor)
-            wish = self.wish(part)
+            asked = self.read_options(part)
             query = read_query(
                 self.org, table, {name: options[name] for name in options if name in {"$select", "$expand"}}
             )
-            plain = not query.expand and not wish.annotations
+            plain = not query.expand and not asked.annotations
             headers = {"ETag": etag(row)} if table.concurrency else {}
             if plain and part.headers.get("if-none-match") == etag(row):
                 return Response(304, None, headers)
-            return Response(200, self.reader.shown(row, query, wish, context=True), headers)
+            return Response(200, self.reader.shown(row, query, asked, context=True), headers)
         if part.method == "DELETE":
             self.rights.need("Delete", table.name, self.actor)
             self._precondition(part, table, row, named)
@@ -233,7 +235,7 @@ class Rest:
                 values.NO_CONCURRENCY, f"Optimistic concurrency is not enabled for entity type {table.name}."
             )
         if not _ETAG.fullmatch(match):
-            raise bad(f"'{match}' is no valid ETag.")
+            raise bad_request(f"'{match}' is no valid ETag.")
         if match != etag(row) and (table.key in named or self.key_honours_etag):
             raise Refused(
                 values.STALE,
@@ -248,7 +250,7 @@ class Rest:
         body = self.payload.body(part, table)
         if row is None:
             if "if-match" in part.headers:
-                raise self.payload.gone(table, named)
+                raise self.payload.not_found(table, named)
             sent = self.payload.columns(part, table, body, creating=True)
             row_id = named.get(table.key)
             made = self._create(part, table, {**({} if row_id else named), **sent}, body, row_id)
@@ -286,10 +288,12 @@ class Rest:
             "ETag": etag(row),
         }
         return Response(
-            201 if created else 200, self.reader.shown(row, query, self.wish(part), context=True), headers
+            201 if created else 200,
+            self.reader.shown(row, query, self.read_options(part), context=True),
+            headers,
         )
 
-    def _below(self, part: Part, table: Table, row: Row, rest: str, options: Mapping[str, str]) -> Response:
+    def _related(self, part: Part, table: Table, row: Row, rest: str, options: Mapping[str, str]) -> Response:
         """What hangs below one row: a lookup's row, a collection, the taking apart of a reference."""
         name, _, more = rest.partition("/")
         way = table.navigation(name)
@@ -305,14 +309,14 @@ class Rest:
                 if there is None or ref is None:
                     return Response(204)
                 query = read_query(self.org, self.org.schema[ref.table], options)
-                return Response(200, self.reader.shown(there, query, self.wish(part), context=True))
+                return Response(200, self.reader.shown(there, query, self.read_options(part), context=True))
             if child is not None:
                 below = self.org.schema[child.table]
                 self.rights.need("Read", below.name, self.actor)
                 query = read_query(self.org, below, options)
                 parent = Ref(table.name, row[table.key])
                 rows = query.sorted(self.org.children(child.table, child.column, parent))[: query.top]
-                shown = [self.reader.shown(each, query, self.wish(part)) for each in rows]
+                shown = [self.reader.shown(each, query, self.read_options(part)) for each in rows]
                 return Response(
                     200, {"@odata.context": f"{part.root}$metadata#{below.set_name}", "value": shown}
                 )
@@ -327,11 +331,13 @@ class Rest:
         about, status = body.get("OpportunityClose"), body.get("Status")
         unknown = sorted(body.keys() - {"OpportunityClose", "Status"})
         if unknown:
-            raise self.payload.wrong(
+            raise self.payload.bad_payload(
                 None, f"The parameter '{unknown[0]}' in the request payload is not a valid parameter."
             )
         if not isinstance(about, dict) or isinstance(status, bool) or not isinstance(status, int):
-            raise self.payload.wrong(None, "The parameters 'OpportunityClose' and 'Status' are required.")
+            raise self.payload.bad_payload(
+                None, "The parameters 'OpportunityClose' and 'Status' are required."
+            )
         sent = self.payload.columns(part, self.org.schema["opportunityclose"], about, creating=True)
         deal = sent.pop("opportunityid", None)
         if deal is None:
@@ -339,10 +345,10 @@ class Rest:
         self.rights.need("Write", "opportunity", self.actor)
         self.rights.need("AppendTo", "opportunity", self.actor)
         self.rights.need("Create", "activity", self.actor)
-        kept = self.org.keep()
+        kept = self.org.savepoint()
         try:
-            self.deals.close(deal.id, state, status, sent, self.actor)
+            self.opportunities.close(deal.id, state, status, sent, self.actor)
         except Refused:
-            self.org.restore(kept)
+            self.org.roll_back(kept)
             raise
         return Response(204)

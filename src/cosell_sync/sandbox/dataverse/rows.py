@@ -16,7 +16,7 @@ from uuid import UUID
 
 from cosell_sync.sandbox.dataverse import values
 from cosell_sync.sandbox.dataverse.schema import CHOICES, Column, Table
-from cosell_sync.sandbox.dataverse.store import Grave, Record, Store, key_of
+from cosell_sync.sandbox.dataverse.store import Deletion, Record, Store, key_of
 from cosell_sync.sandbox.dataverse.values import Ref, Refused, Row
 
 Rule = Callable[[Record], bool]
@@ -54,7 +54,7 @@ class Org(Store):
             raise Refused(
                 values.NO_MESSAGE, f"The 'Create' method does not support entities of type '{name}'."
             )
-        changes = self._automated(table, None, dict(sent))
+        changes = self._run_automations(table, None, dict(sent))
         if not trusted:
             _writable(table, changes, creating=True)
             self._guard(table, changes, None)
@@ -68,7 +68,7 @@ class Org(Store):
         now = self.now()
         row.update({table.key: row_id, "createdon": row.get("overriddencreatedon") or now})
         row["createdby"] = Ref("systemuser", actor)
-        self._finish(table, row, changes, None, actor, trusted=trusted)
+        self._check_and_save(table, row, changes, None, actor, trusted=trusted)
         return row_id
 
     def update(self, name: str, row_id: str, sent: Record, actor: str, *, trusted: bool = False) -> None:
@@ -78,32 +78,32 @@ class Org(Store):
             raise Refused(
                 values.NO_MESSAGE, f"The 'Update' method does not support entities of type '{name}'."
             )
-        changes = self._automated(table, before, dict(sent))
+        changes = self._run_automations(table, before, dict(sent))
         if not trusted:
             _writable(table, changes, creating=False)
             self._guard(table, changes, before)
-        self._finish(table, {**before, **changes}, changes, before, actor, trusted=trusted)
+        self._check_and_save(table, {**before, **changes}, changes, before, actor, trusted=trusted)
 
     def _guard(self, table: Table, changes: Record, before: Row | None) -> None:
         guard = self.guards.get(table.name)
         if guard is not None:
             guard(changes, before)
 
-    def _automated(self, table: Table, before: Row | None, changes: Record) -> Record:
+    def _run_automations(self, table: Table, before: Row | None, changes: Record) -> Record:
         """What the environment's own plug-ins make of a write, before it is saved."""
         for name, rewrite in self.automations:
             if name == table.name:
                 shown = self.record(name, before) if before is not None else {}
-                plain = {each: values.spoken(table.columns[each], changes) for each in changes}
+                plain = {each: values.displayed(table.columns[each], changes) for each in changes}
                 changes = {
                     each: changes[each]
                     if each in plain and plain[each] == value
-                    else self._heard_one(table, each, value)
+                    else self._stored_value(table, each, value)
                     for each, value in rewrite(shown, dict(plain)).items()
                 }
         return changes
 
-    def _finish(
+    def _check_and_save(
         self, table: Table, row: Record, changes: Record, before: Row | None, actor: str, *, trusted: bool
     ) -> None:
         self._set_state(table, row, changes, before)
@@ -218,9 +218,9 @@ class Org(Store):
                 values.NO_MESSAGE, f"The 'Delete' method does not support entities of type '{name}'."
             )
         self.recycled[row_id] = []
-        self._bury(table, row, row_id)
+        self._delete_row(table, row, row_id)
 
-    def _bury(self, table: Table, row: Row, root: str) -> None:
+    def _delete_row(self, table: Table, row: Row, root: str) -> None:
         self.recycled[root].append((table.name, row))
         ref = Ref(table.name, row[table.key])
         pointing = [
@@ -240,13 +240,13 @@ class Org(Store):
             made = key_of(key, row)
             if made is not None and self.index(table, key).get(made) == ref.id:
                 del self.index(table, key)[made]
-        self.graves.append(Grave(table.name, ref.id, self.version))
+        self.deletions.append(Deletion(table.name, ref.id, self.version))
         for other, column, child in pointing:
             present = self.find(other.name, child[other.key])
             if present is None:
                 continue
             if column.on_delete == "cascade":
-                self._bury(other, present, root)
+                self._delete_row(other, present, root)
             else:
                 self.put(other, {**present, column.name: None}, present)
 
@@ -261,7 +261,7 @@ class Org(Store):
             table = self.schema[table_name]
             self._check_keys(table, row)
             self.put(table, {**row, "modifiedon": self.now(), "modifiedby": Ref("systemuser", actor)}, None)
-            self.graves = [grave for grave in self.graves if grave.id != row[table.key]]
+            self.deletions = [deletion for deletion in self.deletions if deletion.id != row[table.key]]
 
     def merge(self, name: str, winner: str, loser: str, actor: str) -> None:
         """Two rows become one: what pointed at the loser moves over without a stamp; the loser stays, inactive."""
@@ -280,11 +280,11 @@ class Org(Store):
 
     # ------------------------------------------------------------ as people say it
 
-    def heard(self, table: Table, spoken: Mapping[str, object]) -> Record:
+    def stored_values(self, table: Table, displayed: Mapping[str, object]) -> Record:
         """Columns as people name them (choices by label, lookups by id) as converted values."""
-        return {name: self._heard_one(table, name, value) for name, value in spoken.items()}
+        return {name: self._stored_value(table, name, value) for name, value in displayed.items()}
 
-    def _heard_one(self, table: Table, name: str, value: object) -> Any:
+    def _stored_value(self, table: Table, name: str, value: object) -> Any:
         column = table.columns.get(name)
         if column is None:
             raise KeyError(f"no such column: {table.name}.{name}")
@@ -314,7 +314,7 @@ class Org(Store):
     def set_key_status(self, name: str, key_name: str, status: Any) -> None:
         table = self.schema[name]
         if status == "Active" and any(
-            key.name == key_name and self.doubles(table, key) for key in table.keys
+            key.name == key_name and self.has_duplicates(table, key) for key in table.keys
         ):
             status = "Failed"
         keys = tuple(replace(key, status=status) if key.name == key_name else key for key in table.keys)

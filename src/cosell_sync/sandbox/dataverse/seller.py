@@ -1,4 +1,4 @@
-"""A seller's desk in Dynamics 365 Sales: `desk.Desk` over the fake environment.
+"""A seller's seller in Dynamics 365 Sales: `seller.Seller` over the fake environment.
 
 Unlike in Salesforce a deal is closed by a dialog and not by its stage, the sales stage has a column of its own, people
 are connected to a deal, and the primary contact stands on the deal itself.
@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cosell_sync.sandbox.dataverse.service import Dataverse
-from cosell_sync.sandbox.seller import OUR_FIELDS, Phase, Progress, Words, decimal, grouped
+from cosell_sync.sandbox.seller import OUR_FIELDS, DealFields, Phase, SalesStage, decimal, grouped
 
 _COLUMNS = {
     "name": "name", "amount": "estimatedvalue", "close_date": "estimatedclosedate",
@@ -21,7 +21,7 @@ _REASONS = {"standby": "On Hold", "open": "In Progress"}
 _EMAIL = {"contact": "emailaddress1", "systemuser": "internalemailaddress"}
 
 
-class DataverseDesk:
+class DataverseSeller:
     crm = "Dynamics 365"
     labels: Mapping[str, str] = {"Name": "Topic", "Amount": "Est. Revenue", "Notes": "Co-sell notes"}
     longest_name = 300
@@ -43,13 +43,13 @@ class DataverseDesk:
             if not row["isdisabled"] and row["internalemailaddress"]
         }
 
-    def deal(self, deal: str) -> Words:
-        return self._told(self.org.get("opportunity", deal))
+    def deal(self, deal: str) -> DealFields:
+        return self._fields_of(self.org.get("opportunity", deal))
 
-    def deals(self) -> list[Words]:
-        return [self._told(row) for row in self.org.rows("opportunity")]
+    def deals(self) -> list[DealFields]:
+        return [self._fields_of(row) for row in self.org.rows("opportunity")]
 
-    def _told(self, row: Mapping[str, Any]) -> Words:
+    def _fields_of(self, row: Mapping[str, Any]) -> DealFields:
         currency, account, owner = row["transactioncurrencyid"], row["parentaccountid"], row["ownerid"]
         standby = row["statuscode"] == _REASONS["standby"]
         return {word: row.get(column) for word, column in _COLUMNS.items()} | {
@@ -95,15 +95,15 @@ class DataverseDesk:
             address1_country=customer["country"],
         )
         currency = self.org.currencies[words.pop("currency")]
-        given = _named(words)
+        given = _columns(words)
         return self.org.create(
             "opportunity", by=by, parentaccountid=account, transactioncurrencyid=currency, **given
         )
 
     def write(self, deal: str, **words: Any) -> None:
-        self.org.edit("opportunity", deal, **_named(words))
+        self.org.edit("opportunity", deal, **_columns(words))
 
-    def move(self, deal: str, to: Phase | Progress) -> None:
+    def move(self, deal: str, to: Phase | SalesStage) -> None:
         if to in {"won", "lost"}:
             self.org.close(deal, won=to == "won")
         elif to in _REASONS:
@@ -158,5 +158,5 @@ class DataverseDesk:
             self.org.delete("cosell_solution", row["cosell_solutionid"])
 
 
-def _named(words: Mapping[str, Any]) -> dict[str, Any]:
+def _columns(words: Mapping[str, Any]) -> dict[str, Any]:
     return {_COLUMNS[word]: value for word, value in words.items()}

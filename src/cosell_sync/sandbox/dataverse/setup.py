@@ -18,9 +18,9 @@ from urllib.parse import urlsplit
 from xml.etree import ElementTree as ET
 
 from cosell_sync.sandbox.dataverse import definitions, values
-from cosell_sync.sandbox.dataverse.definitions import wrong
+from cosell_sync.sandbox.dataverse.definitions import bad_definition
 from cosell_sync.sandbox.dataverse.metadata import Metadata
-from cosell_sync.sandbox.dataverse.odata import bad
+from cosell_sync.sandbox.dataverse.odata import bad_request
 from cosell_sync.sandbox.dataverse.payload import Part
 from cosell_sync.sandbox.dataverse.rights import Rights
 from cosell_sync.sandbox.dataverse.roles import Roles
@@ -69,14 +69,14 @@ class Setup:
             "solution": self._new_solution,
             "savedquery": self._view,
         }
-        self.org.afters["savedquery"] = lambda row, before, _: self._landed(
+        self.org.afters["savedquery"] = lambda row, before, _: self._add_to_solution(
             before, "view", row["savedqueryid"]
         )
         copied = self.org.afters["role"]
 
         def role(row: Row, before: Row | None, actor: str) -> None:
             if row["parentrootroleid"] is None:
-                self._landed(before, "role", row["roleid"])
+                self._add_to_solution(before, "role", row["roleid"])
             copied(row, before, actor)
 
         self.org.afters["role"] = role
@@ -86,7 +86,7 @@ class Setup:
     def answer(self, part: Part, options: Mapping[str, str], actor: str) -> Response | None:
         """The answer to what concerns the setup; None for everything else."""
         self._actor, self._solution = actor, part.headers.get("mscrm.solutionuniquename", "")
-        self._go_on()
+        self._advance_indexes()
         path = part.path.strip("/")
         first = path.partition("/")[0].partition("(")[0]
         if first in self.metadata.roots and part.method != "GET":
@@ -96,20 +96,20 @@ class Setup:
             and part.method == "POST"
             and found["action"] == "AddPrivilegesRole"
         ):
-            self._customizing("Write", "role")
+            self._start_customization("Write", "role")
             self.roles.give(found["id"].lower(), _body(part).get("Privileges"))
             return Response(204)
         if found := _MEMBER.fullmatch(path):
             return self._member(part, found)
-        if (found := _CALL.fullmatch(path)) and (made := self._called(part, found)) is not None:
+        if (found := _CALL.fullmatch(path)) and (made := self._call(part, found)) is not None:
             return made
         if part.method == "POST" and first in {"publishers", "solutions", "savedqueries", "roles"}:
-            self._customize()
+            self._check_not_busy()
             self._prefix()  # names a solution that is there, or none
         self._visible(first, options)
         return None
 
-    def _called(self, part: Part, found: re.Match[str]) -> Response | None:
+    def _call(self, part: Part, found: re.Match[str]) -> Response | None:
         match part.method, found["name"]:
             case "GET", "RetrieveProvisionedLanguages":
                 return Response(200, {"RetrieveProvisionedLanguages": list(self.languages)})
@@ -118,11 +118,11 @@ class Setup:
                 role_id = str(found["given"] or "").removeprefix("RoleId=").lower()
                 return Response(200, {"RolePrivileges": self.roles.listed(role_id)})
             case "POST", "PublishXml":
-                self._customizing("", "")
+                self._start_customization("", "")
                 self._publish(_body(part))
                 return Response(204)
             case "POST", "ReactivateEntityKey":
-                self._customizing("Write", "attribute")
+                self._start_customization("Write", "attribute")
                 body = _body(part)
                 self._reactivate(str(body.get("EntityLogicalName")), str(body.get("EntityKeyLogicalName")))
                 return Response(204)
@@ -139,21 +139,21 @@ class Setup:
             address = urlsplit(str(_body(part).get("@odata.id") or ""))
             role = _ADDRESS.fullmatch(address.path)
             if role is None or f"{address.scheme}://{address.netloc}" != part.root.partition("/api/")[0]:
-                raise bad("@odata.id must be the absolute address of a role here.")
+                raise bad_request("@odata.id must be the absolute address of a role here.")
             self.roles.assign(user_id, role["id"].lower())
             return Response(204)
         return None
 
     # ------------------------------------------------------------ one at a time
 
-    def _customizing(self, verb: str, what: str) -> None:
+    def _start_customization(self, verb: str, what: str) -> None:
         if what:
             self.rights.need(verb, what, self._actor)
         else:
             self.rights.need_named("prvPublishCustomization", "organization", self._actor)
-        self._customize()
+        self._check_not_busy()
 
-    def _customize(self) -> None:
+    def _check_not_busy(self) -> None:
         if self.busy > 0:
             self.busy -= 1
             raise Refused(
@@ -173,7 +173,7 @@ class Setup:
                 return str(publisher["customizationprefix"]) if publisher else "new"
         raise Refused(values.NO_ROW, f"A solution with the unique name {self._solution} does not exist.", 404)
 
-    def _landed(self, before: object, kind: str, part_id: str) -> None:
+    def _add_to_solution(self, before: object, kind: str, part_id: str) -> None:
         if before is not None:
             return
         for row in self.org.scan("solution"):
@@ -197,32 +197,32 @@ class Setup:
             raise Refused(values.NO_ROW, f"Could not find an entity with the name {name}.", 404)
         match part.method, path if found is None else found["below"] or "itself":
             case "POST", "EntityDefinitions":
-                self._customizing("Create", "entity")
-                return self._made(part, path, "table", self._add_table(body, rules))
+                self._start_customization("Create", "entity")
+                return self._created(part, path, "table", self._add_table(body, rules))
             case "POST", "RelationshipDefinitions":
-                self._customizing("Create", "relationship")
-                return self._made(part, path, "relationship", self._relate(body, rules))
+                self._start_customization("Create", "relationship")
+                return self._created(part, path, "relationship", self._relate(body, rules))
             case "POST", "Attributes":
-                self._customizing("Create", "attribute")
+                self._start_customization("Create", "attribute")
                 column = definitions.column(body, rules)
                 self._add(name, column)
-                return self._made(part, path, "column", f"{name}.{column.name}")
+                return self._created(part, path, "column", f"{name}.{column.name}")
             case "POST", "Keys":
-                self._customizing("Create", "attribute")
+                self._start_customization("Create", "attribute")
                 key = definitions.key(body, rules, self.org.schema[name])
                 table = self.org.schema[name]
                 self._reshape(replace(table, keys=(*table.keys, key)))
                 self._due[name, key.name] = self.org.now() + self.index_time
-                return self._made(part, path, "key", f"{name}.{key.name}")
+                return self._created(part, path, "key", f"{name}.{key.name}")
             case "PUT", "itself":
-                self._customizing("Write", "entity")
+                self._start_customization("Write", "entity")
                 self._replace(part, name, body)
                 return Response(204)
         raise Refused(values.NO_SEGMENT, f"The method '{part.method}' is not allowed here.", 405)
 
-    def _made(self, part: Part, path: str, kind: str, name: str) -> Response:
+    def _created(self, part: Part, path: str, kind: str, name: str) -> Response:
         part_id = self.metadata.identity(name)
-        self._landed(None, kind, part_id)
+        self._add_to_solution(None, kind, part_id)
         return Response(204, None, {"OData-EntityId": f"{part.root}{path}({part_id})"})
 
     def _add_table(self, body: Mapping[str, Any], rules: definitions.Rules) -> str:
@@ -253,7 +253,7 @@ class Setup:
         shown = self.metadata.shown(name)
         missing = sorted(shown.keys() - body.keys())
         if missing:
-            raise wrong(f"PUT replaces the whole definition, and '{missing[0]}' is not in it.")
+            raise bad_definition(f"PUT replaces the whole definition, and '{missing[0]}' is not in it.")
         changed = [each for each in shown if each != "ChangeTrackingEnabled" and body[each] != shown[each]]
         if changed:
             raise Refused(values.BAD_ARGUMENT, f"The sandbox takes no other '{changed[0]}' of {name}.")
@@ -271,10 +271,10 @@ class Setup:
         try:
             root = ET.fromstring(str(body.get("ParameterXml")))  # noqa: S314  (a sandbox on loopback)
         except ET.ParseError:
-            raise wrong("ParameterXml is no XML.") from None
+            raise bad_definition("ParameterXml is no XML.") from None
         names = [each.text or "" for each in root.findall("entities/entity")]
         if root.tag != "importexportxml" or not names:
-            raise wrong("ParameterXml must be <importexportxml><entities><entity>…")
+            raise bad_definition("ParameterXml must be <importexportxml><entities><entity>…")
         for name in names:
             if name not in self.org.schema:
                 raise Refused(values.NO_ROW, f"Could not find an entity with the name {name}.", 404)
@@ -285,7 +285,7 @@ class Setup:
 
     # ------------------------------------------------------------ what takes its time
 
-    def _go_on(self) -> None:
+    def _advance_indexes(self) -> None:
         for (name, key), due in list(self._due.items()):
             status = "Active" if self.org.now() >= due else "InProgress"
             self.org.set_key_status(name, key, status)
@@ -307,7 +307,9 @@ class Setup:
         for name in options.get("$select", "").split(","):
             since = self._fresh.get((set_name, name.strip()))
             if since is not None and self.org.now() < since:
-                raise bad(f"Could not find a property named '{name}' on type 'Microsoft.Dynamics.CRM'.")
+                raise bad_request(
+                    f"Could not find a property named '{name}' on type 'Microsoft.Dynamics.CRM'."
+                )
 
     # ------------------------------------------------------------ publishers, solutions, views
 
@@ -382,5 +384,5 @@ def _body(part: Part) -> dict[str, Any]:
     except ValueError:
         made = None
     if not isinstance(made, dict):
-        raise wrong("Invalid JSON. An object was expected.")
+        raise bad_definition("Invalid JSON. An object was expected.")
     return made

@@ -18,7 +18,7 @@ Record = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Grave:
+class Deletion:
     """A deletion in the change feed."""
 
     table: str
@@ -33,7 +33,7 @@ class Store:
     schema: dict[str, Table]
     clock: Callable[[], datetime]
     tables: dict[str, dict[str, Row]] = field(default_factory=dict)
-    graves: list[Grave] = field(default_factory=list)
+    deletions: list[Deletion] = field(default_factory=list)
     version: int = 1_000_000
     _keys: dict[tuple[str, str], dict[tuple[str, ...], str]] = field(default_factory=dict)
 
@@ -75,7 +75,7 @@ class Store:
 
     def record(self, name: str, row: Row) -> Record:
         """A row as people see it: choices by label, lookups by id."""
-        return {each.name: values.spoken(each, row) for each in self.schema[name].columns.values()}
+        return {each.name: values.displayed(each, row) for each in self.schema[name].columns.values()}
 
     # ------------------------------------------------------------ alternate keys
 
@@ -103,7 +103,7 @@ class Store:
                     index.setdefault(made, row[table.key])
         return index
 
-    def doubles(self, table: Table, key: Key) -> bool:
+    def has_duplicates(self, table: Table, key: Key) -> bool:
         """Whether rows share a value of a key to be, in which case its index fails."""
         made = [key_of(key, row) for row in self.scan(table.name)]
         there = [each for each in made if each is not None]
@@ -111,11 +111,11 @@ class Store:
 
     # ------------------------------------------------------------ rolling back
 
-    def keep(self) -> tuple[dict[str, dict[str, Row]], list[Grave]]:
-        return {name: dict(rows) for name, rows in self.tables.items()}, list(self.graves)
+    def savepoint(self) -> tuple[dict[str, dict[str, Row]], list[Deletion]]:
+        return {name: dict(rows) for name, rows in self.tables.items()}, list(self.deletions)
 
-    def restore(self, kept: tuple[dict[str, dict[str, Row]], list[Grave]]) -> None:
-        self.tables, self.graves = kept
+    def roll_back(self, kept: tuple[dict[str, dict[str, Row]], list[Deletion]]) -> None:
+        self.tables, self.deletions = kept
         self._keys.clear()
 
     def adopt(self, schema: dict[str, Table]) -> None:

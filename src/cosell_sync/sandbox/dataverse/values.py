@@ -208,7 +208,7 @@ def render(column: Column, row: Row) -> Any:
     return value
 
 
-def spoken(column: Column, row: Row) -> Any:
+def displayed(column: Column, row: Row) -> Any:
     """The same as people see it: choices by their label."""
     if column.kind in CHOICES:
         option = column.option(row.get(column.name))
@@ -231,5 +231,5 @@ def formatted(column: Column, row: Row, symbol: str = "") -> str | None:
         return f"{symbol}{value:,.2f}"
     if isinstance(value, Decimal):
         return f"{value:,}"
-    shown = spoken(column, row)
+    shown = displayed(column, row)
     return None if shown is None else str(shown)

@@ -12,7 +12,7 @@ from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 
 from cosell_sync.sandbox.partner_center.service import PartnerCenter
-from cosell_sync.sandbox.seller import Desk, Words
+from cosell_sync.sandbox.seller import DealFields, Seller
 
 Referral = Mapping[str, Any]
 _STATUS = {
@@ -50,54 +50,54 @@ class Agreement:
         return self.deals > 0 and not self.faults
 
 
-def compare(partner_center: PartnerCenter, desk: Desk) -> Agreement:
+def compare(partner_center: PartnerCenter, seller: Seller) -> Agreement:
     """Every referral that has a deal in the CRM, field by field; and every open co-sell referral must have one."""
     found = Agreement()
-    held: dict[str, list[Words]] = {}
-    for deal in desk.deals():
+    held: dict[str, list[DealFields]] = {}
+    for deal in seller.deals():
         if deal["referral_id"]:
             held.setdefault(deal["referral_id"], []).append(deal)
-    around = _Around(desk)
+    related = _RelatedRows(seller)
     for referral in partner_center.ours():
         deals = held.get(referral["id"], [])
         if len(deals) > 1:
             found.faults.append(f"{referral['id']}: {len(deals)} deals for one referral")
         if not deals:
-            if importable(referral, desk) and referral["status"] != "Closed":
+            if importable(referral, seller) and referral["status"] != "Closed":
                 found.faults.append(f"{referral['id']}: no deal")
             continue
         found.deals += 1
         deal = deals[0]
-        for name, there, here in _fields(referral, deal, around):
+        for name, there, here in _fields(referral, deal, related):
             found.fields += 1
             found.by_field[name] = found.by_field.get(name, 0) + 1
             if there != here:
-                line = f"{deal['id']} {name}: Partner Center {there!r}, {desk.crm} {here!r}"
-                told = desk.labels.get(name, name) in (deal["message"] or "")
+                line = f"{deal['id']} {name}: Partner Center {there!r}, {seller.crm} {here!r}"
+                told = seller.labels.get(name, name) in (deal["message"] or "")
                 (found.named if told else found.faults).append(line)
     return found
 
 
-def importable(referral: Referral, desk: Desk) -> bool:
+def importable(referral: Referral, seller: Seller) -> bool:
     """A co-sell deal and not a lead, in a currency that the CRM has."""
     lead = referral["type"] == "Independent" and referral["direction"] == "Incoming"
-    return not lead and referral["details"]["currency"] in desk.currencies
+    return not lead and referral["details"]["currency"] in seller.currencies
 
 
-class _Around:
-    """What stands around the deals of a CRM, gathered once."""
+class _RelatedRows:
+    """What stands related the deals of a CRM, gathered once."""
 
-    def __init__(self, desk: Desk) -> None:
-        self.contacts, self.team, self.solutions = desk.contacts(), desk.team(), desk.solutions()
-        self.currencies, self.longest_name = desk.currencies, desk.longest_name
-        self.colleagues = set(desk.logins)
+    def __init__(self, seller: Seller) -> None:
+        self.contacts, self.team, self.solutions = seller.contacts(), seller.team(), seller.solutions()
+        self.currencies, self.longest_name = seller.currencies, seller.longest_name
+        self.colleagues = set(seller.logins)
 
 
-def _fields(referral: Referral, deal: Words, around: _Around) -> Iterable[tuple[str, Any, Any]]:
+def _fields(referral: Referral, deal: DealFields, related: _RelatedRows) -> Iterable[tuple[str, Any, Any]]:
     details, customer = referral["details"], referral["customerProfile"]
     status = _STATUS.get((referral["status"], referral["substatus"]), "")
-    decimals = around.currencies.get(details["currency"], 2)
-    yield "Name", _line(referral["name"][: around.longest_name]), _line(deal["name"])
+    decimals = related.currencies.get(details["currency"], 2)
+    yield "Name", _line(referral["name"][: related.longest_name]), _line(deal["name"])
     yield "Amount", _rounded(details["dealValue"], decimals), _rounded(deal["amount"], decimals)
     yield "Currency", details["currency"], deal["currency"]
     yield "Close Date", (details["closingDateTime"] or "")[:10], deal["close_date"]
@@ -111,11 +111,11 @@ def _fields(referral: Referral, deal: Words, around: _Around) -> Iterable[tuple[
     yield "Notes", _lines(details["notes"]), _lines(deal["notes"])
     yield "Favorite", bool(referral["favorite"]), bool(deal["favorite"])
     yield "Account", _line(customer["name"]), _line(deal["account"])
-    yield "Contact", _emails(customer["team"]), around.contacts.get(deal["id"], set())
-    yield "Solution", _ids(details), around.solutions.get(deal["id"], set())
-    ours = _emails(referral["team"]) & around.colleagues
+    yield "Contact", _emails(customer["team"]), related.contacts.get(deal["id"], set())
+    yield "Solution", _ids(details), related.solutions.get(deal["id"], set())
+    ours = _emails(referral["team"]) & related.colleagues
     alone = {deal["owner"].lower()} if deal["owner"] else set()
-    yield "Team", ours, (around.team.get(deal["id"]) or alone) if ours else ours
+    yield "Team", ours, (related.team.get(deal["id"]) or alone) if ours else ours
 
 
 def _line(value: Any) -> str:

@@ -17,7 +17,7 @@ from cosell_sync.sandbox.demo.comparison import importable
 from cosell_sync.sandbox.partner_center import samples
 from cosell_sync.sandbox.partner_center.schema import member, timestamp
 from cosell_sync.sandbox.partner_center.service import PartnerCenter
-from cosell_sync.sandbox.seller import Desk, Words
+from cosell_sync.sandbox.seller import DealFields, Seller
 
 PAST_THE_HOLD = timedelta(minutes=16)
 ROLES = {"inbound_accepted": ("Active", 9), "inbound_pending": ("New", 5)}
@@ -48,7 +48,7 @@ class Systems(Protocol):
     """What the story needs of a sandbox."""
 
     @property
-    def desk(self) -> Desk: ...
+    def seller(self) -> Seller: ...
     @property
     def partner_center(self) -> PartnerCenter: ...
 
@@ -57,29 +57,31 @@ class Story:
     """Casts the deals of a synchronised sandbox in roles, and plays the scenes one after the other."""
 
     def __init__(self, sandbox: Systems, clock: Clock) -> None:
-        self.desk = sandbox.desk
+        self.seller = sandbox.seller
         self.partner = sandbox.partner_center
         self.clock = clock
-        self._free: dict[str, list[Words]] = {}
-        self._crowd: list[Words] = []
+        self._free: dict[str, list[DealFields]] = {}
+        self._team_deals: list[DealFields] = []
         self._joined: list[str] = []
-        self._expiring: Words = {}
-        self._own: list[Words] = []
-        self._typed: Words = {}
-        self._twin = ""
+        self._expiring: DealFields = {}
+        self._own: list[DealFields] = []
+        self._same_deal: DealFields = {}
+        self._duplicate = ""
 
-    def furnish(self) -> None:
+    def add_missing_deals(self) -> None:
         """Before the first cycle: what a small pipeline lacks for every role."""
         there = Counter(
-            (each["direction"], each["status"]) for each in self.partner.ours() if importable(each, self.desk)
+            (each["direction"], each["status"])
+            for each in self.partner.ours()
+            if importable(each, self.seller)
         )
         for kind, (status, wanted) in ROLES.items():
             for number in range(wanted - there["Incoming", status]):
                 self.partner.add(kind, name=f"Branch {kind[8:]} {number + 1}", details={"currency": "EUR"})
 
-    def cast(self) -> None:
+    def assign_deals(self) -> None:
         """Sort the deals there are by where they stand."""
-        for deal in self.desk.deals():
+        for deal in self.seller.deals():
             self._free.setdefault(f"{deal['status']}/{deal['direction']}", []).append(deal)
 
     def scenes(self) -> list[Scene]:
@@ -102,23 +104,23 @@ class Story:
             Scene("She says that it is the same, and accepts it", self.same_deal),
         ]
 
-    def _take(self, status: str) -> Words:
+    def _take(self, status: str) -> DealFields:
         """One of Microsoft's deals that nobody has played with yet."""
         return self._free[f"{status}/Inbound"].pop(0)
 
-    def _seller(self, deal: Words, what: str, **words: Any) -> Act:
+    def _seller(self, deal: DealFields, what: str, **words: Any) -> Act:
         if words:
-            self.desk.write(deal["id"], **words)
+            self.seller.write(deal["id"], **words)
         return Act("Seller", deal["id"], what)
 
-    def _microsoft(self, deal: Words, what: str, changes: dict[str, Any]) -> Act:
+    def _microsoft(self, deal: DealFields, what: str, changes: dict[str, Any]) -> Act:
         self.partner.edit(deal["referral_id"], changes)
         return Act("Microsoft", deal["id"], what)
 
     def edits(self) -> list[Act]:
         one, two, three, four = (self._take("Accepted") for _ in range(4))
         notes = three["notes"] or ""
-        self.desk.move(one["id"], "Propose")
+        self.seller.move(one["id"], "Propose")
         return [
             self._seller(
                 one, "raises the amount and moves the close date", amount=125_000, close_date="2027-06-30"
@@ -145,12 +147,12 @@ class Story:
 
     def join(self) -> list[Act]:
         """They join the first deal in the CRM, the second in the portal."""
-        here, there = self._crowd = [self._take("Accepted") for _ in range(2)]
+        here, there = self._team_deals = [self._take("Accepted") for _ in range(2)]
         first, last, email, phone = NEWCOMER
         code, name = SOLUTION
-        self.desk.add_colleague(here["id"], self._free_colleague(here))
-        self.desk.add_contact(here["id"], first=first, last=last, email=email, phone=phone)
-        self.desk.add_solution(here["id"], code, name)
+        self.seller.add_colleague(here["id"], self._free_colleague(here))
+        self.seller.add_contact(here["id"], first=first, last=last, email=email, phone=phone)
+        self.seller.add_solution(here["id"], code, name)
         changes = {
             "team/-": samples.own_member(self._free_colleague(there)),
             "customerProfile/team/-": member(*NEWCOMER),
@@ -159,7 +161,7 @@ class Story:
         what = "adds a colleague, a contact and a solution"
         return [self._seller(here, what), self._microsoft(there, f"{what} in the portal", changes)]
 
-    def _free_colleague(self, deal: Words) -> str:
+    def _free_colleague(self, deal: DealFields) -> str:
         """Who has a login and is not on the deal yet."""
         team = {each["email"] for each in self.partner.get(deal["referral_id"])["team"]}
         found = next(email for email in samples.USERS if email not in team)
@@ -168,7 +170,7 @@ class Story:
 
     def leave(self) -> list[Act]:
         """Who joined on one side leaves on the other."""
-        here, there = self._crowd
+        here, there = self._team_deals
         email, code = NEWCOMER[2], SOLUTION[0]
         before = self.partner.get(here["referral_id"])
         people, solutions = before["customerProfile"]["team"], before["details"]["requirements"]["solutions"]
@@ -177,9 +179,9 @@ class Story:
             "customerProfile/team": [each for each in people if each["email"] != email],
             "details/requirements/solutions": [each for each in solutions if each["id"] != code],
         }
-        self.desk.drop_colleague(there["id"], self._joined[1])
-        self.desk.drop_contact(there["id"], email)
-        self.desk.drop_solution(there["id"], code)
+        self.seller.drop_colleague(there["id"], self._joined[1])
+        self.seller.drop_contact(there["id"], email)
+        self.seller.drop_solution(there["id"], code)
         return [
             self._microsoft(here, "removes all three in the portal", changes),
             self._seller(there, "removes all three in the CRM"),
@@ -187,7 +189,7 @@ class Story:
 
     def answers(self) -> list[Act]:
         by_stage, by_action, decline, portal, self._expiring = (self._take("Received") for _ in range(5))
-        self.desk.move(by_stage["id"], "open")
+        self.seller.move(by_stage["id"], "open")
         self.partner.accept(portal["referral_id"])
         return [
             self._seller(by_stage, "moves it out of the standby stage: accepts"),
@@ -210,8 +212,8 @@ class Story:
             self._seller(lost, "loses, with a reason", reason="Other vendor chosen"),
             Act("Microsoft", lost_there["id"], "closes it as lost in the portal"),
         ]
-        self.desk.move(won["id"], "won")
-        self.desk.move(lost["id"], "lost")
+        self.seller.move(won["id"], "won")
+        self.seller.move(lost["id"], "lost")
         self.partner.lose(lost_there["referral_id"], "Budget insufficient")
         return acts
 
@@ -224,16 +226,14 @@ class Story:
 
     def shares(self) -> list[Act]:
         """Two deals born in the CRM: one complete, one without the customer's consent."""
-        self._own = [
-            self._deal_of_her_own(name) for name in ("Warehouse in the cloud", "Quality data platform")
-        ]
+        self._own = [self._new_own_deal(name) for name in ("Warehouse in the cloud", "Quality data platform")]
         complete, lacking = self._own
         return [
             self._seller(complete, "fills everything in and switches Sync on", sync=True),
             self._seller(lacking, "switches Sync on, but forgets the consent", sync=True, consent=False),
         ]
 
-    def _deal_of_her_own(self, name: str) -> Words:
+    def _new_own_deal(self, name: str) -> DealFields:
         customer = {
             "name": f"Fjord Seafood AS ({name})",
             "street": "Bryggen 12",
@@ -241,8 +241,8 @@ class Story:
             "postal_code": "5003",
             "country": "Norway",
         }
-        deal = self.desk.new_deal(
-            by=self.desk.logins[samples.USERS[0]],
+        deal = self.seller.new_deal(
+            by=self.seller.logins[samples.USERS[0]],
             customer=customer,
             name=name,
             amount=90_000,
@@ -250,11 +250,11 @@ class Story:
             close_date=(self.clock() + timedelta(days=120)).date().isoformat(),
             consent=True,
         )
-        self.desk.add_contact(
+        self.seller.add_contact(
             deal, first="Sigrid", last="Lie", email=f"s.lie@{deal.lower()}.example", phone="+47 55 000001"
         )
-        self.desk.add_solution(deal, "SOL-10001-ABC", "Mill Planner")
-        return self.desk.deal(deal)
+        self.seller.add_solution(deal, "SOL-10001-ABC", "Mill Planner")
+        return self.seller.deal(deal)
 
     def widens(self) -> list[Act]:
         first, second = self._own
@@ -276,13 +276,13 @@ class Story:
             Act("Microsoft", alone["id"], "declines to help"),
         ]
 
-    def _answer(self, deal: Words, status: str, substatus: str, **more: str) -> None:
-        referral = self.partner.get(self.desk.deal(deal["id"])["referral_id"])
+    def _answer(self, deal: DealFields, status: str, substatus: str, **more: str) -> None:
+        referral = self.partner.get(self.seller.deal(deal["id"])["referral_id"])
         self.partner.microsoft_answers(referral["engagementId"], status, substatus, **more)
 
     def known_already(self) -> list[Act]:
         """An inbound deal for the same customer, with the same name, as one that the seller typed in before."""
-        self._typed = self._deal_of_her_own("Fleet telemetry")
+        self._same_deal = self._new_own_deal("Fleet telemetry")
         address = {
             "addressLine1": "Bryggen 12",
             "city": "Bergen",
@@ -293,19 +293,19 @@ class Story:
         referral = self.partner.add(
             "inbound_pending",
             name="fleet  Telemetry",
-            customerProfile={"name": self._typed["account"], "address": address, "ids": []},
+            customerProfile={"name": self._same_deal["account"], "address": address, "ids": []},
             details={"currency": "EUR", "dealValue": 90_000},
             externalReferenceId=None,
         )
-        self._twin = referral["id"]
-        return [Act("Microsoft", self._typed["id"], "sends a deal with the same customer and name")]
+        self._duplicate = referral["id"]
+        return [Act("Microsoft", self._same_deal["id"], "sends a deal with the same customer and name")]
 
     def same_deal(self) -> list[Act]:
         return [
             self._seller(
-                self._typed,
+                self._same_deal,
                 "puts the referral's id on her own deal, and chooses Accept",
-                referral_id=self._twin,
+                referral_id=self._duplicate,
                 sync=True,
                 action="Accept",
             )

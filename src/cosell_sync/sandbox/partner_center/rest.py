@@ -67,10 +67,10 @@ class Refusal(Exception):
         return Response(self.status, {"error": error})
 
 
-def _refuse(faults: list[rules.Fault]) -> None:
-    if faults:
-        sentence = "; ".join(f"{target.strip('/').replace('/', '.')} {wrong}" for target, wrong in faults)
-        raise Refusal(400, "invalidRequest", sentence, faults[0][0].strip("/").replace("/", "."))
+def _refuse(problems: list[rules.Problem]) -> None:
+    if problems:
+        sentence = "; ".join(f"{target.strip('/').replace('/', '.')} {wrong}" for target, wrong in problems)
+        raise Refusal(400, "invalidRequest", sentence, problems[0][0].strip("/").replace("/", "."))
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ class Rest:
         return response
 
     def _answer(self, request: Request) -> Response:
-        if not self.entra.admits(request.headers.get("Authorization")):
+        if not self.entra.is_signed_in(request.headers.get("Authorization")):
             raise Refusal(
                 401, "unauthenticated", "The access token is missing, expired or for another audience."
             )
@@ -163,7 +163,7 @@ class Rest:
         body = _json(request)
         if not isinstance(body, dict):
             raise Refusal(400, "invalidRequest", "The body must be a referral.", "body")
-        _refuse(rules.faults_of_create(body, self.switches))
+        _refuse(rules.check_create(body, self.switches))
         if body.get("engagementId") is not None:
             return self._join(request, body)
         code = at(body, "inviteContext/assistanceRequestCode")
@@ -191,7 +191,7 @@ class Rest:
             },
         )
         if invites and self.switches.one_post:
-            _refuse(rules.faults_of_invitation({**body, "target": [MICROSOFT_TARGET]}, ours, self.switches))
+            _refuse(rules.check_invitation({**body, "target": [MICROSOFT_TARGET]}, ours, self.switches))
         stored = self.referrals.put(ours, stamp=stamp)
         if invites and self.switches.one_post:
             self._invite(stored, body)
@@ -214,7 +214,7 @@ class Rest:
             raise Refusal(400, "invalidRequest", "A closed referral cannot be changed.", "status")
         if ours["status"] != "Active":
             raise Refusal(400, "invalidRequest", "The referral has not been accepted yet.", "status")
-        _refuse(rules.faults_of_invitation(body, ours, self.switches))
+        _refuse(rules.check_invitation(body, ours, self.switches))
         return self._created(self._invite(ours, body))
 
     def _invite(self, ours: Document, body: Document) -> Document:
@@ -256,12 +256,12 @@ class Rest:
         if document["status"] == "Closed":
             self.violations.append(Violation(request.method, document["id"], operations))
             raise Refusal(400, "invalidRequest", "A closed referral cannot be changed.", "status")
-        _refuse(rules.faults_of_operations(operations, self.switches))
+        _refuse(rules.check_operations(operations, self.switches))
         changed = rules.patched(document, operations)
         invited = any(
             side["organizationId"] == "msft" for side in self.referrals.sides(document["engagementId"])
         )
-        _refuse(rules.faults_of_change(document, changed, invited=invited, switches=self.switches))
+        _refuse(rules.check_change(document, changed, invited=invited, switches=self.switches))
         if (changed["status"], changed["substatus"]) != (document["status"], document["substatus"]):
             changed = with_status(changed, changed["status"], changed["substatus"], self.referrals.now())
         stored = self.referrals.put(changed)

@@ -1,6 +1,6 @@
 """What the referral service accepts: the shape of values, the moves of a deal, what a patch may touch.
 
-Tables first, one small function over each. Every function returns its faults as `(target, sentence)` pairs and changes nothing.
+Tables first, one small function over each. Every function returns its problems as `(target, sentence)` pairs and changes nothing.
 Where the documentation is silent the stricter reading is taken; `Switches` names each such reading, so that a test can
 play the other one. The doubts are those of Microsoft's pages, not ours.
 """
@@ -14,7 +14,7 @@ from typing import Any, Literal
 from cosell_sync.sandbox.partner_center.query import ENUMS, is_date_time
 from cosell_sync.sandbox.partner_center.schema import HELP, Document
 
-Fault = tuple[str, str]
+Problem = tuple[str, str]
 
 # status and substatus that fit together, and the moves a partner may make
 FITTING: Mapping[str, tuple[str, ...]] = {
@@ -202,10 +202,10 @@ def complete(person: Any) -> bool:
 # -- creating --------------------------------------------------------------------------------------------------------
 
 
-def faults_of_create(body: Document, switches: Switches) -> list[Fault]:
+def check_create(body: Document, switches: Switches) -> list[Problem]:
     """Everything that is wrong with a posted referral, at once."""
-    faults: list[Fault] = [(name, "is required") for name in MANDATORY if not body.get(name)]
-    faults += [
+    problems: list[Problem] = [(name, "is required") for name in MANDATORY if not body.get(name)]
+    problems += [
         (name, "must be an object")
         for name in ("customerProfile", "consent", "details", "inviteContext")
         if body.get(name) is not None and not isinstance(body[name], dict)
@@ -213,24 +213,26 @@ def faults_of_create(body: Document, switches: Switches) -> list[Fault]:
     for path, check in CREATE_SHAPES.items():
         value = at(body, path)
         if value is not None and (wrong := check(value)):
-            faults.append((path, wrong))
-    faults += _wrong_stage(at(body, "salesStage"), switches) + _faults_of_target(body)
+            problems.append((path, wrong))
+    problems += _wrong_stage(at(body, "salesStage"), switches) + _check_target(body)
     code = at(body, "inviteContext/assistanceRequestCode")
     if code is not None and code not in {"Unknown", *HELP}:
-        faults.append(("inviteContext/assistanceRequestCode", "is no kind of help"))
+        problems.append(("inviteContext/assistanceRequestCode", "is no kind of help"))
     if switches.strictness == "full":
-        faults += _missing_in_create(body)
-    return faults
+        problems += _missing_in_create(body)
+    return problems
 
 
-def _missing_in_create(body: Document) -> list[Fault]:
-    faults: list[Fault] = [(path, "is required") for path in MANDATORY_FULL if at(body, path) in (None, "")]
+def _missing_in_create(body: Document) -> list[Problem]:
+    problems: list[Problem] = [
+        (path, "is required") for path in MANDATORY_FULL if at(body, path) in (None, "")
+    ]
     if not at(body, "details/requirements/solutions"):
-        faults.append(("details/requirements/solutions", "needs one to fifty solutions"))
+        problems.append(("details/requirements/solutions", "needs one to fifty solutions"))
     team = at(body, "team")
     if not isinstance(team, list) or not any(map(complete, team)):
-        faults.append(("team", "needs a member with first and last name, phone and e-mail"))
-    faults += [
+        problems.append(("team", "needs a member with first and last name, phone and e-mail"))
+    problems += [
         (f"consent/{flag}", "must be true")
         for flag in ("consentToToShareInfoWithOthers", "consentToContact")
         if at(body, f"consent/{flag}") is not True
@@ -240,13 +242,13 @@ def _missing_in_create(body: Document) -> list[Fault]:
         isinstance(one, dict) and one.get("type") == "CustomerMarketplaceIntent" and one.get("id")
         for one in attributes
     ):
-        faults.append(
+        problems.append(
             ("details/requirements/additionalRequirements/attributes", "needs the CustomerMarketplaceIntent")
         )
-    return faults
+    return problems
 
 
-def _faults_of_target(body: Document) -> list[Fault]:
+def _check_target(body: Document) -> list[Problem]:
     target = body.get("target")
     if target is None:
         return []
@@ -263,55 +265,55 @@ def invites_microsoft(body: Document) -> bool:
     return isinstance(target, list) and {"type": "BusinessProfileLocation", "id": "msft"} in target
 
 
-def faults_of_invitation(body: Document, ours: Document, switches: Switches) -> list[Fault]:
+def check_invitation(body: Document, ours: Document, switches: Switches) -> list[Problem]:
     """What a post that joins an engagement needs besides."""
-    faults: list[Fault] = []
+    problems: list[Problem] = []
     if not invites_microsoft(body):
-        faults.append(("target", "must name msft"))
+        problems.append(("target", "must name msft"))
     if body.get("type") != "Shared":
-        faults.append(("type", "must be Shared"))
+        problems.append(("type", "must be Shared"))
     if at(body, "inviteContext/assistanceRequestCode") not in HELP:
-        faults.append(("inviteContext/assistanceRequestCode", "must name the kind of help"))
+        problems.append(("inviteContext/assistanceRequestCode", "must name the kind of help"))
     if switches.strictness == "full":
         contacts = at(body, "customerProfile/team")
         if not isinstance(contacts, list) or not any(map(complete, contacts)):
-            faults.append(
+            problems.append(
                 ("customerProfile/team", "needs a contact with first and last name, phone and e-mail")
             )
         if at(ours, f"consent/{VISIBLE}") is not True:
-            faults.append((f"consent/{VISIBLE}", "must be true before Microsoft is invited"))
-    return faults
+            problems.append((f"consent/{VISIBLE}", "must be true before Microsoft is invited"))
+    return problems
 
 
 # -- patching --------------------------------------------------------------------------------------------------------
 
 
-def faults_of_operations(operations: Any, switches: Switches) -> list[Fault]:
+def check_operations(operations: Any, switches: Switches) -> list[Problem]:
     """Whether a body is a JSON Patch of the kind the service takes."""
     if not isinstance(operations, list) or not operations:
         return [("body", "must be a non-empty array of operations")]
     allowed = PATCHABLE | ({"name"} if switches.accept_name else set())
     allowed |= {"favorite"} if switches.accept_favorite else set()
-    faults: list[Fault] = []
+    problems: list[Problem] = []
     for operation in operations:
         if not isinstance(operation, dict) or set(operation) != {"op", "path", "value"}:
-            faults.append(("body", "an operation is made of op, path and value"))
+            problems.append(("body", "an operation is made of op, path and value"))
             continue
         op, path, value = operation["op"], operation["path"], operation["value"]
         if op not in {"replace", "add"}:
-            faults.append(("op", f"the operation {op} is not supported"))
+            problems.append(("op", f"the operation {op} is not supported"))
             continue
         if not isinstance(path, str) or not path.startswith("/"):
-            faults.append(("path", f"{path!r} is no path"))
+            problems.append(("path", f"{path!r} is no path"))
             continue
         field, append = (path[1:-2], True) if path.endswith("/-") else (path[1:], False)
         if field not in allowed or (append and field not in APPENDABLE):
-            faults.append((path, "cannot be changed"))
+            problems.append((path, "cannot be changed"))
         elif append and op != "add":
-            faults.append((path, "only add can append"))
+            problems.append((path, "only add can append"))
         elif wrong := SHAPES[field]([value] if append else value):
-            faults.append((path, wrong))
-    return faults
+            problems.append((path, wrong))
+    return problems
 
 
 def patched(document: Document, operations: list[Document]) -> Document:
@@ -330,33 +332,33 @@ def patched(document: Document, operations: list[Document]) -> Document:
     return result
 
 
-def faults_of_change(old: Document, new: Document, *, invited: bool, switches: Switches) -> list[Fault]:
+def check_change(old: Document, new: Document, *, invited: bool, switches: Switches) -> list[Problem]:
     """Whether a deal may go from one document to the other by a partner's hand."""
-    faults = _faults_of_move(old, new, switches)
+    problems = _check_move(old, new, switches)
     if at(old, f"consent/{VISIBLE}") is True and at(new, f"consent/{VISIBLE}") is not True:
-        faults.append((f"consent/{VISIBLE}", "cannot be withdrawn"))
+        problems.append((f"consent/{VISIBLE}", "cannot be withdrawn"))
     if new["salesStage"] != old["salesStage"]:
-        faults += _wrong_stage(new["salesStage"], switches)
+        problems += _wrong_stage(new["salesStage"], switches)
     if switches.accept_name and not new["name"]:
-        faults.append(("name", "is required"))
+        problems.append(("name", "is required"))
     if not switches.allow_empty_sets:
         for path in ("team", "details/requirements/solutions"):
             if at(old, path) and not at(new, path):
-                faults.append((path, "must not become empty"))
-    faults += [
+                problems.append((path, "must not become empty"))
+    problems += [
         (path, "must not have more than 50 entries")
         for path in sorted(APPENDABLE)
         if len(at(new, path) or []) > 50
     ]
     frozen = {"own": old["direction"] == "Outgoing", "shared": True, "never": False}[switches.freeze_contacts]
     if invited and frozen:
-        faults += _faults_of_contacts(
+        problems += _check_contacts(
             at(old, "customerProfile/team") or [], at(new, "customerProfile/team") or []
         )
-    return faults
+    return problems
 
 
-def _faults_of_move(old: Document, new: Document, switches: Switches) -> list[Fault]:
+def _check_move(old: Document, new: Document, switches: Switches) -> list[Problem]:
     before, after = (old["status"], old["substatus"]), (new["status"], new["substatus"])
     if after[1] not in FITTING.get(after[0], ()):
         return [("substatus", f"{after[1]} does not fit {after[0]}")]
@@ -366,19 +368,19 @@ def _faults_of_move(old: Document, new: Document, switches: Switches) -> list[Fa
         return [("status", f"{'/'.join(before)} cannot become {'/'.join(after)}")]
     if switches.strictness != "full":
         return []
-    faults: list[Fault] = []
+    problems: list[Problem] = []
     if after[1] in {"Accepted", "Won"}:
-        faults += [
+        problems += [
             (path, "is required for this status")
             for path in ("details/dealValue", "details/closingDateTime")
             if at(new, path) is None
         ]
     if after[1] in {"Lost", "Declined"} and not (new["statusReason"] or "").strip():
-        faults.append(("statusReason", "is required for this status"))
-    return faults
+        problems.append(("statusReason", "is required for this status"))
+    return problems
 
 
-def _faults_of_contacts(old: list[Document], new: list[Document]) -> list[Fault]:
+def _check_contacts(old: list[Document], new: list[Document]) -> list[Problem]:
     """What was said of a contact stays as it was; what was left open may be filled in, and people may be added."""
     fixed = ("firstName", "lastName", "email", "phoneNumber")
     for person in old:
@@ -388,7 +390,7 @@ def _faults_of_contacts(old: list[Document], new: list[Document]) -> list[Fault]
     return []
 
 
-def _wrong_stage(value: Any, switches: Switches) -> list[Fault]:
+def _wrong_stage(value: Any, switches: Switches) -> list[Problem]:
     known = {"percent": PERCENT_STAGES, "name": NAMED_STAGES}.get(
         switches.sales_stage, PERCENT_STAGES | NAMED_STAGES
     )

@@ -10,7 +10,7 @@ from datetime import datetime
 
 from cosell_sync.sandbox.salesforce import schema, standard_schema
 from cosell_sync.sandbox.salesforce.auth import INTEGRATION_USERNAME
-from cosell_sync.sandbox.salesforce.composite import Envelope
+from cosell_sync.sandbox.salesforce.composite import Composite
 from cosell_sync.sandbox.salesforce.rest import Rest
 from cosell_sync.sandbox.salesforce.rows import Automation, Org, Rule
 from cosell_sync.sandbox.salesforce.schema import Field
@@ -43,12 +43,12 @@ class Actions:
         self.api_used = 0
         self._org = Org(standard_schema.build(**self._shape), clock)
         self._setup = Setup(self._org, clock)
-        self._envelope = Envelope()
+        self._composite = Composite()
         self._rest = Rest(
-            self._org, usage=lambda: (self.api_used, self.api_calls_limit), composite=self._envelope
+            self._org, usage=lambda: (self.api_used, self.api_calls_limit), composite=self._composite
         )
         self.integration_user = self._first_user()
-        self._org.furnish(self.integration_user)
+        self._org.add_standard_rows(self.integration_user)
         self.seller = self.add_user("Sam", "Seller", "sam.seller@contoso.example", "+1 555 0100")
 
     # ------------------------------------------------------------ what an admin switches
@@ -66,11 +66,11 @@ class Actions:
 
     @property
     def composite_honours_headers(self) -> bool:
-        return self._envelope.honours_headers
+        return self._composite.honours_headers
 
     @composite_honours_headers.setter
     def composite_honours_headers(self, honoured: bool) -> None:
-        self._envelope.honours_headers = honoured
+        self._composite.honours_headers = honoured
 
     @property
     def may_customize(self) -> bool:
@@ -129,7 +129,7 @@ class Actions:
     def described(self, name: str, /, *, by: str | None = None) -> tuple[str, ...]:
         """The fields that this user sees; the integration user by default."""
         with self._lock:
-            return tuple(self._setup.seen_by(by or self.integration_user)[name].fields)
+            return tuple(self._setup.visible_to(by or self.integration_user)[name].fields)
 
     def _reshape(self, name: str, fields: Mapping[str, Field]) -> None:
         shape = replace(self._org.schema[name], fields=fields, _by_lower={})

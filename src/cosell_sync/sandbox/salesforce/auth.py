@@ -45,7 +45,7 @@ class LoginRefused(Exception):
 
 
 @dataclass
-class Doorkeeper:
+class SignIn:
     """Knows the apps and the open sessions."""
 
     clock: Callable[[], datetime]
@@ -123,7 +123,7 @@ class Doorkeeper:
             raise LoginRefused("invalid_client", "invalid client credentials", 401)
         if app.run_as is None:
             raise LoginRefused("invalid_grant", "no client credentials user enabled")
-        return self._usable(self.user_by_id(app.run_as))
+        return self._active_user(self.user_by_id(app.run_as))
 
     def _assertion(self, assertion: str, own_url: str) -> str:
         try:
@@ -153,9 +153,9 @@ class Doorkeeper:
         user = self.user_by_name(str(claims.get("sub")))
         if user is None:
             raise LoginRefused("invalid_grant", "user hasn't approved this consumer")
-        return self._usable(user)
+        return self._active_user(user)
 
-    def _usable(self, user: Mapping[str, object] | None) -> str:
+    def _active_user(self, user: Mapping[str, object] | None) -> str:
         if user is None or not user["IsActive"]:
             raise LoginRefused("inactive_user", "user is inactive")
         return str(user["Id"])

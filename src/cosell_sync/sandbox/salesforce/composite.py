@@ -32,7 +32,7 @@ _ROLLED_BACK = Refused(
 
 
 @dataclass
-class Envelope:
+class Composite:
     """Opens composites for a `Rest`; `honours_headers` says whether headers of a part take effect."""
 
     honours_headers: bool = True
@@ -49,14 +49,14 @@ class Envelope:
         asked = _parts(outer.body)
         if len(asked) > MAX_PARTS:
             raise Refused("LIMIT_EXCEEDED", f"Composite can't contain more than {MAX_PARTS} operations")
-        heavy = sum(1 for each in asked if _heavy(str(each.get("url", ""))))
+        heavy = sum(1 for each in asked if _is_query_or_collection(str(each.get("url", ""))))
         if heavy > MAX_HEAVY:
             raise Refused(
                 "LIMIT_EXCEEDED",
                 f"Composite can't contain more than {MAX_HEAVY} query or collection operations",
             )
         whole = outer.body.get("allOrNone") is True
-        return Response(200, {"compositeResponse": self._play(rest, outer, asked, whole=whole)})
+        return Response(200, {"compositeResponse": self._run_parts(rest, outer, asked, whole=whole)})
 
     def _graphs(self, rest: Rest, outer: Part) -> Response:
         graphs = outer.body.get("graphs") if isinstance(outer.body, dict) else None
@@ -66,7 +66,7 @@ class Envelope:
             raise Refused("LIMIT_EXCEEDED", f"at most {MAX_GRAPHS} graphs with {MAX_NODES} nodes")
         answers = []
         for graph in graphs:
-            played = self._play(rest, outer, _parts(graph), whole=True)
+            played = self._run_parts(rest, outer, _parts(graph), whole=True)
             good = all(each["httpStatusCode"] < 400 for each in played)
             answers.append(
                 {
@@ -77,10 +77,10 @@ class Envelope:
             )
         return Response(200, {"graphs": answers})
 
-    def _play(
+    def _run_parts(
         self, rest: Rest, outer: Part, asked: list[dict[str, Any]], *, whole: bool
     ) -> list[dict[str, Any]]:
-        kept = rest.org.keep() if whole else None
+        kept = rest.org.savepoint() if whole else None
         bodies: dict[str, Any] = {}
         failed: set[str] = set()
         answers: list[dict[str, Any]] = []
@@ -103,7 +103,7 @@ class Envelope:
             )
         if kept is None or not failed:
             return answers
-        rest.org.restore(kept)
+        rest.org.roll_back(kept)
         return [
             each
             if each["referenceId"] in failed
@@ -160,7 +160,7 @@ def _parts(body: Any) -> list[dict[str, Any]]:
     return asked
 
 
-def _heavy(url: str) -> bool:
+def _is_query_or_collection(url: str) -> bool:
     return re.match(r"/services/data/v\d+\.0/(query|queryAll|composite/sobjects)\b", url) is not None
 
 

@@ -27,24 +27,24 @@ FIELD_TYPES: Final[Mapping[str, tuple[frozenset[str], frozenset[str]]]] = {
 }
 
 
-class Faulty(Exception):
+class InvalidComponent(Exception):
     """Why a component cannot be deployed."""
 
 
 def field_of(name: str, tree: Tree) -> Field:
     kind = tree.get("type", "")
     if kind not in FIELD_TYPES:
-        raise Faulty(f"'{kind}' is not a valid value for the enum 'FieldType'")
+        raise InvalidComponent(f"'{kind}' is not a valid value for the enum 'FieldType'")
     needed, allowed = FIELD_TYPES[kind]
     for each in sorted({"label"} | needed):
         if not tree.get(each):
-            raise Faulty(f"Must specify {each} for a CustomField of type {kind}")
+            raise InvalidComponent(f"Must specify {each} for a CustomField of type {kind}")
     for each in sorted(tree.keys() - _COMMON - needed - allowed):
-        raise Faulty(f"Can not specify '{each}' for a CustomField of type {kind}")
+        raise InvalidComponent(f"Can not specify '{each}' for a CustomField of type {kind}")
     if len(tree["label"]) > 40:
-        raise Faulty("Label: data value too large")
+        raise InvalidComponent("Label: data value too large")
     if len(tree.get("inlineHelpText", "")) > 510:
-        raise Faulty("Help text: data value too large")
+        raise InvalidComponent("Help text: data value too large")
     flag = {each: tree.get(each) == "true" for each in ("required", "externalId", "unique")}
     label, length = tree["label"], int(tree.get("length", 0))
     match kind:
@@ -52,7 +52,7 @@ def field_of(name: str, tree: Tree) -> Field:
             return schema.checkbox(name, label, default=tree["defaultValue"] == "true")
         case "Text":
             if not 1 <= length <= 255:
-                raise Faulty("Text length must be between 1 and 255")
+                raise InvalidComponent("Text length must be between 1 and 255")
             return text(name, label, length, external_id=flag["externalId"], unique=flag["unique"], required=flag["required"])  # fmt: skip
         case "Url":
             return Field(name, label, "url", 255, required=flag["required"])
@@ -60,7 +60,7 @@ def field_of(name: str, tree: Tree) -> Field:
             return Field(name, label, "datetime", required=flag["required"])
         case "LongTextArea":
             if not 256 <= length <= 131_072:
-                raise Faulty("Long text length must be between 256 and 131072")
+                raise InvalidComponent("Long text length must be between 256 and 131072")
             return Field(name, label, "textarea", length)
         case "Picklist":
             listed = tree["valueSet"]["valueSetDefinition"]

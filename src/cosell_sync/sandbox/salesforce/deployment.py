@@ -10,7 +10,7 @@ from typing import Final
 from xml.etree import ElementTree as ET
 
 from cosell_sync.sandbox.salesforce import formula, schema
-from cosell_sync.sandbox.salesforce.custom_fields import FIELD_NAME, Faulty, field_of
+from cosell_sync.sandbox.salesforce.custom_fields import FIELD_NAME, InvalidComponent, field_of
 from cosell_sync.sandbox.salesforce.package import NAMESPACE, Tree, components, many
 from cosell_sync.sandbox.salesforce.package import tree as tree_of
 from cosell_sync.sandbox.salesforce.rows import Org
@@ -87,7 +87,7 @@ class Deployment:
                     continue
                 try:
                     check(name, tree)
-                except Faulty as fault:
+                except InvalidComponent as fault:
                     self.failures.append(_failure(kind, name, str(fault)))
                 except (KeyError, TypeError, ValueError) as error:
                     self.failures.append(_failure(kind, name, f"cannot be read: {error!r}"))
@@ -133,11 +133,11 @@ class Deployment:
     def _object(self, name: str, tree: Tree) -> None:
         for need in ("label", "pluralLabel", "deploymentStatus", "nameField", "sharingModel"):
             if need not in tree:
-                raise Faulty(f"Must specify a non-empty {need} for the CustomObject")
+                raise InvalidComponent(f"Must specify a non-empty {need} for the CustomObject")
         if tree["sharingModel"] != "ControlledByParent" or tree["nameField"]["type"] != "AutoNumber":
-            raise Faulty("this sandbox makes detail objects with a numbered name only")
+            raise InvalidComponent("this sandbox makes detail objects with a numbered name only")
         if name in self.schema:
-            raise Faulty("duplicate value found: the object is there already")
+            raise InvalidComponent("duplicate value found: the object is there already")
         label = tree["nameField"]["label"]
         columns = [
             *schema.system(),
@@ -151,15 +151,15 @@ class Deployment:
     def _field(self, name: str, tree: Tree) -> None:
         of, _, column = name.partition(".")
         if of not in self.schema:
-            raise Faulty(f"Entity Enumeration Or ID: bad value for restricted picklist field: {of}")
+            raise InvalidComponent(f"Entity Enumeration Or ID: bad value for restricted picklist field: {of}")
         if not FIELD_NAME.fullmatch(column):
-            raise Faulty(f"The field name is not valid: {column}")
+            raise InvalidComponent(f"The field name is not valid: {column}")
         made = field_of(column, tree)
         fields = self.schema[of].fields
         if column in fields and fields[column].type != made.type:
-            raise Faulty(f"Cannot change field type from {fields[column].type} to {made.type}")
+            raise InvalidComponent(f"Cannot change field type from {fields[column].type} to {made.type}")
         if made.refers_to and made.refers_to[0] not in self.schema:
-            raise Faulty(
+            raise InvalidComponent(
                 f"referenceTo value of '{made.refers_to[0]}' does not resolve to a valid sObject type"
             )
         self.schema[of] = replace(self.schema[of], fields={**fields, column: made}, _by_lower={})
@@ -169,14 +169,14 @@ class Deployment:
         of = name.partition(".")[0]
         for need in ("active", "errorConditionFormula", "errorMessage"):
             if not tree.get(need):
-                raise Faulty(f"Required field is missing: {need}")
+                raise InvalidComponent(f"Required field is missing: {need}")
         try:
             condition = formula.parse(tree["errorConditionFormula"])
         except ValueError as error:
-            raise Faulty(str(error)) from None
+            raise InvalidComponent(str(error)) from None
         used = {*condition.names, *([tree["errorDisplayField"]] if "errorDisplayField" in tree else [])}
         for column in sorted(used - self.schema[of].fields.keys()):
-            raise Faulty(f"Field {column} does not exist. Check spelling.")
+            raise InvalidComponent(f"Field {column} does not exist. Check spelling.")
 
         def act() -> None:
             self.rules[name] = {each: value for each, value in tree.items() if each != "fullName"}
@@ -188,16 +188,16 @@ class Deployment:
     def _list_view(self, name: str, tree: Tree) -> None:
         of, _, own = name.partition(".")
         if tree.get("filterScope") not in {"Everything", "Mine"} or not tree.get("label"):
-            raise Faulty("a list view needs a label and a filterScope")
+            raise InvalidComponent("a list view needs a label and a filterScope")
         filters = many(tree, "filters")
         for column in (*many(tree, "columns"), *(each["field"] for each in filters)):
             if column not in LIST_COLUMNS and column not in self.schema[of].fields:
-                raise Faulty(f"Could not resolve list view column: {column}")
+                raise InvalidComponent(f"Could not resolve list view column: {column}")
         for each in filters:
             values = self.schema[of].fields[each["field"]].values
             for value in each["value"].split(",") if values else ():
                 if value not in values:
-                    raise Faulty(f"Picklist value: {value} in the filter does not exist")
+                    raise InvalidComponent(f"Picklist value: {value} in the filter does not exist")
 
         def act() -> None:
             row = {"DeveloperName": own, "Name": tree["label"], "SobjectType": of}
@@ -207,7 +207,7 @@ class Deployment:
 
     def _permission_set(self, name: str, tree: Tree) -> None:
         if not tree.get("label"):
-            raise Faulty("Required field is missing: label")
+            raise InvalidComponent("Required field is missing: label")
         objects = {each["object"]: each for each in many(tree, "objectPermissions")}
         for of, rights in objects.items():
             self._object_rights(of, rights, objects)
@@ -215,11 +215,11 @@ class Deployment:
             of, _, column = each["field"].partition(".")
             found = self.schema[of].fields.get(column) if of in self.schema else None
             if found is None:
-                raise Faulty(f"In field: field - no CustomField named {each['field']} found")
+                raise InvalidComponent(f"In field: field - no CustomField named {each['field']} found")
             if found.required or not found.custom:
-                raise Faulty(f"You cannot deploy to a required field: {each['field']}")
+                raise InvalidComponent(f"You cannot deploy to a required field: {each['field']}")
             if each["editable"] == "true" and each["readable"] != "true":
-                raise Faulty(f"Field {each['field']} is editable but not readable")
+                raise InvalidComponent(f"Field {each['field']} is editable but not readable")
 
         def act() -> None:
             for row in [row for row in self.org.scan("PermissionSet") if row["Name"] == name]:
@@ -241,17 +241,17 @@ class Deployment:
 
     def _object_rights(self, of: str, rights: Tree, objects: Mapping[str, Tree]) -> None:
         if of not in self.schema or of in {"OpportunityContactRole", "OpportunityTeamMember"}:
-            raise Faulty(f"In field: object - no CustomObject named {of} found")
+            raise InvalidComponent(f"In field: object - no CustomObject named {of} found")
         for right, needed in NEEDS.items():
             for each in needed:
                 if rights.get(right) == "true" and rights.get(each) != "true":
-                    raise Faulty(f"Permission {right} {of} depends on permission(s): {each} {of}")
+                    raise InvalidComponent(f"Permission {right} {of} depends on permission(s): {each} {of}")
         masters = [
             each.refers_to[0] for each in self.schema[of].fields.values() if each.custom and each.cascade
         ]
         for above in (*masters, *([ABOVE[of]] if of in ABOVE else [])):
             if rights.get("allowRead") == "true" and objects.get(above, {}).get("allowRead") != "true":
-                raise Faulty(f"Permission Read {of} depends on permission(s): Read {above}")
+                raise InvalidComponent(f"Permission Read {of} depends on permission(s): Read {above}")
 
     def _bundle(self, name: str, files: Mapping[str, bytes]) -> None:
         own = {
@@ -261,14 +261,16 @@ class Deployment:
         }
         for need in (f"{name}.js", f"{name}.js-meta.xml", f"{name}.html"):
             if need not in own:
-                raise Faulty(f"Cannot find Lightning Component Bundle file {need}")
+                raise InvalidComponent(f"Cannot find Lightning Component Bundle file {need}")
         try:
             ET.fromstring(own[f"{name}.js-meta.xml"])  # noqa: S314  (a sandbox on loopback)
         except ET.ParseError as error:
-            raise Faulty(str(error)) from None
+            raise InvalidComponent(str(error)) from None
         for of, column in _SCHEMA_IMPORT.findall(own[f"{name}.js"].decode()):
             if of not in self.schema or column not in self.schema[of].fields:
-                raise Faulty(f"Invalid reference {of}.{column} of type sobjectField in file {name}.js")
+                raise InvalidComponent(
+                    f"Invalid reference {of}.{column} of type sobjectField in file {name}.js"
+                )
         self.last.append(lambda: self.bundles.add(name))
 
 

@@ -4,13 +4,13 @@ from cosell_sync.sandbox.salesforce.schema import SObject  # fmt: skip
 from cosell_sync.sandbox.salesforce.store import Store
 from cosell_sync.sandbox.salesforce.values import Refused, Row
 
-GATED = ("Account", "Contact")
+CHECKED_OBJECTS = ("Account", "Contact")
 """Objects that duplicate rules look at."""
 
 
 def check_duplicates(store: Store, duplicate_rule: str, shape: SObject, row: Row) -> None:
     """Refuses a new account or contact that looks like one there is; ``duplicate_rule`` is off, alert or block."""
-    if duplicate_rule == "off" or shape.name not in GATED:
+    if duplicate_rule == "off" or shape.name not in CHECKED_OBJECTS:
         return
     column = "Name" if shape.name == "Account" else "Email"
     wanted = (row.get(column) or "").casefold()

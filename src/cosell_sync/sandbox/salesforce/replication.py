@@ -52,9 +52,9 @@ def deleted(org: Org, part: Part, shape: SObject) -> Response:
     start, end = _window(org, part, shape)
     earliest = org.now() - BIN_KEEPS
     gone = [
-        {"id": grave.id, "deletedDate": render_moment(grave.at)}
-        for grave in org.graves
-        if grave.object == shape.name and max(start, earliest) <= grave.at < end
+        {"id": deletion.id, "deletedDate": render_moment(deletion.at)}
+        for deletion in org.deletions
+        if deletion.object == shape.name and max(start, earliest) <= deletion.at < end
     ]
     return Response(
         200,

@@ -255,7 +255,7 @@ class Rest:
         """Each record alone, or all of them or none; the results in the order of the request."""
         records = records_of(part)
         whole = is_true(json_object(part.body).get("allOrNone"))
-        kept = self.org.keep() if whole else None
+        kept = self.org.savepoint() if whole else None
         results: list[dict[str, Any]] = []
         for record in records:
             try:
@@ -268,7 +268,7 @@ class Rest:
     def _all_or_none(self, results: list[dict[str, Any]], kept: Any) -> list[dict[str, Any]]:
         if kept is None or all(result["success"] for result in results):
             return results
-        self.org.restore(kept)
+        self.org.roll_back(kept)
         rolled = Refused(
             "ALL_OR_NONE_OPERATION_ROLLED_BACK", "Record rolled back because not all records were valid"
         )
@@ -330,7 +330,7 @@ class Rest:
     def _delete_rows(self, part: Part) -> Response:
         ids = [each for each in part.query.get("ids", "").split(",") if each]
         check_count(len(ids))
-        kept = self.org.keep() if is_true(part.query.get("allOrNone")) else None
+        kept = self.org.savepoint() if is_true(part.query.get("allOrNone")) else None
         results: list[dict[str, Any]] = []
         for each in ids:
             try:

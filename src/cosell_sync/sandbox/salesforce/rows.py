@@ -23,7 +23,7 @@ from cosell_sync.sandbox.salesforce.standard_schema import (  # fmt: skip
     CURRENCIES,
     STAGES,
 )
-from cosell_sync.sandbox.salesforce.store import Grave, Record, Store
+from cosell_sync.sandbox.salesforce.store import Deletion, Record, Store
 from cosell_sync.sandbox.salesforce.values import Refused, Row
 
 Rule = Callable[[Record], bool]
@@ -55,7 +55,7 @@ class Org(Store):
         if not (shape.createable or trusted):
             raise Refused("INVALID_TYPE_FOR_OPERATION", f"entity type {name} does not support create")
         changes = self._readable(shape, sent, creating=True, trusted=trusted)
-        changes = self._automated(shape, {}, changes)
+        changes = self._run_automations(shape, {}, changes)
         row: Record = {each.name: None for each in shape.fields.values()}
         row.update({each.name: each.default for each in shape.fields.values() if each.default is not None})
         given = {
@@ -72,7 +72,7 @@ class Org(Store):
             Id=values.make_id(shape.prefix, self._count), IsDeleted=False, CreatedDate=now, CreatedById=actor,
         )  # fmt: skip
         if name == "OpportunityTeamMember":
-            twin = self._same_member(row)
+            twin = self._existing_member(row)
             if twin is not None:
                 self.update(
                     name,
@@ -83,7 +83,7 @@ class Org(Store):
                 return twin
         if name == "Cosell_Solution__c":
             row["Name"] = f"CS-{self._count:06d}"
-        self._finish(shape, row, changes, None, actor, allow_save=allow_save, trusted=trusted)
+        self._check_and_save(shape, row, changes, None, actor, allow_save=allow_save, trusted=trusted)
         if name == "Opportunity" and row.get("ContactId"):
             link = {"OpportunityId": row["Id"], "ContactId": row["ContactId"], "IsPrimary": True}
             self.insert("OpportunityContactRole", link, actor)
@@ -97,13 +97,13 @@ class Org(Store):
         if not (shape.createable or trusted):
             raise Refused("INVALID_TYPE_FOR_OPERATION", f"entity type {name} does not support update")
         changes = self._readable(shape, sent, creating=False, trusted=trusted)
-        changes = self._automated(shape, before, changes)
+        changes = self._run_automations(shape, before, changes)
         if name == "Opportunity" and before.get("HasOpportunityLineItem") and not trusted:
             # The platform keeps the sum of the products, says nothing and reports success.
             changes.pop("Amount", None)
         if "OwnerId" in changes and changes["OwnerId"] is None:
             raise Refused("INVALID_CROSS_REFERENCE_KEY", "Owner ID: owner cannot be blank", ("OwnerId",))
-        self._finish(shape, {**before, **changes}, changes, before, actor, trusted=trusted)
+        self._check_and_save(shape, {**before, **changes}, changes, before, actor, trusted=trusted)
 
     def _readable(
         self, shape: SObject, sent: Mapping[str, object], *, creating: bool, trusted: bool
@@ -152,7 +152,7 @@ class Org(Store):
     def _blank_default(self, shape: SObject, column: str, value: object) -> bool:
         return value is None and shape.fields[column].default is not None
 
-    def _automated(self, shape: SObject, before: Row, changes: Record) -> Record:
+    def _run_automations(self, shape: SObject, before: Row, changes: Record) -> Record:
         """What the org's own flows make of a write, before it is saved."""
         for name, rewrite in self.automations:
             if name != shape.name:
@@ -166,7 +166,7 @@ class Org(Store):
                 changes[each.name] = values.convert(each, found)
         return changes
 
-    def _finish(
+    def _check_and_save(
         self, shape: SObject, row: Record, changes: Record, before: Row | None, actor: str,
         *, allow_save: bool = False, trusted: bool = False,
     ) -> None:  # fmt: skip
@@ -226,7 +226,7 @@ class Org(Store):
                     f"duplicate value found: {each.name} duplicates value on record with id: {holder[:15]}",
                 )
 
-    def _same_member(self, row: Row) -> str | None:
+    def _existing_member(self, row: Row) -> str | None:
         """Adding a colleague twice to a team changes the first row instead of making a second."""
         team = self.children("OpportunityTeamMember", "OpportunityId", row["OpportunityId"])
         return next((str(each["Id"]) for each in team if each["UserId"] == row["UserId"]), None)
@@ -250,21 +250,21 @@ class Org(Store):
         row = self.live(name, row_id)
         if not (shape.createable or trusted):
             raise Refused("INVALID_TYPE_FOR_OPERATION", f"entity type {name} does not support delete")
-        self._bury(shape, row, actor, row["Id"])
+        self._delete_row(shape, row, actor, row["Id"])
 
-    def _bury(self, shape: SObject, row: Row, actor: str, root: str) -> None:
+    def _delete_row(self, shape: SObject, row: Row, actor: str, root: str) -> None:
         for child in shape.children:
             for each in self.children(child.object, child.field, row["Id"]):
                 if child.cascade:
-                    self._bury(self.schema[child.object], each, actor, root)
+                    self._delete_row(self.schema[child.object], each, actor, root)
                 else:
                     self.put(self.schema[child.object], {**each, child.field: None}, each)
-        self.graves.append(Grave(shape.name, row["Id"], self.now()))
+        self.deletions.append(Deletion(shape.name, row["Id"], self.now()))
         gone = {**row, "IsDeleted": True, "SystemModstamp": self.now(), "LastModifiedDate": self.now()}
         gone["LastModifiedById"] = actor
         self.put(shape, gone, row)
         if shape.recycled:
-            self._went_with[row["Id"]] = root
+            self._deleted_with[row["Id"]] = root
         else:
             del self.tables[shape.name][row["Id"]]
 
@@ -274,24 +274,24 @@ class Org(Store):
         row = self.find(name, wanted) if wanted else None
         if row is None or not row.get("IsDeleted"):
             raise Refused("UNDELETE_FAILED", "Entity is not in the recycle bin")
-        together = [each for each, root in self._went_with.items() if root == wanted]
+        together = [each for each, root in self._deleted_with.items() if root == wanted]
         for each in together:
             shape = next(shape for shape in self.schema.values() if shape.prefix == each[:3])
             old = self.tables[shape.name][each]
             self._check_keys(shape, old)
             stamps = {"LastModifiedDate": self.now(), "LastModifiedById": actor, "SystemModstamp": self.now()}
             self.put(shape, {**old, "IsDeleted": False, **stamps}, old)
-            self.graves = [grave for grave in self.graves if grave.id != each]
-            del self._went_with[each]
+            self.deletions = [deletion for deletion in self.deletions if deletion.id != each]
+            del self._deleted_with[each]
 
     def purge(self, name: str, row_id: str) -> None:
         """Empties one row from the bin: neither a query nor the log of deletions shows it any more."""
         wanted = values.normal_id(row_id) or ""
-        for each in [each for each, root in self._went_with.items() if root == wanted] or [wanted]:
+        for each in [each for each, root in self._deleted_with.items() if root == wanted] or [wanted]:
             shape = next(shape for shape in self.schema.values() if shape.prefix == each[:3])
             self.tables[shape.name].pop(each, None)
-            self._went_with.pop(each, None)
-            self.graves = [grave for grave in self.graves if grave.id != each]
+            self._deleted_with.pop(each, None)
+            self.deletions = [deletion for deletion in self.deletions if deletion.id != each]
         self.tables.get(name, {}).pop(wanted, None)
 
     def merge(self, name: str, winner: str, loser: str, actor: str) -> None:
@@ -305,7 +305,7 @@ class Org(Store):
                 self.put(self.schema[child.object], {**each, child.field: kept["Id"]}, each)
         merged = {**gone, "MasterRecordId": kept["Id"]}
         self.put(shape, merged, gone)
-        self._bury(shape, merged, actor, gone["Id"])
+        self._delete_row(shape, merged, actor, gone["Id"])
         now = self.now()
         self.put(
             shape, {**kept, "LastModifiedDate": now, "LastModifiedById": actor, "SystemModstamp": now}, kept
@@ -317,7 +317,7 @@ class Org(Store):
 
     # ------------------------------------------------------------ the first rows
 
-    def furnish(self, actor: str) -> None:
+    def add_standard_rows(self, actor: str) -> None:
         """What every org holds before its first record."""
         self.insert("Organization", {"Name": "Contoso Partner", "OrganizationType": "Enterprise Edition", "InstanceName": "FAKE1"}, actor, trusted=True)  # fmt: skip
         for place, stage in enumerate(STAGES, start=1):

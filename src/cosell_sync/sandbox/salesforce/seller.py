@@ -1,4 +1,4 @@
-"""A seller's desk in Salesforce: `desk.Desk` over the fake org."""
+"""A seller's seller in Salesforce: `seller.Seller` over the fake org."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from cosell_sync.sandbox.salesforce.service import Salesforce
-from cosell_sync.sandbox.seller import OUR_FIELDS, Phase, Progress, Words, decimal, grouped
+from cosell_sync.sandbox.seller import OUR_FIELDS, DealFields, Phase, SalesStage, decimal, grouped
 
 _FIELDS = {
     "name": "Name", "amount": "Amount", "currency": "CurrencyIsoCode", "close_date": "CloseDate",
     **{word: f"Cosell_{word.title()}__c" for word in OUR_FIELDS},
 }  # fmt: skip
 _PHASES: dict[str, Phase] = {"Prospecting": "standby", "Closed Won": "won", "Closed Lost": "lost"}
-_PROGRESS: dict[str, Progress] = {
+_SALES_STAGES: dict[str, SalesStage] = {
     "Needs Analysis": "Qualify",
     "Value Proposition": "Develop",
     "Id. Decision Makers": "Develop",
@@ -22,11 +22,11 @@ _PROGRESS: dict[str, Progress] = {
     "Negotiation/Review": "Close",
 }
 _STAGES = {"open": "Qualification"} | {
-    word: stage for stage, word in reversed([*_PHASES.items(), *_PROGRESS.items()])
+    word: stage for stage, word in reversed([*_PHASES.items(), *_SALES_STAGES.items()])
 }
 
 
-class SalesforceDesk:
+class SalesforceSeller:
     crm = "Salesforce"
     labels: Mapping[str, str] = {}
     longest_name = 120
@@ -46,19 +46,19 @@ class SalesforceDesk:
             if row["IsActive"] and row.get("Email") and row["Id"] != self.org.integration_user
         }
 
-    def deal(self, deal: str) -> Words:
-        return self._told(self.org.get("Opportunity", deal))
+    def deal(self, deal: str) -> DealFields:
+        return self._fields_of(self.org.get("Opportunity", deal))
 
-    def deals(self) -> list[Words]:
-        return [self._told(row) for row in self.org.rows("Opportunity")]
+    def deals(self) -> list[DealFields]:
+        return [self._fields_of(row) for row in self.org.rows("Opportunity")]
 
-    def _told(self, row: Mapping[str, Any]) -> Words:
+    def _fields_of(self, row: Mapping[str, Any]) -> DealFields:
         owner = None if row["OwnerId"] == self.org.integration_user else self._email("User", row["OwnerId"])
         return {word: row.get(name) for word, name in _FIELDS.items()} | {
             "id": row["Id"],
             "amount": decimal(row["Amount"]),
             "phase": _PHASES.get(row["StageName"], "open"),
-            "sales_stage": _PROGRESS.get(row["StageName"], ""),
+            "sales_stage": _SALES_STAGES.get(row["StageName"], ""),
             "account": self.org.get("Account", row["AccountId"])["Name"] if row["AccountId"] else None,
             "owner": owner,
         }
@@ -89,13 +89,13 @@ class SalesforceDesk:
             BillingPostalCode=customer["postal_code"],
             BillingCountry=customer["country"],
         )
-        given = _named(words)
+        given = _columns(words)
         return self.org.create("Opportunity", by=by, AccountId=account, StageName=_STAGES["open"], **given)
 
     def write(self, deal: str, **words: Any) -> None:
-        self.org.edit("Opportunity", deal, **_named(words))
+        self.org.edit("Opportunity", deal, **_columns(words))
 
-    def move(self, deal: str, to: Phase | Progress) -> None:
+    def move(self, deal: str, to: Phase | SalesStage) -> None:
         self.org.edit("Opportunity", deal, StageName=_STAGES[to])
 
     def add_contact(self, deal: str, *, first: str, last: str, email: str, phone: str) -> None:
@@ -132,5 +132,5 @@ class SalesforceDesk:
             self.org.delete("Cosell_Solution__c", row["Id"])
 
 
-def _named(words: Mapping[str, Any]) -> dict[str, Any]:
+def _columns(words: Mapping[str, Any]) -> dict[str, Any]:
     return {_FIELDS[word]: value for word, value in words.items()}

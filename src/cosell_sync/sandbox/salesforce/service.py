@@ -19,7 +19,7 @@ from urllib.parse import quote
 from cosell_sync.sandbox.control import PREFIX, Route, Router, crm_routes, explain, unknown
 from cosell_sync.sandbox.exchange import Request, Response
 from cosell_sync.sandbox.salesforce.actions import Actions
-from cosell_sync.sandbox.salesforce.auth import CONSUMER_KEY, CONSUMER_SECRET, ClientApp, Doorkeeper
+from cosell_sync.sandbox.salesforce.auth import CONSUMER_KEY, CONSUMER_SECRET, ClientApp, SignIn
 from cosell_sync.sandbox.salesforce.bodies import Part
 from cosell_sync.sandbox.salesforce.values import Refused
 
@@ -52,7 +52,7 @@ class Salesforce(Actions):
         self.instance_url = ""
         """Where clients are sent after sign-in; empty: where they came from."""
         self.requests: list[Request] = []
-        self._door = Doorkeeper(clock, self._user_named, lambda row_id: self._org.find("User", row_id))
+        self._sign_in = SignIn(clock, self._user_named, lambda row_id: self._org.find("User", row_id))
         self.register_app(CONSUMER_KEY, CONSUMER_SECRET)
         self._control = Router(self._routes(), explain=_explain, loopback_only=True, exact_numbers=True)
 
@@ -66,25 +66,25 @@ class Salesforce(Actions):
         run_as: str | None = None,
     ) -> None:
         """An external client app; `public_key` (PEM) allows the JWT bearer flow."""
-        self._door.apps[consumer_key] = ClientApp(
+        self._sign_in.apps[consumer_key] = ClientApp(
             consumer_key, consumer_secret, public_key, run_as or self.integration_user
         )
 
     def refuse_sign_in(self, error: str | None, description: str = "") -> None:
         """Every sign-in fails like this until called with None."""
-        self._door.refusal = None if error is None else (error, description)
+        self._sign_in.refusal = None if error is None else (error, description)
 
     @property
     def logins(self) -> int:
-        return self._door.logins
+        return self._sign_in.logins
 
     def expire_sessions(self) -> None:
         with self._lock:
-            self._door.sessions.clear()
+            self._sign_in.sessions.clear()
 
     def open_session(self, user: str | None = None) -> str:
         """A token without the sign-in, for tests of something else."""
-        return self._door.open_session(user or self.integration_user)
+        return self._sign_in.open_session(user or self.integration_user)
 
     def _user_named(self, username: str) -> Mapping[str, object] | None:
         wanted = username.casefold()
@@ -99,7 +99,7 @@ class Salesforce(Actions):
             self.requests.append(request)
             if request.path == "/services/oauth2/token":
                 organization = next(iter(self._org.scan("Organization")))["Id"]
-                return self._door.token(request, self._own_url(request), organization)
+                return self._sign_in.token(request, self._own_url(request), organization)
             response = self._data(request)
             response.headers["Sforce-Limit-Info"] = f"api-usage={self.api_used}/{self.api_calls_limit}"
             return response
@@ -123,7 +123,7 @@ class Salesforce(Actions):
             return Response(410, [{"message": gone, "errorCode": "UNSUPPORTED_API_VERSION"}])
         if found is None or not OLDEST <= version <= NEWEST:
             return _refusal(Refused("NOT_FOUND", "The requested resource does not exist"))
-        actor = self._door.user_of(request.headers.get("authorization", ""))
+        actor = self._sign_in.user_of(request.headers.get("authorization", ""))
         if actor is None:
             return _refusal(Refused("INVALID_SESSION_ID", "Session expired or invalid"))
         if self.api_used >= self.api_calls_limit:
@@ -139,7 +139,7 @@ class Salesforce(Actions):
             body = _body(request)
         except Refused as refused:
             return _refusal(refused, 415 if refused.code == "UNSUPPORTED_MEDIA_TYPE" else 400)
-        everything, self._org.schema = self._org.schema, self._setup.seen_by(actor)
+        everything, self._org.schema = self._org.schema, self._setup.visible_to(actor)
         try:
             return self._rest.answer(Part(request.method, steps, request.query, request.headers, body, actor))
         finally:

@@ -4,7 +4,7 @@ Two doors. The Tooling API shows custom fields and objects, validation rules and
 as data. A Metadata API deployment takes a zip, checks all of it and applies all or nothing; with `checkOnly` it only checks.
 
 What a deployment makes is invisible to everybody until a permission set that is assigned to the user gives access: describe,
-queries and writes of that user then see it, and not before (`seen_by`). Objects and fields that the org had from the start
+queries and writes of that user then see it, and not before (`visible_to`). Objects and fields that the org had from the start
 are seen by all, as if every profile gave them. `may_customize` takes the admin's rights away from whoever signs in.
 """
 
@@ -42,7 +42,7 @@ def _tooling() -> dict[str, SObject]:
 
 
 class Setup:
-    """One org's setup. `org.schema` holds everything there is; `seen_by` cuts it to what a user sees."""
+    """One org's setup. `org.schema` holds everything there is; `visible_to` cuts it to what a user sees."""
 
     def __init__(self, org: Org, clock: Callable[[], datetime]) -> None:
         self.org = org
@@ -90,7 +90,7 @@ class Setup:
 
     # ------------------------------------------------------------ who sees what
 
-    def seen_by(self, user: str) -> dict[str, SObject]:
+    def visible_to(self, user: str) -> dict[str, SObject]:
         """The schema without what a deployment made and no permission set of this user opens."""
         if not self._fields and not self._objects:
             return self.org.schema
@@ -178,22 +178,22 @@ class Setup:
         if not (options.get("rollbackOnError") and options.get("singlePackage")):
             raise Refused("INVALID_OPERATION", "this org takes single packages with rollbackOnError only")
         files = {name: archive.read(name) for name in archive.namelist()}
-        going = Deployment(self.org, self._rules, self._bundles, dict(self.org.schema))
-        going.check(files)
+        deployment = Deployment(self.org, self._rules, self._bundles, dict(self.org.schema))
+        deployment.check(files)
         started = make_id("0Af", len(self._deployments) + 1)
         check_only = bool(options.get("checkOnly"))
-        if not going.failures and not check_only:
-            self._apply(going)
+        if not deployment.failures and not check_only:
+            self._apply(deployment)
         self._deployments[started] = {
             "id": started,
             "checkOnly": check_only,
             "done": True,
-            "success": not going.failures,
-            "status": "Failed" if going.failures else "Succeeded",
-            "numberComponentErrors": len(going.failures),
-            "numberComponentsDeployed": 0 if going.failures else len(going.successes),
-            "numberComponentsTotal": len(going.failures) + len(going.successes),
-            "details": {"componentFailures": going.failures, "componentSuccesses": going.successes},
+            "success": not deployment.failures,
+            "status": "Failed" if deployment.failures else "Succeeded",
+            "numberComponentErrors": len(deployment.failures),
+            "numberComponentsDeployed": 0 if deployment.failures else len(deployment.successes),
+            "numberComponentsTotal": len(deployment.failures) + len(deployment.successes),
+            "details": {"componentFailures": deployment.failures, "componentSuccesses": deployment.successes},
         }
         pending = {
             "id": started,
@@ -210,9 +210,9 @@ class Setup:
             result = {**result, "details": None}
         return Response(200, {"id": started, "deployResult": result, "validatedDeployRequestId": None})
 
-    def _apply(self, going: Deployment) -> None:
-        self.org.adopt(going.schema)
-        self._fields |= going.fields
-        self._objects |= going.objects
-        for act in going.last:
+    def _apply(self, deployment: Deployment) -> None:
+        self.org.adopt(deployment.schema)
+        self._fields |= deployment.fields
+        self._objects |= deployment.objects
+        for act in deployment.last:
             act()

@@ -16,7 +16,7 @@ Record = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Grave:
+class Deletion:
     """An entry in the log of deletions, which outlives the Recycle Bin."""
 
     object: str
@@ -25,13 +25,13 @@ class Grave:
 
 
 @dataclass
-class Kept:
+class Savepoint:
     """A copy to roll back to."""
 
     tables: dict[str, dict[str, Row]]
     keys: dict[tuple[str, str], dict[str, str]]
-    graves: list[Grave]
-    went_with: dict[str, str]
+    deletions: list[Deletion]
+    deleted_with: dict[str, str]
 
 
 @dataclass
@@ -42,9 +42,9 @@ class Store:
     clock: Callable[[], datetime]
     tables: dict[str, dict[str, Row]] = field(default_factory=dict)
     keys: dict[tuple[str, str], dict[str, str]] = field(default_factory=dict)
-    graves: list[Grave] = field(default_factory=list)
-    _went_with: dict[str, str] = field(default_factory=dict)
-    _families: dict[tuple[str, str], dict[str, dict[str, None]]] = field(default_factory=dict)
+    deletions: list[Deletion] = field(default_factory=list)
+    _deleted_with: dict[str, str] = field(default_factory=dict)
+    _children: dict[tuple[str, str], dict[str, dict[str, None]]] = field(default_factory=dict)
 
     # ------------------------------------------------------------ reading (what SOQL needs)
 
@@ -106,13 +106,13 @@ class Store:
 
     def children(self, name: str, column: str, parent: str) -> list[Row]:
         """Living rows that point at a parent, found through an index that is made when first asked for."""
-        family = self._families.get((name, column))
-        if family is None:
-            family = self._families[name, column] = {}
+        index = self._children.get((name, column))
+        if index is None:
+            index = self._children[name, column] = {}
             for row in self.tables.get(name, {}).values():
-                family.setdefault(row.get(column) or "", {})[row["Id"]] = None
+                index.setdefault(row.get(column) or "", {})[row["Id"]] = None
         table = self.tables.get(name, {})
-        found = [table[each] for each in family.get(parent, {}) if each in table]
+        found = [table[each] for each in index.get(parent, {}) if each in table]
         return [row for row in found if not row.get("IsDeleted")]
 
     def adopt(self, schema: dict[str, SObject]) -> None:
@@ -124,28 +124,28 @@ class Store:
 
     # ------------------------------------------------------------ rolling back
 
-    def keep(self) -> Kept:
-        return Kept(
+    def savepoint(self) -> Savepoint:
+        return Savepoint(
             {name: dict(table) for name, table in self.tables.items()},
             {name: dict(keys) for name, keys in self.keys.items()},
-            list(self.graves),
-            dict(self._went_with),
+            list(self.deletions),
+            dict(self._deleted_with),
         )
 
-    def restore(self, kept: Kept) -> None:
-        self.tables, self.keys, self.graves, self._went_with = (
-            kept.tables,
-            kept.keys,
-            kept.graves,
-            kept.went_with,
+    def roll_back(self, saved: Savepoint) -> None:
+        self.tables, self.keys, self.deletions, self._deleted_with = (
+            saved.tables,
+            saved.keys,
+            saved.deletions,
+            saved.deleted_with,
         )
-        self._families.clear()
+        self._children.clear()
 
     # ------------------------------------------------------------ storing
 
     def put(self, shape: SObject, row: Row, before: Row | None) -> None:
         self.tables.setdefault(shape.name, {})[row["Id"]] = row
-        for (name, column), parents in self._families.items():
+        for (name, column), parents in self._children.items():
             if name == shape.name:
                 if before is not None:
                     parents.get(before.get(column) or "", {}).pop(row["Id"], None)
