@@ -1,4 +1,4 @@
-"""A private certificate authority for the sandbox, so that the program checks certificates exactly as it does outside.
+"""A private certificate authority for the sandbox, so that clients check its certificates as they check real ones.
 
 The authority lives as long as the process; a client trusts it through a PEM file (`SSL_CERT_FILE`).
 """

@@ -19,7 +19,7 @@ _LOOPBACK = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:\d+)?")
 
 @dataclass(frozen=True)
 class Asked:
-    """What an action gets: the variable steps of the path by name, the query, and the body ({} when there is none)."""
+    """The input of an action: the variable steps of the path by name, the query, and the body ({} when there is none)."""
 
     steps: Mapping[str, str]
     query: dict[str, str]

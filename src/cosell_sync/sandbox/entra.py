@@ -1,10 +1,11 @@
-"""Microsoft's sign-in service as far as one delegated (App+User) application meets it.
+"""Microsoft's sign-in service (Entra ID) for one delegated (App+User) application.
 
-Grants: refresh token and device code. A refresh token rotates: every use returns a new one. Entra itself keeps honouring
-the old one for a while; `strict_rotation` refuses it, which shows whether a client really stores what it was given.
-Errors carry the AADSTS numbers that operators search for. Tokens are opaque: nobody but their audience may read them.
+Grants: refresh token and device code. A refresh token rotates: every use returns a new one. Entra itself accepts the old one
+for a while; `strict_rotation` refuses it, to test that a client stores the new one. Errors carry the AADSTS numbers that
+operators search for. Access tokens are opaque.
 
-The clock decides about expiry. Only the id token carries real time, for MSAL checks that one against the machine's clock.
+The sandbox's clock decides about expiry. Only the id token carries the real time, because MSAL checks it against the
+machine's clock.
 """
 
 import base64
@@ -39,7 +40,7 @@ DEVICE_LIFE = timedelta(minutes=15)
 
 
 class Refused(Exception):
-    """An answer of the sign-in service other than a token."""
+    """An error answer of the sign-in service."""
 
     def __init__(self, error: str, number: int, sentence: str, status: int = 400) -> None:
         super().__init__(sentence)
@@ -92,19 +93,19 @@ class Entra:
     # What tests and people do
 
     def approve(self, user_code: str | None = None) -> int:
-        """The user types the code and agrees; without a code, every waiting sign-in is agreed to."""
+        """Approves the sign-in with that code; without a code, every pending sign-in. Returns how many."""
         return self._decide_sign_ins(user_code, "approved")
 
     def deny(self, user_code: str | None = None) -> int:
         return self._decide_sign_ins(user_code, "declined")
 
     def expire_tokens(self) -> None:
-        """Every access token issued so far is refused from now on."""
+        """Invalidates every access token issued so far."""
         with self._lock:
             self._access.clear()
 
     def revoke_refresh_tokens(self) -> None:
-        """As after a password change: a new sign-in is needed."""
+        """Revokes every refresh token, as a password change does."""
         with self._lock:
             for token in self._refresh.values():
                 token.revoked = True
@@ -124,7 +125,7 @@ class Entra:
             return token
 
     def is_signed_in(self, authorization: str | None, audience: str = REFERRALS) -> bool:
-        """Whether that Authorization header opens that audience now."""
+        """Whether the Authorization header holds a valid token for that audience."""
         kind, _, token = (authorization or "").partition(" ")
         with self._lock:
             known = self._access.get(token)
@@ -232,7 +233,7 @@ class Entra:
                 "invalid_request", 28000, "Scopes of more than one resource were asked for at once."
             )
         if "offline_access" not in scopes:
-            # Entra would answer without a refresh token, which a daemon notices only months later.
+            # Entra would answer without a refresh token; a client would notice only when it needs one.
             raise Refused("invalid_scope", 70011, "The scope offline_access is missing.")
         return audiences.pop()
 

@@ -1,6 +1,6 @@
-"""Fault injection: which requests to a served fake go wrong, in what way, and how often.
+"""Fault injection: which requests to a served fake fail, in what way, and how often.
 
-The server consults `Faults` before and after the fake works, so a fault acts on the connection as a real outage does.
+The server asks `Faults` before the fake handles a request and acts on the connection, as a real outage does.
 """
 
 import re
@@ -27,10 +27,10 @@ Kind = Literal[
 
 @dataclass(frozen=True)
 class Fault:
-    """One thing that goes wrong, for which requests, and how often.
+    """One fault: its kind, the requests it applies to, and how often.
 
-    `applied` says whether the fake has done its work when the fault strikes: an answer 500 with `applied` is a write
-    that landed and was reported as failed.
+    `applied`: the fake handles the request before the fault. An answer 500 with `applied` is a write that was made and
+    reported as failed.
     """
 
     kind: Kind
@@ -54,9 +54,9 @@ class Fault:
 
 
 class Faults:
-    """The faults still to come; of several that match a request the oldest strikes.
+    """The pending faults. Of several that match a request, the oldest applies.
 
-    Every maker takes `method`, `path`, `body` (patterns), `times` (None: until `clear`), `skip` and `applied`.
+    Every method that adds a fault takes `method`, `path`, `body` (patterns), `times` (None: until `clear`), `skip` and `applied`.
     """
 
     def __init__(self) -> None:
@@ -64,7 +64,7 @@ class Faults:
         self._pending: list[list[Any]] = []  # [fault, still to skip, times left]
 
     def add(self, kind: Kind, **details: Any) -> Fault:
-        """Any fault by its name, as the control API gives it."""
+        """Adds a fault by the name of its kind; ValueError for an unknown kind."""
         if kind not in get_args(Kind):
             raise ValueError(f"unknown fault {kind!r}; one of {', '.join(get_args(Kind))}")
         fault = Fault(kind=kind, **details)
@@ -81,23 +81,23 @@ class Faults:
         return self.add("answer", status=status, answer=answer, headers=headers or {}, **match)
 
     def reset_before(self, **match: Any) -> Fault:
-        """The connection breaks; the fake never saw the request."""
+        """The connection breaks before the fake handles the request."""
         return self.add("reset_before", **match)
 
     def reset_after(self, **match: Any) -> Fault:
-        """The fake did its work; the connection breaks before the reply."""
+        """The fake handles the request; the connection breaks before the reply."""
         return self.add("reset_after", **{"applied": True, **match})
 
     def truncate(self, **match: Any) -> Fault:
-        """The fake did its work; the reply ends in the middle of its body."""
+        """The fake handles the request; the reply ends in the middle of its body."""
         return self.add("truncate", **{"applied": True, **match})
 
     def slow(self, seconds: float, **match: Any) -> Fault:
-        """The reply drips out over that time, never pausing for long."""
+        """The reply is sent in small pieces over that time."""
         return self.add("slow", **{"applied": True, "seconds": seconds, **match})
 
     def delay(self, seconds: float, **match: Any) -> Fault:
-        """The request waits that long before the fake sees it (with `applied`: before the reply)."""
+        """Waits that long before the fake handles the request (with `applied`: before the reply)."""
         return self.add("delay", seconds=seconds, **match)
 
     def redirect(self, location: str, status: int = 302, **match: Any) -> Fault:
@@ -105,7 +105,7 @@ class Faults:
         return self.add("redirect", status=status, headers={"Location": location}, **match)
 
     def html(self, status: int = 200, **match: Any) -> Fault:
-        """A web page where JSON was due."""
+        """A web page instead of JSON."""
         return self.add("html", status=status, **match)
 
     def wrong_json(self, answer: object = None, status: int = 200, **match: Any) -> Fault:
@@ -126,7 +126,7 @@ class Faults:
             return [{**asdict(fault), "skip": skip, "times": left} for fault, skip, left in self._pending]
 
     def take(self, request: Request) -> Fault | None:
-        """The fault for this request, counted down; None when nothing shall go wrong."""
+        """The fault for this request, counted down; None when no fault applies."""
         with self._lock:
             for entry in self._pending:
                 fault, skip, left = entry

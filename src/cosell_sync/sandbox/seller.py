@@ -1,8 +1,8 @@
-"""The CRM as the people in it see it: one language for the sellers of Salesforce and of Dynamics.
+"""What a seller reads and does in a CRM, in one set of names for Salesforce and Dynamics 365.
 
-What a person may do with a deal and read on it, in words instead of API names: `close_date`, `help_note`, a phase of
-`standby`, `open`, `won` or `lost`, a sales stage of Partner Center's four, colleagues and contacts by e-mail, solutions
-by their id. `salesforce_desk` and `dataverse_desk` say it in the words of their CRM, on the raw records of the fakes.
+Fields have the names in OUR_FIELDS instead of API names; a deal has a phase (`standby`, `open`, `won`, `lost`) and a sales
+stage of Partner Center's four; colleagues and contacts are named by e-mail, solutions by id. `salesforce/seller.py` and
+`dataverse/seller.py` implement it on the rows of the fakes.
 """
 
 from __future__ import annotations
@@ -28,28 +28,28 @@ class Seller(Protocol):
 
     @property
     def crm(self) -> str:
-        """What people call it."""
+        """The name that users know the CRM by."""
 
     @property
     def labels(self) -> Mapping[str, str]:
-        """What the form calls a field, where that is not its usual name."""
+        """Labels of fields on the form, where they differ from the usual name."""
 
     @property
     def longest_name(self) -> int: ...
 
     @property
     def currencies(self) -> Mapping[str, int]:
-        """ISO codes that a deal may have here, each with the decimals that amounts in it keep."""
+        """The currencies of the CRM by ISO code, each with the decimals that its amounts keep."""
 
     @property
     def logins(self) -> Mapping[str, str]:
-        """Ids of the active users by e-mail in lower case; the sync's own user is none."""
+        """Ids of the active users by e-mail in lower case; without the integration user."""
 
     def deal(self, deal: str) -> DealFields:
         """OUR_FIELDS and id, name, amount, currency, close_date, phase, sales_stage, account, owner (its e-mail)."""
 
     def deals(self) -> list[DealFields]:
-        """All there are, in the order of their creation."""
+        """All deals, in the order of creation."""
 
     def contacts(self) -> Groups:
         """The customer's people of each deal, by e-mail."""
@@ -64,7 +64,7 @@ class Seller(Protocol):
         """An open deal for a new account, made by that user. ``customer``: name, street, city, postal_code, country."""
 
     def write(self, deal: str, **words: Any) -> None:
-        """Changes what can be typed: OUR_FIELDS, name, amount, close_date."""
+        """Changes fields: OUR_FIELDS, name, amount, close_date."""
 
     def move(self, deal: str, to: Phase | SalesStage) -> None: ...
 
@@ -72,20 +72,20 @@ class Seller(Protocol):
         """A new contact of the deal's account; the deal's first one is its primary contact."""
 
     def drop_contact(self, deal: str, email: str) -> None:
-        """Off the deal; the contact itself stays."""
+        """Removes a contact from the deal; the contact itself stays."""
 
     def add_colleague(self, deal: str, email: str) -> None: ...
 
     def drop_colleague(self, deal: str, email: str) -> None: ...
 
     def add_solution(self, deal: str, code: str, name: str) -> None:
-        """One of our own."""
+        """Adds a solution of the partner."""
 
     def drop_solution(self, deal: str, code: str) -> None: ...
 
 
 def grouped(pairs: Iterable[tuple[str, str | None]]) -> dict[str, set[str]]:
-    """What belongs to each deal; addresses are compared in lower case."""
+    """The items of each deal; e-mail addresses in lower case."""
     groups: dict[str, set[str]] = {}
     for deal, item in pairs:
         if item:

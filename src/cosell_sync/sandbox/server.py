@@ -1,4 +1,4 @@
-"""Serves one fake over TLS on loopback, logs every call, and makes the faults happen that are waiting.
+"""Serves one fake over TLS on loopback, logs every call, and carries out faults.
 
 A fake is a function from `Request` to `Response`. Behind `Server` the installed program meets it through its own HTTP
 clients, certificate checks and timeouts. One thread serves one connection. Every wait of a fault ends when the server stops.
@@ -41,9 +41,7 @@ class Server:
         self.name = name
         self.faults = Faults()
         self.calls = Calls()
-        self.errors: list[
-            str
-        ] = []  # tracebacks of the fake itself: a bug in the sandbox, never part of the play
+        self.errors: list[str] = []  # tracebacks of the fake itself, which are bugs of the sandbox
         self._router = Router(self._routes(), explain=_explain)
         self._ssl_context = ssl_context
         self._host = host
@@ -72,7 +70,7 @@ class Server:
         return self
 
     def stop(self) -> None:
-        """Ends at once: waiting faults are woken, open connections are cut."""
+        """Stops at once: waiting faults end, open connections are cut."""
         listener, thread = self._listener, self._thread
         if listener is None or thread is None:
             return
@@ -125,7 +123,7 @@ class _Listener(socketserver.ThreadingMixIn, socketserver.TCPServer):
     def get_request(self) -> tuple[socket.socket, Any]:
         connection, address = super().get_request()
         if self.ssl_context is not None:
-            # The handshake is left to the connection's own thread: a client that never speaks blocks nobody else.
+            # The connection's own thread does the handshake, so that a silent client blocks no other.
             try:
                 connection = self.ssl_context.wrap_socket(
                     connection, server_side=True, do_handshake_on_connect=False
@@ -151,7 +149,7 @@ class _Listener(socketserver.ThreadingMixIn, socketserver.TCPServer):
             self._idle.wait_for(lambda: not self._open, timeout=2)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Clients that leave or distrust our certificate are part of the play, and no news."""
+        """Silent: clients may close connections and refuse certificates."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -173,7 +171,7 @@ class _Handler(BaseHTTPRequestHandler):
         request = self._read()
         owner = self.server.owner
         if request.path.startswith(PREFIX):
-            # People at a shell are not part of the play: no fault strikes them, no call of theirs is counted.
+            # Control addresses are not part of the fake API: no fault applies to them and they are not logged.
             self._send(request, owner.control(request) or self._call_app(request))
             return
         fault = owner.faults.take(request)
@@ -181,7 +179,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._reply(request, self._call_app(request))
             return
         if fault.kind == "delay" and not fault.applied and self.server.stopping.wait(fault.seconds):
-            self._reset()  # a server that went down does no more work
+            self._reset()  # the server stopped while the request waited
             return
         ran = (
             self._call_app(request) if fault.applied or fault.kind in {"delay", "slow", "truncate"} else None
@@ -233,7 +231,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _call_app(self, request: Request) -> Response:
         try:
             return self.server.owner.app(request)
-        except Exception:  # noqa: BLE001  (a bug of the fake must answer, and be found in `errors`)
+        except Exception:  # noqa: BLE001  (a bug of the fake is answered with 500 and kept in `errors`)
             self.server.owner.errors.append(traceback.format_exc())
             return Response(
                 500, {"error": {"code": "generalException", "message": "the sandbox itself failed"}}
@@ -272,13 +270,13 @@ class _Handler(BaseHTTPRequestHandler):
         lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         start = (head + lines + "\r\n").encode("latin-1")
         if fault is not None and fault.kind == "truncate":
-            # One without a body ends in the middle of its head.
+            # A response without a body is cut in the middle of its head.
             self.wfile.write(start + body[: len(body) // 2] if body else start[: len(start) // 2])
             self.close_connection = True
         elif fault is not None and fault.kind == "slow":
             self._drip(start + body, fault.seconds)
         else:
-            self.wfile.write(start + body)  # head and body in one write: no pause between two small packets
+            self.wfile.write(start + body)  # one write, so that head and body travel together
 
     def _drip(self, data: bytes, seconds: float) -> None:
         pieces = min(len(data), 40)

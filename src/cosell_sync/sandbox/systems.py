@@ -1,7 +1,7 @@
-"""The outside systems together, served over TLS on loopback, filled with a believable pipeline.
+"""Starts the three fake systems together, served over TLS on loopback and filled with sample deals.
 
-What the demo, the `sandbox` command and the wire tests start. Shares no code with the product: it tells a client where
-everything is by the environment variables of the documented configuration, as a person would.
+The demo, the `sandbox` command and the wire tests use it. A client learns the addresses and credentials from environment
+variables of the documented configuration (`Sandbox.environment`).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from cosell_sync.sandbox.server import Server
 
 
 class Sandbox:
-    """Partner Center, Salesforce and Dataverse with their doors open on loopback. Also a context manager."""
+    """Partner Center, Salesforce and Dataverse, served on loopback. Also a context manager."""
 
     def __init__(
         self,
@@ -64,7 +64,7 @@ class Sandbox:
 
     @property
     def crm_server(self) -> Server:
-        """The one of the CRM that `environment` names."""
+        """The server of the CRM that `environment` names."""
         return self.salesforce_server if self.crm == "salesforce" else self.dynamics_server
 
     @property
@@ -72,7 +72,7 @@ class Sandbox:
         return self.partner_center_server, self.salesforce_server, self.dynamics_server
 
     def _dated(self, app: App) -> App:
-        """Every answer carries the sandbox's own time, as a real host's would, also when it was moved forward."""
+        """Sets the Date header of every answer to the time of the sandbox's clock."""
 
         def answer(request: Request) -> Response:
             response = app(request)

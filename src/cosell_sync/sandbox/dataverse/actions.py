@@ -112,7 +112,7 @@ class Actions:
 
     @property
     def page_size(self) -> int:
-        """The most rows of a page, whatever a client asks for."""
+        """The largest page, whatever a client asks for."""
         return self._reader.most_rows
 
     @page_size.setter
@@ -295,7 +295,7 @@ class Actions:
             self._org.update(table, row_id, stored, by or self.seller, trusted=not shape.writable)
 
     def delete(self, table: str, row_id: str, /, *, by: str | None = None) -> None:
-        del by  # nobody remembers who deleted
+        del by  # the platform does not record who deleted a row
         with self._lock:
             self._org.delete(table, row_id, trusted=not self._org.table(table).writable)
 
@@ -340,7 +340,7 @@ class Actions:
         )  # fmt: skip
 
     def add_products(self, opportunity: str, /, amount: object) -> None:
-        """From now on the value is the sum of the products: writes to it are swallowed, its currency is fixed."""
+        """From now on the value is the sum of the products: writes to it are ignored, its currency is fixed."""
         with self._lock:
             self._opportunities.price(opportunity, amount, self.seller)
 
@@ -354,7 +354,7 @@ class Actions:
             self._org.merge("account", winner, loser, by or self.seller)
 
     def get(self, table: str, row_id: str, /) -> Record:
-        """The row as people see it: choices by label, lookups by id; KeyError when there is none."""
+        """The row as the form shows it: choices by label, lookups by id; KeyError when there is none."""
         with self._lock:
             row = self._org.find(table, values.guid(row_id) or row_id)
             if row is None:

@@ -1,10 +1,10 @@
 """Sign-in of an application user: client credentials by secret or certificate, and a managed identity.
 
-The same tenant endpoints as for people (`entra`), another grant. A token is for one environment and for one application;
-which user it opens is decided by the environment, as with the real one. A certificate proves itself by a signed assertion
-(RS256 with `x5t`, PS256 or RS256 with `x5t#S256`) for exactly this token endpoint, used once.
+The tenant endpoints are those of `entra`, with another grant. A token is for one environment and one application; the
+environment decides which user it stands for. A certificate signs an assertion (RS256 with `x5t`, PS256 or RS256 with
+`x5t#S256`) for exactly this token endpoint, to be used once.
 
-`managed_identity` plays the endpoint that App Service and Container Apps give their programs.
+`managed_identity` is the endpoint that App Service and Container Apps give their programs.
 """
 
 import base64
@@ -39,7 +39,7 @@ class Application:
 
 @dataclass
 class AppSignIn(Entra):
-    """The tenant as daemons meet it."""
+    """The tenant for applications without a user."""
 
     applications: dict[str, Application] = field(default_factory=dict)
     resource: str = ""  # the environment's URL; empty: under which name it was asked
@@ -79,7 +79,7 @@ class AppSignIn(Entra):
         return self._opens.get(token)
 
     def managed_identity(self, request: Request) -> Response:
-        """`GET /msi/token?api-version=2019-08-01&resource=…`, with the header only the program itself knows."""
+        """`GET /msi/token?api-version=2019-08-01&resource=…`, with the secret header of the program."""
         if request.headers.get("x-identity-header") != self.identity_header:
             return Response(401, {"statusCode": 401, "message": "X-IDENTITY-HEADER is missing or wrong."})
         asked = request.query.get("resource", "")

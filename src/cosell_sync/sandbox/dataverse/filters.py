@@ -1,7 +1,7 @@
 """`$filter`: a condition text parsed into a test of a row.
 
-Types are checked as the platform checks them, so a quoted guid, a text for a number or a date without a zone is refused and
-does not merely find nothing.
+Types are checked as the platform checks them, so that a quoted guid, a text for a number or a date without a zone is
+refused instead of finding nothing.
 """
 
 import re

@@ -1,7 +1,7 @@
 """Metadata as a client reads it: tables, columns, choices and alternate keys of the environment.
 
-Everything is said once, as a plain object with all its properties, and then cut by $select, $filter and $expand like rows
-are. What a cast is needed for (MaxLength, OptionSet …) is only there behind the cast, as with the platform.
+A definition is built as one object with all its properties, then cut by $select, $filter and $expand as rows are. Properties
+that need a cast (MaxLength, OptionSet …) are only there behind the cast, as on the platform.
 """
 
 import re

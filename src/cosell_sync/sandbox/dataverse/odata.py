@@ -1,8 +1,7 @@
-"""The OData query language as far as Dataverse speaks it: text in, a checked query out.
+"""The OData query options that Dataverse knows: splitting, ordering, comparing, and the names that a filter may use.
 
-Knows no row and no table: whoever asks brings a `Scope`, which says what a name means there. Types are checked as the
-platform checks them, so a quoted guid, a text for a number or a date without a zone is refused and does not merely find
-nothing. Text compares without case, as the database does; `ne` finds nulls too.
+It knows no row and no table: the caller brings a `Scope`, which says what a name means. Text compares without case, as in the
+database; `ne` finds nulls too.
 """
 
 from collections.abc import Callable

@@ -1,9 +1,9 @@
-"""What only an opportunity, a contact or a connection knows of itself: the life of a deal and the rules around it.
+"""Rules of single tables: the life of an opportunity, the names of contacts, the two rows of a connection.
 
-A deal is closed by an action, never by writing its state, and leaves a close activity behind; it is reopened by writing
-state and reason. While closed it takes no other write (a switch lets it, since the vendor's pages disagree). The estimated
-value follows the product lines where the deal says so, and then swallows what is written to it. A connection has two
-ends and two rows, each the mirror of the other.
+An opportunity is closed by an action, never by writing its state, and gets a close activity; it is reopened by writing state
+and reason. While closed it takes no other write (a switch allows it, since the vendor's pages disagree). With product lines
+its estimated value is their sum, and writes to the value are ignored. A connection has two ends and two rows, each the mirror
+of the other.
 """
 
 from dataclasses import dataclass, field
@@ -20,7 +20,7 @@ OPEN, WON, LOST = 0, 1, 2
 
 @dataclass
 class Opportunities:
-    """The hooks of an environment; make one to arm them."""
+    """Registers the hooks of these tables in an environment."""
 
     org: Org
     closed_rows_writable: bool = False
@@ -66,7 +66,7 @@ class Opportunities:
 
     def _derive(self, row: Record, changes: Record, before: Row | None) -> None:
         if row["isrevenuesystemcalculated"] and "estimatedvalue" in changes:
-            # No error and no effect, as people find out.
+            # The platform reports no error and changes nothing.
             row["estimatedvalue"] = before["estimatedvalue"] if before is not None else None
         if {"parentaccountid", "parentcontactid"} & changes.keys() and "customerid" not in changes:
             row["customerid"] = row["parentaccountid"] or row["parentcontactid"] or row["customerid"]

@@ -178,5 +178,5 @@ def preferences(header: str) -> dict[str, str]:
 
 
 def inner(part: Part, **changes: Any) -> Part:
-    """A part inside a batch: the outer request's address, nothing else of it."""
+    """A part inside a batch: with the outer request's root and nothing else of it."""
     return replace(part, batched=True, **changes)

@@ -1,11 +1,11 @@
 """Answers reads: one row, a page of rows, the changes since a token.
 
-One page of a table is always computed anew from the rows as they are, continuing behind the last row of the page before.
-So a row whose order changes in between may come twice or not at all, as people see with the real service. Links are
-whole, absolute and opaque; a changed one is refused.
+Every page is computed from the rows as they are now, starting after the last row of the page before. So a row whose order
+changes in between may come twice or not at all, as with the real service. Links are absolute and opaque; a changed one is
+refused.
 
 The change feed is the order of row versions. Its token is issued with the last page of the first load (a switch moves it
-to the first), so what changed meanwhile on pages already delivered is missed, which users report of the platform.
+to the first), so changes on pages already delivered are missed, which users report of the platform.
 """
 
 import re
@@ -32,7 +32,7 @@ FORMATTED = "OData.Community.Display.V1.FormattedValue"
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """What the headers of a request ask for beside its query."""
+    """What the headers of a read ask for."""
 
     root: str  # https://host/api/data/v9.2/
     page: int | None = None
@@ -75,7 +75,7 @@ class Reader:
     _tokens: dict[str, tuple[str, int, datetime]] = field(default_factory=dict)
 
     def expire_tokens(self) -> None:
-        """As after the days that the organization keeps its changes."""
+        """Every delta token is too old, as after the days that the organization keeps its changes."""
         self._expired.update(self._tokens)
 
     # ------------------------------------------------------------ one row

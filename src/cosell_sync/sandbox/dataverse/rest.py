@@ -1,7 +1,7 @@
-"""The Web API below /api/data/v9.2/: what each address does with the environment.
+"""The Web API below /api/data/v9.2/: routes each address and answers it from the environment.
 
-A `Part` is one request, whether it came over the wire or inside a batch; both take the same way. Refusals rise as
-`Refused` and become the platform's error object in one place (`Rest.answer`).
+A `Part` is one request, over the wire or inside a batch; both are handled the same way. `Rest.answer` turns `Refused` into the
+platform's error object.
 """
 
 import re
@@ -40,7 +40,7 @@ class Rest:
     rights: Rights
     strict_spaces: bool = False
     key_honours_etag: bool = True
-    blank_codes: bool = False  # some 404 and 412 of the platform come without a code
+    blank_codes: bool = False  # some 404 and 412 answers of the platform have no code
     actor: str = ""
     identity: Callable[[], dict[str, str]] = dict
     payload: Payload = field(init=False)
@@ -294,7 +294,7 @@ class Rest:
         )
 
     def _related(self, part: Part, table: Table, row: Row, rest: str, options: Mapping[str, str]) -> Response:
-        """What hangs below one row: a lookup's row, a collection, the taking apart of a reference."""
+        """An address below one row: a lookup's row, a collection, the removal of a reference."""
         name, _, more = rest.partition("/")
         way = table.navigation(name)
         if part.method == "DELETE" and more == "$ref" and way is not None:

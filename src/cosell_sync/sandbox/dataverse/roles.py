@@ -1,7 +1,7 @@
 """Privileges, the security roles that hold them, and who has which role.
 
 Every table has privileges named after it (`prvReadOpportunity`, `prvReadcosell_solution`), activities share theirs, and the
-setup has its own. By default the fake asks nobody for a role: `Rights` knows only what was taken away. Once `enforced`, a user
+setup has its own. By default roles are not enforced: `Rights` knows only what was denied. Once `enforced`, a user
 may do what the assigned roles hold, and an administrator everything.
 https://learn.microsoft.com/power-platform/admin/security-roles-privileges
 """

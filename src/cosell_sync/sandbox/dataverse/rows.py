@@ -1,11 +1,7 @@
-"""The environment's rows and the rules that guard every write, whoever writes.
+"""The rules of every write to the environment: writable columns, states, references, keys, money, plug-ins.
 
-The Web API and the sellers of a test go through the same door (`insert`, `update`, `delete`), because the platform makes
-no difference between them either. What only one table knows (how a deal is closed, that a connection has two ends) hangs
-on hooks; `dataverse_deals` brings them.
-
-Every write of a row gives it the next version number, which is its ETag and its place in the change feed. Rows are never
-changed in place but replaced, so that a copy for a rollback is a copy of a few dictionaries.
+They apply to the Web API and to sellers alike, as on the platform. Rules of single tables are hooks (`guards`, `derivations`,
+`afters`); `opportunities`, `roles` and `setup` register them.
 """
 
 from collections.abc import Callable, Mapping
@@ -90,7 +86,7 @@ class Org(Store):
             guard(changes, before)
 
     def _run_automations(self, table: Table, before: Row | None, changes: Record) -> Record:
-        """What the environment's own plug-ins make of a write, before it is saved."""
+        """The changes after the environment's plug-ins, which run before a save."""
         for name, rewrite in self.automations:
             if name == table.name:
                 shown = self.record(name, before) if before is not None else {}
@@ -281,7 +277,7 @@ class Org(Store):
     # ------------------------------------------------------------ as people say it
 
     def stored_values(self, table: Table, displayed: Mapping[str, object]) -> Record:
-        """Columns as people name them (choices by label, lookups by id) as converted values."""
+        """Converts values as the form shows them (choices by label, lookups by id) to stored ones."""
         return {name: self._stored_value(table, name, value) for name, value in displayed.items()}
 
     def _stored_value(self, table: Table, name: str, value: object) -> Any:

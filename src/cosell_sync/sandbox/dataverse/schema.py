@@ -1,11 +1,8 @@
-"""What a Dataverse environment says about itself: tables, columns, choices and keys as data.
+"""Tables, columns, choices and keys as values, and one function per kind of column.
 
-Everything the fake checks is read from these tables, the same ones that its metadata queries print. Names are logical
-names (lower case); a lookup is read as `_name_value` and written through its navigation property, whose name is case
-sensitive and, where several tables may be meant, carries the table (`customerid_account`). Choices are stored as
-numbers; people know them by label.
-
-An environment differs from another by one switch: whether our own columns, child table and keys are installed.
+Everything the fake checks is read from them, and its metadata queries print them. Names are logical names (lower case). A lookup
+is read as `_name_value` and written through its navigation property, whose name is case sensitive and carries the table where
+several tables are possible (`customerid_account`). Choices are stored as numbers and shown by label.
 """
 
 from collections.abc import Iterable, Mapping

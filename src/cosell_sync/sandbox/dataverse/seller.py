@@ -1,7 +1,7 @@
-"""A seller's seller in Dynamics 365 Sales: `seller.Seller` over the fake environment.
+"""A seller's view of Dynamics 365 Sales: `sandbox.seller.Seller` on the fake environment.
 
-Unlike in Salesforce a deal is closed by a dialog and not by its stage, the sales stage has a column of its own, people
-are connected to a deal, and the primary contact stands on the deal itself.
+Unlike in Salesforce, a deal is closed by a dialog and not by its stage, the sales stage has a column of its own, people are
+connected to a deal, and the primary contact is a column of the deal.
 """
 
 from __future__ import annotations

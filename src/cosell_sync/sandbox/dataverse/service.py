@@ -144,7 +144,7 @@ class Dataverse(Actions):
         return len(self._arrivals)
 
     def _protect(self, *, crowded: bool) -> None:
-        """Service protection: told limits first, then the real ones. What is refused counts as well."""
+        """Service protection: limits set by `throttle` first, then the real ones. Refused requests count as well."""
         self.api_used += 1
         now = self._org.now()
         while self._arrivals and now - self._arrivals[0] >= WINDOW:

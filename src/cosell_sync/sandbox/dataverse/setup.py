@@ -1,8 +1,8 @@
-"""The setup side of the fake Dataverse: what a provisioning tool changes, and when that takes effect.
+"""The setup of the fake environment: what a provisioning tool changes, and when that takes effect.
 
-Tables, columns, relationships and alternate keys are posted to the metadata; publishers, solutions, views and roles are rows,
-guarded here. What a request makes lands in the unmanaged solution that its `MSCRM.SolutionUniqueName` names, and its names
-must carry that solution's prefix. Then the platform takes its time: the index of a key is built in the background
+Tables, columns, relationships and alternate keys are posted to the metadata; publishers, solutions, views and roles are rows
+with rules of their own. A request adds what it makes to the unmanaged solution that its `MSCRM.SolutionUniqueName` names, and
+names must carry that solution's prefix. Effects are delayed as on the platform: the index of a key is built in the background
 (`index_time`), data calls know a new column only after a while (`visible_after`), a changed definition counts once it is
 published, and only one customization runs at a time (`busy`).
 https://learn.microsoft.com/power-apps/developer/data-platform/webapi/use-web-api-metadata
@@ -44,7 +44,7 @@ _OPERATORS: Final = frozenset({"eq", "in", "null", "not-null", "next-x-days", "o
 
 @dataclass
 class Setup:
-    """``made``: what landed in which solution, by kind. ``labels_lost``: tables whose translations a PUT threw away."""
+    """``labels_lost``: tables whose translations a PUT without `MSCRM.MergeLabels` dropped."""
 
     org: Org
     metadata: Metadata
@@ -84,7 +84,7 @@ class Setup:
     # ------------------------------------------------------------ routing
 
     def answer(self, part: Part, options: Mapping[str, str], actor: str) -> Response | None:
-        """The answer to what concerns the setup; None for everything else."""
+        """The answer to a setup request; None for every other request."""
         self._actor, self._solution = actor, part.headers.get("mscrm.solutionuniquename", "")
         self._advance_indexes()
         path = part.path.strip("/")

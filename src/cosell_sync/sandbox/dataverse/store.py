@@ -74,7 +74,7 @@ class Store:
         return [row for row in self.scan(name) if row.get(column) == parent]
 
     def record(self, name: str, row: Row) -> Record:
-        """A row as people see it: choices by label, lookups by id."""
+        """A row as the form shows it: choices by label, lookups by id."""
         return {each.name: values.displayed(each, row) for each in self.schema[name].columns.values()}
 
     # ------------------------------------------------------------ alternate keys
@@ -104,7 +104,7 @@ class Store:
         return index
 
     def has_duplicates(self, table: Table, key: Key) -> bool:
-        """Whether rows share a value of a key to be, in which case its index fails."""
+        """Whether two rows share a value of the key, so that its index fails."""
         made = [key_of(key, row) for row in self.scan(table.name)]
         there = [each for each in made if each is not None]
         return len(there) != len(set(there))
@@ -126,7 +126,7 @@ class Store:
     # ------------------------------------------------------------ storing
 
     def put(self, table: Table, row: Row, before: Row | None) -> Row:
-        """Stores the row under its next version, without any rule: also for what moves a row silently."""
+        """Stores the row under its next version and checks no rule."""
         self.version += 1
         saved = {**row, "versionnumber": Decimal(self.version)}
         self.tables.setdefault(table.name, {})[row[table.key]] = saved

@@ -2,9 +2,9 @@
 
 Values live as Python ones: text, `Decimal`, `bool`, `datetime` in UTC to the second, `date`, a number for a choice and a
 `Ref` (table and id) for a lookup. An empty text becomes null, money is rounded to its currency, moments lose their
-fraction. Pure functions over one column; rules that need other rows live in `dataverse_rows`.
+fraction. Pure functions over one column; rules that need other rows are in `rows`.
 
-Codes come from the platform's own list; where a status is not documented the fake answers 400.
+Error codes are the platform's; where a status is not documented the fake answers 400.
 """
 
 import re
@@ -66,7 +66,7 @@ class Ref(NamedTuple):
 
 
 class Refused(Exception):
-    """What the platform will not do, with its code and status."""
+    """A refusal of the platform: its code, text and status."""
 
     def __init__(
         self, code: str, message: str, status: int = 400, headers: Mapping[str, str] | None = None
@@ -209,7 +209,7 @@ def render(column: Column, row: Row) -> Any:
 
 
 def displayed(column: Column, row: Row) -> Any:
-    """The same as people see it: choices by their label."""
+    """The column as the form shows it: choices by label, lookups by id."""
     if column.kind in CHOICES:
         option = column.option(row.get(column.name))
         return option.label if option else None
@@ -217,7 +217,7 @@ def displayed(column: Column, row: Row) -> Any:
 
 
 def formatted(column: Column, row: Row, symbol: str = "") -> str | None:
-    """What the platform offers beside a value for display; nothing where the value says it all."""
+    """The text that the platform adds to a value for display; None where it adds none."""
     value = row.get(column.name)
     if value is None or column.kind in {"string", "memo", "guid", "lookup"}:
         return None

@@ -1,7 +1,7 @@
-"""Do both systems tell the same story? Read off the raw records of both fakes, by rules of its own.
+"""Compares the deals of Partner Center and the CRM field by field, on the raw rows of both fakes.
 
-Shares no code with the product: it knows only what the documentation promises, so it can convict the product's own
-mapping. A difference that the deal's message names is *named*, not hidden; anything else is a fault.
+It shares no code with the product and knows only what the documentation promises, so that it finds faults of the product's own
+mapping. A difference that the deal's message names is listed as named; any other difference is a fault.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _SALES_STAGES = {"20": "Qualify", "40": "Develop", "60": "Propose", "80": "Close
 
 @dataclass
 class Agreement:
-    """What was compared and what came out. ``faults`` empty: both sides tell the same story."""
+    """The result of a comparison. ``faults`` empty: both sides agree."""
 
     deals: int = 0
     fields: int = 0
@@ -85,7 +85,7 @@ def importable(referral: Referral, seller: Seller) -> bool:
 
 
 class _RelatedRows:
-    """What stands related the deals of a CRM, gathered once."""
+    """Contacts, team, solutions and settings of a CRM, read once for all deals."""
 
     def __init__(self, seller: Seller) -> None:
         self.contacts, self.team, self.solutions = seller.contacts(), seller.team(), seller.solutions()
@@ -105,7 +105,7 @@ def _fields(referral: Referral, deal: DealFields, related: _RelatedRows) -> Iter
     yield "Stage", _PHASES.get(status), deal["phase"]
     if status == "Accepted":
         there = _SALES_STAGES.get(str(referral["salesStage"]), "")
-        # A stage that means none of the four says nothing about it.
+        # A stage outside the four is no difference.
         yield "Sales Stage", there or deal["sales_stage"], deal["sales_stage"] or there
     yield "Campaign", _line(referral["campaignId"]), _line(deal["campaign_id"])
     yield "Notes", _lines(details["notes"]), _lines(deal["notes"])

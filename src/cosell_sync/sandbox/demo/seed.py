@@ -25,10 +25,10 @@ KINDS: Mapping[str, int] = {
 
 
 def sales_pipeline(n: int, seed: int, now: datetime) -> list[Document]:
-    """`n` referrals of ours, with Microsoft's side of each shared deal besides."""
-    rng = random.Random(seed)  # noqa: S311  (a play needs a repeatable die)
+    """`n` referrals of the partner, and Microsoft's side of each shared deal."""
+    rng = random.Random(seed)  # noqa: S311  (repeatable on purpose)
     kinds = list(KINDS)
-    # The first ones show every kind once, so that even a small pipeline is a mixed one.
+    # Every kind once first, so that even a small pipeline is mixed.
     chosen = (kinds + rng.choices(kinds, weights=list(KINDS.values()), k=max(0, n - len(kinds))))[:n]
     documents: list[Document] = []
     for index, kind in enumerate(chosen):
@@ -40,7 +40,7 @@ def sales_pipeline(n: int, seed: int, now: datetime) -> list[Document]:
         youngest = 15 if kind == "inbound_expired" else 0
         age = timedelta(days=rng.uniform(youngest, oldest))
         ours = deal(kind, now - age, rng, customer)
-        # Answered deals have been touched since; closed ones ended some time after they began.
+        # Answered deals were updated later; closed ones end some time after they were created.
         if not unanswered:
             touched = timestamp(now - age * rng.uniform(0, 0.9), rng.randrange(9))
             if kind == "inbound_expired":

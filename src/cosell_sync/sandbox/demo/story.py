@@ -1,7 +1,6 @@
-"""A day in two systems, for the demo: what a seller does in the CRM and what Microsoft does in Partner Center.
+"""The demo's story: what a seller does in the CRM and what Microsoft does in Partner Center, scene by scene.
 
-Only the people's part is played here, on the raw records of the fakes; what follows from it is the product's business.
-Each scene says what was done, by whom and to which deal.
+A scene changes the rows of the fakes only; the product has to do the rest. Each act names the person, the deal and what was done.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ SOLUTION = ("SOL-20002-XYZ", "Harbor Planner")
 
 @dataclass(frozen=True)
 class Act:
-    """Somebody did something to one deal."""
+    """One change that a person made to one deal."""
 
     who: str
     deal: str  # the opportunity's id
@@ -37,7 +36,7 @@ class Act:
 
 @dataclass(frozen=True)
 class Scene:
-    """Some acts that happen between two cycles. ``cycles``: how many follow."""
+    """The acts between two cycles. ``cycles``: how many cycles follow."""
 
     title: str
     play: Callable[[], list[Act]]
@@ -54,7 +53,7 @@ class Systems(Protocol):
 
 
 class Story:
-    """Casts the deals of a synchronised sandbox in roles, and plays the scenes one after the other."""
+    """Picks deals of a synchronised sandbox for each scene, and plays the scenes in order."""
 
     def __init__(self, sandbox: Systems, clock: Clock) -> None:
         self.seller = sandbox.seller
@@ -69,7 +68,7 @@ class Story:
         self._duplicate = ""
 
     def add_missing_deals(self) -> None:
-        """Before the first cycle: what a small pipeline lacks for every role."""
+        """Before the first cycle: adds the deals that the scenes need and a small pipeline lacks."""
         there = Counter(
             (each["direction"], each["status"])
             for each in self.partner.ours()
@@ -80,7 +79,7 @@ class Story:
                 self.partner.add(kind, name=f"Branch {kind[8:]} {number + 1}", details={"currency": "EUR"})
 
     def assign_deals(self) -> None:
-        """Sort the deals there are by where they stand."""
+        """Sorts the deals by status and direction."""
         for deal in self.seller.deals():
             self._free.setdefault(f"{deal['status']}/{deal['direction']}", []).append(deal)
 
@@ -105,7 +104,7 @@ class Story:
         ]
 
     def _take(self, status: str) -> DealFields:
-        """One of Microsoft's deals that nobody has played with yet."""
+        """An inbound deal of that status that no scene has used yet."""
         return self._free[f"{status}/Inbound"].pop(0)
 
     def _seller(self, deal: DealFields, what: str, **words: Any) -> Act:
@@ -146,7 +145,7 @@ class Story:
         ]
 
     def join(self) -> list[Act]:
-        """They join the first deal in the CRM, the second in the portal."""
+        """People and solutions are added to the first deal in the CRM, to the second in the portal."""
         here, there = self._team_deals = [self._take("Accepted") for _ in range(2)]
         first, last, email, phone = NEWCOMER
         code, name = SOLUTION
@@ -162,14 +161,14 @@ class Story:
         return [self._seller(here, what), self._microsoft(there, f"{what} in the portal", changes)]
 
     def _free_colleague(self, deal: DealFields) -> str:
-        """Who has a login and is not on the deal yet."""
+        """A user who is not on the deal's team yet."""
         team = {each["email"] for each in self.partner.get(deal["referral_id"])["team"]}
         found = next(email for email in samples.USERS if email not in team)
         self._joined.append(found)
         return found
 
     def leave(self) -> list[Act]:
-        """Who joined on one side leaves on the other."""
+        """What was added on one side is removed on the other."""
         here, there = self._team_deals
         email, code = NEWCOMER[2], SOLUTION[0]
         before = self.partner.get(here["referral_id"])
@@ -225,7 +224,7 @@ class Story:
         return [Act("Partner Center", self._expiring["id"], "lets it expire: nobody answered")]
 
     def shares(self) -> list[Act]:
-        """Two deals born in the CRM: one complete, one without the customer's consent."""
+        """Two deals made in the CRM: one complete, one without the customer's consent."""
         self._own = [self._new_own_deal(name) for name in ("Warehouse in the cloud", "Quality data platform")]
         complete, lacking = self._own
         return [
@@ -281,7 +280,7 @@ class Story:
         self.partner.microsoft_answers(referral["engagementId"], status, substatus, **more)
 
     def known_already(self) -> list[Act]:
-        """An inbound deal for the same customer, with the same name, as one that the seller typed in before."""
+        """An inbound deal for the same customer, with the same name, as one that the seller entered before."""
         self._same_deal = self._new_own_deal("Fleet telemetry")
         address = {
             "addressLine1": "Bryggen 12",

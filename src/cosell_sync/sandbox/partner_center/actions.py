@@ -34,12 +34,12 @@ class Actions:
         self.switches = switches or Switches()
         self.violations: list[Violation] = []
         self._lock = threading.RLock()
-        self._random = random.Random(seed)  # noqa: S311  (a play needs a repeatable die)
+        self._random = random.Random(seed)  # noqa: S311  (repeatable on purpose)
         self._referrals = Referrals(clock)
         self._rest = Rest(clock, self.entra, self.switches, self._referrals, self._random, self.violations)
 
     def load(self, documents: list[Document]) -> None:
-        """Takes in documents as they are, times included."""
+        """Stores documents as they are, times included."""
         with self._lock:
             self._referrals.load(documents)
 
@@ -96,7 +96,7 @@ class Actions:
             ]
 
     def edit(self, referral_id: str, changes: str | Mapping[str, Any], value: Any = None) -> Document:
-        """Someone changes the deal in the portal, unhindered by rules.
+        """A colleague changes the deal in the portal; no rule of the API applies.
 
         Takes one path and its value (`"details/dealValue", 5`; `"team/-"` appends, `"team/0/title"` reaches in), or a
         mapping of paths or nested objects.
@@ -124,7 +124,7 @@ class Actions:
         return self._move(referral_id, "Closed", "Lost", {"statusReason": reason, **changes})
 
     def expire_due(self) -> list[str]:
-        """The service closes what nobody answered for fourteen days; returns the ids."""
+        """Closes the referrals that were not answered within fourteen days; returns their ids."""
         with self._lock:
             now = query.ticks(schema.timestamp(self.clock()))
             due = []
@@ -164,7 +164,7 @@ class Actions:
             return self.get(side["id"])
 
     def remove(self, referral_id: str) -> None:
-        """The referral is out of our sight: 404 and in no list."""
+        """Hides the referral from the API: 404 and in no list."""
         with self._lock:
             self._referrals.removed[referral_id] = self._referrals.documents.pop(referral_id)
 

@@ -1,6 +1,6 @@
-"""The list's query options as the referral service documents them, and not one more.
+"""The query options of the referral list, exactly as the referral service documents them.
 
-Anything undocumented is refused, although the real service may be kinder: a client that gets by here gets by there.
+Anything undocumented is refused, although the real service may accept more.
 """
 
 import base64
@@ -32,7 +32,7 @@ Test = Callable[[Document], bool]
 
 
 class BadQuery(Exception):
-    """A query the service refuses; carries the option at fault."""
+    """A query the service refuses; `target` names the option."""
 
     def __init__(self, target: str, sentence: str) -> None:
         super().__init__(sentence)
@@ -55,7 +55,7 @@ class Query:
         return all(test(document) for test in self.tests)
 
     def sorted(self, documents: Iterable[Document]) -> list[Document]:
-        """In the order asked for; else by id, that is in no order anyone could rely on."""
+        """In the order asked for; otherwise by id, which is no documented order."""
         return sorted(documents, key=self.key, reverse=self.descending)
 
     def key(self, document: Document) -> tuple[int, str]:
@@ -243,7 +243,7 @@ def page(
 
 
 def is_date_time(value: Any) -> bool:
-    """Whether a value is an ISO date-time with its zone, such as a contract of format date-time wants."""
+    """Whether a value is an ISO date-time with its zone, as the contract's format date-time requires."""
     if not isinstance(value, str) or not re.fullmatch(DATE_TIME, value):
         return False
     try:

@@ -23,7 +23,7 @@ from cosell_sync.sandbox.partner_center.schema import HELP, Document
 REFERRALS = "/v1.0/engagements/referrals"
 MICROSOFT_TARGET = {"type": "BusinessProfileLocation", "id": "msft"}
 
-# What the service sets itself, whatever a post says.
+# Set by the service; values in a post are ignored.
 SERVER_OWNED = frozenset(
     {
         "id",
@@ -218,7 +218,7 @@ class Rest:
         return self._created(self._invite(ours, body))
 
     def _invite(self, ours: Document, body: Document) -> Document:
-        """Microsoft's side appears. A second invitation makes a second one: nothing here protects a careless client."""
+        """Microsoft's side appears. A second invitation makes a second one, as in the service."""
         side = schema.merged(
             samples.microsoft_side(ours, self.clock(), self.random),
             {name: body[name] for name in ("name", "customerProfile", "details", "consent") if name in body},

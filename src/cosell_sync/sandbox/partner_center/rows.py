@@ -28,7 +28,7 @@ class Referrals:
             self.documents[document["id"]] = self._linked({**copy.deepcopy(document), "eTag": self._etag()})
 
     def now(self) -> str:
-        """The service's time; two writes never share a moment, however still the clock stands."""
+        """The service's time; two writes never share a time, even when the clock stands still."""
         tick = max(
             ticks(f"{self.clock().astimezone(UTC):%Y-%m-%dT%H:%M:%S.%f}Z") + 3,
             self._last_tick + 1,

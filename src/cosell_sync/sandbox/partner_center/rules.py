@@ -1,8 +1,8 @@
-"""What the referral service accepts: the shape of values, the moves of a deal, what a patch may touch.
+"""What the referral service accepts: the shape of values, the moves of a deal, what a patch may change.
 
-Tables first, one small function over each. Every function returns its problems as `(target, sentence)` pairs and changes nothing.
-Where the documentation is silent the stricter reading is taken; `Switches` names each such reading, so that a test can
-play the other one. The doubts are those of Microsoft's pages, not ours.
+Tables first, then one small function over each. Every function returns its problems as `(target, sentence)` pairs and changes
+nothing. Where the documentation is silent the stricter reading applies; `Switches` names each such reading, so that a test
+can choose the other one.
 """
 
 import copy
@@ -35,7 +35,7 @@ VISIBLE = "consentToShareReferralWithMicrosoftSellers"
 
 @dataclass
 class Switches:
-    """The readings of Microsoft's documentation that can be played the other way."""
+    """The readings of Microsoft's documentation that a test can reverse."""
 
     strictness: Literal["full", "contract"] = "full"  # all mandatory fields, or only those of the contract
     accept_name: bool = False  # PATCH /name
@@ -203,7 +203,7 @@ def complete(person: Any) -> bool:
 
 
 def check_create(body: Document, switches: Switches) -> list[Problem]:
-    """Everything that is wrong with a posted referral, at once."""
+    """All problems of a posted referral."""
     problems: list[Problem] = [(name, "is required") for name in MANDATORY if not body.get(name)]
     problems += [
         (name, "must be an object")
@@ -266,7 +266,7 @@ def invites_microsoft(body: Document) -> bool:
 
 
 def check_invitation(body: Document, ours: Document, switches: Switches) -> list[Problem]:
-    """What a post that joins an engagement needs besides."""
+    """The further problems of a post that joins an engagement."""
     problems: list[Problem] = []
     if not invites_microsoft(body):
         problems.append(("target", "must name msft"))
@@ -333,7 +333,7 @@ def patched(document: Document, operations: list[Document]) -> Document:
 
 
 def check_change(old: Document, new: Document, *, invited: bool, switches: Switches) -> list[Problem]:
-    """Whether a deal may go from one document to the other by a partner's hand."""
+    """The problems of a partner's change from one document to the other."""
     problems = _check_move(old, new, switches)
     if at(old, f"consent/{VISIBLE}") is True and at(new, f"consent/{VISIBLE}") is not True:
         problems.append((f"consent/{VISIBLE}", "cannot be withdrawn"))
@@ -381,7 +381,7 @@ def _check_move(old: Document, new: Document, switches: Switches) -> list[Proble
 
 
 def _check_contacts(old: list[Document], new: list[Document]) -> list[Problem]:
-    """What was said of a contact stays as it was; what was left open may be filled in, and people may be added."""
+    """Filled fields of a contact are fixed; empty ones may be filled, and contacts may be added."""
     fixed = ("firstName", "lastName", "email", "phoneNumber")
     for person in old:
         said = {name: person.get(name) for name in fixed if person.get(name)}

@@ -57,7 +57,7 @@ def merged(document: Mapping[str, Any], changes: Mapping[str, Any]) -> Document:
 
 
 def blank() -> Document:
-    """A referral with every property there and nothing said."""
+    """A referral with every property present and empty."""
     return {
         "id": None,
         "engagementId": None,

@@ -114,7 +114,7 @@ class Actions:
             self._reshape(name, {**shape.fields, column: changed})
 
     def hide_field(self, name: str, column: str) -> None:
-        """Takes the field from the integration user, as missing field-level security does: it is simply not there."""
+        """Hides the field from the integration user, as missing field-level security does."""
         with self._lock:
             fields = self._org.schema[name].fields
             self._reshape(name, {key: each for key, each in fields.items() if key != column})

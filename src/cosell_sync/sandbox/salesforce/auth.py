@@ -46,7 +46,7 @@ class LoginRefused(Exception):
 
 @dataclass
 class SignIn:
-    """Knows the apps and the open sessions."""
+    """The registered apps and the open sessions."""
 
     clock: Callable[[], datetime]
     user_by_name: Callable[[str], Mapping[str, object] | None]

@@ -1,4 +1,4 @@
-"""What the REST resources read from a request: its part, its records, its flags and ids; and the refusals of bad ones."""
+"""Reads what a REST request carries: its body, records, flags and ids; refuses malformed ones."""
 
 import re
 from collections.abc import Mapping
@@ -67,7 +67,7 @@ def checked_id(given: object) -> str:
 
 
 def allows_duplicates(headers: Mapping[str, str]) -> bool:
-    """Whether the caller passes by the alert of a duplicate rule."""
+    """Whether the caller accepts a save that a duplicate rule alerts about."""
     words = headers.get("sforce-duplicate-rule-header", "").replace(" ", "").lower()
     return "allowsave=true" in re.split(r"[;,]", words)
 

@@ -1,8 +1,8 @@
 """Composite and composite graph: many parts in one call, each of which may use what earlier ones answered.
 
-A part takes the way of any other request, so this module only cuts the envelope open: it checks the limits (25 parts, at
-most 5 of them queries or collections), fills in `@{reference.path}`, rolls back where one failure shall undo the rest, and
-puts the answers in order. The outer call is 200 whatever happens inside.
+A part is handled like any other request. This module checks the limits (25 parts, at most 5 of them queries or
+collections), fills in `@{reference.path}`, rolls back where one failure has to undo the rest, and puts the answers in order.
+The outer call answers 200 whatever happens inside.
 """
 
 import re
@@ -33,7 +33,7 @@ _ROLLED_BACK = Refused(
 
 @dataclass
 class Composite:
-    """Opens composites for a `Rest`; `honours_headers` says whether headers of a part take effect."""
+    """Runs composites on a `Rest`. `honours_headers`: whether the headers of a part take effect."""
 
     honours_headers: bool = True
 

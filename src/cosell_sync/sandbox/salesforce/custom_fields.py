@@ -28,7 +28,7 @@ FIELD_TYPES: Final[Mapping[str, tuple[frozenset[str], frozenset[str]]]] = {
 
 
 class InvalidComponent(Exception):
-    """Why a component cannot be deployed."""
+    """A component that cannot be deployed; the text is the reason."""
 
 
 def field_of(name: str, tree: Tree) -> Field:

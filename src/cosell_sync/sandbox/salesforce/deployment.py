@@ -1,6 +1,6 @@
 """Checks the components of a deployment against the org, and collects what applying them would change.
 
-Nothing here changes the org: `check` fills `failures` and `successes`, and `last` holds what is left to do once all is well.
+`check` changes nothing in the org: it fills `failures` and `successes`, and `last` with the actions that apply the zip.
 """
 
 import re
@@ -42,7 +42,7 @@ ABOVE: Final = {"Opportunity": "Account", "Contact": "Account"}
 
 @dataclass
 class Deployment:
-    """One zip on its way: what it would make of the org, and what is wrong with it.
+    """One zip to deploy: what it would change in the org, and its failures.
 
     ``rules`` and ``bundles`` are those of the org; they change when the caller runs the actions in ``last``.
     """

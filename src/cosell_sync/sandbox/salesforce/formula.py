@@ -1,4 +1,4 @@
-"""The few functions of a validation rule's formula that this sandbox can work out; any other is refused at deployment.
+"""Parses and computes the formula of a validation rule, with a few functions; others are refused at deployment.
 
 AND(ISPICKVAL(Action__c, "Decline"), ISBLANK(TEXT(Reason__c)))
 """

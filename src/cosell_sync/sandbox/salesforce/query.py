@@ -44,7 +44,7 @@ def run(text: str, source: Source, root: str, *, deleted: bool = False) -> Answe
 
 
 class Runner(Binder):
-    """Binds a tree to a schema, so that names are looked up (and refused) before any row is read."""
+    """Binds a tree to the schema before any row is read, then filters, sorts and renders rows."""
 
     def __init__(self, source: Source, root: str, *, deleted: bool) -> None:
         super().__init__(source)

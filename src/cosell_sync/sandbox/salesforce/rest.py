@@ -1,8 +1,7 @@
-"""The REST resources under /services/data/vNN.0/: what each path does with the org.
+"""The REST resources below /services/data/vNN.0/: routes each path and answers it from the org.
 
-A `Part` is one request, whether it came over the wire or inside a composite; both take the same way, so that a part of a
-composite answers exactly what the request alone would have answered. Refusals rise as `Refused` and become the
-platform's error lists in one place (`Rest.answer`).
+A `Part` is one request, over the wire or inside a composite. Both are handled the same way, so that a part of a composite
+answers what the request alone would have answered. `Rest.answer` turns `Refused` into the platform's error list.
 """
 
 import re

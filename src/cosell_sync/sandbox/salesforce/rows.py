@@ -1,13 +1,10 @@
-"""The org's rows and the rules that guard every write, whoever writes.
+"""The rules of every write to the org: required fields, picklists, unique keys, references, validation rules, automations.
 
-The REST surface and the sellers of a test go through the same door (`insert`, `update`, `delete`), because the platform
-makes no difference between them either: required fields, restricted picklists, unique keys, references, validation
-rules and automations hold for all. What only a person may do (products, merging accounts, emptying the bin) is here too.
+They apply to the REST API and to sellers alike, as on the platform. What only a person can do (merging accounts, emptying the
+bin) is here too.
 
-Rows are never changed in place but replaced, so that a snapshot for a rollback is a copy of a few dictionaries.
-
-Stamps: a write stamps the row it touches and no other. A child does not stamp its parent, an account merge re-parents its
-children without stamping them, a deletion moves SystemModstamp.
+A write stamps the row it changes and no other. A child does not stamp its parent, an account merge moves children without
+stamping them, a deletion moves SystemModstamp.
 """
 
 from collections.abc import Callable, Mapping
@@ -50,7 +47,7 @@ class Org(Store):
         allow_save: bool = False,
         trusted: bool = False,
     ) -> str:
-        """A new row by that user. `trusted` is for what no client may write (users, setup rows, stamps)."""
+        """A new row by that user. `trusted` allows what no client may write (users, setup rows, stamps)."""
         shape = self.shape(name)
         if not (shape.createable or trusted):
             raise Refused("INVALID_TYPE_FOR_OPERATION", f"entity type {name} does not support create")
@@ -99,7 +96,7 @@ class Org(Store):
         changes = self._readable(shape, sent, creating=False, trusted=trusted)
         changes = self._run_automations(shape, before, changes)
         if name == "Opportunity" and before.get("HasOpportunityLineItem") and not trusted:
-            # The platform keeps the sum of the products, says nothing and reports success.
+            # The platform keeps the sum of the products and reports success.
             changes.pop("Amount", None)
         if "OwnerId" in changes and changes["OwnerId"] is None:
             raise Refused("INVALID_CROSS_REFERENCE_KEY", "Owner ID: owner cannot be blank", ("OwnerId",))
@@ -153,7 +150,7 @@ class Org(Store):
         return value is None and shape.fields[column].default is not None
 
     def _run_automations(self, shape: SObject, before: Row, changes: Record) -> Record:
-        """What the org's own flows make of a write, before it is saved."""
+        """The changes after the org's flows, which run before a save."""
         for name, rewrite in self.automations:
             if name != shape.name:
                 continue
@@ -232,7 +229,7 @@ class Org(Store):
         return next((str(each["Id"]) for each in team if each["UserId"] == row["UserId"]), None)
 
     def _only_primary(self, row: Row, actor: str) -> None:
-        """A new primary contact takes the mark from the old one, as the platform does."""
+        """A new primary contact replaces the old one, as on the platform."""
         shape = self.schema["OpportunityContactRole"]
         for each in self.children(shape.name, "OpportunityId", row["OpportunityId"]):
             if each["Id"] != row["Id"] and each["IsPrimary"]:

@@ -1,11 +1,7 @@
-"""What a Salesforce org says about itself: objects and fields as data.
+"""Objects and fields as values: what a field is, and one function per kind of field.
 
-The fake org is strict because everything it checks is read from these tables, the same ones that `describe`
-prints. A field carries what the platform knows about it: type, length, who may write it, what it points at.
-Two orgs differ by a few switches (several currencies, team selling, address picklists, our own fields installed),
-so `build` puts a schema together from parts instead of keeping one per combination.
-
-Field types are the words of the REST describe result, not those of the setup pages.
+Everything the fake checks is read from them, and `describe` prints them. Field types are the words of the REST describe result,
+not those of the setup pages.
 """
 
 from collections.abc import Iterable, Mapping

@@ -1,4 +1,4 @@
-"""A seller's seller in Salesforce: `seller.Seller` over the fake org."""
+"""A seller's view of Salesforce: `sandbox.seller.Seller` on the fake org."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
-"""The setup side of the fake Salesforce: what an admin's tool sees and changes.
+"""The setup of the fake org: the Tooling API, Metadata API deployments, and what a user sees of the result.
 
-Two doors. The Tooling API shows custom fields and objects, validation rules and Lightning components, whoever may see them
-as data. A Metadata API deployment takes a zip, checks all of it and applies all or nothing; with `checkOnly` it only checks.
+The Tooling API lists custom fields and objects, validation rules and Lightning components. A Metadata API deployment takes a
+zip, checks all of it, and applies all or nothing; with `checkOnly` it only checks.
 
-What a deployment makes is invisible to everybody until a permission set that is assigned to the user gives access: describe,
-queries and writes of that user then see it, and not before (`visible_to`). Objects and fields that the org had from the start
-are seen by all, as if every profile gave them. `may_customize` takes the admin's rights away from whoever signs in.
+A deployed object or field is invisible to a user until a permission set that is assigned to the user gives access
+(`visible_to`). Objects and fields that the org had from the start are visible to all. `may_customize` = False takes the
+admin's rights away.
 """
 
 import io
@@ -42,7 +42,7 @@ def _tooling() -> dict[str, SObject]:
 
 
 class Setup:
-    """One org's setup. `org.schema` holds everything there is; `visible_to` cuts it to what a user sees."""
+    """One org's setup. `org.schema` holds everything; `visible_to` cuts it to what a user sees."""
 
     def __init__(self, org: Org, clock: Callable[[], datetime]) -> None:
         self.org = org
@@ -91,7 +91,7 @@ class Setup:
     # ------------------------------------------------------------ who sees what
 
     def visible_to(self, user: str) -> dict[str, SObject]:
-        """The schema without what a deployment made and no permission set of this user opens."""
+        """The schema without deployed objects and fields that no permission set of this user opens."""
         if not self._fields and not self._objects:
             return self.org.schema
         sets = {

@@ -1,12 +1,8 @@
-"""SOQL as the platform reads it: a small parser and an evaluator over rows in memory.
+"""The SOQL language: parses a query text into a tree of frozen values.
 
-A fake that accepts more than the platform hides bugs until the first customer, so the grammar here is the
-platform's with its oddities: AND mixed with OR needs parentheses, NOT stands alone or in parentheses, strings
-take single quotes, date-times take none, `IN ()` is an error, a long text area cannot be filtered, a sub-select in
-WHERE cannot stand beside OR. Text compares without case; stamps compare with the precision of a second.
-
-Reading happens in three steps: tokens, a tree of frozen values (`parse`), and closures over the schema (`Runner`),
-so that a query over many rows looks every name up once.
+A fake that accepts more than the platform hides bugs, so the grammar is the platform's with its oddities: AND mixed with OR
+needs parentheses, NOT stands alone or in parentheses, strings take single quotes, date-times take none, `IN ()` is an error,
+a sub-select in WHERE cannot stand beside OR.
 """
 
 import re

@@ -105,7 +105,7 @@ class Store:
         return [row for row in self.scan(name) if str(row.get(each.name) or "").casefold() == wanted]
 
     def children(self, name: str, column: str, parent: str) -> list[Row]:
-        """Living rows that point at a parent, found through an index that is made when first asked for."""
+        """Rows that are not deleted and point at a parent; their index is built on first use."""
         index = self._children.get((name, column))
         if index is None:
             index = self._children[name, column] = {}
@@ -116,7 +116,7 @@ class Store:
         return [row for row in found if not row.get("IsDeleted")]
 
     def adopt(self, schema: dict[str, SObject]) -> None:
-        """Another schema for the same rows; a new column starts with its default, as after a deployment."""
+        """Replaces the schema; a new column of existing rows starts with its default, as after a deployment."""
         self.schema = schema
         for name, table in self.tables.items():
             starts = {each.name: each.default for each in schema[name].fields.values()}

@@ -1,9 +1,8 @@
 """What one field accepts, what it keeps of it, and how it reads back.
 
-A platform never stores quite what was sent: text loses the blanks around it, an empty string becomes null, numbers are
-rounded to their scale, moments to the second, ids grow to eighteen characters. Clients that compare what they sent with
-what they read stumble here, so the fake does it too. Pure functions over one field; rules that need other rows live in
-`salesforce_rows`.
+The platform changes what was sent: text is trimmed, an empty string becomes null, numbers are rounded to their scale, times
+to the second, ids grow to eighteen characters. The fake does the same, because clients compare what they sent with what they
+read. Pure functions over one field; rules that need other rows are in `rows`.
 """
 
 import re
@@ -33,7 +32,7 @@ STATUS = {
 
 
 class Refused(Exception):
-    """What the platform will not do, with its error code and the fields it names."""
+    """A refusal of the platform: its error code, and the fields it names."""
 
     def __init__(self, code: str, message: str, fields: tuple[str, ...] = (), **extra: object) -> None:
         super().__init__(f"{code}: {message}")
@@ -68,7 +67,7 @@ def make_id(prefix: str, number: int) -> str:
 
 
 def with_suffix(short: str) -> str:
-    """Three letters that say which of the fifteen are upper case, so that case may get lost on the way."""
+    """Three letters that say which of the fifteen are upper case, so that the id survives without regard to case."""
     tail = ""
     for at in (0, 5, 10):
         bits = sum(1 << place for place, letter in enumerate(short[at : at + 5]) if letter.isupper())
