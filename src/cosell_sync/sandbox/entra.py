@@ -49,12 +49,16 @@ class Refused(Exception):
 
 @dataclass
 class AccessToken:
+    """For which audience and until when."""
+
     audience: str
     expires: datetime
 
 
 @dataclass
 class RefreshToken:
+    """When it was issued, and whether it still works."""
+
     used_at: datetime
     spent: bool = False
     revoked: bool = False
@@ -62,6 +66,8 @@ class RefreshToken:
 
 @dataclass
 class DeviceCode:
+    """A sign-in that waits for a person."""
+
     user_code: str
     audience: str
     expires: datetime
@@ -97,6 +103,7 @@ class Entra:
         return self._decide_sign_ins(user_code, "approved")
 
     def deny(self, user_code: str | None = None) -> int:
+        """Declines the sign-in with that code; without a code, every pending sign-in."""
         return self._decide_sign_ins(user_code, "declined")
 
     def expire_tokens(self) -> None:
@@ -111,12 +118,14 @@ class Entra:
                 token.revoked = True
 
     def issue_refresh_token(self) -> str:
+        """A new refresh token."""
         with self._lock:
             token = f"0.rt-{secrets.token_urlsafe(32)}"
             self._refresh[token] = RefreshToken(self.clock())
             return token
 
     def issue_access_token(self, audience: str = REFERRALS) -> str:
+        """A new access token for an audience."""
         with self._lock:
             token = f"at-{secrets.token_urlsafe(32)}"
             self._access[token] = AccessToken(
@@ -139,6 +148,7 @@ class Entra:
     # What clients do
 
     def answers(self, path: str) -> bool:
+        """Whether the path is one of the sign-in service."""
         return path.endswith(ENDPOINTS)
 
     def __call__(self, request: Request) -> Response:

@@ -32,6 +32,8 @@ class Headers(Mapping[str, str]):
 
 @dataclass(frozen=True)
 class Request:
+    """A request as a fake gets it."""
+
     method: str
     path: str  # decoded, without the query
     query: Mapping[str, str]  # decoded; the last of several wins
@@ -50,11 +52,14 @@ class Request:
 
 @dataclass
 class Response:
+    """A fake's answer."""
+
     status: int = 200
     body: object = None  # None: empty; bytes: as they are; anything else: JSON
     headers: dict[str, str] = field(default_factory=dict)
 
     def encoded(self) -> bytes:
+        """The body as bytes."""
         if self.body is None:
             return b""
         if isinstance(self.body, bytes):

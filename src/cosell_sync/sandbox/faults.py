@@ -46,6 +46,7 @@ class Fault:
     seconds: float = 0.0
 
     def matches(self, request: Request) -> bool:
+        """Whether the fault applies to the request."""
         return (
             (not self.method or self.method.upper() == request.method)
             and re.search(self.path, request.path) is not None
@@ -118,10 +119,12 @@ class Faults:
         return self.add("hang", **match)
 
     def clear(self) -> None:
+        """Drops all pending faults."""
         with self._lock:
             self._pending.clear()
 
     def pending(self) -> list[dict[str, Any]]:
+        """The pending faults with the counts that are left."""
         with self._lock:
             return [{**asdict(fault), "skip": skip, "times": left} for fault, skip, left in self._pending]
 

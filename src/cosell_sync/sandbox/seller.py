@@ -35,7 +35,8 @@ class Seller(Protocol):
         """Labels of fields on the form, where they differ from the usual name."""
 
     @property
-    def longest_name(self) -> int: ...
+    def longest_name(self) -> int:
+        """How many characters the name of a deal keeps."""
 
     @property
     def currencies(self) -> Mapping[str, int]:
@@ -66,7 +67,8 @@ class Seller(Protocol):
     def write(self, deal: str, **words: Any) -> None:
         """Changes fields: OUR_FIELDS, name, amount, close_date."""
 
-    def move(self, deal: str, to: Phase | SalesStage) -> None: ...
+    def move(self, deal: str, to: Phase | SalesStage) -> None:
+        """Moves the deal to a phase or to a sales stage."""
 
     def add_contact(self, deal: str, *, first: str, last: str, email: str, phone: str) -> None:
         """A new contact of the deal's account; the deal's first one is its primary contact."""
@@ -94,4 +96,5 @@ def grouped(pairs: Iterable[tuple[str, str | None]]) -> dict[str, set[str]]:
 
 
 def decimal(amount: Any) -> Decimal | None:
+    """An amount as Decimal; None stays None."""
     return None if amount is None else Decimal(str(amount))

@@ -51,14 +51,17 @@ class Server:
 
     @property
     def port(self) -> int:
+        """The port; 0 before the first start."""
         return self._port
 
     @property
     def url(self) -> str:
+        """The address for clients."""
         scheme = "https" if self._ssl_context else "http"
         return f"{scheme}://localhost:{self._port}"
 
     def start(self) -> Self:
+        """Starts serving; does nothing when already started."""
         if self._listener is not None:
             return self
         self._listener = _Listener((self._host, self._port), self, self._ssl_context)

@@ -69,6 +69,7 @@ class Sandbox:
 
     @property
     def servers(self) -> tuple[Server, ...]:
+        """Partner Center, Salesforce, Dynamics."""
         return self.partner_center_server, self.salesforce_server, self.dynamics_server
 
     def _dated(self, app: App) -> App:

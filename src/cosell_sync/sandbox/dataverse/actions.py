@@ -166,6 +166,7 @@ class Actions:
         self.edit("organization", self.organization_id, expirechangetrackingindays=days)
 
     def set_change_tracking(self, table: str, enabled: bool) -> None:
+        """Turns change tracking of a table on or off."""
         self._reshape(table, change_tracking=enabled)
 
     def set_concurrency(self, table: str, enabled: bool) -> None:
@@ -191,6 +192,7 @@ class Actions:
             self._reshape(table, columns=columns)
 
     def remove_column(self, table: str, column: str) -> None:
+        """An admin's deletion of a column."""
         with self._lock:
             kept = {name: each for name, each in self._org.schema[table].columns.items() if name != column}
             self._reshape(table, columns=kept)
@@ -267,6 +269,7 @@ class Actions:
     def add_user(
         self, first: str, last: str, email: str, phone: str | None = None, *, active: bool = True
     ) -> str:
+        """A new user; returns its id."""
         with self._lock:
             row: Record = {
                 "firstname": first, "lastname": last, "internalemailaddress": email, "address1_telephone1": phone,
@@ -275,6 +278,7 @@ class Actions:
             return self._user(row)
 
     def add_team(self, name: str) -> str:
+        """A new team; returns its id."""
         with self._lock:
             return self._put("team", {"name": name})
 
@@ -289,12 +293,14 @@ class Actions:
             return self._org.insert(table, self._org.stored_values(shape, columns), by or self.seller)
 
     def edit(self, table: str, row_id: str, /, *, by: str | None = None, **columns: object) -> None:
+        """Changes columns as a seller in the app does."""
         with self._lock:
             shape = self._org.table(table)
             stored = self._org.stored_values(shape, columns)
             self._org.update(table, row_id, stored, by or self.seller, trusted=not shape.writable)
 
     def delete(self, table: str, row_id: str, /, *, by: str | None = None) -> None:
+        """Deletes a row as a seller in the app does."""
         del by  # the platform does not record who deleted a row
         with self._lock:
             self._org.delete(table, row_id, trusted=not self._org.table(table).writable)
@@ -328,6 +334,7 @@ class Actions:
             )
 
     def reopen(self, opportunity: str, /, *, reason: str = "In Progress", by: str | None = None) -> None:
+        """Reopens a closed deal, with a status reason by label."""
         self.edit("opportunity", opportunity, by=by, statecode="Open", statuscode=reason)
 
     def connect(
@@ -350,6 +357,7 @@ class Actions:
             self._org.touch(table, row_id)
 
     def merge_accounts(self, winner: str, loser: str, /, *, by: str | None = None) -> None:
+        """Merges two accounts: the rows of the loser move to the winner."""
         with self._lock:
             self._org.merge("account", winner, loser, by or self.seller)
 

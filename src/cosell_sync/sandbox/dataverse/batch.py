@@ -43,6 +43,8 @@ class _Piece:
 
 @dataclass
 class Batch:
+    """Answers a batch: its parts in order, each change set all or nothing."""
+
     org: Org
     answer: Callable[[Part], Response]
     failed_change_set: Literal["nested", "bare"] = "nested"

@@ -43,6 +43,7 @@ _CASCADES: Final = frozenset({"NoCascade", "Cascade", "Active", "UserOwned", "Re
 
 
 def bad_definition(why: str) -> Refused:
+    """The refusal of a malformed definition."""
     return Refused(
         values.BAD_PAYLOAD, f"Error identified in Payload provided by the user for Entity :'', {why}"
     )
@@ -75,6 +76,7 @@ class Rules:
         return found[self.languages[0]]
 
     def name(self, given: object) -> str:
+        """The checked schema name: letters, digits and the prefix of the publisher."""
         if not isinstance(given, str) or not _NAME.fullmatch(given):
             raise bad_definition(f"'{given}' is no schema name.")
         if not given.lower().startswith(f"{self.prefix}_") or len(given) > 50:
@@ -101,6 +103,7 @@ def only(body: Body, known: frozenset[str], what: str) -> None:
 
 
 def column(body: Body, rules: Rules) -> Column:
+    """The column that a posted attribute definition describes."""
     kind = typed(body, "AttributeMetadata")
     if kind not in _OWN:
         raise Refused(values.BAD_ARGUMENT, f"Attribute of type {kind} cannot be created by this request.")
@@ -170,6 +173,7 @@ _TABLE: Final = frozenset({
 
 
 def table(body: Body, rules: Rules, there: Mapping[str, Table]) -> Table:
+    """The table that a posted entity definition describes, with its primary column."""
     typed(body, "EntityMetadata")
     only(body, _TABLE, "EntityMetadata")
     name = rules.name(body.get("SchemaName")).lower()
@@ -248,6 +252,7 @@ def lookup(body: Body, rules: Rules, there: Mapping[str, Table]) -> tuple[str, C
 
 
 def key(body: Body, rules: Rules, of: Table) -> Key:
+    """The alternate key that a posted key definition describes."""
     only(body, frozenset({"SchemaName", "DisplayName", "KeyAttributes"}), "EntityKeyMetadata")
     name = rules.name(body.get("SchemaName"))
     rules.label(body.get("DisplayName"), "DisplayName")

@@ -45,15 +45,19 @@ class Scope(Protocol):
 
 @dataclass(frozen=True)
 class Order:
+    """One part of $orderby."""
+
     operand: Operand
     descending: bool
 
 
 def bad_request(message: str) -> Refused:
+    """The refusal of a malformed request."""
     return Refused(BAD_QUERY, message)
 
 
 def unknown_property(name: str, type_name: str) -> Refused:
+    """The refusal of a name that a table does not have."""
     return bad_request(
         f"Could not find a property named '{name}' on type 'Microsoft.Dynamics.CRM.{type_name}'."
     )
@@ -106,6 +110,7 @@ def split(text: str, mark: str) -> list[str]:
 
 
 def whole(text: str, name: str) -> int:
+    """A query option as a non-negative whole number."""
     if not text.strip().isdigit():
         raise bad_request(
             f"Invalid value '{text}' for {name} query option found. It must be a non-negative integer."
@@ -114,6 +119,7 @@ def whole(text: str, name: str) -> int:
 
 
 def truth(text: str, name: str) -> bool:
+    """A query option as true or false."""
     if text not in {"true", "false"}:
         raise bad_request(
             f"Invalid value '{text}' for {name} query option found. Valid values are 'true' or 'false'."
@@ -122,6 +128,7 @@ def truth(text: str, name: str) -> bool:
 
 
 def orders(text: str, scope: Scope) -> tuple[Order, ...]:
+    """`$orderby` as its parts."""
     made: list[Order] = []
     for part in split(text, ","):
         name, *way = part.split()
@@ -132,6 +139,7 @@ def orders(text: str, scope: Scope) -> tuple[Order, ...]:
 
 
 def sort_key(row: Row, by: tuple[Order, ...], last: Callable[[Any], Any]) -> tuple[Any, ...]:
+    """The values a row is sorted by; `last` makes the order total."""
     return (*(comparable(each.operand.value(row)) for each in by), comparable(last(row)))
 
 

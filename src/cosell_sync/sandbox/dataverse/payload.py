@@ -74,6 +74,7 @@ class Payload:
         return values.convert(column, value, table.name)
 
     def not_found(self, table: Table, named: Record) -> Refused:
+        """The 404 for an id or for an alternate key."""
         if table.key in named:
             return Refused(values.NO_ROW, f"{table.name} With Id = {named[table.key]} Does Not Exist", 404)
         return Refused(
@@ -83,6 +84,7 @@ class Payload:
         )
 
     def body(self, part: Part, table: Table | None) -> dict[str, Any]:
+        """The JSON object of a request."""
         if "json" not in part.headers.get("content-type", ""):
             raise Refused(values.BAD_PAYLOAD, "The Content-Type header must be application/json.", 415)
         try:
@@ -94,6 +96,7 @@ class Payload:
         return made
 
     def bad_payload(self, table: Table | None, why: str) -> Refused:
+        """The refusal of a body."""
         return Refused(
             values.BAD_PAYLOAD,
             f"Error identified in Payload provided by the user for Entity :'{table.set_name if table else ''}', For more "

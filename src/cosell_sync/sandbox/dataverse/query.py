@@ -57,6 +57,8 @@ class TableScope:
 
 @dataclass(frozen=True)
 class Expand:
+    """One part of $expand, with the query for the rows below."""
+
     name: str
     table: str
     lookup: Column | None  # of this table; None: a collection
@@ -77,9 +79,12 @@ class Query:
     count: bool = False
 
     def key(self, row: Row) -> tuple[Any, ...]:
+        """The sort key of a row."""
         return odata.sort_key(row, self.order, lambda each: each[self.table.key])
 
     def sorted(self, rows: Iterable[Row]) -> list[Row]:
+        """The rows that the filter keeps, in order."""
+
         def order(one: tuple[tuple[Any, ...], Row], two: tuple[tuple[Any, ...], Row]) -> int:
             return odata.compare(one[0], two[0], self.order)
 

@@ -81,6 +81,7 @@ class Reader:
     # ------------------------------------------------------------ one row
 
     def shown(self, row: Row, query: Query, asked: ReadOptions, *, context: bool = False) -> dict[str, Any]:
+        """One row as JSON: the columns asked for, annotations, expanded rows."""
         table = query.table
         made: dict[str, Any] = {}
         if context:
@@ -139,6 +140,7 @@ class Reader:
     # ------------------------------------------------------------ many rows
 
     def page(self, table: Table, options: Mapping[str, str], asked: ReadOptions) -> dict[str, Any]:
+        """One page of a table, of its first load, or of its changes."""
         if "$deltatoken" in options:
             return self._changes(table, options, asked, self._since(table, options["$deltatoken"]))
         cursor = self._cursor(table, options) if "$skiptoken" in options else None
@@ -175,6 +177,7 @@ class Reader:
         return made
 
     def count(self, table: Table, options: Mapping[str, str]) -> int:
+        """How many rows match, or how many changes there are since a token."""
         if "$deltatoken" in options:
             since, _ = self._since(table, options["$deltatoken"])
             changed = [row for row in self.org.scan(table.name) if row["versionnumber"] > since]
@@ -299,6 +302,7 @@ class Reader:
 
 
 def etag(row: Row) -> str:
+    """The row's ETag, which is its version."""
     return f'W/"{row["versionnumber"]}"'
 
 

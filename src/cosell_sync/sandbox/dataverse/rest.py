@@ -50,6 +50,7 @@ class Rest:
         self.payload = Payload(self.org)
 
     def answer(self, part: Part) -> Response:
+        """The response to one part; a refusal becomes an error object."""
         try:
             response = self._route(part)
         except Refused as refused:
@@ -104,6 +105,7 @@ class Rest:
         return self._row(part, table, found["key"], rest, options)
 
     def read_options(self, part: Part) -> ReadOptions:
+        """What the Prefer and OData headers of a read ask for."""
         given = preferences(part.headers.get("prefer", ""))
         page = given.get("odata.maxpagesize")
         if page is not None and not (page.isdigit() and int(page) > 0):

@@ -23,6 +23,7 @@ class Rights:
     asked: set[str] = field(default_factory=set)  # the privileges that were needed so far
 
     def need(self, verb: str, table: str, actor: str) -> None:
+        """Refuses the request unless the user has the privilege of that verb and table."""
         if not self.has_roles:
             raise Refused(
                 values.NO_ROLES,
@@ -32,6 +33,7 @@ class Rights:
         self.need_named(privilege(verb, table), table, actor)
 
     def need_named(self, name: str, table: str, actor: str) -> None:
+        """Refuses the request unless the user has the privilege of that name."""
         mine = self.may(actor)
         self.asked.add(name)
         if name.lower() in {each.lower() for each in self.denied} or (
@@ -45,6 +47,7 @@ class Rights:
             )
 
     def need_column(self, table: str, columns: Mapping[str, Any], *, creating: bool) -> None:
+        """Refuses a write to columns that a field security profile protects."""
         for name in columns:
             if (table, name) in self.secured:
                 code, word = ("0x8004F502", "create") if creating else ("0x8004F507", "update")
@@ -53,4 +56,5 @@ class Rights:
                 )
 
     def may_see(self, table: str, column: str) -> bool:
+        """Whether the column is readable."""
         return (table, column) not in self.secured

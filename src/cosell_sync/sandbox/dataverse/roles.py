@@ -67,6 +67,7 @@ class Roles:
             self.org.insert("privilege", {"name": name}, actor, row_id=_id(name), trusted=True)
 
     def of(self, table: Table) -> Iterator[dict[str, Any]]:
+        """The privileges of a table, as its metadata lists them."""
         owned = "ownerid" in table.columns
         for verb in VERBS:
             if owned or verb not in {"Assign", "Share"}:
@@ -120,9 +121,11 @@ class Roles:
         return parent.id if parent is not None else role_id
 
     def depths(self, role_id: str) -> dict[str, str]:
+        """The privileges of a role by name, with their depth; may be changed."""
         return self.held.setdefault(self._root(role_id), {})
 
     def listed(self, role_id: str) -> list[dict[str, Any]]:
+        """The privileges of a role, as the API lists them."""
         unit = self.org.live("role", role_id)["businessunitid"]
         return [
             {
@@ -156,6 +159,7 @@ class Roles:
             self.depths(role_id)[name] = depth
 
     def assign(self, user_id: str, role_id: str) -> None:
+        """Gives a user a role of the same business unit."""
         user, role = self.org.live("systemuser", user_id), self.org.live("role", role_id)
         if user["businessunitid"] != role["businessunitid"]:
             raise Refused(
@@ -165,6 +169,7 @@ class Roles:
         self.members.setdefault(user_id, set()).add(role_id)
 
     def of_user(self, user_id: str) -> list[Row]:
+        """The rows of a user's roles."""
         return [self.org.live("role", each) for each in sorted(self.members.get(user_id, ()))]
 
     # ------------------------------------------------------------ asking

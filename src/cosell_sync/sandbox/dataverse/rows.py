@@ -68,6 +68,7 @@ class Org(Store):
         return row_id
 
     def update(self, name: str, row_id: str, sent: Record, actor: str, *, trusted: bool = False) -> None:
+        """Changes a row with converted values by that user."""
         table = self.schema[name]
         before = self.live(name, row_id)
         if not (table.writable or trusted):
@@ -207,6 +208,7 @@ class Org(Store):
     # ------------------------------------------------------------ deleting and merging
 
     def delete(self, name: str, row_id: str, *, trusted: bool = False) -> None:
+        """Deletes a row, with the rows that cascade; they can be undeleted together."""
         table = self.schema[name]
         row = self.live(name, row_id)
         if not (table.writable or trusted):
@@ -308,6 +310,7 @@ class Org(Store):
         self.put(self.schema[name], dict(row), row)
 
     def set_key_status(self, name: str, key_name: str, status: Any) -> None:
+        """Sets the status of a key; Active becomes Failed where rows share a value."""
         table = self.schema[name]
         if status == "Active" and any(
             key.name == key_name and self.has_duplicates(table, key) for key in table.keys

@@ -31,6 +31,8 @@ class Option:
 
 @dataclass(frozen=True)
 class Column:
+    """One column: what it accepts, who may write it, how metadata shows it."""
+
     name: str
     label: str
     kind: Kind = "string"
@@ -57,6 +59,7 @@ class Column:
 
     @property
     def read_as(self) -> str:
+        """The name that a client reads the column under."""
         return f"_{self.name}_value" if self.kind == "lookup" else self.name
 
     def collection(self, target: str) -> str:
@@ -64,9 +67,11 @@ class Column:
         return self.child_name.replace("{table}", target).replace("{Table}", target.capitalize())
 
     def option(self, value: object) -> Option | None:
+        """The option of that number; None when there is none."""
         return next((each for each in self.options if each.value == value), None)
 
     def labelled(self, label: str) -> Option | None:
+        """The option of that label, without regard to case; None when there is none."""
         wanted = label.casefold()
         return next((each for each in self.options if each.label.casefold() == wanted), None)
 
@@ -92,6 +97,8 @@ class Child:
 
 @dataclass(frozen=True)
 class Table:
+    """One table with its columns, keys and collections."""
+
     name: str
     set_name: str
     label: str
@@ -128,6 +135,7 @@ class Table:
         return None
 
     def child(self, name: str) -> Child | None:
+        """The collection of that name; None when there is none."""
         return next((each for each in self.children if each.name == name), None)
 
 

@@ -116,6 +116,7 @@ class Dataverse(Actions):
         self.entra.refusal = refusal
 
     def expire_sessions(self) -> None:
+        """Invalidates every access token issued so far."""
         self.entra.expire_tokens()
 
     def open_session(self, client_id: str = CLIENT_ID) -> str:
@@ -124,6 +125,7 @@ class Dataverse(Actions):
 
     @property
     def logins(self) -> int:
+        """How many sign-ins succeeded."""
         return self.entra.logins
 
     # ------------------------------------------------------------ service protection
@@ -135,6 +137,7 @@ class Dataverse(Actions):
         self._throttle = _Throttle(kind, retry_after, times)
 
     def unthrottle(self) -> None:
+        """Ends `throttle` and forgets the requests counted so far."""
         self._throttle = None
         self._arrivals.clear()
 

@@ -40,37 +40,46 @@ class Store:
     # ------------------------------------------------------------ reading
 
     def now(self) -> datetime:
+        """The time of a write, to the second."""
         return self.clock().astimezone(UTC).replace(microsecond=0)
 
     def table(self, name: str) -> Table:
+        """The table of that name; KeyError when there is none."""
         try:
             return self.schema[name]
         except KeyError:
             raise KeyError(f"no such table: {name}") from None
 
     def by_set(self, set_name: str) -> Table | None:
+        """The table of that entity set; None when there is none."""
         return next((table for table in self.schema.values() if table.set_name == set_name), None)
 
     def scan(self, name: str) -> Iterator[Row]:
+        """All rows of a table, in the order of creation."""
         return iter(list(self.tables.get(name, {}).values()))
 
     def find(self, name: str, row_id: str) -> Row | None:
+        """The row of that id; None when there is none."""
         return self.tables.get(name, {}).get(row_id)
 
     def live(self, name: str, row_id: str) -> Row:
+        """The row of that id; refused with 404 when there is none."""
         row = self.find(name, row_id)
         if row is None:
             raise Refused(values.NO_ROW, f"{name} With Id = {row_id} Does Not Exist", 404)
         return row
 
     def at(self, ref: Ref | None) -> Row | None:
+        """The row that a lookup points at; None when there is none."""
         return self.find(ref.table, ref.id) if ref is not None else None
 
     def title(self, ref: Ref) -> str | None:
+        """The primary name of the row that a lookup points at."""
         row = self.at(ref)
         return row.get(self.schema[ref.table].primary) if row is not None else None
 
     def children(self, name: str, column: str, parent: Ref) -> list[Row]:
+        """The rows that point at a parent through that lookup."""
         return [row for row in self.scan(name) if row.get(column) == parent]
 
     def record(self, name: str, row: Row) -> Record:
@@ -90,10 +99,12 @@ class Store:
         )
 
     def by_key(self, table: Table, key: Key, given: Mapping[str, object]) -> Row | None:
+        """The row with these values of an alternate key; None when there is none."""
         found = self.index(table, key).get(tuple(_folded(given[name]) for name in key.columns))
         return self.find(table.name, found) if found is not None else None
 
     def index(self, table: Table, key: Key) -> dict[tuple[str, ...], str]:
+        """Row ids by the values of a key; built on first use."""
         index = self._keys.get((table.name, key.name))
         if index is None:
             index = self._keys[table.name, key.name] = {}
@@ -112,9 +123,11 @@ class Store:
     # ------------------------------------------------------------ rolling back
 
     def savepoint(self) -> tuple[dict[str, dict[str, Row]], list[Deletion]]:
+        """A copy of rows and deletions, to roll back to."""
         return {name: dict(rows) for name, rows in self.tables.items()}, list(self.deletions)
 
     def roll_back(self, kept: tuple[dict[str, dict[str, Row]], list[Deletion]]) -> None:
+        """Returns to a savepoint."""
         self.tables, self.deletions = kept
         self._keys.clear()
 
@@ -147,5 +160,6 @@ def _folded(value: object) -> str:
 
 
 def key_of(key: Key, row: Row) -> tuple[str, ...] | None:
+    """The values of a key in a row, as they are compared; None when one is empty."""
     held = [row.get(name) for name in key.columns]
     return None if any(each is None for each in held) else tuple(_folded(each) for each in held)

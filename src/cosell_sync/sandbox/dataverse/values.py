@@ -75,10 +75,12 @@ class Refused(Exception):
         self.code, self.message, self.status, self.headers = code, message, status, dict(headers or {})
 
     def as_error(self) -> dict[str, object]:
+        """The error object of a response."""
         return {"error": {"code": self.code, "message": self.message}}
 
 
 def edm(column: Column) -> str:
+    """The OData type of a column."""
     return _EDM[column.kind]
 
 
@@ -107,6 +109,7 @@ def moment(value: object) -> datetime | None:
 
 
 def day(value: object) -> date | None:
+    """A date; None when the text is none."""
     if isinstance(value, date) and not isinstance(value, datetime):
         return value
     if isinstance(value, str) and _DATE.fullmatch(value):

@@ -47,6 +47,7 @@ class Agreement:
 
     @property
     def holds(self) -> bool:
+        """Whether deals were compared and none differs."""
         return self.deals > 0 and not self.faults
 
 

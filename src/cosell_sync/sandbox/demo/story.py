@@ -84,6 +84,7 @@ class Story:
             self._free.setdefault(f"{deal['status']}/{deal['direction']}", []).append(deal)
 
     def scenes(self) -> list[Scene]:
+        """All scenes in order."""
         return [
             Scene("The seller and Microsoft work on their deals", self.edits),
             Scene("Colleagues, contacts and solutions join, on either side", self.join),
@@ -117,6 +118,7 @@ class Story:
         return Act("Microsoft", deal["id"], what)
 
     def edits(self) -> list[Act]:
+        """Both sides edit different deals, and one deal at once."""
         one, two, three, four = (self._take("Accepted") for _ in range(4))
         notes = three["notes"] or ""
         self.seller.move(one["id"], "Propose")
@@ -187,6 +189,7 @@ class Story:
         ]
 
     def answers(self) -> list[Act]:
+        """Received deals are accepted and declined, in the CRM and in the portal."""
         by_stage, by_action, decline, portal, self._expiring = (self._take("Received") for _ in range(5))
         self.seller.move(by_stage["id"], "open")
         self.partner.accept(portal["referral_id"])
@@ -205,6 +208,7 @@ class Story:
         ]
 
     def ends(self) -> list[Act]:
+        """Deals are won and lost, in the CRM and in the portal."""
         won, lost, lost_there = (self._take("Accepted") for _ in range(3))
         acts = [
             self._seller(won, "wins"),
@@ -217,6 +221,7 @@ class Story:
         return acts
 
     def time_passes(self) -> list[Act]:
+        """The clock moves past the hold; one referral expires."""
         soon = timestamp(self.clock() + PAST_THE_HOLD / 2)
         self.partner.edit(self._expiring["referral_id"], {"expirationDateTime": soon})
         self.clock.advance(PAST_THE_HOLD)
@@ -256,6 +261,7 @@ class Story:
         return self.seller.deal(deal)
 
     def widens(self) -> list[Act]:
+        """The seller adds the consent, and makes a deal visible to Microsoft."""
         first, second = self._own
         return [
             self._seller(second, "ticks the consent", consent=True),
@@ -263,10 +269,12 @@ class Story:
         ]
 
     def asks(self) -> list[Act]:
+        """The seller asks Microsoft for help."""
         wish = {"help": "Proof of concept or demo", "help_note": "A pilot in spring"}
         return [self._seller(deal, "asks Microsoft for help", **wish) for deal in self._own]
 
     def microsoft_answers(self) -> list[Act]:
+        """Microsoft accepts one request and declines the other."""
         helped, alone = self._own
         self._answer(helped, "Active", "Accepted", msx_id="7-1ABCDEF2")
         self._answer(alone, "Closed", "Declined", reason="No matching customer record")
@@ -300,6 +308,7 @@ class Story:
         return [Act("Microsoft", self._same_deal["id"], "sends a deal with the same customer and name")]
 
     def same_deal(self) -> list[Act]:
+        """The seller links her own deal to the referral and accepts it."""
         return [
             self._seller(
                 self._same_deal,

@@ -75,6 +75,7 @@ class Actions:
             return self.get(ours["id"])
 
     def get(self, referral_id: str) -> Document:
+        """A copy of the referral; KeyError when there is none."""
         with self._lock:
             return copy.deepcopy(self._referrals.documents[referral_id])
 
@@ -84,6 +85,7 @@ class Actions:
             return copy.deepcopy(list(self._referrals.documents.values()))
 
     def ours(self) -> list[Document]:
+        """The partner's own referrals."""
         return [document for document in self.all() if document["organizationId"] == schema.ORGANIZATION_ID]
 
     def microsoft_sides(self, engagement_id: str) -> list[Document]:
@@ -112,15 +114,19 @@ class Actions:
             return self.get(referral_id)
 
     def accept(self, referral_id: str, **changes: Any) -> Document:
+        """A colleague accepts the referral, with further changes by path."""
         return self._move(referral_id, "Active", "Accepted", changes)
 
     def decline(self, referral_id: str, reason: str = "Not a customer", **changes: Any) -> Document:
+        """A colleague declines the referral."""
         return self._move(referral_id, "Closed", "Declined", {"statusReason": reason, **changes})
 
     def win(self, referral_id: str, **changes: Any) -> Document:
+        """A colleague closes the deal as won."""
         return self._move(referral_id, "Closed", "Won", changes)
 
     def lose(self, referral_id: str, reason: str = "Other vendor chosen", **changes: Any) -> Document:
+        """A colleague closes the deal as lost."""
         return self._move(referral_id, "Closed", "Lost", {"statusReason": reason, **changes})
 
     def expire_due(self) -> list[str]:
@@ -169,6 +175,7 @@ class Actions:
             self._referrals.removed[referral_id] = self._referrals.documents.pop(referral_id)
 
     def restore(self, referral_id: str) -> None:
+        """Undoes `remove`."""
         with self._lock:
             self._referrals.documents[referral_id] = self._referrals.removed.pop(referral_id)
 

@@ -41,6 +41,8 @@ class BadQuery(Exception):
 
 @dataclass(frozen=True)
 class Query:
+    """A checked query."""
+
     tests: tuple[Test, ...] = ()
     engagement: bool = False  # asks for one engagement: then Microsoft's side is shown as well
     order: str | None = None
@@ -52,6 +54,7 @@ class Query:
     options: Mapping[str, str] = field(default_factory=dict)
 
     def keeps(self, document: Document) -> bool:
+        """Whether the referral matches the filter."""
         return all(test(document) for test in self.tests)
 
     def sorted(self, documents: Iterable[Document]) -> list[Document]:
@@ -59,9 +62,11 @@ class Query:
         return sorted(documents, key=self.key, reverse=self.descending)
 
     def key(self, document: Document) -> tuple[int, str]:
+        """The sort key of a referral."""
         return (ticks(document[self.order]) if self.order else 0, document["id"])
 
     def shown(self, document: Document) -> Document:
+        """The properties that $select asks for."""
         return {name: document.get(name) for name in self.select} if self.select else document
 
 

@@ -58,6 +58,7 @@ class Refusal(Exception):
         self.status, self.code, self.sentence, self.target = status, code, sentence, target
 
     def response(self) -> Response:
+        """The refusal as a response."""
         error = {
             "code": self.code,
             "message": self.sentence[:1024],
@@ -94,6 +95,7 @@ class Rest:
     violations: list[Violation]
 
     def answer(self, request: Request) -> Response:
+        """The response to one request, with the headers of the service."""
         try:
             response = self._answer(request)
         except Refusal as refusal:

@@ -42,6 +42,7 @@ class Referrals:
         return f'"{self._writes:08x}-0000-0100-0000-{int(self.clock().timestamp()):08x}0000"'
 
     def put(self, document: Document, stamp: str | None = None) -> Document:
+        """Stores a document with a new eTag and time (or that stamp)."""
         stored = self._linked({**document, "updatedDateTime": stamp or self.now(), "eTag": self._etag()})
         return self._keep(stored)
 
@@ -53,6 +54,7 @@ class Referrals:
         return stored
 
     def sides(self, engagement_id: str) -> list[Document]:
+        """The referrals of an engagement that are not removed."""
         ids = self._engagements.get(engagement_id, [])
         return [self.documents[one] for one in ids if one in self.documents]
 
@@ -72,6 +74,7 @@ class Referrals:
 
 
 def with_status(document: Document, status: str, substatus: str, stamp: str) -> Document:
+    """A copy with that status and the times that go with it."""
     changed = {**document, "status": status, "substatus": substatus}
     if status == "Active":
         changed["acceptedDateTime"] = stamp
@@ -82,6 +85,7 @@ def with_status(document: Document, status: str, substatus: str, stamp: str) -> 
 
 
 def assign(document: Document, path: str, value: Any) -> None:
+    """Sets the value at a path; `-` appends to a list."""
     *parents, last = path.strip("/").split("/")
     holder: Any = document
     for step in parents:

@@ -94,6 +94,7 @@ def country(value: Any) -> str | None:
 
 
 def one_of(name: str) -> Callable[[Any], str | None]:
+    """A check of an enumeration."""
     return lambda value: None if value in ENUMS[name] else f"is no value of {name}"
 
 
@@ -123,6 +124,8 @@ def solution(value: Any) -> str | None:
 
 
 def many(check: Callable[[Any], str | None]) -> Callable[[Any], str | None]:
+    """A check of a list of at most fifty entries."""
+
     def check_all(value: Any) -> str | None:
         if not isinstance(value, list):
             return "must be an array"
@@ -188,12 +191,14 @@ def at(document: Any, path: str) -> Any:
 
 
 def present(document: Any, path: str) -> bool:
+    """Whether the document has a property at a path, null included."""
     *parents, last = path.split("/")
     holder = at(document, "/".join(parents)) if parents else document
     return isinstance(holder, dict) and last in holder
 
 
 def complete(person: Any) -> bool:
+    """Whether a person has first and last name, e-mail and phone."""
     return isinstance(person, dict) and all(
         person.get(name) for name in ("firstName", "lastName", "email", "phoneNumber")
     )
@@ -261,6 +266,7 @@ def _check_target(body: Document) -> list[Problem]:
 
 
 def invites_microsoft(body: Document) -> bool:
+    """Whether the targets of a post name Microsoft."""
     target = body.get("target")
     return isinstance(target, list) and {"type": "BusinessProfileLocation", "id": "msft"} in target
 

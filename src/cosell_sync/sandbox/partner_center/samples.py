@@ -172,6 +172,7 @@ STAGES = ("10", "20", "40", "60", "80")
 
 
 def own_member(email: str, **extras: Any) -> Document:
+    """A colleague (a key of PEOPLE) as a team member."""
     first, last, phone = PEOPLE[email]
     return member(first, last, email, phone, **extras)
 

@@ -42,6 +42,7 @@ def timestamp(moment: datetime, tick: int = 0) -> str:
 
 
 def midnight(moment: datetime) -> str:
+    """The start of a day in UTC."""
     return f"{moment.astimezone(UTC):%Y-%m-%d}T00:00:00Z"
 
 
@@ -153,6 +154,7 @@ def blank() -> Document:
 
 
 def member(first: str, last: str, email: str, phone: str | None, **extras: Any) -> Document:
+    """A person as a team member or contact."""
     return {
         "firstName": first,
         "lastName": last,

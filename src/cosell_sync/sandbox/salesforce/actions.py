@@ -159,6 +159,7 @@ class Actions:
     def add_user(
         self, first: str, last: str, email: str, phone: str | None = None, *, active: bool = True
     ) -> str:
+        """A new user; returns its id."""
         with self._lock:
             row = {"FirstName": first, "LastName": last, "Email": email, "Phone": phone, "IsActive": active}
             username = f"{email}.{len(list(self._org.scan('User')))}"
@@ -176,15 +177,18 @@ class Actions:
             return self._org.insert(object_name, fields, by or self.seller, allow_save=True)
 
     def edit(self, object_name: str, row_id: str, /, *, by: str | None = None, **fields: object) -> None:
+        """Changes fields as a seller in the browser does."""
         with self._lock:
             trusted = not self._org.shape(object_name).createable
             self._org.update(object_name, self._id(row_id), fields, by or self.seller, trusted=trusted)
 
     def delete(self, object_name: str, row_id: str, /, *, by: str | None = None) -> None:
+        """Moves a record to the bin."""
         with self._lock:
             self._org.delete(object_name, self._id(row_id), by or self.seller)
 
     def undelete(self, object_name: str, row_id: str, /, *, by: str | None = None) -> None:
+        """Takes a record out of the bin, with what was deleted together with it."""
         with self._lock:
             self._org.undelete(object_name, self._id(row_id), by or self.seller)
 
@@ -194,6 +198,7 @@ class Actions:
             self._org.purge(object_name, self._id(row_id))
 
     def merge_accounts(self, winner: str, loser: str, /, *, by: str | None = None) -> None:
+        """Merges two accounts: the records of the loser move to the winner."""
         with self._lock:
             self._org.merge("Account", self._id(winner), self._id(loser), by or self.seller)
 

@@ -37,6 +37,8 @@ class ClientApp:
 
 
 class LoginRefused(Exception):
+    """An OAuth error."""
+
     def __init__(self, error: str, description: str, status: int = 400) -> None:
         super().__init__(f"{error}: {description}")
         self.error = error
@@ -58,6 +60,7 @@ class SignIn:
     logins: int = 0
 
     def open_session(self, user_id: str) -> str:
+        """A new session of a user; returns its token."""
         token = f"00Dfake!{secrets.token_urlsafe(36)}"
         self.sessions[token] = (user_id, self.clock() + self.session_length)
         return token
@@ -71,6 +74,7 @@ class SignIn:
         return user
 
     def token(self, request: Request, own_url: str, organization: str) -> Response:
+        """The answer of the token endpoint."""
         if request.method != "POST":
             return Response(405, {"error": "invalid_request", "error_description": "must use HTTP POST"})
         self.logins += 1

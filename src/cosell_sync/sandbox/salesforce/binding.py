@@ -45,6 +45,7 @@ class Binder:
         self.source = source
 
     def shape(self, name: str) -> SObject:
+        """The object of that name, without regard to case; SoqlError when there is none."""
         wanted = name.lower()
         found = next((each for each in self.source.schema.values() if each.name.lower() == wanted), None)
         if found is None:
@@ -56,6 +57,7 @@ class Binder:
         return found
 
     def path(self, dotted: str, shape: SObject) -> Path:
+        """The field that a dotted name stands for; SoqlError when there is none."""
         *hops, last = dotted.split(".")
         if hops and hops[0].lower() == shape.name.lower() and shape.parent(hops[0]) is None:
             hops = hops[1:]
@@ -83,6 +85,7 @@ class Binder:
         return Path(tuple(steps), each, here.name)
 
     def parent(self, lookup: Field, row: Row) -> Row | None:
+        """The row that a lookup points at; None when there is none."""
         target = row.get(lookup.name)
         if target is None:
             return None
@@ -93,6 +96,7 @@ class Binder:
         return None
 
     def getter(self, path: Path) -> Callable[[Row], Any]:
+        """A function that reads the path from a row; None where a parent is missing."""
         name = path.field.name
         if not path.steps:
             return lambda row: row.get(name)

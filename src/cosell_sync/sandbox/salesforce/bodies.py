@@ -24,12 +24,14 @@ class Part:
 
 
 def json_object(body: Any) -> dict[str, Any]:
+    """The body as a JSON object."""
     if not isinstance(body, dict):
         raise Refused("JSON_PARSER_ERROR", "The HTTP entity body is required to be a JSON object")
     return body
 
 
 def records_of(part: Part) -> list[dict[str, Any]]:
+    """The records of a collection request."""
     records = json_object(part.body).get("records")
     if not isinstance(records, list) or not all(isinstance(each, dict) for each in records):
         raise Refused("JSON_PARSER_ERROR", "records must be a list of objects")
@@ -38,6 +40,7 @@ def records_of(part: Part) -> list[dict[str, Any]]:
 
 
 def check_count(count: int, most: int = MAX_ROWS) -> None:
+    """Refuses more ids or records than a request may hold."""
     if count > most:
         raise Refused(
             "EXCEEDED_ID_LIMIT",
@@ -46,20 +49,24 @@ def check_count(count: int, most: int = MAX_ROWS) -> None:
 
 
 def is_true(value: object) -> bool:
+    """Whether a flag is set, as JSON or as text."""
     return value is True or str(value).lower() == "true"
 
 
 def has_id(record: Mapping[str, Any]) -> bool:
+    """Whether a record names an id."""
     return any(name.lower() == "id" for name in record)
 
 
 def key_value(record: Mapping[str, Any], each: Field) -> str | None:
+    """The value of the external id in a record; None when it is empty."""
     value = next((value for name, value in record.items() if name.lower() == each.name.lower()), None)
     kept = str(value).strip() if value is not None else ""
     return kept or None
 
 
 def checked_id(given: object) -> str:
+    """The id in its eighteen character form; refused when malformed."""
     made = normal_id(given)
     if made is None:
         raise Refused("MALFORMED_ID", f"malformed id {given}")

@@ -32,6 +32,7 @@ class InvalidComponent(Exception):
 
 
 def field_of(name: str, tree: Tree) -> Field:
+    """The field that a deployed definition describes; InvalidComponent for what the platform refuses."""
     kind = tree.get("type", "")
     if kind not in FIELD_TYPES:
         raise InvalidComponent(f"'{kind}' is not a valid value for the enum 'FieldType'")

@@ -58,6 +58,7 @@ class Deployment:
     last: list[Callable[[], None]] = field(default_factory=list)
 
     def check(self, files: Mapping[str, bytes]) -> None:
+        """Checks all components of the zip."""
         listed = self._manifest(files)
         if listed is None:
             return

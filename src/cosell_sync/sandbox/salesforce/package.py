@@ -43,6 +43,7 @@ def tree(element: ET.Element) -> Tree:
 
 
 def many(tree: Tree, name: str) -> list[Any]:
+    """The values of an element that may be repeated."""
     value = tree.get(name, [])
     return value if isinstance(value, list) else [value]
 

@@ -27,6 +27,8 @@ from cosell_sync.sandbox.salesforce.soql import (
 
 @dataclass(frozen=True)
 class Answer:
+    """The rendered rows, and how many match."""
+
     records: list[dict[str, Any]]
     total: int
 
@@ -54,6 +56,7 @@ class Runner(Binder):
     # ------------------------------------------------------------ rows
 
     def matching(self, tree: Select, shape: SObject, rows: Iterable[Row] | None = None) -> list[Row]:
+        """The rows that a query selects, sorted and cut by LIMIT and OFFSET."""
         test = self.test(tree.where, shape, top=True) if tree.where is not None else None
         orders = [(self.sort_key(order, shape), order.descending) for order in tree.order]
         if rows is None:
@@ -65,6 +68,7 @@ class Runner(Binder):
         return found[tree.offset : stop]
 
     def sort_key(self, order: Order, shape: SObject) -> Callable[[Row], Any]:
+        """The sort key of one ORDER BY field."""
         path = self.path(order.path, shape)
         if path.field.long or path.field.type == "address":
             raise malformed(f"field '{path.field.name}' can not be sorted in a query call")
@@ -142,6 +146,7 @@ class Runner(Binder):
         return None
 
     def child(self, tree: Select, shape: SObject) -> tuple[str, Callable[[Row], Any]]:
+        """A sub-select over child rows: its name and a function that renders it."""
         relation = shape.child(tree.source)
         if relation is None or not relation.relationship:
             raise SoqlError(
@@ -176,6 +181,7 @@ class Runner(Binder):
     # ------------------------------------------------------------ conditions
 
     def test(self, condition: Condition, shape: SObject, *, top: bool = False) -> Test:
+        """A condition as a test of a row."""
         match condition:
             case Not(inner):
                 negate = self.test(inner, shape)
@@ -198,12 +204,14 @@ class Runner(Binder):
                 return compare(self, self.filterable(dotted, shape), operator, value)
 
     def filterable(self, dotted: str, shape: SObject) -> Path:
+        """The path of a field that may be filtered."""
         path = self.path(dotted, shape)
         if path.field.long or path.field.type == "address":
             raise SoqlError("INVALID_FIELD", f"field '{path.field.name}' can not be filtered in a query call")
         return path
 
     def semi_join(self, dotted: str, inner: Select, shape: SObject, *, negated: bool) -> Test:
+        """`IN` and `NOT IN` with a sub-select."""
         path = self.filterable(dotted, shape)
         if path.field.type not in {"id", "reference"}:
             raise malformed(f"The left operand of a semi join must be an id or a reference: {dotted}")

@@ -49,6 +49,7 @@ class Rest:
     _cursors: dict[str, tuple[list[dict[str, Any]], int]] = field(default_factory=dict)
 
     def answer(self, part: Part) -> Response:
+        """The response to one part; a refusal becomes an error list."""
         try:
             return self._route(part)
         except Refused as refused:

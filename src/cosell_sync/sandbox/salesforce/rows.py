@@ -89,6 +89,7 @@ class Org(Store):
     def update(
         self, name: str, row_id: str, sent: Mapping[str, object], actor: str, *, trusted: bool = False
     ) -> None:
+        """Changes a row by that user."""
         shape = self.shape(name)
         before = self.live(name, row_id)
         if not (shape.createable or trusted):
@@ -243,6 +244,7 @@ class Org(Store):
     # ------------------------------------------------------------ deleting
 
     def delete(self, name: str, row_id: str, actor: str, *, trusted: bool = False) -> None:
+        """Deletes a row, with the rows that cascade."""
         shape = self.shape(name)
         row = self.live(name, row_id)
         if not (shape.createable or trusted):
@@ -309,6 +311,7 @@ class Org(Store):
         )
 
     def touch(self, name: str, row_id: str) -> None:
+        """Moves SystemModstamp alone."""
         row = self.live(name, row_id)
         self.put(self.schema[name], {**row, "SystemModstamp": self.now()}, row)
 

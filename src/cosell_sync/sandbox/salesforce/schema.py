@@ -78,15 +78,18 @@ class SObject:
     _by_lower: dict[str, Field] = field(default_factory=dict, repr=False, compare=False)
 
     def find(self, name: str) -> Field | None:
+        """The field of that name, without regard to case; None when there is none."""
         if not self._by_lower:
             self._by_lower.update({each.name.lower(): each for each in self.fields.values()})
         return self._by_lower.get(name.lower())
 
     def parent(self, relationship: str) -> Field | None:
+        """The lookup with that relationship name; None when there is none."""
         wanted = relationship.lower()
         return next((each for each in self.fields.values() if each.relationship.lower() == wanted), None)
 
     def child(self, relationship: str) -> Child | None:
+        """The child relationship of that name; None when there is none."""
         wanted = relationship.lower()
         return next((each for each in self.children if each.relationship.lower() == wanted), None)
 
@@ -130,6 +133,7 @@ def lookup(name: str, label: str, to: str | tuple[str, ...], relationship: str, 
 
 
 def computed(name: str, label: str, kind: str = "string", length: int = 0, **more: object) -> Field:
+    """A field that the platform computes and nobody writes."""
     made = Field(name, label, kind, length, createable=False, updateable=False, calculated=True)
     return replace(made, **more)  # type: ignore[arg-type]
 

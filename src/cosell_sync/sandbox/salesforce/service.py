@@ -76,9 +76,11 @@ class Salesforce(Actions):
 
     @property
     def logins(self) -> int:
+        """How many sign-ins were tried."""
         return self._sign_in.logins
 
     def expire_sessions(self) -> None:
+        """Ends every session."""
         with self._lock:
             self._sign_in.sessions.clear()
 

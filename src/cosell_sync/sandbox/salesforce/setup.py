@@ -59,6 +59,7 @@ class Setup:
     def answer(
         self, method: str, steps: tuple[str, ...], query: Mapping[str, str], content_type: str, body: bytes
     ) -> Response:
+        """The response to a Tooling or Metadata API request."""
         try:
             return self._route(method, steps, query, content_type, body)
         except soql.SoqlError as refused:

@@ -26,6 +26,7 @@ class SoqlError(Exception):
 
 
 def malformed(message: str) -> SoqlError:
+    """The refusal of a query that cannot be read."""
     return SoqlError("MALFORMED_QUERY", message)
 
 
@@ -34,6 +35,8 @@ def malformed(message: str) -> SoqlError:
 
 @dataclass(frozen=True)
 class Text:
+    """A string literal, and the regular expression that it is for LIKE."""
+
     value: str
     like: str
 
@@ -48,6 +51,8 @@ class DateRange:
 
 @dataclass(frozen=True)
 class Compare:
+    """A comparison of a field with a literal."""
+
     path: str
     operator: str
     value: object
@@ -55,6 +60,8 @@ class Compare:
 
 @dataclass(frozen=True)
 class Within:
+    """`IN` or `NOT IN` with literals or with a sub-select."""
+
     path: str
     negated: bool
     values: "tuple[object, ...] | Select"
@@ -62,11 +69,15 @@ class Within:
 
 @dataclass(frozen=True)
 class Not:
+    """A negated condition."""
+
     inner: "Condition"
 
 
 @dataclass(frozen=True)
 class Both:
+    """Conditions joined by AND or by OR."""
+
     word: str
     parts: "tuple[Condition, ...]"
 
@@ -76,6 +87,8 @@ Condition = Compare | Within | Not | Both
 
 @dataclass(frozen=True)
 class Order:
+    """One field of ORDER BY."""
+
     path: str
     descending: bool
     nulls_first: bool
@@ -83,6 +96,8 @@ class Order:
 
 @dataclass(frozen=True)
 class Select:
+    """A query, or a sub-select."""
+
     columns: "tuple[str | Select, ...]"
     source: str
     where: Condition | None = None
@@ -119,6 +134,8 @@ _REFUSED_LATER = {"group", "having", "with", "using", "for", "all", "typeof"}
 
 @dataclass(frozen=True)
 class Token:
+    """One token and where it starts."""
+
     kind: str
     text: str
     at: int

@@ -28,6 +28,8 @@ from cosell_sync.sandbox.salesforce.schema import (
 
 @dataclass(frozen=True)
 class Stage:
+    """An opportunity stage."""
+
     name: str
     probability: int
     category: str
@@ -76,6 +78,7 @@ STATES = {
 
 
 def address(kind: str, label: str, *, codes: bool) -> list[Field]:
+    """The fields of an address; `codes`: with country and state picklists."""
     made = [
         Field(f"{kind}Street", f"{label} Street", "textarea", 255),
         text(f"{kind}City", f"{label} City", 40),

@@ -49,6 +49,7 @@ class Store:
     # ------------------------------------------------------------ reading (what SOQL needs)
 
     def now(self) -> datetime:
+        """The time of a write, to the second."""
         return self.clock().astimezone(UTC).replace(microsecond=0)
 
     def today(self) -> date:
@@ -61,13 +62,16 @@ class Store:
         return values.render(each, row)
 
     def scan(self, name: str, *, deleted: bool = False) -> Iterable[Row]:
+        """The rows of an object, in the order of creation."""
         rows = self.tables.get(name, {}).values()
         return list(rows) if deleted else [row for row in rows if not row.get("IsDeleted")]
 
     def find(self, name: str, row_id: str) -> Row | None:
+        """The row of that id, deleted or not; None when there is none."""
         return self.tables.get(name, {}).get(row_id)
 
     def shape(self, name: str) -> SObject:
+        """The object of that name, without regard to case; refused when there is none."""
         wanted = name.lower()
         for each in self.schema.values():
             if each.name.lower() == wanted:
@@ -89,6 +93,7 @@ class Store:
         return {each.name: values.render(each, row) for each in self.schema[name].fields.values()}
 
     def key_field(self, name: str, column: str) -> Field:
+        """The external id field of that name; refused when there is none."""
         each = self.schema[name].find(column)
         if each is None or not each.external_id:
             raise Refused(
@@ -125,6 +130,7 @@ class Store:
     # ------------------------------------------------------------ rolling back
 
     def savepoint(self) -> Savepoint:
+        """A copy of rows, keys and deletions, to roll back to."""
         return Savepoint(
             {name: dict(table) for name, table in self.tables.items()},
             {name: dict(keys) for name, keys in self.keys.items()},
@@ -133,6 +139,7 @@ class Store:
         )
 
     def roll_back(self, saved: Savepoint) -> None:
+        """Returns to a savepoint."""
         self.tables, self.keys, self.deletions, self._deleted_with = (
             saved.tables,
             saved.keys,
@@ -144,6 +151,7 @@ class Store:
     # ------------------------------------------------------------ storing
 
     def put(self, shape: SObject, row: Row, before: Row | None) -> None:
+        """Stores a row and updates the indexes; checks no rule."""
         self.tables.setdefault(shape.name, {})[row["Id"]] = row
         for (name, column), parents in self._children.items():
             if name == shape.name:

@@ -43,6 +43,7 @@ class Refused(Exception):
 
     @property
     def status(self) -> int:
+        """The HTTP status of the refusal."""
         return STATUS.get(self.code, 400)
 
     def as_error(self) -> dict[str, object]:
@@ -199,6 +200,7 @@ def convert(each: Field, value: object) -> Any:
 
 
 def render_moment(moment: datetime) -> str:
+    """A time as the REST API prints it."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.000+0000")
 
 
