@@ -26,7 +26,7 @@ import structlog
 
 from cosell_sync import settings
 from cosell_sync.bootstrap import Program, program
-from cosell_sync.cycle.run import run_cycle
+from cosell_sync.cycle.cycle import run_cycle
 
 COMMAND = Path(sys.executable).with_name("cosell-sync")
 

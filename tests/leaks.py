@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 import structlog
 
-from cosell_sync import logging as logs
+from cosell_sync import log as logs
 from cosell_sync.sandbox.dataverse import CLIENT_SECRET, Dataverse
 from cosell_sync.sandbox.partner_center import PartnerCenter
 from cosell_sync.sandbox.salesforce import CONSUMER_SECRET, Salesforce

@@ -37,7 +37,7 @@ from cosell_sync.core.deal import (
     same_version,
 )
 from cosell_sync.core.lifecycle import MOVES, TERMINAL, WIRE, Actor, frozen
-from cosell_sync.core.mapping import (
+from cosell_sync.core.rules import (
     CrmShape,
     FieldRule,
     Flow,

@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from cosell_sync.core.attempts import Patience
 from cosell_sync.core.deal import (
     SHARED,
     DealType,
@@ -22,15 +21,16 @@ from cosell_sync.core.deal import (
     State,
     Value,
 )
+from cosell_sync.core.retry import Patience
 from cosell_sync.cycle.context import Finding, Habits, World
-from cosell_sync.cycle.run import run_cycle
+from cosell_sync.cycle.cycle import run_cycle
 from cosell_sync.errors import Flaky, OutsideError, Rejected, Unavailable, Unclear
 from cosell_sync.partner_center import records
 from cosell_sync.partner_center.records import Wire
 from cosell_sync.ports import Outcome, ReferralDraft
 from cosell_sync.sandbox.referral_rules import Switches, faults_of_create, faults_of_invitation
 from cosell_sync.summary import CycleSummary
-from cosell_sync.transport.exact import encode
+from cosell_sync.transport.exact_json import encode
 from memory_world import CountingStore, MemoryCrm, MemoryReferrals, Outside, Row, rules
 
 HELP = "Proof of concept or demo"

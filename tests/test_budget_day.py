@@ -17,16 +17,16 @@ import pytest
 import structlog
 
 import memory_world
-from cosell_sync.core.attempts import Patience
 from cosell_sync.core.deal import Side, Snapshot, State
+from cosell_sync.core.retry import Patience
 from cosell_sync.cycle.context import Habits, World
-from cosell_sync.cycle.run import run_cycle
+from cosell_sync.cycle.cycle import run_cycle
 from cosell_sync.errors import Flaky, Unavailable
 from cosell_sync.ports import OpportunityDraft, OpportunityWrite, Outcome, ReferralWrite
-from cosell_sync.store.budgets import StoredLedger
 from cosell_sync.store.open import open_store
+from cosell_sync.store.quota import StoredLedger
 from cosell_sync.summary import CycleSummary
-from cosell_sync.transport.meter import Meter
+from cosell_sync.transport.quota import Meter
 from memory_world import START, CountingStore, MemoryCrm, MemoryReferrals, Outside, rules
 
 PC, CRM = Side.PARTNER_CENTER, Side.CRM

@@ -37,7 +37,6 @@ from hypothesis.stateful import (
 )
 
 from cosell_sync.core import deal
-from cosell_sync.core.attempts import Patience, freed
 from cosell_sync.core.deal import (
     ABSENT,
     KINDS,
@@ -55,12 +54,13 @@ from cosell_sync.core.deal import (
     same_version,
 )
 from cosell_sync.core.lifecycle import TERMINAL
-from cosell_sync.core.mapping import CrmShape, Standing, agree, same
 from cosell_sync.core.reconcile import Decision, decide, state_of
-from cosell_sync.core.tell import conflict_text, tell
-from cosell_sync.cycle import stumble
+from cosell_sync.core.retry import Patience, freed
+from cosell_sync.core.rules import CrmShape, Standing, agree, same
+from cosell_sync.core.status import conflict_text, tell
+from cosell_sync.cycle import isolate
 from cosell_sync.cycle.context import Habits, World
-from cosell_sync.cycle.run import run_cycle
+from cosell_sync.cycle.cycle import run_cycle
 from cosell_sync.errors import Fenced, OutsideError
 from cosell_sync.ports import Memo
 from memory_world import (
@@ -457,7 +457,7 @@ class Convergence(RuleBasedStateMachine):
             self._turn(self.store, at)
         assert not self.outside.violations, self.outside.violations
         troubles = [link.memory.trouble for link in self.store.links()]
-        assert not [each for each in troubles if each and each.code == stumble.CODE], "the program stumbled"
+        assert not [each for each in troubles if each and each.code == isolate.CODE], "the program stumbled"
 
     def _turn(self, store: CountingStore, at: Callable[[object], None]) -> None:
         """One process plays one cycle, as far as it comes."""

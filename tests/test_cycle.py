@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 import structlog
 
-from cosell_sync.core import reconcile, share
-from cosell_sync.core.attempts import Patience
+from cosell_sync.core import publishing, reconcile
 from cosell_sync.core.deal import Link, Member, Order, Side, Solution, State, Value
+from cosell_sync.core.retry import Patience
 from cosell_sync.cycle.context import Habits, World
-from cosell_sync.cycle.run import run_cycle
+from cosell_sync.cycle.cycle import run_cycle
 from cosell_sync.ports import Forgotten, Memo
 from cosell_sync.summary import NEEDS_A_PERSON, NEEDS_NOBODY, CycleSummary
 from memory_world import CountingStore, Fault, MemoryCrm, MemoryReferrals, Outside, Row, rules
@@ -359,7 +359,7 @@ def test_a_wish_to_share_over_which_the_program_stumbles_harms_no_other(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     play = Play()
-    sound = share.wants_sharing
+    sound = publishing.wants_sharing
     play.outside.new_opportunity(name="Odd", sync=True)
     play.begin()
 
@@ -368,7 +368,7 @@ def test_a_wish_to_share_over_which_the_program_stumbles_harms_no_other(
             raise ZeroDivisionError
         return sound(link)
 
-    monkeypatch.setattr(share, "wants_sharing", stumbling)
+    monkeypatch.setattr(publishing, "wants_sharing", stumbling)
     play.outside.people(PC, "R1", {"campaign_id": "new"})
     play.outside.people(CRM, "O1", {"notes": "Odd again"})
     assert play.cycle().failed == 1

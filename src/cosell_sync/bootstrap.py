@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from cosell_sync.core.attempts import Patience
 from cosell_sync.core.deal import Side
-from cosell_sync.core.mapping import FieldRule, Flow, Policy, Rules, Stages
-from cosell_sync.crm.findings import Finding
+from cosell_sync.core.retry import Patience
+from cosell_sync.core.rules import FieldRule, Flow, Policy, Rules, Stages
+from cosell_sync.crm.report import Finding
 from cosell_sync.crm.writes import Ownership
 from cosell_sync.cycle.context import Habits, World
 from cosell_sync.errors import ConfigError
@@ -24,16 +24,16 @@ from cosell_sync.partner_center.records import Wire
 from cosell_sync.partner_center.signin import TOKEN_NAME, Application, Lent, SignIn
 from cosell_sync.ports import Clock, Crm, Referrals, Store
 from cosell_sync.settings import Settings
-from cosell_sync.store.budgets import StoredLedger
 from cosell_sync.store.copy import open_copy
 from cosell_sync.store.engine import parse
 from cosell_sync.store.open import open_store
+from cosell_sync.store.quota import StoredLedger
 from cosell_sync.store.sql import SqlStore
 from cosell_sync.store.tokens import StoredTokens, find_key
-from cosell_sync.transport.auth import TokenSource
 from cosell_sync.transport.client import HttpCaller, Limits
-from cosell_sync.transport.governor import Governor
-from cosell_sync.transport.meter import Meter
+from cosell_sync.transport.quota import Meter
+from cosell_sync.transport.throttle import Governor
+from cosell_sync.transport.tokens import TokenSource
 
 if TYPE_CHECKING:
     from cosell_sync.crm.dynamics.client import DynamicsCrm
@@ -191,7 +191,7 @@ def salesforce(
     from cosell_sync.crm.salesforce.client import SalesforceCrm  # noqa: PLC0415 - see above
     from cosell_sync.crm.salesforce.rest import Rest  # noqa: PLC0415
     from cosell_sync.crm.salesforce.signin import ClientCredentials, JwtBearer  # noqa: PLC0415
-    from cosell_sync.crm.salesforce.writing import Guard  # noqa: PLC0415
+    from cosell_sync.crm.salesforce.write import Guard  # noqa: PLC0415
 
     ours, mapping = settings.salesforce, settings.mapping
     if not ours.login_url or not ours.consumer_key:

@@ -23,7 +23,7 @@ from types import FrameType
 from typing import Any, Final
 
 from cosell_sync.errors import Broken, Busy, Fenced, OutsideError, Surprise, Unavailable
-from cosell_sync.logging import flush, get_logger
+from cosell_sync.log import flush, get_logger
 from cosell_sync.ports import Clock
 from cosell_sync.summary import OUT_OF_REACH, CycleSummary
 

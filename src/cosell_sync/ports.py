@@ -12,8 +12,6 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from cosell_sync.core.admit import Found
-from cosell_sync.core.budget import Forecast, Purse
 from cosell_sync.core.deal import (
     Customer,
     Entry,
@@ -27,8 +25,10 @@ from cosell_sync.core.deal import (
     Step,
     SyncState,
 )
-from cosell_sync.core.forget import Forgotten
-from cosell_sync.core.mapping import CrmShape, StageFlags
+from cosell_sync.core.erasure import Forgotten
+from cosell_sync.core.intake import Found
+from cosell_sync.core.quota import Forecast, Purse
+from cosell_sync.core.rules import CrmShape, StageFlags
 from cosell_sync.errors import OutsideError, RecordError
 
 __all__ = [

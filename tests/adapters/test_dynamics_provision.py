@@ -16,7 +16,7 @@ from cosell_sync.crm.dynamics import metadata
 from cosell_sync.crm.dynamics.batch import Op
 from cosell_sync.crm.dynamics.provision import provision
 from cosell_sync.crm.dynamics.setup import Setup, SetupRefused
-from cosell_sync.crm.findings import Finding, Status
+from cosell_sync.crm.report import Finding, Status
 from cosell_sync.errors import Rejected, Unavailable
 from cosell_sync.ports import OpportunityWrite
 from cosell_sync.sandbox import dataverse_schema

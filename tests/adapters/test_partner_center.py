@@ -34,9 +34,9 @@ from cosell_sync.partner_center.client import ID_HEADERS, REFERRALS, PartnerCent
 from cosell_sync.partner_center.records import Wire
 from cosell_sync.partner_center.signin import Application, Lent, SignIn
 from cosell_sync.ports import Outcome, ReferralDraft, Referrals, ReferralWrite
-from cosell_sync.transport.auth import TokenSource
 from cosell_sync.transport.client import HttpCaller
-from cosell_sync.transport.governor import Governor
+from cosell_sync.transport.throttle import Governor
+from cosell_sync.transport.tokens import TokenSource
 
 HOST = "https://api.partner.example"
 LOGIN = "https://login.example"

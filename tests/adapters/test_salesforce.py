@@ -23,12 +23,12 @@ from urllib3.exceptions import MaxRetryError, NewConnectionError
 from adapters.dynamics_world import OVERLAP, SAM, Clock, only
 from adapters.salesforce_world import COMPOSITE, World, draft
 from cosell_sync.core.deal import Customer, Member, Solution
-from cosell_sync.core.mapping import agree, for_crm
-from cosell_sync.crm.salesforce import bulk, reading
+from cosell_sync.core.rules import agree, for_crm
+from cosell_sync.crm.salesforce import bulk, read
 from cosell_sync.crm.salesforce.client import SalesforceCrm
 from cosell_sync.crm.salesforce.rest import Rest
 from cosell_sync.crm.salesforce.signin import ClientCredentials, JwtBearer
-from cosell_sync.crm.salesforce.writing import Guard
+from cosell_sync.crm.salesforce.write import Guard
 from cosell_sync.crm.writes import Ownership
 from cosell_sync.errors import AuthFailed, Flaky, Gone, Rejected, Stale, Surprise, Unavailable, Unclear
 from cosell_sync.ports import OpportunityWrite, Sought
@@ -1010,7 +1010,7 @@ def test_many_child_rows_are_read_to_the_end() -> None:
     """Of many child rows the platform sends the first and says where the others are."""
     rest, adapter, _ = scripted((200, {"done": True, "records": [{"Id": "s2"}]}))
     first = {"done": False, "nextRecordsUrl": "/services/data/v66.0/query/x-1", "records": [{"Id": "s1"}]}
-    row = reading.complete(rest, {"Id": "006", "Cosell_Solutions__r": first})
+    row = read.complete(rest, {"Id": "006", "Cosell_Solutions__r": first})
     assert [each["Id"] for each in row["Cosell_Solutions__r"]["records"]] == ["s1", "s2"]
     assert str(adapter.sent[0].url).endswith("/services/data/v66.0/query/x-1")
 
@@ -1019,7 +1019,7 @@ def test_a_cursor_that_runs_in_a_circle_is_trouble() -> None:
     page = {"done": False, "nextRecordsUrl": "/services/data/v66.0/query/x-1", "records": []}
     rest, _, _ = scripted((200, page), (200, page))
     with pytest.raises(Unavailable):
-        reading.complete(rest, {"Id": "006", "Cosell_Solutions__r": page})
+        read.complete(rest, {"Id": "006", "Cosell_Solutions__r": page})
 
 
 def test_a_locked_row_of_a_collection_is_sent_again_alone() -> None:

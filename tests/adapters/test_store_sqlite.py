@@ -45,7 +45,7 @@ from cosell_sync.core.deal import (
 )
 from cosell_sync.errors import Busy, ConfigError, Fenced, Unavailable
 from cosell_sync.ports import Memo
-from cosell_sync.store import codec
+from cosell_sync.store import serialize
 from cosell_sync.store.engine import parse
 from cosell_sync.store.open import open_store
 from cosell_sync.store.sql import SqlStore
@@ -364,20 +364,20 @@ def through_json(row: dict[str, Any]) -> dict[str, Any]:
 @given(links)
 def test_link_round_trip(link: Link) -> None:
     """A link comes back as it was, and storing it again changes nothing (the extras, which are not compared, included)."""
-    row = through_json(codec.from_link(link))
-    assert codec.to_link(row) == link
-    assert through_json(codec.from_link(codec.to_link(row))) == row
+    row = through_json(serialize.from_link(link))
+    assert serialize.to_link(row) == link
+    assert through_json(serialize.from_link(serialize.to_link(row))) == row
 
 
 @given(st.from_type(Memory))
 def test_memory_round_trip(memory: Memory) -> None:
     """Whatever ``Memory`` grows by is kept too."""
-    assert codec.to_memory(through_json(codec.from_memory(memory))) == memory
+    assert serialize.to_memory(through_json(serialize.from_memory(memory))) == memory
 
 
 @given(st.builds(Intent, texts, sides, st.booleans(), texts, fields, fields, texts, moments))
 def test_intent_round_trip(intent: Intent) -> None:
-    assert codec.to_intent(through_json(codec.from_intent(intent))) == intent
+    assert serialize.to_intent(through_json(serialize.from_intent(intent))) == intent
 
 
 anything = st.sampled_from(Kind).flatmap(lambda kind: values[kind]) | st.none() | st.just(ABSENT)
@@ -385,10 +385,10 @@ anything = st.sampled_from(Kind).flatmap(lambda kind: values[kind]) | st.none() 
 
 @given(st.builds(Entry, texts, texts, moments, sides, texts, maybe, anything, anything, texts))
 def test_entry_round_trip(entry: Entry) -> None:
-    assert codec.to_entry(through_json(codec.from_entry(entry))) == entry
+    assert serialize.to_entry(through_json(serialize.from_entry(entry))) == entry
 
 
 def test_memory_of_another_version() -> None:
     """What an older version did not know takes its default; what a newer one knew is passed over."""
-    assert codec.to_memory({}) == Memory()
-    assert codec.to_memory({"attempts": 2, "of_the_future": [1]}) == Memory(attempts=2)
+    assert serialize.to_memory({}) == Memory()
+    assert serialize.to_memory({"attempts": 2, "of_the_future": [1]}) == Memory(attempts=2)

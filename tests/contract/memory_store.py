@@ -12,9 +12,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from cosell_sync.core import forget as forgetting
+from cosell_sync.core import erasure as forgetting
 from cosell_sync.core.deal import Entry, Intent, Link, Order, Phase, Side
-from cosell_sync.core.forget import Forgotten, Person
+from cosell_sync.core.erasure import Forgotten, Person
 from cosell_sync.errors import Busy, Fenced
 from cosell_sync.ports import Memo
 

@@ -21,9 +21,9 @@ from cosell_sync.ports import Outcome, ReferralDraft, Referrals, ReferralWrite
 from cosell_sync.sandbox import partner_center as sandbox
 from cosell_sync.sandbox.certificates import Certificates
 from cosell_sync.sandbox.http import Server
-from cosell_sync.transport.auth import AccessToken, TokenSource
 from cosell_sync.transport.client import HttpCaller
-from cosell_sync.transport.governor import Governor
+from cosell_sync.transport.throttle import Governor
+from cosell_sync.transport.tokens import AccessToken, TokenSource
 from memory_world import Fault, Outside
 from sharing_world import Posts
 

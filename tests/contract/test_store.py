@@ -40,12 +40,12 @@ from cosell_sync.core.deal import (
 from cosell_sync.errors import Busy, ConfigError, Fenced
 from cosell_sync.ports import Forgotten, Memo, Store, Tally
 from cosell_sync.store import schema
-from cosell_sync.store.budgets import StoredLedger
 from cosell_sync.store.copy import copy_into_memory, open_copy
 from cosell_sync.store.engine import writing
 from cosell_sync.store.lease import RowLease
 from cosell_sync.store.migrate import NEWEST, migrate, pending, revisions
 from cosell_sync.store.open import open_store
+from cosell_sync.store.quota import StoredLedger
 from cosell_sync.store.sql import SqlStore
 from cosell_sync.store.tokens import StoredTokens
 

@@ -12,8 +12,8 @@ from deals import HOLD, NOW, SHAPE, at_rest, here, remembering, rules, there
 
 from cosell_sync.core.deal import ABSENT, Closing, Customer, Fields, Link, Member, Side, State, Trouble, Value
 from cosell_sync.core.lifecycle import TERMINAL
-from cosell_sync.core.mapping import CrmShape, Flow, Policy, Rules, Stages
 from cosell_sync.core.reconcile import Decision, HoldKind, content, decide, told_state
+from cosell_sync.core.rules import CrmShape, Flow, Policy, Rules, Stages
 
 PC, CRM = Side.PARTNER_CENTER, Side.CRM
 

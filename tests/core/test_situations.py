@@ -11,10 +11,10 @@ from pathlib import Path
 from deals import HOLD, NOW, SHAPE, at_rest, here, remembering, rules, there
 
 from cosell_sync.core.deal import ABSENT, Closing, Customer, Fields, Link, Member, Side, State, Trouble
-from cosell_sync.core.mapping import CrmShape, Flow, Policy, Rules, Stages
 from cosell_sync.core.messages import minute, shown
 from cosell_sync.core.reconcile import content, decide
-from cosell_sync.core.tell import tell
+from cosell_sync.core.rules import CrmShape, Flow, Policy, Rules, Stages
+from cosell_sync.core.status import tell
 
 PAGE = Path(__file__).parents[2] / "docs" / "situations.md"
 SYSTEM = {Side.PARTNER_CENTER: "Partner Center", Side.CRM: "the CRM"}

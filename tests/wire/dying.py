@@ -37,7 +37,7 @@ from sqlalchemy import event
 
 from cosell_sync import settings
 from cosell_sync.bootstrap import program
-from cosell_sync.cycle.run import run_cycle
+from cosell_sync.cycle.cycle import run_cycle
 from cosell_sync.sandbox.http import Headers, Request, Response
 from cosell_sync.sandbox.world import Sandbox
 from cosell_sync.store import tokens

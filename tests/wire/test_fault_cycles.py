@@ -19,7 +19,7 @@ import structlog
 
 from cosell_sync import bootstrap, settings
 from cosell_sync.crm.salesforce import rest
-from cosell_sync.cycle.run import run_cycle
+from cosell_sync.cycle.cycle import run_cycle
 from cosell_sync.errors import OutsideError
 from cosell_sync.sandbox.agreement import compare
 from cosell_sync.sandbox.http import Server

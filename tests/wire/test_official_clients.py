@@ -30,7 +30,7 @@ from PowerPlatform.Dataverse.models.upsert import UpsertItem
 
 from cosell_sync import settings
 from cosell_sync.bootstrap import program
-from cosell_sync.cycle.run import run_cycle
+from cosell_sync.cycle.cycle import run_cycle
 from cosell_sync.sandbox.dataverse import CLIENT_ID, CLIENT_SECRET, ROOT, Dataverse
 from cosell_sync.sandbox.http import Call
 from cosell_sync.sandbox.story import Story

@@ -15,10 +15,10 @@ from rich.table import Table
 from cosell_sync.bootstrap import rules_from, utc_now
 from cosell_sync.cli.common import ConfigOption, JsonOption, console, load, show, show_json
 from cosell_sync.core import messages
-from cosell_sync.core.codec import plain, plain_fields
+from cosell_sync.core.as_json import plain, plain_fields
 from cosell_sync.core.deal import SHARED, Link, Order, Phase, Side, SyncState
-from cosell_sync.core.mapping import Rules
-from cosell_sync.cycle.orders import FORGET, Refused, carry_out, find
+from cosell_sync.core.rules import Rules
+from cosell_sync.cycle.commands import FORGET, Refused, carry_out, find
 from cosell_sync.errors import Busy, ConfigError
 from cosell_sync.ports import Memo
 from cosell_sync.store.open import open_store

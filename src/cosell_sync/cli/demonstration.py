@@ -15,10 +15,10 @@ from uuid import uuid4
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from cosell_sync import logging, settings
+from cosell_sync import log, settings
 from cosell_sync.bootstrap import Program, program
 from cosell_sync.cli.common import console
-from cosell_sync.cycle.run import run_cycle
+from cosell_sync.cycle.cycle import run_cycle
 from cosell_sync.sandbox.agreement import Agreement, compare
 from cosell_sync.sandbox.story import Act, Story
 from cosell_sync.sandbox.world import Clock, Sandbox
@@ -41,12 +41,12 @@ def play(crm: settings.CrmName, deals: int, *, keep: bool) -> bool:
             os.environ["REQUESTS_CA_BUNDLE"] = environment["REQUESTS_CA_BUNDLE"]
             configured = settings.load(None, environment)
             with (home / "demo.log").open("w", encoding="utf-8") as stream:
-                logging.configure("info", "json", stream)
+                log.configure("info", "json", stream)
                 with program(configured, clock=clock) as wired, wired.store.lease(configured.sync.interval):
                     agreed = _Show(sandbox, clock, wired).play()
                 if keep:
                     _stay(sandbox, home)
-                logging.configure("info", "json", sys.stderr)
+                log.configure("info", "json", sys.stderr)
     return agreed
 
 

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from cosell_sync import bootstrap
 from cosell_sync.cli.common import ConfigOption, JsonOption, console, load, show, show_json
-from cosell_sync.crm.findings import Finding, Status
+from cosell_sync.crm.report import Finding, Status
 from cosell_sync.summary import NEEDS_A_PERSON, NEEDS_NOBODY
 
 _COLOURS = {

@@ -9,14 +9,14 @@ from uuid import uuid4
 
 from cosell_sync.bootstrap import Program, program
 from cosell_sync.core.deal import Phase, SyncState
-from cosell_sync.cycle.run import run_cycle
+from cosell_sync.cycle.cycle import run_cycle
 from cosell_sync.daemon import Daemon
 from cosell_sync.errors import AuthFailed, ConfigError, Unavailable
-from cosell_sync.http.health import Attention, Facts, fresh_within
-from cosell_sync.http.server import Application, Listener
 from cosell_sync.metrics import Metrics
 from cosell_sync.settings import Settings
 from cosell_sync.summary import CycleSummary
+from cosell_sync.web.health import Attention, Facts, fresh_within
+from cosell_sync.web.server import Application, Listener
 
 SHOWN = 100  # deals listed on the status page
 

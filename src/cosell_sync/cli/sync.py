@@ -8,7 +8,7 @@ from uuid import uuid4
 import typer
 
 from cosell_sync.cli.common import ConfigOption, JsonOption, load, show, show_json, writing
-from cosell_sync.cycle.run import run_cycle
+from cosell_sync.cycle.cycle import run_cycle
 from cosell_sync.summary import CycleSummary
 
 

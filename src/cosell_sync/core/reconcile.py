@@ -30,9 +30,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from cosell_sync.core import messages, share
-from cosell_sync.core.attempts import freed, resting
-from cosell_sync.core.codec import plain_fields
+from cosell_sync.core import messages, publishing
+from cosell_sync.core.as_json import plain_fields
 from cosell_sync.core.deal import (
     ABSENT,
     SHARED,
@@ -50,8 +49,9 @@ from cosell_sync.core.deal import (
     Value,
 )
 from cosell_sync.core.lifecycle import TERMINAL, Actor, Move, frozen, walk
-from cosell_sync.core.mapping import CrmShape, FieldRule, Flow, Rules, Standing, empty
 from cosell_sync.core.merge import Conflict, Merged, Sides, merge
+from cosell_sync.core.retry import freed, resting
+from cosell_sync.core.rules import CrmShape, FieldRule, Flow, Rules, Standing, empty
 
 REGISTRATION_WAIT = timedelta(hours=72)  # Partner Center, register deals: a win before that may be refused
 _NEVER_EMPTY = frozenset({"name", "value", "currency", "close_date", "team", "solutions"})
@@ -337,7 +337,7 @@ def _unsendable(name: str, link: Link, rules: Rules) -> str | None:
     consented = link.base_opportunity.get("consent")
     if name == "contacts" and consented is True and opportunity and opportunity["consent"] is False:
         return "the customer's consent was taken back"
-    words = str(share.deal_type(link))
+    words = str(publishing.deal_type(link))
     outbound = referral is not None and referral.text("direction") == Direction.OUTBOUND
     return frozen(name, DealType(words) if words in set(DealType) else None, outbound=outbound)
 
@@ -412,7 +412,7 @@ def _claim_sales_stage(draft: _Draft) -> None:
 
 def _widen(draft: _Draft) -> None:
     """One-way and by the seller's word only; what is missing for it, or cannot be had any more, is told."""
-    wider = share.widening(draft.link, draft.state, draft.rules, draft.shape, draft.now.date())
+    wider = publishing.widening(draft.link, draft.state, draft.rules, draft.shape, draft.now.date())
     draft.link = wider.link
     draft.invites = wider.invites and not wider.gaps
     if wider.visible:

@@ -9,7 +9,7 @@ from typing import Final, Generic, Protocol, TypeVar
 
 from cosell_sync.core.deal import Snapshot
 from cosell_sync.crm.check import Check
-from cosell_sync.crm.directory import Directory
+from cosell_sync.crm.users import Directory
 from cosell_sync.crm.writes import Ownership
 from cosell_sync.errors import OutsideError, Surprise
 from cosell_sync.ports import (

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Final, Generic, TypeVar
 
 from cosell_sync.core.deal import ABSENT, Customer, Fields, Snapshot
-from cosell_sync.crm.directory import Directory
-from cosell_sync.crm.sets import members
+from cosell_sync.crm.related import members
+from cosell_sync.crm.users import Directory
 from cosell_sync.crm.values import folded
 from cosell_sync.errors import (
     AuthFailed,

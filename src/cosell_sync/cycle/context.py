@@ -8,12 +8,12 @@ from datetime import datetime, timedelta
 
 import structlog
 
-from cosell_sync.core.attempts import Patience
 from cosell_sync.core.deal import Entry, Fields, Intent, Link, Side, Snapshot, SyncState, Value
-from cosell_sync.core.mapping import CrmShape, Rules
 from cosell_sync.core.merge import Conflict
+from cosell_sync.core.outcome import after_trouble
 from cosell_sync.core.reconcile import Effect, Hold
-from cosell_sync.core.settle import after_trouble
+from cosell_sync.core.retry import Patience
+from cosell_sync.core.rules import CrmShape, Rules
 from cosell_sync.errors import Gone, RecordError, Unclear
 from cosell_sync.ports import Clock, Crm, Memo, Meter, Referrals, Store
 

@@ -15,13 +15,13 @@ from datetime import datetime, timedelta
 
 import structlog
 
-from cosell_sync.core import share
-from cosell_sync.core.admit import at_sight
-from cosell_sync.core.budget import Urgency
+from cosell_sync.core import publishing
 from cosell_sync.core.deal import Link, Memory, Phase, Side, Snapshot
+from cosell_sync.core.intake import at_sight
+from cosell_sync.core.quota import Urgency
 from cosell_sync.cycle.context import Run
-from cosell_sync.cycle.doubt import CHUNK, SKEW, doubt_clock, doubt_emptiness, doubt_numbers, doubt_shape
-from cosell_sync.cycle.thrift import may
+from cosell_sync.cycle.safety import CHUNK, SKEW, doubt_clock, doubt_emptiness, doubt_numbers, doubt_shape
+from cosell_sync.cycle.schedule import may
 from cosell_sync.ports import Memo, Page
 
 LAST_FULL = "full_compare"
@@ -211,7 +211,7 @@ def compare_all(run: Run) -> None:
         linked += 1
         if link.memory.gone is Side.CRM and link.opportunity_id in indexed:
             returned.append(link.opportunity_id or "")
-        if share.awaited(link):
+        if publishing.awaited(link):
             run.changed.append(link.key)
         if link.memory.gone is None and link.referral_id not in seen:
             missing_referrals += 1

@@ -45,8 +45,8 @@ from cosell_sync.partner_center import records
 from cosell_sync.partner_center.records import Wire
 from cosell_sync.ports import Outcome, Page, ReferralDraft, ReferralWrite
 from cosell_sync.transport.client import Answer, HttpCaller, Safety
-from cosell_sync.transport.exact import encode
-from cosell_sync.transport.outcomes import Scope, said
+from cosell_sync.transport.errors import Scope, said
+from cosell_sync.transport.exact_json import encode
 
 log = structlog.get_logger()
 

@@ -25,11 +25,11 @@ import requests
 
 from cosell_sync.errors import AuthFailed, ConfigError, Unavailable
 from cosell_sync.ports import Clock, Tokens
-from cosell_sync.transport.auth import MARGIN, AccessToken
 from cosell_sync.transport.client import HttpCaller, Safety, trust_file
-from cosell_sync.transport.governor import Governor, utc_now
-from cosell_sync.transport.outcomes import Scope
+from cosell_sync.transport.errors import Scope
 from cosell_sync.transport.session import careful, patiently
+from cosell_sync.transport.throttle import Governor, utc_now
+from cosell_sync.transport.tokens import MARGIN, AccessToken
 
 if TYPE_CHECKING:
     import msal

@@ -22,11 +22,11 @@ from sqlalchemy import Column, ColumnElement, Connection, Engine, Table, delete,
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 
-from cosell_sync.core import forget as forgetting
+from cosell_sync.core import erasure as forgetting
 from cosell_sync.core.deal import Entry, Intent, Link, Order, Phase, Side, SyncState
-from cosell_sync.core.forget import Forgotten, Person
+from cosell_sync.core.erasure import Forgotten, Person
 from cosell_sync.ports import Clock, Memo, Tally
-from cosell_sync.store import codec, schema
+from cosell_sync.store import schema, serialize
 from cosell_sync.store.engine import file_of, reading, writing
 from cosell_sync.store.lease import DEADLINE, FileLease, Lease, MemoryLease, RowLease, Sleep, acquire
 
@@ -115,7 +115,9 @@ class SqlStore:
 
     def intents(self, keys: Sequence[str]) -> Sequence[Intent]:
         rows = self._among(schema.intent.c.link, keys, schema.intent.c)
-        return sorted((codec.to_intent(row) for row in rows), key=lambda intent: (intent.link, intent.side))
+        return sorted(
+            (serialize.to_intent(row) for row in rows), key=lambda intent: (intent.link, intent.side)
+        )
 
     def journal(self, key: str, limit: int = 200) -> Sequence[Entry]:
         column = schema.journal.c
@@ -126,7 +128,7 @@ class SqlStore:
             .limit(limit)
         )
         with reading(self.engine) as connection:
-            return [codec.to_entry(row) for row in connection.execute(lines).mappings()]
+            return [serialize.to_entry(row) for row in connection.execute(lines).mappings()]
 
     def watermark(self, name: str) -> str | None:
         column = schema.watermark.c
@@ -169,7 +171,9 @@ class SqlStore:
                 self._lease.check(connection)
                 self._put_links(connection, memo.links)
                 self._put_intents(connection, memo.intents, memo.settled)
-                self._insert(connection, schema.journal, [codec.from_entry(entry) for entry in memo.journal])
+                self._insert(
+                    connection, schema.journal, [serialize.from_entry(entry) for entry in memo.journal]
+                )
                 self._upsert(
                     connection,
                     schema.watermark,
@@ -208,17 +212,17 @@ class SqlStore:
         with self._erasing() as connection:
             column = schema.intent.c
             rows = connection.execute(select(schema.intent).where(column.connection == self._connection))
-            opened = [codec.to_intent(row) for row in rows.mappings()]
+            opened = [serialize.to_intent(row) for row in rows.mappings()]
             intents = [item for item in opened if forgetting.from_intent(item, person) is not item]
             self._upsert(
                 connection,
                 schema.intent,
-                [codec.from_intent(forgetting.from_intent(item, person)) for item in intents],
+                [serialize.from_intent(forgetting.from_intent(item, person)) for item in intents],
             )
         lines = 0
         for some in self._entries():
             changed = {
-                number: codec.from_entry(line)
+                number: serialize.from_entry(line)
                 for number, entry in some.items()
                 if (line := forgetting.from_entry(entry, person)) != entry
             }
@@ -261,12 +265,12 @@ class SqlStore:
                 rows = connection.execute(page).mappings().all()
             if not rows:
                 return
-            yield {row["id"]: codec.to_entry(row) for row in rows}
+            yield {row["id"]: serialize.to_entry(row) for row in rows}
             after = rows[-1]["id"]
 
     def _put_links(self, connection: Connection, links: Sequence[Link]) -> None:
         self._free_ids(connection, links)
-        self._upsert(connection, schema.link, [codec.from_link(link) for link in links])
+        self._upsert(connection, schema.link, [serialize.from_link(link) for link in links])
         for keys in _chunks([link.key for link in links]):
             connection.execute(
                 delete(schema.link_row).where(
@@ -310,7 +314,7 @@ class SqlStore:
                     column.connection == self._connection, column.link == link, column.side == side.value
                 )
             )
-        self._upsert(connection, schema.intent, [codec.from_intent(intent) for intent in opened])
+        self._upsert(connection, schema.intent, [serialize.from_intent(intent) for intent in opened])
 
     def _insert(self, connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
         if rows:
@@ -344,7 +348,7 @@ class SqlStore:
     # --- reading -------------------------------------------------------------------------------------------------
 
     def _links(self, column: Column[Any], values: Sequence[str]) -> list[Link]:
-        links = [codec.to_link(row) for row in self._among(column, values, schema.link.c)]
+        links = [serialize.to_link(row) for row in self._among(column, values, schema.link.c)]
         return sorted(links, key=lambda link: link.key)
 
     def _walk(self, *conditions: ColumnElement[bool]) -> Iterator[Link]:
@@ -359,7 +363,7 @@ class SqlStore:
         while True:
             with reading(self.engine) as connection:
                 rows = connection.execute(page.where(column.key > after)).mappings().all()
-            yield from map(codec.to_link, rows)
+            yield from map(serialize.to_link, rows)
             if len(rows) < _CHUNK:
                 return
             after = rows[-1]["key"]
@@ -370,9 +374,9 @@ class SqlStore:
         values: Sequence[str],
         wanted: Iterable[ColumnElement[Any]],
         *conditions: ColumnElement[bool],
-    ) -> list[codec.Row]:
+    ) -> list[serialize.Row]:
         """The wanted columns of the rows whose ``column`` is one of the values, asked for in chunks."""
-        rows: list[codec.Row] = []
+        rows: list[serialize.Row] = []
         if not values:
             return rows
         query = select(*wanted).where(column.table.c.connection == self._connection, *conditions)

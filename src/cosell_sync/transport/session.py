@@ -23,9 +23,9 @@ import requests
 from urllib3.exceptions import MaxRetryError
 
 from cosell_sync.errors import Unavailable
-from cosell_sync.transport import outcomes
-from cosell_sync.transport.apart import Stopped, TooLong, apart
-from cosell_sync.transport.governor import Clock, Governor
+from cosell_sync.transport import errors
+from cosell_sync.transport.deadline import Stopped, TooLong, apart
+from cosell_sync.transport.throttle import Clock, Governor
 
 CONNECT: Final = 10.0
 TRIES: Final = 5
@@ -114,7 +114,7 @@ def _request(
     status, code = response.status_code, f"http_{response.status_code}"
     if status == HTTPStatus.TOO_MANY_REQUESTS or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         now = clock()
-        after = outcomes.retry_after(response.headers.get("Retry-After"), now)
+        after = errors.retry_after(response.headers.get("Retry-After"), now)
         if after is not None:
             governor.pause(after)
         at = None if after is None else now + timedelta(seconds=after)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 from xml.etree.ElementTree import Element, SubElement, tostring
 
-from cosell_sync.crm.blueprint import (
+from cosell_sync.crm.columns import (
     PARENT_DESCRIPTION,
     SOLUTION_DESCRIPTION,
     SOLUTION_LABEL,

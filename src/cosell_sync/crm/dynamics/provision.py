@@ -13,9 +13,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from cosell_sync.crm.blueprint import OPPORTUNITY_COLUMNS, SOLUTION_COLUMNS, VIEWS, Column, View
+from cosell_sync.crm.columns import OPPORTUNITY_COLUMNS, SOLUTION_COLUMNS, VIEWS, Column, View
 from cosell_sync.crm.dynamics import differences, metadata, odata, org
 from cosell_sync.crm.dynamics.batch import Op
+from cosell_sync.crm.dynamics.errors import SYSTEM
 from cosell_sync.crm.dynamics.granting import Granting
 from cosell_sync.crm.dynamics.metadata import (
     IN_SOLUTION,
@@ -29,10 +30,9 @@ from cosell_sync.crm.dynamics.metadata import (
 from cosell_sync.crm.dynamics.org import OPPORTUNITIES, SOLUTIONS, TABLES, field_names
 from cosell_sync.crm.dynamics.rest import Rest, Row
 from cosell_sync.crm.dynamics.setup import PATIENCE, Setup, Tell, There, definition
-from cosell_sync.crm.dynamics.trouble import SYSTEM
-from cosell_sync.crm.findings import Finding, Status, unsure
+from cosell_sync.crm.report import Finding, Status, unsure
 from cosell_sync.errors import RecordError, Rejected
-from cosell_sync.transport.outcomes import Scope
+from cosell_sync.transport.errors import Scope
 
 CURE: Final = "cure what Dataverse names, then run provision again"
 MAKER: Final = "make.powerapps.com"

@@ -14,12 +14,12 @@ from typing import Any, Final
 
 from cosell_sync.crm.dynamics import metadata, odata, org
 from cosell_sync.crm.dynamics.batch import Op
+from cosell_sync.crm.dynamics.errors import SYSTEM
 from cosell_sync.crm.dynamics.org import OPPORTUNITIES, SOLUTIONS, TABLES
 from cosell_sync.crm.dynamics.rest import Rest, Row, strange
-from cosell_sync.crm.dynamics.trouble import SYSTEM
 from cosell_sync.errors import Flaky, RecordError, Rejected, Unavailable, Unclear
-from cosell_sync.transport import outcomes
-from cosell_sync.transport.outcomes import Scope
+from cosell_sync.transport import errors
+from cosell_sync.transport.errors import Scope
 
 PATIENCE: Final = timedelta(
     minutes=15
@@ -175,7 +175,7 @@ class Setup:
             answer = self.rest.change(op)
             if answer.status < 300:
                 return None
-            said = outcomes.said(answer.body)
+            said = errors.said(answer.body)
             code = said.code or f"http_{answer.status}"
             if code not in BUSY:
                 if answer.status == 403:

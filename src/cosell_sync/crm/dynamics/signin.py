@@ -23,13 +23,13 @@ import requests.utils
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from cosell_sync.crm.dynamics.trouble import SYSTEM
+from cosell_sync.crm.dynamics.errors import SYSTEM
 from cosell_sync.errors import AuthFailed, ConfigError, Unavailable
 from cosell_sync.ports import Clock
-from cosell_sync.transport.auth import AccessToken
 from cosell_sync.transport.client import trust_file
-from cosell_sync.transport.governor import Governor, utc_now
 from cosell_sync.transport.session import careful, patiently
+from cosell_sync.transport.throttle import Governor, utc_now
+from cosell_sync.transport.tokens import AccessToken
 
 # Authorities that Microsoft's instance discovery knows; asking it about any other would fail.
 MICROSOFT: Final = frozenset(

@@ -1,0 +1,142 @@
+"""Doubt: before anything is written, is the world still the one that we know?
+
+The CRM's shape is compared with the one of the last cycle, our clock with those of the systems, and what would follow from
+this cycle's reads with what usually does. Each doubt ends the cycle and says what was seen; it passes by itself where the
+cause does, or once with ``sync --accept``. docs/surprises.md has them all.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from datetime import timedelta
+from typing import Any
+
+from cosell_sync.core.deal import TOLD, Link, Phase
+from cosell_sync.core.rules import CrmShape, Flow
+from cosell_sync.cycle.context import Run
+from cosell_sync.cycle.isolate import decisions
+from cosell_sync.errors import Surprise
+from cosell_sync.ports import Memo
+
+CHUNK = 200
+SKEW = timedelta(
+    minutes=5
+)  # between our clock and theirs; the hold before a deal is closed is three times that
+EMPTY = 4  # as many deals are enough to doubt that a whole side is gone; fewer may well have been deleted
+SHAPE = "shape"  # what the CRM could hold in the last cycle, kept among the watermarks
+
+
+def due(run: Run) -> Iterable[list[Link]]:
+    after = ""
+    while chunk := list(run.world.store.due(run.now, after, CHUNK)):
+        yield chunk
+        after = chunk[-1].key
+
+
+def doubt(run: Run) -> None:
+    """Before anything is written: would an unusual share of the deals be closed, vanish or be rewritten?"""
+    if run.accept:
+        return
+    unusual = 0
+    for chunk in due(run):
+        links = [link for link in chunk if link.phase is Phase.LINKED and link.base_referral]
+        for decision in decisions(run, links):
+            changed = any(effect.action in {"update", "move"} for effect in decision.effects)
+            unusual += bool(decision.link.memory.gone is not None or changed)
+    if unusual > run.world.habits.surprise_min:
+        linked = sum(tally.deals for tally in run.world.store.counts() if tally.phase is Phase.LINKED)
+        doubt_numbers(run, "changed", unusual, linked)
+
+
+def doubt_clock(run: Run) -> None:
+    """A clock that is wrong ends holds and deadlines at the wrong time, and a close cannot be taken back."""
+    for side, meter in run.world.meters.items():
+        if meter.skew is None or abs(meter.skew) <= SKEW or run.accept:
+            continue
+        seconds = round(meter.skew.total_seconds())
+        raise Surprise(
+            f"this machine's clock is {abs(seconds)} seconds {'behind' if seconds > 0 else 'ahead of'} that of "
+            f"{side.value}; nothing was written. Set the clock (NTP); it goes on by itself then",
+            what="clock",
+            side=side,
+            skew_s=seconds,
+        )
+
+
+def doubt_shape(run: Run) -> None:
+    """What the CRM held of the deals in the last cycle and does not any more: each loss, by name."""
+    store = run.world.store
+    outline, known = json.dumps(_outline(run.shape)), store.watermark(SHAPE)
+    if known == outline:
+        return
+    if lost := _lost(run, json.loads(known)) if known and not run.accept else []:
+        run.world.crm.forget_shape()  # so that the next cycle sees when it is mended
+        raise Surprise(
+            f"the CRM has no longer what deals are kept in step by, or hides it from the integration user: "
+            f"{', '.join(lost)}; nothing was written. Give it back, or, where it is meant so, correct the mapping and "
+            "run: cosell-sync sync --accept",
+            what="schema",
+            lost=lost,
+        )
+    store.remember(Memo(watermarks={SHAPE: outline}))
+
+
+def _outline(shape: CrmShape) -> dict[str, Any]:
+    """The part of the CRM's shape that deals may depend on."""
+    return {
+        "fields": sorted(shape.fields),
+        "stages": {name: [flags.closed, flags.won] for name, flags in sorted(shape.stages.items())},
+        "values": {name: sorted(values) for name, values in sorted(shape.picklists.items()) if name in TOLD},
+    }
+
+
+def _lost(run: Run, before: Mapping[str, Any]) -> list[str]:
+    """What is gone of what the configuration, as it is now, uses; by the CRM's names."""
+    rules, now = run.world.rules, _outline(run.shape)
+    stages = rules.stages
+    named = {stages.received, stages.accepted, stages.won, stages.lost, stages.declined, stages.expired}
+    off = {name for name, rule in rules.fields.items() if rule.flow is Flow.OFF}
+    fields = [
+        f"field {rules.crm_name(name)}"
+        for name in before["fields"]
+        if name not in now["fields"] and name not in off
+    ]
+    renamed = [
+        f"stage {name}"
+        for name, flags in before["stages"].items()
+        if now["stages"].get(name) != flags and name in named | stages.sales.keys()
+    ]
+    values = [
+        f"{rules.crm_name(name)} value {value}"
+        for name, values in before["values"].items()
+        for value in values
+        if name in now["fields"] and value not in now["values"].get(name, ())
+    ]
+    return [*fields, *renamed, *values]
+
+
+def doubt_emptiness(run: Run, missing: int, linked: int) -> None:
+    """A side of which nothing at all is left has not lost its deals: somebody lost the right to see them."""
+    if missing == linked >= EMPTY and not run.accept:
+        raise Surprise(
+            f"none of {linked} linked deals is there any more on one side; nothing was written. See whether the signed-in "
+            "user still has its role. If they are really gone, run: cosell-sync sync --accept",
+            what="empty",
+            deals=missing,
+            linked=linked,
+        )
+
+
+def doubt_numbers(run: Run, what: str, unusual: int, linked: int) -> None:
+    habits = run.world.habits
+    if run.accept:
+        return
+    if unusual > habits.surprise_min and unusual > habits.surprise_share * linked:
+        raise Surprise(
+            f"{unusual} of {linked} linked deals would be closed, rewritten or have vanished in one cycle; nothing was "
+            "written. If that is right, run: cosell-sync sync --accept",
+            what=what,
+            deals=unusual,
+            linked=linked,
+        )
