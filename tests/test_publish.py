@@ -12,7 +12,7 @@ import structlog
 
 from cosell_sync.core.deal import Customer, Member, Phase, Side, State
 from cosell_sync.cycle.engagements import READS
-from cosell_sync.ports import Memo
+from cosell_sync.ports import Transaction
 from sharing_world import HELP, Crash, Stage
 
 KINDS = {
@@ -173,7 +173,7 @@ def test_a_parted_pair_is_never_shared_again() -> None:
     stage.cycle()
     stage.store = stage.store.another()
     with stage.store.lease(timedelta()):
-        stage.store.remember(Memo(links=[replace(stage.link(), phase=Phase.PARTED, dirty=False)]))
+        stage.store.commit(Transaction(links=[replace(stage.link(), phase=Phase.PARTED, dirty=False)]))
     stage.seller("O1", value=Decimal(1), referral_id=None)
     stage.settled(1)
     assert len(stage.posts.bodies) == 1

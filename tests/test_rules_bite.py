@@ -18,7 +18,7 @@ from cosell_sync.core.deal import Intent, Step, Value
 from cosell_sync.core.reconcile import Decision
 from cosell_sync.core.rules import CrmShape
 from cosell_sync.cycle import linked, reread
-from cosell_sync.cycle.context import Run
+from cosell_sync.cycle.context import Cycle
 from cosell_sync.errors import RecordError
 from cosell_sync.ports import OpportunityWrite, Outcome, ReferralDraft
 from memory_world import CountingStore, MemoryCrm, MemoryReferrals, Row
@@ -31,8 +31,8 @@ def base_moves_before_the_write(patch: Patch) -> None:
     """Rule 1."""
     announce = linked.__dict__["_announce"]
 
-    def early(run: Run, decision: Decision) -> Intent:
-        intent: Intent = announce(run, decision)
+    def early(cycle: Cycle, decision: Decision) -> Intent:
+        intent: Intent = announce(cycle, decision)
         bases = (
             {**decision.link.base_referral, **intent.fields},
             {**decision.link.base_opportunity, **intent.source},

@@ -12,7 +12,7 @@ import structlog
 
 from cosell_sync.core.deal import Side, State, SyncState
 from cosell_sync.core.rules import CrmShape, Flow, StageFlags
-from cosell_sync.cycle.context import Habits, World
+from cosell_sync.cycle.context import CycleSettings, Services
 from cosell_sync.cycle.cycle import run_cycle
 from cosell_sync.errors import Broken, Surprise
 from cosell_sync.summary import NEEDS_NOBODY, CycleSummary
@@ -20,7 +20,7 @@ from cosell_sync.transport.quota import Meter
 from memory_world import START, CountingStore, Fault, MemoryCrm, MemoryReferrals, Outside, rules
 
 DEALS = 8
-HABITS = Habits(surprise_share=0.5, surprise_min=3, full_every=timedelta(hours=24))
+CYCLE_SETTINGS = CycleSettings(surprise_share=0.5, surprise_min=3, full_every=timedelta(hours=24))
 
 
 class Pipeline:
@@ -29,13 +29,13 @@ class Pipeline:
     def __init__(self) -> None:
         self.outside = Outside()
         self.store = CountingStore()
-        self.world = World(
+        self.world = Services(
             MemoryReferrals(self.outside),
             MemoryCrm(self.outside),
             self.store,
             self.outside.clock,
             rules(terminal_hold=timedelta()),
-            HABITS,
+            CYCLE_SETTINGS,
         )
         for _ in range(DEALS):
             self.outside.new_referral(State.ACCEPTED)
@@ -122,7 +122,9 @@ def test_a_full_compare_that_finds_a_side_empty_stops(pipeline: Pipeline, side: 
 @pytest.mark.parametrize("side", list(Side))
 def test_an_empty_side_is_doubted_however_few_the_deals(pipeline: Pipeline, side: Side) -> None:
     """Also below ``surprise_min``: a small partner loses the right to see his deals as well."""
-    pipeline.world = replace(pipeline.world, habits=replace(HABITS, surprise_min=20, surprise_share=1.0))
+    pipeline.world = replace(
+        pipeline.world, settings=replace(CYCLE_SETTINGS, surprise_min=20, surprise_share=1.0)
+    )
     for name in list(pipeline.outside.rows(side)):
         pipeline.outside.vanish(side, name, gone=True)
     pipeline.outside.now += timedelta(hours=25)
@@ -222,7 +224,7 @@ def test_a_schema_that_grew_or_is_used_otherwise_is_no_surprise(pipeline: Pipeli
 # --- a clock that jumped ------------------------------------------------------------------------------------------------
 
 
-class Told(Meter):
+class StatusReport(Meter):
     """A system's clock, so far ahead of ours."""
 
     def __init__(self, ahead: timedelta) -> None:
@@ -235,7 +237,7 @@ def test_a_clock_that_disagrees_with_the_systems_stops_before_writing(
     pipeline: Pipeline, ahead: timedelta
 ) -> None:
     """A hold that ended ten years too early closes deals for good; once the clock is right, it goes on by itself."""
-    meter = Told(ahead)
+    meter = StatusReport(ahead)
     pipeline.world = replace(pipeline.world, meters={Side.PARTNER_CENTER: meter})
     pipeline.everybody(1, value=Decimal(4711))
     before, marks = pipeline.outside.writes, pipeline.store.watermark("clock")

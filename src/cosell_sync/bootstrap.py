@@ -13,11 +13,11 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from cosell_sync.core.deal import Side
-from cosell_sync.core.retry import Patience
+from cosell_sync.core.retry import RetryPolicy
 from cosell_sync.core.rules import FieldRule, Flow, Policy, Rules, Stages
 from cosell_sync.crm.report import Finding
 from cosell_sync.crm.writes import Ownership
-from cosell_sync.cycle.context import Habits, World
+from cosell_sync.cycle.context import CycleSettings, Services
 from cosell_sync.errors import ConfigError
 from cosell_sync.partner_center.client import ID_HEADERS, PartnerCenter
 from cosell_sync.partner_center.records import Wire
@@ -54,21 +54,21 @@ class Program:
     referrals: PartnerCenter
     crm: SalesforceCrm | DynamicsCrm
     rules: Rules
-    habits: Habits
+    cycle_settings: CycleSettings
     clock: Clock
     stop: threading.Event
     meters: Mapping[Side, Meter]
 
-    def world(
+    def services(
         self, *, store: Store | None = None, referrals: Referrals | None = None, crm: Crm | None = None
-    ) -> World:
-        return World(
+    ) -> Services:
+        return Services(
             referrals=referrals or self.referrals,
             crm=crm or self.crm,
             store=store or self.store,
             clock=self.clock,
             rules=self.rules,
-            habits=self.habits,
+            settings=self.cycle_settings,
             meters=self.meters,
         )
 
@@ -102,14 +102,14 @@ def rules_from(settings: Settings) -> Rules:
     )
 
 
-def habits_from(settings: Settings) -> Habits:
+def cycle_settings_from(settings: Settings) -> CycleSettings:
     sync = settings.sync
-    return Habits(
+    return CycleSettings(
         overlap=sync.overlap,
         full_every=sync.full_every,
         surprise_share=float(sync.surprise_share),
         surprise_min=sync.surprise_min,
-        patience=Patience(sync.interval, sync.max_attempts),
+        retry_policy=RetryPolicy(sync.interval, sync.max_attempts),
     )
 
 
@@ -280,9 +280,9 @@ CUSTOMIZING = Limits(read=120.0, total=300.0)  # Dataverse makes a column within
 
 
 def provision(
-    settings: Settings, *, dry_run: bool, assign: str | None, tell: Callable[[str], None]
+    settings: Settings, *, dry_run: bool, assign: str | None, progress: Callable[[str], None]
 ) -> Sequence[Finding]:
-    """What the CRM lacks is made, or with ``dry_run`` only found. ``tell`` hears what takes its time."""
+    """What the CRM lacks is made, or with ``dry_run`` only found. ``progress`` hears what takes its time."""
     names = {name: rule.crm for name, rule in settings.mapping.fields.items() if rule.direction != "off"}
     stop = threading.Event()
     with ExitStack() as closing:
@@ -294,7 +294,7 @@ def provision(
         from cosell_sync.crm.dynamics.provision import provision as provision_dynamics  # noqa: PLC0415
 
         web = dynamics(settings, stop, utc_now, closing, patience=CUSTOMIZING).rest
-        return provision_dynamics(web, names, dry_run=dry_run, assign=assign, tell=tell)
+        return provision_dynamics(web, names, dry_run=dry_run, assign=assign, progress=progress)
 
 
 @contextmanager
@@ -328,7 +328,7 @@ def program(settings: Settings, *, clock: Clock = utc_now, rehearsal: bool = Fal
             ),
             crm=crm(settings, stop, clock, closing, meters[Side.CRM]),
             rules=rules_from(settings),
-            habits=habits_from(settings),
+            cycle_settings=cycle_settings_from(settings),
             clock=clock,
             stop=stop,
             meters=meters,

@@ -227,8 +227,8 @@ class Daemon:
         if what in self._told:
             return
         self._told.add(what)
-        tell = get_logger().error if loud else get_logger().warning
-        tell("outage.began", what=what, **({"facts": facts} if facts else {}), exc_info=error)
+        emit = get_logger().error if loud else get_logger().warning
+        emit("outage.began", what=what, **({"facts": facts} if facts else {}), exc_info=error)
 
     def _end(self) -> None:
         now = self._clock()

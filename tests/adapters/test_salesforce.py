@@ -31,7 +31,7 @@ from cosell_sync.crm.salesforce.signin import ClientCredentials, JwtBearer
 from cosell_sync.crm.salesforce.write import Guard
 from cosell_sync.crm.writes import Ownership
 from cosell_sync.errors import AuthFailed, Flaky, Gone, Rejected, Stale, Surprise, Unavailable, Unclear
-from cosell_sync.ports import OpportunityWrite, Sought
+from cosell_sync.ports import MatchQuery, OpportunityWrite
 from cosell_sync.sandbox.certificates import Certificates
 from cosell_sync.sandbox.salesforce import INTEGRATION_USERNAME
 
@@ -276,10 +276,10 @@ def test_finding_what_is_there_already(world: Callable[..., World]) -> None:
     fabrikam = Customer("Fabrikam Inc", postal_code="10115", country="DE")
     found = crm.find(
         [
-            Sought("ref-1", None, "x", Customer()),
-            Sought("ref-2", alike[:15], "big DEAL", fabrikam),
-            Sought("ref-3", "PO 4711", "O'Neil' OR Name != '", fabrikam),
-            Sought("ref-4", linked, "y", Customer()),
+            MatchQuery("ref-1", None, "x", Customer()),
+            MatchQuery("ref-2", alike[:15], "big DEAL", fabrikam),
+            MatchQuery("ref-3", "PO 4711", "O'Neil' OR Name != '", fabrikam),
+            MatchQuery("ref-4", linked, "y", Customer()),
         ]
     )
     assert found["ref-1"].by_referral == linked
@@ -391,7 +391,7 @@ def test_an_org_that_goes_away_while_creating_is_taken_up_again(world: Callable[
     w.server.faults.answer(503, None, path="Cosell_Referral_Id__c", times=None)
     away = only(crm.create([draft("ref-1", contacts=(Member("ann@x.example"),))]))
     assert (type(away.error), away.id, away.snapshot) == (Flaky, None, None)
-    assert crm.trouble is not None
+    assert crm.outage is not None
     w.server.faults.clear()
     w.server.faults.answer(503, None, path=COMPOSITE, body="Contact%20WHERE", times=None)
     half = only(crm.create([draft("ref-1", contacts=(Member("ann@x.example"),))]))
@@ -399,7 +399,7 @@ def test_an_org_that_goes_away_while_creating_is_taken_up_again(world: Callable[
     assert half.id is not None
     w.server.faults.clear()
     done = only(crm.create([draft("ref-1", contacts=(Member("ann@x.example"),))]))
-    assert (done.error, done.id, crm.trouble) == (None, half.id, None)
+    assert (done.error, done.id, crm.outage) == (None, half.id, None)
     assert len(w.org.rows("OpportunityContactRole")) == 1
 
 
@@ -715,7 +715,7 @@ def test_an_org_that_is_away_leaves_the_rest_unstarted(world: Callable[..., Worl
     kinds = [type(each.error) for each in done]
     assert kinds[:25] == [type(None)] * 25
     assert kinds[25:] == [Unclear] * 50
-    assert crm.trouble is not None
+    assert crm.outage is not None
     w.server.stop()
     flaky = only(crm.write([OpportunityWrite(before[0], {"message": "m"})]))
     assert isinstance(flaky.error, Flaky)
@@ -723,7 +723,7 @@ def test_an_org_that_is_away_leaves_the_rest_unstarted(world: Callable[..., Worl
     w.server.faults.clear()
     w.server.start()
     w.pull(crm)
-    assert crm.trouble is None
+    assert crm.outage is None
 
 
 def test_a_merged_account_is_followed(world: Callable[..., World]) -> None:

@@ -236,7 +236,7 @@ def test_one_that_fails_harms_no_other(place: Place) -> None:
     outcomes = place.port.write([ReferralWrite(each, (Step({"notes": "ours"}),)) for each in before])
     assert [type(each.error) for each in outcomes] == [Stale, Gone, type(None)]
     assert [each.id for each in outcomes] == ids
-    assert place.port.trouble is None
+    assert place.port.outage is None
 
 
 def test_a_write_whose_answer_is_lost_is_unclear(place: Place) -> None:

@@ -8,7 +8,7 @@ import pytest
 from deals import NOW, SHAPE, at_rest, here, remembering, rules, there
 
 from cosell_sync.core.as_json import plain_fields, plain_snapshot
-from cosell_sync.core.deal import Entry, Intent, Link, Member, Phase, Side, Snapshot, Trouble, Value
+from cosell_sync.core.deal import Failure, Intent, JournalEntry, Link, Member, Phase, Side, Snapshot, Value
 from cosell_sync.core.erasure import BLOT, Person, from_entry, from_intent, from_link, values
 from cosell_sync.core.reconcile import decide
 from cosell_sync.core.rules import keyed
@@ -42,8 +42,8 @@ def everything(link: Link) -> str:
 
 
 def told(text: str) -> Link:
-    trouble = Trouble(Side.CRM, "x", text, NOW)
-    return remembering(agreed(), notices=(text,), trouble=trouble)
+    trouble = Failure(Side.CRM, "x", text, NOW)
+    return remembering(agreed(), notices=(text,), failure=trouble)
 
 
 def test_nothing_readable_of_the_person_stays_in_a_link() -> None:
@@ -113,7 +113,7 @@ def test_intents_lose_the_fields_and_the_journal_keeps_its_lines() -> None:
     intent = Intent("r:1", Side.CRM, False, "7", fields, {"contacts": BOTH, "name": "Deal"}, "c", NOW)
     left = from_intent(intent, WHO)
     assert (left.fields, left.source) == ({"value": None}, {"name": "Deal"})
-    line = Entry("r:1", "c", NOW, Side.CRM, "update", "contacts", BOTH, ONE, "why")
+    line = JournalEntry("r:1", "c", NOW, Side.CRM, "update", "contacts", BOTH, ONE, "why")
     assert from_entry(line, WHO) == replace(line, old=ONE)
     assert from_entry(replace(line, old="for ADA@X.example", new=None), WHO).old == f"for {BLOT}"
 
@@ -126,5 +126,7 @@ def test_names_and_numbers_are_learned_from_wherever_the_address_stands() -> Non
 
 def test_only_whole_words_are_blotted_out() -> None:
     """Another address that contains this one is another person."""
-    line = Entry("r:1", "c", NOW, Side.CRM, "update", "notes", "canada@x.example, Ada Byronson", None, "why")
+    line = JournalEntry(
+        "r:1", "c", NOW, Side.CRM, "update", "notes", "canada@x.example, Ada Byronson", None, "why"
+    )
     assert from_entry(line, WHO) == line

@@ -11,10 +11,10 @@ from deals import FRESH, SHAPE, STAGES, at_rest, rules, shared
 
 from cosell_sync.core import messages
 from cosell_sync.core.deal import ABSENT, Customer, Link, Memory, Snapshot, State, Value
-from cosell_sync.core.intake import Admission, Found, Verdict, admit, at_sight
+from cosell_sync.core.intake import IntakeAction, IntakeDecision, Matches, at_sight, decide_intake
 from cosell_sync.core.rules import CrmShape, Flow, Rules, Stages
 
-NOTHING = Found()
+NOTHING = Matches()
 
 
 def waiting(memory: Memory = FRESH, **changes: Value) -> Link:
@@ -25,71 +25,71 @@ def waiting(memory: Memory = FRESH, **changes: Value) -> Link:
 
 
 def admitted(
-    link: Link, found: Found = NOTHING, rule: Rules | None = None, shape: CrmShape = SHAPE
-) -> Admission:
-    return admit(link, found, rule or rules(), shape)
+    link: Link, found: Matches = NOTHING, rule: Rules | None = None, shape: CrmShape = SHAPE
+) -> IntakeDecision:
+    return decide_intake(link, found, rule or rules(), shape)
 
 
-FOREIGN = Admission(Verdict.SKIP, "foreign", "another organization's side of a deal")
-LEAD = Admission(Verdict.SKIP, "lead", "a lead; mapping.leads is skip")
+FOREIGN = IntakeDecision(IntakeAction.SKIP, "foreign", "another organization's side of a deal")
+LEAD = IntakeDecision(IntakeAction.SKIP, "lead", "a lead; mapping.leads is skip")
 
 
 @pytest.mark.parametrize(
     ("category", "leads", "admission"),
     [("foreign", True, FOREIGN), ("lead", False, LEAD), ("lead", True, None), ("cosell", False, None)],
 )
-def test_at_first_sight(category: str, *, leads: bool, admission: Admission | None) -> None:
+def test_at_first_sight(category: str, *, leads: bool, admission: IntakeDecision | None) -> None:
     assert at_sight(Snapshot("R1", "1", {"category": category}), rules(import_leads=leads)) == admission
 
 
 @pytest.mark.parametrize(
     ("found", "code"),
     [
-        (Found(by_referral="O9"), "referral_id"),
-        (Found(by_reference="O9"), "external_reference"),
-        (Found("O9", "O8", ("O7",)), "referral_id"),
+        (Matches(by_referral="O9"), "referral_id"),
+        (Matches(by_reference="O9"), "external_reference"),
+        (Matches("O9", "O8", ("O7",)), "referral_id"),
     ],
 )
 @pytest.mark.parametrize("changes", [{}, {"state": "Won"}, {"problem": "odd"}, {"customer": None}])
-def test_one_that_exists_is_always_linked(found: Found, code: str, changes: dict[str, Value]) -> None:
+def test_one_that_exists_is_always_linked(found: Matches, code: str, changes: dict[str, Value]) -> None:
     """Whatever else is the matter with it: anything else would double it."""
-    linked = Admission(Verdict.LINK, code, "its id is known on the other side", "O9")
+    linked = IntakeDecision(IntakeAction.LINK, code, "its id is known on the other side", "O9")
     assert admitted(waiting(**changes), found) == linked
 
 
 @pytest.mark.parametrize(
     ("match", "lookalikes", "memory", "verdict"),
     [
-        ("propose", ("O1",), Memory(), Verdict.HOLD),
-        ("link", ("O1",), Memory(), Verdict.LINK),
-        ("link", ("O1", "O2"), Memory(), Verdict.HOLD),
-        ("off", ("O1",), Memory(), Verdict.CREATE),
-        ("propose", ("O1",), Memory(create_anyway=True), Verdict.CREATE),
-        ("propose", (), Memory(), Verdict.CREATE),
+        ("propose", ("O1",), Memory(), IntakeAction.HOLD),
+        ("link", ("O1",), Memory(), IntakeAction.LINK),
+        ("link", ("O1", "O2"), Memory(), IntakeAction.HOLD),
+        ("off", ("O1",), Memory(), IntakeAction.CREATE),
+        ("propose", ("O1",), Memory(create_anyway=True), IntakeAction.CREATE),
+        ("propose", (), Memory(), IntakeAction.CREATE),
     ],
 )
-def test_lookalikes(match: str, lookalikes: tuple[str, ...], memory: Memory, verdict: Verdict) -> None:
-    admission = admitted(waiting(memory), Found(lookalikes=lookalikes), rules(match=match))
+def test_lookalikes(match: str, lookalikes: tuple[str, ...], memory: Memory, verdict: IntakeAction) -> None:
+    admission = admitted(waiting(memory), Matches(lookalikes=lookalikes), rules(match=match))
     said = {
-        Verdict.HOLD: Admission(
+        IntakeAction.HOLD: IntakeDecision(
             verdict,
             "lookalike",
             messages.looks_alike("Fabric"),
             lookalikes=lookalikes,
             fields=admission.fields,
         ),
-        Verdict.LINK: Admission(verdict, "lookalike", "same account and name", "O1"),
-        Verdict.CREATE: Admission(verdict, "new", fields=admission.fields),
+        IntakeAction.LINK: IntakeDecision(verdict, "lookalike", "same account and name", "O1"),
+        IntakeAction.CREATE: IntakeDecision(verdict, "new", fields=admission.fields),
     }
     assert admission == said[verdict]
-    assert bool(admission.fields) is (verdict is Verdict.CREATE)
+    assert bool(admission.fields) is (verdict is IntakeAction.CREATE)
 
 
 def test_closed_before_it_was_seen() -> None:
     reason = "closed before it was first seen; sync.import_closed is off"
-    assert admitted(waiting(state="Lost")) == Admission(Verdict.SKIP, "closed", reason)
+    assert admitted(waiting(state="Lost")) == IntakeDecision(IntakeAction.SKIP, "closed", reason)
     admission = admitted(waiting(state="Lost"), rule=rules(import_closed=True))
-    assert (admission.verdict, admission.fields["stage"]) == (Verdict.CREATE, "Closed Lost")
+    assert (admission.verdict, admission.fields["stage"]) == (IntakeAction.CREATE, "Closed Lost")
 
 
 def test_the_draft_is_what_the_crm_can_hold() -> None:
@@ -167,7 +167,7 @@ def test_what_the_crm_could_not_hold_faithfully_is_held(
 ) -> None:
     admission = admitted(waiting(**changes), shape=shape)
     assert (admission.verdict, admission.code) == (
-        Verdict.HOLD,
+        IntakeAction.HOLD,
         "unreadable" if "problem" in changes else "unmappable",
     )
     assert words in admission.reason
@@ -187,4 +187,4 @@ def test_the_currency_of_an_org_that_has_one(default: str | None) -> None:
     admission = admitted(
         waiting(currency="EUR", close_date=date(2026, 1, 1)), rule=rules(default_currency=default)
     )
-    assert admission.verdict is (Verdict.CREATE if default else Verdict.HOLD)
+    assert admission.verdict is (IntakeAction.CREATE if default else IntakeAction.HOLD)

@@ -13,6 +13,7 @@ from cosell_sync.core import messages
 from cosell_sync.core.deal import (
     ABSENT,
     Customer,
+    Failure,
     Fields,
     Intent,
     Link,
@@ -23,26 +24,25 @@ from cosell_sync.core.deal import (
     Snapshot,
     State,
     Step,
-    Trouble,
     Value,
 )
 from cosell_sync.core.outcome import (
     Learned,
     after_create,
+    after_failed_write,
     after_opportunity,
     after_referral,
-    after_trouble,
     settle,
 )
 from cosell_sync.core.reconcile import Decision, content, decide
-from cosell_sync.core.retry import Patience
+from cosell_sync.core.retry import RetryPolicy
 from cosell_sync.core.rules import Stages
 from cosell_sync.core.status import conflict_text
 from cosell_sync.errors import Flaky, Gone, RecordError, Rejected, Unclear
 
 PC, CRM = Side.PARTNER_CENTER, Side.CRM
 FIVE, SIX, SEVEN = Decimal(5), Decimal(6), Decimal(7)
-TROUBLE = Trouble(PC, "not_liked", "no", NOW)
+TROUBLE = Failure(PC, "not_liked", "no", NOW)
 
 
 def decided(link: Link) -> Decision:
@@ -142,7 +142,7 @@ def test_members_and_lines_that_were_not_written_keep_their_base(side: Side) -> 
         learned = after_opportunity(link, sent, opportunity_after(link, **after), rules(), State.ACCEPTED)
     assert learned.base_referral == {**link.base_referral, **sent}
     assert learned.base_opportunity == {**link.base_opportunity, **sent}
-    assert learned.memory.told == ()
+    assert learned.memory.reported == ()
     assert "contacts" not in learned.memory.rewritten, "no flow did this"
 
 
@@ -162,13 +162,13 @@ def test_what_was_left_as_it_was_is_remembered_once_and_last() -> None:
     """A sales stage that moves on by itself is no refusal, and neither is a set or a text that merges."""
     link = remembering(
         here(at_rest(), value=FIVE, team=(ANN,), notes="two", stage="Proposal"),
-        told=("kept:value", "automation:name", "kept:close_date"),
+        reported=("kept:value", "automation:name", "kept:close_date"),
     )
     steps = (
         Step({"value": FIVE, "team": (ANN,), "notes": "two", "sales_stage": "Propose", "campaign_id": "C1"}),
     )
     learned = after_referral(link, steps, referral_after(link, campaign_id=ABSENT), rules(), SHAPE)
-    assert learned.link.memory.told == ("automation:name", "kept:close_date", "kept:value")
+    assert learned.link.memory.reported == ("automation:name", "kept:close_date", "kept:value")
 
 
 def test_the_crm_took_it() -> None:
@@ -216,7 +216,7 @@ def test_a_flow_that_rewrites_twice_is_a_conflict_not_a_loop() -> None:
     second = after_opportunity(
         again, {"value": SEVEN}, opportunity_after(again, value=SIX), rules(), State.ACCEPTED
     )
-    assert second.memory.told == ("automation:value",)
+    assert second.memory.reported == ("automation:value",)
     decision = decided(second)
     assert (decision.steps, decision.crm, [each.kept for each in decision.conflicts]) == ((), {}, [None])
 
@@ -234,14 +234,14 @@ def test_a_flow_that_gave_in_is_forgotten() -> None:
 def test_a_landed_write_ends_the_trouble_of_its_side_only(side: Side, stuck: Side) -> None:
     trouble = replace(TROUBLE, side=stuck)
     link = there(here(at_rest(), value=FIVE), value=FIVE)
-    link = remembering(link, trouble=trouble, attempts=3, disputed=("value",), resolved={"value": CRM})
+    link = remembering(link, failure=trouble, attempts=3, disputed=("value",), resolved={"value": CRM})
     if side is PC:
         steps = (Step({"value": FIVE}),)
         memory = after_referral(link, steps, referral_after(link, value=FIVE), rules(), SHAPE).link.memory
     else:
         after = opportunity_after(link, value=FIVE)
         memory = after_opportunity(link, {"value": FIVE}, after, rules(), State.ACCEPTED).memory
-    assert memory == (Memory() if side is stuck else Memory(trouble=trouble, attempts=3))
+    assert memory == (Memory() if side is stuck else Memory(failure=trouble, attempts=3))
 
 
 def test_an_account_that_was_there_before_may_say_it_its_own_way() -> None:
@@ -279,15 +279,15 @@ def test_a_new_opportunity_agrees() -> None:
     ],
 )
 def test_trouble(error: RecordError, *, transient: bool, attempts: int) -> None:
-    link = after_trouble(at_rest(), CRM, error, NOW, Patience())
+    link = after_failed_write(at_rest(), CRM, error, NOW, RetryPolicy())
     code = error.code or {Flaky: "flaky", Unclear: "unclear"}[type(error)]
-    assert link.memory.trouble == Trouble(CRM, code, error.text, NOW, content(at_rest()), transient)
+    assert link.memory.failure == Failure(CRM, code, error.text, NOW, content(at_rest()), transient)
     assert (link.memory.attempts, link.dirty) == (attempts, True)
 
 
 def test_a_vanished_record_is_no_trouble() -> None:
-    link = after_trouble(at_rest(), CRM, Gone("deleted"), NOW, Patience())
-    assert (link.memory.gone, link.memory.trouble) == (CRM, None)
+    link = after_failed_write(at_rest(), CRM, Gone("deleted"), NOW, RetryPolicy())
+    assert (link.memory.gone, link.memory.failure) == (CRM, None)
 
 
 # --- nobody knows ------------------------------------------------------------------------------------------------
@@ -563,4 +563,4 @@ def test_partner_center_left_it_as_it_was() -> None:
     assert decided(remembering(asked, resolved={"value": PC})).crm == {"value": Decimal("100.00")}
     assert decided(remembering(asked, resolved={"value": CRM})).steps[0].fields == {"value": FIVE}
     assert quiet(there(asked, value=FIVE))
-    assert decided(there(asked, value=SIX)).link.memory.told == ()
+    assert decided(there(asked, value=SIX)).link.memory.reported == ()

@@ -29,7 +29,7 @@ from cosell_sync.core.deal import (
 from cosell_sync.core.publishing import Gap
 from cosell_sync.core.reconcile import HoldKind, decide
 from cosell_sync.core.rules import CrmShape, Flow
-from cosell_sync.core.status import tell
+from cosell_sync.core.status import status_report
 
 TODAY = date(2026, 3, 2)
 NOW = datetime(2026, 3, 2, 10, 0, tzinfo=UTC)
@@ -606,7 +606,7 @@ def test_microsofts_newest_side_is_the_one_that_counts() -> None:
 )
 def test_microsofts_side_is_told_with_what_follows(known: dict[str, str], words: str) -> None:
     link = replace(pair(), memory=Memory(invite=publishing.DONE, microsoft=known))
-    told = tell(decide(link, RULES, SHAPE, NOW), (), SHAPE, NOW)
+    told = status_report(decide(link, RULES, SHAPE, NOW), (), SHAPE, NOW)
     assert words in told.message
     assert told.fields["microsoft_status"] == known["status"]
     assert told.fields.get("microsoft_id") == known.get("id")
@@ -618,6 +618,6 @@ def test_microsofts_side_is_told_with_what_follows(known: dict[str, str], words:
 )
 def test_the_registration_of_a_won_deal_says_what_to_do(status: str, words: str) -> None:
     won = pair({"stage": "Closed Won"}, state="Won", registration_status=status)
-    assert words in tell(decide(won, RULES, SHAPE, NOW), (), SHAPE, NOW).message
+    assert words in status_report(decide(won, RULES, SHAPE, NOW), (), SHAPE, NOW).message
     silent = pair({"stage": "Closed Won"}, state="Won", registration_status="None")
-    assert "egistration" not in tell(decide(silent, RULES, SHAPE, NOW), (), SHAPE, NOW).message
+    assert "egistration" not in status_report(decide(silent, RULES, SHAPE, NOW), (), SHAPE, NOW).message

@@ -8,12 +8,12 @@ from datetime import timedelta
 import pytest
 from deals import NOW
 
-from cosell_sync.core.deal import Memory, Side, Trouble
-from cosell_sync.core.retry import LONGEST, Patience, after_failure, freed, pause, resting
+from cosell_sync.core.deal import Failure, Memory, Side
+from cosell_sync.core.retry import LONGEST, RetryPolicy, after_failure, freed, pause, resting
 
 MINUTE = timedelta(minutes=1)
-PATIENCE = Patience(MINUTE, 3)
-REFUSED = Trouble(Side.CRM, "not_liked", "no", NOW)
+POLICY = RetryPolicy(MINUTE, 3)
+REFUSED = Failure(Side.CRM, "not_liked", "no", NOW)
 AWAY = replace(REFUSED, code="busy", transient=True)
 
 
@@ -30,7 +30,7 @@ def test_failing_until_it_is_parked() -> None:
     memory = Memory()
     due = []
     for _ in range(3):
-        memory = after_failure(memory, REFUSED, NOW, PATIENCE)
+        memory = after_failure(memory, REFUSED, NOW, POLICY)
         due.append(memory.next_attempt)
     assert due == [NOW, NOW + 2 * MINUTE, None]
     assert memory.parked
@@ -38,26 +38,26 @@ def test_failing_until_it_is_parked() -> None:
 
 
 def test_a_fault_of_a_system_says_nothing_about_the_deal() -> None:
-    memory = after_failure(Memory(), AWAY, NOW, PATIENCE)
-    assert (memory.attempts, memory.next_attempt, memory.trouble) == (0, NOW, AWAY)
-    refused = after_failure(Memory(), REFUSED, NOW, PATIENCE)
-    later = after_failure(replace(refused, next_attempt=None), AWAY, NOW, PATIENCE)
-    assert (later.trouble, later.next_attempt) == (REFUSED, NOW)  # its own stays the one that is told
+    memory = after_failure(Memory(), AWAY, NOW, POLICY)
+    assert (memory.attempts, memory.next_attempt, memory.failure) == (0, NOW, AWAY)
+    refused = after_failure(Memory(), REFUSED, NOW, POLICY)
+    later = after_failure(replace(refused, next_attempt=None), AWAY, NOW, POLICY)
+    assert (later.failure, later.next_attempt) == (REFUSED, NOW)  # its own stays the one that is told
 
 
 def test_a_trouble_that_lasts_keeps_its_beginning() -> None:
-    first = after_failure(Memory(), AWAY, NOW, PATIENCE)
-    later = after_failure(first, replace(AWAY, since=NOW + MINUTE), NOW + MINUTE, PATIENCE)
-    assert later.trouble is not None
-    assert later.trouble.since == NOW
-    other = after_failure(later, replace(REFUSED, since=NOW + MINUTE), NOW + MINUTE, PATIENCE)
-    assert other.trouble is not None
-    assert other.trouble.since == NOW + MINUTE
+    first = after_failure(Memory(), AWAY, NOW, POLICY)
+    later = after_failure(first, replace(AWAY, since=NOW + MINUTE), NOW + MINUTE, POLICY)
+    assert later.failure is not None
+    assert later.failure.since == NOW
+    other = after_failure(later, replace(REFUSED, since=NOW + MINUTE), NOW + MINUTE, POLICY)
+    assert other.failure is not None
+    assert other.failure.since == NOW + MINUTE
 
 
 def test_freed_starts_afresh() -> None:
-    memory = after_failure(Memory(told=("x",)), REFUSED, NOW, Patience(MINUTE, 1))
-    assert freed(replace(memory, next_attempt=NOW)) == Memory(told=("x",))
+    memory = after_failure(Memory(reported=("x",)), REFUSED, NOW, RetryPolicy(MINUTE, 1))
+    assert freed(replace(memory, next_attempt=NOW)) == Memory(reported=("x",))
 
 
 @pytest.mark.parametrize(("offset", "rests"), [(-MINUTE, True), (timedelta(), False), (MINUTE, False)])

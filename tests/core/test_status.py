@@ -9,21 +9,21 @@ from decimal import Decimal
 import pytest
 from deals import NOW, SHAPE, at_rest, here, remembering, rules, there
 
-from cosell_sync.core.deal import TOLD, Link, Side, State, SyncState, Trouble, Value
+from cosell_sync.core.deal import STATUS_FIELDS, Failure, Link, Side, State, SyncState, Value
 from cosell_sync.core.reconcile import Decision, decide
 from cosell_sync.core.rules import Policy, Rules
-from cosell_sync.core.status import Told, facts, tell
+from cosell_sync.core.status import StatusReport, facts, status_report
 
 DAY = timedelta(days=1)
-REFUSED = Trouble(Side.PARTNER_CENTER, "not_liked", "Value too small.", NOW)
+REFUSED = Failure(Side.PARTNER_CENTER, "not_liked", "Value too small.", NOW)
 AWAY = replace(REFUSED, transient=True)
 
 
-def said(link: Link, *news: str, rule: Rules | None = None, later: timedelta = timedelta()) -> Told:
-    return tell(decide(link, rule or rules(), SHAPE, NOW + later), news, SHAPE, NOW + later)
+def said(link: Link, *news: str, rule: Rules | None = None, later: timedelta = timedelta()) -> StatusReport:
+    return status_report(decide(link, rule or rules(), SHAPE, NOW + later), news, SHAPE, NOW + later)
 
 
-def written(link: Link, told: Told) -> Link:
+def written(link: Link, told: StatusReport) -> Link:
     """The record after it was told."""
     return here(told.link, **told.fields)
 
@@ -40,8 +40,8 @@ DEALS = {
     "both over": there(here(at_rest(), stage="Closed Won"), state="Lost"),
     "paused": here(at_rest(), sync=False),
     "unknown": at_rest(State.UNKNOWN),
-    "refused": remembering(at_rest(), trouble=REFUSED, attempts=2, next_attempt=NOW + DAY),
-    "parked": remembering(at_rest(), trouble=REFUSED, parked=True),
+    "refused": remembering(at_rest(), failure=REFUSED, attempts=2, next_attempt=NOW + DAY),
+    "parked": remembering(at_rest(), failure=REFUSED, parked=True),
     "gone": remembering(at_rest(), gone=Side.PARTNER_CENTER),
 }
 ASK = rules({"value": Policy.ASK})
@@ -89,7 +89,10 @@ def test_what_the_record_does_not_take_is_not_written() -> None:
     assert said(link, "Sent.").fields["message"] == said(link, "Sent.").message
     assert link.opportunity is not None
     locked = replace(
-        link, opportunity=replace(link.opportunity, readonly=frozenset(link.opportunity.fields) | TOLD.keys())
+        link,
+        opportunity=replace(
+            link.opportunity, readonly=frozenset(link.opportunity.fields) | STATUS_FIELDS.keys()
+        ),
     )
     told = said(locked, "Sent.")
     assert told.fields == {}
@@ -104,7 +107,7 @@ def test_the_last_news_stays_until_the_next() -> None:
 
 
 def test_a_deal_without_its_referral_is_told_what_is_known() -> None:
-    told = tell(Decision(replace(at_rest(), referral=None)), ("News.",), SHAPE, NOW)
+    told = status_report(Decision(replace(at_rest(), referral=None)), ("News.",), SHAPE, NOW)
     assert (told.message, told.state, told.fields) == (
         "News.",
         SyncState.IN_SYNC,
@@ -114,7 +117,7 @@ def test_a_deal_without_its_referral_is_told_what_is_known() -> None:
 
 def test_without_its_referral_a_gone_one_is_still_told() -> None:
     gone = remembering(replace(at_rest(), referral=None), gone=Side.PARTNER_CENTER)
-    assert tell(Decision(gone), (), SHAPE, NOW).state is SyncState.NEEDS_ATTENTION
+    assert status_report(Decision(gone), (), SHAPE, NOW).state is SyncState.NEEDS_ATTENTION
 
 
 def test_what_a_person_must_do_comes_first() -> None:
@@ -143,7 +146,7 @@ def test_no_reminder_once_it_is_answered() -> None:
 
 
 def test_a_passing_fault_is_told_after_a_quarter_of_an_hour() -> None:
-    link = remembering(here(at_rest(), value=Decimal(5)), trouble=AWAY, next_attempt=NOW)
+    link = remembering(here(at_rest(), value=Decimal(5)), failure=AWAY, next_attempt=NOW)
     assert said(link).message == ""
     assert said(link).link.due == NOW, "it is tried now"
     assert said(remembering(link, next_attempt=None)).link.due == NOW + timedelta(minutes=15)
@@ -193,7 +196,7 @@ def test_what_was_typed_over_is_put_right(name: str, value: Value) -> None:
 
 def test_a_field_the_crm_lacks_is_not_told() -> None:
     bare = replace(SHAPE, fields=frozenset({"status"}))
-    told = tell(Decision(there(at_rest(), state="Won")), (), bare, NOW)
+    told = status_report(Decision(there(at_rest(), state="Won")), (), bare, NOW)
     assert told.fields == {"status": "Won"}
 
 

@@ -143,7 +143,7 @@ def test_tracebacks_only_at_debug(stream: io.StringIO) -> None:
         boom("x")
     except Rejected as error:
         logs.get_logger().error("deal.failed", exc_info=error)
-    assert "test_logging.py:" in stream.getvalue()
+    assert "test_log.py:" in stream.getvalue()
 
 
 def test_libraries_speak_from_warning_on_and_without_words(stream: io.StringIO) -> None:

@@ -21,7 +21,7 @@ def emitted() -> set[str]:
             if not isinstance(node, ast.Call) or not node.args:
                 continue
             called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
-            if called in LEVELS | {"tell", "log"}:
+            if called in LEVELS | {"emit", "log"}:
                 literals = [item.value for item in ast.walk(node.args[0]) if isinstance(item, ast.Constant)]
                 names |= {
                     item

@@ -317,7 +317,7 @@ class PartnerCenterGround(Ground):
         def act(before: Snapshot | None = None) -> object:
             write = ReferralWrite(before or snapshot(), (Step({"value": value}),))
             (outcome,) = self.center.write([write])
-            return outcome.error and (self.center.trouble or outcome.error)
+            return outcome.error and (self.center.outage or outcome.error)
 
         def done() -> int:
             return int(self.world.get(deal["id"])["details"]["dealValue"] == float(value))
@@ -460,7 +460,7 @@ class SalesforceGround(Ground):
         def act(before: Snapshot | None) -> object:
             assert before is not None
             (outcome,) = crm.write([OpportunityWrite(before, {"value": Decimal(amount)})])
-            return outcome.error and (crm.trouble or outcome.error)
+            return outcome.error and (crm.outage or outcome.error)
 
         def done() -> int:
             return int(self.world.get("Opportunity", row_id)["Amount"] == amount)

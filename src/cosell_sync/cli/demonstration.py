@@ -95,7 +95,7 @@ class _Show:
         columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
         with Progress(*columns, console=self.console, transient=True) as progress:
             progress.add_task("a cycle runs")
-            summary = run_cycle(self.wired.world(), uuid4().hex[:8])
+            summary = run_cycle(self.wired.services(), uuid4().hex[:8])
         written, calls = summary.written, summary.api_calls
         self.console.print(
             f"  cycle: read {summary.pulled.partner_center} + {summary.pulled.crm}, "

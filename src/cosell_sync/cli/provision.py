@@ -58,7 +58,7 @@ def provision(
     loaded = load(config, "provision")
     with Console(stderr=True).status("provision") as status:
         found = bootstrap.provision(
-            loaded, dry_run=dry_run, assign=assign_to, tell=lambda text: status.update(escape(text))
+            loaded, dry_run=dry_run, assign=assign_to, progress=lambda text: status.update(escape(text))
         )
     code = NEEDS_A_PERSON if any(each.status.needs_a_person for each in found) else NEEDS_NOBODY
     counts = Counter(each.status for each in found)

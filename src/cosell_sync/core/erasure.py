@@ -23,16 +23,16 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from cosell_sync.core.deal import (
-    Entry,
+    Failure,
     Fields,
     Intent,
+    JournalEntry,
     Link,
     Member,
     Memory,
     Phase,
     Snapshot,
     Solution,
-    Trouble,
     Value,
 )
 
@@ -67,7 +67,7 @@ class Person:
 
 
 @dataclass(frozen=True)
-class Forgotten:
+class ErasureResult:
     """How much was touched."""
 
     deals: int = 0
@@ -143,7 +143,7 @@ def from_intent(intent: Intent, person: Person) -> Intent:
     return replace(intent, fields=_without(intent.fields, dropped), source=_without(intent.source, dropped))
 
 
-def from_entry(entry: Entry, person: Person) -> Entry:
+def from_entry(entry: JournalEntry, person: Person) -> JournalEntry:
     return replace(entry, old=from_value(entry.old, person), new=from_value(entry.new, person))
 
 
@@ -171,12 +171,12 @@ def _from_memory(memory: Memory, person: Person) -> Memory:
     return replace(
         memory,
         notices=tuple(person.pattern.sub(BLOT, text) for text in memory.notices),
-        trouble=_from_trouble(memory.trouble, person),
+        failure=_from_failure(memory.failure, person),
     )
 
 
-def _from_trouble(trouble: Trouble | None, person: Person) -> Trouble | None:
-    return trouble and replace(trouble, text=person.pattern.sub(BLOT, trouble.text))
+def _from_failure(failure: Failure | None, person: Person) -> Failure | None:
+    return failure and replace(failure, text=person.pattern.sub(BLOT, failure.text))
 
 
 def _members(value: Value) -> tuple[Member, ...]:

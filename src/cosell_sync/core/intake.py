@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from cosell_sync.core import messages
-from cosell_sync.core.deal import ABSENT, SHARED, TOLD, Customer, Fields, Link, Snapshot, Value
+from cosell_sync.core.deal import ABSENT, SHARED, STATUS_FIELDS, Customer, Fields, Link, Snapshot, Value
 from cosell_sync.core.lifecycle import TERMINAL
 from cosell_sync.core.reconcile import crm_cannot_hold, state_of
 from cosell_sync.core.rules import CrmShape, Rules, empty, for_crm
 
 
-class Verdict(StrEnum):
+class IntakeAction(StrEnum):
     SKIP = "skip"
     LINK = "link"
     HOLD = "hold"
@@ -26,10 +26,10 @@ class Verdict(StrEnum):
 
 
 @dataclass(frozen=True)
-class Admission:
+class IntakeDecision:
     """What to do with a referral. ``reason`` says why, for people; ``code`` for logs."""
 
-    verdict: Verdict
+    verdict: IntakeAction
     code: str
     reason: str = ""
     opportunity_id: str | None = None
@@ -38,7 +38,7 @@ class Admission:
 
 
 @dataclass(frozen=True)
-class Found:
+class Matches:
     """What the CRM has for a referral: one that carries its id, one whose id the referral names, and look-alikes."""
 
     by_referral: str | None = None
@@ -46,37 +46,45 @@ class Found:
     lookalikes: tuple[str, ...] = ()
 
 
-def at_sight(referral: Snapshot, rules: Rules) -> Admission | None:
+def at_sight(referral: Snapshot, rules: Rules) -> IntakeDecision | None:
     """What can be said without asking the CRM; None: it must be asked."""
     category = referral.text("category")
     if category == "foreign":
-        return Admission(Verdict.SKIP, "foreign", "another organization's side of a deal")
+        return IntakeDecision(IntakeAction.SKIP, "foreign", "another organization's side of a deal")
     if category == "lead" and not rules.import_leads:
-        return Admission(Verdict.SKIP, "lead", "a lead; mapping.leads is skip")
+        return IntakeDecision(IntakeAction.SKIP, "lead", "a lead; mapping.leads is skip")
     return None
 
 
-def admit(link: Link, found: Found, rules: Rules, shape: CrmShape) -> Admission:
+def decide_intake(link: Link, found: Matches, rules: Rules, shape: CrmShape) -> IntakeDecision:
     """What becomes of ``link.referral``, given what the CRM has for it already."""
     referral = link.referral
     assert referral is not None  # noqa: S101 - only links with a referral come here
     if existing := found.by_referral or found.by_reference:
         code = "referral_id" if found.by_referral else "external_reference"
-        return Admission(Verdict.LINK, code, "its id is known on the other side", opportunity_id=existing)
+        return IntakeDecision(
+            IntakeAction.LINK, code, "its id is known on the other side", opportunity_id=existing
+        )
     if problem := referral.text("problem"):
-        return Admission(Verdict.HOLD, "unreadable", f"Partner Center sent something unreadable: {problem}")
+        return IntakeDecision(
+            IntakeAction.HOLD, "unreadable", f"Partner Center sent something unreadable: {problem}"
+        )
     if state_of(referral) in TERMINAL and not rules.import_closed:
-        return Admission(Verdict.SKIP, "closed", "closed before it was first seen; sync.import_closed is off")
+        return IntakeDecision(
+            IntakeAction.SKIP, "closed", "closed before it was first seen; sync.import_closed is off"
+        )
     lookalikes = found.lookalikes
     if lookalikes and rules.match != "off" and not link.memory.create_anyway:
         if rules.match == "link" and len(lookalikes) == 1:
-            return Admission(Verdict.LINK, "lookalike", "same account and name", opportunity_id=lookalikes[0])
+            return IntakeDecision(
+                IntakeAction.LINK, "lookalike", "same account and name", opportunity_id=lookalikes[0]
+            )
         reason = messages.looks_alike(referral.text("name"))
-        return Admission(Verdict.HOLD, "lookalike", reason, lookalikes=lookalikes)
+        return IntakeDecision(IntakeAction.HOLD, "lookalike", reason, lookalikes=lookalikes)
     fields = draft(referral, rules, shape)
     if problems := unmappable(referral, fields, rules, shape):
-        return Admission(Verdict.HOLD, "unmappable", " ".join(problems))
-    return Admission(Verdict.CREATE, "new", fields=fields)
+        return IntakeDecision(IntakeAction.HOLD, "unmappable", " ".join(problems))
+    return IntakeDecision(IntakeAction.CREATE, "new", fields=fields)
 
 
 def draft(referral: Snapshot, rules: Rules, shape: CrmShape) -> dict[str, Value]:
@@ -111,7 +119,7 @@ def unmappable(referral: Snapshot, fields: Fields, rules: Rules, shape: CrmShape
     if not isinstance(customer, Customer) or not customer.name:
         problems.append("The customer has no name in Partner Center.")
     for name, value in fields.items():
-        if name in {"name", "close_date"} or name in TOLD:
+        if name in {"name", "close_date"} or name in STATUS_FIELDS:
             continue
         if problem := crm_cannot_hold(name, value, shape):
             problems.append(messages.crm_cannot(shape.label(name), value, problem))

@@ -1,7 +1,7 @@
 """What a write teaches us: bases, snapshots and memory after its outcome, or after a crash, by looking.
 
 A write that landed moves the base (``merge.learn``) to what the written side holds now. One that was refused is a
-trouble with a next attempt. One without an answer leaves its intent open; ``settle`` closes it at the next look, by
+failure with a next attempt. One without an answer leaves its intent open; ``settle`` closes it at the next look, by
 comparing what the side holds then with what was sent: the same, it landed; the version unchanged, it did not; anything
 else, somebody was there meanwhile, and the field is *disputed*: it counts as changed on both sides, so that neither
 edit can get lost silently.
@@ -18,6 +18,7 @@ from cosell_sync.core.deal import (
     ABSENT,
     KINDS,
     SHARED,
+    Failure,
     Fields,
     Intent,
     Kind,
@@ -28,13 +29,12 @@ from cosell_sync.core.deal import (
     Snapshot,
     State,
     Step,
-    Trouble,
     Value,
     same_version,
 )
 from cosell_sync.core.merge import Written, landed, learn, settle_notes, settle_set
 from cosell_sync.core.reconcile import content
-from cosell_sync.core.retry import Patience, after_failure, freed
+from cosell_sync.core.retry import RetryPolicy, after_failure, freed
 from cosell_sync.core.rules import CrmShape, Rules, agree, keyed
 from cosell_sync.errors import Flaky, Gone, RecordError, Unclear
 
@@ -80,7 +80,7 @@ def after_referral(
     memory = replace(
         memory,
         rewritten={name: pending and name not in sent for name, pending in memory.rewritten.items()},
-        told=(*(mark for mark in memory.told if mark not in kept), *kept),
+        reported=(*(mark for mark in memory.reported if mark not in kept), *kept),
     )
     notices = (
         [messages.sent(shape.label(name) for name in SHARED if name in sent)]
@@ -102,14 +102,14 @@ def after_opportunity(link: Link, sent: Fields, after: Snapshot, rules: Rules, s
         return replace(link, opportunity=after)
     bases = dict(link.base_opportunity), dict(link.base_referral)
     memory = _forget_fields(freed_from(link.memory, Side.CRM), sent)
-    rewritten, told = dict(memory.rewritten), list(memory.told)
+    rewritten, reported = dict(memory.rewritten), list(memory.reported)
     for name in sent.keys() & SHARED.keys():
         _set_bases(name, bases[0], bases[1], Written(before[name], sent[name], after[name], referral[name]))
         if KINDS[name] in _SETS or landed(name, sent[name], after[name]):
             rewritten.pop(name, None)
         elif rewritten.get(name) is False:
             rewritten.pop(name)
-            told.append(f"automation:{name}")
+            reported.append(f"automation:{name}")
         else:
             rewritten[name] = True
     if "stage" in sent:
@@ -119,7 +119,7 @@ def after_opportunity(link: Link, sent: Fields, after: Snapshot, rules: Rules, s
         opportunity=after,
         base_opportunity=bases[0],
         base_referral=bases[1],
-        memory=replace(memory, rewritten=rewritten, told=tuple(dict.fromkeys(told))),
+        memory=replace(memory, rewritten=rewritten, reported=tuple(dict.fromkeys(reported))),
     )
 
 
@@ -169,20 +169,22 @@ def _forget_fields(memory: Memory, sent: Mapping[str, Value]) -> Memory:
     )
 
 
-# --- trouble ---------------------------------------------------------------------------------------------------
+# --- failure ---------------------------------------------------------------------------------------------------
 
 
 def freed_from(memory: Memory, side: Side) -> Memory:
-    """A write to this side worked: its trouble is over."""
-    return freed(memory) if memory.trouble is not None and memory.trouble.side is side else memory
+    """A write to this side worked: its failure is over."""
+    return freed(memory) if memory.failure is not None and memory.failure.side is side else memory
 
 
-def after_trouble(link: Link, side: Side, error: RecordError, now: datetime, patience: Patience) -> Link:
+def after_failed_write(
+    link: Link, side: Side, error: RecordError, now: datetime, retry_policy: RetryPolicy
+) -> Link:
     """One write failed. A system's transient fault counts as no attempt (a lasting 500 on one record does)."""
     if isinstance(error, Gone):
         return replace(link, memory=replace(link.memory, gone=side))
     transient = isinstance(error, Unclear) or (isinstance(error, Flaky) and error.status != 500)
-    trouble = Trouble(
+    failure = Failure(
         side=side,
         code=error.code or type(error).__name__.lower(),
         text=error.text,
@@ -190,7 +192,7 @@ def after_trouble(link: Link, side: Side, error: RecordError, now: datetime, pat
         seen=content(link),
         transient=transient,
     )
-    return replace(link, memory=after_failure(link.memory, trouble, now, patience), dirty=True)
+    return replace(link, memory=after_failure(link.memory, failure, now, retry_policy), dirty=True)
 
 
 # --- intents ---------------------------------------------------------------------------------------------------

@@ -43,7 +43,7 @@ _BELOW = ((0.1, Level.SCARCE), (0.25, Level.LOW), (0.5, Level.TIGHT))
 
 
 @dataclass(frozen=True)
-class Purse:
+class Allowance:
     """``span``: until it is full again. ``rolling``: the limit of the last 24 hours, as the system itself counts."""
 
     used: int
@@ -69,24 +69,24 @@ class Purse:
 class Forecast:
     """What will have been used by the end of the day (of the next 24 hours, where the limit rolls)."""
 
-    purse: Purse
+    allowance: Allowance
     per_cycle: float
     pause: timedelta
     expected: int
 
     @property
     def lasts(self) -> bool:
-        return self.expected <= self.purse.ceiling
+        return self.expected <= self.allowance.ceiling
 
     @property
     def gist(self) -> tuple[Level, bool]:
-        return self.purse.level, self.lasts
+        return self.allowance.level, self.lasts
 
 
-def today(used: int, ceiling: int, now: datetime) -> Purse:
-    """A purse that is filled at midnight UTC."""
+def today(used: int, ceiling: int, now: datetime) -> Allowance:
+    """A allowance that is filled at midnight UTC."""
     midnight = now.replace(hour=0, minute=0, second=0, microsecond=0) + DAY
-    return Purse(used, ceiling, midnight - now)
+    return Allowance(used, ceiling, midnight - now)
 
 
 def allows(level: Level, urgency: Urgency) -> bool:
@@ -101,16 +101,16 @@ def urgency(moves: Iterable[State], *, fresh: bool = False) -> Urgency:
     return Urgency.STATUS if targets or fresh else Urgency.FIELDS
 
 
-def pace(purse: Purse, per_look: float, interval: timedelta) -> timedelta:
+def pace(allowance: Allowance, per_look: float, interval: timedelta) -> timedelta:
     """From one cycle to the next: the interval, or longer, so that looking takes at most half of what is left."""
-    if purse.left == 0 or per_look <= 0:
+    if allowance.left == 0 or per_look <= 0:
         return interval
-    longest = LONGEST if purse.rolling else purse.span
-    return max(interval, min(longest, 2 * per_look * purse.span / purse.left))
+    longest = LONGEST if allowance.rolling else allowance.span
+    return max(interval, min(longest, 2 * per_look * allowance.span / allowance.left))
 
 
-def foresee(purse: Purse, per_cycle: float, per_look: float, interval: timedelta) -> Forecast:
+def foresee(allowance: Allowance, per_cycle: float, per_look: float, interval: timedelta) -> Forecast:
     """As long as cycles go on to cost what they did of late; at the interval, that is without slowing down."""
-    cycles = purse.span / interval
-    expected = purse.used + round(per_cycle * cycles)
-    return Forecast(purse, per_cycle, pace(purse, per_look, interval), expected)
+    cycles = allowance.span / interval
+    expected = allowance.used + round(per_cycle * cycles)
+    return Forecast(allowance, per_cycle, pace(allowance, per_look, interval), expected)

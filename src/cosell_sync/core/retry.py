@@ -10,13 +10,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from cosell_sync.core.deal import Memory, Trouble
+from cosell_sync.core.deal import Failure, Memory
 
 LONGEST = timedelta(hours=6)
 
 
 @dataclass(frozen=True)
-class Patience:
+class RetryPolicy:
     """``sync.interval`` and ``sync.max_attempts``."""
 
     interval: timedelta = timedelta(seconds=60)
@@ -28,28 +28,28 @@ def pause(attempts: int, interval: timedelta) -> timedelta:
     return timedelta() if attempts <= 1 else min(interval * 2 ** min(attempts - 1, 30), LONGEST)
 
 
-def after_failure(memory: Memory, trouble: Trouble, now: datetime, patience: Patience) -> Memory:
-    """The memory after one more failed try. A transient trouble changes neither count nor schedule."""
-    since = memory.trouble.since if memory.trouble and memory.trouble.code == trouble.code else trouble.since
-    trouble = replace(trouble, since=since)
-    if trouble.transient:
-        if memory.trouble is not None and not memory.trouble.transient:
-            return replace(memory, next_attempt=now)  # the deal's own trouble stays the one that is told
-        return replace(memory, trouble=trouble, next_attempt=now)
+def after_failure(memory: Memory, failure: Failure, now: datetime, retry_policy: RetryPolicy) -> Memory:
+    """The memory after one more failed try. A transient failure changes neither count nor schedule."""
+    since = memory.failure.since if memory.failure and memory.failure.code == failure.code else failure.since
+    failure = replace(failure, since=since)
+    if failure.transient:
+        if memory.failure is not None and not memory.failure.transient:
+            return replace(memory, next_attempt=now)  # the deal's own failure stays the one that is told
+        return replace(memory, failure=failure, next_attempt=now)
     attempts = memory.attempts + 1
-    parked = attempts >= patience.max_attempts
+    parked = attempts >= retry_policy.max_attempts
     return replace(
         memory,
-        trouble=trouble,
+        failure=failure,
         attempts=attempts,
         parked=parked,
-        next_attempt=None if parked else now + pause(attempts, patience.interval),
+        next_attempt=None if parked else now + pause(attempts, retry_policy.interval),
     )
 
 
 def freed(memory: Memory) -> Memory:
     """The memory of a deal that starts afresh: it worked, the record changed, or a person said retry."""
-    return replace(memory, trouble=None, attempts=0, parked=False, next_attempt=None)
+    return replace(memory, failure=None, attempts=0, parked=False, next_attempt=None)
 
 
 def resting(memory: Memory, now: datetime) -> bool:

@@ -18,7 +18,7 @@ from cosell_sync.core.merge import Conflict
 from cosell_sync.core.reconcile import Decision, HoldKind, state_of
 from cosell_sync.core.rules import CrmShape, for_crm
 
-PATIENCE_WITH_FAULTS = timedelta(minutes=15)
+TRANSIENT_GRACE = timedelta(minutes=15)
 REMINDERS = (timedelta(days=7), timedelta(days=3), timedelta(days=1))
 
 _STATE_OF_HOLD = {
@@ -42,7 +42,7 @@ _URGENCY = (
 
 
 @dataclass(frozen=True)
-class Told:
+class StatusReport:
     """``fields``: what must be written so that the record tells the truth; empty where it does already."""
 
     link: Link
@@ -52,7 +52,7 @@ class Told:
     reminder: int = 0
 
 
-def tell(decision: Decision, news: Iterable[str], shape: CrmShape, now: datetime) -> Told:
+def status_report(decision: Decision, news: Iterable[str], shape: CrmShape, now: datetime) -> StatusReport:
     """``news``: what was carried in this cycle; none leaves the last news standing."""
     link = decision.link
     fresh = tuple(dict.fromkeys(news))
@@ -84,7 +84,7 @@ def tell(decision: Decision, news: Iterable[str], shape: CrmShape, now: datetime
     rejected = any(_STATE_OF_HOLD[hold.kind] is SyncState.NEEDS_ATTENTION for hold in decision.holds)
     memory = replace(memory, sync_state=sync_state, rejected=rejected)
     link = replace(link, memory=memory, due=_due(decision, memory, referral, state, now), dirty=False)
-    return Told(link, _differences(link, message, shape), sync_state, message, reminder)
+    return StatusReport(link, _differences(link, message, shape), sync_state, message, reminder)
 
 
 def _urgent(state: SyncState) -> bool:
@@ -108,13 +108,13 @@ def _conditions(
     over = decision.link.referral is not None and state_of(decision.link.referral) in TERMINAL
     if memory.gone is Side.PARTNER_CENTER and not over:
         yield SyncState.NEEDS_ATTENTION, messages.referral_gone()
-    trouble = memory.trouble
-    if trouble is not None:
-        system = "Partner Center" if trouble.side is Side.PARTNER_CENTER else "The CRM"
-        if not trouble.transient:
-            yield SyncState.NEEDS_ATTENTION, messages.refused_by(system, trouble.text, parked=memory.parked)
-        elif now - trouble.since >= PATIENCE_WITH_FAULTS:
-            yield SyncState.WAITING, messages.away(system, trouble.since)
+    failure = memory.failure
+    if failure is not None:
+        system = "Partner Center" if failure.side is Side.PARTNER_CENTER else "The CRM"
+        if not failure.transient:
+            yield SyncState.NEEDS_ATTENTION, messages.refused_by(system, failure.text, parked=memory.parked)
+        elif now - failure.since >= TRANSIENT_GRACE:
+            yield SyncState.WAITING, messages.away(system, failure.since)
     for conflict in decision.conflicts:
         if conflict.kept is None:
             yield SyncState.CONFLICT, conflict_text(conflict, shape)
@@ -144,8 +144,8 @@ def _due(
     moments += _reminders(referral, state)
     if memory.next_attempt is not None:
         moments.append(memory.next_attempt)
-    if memory.trouble is not None and memory.trouble.transient:
-        moments.append(memory.trouble.since + PATIENCE_WITH_FAULTS)
+    if memory.failure is not None and memory.failure.transient:
+        moments.append(memory.failure.since + TRANSIENT_GRACE)
     coming = [moment for moment in moments if moment > now]
     overdue = memory.next_attempt is not None and memory.next_attempt <= now
     return now if overdue else min(coming, default=None)

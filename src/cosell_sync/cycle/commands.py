@@ -12,10 +12,10 @@ from typing import Final
 import structlog
 
 from cosell_sync.core import messages
-from cosell_sync.core.deal import Link, Memory, Order, Phase, Side
+from cosell_sync.core.deal import Link, Memory, OperatorCommand, Phase, Side
 from cosell_sync.core.retry import freed
-from cosell_sync.cycle.context import Run, entry
-from cosell_sync.ports import Memo, Store
+from cosell_sync.cycle.context import Cycle, journal_entry
+from cosell_sync.ports import Store, Transaction
 
 log = structlog.get_logger("cosell_sync.cycle")
 
@@ -27,21 +27,23 @@ class Refused(Exception):
     """The order does not fit what is known; the text says why, for the person who gave it."""
 
 
-def obey_all(run: Run) -> None:
-    for order in run.world.store.orders():
+def run_commands(cycle: Cycle) -> None:
+    for order in cycle.store.orders():
         if order.verb == FORGET:
-            forgotten = run.world.store.forget(order.target)
-            run.world.store.remember(Memo(obeyed=[order.id]))
+            forgotten = cycle.store.forget(order.target)
+            cycle.store.commit(Transaction(completed=[order.id]))
             log.info("person.forgotten", **asdict(forgotten))  # never whom
             continue
         try:
-            links = carry_out(order, run.world.store)
+            links = carry_out(order, cycle.store)
         except Refused as refusal:
             log.warning("order.refused", verb=order.verb, target=order.target, reason=str(refusal))
-            run.world.store.remember(Memo(obeyed=[order.id]))
+            cycle.store.commit(Transaction(completed=[order.id]))
             continue
-        journal = [entry(run, links[0], Side.CRM, order.verb, "a person said so", order.field or None)]
-        run.world.store.remember(Memo(links=links, journal=journal, obeyed=[order.id]))
+        journal = [
+            journal_entry(cycle, links[0], Side.CRM, order.verb, "a person said so", order.field or None)
+        ]
+        cycle.store.commit(Transaction(links=links, journal=journal, completed=[order.id]))
         log.info("order.obeyed", verb=order.verb, target=order.target)
 
 
@@ -50,7 +52,7 @@ def find(store: Store, target: str) -> Link | None:
     return next(iter([*store.by_referral([target]).values(), *store.by_opportunity([target]).values()]), None)
 
 
-def carry_out(order: Order, store: Store) -> list[Link]:
+def carry_out(order: OperatorCommand, store: Store) -> list[Link]:
     """The links as they are after the order, the one it is about first. Raises ``Refused``."""
     if order.verb == "link":
         return _link(order, store)
@@ -75,7 +77,7 @@ def carry_out(order: Order, store: Store) -> list[Link]:
             raise Refused(f"unknown order {order.verb}")
 
 
-def _link(order: Order, store: Store) -> list[Link]:
+def _link(order: OperatorCommand, store: Store) -> list[Link]:
     by_referral = store.by_referral([order.target]).get(order.target)
     by_opportunity = store.by_opportunity([order.other]).get(order.other)
     for taken, other in ((by_referral, order.other), (by_opportunity, order.target)):

@@ -15,7 +15,9 @@ from cosell_sync.errors import OutsideError
 from cosell_sync.ports import (
     Crm,
     CrmShape,
-    Found,
+    KnownRecords,
+    Matches,
+    MatchQuery,
     OpportunityDraft,
     OpportunityWrite,
     Outcome,
@@ -23,8 +25,6 @@ from cosell_sync.ports import (
     ReferralDraft,
     Referrals,
     ReferralWrite,
-    Seen,
-    Sought,
 )
 
 UNBORN = "new:"  # the id of what a rehearsal made, before the id of its other half
@@ -41,8 +41,8 @@ class DryReferrals:
         return self._real.calls
 
     @property
-    def trouble(self) -> OutsideError | None:
-        return self._real.trouble
+    def outage(self) -> OutsideError | None:
+        return self._real.outage
 
     def changed_since(self, watermark: str | None, overlap: timedelta) -> Iterator[Page]:
         return self._real.changed_since(watermark, overlap)
@@ -88,8 +88,8 @@ class DryCrm:
         return self._real.calls
 
     @property
-    def trouble(self) -> OutsideError | None:
-        return self._real.trouble
+    def outage(self) -> OutsideError | None:
+        return self._real.outage
 
     def shape(self) -> CrmShape:
         return self._real.shape()
@@ -97,13 +97,13 @@ class DryCrm:
     def forget_shape(self) -> None:
         self._real.forget_shape()
 
-    def changed_since(self, watermark: str | None, overlap: timedelta, seen: Seen) -> Iterator[Page]:
+    def changed_since(self, watermark: str | None, overlap: timedelta, seen: KnownRecords) -> Iterator[Page]:
         return self._real.changed_since(watermark, overlap, seen)
 
     def fetch(self, ids: Sequence[str]) -> Mapping[str, Snapshot | None]:
         return self._real.fetch(ids)
 
-    def find(self, sought: Sequence[Sought]) -> Mapping[str, Found]:
+    def find(self, sought: Sequence[MatchQuery]) -> Mapping[str, Matches]:
         return self._real.find(sought)
 
     def index(self) -> Iterator[Mapping[str, str]]:

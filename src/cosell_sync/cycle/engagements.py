@@ -21,10 +21,10 @@ import structlog
 from cosell_sync.core import publishing
 from cosell_sync.core.deal import Link, Phase
 from cosell_sync.core.quota import Urgency
-from cosell_sync.cycle.context import Run, ids
+from cosell_sync.cycle.context import Cycle, ids
 from cosell_sync.cycle.schedule import may
 from cosell_sync.errors import Unavailable
-from cosell_sync.ports import Memo, Store
+from cosell_sync.ports import Store, Transaction
 
 READS = 20
 SPARED = 2  # of these for deals that are read once, so that many awaited ones do not keep them out
@@ -41,22 +41,22 @@ class _Turns:
     once: list[str] = field(default_factory=list)
 
 
-def expect(run: Run, links: Sequence[Link]) -> None:
+def await_microsoft(cycle: Cycle, links: Sequence[Link]) -> None:
     """Remember, before a deal is done with, that Microsoft's side of it is awaited."""
     waiting = [link.key for link in links if link.memory.invite and publishing.awaited(link)]
     if not waiting:
         return
-    turns = _turns(run.world.store)
+    turns = _turns(cycle.store)
     # Never read is older than everything.
     if new := [key for key in waiting if key not in turns.asked]:
-        _keep(run.world.store, replace(turns, asked=[*new, *turns.asked]))
+        _keep(cycle.store, replace(turns, asked=[*new, *turns.asked]))
 
 
-def glance(run: Run, keys: Sequence[str]) -> None:
+def queue_engagements(cycle: Cycle, keys: Sequence[str]) -> None:
     """These deals, if Microsoft is in them, are to be read once: they changed, or everything is compared."""
     if not keys:
         return
-    store = run.world.store
+    store = cycle.store
     turns = _turns(store)
     links = [link for link in store.by_keys(keys).values() if not link.memory.invite]
     waiting = set(turns.once)
@@ -64,9 +64,9 @@ def glance(run: Run, keys: Sequence[str]) -> None:
         _keep(store, replace(turns, once=[*turns.once, *new]))
 
 
-def look(run: Run) -> list[Link]:
+def read_engagements(cycle: Cycle) -> list[Link]:
     """Read in turn. Returns the deals whose Microsoft side is not as remembered, to be told."""
-    store = run.world.store
+    store = cycle.store
     kept = store.watermark(QUEUE) is not None
     turns = _turns(store)
     before = deepcopy(turns)
@@ -82,11 +82,11 @@ def look(run: Run) -> list[Link]:
         if link is None or link.referral is None or not publishing.awaited(link):
             (turns.asked if asked else turns.once).remove(key)
             continue
-        if not may(run, Urgency.BACKGROUND):
+        if not may(cycle, Urgency.BACKGROUND):
             break
         reads += 1
         try:
-            sides = run.world.referrals.engagement(link.referral.text("engagement_id"))
+            sides = cycle.referrals.engagement(link.referral.text("engagement_id"))
         except Unavailable as error:
             if error.status != 400:
                 raise
@@ -100,7 +100,7 @@ def look(run: Run) -> list[Link]:
             log.info("microsoft.changed", **ids(link), status=side.get("status"))
             changed.append(replace(link, memory=replace(link.memory, microsoft=side), dirty=True))
     if changed:
-        store.remember(Memo(links=changed))
+        store.commit(Transaction(links=changed))
     if turns != before or not kept:
         _keep(store, turns)
     return changed
@@ -116,4 +116,4 @@ def _turns(store: Store) -> _Turns:
 
 
 def _keep(store: Store, turns: _Turns) -> None:
-    store.remember(Memo(watermarks={QUEUE: json.dumps(asdict(turns))}))
+    store.commit(Transaction(watermarks={QUEUE: json.dumps(asdict(turns))}))

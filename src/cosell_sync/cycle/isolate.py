@@ -17,38 +17,38 @@ import structlog
 
 from cosell_sync.core import messages
 from cosell_sync.core.deal import ABSENT, Link, Side, SyncState
-from cosell_sync.core.outcome import after_trouble
+from cosell_sync.core.outcome import after_failed_write
 from cosell_sync.core.reconcile import Decision, decide
-from cosell_sync.cycle.context import Run, ids
+from cosell_sync.cycle.context import Cycle, ids
 from cosell_sync.errors import CosellError, Rejected
-from cosell_sync.ports import Memo, OpportunityWrite
+from cosell_sync.ports import OpportunityWrite, Transaction
 
 CODE = "broken"
 
 log = structlog.get_logger("cosell_sync.cycle")
 
 
-def apart(run: Run, links: Sequence[Link], act: Callable[[Run, Sequence[Link]], None]) -> None:
-    """Act on these deals together; if that breaks, on each alone. A system's trouble is raised as ever."""
+def isolate(cycle: Cycle, links: Sequence[Link], act: Callable[[Cycle, Sequence[Link]], None]) -> None:
+    """Act on these deals together; if that breaks, on each alone. A system's failure is raised as ever."""
     try:
-        act(run, links)
+        act(cycle, links)
     except CosellError:
         raise
     except Exception as error:  # noqa: BLE001 - whatever it is, the other deals go on
-        now = run.world.store.by_keys([link.key for link in links])
+        now = cycle.store.by_keys([link.key for link in links])
         if len(links) > 1:
             for link in now.values():
-                apart(run, [link], act)
+                isolate(cycle, [link], act)
         else:
             for link in now.values():
-                _set_aside(run, link, error)
+                _set_aside(cycle, link, error)
 
 
-def decisions(run: Run, links: Iterable[Link]) -> Iterable[Decision]:
+def decisions(cycle: Cycle, links: Iterable[Link]) -> Iterable[Decision]:
     """What would be decided, for counting; a deal that cannot be decided changes nothing."""
     for link in links:
         try:
-            yield decide(link, run.world.rules, run.shape, run.now)
+            yield decide(link, cycle.rules, cycle.shape, cycle.now)
         except Exception:  # noqa: BLE001, S112 - it stumbles again where it is worked on, and is told there
             continue
 
@@ -60,26 +60,28 @@ def place(error: Exception) -> str:
     return f"{'/'.join(PurePath(ours[-1].filename).parts[-2:])}:{ours[-1].lineno}"
 
 
-def _set_aside(run: Run, link: Link, error: Exception) -> None:
+def _set_aside(cycle: Cycle, link: Link, error: Exception) -> None:
     kind, where = type(error).__name__, place(error)
     log.error("deal.broken", **ids(link), kind=kind, place=where)
     text = messages.broken(f"{kind}, {where}")
-    failed = after_trouble(link, Side.CRM, Rejected(text, code=CODE), run.now, run.world.habits.patience)
+    failed = after_failed_write(
+        link, Side.CRM, Rejected(text, code=CODE), cycle.now, cycle.settings.retry_policy
+    )
     memory = replace(failed.memory, sync_state=SyncState.NEEDS_ATTENTION)
     failed = replace(failed, memory=memory, dirty=False, due=memory.next_attempt)
-    run.tally.failed.add(link.key)
+    cycle.counters.failed.add(link.key)
     if memory.parked:
         log.warning("deal.parked", **ids(link), attempts=memory.attempts)
-    run.world.store.remember(Memo(links=[failed]))
-    _tell(run, failed, text)
+    cycle.store.commit(Transaction(links=[failed]))
+    _tell(cycle, failed, text)
 
 
-def _tell(run: Run, link: Link, text: str) -> None:
+def _tell(cycle: Cycle, link: Link, text: str) -> None:
     """On the record, once, as far as that works; nothing is decided or merged for it."""
     opportunity = link.opportunity
     if opportunity is None or opportunity["message"] in {text, ABSENT} or link.memory.gone is not None:
         return
     fields = {"sync_state": SyncState.NEEDS_ATTENTION.value, "message": text}
-    (outcome,) = run.world.crm.write([OpportunityWrite(opportunity, fields)])
+    (outcome,) = cycle.crm.write([OpportunityWrite(opportunity, fields)])
     if outcome.snapshot is not None:
-        run.world.store.remember(Memo(links=[replace(link, opportunity=outcome.snapshot)]))
+        cycle.store.commit(Transaction(links=[replace(link, opportunity=outcome.snapshot)]))

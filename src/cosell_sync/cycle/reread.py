@@ -11,20 +11,20 @@ from cosell_sync.core.deal import Fields, Link, Side, SyncState
 from cosell_sync.core.lifecycle import TERMINAL
 from cosell_sync.core.outcome import settle
 from cosell_sync.core.reconcile import Decision, state_of
-from cosell_sync.core.status import tell
-from cosell_sync.cycle.context import Finding, Run, ids
-from cosell_sync.ports import Memo, OpportunityWrite
+from cosell_sync.core.status import status_report
+from cosell_sync.cycle.context import Cycle, DealPlan, ids
+from cosell_sync.ports import OpportunityWrite, Transaction
 
 log = structlog.get_logger("cosell_sync.cycle")
 
 
-def settle_intents(run: Run, chunk: Sequence[Link]) -> list[Link]:
+def settle_intents(cycle: Cycle, chunk: Sequence[Link]) -> list[Link]:
     """Open intents first: read both sides, and see what became of the write."""
-    intents = run.world.store.intents([link.key for link in chunk])
+    intents = cycle.store.intents([link.key for link in chunk])
     if not intents:
         return list(chunk)
     keys = {intent.link for intent in intents}
-    fresh = {link.key: link for link in refresh(run, [link for link in chunk if link.key in keys])}
+    fresh = {link.key: link for link in refresh(cycle, [link for link in chunk if link.key in keys])}
     unread = keys - fresh.keys()
     intents = [intent for intent in intents if intent.link not in unread]
     for intent in intents:
@@ -33,8 +33,8 @@ def settle_intents(run: Run, chunk: Sequence[Link]) -> list[Link]:
             continue  # the admission finds it by its referral id, or makes it again under the same id
         fresh[intent.link] = settle(link, intent)
         log.info("intent.settled", **ids(link), side=intent.side)
-    run.world.store.remember(
-        Memo(
+    cycle.store.commit(
+        Transaction(
             links=list(fresh.values()),
             settled=[
                 (item.link, item.side)
@@ -46,10 +46,10 @@ def settle_intents(run: Run, chunk: Sequence[Link]) -> list[Link]:
     return [fresh.get(link.key, link) for link in chunk if link.key not in unread]
 
 
-def refresh(run: Run, links: Sequence[Link]) -> list[Link]:
+def refresh(cycle: Cycle, links: Sequence[Link]) -> list[Link]:
     """Both sides of these links as they are now; those that could not be read just now are left out, and stay due."""
-    referrals = run.world.referrals.fetch([link.referral_id for link in links if link.referral_id])
-    opportunities = run.world.crm.fetch([link.opportunity_id for link in links if link.opportunity_id])
+    referrals = cycle.referrals.fetch([link.referral_id for link in links if link.referral_id])
+    opportunities = cycle.crm.fetch([link.opportunity_id for link in links if link.opportunity_id])
     read = []
     for link in links:
         referral = referrals.get(link.referral_id or "", link.referral)
@@ -73,35 +73,35 @@ def refresh(run: Run, links: Sequence[Link]) -> list[Link]:
     return read
 
 
-def note_gone(run: Run, links: Sequence[Link]) -> None:
+def note_gone(cycle: Cycle, links: Sequence[Link]) -> None:
     """A record vanished: the other side is left as it is, the pair is paused, and a person is asked.
 
     Of a deal that is over nobody need be asked: people tidy up.
     """
-    writes, told = [], []
+    writes, changed = [], []
     for link in links:
-        told_link = tell(Decision(link), (), run.shape, run.now)
+        reported = status_report(Decision(link), (), cycle.shape, cycle.now)
         over = link.referral is not None and state_of(link.referral) in TERMINAL
         state = SyncState.CLOSED if over else SyncState.NEEDS_ATTENTION
-        memory = replace(told_link.link.memory, sync_state=state)
-        told.append(replace(told_link.link, memory=memory, due=None))
-        if link.memory.gone is Side.PARTNER_CENTER and link.opportunity is not None and told_link.fields:
-            writes.append((told[-1], told_link.fields))
-        run.report(Finding(link))
+        memory = replace(reported.link.memory, sync_state=state)
+        changed.append(replace(reported.link, memory=memory, due=None))
+        if link.memory.gone is Side.PARTNER_CENTER and link.opportunity is not None and reported.fields:
+            writes.append((changed[-1], reported.fields))
+        cycle.collect(DealPlan(link))
         log.warning("deal.gone", **ids(link), side=link.memory.gone)
-    if told:
-        run.world.store.remember(Memo(links=told))
-    tell_only(run, writes)
+    if changed:
+        cycle.store.commit(Transaction(links=changed))
+    write_status(cycle, writes)
 
 
-def complete(run: Run, links: Sequence[Link]) -> list[Link]:
+def complete(cycle: Cycle, links: Sequence[Link]) -> list[Link]:
     """Linked pairs of which one side has not been read yet."""
     partial = [link for link in links if link.referral is None or link.opportunity is None]
     if not partial:
         return list(links)
-    read = {link.key: link for link in refresh(run, partial)}
-    run.world.store.remember(Memo(links=list(read.values())))
-    note_gone(run, [link for link in read.values() if link.memory.gone is not None])
+    read = {link.key: link for link in refresh(cycle, partial)}
+    cycle.store.commit(Transaction(links=list(read.values())))
+    note_gone(cycle, [link for link in read.values() if link.memory.gone is not None])
     whole = [read.get(link.key, link) for link in links]
     return [
         link
@@ -110,7 +110,7 @@ def complete(run: Run, links: Sequence[Link]) -> list[Link]:
     ]
 
 
-def tell_only(run: Run, writes: Sequence[tuple[Link, Fields]]) -> None:
+def write_status(cycle: Cycle, writes: Sequence[tuple[Link, Fields]]) -> None:
     """Write nothing but our own words; where that fails too, ``deals list`` has to do."""
     batch = [
         (link, OpportunityWrite(link.opportunity, fields))
@@ -119,12 +119,12 @@ def tell_only(run: Run, writes: Sequence[tuple[Link, Fields]]) -> None:
     ]
     if not batch:
         return
-    outcomes = run.world.crm.write([write for _, write in batch])
+    outcomes = cycle.crm.write([write for _, write in batch])
     landed = [
         replace(link, opportunity=outcome.snapshot)
         for (link, _), outcome in zip(batch, outcomes, strict=True)
         if outcome.error is None and outcome.snapshot is not None
     ]
     if landed:
-        run.world.store.remember(Memo(links=landed))
-        run.tally.written[Side.CRM].update(link.key for link in landed)
+        cycle.store.commit(Transaction(links=landed))
+        cycle.counters.written[Side.CRM].update(link.key for link in landed)

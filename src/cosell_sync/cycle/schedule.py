@@ -15,7 +15,7 @@ import structlog
 
 from cosell_sync.core.deal import Link, Phase, Side, State
 from cosell_sync.core.quota import Level, Urgency, allows, urgency
-from cosell_sync.cycle.context import Run
+from cosell_sync.cycle.context import Cycle
 from cosell_sync.cycle.isolate import decisions
 from cosell_sync.cycle.safety import CHUNK, due
 
@@ -25,54 +25,54 @@ LEAST = 4  # deals in a chunk, for the CRM takes many a call
 log = structlog.get_logger("cosell_sync.cycle")
 
 
-def begin(run: Run) -> None:
-    for meter in run.world.meters.values():
+def begin(cycle: Cycle) -> None:
+    for meter in cycle.meters.values():
         meter.begin()
 
 
-def looked(run: Run) -> None:
-    for meter in run.world.meters.values():
+def reading_done(cycle: Cycle) -> None:
+    for meter in cycle.meters.values():
         meter.looked()
 
 
-def foresee(run: Run) -> None:
+def log_forecasts(cycle: Cycle) -> None:
     """The cycle is over: will the budgets last?"""
-    for side, meter in run.world.meters.items():
-        for forecast in meter.end(run.world.habits.patience.interval):
-            purse = forecast.purse
-            tell = log.info if forecast.lasts and purse.level is Level.AMPLE else log.warning
-            tell(
+    for side, meter in cycle.meters.items():
+        for forecast in meter.end(cycle.settings.retry_policy.interval):
+            allowance = forecast.allowance
+            emit = log.info if forecast.lasts and allowance.level is Level.AMPLE else log.warning
+            emit(
                 "budget.forecast",
                 side=side,
-                used=purse.used,
-                ceiling=purse.ceiling,
-                level=purse.level.name.lower(),
+                used=allowance.used,
+                ceiling=allowance.ceiling,
+                level=allowance.level.name.lower(),
                 calls_per_cycle=round(forecast.per_cycle, 1),
                 expected=forecast.expected,
                 pause_s=round(forecast.pause.total_seconds()),
-                rolling=purse.rolling,
+                rolling=allowance.rolling,
             )
 
 
-def may(run: Run, what: Urgency) -> bool:
+def may(cycle: Cycle, what: Urgency) -> bool:
     """Whether the smallest budget still allows this kind of work."""
-    return allows(_level(run), what)
+    return allows(_level(cycle), what)
 
 
-def chunks(run: Run) -> Iterator[list[Link]]:
+def chunks(cycle: Cycle) -> Iterator[list[Link]]:
     """The deals that are due, a chunk at a time, the urgent ones first where a budget is small."""
-    if not _short(run):
-        yield from due(run)
+    if not _short(cycle):
+        yield from due(cycle)
         return
     seen: set[str] = set()
     waiting: Counter[Urgency] = Counter()
     for what in Urgency:
-        for chunk in due(run):
-            kinds = _kinds(run, [link for link in chunk if link.key not in seen])
+        for chunk in due(cycle):
+            kinds = _kinds(cycle, [link for link in chunk if link.key not in seen])
             now = [link for link in chunk if kinds.get(link.key) is what]
             seen.update(link.key for link in now)
-            for part in _parts(run, now):
-                if may(run, what):
+            for part in _parts(cycle, now):
+                if may(cycle, what):
                     yield part
                 else:
                     waiting[what] += len(part)
@@ -80,50 +80,50 @@ def chunks(run: Run) -> Iterator[list[Link]]:
         log.warning("budget.deferred", **{what.name.lower(): waiting[what] for what in sorted(waiting)})
 
 
-def _level(run: Run) -> Level:
-    levels = [purse.level for meter in run.world.meters.values() for purse in meter.purses()]
+def _level(cycle: Cycle) -> Level:
+    levels = [allowance.level for meter in cycle.meters.values() for allowance in meter.allowances()]
     return max(levels, default=Level.AMPLE)
 
 
-def _short(run: Run) -> bool:
+def _short(cycle: Cycle) -> bool:
     """Whether the order matters: the level is low, or more is due than is surely paid for."""
-    size = _size(run)
-    return _level(run) > Level.AMPLE or (
-        size < CHUNK and len(run.world.store.due(run.now, "", size + 1)) > size
+    size = _size(cycle)
+    return _level(cycle) > Level.AMPLE or (
+        size < CHUNK and len(cycle.store.due(cycle.now, "", size + 1)) > size
     )
 
 
-def _size(run: Run) -> int:
+def _size(cycle: Cycle) -> int:
     """How many deals that may cost a call each go into a chunk."""
-    meter = run.world.meters.get(Side.PARTNER_CENTER)
-    left = min((purse.left for purse in meter.purses()), default=None) if meter else None
+    meter = cycle.meters.get(Side.PARTNER_CENTER)
+    left = min((allowance.left for allowance in meter.allowances()), default=None) if meter else None
     return CHUNK if left is None else max(LEAST, min(CHUNK, left // PART))
 
 
-def _parts(run: Run, links: list[Link]) -> Iterator[list[Link]]:
+def _parts(cycle: Cycle, links: list[Link]) -> Iterator[list[Link]]:
     """New ones together, for they cost Partner Center nothing; the others a few at a time."""
     if new := [link for link in links if link.phase is Phase.WAITING]:
         yield new
     others = [link for link in links if link.phase is not Phase.WAITING]
     while others:
-        size = _size(run)
+        size = _size(cycle)
         yield others[:size]
         others = others[size:]
 
 
-def _kinds(run: Run, links: list[Link]) -> dict[str, Urgency]:
+def _kinds(cycle: Cycle, links: list[Link]) -> dict[str, Urgency]:
     """A write of unknown fate may be an answer, so looking after it is as urgent as that."""
-    opened = {intent.link for intent in run.world.store.intents([link.key for link in links])}
-    return {link.key: Urgency.ANSWER if link.key in opened else _kind(run, link) for link in links}
+    opened = {intent.link for intent in cycle.store.intents([link.key for link in links])}
+    return {link.key: Urgency.ANSWER if link.key in opened else _kind(cycle, link) for link in links}
 
 
-def _kind(run: Run, link: Link) -> Urgency:
+def _kind(cycle: Cycle, link: Link) -> Urgency:
     whole = link.phase is Phase.LINKED and link.referral is not None and link.opportunity is not None
     if not whole or link.memory.gone is not None:
         return urgency((), fresh=link.phase is Phase.WAITING)
     moves = [
         State(str(effect.new))
-        for decision in decisions(run, [link])
+        for decision in decisions(cycle, [link])
         for effect in decision.effects
         if effect.action == "move"
     ]

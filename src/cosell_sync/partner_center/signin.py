@@ -236,11 +236,11 @@ def _device_flow(
 
     try:
         client, flow = patiently(begun, governor, clock)
-    except (ValueError, KeyError) as trouble:  # MSAL words an unknown tenant as a ValueError
+    except (ValueError, KeyError) as cause:  # MSAL words an unknown tenant as a ValueError
         raise ConfigError(
             "the sign-in authority does not know this tenant or does not answer as one",
             hint="check partner_center.authority and partner_center.tenant_id",
-        ) from trouble
+        ) from cause
     if "user_code" not in flow:
         raise refusal(flow)
     flow["interval"] = max(1, int(flow.get("interval", 5)))  # at 0 MSAL would poll without ever coming back

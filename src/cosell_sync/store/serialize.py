@@ -17,8 +17,8 @@ from cosell_sync.core import as_json
 from cosell_sync.core.deal import (
     ABSENT,
     Customer,
-    Entry,
     Intent,
+    JournalEntry,
     Kind,
     Link,
     Member,
@@ -32,6 +32,8 @@ Row = Mapping[Any, Any]  # by column name; SQLAlchemy types its keys more loosel
 
 # Follows ``Memory`` as it grows: what an older version did not write takes the default, what is unknown is dropped.
 _MEMORY: Final = TypeAdapter(Memory)
+# Names that earlier versions stored: what a store of theirs holds is read under today's name.
+_RENAMED: Final = {"trouble": "failure", "told": "reported"}
 
 
 def from_link(link: Link) -> dict[str, Any]:
@@ -81,7 +83,7 @@ def from_memory(memory: Memory) -> dict[str, Any]:
 
 
 def to_memory(data: Row) -> Memory:
-    return _MEMORY.validate_python(data)
+    return _MEMORY.validate_python({_RENAMED.get(name, name): value for name, value in data.items()})
 
 
 def from_intent(intent: Intent) -> dict[str, Any]:
@@ -110,7 +112,7 @@ def to_intent(row: Row) -> Intent:
     )
 
 
-def from_entry(entry: Entry) -> dict[str, Any]:
+def from_entry(entry: JournalEntry) -> dict[str, Any]:
     return {
         "link": entry.link,
         "cycle": entry.cycle,
@@ -124,8 +126,8 @@ def from_entry(entry: Entry) -> dict[str, Any]:
     }
 
 
-def to_entry(row: Row) -> Entry:
-    return Entry(
+def to_entry(row: Row) -> JournalEntry:
+    return JournalEntry(
         link=row["link"],
         cycle=row["cycle"],
         at=row["at"],

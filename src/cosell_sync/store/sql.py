@@ -23,9 +23,9 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 
 from cosell_sync.core import erasure as forgetting
-from cosell_sync.core.deal import Entry, Intent, Link, Order, Phase, Side, SyncState
-from cosell_sync.core.erasure import Forgotten, Person
-from cosell_sync.ports import Clock, Memo, Tally
+from cosell_sync.core.deal import Intent, JournalEntry, Link, OperatorCommand, Phase, Side, SyncState
+from cosell_sync.core.erasure import ErasureResult, Person
+from cosell_sync.ports import Clock, DealCount, Transaction
 from cosell_sync.store import schema, serialize
 from cosell_sync.store.engine import file_of, reading, writing
 from cosell_sync.store.lease import DEADLINE, FileLease, Lease, MemoryLease, RowLease, Sleep, acquire
@@ -119,7 +119,7 @@ class SqlStore:
             (serialize.to_intent(row) for row in rows), key=lambda intent: (intent.link, intent.side)
         )
 
-    def journal(self, key: str, limit: int = 200) -> Sequence[Entry]:
+    def journal(self, key: str, limit: int = 200) -> Sequence[JournalEntry]:
         column = schema.journal.c
         lines = (
             select(schema.journal)
@@ -137,7 +137,7 @@ class SqlStore:
                 select(column.value).where(column.connection == self._connection, column.name == name)
             ).scalar_one_or_none()
 
-    def counts(self) -> Sequence[Tally]:
+    def counts(self) -> Sequence[DealCount]:
         column = schema.link.c
         standing = (column.phase, column.sync_state, column.parked, column.rejected)
         groups = (
@@ -148,42 +148,42 @@ class SqlStore:
         )
         with reading(self.engine) as connection:
             return [
-                Tally(Phase(phase), SyncState(state), parked, rejected, deals)
+                DealCount(Phase(phase), SyncState(state), parked, rejected, deals)
                 for phase, state, parked, rejected, deals in connection.execute(groups)
             ]
 
-    def place(self, order: Order) -> None:
+    def submit(self, order: OperatorCommand) -> None:
         with writing(self.engine) as connection:
             self._upsert(connection, schema.order, [{"id": order.id, "data": asdict(order)}])
 
-    def orders(self) -> Sequence[Order]:
+    def orders(self) -> Sequence[OperatorCommand]:
         column = schema.order.c
         query = select(column.data).where(column.connection == self._connection).order_by(column.id)
         with reading(self.engine) as connection:
-            return [Order(**data) for data in connection.execute(query).scalars()]
+            return [OperatorCommand(**data) for data in connection.execute(query).scalars()]
 
     # --- remembering ---------------------------------------------------------------------------------------------
 
-    def remember(self, memo: Memo) -> None:
+    def commit(self, transaction: Transaction) -> None:
         """One transaction. ValueError where an id would belong to two links, or an intent to none."""
         try:
             with writing(self.engine) as connection:
                 self._lease.check(connection)
-                self._put_links(connection, memo.links)
-                self._put_intents(connection, memo.intents, memo.settled)
+                self._put_links(connection, transaction.links)
+                self._put_intents(connection, transaction.intents, transaction.settled)
                 self._insert(
-                    connection, schema.journal, [serialize.from_entry(entry) for entry in memo.journal]
+                    connection, schema.journal, [serialize.from_entry(entry) for entry in transaction.journal]
                 )
                 self._upsert(
                     connection,
                     schema.watermark,
-                    [{"name": name, "value": value} for name, value in memo.watermarks.items()],
+                    [{"name": name, "value": value} for name, value in transaction.watermarks.items()],
                 )
-                if memo.obeyed:
+                if transaction.completed:
                     column = schema.order.c
                     connection.execute(
                         delete(schema.order).where(
-                            column.connection == self._connection, column.id.in_(memo.obeyed)
+                            column.connection == self._connection, column.id.in_(transaction.completed)
                         )
                     )
         except IntegrityError as error:
@@ -198,7 +198,7 @@ class SqlStore:
                 delete(schema.journal).where(column.connection == self._connection, column.at < before)
             ).rowcount
 
-    def forget(self, email: str) -> Forgotten:
+    def forget(self, email: str) -> ErasureResult:
         """Page by page, each a transaction of its own: a call that was cut short is simply made again."""
         person = Person(email.strip().lower())
         for link in self._walk():
@@ -233,7 +233,7 @@ class SqlStore:
                         mine = schema.journal.c.id == number
                         connection.execute(update(schema.journal).where(mine).values(**row))
         self._wipe()
-        return Forgotten(deals=len(links), intents=len(intents), journal=lines)
+        return ErasureResult(deals=len(links), intents=len(intents), journal=lines)
 
     @contextmanager
     def _erasing(self) -> Iterator[Connection]:
@@ -250,7 +250,7 @@ class SqlStore:
             with self.engine.connect() as connection:
                 connection.connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
-    def _entries(self) -> Iterator[dict[int, Entry]]:
+    def _entries(self) -> Iterator[dict[int, JournalEntry]]:
         """The whole journal by line number, in pages."""
         column = schema.journal.c
         after = 0

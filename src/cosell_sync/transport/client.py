@@ -86,10 +86,10 @@ def trust() -> ssl.SSLContext:
                 context.load_verify_locations(capath=place)
             elif place:
                 context.load_verify_locations(cafile=place)
-        except OSError as trouble:
+        except OSError as cause:
             raise ConfigError(
                 f"{name} names certificates that cannot be read: {place}", hint=f"correct or unset {name}"
-            ) from trouble
+            ) from cause
     return context
 
 
@@ -220,8 +220,8 @@ class HttpCaller:
         )
 
         def pause(state: tenacity.RetryCallState) -> float:
-            trouble = state.outcome.exception() if state.outcome else None
-            given = trouble.wait if isinstance(trouble, _Again) else None
+            cause = state.outcome.exception() if state.outcome else None
+            given = cause.wait if isinstance(cause, _Again) else None
             return self.backoff(state.attempt_number) if given is None else given
 
         def enough(state: tenacity.RetryCallState) -> bool:

@@ -36,8 +36,8 @@ def apart(
     def run() -> None:
         try:
             box.append(work())
-        except BaseException as trouble:  # noqa: BLE001 - carried over to the waiting thread
-            failed.append(trouble)
+        except BaseException as cause:  # noqa: BLE001 - carried over to the waiting thread
+            failed.append(cause)
         done.set()
 
     threading.Thread(target=run, name=name, daemon=True).start()

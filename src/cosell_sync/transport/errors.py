@@ -92,7 +92,7 @@ CODES: Final[Mapping[str, Mapping[str, Fate]]] = MappingProxyType(
         "dynamics": MappingProxyType(
             {
                 "0x80060882": Fate.STALE,  # ConcurrencyVersionMismatch
-                "0x80060892": Fate.REJECTED,  # DuplicateRecordEntityKey: no version trouble, though a 412
+                "0x80060892": Fate.REJECTED,  # DuplicateRecordEntityKey: no version cause, though a 412
                 "0x80040237": Fate.REJECTED,  # DuplicateRecord, likewise
                 "0x80040333": Fate.REJECTED,  # DuplicateRecordsFound, likewise; 412 or 500
                 "0x80072321": Fate.WAIT,  # service protection: execution time

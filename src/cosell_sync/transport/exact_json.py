@@ -14,8 +14,8 @@ def parse(body: bytes) -> Any:
     """
     try:
         return json.loads(body, parse_float=_decimal, parse_int=_integer, parse_constant=_nan)
-    except RecursionError as trouble:
-        raise ValueError("nested too deeply") from trouble
+    except RecursionError as cause:
+        raise ValueError("nested too deeply") from cause
 
 
 def _decimal(text: str) -> Decimal:

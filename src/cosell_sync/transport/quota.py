@@ -19,7 +19,7 @@ from email.utils import parsedate_to_datetime
 from typing import Final, Protocol
 
 from cosell_sync.core import quota
-from cosell_sync.core.quota import DAY, Forecast, Purse
+from cosell_sync.core.quota import DAY, Allowance, Forecast
 from cosell_sync.errors import Unavailable
 
 BLOCK: Final = 50
@@ -151,14 +151,14 @@ class Meter:
                 self._begun = None
         now = self._clock()
         cycle, look = self._per_cycle.value, self._per_look.value
-        forecasts = [quota.foresee(purse, cycle, look, interval) for purse in self.purses()]
+        forecasts = [quota.foresee(allowance, cycle, look, interval) for allowance in self.allowances()]
         gist = [forecast.gist for forecast in forecasts]
         if self._told is not None and self._told[0] == gist and now - self._told[1] < _TOLD_EVERY:
             return ()
         self._told = (gist, now)
         return forecasts
 
-    def purses(self) -> Sequence[Purse]:
+    def allowances(self) -> Sequence[Allowance]:
         """How the ceiling stands, and the system's own limit, as far as there are any."""
         now = self._clock().astimezone(UTC)
         with self._lock:
@@ -167,13 +167,15 @@ class Meter:
                 used = self._known - self._reserved if now.date() == self._day else 0
                 found.append(quota.today(used, self._ceiling, now))
             if self._org is not None:
-                found.append(Purse(*self._org, rolling=True))
+                found.append(Allowance(*self._org, rolling=True))
             return found
 
     def pace(self, interval: timedelta) -> timedelta:
         """How long to wait from this cycle to the next."""
         look = self._per_look.value
-        return max((quota.pace(purse, look, interval) for purse in self.purses()), default=interval)
+        return max(
+            (quota.pace(allowance, look, interval) for allowance in self.allowances()), default=interval
+        )
 
     def close(self) -> None:
         """Give back what was reserved and not used. May be called twice."""

@@ -100,10 +100,10 @@ def _request(
         raise Passing(away("does not answer in time", "read_timeout")) from None
     except requests.TooManyRedirects:
         raise away("answered with a redirect, which is never followed", "redirect") from None
-    except requests.RequestException as trouble:
-        if distrusted(trouble):
+    except requests.RequestException as cause:
+        if distrusted(cause):
             raise away("shows a certificate that is not trusted", "certificate") from None
-        raise Passing(away("cannot be reached", type(trouble).__name__)) from None
+        raise Passing(away("cannot be reached", type(cause).__name__)) from None
     except OSError:  # requests says so when the bundle is not there
         raise Unavailable(
             system,

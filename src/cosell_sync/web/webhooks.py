@@ -1,6 +1,6 @@
 """Partner Center's change events, judged before anything is believed.
 
-A webhook is a hint, the poll is the truth: a good event only wakes the next cycle. Order of the checks, cheapest
+A webhook is a hint, the poll is the truth: a good event only wakes the next cycle. OperatorCommand of the checks, cheapest
 first and nothing of a stranger's body read before it must be: size, presence of the signature headers (Microsoft
 sends ``Authorization: Signature …``, or ``x-ms-signature`` behind proxies, with ``x-ms-certificate-url`` and
 ``x-ms-signature-algorithm``), shape of the body, the signature itself.

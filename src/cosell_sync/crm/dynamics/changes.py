@@ -30,7 +30,7 @@ from cosell_sync.crm.dynamics.rest import Rest, refused
 from cosell_sync.crm.dynamics.translate import Row
 from cosell_sync.crm.values import pieces
 from cosell_sync.errors import RecordError
-from cosell_sync.ports import Page, Seen
+from cosell_sync.ports import KnownRecords, Page
 from cosell_sync.transport.errors import Scope
 
 FORMAT: Final = 1
@@ -96,7 +96,7 @@ def moment(stamp: object) -> datetime | None:
 
 
 def changed_since(
-    rest: Rest, org: Org, watermark: str | None, overlap: timedelta, seen: Seen
+    rest: Rest, org: Org, watermark: str | None, overlap: timedelta, seen: KnownRecords
 ) -> Iterator[Page]:
     known = parse(watermark)
     if known is None or not _complete(known, org):
@@ -132,7 +132,7 @@ def feeds(org: Org) -> Sequence[str]:
 # --- the first pull ---------------------------------------------------------------------------------------------
 
 
-def _everything(rest: Rest, org: Org, seen: Seen) -> Iterator[Page]:
+def _everything(rest: Rest, org: Org, seen: KnownRecords) -> Iterator[Page]:
     start = _positions(rest, org)
     for some in read.listed(rest, org):
         known = seen.versions([bundle.id for bundle in some])
@@ -200,7 +200,7 @@ class _Found:
     """Opportunities that may have changed, gathered from all feeds; and those that are gone."""
 
     org: Org
-    seen: Seen
+    seen: KnownRecords
     suspects: dict[str, None] = field(default_factory=dict)
     gone: dict[str, None] = field(default_factory=dict)
 

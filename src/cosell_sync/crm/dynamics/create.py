@@ -70,8 +70,8 @@ def _make(ownership: Ownership, writer: Writer, deals: Sequence[Deal]) -> None:
         if deal.touched and not deal.id:
             asked.append(deal)
     writer.note_away(results)
-    if writer.trouble is not None:
-        raise writer.trouble
+    if writer.outage is not None:
+        raise writer.outage
     _name(writer, asked)
     for deal in asked:
         if not deal.id:

@@ -354,7 +354,7 @@ def table_columns(rest: Rest, collection: str) -> Mapping[str, Column]:
     more: dict[str, Mapping[str, Any]] = {}
     for kind, wanted in (
         ("String", ("MaxLength",)),
-        ("Memo", ("MaxLength",)),
+        ("Transaction", ("MaxLength",)),
         ("Money", ("Precision", "PrecisionSource", "MaxValue")),
     ):
         if kind in types:

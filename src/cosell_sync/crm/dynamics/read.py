@@ -18,7 +18,7 @@ from cosell_sync.crm.dynamics.translate import Bundle, Row
 from cosell_sync.crm.related import customer_key
 from cosell_sync.crm.users import User
 from cosell_sync.crm.values import folded, pieces
-from cosell_sync.ports import Found, Sought
+from cosell_sync.ports import Matches, MatchQuery
 
 AROUND: Final = odata.AT_ONCE  # opportunities whose surroundings are asked for at once
 PAGE: Final = 500
@@ -183,7 +183,7 @@ def by_referrals(rest: Rest, org: Org, referral_ids: Sequence[str]) -> Mapping[s
     return found
 
 
-def find(rest: Rest, org: Org, sought: Sequence[Sought], match: Sequence[str]) -> Mapping[str, Found]:
+def find(rest: Rest, org: Org, sought: Sequence[MatchQuery], match: Sequence[str]) -> Mapping[str, Matches]:
     """By referral id, by the opportunity id that the referral names, and by name and customer."""
     by_referral = by_referrals(rest, org, [each.referral_id for each in sought])
     references = [each.external_reference for each in sought if odata.is_guid(each.external_reference)]
@@ -196,7 +196,7 @@ def find(rest: Rest, org: Org, sought: Sequence[Sought], match: Sequence[str]) -
     names = list(dict.fromkeys(each.name for each in sought if each.name.strip() and each.customer.name))
     alike = _alike(rest, org, names, match)
 
-    def referenced(each: Sought) -> str | None:
+    def referenced(each: MatchQuery) -> str | None:
         row = by_id.get((each.external_reference or "").lower())
         # One that already carries another referral belongs to that one.
         if row is None or folded(row.get(org.key)) not in {"", folded(each.referral_id)}:
@@ -204,7 +204,7 @@ def find(rest: Rest, org: Org, sought: Sequence[Sought], match: Sequence[str]) -
         return str(row["opportunityid"]).lower()
 
     return {
-        each.referral_id: Found(
+        each.referral_id: Matches(
             by_referral=by_referral.get(folded(each.referral_id)),
             by_reference=referenced(each),
             lookalikes=tuple(alike.get((folded(each.name), *customer_key(each.customer, match)), ())),

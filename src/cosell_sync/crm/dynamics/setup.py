@@ -34,7 +34,7 @@ EXISTS: Final = frozenset({"0x80047013", "0x80060893", "0x80060894"})  # a colum
 ASSUMED: Final = 1033
 _OURS: Final = f"uniquename eq {odata.literal(metadata.UNIQUE_NAME)}"
 
-Tell = Callable[[str], None]
+Progress = Callable[[str], None]
 
 
 class SetupRefused(Rejected):
@@ -75,10 +75,10 @@ class There:
 
 @dataclass(frozen=True)
 class Setup:
-    """``rest`` reads consistently; ``tell`` hears what is waited for."""
+    """``rest`` reads consistently; ``progress`` hears what is waited for."""
 
     rest: Rest
-    tell: Tell
+    progress: Progress
 
     # --- looking ------------------------------------------------------------------------------------------------
 
@@ -188,7 +188,7 @@ class Setup:
                     code="busy",
                     hint="wait for the import or publication that runs there, then run provision again",
                 )
-            self.tell("another customization is under way in the org")
+            self.progress("another customization is under way in the org")
             self.rest.wait(pause)
             pause = min(30.0, pause * 2)
 

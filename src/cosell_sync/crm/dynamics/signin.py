@@ -139,8 +139,8 @@ class SignIn:
             try:
                 client = msal.ManagedIdentityClient(identity, http_client=session)
                 return dict(client.acquire_token_for_client(resource=ours.resource))
-            except msal.ManagedIdentityError as trouble:
-                return {"error": "managed_identity", "error_description": type(trouble).__name__}
+            except msal.ManagedIdentityError as cause:
+                return {"error": "managed_identity", "error_description": type(cause).__name__}
         try:
             app = msal.ConfidentialClientApplication(
                 ours.client_id,

@@ -10,7 +10,7 @@
 
 A closed row takes our own columns at most, and these only where configured, because whether an environment lets them be
 written is not documented. One that refuses is remembered; the words for the seller then wait in `deals list`.
-Trouble with one record is its outcome. When Dataverse itself is away, what was not started is `Flaky`, and `trouble`
+A failure of one record is its outcome. When Dataverse itself is away, what was not started is `Flaky`, and `outage`
 says so.
 """
 
@@ -53,8 +53,8 @@ class Writer:
         )
 
     @property
-    def trouble(self) -> OutsideError | None:
-        return self.line.trouble
+    def outage(self) -> OutsideError | None:
+        return self.line.outage
 
     # --- updates ------------------------------------------------------------------------------------------------
 
@@ -279,7 +279,7 @@ class Writer:
         return result.error
 
     def note_away(self, results: Iterable[Result]) -> None:
-        self.line.trouble = next((each.away for each in results if each.away), self.trouble)
+        self.line.outage = next((each.away for each in results if each.away), self.outage)
 
 
 def account_id(deal: Deal) -> str | None:

@@ -77,7 +77,7 @@ def _upsert(ownership: Ownership, writer: Writer, deals: Sequence[Deal]) -> None
     results = bulk.send(writer.rest, [change for _, change in changes])
     for (deal, _), result in zip(changes, results, strict=True):
         if result.away is not None:
-            writer.line.trouble = result.away
+            writer.line.outage = result.away
         if result.fine:
             deal.id, deal.touched = result.id, True
         elif any(fault.code == errors.DUPLICATE_VALUE for fault in result.faults):
@@ -85,14 +85,14 @@ def _upsert(ownership: Ownership, writer: Writer, deals: Sequence[Deal]) -> None
             deal.fail(writer.outcome(result.faults, result.status))
         elif error := writer.failure(result):
             deal.fail(error)
-    if raced and writer.trouble is None:
+    if raced and writer.outage is None:
         # Somebody made it between the look and the upsert; if it is the one we want, it is found now.
         existing = _existing(writer, [deal.referral_id for deal in raced])
         for deal in raced:
             if found := existing.get(folded(deal.referral_id)):
                 deal.id, deal.error = found, None
-    if writer.trouble is not None:
-        raise writer.trouble
+    if writer.outage is not None:
+        raise writer.outage
 
 
 def _read(writer: Writer, deals: Sequence[Deal]) -> None:

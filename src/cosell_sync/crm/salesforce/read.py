@@ -27,7 +27,7 @@ from cosell_sync.crm.salesforce.org import TEAM, Org
 from cosell_sync.crm.salesforce.rest import Rest
 from cosell_sync.crm.users import User
 from cosell_sync.crm.values import folded, pieces
-from cosell_sync.ports import Found, Page, Seen, Sought
+from cosell_sync.ports import KnownRecords, Matches, MatchQuery, Page
 
 PAGE: Final = 200
 LOG_OF_DELETIONS: Final = timedelta(days=14)  # the platform keeps fifteen
@@ -102,7 +102,7 @@ def complete(rest: Rest, row: Row) -> Row:
 
 
 def changed_since(
-    rest: Rest, org: Org, watermark: str | None, overlap: timedelta, seen: Seen
+    rest: Rest, org: Org, watermark: str | None, overlap: timedelta, seen: KnownRecords
 ) -> Iterator[Page]:
     if watermark is None:
         first = composite.read(rest, [composite.query(queries.changed(org, None))])[0]
@@ -145,7 +145,7 @@ def _stamps(kind: str, row: Row) -> Iterator[tuple[str, str]]:
             yield row[name], stamp
 
 
-def _unknown(suspects: Mapping[str, set[tuple[str, str]]], seen: Seen) -> Iterator[str]:
+def _unknown(suspects: Mapping[str, set[tuple[str, str]]], seen: KnownRecords) -> Iterator[str]:
     """Those opportunities around which something is not as remembered."""
     for some in pieces(list(suspects), 2000):
         known = seen.versions(some)
@@ -155,7 +155,7 @@ def _unknown(suspects: Mapping[str, set[tuple[str, str]]], seen: Seen) -> Iterat
 
 
 def _deletions(
-    rest: Rest, org: Org, stamp: str, now: datetime, seen: Seen
+    rest: Rest, org: Org, stamp: str, now: datetime, seen: KnownRecords
 ) -> tuple[Sequence[str], Sequence[str], datetime]:
     """Opportunities in the bin, those that lost a child row, and the newest stamp among the deleted."""
     texts = queries.deleted(org, stamp)
@@ -197,7 +197,7 @@ def _deletions(
     return gone, removed, latest
 
 
-def _off_the_team(rest: Rest, url: str, reply: Reply, seen: Seen) -> Iterable[str]:
+def _off_the_team(rest: Rest, url: str, reply: Reply, seen: KnownRecords) -> Iterable[str]:
     body = reply.body
     if not reply.fine:
         try:
@@ -217,7 +217,9 @@ def _log_of_deletions(stamp: str, now: datetime, end: datetime) -> str:
     return f"sobjects/{TEAM}/deleted/?start={first}&end={last}"
 
 
-def _read_again(rest: Rest, org: Org, ids: Sequence[str], gone: Sequence[str], seen: Seen) -> Iterator[Page]:
+def _read_again(
+    rest: Rest, org: Org, ids: Sequence[str], gone: Sequence[str], seen: KnownRecords
+) -> Iterator[Page]:
     if gone:
         yield Page(gone=tuple(gone))
     for some in pieces(ids, PAGE * composite.QUERIES):
@@ -236,7 +238,7 @@ def _stream(
     rest: Rest,
     org: Org,
     first: composite.Rows,
-    seen: Seen,
+    seen: KnownRecords,
     watermark: str | None,
     highest: datetime | None = None,
 ) -> Iterator[Page]:
@@ -265,15 +267,15 @@ def _stream(
 # --- what exists ------------------------------------------------------------------------------------------------
 
 
-def find(rest: Rest, org: Org, sought: Sequence[Sought], match: Sequence[str]) -> Mapping[str, Found]:
+def find(rest: Rest, org: Org, sought: Sequence[MatchQuery], match: Sequence[str]) -> Mapping[str, Matches]:
     """By referral id, by the opportunity id that the referral names, and by name and customer."""
-    found: dict[str, Found] = {}
+    found: dict[str, Matches] = {}
     for some in pieces(sought, 100):
         found |= _find(rest, org, some, match)
     return found
 
 
-def _find(rest: Rest, org: Org, sought: Sequence[Sought], match: Sequence[str]) -> Mapping[str, Found]:
+def _find(rest: Rest, org: Org, sought: Sequence[MatchQuery], match: Sequence[str]) -> Mapping[str, Matches]:
     key = org.names["referral_id"]
     references = [each.external_reference for each in sought if is_opportunity_id(each.external_reference)]
     names = list(dict.fromkeys(each.name for each in sought if each.name.strip() and each.customer.name))
@@ -290,7 +292,7 @@ def _find(rest: Rest, org: Org, sought: Sequence[Sought], match: Sequence[str]) 
             who = (folded(row.get(org.names["name"])), *customer_key(customer, match))
             alike.setdefault(who, []).append(str(row["Id"]))
 
-    def referenced(each: Sought) -> str | None:
+    def referenced(each: MatchQuery) -> str | None:
         row = by_id.get((each.external_reference or "")[:15])
         # One that already carries another referral belongs to that one.
         if row is None or folded(row.get(key)) not in {"", folded(each.referral_id)}:
@@ -298,7 +300,7 @@ def _find(rest: Rest, org: Org, sought: Sequence[Sought], match: Sequence[str]) 
         return str(row["Id"])
 
     return {
-        each.referral_id: Found(
+        each.referral_id: Matches(
             by_referral=by_referral.get(folded(each.referral_id)),
             by_reference=referenced(each),
             lookalikes=tuple(alike.get((folded(each.name), *customer_key(each.customer, match)), ())),

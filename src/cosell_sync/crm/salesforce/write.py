@@ -8,7 +8,7 @@
 3. Rows around them go in collections; a contact is found under the account by e-mail before one is made.
 4. Everything that may have landed is read back, because flows may have had a say.
 
-Trouble with one record is its outcome. When the org itself is away, what was not started is `Flaky`, and `trouble`
+A failure of one record is its outcome. When the org itself is away, what was not started is `Flaky`, and `outage`
 says so.
 """
 
@@ -70,8 +70,8 @@ class Writer:
         )
 
     @property
-    def trouble(self) -> OutsideError | None:
-        return self.line.trouble
+    def outage(self) -> OutsideError | None:
+        return self.line.outage
 
     # --- updates ------------------------------------------------------------------------------------------------
 
@@ -258,7 +258,7 @@ class Writer:
         for key, (deal, name, _) in zip(keys, jobs, strict=True):
             self._settle(deal, name, results[key])
         if away := next((each.away for each in results.values() if each.away), None):
-            self.line.trouble = away
+            self.line.outage = away
 
     def _settle(self, deal: Deal, name: str, result: Result) -> None:
         deal.touched = deal.touched or result.away is None

@@ -104,7 +104,7 @@ def test_without_a_ceiling_nothing_is_counted_in_the_store(bench: Bench) -> None
     assert spend(meter, 100) == 100
     meter.begin()
     meter.close()
-    assert (bench.counted(), meter.purses()) == (0, [])
+    assert (bench.counted(), meter.allowances()) == (0, [])
 
 
 def test_a_new_day_has_a_new_budget_and_a_clock_put_back_does_not(bench: Bench) -> None:
@@ -128,7 +128,7 @@ def test_the_systems_own_limit_stops_as_well_and_is_probed_once_a_cycle(bench: B
     assert spend(meter, 1) == 1
     meter.observe(990, 1000)
     assert spend(meter, 20) == 10
-    assert meter.purses()[0].level is Level.SPENT
+    assert meter.allowances()[0].level is Level.SPENT
 
 
 def test_forecasts_are_told_when_they_are_news(bench: Bench) -> None:
