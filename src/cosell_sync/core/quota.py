@@ -84,7 +84,7 @@ class Forecast:
 
 
 def today(used: int, ceiling: int, now: datetime) -> Allowance:
-    """A allowance that is filled at midnight UTC."""
+    """An allowance that is filled at midnight UTC."""
     midnight = now.replace(hour=0, minute=0, second=0, microsecond=0) + DAY
     return Allowance(used, ceiling, midnight - now)
 

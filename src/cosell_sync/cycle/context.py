@@ -110,7 +110,7 @@ class Cycle:
 
 @dataclass
 class PendingTransaction:
-    """A pending in the making."""
+    """A transaction in the making."""
 
     links: list[Link] = field(default_factory=list)
     intents: list[Intent] = field(default_factory=list)

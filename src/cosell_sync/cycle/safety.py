@@ -75,7 +75,7 @@ def check_shape(cycle: Cycle) -> None:
         raise Surprise(
             f"the CRM has no longer what deals are kept in step by, or hides it from the integration user: "
             f"{', '.join(lost)}; nothing was written. Give it back, or, where it is meant so, correct the mapping and "
-            "cycle: cosell-sync sync --accept",
+            "run: cosell-sync sync --accept",
             what="schema",
             lost=lost,
         )
@@ -123,7 +123,7 @@ def check_not_empty(cycle: Cycle, missing: int, linked: int) -> None:
     if missing == linked >= EMPTY and not cycle.accept:
         raise Surprise(
             f"none of {linked} linked deals is there any more on one side; nothing was written. See whether the signed-in "
-            "user still has its role. If they are really gone, cycle: cosell-sync sync --accept",
+            "user still has its role. If they are really gone, run: cosell-sync sync --accept",
             what="empty",
             deals=missing,
             linked=linked,
@@ -137,7 +137,7 @@ def check_share(cycle: Cycle, what: str, unusual: int, linked: int) -> None:
     if unusual > settings.surprise_min and unusual > settings.surprise_share * linked:
         raise Surprise(
             f"{unusual} of {linked} linked deals would be closed, rewritten or have vanished in one cycle; nothing was "
-            "written. If that is right, cycle: cosell-sync sync --accept",
+            "written. If that is right, run: cosell-sync sync --accept",
             what=what,
             deals=unusual,
             linked=linked,
