@@ -37,11 +37,13 @@ mutants: setup ## which changes of the core would no test notice? (half an hour;
 	$(BIN)/mutmut results
 	$(BIN)/mutmut export-cicd-stats && cat mutants/mutmut-cicd-stats.json
 
-lint: setup ## style, types, import contracts
+lint: setup ## style, types, import contracts, dead code, unused dependencies
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/deptry .
+	$(BIN)/vulture
 
 clean: ## forget the environment
 	rm -rf $(VENV)

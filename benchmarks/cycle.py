@@ -26,7 +26,7 @@ import structlog
 
 from cosell_sync import settings
 from cosell_sync.bootstrap import Program, program
-from cosell_sync.cycle.run import run_cycle
+from cosell_sync.cycle.cycle import run_cycle
 
 COMMAND = Path(sys.executable).with_name("cosell-sync")
 
@@ -69,7 +69,7 @@ class Calls:
 def measured(wired: Program, calls: Calls, what: str) -> None:
     calls.spans.clear()
     began = time.monotonic()
-    summary = run_cycle(wired.world(), uuid4().hex[:12], accept=True)
+    summary = run_cycle(wired.services(), uuid4().hex[:12], accept=True)
     seconds, floor = time.monotonic() - began, calls.floor()
     api = summary.api_calls
     print(

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 import structlog
 
-from cosell_sync import logging as logs
+from cosell_sync import log as logs
 from cosell_sync.sandbox.dataverse.auth import CLIENT_SECRET
 from cosell_sync.sandbox.dataverse.service import Dataverse
 from cosell_sync.sandbox.partner_center.service import PartnerCenter

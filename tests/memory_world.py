@@ -37,7 +37,7 @@ from cosell_sync.core.deal import (
     same_version,
 )
 from cosell_sync.core.lifecycle import MOVES, TERMINAL, WIRE, Actor, frozen
-from cosell_sync.core.mapping import (
+from cosell_sync.core.rules import (
     CrmShape,
     FieldRule,
     Flow,
@@ -51,16 +51,16 @@ from cosell_sync.core.mapping import (
 )
 from cosell_sync.errors import Flaky, Gone, OutsideError, RecordError, Rejected, Stale, Unavailable, Unclear
 from cosell_sync.ports import (
-    Found,
+    DealCount,
+    KnownRecords,
+    Matches,
+    MatchQuery,
     OpportunityDraft,
     OpportunityWrite,
     Outcome,
     Page,
     ReferralDraft,
     ReferralWrite,
-    Seen,
-    Sought,
-    Tally,
 )
 
 START = datetime(2026, 1, 5, 9, 0, tzinfo=UTC)
@@ -190,12 +190,12 @@ class CountingStore(MemoryStore):
     def another(self, name: str = "another") -> CountingStore:
         return CountingStore(name=name, shared=self._held)
 
-    def counts(self) -> Sequence[Tally]:
+    def counts(self) -> Sequence[DealCount]:
         standing = Counter(
             (link.phase, link.memory.sync_state, link.memory.parked, link.memory.rejected)
             for link in self.links()
         )
-        return [Tally(*how, deals) for how, deals in standing.items()]
+        return [DealCount(*how, deals) for how, deals in standing.items()]
 
 
 Boundary = Callable[[str], None]
@@ -446,7 +446,7 @@ class MemoryReferrals:
     def __init__(self, outside: Outside) -> None:
         self.outside = outside
         self.calls = 0
-        self.trouble: OutsideError | None = None
+        self.outage: OutsideError | None = None
 
     def changed_since(self, watermark: str | None, overlap: timedelta) -> Iterator[Page]:
         since = _back(watermark, overlap)
@@ -474,7 +474,7 @@ class MemoryReferrals:
         return found
 
     def write(self, batch: Sequence[ReferralWrite]) -> Sequence[Outcome]:
-        self.trouble = None
+        self.outage = None
         return [self._carry(item) for item in batch]
 
     def _carry(self, write: ReferralWrite) -> Outcome:
@@ -484,8 +484,8 @@ class MemoryReferrals:
         for step in write.steps:
             kind = self.outside.fault(Side.PARTNER_CENTER)
             if kind == "away":
-                self.trouble = Unavailable("partner_center", "away")
-            if self.trouble is not None:
+                self.outage = Unavailable("partner_center", "away")
+            if self.outage is not None:
                 return Outcome(row.id, Flaky("not now", code="unavailable"), snapshot, steps)
             self._call("write")
             error = self._take(row, step, version, kind)
@@ -569,7 +569,7 @@ class MemoryCrm:
         self.outside = outside
         self.lookalikes = lookalikes or {}
         self.calls = 0
-        self.trouble: OutsideError | None = None
+        self.outage: OutsideError | None = None
 
     def shape(self) -> CrmShape:
         return self.outside.shape or self.outside.kind.shape
@@ -577,7 +577,7 @@ class MemoryCrm:
     def forget_shape(self) -> None:
         pass
 
-    def changed_since(self, watermark: str | None, overlap: timedelta, seen: Seen) -> Iterator[Page]:
+    def changed_since(self, watermark: str | None, overlap: timedelta, seen: KnownRecords) -> Iterator[Page]:
         since = _back(watermark, overlap)
         rows = [row for row in self._ours() if since is None or row.stamp >= since.replace(microsecond=0)]
         rows.sort(key=lambda row: row.stamp)
@@ -610,14 +610,14 @@ class MemoryCrm:
         rows = {each: self.outside.opportunities.get(each) for each in ids}
         return {each: None if row is None or row.gone else self._snapshot(row) for each, row in rows.items()}
 
-    def find(self, sought: Sequence[Sought]) -> Mapping[str, Found]:
+    def find(self, sought: Sequence[MatchQuery]) -> Mapping[str, Matches]:
         self._call("find")
         here = {id_: row for id_, row in self.outside.opportunities.items() if not row.gone}
         held = {
             str(row.fields["referral_id"]): id_ for id_, row in here.items() if row.fields.get("referral_id")
         }
         return {
-            each.referral_id: Found(
+            each.referral_id: Matches(
                 held.get(each.referral_id),
                 each.external_reference if each.external_reference in here else None,
                 self.lookalikes.get(each.referral_id, ()),
@@ -626,15 +626,15 @@ class MemoryCrm:
         }
 
     def write(self, batch: Sequence[OpportunityWrite]) -> Sequence[Outcome]:
-        self.trouble = None
+        self.outage = None
         return [self._carry(item) for item in batch]
 
     def _carry(self, write: OpportunityWrite) -> Outcome:
         row = self.outside.opportunities[write.before.id]
         kind = self.outside.fault(Side.CRM)
         if kind == "away":
-            self.trouble = Unavailable("salesforce", "away")
-        if self.trouble is not None:
+            self.outage = Unavailable("salesforce", "away")
+        if self.outage is not None:
             return Outcome(row.id, Flaky("not now", code="unavailable"))
         self._call("write")
         if row.gone:
@@ -659,14 +659,14 @@ class MemoryCrm:
         return Outcome(row.id, error, None if kind == "unread" else self._snapshot(row), int(error is None))
 
     def create(self, batch: Sequence[OpportunityDraft]) -> Sequence[Outcome]:
-        self.trouble = None
+        self.outage = None
         return [self._make(item) for item in batch]
 
     def _make(self, draft: OpportunityDraft) -> Outcome:
         kind = self.outside.fault(Side.CRM)
         if kind == "away":
-            self.trouble = Unavailable("salesforce", "away")
-        if self.trouble is not None:
+            self.outage = Unavailable("salesforce", "away")
+        if self.outage is not None:
             return Outcome(None, Flaky("not now", code="unavailable"))
         self._call("create")
         if draft.fields.get("name") in self.outside.bad_names:

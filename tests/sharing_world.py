@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from cosell_sync.core.attempts import Patience
 from cosell_sync.core.deal import (
     SHARED,
     DealType,
@@ -22,15 +21,16 @@ from cosell_sync.core.deal import (
     State,
     Value,
 )
-from cosell_sync.cycle.context import Finding, Habits, World
-from cosell_sync.cycle.run import run_cycle
+from cosell_sync.core.retry import RetryPolicy
+from cosell_sync.cycle.context import CycleSettings, DealPlan, Services
+from cosell_sync.cycle.cycle import run_cycle
 from cosell_sync.errors import Flaky, OutsideError, Rejected, Unavailable, Unclear
 from cosell_sync.partner_center import records
 from cosell_sync.partner_center.records import Wire
 from cosell_sync.ports import Outcome, ReferralDraft
 from cosell_sync.sandbox.partner_center.rules import Switches, check_create, check_invitation
 from cosell_sync.summary import CycleSummary
-from cosell_sync.transport.exact import encode
+from cosell_sync.transport.exact_json import encode
 from memory_world import CountingStore, MemoryCrm, MemoryReferrals, Outside, Row, rules
 
 HELP = "Proof of concept or demo"
@@ -62,7 +62,7 @@ class Posts(MemoryReferrals):
     def create(self, draft: ReferralDraft) -> Outcome:
         kind = self.outside.fault(Side.PARTNER_CENTER)
         if kind == "away":
-            self.trouble = Unavailable("partner_center", "away")
+            self.outage = Unavailable("partner_center", "away")
             return Outcome(None, Flaky("not now", code="unavailable"))
         self._call("post")
         body = records.draft(draft, Wire(recipe=self.recipe))
@@ -168,7 +168,7 @@ class Stage:
     store: CountingStore = field(default_factory=CountingStore)
     recipe: str = "two_posts"
     number: int = 0
-    found: list[Finding] = field(default_factory=list)
+    found: list[DealPlan] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.posts = Posts(self.outside, self.recipe)
@@ -188,26 +188,26 @@ class Stage:
         store, passed = self.store, at or (lambda _where: None)
         self.outside.at = passed
         store.before_remember = lambda _memo: passed("before_remember")
-        store.after_remember = lambda _memo: passed("after_remember")
-        world = World(
+        store.after_commit = lambda _memo: passed("after_commit")
+        world = Services(
             self.posts,
             MemoryCrm(self.outside),
             store,
             self.outside.clock,
             self.rules,
-            Habits(patience=Patience(MINUTE, 4)),
+            CycleSettings(retry_policy=RetryPolicy(MINUTE, 4)),
         )
         self.found = []
         try:
             with store.lease(timedelta()):
-                return run_cycle(world, f"c{self.number}", report=self.found.append)
+                return run_cycle(world, f"c{self.number}", collect=self.found.append)
         except Crash:
             assert crash
         except OutsideError:
             assert crash
         finally:
             self.outside.at = lambda _where: None
-            store.before_remember = store.after_remember = None
+            store.before_remember = store.after_commit = None
         return None
 
     def settled(self, cycles: int = 3) -> None:

@@ -17,16 +17,16 @@ import pytest
 import structlog
 
 import memory_world
-from cosell_sync.core.attempts import Patience
 from cosell_sync.core.deal import Side, Snapshot, State
-from cosell_sync.cycle.context import Habits, World
-from cosell_sync.cycle.run import run_cycle
+from cosell_sync.core.retry import RetryPolicy
+from cosell_sync.cycle.context import CycleSettings, Services
+from cosell_sync.cycle.cycle import run_cycle
 from cosell_sync.errors import Flaky, Unavailable
 from cosell_sync.ports import OpportunityDraft, OpportunityWrite, Outcome, ReferralWrite
-from cosell_sync.store.budgets import StoredLedger
 from cosell_sync.store.open import open_store
+from cosell_sync.store.quota import StoredLedger
 from cosell_sync.summary import CycleSummary
-from cosell_sync.transport.meter import Meter
+from cosell_sync.transport.quota import Meter
 from memory_world import START, CountingStore, MemoryCrm, MemoryReferrals, Outside, rules
 
 PC, CRM = Side.PARTNER_CENTER, Side.CRM
@@ -70,8 +70,8 @@ class CountedReferrals(MemoryReferrals):
     def _carry(self, write: ReferralWrite) -> Outcome:
         try:
             return super()._carry(write)
-        except Unavailable as error:  # a batch is cut short, not raised: see ``ports.Referrals.trouble``
-            self.trouble = error
+        except Unavailable as error:  # a batch is cut short, not raised: see ``ports.Referrals.outage``
+            self.outage = error
             return Outcome(write.before.id, Flaky("not now", code="unavailable"))
 
     def engagement(self, engagement_id: str) -> Sequence[Snapshot]:
@@ -90,14 +90,14 @@ class CountedCrm(MemoryCrm):
         try:
             return super()._carry(write)
         except Unavailable as error:
-            self.trouble = error
+            self.outage = error
             return Outcome(write.before.id, Flaky("not now", code="unavailable"))
 
     def _make(self, draft: OpportunityDraft) -> Outcome:
         try:
             return super()._make(draft)
         except Unavailable as error:
-            self.trouble = error
+            self.outage = error
             return Outcome(None, Flaky("not now", code="unavailable"))
 
 
@@ -140,13 +140,13 @@ class Office:
 
     def cycle(self) -> CycleSummary | None:
         self.cycles = getattr(self, "cycles", 0) + 1
-        world = World(
+        world = Services(
             self.referrals,
             self.crm,
             self.memory,
             self.outside.clock,
             rules(terminal_hold=timedelta()),
-            Habits(surprise_min=99, patience=Patience(MINUTE), full_every=10 * HOUR),
+            CycleSettings(surprise_min=99, retry_policy=RetryPolicy(MINUTE), full_every=10 * HOUR),
             self.meters,
         )
         with self.memory.lease(timedelta()):

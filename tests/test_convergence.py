@@ -37,13 +37,12 @@ from hypothesis.stateful import (
 )
 
 from cosell_sync.core import deal
-from cosell_sync.core.attempts import Patience, freed
 from cosell_sync.core.deal import (
     ABSENT,
     KINDS,
     SHARED,
     Customer,
-    Entry,
+    JournalEntry,
     Kind,
     Link,
     Member,
@@ -55,14 +54,15 @@ from cosell_sync.core.deal import (
     same_version,
 )
 from cosell_sync.core.lifecycle import TERMINAL
-from cosell_sync.core.mapping import CrmShape, Standing, agree, same
 from cosell_sync.core.reconcile import Decision, decide, state_of
-from cosell_sync.core.tell import conflict_text, tell
-from cosell_sync.cycle import stumble
-from cosell_sync.cycle.context import Habits, World
-from cosell_sync.cycle.run import run_cycle
+from cosell_sync.core.retry import RetryPolicy, freed
+from cosell_sync.core.rules import CrmShape, Standing, agree, same
+from cosell_sync.core.status import conflict_text, status_report
+from cosell_sync.cycle import isolate
+from cosell_sync.cycle.context import CycleSettings, Services
+from cosell_sync.cycle.cycle import run_cycle
 from cosell_sync.errors import Fenced, OutsideError
-from cosell_sync.ports import Memo
+from cosell_sync.ports import Transaction
 from memory_world import (
     LIKE_DYNAMICS,
     LIKE_SALESFORCE,
@@ -263,7 +263,7 @@ class Convergence(RuleBasedStateMachine):
         self.outside = Outside(self.kind, base=self._base)
         self.posts = Posts(self.outside)
         self.store = CountingStore()
-        self.past: list[Entry] = []  # journals of stores that were lost
+        self.past: list[JournalEntry] = []  # journals of stores that were lost
         self.number = 0
         self.sent: dict[tuple[str, Side], Mapping[str, Value]] = {}  # announced, and nothing heard of it
         self.own: set[tuple[str, str]] = set()
@@ -340,10 +340,10 @@ class Convergence(RuleBasedStateMachine):
         base = link.base_referral if side is PC else link.base_opportunity
         return {**base, **self.sent.get((link.key, side), {})}
 
-    def _announced(self, memo: Memo) -> None:
-        for settled in memo.settled:
+    def _announced(self, transaction: Transaction) -> None:
+        for settled in transaction.settled:
             self.sent.pop(settled, None)
-        self.sent |= {(intent.link, intent.side): intent.fields for intent in memo.intents}
+        self.sent |= {(intent.link, intent.side): intent.fields for intent in transaction.intents}
 
     # --- cycles ---
 
@@ -442,7 +442,8 @@ class Convergence(RuleBasedStateMachine):
             # Partner Center takes a post from anybody and knows no key, so a process that sleeps between announcing a
             # post and sending it, for longer than its lease, does post again. That is not promised.
             posting = where == "partner_center.post" or (
-                isinstance(where, Memo) and any(each.create and each.side is PC for each in where.intents)
+                isinstance(where, Transaction)
+                and any(each.create and each.side is PC for each in where.intents)
             )
             if rivals and not posting:
                 rivals -= 1
@@ -456,27 +457,27 @@ class Convergence(RuleBasedStateMachine):
         with self.store.lease(timedelta()):
             self._turn(self.store, at)
         assert not self.outside.violations, self.outside.violations
-        troubles = [link.memory.trouble for link in self.store.links()]
-        assert not [each for each in troubles if each and each.code == stumble.CODE], "the program stumbled"
+        troubles = [link.memory.failure for link in self.store.links()]
+        assert not [each for each in troubles if each and each.code == isolate.CODE], "the program stumbled"
 
     def _turn(self, store: CountingStore, at: Callable[[object], None]) -> None:
         """One process plays one cycle, as far as it comes."""
         self.number += 1
         self.outside.at = store.before_remember = at
 
-        def remembered(memo: Memo) -> None:
-            self._announced(memo)
-            at(memo)
+        def committed(transaction: Transaction) -> None:
+            self._announced(transaction)
+            at(transaction)
 
-        store.after_remember = remembered
-        self.posts.trouble = None
-        world = World(
+        store.after_commit = committed
+        self.posts.outage = None
+        world = Services(
             self.posts,
             MemoryCrm(self.outside),
             store,
             self.outside.clock,
             self.rules,
-            Habits(overlap=OVERLAP, surprise_min=DEALS, patience=Patience(MINUTE, 4)),
+            CycleSettings(overlap=OVERLAP, surprise_min=DEALS, retry_policy=RetryPolicy(MINUTE, 4)),
         )
         try:
             run_cycle(world, f"c{self.number}")
@@ -484,7 +485,7 @@ class Convergence(RuleBasedStateMachine):
             pass
         finally:
             self.outside.at = lambda _where: None
-            store.before_remember = store.after_remember = None
+            store.before_remember = store.after_commit = None
 
     def _wait_out_attempts(self) -> None:
         """Refused deals rest between tries; a person frees the parked ones."""
@@ -494,8 +495,8 @@ class Convergence(RuleBasedStateMachine):
                 return
             self.store = self.store.another()
             with self.store.lease(timedelta()):
-                self.store.remember(
-                    Memo(
+                self.store.commit(
+                    Transaction(
                         links=[
                             replace(link, memory=freed(link.memory), dirty=True)
                             for link in waiting
@@ -553,14 +554,14 @@ class Convergence(RuleBasedStateMachine):
         )
         opportunity = replace(opportunity, version=known)
         assert (link.referral, link.opportunity) == (referral, opportunity), "a change was not seen"
-        assert link.memory.trouble is None, link.memory.trouble
+        assert link.memory.failure is None, link.memory.failure
         kind, locked = self.outside.kind, self.kind.locks and opportunity.flag("is_closed")
         decision = decide(link, self.rules, self.kind.shape, self.outside.now)
         assert not decision.steps
         assert not decision.crm
         assert all(hold.text for hold in decision.holds)
         if kind.own or not locked:  # else the words wait in ``deals list``
-            assert not tell(decision, (), kind.shape, self.outside.now).fields
+            assert not status_report(decision, (), kind.shape, self.outside.now).fields
             message = str(record["message"] or "")
             said = [hold.text for hold in decision.holds]
             said += [conflict_text(each, kind.shape) for each in decision.conflicts if each.kept is None]
@@ -664,7 +665,7 @@ class Convergence(RuleBasedStateMachine):
         pair = (value, other) if side is Side.PARTNER_CENTER else (other, value)
         return agree(name, *pair, shape)  # type: ignore[arg-type]
 
-    def _journal(self) -> list[Entry]:
+    def _journal(self) -> list[JournalEntry]:
         """By referral: a lost store may come back with other keys."""
         return [
             replace(entry, link=link.referral_id or link.key)

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 import structlog
 
-from cosell_sync.core import reconcile, share
-from cosell_sync.core.attempts import Patience
-from cosell_sync.core.deal import Link, Member, Order, Side, Solution, State, Value
-from cosell_sync.cycle.context import Habits, World
-from cosell_sync.cycle.run import run_cycle
-from cosell_sync.ports import Forgotten, Memo
+from cosell_sync.core import publishing, reconcile
+from cosell_sync.core.deal import Link, Member, OperatorCommand, Side, Solution, State, Value
+from cosell_sync.core.retry import RetryPolicy
+from cosell_sync.cycle.context import CycleSettings, Services
+from cosell_sync.cycle.cycle import run_cycle
+from cosell_sync.ports import ErasureResult, Transaction
 from cosell_sync.summary import NEEDS_A_PERSON, NEEDS_NOBODY, CycleSummary
 from memory_world import CountingStore, Fault, MemoryCrm, MemoryReferrals, Outside, Row, rules
 
@@ -32,13 +32,13 @@ class Play:
         self.store = CountingStore()
         self.crm = MemoryCrm(self.outside)
         self.number = 0
-        self.world = World(
+        self.world = Services(
             MemoryReferrals(self.outside),
             self.crm,
             self.store,
             self.outside.clock,
             rules(write_name=True, terminal_hold=timedelta()),
-            Habits(patience=Patience(MINUTE, 3)),
+            CycleSettings(retry_policy=RetryPolicy(MINUTE, 3)),
         )
 
     def begin(self, state: State = State.ACCEPTED, **fields: Value) -> None:
@@ -149,7 +149,7 @@ def test_a_lost_create_is_found_and_then_rests(play: Play, kind: str) -> None:
     play.cycle()
     play.cycle()
     assert list(play.outside.opportunities) == ["O1"]
-    assert (play.link.memory.trouble, play.link.memory.next_attempt) == (None, None)
+    assert (play.link.memory.failure, play.link.memory.next_attempt) == (None, None)
     play.rests()
 
 
@@ -199,7 +199,7 @@ def test_both_over_is_told_and_left_alone(play: Play) -> None:
     play.seller(stage="Closed Won")
     play.outside.portal_moves("R1", State.LOST)
     play.store = CountingStore()
-    play.world = World(play.world.referrals, play.crm, play.store, play.outside.clock, play.world.rules)
+    play.world = Services(play.world.referrals, play.crm, play.store, play.outside.clock, play.world.rules)
     play.cycle()
     play.cycle()
     assert (play.referral["state"], play.opportunity["stage"]) == ("Lost", "Closed Won")
@@ -236,8 +236,8 @@ def test_lookalikes_are_marked_and_cleared(play: Play) -> None:
     with play.store.lease(timedelta()):
         link = play.link
         memory = link.memory.__class__(lookalikes=link.memory.lookalikes, create_anyway=True)
-        play.store.remember(
-            Memo(links=[Link(link.key, link.referral_id, referral=link.referral, memory=memory)])
+        play.store.commit(
+            Transaction(links=[Link(link.key, link.referral_id, referral=link.referral, memory=memory)])
         )
     play.cycle()
     assert play.link.opportunity_id is not None
@@ -264,7 +264,7 @@ def test_a_person_is_forgotten_while_the_deal_goes_on(play: Play) -> None:
     play.begin(contacts=(ada, bob))
     play.seller(contacts=(bob,))
     play.colleague(notes="from the portal")
-    play.store.place(Order("1", "forget", "Ada@x.example"))
+    play.store.submit(OperatorCommand("1", "forget", "Ada@x.example"))
     with structlog.testing.capture_logs() as logs:
         play.cycle()
     assert not play.store.orders()
@@ -273,7 +273,7 @@ def test_a_person_is_forgotten_while_the_deal_goes_on(play: Play) -> None:
     play.rests()
     with play.store.lease(timedelta()):
         play.store.forget(ada.email)  # the removal itself has made history since
-        assert play.store.forget(ada.email) == Forgotten()
+        assert play.store.forget(ada.email) == ErasureResult()
     play.rests()
     (said,) = [line for line in logs if line["event"] == "person.forgotten"]
     assert said["deals"] == 1
@@ -283,7 +283,7 @@ def test_a_person_is_forgotten_while_the_deal_goes_on(play: Play) -> None:
 def test_who_is_forgotten_but_still_stands_on_both_sides_is_not_touched(play: Play) -> None:
     ada = Member("ada@x.example", "Ada", "Byron")
     play.begin(contacts=(ada,))
-    play.store.place(Order("1", "forget", ada.email))
+    play.store.submit(OperatorCommand("1", "forget", ada.email))
     before = play.outside.writes
     play.cycle()
     assert (play.outside.writes, play.opportunity["contacts"]) == (before, (ada,))
@@ -359,7 +359,7 @@ def test_a_wish_to_share_over_which_the_program_stumbles_harms_no_other(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     play = Play()
-    sound = share.wants_sharing
+    sound = publishing.wants_sharing
     play.outside.new_opportunity(name="Odd", sync=True)
     play.begin()
 
@@ -368,7 +368,7 @@ def test_a_wish_to_share_over_which_the_program_stumbles_harms_no_other(
             raise ZeroDivisionError
         return sound(link)
 
-    monkeypatch.setattr(share, "wants_sharing", stumbling)
+    monkeypatch.setattr(publishing, "wants_sharing", stumbling)
     play.outside.people(PC, "R1", {"campaign_id": "new"})
     play.outside.people(CRM, "O1", {"notes": "Odd again"})
     assert play.cycle().failed == 1

@@ -13,12 +13,12 @@ from datetime import timedelta
 import pytest
 
 import test_convergence as machine
-from cosell_sync.core import merge, reconcile, settle
+from cosell_sync.core import merge, outcome, reconcile
 from cosell_sync.core.deal import Intent, Step, Value
-from cosell_sync.core.mapping import CrmShape
 from cosell_sync.core.reconcile import Decision
-from cosell_sync.cycle import exchange, look
-from cosell_sync.cycle.context import Run
+from cosell_sync.core.rules import CrmShape
+from cosell_sync.cycle import linked, reread
+from cosell_sync.cycle.context import Cycle
 from cosell_sync.errors import RecordError
 from cosell_sync.ports import OpportunityWrite, Outcome, ReferralDraft
 from memory_world import CountingStore, MemoryCrm, MemoryReferrals, Row
@@ -29,10 +29,10 @@ Patch = pytest.MonkeyPatch
 
 def base_moves_before_the_write(patch: Patch) -> None:
     """Rule 1."""
-    announce = exchange.__dict__["_announce"]
+    announce = linked.__dict__["_announce"]
 
-    def early(run: Run, decision: Decision) -> Intent:
-        intent: Intent = announce(run, decision)
+    def early(cycle: Cycle, decision: Decision) -> Intent:
+        intent: Intent = announce(cycle, decision)
         bases = (
             {**decision.link.base_referral, **intent.fields},
             {**decision.link.base_opportunity, **intent.source},
@@ -43,12 +43,12 @@ def base_moves_before_the_write(patch: Patch) -> None:
         object.__setattr__(decision, "link", moved)
         return intent
 
-    patch.setattr(exchange, "_announce", early)
+    patch.setattr(linked, "_announce", early)
 
 
 def base_takes_in_what_was_sent(patch: Patch) -> None:
     """Rule 2: what the side held before the write and what was sent, not what it holds after."""
-    patch.setattr(settle, "learn", lambda name, written, source, fact: (fact.before, fact.source))
+    patch.setattr(outcome, "learn", lambda name, written, source, fact: (fact.before, fact.source))
 
 
 def creates_carry_no_key_in_the_crm(patch: Patch) -> None:
@@ -76,7 +76,7 @@ def intents_are_not_recorded(patch: Patch) -> None:
 
 def intents_are_never_settled(patch: Patch) -> None:
     """Rule 4: they are recorded, but nobody looks what became of the write."""
-    patch.setattr(look, "settle", lambda link, _intent: link)
+    patch.setattr(reread, "settle", lambda link, _intent: link)
 
 
 def writes_are_not_guarded(patch: Patch) -> None:
@@ -102,7 +102,7 @@ def echoes_are_taken_for_edits(patch: Patch) -> None:
     def equal(_name: str, referral: Value, opportunity: Value, _shape: CrmShape) -> bool:
         return referral == opportunity
 
-    for module in (merge, settle):
+    for module in (merge, outcome):
         patch.setattr(module, "agree", equal)
 
 

@@ -12,28 +12,28 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from cosell_sync.core.attempts import Patience
 from cosell_sync.core.deal import Side
-from cosell_sync.core.mapping import FieldRule, Flow, Policy, Rules, Stages
-from cosell_sync.crm.findings import Finding
+from cosell_sync.core.retry import RetryPolicy
+from cosell_sync.core.rules import FieldRule, Flow, Policy, Rules, Stages
+from cosell_sync.crm.report import Finding
 from cosell_sync.crm.writes import Ownership
-from cosell_sync.cycle.context import Habits, World
+from cosell_sync.cycle.context import CycleSettings, Services
 from cosell_sync.errors import ConfigError
 from cosell_sync.partner_center.client import ID_HEADERS, PartnerCenter
 from cosell_sync.partner_center.records import Wire
 from cosell_sync.partner_center.signin import TOKEN_NAME, Application, Lent, SignIn
 from cosell_sync.ports import Clock, Crm, Referrals, Store
 from cosell_sync.settings import Settings
-from cosell_sync.store.budgets import StoredLedger
 from cosell_sync.store.copy import open_copy
 from cosell_sync.store.engine import parse
 from cosell_sync.store.open import open_store
+from cosell_sync.store.quota import StoredLedger
 from cosell_sync.store.sql import SqlStore
 from cosell_sync.store.tokens import StoredTokens, find_key
-from cosell_sync.transport.auth import TokenSource
 from cosell_sync.transport.client import HttpCaller, Limits
-from cosell_sync.transport.governor import Governor
-from cosell_sync.transport.meter import Meter
+from cosell_sync.transport.quota import Meter
+from cosell_sync.transport.throttle import Governor
+from cosell_sync.transport.tokens import TokenSource
 
 if TYPE_CHECKING:
     from cosell_sync.crm.dynamics.client import DynamicsCrm
@@ -54,21 +54,21 @@ class Program:
     referrals: PartnerCenter
     crm: SalesforceCrm | DynamicsCrm
     rules: Rules
-    habits: Habits
+    cycle_settings: CycleSettings
     clock: Clock
     stop: threading.Event
     meters: Mapping[Side, Meter]
 
-    def world(
+    def services(
         self, *, store: Store | None = None, referrals: Referrals | None = None, crm: Crm | None = None
-    ) -> World:
-        return World(
+    ) -> Services:
+        return Services(
             referrals=referrals or self.referrals,
             crm=crm or self.crm,
             store=store or self.store,
             clock=self.clock,
             rules=self.rules,
-            habits=self.habits,
+            settings=self.cycle_settings,
             meters=self.meters,
         )
 
@@ -102,14 +102,14 @@ def rules_from(settings: Settings) -> Rules:
     )
 
 
-def habits_from(settings: Settings) -> Habits:
+def cycle_settings_from(settings: Settings) -> CycleSettings:
     sync = settings.sync
-    return Habits(
+    return CycleSettings(
         overlap=sync.overlap,
         full_every=sync.full_every,
         surprise_share=float(sync.surprise_share),
         surprise_min=sync.surprise_min,
-        patience=Patience(sync.interval, sync.max_attempts),
+        retry_policy=RetryPolicy(sync.interval, sync.max_attempts),
     )
 
 
@@ -191,7 +191,7 @@ def salesforce(
     from cosell_sync.crm.salesforce.client import SalesforceCrm  # noqa: PLC0415 - see above
     from cosell_sync.crm.salesforce.rest import Rest  # noqa: PLC0415
     from cosell_sync.crm.salesforce.signin import ClientCredentials, JwtBearer  # noqa: PLC0415
-    from cosell_sync.crm.salesforce.writing import Guard  # noqa: PLC0415
+    from cosell_sync.crm.salesforce.write import Guard  # noqa: PLC0415
 
     ours, mapping = settings.salesforce, settings.mapping
     if not ours.login_url or not ours.consumer_key:
@@ -280,9 +280,9 @@ CUSTOMIZING = Limits(read=120.0, total=300.0)  # Dataverse makes a column within
 
 
 def provision(
-    settings: Settings, *, dry_run: bool, assign: str | None, tell: Callable[[str], None]
+    settings: Settings, *, dry_run: bool, assign: str | None, progress: Callable[[str], None]
 ) -> Sequence[Finding]:
-    """What the CRM lacks is made, or with ``dry_run`` only found. ``tell`` hears what takes its time."""
+    """What the CRM lacks is made, or with ``dry_run`` only found. ``progress`` hears what takes its time."""
     names = {name: rule.crm for name, rule in settings.mapping.fields.items() if rule.direction != "off"}
     stop = threading.Event()
     with ExitStack() as closing:
@@ -294,7 +294,7 @@ def provision(
         from cosell_sync.crm.dynamics.provision import provision as provision_dynamics  # noqa: PLC0415
 
         web = dynamics(settings, stop, utc_now, closing, patience=CUSTOMIZING).rest
-        return provision_dynamics(web, names, dry_run=dry_run, assign=assign, tell=tell)
+        return provision_dynamics(web, names, dry_run=dry_run, assign=assign, progress=progress)
 
 
 @contextmanager
@@ -328,7 +328,7 @@ def program(settings: Settings, *, clock: Clock = utc_now, rehearsal: bool = Fal
             ),
             crm=crm(settings, stop, clock, closing, meters[Side.CRM]),
             rules=rules_from(settings),
-            habits=habits_from(settings),
+            cycle_settings=cycle_settings_from(settings),
             clock=clock,
             stop=stop,
             meters=meters,

@@ -23,7 +23,7 @@ from types import FrameType
 from typing import Any, Final
 
 from cosell_sync.errors import Broken, Busy, Fenced, OutsideError, Surprise, Unavailable
-from cosell_sync.logging import flush, get_logger
+from cosell_sync.log import flush, get_logger
 from cosell_sync.ports import Clock
 from cosell_sync.summary import OUT_OF_REACH, CycleSummary
 
@@ -227,8 +227,8 @@ class Daemon:
         if what in self._told:
             return
         self._told.add(what)
-        tell = get_logger().error if loud else get_logger().warning
-        tell("outage.began", what=what, **({"facts": facts} if facts else {}), exc_info=error)
+        emit = get_logger().error if loud else get_logger().warning
+        emit("outage.began", what=what, **({"facts": facts} if facts else {}), exc_info=error)
 
     def _end(self) -> None:
         now = self._clock()

@@ -1,6 +1,6 @@
 """What the cycle asks of the outside world, as Protocols; adapters and test doubles implement them.
 
-Adapters speak in the values of ``core.deal``. Trouble with one record is a value (an ``Outcome`` or a ``problem`` on a
+Adapters speak in the values of ``core.deal``. A failure of one record is a value (an ``Outcome`` or a ``problem`` on a
 snapshot); trouble with a whole system is raised (``Unavailable``, ``AuthFailed``).
 """
 
@@ -12,32 +12,34 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from cosell_sync.core.admit import Found
-from cosell_sync.core.budget import Forecast, Purse
 from cosell_sync.core.deal import (
     Customer,
-    Entry,
     Fields,
     Intent,
+    JournalEntry,
     Link,
-    Order,
+    OperatorCommand,
     Phase,
     Side,
     Snapshot,
     Step,
     SyncState,
 )
-from cosell_sync.core.forget import Forgotten
-from cosell_sync.core.mapping import CrmShape, StageFlags
+from cosell_sync.core.erasure import ErasureResult
+from cosell_sync.core.intake import Matches
+from cosell_sync.core.quota import Allowance, Forecast
+from cosell_sync.core.rules import CrmShape, StageFlags
 from cosell_sync.errors import OutsideError, RecordError
 
 __all__ = [
     "Clock",
     "Crm",
     "CrmShape",
-    "Forgotten",
-    "Found",
-    "Memo",
+    "DealCount",
+    "ErasureResult",
+    "KnownRecords",
+    "MatchQuery",
+    "Matches",
     "Meter",
     "OpportunityDraft",
     "OpportunityWrite",
@@ -46,13 +48,11 @@ __all__ = [
     "ReferralDraft",
     "ReferralWrite",
     "Referrals",
-    "Seen",
-    "Sought",
     "StageFlags",
     "Step",
     "Store",
-    "Tally",
     "Tokens",
+    "Transaction",
 ]
 
 Clock = Callable[[], datetime]
@@ -118,7 +118,7 @@ class Referrals(Protocol):
         """HTTP requests made so far, retries included, sign-ins not."""
 
     @property
-    def trouble(self) -> OutsideError | None:
+    def outage(self) -> OutsideError | None:
         """Why the last batch was cut short; None once the system answers again."""
 
     def changed_since(self, watermark: str | None, overlap: timedelta) -> Iterator[Page]:
@@ -147,7 +147,7 @@ class Referrals(Protocol):
 
 
 @dataclass(frozen=True)
-class Sought:
+class MatchQuery:
     """A referral without an opportunity: what may lead to one that exists."""
 
     referral_id: str
@@ -172,7 +172,7 @@ class OpportunityDraft:
     fields: Fields
 
 
-class Seen(Protocol):
+class KnownRecords(Protocol):
     """What is already known, so that an adapter need not read it again."""
 
     def versions(self, opportunity_ids: Sequence[str]) -> Mapping[str, str]:
@@ -190,7 +190,7 @@ class Crm(Protocol):
         """HTTP requests made so far, retries included, sign-ins not; a composite is one."""
 
     @property
-    def trouble(self) -> OutsideError | None:
+    def outage(self) -> OutsideError | None:
         """Why the last batch was cut short; None once the system answers again."""
 
     def shape(self) -> CrmShape:
@@ -199,7 +199,7 @@ class Crm(Protocol):
     def forget_shape(self) -> None:
         """The next ``shape`` asks the CRM again."""
 
-    def changed_since(self, watermark: str | None, overlap: timedelta, seen: Seen) -> Iterator[Page]:
+    def changed_since(self, watermark: str | None, overlap: timedelta, seen: KnownRecords) -> Iterator[Page]:
         """Opportunities that carry a referral id or want to be shared, and changed themselves or in a child row,
         account, contact or user since the watermark; all of them without a watermark.
         """
@@ -207,7 +207,7 @@ class Crm(Protocol):
     def fetch(self, ids: Sequence[str]) -> Mapping[str, Snapshot | None]:
         """Each opportunity as it is now; None where it is deleted or out of sight."""
 
-    def find(self, sought: Sequence[Sought]) -> Mapping[str, Found]:
+    def find(self, sought: Sequence[MatchQuery]) -> Mapping[str, Matches]:
         """By referral id: what exists for it already."""
 
     def write(self, batch: Sequence[OpportunityWrite]) -> Sequence[Outcome]:
@@ -224,19 +224,19 @@ class Crm(Protocol):
 
 
 @dataclass(frozen=True)
-class Memo:
+class Transaction:
     """Everything to be remembered at one moment: one transaction, all or nothing."""
 
     links: Sequence[Link] = ()
     intents: Sequence[Intent] = ()  # opened
     settled: Sequence[tuple[str, Side]] = ()  # intents cleared: link key, side
-    journal: Sequence[Entry] = ()
+    journal: Sequence[JournalEntry] = ()
     watermarks: Mapping[str, str] = field(default_factory=dict)
-    obeyed: Sequence[str] = ()  # ids of orders that were carried out or refused
+    completed: Sequence[str] = ()  # ids of orders that were carried out or refused
 
 
 @dataclass(frozen=True)
-class Tally:
+class DealCount:
     """How many deals stand like this."""
 
     phase: Phase
@@ -246,7 +246,7 @@ class Tally:
     deals: int
 
 
-class Store(Seen, Protocol):
+class Store(KnownRecords, Protocol):
     """Memory that survives. Every write checks that this process still holds the lease (``Fenced``)."""
 
     def by_keys(self, keys: Sequence[str]) -> Mapping[str, Link]: ...
@@ -263,22 +263,22 @@ class Store(Seen, Protocol):
 
     def intents(self, keys: Sequence[str]) -> Sequence[Intent]: ...
 
-    def journal(self, key: str, limit: int = 200) -> Sequence[Entry]:
+    def journal(self, key: str, limit: int = 200) -> Sequence[JournalEntry]:
         """Newest first."""
 
     def watermark(self, name: str) -> str | None: ...
 
-    def counts(self) -> Sequence[Tally]: ...
+    def counts(self) -> Sequence[DealCount]: ...
 
-    def place(self, order: Order) -> None:
+    def submit(self, order: OperatorCommand) -> None:
         """Leave an order for the next cycle; needs no lease, so it works while the daemon runs."""
 
-    def orders(self) -> Sequence[Order]:
+    def orders(self) -> Sequence[OperatorCommand]:
         """Orders not carried out yet, oldest first."""
 
-    def remember(self, memo: Memo) -> None: ...
+    def commit(self, transaction: Transaction) -> None: ...
 
-    def forget(self, email: str) -> Forgotten:
+    def forget(self, email: str) -> ErasureResult:
         """Take a person out of everything remembered, as ``core.forget`` says; may be repeated."""
 
     def lease(self, wait: timedelta) -> AbstractContextManager[None]:
@@ -301,7 +301,7 @@ class Meter(Protocol):
     def end(self, interval: timedelta) -> Sequence[Forecast]:
         """A cycle ended; how the budgets will stand, where that is news."""
 
-    def purses(self) -> Sequence[Purse]: ...
+    def allowances(self) -> Sequence[Allowance]: ...
 
 
 class Tokens(Protocol):

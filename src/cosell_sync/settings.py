@@ -44,7 +44,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from cosell_sync.core.deal import SELLER, SHARED, TOLD, Kind
+from cosell_sync.core.deal import SELLER, SHARED, STATUS_FIELDS, Kind
 from cosell_sync.errors import ConfigError
 
 PREFIX: Final = "COSELL_"
@@ -448,7 +448,7 @@ _SALES_STAGES: Final[Mapping[str, Mapping[str, SalesStage]]] = {
     },
     "dynamics": {},
 }
-FIELDS: Final = (*SHARED, "stage", *SELLER, *TOLD)
+FIELDS: Final = (*SHARED, "stage", *SELLER, *STATUS_FIELDS)
 _STANDARD: Final[Mapping[str, Mapping[str, str]]] = {
     "salesforce": {
         "name": "Name",
@@ -492,7 +492,7 @@ def _crm_name(crm: CrmName, name: str) -> str:
 
 
 def _direction(name: str) -> FieldDirection:
-    return "to_partner_center" if name in SELLER else "to_crm" if name in TOLD else "both"
+    return "to_partner_center" if name in SELLER else "to_crm" if name in STATUS_FIELDS else "both"
 
 
 def _conflict(name: str) -> FieldConflict:
@@ -501,7 +501,11 @@ def _conflict(name: str) -> FieldConflict:
             "ask"  # two different ends are never overwritten; the lifecycle decides everything short of that
         )
     return (
-        "merge" if name in _MERGED else "partner_center" if name in _FROM_MICROSOFT or name in TOLD else "crm"
+        "merge"
+        if name in _MERGED
+        else "partner_center"
+        if name in _FROM_MICROSOFT or name in STATUS_FIELDS
+        else "crm"
     )
 
 

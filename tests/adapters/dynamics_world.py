@@ -17,9 +17,9 @@ from cosell_sync.sandbox.certificates import Certificates
 from cosell_sync.sandbox.dataverse.auth import CLIENT_ID, CLIENT_SECRET
 from cosell_sync.sandbox.dataverse.service import Dataverse
 from cosell_sync.sandbox.server import Server
-from cosell_sync.transport.auth import TokenSource
 from cosell_sync.transport.client import HttpCaller, Limits
-from cosell_sync.transport.governor import Governor
+from cosell_sync.transport.throttle import Governor
+from cosell_sync.transport.tokens import TokenSource
 
 OVERLAP = timedelta(minutes=5)
 SAM = "sam.seller@contoso.example"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from cosell_sync.core.deal import Customer
-from cosell_sync.crm import places
-from cosell_sync.crm.sets import customer_key
+from cosell_sync.crm import countries
+from cosell_sync.crm.related import customer_key
 from cosell_sync.crm.values import pieces
 
 
@@ -15,7 +15,7 @@ from cosell_sync.crm.values import pieces
     [("DE", "DE"), ("de", "DE"), ("Germany", "DE"), (" united  states ", "US"), ("UK", "GB"), ("Narnia", "Narnia"), ("", None)],
 )  # fmt: skip
 def test_country_names_become_codes(text: str, code: str | None) -> None:
-    assert places.country_code(text) == code
+    assert countries.country_code(text) == code
 
 
 def test_customers_are_one_case_and_blanks_aside() -> None:

@@ -14,12 +14,12 @@ import pytest
 from dynamics_world import OVERLAP, SAM, World, draft, only
 
 from cosell_sync.core.deal import Customer, Member, Snapshot, Solution
-from cosell_sync.core.mapping import agree, for_crm
+from cosell_sync.core.rules import agree, for_crm
 from cosell_sync.crm.dynamics import versions
 from cosell_sync.crm.dynamics.client import DynamicsCrm
 from cosell_sync.crm.writes import Ownership
 from cosell_sync.errors import AuthFailed, Flaky, Gone, Rejected, Stale, Surprise, Unavailable, Unclear
-from cosell_sync.ports import OpportunityWrite, Sought
+from cosell_sync.ports import MatchQuery, OpportunityWrite
 from cosell_sync.sandbox.certificates import Certificates
 
 Build = Callable[..., World]
@@ -316,10 +316,10 @@ def test_finding_what_exists(world: Build) -> None:
     w.org.close(closed, won=False)
     customer = Customer("fabrikam", postal_code="10115", country="DE")
     sought = [
-        Sought("ref-1", None, "n", customer),
-        Sought("ref-2", named.upper(), "n", customer),
-        Sought("ref-3", linked, "Big deal X", customer),
-        Sought("ref-4", "nonsense", "O'Neil & 100% _x [y]", customer),
+        MatchQuery("ref-1", None, "n", customer),
+        MatchQuery("ref-2", named.upper(), "n", customer),
+        MatchQuery("ref-3", linked, "Big deal X", customer),
+        MatchQuery("ref-4", "nonsense", "O'Neil & 100% _x [y]", customer),
     ]
     found = crm.find(sought)
     assert found["ref-1"].by_referral == linked
@@ -387,7 +387,7 @@ def test_one_of_many_fails_alone(world: Build) -> None:
     assert outcomes[1].error is not None
     assert "Never Bad." in outcomes[1].error.text
     assert w.batches() == 1
-    assert crm.trouble is None
+    assert crm.outage is None
 
 
 @pytest.mark.parametrize(("stage", "state"), [("Won", "Won"), ("Out-Sold", "Lost")])
@@ -796,7 +796,7 @@ def test_a_throttle_pauses_everybody_for_as_long_as_it_says(world: Build, kind: 
     w.org.throttle(kind, retry_after=7, times=2)
     outcome = only(crm.write([OpportunityWrite(got, {"name": "N"})]))
     assert outcome.error is None
-    assert crm.trouble is None
+    assert crm.outage is None
     assert w.clock.slept.count(7.0) == 2
     assert len(w.server.calls.matching("PATCH", "opportunities")) == 3
 
@@ -809,11 +809,11 @@ def test_a_throttle_without_end_is_told_as_trouble(world: Build) -> None:
     w.org.throttle("requests", retry_after=300, times=None)
     outcome = only(crm.write([OpportunityWrite(got, {"name": "N"})]))
     assert isinstance(outcome.error, Flaky)
-    assert isinstance(crm.trouble, Unavailable)
+    assert isinstance(crm.outage, Unavailable)
     w.org.unthrottle()
     w.clock.tick(400)
     assert only(crm.write([OpportunityWrite(got, {"name": "N"})])).error is None
-    assert crm.trouble is None
+    assert crm.outage is None
 
 
 def test_an_expired_session_signs_in_again(world: Build) -> None:
@@ -991,6 +991,6 @@ def test_an_outage_is_trouble_and_never_an_exception(world: Build, lost: int) ->
     w.server.faults.clear()
     again = [OpportunityWrite(got, fields) for got in crm.fetch(ids).values() if got]
     assert {each.error for each in crm.write(again)} == {None}
-    assert crm.trouble is None
+    assert crm.outage is None
     assert len(w.org.rows("contact")) == 1
     assert len(w.org.rows("cosell_solution")) == 2

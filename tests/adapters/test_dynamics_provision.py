@@ -16,7 +16,7 @@ from cosell_sync.crm.dynamics import metadata
 from cosell_sync.crm.dynamics.batch import Op
 from cosell_sync.crm.dynamics.provision import provision
 from cosell_sync.crm.dynamics.setup import Setup, SetupRefused
-from cosell_sync.crm.findings import Finding, Status
+from cosell_sync.crm.report import Finding, Status
 from cosell_sync.errors import Rejected, Unavailable
 from cosell_sync.ports import OpportunityWrite
 from cosell_sync.sandbox.certificates import Certificates
@@ -460,7 +460,7 @@ def test_a_column_of_the_customers_own_is_not_made_for_them(place: Place) -> Non
     found = place.provision({"message": "contoso_note"})
     each = found["Column opportunity.contoso_note"]
     assert each.status is Status.FAILED
-    assert each.todo == "make it in make.powerapps.com as Memo, or leave mapping.fields.message out"
+    assert each.todo == "make it in make.powerapps.com as Transaction, or leave mapping.fields.message out"
     assert statuses(found) == {"made": 40, "there": 2, "failed": 1}
 
 

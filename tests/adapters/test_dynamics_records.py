@@ -14,14 +14,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cosell_sync.core.deal import KINDS, Customer, Kind, Member, Solution
-from cosell_sync.crm.dynamics import batch, children, closing, feeds, org, records, trouble, versions
+from cosell_sync.crm.dynamics import batch, changes, closing, errors, org, related, translate, versions
 from cosell_sync.crm.dynamics.batch import Op
 from cosell_sync.crm.dynamics.org import Choice, Column, Currency, Org
-from cosell_sync.crm.dynamics.records import Bundle
+from cosell_sync.crm.dynamics.translate import Bundle
 from cosell_sync.crm.dynamics.versions import Version
 from cosell_sync.crm.values import folded
 from cosell_sync.errors import Flaky, Gone, RecordError, Rejected, Stale
-from cosell_sync.transport.exact import encode
+from cosell_sync.transport.exact_json import encode
 
 
 def guid(number: int) -> str:
@@ -43,7 +43,7 @@ STATUSES = tuple(
         (1, "In Progress", 0), (2, "On Hold", 0), (3, "Won", 1), (4, "Canceled", 2), (5, "Out-Sold", 2),
     )
 )  # fmt: skip
-TYPES = {Kind.TEXT: "String", Kind.NOTES: "Memo", Kind.NUMBER: "Money", Kind.FLAG: "Boolean"}
+TYPES = {Kind.TEXT: "String", Kind.NOTES: "Transaction", Kind.NUMBER: "Money", Kind.FLAG: "Boolean"}
 
 
 def environment(**changes: Any) -> Org:
@@ -119,11 +119,13 @@ def test_what_is_written_reads_back(given_: tuple[str, Any]) -> None:
     name, item = given_
     column = WORLD.column(name)
     assert column is not None
-    written = json.loads(encode(records.columns({name: item}, WORLD)), parse_float=Decimal, parse_int=Decimal)
+    written = json.loads(
+        encode(translate.columns({name: item}, WORLD)), parse_float=Decimal, parse_int=Decimal
+    )
     data = written[column.name]
     if column.choices and data is not None:
         data = int(data)
-    back = records.value(KINDS[name], data, column)
+    back = translate.value(KINDS[name], data, column)
     assert back == (item.replace(microsecond=0) if isinstance(item, datetime) else item)
 
 
@@ -146,11 +148,11 @@ def test_what_is_written_reads_back(given_: tuple[str, Any]) -> None:
 def test_what_cannot_be_read_is_cleared_and_never_guessed(name: str, data: object, expected: object) -> None:
     column = WORLD.column(name)
     assert column is not None
-    assert records.value(KINDS[name], data, column) == expected
+    assert translate.value(KINDS[name], data, column) == expected
 
 
 def test_an_amount_travels_with_its_switch_and_a_currency_by_its_id() -> None:
-    made = records.columns({"value": Decimal("1.10"), "currency": "EUR", "stage": "Won", "team": ()}, WORLD)
+    made = translate.columns({"value": Decimal("1.10"), "currency": "EUR", "stage": "Won", "team": ()}, WORLD)
     assert made == {
         "estimatedvalue": Decimal("1.10"),
         "isrevenuesystemcalculated": False,
@@ -158,9 +160,9 @@ def test_an_amount_travels_with_its_switch_and_a_currency_by_its_id() -> None:
     }
     for bad in ({"currency": "XXX"}, {"action": "Dance"}):
         with pytest.raises(LookupError):
-            records.columns(bad, WORLD)
-    assert records.columns({"name": None}, WORLD, creating=True) == {}
-    assert records.columns({"name": None}, WORLD) == {"name": None}
+            translate.columns(bad, WORLD)
+    assert translate.columns({"name": None}, WORLD, creating=True) == {}
+    assert translate.columns({"name": None}, WORLD) == {"name": None}
 
 
 def test_choices_are_known_by_every_label_and_go_by_the_english_one() -> None:
@@ -196,19 +198,19 @@ def test_people_of_a_deal() -> None:
             US: user(US, "us@x.example"),
         },
     )
-    assert [each.email for each in records.contacts(b)] == ["bob@x.example", "ann@x.example"]
-    assert [each.email for each in records.team(b, WORLD)] == ["eve@x.example"]
-    assert [each.email for each in records.team(bundle(), WORLD)] == ["sam@x.example"]
+    assert [each.email for each in translate.contacts(b)] == ["bob@x.example", "ann@x.example"]
+    assert [each.email for each in translate.team(b, WORLD)] == ["eve@x.example"]
+    assert [each.email for each in translate.team(bundle(), WORLD)] == ["sam@x.example"]
     gone = bundle(users={SAM: user(SAM, "sam@x.example", isdisabled=True)})
-    assert records.team(gone, WORLD) == ()
+    assert translate.team(gone, WORLD) == ()
     ours = bundle({"_ownerid_value": US}, users={US: user(US, "us@x.example")})
-    assert records.team(ours, WORLD) == ()
+    assert translate.team(ours, WORLD) == ()
 
 
 def test_the_version_is_made_of_every_row_the_snapshot_was_read_from() -> None:
     account = {"@odata.etag": 'W/"5"', "accountid": ACCOUNT, "name": "A"}
     b = bundle(account=account, contacts={ANN: contact(ANN, None)}, connections=(connection(20, ANN),))
-    got = records.snapshot(b, WORLD)
+    got = translate.snapshot(b, WORLD)
     assert got.rows == {ACCOUNT, ANN, SAM, guid(20)}
     version = versions.parse(got.version)
     assert version is not None
@@ -226,13 +228,13 @@ def test_the_version_is_made_of_every_row_the_snapshot_was_read_from() -> None:
 
 
 def test_what_a_row_does_not_take() -> None:
-    assert records.snapshot(bundle(), WORLD).readonly == frozenset()
+    assert translate.snapshot(bundle(), WORLD).readonly == frozenset()
     priced = bundle({org.COMPUTED: True, "_transactioncurrencyid_value": EUR})
-    assert records.snapshot(priced, WORLD).readonly == {"value", "currency"}
-    closed = records.snapshot(bundle({"statecode": 1, "statuscode": 3}), WORLD)
+    assert translate.snapshot(priced, WORLD).readonly == {"value", "currency"}
+    closed = translate.snapshot(bundle({"statecode": 1, "statuscode": 3}), WORLD)
     assert closed.readonly == WORLD.names.keys() - {"stage"}
     asked = replace(WORLD, closed=org.ClosedRows(write=True))
-    taken = records.snapshot(bundle({"statecode": 1, "statuscode": 3}), asked)
+    taken = translate.snapshot(bundle({"statecode": 1, "statuscode": 3}), asked)
     assert taken.readonly == {"name", "value", "currency", "close_date", "sales_stage"}
     assert (closed["stage"], closed["is_closed"], closed["is_won"]) == ("Won", True, True)
 
@@ -242,16 +244,16 @@ def test_what_a_row_does_not_take() -> None:
 
 def test_only_what_differs_of_a_customer_is_written() -> None:
     before = Customer("A", "Main 1", "x, y", "Berlin", None, "10115", "DE")
-    assert records.account_columns(before, before) == {}
+    assert translate.account_columns(before, before) == {}
     moved = Customer("A", "Main 1", "z", "Kiel", None, "10115", "DE")
-    assert records.account_columns(moved, before) == {
+    assert translate.account_columns(moved, before) == {
         "address1_city": "Kiel",
         "address1_line2": "z",
         "address1_line3": None,
     }
-    assert records.account_columns(Customer("A" * 200, city=None)) == {"name": "A" * 160}
-    assert records.account_columns(Customer(None, city="X"), before)["address1_city"] == "X"
-    assert "name" not in records.account_columns(Customer(None, city="X"), before)
+    assert translate.account_columns(Customer("A" * 200, city=None)) == {"name": "A" * 160}
+    assert translate.account_columns(Customer(None, city="X"), before)["address1_city"] == "X"
+    assert "name" not in translate.account_columns(Customer(None, city="X"), before)
 
 
 # --- rows around --------------------------------------------------------------------------------------------------
@@ -265,9 +267,9 @@ def test_a_set_that_fits_needs_nothing() -> None:
         users={SAM: user(SAM, "sam@x.example"), EVE: user(EVE, "eve@x.example")},
         solutions=({"cosell_solutionid": guid(30), "cosell_solutioncode": "S", "cosell_key": "r:S"},),
     )
-    got = records.snapshot(b, WORLD)
+    got = translate.snapshot(b, WORLD)
     wanted = {name: got[name] for name in ("team", "contacts", "solutions")}
-    plan = children.around(b, WORLD, wanted, {"eve@x.example": EVE}, "r")
+    plan = related.around(b, WORLD, wanted, {"eve@x.example": EVE}, "r")
     assert (plan.changes, plan.people, plan.primary, plan.unheld) == ((), (), None, {})
 
 
@@ -277,7 +279,7 @@ def test_people_without_an_e_mail_and_colleagues_who_left_are_let_be() -> None:
         connections=(connection(20, ANN), connection(21, EVE)),
         users={SAM: user(SAM, "sam@x.example"), EVE: user(EVE, "eve@x.example", isdisabled=True)},
     )
-    plan = children.around(b, WORLD, {"team": (), "contacts": None}, {}, "")
+    plan = related.around(b, WORLD, {"team": (), "contacts": None}, {}, "")
     assert plan.changes == ()
 
 
@@ -293,7 +295,7 @@ def test_solutions_are_matched_by_code_and_receive_their_key() -> None:
         {"cosell_solutionid": guid(32), "cosell_solutioncode": None},
     )
     wanted = {"solutions": (Solution("A"), Solution("C", "See", "Microsoft"))}
-    plan = children.around(bundle(solutions=rows), WORLD, wanted, {}, "ref-1")
+    plan = related.around(bundle(solutions=rows), WORLD, wanted, {}, "ref-1")
     kept, made, dropped = (op for _, op in plan.changes)
     assert (kept.method, kept.headers["If-Match"]) == ("PATCH", "t")
     assert kept.body is not None
@@ -311,11 +313,11 @@ def test_solutions_are_matched_by_code_and_receive_their_key() -> None:
 
 def test_a_contact_never_loses_its_last_name() -> None:
     b = bundle({"_parentcontactid_value": ANN}, contacts={ANN: contact(ANN, "ann@x.example", telephone1="1")})
-    plan = children.around(b, WORLD, {"contacts": (Member("ann@x.example", "A", None, None),)}, {}, "")
+    plan = related.around(b, WORLD, {"contacts": (Member("ann@x.example", "A", None, None),)}, {}, "")
     ops = [op for _, op in plan.changes]
     assert [op.method for op in ops] == ["POST", "PATCH"]  # connected at last, and told the news
     assert ops[1].body == {"firstname": "A", "telephone1": None}
-    made = children.contact_columns(Member("eve@x.example"), None)
+    made = related.contact_columns(Member("eve@x.example"), None)
     assert made == {"emailaddress1": "eve@x.example", "lastname": "eve"}
 
 
@@ -429,12 +431,12 @@ def test_what_is_no_answer_to_a_batch(body: str) -> None:
 )
 def test_what_a_code_means(status: int, code: str, kind: type[RecordError]) -> None:
     body = json.dumps({"error": {"code": code, "message": "Because."}}).encode()
-    assert type(trouble.of(status, body)) is kind
+    assert type(errors.of(status, body)) is kind
 
 
 def test_only_what_passes_is_tried_again() -> None:
     def passing(status: int, code: str) -> bool:
-        return trouble.passing(status, json.dumps({"error": {"code": code}}).encode())
+        return errors.passing(status, json.dumps({"error": {"code": code}}).encode())
 
     assert passing(429, "0x80072322")
     assert passing(503, "")
@@ -448,14 +450,14 @@ def test_only_what_passes_is_tried_again() -> None:
 
 
 def test_the_watermark_is_opaque_and_survives() -> None:
-    mark = feeds.Watermark(
+    mark = changes.Watermark(
         {"opportunities": "https://x/?$deltatoken=1%27"},
         {"accounts": datetime(2026, 11, 22, tzinfo=UTC)},
         frozenset({"connections"}),
     )
-    assert feeds.parse(mark.text) == mark
+    assert changes.parse(mark.text) == mark
     for other in (None, "", "2026-11-22T10:00:00Z", "{}", '{"format": 0}', "[1]"):
-        assert feeds.parse(other) is None
+        assert changes.parse(other) is None
 
 
 def test_deleted_rows_in_either_shape() -> None:
@@ -466,6 +468,6 @@ def test_deleted_rows_in_either_shape() -> None:
         {"@removed": {"reason": "deleted"}, "@id": f"opportunities({SAM})"},
         {"nonsense": 1},
     ]  # fmt: skip
-    live, gone = feeds._sorted("opportunities", rows)
+    live, gone = changes._sorted("opportunities", rows)
     assert [row["opportunityid"] for row in live] == [DEAL]
     assert gone == [ANN, BOB, SAM]

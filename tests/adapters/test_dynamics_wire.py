@@ -25,10 +25,10 @@ from cosell_sync.crm.dynamics.rest import ID_HEADERS, Rest, template
 from cosell_sync.crm.dynamics.signin import Application, SignIn
 from cosell_sync.errors import AuthFailed, ConfigError, Flaky, Rejected, Stale, Surprise, Unavailable, Unclear
 from cosell_sync.sandbox.certificates import Certificates
-from cosell_sync.transport.auth import AccessToken, TokenSource
 from cosell_sync.transport.client import HttpCaller
-from cosell_sync.transport.governor import Governor
-from cosell_sync.transport.outcomes import Scope
+from cosell_sync.transport.errors import Scope
+from cosell_sync.transport.throttle import Governor
+from cosell_sync.transport.tokens import AccessToken, TokenSource
 
 HOST = "https://contoso.crm4.dynamics.com"
 ROOT = f"{HOST}/api/data/v9.2"

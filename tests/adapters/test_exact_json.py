@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cosell_sync.transport.exact import encode
+from cosell_sync.transport.exact_json import encode
 
 
 def test_money_is_written_to_the_last_digit() -> None:

@@ -34,9 +34,9 @@ from cosell_sync.partner_center.client import ID_HEADERS, REFERRALS, PartnerCent
 from cosell_sync.partner_center.records import Wire
 from cosell_sync.partner_center.signin import Application, Lent, SignIn
 from cosell_sync.ports import Outcome, ReferralDraft, Referrals, ReferralWrite
-from cosell_sync.transport.auth import TokenSource
 from cosell_sync.transport.client import HttpCaller
-from cosell_sync.transport.governor import Governor
+from cosell_sync.transport.throttle import Governor
+from cosell_sync.transport.tokens import TokenSource
 
 HOST = "https://api.partner.example"
 LOGIN = "https://login.example"
@@ -486,7 +486,7 @@ def test_what_becomes_of_a_write(
     outcome = stand.write(NOTE)
     assert type(outcome.error) is kind
     assert (outcome.steps, route.call_count) == (0, 1)
-    assert stand.center.trouble is None, "one record's trouble is not the system's"
+    assert stand.center.outage is None, "one record's trouble is not the system's"
 
 
 def test_an_answer_500_is_settled_by_looking(stand: Stand) -> None:
@@ -518,7 +518,7 @@ def test_one_record_that_always_fails_is_flaky_and_harms_no_other(stand: Stand) 
     outcomes = stand.center.write(batch)
     assert [outcome.id for outcome in outcomes] == [write.before.id for write in batch]
     assert [type(outcome.error) for outcome in outcomes if outcome.error] == [Flaky]
-    assert stand.center.trouble is None
+    assert stand.center.outage is None
 
 
 @pytest.mark.parametrize("headers", [{"retry-after": "7"}, {}])
@@ -559,13 +559,13 @@ def test_when_the_system_goes_away_nothing_further_is_started(
     assert outcomes[0].error is None
     assert {type(outcome.error) for outcome in outcomes[1:]} == {Flaky}
     assert {outcome.error.code for outcome in outcomes[1:] if outcome.error} == {code}
-    assert type(stand.center.trouble) is kind
+    assert type(stand.center.outage) is kind
     asked = {call.request.url.path[-1] for call in route.calls}
     assert asked == {"1", "2"}
     stand.passed += 1000
     route.mock(side_effect=[page()])
     list(stand.center.changed_since(None, OVERLAP))
-    assert stand.center.trouble is None
+    assert stand.center.outage is None
 
 
 def test_several_lost_answers_in_a_row_are_the_systems_trouble(stand: Stand) -> None:
@@ -578,7 +578,7 @@ def test_several_lost_answers_in_a_row_are_the_systems_trouble(stand: Stand) -> 
     stand.answers(play)
     outcomes = stand.center.write([ReferralWrite(stand.before(n), (NOTE,)) for n in range(1, 10)])
     assert [type(outcome.error) for outcome in outcomes] == [Unclear] * 3 + [Flaky] * 6
-    assert isinstance(stand.center.trouble, Unavailable)
+    assert isinstance(stand.center.outage, Unavailable)
 
 
 def test_what_may_not_be_written_is_refused_before_it_is_sent(stand: Stand) -> None:

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from cosell_sync.core import codec
+from cosell_sync.core import as_json
 from cosell_sync.core.deal import (
     ABSENT,
     KINDS,
@@ -33,7 +33,7 @@ from cosell_sync.core.deal import (
 from cosell_sync.partner_center import records
 from cosell_sync.partner_center.records import PATHS, Wire
 from cosell_sync.ports import ReferralDraft
-from cosell_sync.transport.exact import encode, parse
+from cosell_sync.transport.exact_json import encode, parse
 
 ID = "2f0c6f3e-0000-4000-8000-000000000001"
 US = "5c0e1f00-0000-4000-8000-0000000000aa"
@@ -382,7 +382,7 @@ def test_unknown_properties_of_members_survive_and_are_plain_data() -> None:
         "contactPreference": {"locale": "de", "disableNotifications": False},
     }
     assert solutions[0].extra["price"] == 19.99
-    assert json.loads(json.dumps(codec.plain_snapshot(snapshot)))
+    assert json.loads(json.dumps(as_json.plain_snapshot(snapshot)))
 
 
 def test_solution_types() -> None:
@@ -522,7 +522,7 @@ def test_solutions_keep_price_and_kind() -> None:
 def test_extras_survive_the_store() -> None:
     """A snapshot that was remembered and read again writes the same array."""
     before = read()
-    again = codec.snapshot(json.loads(json.dumps(codec.plain_snapshot(before))))
+    again = as_json.snapshot(json.loads(json.dumps(as_json.plain_snapshot(before))))
     step = Step({"team": before["team"], "contacts": before["contacts"], "solutions": before["solutions"]})
     assert records.patch(again, step, WIRE) == records.patch(before, step, WIRE)
 
@@ -771,11 +771,11 @@ def test_no_document_is_too_hostile(changes: dict[str, Any]) -> None:
     snapshot = records.snapshot({**DOCUMENT, **changes}, WIRE)
     if snapshot is None:
         return
-    plain = codec.plain_snapshot(snapshot)
+    plain = as_json.plain_snapshot(snapshot)
     text = json.dumps(plain, allow_nan=False)
     assert "\\u0000" not in text
     json.dumps(plain, ensure_ascii=False).encode("utf-8")
-    assert codec.snapshot(json.loads(text)) == snapshot
+    assert as_json.snapshot(json.loads(text)) == snapshot
     assert set(snapshot.fields) <= set(KINDS)
 
 

@@ -23,15 +23,15 @@ from urllib3.exceptions import MaxRetryError, NewConnectionError
 from adapters.dynamics_world import OVERLAP, SAM, Clock, only
 from adapters.salesforce_world import COMPOSITE, World, draft
 from cosell_sync.core.deal import Customer, Member, Solution
-from cosell_sync.core.mapping import agree, for_crm
-from cosell_sync.crm.salesforce import bulk, reading
+from cosell_sync.core.rules import agree, for_crm
+from cosell_sync.crm.salesforce import bulk, read
 from cosell_sync.crm.salesforce.client import SalesforceCrm
 from cosell_sync.crm.salesforce.rest import Rest
 from cosell_sync.crm.salesforce.signin import ClientCredentials, JwtBearer
-from cosell_sync.crm.salesforce.writing import Guard
+from cosell_sync.crm.salesforce.write import Guard
 from cosell_sync.crm.writes import Ownership
 from cosell_sync.errors import AuthFailed, Flaky, Gone, Rejected, Stale, Surprise, Unavailable, Unclear
-from cosell_sync.ports import OpportunityWrite, Sought
+from cosell_sync.ports import MatchQuery, OpportunityWrite
 from cosell_sync.sandbox.certificates import Certificates
 from cosell_sync.sandbox.salesforce.auth import INTEGRATION_USERNAME
 
@@ -276,10 +276,10 @@ def test_finding_what_is_there_already(world: Callable[..., World]) -> None:
     fabrikam = Customer("Fabrikam Inc", postal_code="10115", country="DE")
     found = crm.find(
         [
-            Sought("ref-1", None, "x", Customer()),
-            Sought("ref-2", alike[:15], "big DEAL", fabrikam),
-            Sought("ref-3", "PO 4711", "O'Neil' OR Name != '", fabrikam),
-            Sought("ref-4", linked, "y", Customer()),
+            MatchQuery("ref-1", None, "x", Customer()),
+            MatchQuery("ref-2", alike[:15], "big DEAL", fabrikam),
+            MatchQuery("ref-3", "PO 4711", "O'Neil' OR Name != '", fabrikam),
+            MatchQuery("ref-4", linked, "y", Customer()),
         ]
     )
     assert found["ref-1"].by_referral == linked
@@ -391,7 +391,7 @@ def test_an_org_that_goes_away_while_creating_is_taken_up_again(world: Callable[
     w.server.faults.answer(503, None, path="Cosell_Referral_Id__c", times=None)
     away = only(crm.create([draft("ref-1", contacts=(Member("ann@x.example"),))]))
     assert (type(away.error), away.id, away.snapshot) == (Flaky, None, None)
-    assert crm.trouble is not None
+    assert crm.outage is not None
     w.server.faults.clear()
     w.server.faults.answer(503, None, path=COMPOSITE, body="Contact%20WHERE", times=None)
     half = only(crm.create([draft("ref-1", contacts=(Member("ann@x.example"),))]))
@@ -399,7 +399,7 @@ def test_an_org_that_goes_away_while_creating_is_taken_up_again(world: Callable[
     assert half.id is not None
     w.server.faults.clear()
     done = only(crm.create([draft("ref-1", contacts=(Member("ann@x.example"),))]))
-    assert (done.error, done.id, crm.trouble) == (None, half.id, None)
+    assert (done.error, done.id, crm.outage) == (None, half.id, None)
     assert len(w.org.rows("OpportunityContactRole")) == 1
 
 
@@ -715,7 +715,7 @@ def test_an_org_that_is_away_leaves_the_rest_unstarted(world: Callable[..., Worl
     kinds = [type(each.error) for each in done]
     assert kinds[:25] == [type(None)] * 25
     assert kinds[25:] == [Unclear] * 50
-    assert crm.trouble is not None
+    assert crm.outage is not None
     w.server.stop()
     flaky = only(crm.write([OpportunityWrite(before[0], {"message": "m"})]))
     assert isinstance(flaky.error, Flaky)
@@ -723,7 +723,7 @@ def test_an_org_that_is_away_leaves_the_rest_unstarted(world: Callable[..., Worl
     w.server.faults.clear()
     w.server.start()
     w.pull(crm)
-    assert crm.trouble is None
+    assert crm.outage is None
 
 
 def test_a_merged_account_is_followed(world: Callable[..., World]) -> None:
@@ -1010,7 +1010,7 @@ def test_many_child_rows_are_read_to_the_end() -> None:
     """Of many child rows the platform sends the first and says where the others are."""
     rest, adapter, _ = scripted((200, {"done": True, "records": [{"Id": "s2"}]}))
     first = {"done": False, "nextRecordsUrl": "/services/data/v66.0/query/x-1", "records": [{"Id": "s1"}]}
-    row = reading.complete(rest, {"Id": "006", "Cosell_Solutions__r": first})
+    row = read.complete(rest, {"Id": "006", "Cosell_Solutions__r": first})
     assert [each["Id"] for each in row["Cosell_Solutions__r"]["records"]] == ["s1", "s2"]
     assert str(adapter.sent[0].url).endswith("/services/data/v66.0/query/x-1")
 
@@ -1019,7 +1019,7 @@ def test_a_cursor_that_runs_in_a_circle_is_trouble() -> None:
     page = {"done": False, "nextRecordsUrl": "/services/data/v66.0/query/x-1", "records": []}
     rest, _, _ = scripted((200, page), (200, page))
     with pytest.raises(Unavailable):
-        reading.complete(rest, {"Id": "006", "Cosell_Solutions__r": page})
+        read.complete(rest, {"Id": "006", "Cosell_Solutions__r": page})
 
 
 def test_a_locked_row_of_a_collection_is_sent_again_alone() -> None:

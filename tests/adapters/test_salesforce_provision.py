@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from cosell_sync.crm.findings import Finding, Status
+from cosell_sync.crm.report import Finding, Status
 from cosell_sync.crm.salesforce import package
 from cosell_sync.crm.salesforce.metadata import Component, components
 from cosell_sync.crm.salesforce.provision import provision

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from cosell_sync.core.deal import ABSENT, Customer, Member, Solution
-from cosell_sync.crm.salesforce import children, records, signin, states, trouble, versions
+from cosell_sync.crm.salesforce import errors, related, signin, states, translate, versions
 from cosell_sync.crm.salesforce.bulk import Change, Verb
 from cosell_sync.crm.salesforce.org import DEFAULT_NAMES, Org, field_names
 from cosell_sync.errors import AuthFailed, Flaky, Gone, Rejected, Stale
-from cosell_sync.transport.exact import encode
+from cosell_sync.transport.exact_json import encode
 
 NOW = datetime(2026, 11, 22, 10, 0, 30, tzinfo=UTC)
 STAMP = "2026-11-22T10:00:00.000+0000"
@@ -68,7 +68,7 @@ def kids(*rows: dict[str, Any]) -> dict[str, Any]:
 
 def test_what_the_org_does_not_have_is_not_known() -> None:
     """ABSENT is not None: a field that is not there must never look cleared."""
-    read = records.snapshot(row(Amount=Decimal("5.10")), org(without=("currency",)), NOW)
+    read = translate.snapshot(row(Amount=Decimal("5.10")), org(without=("currency",)), NOW)
     assert read["currency"] is ABSENT
     assert read["value"] == Decimal("5.10")
     assert read["sales_stage"] is ABSENT
@@ -89,7 +89,7 @@ def test_what_the_org_does_not_have_is_not_known() -> None:
     ],
 )
 def test_columns_are_read_by_the_kind_of_their_field(name: str, data: object, value: object) -> None:
-    read = records.snapshot(row(**{DEFAULT_NAMES[name]: data}), org(), NOW)
+    read = translate.snapshot(row(**{DEFAULT_NAMES[name]: data}), org(), NOW)
     assert read[name] == value
 
 
@@ -98,25 +98,25 @@ def test_written_columns_read_back_as_they_were() -> None:
         "value": Decimal("9999999999999999.99"), "close_date": date(2027, 1, 31), "sync": True, "notes": "a\nb",
         "respond_by": datetime(2026, 12, 1, 8, 30, tzinfo=UTC), "reason": None, "action": None,
     }  # fmt: skip
-    columns = records.columns(fields, org())
-    again = records.snapshot(row(**json.loads(encode(columns), parse_float=Decimal)), org(), NOW)
+    columns = translate.columns(fields, org())
+    again = translate.snapshot(row(**json.loads(encode(columns), parse_float=Decimal)), org(), NOW)
     assert {name: again[name] for name in fields} == fields
 
 
 def test_a_checkbox_is_cleared_with_false() -> None:
     """The platform refuses null there."""
-    assert records.columns({"sync": None, "action": None}, org()) == {
+    assert translate.columns({"sync": None, "action": None}, org()) == {
         "Cosell_Sync__c": False,
         "Cosell_Action__c": None,
     }
 
 
 def test_sets_and_unknown_fields_are_no_columns() -> None:
-    assert records.columns({"team": (), "customer": None, "sales_stage": "Develop"}, org()) == {}
+    assert translate.columns({"team": (), "customer": None, "sales_stage": "Develop"}, org()) == {}
 
 
 def test_an_amount_summed_from_products_is_readonly() -> None:
-    assert records.snapshot(row(HasOpportunityLineItem=True), org(), NOW).readonly == {"value"}
+    assert translate.snapshot(row(HasOpportunityLineItem=True), org(), NOW).readonly == {"value"}
 
 
 def test_contacts_stand_primary_first_and_without_those_that_have_no_email() -> None:
@@ -143,7 +143,7 @@ def test_contacts_stand_primary_first_and_without_those_that_have_no_email() -> 
             "Contact": contact(None),
         },
     )
-    read = records.snapshot(row(OpportunityContactRoles=roles), org(), NOW)
+    read = translate.snapshot(row(OpportunityContactRoles=roles), org(), NOW)
     found = read["contacts"]
     assert isinstance(found, tuple)
     assert [each.key for each in found] == ["bob@x.example", "ann@x.example"]
@@ -153,7 +153,7 @@ def test_contacts_stand_primary_first_and_without_those_that_have_no_email() -> 
 
 def test_the_team_is_its_rows_else_the_owner_and_never_us() -> None:
     def team(**more: Any) -> list[str]:
-        found = records.snapshot(row(**more), org(), NOW)["team"]
+        found = translate.snapshot(row(**more), org(), NOW)["team"]
         assert isinstance(found, tuple)
         return [each.key for each in found]
 
@@ -174,7 +174,7 @@ def test_customer_from_an_account_with_free_text() -> None:
         "Name": "Fabrikam", "BillingStreet": "Main St 1\r\nFloor 2\nDoor 3", "BillingCity": "Berlin",
         "BillingState": "BE", "BillingPostalCode": "10115", "BillingCountry": "germany", "SystemModstamp": STAMP,
     }  # fmt: skip
-    read = records.snapshot(row(AccountId="001x", Account=account), org(), NOW)["customer"]
+    read = translate.snapshot(row(AccountId="001x", Account=account), org(), NOW)["customer"]
     assert read == Customer("Fabrikam", "Main St 1", "Floor 2, Door 3", "Berlin", "BE", "10115", "DE")
     assert isinstance(read, Customer)
     assert read.extra == {"account": "001x"}
@@ -188,21 +188,21 @@ def test_customer_goes_out_in_codes_where_the_org_has_them() -> None:
         states=(states.Choice("WA", "Washington", frozenset({"US"})), states.Choice("WA", "Western Australia", frozenset({"AU"}))),
     )  # fmt: skip
     wanted = Customer("C", state="washington", country="US")
-    assert records.account_columns(wanted, with_codes) == {
+    assert translate.account_columns(wanted, with_codes) == {
         "Name": "C", "BillingCountryCode": "US", "BillingStateCode": "WA",
     }  # fmt: skip
-    unknown = records.account_columns(Customer("C", state="Bavaria", country="DE"), with_codes)
+    unknown = translate.account_columns(Customer("C", state="Bavaria", country="DE"), with_codes)
     assert unknown == {"Name": "C", "BillingCountryCode": "DE"}
 
 
 def test_only_what_changes_goes_to_the_account() -> None:
     before = Customer("C", "S 1", None, "Bonn", None, "53111", "DE")
     after = Customer("C", "S 1", "c/o", "Bonn", None, "53113", "DE")
-    assert records.account_columns(after, org(), before) == {
+    assert translate.account_columns(after, org(), before) == {
         "BillingStreet": "S 1\nc/o",
         "BillingPostalCode": "53113",
     }
-    assert records.account_columns(before, org(), before) == {}
+    assert translate.account_columns(before, org(), before) == {}
 
 
 def test_valid_for_says_whose_a_state_is() -> None:
@@ -234,7 +234,7 @@ def test_a_version_moves_with_every_row_around() -> None:
                 "Contact": contact("a", SystemModstamp=stamp),
             }
         )
-        return records.snapshot(row(OpportunityContactRoles=roles), org(), NOW).version
+        return translate.snapshot(row(OpportunityContactRoles=roles), org(), NOW).version
 
     first, second = read(STAMP), read("2026-11-22T10:00:01.000+0000")
     assert first == read(STAMP)
@@ -249,10 +249,10 @@ def test_a_version_moves_with_every_row_around() -> None:
 def test_a_version_read_in_the_second_of_its_change_equals_none() -> None:
     """Stamps have the precision of a second: the row may change again without a new stamp."""
     at = datetime(2026, 11, 22, 10, 0, 1, 900_000, tzinfo=UTC)
-    fresh = records.version(row(), at).text
+    fresh = translate.version(row(), at).text
     assert not versions.same(fresh, fresh)
     assert not versions.holds(fresh, "005000000000002AAA", STAMP)
-    later = records.version(row(), at + timedelta(seconds=1)).text
+    later = translate.version(row(), at + timedelta(seconds=1)).text
     assert fresh != later
     assert versions.same(later, later)
 
@@ -266,9 +266,9 @@ def test_a_version_of_another_kind_equals_none(text: str) -> None:
 # --- rows around --------------------------------------------------------------------------------------------------
 
 
-def plan(around: dict[str, Any], **wanted: Any) -> children.Around:
+def plan(around: dict[str, Any], **wanted: Any) -> related.Around:
     users = {"sam@contoso.example": "005000000000002AAA", "eve@contoso.example": "u-eve"}
-    return children.around(row(**around), org(), wanted, users, "ref-1")
+    return related.around(row(**around), org(), wanted, users, "ref-1")
 
 
 def test_the_owner_gets_a_row_as_well() -> None:
@@ -290,7 +290,7 @@ def test_a_second_colleague_brings_the_owner_into_the_rows_too() -> None:
 
 
 def test_without_team_selling_everybody_but_the_owner_is_unheld() -> None:
-    got = children.around(
+    got = related.around(
         row(), org(team=False), {"team": (Member("sam@contoso.example"), Member("eve@contoso.example"))},
         {"sam@contoso.example": "005000000000002AAA", "eve@contoso.example": "u-eve"}, "",
     )  # fmt: skip
@@ -348,20 +348,20 @@ def test_a_new_solution_is_upserted_by_its_key_and_an_old_one_removed() -> None:
     ],
 )  # fmt: skip
 def test_codes_are_sorted_by_what_happens_next(code: str, status: int, kind: type) -> None:
-    error = trouble.outcome(trouble.faults([{"errorCode": code, "message": "m"}]), status)
+    error = errors.outcome(errors.faults([{"errorCode": code, "message": "m"}]), status)
     assert type(error) is kind
 
 
 def test_a_lock_inside_a_flow_is_a_lock() -> None:
-    inner = trouble.faults(
+    inner = errors.faults(
         [{"statusCode": "CANNOT_EXECUTE_FLOW_TRIGGER", "message": "… UNABLE_TO_LOCK_ROW …"}]
     )
-    assert type(trouble.outcome(inner)) is Flaky
+    assert type(errors.outcome(inner)) is Flaky
 
 
 def test_a_refusal_speaks_with_the_orgs_words_and_labels() -> None:
-    found = trouble.faults({"errors": [{"statusCode": "X", "message": "Bad value.", "fields": ["Amount"]}]})
-    error = trouble.outcome(found, 400, {"Amount": "Deal value"}, {"Amount": "value"})
+    found = errors.faults({"errors": [{"statusCode": "X", "message": "Bad value.", "fields": ["Amount"]}]})
+    error = errors.outcome(found, 400, {"Amount": "Deal value"}, {"Amount": "value"})
     assert (error.text, error.fields) == ("Bad value. (Deal value)", ("value",))
 
 

@@ -29,8 +29,9 @@ from cosell_sync.core.deal import (
     KINDS,
     Closing,
     Customer,
-    Entry,
+    Failure,
     Intent,
+    JournalEntry,
     Kind,
     Link,
     Member,
@@ -41,11 +42,10 @@ from cosell_sync.core.deal import (
     Solution,
     State,
     SyncState,
-    Trouble,
 )
 from cosell_sync.errors import Busy, ConfigError, Fenced, Unavailable
-from cosell_sync.ports import Memo
-from cosell_sync.store import codec
+from cosell_sync.ports import Transaction
+from cosell_sync.store import serialize
 from cosell_sync.store.engine import parse
 from cosell_sync.store.open import open_store
 from cosell_sync.store.sql import SqlStore
@@ -96,7 +96,7 @@ def test_files_are_for_the_owner_alone(tmp_path: Path, url: str) -> None:
         store = open_store(url, clock)
         find_key(parse(url), None)
         with store.lease(NO_WAIT):
-            store.remember(Memo(watermarks={"crm": "1"}))
+            store.commit(Transaction(watermarks={"crm": "1"}))
             files = {path.name: mode(path) for path in tmp_path.iterdir()}
         store.close()
     finally:
@@ -108,7 +108,7 @@ def test_files_are_for_the_owner_alone(tmp_path: Path, url: str) -> None:
 def test_readers_do_not_wait_for_a_writer(store: SqlStore) -> None:
     """Health and console look while a cycle writes, and see the last commit."""
     with store.lease(NO_WAIT):
-        store.remember(Memo(links=[Link("r:1")]))
+        store.commit(Transaction(links=[Link("r:1")]))
     with store.engine.connect() as writer:
         writer.execution_options(cosell_writes=True)
         with writer.begin():
@@ -133,7 +133,7 @@ def test_several_threads_share_it(store: SqlStore) -> None:
     with store.lease(NO_WAIT):
         thread.start()
         for number in range(20):
-            store.remember(Memo(links=[Link(f"r:{number}")]))
+            store.commit(Transaction(links=[Link(f"r:{number}")]))
         thread.join()
     assert faults == []
     assert tokens.load("t") == "19"
@@ -144,11 +144,11 @@ def test_store_in_memory_is_shared_by_threads() -> None:
     """There is only one connection to it, so threads take turns on it."""
     store = open_store("sqlite://", clock)
     with store.lease(NO_WAIT):
-        thread = threading.Thread(target=lambda: store.remember(Memo(links=[Link("r:1")])))
+        thread = threading.Thread(target=lambda: store.commit(Transaction(links=[Link("r:1")])))
         thread.start()
         thread.join()
     assert store.by_keys(["r:1"]).get("r:1") == Link("r:1")
-    store.remember(Memo(links=[Link("r:2")]))
+    store.commit(Transaction(links=[Link("r:2")]))
     store.close()
 
 
@@ -187,9 +187,9 @@ def test_a_failing_database_is_unavailable_and_quiet(store: SqlStore) -> None:
     """Said as a system that does not answer; nobody's data stands in the message."""
     with store.engine.begin() as connection:
         connection.execute(text("DROP TABLE link_row"))
-    memo = Memo(links=[Link("r:1", base_referral={"name": "Secret project"})])
+    memo = Transaction(links=[Link("r:1", base_referral={"name": "Secret project"})])
     with store.lease(NO_WAIT), pytest.raises(Unavailable, match="no such table") as error:
-        store.remember(memo)
+        store.commit(memo)
     assert error.value.system == "store"
     assert "Secret" not in f"{error.value} {error.value.__cause__}"
     assert store.by_keys(["r:1"]).get("r:1") is None
@@ -230,13 +230,13 @@ def test_two_processes(url: str, store: SqlStore) -> None:
             pass
         assert busy.value.holder == name
         with pytest.raises(Fenced):
-            store.remember(Memo(links=[Link("r:1")]))
+            store.commit(Transaction(links=[Link("r:1")]))
         StoredTokens(store.engine, Fernet.generate_key().decode()).save("t", "saved all the same")
         child.communicate("")
         assert child.returncode == 0
         assert store.holder() is None
         with store.lease(NO_WAIT):
-            store.remember(Memo(links=[Link("r:1")]))
+            store.commit(Transaction(links=[Link("r:1")]))
 
 
 def test_killed_holder_frees_the_lease(url: str, store: SqlStore) -> None:
@@ -322,11 +322,11 @@ memories = st.builds(
     Memory,
     closing=st.none() | st.builds(Closing, st.sampled_from(State), texts, moments),
     notices=st.lists(texts).map(tuple),
-    told=st.lists(texts).map(tuple),
+    reported=st.lists(texts).map(tuple),
     rewritten=st.dictionaries(texts, st.booleans()),
     resolved=st.dictionaries(texts, sides),
     carried_at=st.none() | moments,
-    trouble=st.none() | st.builds(Trouble, sides, texts, texts, moments, texts, st.booleans()),
+    failure=st.none() | st.builds(Failure, sides, texts, texts, moments, texts, st.booleans()),
     attempts=st.integers(0, 99),
     next_attempt=st.none() | moments,
     parked=st.booleans(),
@@ -364,31 +364,31 @@ def through_json(row: dict[str, Any]) -> dict[str, Any]:
 @given(links)
 def test_link_round_trip(link: Link) -> None:
     """A link comes back as it was, and storing it again changes nothing (the extras, which are not compared, included)."""
-    row = through_json(codec.from_link(link))
-    assert codec.to_link(row) == link
-    assert through_json(codec.from_link(codec.to_link(row))) == row
+    row = through_json(serialize.from_link(link))
+    assert serialize.to_link(row) == link
+    assert through_json(serialize.from_link(serialize.to_link(row))) == row
 
 
 @given(st.from_type(Memory))
 def test_memory_round_trip(memory: Memory) -> None:
     """Whatever ``Memory`` grows by is kept too."""
-    assert codec.to_memory(through_json(codec.from_memory(memory))) == memory
+    assert serialize.to_memory(through_json(serialize.from_memory(memory))) == memory
 
 
 @given(st.builds(Intent, texts, sides, st.booleans(), texts, fields, fields, texts, moments))
 def test_intent_round_trip(intent: Intent) -> None:
-    assert codec.to_intent(through_json(codec.from_intent(intent))) == intent
+    assert serialize.to_intent(through_json(serialize.from_intent(intent))) == intent
 
 
 anything = st.sampled_from(Kind).flatmap(lambda kind: values[kind]) | st.none() | st.just(ABSENT)
 
 
-@given(st.builds(Entry, texts, texts, moments, sides, texts, maybe, anything, anything, texts))
-def test_entry_round_trip(entry: Entry) -> None:
-    assert codec.to_entry(through_json(codec.from_entry(entry))) == entry
+@given(st.builds(JournalEntry, texts, texts, moments, sides, texts, maybe, anything, anything, texts))
+def test_entry_round_trip(entry: JournalEntry) -> None:
+    assert serialize.to_entry(through_json(serialize.from_entry(entry))) == entry
 
 
 def test_memory_of_another_version() -> None:
     """What an older version did not know takes its default; what a newer one knew is passed over."""
-    assert codec.to_memory({}) == Memory()
-    assert codec.to_memory({"attempts": 2, "of_the_future": [1]}) == Memory(attempts=2)
+    assert serialize.to_memory({}) == Memory()
+    assert serialize.to_memory({"attempts": 2, "of_the_future": [1]}) == Memory(attempts=2)

@@ -30,13 +30,13 @@ from cosell_sync.errors import (
     Unavailable,
     Unclear,
 )
-from cosell_sync.transport import outcomes
-from cosell_sync.transport.auth import AccessToken, TokenSource, renew_at
+from cosell_sync.transport import errors
 from cosell_sync.transport.client import Answer, HttpCaller, Limits, Safety, trust, trust_file
-from cosell_sync.transport.exact import parse
-from cosell_sync.transport.governor import Governor
-from cosell_sync.transport.meter import Meter
-from cosell_sync.transport.outcomes import Fate, Scope
+from cosell_sync.transport.errors import Fate, Scope
+from cosell_sync.transport.exact_json import parse
+from cosell_sync.transport.quota import Meter
+from cosell_sync.transport.throttle import Governor
+from cosell_sync.transport.tokens import AccessToken, TokenSource, renew_at
 
 HOST = "https://outside.example"
 START = datetime(2026, 5, 4, 10, 0, tzinfo=UTC)
@@ -290,21 +290,21 @@ def test_a_foreign_address_is_refused_before_anything_is_sent(stand: Stand) -> N
 
 
 def test_a_code_knows_more_than_its_status() -> None:
-    assert outcomes.fate("dynamics", 412, "0x80040237") is Fate.REJECTED
-    assert outcomes.fate("dynamics", 412, "0x80060882") is Fate.STALE
-    assert outcomes.fate("salesforce", 403, "REQUEST_LIMIT_EXCEEDED") is Fate.WAIT
-    assert outcomes.fate("salesforce", 403, "INSUFFICIENT_ACCESS") is Fate.FORBIDDEN
-    assert outcomes.fate("partner_center", 400, "resourceModified") is Fate.STALE
+    assert errors.fate("dynamics", 412, "0x80040237") is Fate.REJECTED
+    assert errors.fate("dynamics", 412, "0x80060882") is Fate.STALE
+    assert errors.fate("salesforce", 403, "REQUEST_LIMIT_EXCEEDED") is Fate.WAIT
+    assert errors.fate("salesforce", 403, "INSUFFICIENT_ACCESS") is Fate.FORBIDDEN
+    assert errors.fate("partner_center", 400, "resourceModified") is Fate.STALE
 
 
 def test_both_documented_shapes_of_errors_are_read() -> None:
     nested = b'{"error": {"code": "invalidRequest", "message": "No.", "target": "details/dealValue",'
     nested += b'"innerError": {"code": "badNumber", "innerError": {"code": null}}}}'
-    assert outcomes.said(nested) == outcomes.Said("badNumber", "No.", "details/dealValue")
-    assert outcomes.said(b'{"statusCode": 429, "message": "slow"}') == outcomes.Said("429", "slow")
-    assert outcomes.said(b'[{"errorCode": "X_Y", "message": "no"}]') == outcomes.Said("X_Y", "no")
-    assert outcomes.said(b"<html>") == outcomes.Said()
-    assert outcomes.said(b"[" * 100_000) == outcomes.Said()
+    assert errors.said(nested) == errors.Said("badNumber", "No.", "details/dealValue")
+    assert errors.said(b'{"statusCode": 429, "message": "slow"}') == errors.Said("429", "slow")
+    assert errors.said(b'[{"errorCode": "X_Y", "message": "no"}]') == errors.Said("X_Y", "no")
+    assert errors.said(b"<html>") == errors.Said()
+    assert errors.said(b"[" * 100_000) == errors.Said()
 
 
 @given(
@@ -317,7 +317,7 @@ def test_both_documented_shapes_of_errors_are_read() -> None:
     ).map(lambda x: repr(x).encode())
 )
 def test_no_error_body_is_too_odd(body: bytes) -> None:
-    said = outcomes.said(body)
+    said = errors.said(body)
     assert all(sign.isascii() for sign in said.code + said.target)
 
 
@@ -342,12 +342,12 @@ def test_no_error_body_is_too_odd(body: bytes) -> None:
     ],
 )
 def test_retry_after(header: str | None, seconds: float | None) -> None:
-    assert outcomes.retry_after(header, START) == seconds
+    assert errors.retry_after(header, START) == seconds
 
 
 @given(st.text(max_size=60))
 def test_no_retry_after_is_too_odd(header: str) -> None:
-    seconds = outcomes.retry_after(header, START)
+    seconds = errors.retry_after(header, START)
     assert seconds is None or seconds >= 0
 
 

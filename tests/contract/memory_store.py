@@ -1,7 +1,7 @@
 """The store as dictionaries: what the cycle is played against thousands of times. Held to ``test_store`` like the real one.
 
-``another()`` is a second process looking at the same store. ``before_remember`` and ``after_remember`` are called with
-each memo, while nothing of it is kept yet and when all of it is; a crash is an exception raised there.
+``another()`` is a second process looking at the same store. ``before_remember`` and ``after_commit`` are called with
+each transaction, while nothing of it is kept yet and when all of it is; a crash is an exception raised there.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from cosell_sync.core import forget as forgetting
-from cosell_sync.core.deal import Entry, Intent, Link, Order, Phase, Side
-from cosell_sync.core.forget import Forgotten, Person
+from cosell_sync.core import erasure as forgetting
+from cosell_sync.core.deal import Intent, JournalEntry, Link, OperatorCommand, Phase, Side
+from cosell_sync.core.erasure import ErasureResult, Person
 from cosell_sync.errors import Busy, Fenced
-from cosell_sync.ports import Memo
+from cosell_sync.ports import Transaction
 
-Hook = Callable[[Memo], None]
+Hook = Callable[[Transaction], None]
 
 
 @dataclass
@@ -29,9 +29,9 @@ class _Held:
     referrals: dict[str, str] = field(default_factory=dict)  # referral id → key
     opportunities: dict[str, str] = field(default_factory=dict)
     intents: dict[tuple[str, Side], Intent] = field(default_factory=dict)
-    journal: defaultdict[str, list[Entry]] = field(default_factory=lambda: defaultdict(list))
+    journal: defaultdict[str, list[JournalEntry]] = field(default_factory=lambda: defaultdict(list))
     watermarks: dict[str, str] = field(default_factory=dict)
-    orders: dict[str, Order] = field(default_factory=dict)
+    orders: dict[str, OperatorCommand] = field(default_factory=dict)
     holder: MemoryStore | None = None
 
 
@@ -41,12 +41,12 @@ class MemoryStore:
         *,
         name: str = "memory",
         before_remember: Hook | None = None,
-        after_remember: Hook | None = None,
+        after_commit: Hook | None = None,
         shared: _Held | None = None,
     ) -> None:
         self.name = name
         self.before_remember = before_remember
-        self.after_remember = after_remember
+        self.after_commit = after_commit
         self._held = shared or _Held()
 
     def another(self, name: str = "another") -> MemoryStore:
@@ -98,28 +98,28 @@ class MemoryStore:
         wanted = set(keys)
         return [intent for (key, _), intent in sorted(self._held.intents.items()) if key in wanted]
 
-    def journal(self, key: str, limit: int = 200) -> Sequence[Entry]:
+    def journal(self, key: str, limit: int = 200) -> Sequence[JournalEntry]:
         return self._held.journal.get(key, [])[::-1][:limit]
 
     def watermark(self, name: str) -> str | None:
         return self._held.watermarks.get(name)
 
-    def place(self, order: Order) -> None:
+    def submit(self, order: OperatorCommand) -> None:
         self._held.orders[order.id] = order
 
-    def orders(self) -> Sequence[Order]:
+    def orders(self) -> Sequence[OperatorCommand]:
         return [order for _, order in sorted(self._held.orders.items())]
 
-    def remember(self, memo: Memo) -> None:
+    def commit(self, transaction: Transaction) -> None:
         if self.before_remember is not None:
-            self.before_remember(memo)
+            self.before_remember(transaction)
         if self._held.holder is not self:
             raise Fenced("the lease is not held")
-        self._keep(memo)
-        if self.after_remember is not None:
-            self.after_remember(memo)
+        self._keep(transaction)
+        if self.after_commit is not None:
+            self.after_commit(transaction)
 
-    def forget(self, email: str) -> Forgotten:
+    def forget(self, email: str) -> ErasureResult:
         if self._held.holder is not self:
             raise Fenced("the lease is not held")
         held, person = self._held, Person(email.strip().lower())
@@ -133,7 +133,7 @@ class MemoryStore:
             key: [forgetting.from_entry(entry, person) for entry in lines]
             for key, lines in held.journal.items()
         }
-        done = Forgotten(
+        done = ErasureResult(
             deals=sum(held.links[key] is not link for key, link in links.items()),
             intents=sum(held.intents[key] is not intent for key, intent in intents.items()),
             journal=sum(
@@ -147,10 +147,10 @@ class MemoryStore:
         held.journal.update(journal)
         return done
 
-    def _keep(self, memo: Memo) -> None:
+    def _keep(self, transaction: Transaction) -> None:
         """Everything that may be refused comes first, on copies of what it touches; then it is taken over whole."""
         held = self._held
-        changed = {link.key: link for link in memo.links}
+        changed = {link.key: link for link in transaction.links}
         referrals, opportunities = dict(held.referrals), dict(held.opportunities)
         for old in (held.links[key] for key in changed if key in held.links):
             referrals.pop(old.referral_id or "", None)
@@ -159,19 +159,19 @@ class MemoryStore:
             for id_, owners in ((link.referral_id, referrals), (link.opportunity_id, opportunities)):
                 if id_ is not None and owners.setdefault(id_, link.key) != link.key:
                     raise ValueError(f"{id_} belongs to {owners[id_]} already")
-        for intent in memo.intents:
+        for intent in transaction.intents:
             if intent.link not in held.links and intent.link not in changed:
                 raise ValueError(f"an intent for {intent.link}, which is not known")
         held.links.update(changed)
-        for obeyed in memo.obeyed:
-            held.orders.pop(obeyed, None)
+        for completed in transaction.completed:
+            held.orders.pop(completed, None)
         held.referrals, held.opportunities = referrals, opportunities
-        for settled in memo.settled:
+        for settled in transaction.settled:
             held.intents.pop(settled, None)
-        held.intents.update({(intent.link, intent.side): intent for intent in memo.intents})
-        for entry in memo.journal:
+        held.intents.update({(intent.link, intent.side): intent for intent in transaction.intents})
+        for entry in transaction.journal:
             held.journal[entry.link].append(entry)
-        held.watermarks.update(memo.watermarks)
+        held.watermarks.update(transaction.watermarks)
 
     @contextmanager
     def lease(self, wait: timedelta) -> Iterator[None]:

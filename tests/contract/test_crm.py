@@ -26,9 +26,9 @@ from contract.crm_places import (
     Place,
 )
 from cosell_sync.core.deal import Customer, Member, Snapshot, Solution, same_version
-from cosell_sync.core.mapping import agree, for_crm
+from cosell_sync.core.rules import agree, for_crm
 from cosell_sync.errors import Flaky, Gone, Rejected, Stale, Unclear
-from cosell_sync.ports import OpportunityDraft, OpportunityWrite, Outcome, Sought
+from cosell_sync.ports import MatchQuery, OpportunityDraft, OpportunityWrite, Outcome
 from cosell_sync.sandbox.certificates import Certificates
 from memory_world import LIKE_DYNAMICS, LIKE_SALESFORCE
 
@@ -275,9 +275,9 @@ def test_finding_by_the_ids_that_join_two_records(place: Place) -> None:
     linked, named = place.deal(referral_id="ref-1"), place.deal()
     found = place.crm.find(
         [
-            Sought("ref-1", None, "x", Customer()),
-            Sought("ref-2", named, "x", Customer()),
-            Sought("ref-3", "PO 4711", "O'Neil' OR 100%", Customer()),
+            MatchQuery("ref-1", None, "x", Customer()),
+            MatchQuery("ref-2", named, "x", Customer()),
+            MatchQuery("ref-3", "PO 4711", "O'Neil' OR 100%", Customer()),
         ]
     )
     assert (found["ref-1"].by_referral, found["ref-1"].by_reference) == (linked, None)
@@ -293,7 +293,7 @@ def test_lookalikes_are_open_unlinked_and_of_the_same_account_and_name(place: Pl
     place.deal(name="Big Deal", stage=place.stages["won"])
     place.deal(name="Big Deal", customer=Customer("Contoso", "Elsewhere 1"))
     place.deal(name="Small deal")
-    (found,) = place.crm.find([Sought("ref-1", None, "big  deal", FABRIKAM)]).values()
+    (found,) = place.crm.find([MatchQuery("ref-1", None, "big  deal", FABRIKAM)]).values()
     assert set(found.lookalikes) == {alike}
 
 
@@ -343,7 +343,7 @@ def test_one_draft_that_is_refused_harms_no_other(place: Place) -> None:
     )
     assert [type(each.error) for each in outcomes] == [Rejected, type(None), type(None)]
     assert outcomes[0].id is None
-    assert place.crm.trouble is None
+    assert place.crm.outage is None
     assert len([each for page in place.crm.index() for each in page]) == 2
 
 
@@ -351,7 +351,7 @@ def test_a_create_whose_answer_is_lost_is_found_by_its_key(place: Place) -> None
     place.lost()
     first = only(place.crm.create([draft(place, "ref-1")]))
     place.back()
-    found = place.crm.find([Sought("ref-1", None, "Deal", FABRIKAM)])["ref-1"].by_referral
+    found = place.crm.find([MatchQuery("ref-1", None, "Deal", FABRIKAM)])["ref-1"].by_referral
     again = only(place.crm.create([draft(place, "ref-1")]))
     assert first.error is None or isinstance(first.error, Unclear)
     assert again.error is None
@@ -423,7 +423,7 @@ def test_one_write_that_fails_harms_no_other(place: Place) -> None:
     assert [type(each.error) for each in outcomes] == [Rejected, Stale, Gone, type(None)]
     assert [each.id for each in outcomes] == ids
     assert read(place, ids[3])["name"] == "d"
-    assert place.crm.trouble is None
+    assert place.crm.outage is None
 
 
 def test_what_an_automation_made_of_it_is_read_back(place: Place) -> None:
@@ -527,12 +527,12 @@ def test_a_crm_that_is_away_is_trouble_and_no_exception(place: Place, pull: Pull
     outcomes = place.crm.write([OpportunityWrite(each, {"message": "m"}) for each in before])
     assert {type(each.error) for each in outcomes} <= {Flaky, Unclear}
     # A single call without an answer may be that call's own bad luck; nothing was cut short then.
-    assert place.crm.trouble is not None or {type(each.error) for each in outcomes} == {Unclear}
+    assert place.crm.outage is not None or {type(each.error) for each in outcomes} == {Unclear}
     place.back()
     pull()
     again = [OpportunityWrite(each, {"message": "m"}) for each in place.crm.fetch(ids).values() if each]
     assert {each.error for each in place.crm.write(again)} == {None}
-    assert place.crm.trouble is None
+    assert place.crm.outage is None
 
 
 @pytest.mark.parametrize("verb", ["write", "create"])

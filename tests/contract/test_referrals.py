@@ -21,9 +21,9 @@ from cosell_sync.ports import Outcome, ReferralDraft, Referrals, ReferralWrite
 from cosell_sync.sandbox.certificates import Certificates
 from cosell_sync.sandbox.partner_center import service as sandbox
 from cosell_sync.sandbox.server import Server
-from cosell_sync.transport.auth import AccessToken, TokenSource
 from cosell_sync.transport.client import HttpCaller
-from cosell_sync.transport.governor import Governor
+from cosell_sync.transport.throttle import Governor
+from cosell_sync.transport.tokens import AccessToken, TokenSource
 from memory_world import Fault, Outside
 from sharing_world import Posts
 
@@ -236,7 +236,7 @@ def test_one_that_fails_harms_no_other(place: Place) -> None:
     outcomes = place.port.write([ReferralWrite(each, (Step({"notes": "ours"}),)) for each in before])
     assert [type(each.error) for each in outcomes] == [Stale, Gone, type(None)]
     assert [each.id for each in outcomes] == ids
-    assert place.port.trouble is None
+    assert place.port.outage is None
 
 
 def test_a_write_whose_answer_is_lost_is_unclear(place: Place) -> None:

@@ -20,7 +20,7 @@ from postgres import private_schema, server
 
 from cosell_sync.core.deal import Link
 from cosell_sync.errors import Busy
-from cosell_sync.ports import Memo
+from cosell_sync.ports import Transaction
 from cosell_sync.store.open import open_store
 from cosell_sync.store.sql import SqlStore
 
@@ -32,13 +32,13 @@ from itertools import chain
 from datetime import UTC, datetime, timedelta
 from cosell_sync.core.deal import Link
 from cosell_sync.errors import Fenced
-from cosell_sync.ports import Memo
+from cosell_sync.ports import Transaction
 from cosell_sync.store.open import open_store
 store = open_store(sys.argv[1], lambda: datetime.now(UTC), deadline=timedelta(seconds=1))
 with store.lease(timedelta()):
     for number, line in enumerate(chain(["at once"], sys.stdin)):
         try:
-            store.remember(Memo(links=[Link(f"writer:{number}")]))
+            store.commit(Transaction(links=[Link(f"writer:{number}")]))
         except Fenced:
             print("fenced", flush=True)
         else:
@@ -103,7 +103,7 @@ def test_on_postgresql_the_first_write_after_standing_still_is_refused(postgres:
     with private_schema(postgres) as place, opened(place) as store, writing(place) as writer:
         with writer.stopped():
             with store.lease(PATIENCE):
-                store.remember(Memo(links=[Link("successor")]))
+                store.commit(Transaction(links=[Link("successor")]))
             writer.write()
         assert writer.answer() == "fenced"
         assert [link.key for link in store.links()] == ["successor", "writer:0"]
@@ -117,7 +117,7 @@ def test_on_postgresql_it_is_refused_while_the_successor_still_works(postgres: s
             lease.__enter__()
         writer.write()
         assert writer.answer() == "fenced"
-        store.remember(Memo(links=[Link("successor")]))
+        store.commit(Transaction(links=[Link("successor")]))
         lease.__exit__(None, None, None)
         assert [link.key for link in store.links()] == ["successor", "writer:0"]
 
@@ -141,7 +141,7 @@ def test_on_sqlite_a_replaced_lock_file_refuses_its_first_write(tmp_path: Path) 
         with writer.stopped():
             (tmp_path / "store.db.lock").unlink()
             with store.lease(timedelta()):
-                store.remember(Memo(links=[Link("successor")]))
+                store.commit(Transaction(links=[Link("successor")]))
             writer.write()
         assert writer.answer() == "fenced"
         assert [link.key for link in store.links()] == ["successor", "writer:0"]

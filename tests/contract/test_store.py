@@ -24,8 +24,9 @@ from cosell_sync.core.deal import (
     ABSENT,
     Closing,
     Customer,
-    Entry,
+    Failure,
     Intent,
+    JournalEntry,
     Link,
     Member,
     Memory,
@@ -35,17 +36,16 @@ from cosell_sync.core.deal import (
     Solution,
     State,
     SyncState,
-    Trouble,
 )
 from cosell_sync.errors import Busy, ConfigError, Fenced
-from cosell_sync.ports import Forgotten, Memo, Store, Tally
+from cosell_sync.ports import DealCount, ErasureResult, Store, Transaction
 from cosell_sync.store import schema
-from cosell_sync.store.budgets import StoredLedger
 from cosell_sync.store.copy import copy_into_memory, open_copy
 from cosell_sync.store.engine import writing
 from cosell_sync.store.lease import RowLease
 from cosell_sync.store.migrate import NEWEST, migrate, pending, revisions
 from cosell_sync.store.open import open_store
+from cosell_sync.store.quota import StoredLedger
 from cosell_sync.store.sql import SqlStore
 from cosell_sync.store.tokens import StoredTokens
 
@@ -147,8 +147,8 @@ def store(place: Any) -> Iterator[Store]:
         yield store
 
 
-def entry(**changes: Any) -> Entry:
-    line = Entry("r:1", "c1", NOW, Side.CRM, "update", "name", "old", "new", "partner_center changed")
+def entry(**changes: Any) -> JournalEntry:
+    line = JournalEntry("r:1", "c1", NOW, Side.CRM, "update", "name", "old", "new", "partner_center changed")
     return replace(line, **changes)
 
 
@@ -186,10 +186,10 @@ FULL = Link(
     memory=Memory(
         closing=Closing(State.WON, "Closed Won", NOW),
         notices=("Microsoft accepted.",),
-        told=("due-7",),
+        reported=("due-7",),
         resolved={"name": Side.CRM},
         carried_at=NOW,
-        trouble=Trouble(Side.CRM, "FIELD_CUSTOM", "no", NOW, "digest", transient=True),
+        failure=Failure(Side.CRM, "FIELD_CUSTOM", "no", NOW, "digest", transient=True),
         attempts=3,
         next_attempt=NOW + timedelta(hours=1),
         parked=True,
@@ -223,7 +223,7 @@ def test_knows_nothing_at_first(store: Store) -> None:
 
 def test_link_comes_back_as_it_was(store: Store) -> None:
     """Nothing of a link is lost, "cleared" stays apart from "not known", and unknown properties survive."""
-    store.remember(Memo(links=[FULL]))
+    store.commit(Transaction(links=[FULL]))
     link = store.by_keys(["r:1"]).get("r:1")
     assert link == FULL
     assert link is not None
@@ -236,8 +236,8 @@ def test_link_comes_back_as_it_was(store: Store) -> None:
 
 def test_link_is_replaced_whole(store: Store) -> None:
     """The last word counts; what it leaves out is gone."""
-    store.remember(Memo(links=[FULL]))
-    store.remember(Memo(links=[Link("r:1", "1")]))
+    store.commit(Transaction(links=[FULL]))
+    store.commit(Transaction(links=[Link("r:1", "1")]))
     assert store.by_keys(["r:1"]).get("r:1") == Link("r:1", "1")
     assert store.by_opportunity(["006A"]) == {}
     assert list(store.links()) == [Link("r:1", "1")]
@@ -249,7 +249,9 @@ def test_survives_its_process(place: Any) -> None:
         pass
     first = place.open()
     with first.lease(NO_WAIT):
-        first.remember(Memo(links=[FULL], intents=[intent()], journal=[entry()], watermarks={"crm": "w1"}))
+        first.commit(
+            Transaction(links=[FULL], intents=[intent()], journal=[entry()], watermarks={"crm": "w1"})
+        )
     second = place.open()
     assert second.by_keys(["r:1"]).get("r:1") == FULL
     assert list(second.intents(["r:1"])) == [intent()]
@@ -262,11 +264,13 @@ def test_versions_and_rows_follow_the_snapshot(store: Store) -> None:
     other = Link(
         "o:006B", opportunity_id="006B", opportunity=Snapshot("006B", "v9", rows=frozenset({"00K1"}))
     )
-    store.remember(Memo(links=[FULL, other, Link("o:006C", opportunity_id="006C")]))
+    store.commit(Transaction(links=[FULL, other, Link("o:006C", opportunity_id="006C")]))
     assert store.versions(["006A", "006B", "006C", "006D"]) == {"006A": "v1", "006B": "v9"}
     assert store.holding(["00K1"]) == {"006A", "006B"}
     assert store.holding(["00K2", "00K9"]) == {"006A"}
-    store.remember(Memo(links=[replace(FULL, opportunity=Snapshot("006A", "v2", rows=frozenset({"00K3"})))]))
+    store.commit(
+        Transaction(links=[replace(FULL, opportunity=Snapshot("006A", "v2", rows=frozenset({"00K3"})))])
+    )
     assert store.versions(["006A"]) == {"006A": "v2"}
     assert store.holding(["00K1", "00K2"]) == {"006B"}
     assert store.holding(["00K3"]) == {"006A"}
@@ -278,7 +282,7 @@ def test_many_at_once(store: Store) -> None:
         Link(f"r:{n:04}", str(n), f"006{n}", opportunity=Snapshot(f"006{n}", "v", rows=frozenset({f"k{n}"})))
         for n in range(1201)
     ]
-    store.remember(Memo(links=links[::-1]))
+    store.commit(Transaction(links=links[::-1]))
     assert list(store.links()) == links
     assert list(store.links([Phase.WAITING])) == links
     assert len(store.by_referral([str(n) for n in range(2000)])) == 1201
@@ -299,7 +303,7 @@ def test_links_by_phase_and_key(store: Store) -> None:
         Phase.LINKED,
     ]
     links = [Link(key, phase=phase) for key, phase in zip(keys, phases, strict=True)]
-    store.remember(Memo(links=links))
+    store.commit(Transaction(links=links))
     assert [link.key for link in store.links()] == sorted(keys)
     assert [link.key for link in store.links([Phase.LINKED, Phase.SKIPPED])] == ["o:1", "o:A", "o:B", "r:1"]
     assert list(store.links([])) == []
@@ -324,7 +328,7 @@ def test_due(store: Store) -> None:
         intent(link="g"),
         intent(link="h"),
     ]
-    store.remember(Memo(links=[replace(link, key=key) for key, link in links.items()], intents=intents))
+    store.commit(Transaction(links=[replace(link, key=key) for key, link in links.items()], intents=intents))
 
     def keys(after: str, limit: int) -> list[str]:
         return [link.key for link in store.due(NOW, after, limit)]
@@ -339,22 +343,22 @@ def test_due(store: Store) -> None:
 def test_due_in_another_time_zone(store: Store) -> None:
     """Moments are compared as moments, wherever they were written down."""
     away = NOW.astimezone(datetime.strptime("+0530", "%z").tzinfo)
-    store.remember(Memo(links=[Link("a", dirty=False, due=away)]))
+    store.commit(Transaction(links=[Link("a", dirty=False, due=away)]))
     assert [link.key for link in store.due(NOW, "", 1)] == ["a"]
     assert list(store.due(NOW - timedelta(microseconds=1), "", 1)) == []
 
 
 def test_intents_open_and_settle(store: Store) -> None:
-    """One intent per link and side; settling clears just that one, and a memo may settle and open again at once."""
+    """One intent per link and side; settling clears just that one, and a transaction may settle and open again at once."""
     there = intent(side=Side.PARTNER_CENTER, create=True, version="")
-    store.remember(Memo(links=[FULL, Link("r:2")], intents=[intent(), there, intent(link="r:2")]))
+    store.commit(Transaction(links=[FULL, Link("r:2")], intents=[intent(), there, intent(link="r:2")]))
     assert list(store.intents(["r:1", "r:9"])) == [intent(), there]
-    store.remember(
-        Memo(settled=[("r:1", Side.CRM), ("r:9", Side.CRM)], intents=[intent(link="r:2", version="8")])
+    store.commit(
+        Transaction(settled=[("r:1", Side.CRM), ("r:9", Side.CRM)], intents=[intent(link="r:2", version="8")])
     )
     assert list(store.intents(["r:2", "r:1"])) == [there, intent(link="r:2", version="8")]
     again = replace(there, cycle="c2")
-    store.remember(Memo(settled=[("r:1", Side.PARTNER_CENTER)], intents=[again]))
+    store.commit(Transaction(settled=[("r:1", Side.PARTNER_CENTER)], intents=[again]))
     assert list(store.intents(["r:1"])) == [again]
 
 
@@ -380,63 +384,63 @@ def test_intents_open_and_settle(store: Store) -> None:
 def test_journal_keeps_every_kind_of_value(store: Store, value: Any) -> None:
     """A line may speak of any value, of a field we know or of none."""
     lines = [entry(old=value, new="x"), entry(field=None, old="x", new=value)]
-    store.remember(Memo(journal=lines))
+    store.commit(Transaction(journal=lines))
     assert list(store.journal("r:1")) == lines[::-1]
 
 
 def test_journal_is_newest_first(store: Store) -> None:
     """By order of writing, not by time; a deal's history is its own."""
-    store.remember(
-        Memo(journal=[entry(new="1"), entry(new="2", at=NOW - timedelta(days=1)), entry(link="r:2")])
+    store.commit(
+        Transaction(journal=[entry(new="1"), entry(new="2", at=NOW - timedelta(days=1)), entry(link="r:2")])
     )
-    store.remember(Memo(journal=[entry(new="3")]))
+    store.commit(Transaction(journal=[entry(new="3")]))
     assert [line.new for line in store.journal("r:1")] == ["3", "2", "1"]
     assert [line.new for line in store.journal("r:1", 2)] == ["3", "2"]
 
 
 def test_watermarks(store: Store) -> None:
-    store.remember(Memo(watermarks={"crm": "1", "partner_center": "2"}))
-    store.remember(Memo(watermarks={"crm": "3"}))
+    store.commit(Transaction(watermarks={"crm": "1", "partner_center": "2"}))
+    store.commit(Transaction(watermarks={"crm": "3"}))
     assert (store.watermark("crm"), store.watermark("partner_center")) == ("3", "2")
 
 
 @pytest.mark.parametrize(
-    "memo",
+    "transaction",
     [
-        Memo(links=[Link("o:9", "1")]),
-        Memo(links=[Link("o:9", opportunity_id="006A")]),
-        Memo(links=[Link("o:8", "8"), Link("o:9", "8")]),
-        Memo(intents=[intent(link="r:9")]),
+        Transaction(links=[Link("o:9", "1")]),
+        Transaction(links=[Link("o:9", opportunity_id="006A")]),
+        Transaction(links=[Link("o:8", "8"), Link("o:9", "8")]),
+        Transaction(intents=[intent(link="r:9")]),
     ],
     ids=["referral", "opportunity", "within", "intent"],
 )
-def test_all_or_nothing(store: Store, memo: Memo) -> None:
-    """No id belongs to two deals, no intent to none; and what goes with such a memo is not kept either."""
-    store.remember(Memo(links=[FULL], watermarks={"crm": "1"}, intents=[intent()]))
+def test_all_or_nothing(store: Store, transaction: Transaction) -> None:
+    """No id belongs to two deals, no intent to none; and what goes with such a transaction is not kept either."""
+    store.commit(Transaction(links=[FULL], watermarks={"crm": "1"}, intents=[intent()]))
     bad = replace(
-        memo,
-        links=[Link("r:5", "5"), *memo.links],
+        transaction,
+        links=[Link("r:5", "5"), *transaction.links],
         journal=[entry()],
         watermarks={"crm": "2"},
         settled=[("r:1", Side.CRM)],
     )
     with pytest.raises(ValueError, match=r"already|not known|contradicts"):
-        store.remember(bad)
+        store.commit(bad)
     assert list(store.links()) == [FULL]
     assert list(store.journal("r:1")) == []
     assert store.watermark("crm") == "1"
     assert list(store.intents(["r:1"])) == [intent()]
 
 
-def test_ids_move_between_links_in_one_memo(store: Store) -> None:
-    """Two halves that were seen apart become one deal, in whichever order the memo names them."""
+def test_ids_move_between_links_in_one_transaction(store: Store) -> None:
+    """Two halves that were seen apart become one deal, in whichever order the transaction names them."""
     referral, opportunity = Link("r:1", "1"), Link("o:2", opportunity_id="2")
-    store.remember(Memo(links=[referral, opportunity]))
+    store.commit(Transaction(links=[referral, opportunity]))
     joined = [replace(referral, opportunity_id="2"), replace(opportunity, opportunity_id=None)]
-    store.remember(Memo(links=joined))
+    store.commit(Transaction(links=joined))
     assert store.by_opportunity(["2"]) == {"2": joined[0]}
     swapped = [replace(joined[0], opportunity_id=None), replace(joined[1], opportunity_id="2")]
-    store.remember(Memo(links=swapped[::-1]))
+    store.commit(Transaction(links=swapped[::-1]))
     assert store.by_opportunity(["2"]) == {"2": swapped[1]}
 
 
@@ -447,12 +451,12 @@ def test_no_write_without_the_lease(place: Any) -> None:
     """Whoever does not hold the lease writes nothing, before as well as after having held it."""
     store = place.open()
     with pytest.raises(Fenced):
-        store.remember(Memo(links=[FULL]))
+        store.commit(Transaction(links=[FULL]))
     with store.lease(NO_WAIT):
         assert store.held
     assert not store.held
     with pytest.raises(Fenced):
-        store.remember(Memo(links=[FULL]))
+        store.commit(Transaction(links=[FULL]))
     assert list(store.links()) == []
 
 
@@ -461,7 +465,7 @@ def test_one_holder_at_a_time(place: Any) -> None:
     first, second = place.open(), place.open()
     assert second.holder() is None
     with first.lease(NO_WAIT):
-        first.remember(Memo(links=[FULL]))
+        first.commit(Transaction(links=[FULL]))
         assert second.holder() == first.holder() is not None
         assert second.by_keys(["r:1"]).get("r:1") == FULL
         with pytest.raises(Busy) as busy, second.lease(NO_WAIT):
@@ -469,12 +473,12 @@ def test_one_holder_at_a_time(place: Any) -> None:
         assert busy.value.holder == first.holder()
         with pytest.raises(Busy), first.lease(NO_WAIT):
             pass
-        first.remember(Memo(links=[FULL]))
+        first.commit(Transaction(links=[FULL]))
     assert second.holder() is None
     with pytest.raises(ZeroDivisionError), second.lease(NO_WAIT):
         raise ZeroDivisionError
     with first.lease(NO_WAIT):
-        first.remember(Memo(watermarks={"crm": "1"}))
+        first.commit(Transaction(watermarks={"crm": "1"}))
 
 
 def test_fenced_after_losing_the_lease(place: Any) -> None:
@@ -483,9 +487,9 @@ def test_fenced_after_losing_the_lease(place: Any) -> None:
     with first.lease(NO_WAIT):
         place.take_from(first, second)
         with pytest.raises(Fenced):
-            first.remember(Memo(links=[FULL]))
+            first.commit(Transaction(links=[FULL]))
     assert second.by_keys(["r:1"]).get("r:1") is None
-    second.remember(Memo(links=[FULL]))
+    second.commit(Transaction(links=[FULL]))
     with pytest.raises(Busy), first.lease(NO_WAIT):
         pass
 
@@ -500,7 +504,7 @@ def test_waits_for_the_lease(sql: Any) -> None:
         assert sum(sql.slept) == pytest.approx(1.1)
         sql.slept.then = stack.close
         with second.lease(timedelta(seconds=30)):
-            second.remember(Memo(links=[FULL]))
+            second.commit(Transaction(links=[FULL]))
     assert sum(sql.slept) < 2
 
 
@@ -563,10 +567,10 @@ def test_row_lease_renews_itself(postgres: Postgres) -> None:
 def test_counts(sql: Any) -> None:
     store = sql.open()
     with store.lease(NO_WAIT):
-        store.remember(Memo(links=[FULL, Link("r:2"), Link("r:3")]))
+        store.commit(Transaction(links=[FULL, Link("r:2"), Link("r:3")]))
     assert list(store.counts()) == [
-        Tally(Phase.LINKED, SyncState.NEEDS_ATTENTION, True, False, 1),
-        Tally(Phase.WAITING, SyncState.IN_SYNC, False, False, 2),
+        DealCount(Phase.LINKED, SyncState.NEEDS_ATTENTION, True, False, 1),
+        DealCount(Phase.WAITING, SyncState.IN_SYNC, False, False, 2),
     ]
 
 
@@ -574,7 +578,7 @@ def test_purge_journal(sql: Any) -> None:
     """History goes by its age, and only by the hand that holds the lease."""
     store = sql.open()
     with store.lease(NO_WAIT):
-        store.remember(Memo(journal=[entry(at=NOW - timedelta(days=400, seconds=1)), entry(new="kept")]))
+        store.commit(Transaction(journal=[entry(at=NOW - timedelta(days=400, seconds=1)), entry(new="kept")]))
         assert store.purge_journal(NOW - timedelta(days=400)) == 1
     assert list(store.journal("r:1")) == [entry(new="kept")]
     with pytest.raises(Fenced):
@@ -585,7 +589,9 @@ def test_copy_is_complete_and_apart(sql: Any) -> None:
     """`plan` decides on a copy: it holds everything, takes writes, and gives none of them back."""
     store = sql.open()
     with store.lease(NO_WAIT):
-        store.remember(Memo(links=[FULL], intents=[intent()], journal=[entry()], watermarks={"crm": "1"}))
+        store.commit(
+            Transaction(links=[FULL], intents=[intent()], journal=[entry()], watermarks={"crm": "1"})
+        )
         copies = [copy_into_memory(store), open_copy(sql.url, lambda: NOW)]
     for copy in copies:
         assert list(copy.links()) == [FULL]
@@ -593,7 +599,7 @@ def test_copy_is_complete_and_apart(sql: Any) -> None:
         assert list(copy.journal("r:1")) == [entry()]
         assert copy.holding(["00K1"]) == {"006A"}
         with copy.lease(NO_WAIT):
-            copy.remember(Memo(links=[Link("r:2")], journal=[entry(new="3")], watermarks={"crm": "2"}))
+            copy.commit(Transaction(links=[Link("r:2")], journal=[entry(new="3")], watermarks={"crm": "2"}))
         assert copy.by_keys(["r:2"]).get("r:2") == Link("r:2")
         copy.close()
     assert list(store.links()) == [FULL]
@@ -605,7 +611,7 @@ def test_copy_of_what_is_not_there(sql: Any, tmp_path: Path) -> None:
     copy = open_copy(sql.url, lambda: NOW)
     assert list(copy.links()) == []
     with copy.lease(NO_WAIT):
-        copy.remember(Memo(links=[FULL]))
+        copy.commit(Transaction(links=[FULL]))
     copy.close()
     assert list(tmp_path.iterdir()) == []
 
@@ -643,7 +649,7 @@ def test_a_store_of_the_first_version_keeps_what_it_knows(sql: Any) -> None:
     """An upgrade adds tables; links, journal and watermarks stay as they are."""
     store = sql.open()
     with store.lease(NO_WAIT):
-        store.remember(Memo(links=[FULL], journal=[entry()], watermarks={"crm": "1"}))
+        store.commit(Transaction(links=[FULL], journal=[entry()], watermarks={"crm": "1"}))
     with store.engine.begin() as connection:
         connection.execute(text("DROP TABLE budget"))
         connection.execute(text("UPDATE alembic_version SET version_num = '0001'"))
@@ -670,7 +676,7 @@ def test_the_calls_of_a_day_add_up_across_processes(sql: Any) -> None:
 ADA = Member("ada@x.example", "Ada", "Byron", "+44 20 987650")
 
 
-def about_ada(key: str) -> Memo:
+def about_ada(key: str) -> Transaction:
     """A deal that is full of one person: snapshots, bases, an open write, history, and what was said."""
     held = {"contacts": (ADA, Member("bob@x.example"))}
     link = replace(
@@ -685,17 +691,17 @@ def about_ada(key: str) -> Memo:
         memory=Memory(notices=("+44 20 987650",)),
     )
     line = entry(link=key, field="contacts", old=(), new=held["contacts"])
-    return Memo(links=[link], intents=[intent(link=key, fields=held)], journal=[line, entry(link=key)])
+    return Transaction(links=[link], intents=[intent(link=key, fields=held)], journal=[line, entry(link=key)])
 
 
 def test_a_person_is_forgotten_everywhere(store: Store) -> None:
     """What was found is said; a second time finds nothing; other people and other deals stay."""
-    store.remember(about_ada("1"))
-    store.remember(about_ada("2"))
-    store.remember(Memo(links=[replace(FULL, key="r:3", referral_id="3", opportunity_id="006C")]))
+    store.commit(about_ada("1"))
+    store.commit(about_ada("2"))
+    store.commit(Transaction(links=[replace(FULL, key="r:3", referral_id="3", opportunity_id="006C")]))
     untouched = store.by_keys(["r:3"]).get("r:3")
-    assert store.forget(" ADA@x.example ") == Forgotten(deals=2, intents=2, journal=2)
-    assert store.forget("ada@x.example") == Forgotten()
+    assert store.forget(" ADA@x.example ") == ErasureResult(deals=2, intents=2, journal=2)
+    assert store.forget("ada@x.example") == ErasureResult()
     for key in ("1", "2"):
         text = f"{store.by_keys([key]).get(key)} {store.intents([key])} {store.journal(key)}"
         assert not re.search("ada@|Byron|987650", text)
@@ -718,7 +724,7 @@ def test_the_files_of_the_store_hold_nothing_of_the_person_either(sqlite: Sqlite
     store = sqlite.open()
     with store.lease(NO_WAIT):
         for number in range(50):
-            store.remember(about_ada(str(number)))
+            store.commit(about_ada(str(number)))
         assert any(b"ada@x.example" in file.read_bytes() for file in tmp_path.iterdir())
         store.forget("ada@x.example")
         assert [file.name for file in tmp_path.iterdir() if b"ada@x.example" in file.read_bytes()] == []

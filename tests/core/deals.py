@@ -19,7 +19,7 @@ from cosell_sync.core.deal import (
     State,
     Value,
 )
-from cosell_sync.core.mapping import CrmShape, FieldRule, Flow, Policy, Rules, StageFlags, Stages
+from cosell_sync.core.rules import CrmShape, FieldRule, Flow, Policy, Rules, StageFlags, Stages
 
 NOW = datetime(2026, 3, 2, 10, 0, tzinfo=UTC)
 FRESH = Memory()

@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cosell_sync.core.deal import ABSENT, KINDS, Customer, Kind, Member, Side, Solution, Value
-from cosell_sync.core.mapping import FieldRule, Flow, Policy, agree, for_crm, keyed, same
 from cosell_sync.core.merge import (
     Conflict,
     Merged,
@@ -24,6 +23,7 @@ from cosell_sync.core.merge import (
     settle_notes,
     settle_set,
 )
+from cosell_sync.core.rules import FieldRule, Flow, Policy, agree, for_crm, keyed, same
 
 A, B, C = Decimal(1), Decimal(2), Decimal(3)
 PC, CRM = Side.PARTNER_CENTER, Side.CRM

@@ -10,10 +10,10 @@ from decimal import Decimal
 import pytest
 from deals import HOLD, NOW, SHAPE, at_rest, here, remembering, rules, there
 
-from cosell_sync.core.deal import ABSENT, Closing, Customer, Fields, Link, Member, Side, State, Trouble, Value
+from cosell_sync.core.deal import ABSENT, Closing, Customer, Failure, Fields, Link, Member, Side, State, Value
 from cosell_sync.core.lifecycle import TERMINAL
-from cosell_sync.core.mapping import CrmShape, Flow, Policy, Rules, Stages
-from cosell_sync.core.reconcile import Decision, HoldKind, content, decide, told_state
+from cosell_sync.core.reconcile import Decision, HoldKind, content, decide, reported_state
+from cosell_sync.core.rules import CrmShape, Flow, Policy, Rules, Stages
 
 PC, CRM = Side.PARTNER_CENTER, Side.CRM
 
@@ -202,11 +202,13 @@ def test_a_flow_that_rewrote_our_write_is_an_edit_once() -> None:
 def test_a_flow_that_rewrites_again_is_a_conflict() -> None:
     link = there(at_rest(), value=Decimal(7))
     link = replace(link, base_referral={**link.base_referral, "value": Decimal(7)})
-    stuck = remembering(link, told=("automation:value",))
+    stuck = remembering(link, reported=("automation:value",))
     decision = decided(stuck)
     assert (decision.steps, decision.crm) == ((), {})
     assert [(conflict.field, conflict.kept) for conflict in decision.conflicts] == [("value", None)]
-    assert decided(there(stuck, value=Decimal(8))).link.memory.told == ()  # somebody changed it: a new story
+    assert (
+        decided(there(stuck, value=Decimal(8))).link.memory.reported == ()
+    )  # somebody changed it: a new story
 
 
 def test_a_field_the_crm_lacks_is_left_alone() -> None:
@@ -336,7 +338,7 @@ def test_the_record_stands_in_for_a_lost_base() -> None:
     link = replace(
         here(at_rest(State.RECEIVED), stage="Qualification"), base_referral={}, base_opportunity={}
     )
-    assert told_state(link) is State.RECEIVED
+    assert reported_state(link) is State.RECEIVED
     assert moves(decided(link)) == [State.ACCEPTED]
 
 
@@ -549,8 +551,8 @@ def test_an_unknown_state_is_read_only() -> None:
 
 
 def refused(link: Link, side: Side, seen: str) -> Link:
-    trouble = Trouble(side, "not_liked", "no", NOW, seen)
-    return remembering(link, trouble=trouble, attempts=2, next_attempt=NOW + timedelta(hours=1))
+    trouble = Failure(side, "not_liked", "no", NOW, seen)
+    return remembering(link, failure=trouble, attempts=2, next_attempt=NOW + timedelta(hours=1))
 
 
 def test_a_resting_deal_is_not_tried() -> None:
@@ -566,13 +568,13 @@ def test_a_change_of_the_record_frees_it() -> None:
     changed = refused(here(link, value=Decimal(6)), PC, content(link))
     decision = decided(changed)
     assert sent(decision) == {"value": Decimal(6)}
-    assert decision.link.memory.trouble is None
+    assert decision.link.memory.failure is None
 
 
 def test_a_refusal_is_over_when_nothing_is_left_to_send() -> None:
     link = refused(at_rest(), PC, "")
-    assert decided(link).link.memory.trouble is not None
-    assert decided(link, later=timedelta(hours=1)).link.memory.trouble is None
+    assert decided(link).link.memory.failure is not None
+    assert decided(link, later=timedelta(hours=1)).link.memory.failure is None
 
 
 def test_what_we_write_ourselves_is_no_change_of_the_record() -> None:

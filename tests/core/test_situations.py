@@ -10,11 +10,11 @@ from pathlib import Path
 
 from deals import HOLD, NOW, SHAPE, at_rest, here, remembering, rules, there
 
-from cosell_sync.core.deal import ABSENT, Closing, Customer, Fields, Link, Member, Side, State, Trouble
-from cosell_sync.core.mapping import CrmShape, Flow, Policy, Rules, Stages
+from cosell_sync.core.deal import ABSENT, Closing, Customer, Failure, Fields, Link, Member, Side, State
 from cosell_sync.core.messages import minute, shown
 from cosell_sync.core.reconcile import content, decide
-from cosell_sync.core.tell import tell
+from cosell_sync.core.rules import CrmShape, Flow, Policy, Rules, Stages
+from cosell_sync.core.status import status_report
 
 PAGE = Path(__file__).parents[2] / "docs" / "situations.md"
 SYSTEM = {Side.PARTNER_CENTER: "Partner Center", Side.CRM: "the CRM"}
@@ -55,14 +55,14 @@ def based_alike(link: Link, **values: object) -> Link:
 
 
 def stuck(link: Link, side: Side, seen: str = "", **memory: object) -> Link:
-    trouble = Trouble(side, "too_small", "The value is too small.", NOW - timedelta(minutes=20), seen)
-    return remembering(link, **{"trouble": trouble, "attempts": 2, "next_attempt": NOW + HOLD, **memory})
+    trouble = Failure(side, "too_small", "The value is too small.", NOW - timedelta(minutes=20), seen)
+    return remembering(link, **{"failure": trouble, "attempts": 2, "next_attempt": NOW + HOLD, **memory})
 
 
 def away(link: Link, side: Side) -> Link:
     link = stuck(link, side)
-    assert link.memory.trouble is not None
-    return remembering(link, trouble=replace(link.memory.trouble, transient=True), attempts=0)
+    assert link.memory.failure is not None
+    return remembering(link, failure=replace(link.memory.failure, transient=True), attempts=0)
 
 
 ASK, NOTHING_WAITS = rules({"value": Policy.ASK, "sales_stage": Policy.ASK}), rules(terminal_hold=timedelta())
@@ -123,9 +123,9 @@ CASES: Mapping[str, Mapping[str, Case]] = {
         "An amount, on a closed record": Case(locked(there(here(WON, is_closed=True), value=FIVE), "value")),
         "A flow in the CRM rewrote our write": Case(remembering(based(there(OPEN, value=FIVE), {"value": FIVE}, {}), rewritten={"value": True})),
         "A flow in the CRM rewrites it again and again": Case(
-            remembering(based(there(OPEN, value=FIVE), {"value": FIVE}, {}), told=("automation:value",))
+            remembering(based(there(OPEN, value=FIVE), {"value": FIVE}, {}), reported=("automation:value",))
         ),
-        "Partner Center left it as it was": Case(remembering(based(here(OPEN, value=FIVE), {}, {"value": FIVE}), told=("kept:value",))),
+        "Partner Center left it as it was": Case(remembering(based(here(OPEN, value=FIVE), {}, {"value": FIVE}), reported=("kept:value",))),
         "A write of unknown fate, with another value there now": Case(remembering(here(OPEN, value=FIVE), disputed=("value",))),
         "A write of unknown fate that has settled itself": Case(remembering(OPEN, disputed=("value",))),
     },
@@ -287,7 +287,7 @@ def lines(case: Case) -> Iterator[str]:
         for name in now:
             if now[name] != was.get(name, ABSENT):
                 yield f"agreed, {side}: {name} = {shown(now[name])}"
-    told = tell(decision, decision.notices, case.shape, case.at)
+    told = status_report(decision, decision.notices, case.shape, case.at)
     due = f"; looked at again {minute(told.link.due)}" if told.link.due else ""
     yield f"the record says ({told.state}{due})" + (":" if told.message else "")
     yield from (f"  {line}" for line in told.message.splitlines())

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import leaks
-from cosell_sync import logging as logs
+from cosell_sync import log as logs
 from cosell_sync.sandbox.systems import Sandbox
 
 TESTS = Path(__file__).parents[1]

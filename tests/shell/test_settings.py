@@ -9,7 +9,7 @@ import jsonschema
 import pytest
 import yaml
 
-from cosell_sync.core.deal import SELLER, SHARED, TOLD
+from cosell_sync.core.deal import SELLER, SHARED, STATUS_FIELDS
 from cosell_sync.errors import ConfigError
 from cosell_sync.settings import (
     InvalidSettings,
@@ -93,7 +93,7 @@ def test_other_durations_are_refused(text: str) -> None:
 
 def test_every_field_has_a_rule_and_a_name_per_crm() -> None:
     salesforce, dynamics = Settings().mapping.fields, Settings(crm="dynamics").mapping.fields
-    assert set(salesforce) == set(dynamics) == {*SHARED, *SELLER, *TOLD, "stage"}
+    assert set(salesforce) == set(dynamics) == {*SHARED, *SELLER, *STATUS_FIELDS, "stage"}
     assert salesforce["visible"].crm == "Cosell_Visible_To_Microsoft__c"
     assert dynamics["visible"].crm == "cosell_visibletomicrosoft"
     assert salesforce["respond_by"].crm == "Cosell_Respond_By__c"

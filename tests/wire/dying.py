@@ -37,7 +37,7 @@ from sqlalchemy import event
 
 from cosell_sync import settings
 from cosell_sync.bootstrap import program
-from cosell_sync.cycle.run import run_cycle
+from cosell_sync.cycle.cycle import run_cycle
 from cosell_sync.sandbox.exchange import Headers, Request, Response
 from cosell_sync.sandbox.systems import Sandbox
 from cosell_sync.store import tokens
@@ -120,7 +120,7 @@ class Theatre:
                 with program(self.settings, clock=self.clock) as wired, wired.store.lease(timedelta(0)):
                     for number in range(cycles):
                         before = len(life.points)
-                        run_cycle(wired.world(), f"cycle{number}")
+                        run_cycle(wired.services(), f"cycle{number}")
                         if not any(map(writes, life.points[before:])):
                             break
             except Dead:

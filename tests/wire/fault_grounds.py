@@ -22,13 +22,13 @@ import httpx
 from simple_salesforce.exceptions import SalesforceError
 
 from cosell_sync.core.deal import Customer, Fields, Member, Snapshot, Solution, Step
-from cosell_sync.crm.dynamics import feeds, odata, versions
+from cosell_sync.crm.dynamics import changes, odata, versions
 from cosell_sync.crm.dynamics import org as dynamics_org
 from cosell_sync.crm.dynamics import rest as dynamics_rest
 from cosell_sync.crm.dynamics.batch import Op
 from cosell_sync.crm.dynamics.signin import Application as DynamicsApplication
 from cosell_sync.crm.dynamics.signin import SignIn as DynamicsSignIn
-from cosell_sync.crm.salesforce import bulk, composite, package, reading, setup, trouble
+from cosell_sync.crm.salesforce import bulk, composite, errors, package, read, setup
 from cosell_sync.crm.salesforce import org as salesforce_org
 from cosell_sync.crm.salesforce.bulk import Change, Verb
 from cosell_sync.crm.salesforce.client import SalesforceCrm
@@ -36,7 +36,7 @@ from cosell_sync.crm.salesforce.metadata import components
 from cosell_sync.crm.salesforce.provision import assigned, provision
 from cosell_sync.crm.salesforce.rest import Rest as SalesforceRest
 from cosell_sync.crm.salesforce.signin import ClientCredentials
-from cosell_sync.crm.salesforce.writing import Guard
+from cosell_sync.crm.salesforce.write import Guard
 from cosell_sync.errors import Flaky, Gone, Rejected
 from cosell_sync.partner_center import signin
 from cosell_sync.partner_center.client import ID_HEADERS, PartnerCenter
@@ -49,9 +49,9 @@ from cosell_sync.sandbox.partner_center import service as fake
 from cosell_sync.sandbox.salesforce import service as salesforce
 from cosell_sync.sandbox.server import Server
 from cosell_sync.transport import session
-from cosell_sync.transport.auth import TokenSource
 from cosell_sync.transport.client import HttpCaller, Limits
-from cosell_sync.transport.governor import Governor
+from cosell_sync.transport.throttle import Governor
+from cosell_sync.transport.tokens import TokenSource
 
 OVERLAP = timedelta(minutes=5)
 SHORT = 0.25  # seconds: the patience with an answer that does not come
@@ -319,7 +319,7 @@ class PartnerCenterGround(Ground):
         def act(before: Snapshot | None = None) -> object:
             write = ReferralWrite(before or snapshot(), (Step({"value": value}),))
             (outcome,) = self.center.write([write])
-            return outcome.error and (self.center.trouble or outcome.error)
+            return outcome.error and (self.center.outage or outcome.error)
 
         def done() -> int:
             return int(self.world.get(deal["id"])["details"]["dealValue"] == float(value))
@@ -449,9 +449,9 @@ class SalesforceGround(Ground):
 
     def deleted(self) -> Deed:
         stamp = (self.clock() - timedelta(hours=1)).isoformat()
-        url = reading._log_of_deletions(stamp, self.clock(), self.clock())
+        url = read._log_of_deletions(stamp, self.clock(), self.clock())
         refused = composite.Reply(400, [])
-        return self.signed(lambda: list(reading._off_the_team(self.rest, url, refused, Memory())))
+        return self.signed(lambda: list(read._off_the_team(self.rest, url, refused, Memory())))
 
     def _update(self, *, parts: bool) -> Deed:
         crm = SalesforceCrm(self.rest, guard=Guard(parts=parts))
@@ -462,7 +462,7 @@ class SalesforceGround(Ground):
         def act(before: Snapshot | None) -> object:
             assert before is not None
             (outcome,) = crm.write([OpportunityWrite(before, {"value": Decimal(amount)})])
-            return outcome.error and (crm.trouble or outcome.error)
+            return outcome.error and (crm.outage or outcome.error)
 
         def done() -> int:
             return int(self.world.get("Opportunity", row_id)["Amount"] == amount)
@@ -479,7 +479,7 @@ class SalesforceGround(Ground):
         (result,) = bulk.send(self.rest, [change])
         if result.away or result.lost or result.fine:
             return result.away or result.lost
-        return trouble.outcome(result.faults, result.status)
+        return errors.outcome(result.faults, result.status)
 
     def rows_made(self) -> Deed:
         address = f"new{self.next()}@customer.example"
@@ -655,15 +655,15 @@ class DynamicsGround(Ground):
 
     def tracked(self) -> Deed:
         org = self._org()
-        return reading_deed(lambda: void(feeds._tracked(self.rest, org, dynamics_org.OPPORTUNITIES)))
+        return reading_deed(lambda: void(changes._tracked(self.rest, org, dynamics_org.OPPORTUNITIES)))
 
     def delta(self) -> Deed:
         org = self._org()
         name = dynamics_org.OPPORTUNITIES
-        link = feeds._tracked(self.rest, org, name)
+        link = changes._tracked(self.rest, org, name)
         assert link is not None
-        found = feeds._Found(org, Memory())
-        return reading_deed(lambda: void(feeds._delta(self.rest, name, link, found, void)))
+        found = changes._Found(org, Memory())
+        return reading_deed(lambda: void(changes._delta(self.rest, name, link, found, void)))
 
     def etag(self, collection: str, row_id: str) -> str:
         return versions.etag(self.rest.get(odata.row(collection, row_id)))

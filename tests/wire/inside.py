@@ -15,7 +15,7 @@ from acting import mutating
 
 from cosell_sync import settings
 from cosell_sync.bootstrap import Program, program
-from cosell_sync.cycle.run import run_cycle
+from cosell_sync.cycle.cycle import run_cycle
 from cosell_sync.sandbox.server import Server
 from cosell_sync.sandbox.systems import Sandbox
 from cosell_sync.summary import CycleSummary
@@ -69,7 +69,7 @@ class Inside:
 
 
 def cycle(wired: Program, *, accept: bool = False) -> CycleSummary:
-    return run_cycle(wired.world(), "c", accept=accept)
+    return run_cycle(wired.services(), "c", accept=accept)
 
 
 @contextmanager

@@ -19,7 +19,7 @@ import structlog
 
 from cosell_sync import bootstrap, settings
 from cosell_sync.crm.salesforce import rest
-from cosell_sync.cycle.run import run_cycle
+from cosell_sync.cycle.cycle import run_cycle
 from cosell_sync.errors import OutsideError
 from cosell_sync.sandbox.demo.comparison import compare
 from cosell_sync.sandbox.server import Server
@@ -63,7 +63,7 @@ class Stage:
             wired.store.lease(timedelta(0)),
         ):
             try:
-                code = run_cycle(wired.world(), "cycle").exit_code
+                code = run_cycle(wired.services(), "cycle").exit_code
             except OutsideError:
                 code = 3
         self.told = [dict(each) for each in logs]

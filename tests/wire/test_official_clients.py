@@ -30,7 +30,7 @@ from PowerPlatform.Dataverse.models.upsert import UpsertItem
 
 from cosell_sync import settings
 from cosell_sync.bootstrap import program
-from cosell_sync.cycle.run import run_cycle
+from cosell_sync.cycle.cycle import run_cycle
 from cosell_sync.sandbox.clock import Clock
 from cosell_sync.sandbox.dataverse.auth import CLIENT_ID, CLIENT_SECRET
 from cosell_sync.sandbox.dataverse.service import ROOT, Dataverse
@@ -213,15 +213,15 @@ def played(home: Path, monkeypatch: pytest.MonkeyPatch, *, tracking: bool) -> li
         with program(configured, clock=clock) as wired, wired.store.lease(configured.sync.interval):
             story = Story(sandbox, clock)
             story.add_missing_deals()
-            run_cycle(wired.world(), "import")
+            run_cycle(wired.services(), "import")
             story.assign_deals()
             for scene in story.scenes():
                 scene.play()
                 for _ in range(scene.cycles):
-                    run_cycle(wired.world(), uuid4().hex[:8])
+                    run_cycle(wired.services(), uuid4().hex[:8])
             org.expire_delta_tokens()
             clock.advance(configured.sync.full_every * 2)
-            run_cycle(wired.world(), "compare")
+            run_cycle(wired.services(), "compare")
         assert sandbox.dynamics_server.errors == []
         return [call for call in sandbox.dynamics_server.calls if call.path.startswith(ROOT)]
 

@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from cosell_sync import logging, settings
+from cosell_sync import log, settings
 from cosell_sync.bootstrap import LEASE_WAIT, Program, program
 from cosell_sync.errors import (
     AuthFailed,
@@ -44,7 +44,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for other p
 def load(config: Path | None, command: Command | None = None) -> Settings:
     """The checked settings of this call, with logging set up; nothing is contacted."""
     loaded = settings.load(config)
-    logging.configure(loaded.log.level, loaded.log.format)
+    log.configure(loaded.log.level, loaded.log.format)
     if command is not None:
         settings.required(loaded, command)
     return loaded

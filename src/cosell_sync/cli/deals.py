@@ -15,12 +15,12 @@ from rich.table import Table
 from cosell_sync.bootstrap import rules_from, utc_now
 from cosell_sync.cli.common import ConfigOption, JsonOption, console, load, show, show_json
 from cosell_sync.core import messages
-from cosell_sync.core.codec import plain, plain_fields
-from cosell_sync.core.deal import SHARED, Link, Order, Phase, Side, SyncState
-from cosell_sync.core.mapping import Rules
-from cosell_sync.cycle.orders import FORGET, Refused, carry_out, find
+from cosell_sync.core.as_json import plain, plain_fields
+from cosell_sync.core.deal import SHARED, Link, OperatorCommand, Phase, Side, SyncState
+from cosell_sync.core.rules import Rules
+from cosell_sync.cycle.commands import FORGET, Refused, carry_out, find
 from cosell_sync.errors import Busy, ConfigError
-from cosell_sync.ports import Memo
+from cosell_sync.ports import Transaction
 from cosell_sync.store.open import open_store
 from cosell_sync.store.sql import SqlStore
 
@@ -94,14 +94,14 @@ def _todo(link: Link) -> str | None:
         )
     if memory.gone is Side.PARTNER_CENTER:
         return messages.referral_gone()
-    if memory.lookalikes and memory.trouble:
+    if memory.lookalikes and memory.failure:
         other = memory.lookalikes[0]
         return (
             f"Looks like {', '.join(memory.lookalikes)}. The same: cosell-sync deals link {link.referral_id} {other}. "
             f"Another: cosell-sync deals create {link.referral_id}"
         )
-    if memory.trouble:
-        text = memory.trouble.text
+    if memory.failure:
+        text = memory.failure.text
         return f"{text} (parked; cosell-sync deals retry {link.referral_id})" if memory.parked else text
     if memory.sync_state in _URGENT and link.opportunity:
         return link.opportunity.text("message") or None
@@ -231,7 +231,7 @@ def _known(store: SqlStore, target: str) -> Link:
     return link
 
 
-def _give(config: Any, order: Order, done: str) -> None:
+def _give(config: Any, order: OperatorCommand, done: str) -> None:
     """Carry the order out now, or leave it for the process that holds the store."""
     with _store(config) as (store, _):
         if order.verb != "link":
@@ -242,16 +242,16 @@ def _give(config: Any, order: Order, done: str) -> None:
             raise ConfigError(str(refusal)) from refusal
         try:
             with store.lease(timedelta()):
-                store.remember(Memo(links=carry_out(order, store)))
+                store.commit(Transaction(links=carry_out(order, store)))
         except Busy as busy:
-            store.place(order)
+            store.submit(order)
             show(f"{done} {busy.holder} does it in its next cycle.")
             return
     show(f"{done} The next sync carries it out.")
 
 
-def _order(verb: str, target: str, **more: str) -> Order:
-    return Order(f"{time.time_ns():020d}-{uuid4().hex[:8]}", verb, target, **more)
+def _order(verb: str, target: str, **more: str) -> OperatorCommand:
+    return OperatorCommand(f"{time.time_ns():020d}-{uuid4().hex[:8]}", verb, target, **more)
 
 
 @app.command()
@@ -300,11 +300,11 @@ def forget(
             with store.lease(timedelta()):
                 done = store.forget(email)
         except Busy as busy:
-            store.place(_order(FORGET, email))
+            store.submit(_order(FORGET, email))
             show(f"{busy.holder} forgets this person in its next cycle.")
             return
     show(
-        f"Forgotten: {done.deals} deals, {done.intents} open writes and {done.journal} lines of history"
+        f"ErasureResult: {done.deals} deals, {done.intents} open writes and {done.journal} lines of history"
         " held something of this person."
     )
 

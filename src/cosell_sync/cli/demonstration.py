@@ -15,10 +15,10 @@ from uuid import uuid4
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from cosell_sync import logging, settings
+from cosell_sync import log, settings
 from cosell_sync.bootstrap import Program, program
 from cosell_sync.cli.common import console
-from cosell_sync.cycle.run import run_cycle
+from cosell_sync.cycle.cycle import run_cycle
 from cosell_sync.sandbox.clock import Clock
 from cosell_sync.sandbox.demo.comparison import Agreement, compare
 from cosell_sync.sandbox.demo.story import Act, Story
@@ -42,12 +42,12 @@ def play(crm: settings.CrmName, deals: int, *, keep: bool) -> bool:
             os.environ["REQUESTS_CA_BUNDLE"] = environment["REQUESTS_CA_BUNDLE"]
             configured = settings.load(None, environment)
             with (home / "demo.log").open("w", encoding="utf-8") as stream:
-                logging.configure("info", "json", stream)
+                log.configure("info", "json", stream)
                 with program(configured, clock=clock) as wired, wired.store.lease(configured.sync.interval):
                     agreed = _Show(sandbox, clock, wired).play()
                 if keep:
                     _stay(sandbox, home)
-                logging.configure("info", "json", sys.stderr)
+                log.configure("info", "json", sys.stderr)
     return agreed
 
 
@@ -96,7 +96,7 @@ class _Show:
         columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
         with Progress(*columns, console=self.console, transient=True) as progress:
             progress.add_task("a cycle runs")
-            summary = run_cycle(self.wired.world(), uuid4().hex[:8])
+            summary = run_cycle(self.wired.services(), uuid4().hex[:8])
         written, calls = summary.written, summary.api_calls
         self.console.print(
             f"  cycle: read {summary.pulled.partner_center} + {summary.pulled.crm}, "

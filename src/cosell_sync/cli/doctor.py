@@ -72,7 +72,7 @@ def _condensed(rows: Sequence[Row]) -> Iterator[Row]:
 def _partner_center(wired: Program) -> tuple[Row, bool]:
     """Sign in and list: what the daemon needs every cycle."""
     try:
-        page = next(iter(wired.referrals.changed_since(None, wired.habits.overlap)), None)
+        page = next(iter(wired.referrals.changed_since(None, wired.cycle_settings.overlap)), None)
     except AuthFailed as error:
         return Row("Partner Center", "fault", f"sign-in refused ({error.code}): {error}", error.hint), True
     except OutsideError as error:

@@ -14,7 +14,7 @@ import typer
 from cosell_sync.cli import config, deals, demo, doctor, login, plan, provision, run, sandbox, sync
 from cosell_sync.cli.common import explain
 from cosell_sync.errors import CosellError
-from cosell_sync.logging import flush
+from cosell_sync.log import flush
 
 app = typer.Typer(
     name="cosell-sync",

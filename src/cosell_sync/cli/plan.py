@@ -7,31 +7,31 @@ from uuid import uuid4
 
 from rich.table import Table
 
-from cosell_sync import logging
+from cosell_sync import log
 from cosell_sync.bootstrap import program, rehearsal_store
 from cosell_sync.cli.common import ConfigOption, JsonOption, console, load, show, show_json
 from cosell_sync.core import messages
-from cosell_sync.core.codec import plain
+from cosell_sync.core.as_json import plain
 from cosell_sync.core.deal import Side, Value
-from cosell_sync.core.mapping import Rules
-from cosell_sync.cycle.context import Finding
-from cosell_sync.cycle.dry import UNBORN, DryCrm, DryReferrals
-from cosell_sync.cycle.run import run_cycle
+from cosell_sync.core.rules import Rules
+from cosell_sync.cycle.context import DealPlan
+from cosell_sync.cycle.cycle import run_cycle
+from cosell_sync.cycle.dry_run import UNBORN, DryCrm, DryReferrals
 
 
 def plan(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Show what the next sync would write, field by field, old and new, and why. Writes nothing anywhere."""
-    findings: list[Finding] = []
+    findings: list[DealPlan] = []
     loaded = load(config, "plan")
-    logging.configure("error", loaded.log.format)  # what a rehearsal does is no event
+    log.configure("error", loaded.log.format)  # what a rehearsal does is no event
     with program(loaded, rehearsal=True) as wired:
         store = rehearsal_store(loaded, wired.clock)
         try:
             with store.lease(wired.settings.sync.interval):
-                world = wired.world(
+                world = wired.services(
                     store=store, referrals=DryReferrals(wired.referrals), crm=DryCrm(wired.crm)
                 )
-                run_cycle(world, f"plan-{uuid4().hex[:8]}", accept=True, report=findings.append)
+                run_cycle(world, f"plan-{uuid4().hex[:8]}", accept=True, collect=findings.append)
         finally:
             store.close()
         data = as_data(findings, wired.rules)
@@ -41,7 +41,7 @@ def plan(config: ConfigOption = None, as_json: JsonOption = False) -> None:
         _print(data)
 
 
-def as_data(findings: list[Finding], rules: Rules) -> dict[str, list[dict[str, Any]]]:
+def as_data(findings: list[DealPlan], rules: Rules) -> dict[str, list[dict[str, Any]]]:
     """The shape of ``plan --json``. Fields go by the CRM's names; moves use the words of ``Cosell_Status__c``."""
     effects, conflicts, holds = [], [], []
     for finding in findings:

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from cosell_sync import bootstrap
 from cosell_sync.cli.common import ConfigOption, JsonOption, console, load, show, show_json
-from cosell_sync.crm.findings import Finding, Status
+from cosell_sync.crm.report import Finding, Status
 from cosell_sync.summary import NEEDS_A_PERSON, NEEDS_NOBODY
 
 _COLOURS = {
@@ -58,7 +58,7 @@ def provision(
     loaded = load(config, "provision")
     with Console(stderr=True).status("provision") as status:
         found = bootstrap.provision(
-            loaded, dry_run=dry_run, assign=assign_to, tell=lambda text: status.update(escape(text))
+            loaded, dry_run=dry_run, assign=assign_to, progress=lambda text: status.update(escape(text))
         )
     code = NEEDS_A_PERSON if any(each.status.needs_a_person for each in found) else NEEDS_NOBODY
     counts = Counter(each.status for each in found)

@@ -9,14 +9,14 @@ from uuid import uuid4
 
 from cosell_sync.bootstrap import Program, program
 from cosell_sync.core.deal import Phase, SyncState
-from cosell_sync.cycle.run import run_cycle
+from cosell_sync.cycle.cycle import run_cycle
 from cosell_sync.daemon import Daemon
 from cosell_sync.errors import AuthFailed, ConfigError, Unavailable
-from cosell_sync.http.health import Attention, Facts, fresh_within
-from cosell_sync.http.server import Application, Listener
 from cosell_sync.metrics import Metrics
 from cosell_sync.settings import Settings
 from cosell_sync.summary import CycleSummary
+from cosell_sync.web.health import Attention, Facts, fresh_within
+from cosell_sync.web.server import Application, Listener
 
 SHOWN = 100  # deals listed on the status page
 
@@ -62,7 +62,7 @@ class _Service:
 
     def cycle(self) -> CycleSummary:
         try:
-            summary = run_cycle(self.wired.world(), uuid4().hex[:12])
+            summary = run_cycle(self.wired.services(), uuid4().hex[:12])
         except AuthFailed as error:
             self.sign_ins[error.system] = error.code or "refused"
             raise
@@ -83,9 +83,11 @@ class _Service:
         self.metrics.cycle(summary, self.wired.clock())
         self.metrics.deals(self.states())
         for side, meter in self.wired.meters.items():
-            if purses := meter.purses():
-                purse = min(purses, key=lambda each: each.left / each.ceiling if each.ceiling else 0.0)
-                self.metrics.budget(side, purse.used, purse.ceiling)
+            if allowances := meter.allowances():
+                allowance = min(
+                    allowances, key=lambda each: each.left / each.ceiling if each.ceiling else 0.0
+                )
+                self.metrics.budget(side, allowance.used, allowance.ceiling)
 
     def pace(self) -> timedelta:
         """From one cycle to the next, as far as the budgets go."""
@@ -122,7 +124,7 @@ class _Service:
         found: list[Attention] = []
         for link in self.wired.store.links([Phase.LINKED, Phase.WAITING]):
             if link.memory.sync_state in urgent:
-                since = link.memory.trouble.since if link.memory.trouble else None
+                since = link.memory.failure.since if link.memory.failure else None
                 found.append(
                     Attention(link.referral_id, link.opportunity_id, link.memory.sync_state.value, since)
                 )

@@ -8,7 +8,7 @@ from uuid import uuid4
 import typer
 
 from cosell_sync.cli.common import ConfigOption, JsonOption, load, show, show_json, writing
-from cosell_sync.cycle.run import run_cycle
+from cosell_sync.cycle.cycle import run_cycle
 from cosell_sync.summary import CycleSummary
 
 
@@ -21,15 +21,15 @@ def sync(
 ) -> None:
     """Run one full cycle, then exit: 0 nothing needs a person, 1 some deal does, 3 a system is out of reach."""
     with writing(load(config, "sync")) as wired:
-        summary = run_cycle(wired.world(), uuid4().hex[:12], accept=accept)
+        summary = run_cycle(wired.services(), uuid4().hex[:12], accept=accept)
     if as_json:
         show_json(summary.as_event())
     else:
-        show(told(summary))
+        show(sentence(summary))
     raise typer.Exit(summary.exit_code)
 
 
-def told(summary: CycleSummary) -> str:
+def sentence(summary: CycleSummary) -> str:
     """One cycle in a line for people."""
     parts = [
         f"read {summary.pulled.partner_center} referrals and {summary.pulled.crm} opportunities",

@@ -184,7 +184,7 @@ SELLER: Final[Mapping[str, Kind]] = MappingProxyType(
     }
 )
 # What only we write, in the CRM.
-TOLD: Final[Mapping[str, Kind]] = MappingProxyType(
+STATUS_FIELDS: Final[Mapping[str, Kind]] = MappingProxyType(
     {
         "referral_id": Kind.TEXT,
         "referral_link": Kind.TEXT,
@@ -226,7 +226,9 @@ REFERRAL_ONLY: Final[Mapping[str, Kind]] = MappingProxyType(
         "problem": Kind.TEXT,  # why this referral cannot be understood, or absent
     }
 )
-KINDS: Final[Mapping[str, Kind]] = MappingProxyType({**SHARED, **SELLER, **TOLD, **CRM_ONLY, **REFERRAL_ONLY})
+KINDS: Final[Mapping[str, Kind]] = MappingProxyType(
+    {**SHARED, **SELLER, **STATUS_FIELDS, **CRM_ONLY, **REFERRAL_ONLY}
+)
 
 
 TOO_SOON: Final = "?"  # ends a version that was read so soon after its change that another may hide behind it
@@ -296,7 +298,7 @@ class Closing:
 
 
 @dataclass(frozen=True)
-class Trouble:
+class Failure:
     """Why a deal is stuck: refused by a system or by our own checks.
 
     ``text`` is for the seller; ``code`` for logs. ``seen`` is a digest of what both sides held, so that a change
@@ -317,7 +319,7 @@ class Memory:
 
     closing: Closing | None = None
     notices: tuple[str, ...] = ()  # what happened last, in the seller's words
-    told: tuple[str, ...] = ()  # keys of what was said once and need not be said again
+    reported: tuple[str, ...] = ()  # keys of what was said once and need not be said again
     rewritten: Mapping[str, bool] = field(
         default_factory=dict
     )  # the CRM changed our write again; True: still to carry
@@ -326,7 +328,7 @@ class Memory:
         str, ...
     ] = ()  # fields whose last write may or may not have landed before someone changed them
     carried_at: datetime | None = None
-    trouble: Trouble | None = None
+    failure: Failure | None = None
     attempts: int = 0
     next_attempt: datetime | None = None
     parked: bool = False
@@ -361,7 +363,7 @@ class Link:
 
 
 @dataclass(frozen=True)
-class Order:
+class OperatorCommand:
     """What a person told the program to do with a deal (``deals link``, ``retry`` …), until a cycle has done it.
 
     ``target``: a referral id or an opportunity id, the address of a ``forget``; ``other``: the opportunity of a ``link``;
@@ -395,14 +397,14 @@ class Intent:
 
 
 @dataclass(frozen=True)
-class Entry:
+class JournalEntry:
     """One line of the journal. ``side`` is the side that was written, or that lost where ``action`` is ``conflict``."""
 
     link: str
     cycle: str
     at: datetime
     side: Side
-    action: str  # create, update, move, tell, conflict, hold, trouble, settle, link, unlink
+    action: str  # create, update, move, tell, conflict, hold, failure, settle, link, unlink
     field: str | None
     old: Value
     new: Value

@@ -29,8 +29,8 @@ from dataclasses import dataclass, fields, replace
 from typing import cast
 
 from cosell_sync.core.deal import ABSENT, KINDS, Kind, Member, Side, Solution, Value
-from cosell_sync.core.forget import recalled
-from cosell_sync.core.mapping import (
+from cosell_sync.core.erasure import recalled
+from cosell_sync.core.rules import (
     CrmShape,
     FieldRule,
     Flow,

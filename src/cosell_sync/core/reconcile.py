@@ -30,13 +30,12 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from cosell_sync.core import messages, share
-from cosell_sync.core.attempts import freed, resting
-from cosell_sync.core.codec import plain_fields
+from cosell_sync.core import messages, publishing
+from cosell_sync.core.as_json import plain_fields
 from cosell_sync.core.deal import (
     ABSENT,
     SHARED,
-    TOLD,
+    STATUS_FIELDS,
     Closing,
     DealType,
     Direction,
@@ -50,8 +49,9 @@ from cosell_sync.core.deal import (
     Value,
 )
 from cosell_sync.core.lifecycle import TERMINAL, Actor, Move, frozen, walk
-from cosell_sync.core.mapping import CrmShape, FieldRule, Flow, Rules, Standing, empty
 from cosell_sync.core.merge import Conflict, Merged, Sides, merge
+from cosell_sync.core.retry import freed, resting
+from cosell_sync.core.rules import CrmShape, FieldRule, Flow, Rules, Standing, empty
 
 REGISTRATION_WAIT = timedelta(hours=72)  # Partner Center, register deals: a win before that may be refused
 _NEVER_EMPTY = frozenset({"name", "value", "currency", "close_date", "team", "solutions"})
@@ -129,7 +129,7 @@ class _Draft:
     holds: list[Hold] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
 
-    def remember(self, **changes: object) -> None:
+    def update_memory(self, **changes: object) -> None:
         self.link = replace(self.link, memory=replace(self.link.memory, **changes))  # type: ignore[arg-type]
 
 
@@ -138,7 +138,7 @@ def content(link: Link) -> str:
     here = {
         name: item
         for name, item in (link.opportunity.fields if link.opportunity else {}).items()
-        if name not in TOLD
+        if name not in STATUS_FIELDS
     }
     there = {
         name: item
@@ -156,7 +156,7 @@ def state_of(referral: Snapshot) -> State:
         return State.UNKNOWN
 
 
-def told_state(link: Link) -> State | None:
+def reported_state(link: Link) -> State | None:
     """The state both sides last agreed on; from the record itself where the store does not know."""
     opportunity = link.opportunity
     words = link.base_referral.get("state") or (opportunity.text("status") if opportunity else "")
@@ -175,9 +175,9 @@ def decide(
         return Decision(link)
     shape = shape.of_currency(referral.text("currency"))
     draft = _Draft(link, state_of(referral), referral, opportunity, rules, shape, now, own_move)
-    if link.memory.trouble is not None and link.memory.trouble.seen not in {"", content(link)}:
+    if link.memory.failure is not None and link.memory.failure.seen not in {"", content(link)}:
         draft.link = replace(link, memory=freed(link.memory))
-    draft.remember(rejected=False)
+    draft.update_memory(rejected=False)
     if _paused(draft):
         return _finish(draft)
     if opportunity["sync"] is False:
@@ -209,7 +209,7 @@ def _paused(draft: _Draft) -> bool:
 
 def blocked(memory: Memory, now: datetime) -> Side | None:
     """The side that a stuck deal must not be written to now."""
-    return memory.trouble.side if memory.trouble is not None and resting(memory, now) else None
+    return memory.failure.side if memory.failure is not None and resting(memory, now) else None
 
 
 # --- fields ----------------------------------------------------------------------------------------------------
@@ -219,7 +219,7 @@ def _merge_fields(draft: _Draft) -> None:
     referral, opportunity, rules, shape = draft.referral, draft.opportunity, draft.rules, draft.shape
     memory = draft.link.memory
     base_referral, base_opportunity = dict(draft.link.base_referral), dict(draft.link.base_opportunity)
-    told, disputed, resolved = list(memory.told), list(memory.disputed), dict(memory.resolved)
+    reported, disputed, resolved = list(memory.reported), list(memory.disputed), dict(memory.resolved)
     rewritten = dict(memory.rewritten)
     for name in SHARED:
         rule = rules.fields.get(name)
@@ -229,7 +229,7 @@ def _merge_fields(draft: _Draft) -> None:
             if draft.state is State.ACCEPTED:
                 _merge_sales_stage(draft, rule, base_referral, base_opportunity)
             continue
-        stuck = {mark: why for mark, why in _stuck(name).items() if mark in told}
+        stuck = {mark: why for mark, why in _stuck(name).items() if mark in reported}
         forced: set[Side] = set(Side) if name in disputed or (stuck and name in resolved) else set()
         if rewritten.get(name):
             forced.add(Side.CRM)
@@ -244,7 +244,7 @@ def _merge_fields(draft: _Draft) -> None:
         quiet = merged.to_crm is ABSENT and merged.to_referral is ABSENT and merged.conflict is None
         for mark, why in stuck.items():
             if not quiet:
-                told.remove(mark)  # someone changed it since, or decided: a new story
+                reported.remove(mark)  # someone changed it since, or decided: a new story
             elif sides.referral != sides.opportunity:
                 draft.conflicts.append(Conflict(name, sides.referral, sides.opportunity, None, why))
         if quiet and name in disputed:
@@ -255,7 +255,9 @@ def _merge_fields(draft: _Draft) -> None:
     if draft.state not in TERMINAL and (text := _foreign(draft)):
         draft.holds.append(Hold(HoldKind.CRM_CANNOT, "currency", referral["currency"], ABSENT, text))
     draft.link = replace(draft.link, base_referral=base_referral, base_opportunity=base_opportunity)
-    draft.remember(told=tuple(told), disputed=tuple(disputed), rewritten=rewritten, resolved=resolved)
+    draft.update_memory(
+        reported=tuple(reported), disputed=tuple(disputed), rewritten=rewritten, resolved=resolved
+    )
 
 
 def _put(base: dict[str, Value], name: str, value: Value) -> None:
@@ -337,7 +339,7 @@ def _unsendable(name: str, link: Link, rules: Rules) -> str | None:
     consented = link.base_opportunity.get("consent")
     if name == "contacts" and consented is True and opportunity and opportunity["consent"] is False:
         return "the customer's consent was taken back"
-    words = str(share.deal_type(link))
+    words = str(publishing.deal_type(link))
     outbound = referral is not None and referral.text("direction") == Direction.OUTBOUND
     return frozen(name, DealType(words) if words in set(DealType) else None, outbound=outbound)
 
@@ -412,7 +414,7 @@ def _claim_sales_stage(draft: _Draft) -> None:
 
 def _widen(draft: _Draft) -> None:
     """One-way and by the seller's word only; what is missing for it, or cannot be had any more, is told."""
-    wider = share.widening(draft.link, draft.state, draft.rules, draft.shape, draft.now.date())
+    wider = publishing.widening(draft.link, draft.state, draft.rules, draft.shape, draft.now.date())
     draft.link = wider.link
     draft.invites = wider.invites and not wider.gaps
     if wider.visible:
@@ -451,7 +453,7 @@ def _wish(draft: _Draft) -> _Wish | None:
         return _Wish(State.DECLINED, f"action {action}")
     base_stage = draft.link.base_opportunity.get("stage")
     was_standby = base_stage == rules.stages.received or (
-        base_stage is None and told_state(draft.link) is State.RECEIVED
+        base_stage is None and reported_state(draft.link) is State.RECEIVED
     )
     closed_since = base_stage is not None and base_stage != stage
     if standing is Standing.LOST and (was_standby or closed_since):
@@ -469,13 +471,13 @@ def _seller_moves(draft: _Draft) -> tuple[Step, ...]:
     action = opportunity.text("action")
     if action and state is State.ACCEPTED:
         draft.down["action"] = None
-        ours = told_state(draft.link) is State.RECEIVED or draft.own_move is State.ACCEPTED
+        ours = reported_state(draft.link) is State.RECEIVED or draft.own_move is State.ACCEPTED
         if not (action == "Accept" and ours):
             draft.notices.append(messages.refused_action(action, state))
     wish = _wish(draft)
     path: tuple[Move, ...] = ()
     if wish is None:
-        draft.remember(closing=None)
+        draft.update_memory(closing=None)
     else:
         path = _allowed(draft, wish)
     if state is State.RECEIVED and path and path[0].target is State.ACCEPTED:
@@ -510,7 +512,7 @@ def _allowed(draft: _Draft, wish: _Wish) -> tuple[Move, ...]:
         if move.target in TERMINAL:
             if closing is None or closing.state is not wish.state or closing.mark != mark:
                 closing = Closing(wish.state, mark, now)
-            draft.remember(closing=closing)
+            draft.update_memory(closing=closing)
         missing = [need for need in move.needs if _missing(draft, need)]
         if missing:
             text = messages.needs((shape.label(need) for need in missing), move.target)
@@ -530,7 +532,7 @@ def _allowed(draft: _Draft, wish: _Wish) -> tuple[Move, ...]:
                 break
         allowed.append(move)
     if wish.state not in TERMINAL:
-        draft.remember(closing=None)
+        draft.update_memory(closing=None)
     return tuple(allowed)
 
 
@@ -566,7 +568,7 @@ def _crm_follows(draft: _Draft) -> None:
     """The CRM's stage after a move that Partner Center reports; and what both agree on becomes base."""
     state, rules = draft.state, draft.rules
     standing = rules.stages.standing(draft.opportunity)
-    before = told_state(draft.link)
+    before = reported_state(draft.link)
     if state is State.ACCEPTED and before is State.RECEIVED:
         if draft.own_move is not state:
             draft.notices.append(messages.moved(state))
@@ -594,10 +596,10 @@ def _end(draft: _Draft) -> None:
     """A closed referral is never written to. The CRM follows once; what changes there later is named and left alone."""
     state, rules, shape = draft.state, draft.rules, draft.shape
     referral, opportunity = draft.referral, draft.opportunity
-    before = told_state(draft.link)
+    before = reported_state(draft.link)
     standing = rules.stages.standing(opportunity)
     fits = standing is (Standing.WON if state is State.WON else Standing.LOST)
-    draft.remember(closing=None)
+    draft.update_memory(closing=None)
     if action := opportunity.text("action"):
         draft.down["action"] = None
         if not (draft.own_move is state or (action == "Decline" and state is State.DECLINED)):
@@ -644,14 +646,14 @@ def _finish(draft: _Draft, steps: tuple[Step, ...] = ()) -> Decision:
         steps = ()
     elif steps or draft.invites:
         pass
-    elif link.memory.trouble is not None and link.memory.trouble.side is Side.PARTNER_CENTER:
+    elif link.memory.failure is not None and link.memory.failure.side is Side.PARTNER_CENTER:
         link = replace(link, memory=freed(link.memory))  # nothing is left that could be refused
     locked = draft.opportunity.readonly
     down = {
         name: value for name, value in draft.down.items() if closed_to is not Side.CRM and name not in locked
     }
     effects = list(_referral_effects(steps, draft))
-    before = told_state(link)
+    before = reported_state(link)
     for name, value in down.items():
         rule = draft.why.get(name, "")
         if name == "stage" and state is not before and state is not State.UNKNOWN:

@@ -9,18 +9,18 @@ from typing import Final, Generic, Protocol, TypeVar
 
 from cosell_sync.core.deal import Snapshot
 from cosell_sync.crm.check import Check
-from cosell_sync.crm.directory import Directory
+from cosell_sync.crm.users import Directory
 from cosell_sync.crm.writes import Ownership
 from cosell_sync.errors import OutsideError, Surprise
 from cosell_sync.ports import (
     CrmShape,
-    Found,
+    KnownRecords,
+    Matches,
+    MatchQuery,
     OpportunityDraft,
     OpportunityWrite,
     Outcome,
     Page,
-    Seen,
-    Sought,
 )
 
 MATCH: Final = ("name", "postal_code", "country")
@@ -36,7 +36,7 @@ class Writing(Protocol):
     """Carries out one batch."""
 
     @property
-    def trouble(self) -> OutsideError | None: ...
+    def outage(self) -> OutsideError | None: ...
 
     def write(self, batch: Sequence[OpportunityWrite]) -> Sequence[Outcome]: ...
 
@@ -51,9 +51,9 @@ class Parts(Generic[Org, Writer]):
 
     calls: Callable[[], int]
     org: Callable[[], Org]
-    changed_since: Callable[[Org, str | None, timedelta, Seen], Iterator[Page]]
+    changed_since: Callable[[Org, str | None, timedelta, KnownRecords], Iterator[Page]]
     fetch: Callable[[Org, Sequence[str]], Mapping[str, Snapshot | None]]
-    find: Callable[[Org, Sequence[Sought], Sequence[str]], Mapping[str, Found]]
+    find: Callable[[Org, Sequence[MatchQuery], Sequence[str]], Mapping[str, Matches]]
     index: Callable[[Org], Iterator[Mapping[str, str]]]
     writer: Callable[[Org], Writer]
     create: Callable[[Writer, Sequence[OpportunityDraft], Ownership], Sequence[Outcome]]
@@ -67,7 +67,7 @@ class CrmAdapter(Generic[Org, Writer]):
     def __init__(
         self, parts: Parts[Org, Writer], *, match: Sequence[str], ownership: Ownership | None
     ) -> None:
-        self.trouble: OutsideError | None = None
+        self.outage: OutsideError | None = None
         self._parts = parts
         self._match = tuple(match)
         self._ownership = ownership or Ownership()
@@ -90,31 +90,31 @@ class CrmAdapter(Generic[Org, Writer]):
         """After fields were added or rights changed."""
         self._org = None
 
-    def changed_since(self, watermark: str | None, overlap: timedelta, seen: Seen) -> Iterator[Page]:
+    def changed_since(self, watermark: str | None, overlap: timedelta, seen: KnownRecords) -> Iterator[Page]:
         self._parts.directory.forget()
         try:
             yield from self._parts.changed_since(self.org, watermark, overlap, seen)
         except Surprise:
             self.forget_shape()  # an admin may have taken a field away on purpose: the next cycle looks again
             raise
-        self.trouble = None
+        self.outage = None
 
     def fetch(self, ids: Sequence[str]) -> Mapping[str, Snapshot | None]:
         return self._parts.fetch(self.org, ids)
 
-    def find(self, sought: Sequence[Sought]) -> Mapping[str, Found]:
+    def find(self, sought: Sequence[MatchQuery]) -> Mapping[str, Matches]:
         return self._parts.find(self.org, sought, self._match)
 
     def index(self) -> Iterator[Mapping[str, str]]:
         yield from self._parts.index(self.org)
 
     def write(self, batch: Sequence[OpportunityWrite]) -> Sequence[Outcome]:
-        """Never raises for the CRM being away: see ``trouble``, which the next success clears."""
+        """Never raises for the CRM being away: see ``outage``, which the next success clears."""
         if not batch:
             return []
         writer = self._parts.writer(self.org)
         outcomes = writer.write(batch)
-        self.trouble = writer.trouble
+        self.outage = writer.outage
         return outcomes
 
     def create(self, batch: Sequence[OpportunityDraft]) -> Sequence[Outcome]:
@@ -123,7 +123,7 @@ class CrmAdapter(Generic[Org, Writer]):
             return []
         writer = self._parts.writer(self.org)
         outcomes = self._parts.create(writer, batch, self._ownership)
-        self.trouble = writer.trouble
+        self.outage = writer.outage
         return outcomes
 
     def check(self, stages: Sequence[str] = ()) -> Sequence[Check]:

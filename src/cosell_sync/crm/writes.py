@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Final, Generic, TypeVar
 
 from cosell_sync.core.deal import ABSENT, Customer, Fields, Snapshot
-from cosell_sync.crm.directory import Directory
-from cosell_sync.crm.sets import members
+from cosell_sync.crm.related import members
+from cosell_sync.crm.users import Directory
 from cosell_sync.crm.values import folded
 from cosell_sync.errors import (
     AuthFailed,
@@ -104,7 +104,7 @@ def moved(error: RecordError) -> Stale:
 
 
 class Line(Generic[D]):
-    """The line to a CRM while a batch is carried out. ``trouble``: what it answered last as a whole, None while it
+    """The line to a CRM while a batch is carried out. ``outage``: what it answered last as a whole, None while it
     answers.
 
     ``around``: whether a deal takes more than the one write of its own row.
@@ -118,7 +118,7 @@ class Line(Generic[D]):
         fetch: Callable[[Sequence[str]], Mapping[str, Snapshot | None]],
         around: Callable[[D], bool],
     ) -> None:
-        self.trouble: OutsideError | None = None
+        self.outage: OutsideError | None = None
         self._system = system
         self._name = name
         self._fetch = fetch
@@ -147,14 +147,14 @@ class Line(Generic[D]):
 
     def away(self) -> Flaky:
         """Why a deal was not finished that nothing is wrong with."""
-        code = self.trouble.code if isinstance(self.trouble, AuthFailed) else ""
+        code = self.outage.code if isinstance(self.outage, AuthFailed) else ""
         return Flaky(f"{self._name} cannot be reached", code=code or "unavailable")
 
     def _cut(self, deals: Sequence[D], error: OutsideError | Surprise) -> None:
         """The CRM is gone: what has not failed on its own has not been finished."""
         if isinstance(error, Surprise):
             error = Unavailable(self._system, str(error), code=str(error.facts.get("code", "")))
-        self.trouble = error
+        self.outage = error
         for deal in deals:
             landed = deal.touched and deal.before is not None and not self._around(deal)
             if deal.going and not landed:  # what was all in one piece is done, whatever became of the others
@@ -167,12 +167,12 @@ class Line(Generic[D]):
             for deal in deals
             if deal.id and (deal.touched or deal.going) and not isinstance(deal.error, Unclear)
         ]
-        if not wanted or self.trouble is not None:
+        if not wanted or self.outage is not None:
             return {}
         try:
             return self._fetch(wanted)
         except OutsideError as error:
-            self.trouble = error
+            self.outage = error
         except Surprise:
             pass  # the next pull meets it too, and says so
         return {}

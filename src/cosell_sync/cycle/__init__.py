@@ -1,1 +1,1 @@
-"""One cycle: pull, decide, apply, remember; ``run.py`` tells how."""
+"""One cycle: pull, decide, apply, remember; ``cycle.py`` tells how."""

@@ -8,31 +8,31 @@ from datetime import datetime, timedelta
 
 import structlog
 
-from cosell_sync.core.attempts import Patience
-from cosell_sync.core.deal import Entry, Fields, Intent, Link, Side, Snapshot, SyncState, Value
-from cosell_sync.core.mapping import CrmShape, Rules
+from cosell_sync.core.deal import Fields, Intent, JournalEntry, Link, Side, Snapshot, SyncState, Value
 from cosell_sync.core.merge import Conflict
+from cosell_sync.core.outcome import after_failed_write
 from cosell_sync.core.reconcile import Effect, Hold
-from cosell_sync.core.settle import after_trouble
+from cosell_sync.core.retry import RetryPolicy
+from cosell_sync.core.rules import CrmShape, Rules
 from cosell_sync.errors import Gone, RecordError, Unclear
-from cosell_sync.ports import Clock, Crm, Memo, Meter, Referrals, Store
+from cosell_sync.ports import Clock, Crm, Meter, Referrals, Store, Transaction
 
 log = structlog.get_logger("cosell_sync.cycle")
 
 
 @dataclass(frozen=True)
-class Habits:
+class CycleSettings:
     """The settings of a cycle that are not about a single deal."""
 
     overlap: timedelta = timedelta(minutes=5)
     full_every: timedelta = timedelta(hours=24)
     surprise_share: float = 0.3
     surprise_min: int = 20
-    patience: Patience = field(default_factory=Patience)
+    retry_policy: RetryPolicy = field(default_factory=RetryPolicy)
 
 
 @dataclass(frozen=True)
-class World:
+class Services:
     """Everything a cycle works with."""
 
     referrals: Referrals
@@ -40,12 +40,12 @@ class World:
     store: Store
     clock: Clock
     rules: Rules
-    habits: Habits = field(default_factory=Habits)
+    settings: CycleSettings = field(default_factory=CycleSettings)
     meters: Mapping[Side, Meter] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
-class Finding:
+class DealPlan:
     """What a cycle found or did about one deal; ``plan`` collects these, the journal and the log get theirs."""
 
     link: Link
@@ -55,8 +55,8 @@ class Finding:
 
 
 @dataclass
-class Numbers:
-    """Numbers of the cycle in the making."""
+class Counters:
+    """Counters of the cycle in the making."""
 
     pulled: dict[Side, int] = field(default_factory=lambda: dict.fromkeys(Side, 0))
     written: dict[Side, set[str]] = field(default_factory=lambda: {side: set() for side in Side})
@@ -66,73 +66,105 @@ class Numbers:
     failed: set[str] = field(default_factory=set)
 
 
-Report = Callable[[Finding], None]
+Collect = Callable[[DealPlan], None]
 
 
 @dataclass
-class Run:
+class Cycle:
     """One cycle under way."""
 
-    world: World
+    services: Services
     id: str
     now: datetime
-    report: Report
+    collect: Collect
     accept: bool = False  # a person has seen what would be stopped as a surprise
-    tally: Numbers = field(default_factory=Numbers)
+    counters: Counters = field(default_factory=Counters)
     wishes: list[str] = field(default_factory=list)  # keys of opportunities that want to be shared
     changed: list[str] = field(default_factory=list)  # keys of pairs whose referral is not as it was
     shape: CrmShape = field(default_factory=lambda: CrmShape(frozenset(), {}))
 
+    @property
+    def referrals(self) -> Referrals:
+        return self.services.referrals
+
+    @property
+    def crm(self) -> Crm:
+        return self.services.crm
+
+    @property
+    def store(self) -> Store:
+        return self.services.store
+
+    @property
+    def rules(self) -> Rules:
+        return self.services.rules
+
+    @property
+    def settings(self) -> CycleSettings:
+        return self.services.settings
+
+    @property
+    def meters(self) -> Mapping[Side, Meter]:
+        return self.services.meters
+
 
 @dataclass
-class Remembering:
-    """A memo in the making."""
+class PendingTransaction:
+    """A transaction in the making."""
 
     links: list[Link] = field(default_factory=list)
     intents: list[Intent] = field(default_factory=list)
     settled: list[tuple[str, Side]] = field(default_factory=list)
-    journal: list[Entry] = field(default_factory=list)
+    journal: list[JournalEntry] = field(default_factory=list)
 
-    def memo(self) -> Memo:
-        return Memo(links=self.links, intents=self.intents, settled=self.settled, journal=self.journal)
+    def build(self) -> Transaction:
+        return Transaction(links=self.links, intents=self.intents, settled=self.settled, journal=self.journal)
 
 
-def trouble(run: Run, link: Link, side: Side, error: RecordError, memo: Remembering) -> Link:
-    troubled = after_trouble(link, side, error, run.now, run.world.habits.patience)
-    run.tally.failed.add(link.key)
+def record_failure(
+    cycle: Cycle, link: Link, side: Side, error: RecordError, pending: PendingTransaction
+) -> Link:
+    failing = after_failed_write(link, side, error, cycle.now, cycle.settings.retry_policy)
+    cycle.counters.failed.add(link.key)
     facts = {"side": side, "code": error.code, "status": error.status, "request_id": error.request_id}
     if isinstance(error, Gone):
         log.warning("deal.gone", **ids(link), side=side)
-    elif troubled.memory.parked and not link.memory.parked:
-        log.error("deal.parked", **ids(link), attempts=troubled.memory.attempts, **facts)
+    elif failing.memory.parked and not link.memory.parked:
+        log.error("deal.parked", **ids(link), attempts=failing.memory.attempts, **facts)
     else:
-        log.warning("deal.refused" if not transient(troubled) else "deal.failed", **ids(link), **facts)
-    memo.journal.append(entry(run, troubled, side, "trouble", error.code or type(error).__name__.lower()))
-    return troubled
+        log.warning("deal.refused" if not transient(failing) else "deal.failed", **ids(link), **facts)
+    pending.journal.append(
+        journal_entry(cycle, failing, side, "trouble", error.code or type(error).__name__.lower())
+    )
+    return failing
 
 
-def failed(run: Run, link: Link, side: Side, error: RecordError, memo: Remembering) -> None:
+def failed(cycle: Cycle, link: Link, side: Side, error: RecordError, pending: PendingTransaction) -> None:
     if not isinstance(error, Unclear):
-        memo.settled.append((link.key, side))
-    troubled = trouble(run, link, side, error, memo)
-    if not transient(troubled):
-        troubled = replace(troubled, memory=replace(troubled.memory, sync_state=SyncState.NEEDS_ATTENTION))
-    memo.links.append(replace(troubled, dirty=False, due=troubled.memory.next_attempt))
+        pending.settled.append((link.key, side))
+    failing = record_failure(cycle, link, side, error, pending)
+    if not transient(failing):
+        failing = replace(failing, memory=replace(failing.memory, sync_state=SyncState.NEEDS_ATTENTION))
+    pending.links.append(replace(failing, dirty=False, due=failing.memory.next_attempt))
 
 
 def intent(
-    run: Run, link: Link, side: Side, written: Snapshot | None, fields: Fields, source: Snapshot | None
+    cycle: Cycle, link: Link, side: Side, written: Snapshot | None, fields: Fields, source: Snapshot | None
 ) -> Intent:
     held = {name: source[name] for name in fields if source is not None and name in source.fields}
-    return Intent(link.key, side, False, written.version if written else "", fields, held, run.id, run.now)
+    return Intent(
+        link.key, side, False, written.version if written else "", fields, held, cycle.id, cycle.now
+    )
 
 
-def journal_line(run: Run, link: Link, effect: Effect) -> Entry:
-    return entry(run, link, effect.side, effect.action, effect.rule, effect.field, effect.old, effect.new)
+def effect_entry(cycle: Cycle, link: Link, effect: Effect) -> JournalEntry:
+    return journal_entry(
+        cycle, link, effect.side, effect.action, effect.rule, effect.field, effect.old, effect.new
+    )
 
 
-def entry(
-    run: Run,
+def journal_entry(
+    cycle: Cycle,
     link: Link,
     side: Side,
     action: str,
@@ -140,8 +172,8 @@ def entry(
     name: str | None = None,
     old: Value = None,
     new: Value = None,
-) -> Entry:
-    return Entry(link.key, run.id, run.now, side, action, name, old, new, rule)
+) -> JournalEntry:
+    return JournalEntry(link.key, cycle.id, cycle.now, side, action, name, old, new, rule)
 
 
 def ids(link: Link) -> dict[str, str | None]:
@@ -149,4 +181,4 @@ def ids(link: Link) -> dict[str, str | None]:
 
 
 def transient(link: Link) -> bool:
-    return link.memory.trouble is not None and link.memory.trouble.transient
+    return link.memory.failure is not None and link.memory.failure.transient

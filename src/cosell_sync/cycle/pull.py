@@ -15,14 +15,14 @@ from datetime import datetime, timedelta
 
 import structlog
 
-from cosell_sync.core import share
-from cosell_sync.core.admit import at_sight
-from cosell_sync.core.budget import Urgency
+from cosell_sync.core import publishing
 from cosell_sync.core.deal import Link, Memory, Phase, Side, Snapshot
-from cosell_sync.cycle.context import Run
-from cosell_sync.cycle.doubt import CHUNK, SKEW, doubt_clock, doubt_emptiness, doubt_numbers, doubt_shape
-from cosell_sync.cycle.thrift import may
-from cosell_sync.ports import Memo, Page
+from cosell_sync.core.intake import at_sight
+from cosell_sync.core.quota import Urgency
+from cosell_sync.cycle.context import Cycle
+from cosell_sync.cycle.safety import CHUNK, SKEW, check_clock, check_not_empty, check_shape, check_share
+from cosell_sync.cycle.schedule import may
+from cosell_sync.ports import Page, Transaction
 
 LAST_FULL = "full_compare"
 CLOCK = "clock"  # when the last cycle was, by this machine
@@ -32,71 +32,71 @@ RULES = "rules"  # a digest of what the last cycle decided by
 log = structlog.get_logger("cosell_sync.cycle")
 
 
-def pull(run: Run) -> None:
-    store, habits = run.world.store, run.world.habits
+def pull(cycle: Cycle) -> None:
+    store, settings = cycle.store, cycle.settings
     first = store.watermark(LAST_FULL) is None
-    doubt_shape(run)
-    reconsider(run)
-    for page in run.world.referrals.changed_since(store.watermark(Side.PARTNER_CENTER), habits.overlap):
-        stage_referrals(run, page)
-    for page in run.world.crm.changed_since(store.watermark(Side.CRM), habits.overlap, store):
-        stage_opportunities(run, page)
-    doubt_clock(run)
-    set_right(run)
+    check_shape(cycle)
+    requeue_after_rule_change(cycle)
+    for page in cycle.referrals.changed_since(store.watermark(Side.PARTNER_CENTER), settings.overlap):
+        stage_referrals(cycle, page)
+    for page in cycle.crm.changed_since(store.watermark(Side.CRM), settings.overlap, store):
+        stage_opportunities(cycle, page)
+    check_clock(cycle)
+    correct_times(cycle)
     last = store.watermark(LAST_FULL)
     if first:
-        store.remember(Memo(watermarks={LAST_FULL: run.now.isoformat()}))
+        store.commit(Transaction(watermarks={LAST_FULL: cycle.now.isoformat()}))
     elif (
         last is not None
-        and may(run, Urgency.BACKGROUND)
-        and not run.now - habits.full_every < datetime.fromisoformat(last) <= run.now
+        and may(cycle, Urgency.BACKGROUND)
+        and not cycle.now - settings.full_every < datetime.fromisoformat(last) <= cycle.now
     ):
-        compare_all(run)
-        store.remember(Memo(watermarks={LAST_FULL: run.now.isoformat()}))
+        compare_all(cycle)
+        store.commit(Transaction(watermarks={LAST_FULL: cycle.now.isoformat()}))
 
 
-def set_right(run: Run) -> None:
+def correct_times(cycle: Cycle) -> None:
     """Times that were noted by a clock that has been set back since would not come for long: they come now."""
-    store = run.world.store
+    store = cycle.store
     last = store.watermark(CLOCK)
-    if last is not None and timedelta() <= run.now - datetime.fromisoformat(last) < SOON:
+    if last is not None and timedelta() <= cycle.now - datetime.fromisoformat(last) < SOON:
         return
-    behind = last is not None and datetime.fromisoformat(last) - run.now > SKEW
+    behind = last is not None and datetime.fromisoformat(last) - cycle.now > SKEW
     wrong = []
     if behind:
         log.warning(
-            "clock.set_back", seconds=round((datetime.fromisoformat(last or "") - run.now).total_seconds())
+            "clock.set_back", seconds=round((datetime.fromisoformat(last or "") - cycle.now).total_seconds())
         )
         for link in store.links([Phase.LINKED, Phase.WAITING]):
-            wrong.append(_set_right(link, run.now))
+            wrong.append(_corrected(link, cycle.now))
             if len(wrong) == CHUNK:
-                store.remember(Memo(links=wrong))
+                store.commit(Transaction(links=wrong))
                 wrong = []
-    store.remember(Memo(links=wrong, watermarks={CLOCK: run.now.isoformat()}))
+    store.commit(Transaction(links=wrong, watermarks={CLOCK: cycle.now.isoformat()}))
 
 
-def _set_right(link: Link, now: datetime) -> Link:
+def _corrected(link: Link, now: datetime) -> Link:
     """No hold lasts longer than from now on, no pause longer than until now."""
     memory = link.memory
     if memory.closing is not None:
         memory = replace(memory, closing=replace(memory.closing, since=min(memory.closing.since, now)))
     if memory.next_attempt is not None:
         memory = replace(memory, next_attempt=min(memory.next_attempt, now))
-    if memory.trouble is not None:
-        memory = replace(memory, trouble=replace(memory.trouble, since=min(memory.trouble.since, now)))
+    if memory.failure is not None:
+        memory = replace(memory, failure=replace(memory.failure, since=min(memory.failure.since, now)))
     return replace(link, memory=memory, dirty=True)
 
 
-def reconsider(run: Run) -> None:
+def requeue_after_rule_change(cycle: Cycle) -> None:
     """What was held by a rule is held until the rule changes, and no longer."""
-    store, shape = run.world.store, run.shape
+    store, shape = cycle.store, cycle.shape
     org = [
         sorted(shape.fields),
         sorted(shape.stages),
         sorted(shape.currencies),
         shape.default_currency,
     ]
-    text = json.dumps([asdict(run.world.rules), org], sort_keys=True, default=str)
+    text = json.dumps([asdict(cycle.rules), org], sort_keys=True, default=str)
     rules = hashlib.sha256(text.encode()).hexdigest()[:16]
     known = store.watermark(RULES)
     if known == rules:
@@ -107,14 +107,14 @@ def reconsider(run: Run) -> None:
         for link in store.links([Phase.LINKED, Phase.WAITING]):
             stale.append(replace(link, dirty=True))
             if len(stale) == CHUNK:
-                store.remember(Memo(links=stale))
+                store.commit(Transaction(links=stale))
                 stale = []
-    store.remember(Memo(links=stale, watermarks={RULES: rules}))
+    store.commit(Transaction(links=stale, watermarks={RULES: rules}))
 
 
-def stage_referrals(run: Run, page: Page) -> None:
+def stage_referrals(cycle: Cycle, page: Page) -> None:
     """Put what changed into the store, to be decided later in this cycle or, after a crash, in the next."""
-    known = run.world.store.by_referral([snapshot.id for snapshot in page.snapshots])
+    known = cycle.store.by_referral([snapshot.id for snapshot in page.snapshots])
     staged = []
     for snapshot in page.snapshots:
         link = known.get(snapshot.id) or Link(f"r:{snapshot.id}", referral_id=snapshot.id)
@@ -123,20 +123,20 @@ def stage_referrals(run: Run, page: Page) -> None:
             link.referral is not None and link.referral.version == snapshot.version and not returned
         ):
             continue
-        run.tally.pulled[Side.PARTNER_CENTER] += 1
+        cycle.counters.pulled[Side.PARTNER_CENTER] += 1
         if link.phase is Phase.LINKED and link.referral is not None:
-            run.changed.append(link.key)
-        skipped = at_sight(snapshot, run.world.rules) if link.opportunity_id is None else None
+            cycle.changed.append(link.key)
+        skipped = at_sight(snapshot, cycle.rules) if link.opportunity_id is None else None
         phase = Phase.SKIPPED if skipped else link.phase if link.opportunity_id else Phase.WAITING
         memory = replace(link.memory, gone=None) if returned else link.memory
         staged.append(
             replace(link, referral=snapshot, phase=phase, memory=memory, dirty=phase is not Phase.SKIPPED)
         )
-    remember_staged(run, staged, Side.PARTNER_CENTER, page.watermark)
+    commit_staged(cycle, staged, Side.PARTNER_CENTER, page.watermark)
 
 
-def stage_opportunities(run: Run, page: Page) -> None:
-    store = run.world.store
+def stage_opportunities(cycle: Cycle, page: Page) -> None:
+    store = cycle.store
     known = store.by_opportunity([*(snapshot.id for snapshot in page.snapshots), *page.gone])
     orphans = [snapshot for snapshot in page.snapshots if snapshot.id not in known]
     named = store.by_referral(
@@ -158,15 +158,15 @@ def stage_opportunities(run: Run, page: Page) -> None:
                 replace(link, opportunity=snapshot)
             )  # a newer version of the same: nothing to decide
             continue
-        run.tally.pulled[Side.CRM] += 1
+        cycle.counters.pulled[Side.CRM] += 1
         memory = replace(link.memory, gone=None) if link.memory.gone is Side.CRM else link.memory
         staged.append(replace(link, opportunity=snapshot, memory=memory, dirty=True))
     for gone in page.gone:
         link = known.get(gone)
         if link is not None and link.phase is not Phase.PARTED and link.memory.gone is None:
-            run.tally.pulled[Side.CRM] += 1
+            cycle.counters.pulled[Side.CRM] += 1
             staged.append(replace(link, memory=replace(link.memory, gone=Side.CRM), dirty=True))
-    remember_staged(run, staged, Side.CRM, page.watermark)
+    commit_staged(cycle, staged, Side.CRM, page.watermark)
 
 
 def _same_content(known: Snapshot | None, snapshot: Snapshot) -> bool:
@@ -183,26 +183,26 @@ def _joined(waiting: Link | None, snapshot: Snapshot) -> Link | None:
     return replace(waiting, opportunity_id=snapshot.id, phase=Phase.LINKED, memory=Memory())
 
 
-def remember_staged(run: Run, staged: Sequence[Link], side: Side, watermark: str | None) -> None:
+def commit_staged(cycle: Cycle, staged: Sequence[Link], side: Side, watermark: str | None) -> None:
     if staged or watermark is not None:
         marks = {side.value: watermark} if watermark is not None else {}
-        run.world.store.remember(Memo(links=staged, watermarks=marks))
+        cycle.store.commit(Transaction(links=staged, watermarks=marks))
 
 
-def compare_all(run: Run) -> None:
+def compare_all(cycle: Cycle) -> None:
     """All ids and versions of both sides against the store: what no pull could have shown."""
-    store = run.world.store
+    store = cycle.store
     log.info("compare.started")
     seen: set[str] = set()
-    for page in run.world.referrals.index():
+    for page in cycle.referrals.index():
         seen.update(snapshot.id for snapshot in page.snapshots)
-        stage_referrals(run, replace(page, watermark=None))
+        stage_referrals(cycle, replace(page, watermark=None))
     indexed: set[str] = set()
-    for versions in run.world.crm.index():
+    for versions in cycle.crm.index():
         indexed.update(versions)
         known = store.versions(list(versions))
         different = [key for key, version in versions.items() if known.get(key) != version]
-        read_again(run, different)
+        read_again(cycle, different)
     linked = missing_referrals = 0
     lost_referrals: list[str] = []
     lost_opportunities: list[str] = []
@@ -211,27 +211,27 @@ def compare_all(run: Run) -> None:
         linked += 1
         if link.memory.gone is Side.CRM and link.opportunity_id in indexed:
             returned.append(link.opportunity_id or "")
-        if share.awaited(link):
-            run.changed.append(link.key)
+        if publishing.awaited(link):
+            cycle.changed.append(link.key)
         if link.memory.gone is None and link.referral_id not in seen:
             missing_referrals += 1
             lost_referrals.append(link.referral_id or "")
         if link.memory.gone is None and link.opportunity_id not in indexed:
             lost_opportunities.append(link.opportunity_id or "")
-    doubt_emptiness(run, max(missing_referrals, len(lost_opportunities)), linked)
-    doubt_numbers(run, "vanished", max(missing_referrals, len(lost_opportunities)), linked)
-    read_again(run, [*lost_opportunities, *returned])
-    _fetch_referrals(run, lost_referrals)
-    run.world.crm.forget_shape()  # once a day: a picklist may have lost a value without anybody asking for it
+    check_not_empty(cycle, max(missing_referrals, len(lost_opportunities)), linked)
+    check_share(cycle, "vanished", max(missing_referrals, len(lost_opportunities)), linked)
+    read_again(cycle, [*lost_opportunities, *returned])
+    _fetch_referrals(cycle, lost_referrals)
+    cycle.crm.forget_shape()  # once a day: a picklist may have lost a value without anybody asking for it
     log.info("compare.finished", linked=linked, lost=len(lost_opportunities) + missing_referrals)
 
 
-def read_again(run: Run, ids: Sequence[str]) -> None:
+def read_again(cycle: Cycle, ids: Sequence[str]) -> None:
     for start in range(0, len(ids), CHUNK):
         chunk = ids[start : start + CHUNK]
-        fetched = run.world.crm.fetch(chunk)
+        fetched = cycle.crm.fetch(chunk)
         stage_opportunities(
-            run,
+            cycle,
             Page(
                 snapshots=[item for item in fetched.values() if item is not None],
                 gone=[key for key, item in fetched.items() if item is None],
@@ -239,13 +239,13 @@ def read_again(run: Run, ids: Sequence[str]) -> None:
         )
 
 
-def _fetch_referrals(run: Run, ids: Sequence[str]) -> None:
-    fetched = run.world.referrals.fetch(ids)
-    stage_referrals(run, Page(snapshots=[item for item in fetched.values() if item is not None]))
-    known = run.world.store.by_referral([key for key, item in fetched.items() if item is None])
+def _fetch_referrals(cycle: Cycle, ids: Sequence[str]) -> None:
+    fetched = cycle.referrals.fetch(ids)
+    stage_referrals(cycle, Page(snapshots=[item for item in fetched.values() if item is not None]))
+    known = cycle.store.by_referral([key for key, item in fetched.items() if item is None])
     gone = [
         replace(link, memory=replace(link.memory, gone=Side.PARTNER_CENTER), dirty=True)
         for link in known.values()
     ]
     if gone:
-        run.world.store.remember(Memo(links=gone))
+        cycle.store.commit(Transaction(links=gone))

@@ -12,7 +12,7 @@ What the service does not say, and what is done about it:
 - PATCH may answer 204 without a body even though ``Prefer: return=representation`` was sent; then we read back.
 
 When Partner Center goes away in the middle of a batch, nothing further is started: what is known is returned, and
-``trouble`` holds the reason.
+``outage`` holds the reason.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ from cosell_sync.partner_center import records
 from cosell_sync.partner_center.records import Wire
 from cosell_sync.ports import Outcome, Page, ReferralDraft, ReferralWrite
 from cosell_sync.transport.client import Answer, HttpCaller, Safety
-from cosell_sync.transport.exact import encode
-from cosell_sync.transport.outcomes import Scope, said
+from cosell_sync.transport.errors import Scope, said
+from cosell_sync.transport.exact_json import encode
 
 log = structlog.get_logger()
 
@@ -101,7 +101,7 @@ class PartnerCenter:
         self._filter_refused = False
         self._unquoted = False
         self._lost = 0
-        self._trouble: OutsideError | None = None
+        self._outage: OutsideError | None = None
 
     @property
     def calls(self) -> int:
@@ -109,9 +109,9 @@ class PartnerCenter:
         return self._caller.calls
 
     @property
-    def trouble(self) -> OutsideError | None:
+    def outage(self) -> OutsideError | None:
         """Why the last batch was cut short; None once the system answers again."""
-        return self._trouble
+        return self._outage
 
     # -- reading -----------------------------------------------------------------------------------------------------
 
@@ -260,7 +260,7 @@ class PartnerCenter:
             if not isinstance(rows, list):
                 raise Unavailable(SYSTEM, "Partner Center's list is no list", code="unreadable", status=200)
             self._answered()
-            self._trouble = None
+            self._outage = None
             yield rows
             empty = 0 if rows else empty + 1
             following = self._next(answer.data, followed, empty)
@@ -285,8 +285,8 @@ class PartnerCenter:
             return self._read(referral_id)
         except Gone:
             return None
-        except RecordError as trouble:
-            text = f"This referral cannot be read: {trouble.text}"
+        except RecordError as cause:
+            text = f"This referral cannot be read: {cause.text}"
             return Snapshot(referral_id, "", {"problem": text})
 
     def _read(self, referral_id: str) -> Snapshot:
@@ -317,7 +317,7 @@ class PartnerCenter:
     def write(self, batch: Sequence[ReferralWrite]) -> Sequence[Outcome]:
         """Carry out each write; the outcomes stand in the order of the batch."""
         self._lost = 0
-        self._trouble = None
+        self._outage = None
         return self._spread(self._carry, batch)
 
     def create(self, draft: ReferralDraft) -> Outcome:
@@ -338,8 +338,8 @@ class PartnerCenter:
                 headers={"content-type": "application/json"},
                 body=body,
             )
-        except RecordError as trouble:
-            return Outcome(None, trouble)
+        except RecordError as cause:
+            return Outcome(None, cause)
         self._answered()
         own = self._configured or frozenset(self._learned)
         snapshot = records.snapshot(answer.data, self._wire, own=own)
@@ -366,17 +366,17 @@ class PartnerCenter:
         try:
             _checked(referral_id)
             for step in write.steps:
-                if self._trouble is not None:
-                    raise _unavailable(self._trouble)
+                if self._outage is not None:
+                    raise _unavailable(self._outage)
                 current = carried.snapshot or current
                 if carried.steps and carried.snapshot is None:
                     raise Flaky("the referral could not be read after the last step", code="no_version")
                 self._take(current, step, carried)
-        except RecordError as trouble:
-            error = trouble
-        except OutsideError as trouble:
-            self._halt(trouble)
-            error = _unavailable(trouble)
+        except RecordError as cause:
+            error = cause
+        except OutsideError as cause:
+            self._halt(cause)
+            error = _unavailable(cause)
         if isinstance(error, Unclear):
             self._unanswered(error)
         return Outcome(referral_id, error, carried.snapshot, carried.steps)
@@ -418,8 +418,8 @@ class PartnerCenter:
                     },
                     body=body,
                 )
-            except Unclear as trouble:
-                if trouble.status != 500:
+            except Unclear as cause:
+                if cause.status != 500:
                     raise
                 found = self._looked(current.id)
                 if found is None or found.version != current.version:
@@ -427,8 +427,8 @@ class PartnerCenter:
                     raise
                 if attempt == TRIES:
                     raise Flaky(
-                        trouble.text, code=trouble.code, status=500, request_id=trouble.request_id
-                    ) from trouble
+                        cause.text, code=cause.code, status=500, request_id=cause.request_id
+                    ) from cause
             self._caller.wait(self._caller.backoff(attempt))
         raise AssertionError("the last try returns or raises")
 
@@ -436,10 +436,10 @@ class PartnerCenter:
         """The referral after an answer that proved nothing; None where it cannot be read just now."""
         try:
             return self._read(referral_id)
-        except RecordError as trouble:
-            log.info("read_back.failed", system=SYSTEM, referral_id=referral_id, code=trouble.code)
-        except OutsideError as trouble:
-            self._halt(trouble)
+        except RecordError as cause:
+            log.info("read_back.failed", system=SYSTEM, referral_id=referral_id, code=cause.code)
+        except OutsideError as cause:
+            self._halt(cause)
         return None
 
     def _spread(self, work: Callable[[T], R], items: Sequence[T]) -> list[R]:
@@ -458,22 +458,22 @@ class PartnerCenter:
     def _answered(self) -> None:
         self._lost = 0
 
-    def _unanswered(self, trouble: Unclear) -> None:
-        """One lost answer is one record's trouble, several in a row are the system's."""
-        if trouble.status is None:
+    def _unanswered(self, cause: Unclear) -> None:
+        """One lost answer is one record's failure, several in a row are the system's."""
+        if cause.status is None:
             with self._lock:
                 self._lost += 1
-                away = self._lost >= LOST_ANSWERS or trouble.code == "stopping"
+                away = self._lost >= LOST_ANSWERS or cause.code == "stopping"
             if away:
-                self._halt(Unavailable(SYSTEM, "Partner Center does not answer", code=trouble.code))
+                self._halt(Unavailable(SYSTEM, "Partner Center does not answer", code=cause.code))
 
-    def _halt(self, trouble: OutsideError) -> None:
+    def _halt(self, cause: OutsideError) -> None:
         with self._lock:
-            self._trouble = self._trouble or trouble
+            self._outage = self._outage or cause
 
 
 class _Refused(Unavailable):
-    """A list query was answered 400. It is the system's trouble unless another way of asking is known."""
+    """A list query was answered 400. It is an outage unless another way of asking is known."""
 
     def __init__(self, code: str) -> None:
         super().__init__(
@@ -485,9 +485,9 @@ class _Refused(Unavailable):
         return Unavailable(SYSTEM, "Partner Center breaks off a list", code=self.code, status=self.status)
 
 
-def _unavailable(trouble: OutsideError) -> Flaky:
-    code = "unauthenticated" if isinstance(trouble, AuthFailed) else "unavailable"
-    return Flaky("Partner Center is not available just now", code=code, status=trouble.status)
+def _unavailable(cause: OutsideError) -> Flaky:
+    code = "unauthenticated" if isinstance(cause, AuthFailed) else "unavailable"
+    return Flaky("Partner Center is not available just now", code=code, status=cause.status)
 
 
 def _checked(referral_id: str) -> None:

@@ -25,11 +25,11 @@ import requests
 
 from cosell_sync.errors import AuthFailed, ConfigError, Unavailable
 from cosell_sync.ports import Clock, Tokens
-from cosell_sync.transport.auth import MARGIN, AccessToken
 from cosell_sync.transport.client import HttpCaller, Safety, trust_file
-from cosell_sync.transport.governor import Governor, utc_now
-from cosell_sync.transport.outcomes import Scope
+from cosell_sync.transport.errors import Scope
 from cosell_sync.transport.session import careful, patiently
+from cosell_sync.transport.throttle import Governor, utc_now
+from cosell_sync.transport.tokens import MARGIN, AccessToken
 
 if TYPE_CHECKING:
     import msal
@@ -236,11 +236,11 @@ def _device_flow(
 
     try:
         client, flow = patiently(begun, governor, clock)
-    except (ValueError, KeyError) as trouble:  # MSAL words an unknown tenant as a ValueError
+    except (ValueError, KeyError) as cause:  # MSAL words an unknown tenant as a ValueError
         raise ConfigError(
             "the sign-in authority does not know this tenant or does not answer as one",
             hint="check partner_center.authority and partner_center.tenant_id",
-        ) from trouble
+        ) from cause
     if "user_code" not in flow:
         raise refusal(flow)
     flow["interval"] = max(1, int(flow.get("interval", 5)))  # at 0 MSAL would poll without ever coming back

@@ -22,11 +22,11 @@ from sqlalchemy import Column, ColumnElement, Connection, Engine, Table, delete,
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 
-from cosell_sync.core import forget as forgetting
-from cosell_sync.core.deal import Entry, Intent, Link, Order, Phase, Side, SyncState
-from cosell_sync.core.forget import Forgotten, Person
-from cosell_sync.ports import Clock, Memo, Tally
-from cosell_sync.store import codec, schema
+from cosell_sync.core import erasure as forgetting
+from cosell_sync.core.deal import Intent, JournalEntry, Link, OperatorCommand, Phase, Side, SyncState
+from cosell_sync.core.erasure import ErasureResult, Person
+from cosell_sync.ports import Clock, DealCount, Transaction
+from cosell_sync.store import schema, serialize
 from cosell_sync.store.engine import file_of, reading, writing
 from cosell_sync.store.lease import DEADLINE, FileLease, Lease, MemoryLease, RowLease, Sleep, acquire
 
@@ -115,9 +115,11 @@ class SqlStore:
 
     def intents(self, keys: Sequence[str]) -> Sequence[Intent]:
         rows = self._among(schema.intent.c.link, keys, schema.intent.c)
-        return sorted((codec.to_intent(row) for row in rows), key=lambda intent: (intent.link, intent.side))
+        return sorted(
+            (serialize.to_intent(row) for row in rows), key=lambda intent: (intent.link, intent.side)
+        )
 
-    def journal(self, key: str, limit: int = 200) -> Sequence[Entry]:
+    def journal(self, key: str, limit: int = 200) -> Sequence[JournalEntry]:
         column = schema.journal.c
         lines = (
             select(schema.journal)
@@ -126,7 +128,7 @@ class SqlStore:
             .limit(limit)
         )
         with reading(self.engine) as connection:
-            return [codec.to_entry(row) for row in connection.execute(lines).mappings()]
+            return [serialize.to_entry(row) for row in connection.execute(lines).mappings()]
 
     def watermark(self, name: str) -> str | None:
         column = schema.watermark.c
@@ -135,7 +137,7 @@ class SqlStore:
                 select(column.value).where(column.connection == self._connection, column.name == name)
             ).scalar_one_or_none()
 
-    def counts(self) -> Sequence[Tally]:
+    def counts(self) -> Sequence[DealCount]:
         column = schema.link.c
         standing = (column.phase, column.sync_state, column.parked, column.rejected)
         groups = (
@@ -146,40 +148,42 @@ class SqlStore:
         )
         with reading(self.engine) as connection:
             return [
-                Tally(Phase(phase), SyncState(state), parked, rejected, deals)
+                DealCount(Phase(phase), SyncState(state), parked, rejected, deals)
                 for phase, state, parked, rejected, deals in connection.execute(groups)
             ]
 
-    def place(self, order: Order) -> None:
+    def submit(self, order: OperatorCommand) -> None:
         with writing(self.engine) as connection:
             self._upsert(connection, schema.order, [{"id": order.id, "data": asdict(order)}])
 
-    def orders(self) -> Sequence[Order]:
+    def orders(self) -> Sequence[OperatorCommand]:
         column = schema.order.c
         query = select(column.data).where(column.connection == self._connection).order_by(column.id)
         with reading(self.engine) as connection:
-            return [Order(**data) for data in connection.execute(query).scalars()]
+            return [OperatorCommand(**data) for data in connection.execute(query).scalars()]
 
     # --- remembering ---------------------------------------------------------------------------------------------
 
-    def remember(self, memo: Memo) -> None:
+    def commit(self, transaction: Transaction) -> None:
         """One transaction. ValueError where an id would belong to two links, or an intent to none."""
         try:
             with writing(self.engine) as connection:
                 self._lease.check(connection)
-                self._put_links(connection, memo.links)
-                self._put_intents(connection, memo.intents, memo.settled)
-                self._insert(connection, schema.journal, [codec.from_entry(entry) for entry in memo.journal])
+                self._put_links(connection, transaction.links)
+                self._put_intents(connection, transaction.intents, transaction.settled)
+                self._insert(
+                    connection, schema.journal, [serialize.from_entry(entry) for entry in transaction.journal]
+                )
                 self._upsert(
                     connection,
                     schema.watermark,
-                    [{"name": name, "value": value} for name, value in memo.watermarks.items()],
+                    [{"name": name, "value": value} for name, value in transaction.watermarks.items()],
                 )
-                if memo.obeyed:
+                if transaction.completed:
                     column = schema.order.c
                     connection.execute(
                         delete(schema.order).where(
-                            column.connection == self._connection, column.id.in_(memo.obeyed)
+                            column.connection == self._connection, column.id.in_(transaction.completed)
                         )
                     )
         except IntegrityError as error:
@@ -194,7 +198,7 @@ class SqlStore:
                 delete(schema.journal).where(column.connection == self._connection, column.at < before)
             ).rowcount
 
-    def forget(self, email: str) -> Forgotten:
+    def forget(self, email: str) -> ErasureResult:
         """Page by page, each a transaction of its own: a call that was cut short is simply made again."""
         person = Person(email.strip().lower())
         for link in self._walk():
@@ -208,17 +212,17 @@ class SqlStore:
         with self._erasing() as connection:
             column = schema.intent.c
             rows = connection.execute(select(schema.intent).where(column.connection == self._connection))
-            opened = [codec.to_intent(row) for row in rows.mappings()]
+            opened = [serialize.to_intent(row) for row in rows.mappings()]
             intents = [item for item in opened if forgetting.from_intent(item, person) is not item]
             self._upsert(
                 connection,
                 schema.intent,
-                [codec.from_intent(forgetting.from_intent(item, person)) for item in intents],
+                [serialize.from_intent(forgetting.from_intent(item, person)) for item in intents],
             )
         lines = 0
         for some in self._entries():
             changed = {
-                number: codec.from_entry(line)
+                number: serialize.from_entry(line)
                 for number, entry in some.items()
                 if (line := forgetting.from_entry(entry, person)) != entry
             }
@@ -229,7 +233,7 @@ class SqlStore:
                         mine = schema.journal.c.id == number
                         connection.execute(update(schema.journal).where(mine).values(**row))
         self._wipe()
-        return Forgotten(deals=len(links), intents=len(intents), journal=lines)
+        return ErasureResult(deals=len(links), intents=len(intents), journal=lines)
 
     @contextmanager
     def _erasing(self) -> Iterator[Connection]:
@@ -246,7 +250,7 @@ class SqlStore:
             with self.engine.connect() as connection:
                 connection.connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
-    def _entries(self) -> Iterator[dict[int, Entry]]:
+    def _entries(self) -> Iterator[dict[int, JournalEntry]]:
         """The whole journal by line number, in pages."""
         column = schema.journal.c
         after = 0
@@ -261,12 +265,12 @@ class SqlStore:
                 rows = connection.execute(page).mappings().all()
             if not rows:
                 return
-            yield {row["id"]: codec.to_entry(row) for row in rows}
+            yield {row["id"]: serialize.to_entry(row) for row in rows}
             after = rows[-1]["id"]
 
     def _put_links(self, connection: Connection, links: Sequence[Link]) -> None:
         self._free_ids(connection, links)
-        self._upsert(connection, schema.link, [codec.from_link(link) for link in links])
+        self._upsert(connection, schema.link, [serialize.from_link(link) for link in links])
         for keys in _chunks([link.key for link in links]):
             connection.execute(
                 delete(schema.link_row).where(
@@ -310,7 +314,7 @@ class SqlStore:
                     column.connection == self._connection, column.link == link, column.side == side.value
                 )
             )
-        self._upsert(connection, schema.intent, [codec.from_intent(intent) for intent in opened])
+        self._upsert(connection, schema.intent, [serialize.from_intent(intent) for intent in opened])
 
     def _insert(self, connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
         if rows:
@@ -344,7 +348,7 @@ class SqlStore:
     # --- reading -------------------------------------------------------------------------------------------------
 
     def _links(self, column: Column[Any], values: Sequence[str]) -> list[Link]:
-        links = [codec.to_link(row) for row in self._among(column, values, schema.link.c)]
+        links = [serialize.to_link(row) for row in self._among(column, values, schema.link.c)]
         return sorted(links, key=lambda link: link.key)
 
     def _walk(self, *conditions: ColumnElement[bool]) -> Iterator[Link]:
@@ -359,7 +363,7 @@ class SqlStore:
         while True:
             with reading(self.engine) as connection:
                 rows = connection.execute(page.where(column.key > after)).mappings().all()
-            yield from map(codec.to_link, rows)
+            yield from map(serialize.to_link, rows)
             if len(rows) < _CHUNK:
                 return
             after = rows[-1]["key"]
@@ -370,9 +374,9 @@ class SqlStore:
         values: Sequence[str],
         wanted: Iterable[ColumnElement[Any]],
         *conditions: ColumnElement[bool],
-    ) -> list[codec.Row]:
+    ) -> list[serialize.Row]:
         """The wanted columns of the rows whose ``column`` is one of the values, asked for in chunks."""
-        rows: list[codec.Row] = []
+        rows: list[serialize.Row] = []
         if not values:
             return rows
         query = select(*wanted).where(column.table.c.connection == self._connection, *conditions)

@@ -34,12 +34,12 @@ import structlog
 import tenacity
 
 from cosell_sync.errors import ConfigError, CosellError, Flaky, Rejected, Unavailable, Unclear
-from cosell_sync.transport import outcomes
-from cosell_sync.transport.apart import Stopped, TooLong, apart
-from cosell_sync.transport.auth import TokenSource
-from cosell_sync.transport.exact import parse
-from cosell_sync.transport.governor import Clock, Governor, utc_now
-from cosell_sync.transport.outcomes import Fate, Scope
+from cosell_sync.transport import errors
+from cosell_sync.transport.deadline import Stopped, TooLong, apart
+from cosell_sync.transport.errors import Fate, Scope
+from cosell_sync.transport.exact_json import parse
+from cosell_sync.transport.throttle import Clock, Governor, utc_now
+from cosell_sync.transport.tokens import TokenSource
 
 log = structlog.get_logger()
 
@@ -86,10 +86,10 @@ def trust() -> ssl.SSLContext:
                 context.load_verify_locations(capath=place)
             elif place:
                 context.load_verify_locations(cafile=place)
-        except OSError as trouble:
+        except OSError as cause:
             raise ConfigError(
                 f"{name} names certificates that cannot be read: {place}", hint=f"correct or unset {name}"
-            ) from trouble
+            ) from cause
     return context
 
 
@@ -220,8 +220,8 @@ class HttpCaller:
         )
 
         def pause(state: tenacity.RetryCallState) -> float:
-            trouble = state.outcome.exception() if state.outcome else None
-            given = trouble.wait if isinstance(trouble, _Again) else None
+            cause = state.outcome.exception() if state.outcome else None
+            given = cause.wait if isinstance(cause, _Again) else None
             return self.backoff(state.attempt_number) if given is None else given
 
         def enough(state: tenacity.RetryCallState) -> bool:
@@ -255,8 +255,8 @@ class HttpCaller:
         return answer if answer.status in call.accept else self._judge(answer, call)
 
     def _fate(self, answer: Answer) -> Fate:
-        code = outcomes.said(answer.body).code if answer.status >= 400 else ""
-        return outcomes.fate(self.system, answer.status, code)
+        code = errors.said(answer.body).code if answer.status >= 400 else ""
+        return errors.fate(self.system, answer.status, code)
 
     def _try(self, call: _Call, token: str | None) -> Answer:
         if self._closed.is_set():
@@ -310,7 +310,7 @@ class HttpCaller:
             return "stopping", True
         if isinstance(cause, (httpx.InvalidURL, UnicodeError, RuntimeError)):
             return "protocol", False
-        return outcomes.lost(cause)
+        return errors.lost(cause)
 
     def _lost(self, code: str, sent: bool, call: _Call) -> Exception:
         """No answer. What becomes of it, and whether to try again."""
@@ -328,17 +328,17 @@ class HttpCaller:
         return down if call.safety is Safety.ONCE else _Again(down)
 
     def _judge(self, answer: Answer, call: _Call) -> Answer:
-        said = outcomes.said(answer.body) if answer.status >= 300 else outcomes.Said()
-        fate = outcomes.fate(self.system, answer.status, said.code)
+        said = errors.said(answer.body) if answer.status >= 300 else errors.Said()
+        fate = errors.fate(self.system, answer.status, said.code)
         if fate is Fate.DONE:
             return self._read(answer, call)
         now = self._clock()
-        wait = outcomes.retry_after(answer.headers.get("retry-after"), now)
+        wait = errors.retry_after(answer.headers.get("retry-after"), now)
         if fate is Fate.WAIT:
             self._governor.pause(self.backoff(1) if wait is None else wait)
         elif fate is Fate.BUSY and wait is not None:
             self._governor.pause(wait)
-        final = outcomes.error(
+        final = errors.error(
             self.system,
             fate,
             call.scope,
@@ -349,8 +349,8 @@ class HttpCaller:
             retry_at=now + timedelta(seconds=wait) if wait is not None else None,
             may_have_landed=call.safety is not Safety.READ,
         )
-        again = (call.safety is Safety.READ and fate in outcomes.TRANSIENT) or (
-            call.safety is Safety.GUARDED and outcomes.surely_not_landed(fate, answer.status)
+        again = (call.safety is Safety.READ and fate in errors.TRANSIENT) or (
+            call.safety is Safety.GUARDED and errors.surely_not_landed(fate, answer.status)
         )
         if call.safety is Safety.ONCE and fate is Fate.BUSY:
             # An unguarded create: "overloaded" is not proof enough, so whoever called looks first.

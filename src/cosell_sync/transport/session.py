@@ -23,9 +23,9 @@ import requests
 from urllib3.exceptions import MaxRetryError
 
 from cosell_sync.errors import Unavailable
-from cosell_sync.transport import outcomes
-from cosell_sync.transport.apart import Stopped, TooLong, apart
-from cosell_sync.transport.governor import Clock, Governor
+from cosell_sync.transport import errors
+from cosell_sync.transport.deadline import Stopped, TooLong, apart
+from cosell_sync.transport.throttle import Clock, Governor
 
 CONNECT: Final = 10.0
 TRIES: Final = 5
@@ -100,10 +100,10 @@ def _request(
         raise Passing(away("does not answer in time", "read_timeout")) from None
     except requests.TooManyRedirects:
         raise away("answered with a redirect, which is never followed", "redirect") from None
-    except requests.RequestException as trouble:
-        if distrusted(trouble):
+    except requests.RequestException as cause:
+        if distrusted(cause):
             raise away("shows a certificate that is not trusted", "certificate") from None
-        raise Passing(away("cannot be reached", type(trouble).__name__)) from None
+        raise Passing(away("cannot be reached", type(cause).__name__)) from None
     except OSError:  # requests says so when the bundle is not there
         raise Unavailable(
             system,
@@ -114,7 +114,7 @@ def _request(
     status, code = response.status_code, f"http_{response.status_code}"
     if status == HTTPStatus.TOO_MANY_REQUESTS or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         now = clock()
-        after = outcomes.retry_after(response.headers.get("Retry-After"), now)
+        after = errors.retry_after(response.headers.get("Retry-After"), now)
         if after is not None:
             governor.pause(after)
         at = None if after is None else now + timedelta(seconds=after)

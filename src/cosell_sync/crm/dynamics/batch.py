@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from cosell_sync.crm.dynamics import odata
-from cosell_sync.transport.exact import encode
+from cosell_sync.transport.exact_json import encode
 
 JSON: Final = "application/json; charset=utf-8"
 

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from cosell_sync.core.deal import KINDS, SELLER, Kind
-from cosell_sync.crm.blueprint import SOLUTION_COLUMNS
 from cosell_sync.crm.check import Check
-from cosell_sync.crm.dynamics import feeds, odata, org
+from cosell_sync.crm.columns import SOLUTION_COLUMNS
+from cosell_sync.crm.dynamics import changes, odata, org
 from cosell_sync.crm.dynamics.metadata import PARENT, SOLUTION_NAMES
 from cosell_sync.crm.dynamics.metadata import TYPES as COLUMN_TYPES
 from cosell_sync.crm.dynamics.org import (
@@ -23,7 +23,7 @@ from cosell_sync.crm.dynamics.org import (
 from cosell_sync.crm.dynamics.rest import Rest
 from cosell_sync.crm.values import folded
 from cosell_sync.errors import OutsideError, RecordError, Surprise
-from cosell_sync.transport.outcomes import Scope
+from cosell_sync.transport.errors import Scope
 
 PROVISION: Final = "run `cosell-sync provision` against this environment"
 GRANT: Final = (
@@ -32,8 +32,8 @@ GRANT: Final = (
 
 # Attribute types that can hold each kind of ours.
 TYPES: Final[Mapping[Kind, frozenset[str]]] = {
-    Kind.TEXT: frozenset({"String", "Memo", "Picklist", "Status"}),
-    Kind.NOTES: frozenset({"String", "Memo"}),
+    Kind.TEXT: frozenset({"String", "Transaction", "Picklist", "Status"}),
+    Kind.NOTES: frozenset({"String", "Transaction"}),
     Kind.NUMBER: frozenset({"Money", "Decimal", "Double"}),
     Kind.DATE: frozenset({"DateTime"}),
     Kind.MOMENT: frozenset({"DateTime"}),
@@ -74,7 +74,7 @@ def _tables(rest: Rest, tables: Mapping[str, Mapping[str, Any]]) -> Iterator[Che
         if flags is None:
             yield Check(label, "fault", f"table {logical} is missing", PROVISION)
             continue
-        path = odata.query(collection, select=(feeds.KEYS[collection],), top=1)
+        path = odata.query(collection, select=(changes.KEYS[collection],), top=1)
         try:
             rest.get(path, scope=Scope.RECORD)
         except RecordError as error:

@@ -15,11 +15,11 @@ from dataclasses import replace
 from functools import partial
 
 from cosell_sync.crm.adapter import MATCH, CrmAdapter, Parts
-from cosell_sync.crm.directory import Directory
-from cosell_sync.crm.dynamics import checks, creating, feeds, org, reading
+from cosell_sync.crm.dynamics import changes, checks, create, org, read
 from cosell_sync.crm.dynamics.org import Org
 from cosell_sync.crm.dynamics.rest import Rest
-from cosell_sync.crm.dynamics.writing import Writer
+from cosell_sync.crm.dynamics.write import Writer
+from cosell_sync.crm.users import Directory
 from cosell_sync.crm.writes import Ownership
 
 
@@ -40,17 +40,17 @@ class DynamicsCrm(CrmAdapter[Org, Writer]):
     ) -> None:
         self.rest = rest
         named = org.field_names(names)
-        directory = Directory(lambda people: reading.users(rest, self.org, people))
+        directory = Directory(lambda people: read.users(rest, self.org, people))
         closed = org.ClosedRows(write=closed_rows)
         parts = Parts(
             calls=lambda: rest.calls,
             org=lambda: replace(org.read(rest, named), closed=closed),
-            changed_since=partial(feeds.changed_since, rest),
-            fetch=partial(reading.fetch, rest),
-            find=partial(reading.find, rest),
-            index=partial(reading.index, rest),
+            changed_since=partial(changes.changed_since, rest),
+            fetch=partial(read.fetch, rest),
+            find=partial(read.find, rest),
+            index=partial(read.index, rest),
             writer=lambda now: Writer(rest, now, directory, tuple(match)),
-            create=creating.create,
+            create=create.create,
             check=partial(checks.check, rest, named),
             directory=directory,
         )

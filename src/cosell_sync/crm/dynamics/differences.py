@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from cosell_sync.crm.blueprint import Column, Form
+from cosell_sync.crm.columns import Column, Form
 from cosell_sync.crm.dynamics import org
 from cosell_sync.crm.dynamics.metadata import PARENT, TYPES
 from cosell_sync.crm.values import folded

@@ -25,7 +25,7 @@ from cosell_sync.crm.dynamics.metadata import (
 )
 from cosell_sync.crm.dynamics.rest import Row
 from cosell_sync.crm.dynamics.setup import Setup
-from cosell_sync.crm.findings import Finding, Status
+from cosell_sync.crm.report import Finding, Status
 from cosell_sync.errors import Rejected
 
 WHERE: Final = "in the Power Platform admin center > Settings > Security roles"

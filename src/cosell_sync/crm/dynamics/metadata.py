@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 from xml.etree.ElementTree import Element, SubElement, tostring
 
-from cosell_sync.crm.blueprint import (
+from cosell_sync.crm.columns import (
     PARENT_DESCRIPTION,
     SOLUTION_DESCRIPTION,
     SOLUTION_LABEL,
@@ -55,7 +55,7 @@ TYPES: Final[Mapping[Form, str]] = {
     Form.TEXT: "String",
     Form.LINK: "String",
     Form.CHOICE: "Picklist",
-    Form.LONG: "Memo",
+    Form.LONG: "Transaction",
     Form.MOMENT: "DateTime",
 }
 LINK_LENGTH: Final = 500
@@ -225,7 +225,11 @@ def relationship(labels: Labels) -> Body:
         "ReferencedAttribute": f"{OPPORTUNITY}id",
         "ReferencingEntity": SOLUTION,
         "CascadeConfiguration": {**cascade, "Merge": "NoCascade"},
-        "AssociatedMenuConfiguration": {"Behavior": "UseCollectionName", "Group": "Details", "Order": 10_000},
+        "AssociatedMenuConfiguration": {
+            "Behavior": "UseCollectionName",
+            "Group": "Details",
+            "OperatorCommand": 10_000,
+        },
         "Lookup": _attribute(
             PARENT, "Lookup", "Opportunity", PARENT_DESCRIPTION, labels, "ApplicationRequired"
         ),

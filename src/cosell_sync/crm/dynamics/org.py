@@ -16,13 +16,13 @@ from typing import Any, Final
 
 from cosell_sync.core.deal import KINDS, Kind
 from cosell_sync.crm.dynamics import odata
+from cosell_sync.crm.dynamics.errors import SYSTEM
 from cosell_sync.crm.dynamics.rest import Rest, strange
-from cosell_sync.crm.dynamics.trouble import SYSTEM
 from cosell_sync.crm.fields import locked, shown
 from cosell_sync.crm.values import folded
 from cosell_sync.errors import RecordError, Surprise
 from cosell_sync.ports import CrmShape, StageFlags
-from cosell_sync.transport.outcomes import Scope
+from cosell_sync.transport.errors import Scope
 
 # Entity sets, and the logical names of their tables.
 OPPORTUNITIES: Final = "opportunities"
@@ -354,7 +354,7 @@ def table_columns(rest: Rest, collection: str) -> Mapping[str, Column]:
     more: dict[str, Mapping[str, Any]] = {}
     for kind, wanted in (
         ("String", ("MaxLength",)),
-        ("Memo", ("MaxLength",)),
+        ("Transaction", ("MaxLength",)),
         ("Money", ("Precision", "PrecisionSource", "MaxValue")),
     ):
         if kind in types:

@@ -13,9 +13,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from cosell_sync.crm.blueprint import OPPORTUNITY_COLUMNS, SOLUTION_COLUMNS, VIEWS, Column, View
+from cosell_sync.crm.columns import OPPORTUNITY_COLUMNS, SOLUTION_COLUMNS, VIEWS, Column, View
 from cosell_sync.crm.dynamics import differences, metadata, odata, org
 from cosell_sync.crm.dynamics.batch import Op
+from cosell_sync.crm.dynamics.errors import SYSTEM
 from cosell_sync.crm.dynamics.granting import Granting
 from cosell_sync.crm.dynamics.metadata import (
     IN_SOLUTION,
@@ -28,11 +29,10 @@ from cosell_sync.crm.dynamics.metadata import (
 )
 from cosell_sync.crm.dynamics.org import OPPORTUNITIES, SOLUTIONS, TABLES, field_names
 from cosell_sync.crm.dynamics.rest import Rest, Row
-from cosell_sync.crm.dynamics.setup import PATIENCE, Setup, Tell, There, definition
-from cosell_sync.crm.dynamics.trouble import SYSTEM
-from cosell_sync.crm.findings import Finding, Status, unsure
+from cosell_sync.crm.dynamics.setup import PATIENCE, Progress, Setup, There, definition
+from cosell_sync.crm.report import Finding, Status, unsure
 from cosell_sync.errors import RecordError, Rejected
-from cosell_sync.transport.outcomes import Scope
+from cosell_sync.transport.errors import Scope
 
 CURE: Final = "cure what Dataverse names, then run provision again"
 MAKER: Final = "make.powerapps.com"
@@ -52,13 +52,13 @@ def provision(
     *,
     dry_run: bool = False,
     assign: str | None = None,
-    tell: Tell = _silent,
+    progress: Progress = _silent,
 ) -> Sequence[Finding]:
     """One finding a component. ``assign``: the application id or user name of who receives the daemon's role; by default
-    whoever is signed in. ``tell`` hears, in a few words, what is being made or waited for.
+    whoever is signed in. ``progress`` hears, in a few words, what is being made or waited for.
     """
     with unsure(SYSTEM):
-        return _Run(Setup(rest.consistent(), tell), field_names(names), dry_run=dry_run).findings(assign)
+        return _Run(Setup(rest.consistent(), progress), field_names(names), dry_run=dry_run).findings(assign)
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ class _Run:
             return Finding(label, Status.HELD, f"it rests on {gone}")
         if self.dry_run:
             return Finding(label, Status.TO_MAKE)
-        self.setup.tell(label)
+        self.setup.progress(label)
         refusal = self.setup.change(op)
         if refusal is None:
             return Finding(label, Status.MADE)
@@ -295,7 +295,7 @@ class _Run:
             while (status := self._status(each)) not in {"Active", "Failed"}:
                 if self.setup.rest.clock() > end:
                     break
-                self.setup.tell(f"{each.finding.component}: the platform builds its index ({status})")
+                self.setup.progress(f"{each.finding.component}: the platform builds its index ({status})")
                 self.setup.rest.wait(pause)
                 pause = min(15.0, pause * 2)
             if status == "Active":
@@ -363,7 +363,7 @@ class _Run:
                 except RecordError as error:
                     if error.status != 400:
                         break  # whoever provisions need not read deals
-                    self.setup.tell("new columns are not known everywhere yet")
+                    self.setup.progress("new columns are not known everywhere yet")
 
 
 def _key_on(keys: Sequence[Row], column: str) -> Row | None:

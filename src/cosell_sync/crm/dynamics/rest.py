@@ -17,15 +17,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from cosell_sync.crm.dynamics import batch, odata, trouble
+from cosell_sync.crm.dynamics import batch, errors, odata
 from cosell_sync.crm.dynamics.batch import JSON, Group, Op, Reply
-from cosell_sync.crm.dynamics.trouble import SYSTEM
+from cosell_sync.crm.dynamics.errors import SYSTEM
 from cosell_sync.errors import Flaky, OutsideError, RecordError, Rejected, Surprise, Unavailable, Unclear
-from cosell_sync.transport import outcomes
+from cosell_sync.transport import errors as transport_errors
 from cosell_sync.transport.client import Answer, HttpCaller, Safety
-from cosell_sync.transport.exact import encode
-from cosell_sync.transport.governor import Governor, utc_now
-from cosell_sync.transport.outcomes import Scope
+from cosell_sync.transport.errors import Scope
+from cosell_sync.transport.exact_json import encode
+from cosell_sync.transport.throttle import Governor, utc_now
 
 ROOT: Final = "/api/data/v9.2"
 HEADERS: Final[Mapping[str, str]] = {
@@ -202,9 +202,9 @@ class Rest:
                     results[at] = answer
                     continue
                 results[at] = _result(answer, len(groups[at]))
-                if not answer[-1].fine and trouble.passing(answer[-1].status, answer[-1].body):
+                if not answer[-1].fine and errors.passing(answer[-1].status, answer[-1].body):
                     again.append(at)
-                    wait = outcomes.retry_after(answer[-1].headers.get("retry-after"), self.clock())
+                    wait = transport_errors.retry_after(answer[-1].headers.get("retry-after"), self.clock())
                     pause = max(pause, self._caller.backoff(attempt + 1) if wait is None else wait)
                     if answer[-1].status == 429:
                         self._governor.pause(pause)
@@ -231,7 +231,7 @@ class Rest:
             except OutsideError as error:
                 return [Result(away=error)] * len(groups)
             except RecordError as error:
-                return [Result(error=trouble.judged(error))] * len(groups)
+                return [Result(error=errors.judged(error))] * len(groups)
         raise AssertionError  # the last attempt has returned
 
     def change(self, op: Op) -> Answer:
@@ -297,10 +297,10 @@ class Rest:
 
 
 def _outer(answer: Answer) -> Exception:
-    said = outcomes.said(answer.body)
-    return outcomes.error(
+    said = transport_errors.said(answer.body)
+    return transport_errors.error(
         SYSTEM,
-        outcomes.fate(SYSTEM, answer.status, said.code),
+        transport_errors.fate(SYSTEM, answer.status, said.code),
         Scope.RECORD,
         said,
         status=answer.status,
@@ -312,7 +312,7 @@ def _outer(answer: Answer) -> Exception:
 def _result(replies: Sequence[Reply], size: int) -> Result:
     bad = next((each for each in replies if not each.fine), None)
     if bad is not None:
-        return Result(error=trouble.of(bad.status, bad.body, _request_id(bad)))
+        return Result(error=errors.of(bad.status, bad.body, _request_id(bad)))
     if len(replies) < size:
         return Result(error=Unclear("Dataverse answered only part of a change set", code="unreadable"))
     return Result(ids=tuple(each.entity_id for each in replies))
@@ -363,7 +363,7 @@ def refused(error: RecordError) -> Surprise | Unavailable:
     return Surprise(
         f"Dataverse refuses a question that it used to answer: {error.code or error.status}",
         system=SYSTEM,
-        code=trouble.code_of(error),
+        code=errors.code_of(error),
         request_id=error.request_id,
     )
 

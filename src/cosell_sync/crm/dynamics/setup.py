@@ -14,12 +14,12 @@ from typing import Any, Final
 
 from cosell_sync.crm.dynamics import metadata, odata, org
 from cosell_sync.crm.dynamics.batch import Op
+from cosell_sync.crm.dynamics.errors import SYSTEM
 from cosell_sync.crm.dynamics.org import OPPORTUNITIES, SOLUTIONS, TABLES
 from cosell_sync.crm.dynamics.rest import Rest, Row, strange
-from cosell_sync.crm.dynamics.trouble import SYSTEM
 from cosell_sync.errors import Flaky, RecordError, Rejected, Unavailable, Unclear
-from cosell_sync.transport import outcomes
-from cosell_sync.transport.outcomes import Scope
+from cosell_sync.transport import errors
+from cosell_sync.transport.errors import Scope
 
 PATIENCE: Final = timedelta(
     minutes=15
@@ -34,7 +34,7 @@ EXISTS: Final = frozenset({"0x80047013", "0x80060893", "0x80060894"})  # a colum
 ASSUMED: Final = 1033
 _OURS: Final = f"uniquename eq {odata.literal(metadata.UNIQUE_NAME)}"
 
-Tell = Callable[[str], None]
+Progress = Callable[[str], None]
 
 
 class SetupRefused(Rejected):
@@ -75,10 +75,10 @@ class There:
 
 @dataclass(frozen=True)
 class Setup:
-    """``rest`` reads consistently; ``tell`` hears what is waited for."""
+    """``rest`` reads consistently; ``progress`` hears what is waited for."""
 
     rest: Rest
-    tell: Tell
+    progress: Progress
 
     # --- looking ------------------------------------------------------------------------------------------------
 
@@ -175,7 +175,7 @@ class Setup:
             answer = self.rest.change(op)
             if answer.status < 300:
                 return None
-            said = outcomes.said(answer.body)
+            said = errors.said(answer.body)
             code = said.code or f"http_{answer.status}"
             if code not in BUSY:
                 if answer.status == 403:
@@ -188,7 +188,7 @@ class Setup:
                     code="busy",
                     hint="wait for the import or publication that runs there, then run provision again",
                 )
-            self.tell("another customization is under way in the org")
+            self.progress("another customization is under way in the org")
             self.rest.wait(pause)
             pause = min(30.0, pause * 2)
 

@@ -23,13 +23,13 @@ import requests.utils
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from cosell_sync.crm.dynamics.trouble import SYSTEM
+from cosell_sync.crm.dynamics.errors import SYSTEM
 from cosell_sync.errors import AuthFailed, ConfigError, Unavailable
 from cosell_sync.ports import Clock
-from cosell_sync.transport.auth import AccessToken
 from cosell_sync.transport.client import trust_file
-from cosell_sync.transport.governor import Governor, utc_now
 from cosell_sync.transport.session import careful, patiently
+from cosell_sync.transport.throttle import Governor, utc_now
+from cosell_sync.transport.tokens import AccessToken
 
 # Authorities that Microsoft's instance discovery knows; asking it about any other would fail.
 MICROSOFT: Final = frozenset(
@@ -139,8 +139,8 @@ class SignIn:
             try:
                 client = msal.ManagedIdentityClient(identity, http_client=session)
                 return dict(client.acquire_token_for_client(resource=ours.resource))
-            except msal.ManagedIdentityError as trouble:
-                return {"error": "managed_identity", "error_description": type(trouble).__name__}
+            except msal.ManagedIdentityError as cause:
+                return {"error": "managed_identity", "error_description": type(cause).__name__}
         try:
             app = msal.ConfidentialClientApplication(
                 ours.client_id,

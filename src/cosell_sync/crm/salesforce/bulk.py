@@ -15,9 +15,9 @@ from typing import Any, Final
 
 from simple_salesforce.exceptions import SalesforceError
 
-from cosell_sync.crm.salesforce import composite, trouble
+from cosell_sync.crm.salesforce import composite, errors
+from cosell_sync.crm.salesforce.errors import Fault
 from cosell_sync.crm.salesforce.rest import Rest
-from cosell_sync.crm.salesforce.trouble import Fault
 from cosell_sync.crm.values import pieces
 from cosell_sync.errors import OutsideError, Unclear
 
@@ -109,7 +109,7 @@ def _send(rest: Rest, changes: Sequence[Change]) -> Sequence[Result]:
                 repeat=upsert and first.table == "Opportunity",
             )
     except SalesforceError as error:
-        found = trouble.faults(error.content)
+        found = errors.faults(error.content)
         return [Result(faults=found or (Fault("", ""),), status=error.status)] * len(changes)
     except Unclear as error:
         return [Result(lost=error)] * len(changes)
@@ -130,7 +130,7 @@ def _record(change: Change) -> dict[str, object]:
 def _result(row: Any, verb: Verb) -> Result:
     if not isinstance(row, Mapping):
         return Result(lost=Unclear(str(composite.strange()), code="unknown_shape"))
-    found = () if row.get("success") else trouble.faults(row) or (Fault("", ""),)
-    if verb is Verb.DELETE and found and {fault.code for fault in found} <= trouble.GONE:
+    found = () if row.get("success") else errors.faults(row) or (Fault("", ""),)
+    if verb is Verb.DELETE and found and {fault.code for fault in found} <= errors.GONE:
         found = ()  # gone is what was wanted
     return Result(id=str(row.get("id") or ""), faults=found)

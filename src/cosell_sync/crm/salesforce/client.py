@@ -14,11 +14,11 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 from cosell_sync.crm.adapter import MATCH, CrmAdapter, Parts
-from cosell_sync.crm.directory import Directory
-from cosell_sync.crm.salesforce import checks, creating, org, reading
+from cosell_sync.crm.salesforce import checks, create, org, read
 from cosell_sync.crm.salesforce.org import Org
 from cosell_sync.crm.salesforce.rest import Rest
-from cosell_sync.crm.salesforce.writing import Guard, Writer
+from cosell_sync.crm.salesforce.write import Guard, Writer
+from cosell_sync.crm.users import Directory
 from cosell_sync.crm.writes import Ownership
 
 
@@ -36,16 +36,16 @@ class SalesforceCrm(CrmAdapter[Org, Writer]):
     ) -> None:
         self.rest = rest
         named = org.field_names(names)
-        directory = Directory(lambda people: reading.users(rest, self.org, people))
+        directory = Directory(lambda people: read.users(rest, self.org, people))
         parts = Parts(
             calls=lambda: rest.calls,
             org=lambda: org.read(rest, named),
-            changed_since=partial(reading.changed_since, rest),
-            fetch=partial(reading.fetch, rest),
-            find=partial(reading.find, rest),
-            index=partial(reading.index, rest),
+            changed_since=partial(read.changed_since, rest),
+            fetch=partial(read.fetch, rest),
+            find=partial(read.find, rest),
+            index=partial(read.index, rest),
             writer=lambda now: Writer(rest, now, directory, guard or Guard(), tuple(match)),
-            create=creating.create,
+            create=create.create,
             check=partial(checks.check, rest, named),
             directory=directory,
         )

@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 from simple_salesforce.exceptions import SalesforceError
 
-from cosell_sync.crm.salesforce import trouble
+from cosell_sync.crm.salesforce import errors
 from cosell_sync.crm.salesforce.rest import Answer, Rest
 from cosell_sync.crm.salesforce.signin import SYSTEM
 from cosell_sync.errors import Surprise, Unavailable, Unclear
@@ -99,12 +99,12 @@ def call(rest: Rest, method: str, path: str, body: object = None, *, repeat: boo
     try:
         return rest.call(method, path, body, repeat=repeat)
     except SalesforceError as error:
-        raise refused(trouble.faults(error.content), error.status) from None
+        raise refused(errors.faults(error.content), error.status) from None
 
 
 def rows(reply: Reply, at: datetime) -> Rows:
     if not reply.fine:
-        raise refused(trouble.faults(reply.body), reply.status)
+        raise refused(errors.faults(reply.body), reply.status)
     return _rows(reply.body, at)
 
 
@@ -134,10 +134,10 @@ def everything(rest: Rest, parts: Sequence[Part]) -> Sequence[Sequence[Row]]:
     return [[row for page in pages(rest, first) for row in page.rows] for first in read(rest, parts)]
 
 
-def refused(found: Sequence[trouble.Fault], status: int) -> Exception:
+def refused(found: Sequence[errors.Fault], status: int) -> Exception:
     """A query that the org does not take concerns no single record."""
     code = found[0].code if found else f"http_{status}"
-    if code in trouble.SHAPE:
+    if code in errors.SHAPE:
         return Surprise(
             "the CRM's fields are not what they were: a field or object is missing, or hidden from the "
             "integration user; run `cosell-sync doctor`",
@@ -149,7 +149,7 @@ def refused(found: Sequence[trouble.Fault], status: int) -> Exception:
         f"Salesforce refused a query ({code})",
         code=code,
         status=status,
-        hint=trouble.CLOSED.get(code, ""),
+        hint=errors.CLOSED.get(code, ""),
     )
 
 

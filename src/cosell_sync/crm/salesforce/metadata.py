@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from cosell_sync.crm.blueprint import (
+from cosell_sync.crm.columns import (
     OPPORTUNITY_COLUMNS,
     PARENT_DESCRIPTION,
     SOLUTION_COLUMNS,

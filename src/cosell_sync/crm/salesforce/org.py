@@ -17,7 +17,7 @@ from simple_salesforce.exceptions import SalesforceError, SalesforceResourceNotF
 
 from cosell_sync.core.deal import KINDS, Kind
 from cosell_sync.crm.fields import locked, shown
-from cosell_sync.crm.salesforce import composite, states, trouble
+from cosell_sync.crm.salesforce import composite, errors, states
 from cosell_sync.crm.salesforce.composite import Part, Reply
 from cosell_sync.crm.salesforce.rest import Rest
 from cosell_sync.crm.salesforce.signin import SYSTEM
@@ -250,9 +250,9 @@ def read(rest: Rest, names: Mapping[str, str]) -> Org:
 def _currencies(reply: Reply, columns: Mapping[str, Field], at: Any) -> Mapping[str, bool]:
     """Only orgs with several currencies have CurrencyType; others say INVALID_TYPE, which is an answer."""
     if not reply.fine:
-        codes = {fault.code for fault in trouble.faults(reply.body)}
+        codes = {fault.code for fault in errors.faults(reply.body)}
         if "CurrencyIsoCode" in columns or not codes & {"INVALID_TYPE", "NOT_FOUND"}:
-            raise composite.refused(trouble.faults(reply.body), reply.status)
+            raise composite.refused(errors.faults(reply.body), reply.status)
         return {}
     return {str(row["IsoCode"]): bool(row["IsCorporate"]) for row in composite.rows(reply, at).rows}
 
@@ -268,7 +268,7 @@ def _described(rest: Rest, name: str, reply: Reply) -> Mapping[str, Field] | Non
         except SalesforceResourceNotFound:
             return None
         except SalesforceError as error:
-            raise composite.refused(trouble.faults(error.content), error.status) from None
+            raise composite.refused(errors.faults(error.content), error.status) from None
     found = body.get("fields") if isinstance(body, Mapping) else None
     if not isinstance(found, list):
         raise composite.strange()

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, Final
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
-from cosell_sync.crm.blueprint import OPPORTUNITY_COLUMNS
+from cosell_sync.crm.columns import OPPORTUNITY_COLUMNS
 from cosell_sync.crm.salesforce.metadata import PANEL, Component, components
 from cosell_sync.crm.salesforce.org import DEFAULT_NAMES
 

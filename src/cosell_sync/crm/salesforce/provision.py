@@ -15,16 +15,11 @@ from typing import Final
 
 from simple_salesforce.exceptions import SalesforceError
 
-from cosell_sync.crm.blueprint import OPPORTUNITY_COLUMNS
-from cosell_sync.crm.findings import Finding, Status, unsure
-from cosell_sync.crm.salesforce import composite, package, setup, trouble
+from cosell_sync.crm.columns import OPPORTUNITY_COLUMNS
+from cosell_sync.crm.report import Finding, Status, unsure
+from cosell_sync.crm.salesforce import composite, errors, package, setup
 from cosell_sync.crm.salesforce.differences import differences
-from cosell_sync.crm.salesforce.metadata import (
-    INTEGRATION_SET,
-    Body,
-    Component,
-    components,
-)
+from cosell_sync.crm.salesforce.metadata import INTEGRATION_SET, Body, Component, components
 from cosell_sync.crm.salesforce.org import OPPORTUNITY, field_names
 from cosell_sync.crm.salesforce.rest import Rest
 from cosell_sync.crm.salesforce.setup import SetupRefused, soql
@@ -176,7 +171,7 @@ class _Run:
                 raise Unclear(str(composite.strange()), code="unknown_shape")
             for gap, result in zip(batch, answer.data, strict=True):
                 if not result.get("success"):
-                    faults = trouble.faults(result.get("errors"))
+                    faults = errors.faults(result.get("errors"))
                     refusals[gap.name] = "; ".join(fault.text for fault in faults) or "no reason given"
         return refusals
 
@@ -199,7 +194,7 @@ class _Run:
             try:
                 assigned(self.rest, body)
             except SalesforceError as error:
-                faults = trouble.faults(error.content)
+                faults = errors.faults(error.content)
                 return Finding(label, Status.FAILED, "; ".join(fault.text for fault in faults), todo)
             return Finding(label, Status.MADE)
         return Finding(label, Status.FAILED, "the signed-in user does not see the permission set", todo)

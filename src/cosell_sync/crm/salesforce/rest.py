@@ -36,7 +36,7 @@ import tenacity
 from simple_salesforce.api import Salesforce
 from simple_salesforce.util import exception_handler
 
-from cosell_sync.crm.salesforce import signin, trouble
+from cosell_sync.crm.salesforce import errors, signin
 from cosell_sync.crm.salesforce.signin import SYSTEM, Credentials, Ticket
 from cosell_sync.crm.salesforce.wire import (
     Again,
@@ -54,12 +54,12 @@ from cosell_sync.crm.salesforce.wire import (
 )
 from cosell_sync.errors import AuthFailed, Unavailable, Unclear
 from cosell_sync.ports import Clock
-from cosell_sync.transport.apart import Stopped, TooLong, apart
 from cosell_sync.transport.client import trust_file
-from cosell_sync.transport.exact import encode
-from cosell_sync.transport.governor import Governor
-from cosell_sync.transport.meter import Meter
+from cosell_sync.transport.deadline import Stopped, TooLong, apart
+from cosell_sync.transport.exact_json import encode
+from cosell_sync.transport.quota import Meter
 from cosell_sync.transport.session import distrusted
+from cosell_sync.transport.throttle import Governor
 
 CONNECT: Final = 10.0
 TRIES: Final = 5
@@ -322,7 +322,7 @@ class Rest:
                 f"Salesforce is not able to answer ({code})",
                 code=code,
                 status=status,
-                hint=trouble.CLOSED.get(code, ""),
+                hint=errors.CLOSED.get(code, ""),
                 retry_at=None if after is None else self.clock() + timedelta(seconds=after),
             )
             if status != 429 and not repeat:
@@ -337,14 +337,14 @@ class Rest:
                 status=status,
                 hint="check salesforce.login_url, and whether a proxy or captive portal answers instead",
             )
-        if status == 403 and (shut := [each for each in faults(response) if each.code in trouble.CLOSED]):
+        if status == 403 and (shut := [each for each in faults(response) if each.code in errors.CLOSED]):
             code = shut[0].code
             raise Unavailable(
                 SYSTEM,
                 f"Salesforce takes no calls from us now ({code})",
                 code=code,
                 status=status,
-                hint=trouble.CLOSED[code],
+                hint=errors.CLOSED[code],
             )
         if status < 300 and response.content and not is_json(response):
             raise lost("not_json", repeat=repeat)

@@ -22,7 +22,7 @@ from simple_salesforce.exceptions import SalesforceError
 from simple_salesforce.format import format_soql
 from simple_salesforce.util import exception_handler
 
-from cosell_sync.crm.salesforce import composite, trouble
+from cosell_sync.crm.salesforce import composite, errors
 from cosell_sync.crm.salesforce.metadata import OBJECT_RIGHTS, PANEL, Component
 from cosell_sync.crm.salesforce.org import OPPORTUNITY, SOLUTION
 from cosell_sync.crm.salesforce.rest import Rest
@@ -42,7 +42,7 @@ class SetupRefused(Rejected):
 
     def __init__(self, error: SalesforceError) -> None:
         # Without the right, setup is answered like something that does not exist, so every refusal is read that way.
-        faults = trouble.faults(error.content)
+        faults = errors.faults(error.content)
         code = faults[0].code if faults else f"http_{error.status}"
         text = faults[0].text if faults else "no reason given"
         super().__init__(

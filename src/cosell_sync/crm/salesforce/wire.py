@@ -12,7 +12,7 @@ import requests
 import requests.auth
 from urllib3.exceptions import ConnectTimeoutError, MaxRetryError, NewConnectionError
 
-from cosell_sync.crm.salesforce import trouble
+from cosell_sync.crm.salesforce import errors
 from cosell_sync.crm.salesforce.signin import SYSTEM
 from cosell_sync.errors import Unavailable, Unclear
 
@@ -64,9 +64,9 @@ def expired(response: requests.Response) -> bool:
     )
 
 
-def faults(response: requests.Response) -> tuple[trouble.Fault, ...]:
+def faults(response: requests.Response) -> tuple[errors.Fault, ...]:
     try:
-        return trouble.faults(response.json())
+        return errors.faults(response.json())
     except ValueError:
         return ()
 

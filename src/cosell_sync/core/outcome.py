@@ -1,0 +1,280 @@
+"""What a write teaches us: bases, snapshots and memory after its outcome, or after a crash, by looking.
+
+A write that landed moves the base (``merge.learn``) to what the written side holds now. One that was refused is a
+failure with a next attempt. One without an answer leaves its intent open; ``settle`` closes it at the next look, by
+comparing what the side holds then with what was sent: the same, it landed; the version unchanged, it did not; anything
+else, somebody was there meanwhile, and the field is *disputed*: it counts as changed on both sides, so that neither
+edit can get lost silently.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from cosell_sync.core import messages
+from cosell_sync.core.deal import (
+    ABSENT,
+    KINDS,
+    SHARED,
+    Failure,
+    Fields,
+    Intent,
+    Kind,
+    Link,
+    Memory,
+    Phase,
+    Side,
+    Snapshot,
+    State,
+    Step,
+    Value,
+    same_version,
+)
+from cosell_sync.core.merge import Written, landed, learn, settle_notes, settle_set
+from cosell_sync.core.reconcile import content
+from cosell_sync.core.retry import RetryPolicy, after_failure, freed
+from cosell_sync.core.rules import CrmShape, Rules, agree, keyed
+from cosell_sync.errors import Flaky, Gone, RecordError, Unclear
+
+_SETS = frozenset({Kind.MEMBERS, Kind.SOLUTIONS})
+
+
+@dataclass(frozen=True)
+class Learned:
+    """The link after some steps landed, and what the seller may read of it."""
+
+    link: Link
+    notices: tuple[str, ...] = ()
+    state: State | None = None  # the state that our own write brought about
+
+
+def after_referral(
+    link: Link, steps: tuple[Step, ...], after: Snapshot, rules: Rules, shape: CrmShape
+) -> Learned:
+    """Partner Center took these steps and holds ``after`` now."""
+    before, opportunity = link.referral, link.opportunity
+    if before is None or opportunity is None:
+        return Learned(replace(link, referral=after))
+    bases = dict(link.base_referral), dict(link.base_opportunity)
+    sent: dict[str, Value] = {}
+    state: State | None = None
+    for step in steps:
+        sent |= step.fields
+        state = step.state or state
+    for name in sent.keys() & SHARED.keys():
+        written = Written(before[name], sent[name], after[name], rules.held(name, opportunity))
+        _set_bases(name, bases[0], bases[1], written)
+    # It was left as it was, or a colleague was quicker than the read-back; either way both values are told, once.
+    kept = [
+        f"kept:{name}"
+        for name in SHARED
+        if name in sent
+        and KINDS[name] not in {*_SETS, Kind.NOTES}
+        and name != "sales_stage"
+        and after[name] is not ABSENT
+        and not agree(name, after[name], opportunity[name], shape)
+    ]
+    memory = _forget_fields(freed_from(link.memory, Side.PARTNER_CENTER), sent)
+    memory = replace(
+        memory,
+        rewritten={name: pending and name not in sent for name, pending in memory.rewritten.items()},
+        reported=(*(mark for mark in memory.reported if mark not in kept), *kept),
+    )
+    notices = (
+        [messages.sent(shape.label(name) for name in SHARED if name in sent)]
+        if sent.keys() & SHARED.keys()
+        else []
+    )
+    if sent.get("visible") is True:
+        notices.append(messages.widened())
+    if state is not None:
+        notices.append(messages.done(state))
+    changed = replace(link, referral=after, base_referral=bases[0], base_opportunity=bases[1], memory=memory)
+    return Learned(changed, tuple(notices), state)
+
+
+def after_opportunity(link: Link, sent: Fields, after: Snapshot, rules: Rules, state: State) -> Link:
+    """The CRM took these fields and holds ``after`` now."""
+    referral, before = link.referral, link.opportunity
+    if referral is None or before is None:
+        return replace(link, opportunity=after)
+    bases = dict(link.base_opportunity), dict(link.base_referral)
+    memory = _forget_fields(freed_from(link.memory, Side.CRM), sent)
+    rewritten, reported = dict(memory.rewritten), list(memory.reported)
+    for name in sent.keys() & SHARED.keys():
+        _set_bases(name, bases[0], bases[1], Written(before[name], sent[name], after[name], referral[name]))
+        if KINDS[name] in _SETS or landed(name, sent[name], after[name]):
+            rewritten.pop(name, None)
+        elif rewritten.get(name) is False:
+            rewritten.pop(name)
+            reported.append(f"automation:{name}")
+        else:
+            rewritten[name] = True
+    if "stage" in sent:
+        _agree_on_stage(bases[1], bases[0], referral, after, rules, state)
+    return replace(
+        link,
+        opportunity=after,
+        base_opportunity=bases[0],
+        base_referral=bases[1],
+        memory=replace(memory, rewritten=rewritten, reported=tuple(dict.fromkeys(reported))),
+    )
+
+
+def after_create(link: Link, sent: Fields, after: Snapshot, rules: Rules, state: State) -> Link:
+    """The CRM made the opportunity for this referral; what it holds beside what was sent is its own."""
+    nothing = Snapshot(after.id, "")
+    started = replace(link, phase=Phase.LINKED, opportunity_id=after.id, opportunity=nothing)
+    made = after_opportunity(started, sent, after, rules, state)
+    # An account that was there before may say a name or an address its own way: no automation, and nothing to send.
+    rewritten = {name: pending for name, pending in made.memory.rewritten.items() if name != "customer"}
+    return replace(made, memory=replace(made.memory, rewritten=rewritten))
+
+
+def _agree_on_stage(
+    base_referral: dict[str, Value],
+    base_opportunity: dict[str, Value],
+    referral: Snapshot,
+    after: Snapshot,
+    rules: Rules,
+    state: State,
+) -> None:
+    base_referral["state"] = state.value
+    base_opportunity["stage"] = after["stage"]
+    if rules.stages.apart(after.fields):
+        return  # it is written, and agreed on, by itself
+    _put(base_referral, "sales_stage", referral["sales_stage"])
+    _put(base_opportunity, "sales_stage", rules.stages.sales_stage(after))
+
+
+def _set_bases(name: str, written: dict[str, Value], source: dict[str, Value], fact: Written) -> None:
+    new_written, new_source = learn(name, written.get(name), source.get(name), fact)
+    _put(written, name, new_written)
+    _put(source, name, new_source)
+
+
+def _put(base: dict[str, Value], name: str, value: Value) -> None:
+    if value is not ABSENT:
+        base[name] = value
+
+
+def _forget_fields(memory: Memory, sent: Mapping[str, Value]) -> Memory:
+    """A field that was just written is neither disputed nor waiting for a person's answer any more."""
+    return replace(
+        memory,
+        disputed=tuple(name for name in memory.disputed if name not in sent),
+        resolved={name: side for name, side in memory.resolved.items() if name not in sent},
+    )
+
+
+# --- failure ---------------------------------------------------------------------------------------------------
+
+
+def freed_from(memory: Memory, side: Side) -> Memory:
+    """A write to this side worked: its failure is over."""
+    return freed(memory) if memory.failure is not None and memory.failure.side is side else memory
+
+
+def after_failed_write(
+    link: Link, side: Side, error: RecordError, now: datetime, retry_policy: RetryPolicy
+) -> Link:
+    """One write failed. A system's transient fault counts as no attempt (a lasting 500 on one record does)."""
+    if isinstance(error, Gone):
+        return replace(link, memory=replace(link.memory, gone=side))
+    transient = isinstance(error, Unclear) or (isinstance(error, Flaky) and error.status != 500)
+    failure = Failure(
+        side=side,
+        code=error.code or type(error).__name__.lower(),
+        text=error.text,
+        since=now,
+        seen=content(link),
+        transient=transient,
+    )
+    return replace(link, memory=after_failure(link.memory, failure, now, retry_policy), dirty=True)
+
+
+# --- intents ---------------------------------------------------------------------------------------------------
+
+
+def settle(link: Link, intent: Intent) -> Link:
+    """Close an open intent, now that both sides of the link have been read again."""
+    if intent.create:
+        return _settle_create(link, intent)
+    if link.memory.gone is intent.side:
+        return _out_of_sight(link, intent)
+    written = link.referral if intent.side is Side.PARTNER_CENTER else link.opportunity
+    if written is None or same_version(written.version, intent.version):
+        return link
+    here, there = (
+        (dict(link.base_referral), dict(link.base_opportunity))
+        if intent.side is Side.PARTNER_CENTER
+        else (dict(link.base_opportunity), dict(link.base_referral))
+    )
+    disputed = list(link.memory.disputed)
+    shown = _shown(intent, written)
+    for name in (name for name in SHARED if name in intent.fields):
+        sent, source, now = intent.fields[name], intent.source.get(name, ABSENT), written[name]
+        if KINDS[name] in _SETS:
+            new = settle_set(here.get(name), there.get(name), sent, source, now)
+        elif KINDS[name] is Kind.NOTES and landed(name, sent, now):
+            new = settle_notes(here.get(name), there.get(name), source)
+        elif landed(name, sent, now):
+            new = (now, source)
+        elif KINDS[name] is Kind.NOTES:
+            continue  # lines merge; nothing of either text is dropped
+        elif shown is False and KINDS[name] is not Kind.CUSTOMER:
+            continue  # it did not land; whatever changed on the record, somebody else did
+        elif shown is True and KINDS[name] is not Kind.CUSTOMER:
+            new = (sent, source)  # it did, and somebody has changed it since
+        else:
+            disputed.append(name)
+            continue
+        _put(here, name, new[0])
+        _put(there, name, new[1])
+    bases = (here, there) if intent.side is Side.PARTNER_CENTER else (there, here)
+    return replace(
+        link,
+        base_referral=bases[0],
+        base_opportunity=bases[1],
+        memory=replace(link.memory, disputed=tuple(dict.fromkeys(disputed))),
+    )
+
+
+def _out_of_sight(link: Link, intent: Intent) -> Link:
+    """Nobody can look whether it landed. Should the record come back, what it holds may be ours or anybody's."""
+    plain = [name for name in intent.fields if name in SHARED and KINDS[name] not in {*_SETS, Kind.NOTES}]
+    disputed = tuple(dict.fromkeys([*link.memory.disputed, *plain]))
+    return replace(link, memory=replace(link.memory, disputed=disputed))
+
+
+def _shown(intent: Intent, written: Snapshot) -> bool | None:
+    """Whether the record itself shows that this very write landed; None: it cannot tell.
+
+    A carried change brings its own moment along, in a field that nobody else writes. An account is written apart.
+    """
+    moment = intent.fields.get("last_sync")
+    if intent.side is not Side.CRM or not isinstance(moment, datetime) or written["last_sync"] is ABSENT:
+        return None
+    return written["last_sync"] == moment
+
+
+def _settle_create(link: Link, intent: Intent) -> Link:
+    """The opportunity that our lost create made holds what was sent; whatever differs, a person wrote since."""
+    opportunity = link.opportunity
+    if opportunity is None or link.base_opportunity:
+        return link
+    base_opportunity = {name: intent.fields[name] for name in intent.fields.keys() & {*SHARED, "stage"}}
+    base_referral = dict(intent.source)
+    for name in intent.fields.keys() & SHARED.keys():
+        if KINDS[name] in _SETS:
+            # Rows are made after the opportunity: one that is not there was never made, rather than taken away since.
+            made = keyed(opportunity[name])
+            base_opportunity[name] = opportunity[name]
+            base_referral[name] = tuple(  # type: ignore[assignment]  # all of one kind
+                item for key, item in keyed(intent.source.get(name)).items() if key in made
+            )
+        elif KINDS[name] is Kind.CUSTOMER:
+            base_opportunity[name] = opportunity[name]
+    return replace(link, base_opportunity=base_opportunity, base_referral=base_referral)

@@ -1,0 +1,57 @@
+"""When a stubborn deal is tried again, as a value: somebody else carries it out.
+
+The first retry is due in the next cycle, then after 2, 4, 8 … intervals, at most six hours; after ``max_attempts`` tries
+the deal is parked, a dead letter, until a person or a change of the record frees it. Faults of a whole system count as
+no attempt: they say nothing about the deal.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from cosell_sync.core.deal import Failure, Memory
+
+LONGEST = timedelta(hours=6)
+
+
+@dataclass(frozen=True)
+class RetryPolicy:
+    """``sync.interval`` and ``sync.max_attempts``."""
+
+    interval: timedelta = timedelta(seconds=60)
+    max_attempts: int = 8
+
+
+def pause(attempts: int, interval: timedelta) -> timedelta:
+    """How long after the failed try number ``attempts`` (1 is the first) the next one waits."""
+    return timedelta() if attempts <= 1 else min(interval * 2 ** min(attempts - 1, 30), LONGEST)
+
+
+def after_failure(memory: Memory, failure: Failure, now: datetime, retry_policy: RetryPolicy) -> Memory:
+    """The memory after one more failed try. A transient failure changes neither count nor schedule."""
+    since = memory.failure.since if memory.failure and memory.failure.code == failure.code else failure.since
+    failure = replace(failure, since=since)
+    if failure.transient:
+        if memory.failure is not None and not memory.failure.transient:
+            return replace(memory, next_attempt=now)  # the deal's own failure stays the one that is told
+        return replace(memory, failure=failure, next_attempt=now)
+    attempts = memory.attempts + 1
+    parked = attempts >= retry_policy.max_attempts
+    return replace(
+        memory,
+        failure=failure,
+        attempts=attempts,
+        parked=parked,
+        next_attempt=None if parked else now + pause(attempts, retry_policy.interval),
+    )
+
+
+def freed(memory: Memory) -> Memory:
+    """The memory of a deal that starts afresh: it worked, the record changed, or a person said retry."""
+    return replace(memory, failure=None, attempts=0, parked=False, next_attempt=None)
+
+
+def resting(memory: Memory, now: datetime) -> bool:
+    """Whether this deal must not be tried now."""
+    return memory.parked or (memory.next_attempt is not None and memory.next_attempt > now)

@@ -1,0 +1,190 @@
+"""What stands on the record: state, message and the facts of the referral, and when to look again.
+
+The message is made of conditions (what is so now: a hold, a conflict, something missing) and, where there are none
+more urgent, of the last news. It is a function of the deal and of passed deadlines only, so a deal at rest is never
+written; dates are given, never remaining time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from cosell_sync.core import messages, publishing
+from cosell_sync.core.deal import ABSENT, Fields, Link, Memory, Side, Snapshot, State, SyncState, Value
+from cosell_sync.core.lifecycle import TERMINAL
+from cosell_sync.core.merge import Conflict
+from cosell_sync.core.reconcile import Decision, HoldKind, state_of
+from cosell_sync.core.rules import CrmShape, for_crm
+
+TRANSIENT_GRACE = timedelta(minutes=15)
+REMINDERS = (timedelta(days=7), timedelta(days=3), timedelta(days=1))
+
+_STATE_OF_HOLD = {
+    HoldKind.NEED: SyncState.NEEDS_ATTENTION,
+    HoldKind.CRM_CANNOT: SyncState.NEEDS_ATTENTION,
+    HoldKind.PAUSED: SyncState.WAITING,
+    HoldKind.UNKNOWN_STATE: SyncState.WAITING,
+    HoldKind.LATE: SyncState.CLOSED,
+    HoldKind.TERMINAL: SyncState.WAITING,
+    HoldKind.UNANSWERED: SyncState.WAITING,
+    HoldKind.FROZEN: SyncState.IN_SYNC,
+    HoldKind.READ_ONLY: SyncState.IN_SYNC,
+}
+_URGENCY = (
+    SyncState.CONFLICT,
+    SyncState.NEEDS_ATTENTION,
+    SyncState.WAITING,
+    SyncState.CLOSED,
+    SyncState.IN_SYNC,
+)
+
+
+@dataclass(frozen=True)
+class StatusReport:
+    """``fields``: what must be written so that the record tells the truth; empty where it does already."""
+
+    link: Link
+    fields: Fields
+    state: SyncState
+    message: str
+    reminder: int = 0
+
+
+def status_report(decision: Decision, news: Iterable[str], shape: CrmShape, now: datetime) -> StatusReport:
+    """``news``: what was carried in this cycle; none leaves the last news standing."""
+    link = decision.link
+    fresh = tuple(dict.fromkeys(news))
+    memory = replace(link.memory, notices=fresh) if fresh else link.memory
+    referral = link.referral
+    state = state_of(referral) if referral else State.UNKNOWN
+    reminder = reminders_passed(referral, state, now)
+    conditions = list(_conditions(decision, memory, shape, now))
+    lines = [text for _, text in conditions]
+    states = [condition for condition, _ in conditions]
+    if state in TERMINAL:
+        states.append(SyncState.CLOSED)
+        lines.append(messages.over(state))
+        registered = referral.text("registration_status") if referral and state is State.WON else ""
+        if registered and registered != "None":
+            lines.append(messages.registration(registered))
+    elif said := publishing.microsoft_said(memory.microsoft):
+        lines.append(said)
+    if state is State.RECEIVED and referral is not None and SyncState.NEEDS_ATTENTION not in states:
+        unanswered_only = all(hold.kind is not HoldKind.TERMINAL for hold in decision.holds)
+        if unanswered_only and not decision.steps:
+            lines.append(messages.answer_by(referral.moment("respond_by"), reminder))
+    sync_state = next(item for item in _URGENCY if item in {*states, SyncState.IN_SYNC})
+    if state in TERMINAL and sync_state is SyncState.WAITING:
+        sync_state = SyncState.CLOSED
+    message = "\n".join(
+        dict.fromkeys([*memory.notices, *lines] if not _urgent(sync_state) else [*lines, *memory.notices])
+    )
+    rejected = any(_STATE_OF_HOLD[hold.kind] is SyncState.NEEDS_ATTENTION for hold in decision.holds)
+    memory = replace(memory, sync_state=sync_state, rejected=rejected)
+    link = replace(link, memory=memory, due=_due(decision, memory, referral, state, now), dirty=False)
+    return StatusReport(link, _differences(link, message, shape), sync_state, message, reminder)
+
+
+def _urgent(state: SyncState) -> bool:
+    return state in {SyncState.CONFLICT, SyncState.NEEDS_ATTENTION}
+
+
+def conflict_text(conflict: Conflict, shape: CrmShape) -> str:
+    label = shape.label(conflict.field)
+    if conflict.field == "stage":
+        return conflict.rule
+    if "automation" in conflict.rule:
+        return messages.automation(label, conflict.referral, conflict.opportunity)
+    if "was sent" in conflict.rule:
+        return messages.not_taken(label, conflict.referral, conflict.opportunity)
+    return messages.conflict(label, conflict.referral, conflict.opportunity, conflict.kept)
+
+
+def _conditions(
+    decision: Decision, memory: Memory, shape: CrmShape, now: datetime
+) -> Iterable[tuple[SyncState, str]]:
+    over = decision.link.referral is not None and state_of(decision.link.referral) in TERMINAL
+    if memory.gone is Side.PARTNER_CENTER and not over:
+        yield SyncState.NEEDS_ATTENTION, messages.referral_gone()
+    failure = memory.failure
+    if failure is not None:
+        system = "Partner Center" if failure.side is Side.PARTNER_CENTER else "The CRM"
+        if not failure.transient:
+            yield SyncState.NEEDS_ATTENTION, messages.refused_by(system, failure.text, parked=memory.parked)
+        elif now - failure.since >= TRANSIENT_GRACE:
+            yield SyncState.WAITING, messages.away(system, failure.since)
+    for conflict in decision.conflicts:
+        if conflict.kept is None:
+            yield SyncState.CONFLICT, conflict_text(conflict, shape)
+    for hold in sorted(decision.holds, key=lambda item: list(HoldKind).index(item.kind)):
+        yield _STATE_OF_HOLD[hold.kind], hold.text
+    held = {hold.field for hold in decision.holds}
+    for conflict in decision.conflicts:
+        if conflict.kept is not None and conflict.field in held:
+            yield SyncState.IN_SYNC, conflict_text(conflict, shape)
+
+
+def reminders_passed(referral: Snapshot | None, state: State, now: datetime) -> int:
+    """How many of the reminders at 7, 3 and 1 days are due for an unanswered deal."""
+    return sum(now >= reminder for reminder in _reminders(referral, state))
+
+
+def _reminders(referral: Snapshot | None, state: State) -> list[datetime]:
+    until = referral.moment("respond_by") if referral is not None and state is State.RECEIVED else None
+    return [until - span for span in REMINDERS] if until else []
+
+
+def _due(
+    decision: Decision, memory: Memory, referral: Snapshot | None, state: State, now: datetime
+) -> datetime | None:
+    """The next moment at which this deal must be looked at though nobody changes it."""
+    moments = [hold.until for hold in decision.holds if hold.until is not None]
+    moments += _reminders(referral, state)
+    if memory.next_attempt is not None:
+        moments.append(memory.next_attempt)
+    if memory.failure is not None and memory.failure.transient:
+        moments.append(memory.failure.since + TRANSIENT_GRACE)
+    coming = [moment for moment in moments if moment > now]
+    overdue = memory.next_attempt is not None and memory.next_attempt <= now
+    return now if overdue else min(coming, default=None)
+
+
+def facts(link: Link) -> dict[str, Value]:
+    """What the record shows of the referral."""
+    referral = link.referral
+    if referral is None:
+        return {}
+    state = state_of(referral)
+    shown: dict[str, Value] = {
+        "referral_id": link.referral_id,
+        "referral_link": referral["referral_link"],
+        "direction": referral["direction"],
+        "deal_type": publishing.deal_type(link),
+        "respond_by": referral["respond_by"] if state is State.RECEIVED else None,
+        "microsoft_status": link.memory.microsoft.get("status", referral["microsoft_status"]),
+        "microsoft_id": link.memory.microsoft.get("id", referral["microsoft_id"]),
+    }
+    if state is not State.UNKNOWN:
+        shown["status"] = state.value
+    return shown
+
+
+def _differences(link: Link, message: str, shape: CrmShape) -> dict[str, Value]:
+    wanted = {
+        **facts(link),
+        "sync_state": link.memory.sync_state.value,
+        "message": message,
+    }
+    if link.memory.carried_at is not None:
+        wanted["last_sync"] = link.memory.carried_at
+    opportunity = link.opportunity
+    different = {}
+    for name, value in wanted.items():
+        if value is ABSENT or name not in shape.fields or (opportunity and name in opportunity.readonly):
+            continue
+        held = for_crm(name, value, shape)
+        if opportunity is None or held != for_crm(name, opportunity[name], shape):
+            different[name] = held
+    return different

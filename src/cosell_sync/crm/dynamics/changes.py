@@ -1,0 +1,338 @@
+"""What changed since the last pull: one feed per table, all their positions in one opaque watermark.
+
+Two kinds of feed:
+
+delta     opportunities, connections and solutions, where the environment tracks their changes. A link stands for the
+          position; it also tells deletions. It cannot be filtered, so only ids are asked for, and the rows that turn out
+          to concern us are read by id.
+          https://learn.microsoft.com/power-apps/developer/data-platform/use-change-tracking-synchronize-data-external-systems
+modified  `modifiedon` with an overlap: accounts, contacts and users always, because to start tracking them would mean
+          to read every person of the organization, and their deletion shows on the row that named them; the other three
+          where tracking is off or not allowed to us. It is blind to deletions, which the full compare finds then.
+
+The first pull notes every position before it reads anything, and reads everything that concerns us after that. What
+changes meanwhile is thus seen by the reading, by the next pull, or by both, whichever way the server counts. A crash on
+the way begins anew; what is known already drops out by its version. An expired link does the same.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from cosell_sync.crm import values
+from cosell_sync.crm.dynamics import errors, odata, read, translate, versions
+from cosell_sync.crm.dynamics.org import ACCOUNTS, CONNECTIONS, CONTACTS, OPPORTUNITIES, SOLUTIONS, USERS, Org
+from cosell_sync.crm.dynamics.rest import Rest, refused
+from cosell_sync.crm.dynamics.translate import Row
+from cosell_sync.crm.values import pieces
+from cosell_sync.errors import RecordError
+from cosell_sync.ports import KnownRecords, Page
+from cosell_sync.transport.errors import Scope
+
+FORMAT: Final = 1
+CHUNK: Final = 2000  # ids asked of the store at once
+KEYS: Final[Mapping[str, str]] = {
+    OPPORTUNITIES: "opportunityid",
+    CONNECTIONS: "connectionid",
+    SOLUTIONS: "cosell_solutionid",
+    ACCOUNTS: "accountid",
+    CONTACTS: "contactid",
+    USERS: "systemuserid",
+}
+TRACKED: Final = (OPPORTUNITIES, CONNECTIONS, SOLUTIONS)
+PARENT: Final[Mapping[str, str]] = {CONNECTIONS: "record1id", SOLUTIONS: "cosell_opportunity"}
+BEGINNING: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Expired(Exception):
+    """A link is no longer good, or a table is no longer tracked: begin anew."""
+
+
+@dataclass(frozen=True)
+class Watermark:
+    """``links``: set → delta link; ``stamps``: set → the newest `modifiedon` seen; ``refused``: sets that are tracked,
+    but not for us.
+    """
+
+    links: Mapping[str, str] = field(default_factory=dict)
+    stamps: Mapping[str, datetime] = field(default_factory=dict)
+    refused: frozenset[str] = frozenset()
+
+    @property
+    def text(self) -> str:
+        data = {
+            "format": FORMAT,
+            "links": dict(self.links),
+            "stamps": {name: values.moment(at) for name, at in self.stamps.items()},
+            "refused": sorted(self.refused),
+        }
+        return json.dumps(data, sort_keys=True, separators=(",", ":"))
+
+
+def parse(text: str | None) -> Watermark | None:
+    """None for a text that is none of ours; then everything is read again."""
+    try:
+        data = json.loads(text or "")
+        if data["format"] != FORMAT:
+            return None
+        return Watermark(
+            links={str(name): str(link) for name, link in data["links"].items()},
+            stamps={str(name): moment(at) or BEGINNING for name, at in data["stamps"].items()},
+            refused=frozenset(str(name) for name in data["refused"]),
+        )
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return None
+
+
+def moment(stamp: object) -> datetime | None:
+    try:
+        return datetime.fromisoformat(str(stamp)).astimezone(UTC)
+    except ValueError:
+        return None
+
+
+def changed_since(
+    rest: Rest, org: Org, watermark: str | None, overlap: timedelta, seen: KnownRecords
+) -> Iterator[Page]:
+    known = parse(watermark)
+    if known is None or not _complete(known, org):
+        yield from _everything(rest, org, seen)
+        return
+    try:
+        found = _Found(org, seen)
+        now = _follow(rest, org, known, overlap, found)
+    except Expired:
+        yield from _everything(rest, org, seen)
+        return
+    yield from found.pages(rest)
+    if now != known:
+        yield Page(watermark=now.text)
+
+
+def _complete(known: Watermark, org: Org) -> bool:
+    """Whether every feed that this environment needs has a position, of the better kind where it has that by now."""
+    return all(
+        name in known.links or (name in known.stamps and (name in known.refused or not _trackable(org, name)))
+        for name in feeds(org)
+    )
+
+
+def _trackable(org: Org, name: str) -> bool:
+    return name in TRACKED and name in org.tracked
+
+
+def feeds(org: Org) -> Sequence[str]:
+    return [name for name in KEYS if name != SOLUTIONS or org.solutions]
+
+
+# --- the first pull ---------------------------------------------------------------------------------------------
+
+
+def _everything(rest: Rest, org: Org, seen: KnownRecords) -> Iterator[Page]:
+    start = _positions(rest, org)
+    for some in read.listed(rest, org):
+        known = seen.versions([bundle.id for bundle in some])
+        fresh = [
+            translate.snapshot(bundle, org)
+            for bundle in some
+            if not versions.same(known.get(bundle.id), translate.version(bundle).text)
+        ]
+        if fresh:
+            yield Page(snapshots=tuple(fresh))
+    yield Page(watermark=start.text)
+
+
+def _positions(rest: Rest, org: Org) -> Watermark:
+    links: dict[str, str] = {}
+    stamps: dict[str, datetime] = {}
+    refusing: set[str] = set()
+    for name in feeds(org):
+        link = _tracked(rest, org, name) if _trackable(org, name) else None
+        if link is not None:
+            links[name] = link
+            continue
+        stamps[name] = _newest(rest, name)
+        refusing |= {name} if _trackable(org, name) else set()
+    return Watermark(links, stamps, frozenset(refusing))
+
+
+def _tracked(rest: Rest, org: Org, name: str) -> str | None:
+    """The link behind the last page of all rows; None where the environment does not let us track this table (its
+    flag may be off by now, or our role may not read all of it).
+    """
+    path = odata.query(name, select=delta_columns(org, name))
+    link = None
+    try:
+        for sheet in rest.sheets(path, prefer="odata.track-changes", scope=Scope.RECORD):
+            link = sheet.delta
+    except RecordError as error:
+        if errors.code_of(error) == errors.NOT_TRACKED or error.status in {400, 403}:
+            return None
+        raise refused(error) from None
+    return rest.followed(link) if link else None
+
+
+def delta_columns(org: Org, name: str) -> Sequence[str]:
+    if name == OPPORTUNITIES:
+        return (KEYS[name], *read.marks(org), *org.stamps(name))
+    return (KEYS[name], f"_{PARENT[name]}_value", *org.stamps(name))
+
+
+def _newest(rest: Rest, name: str) -> datetime:
+    """The newest stamp there is, on the server's own clock."""
+    path = odata.query(
+        name, select=(KEYS[name], "modifiedon"), order=f"modifiedon desc,{KEYS[name]} desc", top=1
+    )
+    found = rest.get(path)
+    rows = found.get("value") if isinstance(found, Mapping) else None
+    return (moment(rows[0].get("modifiedon")) if rows else None) or BEGINNING
+
+
+# --- later pulls ------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Found:
+    """Opportunities that may have changed, gathered from all feeds; and those that are gone."""
+
+    org: Org
+    seen: KnownRecords
+    suspects: dict[str, None] = field(default_factory=dict)
+    gone: dict[str, None] = field(default_factory=dict)
+
+    def opportunities(self, rows: Sequence[Row]) -> None:
+        """Rows of the opportunities' own feed, without those that we hold in that very state."""
+        ids = [str(row["opportunityid"]).lower() for row in rows]
+        known = self.seen.versions(ids) if ids else {}
+        for each, row in zip(ids, rows, strict=True):
+            if each in known:
+                if versions.own(known[each]) != versions.etag(row):
+                    self.suspects[each] = None
+            elif read.concerns(row, self.org):
+                self.suspects[each] = None
+
+    def children(self, rows: Sequence[tuple[str, str, str]]) -> None:
+        """(opportunity id, row id, ETag) of rows that hang on an opportunity; others than ours drop out."""
+        known = self.seen.versions(list({parent for parent, _, _ in rows})) if rows else {}
+        for parent, row_id, tag in rows:
+            if parent in known and not versions.holds(known[parent], row_id, tag):
+                self.suspects[parent] = None
+
+    def neighbours(self, rows: Sequence[tuple[str, str]]) -> None:
+        """(row id, ETag) of accounts, contacts and users."""
+        around = sorted(self.seen.holding([row_id for row_id, _ in rows])) if rows else []
+        for parents in pieces(around, CHUNK):
+            for each, text in self.seen.versions(parents).items():
+                version = versions.parse(text)
+                if version is None or any(
+                    row_id in version.rows and version.rows[row_id] != tag for row_id, tag in rows
+                ):
+                    self.suspects[each] = None
+
+    def removed(self, name: str, ids: Sequence[str]) -> None:
+        if name == OPPORTUNITIES:
+            self.gone |= dict.fromkeys(self.seen.versions(ids) if ids else {})
+        elif ids:
+            self.suspects |= dict.fromkeys(sorted(self.seen.holding(ids)))
+
+    def pages(self, rest: Rest) -> Iterator[Page]:
+        if self.gone:
+            yield Page(gone=tuple(self.gone))
+        ids = [each for each in self.suspects if each not in self.gone]
+        for some in pieces(ids, read.AROUND):
+            found = read.fetch(rest, self.org, some)
+            known = self.seen.versions(some)
+            vanished = tuple(each for each in some if found[each] is None and each in known)
+            fresh = tuple(
+                each
+                for each in found.values()
+                if each and not versions.same(known.get(each.id), each.version)
+            )
+            if vanished or fresh:
+                yield Page(snapshots=fresh, gone=vanished)
+
+
+def _follow(rest: Rest, org: Org, known: Watermark, overlap: timedelta, found: _Found) -> Watermark:
+    links, stamps = dict(known.links), dict(known.stamps)
+    for name in feeds(org):
+        take = _taker(found, name)
+        if name in links:
+            links[name] = _delta(rest, name, links[name], found, take)
+        else:
+            stamps[name] = max(stamps[name], _modified(rest, org, name, stamps[name] - overlap, take))
+    return replace(known, links=links, stamps=stamps)
+
+
+def _taker(found: _Found, name: str) -> Callable[[Sequence[Row]], None]:
+    """What to do with rows of that table."""
+    key = KEYS[name]
+    if name == OPPORTUNITIES:
+        return found.opportunities
+    if name in PARENT:
+        parent = PARENT[name]
+        return lambda rows: found.children(
+            [
+                (above, str(row[key]).lower(), versions.etag(row))
+                for row in rows
+                if (above := translate.lookup(row, parent))
+            ]
+        )
+    return lambda rows: found.neighbours([(str(row[key]).lower(), versions.etag(row)) for row in rows])
+
+
+def _delta(rest: Rest, name: str, link: str, found: _Found, take: Callable[[Sequence[Row]], None]) -> str:
+    """The next link. Raises ``Expired``."""
+    fresh: str | None = None
+    try:
+        for sheet in rest.sheets(rest.followed(link), scope=Scope.RECORD):
+            rows, ids = _sorted(name, sheet.rows)
+            for some in pieces(rows, CHUNK):
+                take(some)
+            for gone in pieces(ids, CHUNK):
+                found.removed(name, gone)
+            fresh = sheet.delta
+    except RecordError as error:
+        if errors.code_of(error) in {errors.EXPIRED_LINK, errors.NOT_TRACKED} or error.status in {
+            400,
+            403,
+            410,
+        }:
+            raise Expired from None
+        raise refused(error) from None
+    if fresh is None:
+        raise Expired
+    return rest.followed(fresh)
+
+
+def _sorted(name: str, rows: Iterable[Row]) -> tuple[list[Row], list[str]]:
+    """Rows, and ids of the deleted, in the shapes of 4.0 and, should a server insist, of 4.01."""
+    live, gone = [], []
+    for row in rows:
+        removed = str(row.get("@odata.context", "")).endswith("$deletedEntity") or "reason" in row
+        if removed or "@removed" in row:
+            place = row.get("id") or row.get("@odata.id") or row.get("@id") or row.get(KEYS[name])
+            if each := odata.guid_in(str(place or "")):
+                gone.append(each)
+        elif row.get(KEYS[name]):
+            live.append(row)
+    return live, gone
+
+
+def _modified(
+    rest: Rest, org: Org, name: str, stamp: datetime, take: Callable[[Sequence[Row]], None]
+) -> datetime:
+    """The newest stamp among what was modified since that one."""
+    key = KEYS[name]
+    own = delta_columns(org, name) if name in TRACKED else (key, *org.stamps(name))
+    where = odata.all_of(odata.since(stamp), read.concerned(org) if name == OPPORTUNITIES else "")
+    path = odata.query(name, select=(*own, "modifiedon"), where=where, order=f"modifiedon asc,{key} asc")
+    newest = BEGINNING
+    for sheet in rest.sheets(path):
+        for some in pieces(sheet.rows, CHUNK):
+            take(some)
+        newest = max([newest, *(moment(row.get("modifiedon")) or BEGINNING for row in sheet.rows)])
+    return newest

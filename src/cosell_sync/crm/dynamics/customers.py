@@ -1,0 +1,95 @@
+"""Accounts and contacts that a deal needs: found first, made where there are none, never two for one.
+
+Neither table has a key of its own that could keep them single, so they are looked up by what makes two of them one: an
+account by name, postal code and country, a contact by e-mail under its account. One that may have been made without an
+answer leaves its deals unclear, so that the next look finds it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
+
+from cosell_sync.core.deal import Customer, Member
+from cosell_sync.crm.dynamics import odata, read, related, translate
+from cosell_sync.crm.dynamics.batch import Op
+from cosell_sync.crm.dynamics.org import ACCOUNTS, CONTACTS
+from cosell_sync.crm.dynamics.rest import Rest
+from cosell_sync.crm.related import customer_key
+from cosell_sync.crm.values import email, pieces
+from cosell_sync.errors import RecordError, Unclear
+
+AT_ONCE: Final = 50  # pairs in one question
+
+Key = tuple[str, ...]
+Place = tuple[str | None, str]  # account id, e-mail
+
+
+class People:
+    """What was found or made in one batch."""
+
+    def __init__(self, rest: Rest, match: Sequence[str]) -> None:
+        self._rest = rest
+        self._match = match
+        self._contacts: dict[Place, str | RecordError] = {}
+
+    def accounts(self, customers: Iterable[Customer]) -> Mapping[Key, str | RecordError]:
+        """Account id of each customer: the oldest that matches, else a new one."""
+        asked = {customer_key(each, self._match): each for each in customers if each.name}
+        found: dict[Key, str | RecordError] = {}
+        names = list(dict.fromkeys(each.name or "" for each in asked.values()))
+        for row in read.accounts_by_name(self._rest, names) if names else ():
+            known = translate.customer(row)
+            key = customer_key(known, self._match) if known else ()
+            if key in asked:
+                found.setdefault(key, str(row["accountid"]).lower())
+        missing = [key for key in asked if key not in found]
+        made = self._made([Op("POST", ACCOUNTS, translate.account_columns(asked[key])) for key in missing])
+        return {**found, **dict(zip(missing, made, strict=True))}
+
+    def known(self, account: str | None, address: str) -> str | RecordError | None:
+        """The contact that ``contacts`` found or made, or why there is none."""
+        return self._contacts.get((account, address))
+
+    def contacts(self, people: Iterable[tuple[str | None, Member]]) -> None:
+        """Find or make a contact for each of these under that account."""
+        asked = {
+            (account, person.email): person
+            for account, person in people
+            if (account, person.email) not in self._contacts
+        }
+        for some in pieces(list(asked), AT_ONCE):
+            accounts = sorted({account for account, _ in some if account})
+            self._find(odata.ids("_parentcustomerid_value", accounts) if accounts else "", some)
+            if any(account is None for account, _ in some):
+                self._find("_parentcustomerid_value eq null", [each for each in some if each[0] is None])
+        missing = [each for each in asked if each not in self._contacts]
+        bodies = [related.contact_columns(asked[each], each[0]) for each in missing]
+        made = self._made([Op("POST", CONTACTS, body) for body in bodies])
+        self._contacts |= dict(zip(missing, made, strict=True))
+
+    def _find(self, under: str, some: Sequence[Place]) -> None:
+        if not under:
+            return
+        emails = odata.texts("emailaddress1", sorted({address for _, address in some}))
+        path = odata.query(
+            CONTACTS,
+            select=("contactid", "emailaddress1", "_parentcustomerid_value"),
+            where=odata.all_of("statecode eq 0", under, emails),
+            order="createdon asc,contactid asc",
+        )
+        for row in self._rest.rows(path):
+            if address := email(row.get("emailaddress1")):
+                place = (translate.lookup(row, "parentcustomerid"), address)
+                self._contacts.setdefault(place, str(row["contactid"]).lower())
+
+    def _made(self, ops: Sequence[Op]) -> Sequence[str | RecordError]:
+        """Ids of rows that had to be made. Raises what ails Dataverse as a whole."""
+        made: list[str | RecordError] = []
+        for result in self._rest.send([(op,) for op in ops]):
+            if result.away is not None:
+                raise result.away
+            row_id = next(iter(result.ids), None)
+            lost = Unclear("Dataverse did not name the row it made", code="unreadable")
+            made.append(result.error or row_id or lost)
+        return made

@@ -1,0 +1,185 @@
+"""Salesforce's rows and our values, there and back; pure.
+
+What the org does not have is left out, so it stays ABSENT. People without an e-mail have no name in our language: they
+stay in the CRM, untouched and unseen. Reading what was written gives what was written, as far as the column holds it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final
+
+from cosell_sync.core.deal import KINDS, Customer, Fields, Known, Member, Snapshot, Solution
+from cosell_sync.crm import countries
+from cosell_sync.crm.related import Person, member, unique
+from cosell_sync.crm.salesforce import states, versions
+from cosell_sync.crm.salesforce.org import KEY, Org
+from cosell_sync.crm.salesforce.versions import Version
+from cosell_sync.crm.values import column, email, text, value
+
+Row = Mapping[str, Any]
+
+ROLES: Final = "OpportunityContactRoles"
+MEMBERS: Final = "OpportunityTeamMembers"
+SOLUTIONS: Final = "Cosell_Solutions__r"
+PERSON: Final = Person("Email", "FirstName", "LastName", "Phone")  # of contacts and users alike
+
+
+def snapshot(row: Row, org: Org, at: datetime) -> Snapshot:
+    """One row of ``queries.opportunities``, read when the server's clock said ``at``."""
+    mark = version(row, at)
+    fields: dict[str, Known] = {
+        name: value(KINDS[name], row.get(crm)) for name, crm in org.names.items() if crm in row
+    }
+    fields |= {
+        "is_closed": bool(row.get("IsClosed")),
+        "is_won": bool(row.get("IsWon")),
+        "owner_email": email((row.get("Owner") or {}).get("Email")),
+        "customer": customer(row.get("Account"), org, row.get("AccountId")),
+        "contacts": contacts(row),
+        "team": team(row, org),
+    }
+    if org.solutions:
+        fields["solutions"] = solutions(row)
+    return Snapshot(
+        id=str(row["Id"]),
+        version=mark.text,
+        fields=fields,
+        # Amount is the sum of the products then, and a write to it is silently ignored.
+        readonly=org.locked | ({"value"} if row.get("HasOpportunityLineItem") else set()),
+        rows=frozenset(mark.rows),
+    )
+
+
+def version(row: Row, at: datetime) -> Version:
+    """Stamps of the opportunity and of every row that its snapshot is read from."""
+    stamps: dict[str, object] = {}
+
+    def note(row_id: object, stamp: object) -> None:
+        if isinstance(row_id, str) and row_id:
+            stamps[row_id] = stamp
+
+    note(row.get("AccountId"), (row.get("Account") or {}).get("SystemModstamp"))
+    note(row.get("OwnerId"), (row.get("Owner") or {}).get("LastModifiedDate"))
+    for each in children(row, ROLES):
+        note(each.get("Id"), each.get("SystemModstamp"))
+        note(each.get("ContactId"), (each.get("Contact") or {}).get("SystemModstamp"))
+    for each in children(row, MEMBERS):
+        note(each.get("Id"), each.get("SystemModstamp"))
+        note(each.get("UserId"), (each.get("User") or {}).get("LastModifiedDate"))
+    for each in children(row, SOLUTIONS):
+        note(each.get("Id"), each.get("SystemModstamp"))
+    return versions.made(row.get("SystemModstamp"), row.get("LastModifiedDate"), stamps, at)
+
+
+def children(row: Row, relationship: str) -> Sequence[Row]:
+    """The rows of a sub-select; the platform answers null where there are none."""
+    found = row.get(relationship)
+    records = found.get("records") if isinstance(found, Mapping) else None
+    return records if isinstance(records, list) else ()
+
+
+# --- columns ----------------------------------------------------------------------------------------------
+
+
+def columns(fields: Fields, org: Org) -> dict[str, object]:
+    """The columns of Opportunity that these fields fill; what the org has no column for is left out."""
+    return {org.names[name]: column(KINDS[name], item) for name, item in fields.items() if name in org.names}
+
+
+# --- people -----------------------------------------------------------------------------------------------------
+
+
+def contacts(row: Row) -> tuple[Member, ...]:
+    """Customer contacts, the primary one first."""
+    roles = sorted(children(row, ROLES), key=lambda each: not each.get("IsPrimary"))
+    return unique(
+        member(each.get("Contact"), PERSON, role=each.get("Id"), contact=each.get("ContactId"))
+        for each in roles
+    )
+
+
+def team(row: Row, org: Org) -> tuple[Member, ...]:
+    """Active colleagues: the team's rows, else the owner. We ourselves are nobody's colleague."""
+    rows = [each for each in children(row, MEMBERS) if each.get("UserId") != org.user_id]
+    if rows:
+        people = [(each.get("User"), each.get("UserId"), each.get("Id")) for each in rows]
+    elif row.get("OwnerId") != org.user_id:
+        people = [(row.get("Owner"), row.get("OwnerId"), None)]
+    else:
+        people = []
+    return unique(
+        member(user, PERSON, user=user_id, member=row_id)
+        for user, user_id, row_id in people
+        if isinstance(user, Mapping) and user.get("IsActive", True)
+    )
+
+
+# --- solutions and the customer ---------------------------------------------------------------------------------
+
+
+def solutions(row: Row) -> tuple[Solution, ...]:
+    found: dict[str, Solution] = {}
+    for each in children(row, SOLUTIONS):
+        if (code := text(each.get("Solution_Id__c"))) is not None:
+            extra = {"row": each.get("Id"), "key": each.get(KEY)}
+            made = Solution(
+                code, text(each.get("Solution_Name__c")), text(each.get("Solution_Type__c")), extra
+            )
+            found.setdefault(code, made)
+    return tuple(found.values())
+
+
+def solution_columns(solution: Solution, org: Org) -> dict[str, object]:
+    found = {
+        "Solution_Id__c": solution.id,
+        "Solution_Name__c": solution.name,
+        "Solution_Type__c": solution.type,
+    }
+    return {name: item for name, item in found.items() if org.has("Cosell_Solution__c", name)}
+
+
+def customer(account: object, org: Org, account_id: object = None) -> Customer | None:
+    """The street's first line and the rest of it; the country in two letters where it is known."""
+    if not isinstance(account, Mapping):
+        return None
+    lines = [line.strip() for line in str(account.get("BillingStreet") or "").splitlines() if line.strip()]
+    country = account.get(org.country)
+    extra: dict[str, object] = {} if account_id is None else {"account": account_id}
+    if duns := text(account.get("DunsNumber")):
+        extra["duns"] = duns  # speeds Microsoft's matching of the account; never compared
+    return Customer(
+        name=text(account.get("Name")),
+        address_line1=lines[0] if lines else None,
+        address_line2=", ".join(lines[1:]) or None,
+        city=text(account.get("BillingCity")),
+        state=text(account.get(org.state)),
+        postal_code=text(account.get("BillingPostalCode")),
+        country=text(country) if org.codes else countries.country_code(country),
+        extra=extra,
+    )
+
+
+def account_columns(wanted: Customer, org: Org, before: Customer | None = None) -> dict[str, object]:
+    """The columns of Account that make it that customer; with ``before`` only those that change it."""
+
+    def differs(*names: str) -> bool:
+        return before is None or any(getattr(before, name) != getattr(wanted, name) for name in names)
+
+    made: dict[str, object] = {}
+    if wanted.name and differs("name"):
+        made["Name"] = wanted.name
+    if differs("address_line1", "address_line2"):
+        made["BillingStreet"] = "\n".join(filter(None, [wanted.address_line1, wanted.address_line2])) or None
+    if differs("city"):
+        made["BillingCity"] = wanted.city
+    if differs("postal_code"):
+        made["BillingPostalCode"] = wanted.postal_code
+    if differs("country"):
+        made[org.country] = wanted.country
+    if differs("state", *(["country"] if org.codes else [])):
+        made[org.state] = (
+            states.state_code(org.states, wanted.country, wanted.state) if org.codes else wanted.state
+        )
+    return made if before is not None else {name: item for name, item in made.items() if item is not None}

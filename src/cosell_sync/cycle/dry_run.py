@@ -1,0 +1,130 @@
+"""A rehearsal: the same cycle over the real systems' data, whose writes only pretend to land.
+
+``plan`` runs ``run_cycle`` with these and with a copy of the store, so what it prints is what ``sync`` would do, decided
+by the same code. Reads go through; nothing is written anywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import timedelta
+
+from cosell_sync.core.deal import Snapshot
+from cosell_sync.errors import OutsideError
+from cosell_sync.ports import (
+    Crm,
+    CrmShape,
+    KnownRecords,
+    Matches,
+    MatchQuery,
+    OpportunityDraft,
+    OpportunityWrite,
+    Outcome,
+    Page,
+    ReferralDraft,
+    Referrals,
+    ReferralWrite,
+)
+
+UNBORN = "new:"  # the id of what a rehearsal made, before the id of its other half
+
+
+class DryReferrals:
+    """Reads pass, writes pretend."""
+
+    def __init__(self, real: Referrals) -> None:
+        self._real = real
+
+    @property
+    def calls(self) -> int:
+        return self._real.calls
+
+    @property
+    def outage(self) -> OutsideError | None:
+        return self._real.outage
+
+    def changed_since(self, watermark: str | None, overlap: timedelta) -> Iterator[Page]:
+        return self._real.changed_since(watermark, overlap)
+
+    def fetch(self, ids: Sequence[str]) -> Mapping[str, Snapshot | None]:
+        return self._real.fetch(ids)
+
+    def index(self) -> Iterator[Page]:
+        return self._real.index()
+
+    def find_created(self, external_reference: str) -> Snapshot | None:
+        return self._real.find_created(external_reference)
+
+    def engagement(self, engagement_id: str) -> Sequence[Snapshot]:
+        return self._real.engagement(engagement_id)
+
+    def write(self, batch: Sequence[ReferralWrite]) -> Sequence[Outcome]:
+        outcomes = []
+        for write in batch:
+            after = write.before
+            for step in write.steps:
+                moved = {"state": step.state.value} if step.state else {}
+                after = replace(
+                    after, version=f"{after.version}+", fields={**after.fields, **step.fields, **moved}
+                )
+            outcomes.append(Outcome(after.id, snapshot=after, steps=len(write.steps)))
+        return outcomes
+
+    def create(self, draft: ReferralDraft) -> Outcome:
+        born = f"{UNBORN}{draft.external_reference}"
+        own = {"state": "Accepted", "direction": "Outbound", "external_reference": draft.external_reference}
+        return Outcome(born, snapshot=Snapshot(born, "new", {**draft.fields, **own}), steps=1)
+
+
+class DryCrm:
+    """Reads pass, writes pretend."""
+
+    def __init__(self, real: Crm) -> None:
+        self._real = real
+
+    @property
+    def calls(self) -> int:
+        return self._real.calls
+
+    @property
+    def outage(self) -> OutsideError | None:
+        return self._real.outage
+
+    def shape(self) -> CrmShape:
+        return self._real.shape()
+
+    def forget_shape(self) -> None:
+        self._real.forget_shape()
+
+    def changed_since(self, watermark: str | None, overlap: timedelta, seen: KnownRecords) -> Iterator[Page]:
+        return self._real.changed_since(watermark, overlap, seen)
+
+    def fetch(self, ids: Sequence[str]) -> Mapping[str, Snapshot | None]:
+        return self._real.fetch(ids)
+
+    def find(self, sought: Sequence[MatchQuery]) -> Mapping[str, Matches]:
+        return self._real.find(sought)
+
+    def index(self) -> Iterator[Mapping[str, str]]:
+        return self._real.index()
+
+    def write(self, batch: Sequence[OpportunityWrite]) -> Sequence[Outcome]:
+        return [
+            Outcome(
+                write.before.id,
+                snapshot=replace(write.before, fields={**write.before.fields, **write.fields}),
+            )
+            for write in batch
+        ]
+
+    def create(self, batch: Sequence[OpportunityDraft]) -> Sequence[Outcome]:
+        return [
+            Outcome(
+                f"{UNBORN}{draft.referral_id}",
+                snapshot=Snapshot(
+                    f"{UNBORN}{draft.referral_id}", "new", {**draft.fields, "referral_id": draft.referral_id}
+                ),
+            )
+            for draft in batch
+        ]

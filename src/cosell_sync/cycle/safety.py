@@ -1,0 +1,144 @@
+"""Doubt: before anything is written, is the world still the one that we know?
+
+The CRM's shape is compared with the one of the last cycle, our clock with those of the systems, and what would follow from
+this cycle's reads with what usually does. Each doubt ends the cycle and says what was seen; it passes by itself where the
+cause does, or once with ``sync --accept``. docs/surprises.md has them all.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from datetime import timedelta
+from typing import Any
+
+from cosell_sync.core.deal import STATUS_FIELDS, Link, Phase
+from cosell_sync.core.rules import CrmShape, Flow
+from cosell_sync.cycle.context import Cycle
+from cosell_sync.cycle.isolate import decisions
+from cosell_sync.errors import Surprise
+from cosell_sync.ports import Transaction
+
+CHUNK = 200
+SKEW = timedelta(
+    minutes=5
+)  # between our clock and theirs; the hold before a deal is closed is three times that
+EMPTY = 4  # as many deals are enough to doubt that a whole side is gone; fewer may well have been deleted
+SHAPE = "shape"  # what the CRM could hold in the last cycle, kept among the watermarks
+
+
+def due(cycle: Cycle) -> Iterable[list[Link]]:
+    after = ""
+    while chunk := list(cycle.store.due(cycle.now, after, CHUNK)):
+        yield chunk
+        after = chunk[-1].key
+
+
+def check_planned_changes(cycle: Cycle) -> None:
+    """Before anything is written: would an unusual share of the deals be closed, vanish or be rewritten?"""
+    if cycle.accept:
+        return
+    unusual = 0
+    for chunk in due(cycle):
+        links = [link for link in chunk if link.phase is Phase.LINKED and link.base_referral]
+        for decision in decisions(cycle, links):
+            changed = any(effect.action in {"update", "move"} for effect in decision.effects)
+            unusual += bool(decision.link.memory.gone is not None or changed)
+    if unusual > cycle.settings.surprise_min:
+        linked = sum(counters.deals for counters in cycle.store.counts() if counters.phase is Phase.LINKED)
+        check_share(cycle, "changed", unusual, linked)
+
+
+def check_clock(cycle: Cycle) -> None:
+    """A clock that is wrong ends holds and deadlines at the wrong time, and a close cannot be taken back."""
+    for side, meter in cycle.meters.items():
+        if meter.skew is None or abs(meter.skew) <= SKEW or cycle.accept:
+            continue
+        seconds = round(meter.skew.total_seconds())
+        raise Surprise(
+            f"this machine's clock is {abs(seconds)} seconds {'behind' if seconds > 0 else 'ahead of'} that of "
+            f"{side.value}; nothing was written. Set the clock (NTP); it goes on by itself then",
+            what="clock",
+            side=side,
+            skew_s=seconds,
+        )
+
+
+def check_shape(cycle: Cycle) -> None:
+    """What the CRM held of the deals in the last cycle and does not any more: each loss, by name."""
+    store = cycle.store
+    outline, known = json.dumps(_outline(cycle.shape)), store.watermark(SHAPE)
+    if known == outline:
+        return
+    if lost := _lost(cycle, json.loads(known)) if known and not cycle.accept else []:
+        cycle.crm.forget_shape()  # so that the next cycle sees when it is mended
+        raise Surprise(
+            f"the CRM has no longer what deals are kept in step by, or hides it from the integration user: "
+            f"{', '.join(lost)}; nothing was written. Give it back, or, where it is meant so, correct the mapping and "
+            "run: cosell-sync sync --accept",
+            what="schema",
+            lost=lost,
+        )
+    store.commit(Transaction(watermarks={SHAPE: outline}))
+
+
+def _outline(shape: CrmShape) -> dict[str, Any]:
+    """The part of the CRM's shape that deals may depend on."""
+    return {
+        "fields": sorted(shape.fields),
+        "stages": {name: [flags.closed, flags.won] for name, flags in sorted(shape.stages.items())},
+        "values": {
+            name: sorted(values) for name, values in sorted(shape.picklists.items()) if name in STATUS_FIELDS
+        },
+    }
+
+
+def _lost(cycle: Cycle, before: Mapping[str, Any]) -> list[str]:
+    """What is gone of what the configuration, as it is now, uses; by the CRM's names."""
+    rules, now = cycle.rules, _outline(cycle.shape)
+    stages = rules.stages
+    named = {stages.received, stages.accepted, stages.won, stages.lost, stages.declined, stages.expired}
+    off = {name for name, rule in rules.fields.items() if rule.flow is Flow.OFF}
+    fields = [
+        f"field {rules.crm_name(name)}"
+        for name in before["fields"]
+        if name not in now["fields"] and name not in off
+    ]
+    renamed = [
+        f"stage {name}"
+        for name, flags in before["stages"].items()
+        if now["stages"].get(name) != flags and name in named | stages.sales.keys()
+    ]
+    values = [
+        f"{rules.crm_name(name)} value {value}"
+        for name, values in before["values"].items()
+        for value in values
+        if name in now["fields"] and value not in now["values"].get(name, ())
+    ]
+    return [*fields, *renamed, *values]
+
+
+def check_not_empty(cycle: Cycle, missing: int, linked: int) -> None:
+    """A side of which nothing at all is left has not lost its deals: somebody lost the right to see them."""
+    if missing == linked >= EMPTY and not cycle.accept:
+        raise Surprise(
+            f"none of {linked} linked deals is there any more on one side; nothing was written. See whether the signed-in "
+            "user still has its role. If they are really gone, run: cosell-sync sync --accept",
+            what="empty",
+            deals=missing,
+            linked=linked,
+        )
+
+
+def check_share(cycle: Cycle, what: str, unusual: int, linked: int) -> None:
+    settings = cycle.settings
+    if cycle.accept:
+        return
+    if unusual > settings.surprise_min and unusual > settings.surprise_share * linked:
+        raise Surprise(
+            f"{unusual} of {linked} linked deals would be closed, rewritten or have vanished in one cycle; nothing was "
+            "written. If that is right, run: cosell-sync sync --accept",
+            what=what,
+            deals=unusual,
+            linked=linked,
+        )

@@ -1,0 +1,130 @@
+"""Thrift: where few calls are left, urgent work goes first, and what can wait waits.
+
+Normally the deals that are due are gone through once, by key. Where a budget is small, or the due ones alone might use
+it up, they are gone through by urgency, in small chunks, and the budgets are looked at before each. What was left undone
+stays due. Which system is short does not matter, for a deal is told on both; but Partner Center takes one deal a call,
+and so its calls bound a chunk.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+import structlog
+
+from cosell_sync.core.deal import Link, Phase, Side, State
+from cosell_sync.core.quota import Level, Urgency, allows, urgency
+from cosell_sync.cycle.context import Cycle
+from cosell_sync.cycle.isolate import decisions
+from cosell_sync.cycle.safety import CHUNK, due
+
+PART = 8  # a chunk has at most this part of what is left of Partner Center's calls
+LEAST = 4  # deals in a chunk, for the CRM takes many a call
+
+log = structlog.get_logger("cosell_sync.cycle")
+
+
+def begin(cycle: Cycle) -> None:
+    for meter in cycle.meters.values():
+        meter.begin()
+
+
+def reading_done(cycle: Cycle) -> None:
+    for meter in cycle.meters.values():
+        meter.looked()
+
+
+def log_forecasts(cycle: Cycle) -> None:
+    """The cycle is over: will the budgets last?"""
+    for side, meter in cycle.meters.items():
+        for forecast in meter.end(cycle.settings.retry_policy.interval):
+            allowance = forecast.allowance
+            emit = log.info if forecast.lasts and allowance.level is Level.AMPLE else log.warning
+            emit(
+                "budget.forecast",
+                side=side,
+                used=allowance.used,
+                ceiling=allowance.ceiling,
+                level=allowance.level.name.lower(),
+                calls_per_cycle=round(forecast.per_cycle, 1),
+                expected=forecast.expected,
+                pause_s=round(forecast.pause.total_seconds()),
+                rolling=allowance.rolling,
+            )
+
+
+def may(cycle: Cycle, what: Urgency) -> bool:
+    """Whether the smallest budget still allows this kind of work."""
+    return allows(_level(cycle), what)
+
+
+def chunks(cycle: Cycle) -> Iterator[list[Link]]:
+    """The deals that are due, a chunk at a time, the urgent ones first where a budget is small."""
+    if not _short(cycle):
+        yield from due(cycle)
+        return
+    seen: set[str] = set()
+    waiting: Counter[Urgency] = Counter()
+    for what in Urgency:
+        for chunk in due(cycle):
+            kinds = _kinds(cycle, [link for link in chunk if link.key not in seen])
+            now = [link for link in chunk if kinds.get(link.key) is what]
+            seen.update(link.key for link in now)
+            for part in _parts(cycle, now):
+                if may(cycle, what):
+                    yield part
+                else:
+                    waiting[what] += len(part)
+    if waiting:
+        log.warning("budget.deferred", **{what.name.lower(): waiting[what] for what in sorted(waiting)})
+
+
+def _level(cycle: Cycle) -> Level:
+    levels = [allowance.level for meter in cycle.meters.values() for allowance in meter.allowances()]
+    return max(levels, default=Level.AMPLE)
+
+
+def _short(cycle: Cycle) -> bool:
+    """Whether the order matters: the level is low, or more is due than is surely paid for."""
+    size = _size(cycle)
+    return _level(cycle) > Level.AMPLE or (
+        size < CHUNK and len(cycle.store.due(cycle.now, "", size + 1)) > size
+    )
+
+
+def _size(cycle: Cycle) -> int:
+    """How many deals that may cost a call each go into a chunk."""
+    meter = cycle.meters.get(Side.PARTNER_CENTER)
+    left = min((allowance.left for allowance in meter.allowances()), default=None) if meter else None
+    return CHUNK if left is None else max(LEAST, min(CHUNK, left // PART))
+
+
+def _parts(cycle: Cycle, links: list[Link]) -> Iterator[list[Link]]:
+    """New ones together, for they cost Partner Center nothing; the others a few at a time."""
+    if new := [link for link in links if link.phase is Phase.WAITING]:
+        yield new
+    others = [link for link in links if link.phase is not Phase.WAITING]
+    while others:
+        size = _size(cycle)
+        yield others[:size]
+        others = others[size:]
+
+
+def _kinds(cycle: Cycle, links: list[Link]) -> dict[str, Urgency]:
+    """A write of unknown fate may be an answer, so looking after it is as urgent as that."""
+    opened = {intent.link for intent in cycle.store.intents([link.key for link in links])}
+    return {link.key: Urgency.ANSWER if link.key in opened else _kind(cycle, link) for link in links}
+
+
+def _kind(cycle: Cycle, link: Link) -> Urgency:
+    whole = link.phase is Phase.LINKED and link.referral is not None and link.opportunity is not None
+    if not whole or link.memory.gone is not None:
+        return urgency((), fresh=link.phase is Phase.WAITING)
+    moves = [
+        State(str(effect.new))
+        for decision in decisions(cycle, [link])
+        for effect in decision.effects
+        if effect.action == "move"
+    ]
+    return urgency(moves)

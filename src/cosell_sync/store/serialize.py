@@ -1,0 +1,166 @@
+"""Links, intents and journal lines as rows, and back. Pure: what a value becomes in the database is decided here alone.
+
+Fields go through ``core.codec``, which knows them by name. A journal line may speak of anything, so its values carry
+their kind with them; SQL NULL there means ``ABSENT``, which is not the same as "cleared".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Any, Final
+
+from pydantic import TypeAdapter
+
+from cosell_sync.core import as_json
+from cosell_sync.core.deal import (
+    ABSENT,
+    Customer,
+    Intent,
+    JournalEntry,
+    Kind,
+    Link,
+    Member,
+    Memory,
+    Phase,
+    Side,
+    Value,
+)
+
+Row = Mapping[Any, Any]  # by column name; SQLAlchemy types its keys more loosely than we use them
+
+# Follows ``Memory`` as it grows: what an older version did not write takes the default, what is unknown is dropped.
+_MEMORY: Final = TypeAdapter(Memory)
+# Names that earlier versions stored: what a store of theirs holds is read under today's name.
+_RENAMED: Final = {"trouble": "failure", "told": "reported"}
+
+
+def from_link(link: Link) -> dict[str, Any]:
+    return {
+        "key": link.key,
+        "referral_id": link.referral_id,
+        "opportunity_id": link.opportunity_id,
+        "phase": link.phase.value,
+        "dirty": link.dirty,
+        "due": link.due,
+        "sync_state": link.memory.sync_state.value,
+        "parked": link.memory.parked,
+        "rejected": link.memory.rejected,
+        "referral_version": None if link.referral is None else link.referral.version,
+        "opportunity_version": None if link.opportunity is None else link.opportunity.version,
+        "referral": None if link.referral is None else as_json.plain_snapshot(link.referral),
+        "opportunity": None if link.opportunity is None else as_json.plain_snapshot(link.opportunity),
+        "base_referral": as_json.plain_fields(link.base_referral),
+        "base_opportunity": as_json.plain_fields(link.base_opportunity),
+        "memory": from_memory(link.memory),
+    }
+
+
+def to_link(row: Row) -> Link:
+    return Link(
+        key=row["key"],
+        referral_id=row["referral_id"],
+        opportunity_id=row["opportunity_id"],
+        phase=Phase(row["phase"]),
+        referral=None if row["referral"] is None else as_json.snapshot(row["referral"]),
+        opportunity=None if row["opportunity"] is None else as_json.snapshot(row["opportunity"]),
+        base_referral=as_json.fields(row["base_referral"]),
+        base_opportunity=as_json.fields(row["base_opportunity"]),
+        memory=to_memory(row["memory"]),
+        dirty=row["dirty"],
+        due=row["due"],
+    )
+
+
+def from_memory(memory: Memory) -> dict[str, Any]:
+    """Only what differs from a fresh memory: most deals remember little."""
+    # Whatever kind of mapping somebody used becomes a dict, without a word.
+    data: dict[str, Any] = _MEMORY.dump_python(
+        memory, mode="json", exclude_defaults=True, fallback=dict, warnings=False
+    )
+    return data
+
+
+def to_memory(data: Row) -> Memory:
+    return _MEMORY.validate_python({_RENAMED.get(name, name): value for name, value in data.items()})
+
+
+def from_intent(intent: Intent) -> dict[str, Any]:
+    return {
+        "link": intent.link,
+        "side": intent.side.value,
+        "creates": intent.create,
+        "version": intent.version,
+        "fields": as_json.plain_fields(intent.fields),
+        "source": as_json.plain_fields(intent.source),
+        "cycle": intent.cycle,
+        "at": intent.at,
+    }
+
+
+def to_intent(row: Row) -> Intent:
+    return Intent(
+        link=row["link"],
+        side=Side(row["side"]),
+        create=row["creates"],
+        version=row["version"],
+        fields=as_json.fields(row["fields"]),
+        source=as_json.fields(row["source"]),
+        cycle=row["cycle"],
+        at=row["at"],
+    )
+
+
+def from_entry(entry: JournalEntry) -> dict[str, Any]:
+    return {
+        "link": entry.link,
+        "cycle": entry.cycle,
+        "at": entry.at,
+        "side": entry.side.value,
+        "action": entry.action,
+        "field": entry.field,
+        "old": _tagged(entry.old),
+        "new": _tagged(entry.new),
+        "rule": entry.rule,
+    }
+
+
+def to_entry(row: Row) -> JournalEntry:
+    return JournalEntry(
+        link=row["link"],
+        cycle=row["cycle"],
+        at=row["at"],
+        side=Side(row["side"]),
+        action=row["action"],
+        field=row["field"],
+        old=_untagged(row["old"]),
+        new=_untagged(row["new"]),
+        rule=row["rule"],
+    )
+
+
+def _tagged(value: Value) -> dict[str, Any] | None:
+    return None if value is ABSENT else {"kind": _kind(value).value, "value": as_json.plain(value)}
+
+
+def _untagged(data: Row | None) -> Value:
+    return ABSENT if data is None else as_json.value(Kind(data["kind"]), data["value"])
+
+
+def _kind(value: Value) -> Kind:
+    match value:
+        case bool():
+            return Kind.FLAG
+        case Decimal():
+            return Kind.NUMBER
+        case datetime():
+            return Kind.MOMENT
+        case date():
+            return Kind.DATE
+        case Customer():
+            return Kind.CUSTOMER
+        case tuple():
+            return Kind.MEMBERS if any(isinstance(item, Member) for item in value) else Kind.SOLUTIONS
+        case _:
+            return Kind.TEXT

@@ -1,0 +1,54 @@
+"""JSON without binary floats: money never passes through one, neither read nor written."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+
+def parse(body: bytes) -> Any:
+    """JSON without binary floats. What no number can hold becomes a NaN, so that one row's nonsense is judged where
+    that row is read. Raises ValueError for what is no JSON.
+    """
+    try:
+        return json.loads(body, parse_float=_decimal, parse_int=_integer, parse_constant=_nan)
+    except RecursionError as cause:
+        raise ValueError("nested too deeply") from cause
+
+
+def _decimal(text: str) -> Decimal:
+    try:
+        return Decimal(text)
+    except InvalidOperation:
+        return Decimal("NaN")
+
+
+def _integer(text: str) -> int | Decimal:
+    return int(text) if len(text) <= 18 else _decimal(text)
+
+
+def _nan(_: str) -> Decimal:
+    return Decimal("NaN")
+
+
+def encode(data: Any) -> bytes:
+    """JSON with decimal numbers written exactly as they are: 84000.00 stays 84000.00."""
+    return _encode(data).encode()
+
+
+def _encode(data: Any) -> str:
+    match data:
+        case Decimal():
+            if not data.is_finite():
+                raise ValueError("JSON has no such number")
+            return format(data, "f")
+        case Mapping():
+            return (
+                "{" + ",".join(f"{_encode(str(name))}:{_encode(item)}" for name, item in data.items()) + "}"
+            )
+        case list() | tuple():
+            return "[" + ",".join(map(_encode, data)) + "]"
+        case _:
+            return json.dumps(data, allow_nan=False)

@@ -1,0 +1,190 @@
+"""The listener: five routes over a small threaded WSGI server that starts and stops within a second.
+
+The application only routes and answers; what it says comes from pure functions and from one ``Facts`` provider, so
+that tests call it without a socket, and the daemon may be busy or hanging while it answers.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from collections.abc import Callable, Iterable
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from cheroot.wsgi import Server as Cheroot
+from werkzeug.exceptions import HTTPException
+from werkzeug.routing import Map, Rule
+from werkzeug.wrappers import Request, Response
+
+from cosell_sync.log import get_logger
+from cosell_sync.web import console, webhooks
+from cosell_sync.web.health import Facts, readiness
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+_ROUTES: Final = (
+    ("/", "console", "GET"),
+    ("/livez", "livez", "GET"),
+    ("/readyz", "readyz", "GET"),
+    ("/metrics", "metrics", "GET"),
+    ("/webhooks/partner-center", "webhook", "POST"),
+)
+_HEADERS: Final = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": console.POLICY,
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+class Application:
+    """The WSGI application. ``wake`` is called for each believed event; ``metrics`` renders what Prometheus reads."""
+
+    def __init__(
+        self,
+        facts: Callable[[], Facts],
+        metrics: Callable[[], bytes],
+        *,
+        verify: webhooks.Verify = webhooks.refuse_all,
+        wake: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._facts = facts
+        self._render = metrics
+        self._verify = verify
+        self._wake = wake
+        self._routes = Map([Rule(path, endpoint=name, methods=[method]) for path, name, method in _ROUTES])
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        response = self._answer(Request(environ))
+        response.headers.update(_HEADERS)
+        return response(environ, start_response)
+
+    def _answer(self, request: Request) -> Response:
+        try:
+            name, _ = self._routes.bind_to_environ(request.environ).match()
+            handler: Callable[[Request], Response] = getattr(self, f"_{name}")
+            return handler(request)
+        except HTTPException as refusal:
+            response = refusal.get_response(request.environ)
+            return Response(f"{refusal.name}\n", refusal.code, response.headers.to_wsgi_list(), "text/plain")
+        except Exception:  # noqa: BLE001 - the listener outlives any one request
+            get_logger().error("http.failed", exc_info=True)
+            return Response("Internal error\n", 500, content_type="text/plain")
+
+    def _livez(self, request: Request) -> Response:
+        del request
+        return _json({"alive": True})
+
+    def _readyz(self, request: Request) -> Response:
+        del request
+        try:
+            ready, reasons = readiness(self._facts())
+        except Exception:  # noqa: BLE001 - a store that cannot be read is a reason, not a crash
+            get_logger().warning("http.facts_unreadable", exc_info=True)
+            ready, reasons = False, ("the state of this process cannot be read",)
+        return _json({"ready": ready, "reasons": list(reasons)}, 200 if ready else 503)
+
+    def _metrics(self, request: Request) -> Response:
+        del request
+        return Response(self._render(), content_type=METRICS_TYPE)
+
+    def _console(self, request: Request) -> Response:
+        del request
+        return Response(console.render(self._facts()), content_type="text/html; charset=utf-8")
+
+    def _webhook(self, request: Request) -> Response:
+        status = webhooks.judge(
+            dict(request.headers.items()),
+            request.content_length,
+            lambda: request.stream.read(webhooks.BODY_CAP + 1),
+            self._verify,
+        )
+        if status == webhooks.ACCEPTED:
+            self._wake()
+        else:
+            get_logger().info("webhook.refused", status=status)
+        return Response(status=status)
+
+
+def _json(content: dict[str, Any], status: int = 200) -> Response:
+    return Response(json.dumps(content) + "\n", status, content_type="application/json")
+
+
+class _Server(Cheroot):
+    def error_log(self, msg: str = "", level: int = 20, traceback: bool = False) -> None:
+        """Cheroot writes to stderr as it likes; a log line of ours says as much as may be said."""
+        del msg, level
+        get_logger().warning("http.failed", exc_info=traceback)
+
+    def bind(self, family: int, type: int, proto: int = 0) -> socket.socket:  # noqa: A002 - cheroot's name
+        """As cheroot's own, which forgets to close the socket of an address that is taken."""
+        sock = self.prepare_socket(
+            self.bind_addr, family, type, proto, self.nodelay, self.ssl_adapter, self.reuse_port
+        )
+        try:
+            bound: socket.socket = self.bind_socket(sock, self.bind_addr)  # type: ignore[no-untyped-call]
+        except OSError:
+            sock.close()
+            raise
+        self.socket = bound
+        self.bind_addr = self.resolve_real_bind_addr(bound)  # type: ignore[no-untyped-call]
+        return bound
+
+
+class Listener:
+    """Serves an application on its own threads until stopped; also a context manager."""
+
+    def __init__(self, address: tuple[str, int], application: Application) -> None:
+        self._server = _Server(address, application, numthreads=4, timeout=5)
+        self._server.shutdown_timeout = 0.5  # cheroot's stub says int, its code takes any
+        self._server.max_request_header_size = 32 * 1024
+        self._server.max_request_body_size = webhooks.BODY_CAP
+        self._server.expiration_interval = 0.1
+        self._thread: threading.Thread | None = None
+
+    @property
+    def url(self) -> str:
+        """Where it listens, once started."""
+        host, port = self._server.bind_addr[:2]
+        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+    def start(self) -> None:
+        """Listen; raises ``OSError`` where the address is taken."""
+        # Threads inherit whether they may be left behind, and cheroot does not ask: its workers are born in a thread
+        # that may, so that a hanging request never keeps the process.
+        failures: list[OSError] = []
+        preparing = threading.Thread(target=self._prepare, args=(failures,), name="http-start", daemon=True)
+        preparing.start()
+        preparing.join()
+        if failures:
+            raise failures[0]
+        self._thread = threading.Thread(target=self._server.serve, name="http", daemon=True)
+        self._thread.start()
+
+    def _prepare(self, failures: list[OSError]) -> None:
+        try:
+            self._server.prepare()
+        except OSError as error:
+            failures.append(error)
+
+    def stop(self) -> None:
+        """Stop, without waiting for a request that hangs."""
+        stopping = threading.Thread(target=self._server.stop, name="http-stop", daemon=True)
+        stopping.start()
+        stopping.join(1)
+        if self._thread is not None:
+            self._thread.join(1)
+            self._thread = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()

@@ -1,0 +1,190 @@
+"""What becomes of a referral without an opportunity: skipped, linked, held or made; never doubled, never invented."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import date
+from decimal import Decimal
+
+import pytest
+from deals import FRESH, SHAPE, STAGES, at_rest, rules, shared
+
+from cosell_sync.core import messages
+from cosell_sync.core.deal import ABSENT, Customer, Link, Memory, Snapshot, State, Value
+from cosell_sync.core.intake import IntakeAction, IntakeDecision, Matches, at_sight, decide_intake
+from cosell_sync.core.rules import CrmShape, Flow, Rules, Stages
+
+NOTHING = Matches()
+
+
+def waiting(memory: Memory = FRESH, **changes: Value) -> Link:
+    referral = at_rest(State.RECEIVED).referral
+    assert referral is not None
+    fields = {**referral.fields, **changes}
+    return Link("r:R1", "R1", referral=replace(referral, fields=fields), memory=memory)
+
+
+def admitted(
+    link: Link, found: Matches = NOTHING, rule: Rules | None = None, shape: CrmShape = SHAPE
+) -> IntakeDecision:
+    return decide_intake(link, found, rule or rules(), shape)
+
+
+FOREIGN = IntakeDecision(IntakeAction.SKIP, "foreign", "another organization's side of a deal")
+LEAD = IntakeDecision(IntakeAction.SKIP, "lead", "a lead; mapping.leads is skip")
+
+
+@pytest.mark.parametrize(
+    ("category", "leads", "admission"),
+    [("foreign", True, FOREIGN), ("lead", False, LEAD), ("lead", True, None), ("cosell", False, None)],
+)
+def test_at_first_sight(category: str, *, leads: bool, admission: IntakeDecision | None) -> None:
+    assert at_sight(Snapshot("R1", "1", {"category": category}), rules(import_leads=leads)) == admission
+
+
+@pytest.mark.parametrize(
+    ("found", "code"),
+    [
+        (Matches(by_referral="O9"), "referral_id"),
+        (Matches(by_reference="O9"), "external_reference"),
+        (Matches("O9", "O8", ("O7",)), "referral_id"),
+    ],
+)
+@pytest.mark.parametrize("changes", [{}, {"state": "Won"}, {"problem": "odd"}, {"customer": None}])
+def test_one_that_exists_is_always_linked(found: Matches, code: str, changes: dict[str, Value]) -> None:
+    """Whatever else is the matter with it: anything else would double it."""
+    linked = IntakeDecision(IntakeAction.LINK, code, "its id is known on the other side", "O9")
+    assert admitted(waiting(**changes), found) == linked
+
+
+@pytest.mark.parametrize(
+    ("match", "lookalikes", "memory", "verdict"),
+    [
+        ("propose", ("O1",), Memory(), IntakeAction.HOLD),
+        ("link", ("O1",), Memory(), IntakeAction.LINK),
+        ("link", ("O1", "O2"), Memory(), IntakeAction.HOLD),
+        ("off", ("O1",), Memory(), IntakeAction.CREATE),
+        ("propose", ("O1",), Memory(create_anyway=True), IntakeAction.CREATE),
+        ("propose", (), Memory(), IntakeAction.CREATE),
+    ],
+)
+def test_lookalikes(match: str, lookalikes: tuple[str, ...], memory: Memory, verdict: IntakeAction) -> None:
+    admission = admitted(waiting(memory), Matches(lookalikes=lookalikes), rules(match=match))
+    said = {
+        IntakeAction.HOLD: IntakeDecision(
+            verdict,
+            "lookalike",
+            messages.looks_alike("Fabric"),
+            lookalikes=lookalikes,
+            fields=admission.fields,
+        ),
+        IntakeAction.LINK: IntakeDecision(verdict, "lookalike", "same account and name", "O1"),
+        IntakeAction.CREATE: IntakeDecision(verdict, "new", fields=admission.fields),
+    }
+    assert admission == said[verdict]
+    assert bool(admission.fields) is (verdict is IntakeAction.CREATE)
+
+
+def test_closed_before_it_was_seen() -> None:
+    reason = "closed before it was first seen; sync.import_closed is off"
+    assert admitted(waiting(state="Lost")) == IntakeDecision(IntakeAction.SKIP, "closed", reason)
+    admission = admitted(waiting(state="Lost"), rule=rules(import_closed=True))
+    assert (admission.verdict, admission.fields["stage"]) == (IntakeAction.CREATE, "Closed Lost")
+
+
+def test_the_draft_is_what_the_crm_can_hold() -> None:
+    admission = admitted(
+        waiting(name="A name too long", value=Decimal("1.005"), state="Accepted", sales_stage="Propose")
+    )
+    assert (admission.fields["name"], admission.fields["value"]) == ("A name t", Decimal("1.01"))
+    assert (admission.fields["stage"], admission.fields["sync"]) == ("Proposal", True)
+    assert "sales_stage" not in admission.fields
+
+
+def test_the_draft_has_the_decimals_of_its_currency() -> None:
+    shape = replace(SHAPE, currencies=frozenset({"USD", "JPY"}), scales={"JPY": 0})
+    assert admitted(waiting(value=Decimal("99.5"), currency="JPY"), shape=shape).fields["value"] == Decimal(
+        100
+    )
+
+
+@pytest.mark.parametrize(("sales", "kept"), [("Propose", "Propose"), ("Close", ABSENT), (None, ABSENT)])
+def test_a_sales_stage_of_its_own_field_is_drafted_where_it_is_a_choice(sales: Value, kept: Value) -> None:
+    """A word that the CRM does not have keeps no deal out; nor does it keep out what follows it in the list."""
+    shape = replace(
+        SHAPE, fields=SHAPE.fields | {"sales_stage"}, picklists={"sales_stage": frozenset({"Propose"})}
+    )
+    admission = admitted(
+        waiting(state="Accepted", sales_stage=sales), rule=rules(stages=Stages()), shape=shape
+    )
+    assert admission.fields.get("sales_stage", ABSENT) == kept
+    assert admission.fields["stage"] == "Qualification"
+    assert shared().keys() <= admission.fields.keys()
+
+
+def test_what_is_not_mapped_or_not_there_keeps_out_nothing_else() -> None:
+    without = rules()
+    without = replace(
+        without, fields={name: rule for name, rule in without.fields.items() if name != "value"}
+    )
+    shape = replace(SHAPE, fields=SHAPE.fields - {"campaign_id"})
+    fields = admitted(waiting(), rule=without, shape=shape).fields
+    assert shared().keys() - {"campaign_id", "value"} <= fields.keys()
+    assert not {"campaign_id", "value"} & fields.keys()
+
+
+def test_a_direction_that_is_closed_brings_nothing() -> None:
+    flows = {"notes": Flow.OFF, "value": Flow.TO_PARTNER_CENTER}
+    fields = admitted(waiting(), rule=rules(flows=flows)).fields
+    assert not {"notes", "value"} & fields.keys()
+    assert "campaign_id" not in admitted(waiting(campaign_id=ABSENT)).fields
+
+
+@pytest.mark.parametrize(
+    ("changes", "shape", "words"),
+    [
+        ({"name": None}, SHAPE, "Name is missing"),
+        ({"close_date": ABSENT}, SHAPE, "Close Date is missing"),
+        ({"customer": None}, SHAPE, "customer has no name"),
+        ({"customer": Customer(city="Here")}, SHAPE, "customer has no name"),
+        (
+            {"value": Decimal(5000)},
+            replace(SHAPE, maximum=Decimal(1000), labels={"value": "Betrag"}),
+            "Partner Center has 5,000.00 for Betrag, which the CRM cannot hold: the largest amount is 1,000",
+        ),
+        (
+            {"currency": "EUR"},
+            SHAPE,
+            "Partner Center has EUR for Currency, which the CRM cannot hold: it has one currency only, USD",
+        ),
+        ({"currency": "EUR"}, replace(SHAPE, currencies=frozenset({"USD"})), "not active"),
+        ({}, replace(SHAPE, stages={"Other": STAGES}), 'no stage "Prospecting"'),
+        ({"problem": "no status"}, SHAPE, "no status"),
+    ],
+)
+def test_what_the_crm_could_not_hold_faithfully_is_held(
+    changes: dict[str, Value], shape: CrmShape, words: str
+) -> None:
+    admission = admitted(waiting(**changes), shape=shape)
+    assert (admission.verdict, admission.code) == (
+        IntakeAction.HOLD,
+        "unreadable" if "problem" in changes else "unmappable",
+    )
+    assert words in admission.reason
+
+
+def test_every_reason_is_named_at_once() -> None:
+    admission = admitted(waiting(name=None, close_date=None, customer=None))
+    assert admission.reason == (
+        "Name is missing in Partner Center. Close Date is missing in Partner Center. "
+        "The customer has no name in Partner Center."
+    )
+
+
+@pytest.mark.parametrize("default", ["EUR", None])
+def test_the_currency_of_an_org_that_has_one(default: str | None) -> None:
+    """``mapping.default_currency`` goes before the org's own."""
+    admission = admitted(
+        waiting(currency="EUR", close_date=date(2026, 1, 1)), rule=rules(default_currency=default)
+    )
+    assert admission.verdict is (IntakeAction.CREATE if default else IntakeAction.HOLD)

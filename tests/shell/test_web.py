@@ -1,0 +1,206 @@
+"""The listener: health is a judgement over facts, webhooks believe nobody unsigned, the console shows no person."""
+
+import json
+import socket
+import time
+import urllib.request
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from werkzeug.test import Client
+
+from cosell_sync.metrics import Metrics
+from cosell_sync.summary import Counts, CycleSummary
+from cosell_sync.web.console import SHOWN, render
+from cosell_sync.web.health import Attention, Facts, fresh_within, readiness
+from cosell_sync.web.server import Application, Listener
+from cosell_sync.web.webhooks import BODY_CAP
+
+NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
+CYCLE = CycleSummary("c-1", 1.5, pulled=Counts(3, 4), written=Counts(crm=2), api_calls=Counts(5, 6), parked=1)
+GOOD = Facts(
+    now=NOW,
+    version="1.0",
+    crm="salesforce",
+    fresh_within=timedelta(minutes=5),
+    sign_ins={"partner_center": "", "salesforce": ""},
+    last_cycle=CYCLE,
+    carried_at=NOW - timedelta(seconds=30),
+    states={"In sync": 12, "Conflict": 1},
+    attention=[Attention("r-1", "o-1", "Conflict", NOW)],
+)
+SIGNED = {
+    "Authorization": "Signature c2ln",
+    "X-Ms-Certificate-Url": "https://3psostorageacct.blob.core.windows.net/cert/x.cer",
+    "X-Ms-Signature-Algorithm": "rsa-sha256",
+}
+PATH = "/webhooks/partner-center"
+
+
+def client(facts: Facts = GOOD, **options: object) -> Client:
+    return Client(Application(lambda: facts, lambda: b"m 1\n", **options))
+
+
+def test_ready_when_all_is_well() -> None:
+    assert readiness(GOOD) == (True, ())
+    assert readiness(replace(GOOD, states={"Needs attention": 99}))[0]
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({"migrated": False}, "migrated"),
+        ({"sign_ins": {"salesforce": "refused (invalid_grant)"}}, "salesforce: refused"),
+        ({"carried_at": None}, "no cycle"),
+        ({"carried_at": NOW - timedelta(minutes=6)}, "360 s ago"),
+        ({"holder": "host-7:12"}, "host-7:12"),
+        ({"outage": "partner_center"}, "partner_center"),
+    ],
+)
+def test_each_fault_has_its_reason(change: dict[str, object], word: str) -> None:
+    facts = replace(GOOD, **change)
+    ready, reasons = readiness(facts)
+    assert not ready
+    assert len(reasons) == 1
+    assert word in reasons[0]
+    answer = client(facts).get("/readyz")
+    assert answer.status_code == 503
+    assert answer.json == {"ready": False, "reasons": list(reasons)}
+
+
+def test_freshness_follows_the_interval() -> None:
+    assert fresh_within(timedelta(seconds=1)) == timedelta(minutes=5)
+    assert fresh_within(timedelta(hours=1)) == timedelta(hours=3)
+
+
+def test_the_routes_answer() -> None:
+    web = client()
+    assert web.get("/livez").json == {"alive": True}
+    assert web.get("/readyz").json == {"ready": True, "reasons": []}
+    assert web.get("/metrics").data == b"m 1\n"
+    assert web.get("/").content_type == "text/html; charset=utf-8"
+    assert "default-src 'none'" in web.get("/").headers["Content-Security-Policy"]
+    assert web.get("/nothing").status_code == 404
+    assert web.post("/livez").status_code == 405
+    assert web.get(PATH).status_code == 405
+
+
+def test_unreadable_facts_make_it_unready_but_alive() -> None:
+    def broken() -> Facts:
+        raise OSError("disk")
+
+    web = Client(Application(broken, lambda: b""))
+    assert web.get("/livez").status_code == 200
+    assert web.get("/readyz").status_code == 503
+    assert web.get("/").status_code == 500
+    assert b"disk" not in web.get("/").data
+
+
+def test_unsigned_is_refused_before_the_body_is_read() -> None:
+    web = client()
+    assert web.post(PATH, data=b"{}").status_code == 401
+    assert web.post(PATH, data=b"not json").status_code == 401
+    for name in SIGNED:
+        partial = {key: value for key, value in SIGNED.items() if key != name}
+        assert web.post(PATH, data=b"{}", headers=partial).status_code == 401
+    assert web.post(PATH, data=b"{}", headers={**SIGNED, "Authorization": "Bearer x"}).status_code == 401
+
+
+@pytest.mark.parametrize("body", [b"", b"not json", b"[]", b"3", b'{"a":', b"[1]", b"[" * 60_000, b"\xff"])
+def test_malformed_is_told(body: bytes) -> None:
+    assert client(verify=lambda *_: True).post(PATH, data=body, headers=SIGNED).status_code == 400
+
+
+def test_large_bodies_are_refused() -> None:
+    assert client().post(PATH, data=b"x" * (BODY_CAP + 1), headers=SIGNED).status_code == 413
+    assert client().post(PATH, data=b"x" * (BODY_CAP + 1)).status_code == 413
+
+
+def test_only_a_verified_event_wakes_the_cycle() -> None:
+    woken: list[int] = []
+
+    def wake() -> None:
+        woken.append(1)
+
+    assert client(wake=wake).post(PATH, data=b"{}", headers=SIGNED).status_code == 401
+    assert woken == []
+    believed = client(wake=wake, verify=lambda headers, body: body == b"{}")
+    assert believed.post(PATH, data=b"{}", headers=SIGNED).status_code == 202
+    behind_a_proxy = {key: value for key, value in SIGNED.items() if key != "Authorization"}
+    assert (
+        believed.post(
+            PATH, data=b"{}", headers={**behind_a_proxy, "x-ms-signature": "Signature x"}
+        ).status_code
+        == 202
+    )
+    assert woken == [1, 1]
+
+
+def test_the_console_escapes_and_counts() -> None:
+    page = render(
+        replace(GOOD, attention=[Attention("<script>", None, '"&', None)] * (SHOWN + 2), outage="<b>")
+    )
+    assert "<script" not in page
+    assert "<b>" not in page
+    assert "&lt;script&gt;" in page
+    assert "and 2 more" in page
+    assert "Not ready" in page
+    assert ">12<" in render(GOOD)
+    assert "c-1" in render(GOOD)
+    assert "None yet" in render(replace(GOOD, last_cycle=None, attention=()))
+
+
+def test_it_serves_and_stops_within_a_second() -> None:
+    listener = Listener(("127.0.0.1", 0), Application(lambda: GOOD, lambda: b"m 1\n"))
+    with listener:
+        with urllib.request.urlopen(f"{listener.url}/readyz", timeout=5) as answer:
+            assert json.load(answer)["ready"] is True
+        port = int(listener.url.rpartition(":")[2])
+        # An idle keep-alive connection must not hold up the end.
+        idle = socket.create_connection(("127.0.0.1", port), timeout=5)
+        began = time.monotonic()
+    assert time.monotonic() - began < 1
+    idle.close()
+    with pytest.raises(OSError):
+        socket.create_connection(("127.0.0.1", port), timeout=1)
+
+
+def test_a_taken_address_is_an_error() -> None:
+    application = Application(lambda: GOOD, lambda: b"")
+    with Listener(("127.0.0.1", 0), application) as first:
+        second = Listener(("127.0.0.1", int(first.url.rpartition(":")[2])), application)
+        with pytest.raises(OSError):
+            second.start()
+
+
+def test_metrics_follow_the_summary() -> None:
+    metrics = Metrics("1.0", "salesforce")
+    metrics.cycle(CYCLE, NOW)
+    metrics.cycle(replace(CYCLE, parked=0, exit_code=3), NOW)
+    metrics.deals({"Conflict": 2})
+    metrics.budget("crm", 50, 200)
+    metrics.sign_in("salesforce", 12)
+    text = metrics.render().decode()
+    for line in (
+        'cosell_pulled_total{side="crm"} 8.0',
+        'cosell_created_total{side="crm"} 0.0',
+        'cosell_cycles_total{exit_code="3"} 1.0',
+        "cosell_deals_parked 0.0",
+        'cosell_deals{sync_state="Conflict"} 2.0',
+        'cosell_deals{sync_state="In sync"} 0.0',
+        'cosell_budget_used_ratio{side="crm"} 0.25',
+        'cosell_build_info{crm="salesforce",version="1.0"} 1.0',
+        'cosell_sign_in_age_seconds{system="salesforce"} 12.0',
+    ):
+        assert line in text
+    Metrics("1.0", "salesforce")  # a second one does not collide
+
+
+def test_the_summary_is_the_event() -> None:
+    assert CYCLE.as_event() == {
+        "cycle_id": "c-1", "duration_s": 1.5,
+        "pulled": {"partner_center": 3, "crm": 4}, "written": {"partner_center": 0, "crm": 2},
+        "created": {"partner_center": 0, "crm": 0}, "unchanged": 0, "conflicts": 0, "rejected": 0, "failed": 0,
+        "parked": 1, "api_calls": {"partner_center": 5, "crm": 6},
+    }  # fmt: skip

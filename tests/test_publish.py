@@ -1,0 +1,491 @@
+"""Deals born in the CRM through the real cycle: replies lost, processes killed, and never a second referral."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from datetime import date, timedelta
+from decimal import Decimal
+
+import pytest
+import structlog
+
+from cosell_sync.core.deal import Customer, Member, Phase, Side, State
+from cosell_sync.cycle.engagements import READS
+from cosell_sync.ports import Transaction
+from sharing_world import HELP, Crash, Stage
+
+KINDS = {
+    "private": ({}, "Private", 1, 0),
+    "partner-led": ({"visible": True}, "Partner-led", 1, 0),
+    "co-sell": ({"help": HELP, "help_note": "Pilot"}, "Co-sell", 2, 1),
+}
+
+
+@pytest.fixture(autouse=True)
+def _quiet_logs() -> Iterator[None]:
+    before = structlog.get_config()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    yield
+    structlog.configure(**before)
+
+
+@pytest.mark.parametrize(("asked", "deal_type", "posts", "sides"), KINDS.values(), ids=list(KINDS))
+def test_an_opportunity_is_shared_and_told_in_one_cycle(
+    asked: dict, deal_type: str, posts: int, sides: int
+) -> None:  # type: ignore[type-arg]
+    stage = Stage()
+    stage.opportunity(**asked)
+    summary = stage.cycle()
+    assert summary is not None
+    assert (summary.created.partner_center, summary.exit_code) == (1, 0)
+    record = stage.record()
+    assert (record["referral_id"], record["status"], record["direction"]) == ("R1", "Accepted", "Outbound")
+    assert (record["deal_type"], record["sync_state"]) == (deal_type, "In sync")
+    assert record["referral_link"]
+    assert record["last_sync"]
+    assert stage.outside.referrals["R1"].fields["external_reference"] == "O1"
+    assert record["microsoft_status"] == ("New / Pending" if sides else None)
+    stage.settled(1)
+    assert (len(stage.posts.bodies), len(stage.posts.sides)) == (posts, sides)
+    assert stage.link().key == "o:O1"
+
+
+def test_one_post_invites_at_once_where_that_is_configured() -> None:
+    stage = Stage(recipe="one_post")
+    stage.opportunity(help=HELP)
+    stage.cycle()
+    stage.settled(1)
+    assert (len(stage.posts.bodies), len(stage.posts.sides)) == (1, 1)
+    assert stage.record()["microsoft_status"] == "New / Pending"
+
+
+def test_edits_go_both_ways_from_then_on() -> None:
+    stage = Stage()
+    stage.opportunity()
+    stage.cycle()
+    stage.seller("O1", value=Decimal(90000))
+    stage.outside.people(Side.PARTNER_CENTER, "R1", {"notes": "from the portal"})
+    stage.settled()
+    assert stage.outside.referrals["R1"].fields["value"] == Decimal(90000)
+    assert stage.record()["notes"] == "from the portal"
+
+
+# --- before anything is sent -------------------------------------------------------------------------------------
+
+
+def test_all_that_is_missing_stands_in_one_message_and_nothing_is_sent() -> None:
+    stage = Stage()
+    stage.opportunity(
+        name=None,
+        value=None,
+        close_date=date(2020, 1, 1),
+        customer=Customer(),
+        team=(),
+        solutions=(),
+        consent=False,
+        contacts=(),
+        help=HELP,
+    )
+    summary = stage.cycle()
+    assert summary is not None
+    assert (summary.exit_code, summary.rejected) == (1, 1)
+    message = str(stage.record()["message"])
+    for label in (
+        "Name",
+        "Amount",
+        "Close Date",
+        "Account Name",
+        "Billing Street",
+        "Billing City",
+        "Billing Country",
+    ):
+        assert label in message
+    for label in ("Solutions", "Opportunity Team", "Consent", "Contact Roles"):
+        assert label in message
+    assert "\n" not in message
+    assert stage.record()["sync_state"] == "Needs attention"
+    assert not stage.posts.bodies
+    stage.settled(1)
+    assert not stage.posts.bodies
+
+
+def test_filling_it_in_shares_it() -> None:
+    stage = Stage()
+    stage.opportunity(consent=False)
+    stage.cycle()
+    stage.seller("O1", consent=True)
+    summary = stage.cycle()
+    assert summary is not None
+    assert summary.exit_code == 0
+    assert stage.record()["sync_state"] == "In sync"
+    assert "Consent" not in str(stage.record()["message"])
+
+
+def test_switching_sync_off_before_sharing_takes_our_words_back() -> None:
+    stage = Stage()
+    stage.opportunity(consent=False)
+    stage.cycle()
+    stage.seller("O1", sync=False)
+    summary = stage.cycle()
+    assert summary is not None
+    assert (summary.exit_code, summary.rejected) == (0, 0)
+    assert (stage.record()["sync_state"], stage.record()["message"]) == (None, None)
+    stage.settled(1)
+    stage.seller("O1", sync=True, consent=True)
+    stage.cycle()
+    assert stage.record()["referral_id"] == "R1"
+
+
+def test_a_deleted_wish_is_nobodys_concern() -> None:
+    stage = Stage()
+    stage.opportunity(consent=False)
+    stage.cycle()
+    stage.outside.vanish(Side.CRM, "O1", gone=True)
+    summary = stage.cycle()
+    assert summary is not None
+    assert (summary.exit_code, summary.rejected) == (0, 0)
+
+
+def test_a_closed_opportunity_is_not_shared_and_told() -> None:
+    stage = Stage()
+    stage.opportunity(stage="Closed Won")
+    summary = stage.cycle()
+    assert summary is not None
+    assert summary.exit_code == 0
+    assert (stage.record()["sync_state"], stage.posts.bodies) == ("Closed", [])
+    assert "closed" in str(stage.record()["message"])
+    stage.settled(1)
+
+
+def test_without_sync_nothing_happens() -> None:
+    stage = Stage()
+    stage.opportunity(sync=False)
+    stage.settled(1)
+    assert (stage.posts.bodies, stage.record()["message"]) == ([], None)
+
+
+def test_a_parted_pair_is_never_shared_again() -> None:
+    from dataclasses import replace
+
+    stage = Stage()
+    stage.opportunity()
+    stage.cycle()
+    stage.store = stage.store.another()
+    with stage.store.lease(timedelta()):
+        stage.store.commit(Transaction(links=[replace(stage.link(), phase=Phase.PARTED, dirty=False)]))
+    stage.seller("O1", value=Decimal(1), referral_id=None)
+    stage.settled(1)
+    assert len(stage.posts.bodies) == 1
+
+
+def test_what_partner_center_refuses_is_told_in_its_words_and_tried_with_pauses() -> None:
+    stage = Stage()
+    stage.opportunity()
+    stage.posts.refuse = "name is not to our taste"
+    summary = stage.cycle()
+    assert summary is not None
+    assert (summary.exit_code, summary.failed) == (1, 1)
+    assert "not to our taste" in str(stage.record()["message"])
+    for _ in range(20):
+        stage.cycle()
+    assert len(stage.posts.bodies) == 4
+    assert stage.link().memory.parked
+    stage.posts.refuse = ""
+    stage.seller("O1", name="Other")
+    summary = stage.cycle()
+    assert summary is not None
+    assert summary.exit_code == 0
+    assert stage.record()["referral_id"] == "R1"
+
+
+def test_a_rehearsal_lists_one_create_a_field() -> None:
+    stage = Stage()
+    stage.opportunity()
+    stage.cycle()
+    created = [effect for finding in stage.found for effect in finding.effects if effect.action == "create"]
+    assert {effect.side for effect in created} == {Side.PARTNER_CENTER}
+    assert {"name", "value", "customer", "team", "solutions", "visible"} <= {
+        effect.field for effect in created
+    }
+
+
+# --- nothing is made twice ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("recipe", ["two_posts", "one_post"])
+@pytest.mark.parametrize("lost", [{1}, {2}, {1, 2}])
+def test_a_lost_reply_is_settled_by_looking(recipe: str, lost: set[int]) -> None:
+    stage = Stage(recipe=recipe)
+    stage.opportunity(help=HELP)
+    stage.posts.lose = lost
+    stage.settled(4)
+    assert (len(stage.outside.referrals), len(stage.posts.sides)) == (1, 1)
+    assert stage.record()["microsoft_status"] == "New / Pending"
+    assert stage.record()["sync_state"] == "In sync"
+    assert len(stage.posts.bodies) == (2 if recipe == "two_posts" else 1)
+    assert [link.phase for link in stage.store.links() if link.referral_id] == [Phase.LINKED]
+
+
+def test_an_edit_between_a_lost_reply_and_the_next_look_is_carried() -> None:
+    stage = Stage()
+    stage.opportunity()
+    stage.posts.lose = {1}
+    stage.cycle()
+    stage.seller("O1", value=Decimal(1))
+    stage.outside.people(Side.PARTNER_CENTER, "R1", {"close_date": date(2027, 1, 1), "contacts": ()})
+    stage.settled()
+    assert stage.outside.referrals["R1"].fields["value"] == Decimal(1)
+    assert stage.record()["close_date"] == date(2027, 1, 1)
+    assert stage.record()["contacts"] == ()
+
+
+def _boundaries(stage: Stage) -> list[str]:
+    passed: list[str] = []
+    for _ in range(2):
+        stage.cycle(passed.append)
+    return passed
+
+
+def _counted(recipe: str) -> int:
+    stage = Stage(recipe=recipe)
+    stage.opportunity(help=HELP)
+    return len(_boundaries(stage))
+
+
+@pytest.mark.parametrize("recipe", ["two_posts", "one_post"])
+def test_killed_at_any_boundary_it_never_makes_a_second_referral(recipe: str) -> None:
+    for boundary in range(1, _counted(recipe) + 1):
+        stage = Stage(recipe=recipe)
+        stage.opportunity(help=HELP)
+        passed = 0
+
+        def at(_where: str, boundary: int = boundary) -> None:
+            nonlocal passed
+            passed += 1
+            if passed == boundary:
+                raise Crash
+
+        stage.cycle(at, crash=True)
+        stage.cycle(at, crash=True)
+        stage.settled(3)
+        assert (len(stage.outside.referrals), len(stage.posts.sides)) == (1, 1), f"boundary {boundary}"
+        assert stage.record()["referral_id"] == "R1"
+        assert (stage.record()["microsoft_status"], stage.record()["sync_state"]) == (
+            "New / Pending",
+            "In sync",
+        )
+
+
+def test_a_lost_store_finds_its_deals_again() -> None:
+    from memory_world import CountingStore
+
+    stage = Stage()
+    stage.opportunity()
+    stage.cycle()
+    stage.seller("O1", referral_id=None, status=None)  # not even the record knows
+    stage.store = CountingStore()
+    stage.settled(2)
+    assert len(stage.posts.bodies) == 1
+    assert stage.record()["referral_id"] == "R1"
+
+
+# --- widening ----------------------------------------------------------------------------------------------------
+
+
+def test_private_to_partner_led_to_cosell() -> None:
+    stage = Stage()
+    stage.opportunity(contacts=())
+    stage.cycle()
+    stage.seller("O1", visible=True)
+    stage.cycle()
+    assert stage.outside.referrals["R1"].fields["visible"] is True
+    assert "can see this deal" in str(stage.record()["message"])
+    stage.outside.people(Side.PARTNER_CENTER, "R1", {"deal_type": "Partner-led"})
+    stage.seller("O1", help=HELP)
+    summary = stage.cycle()
+    assert summary is not None
+    assert summary.exit_code == 1
+    assert "Contact Roles" in str(stage.record()["message"])
+    assert len(stage.posts.bodies) == 1
+    stage.seller("O1", contacts=(Member("greta@c.example", "Greta", "Oz", "+49"),))
+    summary = stage.cycle()
+    assert summary is not None
+    assert (summary.exit_code, summary.written.partner_center) == (0, 1)
+    assert stage.record()["microsoft_status"] == "New / Pending"
+    assert stage.record()["deal_type"] == "Co-sell"
+    stage.settled(1)
+    assert (len(stage.posts.bodies), len(stage.posts.sides)) == (2, 1)
+
+
+@pytest.mark.parametrize("follows", [True, False])
+def test_private_to_cosell_at_once(follows: bool) -> None:
+    """Whether our row's type follows is a doubt (D2); the record says co-sell either way."""
+    stage = Stage()
+    stage.posts.type_follows = follows
+    stage.opportunity()
+    stage.cycle()
+    stage.seller("O1", help=HELP)
+    stage.cycle()
+    assert stage.outside.referrals["R1"].fields["visible"] is True
+    assert (len(stage.posts.sides), stage.record()["deal_type"]) == (1, "Co-sell")
+    stage.settled(1)
+
+
+def test_what_was_shared_is_not_taken_back_and_that_is_told_once() -> None:
+    stage = Stage()
+    stage.opportunity(visible=True, help=HELP)
+    stage.cycle()
+    stage.seller("O1", visible=False, help=None)
+    summary = stage.cycle()
+    assert summary is not None
+    assert summary.exit_code == 0
+    assert "cannot be taken back" in str(stage.record()["message"])
+    assert "cannot be changed" in str(stage.record()["message"])
+    stage.settled(1)
+    assert stage.outside.referrals["R1"].fields["visible"] is True
+
+
+def test_an_invitation_that_cannot_be_looked_for_is_not_sent() -> None:
+    stage = Stage()
+    stage.posts.unsearchable = True
+    stage.opportunity(help=HELP)
+    summary = stage.cycle()
+    assert summary is not None
+    assert summary.exit_code == 1
+    assert (len(stage.posts.bodies), len(stage.posts.sides)) == (1, 0)
+    stage.posts.unsearchable = False
+    stage.settled(3)
+    assert len(stage.posts.sides) == 1
+    assert stage.record()["sync_state"] == "In sync"
+
+
+def test_a_refused_invitation_is_told_and_parked() -> None:
+    stage = Stage()
+    stage.opportunity(help=HELP, consent=True)
+    stage.cycle(
+        lambda where: setattr(stage.posts, "refuse", "no seller for you") if where == "posted" else None
+    )
+    assert "no seller for you" in str(stage.record()["message"])
+    assert stage.record()["sync_state"] == "Needs attention"
+    for _ in range(20):
+        stage.cycle()
+    assert len(stage.posts.bodies) == 1 + 4
+    assert stage.link().memory.parked
+
+
+# --- Microsoft's side --------------------------------------------------------------------------------------------
+
+
+def test_microsoft_accepts_and_declines() -> None:
+    stage = Stage()
+    stage.opportunity(help=HELP)
+    stage.opportunity(help=HELP, name="Other")
+    stage.cycle()
+    assert "2026-01-19" in str(stage.record()["message"]), "when the fourteen days end"
+    stage.posts.answers("Active / Accepted", 0, microsoft_id="7-123")
+    stage.posts.answers("Closed / Declined", 1, status_reason="customer not managed by a seller")
+    stage.cycle()
+    assert (stage.record()["microsoft_status"], stage.record()["microsoft_id"]) == (
+        "Active / Accepted",
+        "7-123",
+    )
+    assert stage.record("O2")["microsoft_status"] == "Closed / Declined"
+    assert "customer not managed" in str(stage.record("O2")["message"])
+    stage.settled(1)
+    looks = stage.posts.looks
+    stage.cycle()
+    assert stage.posts.looks == looks + 1, "what Microsoft closed is read no more"
+
+
+def test_microsofts_side_survives_our_own_referrals_changes() -> None:
+    stage = Stage()
+    stage.opportunity(help=HELP)
+    stage.cycle()
+    stage.outside.people(Side.PARTNER_CENTER, "R1", {"notes": "new"})
+    stage.settled(1)
+    assert (stage.record()["microsoft_status"], stage.record()["notes"]) == ("New / Pending", "new")
+
+
+def test_a_closed_deal_is_read_no_more() -> None:
+    stage = Stage()
+    stage.opportunity(help=HELP)
+    stage.cycle()
+    stage.outside.portal_moves("R1", State.WON)
+    stage.settled(2)
+    looks = stage.posts.looks
+    stage.cycle()
+    assert stage.posts.looks == looks
+
+
+def test_twenty_are_read_a_cycle_the_oldest_first() -> None:
+    stage = Stage()
+    for _ in range(READS + 5):
+        stage.opportunity(help=HELP)
+    stage.cycle()
+    for number in range(READS + 5):
+        stage.posts.answers("Active / Accepted", number)
+    shown = []
+    for _ in range(2):
+        looks = stage.posts.looks
+        stage.cycle()
+        assert stage.posts.looks - looks == READS
+        shown.append(
+            sum(
+                row.fields["microsoft_status"] == "Active / Accepted"
+                for row in stage.outside.opportunities.values()
+            )
+        )
+    assert shown[-1] == READS + 5
+
+
+def test_up_to_twenty_an_idle_cycle_stores_nothing() -> None:
+    stage = Stage()
+    for _ in range(3):
+        stage.opportunity(help=HELP)
+    stage.settled(2)
+    passed: list[str] = []
+    stage.cycle(passed.append)
+    assert passed.count("partner_center.engagement") == 3
+    assert not [
+        where
+        for where in passed
+        if where.startswith(("crm.write", "partner_center.write", "partner_center.post"))
+    ]
+
+
+def test_a_deal_made_in_the_portal_is_read_once_a_change() -> None:
+    stage = Stage()
+    row = stage.outside.new_referral(
+        State.ACCEPTED, direction="Outbound", engagement_id="E1", respond_by=None
+    )
+    stage.posts._invited(row)
+    stage.settled(1)
+    assert stage.posts.looks == 0, "an import costs no reads"
+    stage.outside.people(Side.PARTNER_CENTER, "R1", {"notes": "new"})
+    stage.cycle()
+    assert (stage.posts.looks, stage.record()["microsoft_status"]) == (1, "New / Pending")
+    stage.posts.answers("Active / Accepted")
+    stage.cycle()
+    assert stage.posts.looks == 1
+    stage.outside.now += timedelta(hours=25)  # the full compare
+    stage.settled(1)
+    assert (stage.posts.looks, stage.record()["microsoft_status"]) == (2, "Active / Accepted")
+
+
+def test_many_awaited_deals_do_not_keep_out_the_others() -> None:
+    stage = Stage()
+    for _ in range(READS):
+        stage.opportunity(help=HELP)
+    row = stage.outside.new_referral(
+        State.ACCEPTED, direction="Outbound", engagement_id="E0", respond_by=None
+    )
+    stage.cycle()
+    stage.posts._invited(row)
+    stage.outside.people(Side.PARTNER_CENTER, row.id, {"notes": "new"})
+    looks = stage.posts.looks
+    stage.cycle()
+    stage.cycle()
+    assert stage.posts.looks <= looks + 2 * READS
+    shown = [each.fields["microsoft_status"] for each in stage.outside.opportunities.values()]
+    assert shown == ["New / Pending"] * (READS + 1)
