@@ -180,7 +180,11 @@ class _Handler(BaseHTTPRequestHandler):
         fault = owner.faults.take(request)
         if fault is None:
             self._reply(request, self._call_app(request))
-            return
+        else:
+            self._fail(request, fault)
+
+    def _fail(self, request: Request, fault: Fault) -> None:
+        """Answers with the fault, before or after the fake handles the request."""
         if fault.kind == "delay" and not fault.applied and self.server.stopping.wait(fault.seconds):
             self._reset()  # the server stopped while the request waited
             return

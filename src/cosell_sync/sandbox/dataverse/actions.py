@@ -24,6 +24,7 @@ from cosell_sync.sandbox.dataverse.roles import Roles
 from cosell_sync.sandbox.dataverse.rows import Automation, Org, Rule
 from cosell_sync.sandbox.dataverse.schema import Option
 from cosell_sync.sandbox.dataverse.setup import Setup
+from cosell_sync.sandbox.dataverse.standard_values import CONNECTION_ROLES, CURRENCIES
 from cosell_sync.sandbox.dataverse.store import Record
 from cosell_sync.sandbox.dataverse.values import Ref
 
@@ -55,7 +56,7 @@ class Actions:
         unit = str(uuid5(NAMESPACE_URL, "dataverse/business-unit"))
         self._put("businessunit", {"name": "contoso"}, unit)
         self.business_unit = unit
-        for code, (name, symbol, rate, digits) in standard_schema.CURRENCIES.items():
+        for code, (name, symbol, rate, digits) in CURRENCIES.items():
             row = {
                 "currencyname": name, "isocurrencycode": code, "currencysymbol": symbol, "exchangerate": Decimal(rate),
                 "currencyprecision": digits,
@@ -70,7 +71,7 @@ class Actions:
         }
         self._put("organization", organization, self.organization_id)
         self.security.introduce(self.integration_user)
-        for name, category in standard_schema.CONNECTION_ROLES.items():
+        for name, category in CONNECTION_ROLES.items():
             self.roles[name] = self._put("connectionrole", {"name": name, "category": category})
         user = {
             "firstname": "#", "lastname": "cosell-sync", "applicationid": CLIENT_ID, "accessmode": 4,

@@ -204,29 +204,7 @@ class Metadata:
         elif column.name in {"customerid", "parentcustomerid"}:
             kind = "Customer"
         class_name = {"Customer": "Lookup", "Owner": "Lookup", "Uniqueidentifier": ""}.get(kind, kind)
-        special: Definition = {}
-        if column.kind in {"string", "memo"}:
-            special = {
-                "MaxLength": column.length,
-                "Format": column.format or ("TextArea" if column.kind == "memo" else "Text"),
-            }
-        elif column.kind in {"money", "decimal"}:
-            special = {"Precision": column.precision, "MinValue": column.low, "MaxValue": column.high}
-            if column.kind == "money":
-                special["PrecisionSource"] = 2
-        elif column.kind == "integer":
-            special = {"MinValue": int(column.low), "MaxValue": int(column.high)}
-        elif column.kind in {"datetime", "date"}:
-            special = {
-                "Format": "DateOnly" if column.kind == "date" else "DateAndTime",
-                "DateTimeBehavior": {
-                    "Value": column.behavior or ("DateOnly" if column.kind == "date" else "UserLocal")
-                },
-            }
-        elif column.kind == "lookup":
-            special = {"Targets": sorted(column.targets)}
-        elif column.kind == "boolean":
-            special = {"DefaultValue": bool(column.default)}
+        special = _special(column)
         made = {
             "@odata.type": f"#{CRM}.{class_name}AttributeMetadata",
             "MetadataId": _id(f"{table.name}.{column.name}"),
@@ -343,6 +321,34 @@ class _Scope:
 
     def property(self, name: str) -> Operand:
         return self.operand(name)
+
+
+def _special(column: Column) -> Definition:
+    """The properties that only one type of column has; they need a cast."""
+    special: Definition = {}
+    if column.kind in {"string", "memo"}:
+        special = {
+            "MaxLength": column.length,
+            "Format": column.format or ("TextArea" if column.kind == "memo" else "Text"),
+        }
+    elif column.kind in {"money", "decimal"}:
+        special = {"Precision": column.precision, "MinValue": column.low, "MaxValue": column.high}
+        if column.kind == "money":
+            special["PrecisionSource"] = 2
+    elif column.kind == "integer":
+        special = {"MinValue": int(column.low), "MaxValue": int(column.high)}
+    elif column.kind in {"datetime", "date"}:
+        special = {
+            "Format": "DateOnly" if column.kind == "date" else "DateAndTime",
+            "DateTimeBehavior": {
+                "Value": column.behavior or ("DateOnly" if column.kind == "date" else "UserLocal")
+            },
+        }
+    elif column.kind == "lookup":
+        special = {"Targets": sorted(column.targets)}
+    elif column.kind == "boolean":
+        special = {"DefaultValue": bool(column.default)}
+    return special
 
 
 def _id(name: str) -> str:

@@ -70,7 +70,8 @@ class Rest:
             error[f"{about}InnerError.Message"] = refused.message
         return Response(refused.status, {"error": error}, refused.headers)
 
-    def _route(self, part: Part) -> Response:
+    def _check_request(self, part: Part) -> None:
+        """Refuses what is wrong before any address is looked at: length, OData version, media type."""
         if len(quote(part.path)) + len(part.raw_query) > (MOST_URL_IN_BATCH if part.batched else MOST_URL):
             raise bad_request("The request URL is too long.")
         for name in ("odata-maxversion", "odata-version"):
@@ -83,6 +84,9 @@ class Rest:
             raise bad_request(
                 "A supported MIME type could not be found that matches the Accept header of the request."
             )
+
+    def _route(self, part: Part) -> Response:
+        self._check_request(part)
         options = odata.options(part.raw_query, strict_spaces=self.strict_spaces)
         first, _, rest = part.path.strip("/").partition("/")
         if first.removesuffix("()") == "WhoAmI" and part.method == "GET":

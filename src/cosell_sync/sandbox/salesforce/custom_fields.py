@@ -31,9 +31,8 @@ class InvalidComponent(Exception):
     """A component that cannot be deployed; the text is the reason."""
 
 
-def field_of(name: str, tree: Tree) -> Field:
-    """The field that a deployed definition describes; InvalidComponent for what the platform refuses."""
-    kind = tree.get("type", "")
+def _check_elements(kind: str, tree: Tree) -> None:
+    """Refuses missing and misplaced elements of a definition."""
     if kind not in FIELD_TYPES:
         raise InvalidComponent(f"'{kind}' is not a valid value for the enum 'FieldType'")
     needed, allowed = FIELD_TYPES[kind]
@@ -46,6 +45,12 @@ def field_of(name: str, tree: Tree) -> Field:
         raise InvalidComponent("Label: data value too large")
     if len(tree.get("inlineHelpText", "")) > 510:
         raise InvalidComponent("Help text: data value too large")
+
+
+def field_of(name: str, tree: Tree) -> Field:
+    """The field that a deployed definition describes; InvalidComponent for what the platform refuses."""
+    kind = tree.get("type", "")
+    _check_elements(kind, tree)
     flag = {each: tree.get(each) == "true" for each in ("required", "externalId", "unique")}
     label, length = tree["label"], int(tree.get("length", 0))
     match kind:

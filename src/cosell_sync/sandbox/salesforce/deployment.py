@@ -84,23 +84,25 @@ class Deployment:
         )
         for kind, check in steps:
             for (of, name), tree in found.items():
-                if of != kind:
-                    continue
-                try:
-                    check(name, tree)
-                except InvalidComponent as fault:
-                    self.failures.append(_failure(kind, name, str(fault)))
-                except (KeyError, TypeError, ValueError) as error:
-                    self.failures.append(_failure(kind, name, f"cannot be read: {error!r}"))
-                else:
-                    done = {"componentType": kind, "fullName": name, "created": True, "success": True}
-                    self.successes.append(done)
+                if of == kind:
+                    self._check_component(kind, name, tree, check)
         masters = {of for of, column in self.fields if self.schema[of].fields[column].cascade}
         for name in self.objects - masters:
             self.failures.append(
                 _failure("CustomObject", name, "ControlledByParent needs a master-detail field")
             )
         self.schema = schema.linked(self.schema)
+
+    def _check_component(self, kind: str, name: str, tree: Tree, check: Callable[[str, Tree], None]) -> None:
+        try:
+            check(name, tree)
+        except InvalidComponent as fault:
+            self.failures.append(_failure(kind, name, str(fault)))
+        except (KeyError, TypeError, ValueError) as error:
+            self.failures.append(_failure(kind, name, f"cannot be read: {error!r}"))
+        else:
+            done = {"componentType": kind, "fullName": name, "created": True, "success": True}
+            self.successes.append(done)
 
     def _manifest(self, files: Mapping[str, bytes]) -> set[tuple[str, str]] | None:
         try:
@@ -213,14 +215,7 @@ class Deployment:
         for of, rights in objects.items():
             self._object_rights(of, rights, objects)
         for each in many(tree, "fieldPermissions"):
-            of, _, column = each["field"].partition(".")
-            found = self.schema[of].fields.get(column) if of in self.schema else None
-            if found is None:
-                raise InvalidComponent(f"In field: field - no CustomField named {each['field']} found")
-            if found.required or not found.custom:
-                raise InvalidComponent(f"You cannot deploy to a required field: {each['field']}")
-            if each["editable"] == "true" and each["readable"] != "true":
-                raise InvalidComponent(f"Field {each['field']} is editable but not readable")
+            self._field_rights(each)
 
         def act() -> None:
             for row in [row for row in self.org.scan("PermissionSet") if row["Name"] == name]:
@@ -239,6 +234,16 @@ class Deployment:
                 self.org.insert("FieldPermissions", row, "", trusted=True)
 
         self.last.append(act)
+
+    def _field_rights(self, given: Tree) -> None:
+        of, _, column = given["field"].partition(".")
+        found = self.schema[of].fields.get(column) if of in self.schema else None
+        if found is None:
+            raise InvalidComponent(f"In field: field - no CustomField named {given['field']} found")
+        if found.required or not found.custom:
+            raise InvalidComponent(f"You cannot deploy to a required field: {given['field']}")
+        if given["editable"] == "true" and given["readable"] != "true":
+            raise InvalidComponent(f"Field {given['field']} is editable but not readable")
 
     def _object_rights(self, of: str, rights: Tree, objects: Mapping[str, Tree]) -> None:
         if of not in self.schema or of in {"OpportunityContactRole", "OpportunityTeamMember"}:

@@ -2,8 +2,8 @@
 
 from decimal import ROUND_HALF_UP, Decimal
 
-from cosell_sync.sandbox.salesforce.schema import SObject  # fmt: skip
-from cosell_sync.sandbox.salesforce.standard_schema import (  # fmt: skip
+from cosell_sync.sandbox.salesforce.schema import SObject
+from cosell_sync.sandbox.salesforce.standard_values import (
     CATEGORY_LABELS,
     COUNTRIES,
     STAGES,

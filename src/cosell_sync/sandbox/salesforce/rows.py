@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from cosell_sync.sandbox.salesforce import values
 from cosell_sync.sandbox.salesforce.derived import derive
 from cosell_sync.sandbox.salesforce.duplicates import check_duplicates
-from cosell_sync.sandbox.salesforce.schema import Field, SObject  # fmt: skip
-from cosell_sync.sandbox.salesforce.standard_schema import (  # fmt: skip
+from cosell_sync.sandbox.salesforce.schema import Field, SObject
+from cosell_sync.sandbox.salesforce.standard_values import (
     CATEGORY_LABELS,
     CORPORATE_CURRENCY,
     CURRENCIES,
