@@ -192,7 +192,7 @@ class Reader:
     # ------------------------------------------------------------ links
 
     def _next(self, table: Table, options: Mapping[str, str], asked: ReadOptions, cursor: _Cursor) -> str:
-        """The cookie as the platform writes it: percent-encoded twice, so that whoever re-encodes a link breaks it."""
+        """The cookie as the platform writes it: percent-encoded twice, so that re-encoding a link breaks it."""
         token = secrets.token_hex(12)
         self._cursors[token] = cursor
         cookie = quote(f'<cookie page="{cursor.number - 1}"><id last="{token}" /></cookie>', safe="")

@@ -225,7 +225,7 @@ def currency() -> list[Column]:
 
 
 def linked(tables: Mapping[str, Table]) -> dict[str, Table]:
-    """The same tables, each told the collections of rows that point at it."""
+    """The same tables, each with the collections of rows that point at it."""
     children: dict[str, list[Child]] = {name: [] for name in tables}
     for name, table in tables.items():
         for column in table.columns.values():

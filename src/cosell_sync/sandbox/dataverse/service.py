@@ -153,13 +153,13 @@ class Dataverse(Actions):
         while self._arrivals and now - self._arrivals[0] >= WINDOW:
             self._arrivals.popleft()
         self._arrivals.append(now)
-        told = self._throttle
-        if told is not None:
-            if told.times is not None:
-                told.times -= 1
-                if told.times <= 0:
+        throttled = self._throttle
+        if throttled is not None:
+            if throttled.times is not None:
+                throttled.times -= 1
+                if throttled.times <= 0:
                     self._throttle = None
-            raise self._too_many(told.kind, told.retry_after)
+            raise self._too_many(throttled.kind, throttled.retry_after)
         if crowded:
             raise self._too_many("concurrency", 2)
         if len(self._arrivals) > self.requests_per_window:

@@ -74,8 +74,8 @@ def compare(partner_center: PartnerCenter, seller: Seller) -> Agreement:
             found.by_field[name] = found.by_field.get(name, 0) + 1
             if there != here:
                 line = f"{deal['id']} {name}: Partner Center {there!r}, {seller.crm} {here!r}"
-                told = seller.labels.get(name, name) in (deal["message"] or "")
-                (found.named if told else found.faults).append(line)
+                explained = seller.labels.get(name, name) in (deal["message"] or "")
+                (found.named if explained else found.faults).append(line)
     return found
 
 

@@ -150,7 +150,7 @@ class Rest:
         host = request.headers.get("Host", "localhost")
         body: Document = {
             "@odata.context": f"https://{host}/v1.0/engagements/$metadata#referrals",
-            "@odata.count": len(rows),  # of this page; whether the real one means the total is not said
+            "@odata.count": len(rows),  # of this page; the documentation does not say whether it is the total
             "value": [asked.shown(row) for row in rows],
         }
         if following:

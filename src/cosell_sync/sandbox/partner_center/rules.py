@@ -277,8 +277,8 @@ def _check_contacts(old: list[Document], new: list[Document]) -> list[Problem]:
     """Filled fields of a contact are fixed; empty ones may be filled, and contacts may be added."""
     fixed = ("firstName", "lastName", "email", "phoneNumber")
     for person in old:
-        said = {name: person.get(name) for name in fixed if person.get(name)}
-        if not any(all(other.get(name) == value for name, value in said.items()) for other in new):
+        filled = {name: person.get(name) for name in fixed if person.get(name)}
+        if not any(all(other.get(name) == value for name, value in filled.items()) for other in new):
             return [("customerProfile/team", "contacts are fixed once Microsoft is invited")]
     return []
 

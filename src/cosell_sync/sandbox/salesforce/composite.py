@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from cosell_sync.sandbox.exchange import Headers, Response
-from cosell_sync.sandbox.salesforce.bodies import Part
+from cosell_sync.sandbox.salesforce.payload import Part
 from cosell_sync.sandbox.salesforce.rest import Rest
 from cosell_sync.sandbox.salesforce.values import Refused
 
@@ -66,13 +66,13 @@ class Composite:
             raise Refused("LIMIT_EXCEEDED", f"at most {MAX_GRAPHS} graphs with {MAX_NODES} nodes")
         answers = []
         for graph in graphs:
-            played = self._run_parts(rest, outer, _parts(graph), whole=True)
-            good = all(each["httpStatusCode"] < 400 for each in played)
+            answered = self._run_parts(rest, outer, _parts(graph), whole=True)
+            successful = all(each["httpStatusCode"] < 400 for each in answered)
             answers.append(
                 {
                     "graphId": graph.get("graphId"),
-                    "graphResponse": {"compositeResponse": played},
-                    "isSuccessful": good,
+                    "graphResponse": {"compositeResponse": answered},
+                    "isSuccessful": successful,
                 }
             )
         return Response(200, {"graphs": answers})

@@ -10,7 +10,7 @@ from cosell_sync.sandbox.salesforce.schema import Field, text
 
 FIELD_NAME: Final = re.compile(r"[A-Za-z](?!\w*__\w*__c)\w{0,36}__c")
 
-# Type of field → elements it needs, elements it may have besides.
+# Type of field → required elements, further allowed elements.
 _COMMON: Final = frozenset({"fullName", "label", "type", "description", "inlineHelpText"})
 
 FIELD_TYPES: Final[Mapping[str, tuple[frozenset[str], frozenset[str]]]] = {

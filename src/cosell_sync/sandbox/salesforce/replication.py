@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 from cosell_sync.sandbox.exchange import Response
-from cosell_sync.sandbox.salesforce.bodies import Part
+from cosell_sync.sandbox.salesforce.payload import Part
 from cosell_sync.sandbox.salesforce.rows import Org
 from cosell_sync.sandbox.salesforce.schema import SObject
 from cosell_sync.sandbox.salesforce.values import Refused, render_moment

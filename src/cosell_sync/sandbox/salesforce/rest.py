@@ -14,7 +14,8 @@ from typing import Any
 
 from cosell_sync.sandbox.exchange import Response
 from cosell_sync.sandbox.salesforce import query, soql
-from cosell_sync.sandbox.salesforce.bodies import (
+from cosell_sync.sandbox.salesforce.metadata import describe, summary
+from cosell_sync.sandbox.salesforce.payload import (
     MAX_ROWS,
     Part,
     allows_duplicates,
@@ -27,7 +28,6 @@ from cosell_sync.sandbox.salesforce.bodies import (
     records_of,
     row_refusal,
 )
-from cosell_sync.sandbox.salesforce.metadata import describe, summary
 from cosell_sync.sandbox.salesforce.replication import deleted, updated
 from cosell_sync.sandbox.salesforce.rows import Org
 from cosell_sync.sandbox.salesforce.schema import Field, SObject

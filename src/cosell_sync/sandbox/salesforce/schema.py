@@ -174,7 +174,7 @@ CHILD_NAMES = {
 
 
 def linked(objects: Mapping[str, SObject]) -> dict[str, SObject]:
-    """The same objects, each told which children point at it."""
+    """The same objects, each with the child relationships that point at it."""
     children: dict[str, list[Child]] = {name: [] for name in objects}
     for name, shape in objects.items():
         for each in shape.fields.values():

@@ -20,7 +20,7 @@ from cosell_sync.sandbox.control import PREFIX, Route, Router, crm_routes, expla
 from cosell_sync.sandbox.exchange import Request, Response
 from cosell_sync.sandbox.salesforce.actions import Actions
 from cosell_sync.sandbox.salesforce.auth import CONSUMER_KEY, CONSUMER_SECRET, ClientApp, SignIn
-from cosell_sync.sandbox.salesforce.bodies import Part
+from cosell_sync.sandbox.salesforce.payload import Part
 from cosell_sync.sandbox.salesforce.values import Refused
 
 OLDEST, NEWEST, RETIRED = 31, 68, 21

@@ -81,8 +81,8 @@ class Setup:
             case "GET", ("tooling", *_):
                 raise Refused("INVALID_TYPE", "sObject type is not supported.")
             case _, ("metadata", "deployRequest", *_) if not self.may_customize:
-                told = "use of the Metadata API requires a user with the ModifyAllData or ModifyMetadata permissions"
-                return Response(403, [{"message": told, "errorCode": "INSUFFICIENT_ACCESS"}])
+                message = "use of the Metadata API requires a user with the ModifyAllData or ModifyMetadata permissions"
+                return Response(403, [{"message": message, "errorCode": "INSUFFICIENT_ACCESS"}])
             case "POST", ("metadata", "deployRequest"):
                 return self._deploy(content_type, body)
             case "GET", ("metadata", "deployRequest", started) if started in self._deployments:
