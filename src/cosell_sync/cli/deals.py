@@ -304,7 +304,7 @@ def forget(
             show(f"{busy.holder} forgets this person in its next cycle.")
             return
     show(
-        f"ErasureResult: {done.deals} deals, {done.intents} open writes and {done.journal} lines of history"
+        f"Forgotten: {done.deals} deals, {done.intents} open writes and {done.journal} lines of history"
         " held something of this person."
     )
 

@@ -55,7 +55,7 @@ TYPES: Final[Mapping[Form, str]] = {
     Form.TEXT: "String",
     Form.LINK: "String",
     Form.CHOICE: "Picklist",
-    Form.LONG: "Transaction",
+    Form.LONG: "Memo",
     Form.MOMENT: "DateTime",
 }
 LINK_LENGTH: Final = 500
