@@ -19,14 +19,11 @@ from decimal import Decimal
 from contract.memory_store import MemoryStore
 from cosell_sync.core.deal import (
     ABSENT,
-    KINDS,
-    SHARED,
     TOO_SOON,
     Customer,
     DealType,
     Direction,
     Fields,
-    Kind,
     Member,
     Side,
     Snapshot,
@@ -36,19 +33,10 @@ from cosell_sync.core.deal import (
     Value,
     same_version,
 )
+from cosell_sync.core.fields import KINDS, SHARED, Kind
 from cosell_sync.core.lifecycle import MOVES, TERMINAL, WIRE, Actor, frozen
-from cosell_sync.core.rules import (
-    CrmShape,
-    FieldRule,
-    Flow,
-    Policy,
-    Rules,
-    StageFlags,
-    Stages,
-    agree,
-    for_crm,
-    keyed,
-)
+from cosell_sync.core.normalize import agree, by_key, for_crm
+from cosell_sync.core.rules import CrmShape, FieldRule, Flow, Policy, Rules, StageFlags, Stages
 from cosell_sync.errors import Flaky, Gone, OutsideError, RecordError, Rejected, Stale, Unavailable, Unclear
 from cosell_sync.ports import (
     DealCount,
@@ -154,7 +142,7 @@ def elements(fields: Fields) -> dict[tuple[str, str], object]:
     for name, kind in SHARED.items():
         value = fields.get(name)
         if kind in {Kind.MEMBERS, Kind.SOLUTIONS}:
-            found |= {(name, key): member for key, member in keyed(value).items()}
+            found |= {(name, key): member for key, member in by_key(value).items()}
         elif kind is Kind.NOTES:
             found |= {(name, line): True for line in (value or "").split("\n") if line}  # type: ignore[union-attr]
         elif name != "sales_stage":

@@ -12,7 +12,8 @@ import pytest
 import structlog
 
 from cosell_sync.core import publishing, reconcile
-from cosell_sync.core.deal import Link, Member, OperatorCommand, Side, Solution, State, Value
+from cosell_sync.core.deal import Member, Side, Solution, State, Value
+from cosell_sync.core.memory import Link, OperatorCommand
 from cosell_sync.core.retry import RetryPolicy
 from cosell_sync.cycle.context import CycleSettings, Services
 from cosell_sync.cycle.cycle import run_cycle
@@ -312,7 +313,7 @@ def test_a_record_of_a_deal_that_is_over_may_vanish_without_asking_anybody(play:
     assert play.link.memory.gone is side
 
 
-@pytest.mark.parametrize("where", ["_merge_fields", "_finish"])
+@pytest.mark.parametrize("where", ["merge_shared_fields", "build_decision"])
 def test_a_deal_over_which_the_program_stumbles_harms_no_other(
     where: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,9 +17,6 @@ from hypothesis import strategies as st
 from cosell_sync.core import as_json
 from cosell_sync.core.deal import (
     ABSENT,
-    KINDS,
-    REFERRAL_ONLY,
-    SHARED,
     Customer,
     DealType,
     Direction,
@@ -30,6 +27,7 @@ from cosell_sync.core.deal import (
     Step,
     Value,
 )
+from cosell_sync.core.fields import KINDS, REFERRAL_ONLY, SHARED
 from cosell_sync.partner_center import records
 from cosell_sync.partner_center.records import PATHS, Wire
 from cosell_sync.ports import ReferralDraft

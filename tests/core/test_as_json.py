@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cosell_sync.core.as_json import fields, plain, plain_fields, plain_snapshot, snapshot, value
-from cosell_sync.core.deal import ABSENT, KINDS, Customer, Kind, Member, Snapshot, Solution, Value
+from cosell_sync.core.deal import ABSENT, Customer, Member, Snapshot, Solution, Value
+from cosell_sync.core.fields import KINDS, Kind
 
 NAMES = st.sampled_from([None, "", "Ann", "Öz\n"])
 EXTRA = st.sampled_from([{}, {"row": "1", "n": 1}])

@@ -10,8 +10,9 @@ import pytest
 from deals import FRESH, SHAPE, STAGES, at_rest, rules, shared
 
 from cosell_sync.core import messages
-from cosell_sync.core.deal import ABSENT, Customer, Link, Memory, Snapshot, State, Value
+from cosell_sync.core.deal import ABSENT, Customer, Snapshot, State, Value
 from cosell_sync.core.intake import IntakeAction, IntakeDecision, Matches, at_sight, decide_intake
+from cosell_sync.core.memory import Link, Memory
 from cosell_sync.core.rules import CrmShape, Flow, Rules, Stages
 
 NOTHING = Matches()

@@ -10,24 +10,13 @@ from itertools import permutations
 import pytest
 from deals import SHAPE, rules
 
-from cosell_sync.core import messages, publishing
-from cosell_sync.core.deal import (
-    ABSENT,
-    KINDS,
-    Customer,
-    DealType,
-    Link,
-    Member,
-    Memory,
-    Phase,
-    Side,
-    Snapshot,
-    Solution,
-    State,
-    Value,
-)
-from cosell_sync.core.publishing import Gap
-from cosell_sync.core.reconcile import HoldKind, decide
+from cosell_sync.core import messages, microsoft, publishing, requirements, visibility
+from cosell_sync.core.deal import ABSENT, Customer, DealType, Member, Side, Snapshot, Solution, State, Value
+from cosell_sync.core.decision import HoldKind
+from cosell_sync.core.fields import KINDS
+from cosell_sync.core.memory import Link, Memory, Phase
+from cosell_sync.core.reconcile import decide
+from cosell_sync.core.requirements import Gap
 from cosell_sync.core.rules import CrmShape, Flow
 from cosell_sync.core.status import status_report
 
@@ -62,7 +51,7 @@ def opportunity(**changes: Value) -> Snapshot:
 
 
 def gaps(cosell: bool = False, shape: CrmShape = SHAPE, **changes: Value) -> list[str]:
-    found = publishing.missing(opportunity(**changes), RULES, shape, TODAY, cosell=cosell)
+    found = requirements.missing(opportunity(**changes), RULES, shape, TODAY, cosell=cosell)
     return [gap.words for gap in found]
 
 
@@ -80,7 +69,7 @@ PERSON = "with first name, last name, phone and e-mail"
 
 def test_every_gap_is_named_by_the_crms_own_labels() -> None:
     nothing = Snapshot("006", "1", {})
-    assert publishing.missing(nothing, RULES, LABELLED, TODAY, cosell=True) == (
+    assert requirements.missing(nothing, RULES, LABELLED, TODAY, cosell=True) == (
         Gap("name", "<name>"),
         Gap("value", "<value>"),
         Gap("currency", "<currency>"),
@@ -109,7 +98,7 @@ def test_every_wrong_value_is_named_with_what_is_wrong() -> None:
         help="Something else",
         consent=None,
     )
-    assert publishing.missing(wrong, RULES, LABELLED, TODAY, cosell=True) == (
+    assert requirements.missing(wrong, RULES, LABELLED, TODAY, cosell=True) == (
         Gap("value", "<value> (must not be negative)"),
         Gap("currency", "<currency>"),
         Gap("close_date", "<close_date> (must not be in the past)"),
@@ -210,7 +199,7 @@ def test_a_currency_is_the_deals_or_the_only_one_there_is() -> None:
 
 def test_all_that_is_missing_is_told_in_one_message() -> None:
     nothing = Snapshot("006", "1", {"stage": "Qualification", "sync": True, "help": HELP})
-    found = publishing.missing(nothing, RULES, SHAPE, TODAY, cosell=True)
+    found = requirements.missing(nothing, RULES, SHAPE, TODAY, cosell=True)
     text = messages.cannot_share(gap.words for gap in found)
     assert "\n" not in text
     assert all(gap.words in text for gap in found)
@@ -300,8 +289,8 @@ KNOWN = {"stage": "Qualification", "visible": True, "consent": True, "help": HEL
     [
         (DealType.PRIVATE, "two_posts", "", {}),
         (DealType.PARTNER_LED, "one_post", "", {}),
-        (DealType.COSELL, "two_posts", publishing.PENDING, {}),
-        (DealType.COSELL, "one_post", publishing.DONE, {"help": HELP, "help_note": None}),
+        (DealType.COSELL, "two_posts", microsoft.PENDING, {}),
+        (DealType.COSELL, "one_post", microsoft.DONE, {"help": HELP, "help_note": None}),
     ],
 )
 def test_a_deal_just_posted(kind: DealType, recipe: str, invite: str, words: dict[str, Value]) -> None:
@@ -397,9 +386,9 @@ def test_help_makes_the_deal_visible_first_and_invites_then() -> None:
     asked = pair({"help": HELP})
     (step,) = decide(asked, RULES, SHAPE, NOW).steps
     assert step.fields["visible"] is True
-    assert publishing.invitation(asked, RULES, SHAPE, TODAY) is None
+    assert visibility.invitation(asked, RULES, SHAPE, TODAY) is None
     seen = pair({"help": HELP}, visible=True)
-    fields = publishing.invitation(seen, RULES, SHAPE, TODAY)
+    fields = visibility.invitation(seen, RULES, SHAPE, TODAY)
     assert fields is not None
     assert fields["help"] == HELP
 
@@ -409,7 +398,7 @@ def test_what_is_missing_for_help_is_told_and_nothing_is_opened() -> None:
     assert "visible" not in {name for step in decision.steps for name in step.fields}
     assert [hold.field for hold in decision.holds if hold.kind is HoldKind.NEED] == ["contacts"]
     assert (
-        publishing.invitation(pair({"help": HELP, "contacts": ()}, visible=True), RULES, SHAPE, TODAY) is None
+        visibility.invitation(pair({"help": HELP, "contacts": ()}, visible=True), RULES, SHAPE, TODAY) is None
     )
 
 
@@ -419,17 +408,17 @@ def test_what_is_missing_for_help_is_told_and_nothing_is_opened() -> None:
 )
 def test_half_a_deal_gets_no_invitation(changes: dict[str, object]) -> None:
     asked = pair({"help": HELP}, visible=True)
-    assert publishing.invitation(asked, RULES, SHAPE, TODAY) == publishing.draft(
+    assert visibility.invitation(asked, RULES, SHAPE, TODAY) == publishing.draft(
         opportunity(help=HELP), RULES, SHAPE
     )
-    assert publishing.invitation(replace(asked, **changes), RULES, SHAPE, TODAY) is None  # type: ignore[arg-type]
+    assert visibility.invitation(replace(asked, **changes), RULES, SHAPE, TODAY) is None  # type: ignore[arg-type]
 
 
 def test_an_invitation_needs_no_currency_where_the_crm_has_one() -> None:
     asked = pair({"help": HELP, "currency": None}, visible=True)
     bare = replace(SHAPE, default_currency=None)
-    assert publishing.invitation(asked, RULES, bare, TODAY) is None
-    found = publishing.invitation(asked, rules(default_currency="CHF"), bare, TODAY)
+    assert visibility.invitation(asked, RULES, bare, TODAY) is None
+    found = visibility.invitation(asked, rules(default_currency="CHF"), bare, TODAY)
     assert found is not None
     assert found["currency"] == "CHF"
 
@@ -441,9 +430,9 @@ def test_an_invitation_is_remembered_with_what_was_asked(
 ) -> None:
     """An empty answer takes nothing away of what is known of Microsoft's side."""
     was = replace(pair(), memory=Memory(microsoft={"status": "New / Pending"}), dirty=False)
-    assert publishing.invited(was, side, {**known, "name": "x"}) == replace(
+    assert visibility.invited(was, side, {**known, "name": "x"}) == replace(
         was,
-        memory=Memory(invite=publishing.DONE, microsoft=side or {"status": "New / Pending"}),
+        memory=Memory(invite=microsoft.DONE, microsoft=side or {"status": "New / Pending"}),
         base_opportunity={**was.base_opportunity, **known},
         dirty=True,
     )
@@ -452,7 +441,7 @@ def test_an_invitation_is_remembered_with_what_was_asked(
 @pytest.mark.parametrize("state", [State.RECEIVED, State.WON, State.LOST, State.EXPIRED, State.UNKNOWN])
 def test_only_open_and_accepted_deals_get_an_invitation(state: State) -> None:
     asked = pair({"help": HELP}, visible=True, state=state.value)
-    assert publishing.invitation(asked, RULES, SHAPE, TODAY) is None
+    assert visibility.invitation(asked, RULES, SHAPE, TODAY) is None
 
 
 def test_a_request_for_help_after_the_end_is_named() -> None:
@@ -463,7 +452,7 @@ def test_a_request_for_help_after_the_end_is_named() -> None:
 
 def test_the_request_cannot_be_changed_or_withdrawn() -> None:
     asked = pair({"help": HELP, "help_note": "Pilot"}, visible=True)
-    link = publishing.invited(asked, {"status": "New / Pending"}, {"help": HELP, "help_note": "Pilot"})
+    link = visibility.invited(asked, {"status": "New / Pending"}, {"help": HELP, "help_note": "Pilot"})
     assert not decide(link, RULES, SHAPE, NOW).holds
     for changes in ({"help": None}, {"help": "General or other"}, {"help_note": "Other"}):
         edited = replace(link, opportunity=opportunity(referral_id="R1", help=HELP, help_note="Pilot"))
@@ -472,12 +461,12 @@ def test_the_request_cannot_be_changed_or_withdrawn() -> None:
         )  # type: ignore[union-attr,type-var]
         decision = decide(edited, RULES, SHAPE, NOW)
         assert [hold.kind for hold in decision.holds] == [HoldKind.FROZEN]
-        assert publishing.invitation(edited, RULES, SHAPE, TODAY) is None
+        assert visibility.invitation(edited, RULES, SHAPE, TODAY) is None
 
 
 def test_contacts_are_fixed_once_microsoft_is_invited_even_if_our_row_stays_independent() -> None:
-    link = publishing.invited(pair({"help": HELP}, visible=True, deal_type="Partner-led"), {}, {"help": HELP})
-    assert publishing.deal_type(link) == DealType.COSELL
+    link = visibility.invited(pair({"help": HELP}, visible=True, deal_type="Partner-led"), {}, {"help": HELP})
+    assert microsoft.deal_type(link) == DealType.COSELL
     more = (Member("new@c.example", "N", "N", "1"),)
     edited = replace(link, opportunity=opportunity(referral_id="R1", help=HELP, contacts=more))
     decision = decide(edited, RULES, SHAPE, NOW)
@@ -493,7 +482,7 @@ def test_contacts_are_not_sent_once_consent_is_taken_back() -> None:
 
 def test_a_deal_that_microsoft_started_needs_no_invitation() -> None:
     inbound = pair({"help": HELP}, visible=True, direction="Inbound", deal_type="Co-sell")
-    assert publishing.invitation(inbound, RULES, SHAPE, TODAY) is None
+    assert visibility.invitation(inbound, RULES, SHAPE, TODAY) is None
     (hold,) = [hold for hold in decide(inbound, RULES, SHAPE, NOW).holds if hold.field == "help"]
     assert "already" in hold.text
 
@@ -508,28 +497,28 @@ INBOUND = {"direction": "Inbound", "deal_type": "Co-sell"}
         ({**INBOUND, "deal_type": "Partner-led"}, Memory(), False),
         ({**INBOUND, "direction": "Outbound"}, Memory(), False),
         ({}, Memory(microsoft={"status": "New / Pending"}), True),
-        ({}, Memory(invite=publishing.DONE), False),
+        ({}, Memory(invite=microsoft.DONE), False),
     ],
 )
 def test_microsoft_takes_part(there: dict[str, Value], memory: Memory, *, takes_part: bool) -> None:
-    assert publishing.takes_part(replace(pair(**there), memory=memory)) is takes_part
+    assert microsoft.takes_part(replace(pair(**there), memory=memory)) is takes_part
 
 
 def test_without_a_referral_nobody_takes_part() -> None:
     alone = replace(pair(), referral=None)
-    assert (publishing.deal_type(alone), publishing.takes_part(alone)) == (ABSENT, False)
-    assert publishing.deal_type(replace(alone, memory=Memory(invite=publishing.DONE))) == "Co-sell"
+    assert (microsoft.deal_type(alone), microsoft.takes_part(alone)) == (ABSENT, False)
+    assert microsoft.deal_type(replace(alone, memory=Memory(invite=microsoft.DONE))) == "Co-sell"
 
 
 @pytest.mark.parametrize(
     ("changes", "there", "awaited"),
     [
         ({}, {}, True),
-        ({"memory": Memory(invite=publishing.DONE, microsoft={"status": "Active / Accepted"})}, {}, True),
-        ({"memory": Memory(invite=publishing.DONE, microsoft={"status": "Closed / Won"})}, {}, False),
-        ({"memory": Memory(invite=publishing.DONE, microsoft={"id": "7-1"})}, {}, True),
-        ({"memory": Memory(invite=publishing.DONE, gone=Side.CRM)}, {}, False),
-        ({"memory": Memory(invite=publishing.PENDING)}, {}, False),
+        ({"memory": Memory(invite=microsoft.DONE, microsoft={"status": "Active / Accepted"})}, {}, True),
+        ({"memory": Memory(invite=microsoft.DONE, microsoft={"status": "Closed / Won"})}, {}, False),
+        ({"memory": Memory(invite=microsoft.DONE, microsoft={"id": "7-1"})}, {}, True),
+        ({"memory": Memory(invite=microsoft.DONE, gone=Side.CRM)}, {}, False),
+        ({"memory": Memory(invite=microsoft.PENDING)}, {}, False),
         ({"phase": Phase.PARTED}, {}, False),
         ({"referral": None}, {}, False),
         ({}, {"state": "Won"}, False),
@@ -541,8 +530,8 @@ def test_without_a_referral_nobody_takes_part() -> None:
 def test_microsofts_side_is_awaited_while_it_may_change(
     changes: dict[str, object], there: dict[str, Value], *, awaited: bool
 ) -> None:
-    asked = replace(pair(**there), memory=Memory(invite=publishing.DONE))
-    assert publishing.awaited(replace(asked, **changes)) is awaited  # type: ignore[arg-type]
+    asked = replace(pair(**there), memory=Memory(invite=microsoft.DONE))
+    assert microsoft.awaited(replace(asked, **changes)) is awaited  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -579,17 +568,17 @@ def side(status: str, number: int = 1, **fields: Value) -> Snapshot:
 
 def test_microsofts_newest_side_is_the_one_that_counts() -> None:
     partner = side("Active / Accepted", 9, organization="other")
-    found = publishing.microsoft_side(
+    found = microsoft.microsoft_side(
         [side("New / Pending", 2, respond_by=NOW), partner, side("Closed / Declined", 1)]
     )
     assert found == {"status": "New / Pending", "until": "2026-03-02T10:00:00+00:00"}
-    assert publishing.microsoft_side([partner]) == {}
+    assert microsoft.microsoft_side([partner]) == {}
     ours = side("Active / Accepted", 8, category="cosell")
     newest = side("Closed / Lost", 3, microsoft_id="7-1", status_reason="gone")
     undated = side("New / Pending", 4, created_at=None)
     told = {"status": "Closed / Lost", "id": "7-1", "reason": "gone"}
     for sides in permutations([newest, ours, undated, side("Closed / Declined", 1)]):
-        assert publishing.microsoft_side(sides) == told
+        assert microsoft.microsoft_side(sides) == told
 
 
 @pytest.mark.parametrize(
@@ -605,7 +594,7 @@ def test_microsofts_newest_side_is_the_one_that_counts() -> None:
     ],
 )
 def test_microsofts_side_is_told_with_what_follows(known: dict[str, str], words: str) -> None:
-    link = replace(pair(), memory=Memory(invite=publishing.DONE, microsoft=known))
+    link = replace(pair(), memory=Memory(invite=microsoft.DONE, microsoft=known))
     told = status_report(decide(link, RULES, SHAPE, NOW), (), SHAPE, NOW)
     assert words in told.message
     assert told.fields["microsoft_status"] == known["status"]

@@ -11,31 +11,10 @@ from deals import SHAPE, STAGES, rules
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cosell_sync.core.deal import (
-    ABSENT,
-    KINDS,
-    SHARED,
-    Customer,
-    Kind,
-    Member,
-    Snapshot,
-    Solution,
-    State,
-    Value,
-)
-from cosell_sync.core.rules import (
-    CrmShape,
-    FieldRule,
-    Rules,
-    Stages,
-    Standing,
-    agree,
-    clean_notes,
-    empty,
-    for_crm,
-    for_referral,
-    same,
-)
+from cosell_sync.core.deal import ABSENT, Customer, Member, Snapshot, Solution, State, Value
+from cosell_sync.core.fields import KINDS, SHARED, Kind
+from cosell_sync.core.normalize import agree, clean_notes, empty, for_crm, for_referral, same
+from cosell_sync.core.rules import CrmShape, FieldRule, Rules, Stages, Standing
 
 TEXT = st.text(alphabet="ab \n\r\t", max_size=14)
 WEIRD: dict[Kind, st.SearchStrategy[Value]] = {

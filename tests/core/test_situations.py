@@ -10,9 +10,11 @@ from pathlib import Path
 
 from deals import HOLD, NOW, SHAPE, at_rest, here, remembering, rules, there
 
-from cosell_sync.core.deal import ABSENT, Closing, Customer, Failure, Fields, Link, Member, Side, State
+from cosell_sync.core.deal import ABSENT, Customer, Fields, Member, Side, State
+from cosell_sync.core.memory import Closing, Failure, Link
 from cosell_sync.core.messages import minute, shown
-from cosell_sync.core.reconcile import content, decide
+from cosell_sync.core.reconcile import decide
+from cosell_sync.core.retry import content_digest
 from cosell_sync.core.rules import CrmShape, Flow, Policy, Rules, Stages
 from cosell_sync.core.status import status_report
 
@@ -246,8 +248,8 @@ CASES: Mapping[str, Mapping[str, Case]] = {
         "Refused by the CRM, it rests": Case(stuck(there(OPEN, value=FIVE), Side.CRM)),
         "Refused, and tried again": Case(stuck(here(OPEN, value=FIVE), Side.PARTNER_CENTER), at=NOW + HOLD),
         "Refused, and parked": Case(stuck(here(OPEN, value=FIVE), Side.PARTNER_CENTER, parked=True, next_attempt=None)),
-        "Refused, and nothing has changed since": Case(stuck(here(OPEN, value=FIVE), Side.PARTNER_CENTER, content(here(OPEN, value=FIVE)))),
-        "Refused, and the record has changed since": Case(stuck(here(OPEN, value=FIVE), Side.PARTNER_CENTER, content(OPEN))),
+        "Refused, and nothing has changed since": Case(stuck(here(OPEN, value=FIVE), Side.PARTNER_CENTER, content_digest(here(OPEN, value=FIVE)))),
+        "Refused, and the record has changed since": Case(stuck(here(OPEN, value=FIVE), Side.PARTNER_CENTER, content_digest(OPEN))),
         "Refused, and nothing is left to send": Case(stuck(OPEN, Side.PARTNER_CENTER), at=NOW + HOLD),
         "Refused, and only the invitation is left to send": Case(
             stuck(here(there(READY, visible=True), help=HELP), Side.PARTNER_CENTER), at=NOW + HOLD

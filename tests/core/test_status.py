@@ -9,8 +9,11 @@ from decimal import Decimal
 import pytest
 from deals import NOW, SHAPE, at_rest, here, remembering, rules, there
 
-from cosell_sync.core.deal import STATUS_FIELDS, Failure, Link, Side, State, SyncState, Value
-from cosell_sync.core.reconcile import Decision, decide
+from cosell_sync.core.deal import Side, State, SyncState, Value
+from cosell_sync.core.decision import Decision
+from cosell_sync.core.fields import STATUS_FIELDS
+from cosell_sync.core.memory import Failure, Link
+from cosell_sync.core.reconcile import decide
 from cosell_sync.core.rules import Policy, Rules
 from cosell_sync.core.status import StatusReport, facts, status_report
 

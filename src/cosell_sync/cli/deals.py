@@ -16,7 +16,9 @@ from cosell_sync.bootstrap import rules_from, utc_now
 from cosell_sync.cli.common import ConfigOption, JsonOption, console, load, show, show_json
 from cosell_sync.core import messages
 from cosell_sync.core.as_json import plain, plain_fields
-from cosell_sync.core.deal import SHARED, Link, OperatorCommand, Phase, Side, SyncState
+from cosell_sync.core.deal import Side, SyncState
+from cosell_sync.core.fields import SHARED
+from cosell_sync.core.memory import Link, OperatorCommand, Phase
 from cosell_sync.core.rules import Rules
 from cosell_sync.cycle.commands import FORGET, Refused, carry_out, find
 from cosell_sync.errors import Busy, ConfigError

@@ -7,7 +7,8 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
 
-from cosell_sync.core.deal import ABSENT, KINDS, Customer, Fields, Kind, Member, Snapshot, Solution, Value
+from cosell_sync.core.deal import ABSENT, Customer, Fields, Member, Snapshot, Solution, Value
+from cosell_sync.core.fields import KINDS, Kind
 
 _PERSON = ("email", "first_name", "last_name", "phone")
 _SOLUTION = ("id", "name", "type")

@@ -22,19 +22,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
-from cosell_sync.core.deal import (
-    Failure,
-    Fields,
-    Intent,
-    JournalEntry,
-    Link,
-    Member,
-    Memory,
-    Phase,
-    Snapshot,
-    Solution,
-    Value,
-)
+from cosell_sync.core.deal import Fields, Member, Snapshot, Solution, Value
+from cosell_sync.core.memory import Failure, Intent, JournalEntry, Link, Memory, Phase
 
 BLOT: Final = "(forgotten)"
 UNREAD: Final = "forgotten"  # the version of a snapshot that is no longer what was read

@@ -12,10 +12,13 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from cosell_sync.core import messages
-from cosell_sync.core.deal import ABSENT, SHARED, STATUS_FIELDS, Customer, Fields, Link, Snapshot, Value
+from cosell_sync.core.deal import ABSENT, Customer, Fields, Snapshot, Value, state_of
+from cosell_sync.core.fields import SHARED, STATUS_FIELDS
 from cosell_sync.core.lifecycle import TERMINAL
-from cosell_sync.core.reconcile import crm_cannot_hold, state_of
-from cosell_sync.core.rules import CrmShape, Rules, empty, for_crm
+from cosell_sync.core.limits import crm_cannot_hold
+from cosell_sync.core.memory import Link
+from cosell_sync.core.normalize import empty, for_crm
+from cosell_sync.core.rules import CrmShape, Rules
 
 
 class IntakeAction(StrEnum):

@@ -28,34 +28,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import cast
 
-from cosell_sync.core.deal import ABSENT, KINDS, Kind, Member, Side, Solution, Value
+from cosell_sync.core.deal import ABSENT, Member, Side, Solution, Value
+from cosell_sync.core.decision import Conflict
 from cosell_sync.core.erasure import recalled
-from cosell_sync.core.rules import (
-    CrmShape,
-    FieldRule,
-    Flow,
-    Policy,
-    agree,
-    clean_notes,
-    empty,
-    for_crm,
-    for_referral,
-    keyed,
-    same,
-)
+from cosell_sync.core.fields import KINDS, Kind
+from cosell_sync.core.normalize import agree, by_key, clean_notes, empty, for_crm, for_referral, same
+from cosell_sync.core.rules import CrmShape, FieldRule, Flow, Policy
 
 Record = Member | Solution
-
-
-@dataclass(frozen=True)
-class Conflict:
-    """Both sides changed a field to different values. ``kept`` None: a person must say."""
-
-    field: str
-    referral: Value
-    opportunity: Value
-    kept: Side | None
-    rule: str
 
 
 @dataclass(frozen=True)
@@ -132,9 +112,9 @@ def _merge_value(rule: FieldRule, kind: Kind, sides: Sides, shape: CrmShape, ans
 
 
 def _merge_set(rule: FieldRule, sides: Sides) -> Merged:
-    referral, opportunity = keyed(sides.referral), keyed(sides.opportunity)
-    base_referral = recalled(keyed(sides.base_referral), referral, opportunity)
-    base_opportunity = recalled(keyed(sides.base_opportunity), opportunity, referral)
+    referral, opportunity = by_key(sides.referral), by_key(sides.opportunity)
+    base_referral = recalled(by_key(sides.base_referral), referral, opportunity)
+    base_opportunity = recalled(by_key(sides.base_opportunity), opportunity, referral)
     prefer = Side.PARTNER_CENTER if rule.policy is Policy.PARTNER_CENTER else Side.CRM
     target_referral, target_opportunity = dict(referral), dict(opportunity)
     next_referral, next_opportunity = dict(base_referral), dict(base_opportunity)
@@ -311,7 +291,7 @@ def learn(name: str, base_written: Value, base_source: Value, written: Written) 
     """The bases of the written and of the source side after a write has landed."""
     kind = KINDS[name]
     if kind in {Kind.MEMBERS, Kind.SOLUTIONS}:
-        before, sent = keyed(written.before), keyed(written.sent)
+        before, sent = by_key(written.before), by_key(written.sent)
         touched = [key for key in {**before, **sent} if before.get(key) != sent.get(key)]
         return (
             _take(base_written, written.after, touched),
@@ -329,7 +309,7 @@ def learn(name: str, base_written: Value, base_source: Value, written: Written) 
 
 
 def _take(base: Value, current: Value, keys: list[str]) -> Value:
-    records, now = dict(keyed(base)), keyed(current)
+    records, now = dict(by_key(base)), by_key(current)
     for key in keys:
         _put(records, key, now.get(key))
     return _pack(records)
@@ -344,7 +324,7 @@ def settle_set(
     base_written: Value, base_source: Value, sent: Value, source: Value, now: Value
 ) -> tuple[Value, Value]:
     """Bases after a set write of unknown fate: members that stand as they were sent have landed, others have not."""
-    wanted, there, other = keyed(sent), keyed(now), keyed(source)
+    wanted, there, other = by_key(sent), by_key(now), by_key(source)
     keys = [key for key, record in wanted.items() if there.get(key) == record and other.get(key) is not None]
     return _take(base_written, now, keys), _take(base_source, source, keys)
 

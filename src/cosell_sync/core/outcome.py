@@ -14,28 +14,13 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from cosell_sync.core import messages
-from cosell_sync.core.deal import (
-    ABSENT,
-    KINDS,
-    SHARED,
-    Failure,
-    Fields,
-    Intent,
-    Kind,
-    Link,
-    Memory,
-    Phase,
-    Side,
-    Snapshot,
-    State,
-    Step,
-    Value,
-    same_version,
-)
+from cosell_sync.core.deal import ABSENT, Fields, Side, Snapshot, State, Step, Value, same_version
+from cosell_sync.core.fields import KINDS, SHARED, Kind
+from cosell_sync.core.memory import Failure, Intent, Link, Memory, Phase, set_known
 from cosell_sync.core.merge import Written, landed, learn, settle_notes, settle_set
-from cosell_sync.core.reconcile import content
-from cosell_sync.core.retry import RetryPolicy, after_failure, freed
-from cosell_sync.core.rules import CrmShape, Rules, agree, keyed
+from cosell_sync.core.normalize import agree, by_key
+from cosell_sync.core.retry import RetryPolicy, after_failure, content_digest, freed
+from cosell_sync.core.rules import CrmShape, Rules
 from cosell_sync.errors import Flaky, Gone, RecordError, Unclear
 
 _SETS = frozenset({Kind.MEMBERS, Kind.SOLUTIONS})
@@ -145,19 +130,14 @@ def _agree_on_stage(
     base_opportunity["stage"] = after["stage"]
     if rules.stages.apart(after.fields):
         return  # it is written, and agreed on, by itself
-    _put(base_referral, "sales_stage", referral["sales_stage"])
-    _put(base_opportunity, "sales_stage", rules.stages.sales_stage(after))
+    set_known(base_referral, "sales_stage", referral["sales_stage"])
+    set_known(base_opportunity, "sales_stage", rules.stages.sales_stage(after))
 
 
 def _set_bases(name: str, written: dict[str, Value], source: dict[str, Value], fact: Written) -> None:
     new_written, new_source = learn(name, written.get(name), source.get(name), fact)
-    _put(written, name, new_written)
-    _put(source, name, new_source)
-
-
-def _put(base: dict[str, Value], name: str, value: Value) -> None:
-    if value is not ABSENT:
-        base[name] = value
+    set_known(written, name, new_written)
+    set_known(source, name, new_source)
 
 
 def _forget_fields(memory: Memory, sent: Mapping[str, Value]) -> Memory:
@@ -189,7 +169,7 @@ def after_failed_write(
         code=error.code or type(error).__name__.lower(),
         text=error.text,
         since=now,
-        seen=content(link),
+        seen=content_digest(link),
         transient=transient,
     )
     return replace(link, memory=after_failure(link.memory, failure, now, retry_policy), dirty=True)
@@ -231,8 +211,8 @@ def settle(link: Link, intent: Intent) -> Link:
         else:
             disputed.append(name)
             continue
-        _put(here, name, new[0])
-        _put(there, name, new[1])
+        set_known(here, name, new[0])
+        set_known(there, name, new[1])
     bases = (here, there) if intent.side is Side.PARTNER_CENTER else (there, here)
     return replace(
         link,
@@ -270,10 +250,10 @@ def _settle_create(link: Link, intent: Intent) -> Link:
     for name in intent.fields.keys() & SHARED.keys():
         if KINDS[name] in _SETS:
             # Rows are made after the opportunity: one that is not there was never made, rather than taken away since.
-            made = keyed(opportunity[name])
+            made = by_key(opportunity[name])
             base_opportunity[name] = opportunity[name]
             base_referral[name] = tuple(  # type: ignore[assignment]  # all of one kind
-                item for key, item in keyed(intent.source.get(name)).items() if key in made
+                item for key, item in by_key(intent.source.get(name)).items() if key in made
             )
         elif KINDS[name] is Kind.CUSTOMER:
             base_opportunity[name] = opportunity[name]

@@ -7,10 +7,15 @@ no attempt: they say nothing about the deal.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from cosell_sync.core.deal import Failure, Memory
+from cosell_sync.core.as_json import plain_fields
+from cosell_sync.core.deal import Side
+from cosell_sync.core.fields import STATUS_FIELDS
+from cosell_sync.core.memory import Failure, Link, Memory
 
 LONGEST = timedelta(hours=6)
 
@@ -55,3 +60,24 @@ def freed(memory: Memory) -> Memory:
 def resting(memory: Memory, now: datetime) -> bool:
     """Whether this deal must not be tried now."""
     return memory.parked or (memory.next_attempt is not None and memory.next_attempt > now)
+
+
+def content_digest(link: Link) -> str:
+    """A digest of what people wrote on both sides, so that a change of the record frees a stuck deal."""
+    here = {
+        name: item
+        for name, item in (link.opportunity.fields if link.opportunity else {}).items()
+        if name not in STATUS_FIELDS
+    }
+    there = {
+        name: item
+        for name, item in (link.referral.fields if link.referral else {}).items()
+        if name != "updated_at"
+    }
+    text = json.dumps([plain_fields(here), plain_fields(there)], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def blocked_side(memory: Memory, now: datetime) -> Side | None:
+    """The side that a stuck deal must not be written to now."""
+    return memory.failure.side if memory.failure is not None and resting(memory, now) else None

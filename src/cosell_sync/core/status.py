@@ -11,12 +11,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from cosell_sync.core import messages, publishing
-from cosell_sync.core.deal import ABSENT, Fields, Link, Memory, Side, Snapshot, State, SyncState, Value
+from cosell_sync.core import messages, microsoft
+from cosell_sync.core.deal import ABSENT, Fields, Side, Snapshot, State, SyncState, Value, state_of
+from cosell_sync.core.decision import Conflict, Decision, HoldKind
 from cosell_sync.core.lifecycle import TERMINAL
-from cosell_sync.core.merge import Conflict
-from cosell_sync.core.reconcile import Decision, HoldKind, state_of
-from cosell_sync.core.rules import CrmShape, for_crm
+from cosell_sync.core.memory import Link, Memory
+from cosell_sync.core.normalize import for_crm
+from cosell_sync.core.rules import CrmShape
 
 TRANSIENT_GRACE = timedelta(minutes=15)
 REMINDERS = (timedelta(days=7), timedelta(days=3), timedelta(days=1))
@@ -69,7 +70,7 @@ def status_report(decision: Decision, news: Iterable[str], shape: CrmShape, now:
         registered = referral.text("registration_status") if referral and state is State.WON else ""
         if registered and registered != "None":
             lines.append(messages.registration(registered))
-    elif said := publishing.microsoft_said(memory.microsoft):
+    elif said := microsoft.microsoft_said(memory.microsoft):
         lines.append(said)
     if state is State.RECEIVED and referral is not None and SyncState.NEEDS_ATTENTION not in states:
         unanswered_only = all(hold.kind is not HoldKind.TERMINAL for hold in decision.holds)
@@ -161,7 +162,7 @@ def facts(link: Link) -> dict[str, Value]:
         "referral_id": link.referral_id,
         "referral_link": referral["referral_link"],
         "direction": referral["direction"],
-        "deal_type": publishing.deal_type(link),
+        "deal_type": microsoft.deal_type(link),
         "respond_by": referral["respond_by"] if state is State.RECEIVED else None,
         "microsoft_status": link.memory.microsoft.get("status", referral["microsoft_status"]),
         "microsoft_id": link.memory.microsoft.get("id", referral["microsoft_id"]),

@@ -16,9 +16,11 @@ from pathlib import PurePath
 import structlog
 
 from cosell_sync.core import messages
-from cosell_sync.core.deal import ABSENT, Link, Side, SyncState
+from cosell_sync.core.deal import ABSENT, Side, SyncState
+from cosell_sync.core.decision import Decision
+from cosell_sync.core.memory import Link
 from cosell_sync.core.outcome import after_failed_write
-from cosell_sync.core.reconcile import Decision, decide
+from cosell_sync.core.reconcile import decide
 from cosell_sync.cycle.context import Cycle, ids
 from cosell_sync.errors import CosellError, Rejected
 from cosell_sync.ports import OpportunityWrite, Transaction

@@ -20,22 +20,12 @@ from dataclasses import replace
 
 import structlog
 
-from cosell_sync.core import messages, publishing
-from cosell_sync.core.deal import (
-    ABSENT,
-    Fields,
-    Intent,
-    Link,
-    Memory,
-    Phase,
-    Side,
-    Snapshot,
-    SyncState,
-    Value,
-)
+from cosell_sync.core import messages, microsoft, publishing, requirements, visibility
+from cosell_sync.core.deal import ABSENT, Fields, Side, Snapshot, SyncState, Value
+from cosell_sync.core.decision import Decision, Effect, Hold, HoldKind
+from cosell_sync.core.memory import Intent, Link, Memory, Phase
 from cosell_sync.core.outcome import freed_from
-from cosell_sync.core.reconcile import Decision, Effect, Hold, HoldKind, blocked, content
-from cosell_sync.core.retry import freed
+from cosell_sync.core.retry import blocked_side, content_digest, freed
 from cosell_sync.core.status import status_report
 from cosell_sync.cycle.commands import released
 from cosell_sync.cycle.context import (
@@ -160,7 +150,7 @@ def publish_all(cycle: Cycle, wishes: Sequence[Link]) -> list[Link]:
         if link.opportunity is None or link.opportunity_id in doubtful:
             continue  # a person must say first whether Microsoft's deal is the same; the record says so already
         heard = replace(link, memory=_freed_if_changed(link))
-        if blocked(heard.memory, cycle.now) is THERE:
+        if blocked_side(heard.memory, cycle.now) is THERE:
             refused.append((heard, ()))
             continue
         if holds := _holds(cycle, link.opportunity):
@@ -178,7 +168,11 @@ def publish_all(cycle: Cycle, wishes: Sequence[Link]) -> list[Link]:
 def _freed_if_changed(link: Link) -> Memory:
     """A record that changed is tried afresh."""
     stuck = link.memory.failure
-    return freed(link.memory) if stuck is not None and stuck.seen not in {"", content(link)} else link.memory
+    return (
+        freed(link.memory)
+        if stuck is not None and stuck.seen not in {"", content_digest(link)}
+        else link.memory
+    )
 
 
 def _holds(cycle: Cycle, opportunity: Snapshot) -> list[Hold]:
@@ -187,8 +181,8 @@ def _holds(cycle: Cycle, opportunity: Snapshot) -> list[Hold]:
     if publishing.is_closed(opportunity, rules):
         text = messages.closed_before_sharing()
         return [Hold(HoldKind.LATE, "stage", ABSENT, opportunity["stage"], text)]
-    cosell = publishing.asks_for_help(opportunity)
-    gaps = publishing.missing(opportunity, rules, shape, cycle.now.date(), cosell=cosell)
+    cosell = requirements.asks_for_help(opportunity)
+    gaps = requirements.missing(opportunity, rules, shape, cycle.now.date(), cosell=cosell)
     text = messages.cannot_share(gap.words for gap in gaps)
     return [Hold(HoldKind.NEED, gap.field, ABSENT, opportunity[gap.field], text) for gap in gaps]
 
@@ -312,10 +306,10 @@ def invite_microsoft(cycle: Cycle, keys: Sequence[str]) -> list[Link]:
     """Invite Microsoft wherever the seller asks for help. Returns the links that changed, to be reported."""
     changed = []
     for link in cycle.store.by_keys(keys).values():
-        if link.opportunity is None or not publishing.asks_for_help(link.opportunity):
+        if link.opportunity is None or not requirements.asks_for_help(link.opportunity):
             continue
-        fields = publishing.invitation(link, cycle.rules, cycle.shape, cycle.now.date())
-        if fields is not None and blocked(link.memory, cycle.now) is not THERE:
+        fields = visibility.invitation(link, cycle.rules, cycle.shape, cycle.now.date())
+        if fields is not None and blocked_side(link.memory, cycle.now) is not THERE:
             changed.append(_invite(cycle, link, fields))
     return changed
 
@@ -332,7 +326,7 @@ def _invite(cycle: Cycle, link: Link, fields: Fields) -> Link:
         return _failed(cycle, link, error)
     if side:
         return _joined(cycle, link, side, known)
-    asked = replace(link, memory=replace(link.memory, invite=publishing.PENDING))
+    asked = replace(link, memory=replace(link.memory, invite=microsoft.PENDING))
     reference = _announce(cycle, asked, fields, known)
     old = link.base_opportunity.get("help", None)
     effect = Effect(THERE, "update", "help", old, fields["help"], "Microsoft is invited")
@@ -340,7 +334,7 @@ def _invite(cycle: Cycle, link: Link, fields: Fields) -> Link:
     outcome = cycle.referrals.create(ReferralDraft(reference, fields, engagement))
     if outcome.error is not None:
         return _failed(cycle, asked, outcome.error)
-    side = publishing.microsoft_side([outcome.snapshot] if outcome.snapshot else [])
+    side = microsoft.microsoft_side([outcome.snapshot] if outcome.snapshot else [])
     return _joined(cycle, asked, side, known, effect)
 
 
@@ -348,10 +342,10 @@ def _joined(
     cycle: Cycle, link: Link, side: Mapping[str, str], known: Fields, effect: Effect | None = None
 ) -> Link:
     """Microsoft has its side now; ours may have changed with it, so it is read again."""
-    made = publishing.invited(link, side, known)
+    made = visibility.invited(link, side, known)
     made = replace(made, memory=freed_from(made.memory, THERE))
     journal = []
-    if effect is not None or link.memory.invite == publishing.PENDING:
+    if effect is not None or link.memory.invite == microsoft.PENDING:
         made = _carried(cycle, replace(made, memory=replace(made.memory, notices=(messages.invited(),))))
     if effect is not None:
         cycle.counters.written[THERE].add(link.key)
@@ -366,7 +360,7 @@ def _joined(
 def _side(cycle: Cycle, engagement: str) -> Mapping[str, str]:
     """Raises Rejected where the engagement cannot be searched: then nobody is invited blindly."""
     try:
-        return publishing.microsoft_side(cycle.referrals.engagement(engagement))
+        return microsoft.microsoft_side(cycle.referrals.engagement(engagement))
     except Unavailable as error:
         if error.status != 400:
             raise

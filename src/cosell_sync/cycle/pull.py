@@ -15,9 +15,10 @@ from datetime import datetime, timedelta
 
 import structlog
 
-from cosell_sync.core import publishing
-from cosell_sync.core.deal import Link, Memory, Phase, Side, Snapshot
+from cosell_sync.core import microsoft
+from cosell_sync.core.deal import Side, Snapshot
 from cosell_sync.core.intake import at_sight
+from cosell_sync.core.memory import Link, Memory, Phase
 from cosell_sync.core.quota import Urgency
 from cosell_sync.cycle.context import Cycle
 from cosell_sync.cycle.safety import CHUNK, SKEW, check_clock, check_not_empty, check_shape, check_share
@@ -211,7 +212,7 @@ def compare_all(cycle: Cycle) -> None:
         linked += 1
         if link.memory.gone is Side.CRM and link.opportunity_id in indexed:
             returned.append(link.opportunity_id or "")
-        if publishing.awaited(link):
+        if microsoft.awaited(link):
             cycle.changed.append(link.key)
         if link.memory.gone is None and link.referral_id not in seen:
             missing_referrals += 1

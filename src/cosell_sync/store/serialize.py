@@ -14,19 +14,9 @@ from typing import Any, Final
 from pydantic import TypeAdapter
 
 from cosell_sync.core import as_json
-from cosell_sync.core.deal import (
-    ABSENT,
-    Customer,
-    Intent,
-    JournalEntry,
-    Kind,
-    Link,
-    Member,
-    Memory,
-    Phase,
-    Side,
-    Value,
-)
+from cosell_sync.core.deal import ABSENT, Customer, Member, Side, Value
+from cosell_sync.core.fields import Kind
+from cosell_sync.core.memory import Intent, JournalEntry, Link, Memory, Phase
 
 Row = Mapping[Any, Any]  # by column name; SQLAlchemy types its keys more loosely than we use them
 

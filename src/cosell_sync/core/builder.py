@@ -1,0 +1,110 @@
+"""A decision in the making: the deal it is about, and what the steps of ``reconcile`` have found so far."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from cosell_sync.core import messages
+from cosell_sync.core.deal import Side, Snapshot, State, Step, Value
+from cosell_sync.core.decision import Conflict, Decision, Effect, Hold, HoldKind
+from cosell_sync.core.limits import crm_cannot_hold, why_read_only
+from cosell_sync.core.memory import Link, reported_state
+from cosell_sync.core.retry import blocked_side, freed
+from cosell_sync.core.rules import CrmShape, FieldRule, Rules
+
+
+@dataclass
+class DecisionBuilder:
+    """A decision in the making: what it is about, and what was found so far."""
+
+    link: Link
+    state: State
+    referral: Snapshot
+    opportunity: Snapshot
+    rules: Rules
+    shape: CrmShape
+    now: datetime
+    own_move: State | None = None
+    invites: bool = False  # Microsoft is to be invited, which is no step of a walk
+    to_referral: dict[str, Value] = field(default_factory=dict)
+    to_crm: dict[str, Value] = field(default_factory=dict)
+    reasons: dict[str, str] = field(default_factory=dict)
+    conflicts: list[Conflict] = field(default_factory=list)
+    holds: list[Hold] = field(default_factory=list)
+    notices: list[str] = field(default_factory=list)
+
+    def update_memory(self, **changes: object) -> None:
+        self.link = replace(self.link, memory=replace(self.link.memory, **changes))  # type: ignore[arg-type]
+
+
+def agree_on_stage(builder: DecisionBuilder) -> None:
+    builder.link = replace(
+        builder.link,
+        base_referral={**builder.link.base_referral, "state": builder.state.value},
+        base_opportunity={**builder.link.base_opportunity, "stage": builder.opportunity["stage"]},
+    )
+
+
+def build_decision(builder: DecisionBuilder, steps: tuple[Step, ...] = ()) -> Decision:
+    link, state = builder.link, builder.state
+    closed_to = blocked_side(link.memory, builder.now)
+    if closed_to is Side.PARTNER_CENTER:
+        steps = ()
+    elif steps or builder.invites:
+        pass
+    elif link.memory.failure is not None and link.memory.failure.side is Side.PARTNER_CENTER:
+        link = replace(link, memory=freed(link.memory))  # nothing is left that could be refused
+    locked = builder.opportunity.readonly
+    down = {
+        name: value
+        for name, value in builder.to_crm.items()
+        if closed_to is not Side.CRM and name not in locked
+    }
+    effects = list(_referral_effects(steps, builder))
+    before = reported_state(link)
+    for name, value in down.items():
+        rule = builder.reasons.get(name, "")
+        if name == "stage" and state is not before and state is not State.UNKNOWN:
+            old = before.value if before else None
+            effects.append(Effect(Side.CRM, "move", name, old, state.value, rule))
+        else:
+            effects.append(Effect(Side.CRM, "update", name, builder.opportunity[name], value, rule or "done"))
+    return Decision(
+        link=link,
+        steps=steps,
+        crm=down,
+        effects=tuple(effects),
+        conflicts=tuple(builder.conflicts),
+        holds=tuple(builder.holds),
+        notices=tuple(builder.notices),
+    )
+
+
+def _referral_effects(steps: tuple[Step, ...], builder: DecisionBuilder) -> list[Effect]:
+    effects = []
+    state = builder.state
+    for step in steps:
+        for name, value in step.fields.items():
+            rule = builder.reasons.get(name, "goes along with this change")
+            effects.append(Effect(Side.PARTNER_CENTER, "update", name, builder.referral[name], value, rule))
+        if step.state is not None:
+            rule = "the seller moved it in the CRM"
+            effects.append(Effect(Side.PARTNER_CENTER, "move", "status", state.value, step.state.value, rule))
+            state = step.state
+    return effects
+
+
+def write_to_crm_or_hold(builder: DecisionBuilder, rule: FieldRule, value: Value) -> None:
+    """Write it to the CRM, or hold it where the CRM cannot take it."""
+    opportunity, shape, name = builder.opportunity, builder.shape, rule.name
+    label = shape.label(name)
+    problem = crm_cannot_hold(name, value, shape)
+    if name in opportunity.readonly:
+        kind, text = HoldKind.READ_ONLY, messages.read_only(label, value, why_read_only(name, opportunity))
+    elif problem:
+        kind, text = HoldKind.CRM_CANNOT, messages.crm_cannot(label, value, problem)
+    else:
+        builder.to_crm[name] = value
+        return
+    builder.holds.append(Hold(kind, name, builder.referral[name], opportunity[name], text))
