@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from deals import NOW, SHAPE, at_rest, here, remembering, rules, there
 
-from cosell_sync.core.as_json import plain_fields, plain_snapshot
+from cosell_sync.core.as_json import fields_to_json, snapshot_to_json
 from cosell_sync.core.deal import Member, Side, Snapshot, Value
 from cosell_sync.core.erasure import BLOT, Person, from_entry, from_intent, from_link, values
 from cosell_sync.core.memory import Failure, Intent, JournalEntry, Link, Phase
@@ -36,9 +36,9 @@ def read_again(link: Link, before: Link) -> Link:
 
 
 def everything(link: Link) -> str:
-    snapshots = [plain_snapshot(side) for side in (link.referral, link.opportunity) if side]
+    snapshots = [snapshot_to_json(side) for side in (link.referral, link.opportunity) if side]
     return str(
-        [snapshots, plain_fields(link.base_referral), plain_fields(link.base_opportunity), link.memory]
+        [snapshots, fields_to_json(link.base_referral), fields_to_json(link.base_opportunity), link.memory]
     )
 
 

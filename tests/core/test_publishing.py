@@ -189,10 +189,10 @@ def test_a_request_for_help_needs_a_contact_and_one_of_the_six_kinds(
 
 def test_a_currency_is_the_deals_or_the_only_one_there_is() -> None:
     assert gaps(currency=None) == []  # the org's own
-    assert publishing.draft(opportunity(currency=None), RULES, SHAPE)["currency"] == "USD"
+    assert publishing.new_referral_fields(opportunity(currency=None), RULES, SHAPE)["currency"] == "USD"
     theirs = rules(default_currency="CHF")
-    assert publishing.draft(opportunity(currency=None), theirs, SHAPE)["currency"] == "CHF"
-    assert publishing.draft(opportunity(), theirs, SHAPE)["currency"] == "EUR"
+    assert publishing.new_referral_fields(opportunity(currency=None), theirs, SHAPE)["currency"] == "CHF"
+    assert publishing.new_referral_fields(opportunity(), theirs, SHAPE)["currency"] == "EUR"
     (words,) = gaps(shape=replace(SHAPE, default_currency=None), currency=None)
     assert words == "Currency"
 
@@ -211,9 +211,9 @@ def test_who_comes_closest_is_named() -> None:
 
 
 def test_the_three_kinds_of_deal_differ_in_exactly_their_own_fields() -> None:
-    private = publishing.draft(opportunity(), RULES, SHAPE)
-    led = publishing.draft(opportunity(visible=True), RULES, SHAPE)
-    cosell = publishing.draft(opportunity(help=HELP, help_note="Pilot"), RULES, SHAPE)
+    private = publishing.new_referral_fields(opportunity(), RULES, SHAPE)
+    led = publishing.new_referral_fields(opportunity(visible=True), RULES, SHAPE)
+    cosell = publishing.new_referral_fields(opportunity(help=HELP, help_note="Pilot"), RULES, SHAPE)
     assert (private["deal_type"], private["visible"]) == (DealType.PRIVATE, False)
     assert led == {**private, "deal_type": "Partner-led", "visible": True}
     assert cosell == {**led, "deal_type": "Co-sell", "help": HELP, "help_note": "Pilot"}
@@ -229,18 +229,23 @@ def test_the_three_kinds_of_deal_differ_in_exactly_their_own_fields() -> None:
 
 def test_what_is_optional_goes_where_it_may() -> None:
     told = opportunity(campaign_id=" C1 ", notes="one\r\n")
-    assert {"campaign_id": "C1", "notes": "one"}.items() <= publishing.draft(told, RULES, SHAPE).items()
+    assert {"campaign_id": "C1", "notes": "one"}.items() <= publishing.new_referral_fields(
+        told, RULES, SHAPE
+    ).items()
     closed = rules(flows={"campaign_id": Flow.TO_CRM, "notes": Flow.OFF, "contacts": Flow.TO_PARTNER_CENTER})
-    assert publishing.draft(told, closed, SHAPE).keys() & OPTIONAL == {"sales_stage", "contacts"}
+    assert publishing.new_referral_fields(told, closed, SHAPE).keys() & OPTIONAL == {
+        "sales_stage",
+        "contacts",
+    }
     unmapped = replace(RULES, fields={})
-    assert not publishing.draft(told, unmapped, SHAPE).keys() & OPTIONAL
+    assert not publishing.new_referral_fields(told, unmapped, SHAPE).keys() & OPTIONAL
 
 
 def test_the_base_is_what_the_crm_held() -> None:
     """Also of the stage and the seller's words, which nobody posts like this; what is not known is left out."""
-    sent = publishing.draft(opportunity(visible=True), RULES, SHAPE)
+    sent = publishing.new_referral_fields(opportunity(visible=True), RULES, SHAPE)
     held = opportunity(visible=True, name="Edited", notes=ABSENT, help_note=ABSENT, deal_type="Private")
-    assert publishing.source(held, {**sent, "notes": "x"}, RULES) == {
+    assert publishing.source_values(held, {**sent, "notes": "x"}, RULES) == {
         **{name: held[name] for name in sent if name not in {"deal_type", "sales_stage"}},
         "sales_stage": "Qualify",
         "stage": "Qualification",
@@ -265,10 +270,15 @@ def referral(**changes: Value) -> Snapshot:
 
 
 def pair(here: dict[str, Value] | None = None, **there: Value) -> Link:
-    sent = publishing.draft(opportunity(), RULES, SHAPE)
+    sent = publishing.new_referral_fields(opportunity(), RULES, SHAPE)
     link = Link("o:006", opportunity_id="006", opportunity=opportunity())
-    made = publishing.adopted(
-        link, sent, publishing.source(opportunity(), sent, RULES), referral(**there), RULES, answered=True
+    made = publishing.after_post(
+        link,
+        sent,
+        publishing.source_values(opportunity(), sent, RULES),
+        referral(**there),
+        RULES,
+        answered=True,
     )
     return replace(
         made, opportunity=opportunity(referral_id="R1", favorite=False, status="Accepted", **(here or {}))
@@ -299,7 +309,7 @@ def test_a_deal_just_posted(kind: DealType, recipe: str, invite: str, words: dic
     sent: dict[str, Value] = {"name": "Posted", "value": Decimal(1), "notes": "x", "deal_type": kind.value}
     made = referral(name="Made", notes=ABSENT)
     known: dict[str, Value] = {**KNOWN, "name": "Held", "notes": "x"}
-    assert publishing.adopted(
+    assert publishing.after_post(
         waiting, sent, known, made, rules(cosell_recipe=recipe), answered=True
     ) == replace(
         waiting,
@@ -339,7 +349,7 @@ def test_a_post_whose_reply_was_lost_landed_whole() -> None:
         notes=ABSENT,
     )
     waiting = Link("o:006", opportunity_id="006", opportunity=opportunity())
-    link = publishing.adopted(waiting, sent, sent, made, RULES, answered=False)
+    link = publishing.after_post(waiting, sent, sent, made, RULES, answered=False)
     assert link.base_referral == {
         "state": "Accepted",
         "name": "Posted",
@@ -351,11 +361,13 @@ def test_a_post_whose_reply_was_lost_landed_whole() -> None:
 
 def test_a_lost_reply_leaves_what_was_sent_as_base() -> None:
     """Whatever differs when the referral is found was written by a person since."""
-    sent = publishing.draft(opportunity(), RULES, SHAPE)
+    sent = publishing.new_referral_fields(opportunity(), RULES, SHAPE)
     link = Link("o:006", opportunity_id="006", opportunity=opportunity(value=Decimal(1)))
     later = referral(close_date=date(2027, 1, 1), team=())
-    known = publishing.source(opportunity(), sent, RULES)
-    decision = decide(publishing.adopted(link, sent, known, later, RULES, answered=False), RULES, SHAPE, NOW)
+    known = publishing.source_values(opportunity(), sent, RULES)
+    decision = decide(
+        publishing.after_post(link, sent, known, later, RULES, answered=False), RULES, SHAPE, NOW
+    )
     assert decision.crm["close_date"] == date(2027, 1, 1)
     assert decision.crm["team"] == ()
     assert decision.steps[0].fields["value"] == Decimal(1)
@@ -408,7 +420,7 @@ def test_what_is_missing_for_help_is_told_and_nothing_is_opened() -> None:
 )
 def test_half_a_deal_gets_no_invitation(changes: dict[str, object]) -> None:
     asked = pair({"help": HELP}, visible=True)
-    assert visibility.invitation(asked, RULES, SHAPE, TODAY) == publishing.draft(
+    assert visibility.invitation(asked, RULES, SHAPE, TODAY) == publishing.new_referral_fields(
         opportunity(help=HELP), RULES, SHAPE
     )
     assert visibility.invitation(replace(asked, **changes), RULES, SHAPE, TODAY) is None  # type: ignore[arg-type]

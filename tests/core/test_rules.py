@@ -236,8 +236,8 @@ def test_what_the_crm_holds_of_a_field() -> None:
     """A stage may mean a sales stage; everything else stands where it stands."""
     opportunity = Snapshot("", "", {"stage": "Proposal", "sales_stage": "Develop", "name": "x"})
     names = ("sales_stage", "stage", "name", "value")
-    assert [rules().held(name, opportunity) for name in names] == ["Propose", "Proposal", "x", ABSENT]
-    assert rules(stages=Stages()).held("sales_stage", opportunity) == "Develop"
+    assert [rules().crm_value(name, opportunity) for name in names] == ["Propose", "Proposal", "x", ABSENT]
+    assert rules(stages=Stages()).crm_value("sales_stage", opportunity) == "Develop"
 
 
 def test_an_amount_is_held_with_the_decimals_of_its_currency() -> None:

@@ -15,7 +15,7 @@ from rich.table import Table
 from cosell_sync.bootstrap import rules_from, utc_now
 from cosell_sync.cli.common import ConfigOption, JsonOption, console, load, show, show_json
 from cosell_sync.core import messages
-from cosell_sync.core.as_json import plain, plain_fields
+from cosell_sync.core.as_json import fields_to_json, to_json
 from cosell_sync.core.deal import Side, SyncState
 from cosell_sync.core.fields import SHARED
 from cosell_sync.core.memory import Link, OperatorCommand, Phase
@@ -81,7 +81,7 @@ def _row(link: Link) -> dict[str, Any]:
         "sync_state": memory.sync_state.value,
         "parked": memory.parked,
         "attempts": memory.attempts,
-        "next_attempt": plain(memory.next_attempt),
+        "next_attempt": to_json(memory.next_attempt),
         "gone": memory.gone.value if memory.gone else None,
         "lookalikes": list(memory.lookalikes),
         "todo": _todo(link),
@@ -117,13 +117,13 @@ def show_deal(target: Target, config: ConfigOption = None, as_json: JsonOption =
         link = _known(store, target)
         history = [
             {
-                "at": plain(entry.at),
+                "at": to_json(entry.at),
                 "cycle_id": entry.cycle,
                 "side": entry.side.value,
                 "action": entry.action,
                 "field": rules.crm_name(entry.field) if entry.field else None,
-                "old": plain(entry.old, extras=False),
-                "new": plain(entry.new, extras=False),
+                "old": to_json(entry.old, extras=False),
+                "new": to_json(entry.new, extras=False),
                 "rule": entry.rule,
             }
             for entry in store.journal(link.key)
@@ -131,16 +131,16 @@ def show_deal(target: Target, config: ConfigOption = None, as_json: JsonOption =
     fields = [
         {
             "field": rules.crm_name(name),
-            "partner_center": plain(link.referral[name], extras=False) if link.referral else None,
-            "crm": plain(link.opportunity[name], extras=False) if link.opportunity else None,
+            "partner_center": to_json(link.referral[name], extras=False) if link.referral else None,
+            "crm": to_json(link.opportunity[name], extras=False) if link.opportunity else None,
         }
         for name in SHARED
     ]
     data = {**_row(link), "fields": fields, "history": history}
     if as_json:
         data["base"] = {
-            "partner_center": plain_fields(link.base_referral),
-            "crm": plain_fields(link.base_opportunity),
+            "partner_center": fields_to_json(link.base_referral),
+            "crm": fields_to_json(link.base_opportunity),
         }
         show_json(data)
         return
@@ -187,9 +187,9 @@ def explain(
                 {
                     "field": rules.crm_name(entry.field),
                     "side": entry.side.value,
-                    "value": plain(entry.new, extras=False),
-                    "before": plain(entry.old, extras=False),
-                    "at": plain(entry.at),
+                    "value": to_json(entry.new, extras=False),
+                    "before": to_json(entry.old, extras=False),
+                    "at": to_json(entry.at),
                     "cycle_id": entry.cycle,
                     "rule": f"{entry.action}: {entry.rule}",
                 },

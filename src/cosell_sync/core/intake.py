@@ -32,7 +32,7 @@ class IntakeAction(StrEnum):
 class IntakeDecision:
     """What to do with a referral. ``reason`` says why, for people; ``code`` for logs."""
 
-    verdict: IntakeAction
+    action: IntakeAction
     code: str
     reason: str = ""
     opportunity_id: str | None = None
@@ -49,7 +49,7 @@ class Matches:
     lookalikes: tuple[str, ...] = ()
 
 
-def at_sight(referral: Snapshot, rules: Rules) -> IntakeDecision | None:
+def skipped_by_category(referral: Snapshot, rules: Rules) -> IntakeDecision | None:
     """What can be said without asking the CRM; None: it must be asked."""
     category = referral.text("category")
     if category == "foreign":
@@ -84,13 +84,13 @@ def decide_intake(link: Link, found: Matches, rules: Rules, shape: CrmShape) -> 
             )
         reason = messages.looks_alike(referral.text("name"))
         return IntakeDecision(IntakeAction.HOLD, "lookalike", reason, lookalikes=lookalikes)
-    fields = draft(referral, rules, shape)
+    fields = new_opportunity_fields(referral, rules, shape)
     if problems := unmappable(referral, fields, rules, shape):
         return IntakeDecision(IntakeAction.HOLD, "unmappable", " ".join(problems))
     return IntakeDecision(IntakeAction.CREATE, "new", fields=fields)
 
 
-def draft(referral: Snapshot, rules: Rules, shape: CrmShape) -> dict[str, Value]:
+def new_opportunity_fields(referral: Snapshot, rules: Rules, shape: CrmShape) -> dict[str, Value]:
     """The shared fields and the stage of a new opportunity, as the CRM can hold them."""
     shape = shape.of_currency(referral.text("currency"))
     fields: dict[str, Value] = {}
@@ -100,7 +100,9 @@ def draft(referral: Snapshot, rules: Rules, shape: CrmShape) -> dict[str, Value]
             continue
         value = referral[name]
         if name == "sales_stage" and (
-            not rules.stages.apart(shape.fields) or value is None or crm_cannot_hold(name, value, shape)
+            not rules.stages.have_own_field(shape.fields)
+            or value is None
+            or crm_cannot_hold(name, value, shape)
         ):
             continue
         if value is not ABSENT and rule.flow not in {"off", "to_partner_center"}:

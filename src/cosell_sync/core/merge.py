@@ -123,8 +123,8 @@ def _merge_set(rule: FieldRule, sides: Sides) -> Merged:
         there, here = referral.get(key), opportunity.get(key)
         was_there, was_here = base_referral.get(key), base_opportunity.get(key)
         if there == here:
-            _put(next_referral, key, there)
-            _put(next_opportunity, key, here)
+            _set_record(next_referral, key, there)
+            _set_record(next_opportunity, key, here)
             continue
         new_there, new_here = there, here
         if there is None or here is None:
@@ -136,8 +136,8 @@ def _merge_set(rule: FieldRule, sides: Sides) -> Merged:
         else:
             new_there, new_here, clashed = _merge_record(there, here, was_there, was_here, prefer)
             clash = clash or clashed
-        _put(target_referral, key, new_there and _with_extra(new_there, there))
-        _put(target_opportunity, key, new_here and _with_extra(new_here, here))
+        _set_record(target_referral, key, new_there and _with_extra(new_there, there))
+        _set_record(target_opportunity, key, new_here and _with_extra(new_here, here))
     return Merged(
         base_referral=_pack(next_referral),
         base_opportunity=_pack(next_opportunity),
@@ -154,7 +154,7 @@ def _pack(records: Mapping[str, Record]) -> Value:
     return cast("Value", tuple(records.values()))
 
 
-def _put(records: dict[str, Record], key: str, record: Record | None) -> None:
+def _set_record(records: dict[str, Record], key: str, record: Record | None) -> None:
     if record is None:
         records.pop(key, None)
     else:
@@ -294,8 +294,8 @@ def learn(name: str, base_written: Value, base_source: Value, written: Written) 
         before, sent = by_key(written.before), by_key(written.sent)
         touched = [key for key in {**before, **sent} if before.get(key) != sent.get(key)]
         return (
-            _take(base_written, written.after, touched),
-            _take(base_source, written.source, touched),
+            _take_elements(base_written, written.after, touched),
+            _take_elements(base_source, written.source, touched),
         )
     if kind is Kind.NOTES:
         if same(kind, written.after, written.source):
@@ -308,10 +308,10 @@ def learn(name: str, base_written: Value, base_source: Value, written: Written) 
     return written.after, written.source
 
 
-def _take(base: Value, current: Value, keys: list[str]) -> Value:
+def _take_elements(base: Value, current: Value, keys: list[str]) -> Value:
     records, now = dict(by_key(base)), by_key(current)
     for key in keys:
-        _put(records, key, now.get(key))
+        _set_record(records, key, now.get(key))
     return _pack(records)
 
 
@@ -326,7 +326,7 @@ def settle_set(
     """Bases after a set write of unknown fate: members that stand as they were sent have landed, others have not."""
     wanted, there, other = by_key(sent), by_key(now), by_key(source)
     keys = [key for key, record in wanted.items() if there.get(key) == record and other.get(key) is not None]
-    return _take(base_written, now, keys), _take(base_source, source, keys)
+    return _take_elements(base_written, now, keys), _take_elements(base_source, source, keys)
 
 
 def settle_notes(base_written: Value, base_source: Value, source: Value) -> tuple[Value, Value]:

@@ -49,7 +49,7 @@ def after_referral(
         sent |= step.fields
         state = step.state or state
     for name in sent.keys() & SHARED.keys():
-        written = Written(before[name], sent[name], after[name], rules.held(name, opportunity))
+        written = Written(before[name], sent[name], after[name], rules.crm_value(name, opportunity))
         _set_bases(name, bases[0], bases[1], written)
     # It was left as it was, or a colleague was quicker than the read-back; either way both values are told, once.
     kept = [
@@ -128,7 +128,7 @@ def _agree_on_stage(
 ) -> None:
     base_referral["state"] = state.value
     base_opportunity["stage"] = after["stage"]
-    if rules.stages.apart(after.fields):
+    if rules.stages.have_own_field(after.fields):
         return  # it is written, and agreed on, by itself
     set_known(base_referral, "sales_stage", referral["sales_stage"])
     set_known(base_opportunity, "sales_stage", rules.stages.sales_stage(after))
@@ -183,7 +183,7 @@ def settle(link: Link, intent: Intent) -> Link:
     if intent.create:
         return _settle_create(link, intent)
     if link.memory.gone is intent.side:
-        return _out_of_sight(link, intent)
+        return _settle_gone(link, intent)
     written = link.referral if intent.side is Side.PARTNER_CENTER else link.opportunity
     if written is None or same_version(written.version, intent.version):
         return link
@@ -193,7 +193,7 @@ def settle(link: Link, intent: Intent) -> Link:
         else (dict(link.base_opportunity), dict(link.base_referral))
     )
     disputed = list(link.memory.disputed)
-    shown = _shown(intent, written)
+    shows_it = _shows_our_write(intent, written)
     for name in (name for name in SHARED if name in intent.fields):
         sent, source, now = intent.fields[name], intent.source.get(name, ABSENT), written[name]
         if KINDS[name] in _SETS:
@@ -204,9 +204,9 @@ def settle(link: Link, intent: Intent) -> Link:
             new = (now, source)
         elif KINDS[name] is Kind.NOTES:
             continue  # lines merge; nothing of either text is dropped
-        elif shown is False and KINDS[name] is not Kind.CUSTOMER:
+        elif shows_it is False and KINDS[name] is not Kind.CUSTOMER:
             continue  # it did not land; whatever changed on the record, somebody else did
-        elif shown is True and KINDS[name] is not Kind.CUSTOMER:
+        elif shows_it is True and KINDS[name] is not Kind.CUSTOMER:
             new = (sent, source)  # it did, and somebody has changed it since
         else:
             disputed.append(name)
@@ -222,14 +222,14 @@ def settle(link: Link, intent: Intent) -> Link:
     )
 
 
-def _out_of_sight(link: Link, intent: Intent) -> Link:
+def _settle_gone(link: Link, intent: Intent) -> Link:
     """Nobody can look whether it landed. Should the record come back, what it holds may be ours or anybody's."""
-    plain = [name for name in intent.fields if name in SHARED and KINDS[name] not in {*_SETS, Kind.NOTES}]
-    disputed = tuple(dict.fromkeys([*link.memory.disputed, *plain]))
+    scalar = [name for name in intent.fields if name in SHARED and KINDS[name] not in {*_SETS, Kind.NOTES}]
+    disputed = tuple(dict.fromkeys([*link.memory.disputed, *scalar]))
     return replace(link, memory=replace(link.memory, disputed=disputed))
 
 
-def _shown(intent: Intent, written: Snapshot) -> bool | None:
+def _shows_our_write(intent: Intent, written: Snapshot) -> bool | None:
     """Whether the record itself shows that this very write landed; None: it cannot tell.
 
     A carried change brings its own moment along, in a field that nobody else writes. An account is written apart.

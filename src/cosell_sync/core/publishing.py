@@ -58,7 +58,7 @@ def kind_of(opportunity: Snapshot) -> DealType:
     return DealType.PARTNER_LED if opportunity.flag("visible") else DealType.PRIVATE
 
 
-def draft(opportunity: Snapshot, rules: Rules, shape: CrmShape) -> dict[str, Value]:
+def new_referral_fields(opportunity: Snapshot, rules: Rules, shape: CrmShape) -> dict[str, Value]:
     """The fields of a new referral. Only for an opportunity of which nothing is ``missing``."""
     kind = kind_of(opportunity)
     fields: dict[str, Value] = {
@@ -74,7 +74,7 @@ def draft(opportunity: Snapshot, rules: Rules, shape: CrmShape) -> dict[str, Val
         name: value
         for name in _OPTIONAL
         if (rule := rules.fields.get(name)) is not None and rule.flow in {Flow.BOTH, Flow.TO_PARTNER_CENTER}
-        for value in [rules.held(name, opportunity)]
+        for value in [rules.crm_value(name, opportunity)]
         if not empty(value)
     }
     fields = {name: for_referral(name, value, shape) for name, value in fields.items()}
@@ -88,18 +88,18 @@ def draft(opportunity: Snapshot, rules: Rules, shape: CrmShape) -> dict[str, Val
     return {name: value for name, value in fields.items() if value is not ABSENT}
 
 
-def source(opportunity: Snapshot, sent: Fields, rules: Rules) -> dict[str, Value]:
+def source_values(opportunity: Snapshot, sent: Fields, rules: Rules) -> dict[str, Value]:
     """What the CRM held when this was sent, for the base."""
-    values = {name: rules.held(name, opportunity) for name in (*sent, "stage") if name != "deal_type"}
+    values = {name: rules.crm_value(name, opportunity) for name in (*sent, "stage") if name != "deal_type"}
     return {name: value for name, value in values.items() if value is not ABSENT}
 
 
-def adopted(
+def after_post(
     link: Link, sent: Fields, known: Fields, referral: Snapshot, rules: Rules, *, answered: bool
 ) -> Link:
     """The pair after the post landed: Partner Center holds ``referral`` now.
 
-    ``known``: see ``source``. ``answered``: ``referral`` is the reply to the post itself, so whatever differs from what
+    ``known``: see ``source_values``. ``answered``: ``referral`` is the reply to the post itself, so whatever differs from what
     was sent is Partner Center's own doing; else the reply was lost, and what differs was written by a person since.
     """
     base_referral: dict[str, Value] = {"state": State.ACCEPTED.value}  # our own deals start so

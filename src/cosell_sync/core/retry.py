@@ -12,7 +12,7 @@ import json
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from cosell_sync.core.as_json import plain_fields
+from cosell_sync.core.as_json import fields_to_json
 from cosell_sync.core.deal import Side
 from cosell_sync.core.fields import STATUS_FIELDS
 from cosell_sync.core.memory import Failure, Link, Memory
@@ -74,7 +74,7 @@ def content_digest(link: Link) -> str:
         for name, item in (link.referral.fields if link.referral else {}).items()
         if name != "updated_at"
     }
-    text = json.dumps([plain_fields(here), plain_fields(there)], sort_keys=True)
+    text = json.dumps([fields_to_json(here), fields_to_json(there)], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

@@ -121,12 +121,12 @@ class Stages:
 
     def sales_stage(self, opportunity: Snapshot) -> Value:
         """Qualify, Develop, Propose, Close; ABSENT where the CRM makes no such claim."""
-        if self.apart(opportunity.fields):
+        if self.have_own_field(opportunity.fields):
             own = opportunity.text("sales_stage")
             return own if own in SALES_STAGES else ABSENT
         return self.sales.get(opportunity.text("stage"), ABSENT)
 
-    def apart(self, fields: Container[str]) -> bool:
+    def have_own_field(self, fields: Container[str]) -> bool:
         """Whether the sales stage stands in a field of its own; ``fields``: those that the CRM has."""
         return not self.sales and "sales_stage" in fields
 
@@ -163,7 +163,7 @@ class Rules:
     default_currency: str | None = None
     cosell_recipe: str = "two_posts"  # or one_post: the post that makes a co-sell deal also invites Microsoft
 
-    def held(self, name: str, opportunity: Snapshot) -> Value:
+    def crm_value(self, name: str, opportunity: Snapshot) -> Value:
         """A shared field as the CRM holds it; its sales stage may be what its stage means."""
         return self.stages.sales_stage(opportunity) if name == "sales_stage" else opportunity[name]
 

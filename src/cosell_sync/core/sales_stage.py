@@ -41,7 +41,7 @@ def merge_sales_stage(
         builder.conflicts.append(merged.conflict)
     if merged.to_referral is not ABSENT:
         builder.to_referral["sales_stage"] = merged.to_referral
-    if merged.to_crm is not ABSENT and rules.stages.apart(builder.shape.fields):
+    if merged.to_crm is not ABSENT and rules.stages.have_own_field(builder.shape.fields):
         write_to_crm_or_hold(builder, rule, merged.to_crm)
     elif merged.to_crm is not ABSENT:
         builder.to_crm["stage"] = rules.stages.for_state(State.ACCEPTED, merged.to_crm)

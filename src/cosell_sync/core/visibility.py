@@ -13,7 +13,7 @@ from cosell_sync.core.decision import Hold, HoldKind
 from cosell_sync.core.lifecycle import TERMINAL
 from cosell_sync.core.memory import Link, Phase
 from cosell_sync.core.microsoft import DONE, ONE_WAY, fix_help_request, takes_part
-from cosell_sync.core.publishing import draft
+from cosell_sync.core.publishing import new_referral_fields
 from cosell_sync.core.requirements import Gap, asks_for_help, missing
 from cosell_sync.core.rules import CrmShape, Rules
 
@@ -44,7 +44,7 @@ def widening(link: Link, state: State, rules: Rules, shape: CrmShape, today: dat
     referral, opportunity = link.referral, link.opportunity
     if referral is None or opportunity is None or state is State.UNKNOWN or opportunity["sync"] is False:
         return Widening(link)
-    link = _noted(link, opportunity, referral)
+    link = _agree_on_visibility(link, opportunity, referral)
     refused = tuple(_refusals(link, opportunity, referral, shape))
     asked = asks_for_help(opportunity) and link.memory.invite != DONE and "help" not in link.base_opportunity
     if asked and takes_part(link):
@@ -64,7 +64,7 @@ def widening(link: Link, state: State, rules: Rules, shape: CrmShape, today: dat
     return Widening(link, visible=wanted, invites=invites, gaps=gaps, refused=refused)
 
 
-def _noted(link: Link, opportunity: Snapshot, referral: Snapshot) -> Link:
+def _agree_on_visibility(link: Link, opportunity: Snapshot, referral: Snapshot) -> Link:
     """A visibility that both sides have said is agreed, and cannot be taken back from then on."""
     if not (referral.flag("visible") and opportunity.flag("visible")):
         return link
@@ -105,7 +105,7 @@ def invitation(link: Link, rules: Rules, shape: CrmShape, today: date) -> dict[s
     wider = widening(link, State.ACCEPTED, rules, shape, today)
     if not wider.invites or wider.gaps or referral["visible"] is False:
         return None
-    return draft(opportunity, rules, shape)
+    return new_referral_fields(opportunity, rules, shape)
 
 
 def invited(link: Link, side: Mapping[str, str], known: Fields) -> Link:
@@ -115,7 +115,7 @@ def invited(link: Link, side: Mapping[str, str], known: Fields) -> Link:
 
 
 def open_to_microsoft(builder: DecisionBuilder) -> None:
-    """One-way and by the seller's word only; what is missing for it, or cannot be had any more, is told."""
+    """One-way and by the seller's word only; what is missing, or no longer possible, is held with its reason."""
     wider = widening(builder.link, builder.state, builder.rules, builder.shape, builder.now.date())
     builder.link = wider.link
     builder.invites = wider.invites and not wider.gaps
@@ -127,6 +127,8 @@ def open_to_microsoft(builder: DecisionBuilder) -> None:
         builder.holds.append(
             Hold(HoldKind.NEED, gap.field, builder.referral[gap.field], builder.opportunity[gap.field], text)
         )
-    for wish in wider.refused:
-        told = messages.one_way(builder.shape.label(wish.field), wish.why)
-        builder.holds.append(Hold(HoldKind.FROZEN, wish.field, wish.referral, wish.opportunity, told))
+    for refusal in wider.refused:
+        text = messages.one_way(builder.shape.label(refusal.field), refusal.why)
+        builder.holds.append(
+            Hold(HoldKind.FROZEN, refusal.field, refusal.referral, refusal.opportunity, text)
+        )

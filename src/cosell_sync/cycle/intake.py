@@ -44,7 +44,7 @@ def take_in(cycle: Cycle, links: Sequence[Link]) -> list[Link]:
         if holder is not None and holder.referral_id not in {None, link.referral_id}:
             sighting = replace(sighting, by_reference=None)
         verdict = decide_intake(link, sighting, cycle.rules, cycle.shape)
-        match verdict.verdict:
+        match verdict.action:
             case IntakeAction.SKIP:
                 cycle.store.commit(
                     Transaction(

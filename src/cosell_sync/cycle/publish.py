@@ -85,7 +85,7 @@ def _settled(cycle: Cycle, link: Link, intent: Intent) -> tuple[Link, Link | Non
         return replace(again, phase=Phase.SKIPPED, dirty=False), None  # a person gave it to another deal
     cycle.counters.created[THERE] += 1
     log.info("deal.created", **{**ids(link), "referral_id": found.id}, side=THERE)
-    made = publishing.adopted(link, intent.fields, intent.source, found, cycle.rules, answered=False)
+    made = publishing.after_post(link, intent.fields, intent.source, found, cycle.rules, answered=False)
     return _carried(cycle, made), _released(holder) if holder else None
 
 
@@ -190,15 +190,15 @@ def _holds(cycle: Cycle, opportunity: Snapshot) -> list[Hold]:
 def _post(cycle: Cycle, link: Link, opportunity: Snapshot) -> Link:
     """The first post. The pair, or the link with its failure."""
     rules = cycle.rules
-    fields = publishing.draft(opportunity, rules, cycle.shape)
-    known = publishing.source(opportunity, fields, rules)
+    fields = publishing.new_referral_fields(opportunity, rules, cycle.shape)
+    known = publishing.source_values(opportunity, fields, rules)
     effects = tuple(Effect(THERE, "create", name, None, value, SHARED) for name, value in fields.items())
     cycle.collect(DealPlan(link, effects=effects))
     outcome_id = _announce(cycle, link, fields, known)
     outcome = cycle.referrals.create(ReferralDraft(outcome_id, fields))
     if outcome.error is not None or outcome.snapshot is None:
         return _failed(cycle, link, outcome.error or Unclear("no answer"))
-    made = _carried(cycle, publishing.adopted(link, fields, known, outcome.snapshot, rules, answered=True))
+    made = _carried(cycle, publishing.after_post(link, fields, known, outcome.snapshot, rules, answered=True))
     journal = [
         journal_entry(cycle, made, THERE, "create", SHARED, name, None, value)
         for name, value in fields.items()
@@ -319,7 +319,7 @@ def _invite(cycle: Cycle, link: Link, fields: Fields) -> Link:
     referral, opportunity = link.referral, link.opportunity
     assert referral is not None and opportunity is not None  # noqa: S101, PT018 - an invitation has both
     engagement = referral.text("engagement_id")
-    known = publishing.source(opportunity, fields, cycle.rules)
+    known = publishing.source_values(opportunity, fields, cycle.rules)
     try:
         side = _side(cycle, engagement)
     except RecordError as error:

@@ -17,7 +17,7 @@ import structlog
 
 from cosell_sync.core import microsoft
 from cosell_sync.core.deal import Side, Snapshot
-from cosell_sync.core.intake import at_sight
+from cosell_sync.core.intake import skipped_by_category
 from cosell_sync.core.memory import Link, Memory, Phase
 from cosell_sync.core.quota import Urgency
 from cosell_sync.cycle.context import Cycle
@@ -127,7 +127,7 @@ def stage_referrals(cycle: Cycle, page: Page) -> None:
         cycle.counters.pulled[Side.PARTNER_CENTER] += 1
         if link.phase is Phase.LINKED and link.referral is not None:
             cycle.changed.append(link.key)
-        skipped = at_sight(snapshot, cycle.rules) if link.opportunity_id is None else None
+        skipped = skipped_by_category(snapshot, cycle.rules) if link.opportunity_id is None else None
         phase = Phase.SKIPPED if skipped else link.phase if link.opportunity_id else Phase.WAITING
         memory = replace(link.memory, gone=None) if returned else link.memory
         staged.append(
