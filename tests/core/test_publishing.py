@@ -14,7 +14,7 @@ from cosell_sync.core import messages, microsoft, publishing, requirements, visi
 from cosell_sync.core.deal import ABSENT, Customer, DealType, Member, Side, Snapshot, Solution, State, Value
 from cosell_sync.core.decision import HoldKind
 from cosell_sync.core.fields import KINDS
-from cosell_sync.core.memory import Link, Memory, Phase
+from cosell_sync.core.memory import Invitation, Link, Memory, Phase
 from cosell_sync.core.reconcile import decide
 from cosell_sync.core.requirements import Gap
 from cosell_sync.core.rules import CrmShape, Flow
@@ -299,8 +299,8 @@ KNOWN = {"stage": "Qualification", "visible": True, "consent": True, "help": HEL
     [
         (DealType.PRIVATE, "two_posts", "", {}),
         (DealType.PARTNER_LED, "one_post", "", {}),
-        (DealType.COSELL, "two_posts", microsoft.PENDING, {}),
-        (DealType.COSELL, "one_post", microsoft.DONE, {"help": HELP, "help_note": None}),
+        (DealType.COSELL, "two_posts", Invitation.PENDING, {}),
+        (DealType.COSELL, "one_post", Invitation.DONE, {"help": HELP, "help_note": None}),
     ],
 )
 def test_a_deal_just_posted(kind: DealType, recipe: str, invite: str, words: dict[str, Value]) -> None:
@@ -444,7 +444,7 @@ def test_an_invitation_is_remembered_with_what_was_asked(
     was = replace(pair(), memory=Memory(microsoft={"status": "New / Pending"}), dirty=False)
     assert visibility.invited(was, side, {**known, "name": "x"}) == replace(
         was,
-        memory=Memory(invite=microsoft.DONE, microsoft=side or {"status": "New / Pending"}),
+        memory=Memory(invite=Invitation.DONE, microsoft=side or {"status": "New / Pending"}),
         base_opportunity={**was.base_opportunity, **known},
         dirty=True,
     )
@@ -509,7 +509,7 @@ INBOUND = {"direction": "Inbound", "deal_type": "Co-sell"}
         ({**INBOUND, "deal_type": "Partner-led"}, Memory(), False),
         ({**INBOUND, "direction": "Outbound"}, Memory(), False),
         ({}, Memory(microsoft={"status": "New / Pending"}), True),
-        ({}, Memory(invite=microsoft.DONE), False),
+        ({}, Memory(invite=Invitation.DONE), False),
     ],
 )
 def test_microsoft_takes_part(there: dict[str, Value], memory: Memory, *, takes_part: bool) -> None:
@@ -519,18 +519,18 @@ def test_microsoft_takes_part(there: dict[str, Value], memory: Memory, *, takes_
 def test_without_a_referral_nobody_takes_part() -> None:
     alone = replace(pair(), referral=None)
     assert (microsoft.deal_type(alone), microsoft.takes_part(alone)) == (ABSENT, False)
-    assert microsoft.deal_type(replace(alone, memory=Memory(invite=microsoft.DONE))) == "Co-sell"
+    assert microsoft.deal_type(replace(alone, memory=Memory(invite=Invitation.DONE))) == "Co-sell"
 
 
 @pytest.mark.parametrize(
     ("changes", "there", "awaited"),
     [
         ({}, {}, True),
-        ({"memory": Memory(invite=microsoft.DONE, microsoft={"status": "Active / Accepted"})}, {}, True),
-        ({"memory": Memory(invite=microsoft.DONE, microsoft={"status": "Closed / Won"})}, {}, False),
-        ({"memory": Memory(invite=microsoft.DONE, microsoft={"id": "7-1"})}, {}, True),
-        ({"memory": Memory(invite=microsoft.DONE, gone=Side.CRM)}, {}, False),
-        ({"memory": Memory(invite=microsoft.PENDING)}, {}, False),
+        ({"memory": Memory(invite=Invitation.DONE, microsoft={"status": "Active / Accepted"})}, {}, True),
+        ({"memory": Memory(invite=Invitation.DONE, microsoft={"status": "Closed / Won"})}, {}, False),
+        ({"memory": Memory(invite=Invitation.DONE, microsoft={"id": "7-1"})}, {}, True),
+        ({"memory": Memory(invite=Invitation.DONE, gone=Side.CRM)}, {}, False),
+        ({"memory": Memory(invite=Invitation.PENDING)}, {}, False),
         ({"phase": Phase.PARTED}, {}, False),
         ({"referral": None}, {}, False),
         ({}, {"state": "Won"}, False),
@@ -542,7 +542,7 @@ def test_without_a_referral_nobody_takes_part() -> None:
 def test_microsofts_side_is_awaited_while_it_may_change(
     changes: dict[str, object], there: dict[str, Value], *, awaited: bool
 ) -> None:
-    asked = replace(pair(**there), memory=Memory(invite=microsoft.DONE))
+    asked = replace(pair(**there), memory=Memory(invite=Invitation.DONE))
     assert microsoft.awaited(replace(asked, **changes)) is awaited  # type: ignore[arg-type]
 
 
@@ -606,7 +606,7 @@ def test_microsofts_newest_side_is_the_one_that_counts() -> None:
     ],
 )
 def test_microsofts_side_is_told_with_what_follows(known: dict[str, str], words: str) -> None:
-    link = replace(pair(), memory=Memory(invite=microsoft.DONE, microsoft=known))
+    link = replace(pair(), memory=Memory(invite=Invitation.DONE, microsoft=known))
     told = status_report(decide(link, RULES, SHAPE, NOW), (), SHAPE, NOW)
     assert words in told.message
     assert told.fields["microsoft_status"] == known["status"]

@@ -18,7 +18,7 @@ from cosell_sync.core import messages
 from cosell_sync.core.as_json import fields_to_json, to_json
 from cosell_sync.core.deal import Side, SyncState
 from cosell_sync.core.fields import SHARED
-from cosell_sync.core.memory import Link, OperatorCommand, Phase
+from cosell_sync.core.memory import Link, OperatorCommand, Phase, Verb
 from cosell_sync.core.rules import Rules
 from cosell_sync.cycle.commands import FORGET, Refused, carry_out, find
 from cosell_sync.errors import Busy, ConfigError
@@ -252,14 +252,14 @@ def _give(config: Any, order: OperatorCommand, done: str) -> None:
     show(f"{done} The next sync carries it out.")
 
 
-def _order(verb: str, target: str, **more: str) -> OperatorCommand:
+def _order(verb: Verb, target: str, **more: str) -> OperatorCommand:
     return OperatorCommand(f"{time.time_ns():020d}-{uuid4().hex[:8]}", verb, target, **more)
 
 
 @app.command()
 def retry(target: Target, config: ConfigOption = None) -> None:
     """Try a stuck or parked deal again in the next cycle."""
-    _give(config, _order("retry", target), "It will be tried again.")
+    _give(config, _order(Verb.RETRY, target), "It will be tried again.")
 
 
 @app.command()
@@ -269,7 +269,7 @@ def link(
     config: ConfigOption = None,
 ) -> None:
     """Join a referral and an opportunity that exist already; their fields are merged, nothing is deleted."""
-    _give(config, _order("link", referral, other=opportunity), "They will be linked.")
+    _give(config, _order(Verb.LINK, referral, other=opportunity), "They will be linked.")
 
 
 @app.command()
@@ -277,13 +277,13 @@ def create(
     referral: Annotated[str, typer.Argument(help="The referral's id.")], config: ConfigOption = None
 ) -> None:
     """Make the opportunity of a referral that was held because another one looks like it."""
-    _give(config, _order("create", referral), "Its opportunity will be made.")
+    _give(config, _order(Verb.CREATE, referral), "Its opportunity will be made.")
 
 
 @app.command()
 def unlink(target: Target, config: ConfigOption = None) -> None:
     """Part a pair for good: nothing is written, imported or shared again until `deals link`."""
-    _give(config, _order("unlink", target), "They are parted.")
+    _give(config, _order(Verb.UNLINK, target), "They are parted.")
 
 
 @app.command()
@@ -302,7 +302,7 @@ def forget(
             with store.lease(timedelta()):
                 done = store.forget(email)
         except Busy as busy:
-            store.submit(_order(FORGET, email))
+            store.submit(_order(Verb.FORGET, email))
             show(f"{busy.holder} forgets this person in its next cycle.")
             return
     show(
@@ -325,4 +325,4 @@ def resolve(
     name = next((name for name in _names(field, rules) if name in SHARED), None)
     if name is None:
         raise ConfigError(f"{field} is no field that both sides hold")
-    _give(config, _order("resolve", target, field=name, side=keep), "It will be decided like that.")
+    _give(config, _order(Verb.RESOLVE, target, field=name, side=keep), "It will be decided like that.")

@@ -9,7 +9,7 @@ from cosell_sync.core import messages
 from cosell_sync.core.deal import Side, Snapshot, State, Step, Value
 from cosell_sync.core.decision import Conflict, Decision, Effect, Hold, HoldKind
 from cosell_sync.core.limits import crm_cannot_hold, why_read_only
-from cosell_sync.core.memory import Link, reported_state
+from cosell_sync.core.memory import Action, Link, reported_state
 from cosell_sync.core.retry import blocked_side, freed
 from cosell_sync.core.rules import CrmShape, FieldRule, Rules
 
@@ -67,9 +67,11 @@ def build_decision(builder: DecisionBuilder, steps: tuple[Step, ...] = ()) -> De
         rule = builder.reasons.get(name, "")
         if name == "stage" and state is not before and state is not State.UNKNOWN:
             old = before.value if before else None
-            effects.append(Effect(Side.CRM, "move", name, old, state.value, rule))
+            effects.append(Effect(Side.CRM, Action.MOVE, name, old, state.value, rule))
         else:
-            effects.append(Effect(Side.CRM, "update", name, builder.opportunity[name], value, rule or "done"))
+            effects.append(
+                Effect(Side.CRM, Action.UPDATE, name, builder.opportunity[name], value, rule or "done")
+            )
     return Decision(
         link=link,
         steps=steps,
@@ -87,10 +89,14 @@ def _referral_effects(steps: tuple[Step, ...], builder: DecisionBuilder) -> list
     for step in steps:
         for name, value in step.fields.items():
             rule = builder.reasons.get(name, "goes along with this change")
-            effects.append(Effect(Side.PARTNER_CENTER, "update", name, builder.referral[name], value, rule))
+            effects.append(
+                Effect(Side.PARTNER_CENTER, Action.UPDATE, name, builder.referral[name], value, rule)
+            )
         if step.state is not None:
             rule = "the seller moved it in the CRM"
-            effects.append(Effect(Side.PARTNER_CENTER, "move", "status", state.value, step.state.value, rule))
+            effects.append(
+                Effect(Side.PARTNER_CENTER, Action.MOVE, "status", state.value, step.state.value, rule)
+            )
             state = step.state
     return effects
 

@@ -74,6 +74,21 @@ class DealType(StrEnum):
     LEAD = "Lead"
 
 
+class Category(StrEnum):
+    """What a referral is to us; the values of the field ``category``."""
+
+    COSELL = "cosell"
+    LEAD = "lead"
+    FOREIGN = "foreign"  # another organization's row of the engagement
+
+
+class SellerAction(StrEnum):
+    """The words of ``Cosell_Action__c``."""
+
+    ACCEPT = "Accept"
+    DECLINE = "Decline"
+
+
 class SyncState(StrEnum):
     """The words of ``Cosell_Sync_State__c``."""
 

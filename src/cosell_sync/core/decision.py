@@ -7,7 +7,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from cosell_sync.core.deal import Fields, Side, Step, Value
-from cosell_sync.core.memory import Link
+from cosell_sync.core.memory import Action, Link
 
 
 class HoldKind(StrEnum):
@@ -36,15 +36,32 @@ class Hold:
     until: datetime | None = None
 
 
+class ConflictKind(StrEnum):
+    """How two values came to differ. ``AUTOMATION`` and ``NOT_TAKEN`` begin keys of ``Memory.reported``."""
+
+    EDITED = "edited"  # both sides changed the field
+    ENDED = "ended"  # both sides closed the deal, differently
+    AUTOMATION = "automation"  # an automation in the CRM rewrote what was written, again
+    NOT_TAKEN = "kept"  # Partner Center holds something else than was sent
+
+    def key(self, field: str) -> str:
+        """Under which ``Memory.reported`` remembers it of a field."""
+        return f"{self}:{field}"
+
+
 @dataclass(frozen=True)
 class Conflict:
-    """Both sides changed a field to different values. ``kept`` None: a person must say."""
+    """A field with different values, of which at most one is kept. ``kept`` None: a person must decide.
+
+    ``rule``: why, for the journal; of an ``ENDED`` one it is the text for the seller.
+    """
 
     field: str
     referral: Value
     opportunity: Value
     kept: Side | None
     rule: str
+    kind: ConflictKind = ConflictKind.EDITED
 
 
 @dataclass(frozen=True)
@@ -52,7 +69,7 @@ class Effect:
     """One thing to write: which side, which field, from what to what, by which rule."""
 
     side: Side
-    action: str  # create, update, move, tell
+    action: Action  # create, update, move or report
     field: str
     old: Value
     new: Value

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from cosell_sync.core import messages
-from cosell_sync.core.deal import ABSENT, Customer, Fields, Snapshot, Value, state_of
+from cosell_sync.core.deal import ABSENT, Category, Customer, Fields, Snapshot, Value, state_of
 from cosell_sync.core.fields import SHARED, STATUS_FIELDS
 from cosell_sync.core.lifecycle import TERMINAL
 from cosell_sync.core.limits import crm_cannot_hold
@@ -22,10 +22,26 @@ from cosell_sync.core.rules import CrmShape, Rules
 
 
 class IntakeAction(StrEnum):
+    """What to do with a referral that has no opportunity."""
+
     SKIP = "skip"
     LINK = "link"
     HOLD = "hold"
     CREATE = "create"
+
+
+class IntakeCode(StrEnum):
+    """Why, for logs and the journal."""
+
+    FOREIGN = "foreign"
+    LEAD = "lead"
+    CLOSED = "closed"
+    REFERRAL_ID = "referral_id"
+    EXTERNAL_REFERENCE = "external_reference"
+    LOOKALIKE = "lookalike"
+    UNREADABLE = "unreadable"
+    UNMAPPABLE = "unmappable"
+    NEW = "new"
 
 
 @dataclass(frozen=True)
@@ -33,7 +49,7 @@ class IntakeDecision:
     """What to do with a referral. ``reason`` says why, for people; ``code`` for logs."""
 
     action: IntakeAction
-    code: str
+    code: IntakeCode
     reason: str = ""
     opportunity_id: str | None = None
     lookalikes: tuple[str, ...] = ()
@@ -52,10 +68,10 @@ class Matches:
 def skipped_by_category(referral: Snapshot, rules: Rules) -> IntakeDecision | None:
     """What can be said without asking the CRM; None: it must be asked."""
     category = referral.text("category")
-    if category == "foreign":
-        return IntakeDecision(IntakeAction.SKIP, "foreign", "another organization's side of a deal")
-    if category == "lead" and not rules.import_leads:
-        return IntakeDecision(IntakeAction.SKIP, "lead", "a lead; mapping.leads is skip")
+    if category == Category.FOREIGN:
+        return IntakeDecision(IntakeAction.SKIP, IntakeCode.FOREIGN, "another organization's side of a deal")
+    if category == Category.LEAD and not rules.import_leads:
+        return IntakeDecision(IntakeAction.SKIP, IntakeCode.LEAD, "a lead; mapping.leads is skip")
     return None
 
 
@@ -64,30 +80,30 @@ def decide_intake(link: Link, found: Matches, rules: Rules, shape: CrmShape) -> 
     referral = link.referral
     assert referral is not None  # noqa: S101 - only links with a referral come here
     if existing := found.by_referral or found.by_reference:
-        code = "referral_id" if found.by_referral else "external_reference"
+        code = IntakeCode.REFERRAL_ID if found.by_referral else IntakeCode.EXTERNAL_REFERENCE
         return IntakeDecision(
             IntakeAction.LINK, code, "its id is known on the other side", opportunity_id=existing
         )
     if problem := referral.text("problem"):
         return IntakeDecision(
-            IntakeAction.HOLD, "unreadable", f"Partner Center sent something unreadable: {problem}"
+            IntakeAction.HOLD, IntakeCode.UNREADABLE, f"Partner Center sent something unreadable: {problem}"
         )
     if state_of(referral) in TERMINAL and not rules.import_closed:
         return IntakeDecision(
-            IntakeAction.SKIP, "closed", "closed before it was first seen; sync.import_closed is off"
+            IntakeAction.SKIP, IntakeCode.CLOSED, "closed before it was first seen; sync.import_closed is off"
         )
     lookalikes = found.lookalikes
     if lookalikes and rules.match != "off" and not link.memory.create_anyway:
         if rules.match == "link" and len(lookalikes) == 1:
             return IntakeDecision(
-                IntakeAction.LINK, "lookalike", "same account and name", opportunity_id=lookalikes[0]
+                IntakeAction.LINK, IntakeCode.LOOKALIKE, "same account and name", opportunity_id=lookalikes[0]
             )
         reason = messages.looks_alike(referral.text("name"))
-        return IntakeDecision(IntakeAction.HOLD, "lookalike", reason, lookalikes=lookalikes)
+        return IntakeDecision(IntakeAction.HOLD, IntakeCode.LOOKALIKE, reason, lookalikes=lookalikes)
     fields = new_opportunity_fields(referral, rules, shape)
     if problems := unmappable(referral, fields, rules, shape):
-        return IntakeDecision(IntakeAction.HOLD, "unmappable", " ".join(problems))
-    return IntakeDecision(IntakeAction.CREATE, "new", fields=fields)
+        return IntakeDecision(IntakeAction.HOLD, IntakeCode.UNMAPPABLE, " ".join(problems))
+    return IntakeDecision(IntakeAction.CREATE, IntakeCode.NEW, fields=fields)
 
 
 def new_opportunity_fields(referral: Snapshot, rules: Rules, shape: CrmShape) -> dict[str, Value]:
@@ -105,7 +121,7 @@ def new_opportunity_fields(referral: Snapshot, rules: Rules, shape: CrmShape) ->
             or crm_cannot_hold(name, value, shape)
         ):
             continue
-        if value is not ABSENT and rule.flow not in {"off", "to_partner_center"}:
+        if value is not ABSENT and rule.goes_to_crm:
             fields[name] = for_crm(name, value, shape)
     fields["stage"] = rules.stages.for_state(state_of(referral), referral["sales_stage"])
     if "sync" in shape.fields:

@@ -19,6 +19,41 @@ class Phase(StrEnum):
     PARTED = "parted"  # unlinked by a person, for good
 
 
+class Action(StrEnum):
+    """What a line of the journal says was done. Stored, and shown as JSON. An effect has one of the first four."""
+
+    CREATE = "create"
+    UPDATE = "update"
+    MOVE = "move"
+    REPORT = "tell"  # the status fields of the record
+    CONFLICT = "conflict"
+    HOLD = "hold"
+    FAILURE = "trouble"
+    LINK = "link"
+    UNLINK = "unlink"
+    RETRY = "retry"
+    RESOLVE = "resolve"
+
+
+class Verb(StrEnum):
+    """What an operator can ask for: the names of ``cosell-sync deals …``."""
+
+    LINK = "link"
+    CREATE = "create"
+    UNLINK = "unlink"
+    RETRY = "retry"
+    RESOLVE = "resolve"
+    FORGET = "forget"
+
+
+class Invitation(StrEnum):
+    """Whether Microsoft was invited into a deal."""
+
+    NONE = ""
+    PENDING = "pending"  # the deal was shared for co-sell, or help asked for; the invitation is not sent yet
+    DONE = "done"
+
+
 @dataclass(frozen=True)
 class Closing:
     """A won, lost or declined that waits out its hold: the wish, the stage or action it was read from, since when."""
@@ -68,9 +103,7 @@ class Memory:
     lookalikes: tuple[str, ...] = ()  # opportunities that may be the same deal
     create_anyway: bool = False  # a person said: it is not one of the lookalikes
     sync_state: SyncState = SyncState.IN_SYNC
-    invite: str = (
-        ""  # Microsoft's help: "pending" since the deal was shared or asked for, "done" once invited
-    )
+    invite: Invitation = Invitation.NONE
     microsoft: Mapping[str, str] = field(
         default_factory=dict
     )  # Microsoft's side as last read: status, id, reason, until
@@ -102,7 +135,7 @@ class OperatorCommand:
     """
 
     id: str
-    verb: str  # link, create, unlink, retry, resolve, forget
+    verb: Verb  # as stored: a newer version may have written one that is unknown here
     target: str
     other: str = ""
     field: str = ""
@@ -129,13 +162,13 @@ class Intent:
 
 @dataclass(frozen=True)
 class JournalEntry:
-    """One line of the journal. ``side`` is the side that was written, or that lost where ``action`` is ``conflict``."""
+    """One line of the journal. ``side`` is the side that was written, or that lost where ``action`` is ``CONFLICT``."""
 
     link: str
     cycle: str
     at: datetime
     side: Side
-    action: str  # create, update, move, tell, conflict, hold, failure, settle, link, unlink
+    action: Action
     field: str | None
     old: Value
     new: Value

@@ -76,11 +76,11 @@ def merge(rule: FieldRule, sides: Sides, shape: CrmShape, answer: Side | None = 
         merged = _merge_notes(rule, sides, shape)
     else:
         merged = _merge_value(rule, kind, sides, shape, answer)
-    if rule.flow is Flow.TO_CRM:
-        return replace(merged, to_referral=ABSENT)
-    if rule.flow is Flow.TO_PARTNER_CENTER:
-        return replace(merged, to_crm=ABSENT)
-    return merged
+    return replace(
+        merged,
+        to_crm=merged.to_crm if rule.goes_to_crm else ABSENT,
+        to_referral=merged.to_referral if rule.goes_to_partner_center else ABSENT,
+    )
 
 
 def _merge_value(rule: FieldRule, kind: Kind, sides: Sides, shape: CrmShape, answer: Side | None) -> Merged:
@@ -89,10 +89,10 @@ def _merge_value(rule: FieldRule, kind: Kind, sides: Sides, shape: CrmShape, ans
     if agree(rule.name, referral, opportunity, shape):
         return Merged(referral, opportunity)
     first = sides.base_referral is ABSENT or sides.base_opportunity is ABSENT
-    here = rule.flow is not Flow.TO_CRM and (
+    here = rule.goes_to_partner_center and (
         first or Side.CRM in sides.forced or not same(kind, opportunity, sides.base_opportunity)
     )
-    there = rule.flow is not Flow.TO_PARTNER_CENTER and (
+    there = rule.goes_to_crm and (
         first or Side.PARTNER_CENTER in sides.forced or not same(kind, referral, sides.base_referral)
     )
     if first and here and there and empty(referral) != empty(opportunity):

@@ -8,22 +8,18 @@ from datetime import UTC, datetime
 from typing import Final
 
 from cosell_sync.core import messages
-from cosell_sync.core.deal import ABSENT, DealType, Direction, Fields, Snapshot, State, Value
-from cosell_sync.core.memory import Link, Phase
+from cosell_sync.core.deal import ABSENT, Category, DealType, Direction, Fields, Snapshot, State, Value
+from cosell_sync.core.memory import Invitation, Link, Phase
 
 MICROSOFT: Final = "Microsoft"
 
 
-PENDING: Final = "pending"  # values of Memory.invite
-
-
-DONE: Final = "done"
 ONE_WAY: Final = ("help", "help_note")  # fixed once Microsoft was asked (bulk file)
 
 
 def deal_type(link: Link) -> Value:
     """Whether our own row says so once Microsoft is invited is a doubt (D2); a deal with Microsoft in it is co-sell."""
-    if link.memory.invite == DONE or link.memory.microsoft:
+    if link.memory.invite == Invitation.DONE or link.memory.microsoft:
         return DealType.COSELL.value
     return link.referral["deal_type"] if link.referral else ABSENT
 
@@ -54,7 +50,7 @@ def microsoft_side(sides: Sequence[Snapshot]) -> dict[str, str]:
     own = [
         side
         for side in sides
-        if side.text("category") == "foreign" and side.text("organization") == MICROSOFT
+        if side.text("category") == Category.FOREIGN and side.text("organization") == MICROSOFT
     ]
     if not own:
         return {}

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from cosell_sync.core import messages
 from cosell_sync.core.builder import DecisionBuilder
-from cosell_sync.core.deal import Snapshot, State, Step, Value
+from cosell_sync.core.deal import SellerAction, Snapshot, State, Step, Value
 from cosell_sync.core.decision import Hold, HoldKind
 from cosell_sync.core.lifecycle import TERMINAL, Actor, Move, walk
 from cosell_sync.core.memory import Closing, reported_state
@@ -34,7 +34,7 @@ def requested_state(builder: DecisionBuilder) -> Request | None:
     if builder.state is State.ACCEPTED:
         ends = {Standing.WON: State.WON, Standing.LOST: State.LOST}
         return Request(ends[standing], stage) if standing in ends else None
-    if action == "Decline":
+    if action == SellerAction.DECLINE:
         return Request(State.DECLINED, f"action {action}")
     base_stage = builder.link.base_opportunity.get("stage")
     was_standby = base_stage == rules.stages.received or (
@@ -43,9 +43,9 @@ def requested_state(builder: DecisionBuilder) -> Request | None:
     closed_since = base_stage is not None and base_stage != stage
     if standing is Standing.LOST and (was_standby or closed_since):
         return Request(State.DECLINED, stage)
-    if standing is Standing.WON and (was_standby or closed_since or action == "Accept"):
+    if standing is Standing.WON and (was_standby or closed_since or action == SellerAction.ACCEPT):
         return Request(State.WON, stage)
-    if action == "Accept" or (standing is Standing.OPEN and was_standby):
+    if action == SellerAction.ACCEPT or (standing is Standing.OPEN and was_standby):
         return Request(State.ACCEPTED, stage)
     return None
 
@@ -57,7 +57,7 @@ def seller_moves(builder: DecisionBuilder) -> tuple[Step, ...]:
     if action and state is State.ACCEPTED:
         builder.to_crm["action"] = None
         ours = reported_state(builder.link) is State.RECEIVED or builder.own_move is State.ACCEPTED
-        if not (action == "Accept" and ours):
+        if not (action == SellerAction.ACCEPT and ours):
             builder.notices.append(messages.refused_action(action, state))
     wish = requested_state(builder)
     path: tuple[Move, ...] = ()

@@ -12,9 +12,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
+from enum import Enum
 
 from cosell_sync.core import messages
 from cosell_sync.core.deal import ABSENT, Fields, Side, Snapshot, State, Step, Value, same_version
+from cosell_sync.core.decision import ConflictKind
 from cosell_sync.core.fields import KINDS, SHARED, Kind
 from cosell_sync.core.memory import Failure, Intent, Link, Memory, Phase, set_known
 from cosell_sync.core.merge import Written, landed, learn, settle_notes, settle_set
@@ -53,7 +55,7 @@ def after_referral(
         _set_bases(name, bases[0], bases[1], written)
     # It was left as it was, or a colleague was quicker than the read-back; either way both values are told, once.
     kept = [
-        f"kept:{name}"
+        ConflictKind.NOT_TAKEN.key(name)
         for name in SHARED
         if name in sent
         and KINDS[name] not in {*_SETS, Kind.NOTES}
@@ -94,7 +96,7 @@ def after_opportunity(link: Link, sent: Fields, after: Snapshot, rules: Rules, s
             rewritten.pop(name, None)
         elif rewritten.get(name) is False:
             rewritten.pop(name)
-            reported.append(f"automation:{name}")
+            reported.append(ConflictKind.AUTOMATION.key(name))
         else:
             rewritten[name] = True
     if "stage" in sent:
@@ -178,48 +180,71 @@ def after_failed_write(
 # --- intents ---------------------------------------------------------------------------------------------------
 
 
+class _Fate(Enum):
+    """What became of one field of a write whose answer is not known."""
+
+    STANDS = "stands"  # the side holds what was sent
+    CHANGED_SINCE = "changed since"  # it landed, and somebody has changed it since
+    NOT_LANDED = "not landed"  # whatever changed on the record, somebody else did
+    UNKNOWN = "unknown"
+
+
 def settle(link: Link, intent: Intent) -> Link:
-    """Close an open intent, now that both sides of the link have been read again."""
+    """The link with an open intent closed, now that both sides have been read again."""
     if intent.create:
         return _settle_create(link, intent)
     if link.memory.gone is intent.side:
         return _settle_gone(link, intent)
-    written = link.referral if intent.side is Side.PARTNER_CENTER else link.opportunity
+    to_referral = intent.side is Side.PARTNER_CENTER
+    written = link.referral if to_referral else link.opportunity
     if written is None or same_version(written.version, intent.version):
         return link
-    here, there = (
-        (dict(link.base_referral), dict(link.base_opportunity))
-        if intent.side is Side.PARTNER_CENTER
-        else (dict(link.base_opportunity), dict(link.base_referral))
-    )
+    base_referral, base_opportunity = dict(link.base_referral), dict(link.base_opportunity)
+    own, other = (base_referral, base_opportunity) if to_referral else (base_opportunity, base_referral)
     disputed = list(link.memory.disputed)
     shows_it = _shows_our_write(intent, written)
     for name in (name for name in SHARED if name in intent.fields):
-        sent, source, now = intent.fields[name], intent.source.get(name, ABSENT), written[name]
-        if KINDS[name] in _SETS:
-            new = settle_set(here.get(name), there.get(name), sent, source, now)
-        elif KINDS[name] is Kind.NOTES and landed(name, sent, now):
-            new = settle_notes(here.get(name), there.get(name), source)
-        elif landed(name, sent, now):
-            new = (now, source)
-        elif KINDS[name] is Kind.NOTES:
-            continue  # lines merge; nothing of either text is dropped
-        elif shows_it is False and KINDS[name] is not Kind.CUSTOMER:
-            continue  # it did not land; whatever changed on the record, somebody else did
-        elif shows_it is True and KINDS[name] is not Kind.CUSTOMER:
-            new = (sent, source)  # it did, and somebody has changed it since
-        else:
+        fate = _fate(name, intent.fields[name], written[name], shows_it)
+        if fate is _Fate.UNKNOWN:
             disputed.append(name)
-            continue
-        set_known(here, name, new[0])
-        set_known(there, name, new[1])
-    bases = (here, there) if intent.side is Side.PARTNER_CENTER else (there, here)
+        bases = own.get(name, ABSENT), other.get(name, ABSENT)
+        new_own, new_other = _settled_bases(name, fate, intent, written[name], bases)
+        set_known(own, name, new_own)
+        set_known(other, name, new_other)
     return replace(
         link,
-        base_referral=bases[0],
-        base_opportunity=bases[1],
+        base_referral=base_referral,
+        base_opportunity=base_opportunity,
         memory=replace(link.memory, disputed=tuple(dict.fromkeys(disputed))),
     )
+
+
+def _fate(name: str, sent: Value, now: Value, shows_it: bool | None) -> _Fate:
+    """``shows_it``: see ``_shows_our_write``. Members of a set are judged one by one, in ``settle_set``."""
+    kind = KINDS[name]
+    if kind in _SETS or landed(name, sent, now):
+        return _Fate.STANDS
+    if kind is Kind.NOTES:
+        return _Fate.NOT_LANDED  # lines merge; nothing of either text is dropped
+    if kind is Kind.CUSTOMER or shows_it is None:
+        return _Fate.UNKNOWN
+    return _Fate.CHANGED_SINCE if shows_it else _Fate.NOT_LANDED
+
+
+def _settled_bases(
+    name: str, fate: _Fate, intent: Intent, now: Value, bases: tuple[Value, Value]
+) -> tuple[Value, Value]:
+    """The bases of the written side and of the other one, given those before; as they are where it did not land."""
+    sent, source = intent.fields[name], intent.source.get(name, ABSENT)
+    if KINDS[name] in _SETS:
+        return settle_set(*bases, sent, source, now)
+    match fate:
+        case _Fate.STANDS:
+            return settle_notes(*bases, source) if KINDS[name] is Kind.NOTES else (now, source)
+        case _Fate.CHANGED_SINCE:
+            return sent, source
+        case _:
+            return bases
 
 
 def _settle_gone(link: Link, intent: Intent) -> Link:

@@ -26,11 +26,11 @@ from typing import Final
 from cosell_sync.core import messages
 from cosell_sync.core.deal import ABSENT, DealType, Fields, Snapshot, State, Value
 from cosell_sync.core.fields import SHARED
-from cosell_sync.core.memory import Link, Memory, Phase
-from cosell_sync.core.microsoft import DONE, PENDING, fix_help_request
+from cosell_sync.core.memory import Invitation, Link, Memory, Phase
+from cosell_sync.core.microsoft import fix_help_request
 from cosell_sync.core.normalize import by_key, empty, for_referral
 from cosell_sync.core.requirements import _currency, asks_for_help
-from cosell_sync.core.rules import CrmShape, Flow, Rules, Standing
+from cosell_sync.core.rules import CrmShape, Rules, Standing
 
 _OPTIONAL: Final = ("campaign_id", "notes", "sales_stage", "contacts")
 
@@ -73,7 +73,7 @@ def new_referral_fields(opportunity: Snapshot, rules: Rules, shape: CrmShape) ->
     fields |= {
         name: value
         for name in _OPTIONAL
-        if (rule := rules.fields.get(name)) is not None and rule.flow in {Flow.BOTH, Flow.TO_PARTNER_CENTER}
+        if (rule := rules.fields.get(name)) is not None and rule.goes_to_partner_center
         for value in [rules.crm_value(name, opportunity)]
         if not empty(value)
     }
@@ -109,9 +109,9 @@ def after_post(
         here = known.get(name, ABSENT)
         if there is not ABSENT and here is not ABSENT:
             base_referral[name], base_opportunity[name] = there, here
-    invited = ""
+    invited = Invitation.NONE
     if sent.get("deal_type") == DealType.COSELL:
-        invited = DONE if rules.cosell_recipe == "one_post" else PENDING
+        invited = Invitation.DONE if rules.cosell_recipe == "one_post" else Invitation.PENDING
     shared = replace(
         link,
         referral_id=referral.id,
@@ -123,7 +123,7 @@ def after_post(
         dirty=True,
         due=None,
     )
-    return fix_help_request(shared, known) if invited == DONE else shared
+    return fix_help_request(shared, known) if invited == Invitation.DONE else shared
 
 
 def _as_posted(name: str, sent: Value, now: Value) -> Value:

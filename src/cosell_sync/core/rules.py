@@ -44,6 +44,16 @@ class FieldRule:
     flow: Flow = Flow.BOTH
     policy: Policy = Policy.CRM
 
+    @property
+    def goes_to_crm(self) -> bool:
+        """Whether Partner Center's value may be written to the CRM."""
+        return self.flow in {Flow.BOTH, Flow.TO_CRM}
+
+    @property
+    def goes_to_partner_center(self) -> bool:
+        """Whether the CRM's value may be written to Partner Center."""
+        return self.flow in {Flow.BOTH, Flow.TO_PARTNER_CENTER}
+
 
 @dataclass(frozen=True)
 class StageFlags:

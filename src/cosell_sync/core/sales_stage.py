@@ -31,9 +31,9 @@ def merge_sales_stage(
             builder.shape,
             builder.link.memory.resolved.get(rule.name),
         )
-    elif there is not ABSENT and there != base_there and rule.flow is not Flow.TO_PARTNER_CENTER:
+    elif there is not ABSENT and there != base_there and rule.goes_to_crm:
         merged = Merged(base_there, base_here, to_crm=there, rule="changed in Partner Center")
-    elif here is not ABSENT and here != base_here and rule.flow is not Flow.TO_CRM:
+    elif here is not ABSENT and here != base_here and rule.goes_to_partner_center:
         merged = Merged(base_there, base_here, to_referral=here, rule="changed in the CRM")
     else:
         return
@@ -58,7 +58,7 @@ def send_sales_stage_with_accept(builder: DecisionBuilder) -> None:
         bases.get("sales_stage") for bases in (link.base_opportunity, link.base_referral)
     )
     edited = base_here is not None and here != base_here and there == base_there
-    sendable = rule is not None and rule.flow in {Flow.BOTH, Flow.TO_PARTNER_CENTER}
+    sendable = rule is not None and rule.goes_to_partner_center
     if sendable and here is not ABSENT and (edited or there in {None, ABSENT}):
         builder.to_referral["sales_stage"] = here
         builder.reasons["sales_stage"] = "changed in the CRM"

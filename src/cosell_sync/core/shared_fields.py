@@ -2,73 +2,86 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Final
 
 from cosell_sync.core import messages
 from cosell_sync.core.builder import DecisionBuilder, write_to_crm_or_hold
-from cosell_sync.core.deal import ABSENT, Side, State
-from cosell_sync.core.decision import Conflict, Hold, HoldKind
+from cosell_sync.core.deal import ABSENT, Side, State, Value
+from cosell_sync.core.decision import Conflict, ConflictKind, Hold, HoldKind
 from cosell_sync.core.fields import SHARED
 from cosell_sync.core.lifecycle import TERMINAL
 from cosell_sync.core.limits import NEVER_EMPTY, foreign_currency, why_not_sent
-from cosell_sync.core.memory import set_known
+from cosell_sync.core.memory import Memory, set_known
 from cosell_sync.core.merge import Merged, Sides, merge
 from cosell_sync.core.normalize import empty
 from cosell_sync.core.rules import FieldRule
 from cosell_sync.core.sales_stage import merge_sales_stage
 
+# Kinds of conflict that are remembered of a field: a write landed, and yet the sides differ.
+_UNEQUAL_AFTER_WRITE: Final[Mapping[ConflictKind, str]] = {
+    ConflictKind.AUTOMATION: "an automation in the CRM rewrites it",
+    ConflictKind.NOT_TAKEN: "Partner Center holds something else than was sent",
+}
+
 
 def merge_shared_fields(builder: DecisionBuilder) -> None:
-    referral, opportunity, rules, shape = builder.referral, builder.opportunity, builder.rules, builder.shape
-    memory = builder.link.memory
+    """Merge every field that is configured and that this CRM has; what is agreed already becomes base."""
     base_referral, base_opportunity = dict(builder.link.base_referral), dict(builder.link.base_opportunity)
-    reported, disputed, resolved = list(memory.reported), list(memory.disputed), dict(memory.resolved)
-    rewritten = dict(memory.rewritten)
     for name in SHARED:
-        rule = rules.fields.get(name)
-        if rule is None or (name not in shape.fields and name != "sales_stage"):
+        rule = builder.rules.fields.get(name)
+        if rule is None:
             continue
         if name == "sales_stage":
             if builder.state is State.ACCEPTED:
                 merge_sales_stage(builder, rule, base_referral, base_opportunity)
-            continue
-        stuck = {mark: why for mark, why in _unequal_after_write(name).items() if mark in reported}
-        forced: set[Side] = set(Side) if name in disputed or (stuck and name in resolved) else set()
-        if rewritten.get(name):
-            forced.add(Side.CRM)
-        sides = Sides(
-            referral[name],
-            opportunity[name],
-            base_referral.get(name, ABSENT),
-            base_opportunity.get(name, ABSENT),
-            frozenset(forced),
+        elif name in builder.shape.fields:
+            _merge_field(builder, rule, base_referral, base_opportunity)
+    text = foreign_currency(builder.referral, builder.rules, builder.shape)
+    if text and builder.state not in TERMINAL:
+        builder.holds.append(
+            Hold(HoldKind.CRM_CANNOT, "currency", builder.referral["currency"], ABSENT, text)
         )
-        merged = merge(rule, sides, shape, resolved.get(name))
-        quiet = merged.to_crm is ABSENT and merged.to_referral is ABSENT and merged.conflict is None
-        for mark, why in stuck.items():
-            if not quiet:
-                reported.remove(mark)  # someone changed it since, or decided: a new story
-            elif sides.referral != sides.opportunity:
-                builder.conflicts.append(Conflict(name, sides.referral, sides.opportunity, None, why))
-        if quiet and name in disputed:
-            disputed.remove(name)
-        set_known(base_referral, name, merged.base_referral)
-        set_known(base_opportunity, name, merged.base_opportunity)
-        _write_or_hold(builder, rule, merged)
-    if builder.state not in TERMINAL and (text := foreign_currency(referral, rules, shape)):
-        builder.holds.append(Hold(HoldKind.CRM_CANNOT, "currency", referral["currency"], ABSENT, text))
     builder.link = replace(builder.link, base_referral=base_referral, base_opportunity=base_opportunity)
-    builder.update_memory(
-        reported=tuple(reported), disputed=tuple(disputed), rewritten=rewritten, resolved=resolved
+
+
+def _merge_field(
+    builder: DecisionBuilder,
+    rule: FieldRule,
+    base_referral: dict[str, Value],
+    base_opportunity: dict[str, Value],
+) -> None:
+    name, memory = rule.name, builder.link.memory
+    unequal = [kind for kind in _UNEQUAL_AFTER_WRITE if kind.key(name) in memory.reported]
+    sides = Sides(
+        builder.referral[name],
+        builder.opportunity[name],
+        base_referral.get(name, ABSENT),
+        base_opportunity.get(name, ABSENT),
+        _taken_as_changed(name, memory, unequal=bool(unequal)),
     )
+    merged = merge(rule, sides, builder.shape, memory.resolved.get(name))
+    if merged.to_crm is ABSENT and merged.to_referral is ABSENT and merged.conflict is None:
+        if sides.referral != sides.opportunity:
+            builder.conflicts += [
+                Conflict(name, sides.referral, sides.opportunity, None, _UNEQUAL_AFTER_WRITE[kind], kind)
+                for kind in unequal
+            ]
+        builder.update_memory(disputed=tuple(each for each in memory.disputed if each != name))
+    else:  # someone has changed it since, or decided
+        over = {kind.key(name) for kind in unequal}
+        builder.update_memory(reported=tuple(each for each in memory.reported if each not in over))
+    set_known(base_referral, name, merged.base_referral)
+    set_known(base_opportunity, name, merged.base_opportunity)
+    _write_or_hold(builder, rule, merged)
 
 
-def _unequal_after_write(name: str) -> dict[str, str]:
-    """What is remembered of a field whose write landed and yet left the sides different, and what that means."""
-    return {
-        f"automation:{name}": "an automation in the CRM rewrites it",
-        f"kept:{name}": "Partner Center holds something else than was sent",
-    }
+def _taken_as_changed(name: str, memory: Memory, *, unequal: bool) -> frozenset[Side]:
+    """The sides whose value counts as an edit whatever the base says."""
+    if name in memory.disputed or (unequal and name in memory.resolved):
+        return frozenset(Side)
+    return frozenset({Side.CRM} if memory.rewritten.get(name) else ())
 
 
 def _write_or_hold(builder: DecisionBuilder, rule: FieldRule, merged: Merged) -> None:

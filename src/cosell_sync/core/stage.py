@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from cosell_sync.core import messages
 from cosell_sync.core.builder import DecisionBuilder, agree_on_stage
-from cosell_sync.core.deal import Side, State
-from cosell_sync.core.decision import Conflict, Hold, HoldKind
+from cosell_sync.core.deal import SellerAction, Side, State
+from cosell_sync.core.decision import Conflict, ConflictKind, Hold, HoldKind
 from cosell_sync.core.lifecycle import TERMINAL
 from cosell_sync.core.memory import reported_state
 from cosell_sync.core.moves import requested_state
@@ -46,7 +46,7 @@ def reconcile_closed(builder: DecisionBuilder) -> None:
     builder.update_memory(closing=None)
     if action := opportunity.text("action"):
         builder.to_crm["action"] = None
-        if not (builder.own_move is state or (action == "Decline" and state is State.DECLINED)):
+        if not (builder.own_move is state or (action == SellerAction.DECLINE and state is State.DECLINED)):
             builder.notices.append(messages.refused_action(action, state))
     unsent = [*builder.to_referral]
     unsent += [
@@ -60,7 +60,9 @@ def reconcile_closed(builder: DecisionBuilder) -> None:
             late["stage"] = shape.label("stage")
     elif not fits and standing in {Standing.WON, Standing.LOST}:
         text = messages.both_over(state, opportunity.text("stage"))
-        builder.conflicts.append(Conflict("stage", state.value, opportunity["stage"], None, text))
+        builder.conflicts.append(
+            Conflict("stage", state.value, opportunity["stage"], None, text, ConflictKind.ENDED)
+        )
         told = (
             before or State.UNKNOWN
         ).value  # the record is told the end now, but that is no agreement on it
@@ -80,5 +82,7 @@ def reconcile_closed(builder: DecisionBuilder) -> None:
         )
     builder.to_referral.clear()
     builder.conflicts[:] = [
-        item for item in builder.conflicts if item.field == "stage" or item.kept is Side.PARTNER_CENTER
+        item
+        for item in builder.conflicts
+        if item.kind is ConflictKind.ENDED or item.kept is Side.PARTNER_CENTER
     ]

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 
 from cosell_sync.core import messages, microsoft
 from cosell_sync.core.deal import ABSENT, Fields, Side, Snapshot, State, SyncState, Value, state_of
-from cosell_sync.core.decision import Conflict, Decision, HoldKind
+from cosell_sync.core.decision import Conflict, ConflictKind, Decision, HoldKind
 from cosell_sync.core.lifecycle import TERMINAL
 from cosell_sync.core.memory import Link, Memory
 from cosell_sync.core.normalize import for_crm
@@ -93,14 +93,17 @@ def _urgent(state: SyncState) -> bool:
 
 
 def conflict_text(conflict: Conflict, shape: CrmShape) -> str:
+    """What the seller reads of a conflict."""
     label = shape.label(conflict.field)
-    if conflict.field == "stage":
-        return conflict.rule
-    if "automation" in conflict.rule:
-        return messages.automation(label, conflict.referral, conflict.opportunity)
-    if "was sent" in conflict.rule:
-        return messages.not_taken(label, conflict.referral, conflict.opportunity)
-    return messages.conflict(label, conflict.referral, conflict.opportunity, conflict.kept)
+    match conflict.kind:
+        case ConflictKind.ENDED:
+            return conflict.rule
+        case ConflictKind.AUTOMATION:
+            return messages.automation(label, conflict.referral, conflict.opportunity)
+        case ConflictKind.NOT_TAKEN:
+            return messages.not_taken(label, conflict.referral, conflict.opportunity)
+        case ConflictKind.EDITED:
+            return messages.conflict(label, conflict.referral, conflict.opportunity, conflict.kept)
 
 
 def _conditions(

@@ -11,8 +11,8 @@ from cosell_sync.core.builder import DecisionBuilder
 from cosell_sync.core.deal import ABSENT, Fields, Snapshot, State, Value
 from cosell_sync.core.decision import Hold, HoldKind
 from cosell_sync.core.lifecycle import TERMINAL
-from cosell_sync.core.memory import Link, Phase
-from cosell_sync.core.microsoft import DONE, ONE_WAY, fix_help_request, takes_part
+from cosell_sync.core.memory import Invitation, Link, Phase
+from cosell_sync.core.microsoft import ONE_WAY, fix_help_request, takes_part
 from cosell_sync.core.publishing import new_referral_fields
 from cosell_sync.core.requirements import Gap, asks_for_help, missing
 from cosell_sync.core.rules import CrmShape, Rules
@@ -46,7 +46,11 @@ def widening(link: Link, state: State, rules: Rules, shape: CrmShape, today: dat
         return Widening(link)
     link = _agree_on_visibility(link, opportunity, referral)
     refused = tuple(_refusals(link, opportunity, referral, shape))
-    asked = asks_for_help(opportunity) and link.memory.invite != DONE and "help" not in link.base_opportunity
+    asked = (
+        asks_for_help(opportunity)
+        and link.memory.invite != Invitation.DONE
+        and "help" not in link.base_opportunity
+    )
     if asked and takes_part(link):
         refused += (Refusal("help", None, opportunity["help"], "Microsoft takes part in this deal already"),)
         asked = False
@@ -110,7 +114,7 @@ def invitation(link: Link, rules: Rules, shape: CrmShape, today: date) -> dict[s
 
 def invited(link: Link, side: Mapping[str, str], known: Fields) -> Link:
     """Microsoft has its side of this deal now."""
-    memory = replace(link.memory, invite=DONE, microsoft=side or link.memory.microsoft)
+    memory = replace(link.memory, invite=Invitation.DONE, microsoft=side or link.memory.microsoft)
     return fix_help_request(replace(link, memory=memory, dirty=True), known)
 
 

@@ -13,7 +13,7 @@ from cosell_sync.core.decision import Decision, Effect, Hold, HoldKind
 from cosell_sync.core.fields import SHARED
 from cosell_sync.core.intake import IntakeAction, IntakeDecision, Matches, decide_intake
 from cosell_sync.core.lifecycle import TERMINAL
-from cosell_sync.core.memory import Failure, Intent, Link, Memory, Phase
+from cosell_sync.core.memory import Action, Failure, Intent, Link, Memory, Phase
 from cosell_sync.core.outcome import after_create
 from cosell_sync.core.retry import blocked_side, content_digest, freed
 from cosell_sync.core.status import status_report
@@ -173,7 +173,7 @@ def make_opportunities(cycle: Cycle, admissions: Sequence[tuple[Link, IntakeDeci
         source = {**{name: referral[name] for name in SHARED}, "state": state_of(referral).value}
         intents.append(Intent(link.key, Side.CRM, True, "", fields, source, cycle.id, cycle.now))
         effects = tuple(
-            Effect(Side.CRM, "create", name, None, item, "new in Partner Center")
+            Effect(Side.CRM, Action.CREATE, name, None, item, "new in Partner Center")
             for name, item in fields.items()
         )
         cycle.collect(DealPlan(link, effects=effects))

@@ -16,7 +16,7 @@ from cosell_sync.core import messages, requirements, visibility
 from cosell_sync.core.deal import ABSENT, Fields, Side, Snapshot, State, Step, Value, state_of
 from cosell_sync.core.decision import Conflict, Decision, Effect
 from cosell_sync.core.fields import KINDS, SELLER, SHARED
-from cosell_sync.core.memory import Intent, Link
+from cosell_sync.core.memory import Action, Intent, Link
 from cosell_sync.core.normalize import same
 from cosell_sync.core.outcome import after_failed_write, after_opportunity, after_referral, freed_from
 from cosell_sync.core.reconcile import decide
@@ -190,7 +190,7 @@ def plan_crm(cycle: Cycle, first: Decision, carried: _ReferralResult) -> _CrmPla
     effects += [
         Effect(
             Side.CRM,
-            "tell",
+            Action.REPORT,
             name,
             opportunity[name] if opportunity else None,
             item,

@@ -23,7 +23,7 @@ import structlog
 from cosell_sync.core import messages, microsoft, publishing, requirements, visibility
 from cosell_sync.core.deal import ABSENT, Fields, Side, Snapshot, SyncState, Value
 from cosell_sync.core.decision import Decision, Effect, Hold, HoldKind
-from cosell_sync.core.memory import Intent, Link, Memory, Phase
+from cosell_sync.core.memory import Action, Intent, Invitation, Link, Memory, Phase
 from cosell_sync.core.outcome import freed_from
 from cosell_sync.core.retry import blocked_side, content_digest, freed
 from cosell_sync.core.status import status_report
@@ -192,7 +192,7 @@ def _post(cycle: Cycle, link: Link, opportunity: Snapshot) -> Link:
     rules = cycle.rules
     fields = publishing.new_referral_fields(opportunity, rules, cycle.shape)
     known = publishing.source_values(opportunity, fields, rules)
-    effects = tuple(Effect(THERE, "create", name, None, value, SHARED) for name, value in fields.items())
+    effects = tuple(Effect(THERE, Action.CREATE, name, None, value, SHARED) for name, value in fields.items())
     cycle.collect(DealPlan(link, effects=effects))
     outcome_id = _announce(cycle, link, fields, known)
     outcome = cycle.referrals.create(ReferralDraft(outcome_id, fields))
@@ -251,7 +251,7 @@ def _report_unpublished(cycle: Cycle, refused: Sequence[tuple[Link, Sequence[Hol
         effects = tuple(
             Effect(
                 Side.CRM,
-                "tell",
+                Action.REPORT,
                 name,
                 opportunity[name] if opportunity else None,
                 value,
@@ -326,10 +326,10 @@ def _invite(cycle: Cycle, link: Link, fields: Fields) -> Link:
         return _failed(cycle, link, error)
     if side:
         return _joined(cycle, link, side, known)
-    asked = replace(link, memory=replace(link.memory, invite=microsoft.PENDING))
+    asked = replace(link, memory=replace(link.memory, invite=Invitation.PENDING))
     reference = _announce(cycle, asked, fields, known)
     old = link.base_opportunity.get("help", None)
-    effect = Effect(THERE, "update", "help", old, fields["help"], "Microsoft is invited")
+    effect = Effect(THERE, Action.UPDATE, "help", old, fields["help"], "Microsoft is invited")
     cycle.collect(DealPlan(asked, effects=(effect,)))
     outcome = cycle.referrals.create(ReferralDraft(reference, fields, engagement))
     if outcome.error is not None:
@@ -345,7 +345,7 @@ def _joined(
     made = visibility.invited(link, side, known)
     made = replace(made, memory=freed_from(made.memory, THERE))
     journal = []
-    if effect is not None or link.memory.invite == microsoft.PENDING:
+    if effect is not None or link.memory.invite == Invitation.PENDING:
         made = _carried(cycle, replace(made, memory=replace(made.memory, notices=(messages.invited(),))))
     if effect is not None:
         cycle.counters.written[THERE].add(link.key)

@@ -16,7 +16,7 @@ from pydantic import TypeAdapter
 from cosell_sync.core import as_json
 from cosell_sync.core.deal import ABSENT, Customer, Member, Side, Value
 from cosell_sync.core.fields import Kind
-from cosell_sync.core.memory import Intent, JournalEntry, Link, Memory, Phase
+from cosell_sync.core.memory import Action, Intent, JournalEntry, Link, Memory, Phase
 
 Row = Mapping[Any, Any]  # by column name; SQLAlchemy types its keys more loosely than we use them
 
@@ -108,7 +108,7 @@ def from_entry(entry: JournalEntry) -> dict[str, Any]:
         "cycle": entry.cycle,
         "at": entry.at,
         "side": entry.side.value,
-        "action": entry.action,
+        "action": str(entry.action),
         "field": entry.field,
         "old": _tagged(entry.old),
         "new": _tagged(entry.new),
@@ -122,7 +122,7 @@ def to_entry(row: Row) -> JournalEntry:
         cycle=row["cycle"],
         at=row["at"],
         side=Side(row["side"]),
-        action=row["action"],
+        action=Action(row["action"]),
         field=row["field"],
         old=_untagged(row["old"]),
         new=_untagged(row["new"]),
