@@ -401,6 +401,14 @@ def test_edits_do_not_wait_for_the_hold() -> None:
     assert [(step.fields, step.state) for step in decision.steps] == [({"value": Decimal(5)}, None)]
 
 
+def test_the_hold_does_not_begin_before_the_accept_can_go() -> None:
+    """Received, won, and the accept lacks an amount: the end waits for the accept, and its hold begins then."""
+    link = here(there(at_rest(State.RECEIVED), value=None), stage="Closed Won", value=None)
+    decision = decided(link)
+    assert [hold.kind for hold in decision.holds] == [HoldKind.NEED]
+    assert decision.link.memory.closing is None
+
+
 def test_taking_it_back_ends_the_hold_and_again_starts_it_anew() -> None:
     first = decided(here(at_rest(), stage="Closed Won"))
     back = decided(here(first.link, stage="Qualification"), later=timedelta(minutes=5))

@@ -20,7 +20,7 @@ from cosell_sync.core.deal import Side, SyncState
 from cosell_sync.core.fields import SHARED
 from cosell_sync.core.memory import Link, OperatorCommand, Phase, Verb
 from cosell_sync.core.rules import Rules
-from cosell_sync.cycle.commands import FORGET, Refused, carry_out, find
+from cosell_sync.cycle.commands import Refused, carry_out, find
 from cosell_sync.errors import Busy, ConfigError
 from cosell_sync.ports import Transaction
 from cosell_sync.store.open import open_store

@@ -12,11 +12,12 @@ from cosell_sync.core.limits import crm_cannot_hold, why_read_only
 from cosell_sync.core.memory import Action, Link, reported_state
 from cosell_sync.core.retry import blocked_side, freed
 from cosell_sync.core.rules import CrmShape, FieldRule, Rules
+from cosell_sync.core.stage_table import Consequence
 
 
 @dataclass
 class DecisionBuilder:
-    """A decision in the making: what it is about, and what was found so far."""
+    """``to_referral``, ``to_crm``: fields to write; ``reasons``: field → the rule that asks for it."""
 
     link: Link
     state: State
@@ -25,6 +26,7 @@ class DecisionBuilder:
     rules: Rules
     shape: CrmShape
     now: datetime
+    follows: Consequence  # what the stage in the CRM means for this deal
     own_move: State | None = None
     invites: bool = False  # Microsoft is to be invited, which is no step of a walk
     to_referral: dict[str, Value] = field(default_factory=dict)
@@ -35,15 +37,21 @@ class DecisionBuilder:
     notices: list[str] = field(default_factory=list)
 
     def update_memory(self, **changes: object) -> None:
+        """Replace fields of the link's memory."""
         self.link = replace(self.link, memory=replace(self.link.memory, **changes))  # type: ignore[arg-type]
 
 
+def set_base_state(builder: DecisionBuilder, state: State) -> None:
+    """Both sides agree on this state, whatever the stage in the CRM is."""
+    base_referral = {**builder.link.base_referral, "state": state.value}
+    builder.link = replace(builder.link, base_referral=base_referral)
+
+
 def agree_on_stage(builder: DecisionBuilder) -> None:
-    builder.link = replace(
-        builder.link,
-        base_referral={**builder.link.base_referral, "state": builder.state.value},
-        base_opportunity={**builder.link.base_opportunity, "stage": builder.opportunity["stage"]},
-    )
+    """Both sides agree: the state and the stage as they are now become base."""
+    set_base_state(builder, builder.state)
+    base_opportunity = {**builder.link.base_opportunity, "stage": builder.opportunity["stage"]}
+    builder.link = replace(builder.link, base_opportunity=base_opportunity)
 
 
 def build_decision(builder: DecisionBuilder, steps: tuple[Step, ...] = ()) -> Decision:

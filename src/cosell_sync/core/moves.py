@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 
 from cosell_sync.core import messages
@@ -12,116 +12,106 @@ from cosell_sync.core.decision import Hold, HoldKind
 from cosell_sync.core.lifecycle import TERMINAL, Actor, Move, walk
 from cosell_sync.core.memory import Closing, reported_state
 from cosell_sync.core.normalize import empty
-from cosell_sync.core.rules import Standing
 from cosell_sync.core.sales_stage import send_sales_stage_with_accept
+from cosell_sync.core.stage_table import REQUESTS
 
 REGISTRATION_WAIT = timedelta(hours=72)  # Partner Center, register deals: a win before that may be refused
 
 
-@dataclass(frozen=True)
-class Request:
-    """Where the seller wants the deal, and what says so."""
-
-    state: State
-    mark: str
-
-
-def requested_state(builder: DecisionBuilder) -> Request | None:
-    opportunity, rules = builder.opportunity, builder.rules
-    action = opportunity.text("action")
-    standing = rules.stages.standing(opportunity)
-    stage = opportunity.text("stage")
-    if builder.state is State.ACCEPTED:
-        ends = {Standing.WON: State.WON, Standing.LOST: State.LOST}
-        return Request(ends[standing], stage) if standing in ends else None
-    if action == SellerAction.DECLINE:
-        return Request(State.DECLINED, f"action {action}")
-    base_stage = builder.link.base_opportunity.get("stage")
-    was_standby = base_stage == rules.stages.received or (
-        base_stage is None and reported_state(builder.link) is State.RECEIVED
-    )
-    closed_since = base_stage is not None and base_stage != stage
-    if standing is Standing.LOST and (was_standby or closed_since):
-        return Request(State.DECLINED, stage)
-    if standing is Standing.WON and (was_standby or closed_since or action == SellerAction.ACCEPT):
-        return Request(State.WON, stage)
-    if action == SellerAction.ACCEPT or (standing is Standing.OPEN and was_standby):
-        return Request(State.ACCEPTED, stage)
-    return None
-
-
 def seller_moves(builder: DecisionBuilder) -> tuple[Step, ...]:
-    """The PATCHes that carry the seller's moves, and his edits with the first of them."""
-    state, referral, opportunity, shape = builder.state, builder.referral, builder.opportunity, builder.shape
-    action = opportunity.text("action")
-    if action and state is State.ACCEPTED:
-        builder.to_crm["action"] = None
-        ours = reported_state(builder.link) is State.RECEIVED or builder.own_move is State.ACCEPTED
-        if not (action == SellerAction.ACCEPT and ours):
-            builder.notices.append(messages.refused_action(action, state))
-    wish = requested_state(builder)
+    """The PATCHes that carry the seller's moves and edits, the edits with the first of them.
+
+    Empty where nothing is to be sent, or where a received deal must be answered before its edits can go.
+    """
+    if builder.state is State.ACCEPTED:
+        _clear_action(builder)
+    target = REQUESTS.get(builder.follows)
     path: tuple[Move, ...] = ()
-    if wish is None:
+    if target is not None:
+        path = _allowed_moves(builder, target)
+    if target not in TERMINAL:
         builder.update_memory(closing=None)
-    else:
-        path = _allowed_moves(builder, wish)
-    if state is State.RECEIVED and path and path[0].target is State.ACCEPTED:
-        send_sales_stage_with_accept(builder)
-    if state is State.RECEIVED and not path:
-        if builder.to_referral:
-            labels = [shape.label(name) for name in builder.to_referral]
-            for name in builder.to_referral:
-                builder.holds.append(
-                    Hold(
-                        HoldKind.UNANSWERED,
-                        name,
-                        referral[name],
-                        opportunity[name],
-                        messages.unanswered(labels),
-                    )
-                )
-            builder.to_referral.clear()
+    if builder.state is not State.RECEIVED:
+        return _steps(builder, path)
+    if not path:
+        _hold_until_answered(builder)
         return ()
+    if path[0].target is State.ACCEPTED:
+        send_sales_stage_with_accept(builder)
     return _steps(builder, path)
 
 
-def _allowed_moves(builder: DecisionBuilder, wish: Request) -> tuple[Move, ...]:
-    """The part of the way to the wish that may be walked now: legal, nothing missing, its hold waited out."""
-    state, now = builder.state, builder.now
-    referral, opportunity, rules, shape = builder.referral, builder.opportunity, builder.rules, builder.shape
-    path = walk(Actor.SELLER, state, wish.state) or ()
-    allowed: list[Move] = []
+def _clear_action(builder: DecisionBuilder) -> None:
+    """An answer that came too late is cleared and named; one that this very state shows as taken is only cleared."""
+    action = builder.opportunity.text("action")
+    if not action:
+        return
+    builder.to_crm["action"] = None
+    answered_now = reported_state(builder.link) is State.RECEIVED or builder.own_move is State.ACCEPTED
+    if not (action == SellerAction.ACCEPT and answered_now):
+        builder.notices.append(messages.refused_action(action, builder.state))
+
+
+def _hold_until_answered(builder: DecisionBuilder) -> None:
+    """Edits of a deal that is not answered go along with its accept."""
+    text = messages.unanswered([builder.shape.label(name) for name in builder.to_referral])
+    for name in builder.to_referral:
+        values = builder.referral[name], builder.opportunity[name]
+        builder.holds.append(Hold(HoldKind.UNANSWERED, name, *values, text))
+    builder.to_referral.clear()
+
+
+def _remember_closing(builder: DecisionBuilder, target: State) -> None:
+    """Since when the seller asks for this end, by this stage and action; any change of them starts the wait again."""
+    stage, action = builder.opportunity.text("stage"), builder.opportunity.text("action")
+    by_action = builder.state is State.RECEIVED and action == SellerAction.DECLINE
+    mark = f"action {action}|{stage}" if by_action else f"{stage}|{stage}"
     closing = builder.link.memory.closing
-    mark = f"{wish.mark}|{opportunity.text('stage')}"
-    for move in path:
+    if closing is None or closing.state is not target or closing.mark != mark:
+        builder.update_memory(closing=Closing(target, mark, builder.now))
+
+
+def _allowed_moves(builder: DecisionBuilder, target: State) -> tuple[Move, ...]:
+    """The part of the way that may be walked now: legal, nothing missing, its hold over. What stops it is held."""
+    allowed: list[Move] = []
+    for move in walk(Actor.SELLER, builder.state, target) or ():
         if move.target in TERMINAL:
-            if closing is None or closing.state is not wish.state or closing.mark != mark:
-                closing = Closing(wish.state, mark, now)
-            builder.update_memory(closing=closing)
-        missing = [need for need in move.needs if _missing(builder, need)]
-        if missing:
-            text = messages.needs((shape.label(need) for need in missing), move.target)
-            for need in missing:
-                builder.holds.append(Hold(HoldKind.NEED, need, referral[need], opportunity[need], text))
+            _remember_closing(builder, target)
+        holds = _needs_something(builder, move) or _waits(builder, move)
+        if holds:
+            builder.holds += holds
             break
-        if move.target in TERMINAL and closing is not None:
-            until = closing.since + rules.terminal_hold
-            if now < until:
-                text = messages.holding(wish.state, until)
-                created = referral.moment("created_at")
-                if wish.state is State.WON and created and now < created + REGISTRATION_WAIT:
-                    text += " " + messages.hurried(created + REGISTRATION_WAIT)
-                builder.holds.append(
-                    Hold(HoldKind.TERMINAL, "status", state.value, wish.state.value, text, until)
-                )
-                break
         allowed.append(move)
-    if wish.state not in TERMINAL:
-        builder.update_memory(closing=None)
     return tuple(allowed)
 
 
+def _needs_something(builder: DecisionBuilder, move: Move) -> list[Hold]:
+    missing = [need for need in move.needs if _missing(builder, need)]
+    if not missing:
+        return []
+    text = messages.needs((builder.shape.label(need) for need in missing), move.target)
+    return [
+        Hold(HoldKind.NEED, need, builder.referral[need], builder.opportunity[need], text) for need in missing
+    ]
+
+
+def _waits(builder: DecisionBuilder, move: Move) -> list[Hold]:
+    """Won, lost and declined wait, for Partner Center cannot undo them."""
+    closing = builder.link.memory.closing
+    if move.target not in TERMINAL or closing is None:
+        return []
+    until = closing.since + builder.rules.terminal_hold
+    if builder.now >= until:
+        return []
+    text = messages.holding(move.target, until)
+    created = builder.referral.moment("created_at")
+    if move.target is State.WON and created and builder.now < created + REGISTRATION_WAIT:
+        text += " " + messages.hurried(created + REGISTRATION_WAIT)
+    return [Hold(HoldKind.TERMINAL, "status", builder.state.value, move.target.value, text, until)]
+
+
 def _missing(builder: DecisionBuilder, need: str) -> bool:
+    """A reason stays in the CRM until the move takes it along; a CRM without that column has none to give."""
     if need == "reason":
         return "reason" in builder.opportunity.fields and empty(builder.opportunity["reason"])
     return empty(builder.to_referral.get(need, builder.referral[need]))

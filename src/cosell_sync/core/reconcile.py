@@ -5,21 +5,9 @@ It is made twice in a cycle. The first one says what goes to Partner Center. Whe
 one, made from what Partner Center holds then, says what goes to the CRM, so that the record always tells the truth
 about what was really taken. Nothing of the first decision needs to survive a crash: made again, it comes out the same.
 
-How a stage becomes a move. The CRM has one word, the stage, for where a deal stands; the lifecycle says which moves are
-legal, and the base says what is new:
-
-    referral    stage in the CRM                                    follows
-    received    left standby since both agreed, or Action = Accept  the seller accepts
-    received    closed as lost, or Action = Decline                 the seller declines
-    received    won                                                 the seller accepts now and wins after the hold
-    received    open, but was never in standby                      nothing: answering takes an explicit act
-    accepted    won / lost                                          the seller wins / loses, after the hold
-    accepted    standby, when the CRM was told "Received"           the CRM follows to the accepted stage
-    over        open, and was not told yet                          the CRM follows to the closed stage
-    over        reopened or changed after the end                   nothing is written; the seller is told
-    over        closed differently, never agreed                    conflict, nothing is overwritten
-
-``Cosell_Status__c`` on the record is what the CRM was last told; it stands in for the base where the store was lost.
+How a stage in the CRM becomes a move is a table of its own, ``stage_table``. The steps here run in this order: merge the
+fields both sides have, open the deal to Microsoft where the seller asks for it, then carry the moves: the seller's to
+Partner Center, Partner Center's to the CRM.
 """
 
 from __future__ import annotations
@@ -38,6 +26,7 @@ from cosell_sync.core.retry import content_digest, freed
 from cosell_sync.core.rules import CrmShape, Rules
 from cosell_sync.core.shared_fields import merge_shared_fields
 from cosell_sync.core.stage import follow_in_crm, reconcile_closed
+from cosell_sync.core.stage_table import Consequence, consequence, situation_of
 from cosell_sync.core.visibility import open_to_microsoft
 
 
@@ -52,7 +41,9 @@ def decide(
     if referral is None or opportunity is None or link.memory.gone is not None:
         return Decision(link)
     shape = shape.of_currency(referral.text("currency"))
-    builder = DecisionBuilder(link, state_of(referral), referral, opportunity, rules, shape, now, own_move)
+    state = state_of(referral)
+    follows = consequence(situation_of(link, state, opportunity, rules.stages))
+    builder = DecisionBuilder(link, state, referral, opportunity, rules, shape, now, follows, own_move)
     if link.memory.failure is not None and link.memory.failure.seen not in {"", content_digest(link)}:
         builder.link = replace(link, memory=freed(link.memory))
     builder.update_memory(rejected=False)
@@ -61,7 +52,7 @@ def decide(
     if opportunity["sync"] is False:
         builder.to_crm["sync"] = True
     merge_shared_fields(builder)
-    if builder.state is State.UNKNOWN:
+    if follows is Consequence.WAIT:
         text = messages.unknown_state(referral.text("status_text"))
         builder.holds.append(
             Hold(HoldKind.UNKNOWN_STATE, "status", referral["status_text"], opportunity["stage"], text)

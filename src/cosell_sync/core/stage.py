@@ -2,87 +2,92 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from cosell_sync.core import messages
-from cosell_sync.core.builder import DecisionBuilder, agree_on_stage
-from cosell_sync.core.deal import SellerAction, Side, State
+from cosell_sync.core.builder import DecisionBuilder, agree_on_stage, set_base_state
+from cosell_sync.core.deal import ABSENT, SellerAction, Side, State, Value
 from cosell_sync.core.decision import Conflict, ConflictKind, Hold, HoldKind
-from cosell_sync.core.lifecycle import TERMINAL
 from cosell_sync.core.memory import reported_state
-from cosell_sync.core.moves import requested_state
-from cosell_sync.core.rules import Standing
+from cosell_sync.core.stage_table import Consequence
 
 
 def follow_in_crm(builder: DecisionBuilder) -> None:
-    """The CRM's stage after a move that Partner Center reports; and what both agree on becomes base."""
-    state, rules = builder.state, builder.rules
-    standing = rules.stages.standing(builder.opportunity)
-    before = reported_state(builder.link)
-    if state is State.ACCEPTED and before is State.RECEIVED:
+    """An open deal: the CRM's stage follows a move that Partner Center reports; what both agree on becomes base."""
+    state = builder.state
+    if state is State.ACCEPTED and reported_state(builder.link) is State.RECEIVED:
         if builder.own_move is not state:
             builder.notices.append(messages.moved(state))
-        if standing is Standing.STANDBY:
-            builder.to_crm["stage"] = rules.stages.for_state(state, builder.referral["sales_stage"])
-            builder.reasons["stage"] = "Partner Center says accepted"
+        if builder.follows is Consequence.FOLLOW:
+            _follow(builder, builder.referral["sales_stage"])
             return
-        builder.link = replace(
-            builder.link, base_referral={**builder.link.base_referral, "state": state.value}
-        )
-    fits = standing in {Standing.STANDBY, Standing.OPEN}
-    if state is State.RECEIVED and fits:
-        fits = requested_state(builder) is None
-    if fits and "stage" not in builder.to_crm:
+        set_base_state(builder, state)
+    if builder.follows is Consequence.AGREE and "stage" not in builder.to_crm:
         agree_on_stage(builder)
 
 
 def reconcile_closed(builder: DecisionBuilder) -> None:
     """A closed referral is never written to. The CRM follows once; what changes there later is named and left alone."""
-    state, rules, shape = builder.state, builder.rules, builder.shape
-    referral, opportunity = builder.referral, builder.opportunity
-    before = reported_state(builder.link)
-    standing = rules.stages.standing(opportunity)
-    fits = standing is (Standing.WON if state is State.WON else Standing.LOST)
+    state = builder.state
     builder.update_memory(closing=None)
-    if action := opportunity.text("action"):
-        builder.to_crm["action"] = None
-        if not (builder.own_move is state or (action == SellerAction.DECLINE and state is State.DECLINED)):
-            builder.notices.append(messages.refused_action(action, state))
-    unsent = [*builder.to_referral]
-    unsent += [
-        item.field for item in builder.conflicts if item.kept is None
-    ]  # nobody needs to decide any more
-    unsent += [item.field for item in builder.holds if item.kind is HoldKind.NEED]  # nor to fill anything in
-    late = {name: shape.label(name) for name in unsent}
-    builder.holds[:] = [item for item in builder.holds if item.kind is not HoldKind.NEED]
-    if before in TERMINAL:
-        if not fits:
-            late["stage"] = shape.label("stage")
-    elif not fits and standing in {Standing.WON, Standing.LOST}:
-        text = messages.both_over(state, opportunity.text("stage"))
-        builder.conflicts.append(
-            Conflict("stage", state.value, opportunity["stage"], None, text, ConflictKind.ENDED)
-        )
-        told = (
-            before or State.UNKNOWN
-        ).value  # the record is told the end now, but that is no agreement on it
-        builder.link = replace(builder.link, base_referral={**builder.link.base_referral, "state": told})
-    else:
-        if builder.own_move is not state:
-            builder.notices.append(messages.moved(state, referral.text("status_reason")))
-        if fits:
+    _clear_action(builder)
+    news = builder.own_move is not state
+    match builder.follows:
+        case Consequence.FOLLOW:
+            _follow(builder)
+        case Consequence.AGREE:
             agree_on_stage(builder)
-        else:
-            builder.to_crm["stage"] = rules.stages.for_state(state)
-            builder.reasons["stage"] = f"Partner Center says {state.lower()}"
-    for name in late:
-        there = state.value if name == "stage" else referral[name]
-        builder.holds.append(
-            Hold(HoldKind.LATE, name, there, opportunity[name], messages.late(late.values()))
-        )
-    builder.to_referral.clear()
-    builder.conflicts[:] = [
-        item
-        for item in builder.conflicts
-        if item.kind is ConflictKind.ENDED or item.kept is Side.PARTNER_CENTER
+        case Consequence.CONFLICT:
+            _conflict(builder)
+            news = False
+        case _:
+            news = False
+    if news:
+        builder.notices.append(messages.moved(state, builder.referral.text("status_reason")))
+    _hold_what_comes_late(builder)
+
+
+def _follow(builder: DecisionBuilder, sales_stage: Value = ABSENT) -> None:
+    builder.to_crm["stage"] = builder.rules.stages.for_state(builder.state, sales_stage)
+    builder.reasons["stage"] = f"Partner Center says {builder.state.lower()}"
+
+
+def _clear_action(builder: DecisionBuilder) -> None:
+    """An action after the end is cleared, and named unless it is what brought the end about."""
+    action, state = builder.opportunity.text("action"), builder.state
+    if not action:
+        return
+    builder.to_crm["action"] = None
+    if not (builder.own_move is state or (action == SellerAction.DECLINE and state is State.DECLINED)):
+        builder.notices.append(messages.refused_action(action, state))
+
+
+def _conflict(builder: DecisionBuilder) -> None:
+    """Both sides ended the deal, differently. The record is told the end; that is no agreement on it."""
+    stage = builder.opportunity["stage"]
+    text = messages.both_over(builder.state, builder.opportunity.text("stage"))
+    builder.conflicts.append(Conflict("stage", builder.state.value, stage, None, text, ConflictKind.ENDED))
+    set_base_state(builder, reported_state(builder.link) or State.UNKNOWN)
+
+
+def _hold_what_comes_late(builder: DecisionBuilder) -> None:
+    """What is not sent any more: edits, conflicts that nobody needs to decide, gaps that nobody needs to fill."""
+    late = [*builder.to_referral]
+    late += [
+        conflict.field
+        for conflict in builder.conflicts
+        if conflict.kept is None and conflict.kind is not ConflictKind.ENDED
     ]
+    late += [hold.field for hold in builder.holds if hold.kind is HoldKind.NEED]
+    if builder.follows is Consequence.TOO_LATE:
+        late.append("stage")
+    builder.to_referral.clear()
+    builder.holds[:] = [hold for hold in builder.holds if hold.kind is not HoldKind.NEED]
+    builder.conflicts[:] = [
+        conflict
+        for conflict in builder.conflicts
+        if conflict.kind is ConflictKind.ENDED or conflict.kept is Side.PARTNER_CENTER
+    ]
+    names = list(dict.fromkeys(late))
+    text = messages.late(builder.shape.label(name) for name in names)
+    for name in names:
+        there = builder.state.value if name == "stage" else builder.referral[name]
+        builder.holds.append(Hold(HoldKind.LATE, name, there, builder.opportunity[name], text))
