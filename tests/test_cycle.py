@@ -19,7 +19,7 @@ from cosell_sync.cycle.context import CycleSettings, Services
 from cosell_sync.cycle.cycle import run_cycle
 from cosell_sync.ports import ErasureResult, Transaction
 from cosell_sync.summary import NEEDS_A_PERSON, NEEDS_NOBODY, CycleSummary
-from memory_world import CountingStore, Fault, MemoryCrm, MemoryReferrals, Outside, Row, rules
+from memory_world import LIKE_DYNAMICS, CountingStore, Fault, MemoryCrm, MemoryReferrals, Outside, Row, rules
 
 PC, CRM = Side.PARTNER_CENTER, Side.CRM
 MINUTE = timedelta(minutes=1)
@@ -106,6 +106,37 @@ def test_a_new_referral_becomes_an_opportunity(play: Play) -> None:
     assert (play.opportunity["stage"], play.opportunity["status"]) == ("Prospecting", "Received")
     assert play.opportunity["sync_state"] == "In sync"
     play.rests()
+
+
+def test_a_larger_field_frees_what_was_held(play: Play) -> None:
+    """Nobody touches the deal: that the CRM can hold more is reason enough to decide it anew."""
+    play.outside.shape = replace(play.outside.kind.shape, maximum=Decimal(500))
+    play.begin()
+    play.colleague(value=Decimal(700))
+    play.cycle()
+    assert play.opportunity["sync_state"] == "Needs attention"
+    play.rests()
+    play.outside.shape = None
+    play.cycle()
+    assert (play.opportunity["value"], play.opportunity["sync_state"]) == (Decimal(700), "In sync")
+
+
+def test_a_new_choice_frees_what_was_held() -> None:
+    """Likewise a choice that an admin adds to the column of the sales stage."""
+    play = Play()
+    play.outside.kind = LIKE_DYNAMICS
+    play.world = replace(play.world, rules=rules(LIKE_DYNAMICS.stages, terminal_hold=timedelta()))
+    few = {"sales_stage": frozenset({"Qualify"})}
+    play.outside.shape = replace(LIKE_DYNAMICS.shape, picklists=few)
+    play.begin(sales_stage="Qualify")
+    play.colleague(sales_stage="Propose")
+    play.cycle()
+    assert (play.opportunity["sales_stage"], play.opportunity["sync_state"]) == ("Qualify", "Needs attention")
+    play.outside.shape = replace(
+        LIKE_DYNAMICS.shape, picklists={"sales_stage": frozenset({"Qualify", "Propose"})}
+    )
+    play.cycle()
+    assert (play.opportunity["sales_stage"], play.opportunity["sync_state"]) == ("Propose", "In sync")
 
 
 def test_the_sales_stage_follows_the_accept(play: Play) -> None:

@@ -7,8 +7,10 @@ changed.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Container, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from datetime import timedelta
 from decimal import Decimal
 from enum import StrEnum
@@ -181,3 +183,29 @@ class Rules:
         """The CRM's name of one of our fields, for people and ``--json``."""
         rule = self.fields.get(name)
         return rule.crm if rule else name
+
+
+def digest(rules: Rules, shape: CrmShape) -> str:
+    """Sixteen hex digits that change with any part of the configuration or of what the CRM can hold.
+
+    Equal for equal values in every process: sets and mappings have no order here.
+    """
+    text = json.dumps([_canonical(rules), _canonical(shape)], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _canonical(value: object) -> object:
+    """The value as JSON data in one order; what JSON does not know stands as its text."""
+    if is_dataclass(value):
+        return {each.name: _canonical(getattr(value, each.name)) for each in fields(value)}
+    match value:
+        case None | bool() | int() | str():
+            return value
+        case Mapping():
+            return {str(key): _canonical(item) for key, item in value.items()}
+        case frozenset():
+            return sorted((_canonical(item) for item in value), key=str)
+        case tuple():
+            return [_canonical(item) for item in value]
+        case _:
+            return str(value)
