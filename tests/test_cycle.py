@@ -13,7 +13,7 @@ import structlog
 
 from cosell_sync.core import publishing, reconcile
 from cosell_sync.core.deal import Member, Side, Solution, State, Value
-from cosell_sync.core.memory import Link, OperatorCommand
+from cosell_sync.core.memory import Action, Link, OperatorCommand
 from cosell_sync.core.retry import RetryPolicy
 from cosell_sync.cycle.context import CycleSettings, Services
 from cosell_sync.cycle.cycle import run_cycle
@@ -348,7 +348,7 @@ def test_a_record_of_a_deal_that_is_over_may_vanish_without_asking_anybody(play:
 def test_a_deal_over_which_the_program_stumbles_harms_no_other(
     where: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is told by type and place, on its record too, waits longer each time, is parked, and a change frees it."""
+    """Log and journal get its type and place, the record says it; it waits longer each time, is parked, a change frees it."""
     play = Play()
     play.begin()
     play.outside.new_referral(State.ACCEPTED)
@@ -372,7 +372,10 @@ def test_a_deal_over_which_the_program_stumbles_harms_no_other(
     rows = play.outside.opportunities
     assert (rows["O1"].fields["campaign_id"], rows["O2"].fields["campaign_id"]) == (None, "new")
     assert rows["O1"].fields["sync_state"] == "Needs attention"
-    assert "ZeroDivisionError, " in str(rows["O1"].fields["message"])
+    assert "internal error" in str(rows["O1"].fields["message"])
+    assert "ZeroDivisionError" not in str(rows["O1"].fields["message"]), "a seller reads no exception"
+    (details,) = [line for line in play.store.journal("r:R1") if line.action is Action.FAILURE]
+    assert details.rule.startswith("internal error: ZeroDivisionError, "), "deals show has the details"
     for _ in range(4):
         summary = play.cycle()
     assert (play.link.memory.parked, summary.parked, summary.exit_code) == (True, 1, NEEDS_A_PERSON)
@@ -384,7 +387,7 @@ def test_a_deal_over_which_the_program_stumbles_harms_no_other(
     play.cycle()
     summary = play.cycle()
     assert (rows["O1"].fields["campaign_id"], summary.exit_code) == ("newer", NEEDS_NOBODY)
-    assert "stumbles" not in str(rows["O1"].fields["message"])
+    assert "internal error" not in str(rows["O1"].fields["message"])
 
 
 def test_a_wish_to_share_over_which_the_program_stumbles_harms_no_other(

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import Final
 
 from cosell_sync.core.deal import ABSENT, Fields, Side, Snapshot, State, SyncState, Value
 
@@ -61,6 +62,9 @@ class Closing:
     state: State
     mark: str
     since: datetime
+
+
+INTERNAL_ERROR: Final = "broken"  # the code of a failure that is an unexpected exception of our own
 
 
 @dataclass(frozen=True)

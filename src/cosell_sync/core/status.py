@@ -15,7 +15,7 @@ from cosell_sync.core import messages, microsoft
 from cosell_sync.core.deal import ABSENT, Fields, Side, Snapshot, State, SyncState, Value, state_of
 from cosell_sync.core.decision import Conflict, ConflictKind, Decision, HoldKind
 from cosell_sync.core.lifecycle import TERMINAL
-from cosell_sync.core.memory import Link, Memory
+from cosell_sync.core.memory import INTERNAL_ERROR, Failure, Link, Memory
 from cosell_sync.core.normalize import for_crm
 from cosell_sync.core.rules import CrmShape
 
@@ -112,13 +112,8 @@ def _conditions(
     over = decision.link.referral is not None and state_of(decision.link.referral) in TERMINAL
     if memory.gone is Side.PARTNER_CENTER and not over:
         yield SyncState.NEEDS_ATTENTION, messages.referral_gone()
-    failure = memory.failure
-    if failure is not None:
-        system = "Partner Center" if failure.side is Side.PARTNER_CENTER else "The CRM"
-        if not failure.transient:
-            yield SyncState.NEEDS_ATTENTION, messages.refused_by(system, failure.text, parked=memory.parked)
-        elif now - failure.since >= TRANSIENT_GRACE:
-            yield SyncState.WAITING, messages.away(system, failure.since)
+    if memory.failure is not None:
+        yield from _failing(memory.failure, now, parked=memory.parked)
     for conflict in decision.conflicts:
         if conflict.kept is None:
             yield SyncState.CONFLICT, conflict_text(conflict, shape)
@@ -128,6 +123,17 @@ def _conditions(
     for conflict in decision.conflicts:
         if conflict.kept is not None and conflict.field in held:
             yield SyncState.IN_SYNC, conflict_text(conflict, shape)
+
+
+def _failing(failure: Failure, now: datetime, *, parked: bool) -> Iterable[tuple[SyncState, str]]:
+    """A failure is named at once, a transient one only when it lasts."""
+    system = "Partner Center" if failure.side is Side.PARTNER_CENTER else "The CRM"
+    if failure.code == INTERNAL_ERROR:
+        yield SyncState.NEEDS_ATTENTION, messages.broken()
+    elif not failure.transient:
+        yield SyncState.NEEDS_ATTENTION, messages.refused_by(system, failure.text, parked=parked)
+    elif now - failure.since >= TRANSIENT_GRACE:
+        yield SyncState.WAITING, messages.away(system, failure.since)
 
 
 def reminders_passed(referral: Snapshot | None, state: State, now: datetime) -> int:
