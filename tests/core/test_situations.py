@@ -1,4 +1,7 @@
-"""What follows in each situation, whole: docs/situations.md is printed from the program, to be read like a table of rules."""
+"""What follows in each situation, whole, compared with ``situations.txt``: a change of behaviour shows as a diff of that file.
+
+``.venv/bin/python tests/core/test_situations.py`` writes it anew.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ from cosell_sync.core.retry import content_digest
 from cosell_sync.core.rules import CrmShape, Flow, Policy, Rules, Stages
 from cosell_sync.core.status import status_report
 
-PAGE = Path(__file__).parents[2] / "docs" / "situations.md"
+PAGE = Path(__file__).with_name("situations.txt")
 SYSTEM = {Side.PARTNER_CENTER: "Partner Center", Side.CRM: "the CRM"}
 FIVE, SIX = Decimal(5), Decimal(6)
 
@@ -305,7 +308,11 @@ def page() -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def test_the_page_says_what_follows() -> None:
+def test_the_file_says_what_follows() -> None:
     assert PAGE.read_text(encoding="utf-8") == page(), (
-        "write page() to docs/situations.md, then read what has changed as an admin would"
+        "run .venv/bin/python tests/core/test_situations.py, then read the diff of situations.txt as an admin would"
     )
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")
