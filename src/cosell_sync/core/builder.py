@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from cosell_sync.core import messages
-from cosell_sync.core.deal import Side, Snapshot, State, Step, Value
+from cosell_sync.core.deal import Fields, Side, Snapshot, State, Step, Value
 from cosell_sync.core.decision import Conflict, Decision, Effect, Hold, HoldKind
 from cosell_sync.core.limits import crm_cannot_hold, why_read_only
 from cosell_sync.core.memory import Action, Link, reported_state
-from cosell_sync.core.retry import blocked_side, freed
+from cosell_sync.core.retry import blocked_side, freed_from
 from cosell_sync.core.rules import CrmShape, FieldRule, Rules
 from cosell_sync.core.stage_table import Consequence
 
@@ -55,40 +56,37 @@ def agree_on_stage(builder: DecisionBuilder) -> None:
 
 
 def build_decision(builder: DecisionBuilder, steps: tuple[Step, ...] = ()) -> Decision:
-    link, state = builder.link, builder.state
-    closed_to = blocked_side(link.memory, builder.now)
-    if closed_to is Side.PARTNER_CENTER:
+    """The decision: what was found, less what a failed deal must not be tried with now and what the record locks."""
+    link = builder.link
+    failing = blocked_side(link.memory, builder.now)
+    if failing is Side.PARTNER_CENTER:
         steps = ()
-    elif steps or builder.invites:
-        pass
-    elif link.memory.failure is not None and link.memory.failure.side is Side.PARTNER_CENTER:
-        link = replace(link, memory=freed(link.memory))  # nothing is left that could be refused
-    locked = builder.opportunity.readonly
-    down = {
-        name: value
-        for name, value in builder.to_crm.items()
-        if closed_to is not Side.CRM and name not in locked
-    }
-    effects = list(_referral_effects(steps, builder))
-    before = reported_state(link)
-    for name, value in down.items():
-        rule = builder.reasons.get(name, "")
-        if name == "stage" and state is not before and state is not State.UNKNOWN:
-            old = before.value if before else None
-            effects.append(Effect(Side.CRM, Action.MOVE, name, old, state.value, rule))
-        else:
-            effects.append(
-                Effect(Side.CRM, Action.UPDATE, name, builder.opportunity[name], value, rule or "done")
-            )
+    elif not steps and not builder.invites:
+        link = replace(
+            link, memory=freed_from(link.memory, Side.PARTNER_CENTER)
+        )  # nothing is left to be refused
+    to_crm = {} if failing is Side.CRM else builder.to_crm
+    to_crm = {name: value for name, value in to_crm.items() if name not in builder.opportunity.readonly}
     return Decision(
         link=link,
         steps=steps,
-        crm=down,
-        effects=tuple(effects),
+        crm=to_crm,
+        effects=(*_referral_effects(steps, builder), *_crm_effects(to_crm, builder, reported_state(link))),
         conflicts=tuple(builder.conflicts),
         holds=tuple(builder.holds),
         notices=tuple(builder.notices),
     )
+
+
+def _crm_effects(to_crm: Fields, builder: DecisionBuilder, told: State | None) -> Iterator[Effect]:
+    """``told``: the state that the CRM was last told; a stage that goes with a new one is a move."""
+    state = builder.state
+    for name, value in to_crm.items():
+        rule = builder.reasons.get(name, "")
+        if name == "stage" and state is not told and state is not State.UNKNOWN:
+            yield Effect(Side.CRM, Action.MOVE, name, told.value if told else None, state.value, rule)
+        else:
+            yield Effect(Side.CRM, Action.UPDATE, name, builder.opportunity[name], value, rule or "done")
 
 
 def _referral_effects(steps: tuple[Step, ...], builder: DecisionBuilder) -> list[Effect]:

@@ -8,8 +8,10 @@ could not hold faithfully (a currency it does not know, no customer) is held wit
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Final
 
 from cosell_sync.core import messages
 from cosell_sync.core.deal import ABSENT, Category, Customer, Fields, Snapshot, Value, state_of
@@ -75,6 +77,9 @@ def skipped_by_category(referral: Snapshot, rules: Rules) -> IntakeDecision | No
     return None
 
 
+_REQUIRED: Final = ("name", "close_date")  # of an opportunity, beside a customer
+
+
 def decide_intake(link: Link, found: Matches, rules: Rules, shape: CrmShape) -> IntakeDecision:
     """What becomes of ``link.referral``, given what the CRM has for it already."""
     referral = link.referral
@@ -130,25 +135,31 @@ def new_opportunity_fields(referral: Snapshot, rules: Rules, shape: CrmShape) ->
 
 
 def unmappable(referral: Snapshot, fields: Fields, rules: Rules, shape: CrmShape) -> list[str]:
-    """Every reason why the CRM could not hold this referral, in words for people."""
-    problems = [
-        f"{shape.label(name)} is missing in Partner Center."
-        for name in ("name", "close_date")
-        if empty(fields.get(name, ABSENT))
-    ]
+    """Every reason why the CRM could not hold this referral, in words for people; empty where it can."""
+    return [*_missing(referral, fields, shape), *_does_not_fit(referral, fields, rules, shape)]
+
+
+def _missing(referral: Snapshot, fields: Fields, shape: CrmShape) -> Iterator[str]:
+    for name in _REQUIRED:
+        if empty(fields.get(name, ABSENT)):
+            yield f"{shape.label(name)} is missing in Partner Center."
     customer = referral["customer"]
     if not isinstance(customer, Customer) or not customer.name:
-        problems.append("The customer has no name in Partner Center.")
+        yield "The customer has no name in Partner Center."
+
+
+def _does_not_fit(referral: Snapshot, fields: Fields, rules: Rules, shape: CrmShape) -> Iterator[str]:
     for name, value in fields.items():
-        if name in {"name", "close_date"} or name in STATUS_FIELDS:
-            continue
-        if problem := crm_cannot_hold(name, value, shape):
-            problems.append(messages.crm_cannot(shape.label(name), value, problem))
+        if (
+            name not in _REQUIRED
+            and name not in STATUS_FIELDS
+            and (why := crm_cannot_hold(name, value, shape))
+        ):
+            yield messages.crm_cannot(shape.label(name), value, why)
     currency = referral.text("currency")
     own = rules.default_currency or shape.default_currency
     if not shape.currencies and currency and own and currency != own:
-        problems.append(messages.crm_cannot("Currency", currency, f"it has one currency only, {own}"))
+        yield messages.crm_cannot("Currency", currency, f"it has one currency only, {own}")
     stage = fields.get("stage")
     if shape.stages and stage not in shape.stages:
-        problems.append(f'The CRM has no stage "{stage}"; correct mapping.stages.')
-    return problems
+        yield f'The CRM has no stage "{stage}"; correct mapping.stages.'

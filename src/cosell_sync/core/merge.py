@@ -63,6 +63,11 @@ class Sides:
     base_opportunity: Value = ABSENT
     forced: frozenset[Side] = frozenset()
 
+    @property
+    def first(self) -> bool:
+        """Whether a base is missing: seen for the first time, or the store was lost."""
+        return self.base_referral is ABSENT or self.base_opportunity is ABSENT
+
 
 def merge(rule: FieldRule, sides: Sides, shape: CrmShape, answer: Side | None = None) -> Merged:
     """The table above for one field. ``answer``: a person's word on this field's conflict."""
@@ -84,28 +89,42 @@ def merge(rule: FieldRule, sides: Sides, shape: CrmShape, answer: Side | None = 
 
 
 def _merge_value(rule: FieldRule, kind: Kind, sides: Sides, shape: CrmShape, answer: Side | None) -> Merged:
-    referral, opportunity = sides.referral, sides.opportunity
     still = Merged(sides.base_referral, sides.base_opportunity)
-    if agree(rule.name, referral, opportunity, shape):
-        return Merged(referral, opportunity)
-    first = sides.base_referral is ABSENT or sides.base_opportunity is ABSENT
-    here = rule.goes_to_partner_center and (
-        first or Side.CRM in sides.forced or not same(kind, opportunity, sides.base_opportunity)
-    )
-    there = rule.goes_to_crm and (
-        first or Side.PARTNER_CENTER in sides.forced or not same(kind, referral, sides.base_referral)
-    )
-    if first and here and there and empty(referral) != empty(opportunity):
-        here, there = empty(referral), empty(opportunity)
-    down = replace(still, to_crm=for_crm(rule.name, referral, shape), rule="changed in Partner Center")
-    up = replace(still, to_referral=for_referral(rule.name, opportunity, shape), rule="changed in the CRM")
-    if here and there:
-        kept = answer or {Policy.PARTNER_CENTER: Side.PARTNER_CENTER, Policy.CRM: Side.CRM}.get(rule.policy)
-        why = "a person decided" if answer else f"policy {rule.policy}" + (" at first sight" if first else "")
-        conflict = Conflict(rule.name, referral, opportunity, kept, why)
-        chosen = {Side.PARTNER_CENTER: down, Side.CRM: up, None: still}[kept]
-        return replace(chosen, conflict=conflict, rule=why)
-    return down if there else up if here else still
+    if agree(rule.name, sides.referral, sides.opportunity, shape):
+        return Merged(sides.referral, sides.opportunity)
+    to_crm = for_crm(rule.name, sides.referral, shape)
+    to_referral = for_referral(rule.name, sides.opportunity, shape)
+    outcomes = {
+        Side.PARTNER_CENTER: replace(still, to_crm=to_crm, rule="changed in Partner Center"),
+        Side.CRM: replace(still, to_referral=to_referral, rule="changed in the CRM"),
+        None: still,
+    }
+    changed = _changed(rule, kind, sides)
+    if len(changed) < len(Side):
+        return outcomes[next(iter(changed), None)]
+    kept = answer or {Policy.PARTNER_CENTER: Side.PARTNER_CENTER, Policy.CRM: Side.CRM}.get(rule.policy)
+    why = f"policy {rule.policy}" + (" at first sight" if sides.first else "")
+    why = "a person decided" if answer else why
+    conflict = Conflict(rule.name, sides.referral, sides.opportunity, kept, why)
+    return replace(outcomes[kept], conflict=conflict, rule=why)
+
+
+def _changed(rule: FieldRule, kind: Kind, sides: Sides) -> frozenset[Side]:
+    """The sides whose value counts as an edit and may go the other way. Without a base, an empty one never does."""
+    changed = set()
+    if rule.goes_to_crm and (
+        sides.first
+        or Side.PARTNER_CENTER in sides.forced
+        or not same(kind, sides.referral, sides.base_referral)
+    ):
+        changed.add(Side.PARTNER_CENTER)
+    if rule.goes_to_partner_center and (
+        sides.first or Side.CRM in sides.forced or not same(kind, sides.opportunity, sides.base_opportunity)
+    ):
+        changed.add(Side.CRM)
+    if sides.first and len(changed) == len(Side) and empty(sides.referral) != empty(sides.opportunity):
+        changed.remove(Side.PARTNER_CENTER if empty(sides.referral) else Side.CRM)
+    return frozenset(changed)
 
 
 # --- sets ------------------------------------------------------------------------------------------------------
@@ -121,21 +140,18 @@ def _merge_set(rule: FieldRule, sides: Sides) -> Merged:
     clash = False
     for key in dict.fromkeys([*referral, *opportunity, *base_referral, *base_opportunity]):
         there, here = referral.get(key), opportunity.get(key)
+        new_there: Record | None
+        new_here: Record | None
         was_there, was_here = base_referral.get(key), base_opportunity.get(key)
         if there == here:
             _set_record(next_referral, key, there)
             _set_record(next_opportunity, key, here)
             continue
-        new_there, new_here = there, here
-        if there is None or here is None:
-            changed_there, changed_here = there != was_there, here != was_here
-            if changed_there and (there is not None or not changed_here):
-                new_here = there
-            elif changed_here and (here is not None or not changed_there):
-                new_there = here
-        else:
+        if there is not None and here is not None:
             new_there, new_here, clashed = _merge_record(there, here, was_there, was_here, prefer)
             clash = clash or clashed
+        else:
+            new_there, new_here = _merge_presence(there, here, was_there, was_here)
         _set_record(target_referral, key, new_there and _with_extra(new_there, there))
         _set_record(target_opportunity, key, new_here and _with_extra(new_here, here))
     return Merged(
@@ -148,6 +164,18 @@ def _merge_set(rule: FieldRule, sides: Sides) -> Merged:
         else None,
         rule="merged member by member",
     )
+
+
+def _merge_presence(
+    there: Record | None, here: Record | None, was_there: Record | None, was_here: Record | None
+) -> tuple[Record | None, Record | None]:
+    """A member that only one side has: added there, or taken away here. What both sides changed is kept."""
+    changed_there, changed_here = there != was_there, here != was_here
+    if changed_there and (there is not None or not changed_here):
+        return there, there
+    if changed_here and (here is not None or not changed_there):
+        return here, here
+    return there, here
 
 
 def _pack(records: Mapping[str, Record]) -> Value:

@@ -9,7 +9,7 @@ edit can get lost silently.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import Enum
@@ -21,7 +21,7 @@ from cosell_sync.core.fields import KINDS, SHARED, Kind
 from cosell_sync.core.memory import Failure, Intent, Link, Memory, Phase, set_known
 from cosell_sync.core.merge import Written, landed, learn, settle_notes, settle_set
 from cosell_sync.core.normalize import agree, by_key
-from cosell_sync.core.retry import RetryPolicy, after_failure, content_digest, freed
+from cosell_sync.core.retry import RetryPolicy, after_failure, content_digest, freed_from
 from cosell_sync.core.rules import CrmShape, Rules
 from cosell_sync.errors import Flaky, Gone, RecordError, Unclear
 
@@ -44,7 +44,7 @@ def after_referral(
     before, opportunity = link.referral, link.opportunity
     if before is None or opportunity is None:
         return Learned(replace(link, referral=after))
-    bases = dict(link.base_referral), dict(link.base_opportunity)
+    base_referral, base_opportunity = dict(link.base_referral), dict(link.base_opportunity)
     sent: dict[str, Value] = {}
     state: State | None = None
     for step in steps:
@@ -52,10 +52,27 @@ def after_referral(
         state = step.state or state
     for name in sent.keys() & SHARED.keys():
         written = Written(before[name], sent[name], after[name], rules.crm_value(name, opportunity))
-        _set_bases(name, bases[0], bases[1], written)
-    # It was left as it was, or a colleague was quicker than the read-back; either way both values are told, once.
-    kept = [
-        ConflictKind.NOT_TAKEN.key(name)
+        _set_bases(name, base_referral, base_opportunity, written)
+    unequal = [ConflictKind.NOT_TAKEN.key(name) for name in _not_taken(sent, after, opportunity, shape)]
+    memory = _forget_fields(freed_from(link.memory, Side.PARTNER_CENTER), sent)
+    memory = replace(
+        memory,
+        rewritten={name: pending and name not in sent for name, pending in memory.rewritten.items()},
+        reported=(*(key for key in memory.reported if key not in unequal), *unequal),
+    )
+    changed = replace(
+        link, referral=after, base_referral=base_referral, base_opportunity=base_opportunity, memory=memory
+    )
+    return Learned(changed, tuple(_notices(sent, state, shape)), state)
+
+
+def _not_taken(sent: Fields, after: Snapshot, opportunity: Snapshot, shape: CrmShape) -> list[str]:
+    """Fields that read back as something else: not taken, or a colleague changed them before the read.
+
+    Either way both values are named, once. Sets and notes merge; the sales stage may stand in the stage.
+    """
+    return [
+        name
         for name in SHARED
         if name in sent
         and KINDS[name] not in {*_SETS, Kind.NOTES}
@@ -63,23 +80,16 @@ def after_referral(
         and after[name] is not ABSENT
         and not agree(name, after[name], opportunity[name], shape)
     ]
-    memory = _forget_fields(freed_from(link.memory, Side.PARTNER_CENTER), sent)
-    memory = replace(
-        memory,
-        rewritten={name: pending and name not in sent for name, pending in memory.rewritten.items()},
-        reported=(*(mark for mark in memory.reported if mark not in kept), *kept),
-    )
-    notices = (
-        [messages.sent(shape.label(name) for name in SHARED if name in sent)]
-        if sent.keys() & SHARED.keys()
-        else []
-    )
+
+
+def _notices(sent: Fields, state: State | None, shape: CrmShape) -> Iterator[str]:
+    """What the seller reads of these steps."""
+    if sent.keys() & SHARED.keys():
+        yield messages.sent(shape.label(name) for name in SHARED if name in sent)
     if sent.get("visible") is True:
-        notices.append(messages.widened())
+        yield messages.widened()
     if state is not None:
-        notices.append(messages.done(state))
-    changed = replace(link, referral=after, base_referral=bases[0], base_opportunity=bases[1], memory=memory)
-    return Learned(changed, tuple(notices), state)
+        yield messages.done(state)
 
 
 def after_opportunity(link: Link, sent: Fields, after: Snapshot, rules: Rules, state: State) -> Link:
@@ -152,11 +162,6 @@ def _forget_fields(memory: Memory, sent: Mapping[str, Value]) -> Memory:
 
 
 # --- failure ---------------------------------------------------------------------------------------------------
-
-
-def freed_from(memory: Memory, side: Side) -> Memory:
-    """A write to this side worked: its failure is over."""
-    return freed(memory) if memory.failure is not None and memory.failure.side is side else memory
 
 
 def after_failed_write(

@@ -57,6 +57,11 @@ def freed(memory: Memory) -> Memory:
     return replace(memory, failure=None, attempts=0, parked=False, next_attempt=None)
 
 
+def freed_from(memory: Memory, side: Side) -> Memory:
+    """The memory of a deal whose failure with this side is over; another side's failure stays."""
+    return freed(memory) if memory.failure is not None and memory.failure.side is side else memory
+
+
 def resting(memory: Memory, now: datetime) -> bool:
     """Whether this deal must not be tried now."""
     return memory.parked or (memory.next_attempt is not None and memory.next_attempt > now)

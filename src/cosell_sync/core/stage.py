@@ -69,25 +69,24 @@ def _conflict(builder: DecisionBuilder) -> None:
 
 
 def _hold_what_comes_late(builder: DecisionBuilder) -> None:
-    """What is not sent any more: edits, conflicts that nobody needs to decide, gaps that nobody needs to fill."""
-    late = [*builder.to_referral]
-    late += [
-        conflict.field
-        for conflict in builder.conflicts
-        if conflict.kept is None and conflict.kind is not ConflictKind.ENDED
-    ]
-    late += [hold.field for hold in builder.holds if hold.kind is HoldKind.NEED]
+    """What is not sent any more is held as late and named."""
+    names = _take_out_unsent(builder)
     if builder.follows is Consequence.TOO_LATE:
-        late.append("stage")
-    builder.to_referral.clear()
-    builder.holds[:] = [hold for hold in builder.holds if hold.kind is not HoldKind.NEED]
-    builder.conflicts[:] = [
-        conflict
-        for conflict in builder.conflicts
-        if conflict.kind is ConflictKind.ENDED or conflict.kept is Side.PARTNER_CENTER
-    ]
-    names = list(dict.fromkeys(late))
+        names.append("stage")
     text = messages.late(builder.shape.label(name) for name in names)
     for name in names:
         there = builder.state.value if name == "stage" else builder.referral[name]
         builder.holds.append(Hold(HoldKind.LATE, name, there, builder.opportunity[name], text))
+
+
+def _take_out_unsent(builder: DecisionBuilder) -> list[str]:
+    """Names of the fields with edits, with conflicts that nobody needs to decide, with gaps that nobody needs to fill."""
+    names = [*builder.to_referral]
+    conflicts = [item for item in builder.conflicts if item.kind is not ConflictKind.ENDED]
+    names += [item.field for item in conflicts if item.kept is None]
+    names += [hold.field for hold in builder.holds if hold.kind is HoldKind.NEED]
+    builder.to_referral.clear()
+    builder.holds[:] = [hold for hold in builder.holds if hold.kind is not HoldKind.NEED]
+    dropped = [item for item in conflicts if item.kept is not Side.PARTNER_CENTER]
+    builder.conflicts[:] = [item for item in builder.conflicts if item not in dropped]
+    return list(dict.fromkeys(names))

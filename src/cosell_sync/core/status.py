@@ -54,38 +54,46 @@ class StatusReport:
 
 
 def status_report(decision: Decision, news: Iterable[str], shape: CrmShape, now: datetime) -> StatusReport:
-    """``news``: what was carried in this cycle; none leaves the last news standing."""
+    """What the record shows after this decision.
+
+    ``news``: what was carried in this cycle, in the seller's words; where it is empty the last news stays.
+    """
     link = decision.link
     fresh = tuple(dict.fromkeys(news))
     memory = replace(link.memory, notices=fresh) if fresh else link.memory
     referral = link.referral
     state = state_of(referral) if referral else State.UNKNOWN
     reminder = reminders_passed(referral, state, now)
-    conditions = list(_conditions(decision, memory, shape, now))
+    conditions = [*_conditions(decision, memory, shape, now), *_background(referral, memory, state)]
+    states = {condition for condition, _ in conditions} | {SyncState.IN_SYNC}
     lines = [text for _, text in conditions]
-    states = [condition for condition, _ in conditions]
-    if state in TERMINAL:
-        states.append(SyncState.CLOSED)
-        lines.append(messages.over(state))
-        registered = referral.text("registration_status") if referral and state is State.WON else ""
-        if registered and registered != "None":
-            lines.append(messages.registration(registered))
-    elif said := microsoft.microsoft_said(memory.microsoft):
-        lines.append(said)
-    if state is State.RECEIVED and referral is not None and SyncState.NEEDS_ATTENTION not in states:
-        unanswered_only = all(hold.kind is not HoldKind.TERMINAL for hold in decision.holds)
-        if unanswered_only and not decision.steps:
-            lines.append(messages.answer_by(referral.moment("respond_by"), reminder))
-    sync_state = next(item for item in _URGENCY if item in {*states, SyncState.IN_SYNC})
+    if state is State.RECEIVED and SyncState.NEEDS_ATTENTION not in states and _unanswered(decision):
+        lines.append(messages.answer_by(referral.moment("respond_by") if referral else None, reminder))
+    sync_state = next(item for item in _URGENCY if item in states)
     if state in TERMINAL and sync_state is SyncState.WAITING:
         sync_state = SyncState.CLOSED
-    message = "\n".join(
-        dict.fromkeys([*memory.notices, *lines] if not _urgent(sync_state) else [*lines, *memory.notices])
-    )
+    parts = [*lines, *memory.notices] if _urgent(sync_state) else [*memory.notices, *lines]
+    message = "\n".join(dict.fromkeys(parts))
     rejected = any(_STATE_OF_HOLD[hold.kind] is SyncState.NEEDS_ATTENTION for hold in decision.holds)
     memory = replace(memory, sync_state=sync_state, rejected=rejected)
     link = replace(link, memory=memory, due=_due(decision, memory, referral, state, now), dirty=False)
     return StatusReport(link, _differences(link, message, shape), sync_state, message, reminder)
+
+
+def _background(referral: Snapshot | None, memory: Memory, state: State) -> Iterable[tuple[SyncState, str]]:
+    """What is so, and asks nothing of the seller now: the end, its registration, Microsoft's side."""
+    if state in TERMINAL:
+        yield SyncState.CLOSED, messages.over(state)
+        registered = referral.text("registration_status") if referral and state is State.WON else ""
+        if registered and registered != "None":
+            yield SyncState.CLOSED, messages.registration(registered)
+    elif text := microsoft.microsoft_said(memory.microsoft):
+        yield SyncState.IN_SYNC, text
+
+
+def _unanswered(decision: Decision) -> bool:
+    """Neither an answer of the seller's is on its way nor one that waits out its hold."""
+    return not decision.steps and all(hold.kind is not HoldKind.TERMINAL for hold in decision.holds)
 
 
 def _urgent(state: SyncState) -> bool:

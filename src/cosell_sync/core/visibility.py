@@ -40,32 +40,43 @@ class Widening:
 
 
 def widening(link: Link, state: State, rules: Rules, shape: CrmShape, today: date) -> Widening:
-    """Private → partner-led → co-sell, in this direction only, and only by the seller's word."""
+    """Private → partner-led → co-sell, in this direction only, and only where the seller asks for it."""
     referral, opportunity = link.referral, link.opportunity
     if referral is None or opportunity is None or state is State.UNKNOWN or opportunity["sync"] is False:
         return Widening(link)
     link = _agree_on_visibility(link, opportunity, referral)
     refused = tuple(_refusals(link, opportunity, referral, shape))
-    asked = (
-        asks_for_help(opportunity)
-        and link.memory.invite != Invitation.DONE
-        and "help" not in link.base_opportunity
-    )
+    asked = _asks_for_invitation(link, opportunity)
     if asked and takes_part(link):
         refused += (Refusal("help", None, opportunity["help"], "Microsoft takes part in this deal already"),)
         asked = False
     invites = asked and state is not State.RECEIVED
-    gaps: tuple[Gap, ...] = ()
+    gaps = _invitation_gaps(opportunity, state, rules, shape, today) if invites else ()
+    wanted = opportunity.flag("visible") or (invites and not gaps)
+    if referral["visible"] is not False or not wanted:
+        return Widening(link, invites=invites, gaps=gaps, refused=refused)
+    if opportunity["consent"] is True:
+        return Widening(link, visible=True, invites=invites, gaps=gaps, refused=refused)
+    consent = Gap("consent", shape.label("consent"))
+    return Widening(link, invites=invites, gaps=gaps or (consent,), refused=refused)
+
+
+def _invitation_gaps(
+    opportunity: Snapshot, state: State, rules: Rules, shape: CrmShape, today: date
+) -> tuple[Gap, ...]:
+    """What is missing before Microsoft is invited. Nothing can be filled in after the end: then it is the help itself."""
     if state in TERMINAL:
-        gaps = (Gap("help", shape.label("help")),) if invites else ()
-    elif invites:
-        gaps = missing(opportunity, rules, shape, today, cosell=True)
-    hidden = referral["visible"] is False
-    wanted = hidden and (opportunity.flag("visible") or (invites and not gaps))
-    if wanted and opportunity["consent"] is not True:
-        wanted = False
-        gaps = gaps or (Gap("consent", shape.label("consent")),)
-    return Widening(link, visible=wanted, invites=invites, gaps=gaps, refused=refused)
+        return (Gap("help", shape.label("help")),)
+    return missing(opportunity, rules, shape, today, cosell=True)
+
+
+def _asks_for_invitation(link: Link, opportunity: Snapshot) -> bool:
+    """Help is asked for that Microsoft was not asked for yet."""
+    return (
+        asks_for_help(opportunity)
+        and link.memory.invite != Invitation.DONE
+        and "help" not in link.base_opportunity
+    )
 
 
 def _agree_on_visibility(link: Link, opportunity: Snapshot, referral: Snapshot) -> Link:

@@ -18,9 +18,9 @@ from cosell_sync.core.decision import Conflict, Decision, Effect
 from cosell_sync.core.fields import KINDS, SELLER, SHARED
 from cosell_sync.core.memory import Action, Intent, Link
 from cosell_sync.core.normalize import same
-from cosell_sync.core.outcome import after_failed_write, after_opportunity, after_referral, freed_from
+from cosell_sync.core.outcome import after_failed_write, after_opportunity, after_referral
 from cosell_sync.core.reconcile import decide
-from cosell_sync.core.retry import blocked_side
+from cosell_sync.core.retry import blocked_side, freed_from
 from cosell_sync.core.status import StatusReport, conflict_text, status_report
 from cosell_sync.cycle.context import (
     Cycle,

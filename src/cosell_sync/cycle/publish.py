@@ -24,8 +24,7 @@ from cosell_sync.core import messages, microsoft, publishing, requirements, visi
 from cosell_sync.core.deal import ABSENT, Fields, Side, Snapshot, SyncState, Value
 from cosell_sync.core.decision import Decision, Effect, Hold, HoldKind
 from cosell_sync.core.memory import Action, Intent, Invitation, Link, Memory, Phase
-from cosell_sync.core.outcome import freed_from
-from cosell_sync.core.retry import blocked_side, content_digest, freed
+from cosell_sync.core.retry import blocked_side, content_digest, freed, freed_from
 from cosell_sync.core.status import status_report
 from cosell_sync.cycle.commands import released
 from cosell_sync.cycle.context import (
