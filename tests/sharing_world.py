@@ -11,16 +11,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from cosell_sync.core.deal import (
-    SHARED,
-    DealType,
-    Direction,
-    Link,
-    Side,
-    Snapshot,
-    State,
-    Value,
-)
+from cosell_sync.core.deal import DealType, Direction, Side, Snapshot, State, Value
+from cosell_sync.core.fields import SHARED
+from cosell_sync.core.memory import Link
 from cosell_sync.core.retry import RetryPolicy
 from cosell_sync.cycle.context import CycleSettings, DealPlan, Services
 from cosell_sync.cycle.cycle import run_cycle

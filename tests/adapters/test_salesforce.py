@@ -23,7 +23,7 @@ from urllib3.exceptions import MaxRetryError, NewConnectionError
 from adapters.dynamics_world import OVERLAP, SAM, Clock, only
 from adapters.salesforce_world import COMPOSITE, World, draft
 from cosell_sync.core.deal import Customer, Member, Solution
-from cosell_sync.core.rules import agree, for_crm
+from cosell_sync.core.normalize import agree, for_crm
 from cosell_sync.crm.salesforce import bulk, read
 from cosell_sync.crm.salesforce.client import SalesforceCrm
 from cosell_sync.crm.salesforce.rest import Rest

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Final
 
-from cosell_sync.core.deal import KINDS, Kind
+from cosell_sync.core.fields import KINDS, Kind
 from cosell_sync.crm.dynamics import odata
 from cosell_sync.crm.dynamics.errors import SYSTEM
 from cosell_sync.crm.dynamics.rest import Rest, strange

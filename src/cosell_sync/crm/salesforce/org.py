@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from simple_salesforce.exceptions import SalesforceError, SalesforceResourceNotFound
 
-from cosell_sync.core.deal import KINDS, Kind
+from cosell_sync.core.fields import KINDS, Kind
 from cosell_sync.crm.fields import locked, shown
 from cosell_sync.crm.salesforce import composite, errors, states
 from cosell_sync.crm.salesforce.composite import Part, Reply
