@@ -29,9 +29,7 @@ def test_a_person_is_forgotten_and_no_system_is_told(tmp_path: Path, crm: str) -
             False,
             True,
         )
-        assert stage.cosell("deals", "forget", "greta@customer.example").out.startswith(
-            "Forgotten: 0 deals"
-        )
+        assert stage.cosell("deals", "forget", "greta@customer.example").out.startswith("Forgotten: 0 deals")
         stage.sync()
         assert stage.mutations() == []
         assert {"greta@customer.example", "liam@customer.example"} <= stage.contacts(deal).keys()
