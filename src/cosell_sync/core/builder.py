@@ -108,7 +108,7 @@ def _referral_effects(steps: tuple[Step, ...], builder: DecisionBuilder) -> list
 
 
 def write_to_crm_or_hold(builder: DecisionBuilder, rule: FieldRule, value: Value) -> None:
-    """Write it to the CRM, or hold it where the CRM cannot take it."""
+    """Write the value to the CRM, or hold it back with the reason why the CRM cannot take it."""
     opportunity, shape, name = builder.opportunity, builder.shape, rule.name
     label = shape.label(name)
     problem = crm_cannot_hold(name, value, shape)

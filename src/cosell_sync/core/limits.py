@@ -1,4 +1,7 @@
-"""Why a side cannot take a value: what must not be empty, what is fixed, what does not fit, what may not be sent."""
+"""What a side does not take, and why: required and fixed fields, values that do not fit, what must not be sent.
+
+Every function returns the reason in the seller's words, or None where the side takes the value.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,7 @@ _CRM_NEVER_EMPTY = frozenset({"name", "close_date"})
 
 
 def why_read_only(name: str, opportunity: Snapshot) -> str:
+    """Why the CRM does not take this field at the moment; for a field of ``Snapshot.readonly`` only."""
     if opportunity.flag("is_closed"):
         return "the record is closed there; reopen it to take this over"
     whys = {"currency": "a currency stays once it is set", "value": "the CRM computes it"}
@@ -32,7 +36,7 @@ def foreign_currency(referral: Snapshot, rules: Rules, shape: CrmShape) -> str |
 
 
 def why_not_sent(name: str, link: Link, rules: Rules) -> str | None:
-    """Why Partner Center does not take this field, or must not get it; or None."""
+    """Why this field is not sent to Partner Center, or None."""
     if name == "name" and not rules.write_name:
         return "Partner Center is not known to take a new name (mapping.write_name)"
     if name == "favorite" and not rules.write_favorite:
@@ -47,7 +51,7 @@ def why_not_sent(name: str, link: Link, rules: Rules) -> str | None:
 
 
 def crm_cannot_hold(name: str, value: Value, shape: CrmShape) -> str | None:
-    """Why the CRM cannot hold this value, or None."""
+    """Why the CRM cannot store this value, or None."""
     if name in _CRM_NEVER_EMPTY and empty(value):
         return "it must not be empty"
     if name == "value" and value is not None and abs(value) > shape.maximum:  # type: ignore[arg-type,operator]

@@ -85,7 +85,7 @@ def _taken_as_changed(name: str, memory: Memory, *, unequal: bool) -> frozenset[
 
 
 def _write_or_hold(builder: DecisionBuilder, rule: FieldRule, merged: Merged) -> None:
-    """Sort what a merge asks for into what may be written and what must be held."""
+    """Write what a merge asks for, or hold it back with the reason."""
     referral, opportunity, rules, shape = builder.referral, builder.opportunity, builder.rules, builder.shape
     name, label = rule.name, shape.label(rule.name)
     builder.reasons[name] = merged.rule
