@@ -10,13 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final
 
 from cosell_sync.core import messages
 from cosell_sync.core.deal import ABSENT, Category, Customer, Fields, Snapshot, Value, state_of
 from cosell_sync.core.fields import SHARED, STATUS_FIELDS
 from cosell_sync.core.lifecycle import TERMINAL
-from cosell_sync.core.limits import crm_cannot_hold
+from cosell_sync.core.limits import CRM_REQUIRES, why_crm_cannot_store
 from cosell_sync.core.memory import Link
 from cosell_sync.core.normalize import empty, for_crm
 from cosell_sync.core.rules import CrmShape, Rules
@@ -76,9 +75,6 @@ def skipped_by_category(referral: Snapshot, rules: Rules) -> IntakeDecision | No
     return None
 
 
-_REQUIRED: Final = ("name", "close_date")  # of an opportunity, beside a customer
-
-
 def decide_intake(link: Link, found: Matches, rules: Rules, shape: CrmShape) -> IntakeDecision:
     """What becomes of ``link.referral``, given what the CRM has for it already. The link must have a referral."""
     referral = link.referral
@@ -122,7 +118,7 @@ def new_opportunity_fields(referral: Snapshot, rules: Rules, shape: CrmShape) ->
         if name == "sales_stage" and (
             not rules.stages.have_own_field(shape.fields)
             or value is None
-            or crm_cannot_hold(name, value, shape)
+            or why_crm_cannot_store(name, value, shape)
         ):
             continue
         if value is not ABSENT and rule.goes_to_crm:
@@ -139,7 +135,7 @@ def unmappable(referral: Snapshot, fields: Fields, rules: Rules, shape: CrmShape
 
 
 def _missing(referral: Snapshot, fields: Fields, shape: CrmShape) -> Iterator[str]:
-    for name in _REQUIRED:
+    for name in CRM_REQUIRES:
         if empty(fields.get(name, ABSENT)):
             yield f"{shape.label(name)} is missing in Partner Center."
     customer = referral["customer"]
@@ -150,9 +146,9 @@ def _missing(referral: Snapshot, fields: Fields, shape: CrmShape) -> Iterator[st
 def _does_not_fit(referral: Snapshot, fields: Fields, rules: Rules, shape: CrmShape) -> Iterator[str]:
     for name, value in fields.items():
         if (
-            name not in _REQUIRED
+            name not in CRM_REQUIRES
             and name not in STATUS_FIELDS
-            and (why := crm_cannot_hold(name, value, shape))
+            and (why := why_crm_cannot_store(name, value, shape))
         ):
             yield messages.crm_cannot(shape.label(name), value, why)
     currency = referral.text("currency")

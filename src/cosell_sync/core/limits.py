@@ -1,9 +1,11 @@
 """What a side does not take, and why: required and fixed fields, values that do not fit, what must not be sent.
 
-Every function returns the reason in the seller's words, or None where the side takes the value.
+The functions return the reason in the seller's words; None where the side takes the value.
 """
 
 from __future__ import annotations
+
+from typing import Final
 
 from cosell_sync.core import messages, microsoft
 from cosell_sync.core.deal import DealType, Direction, Snapshot, Value
@@ -12,10 +14,9 @@ from cosell_sync.core.memory import Link
 from cosell_sync.core.normalize import empty
 from cosell_sync.core.rules import CrmShape, Rules
 
-NEVER_EMPTY = frozenset({"name", "value", "currency", "close_date", "team", "solutions"})
-
-
-_CRM_NEVER_EMPTY = frozenset({"name", "close_date"})
+# Fields that must not become empty there.
+PARTNER_CENTER_REQUIRES: Final = frozenset({"name", "value", "currency", "close_date", "team", "solutions"})
+CRM_REQUIRES: Final = ("name", "close_date")
 
 
 def why_read_only(name: str, opportunity: Snapshot) -> str:
@@ -50,9 +51,9 @@ def why_not_sent(name: str, link: Link, rules: Rules) -> str | None:
     return frozen(name, DealType(words) if words in set(DealType) else None, outbound=outbound)
 
 
-def crm_cannot_hold(name: str, value: Value, shape: CrmShape) -> str | None:
+def why_crm_cannot_store(name: str, value: Value, shape: CrmShape) -> str | None:
     """Why the CRM cannot store this value, or None."""
-    if name in _CRM_NEVER_EMPTY and empty(value):
+    if name in CRM_REQUIRES and empty(value):
         return "it must not be empty"
     if name == "value" and value is not None and abs(value) > shape.maximum:  # type: ignore[arg-type,operator]
         return f"the largest amount is {messages.shown(shape.maximum)}"
