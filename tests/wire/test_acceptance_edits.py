@@ -134,6 +134,7 @@ def play(tmp_path_factory: pytest.TempPathFactory, crm: str) -> Iterator[Play]:
         edit(stage, deals)
         before = {name: stage.referral(deal) for name, deal in deals.items()}
         stage.forget_calls()
+        stage.wait_a_second()
         first = stage.sync()
         patched = {name: stage.patches(deal["id"]) for name, deal in deals.items()}
         second = stage.sync()

@@ -182,8 +182,8 @@ def look_alikes(theatre: Theatre) -> Iterator[None]:
         assert "looks like" in row["message"]
     yield
     assert theatre.touched(same, first) == theatre.touched(other, second) == [], "said once"
-    stage.cosell("deals", "link", same["id"], first)
-    stage.cosell("deals", "create", other["id"])
+    stage.cosell("deals", "link", same["id"], first, process=True)
+    stage.cosell("deals", "create", other["id"], process=True)
     yield
     yield
     assert stage.deal(same)["id"] == first
@@ -234,7 +234,15 @@ def asked(theatre: Theatre) -> Iterator[None]:
     assert theatre.touched(deal, stage.deal(deal)["id"]) == []
     assert theatre.conflicts(deal, other) == 0, "named once"
     assert {deal["id"], other["id"]} <= theatre.attention.keys()
-    stage.cosell("deals", "resolve", deal["id"], stage.crm.column("close_date"), "--keep", "partner_center")
+    stage.cosell(
+        "deals",
+        "resolve",
+        deal["id"],
+        stage.crm.column("close_date"),
+        "--keep",
+        "partner_center",
+        process=True,
+    )
     stage.seller(other, close_date="2028-01-01")
     yield
     for one in (deal, other):
@@ -265,7 +273,7 @@ def forbidden(theatre: Theatre) -> Iterator[None]:
     assert harsh not in theatre.last.err
     active[0] = False
     stage.seller(deal, aside="call")
-    stage.cosell("deals", "retry", shut["id"])
+    stage.cosell("deals", "retry", shut["id"], process=True)
     yield
     yield
     assert stage.deal(deal)["value"] == 9001
