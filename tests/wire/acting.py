@@ -13,7 +13,6 @@ import re
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
@@ -30,9 +29,7 @@ from cosell_sync.sandbox.server import Server
 from cosell_sync.sandbox.systems import Sandbox
 
 COMMAND = Path(sys.executable).with_name("cosell-sync")
-FOREIGN = ("COSELL_", "PYTHONDONTWRITEBYTECODE")
-# Compiled once, as in every installation: else two thirds of each command's time would go into compiling.
-COMPILED = {"PYTHONPYCACHEPREFIX": str(Path(tempfile.gettempdir()) / "cosell-sync-acceptance-pycache")}
+FOREIGN = "COSELL_"  # variables of this process that would configure the command
 SENTENCES = ("Error: ", "Next: ", "Stopped: ", "- ", "Usage: ", "Try ")
 PATIENCE = 120.0  # seconds a command may take on a busy machine
 
@@ -123,7 +120,7 @@ class Stage:
     def environment(self, **env: str) -> dict[str, str]:
         """All variables of a command: those of this process without what configures ours, the sandbox's, the given."""
         outside = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
-        return {**outside, **COMPILED, **self.sandbox.environment(self.home), **self.env, **env}
+        return {**outside, **self.sandbox.environment(self.home), **self.env, **env}
 
     def start(self, *args: str, into: Path | None = None, **env: str) -> subprocess.Popen[str]:
         """Start the installed command as a process. ``into``: a file for what it says, where nobody waits for its end."""
