@@ -1,9 +1,10 @@
-"""Every test of the whole suite is listened to: see ``leaks``. The modules that take longest are played first."""
+"""Every test of the whole suite is listened to: see ``log_leaks``. The modules that take longest are played first."""
 
 from __future__ import annotations
 
 import pytest
-from leaks import _listening, _nothing_leaks
+
+from log_leaks import _listening, _nothing_leaks
 
 __all__ = ["_listening", "_nothing_leaks"]
 

@@ -36,7 +36,7 @@ from unittest.mock import patch
 import structlog
 
 from cosell_sync.cli.main import main
-from leaks import EAR
+from log_leaks import LISTENER
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 STRAGGLERS = 5.0  # seconds that a thread of an ended command may still take to notice
@@ -74,7 +74,7 @@ def run_main(args: Sequence[str], environment: Mapping[str, str], directory: Pat
         code = contextvars.Context().run(_exit_code)
         _await_threads(before, args)
     ended = Ended(code, _text(out), _text(err))
-    EAR.hear_command(ended.err)
+    LISTENER.hear_command(ended.err)
     return ended
 
 

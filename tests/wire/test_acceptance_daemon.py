@@ -11,8 +11,8 @@ from pathlib import Path
 
 import httpx
 import pytest
-from acting import Stage, staged, waited
-from judging import disagreements
+from acceptance import Stage, staged, waited
+from comparison import disagreements
 from test_acceptance_settings import free_port
 
 pytestmark = pytest.mark.wire

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from acting import Done, Stage, staged
-from judging import compared, disagreements, doubles
+from acceptance import Done, Stage, staged
+from comparison import compared, disagreements, doubles
 
 from cosell_sync.sandbox.partner_center.samples import own_member
 from cosell_sync.sandbox.partner_center.schema import Document, member

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from acting import Stage, staged
-from crms import Row
-from judging import compared, disagreements, doubles, expected, is_lead
+from acceptance import Stage, staged
+from comparison import compared, disagreements, doubles, expected, is_lead
+from crm_vocabulary import Row
 
 from cosell_sync.sandbox.partner_center.schema import blank
 

@@ -12,9 +12,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from acting import Done, Stage, staged
-from crms import Row
-from judging import disagreements, doubles
+from acceptance import Done, Stage, staged
+from comparison import disagreements, doubles
+from crm_vocabulary import Row
 
 from cosell_sync.sandbox.partner_center.schema import Document
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from acting import Stage, staged, struck
+from acceptance import Stage, staged, struck
 
 pytestmark = pytest.mark.wire
 HELP = "Proof of concept or demo"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from acting import staged
+from acceptance import staged
 
 from cosell_sync.sandbox.partner_center.schema import member
 

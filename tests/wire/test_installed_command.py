@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 import structlog
-from acting import Done, Stage, staged
+from acceptance import Done, Stage, staged
 
 pytestmark = pytest.mark.wire
 

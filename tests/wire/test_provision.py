@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from acting import Done, Stage
+from acceptance import Done, Stage
 
 from cosell_sync.sandbox.dataverse.auth import CLIENT_ID
 from cosell_sync.sandbox.exchange import Call

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from acting import COMMAND, FOREIGN, PATIENCE
+from acceptance import COMMAND, FOREIGN, PATIENCE
 
 pytestmark = pytest.mark.wire
 OURS = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}

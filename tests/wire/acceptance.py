@@ -1,8 +1,10 @@
-"""A stage for acceptance: the served sandbox, a home directory, the installed command, and people on either side.
+"""What every acceptance test works with: a served sandbox, a home directory, the command, and edits of people on both sides.
 
-Nothing here knows the product from inside. The command is the one that users start; sellers act through `crms`, in words
-that are the same for both CRMs, Microsoft through its world of the sandbox; what was called is read off the servers. After every command the promises that hold always are checked:
-no write reached a closed referral, the fakes themselves met no bug, and every line on stderr is a log event or a sentence.
+`Stage` holds them together. The tests use the product as its users do: by its command, its variables and files, its
+output and exit codes. Sellers edit through `crm_vocabulary`, in words that are the same for both CRMs, Microsoft through
+the sandbox's Partner Center; what the command called is read from the servers. After every command `Stage.check` looks
+for what must never happen: a write to a closed referral, a bug of the fakes, a line on stderr that is neither a log event
+nor a sentence.
 """
 
 from __future__ import annotations
@@ -17,10 +19,11 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import Any
 
-from crms import Dynamics, Row, Salesforce, crm
+from crm_vocabulary import Dynamics, Row, Salesforce, crm
 from main_in_process import run_main
 
 from cosell_sync.sandbox.exchange import Call
@@ -92,7 +95,7 @@ def api(call: Call) -> bool:
 
 @dataclass
 class Stage:
-    """One play. ``env``: variables laid over the sandbox's for every command."""
+    """One sandbox with its command. ``env``: variables that every command gets besides those of the sandbox."""
 
     sandbox: Sandbox
     home: Path
@@ -300,10 +303,10 @@ def _id(referral: Document | str) -> str:
 
 
 def staged(home: Path, crm: str, *, deals: int = 0, seed: int = 7, **env: str) -> Iterator[Stage]:
-    """The body of a fixture: a sandbox that is up while the test plays.
+    """The body of a fixture: a sandbox that is up while the test runs.
 
-    Dynamics environments differ in whether a closed row takes an app's own columns. The plays are for one that does, and
-    is configured so, since Salesforce does as well; for the others `test_acceptance_moves` has a play of its own.
+    Dynamics environments differ in whether a closed row takes an app's own columns. The tests are for one that does, and
+    is configured so, since Salesforce does as well; for the others `test_acceptance_moves` has a test of its own.
     """
     with Sandbox(deals=deals, seed=seed, crm=crm) as sandbox:
         sandbox.dynamics.closed_rows_writable = True
@@ -320,20 +323,17 @@ def hidden(stage: Stage) -> Mapping[str, str]:
             texts.setdefault(value.strip(), kind)
 
     for document in stage.pc.all():
-        for person in [*document["team"], *document["customerProfile"]["team"]]:
-            for name in ("firstName", "lastName", "email", "phoneNumber"):
-                keep(name, person.get(name))
+        people = [*document["team"], *document["customerProfile"]["team"]]
+        for person, name in product(people, ("firstName", "lastName", "email", "phoneNumber")):
+            keep(name, person.get(name))
         for line in (document["details"]["notes"] or "").splitlines():
             keep("note", line)
         keep("note to Microsoft", document["inviteContext"]["notes"])
-    for user in stage.crm.users:
-        for name in ("first_name", "last_name", "email", "phone"):
-            keep(name, user[name])
+    for user, name in product(stage.crm.users, ("first_name", "last_name", "email", "phone")):
+        keep(name, user[name])
     entra = stage.pc.entra
-    for token in [*entra._access, *entra._refresh, entra.client_secret]:
+    for token in [*entra._access, *entra._refresh, entra.client_secret, *stage.crm.sessions]:
         keep("token", token)
-    for token in stage.crm.sessions:
-        keep("session", token)
     for name, value in stage.sandbox.environment(stage.home).items():
         if name.endswith(("SECRET", "TOKEN")):
             keep("secret", value)
