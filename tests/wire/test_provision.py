@@ -1,4 +1,4 @@
-"""`provision` makes what a CRM lacks, once: the installed command against a served CRM that holds nothing of ours."""
+"""`provision` makes what a CRM lacks, once: the command against a served CRM that holds nothing of ours."""
 
 from __future__ import annotations
 
