@@ -62,7 +62,8 @@ from cosell_sync.cycle.context import CycleSettings, Services
 from cosell_sync.cycle.cycle import run_cycle
 from cosell_sync.errors import Fenced, OutsideError
 from cosell_sync.ports import Transaction
-from memory_world import (
+from memory_sharing import HELP, Crash, Posts
+from memory_systems import (
     LIKE_DYNAMICS,
     LIKE_SALESFORCE,
     Change,
@@ -74,7 +75,6 @@ from memory_world import (
     elements,
     rules,
 )
-from sharing_world import HELP, Crash, Posts
 
 PC = Side.PARTNER_CENTER
 

@@ -20,8 +20,8 @@ from simple_salesforce.exceptions import SalesforceError, SalesforceMalformedReq
 from structlog.testing import capture_logs
 from urllib3.exceptions import MaxRetryError, NewConnectionError
 
-from adapters.dynamics_world import OVERLAP, SAM, Clock, only
-from adapters.salesforce_world import COMPOSITE, World, draft
+from adapters.served_dynamics import OVERLAP, SAM, Clock, only
+from adapters.served_salesforce import COMPOSITE, World, draft
 from cosell_sync.core.deal import Customer, Member, Solution
 from cosell_sync.core.normalize import agree, for_crm
 from cosell_sync.crm.salesforce import bulk, read

@@ -1,6 +1,6 @@
 """Checked against what is not ours: Microsoft's own client drives the served Dataverse; an OData server judges our client.
 
-Both come with the dependency group `judges` (see `odata_judge` for what the judge can see and what not). Where they are
+Both come with the dependency group `judges` (see `odata_validator` for what the judge can see and what not). Where they are
 not installed the tests are skipped, but never in CI.
 """
 # ruff: noqa: E402  (whether the imports can be made is looked at first)
@@ -23,7 +23,7 @@ if MISSING and not os.environ.get("CI"):
 
 from azure.core.exceptions import ClientAuthenticationError
 from azure.identity import ClientSecretCredential
-from odata_judge import Judge
+from odata_validator import Judge
 from PowerPlatform.Dataverse.client import DataverseClient
 from PowerPlatform.Dataverse.core.errors import HttpError
 from PowerPlatform.Dataverse.models.upsert import UpsertItem
