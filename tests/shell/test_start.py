@@ -12,6 +12,7 @@ import pytest
 
 from cosell_sync.cli.lazy import load_command
 from cosell_sync.cli.names import COMMANDS
+from cosell_sync.sandbox.systems import Sandbox
 
 # Runs the command in a fresh interpreter, then reports its exit code and every module that it imported.
 REPORT = """
@@ -75,7 +76,7 @@ def imported(*command: str, env: dict[str, str] | None = None) -> set[str]:
 def test_help_and_version_import_no_command(command: str) -> None:
     modules = imported(command)
     assert not modules & (OUTSIDE | OURS)
-    assert not modules & {"structlog", "yaml", "rich.console", "cosell_sync.settings"}
+    assert modules & {"structlog", "yaml", "rich.console", "cosell_sync.settings"} == set()
     # typer reads the value of any option with pydantic, `--help` apart
     assert command == "--version" or "pydantic" not in modules
 
@@ -85,6 +86,26 @@ def test_checking_the_configuration_imports_nothing_that_reaches_out(tmp_path: P
     path.write_text("crm: salesforce\n", encoding="utf-8")
     assert not imported("config", "check", "--config", str(path), env=CREDENTIALS) & (OUTSIDE | OURS)
     assert "yaml" not in imported("config", "check", env=CREDENTIALS)
+
+
+@pytest.mark.parametrize("crm", ["salesforce", "dynamics"])
+def test_an_idle_sync_imports_only_what_it_calls(tmp_path: Path, crm: str) -> None:
+    """Its store is up to date and it prints no table; the first cycle makes the store and the links."""
+    other = {"salesforce": "dynamics", "dynamics": "salesforce"}[crm]
+    with Sandbox(deals=2, crm=crm) as sandbox:
+        environment = sandbox.environment(tmp_path)
+        imported("sync", env=environment)
+        modules = imported("sync", env=environment)
+    assert f"cosell_sync.crm.{crm}" in modules
+    assert not modules & {
+        f"cosell_sync.crm.{other}",
+        "cosell_sync.sandbox",
+        "cosell_sync.web",
+        "cosell_sync.daemon",
+    }
+    assert modules & {"alembic", "yaml", "cheroot", "werkzeug", "prometheus_client"} == set()
+    assert crm == "dynamics" or "msal" not in modules
+    assert crm == "salesforce" or not modules & {"simple_salesforce", "zeep"}
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -120,7 +120,7 @@ class Theatre:
                 with program(self.settings, clock=self.clock) as wired, wired.store.lease(timedelta(0)):
                     for number in range(cycles):
                         before = len(life.points)
-                        run_cycle(wired.services(), f"cycle{number}")
+                        run_cycle(wired.cycle_services(), f"cycle{number}")
                         if not any(map(writes, life.points[before:])):
                             break
             except Dead:

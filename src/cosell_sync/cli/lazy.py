@@ -41,4 +41,4 @@ def load_command(name: str) -> Any:
 
 
 def _nothing() -> None:
-    """Begin nothing: the top group of ``main`` has its own options."""
+    """The parent group needs a callback to be a group; it has no options, those of the top stand in ``main``."""

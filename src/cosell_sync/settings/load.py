@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
-from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
 from cosell_sync.settings.keys import CONFIG_VARIABLE
@@ -66,7 +65,7 @@ def _merged(sources: Sequence[TextSource]) -> dict[str, Any]:
     return Texts().model_extra or {}
 
 
-def _problem(error: ErrorDetails, sources: Sequence[TextSource]) -> Problem:
+def _problem(error: Any, sources: Sequence[TextSource]) -> Problem:
     """One finding of the models, with its place in the strongest source that gave the value."""
     # The models name their own functions inside a path; the last number is the position in a list.
     keys = [str(part) for part in error["loc"]]

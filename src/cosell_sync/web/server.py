@@ -42,7 +42,7 @@ _HEADERS: Final = {
 
 
 class Application:
-    """The WSGI application. ``wake`` is called for each believed event; ``metrics`` renders what Prometheus reads."""
+    """The WSGI application. ``wake`` is called for each accepted event; ``metrics`` renders what Prometheus reads."""
 
     def __init__(
         self,
@@ -116,12 +116,12 @@ def _json(content: dict[str, Any], status: int = 200) -> Response:
 
 class _Server(Cheroot):
     def error_log(self, msg: str = "", level: int = 20, traceback: bool = False) -> None:
-        """Cheroot writes to stderr as it likes; a log line of ours says as much as may be said."""
+        """Log an event of ours instead of cheroot's own text on stderr, which may quote a request."""
         del msg, level
         get_logger().warning("http.failed", exc_info=traceback)
 
     def bind(self, family: int, type: int, proto: int = 0) -> socket.socket:  # noqa: A002 - cheroot's name
-        """As cheroot's own, which forgets to close the socket of an address that is taken."""
+        """Bind as cheroot does, and close the socket of an address that is taken, which cheroot leaves open."""
         sock = self.prepare_socket(
             self.bind_addr, family, type, proto, self.nodelay, self.ssl_adapter, self.reuse_port
         )
@@ -154,8 +154,8 @@ class Listener:
 
     def start(self) -> None:
         """Listen; raises ``OSError`` where the address is taken."""
-        # Threads inherit whether they may be left behind, and cheroot does not ask: its workers are born in a thread
-        # that may, so that a hanging request never keeps the process.
+        # Threads inherit `daemon` from the one that starts them. Cheroot's workers are started in a daemon thread, so
+        # that a request that hangs never keeps the process from ending.
         failures: list[OSError] = []
         preparing = threading.Thread(target=self._prepare, args=(failures,), name="http-start", daemon=True)
         preparing.start()
