@@ -26,13 +26,6 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
-_ROUTES: Final = (
-    ("/", "console", "GET"),
-    ("/livez", "livez", "GET"),
-    ("/readyz", "readyz", "GET"),
-    ("/metrics", "metrics", "GET"),
-    ("/webhooks/partner-center", "webhook", "POST"),
-)
 _HEADERS: Final = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": console.POLICY,
@@ -56,7 +49,13 @@ class Application:
         self._render = metrics
         self._verify = verify
         self._wake = wake
-        self._routes = Map([Rule(path, endpoint=name, methods=[method]) for path, name, method in _ROUTES])
+        self._routes = Map([
+            Rule("/", endpoint=self._console, methods=["GET"]),
+            Rule("/livez", endpoint=self._livez, methods=["GET"]),
+            Rule("/readyz", endpoint=self._readyz, methods=["GET"]),
+            Rule("/metrics", endpoint=self._metrics, methods=["GET"]),
+            Rule("/webhooks/partner-center", endpoint=self._webhook, methods=["POST"]),
+        ])  # fmt: skip
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         response = self._answer(Request(environ))
@@ -65,8 +64,8 @@ class Application:
 
     def _answer(self, request: Request) -> Response:
         try:
-            name, _ = self._routes.bind_to_environ(request.environ).match()
-            handler: Callable[[Request], Response] = getattr(self, f"_{name}")
+            handler: Callable[[Request], Response]
+            handler, _ = self._routes.bind_to_environ(request.environ).match()
             return handler(request)
         except HTTPException as refusal:
             response = refusal.get_response(request.environ)
