@@ -121,7 +121,7 @@ class CrashPlayer:
                 with program(self.settings, clock=self.clock) as wired, wired.store.lease(timedelta(0)):
                     for number in range(cycles):
                         before = len(run.points)
-                        run_cycle(wired.services(), f"cycle{number}")
+                        run_cycle(wired.cycle_services(), f"cycle{number}")
                         if not any(map(writes, run.points[before:])):
                             break
             except Killed:

@@ -213,15 +213,15 @@ def played(home: Path, monkeypatch: pytest.MonkeyPatch, *, tracking: bool) -> li
         with program(configured, clock=clock) as wired, wired.store.lease(configured.sync.interval):
             story = Story(sandbox, clock)
             story.add_missing_deals()
-            run_cycle(wired.services(), "import")
+            run_cycle(wired.cycle_services(), "import")
             story.assign_deals()
             for scene in story.scenes():
                 scene.play()
                 for _ in range(scene.cycles):
-                    run_cycle(wired.services(), uuid4().hex[:8])
+                    run_cycle(wired.cycle_services(), uuid4().hex[:8])
             org.expire_delta_tokens()
             clock.advance(configured.sync.full_every * 2)
-            run_cycle(wired.services(), "compare")
+            run_cycle(wired.cycle_services(), "compare")
         assert sandbox.dynamics_server.errors == []
         return [call for call in sandbox.dynamics_server.calls if call.path.startswith(ROOT)]
 

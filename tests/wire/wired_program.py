@@ -69,7 +69,7 @@ class WiredProgram:
 
 
 def cycle(wired: Program, *, accept: bool = False) -> CycleSummary:
-    return run_cycle(wired.services(), "c", accept=accept)
+    return run_cycle(wired.cycle_services(), "c", accept=accept)
 
 
 @contextmanager
