@@ -36,7 +36,7 @@ class Place(World):
 
     def provision(self, names: Mapping[str, str] | None = None, **options: Any) -> dict[str, Finding]:
         self.heard = []
-        found = provision(self.rest(), names, tell=self.heard.append, **options)
+        found = provision(self.rest(), names, progress=self.heard.append, **options)
         assert self.server.errors == []
         assert len({each.component for each in found}) == len(found)
         return {each.component: each for each in found}
@@ -459,7 +459,7 @@ def test_a_column_of_the_customers_own_is_not_made_for_them(place: Place) -> Non
     found = place.provision({"message": "contoso_note"})
     each = found["Column opportunity.contoso_note"]
     assert each.status is Status.FAILED
-    assert each.todo == "make it in make.powerapps.com as Transaction, or leave mapping.fields.message out"
+    assert each.todo == "make it in make.powerapps.com as Memo, or leave mapping.fields.message out"
     assert statuses(found) == {"made": 40, "there": 2, "failed": 1}
 
 

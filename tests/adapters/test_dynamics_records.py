@@ -43,7 +43,7 @@ STATUSES = tuple(
         (1, "In Progress", 0), (2, "On Hold", 0), (3, "Won", 1), (4, "Canceled", 2), (5, "Out-Sold", 2),
     )
 )  # fmt: skip
-TYPES = {Kind.TEXT: "String", Kind.NOTES: "Transaction", Kind.NUMBER: "Money", Kind.FLAG: "Boolean"}
+TYPES = {Kind.TEXT: "String", Kind.NOTES: "Memo", Kind.NUMBER: "Money", Kind.FLAG: "Boolean"}
 
 
 def environment(**changes: Any) -> Org:

@@ -32,8 +32,8 @@ GRANT: Final = (
 
 # Attribute types that can hold each kind of ours.
 TYPES: Final[Mapping[Kind, frozenset[str]]] = {
-    Kind.TEXT: frozenset({"String", "Transaction", "Picklist", "Status"}),
-    Kind.NOTES: frozenset({"String", "Transaction"}),
+    Kind.TEXT: frozenset({"String", "Memo", "Picklist", "Status"}),
+    Kind.NOTES: frozenset({"String", "Memo"}),
     Kind.NUMBER: frozenset({"Money", "Decimal", "Double"}),
     Kind.DATE: frozenset({"DateTime"}),
     Kind.MOMENT: frozenset({"DateTime"}),

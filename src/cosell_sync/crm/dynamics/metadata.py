@@ -55,7 +55,7 @@ TYPES: Final[Mapping[Form, str]] = {
     Form.TEXT: "String",
     Form.LINK: "String",
     Form.CHOICE: "Picklist",
-    Form.LONG: "Transaction",
+    Form.LONG: "Memo",
     Form.MOMENT: "DateTime",
 }
 LINK_LENGTH: Final = 500
@@ -228,7 +228,7 @@ def relationship(labels: Labels) -> Body:
         "AssociatedMenuConfiguration": {
             "Behavior": "UseCollectionName",
             "Group": "Details",
-            "OperatorCommand": 10_000,
+            "Order": 10_000,
         },
         "Lookup": _attribute(
             PARENT, "Lookup", "Opportunity", PARENT_DESCRIPTION, labels, "ApplicationRequired"

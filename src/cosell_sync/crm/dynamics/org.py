@@ -354,7 +354,7 @@ def table_columns(rest: Rest, collection: str) -> Mapping[str, Column]:
     more: dict[str, Mapping[str, Any]] = {}
     for kind, wanted in (
         ("String", ("MaxLength",)),
-        ("Transaction", ("MaxLength",)),
+        ("Memo", ("MaxLength",)),
         ("Money", ("Precision", "PrecisionSource", "MaxValue")),
     ):
         if kind in types:
