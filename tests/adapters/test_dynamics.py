@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dynamics_world import OVERLAP, SAM, World, draft, only
+from dynamics_world import OVERLAP, SAM, World, check, draft, only
 
 from cosell_sync.core.deal import Customer, Member, Snapshot, Solution
 from cosell_sync.core.rules import agree, for_crm
@@ -877,21 +877,21 @@ def test_a_column_taken_away_ends_the_pull_with_a_surprise_and_a_new_look(world:
 def test_doctor(world: Build) -> None:
     w = world()
     crm = w.client()
-    checks = {each.name: each for each in crm.check(["Won", "On Hold", "Nope"])}
+    checks = {each.name: each for each in check(crm, ["Won", "On Hold", "Nope"])}
     faults = {name for name, each in checks.items() if each.status == "fault"}
     assert faults == {"dynamics.status_reason.Nope"}
     w.org.set_key_status("opportunity", "cosell_referralkey", "Failed")
     w.org.set_change_tracking("connection", False)
     w.org.remove_column("opportunity", "cosell_action")
     w.org.deny("prvReadAccount")
-    checks = {each.name: each for each in crm.check()}
+    checks = {each.name: each for each in check(crm)}
     assert checks["dynamics.opportunity.key"].status == "fault"
     assert checks["dynamics.connection"].status == "warning"
     assert checks["dynamics.opportunity.cosell_action"].status == "fault"
     assert checks["dynamics.account"].status == "fault"
     w.org.refuse_sign_in("invalid_client")
     w.org.expire_sessions()
-    (only_one,) = crm.check()
+    (only_one,) = check(crm)
     assert isinstance(only_one.error, AuthFailed)
 
 

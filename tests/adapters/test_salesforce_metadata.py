@@ -17,9 +17,9 @@ import pytest
 import simple_salesforce
 from lxml import etree
 
-from cosell_sync.crm.salesforce import package
-from cosell_sync.crm.salesforce.differences import differences
-from cosell_sync.crm.salesforce.metadata import Component, components
+from cosell_sync.crm.salesforce.install import package
+from cosell_sync.crm.salesforce.install.differences import differences
+from cosell_sync.crm.salesforce.install.schema import Component, components
 
 CONFIG = Path(__file__).parents[2] / "config" / "salesforce"
 SOURCE = CONFIG / "force-app" / "main" / "default"

@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 
 from cosell_sync.crm.report import Finding, Status
-from cosell_sync.crm.salesforce import package
-from cosell_sync.crm.salesforce.metadata import Component, components
-from cosell_sync.crm.salesforce.provision import provision
+from cosell_sync.crm.salesforce.install import package
+from cosell_sync.crm.salesforce.install.deploy import provision
+from cosell_sync.crm.salesforce.install.schema import Component, components
+from cosell_sync.crm.salesforce.install.setup import SetupRefused, deploy
 from cosell_sync.crm.salesforce.rest import Rest
-from cosell_sync.crm.salesforce.setup import SetupRefused, deploy
 from cosell_sync.crm.salesforce.signin import ClientCredentials
 from cosell_sync.errors import Rejected, Unavailable
 from cosell_sync.sandbox.certificates import Certificates

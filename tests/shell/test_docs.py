@@ -108,7 +108,9 @@ def test_every_path_and_test_that_a_page_names_exists(page: Path) -> None:
     tests = {path: path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("*.py")}
     paths = re.findall(r"`((?:tests|src|config|docs|benchmarks)/[\w./-]+)`", text)
     named = re.findall(r"`(test_\w+)`", text)
-    modules = re.findall(r"`((?:core|cycle|crm|store|transport|cli|web|partner_center|settings)/[\w/]+\.py)`", text)
+    modules = re.findall(
+        r"`((?:core|cycle|crm|store|transport|cli|web|partner_center|settings)/[\w/]+\.py)`", text
+    )
     missing = [path for path in paths if not (ROOT / path).exists()]
     missing += [name for name in named if not any(f"def {name}(" in source for source in tests.values())]
     missing += [name for name in modules if not (PACKAGE / name).exists()]
@@ -119,4 +121,6 @@ if __name__ == "__main__":
     architecture = ROOT / "docs" / "architecture.md"
     before, rest = architecture.read_text(encoding="utf-8").split("<!-- modules -->\n")
     after = rest.split("\n<!-- /modules -->")[1]
-    architecture.write_text(f"{before}<!-- modules -->\n{listing()}\n<!-- /modules -->{after}", encoding="utf-8")
+    architecture.write_text(
+        f"{before}<!-- modules -->\n{listing()}\n<!-- /modules -->{after}", encoding="utf-8"
+    )

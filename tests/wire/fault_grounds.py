@@ -28,12 +28,13 @@ from cosell_sync.crm.dynamics import rest as dynamics_rest
 from cosell_sync.crm.dynamics.batch import Op
 from cosell_sync.crm.dynamics.signin import Application as DynamicsApplication
 from cosell_sync.crm.dynamics.signin import SignIn as DynamicsSignIn
-from cosell_sync.crm.salesforce import bulk, composite, errors, package, read, setup
+from cosell_sync.crm.salesforce import bulk, composite, errors, read
 from cosell_sync.crm.salesforce import org as salesforce_org
 from cosell_sync.crm.salesforce.bulk import Change, Verb
 from cosell_sync.crm.salesforce.client import SalesforceCrm
-from cosell_sync.crm.salesforce.metadata import components
-from cosell_sync.crm.salesforce.provision import assigned, provision
+from cosell_sync.crm.salesforce.install import package, setup
+from cosell_sync.crm.salesforce.install.deploy import assigned, provision
+from cosell_sync.crm.salesforce.install.schema import components
 from cosell_sync.crm.salesforce.rest import Rest as SalesforceRest
 from cosell_sync.crm.salesforce.signin import ClientCredentials
 from cosell_sync.crm.salesforce.write import Guard

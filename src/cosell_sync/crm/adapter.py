@@ -8,7 +8,6 @@ from datetime import timedelta
 from typing import Final, Generic, Protocol, TypeVar
 
 from cosell_sync.core.deal import Snapshot
-from cosell_sync.crm.check import Check
 from cosell_sync.crm.users import Directory
 from cosell_sync.crm.writes import Ownership
 from cosell_sync.errors import OutsideError, Surprise
@@ -57,7 +56,6 @@ class Parts(Generic[Org, Writer]):
     index: Callable[[Org], Iterator[Mapping[str, str]]]
     writer: Callable[[Org], Writer]
     create: Callable[[Writer, Sequence[OpportunityDraft], Ownership], Sequence[Outcome]]
-    check: Callable[[Sequence[str]], Sequence[Check]]
     directory: Directory
 
 
@@ -125,7 +123,3 @@ class CrmAdapter(Generic[Org, Writer]):
         outcomes = self._parts.create(writer, batch, self._ownership)
         self.outage = writer.outage
         return outcomes
-
-    def check(self, stages: Sequence[str] = ()) -> Sequence[Check]:
-        """Everything ``doctor`` wants to know; ``stages``: those that the mapping names."""
-        return self._parts.check(stages)

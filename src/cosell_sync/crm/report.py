@@ -1,4 +1,4 @@
-"""What a provisioning run says of each component, the same for every CRM."""
+"""What `provision` reports of each component and `doctor` of each precondition, the same for every CRM."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 
-from cosell_sync.errors import Unavailable, Unclear
+from cosell_sync.errors import OutsideError, Unavailable, Unclear
 
 
 class Status(StrEnum):
@@ -31,6 +31,17 @@ class Finding:
     status: Status
     text: str = ""
     todo: str = ""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One precondition as `doctor` shows it. ``status``: ``ok``, ``warning`` (works, with less) or ``fault``."""
+
+    name: str
+    status: str
+    message: str
+    todo: str = ""  # the one next step
+    error: OutsideError | None = None  # where the CRM could not be asked: decides the exit code
 
 
 @contextmanager

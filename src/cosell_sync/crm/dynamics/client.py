@@ -15,7 +15,7 @@ from dataclasses import replace
 from functools import partial
 
 from cosell_sync.crm.adapter import MATCH, CrmAdapter, Parts
-from cosell_sync.crm.dynamics import changes, checks, create, org, read
+from cosell_sync.crm.dynamics import changes, create, org, read
 from cosell_sync.crm.dynamics.org import Org
 from cosell_sync.crm.dynamics.rest import Rest
 from cosell_sync.crm.dynamics.write import Writer
@@ -39,7 +39,7 @@ class DynamicsCrm(CrmAdapter[Org, Writer]):
         closed_rows: bool = False,
     ) -> None:
         self.rest = rest
-        named = org.field_names(names)
+        self.names = named = org.field_names(names)
         directory = Directory(lambda people: read.users(rest, self.org, people))
         closed = org.ClosedRows(write=closed_rows)
         parts = Parts(
@@ -51,7 +51,6 @@ class DynamicsCrm(CrmAdapter[Org, Writer]):
             index=partial(read.index, rest),
             writer=lambda now: Writer(rest, now, directory, tuple(match)),
             create=create.create,
-            check=partial(checks.check, rest, named),
             directory=directory,
         )
         super().__init__(parts, match=match, ownership=ownership)

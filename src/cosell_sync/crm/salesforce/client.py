@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 from cosell_sync.crm.adapter import MATCH, CrmAdapter, Parts
-from cosell_sync.crm.salesforce import checks, create, org, read
+from cosell_sync.crm.salesforce import create, org, read
 from cosell_sync.crm.salesforce.org import Org
 from cosell_sync.crm.salesforce.rest import Rest
 from cosell_sync.crm.salesforce.write import Guard, Writer
@@ -35,7 +35,7 @@ class SalesforceCrm(CrmAdapter[Org, Writer]):
         guard: Guard | None = None,
     ) -> None:
         self.rest = rest
-        named = org.field_names(names)
+        self.names = named = org.field_names(names)
         directory = Directory(lambda people: read.users(rest, self.org, people))
         parts = Parts(
             calls=lambda: rest.calls,
@@ -46,7 +46,6 @@ class SalesforceCrm(CrmAdapter[Org, Writer]):
             index=partial(read.index, rest),
             writer=lambda now: Writer(rest, now, directory, guard or Guard(), tuple(match)),
             create=create.create,
-            check=partial(checks.check, rest, named),
             directory=directory,
         )
         super().__init__(parts, match=match, ownership=ownership)

@@ -23,7 +23,7 @@ from simple_salesforce.format import format_soql
 from simple_salesforce.util import exception_handler
 
 from cosell_sync.crm.salesforce import composite, errors
-from cosell_sync.crm.salesforce.metadata import OBJECT_RIGHTS, PANEL, Component
+from cosell_sync.crm.salesforce.install.schema import OBJECT_RIGHTS, PANEL, Component
 from cosell_sync.crm.salesforce.org import OPPORTUNITY, SOLUTION
 from cosell_sync.crm.salesforce.rest import Rest
 from cosell_sync.crm.salesforce.signin import SYSTEM

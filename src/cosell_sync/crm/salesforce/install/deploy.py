@@ -1,4 +1,4 @@
-"""Makes in an org what `metadata` says is needed, and nothing twice: look, compare, deploy, grant, assign.
+"""Makes in an org what `schema` says is needed, and nothing twice: look, compare, deploy, grant, assign.
 
 What is missing goes in one deployment, all or nothing, permission sets included. What is there is never written again,
 also where it differs: then the finding says how, and a person decides.
@@ -17,12 +17,13 @@ from simple_salesforce.exceptions import SalesforceError
 
 from cosell_sync.crm.columns import OPPORTUNITY_COLUMNS
 from cosell_sync.crm.report import Finding, Status, unsure
-from cosell_sync.crm.salesforce import composite, errors, package, setup
-from cosell_sync.crm.salesforce.differences import differences
-from cosell_sync.crm.salesforce.metadata import INTEGRATION_SET, Body, Component, components
+from cosell_sync.crm.salesforce import composite, errors
+from cosell_sync.crm.salesforce.install import package, setup
+from cosell_sync.crm.salesforce.install.differences import differences
+from cosell_sync.crm.salesforce.install.schema import INTEGRATION_SET, Body, Component, components
+from cosell_sync.crm.salesforce.install.setup import SetupRefused, soql
 from cosell_sync.crm.salesforce.org import OPPORTUNITY, field_names
 from cosell_sync.crm.salesforce.rest import Rest
-from cosell_sync.crm.salesforce.setup import SetupRefused, soql
 from cosell_sync.crm.salesforce.signin import SYSTEM
 from cosell_sync.errors import Rejected, Unclear
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 from simple_salesforce.exceptions import SalesforceError
 
 from cosell_sync.core.deal import KINDS, SELLER, Kind
-from cosell_sync.crm.check import Check
+from cosell_sync.crm.report import Check
 from cosell_sync.crm.salesforce import composite
 from cosell_sync.crm.salesforce.org import (
     ACCOUNT,
@@ -48,7 +48,10 @@ RIGHTS: Final[Mapping[str, Sequence[str]]] = {
 WORDS: Final = {"createable": "create", "updateable": "edit", "deletable": "delete"}
 
 
-def check(rest: Rest, names: Mapping[str, str], stages: Sequence[str]) -> Sequence[Check]:
+def check(rest: Rest, names: Mapping[str, str], stages: Sequence[str] = ()) -> Sequence[Check]:
+    """One result a precondition. ``stages``: those that the mapping names. Never raises for a system that is away: the result
+    then carries the error.
+    """
     return list(_checks(rest, names, stages))
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from cosell_sync.crm.columns import Column, Form
 from cosell_sync.crm.dynamics import org
-from cosell_sync.crm.dynamics.metadata import PARENT, TYPES
+from cosell_sync.crm.dynamics.install.schema import PARENT, TYPES
 from cosell_sync.crm.values import folded
 
 

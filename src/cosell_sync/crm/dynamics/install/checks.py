@@ -6,11 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from cosell_sync.core.deal import KINDS, SELLER, Kind
-from cosell_sync.crm.check import Check
 from cosell_sync.crm.columns import SOLUTION_COLUMNS
 from cosell_sync.crm.dynamics import changes, odata, org
-from cosell_sync.crm.dynamics.metadata import PARENT, SOLUTION_NAMES
-from cosell_sync.crm.dynamics.metadata import TYPES as COLUMN_TYPES
+from cosell_sync.crm.dynamics.install.schema import PARENT, SOLUTION_NAMES
+from cosell_sync.crm.dynamics.install.schema import TYPES as COLUMN_TYPES
 from cosell_sync.crm.dynamics.org import (
     CONNECTIONS,
     CONTACTS,
@@ -21,6 +20,7 @@ from cosell_sync.crm.dynamics.org import (
     Column,
 )
 from cosell_sync.crm.dynamics.rest import Rest
+from cosell_sync.crm.report import Check
 from cosell_sync.crm.values import folded
 from cosell_sync.errors import OutsideError, RecordError, Surprise
 from cosell_sync.transport.errors import Scope
@@ -43,7 +43,10 @@ LOOKUP: Final = frozenset({"Lookup"})
 OPTIONAL: Final = frozenset({"sales_stage"})
 
 
-def check(rest: Rest, names: Mapping[str, str], stages: Sequence[str]) -> Sequence[Check]:
+def check(rest: Rest, names: Mapping[str, str], stages: Sequence[str] = ()) -> Sequence[Check]:
+    """One result a precondition. ``stages``: those that the mapping names. Never raises for a system that is away: the result
+    then carries the error.
+    """
     return list(_checks(rest, names, stages))
 
 

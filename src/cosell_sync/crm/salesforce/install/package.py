@@ -1,9 +1,9 @@
 """Components as files: Salesforce's source format for `sf project deploy`, or one zip for the Metadata API.
 
 Both are written from the same `Component` values, so the files under `config/salesforce/` and what `provision` sends cannot
-differ. After a change of `metadata` or of the panel, write the files anew:
+differ. After a change of `schema` or of the panel, write the files anew:
 
-    python -m cosell_sync.crm.salesforce.package config/salesforce
+    python -m cosell_sync.crm.salesforce.install.package config/salesforce
 
 In source format every component has a file of its own; in the zip, what belongs to an object stands inside that object's
 file, and `package.xml` says which parts of it are meant, so that a file that names Opportunity touches nothing else there.
@@ -24,7 +24,7 @@ from typing import Any, Final
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 from cosell_sync.crm.columns import OPPORTUNITY_COLUMNS
-from cosell_sync.crm.salesforce.metadata import PANEL, Component, components
+from cosell_sync.crm.salesforce.install.schema import PANEL, Component, components
 from cosell_sync.crm.salesforce.org import DEFAULT_NAMES
 
 NAMESPACE: Final = "http://soap.sforce.com/2006/04/metadata"

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from cosell_sync.crm.salesforce.metadata import Body, Component
+from cosell_sync.crm.salesforce.install.schema import Body, Component
 
 
 def differences(wanted: Component, found: Body) -> Sequence[str]:

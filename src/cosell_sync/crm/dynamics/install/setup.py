@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
 
-from cosell_sync.crm.dynamics import metadata, odata, org
+from cosell_sync.crm.dynamics import odata, org
 from cosell_sync.crm.dynamics.batch import Op
 from cosell_sync.crm.dynamics.errors import SYSTEM
+from cosell_sync.crm.dynamics.install import schema
 from cosell_sync.crm.dynamics.org import OPPORTUNITIES, SOLUTIONS, TABLES
 from cosell_sync.crm.dynamics.rest import Rest, Row, strange
 from cosell_sync.errors import Flaky, RecordError, Rejected, Unavailable, Unclear
@@ -32,7 +33,7 @@ HINT: Final = (
 BUSY: Final = frozenset({"0x80071151", "0x80071154", "0x80044150", "0x80044151"})
 EXISTS: Final = frozenset({"0x80047013", "0x80060893", "0x80060894"})  # a column, a key
 ASSUMED: Final = 1033
-_OURS: Final = f"uniquename eq {odata.literal(metadata.UNIQUE_NAME)}"
+_OURS: Final = f"uniquename eq {odata.literal(schema.UNIQUE_NAME)}"
 
 Progress = Callable[[str], None]
 
@@ -64,7 +65,7 @@ class There:
 
     publisher: Row | None
     solution: Row | None
-    labels: metadata.Labels
+    labels: schema.Labels
     flags: Mapping[str, Row]
     columns: Mapping[str, Mapping[str, org.Column]]
     behaviors: Mapping[tuple[str, str], str]
@@ -114,12 +115,12 @@ class Setup:
         views = odata.query(
             "savedqueries",
             select=("name",),
-            where=f"returnedtypecode eq {odata.literal(metadata.OPPORTUNITY)} and querytype eq 0",
+            where=f"returnedtypecode eq {odata.literal(schema.OPPORTUNITY)} and querytype eq 0",
         )
         return There(
             publisher=self.publisher(),
             solution=self.one(solution),
-            labels=metadata.Labels(self._languages()),
+            labels=schema.Labels(self._languages()),
             flags=flags,
             columns={name: org.table_columns(self.rest, name) for name in there},
             behaviors=self._behaviors(there),
@@ -132,7 +133,7 @@ class Setup:
         row = self.one(odata.query("organizations", select=("organizationid", "languagecode"))) or {}
         base = row.get("languagecode")
         provisioned = self.get("RetrieveProvisionedLanguages()").get("RetrieveProvisionedLanguages")
-        return metadata.spoken(
+        return schema.spoken(
             base if isinstance(base, int) else ASSUMED, provisioned if isinstance(provisioned, list) else ()
         )
 
@@ -150,10 +151,8 @@ class Setup:
         """The relationship, by its name or by its column."""
         path = f"{definition(SOLUTIONS)}/ManyToOneRelationships"
         rows = self.rows(f"{path}?$select=SchemaName,ReferencingAttribute,CascadeConfiguration")
-        wanted = [row for row in rows if row.get("SchemaName") == metadata.RELATIONSHIP]
-        return next(
-            iter(wanted or [r for r in rows if r.get("ReferencingAttribute") == metadata.PARENT]), None
-        )
+        wanted = [row for row in rows if row.get("SchemaName") == schema.RELATIONSHIP]
+        return next(iter(wanted or [r for r in rows if r.get("ReferencingAttribute") == schema.PARENT]), None)
 
     def keys(self, collection: str) -> Sequence[Row]:
         path = f"{definition(collection)}/Keys"

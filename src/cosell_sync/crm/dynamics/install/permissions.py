@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from cosell_sync.crm.dynamics import odata
 from cosell_sync.crm.dynamics.batch import Op
-from cosell_sync.crm.dynamics.metadata import (
+from cosell_sync.crm.dynamics.install.schema import (
     DEPTHS,
     IN_SOLUTION,
     NAMED_RIGHTS,
@@ -23,8 +23,8 @@ from cosell_sync.crm.dynamics.metadata import (
     SYNC_ROLE,
     rights,
 )
+from cosell_sync.crm.dynamics.install.setup import Setup
 from cosell_sync.crm.dynamics.rest import Row
-from cosell_sync.crm.dynamics.setup import Setup
 from cosell_sync.crm.report import Finding, Status
 from cosell_sync.errors import Rejected
 

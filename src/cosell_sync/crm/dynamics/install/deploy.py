@@ -1,4 +1,4 @@
-"""Makes in an environment what `metadata` says is needed, and nothing twice: look, compare, make, publish, grant, wait.
+"""Makes in an environment what `schema` says is needed, and nothing twice: look, compare, make, publish, grant, wait.
 
 Each component is a request of its own, for Dataverse has no request that makes all of it or nothing. What rests on a component
 that failed is held back and says so; run again, the rest follows. What is there is never written again, also where it
@@ -14,11 +14,12 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from cosell_sync.crm.columns import OPPORTUNITY_COLUMNS, SOLUTION_COLUMNS, VIEWS, Column, View
-from cosell_sync.crm.dynamics import differences, metadata, odata, org
+from cosell_sync.crm.dynamics import odata, org
 from cosell_sync.crm.dynamics.batch import Op
 from cosell_sync.crm.dynamics.errors import SYSTEM
-from cosell_sync.crm.dynamics.granting import Granting
-from cosell_sync.crm.dynamics.metadata import (
+from cosell_sync.crm.dynamics.install import differences, schema
+from cosell_sync.crm.dynamics.install.permissions import Granting
+from cosell_sync.crm.dynamics.install.schema import (
     IN_SOLUTION,
     KEEP_LABELS,
     OPPORTUNITY,
@@ -27,9 +28,9 @@ from cosell_sync.crm.dynamics.metadata import (
     SOLUTION_NAMES,
     UNIQUE_NAME,
 )
+from cosell_sync.crm.dynamics.install.setup import PATIENCE, Progress, Setup, There, definition
 from cosell_sync.crm.dynamics.org import OPPORTUNITIES, SOLUTIONS, TABLES, field_names
 from cosell_sync.crm.dynamics.rest import Rest, Row
-from cosell_sync.crm.dynamics.setup import PATIENCE, Progress, Setup, There, definition
 from cosell_sync.crm.report import Finding, Status, unsure
 from cosell_sync.errors import RecordError, Rejected
 from cosell_sync.transport.errors import Scope
@@ -134,7 +135,7 @@ class _Run:
         row = self.there.solution
         if row is None:
             publisher = self.there.publisher or ({} if self.dry_run else self.setup.publisher()) or {}
-            body = metadata.solution(str(publisher.get("publisherid", "")))
+            body = schema.solution(str(publisher.get("publisherid", "")))
             yield self._make(SOLUTION_LABEL, Op("POST", "solutions", body), [PUBLISHER_LABEL])
         elif self.there.publisher and row.get("_publisherid_value") != self.there.publisher["publisherid"]:
             self.lost.add(SOLUTION_LABEL)
@@ -147,10 +148,10 @@ class _Run:
     def _publisher(self) -> Finding:
         row = self.there.publisher
         if row is None:
-            return self._make(PUBLISHER_LABEL, Op("POST", "publishers", metadata.publisher()))
-        if row.get("customizationprefix") != metadata.PREFIX:
+            return self._make(PUBLISHER_LABEL, Op("POST", "publishers", schema.publisher()))
+        if row.get("customizationprefix") != schema.PREFIX:
             self.lost |= {PUBLISHER_LABEL, SOLUTION_LABEL}
-            text = f"its prefix is {row.get('customizationprefix')}, not {metadata.PREFIX}"
+            text = f"its prefix is {row.get('customizationprefix')}, not {schema.PREFIX}"
             todo = (
                 f"left as it is; set the prefix in {MAKER} > Solutions > Publishers, then run provision again"
             )
@@ -171,14 +172,14 @@ class _Run:
             way = f", or name another column in mapping.fields.{ours}" if ours else ""
             todo = f"left as it is; change it in {MAKER} > Tables > {table} > Columns{way}"
             return Finding(label, Status.DIFFERS, told, todo)
-        if not metadata.creatable(name):
+        if not schema.creatable(name):
             self.lost.add(label)
-            todo = f"make it in {MAKER} as {metadata.TYPES[wanted.form]}, or leave mapping.fields.{ours} out"
-            text = f"is not there, and only columns with the prefix {metadata.PREFIX}_ are made here"
+            todo = f"make it in {MAKER} as {schema.TYPES[wanted.form]}, or leave mapping.fields.{ours} out"
+            text = f"is not there, and only columns with the prefix {schema.PREFIX}_ are made here"
             return Finding(label, Status.FAILED, text, todo)
         publisher = self.there.publisher or {}
-        prefix = publisher.get("customizationoptionvalueprefix") or metadata.OPTION_PREFIX
-        body = metadata.column(name, wanted, self.there.labels, int(prefix))
+        prefix = publisher.get("customizationoptionvalueprefix") or schema.OPTION_PREFIX
+        body = schema.column(name, wanted, self.there.labels, int(prefix))
         rests_on = [SOLUTION_LABEL, *([TABLE_LABEL] if collection == SOLUTIONS else [])]
         made = self._make(
             label, Op("POST", f"{definition(collection)}/Attributes", body, IN_SOLUTION), rests_on
@@ -196,7 +197,7 @@ class _Run:
 
     def _table(self) -> Finding:
         if SOLUTIONS not in self.there.flags:
-            op = Op("POST", "EntityDefinitions", metadata.table(self.there.labels), IN_SOLUTION)
+            op = Op("POST", "EntityDefinitions", schema.table(self.there.labels), IN_SOLUTION)
             made = self._make(TABLE_LABEL, op, [SOLUTION_LABEL])
             self.changed |= {SOLUTION} if made.status is Status.MADE else set()
             return made
@@ -209,10 +210,10 @@ class _Run:
         label = f"Relationship {RELATIONSHIP}"
         found = self.there.relationship
         if found is None:
-            body = metadata.relationship(self.there.labels)
+            body = schema.relationship(self.there.labels)
             made = self._make(label, Op("POST", "RelationshipDefinitions", body, IN_SOLUTION), [SOLUTION_LABEL, TABLE_LABEL])  # fmt: skip
             if made.status is Status.MADE:
-                self.fresh.setdefault(SOLUTIONS, []).append(f"_{metadata.PARENT}_value")
+                self.fresh.setdefault(SOLUTIONS, []).append(f"_{schema.PARENT}_value")
             return made
         if told := "; ".join(differences.relationship(found)):
             todo = f"left as it is; change it in {MAKER} > Tables > {SOLUTION} > Relationships"
@@ -222,7 +223,7 @@ class _Run:
     # --- change tracking ----------------------------------------------------------------------------------------
 
     def _tracking(self) -> Iterator[Finding]:
-        for collection in metadata.TRACKED:
+        for collection in schema.TRACKED:
             table = TABLES[collection]
             label = f"Change tracking {table}"
             flags = self.there.flags.get(collection)
@@ -252,7 +253,7 @@ class _Run:
     def _published(self) -> Iterator[Finding]:
         if self.changed and not self.dry_run:
             label = "Publication"
-            made = self._make(label, Op("POST", "PublishXml", metadata.published(sorted(self.changed))))
+            made = self._make(label, Op("POST", "PublishXml", schema.published(sorted(self.changed))))
             if made.status is not Status.MADE:
                 yield made
 
@@ -268,9 +269,7 @@ class _Run:
             yield _Key(made, collection, column) if waits and not self.dry_run else made
 
     def _missing_key(self, label: str, collection: str, column: str) -> Finding:
-        body = metadata.key(
-            metadata.KEY_NAMES[collection], column, f"Co-sell key on {column}", self.there.labels
-        )
+        body = schema.key(schema.KEY_NAMES[collection], column, f"Co-sell key on {column}", self.there.labels)
         op = Op("POST", f"{definition(collection)}/Keys", body, IN_SOLUTION)
         return self._make(label, op, [SOLUTION_LABEL, TABLE_LABEL, f"Column {TABLES[collection]}.{column}"])
 
@@ -345,7 +344,7 @@ class _Run:
                     self.lost.add(label)
                     return Finding(label, Status.HELD, f"{self.names[ours]} has no choice {value}")
                 numbers[ours, value] = choice.value
-        body = metadata.view(wanted, self.names, numbers, code)
+        body = schema.view(wanted, self.names, numbers, code)
         made = self._make(label, Op("POST", "savedqueries", body, IN_SOLUTION), rests_on)
         self.changed |= {OPPORTUNITY} if made.status is Status.MADE else set()
         return made
