@@ -20,8 +20,8 @@ from cosell_sync.crm.writes import Ownership
 from cosell_sync.cycle.context import CycleSettings, Services
 from cosell_sync.errors import ConfigError
 from cosell_sync.partner_center.client import ID_HEADERS, PartnerCenter
-from cosell_sync.partner_center.records import Wire
 from cosell_sync.partner_center.signin import TOKEN_NAME, Application, Lent, SignIn
+from cosell_sync.partner_center.values import WireOptions
 from cosell_sync.ports import Clock, Crm, Referrals, Store
 from cosell_sync.settings import Settings
 from cosell_sync.store.copy import open_copy
@@ -169,7 +169,7 @@ def partner_center(
     closing.callback(authority.close)
     closing.callback(caller.close)
     mapping = settings.mapping
-    wire = Wire(
+    wire = WireOptions(
         sales_stage=mapping.sales_stage_wire,
         write_name=mapping.write_name,
         write_favorite=mapping.write_favorite,
