@@ -281,8 +281,8 @@ def test_a_publisher_with_another_prefix_stops_what_would_bear_it(place: Place) 
     )
     found = place.provision()
     assert found["Publisher cosellsync"].text == "its prefix is abc, not cosell"
-    assert found["Solution cosellsync"].status is Status.HELD
-    assert (found[ACTION].status, found[ACTION].text) == (Status.HELD, "it rests on Solution cosellsync")
+    assert found["Solution cosellsync"].status is Status.BLOCKED
+    assert (found[ACTION].status, found[ACTION].text) == (Status.BLOCKED, "it rests on Solution cosellsync")
     assert with_status(found, Status.MADE) == set()
 
 
@@ -312,7 +312,7 @@ def test_a_solution_of_somebody_else_is_not_filled(place: Place) -> None:
     place.org.create("solution", uniquename="cosellsync", friendlyname="C", version="1.0", publisherid=other)
     found = place.provision()
     assert found["Solution cosellsync"].status is Status.DIFFERS
-    assert found[ACTION].status is Status.HELD
+    assert found[ACTION].status is Status.BLOCKED
 
 
 # --- alternate keys ------------------------------------------------------------------------------------------------
@@ -434,7 +434,7 @@ def test_a_lost_answer_ends_the_run_and_the_next_one_finds_what_was_made(place: 
         place.provision()
     assert "run provision again" in caught.value.hint
     found = place.provision()
-    assert not any(each.status.needs_a_person for each in found.values())
+    assert not any(each.status.needs_action for each in found.values())
     assert statuses(place.provision()) == {"there": 43}
 
 
@@ -450,7 +450,7 @@ def test_a_refused_column_holds_what_rests_on_it_and_nothing_else(place: Place) 
     found = place.provision()
     each = found["Column opportunity.cosell_referralid"]
     assert (each.status, each.text) == (Status.FAILED, "too many columns")
-    assert (found[KEY].status, found[KEY].text) == (Status.HELD, f"it rests on {each.component}")
+    assert (found[KEY].status, found[KEY].text) == (Status.BLOCKED, f"it rests on {each.component}")
     assert statuses(found) == {"made": 39, "there": 2, "failed": 1, "not made": 1}
     assert with_status(place.provision(), Status.MADE) == {each.component, KEY}
 

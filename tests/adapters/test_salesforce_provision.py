@@ -182,8 +182,8 @@ def test_a_refused_component_holds_the_others_and_says_why(world: World) -> None
     bad = found[f"CustomField Opportunity.{name}"]
     assert bad.status is Status.FAILED
     assert "field name is not valid" in bad.text
-    assert found[ACTION].status is Status.HELD
-    assert found[f"PermissionSetAssignment Cosell_Sync to {INTEGRATION_USERNAME}"].status is Status.HELD
+    assert found[ACTION].status is Status.BLOCKED
+    assert found[f"PermissionSetAssignment Cosell_Sync to {INTEGRATION_USERNAME}"].status is Status.BLOCKED
     assert not with_status(found, Status.MADE)
     assert "Cosell_Action__c" not in world.org.described("Opportunity")
     assert world.org.rows("PermissionSet") == []

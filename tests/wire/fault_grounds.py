@@ -33,7 +33,8 @@ from cosell_sync.crm.salesforce import org as salesforce_org
 from cosell_sync.crm.salesforce.bulk import Change, Verb
 from cosell_sync.crm.salesforce.client import SalesforceCrm
 from cosell_sync.crm.salesforce.install import package, setup
-from cosell_sync.crm.salesforce.install.deploy import assigned, provision
+from cosell_sync.crm.salesforce.install.deploy import provision
+from cosell_sync.crm.salesforce.install.permissions import assign
 from cosell_sync.crm.salesforce.install.schema import components
 from cosell_sync.crm.salesforce.rest import Rest as SalesforceRest
 from cosell_sync.crm.salesforce.signin import ClientCredentials
@@ -544,7 +545,7 @@ class SalesforceGround(Ground):
         body = {"PermissionSetId": found["Id"], "AssigneeId": user}
         self.rest.ticket()
         return writing_deed(
-            lambda: void(assigned(self.rest, body)),
+            lambda: void(assign(self.rest, body)),
             lambda: len(self.world.rows("PermissionSetAssignment", AssigneeId=user)),
         )
 

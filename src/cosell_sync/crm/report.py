@@ -11,16 +11,19 @@ from cosell_sync.errors import OutsideError, Unavailable, Unclear
 
 
 class Status(StrEnum):
+    """What became of one component; the values are the words that `provision` prints."""
+
     THERE = "there"
     MADE = "made"
-    TO_MAKE = "to make"  # the dry run's word for it
+    TO_MAKE = "to make"  # in a dry run
     DIFFERS = "differs"
     FAILED = "failed"
-    HELD = "not made"  # nothing wrong with it, but what it rests on failed
+    BLOCKED = "not made"  # because something that it depends on failed
 
     @property
-    def needs_a_person(self) -> bool:
-        return self in {Status.DIFFERS, Status.FAILED, Status.HELD}
+    def needs_action(self) -> bool:
+        """Whether a person has to act; `provision` then exits with 1."""
+        return self in {Status.DIFFERS, Status.FAILED, Status.BLOCKED}
 
 
 @dataclass(frozen=True)
@@ -45,8 +48,8 @@ class Check:
 
 
 @contextmanager
-def unsure(system: str) -> Iterator[None]:
-    """A change of the setup without an answer ends the run: the next one finds out what became of it."""
+def stop_when_unclear(system: str) -> Iterator[None]:
+    """End the run at a change of the setup that got no answer. Raises `Unavailable`; the next run reads what became of it."""
     try:
         yield
     except Unclear:

@@ -1,7 +1,7 @@
-"""How a column that is there differs from the one we would make: only what matters to the daemon, in an admin's words. Pure.
+"""How an existing column differs from the one we would make: only what matters to a cycle, in an admin's words. Pure.
 
-Labels of columns, descriptions and views are the customer's to decide. Choices are compared by label, whatever their numbers
-and whether their list belongs to the column or is shared.
+Labels of columns, descriptions and views are for the customer to decide. Choices are compared by label; their numbers do not
+matter, nor whether their list is shared with other columns.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from cosell_sync.crm.values import folded
 
 
 def column(wanted: Column, found: org.Column, behavior: str) -> Iterator[str]:
-    """``behavior``: of a date and time, as the metadata says it."""
+    """Each difference as a text. ``behavior``: of a date and time, by its metadata."""
     if found.type != TYPES[wanted.form]:
         yield f"type is {found.type}, not {TYPES[wanted.form]}"
         return
@@ -40,6 +40,7 @@ def column(wanted: Column, found: org.Column, behavior: str) -> Iterator[str]:
 
 
 def relationship(found: Mapping[str, Any]) -> Iterator[str]:
+    """Each difference as a text: another column, or solutions that outlive their opportunity."""
     if found.get("ReferencingAttribute") != PARENT:
         yield f"its column is {found.get('ReferencingAttribute')}, not {PARENT}"
     deleting = (found.get("CascadeConfiguration") or {}).get("Delete")
