@@ -269,8 +269,8 @@ def test_a_set_that_fits_needs_nothing() -> None:
     )
     got = translate.snapshot(b, WORLD)
     wanted = {name: got[name] for name in ("team", "contacts", "solutions")}
-    plan = related.around(b, WORLD, wanted, {"eve@x.example": EVE}, "r")
-    assert (plan.changes, plan.people, plan.primary, plan.unheld) == ((), (), None, {})
+    plan = related.changes(b, WORLD, wanted, {"eve@x.example": EVE}, "r")
+    assert (plan.changes, plan.new_contacts, plan.primary_contact, plan.unheld) == ((), (), None, {})
 
 
 def test_people_without_an_e_mail_and_colleagues_who_left_are_let_be() -> None:
@@ -279,7 +279,7 @@ def test_people_without_an_e_mail_and_colleagues_who_left_are_let_be() -> None:
         connections=(connection(20, ANN), connection(21, EVE)),
         users={SAM: user(SAM, "sam@x.example"), EVE: user(EVE, "eve@x.example", isdisabled=True)},
     )
-    plan = related.around(b, WORLD, {"team": (), "contacts": None}, {}, "")
+    plan = related.changes(b, WORLD, {"team": (), "contacts": None}, {}, "")
     assert plan.changes == ()
 
 
@@ -295,7 +295,7 @@ def test_solutions_are_matched_by_code_and_receive_their_key() -> None:
         {"cosell_solutionid": guid(32), "cosell_solutioncode": None},
     )
     wanted = {"solutions": (Solution("A"), Solution("C", "See", "Microsoft"))}
-    plan = related.around(bundle(solutions=rows), WORLD, wanted, {}, "ref-1")
+    plan = related.changes(bundle(solutions=rows), WORLD, wanted, {}, "ref-1")
     kept, made, dropped = (op for _, op in plan.changes)
     assert (kept.method, kept.headers["If-Match"]) == ("PATCH", "t")
     assert kept.body is not None
@@ -313,7 +313,7 @@ def test_solutions_are_matched_by_code_and_receive_their_key() -> None:
 
 def test_a_contact_never_loses_its_last_name() -> None:
     b = bundle({"_parentcontactid_value": ANN}, contacts={ANN: contact(ANN, "ann@x.example", telephone1="1")})
-    plan = related.around(b, WORLD, {"contacts": (Member("ann@x.example", "A", None, None),)}, {}, "")
+    plan = related.changes(b, WORLD, {"contacts": (Member("ann@x.example", "A", None, None),)}, {}, "")
     ops = [op for _, op in plan.changes]
     assert [op.method for op in ops] == ["POST", "PATCH"]  # connected at last, and told the news
     assert ops[1].body == {"firstname": "A", "telephone1": None}
@@ -349,7 +349,7 @@ def test_every_way_from_one_status_to_another(
     now: Choice, target: Choice | None, columns: Any, expected: Any
 ) -> None:
     made = []
-    for op in closing.writes(DEAL, columns, "tag", now, target, OPEN):
+    for op in closing.status_writes(DEAL, columns, "tag", now=now, target=target, reopened=OPEN):
         if op.method == "PATCH":
             made.append(("PATCH", op.body, op.headers["If-Match"]))
         else:

@@ -266,9 +266,9 @@ def test_a_version_of_another_kind_equals_none(text: str) -> None:
 # --- rows around --------------------------------------------------------------------------------------------------
 
 
-def plan(around: dict[str, Any], **wanted: Any) -> related.Around:
+def plan(around: dict[str, Any], **wanted: Any) -> related.RelatedChanges:
     users = {"sam@contoso.example": "005000000000002AAA", "eve@contoso.example": "u-eve"}
-    return related.around(row(**around), org(), wanted, users, "ref-1")
+    return related.changes(row(**around), org(), wanted, users, "ref-1")
 
 
 def test_the_owner_gets_a_row_as_well() -> None:
@@ -290,7 +290,7 @@ def test_a_second_colleague_brings_the_owner_into_the_rows_too() -> None:
 
 
 def test_without_team_selling_everybody_but_the_owner_is_unheld() -> None:
-    got = related.around(
+    got = related.changes(
         row(), org(team=False), {"team": (Member("sam@contoso.example"), Member("eve@contoso.example"))},
         {"sam@contoso.example": "005000000000002AAA", "eve@contoso.example": "u-eve"}, "",
     )  # fmt: skip
@@ -310,8 +310,8 @@ def test_contacts_are_added_changed_and_removed() -> None:
         ("contacts", Change(Verb.DELETE, "OpportunityContactRole", id="r1")),
         ("contacts", Change(Verb.UPDATE, "Contact", {"Phone": "2"}, id="c2")),
     )
-    assert [each.email for each in got.people] == ["new@x.example"]
-    assert got.primary == "new@x.example"
+    assert [each.email for each in got.new_contacts] == ["new@x.example"]
+    assert got.primary_contact == "new@x.example"
 
 
 def test_a_sellers_solution_row_receives_its_key() -> None:

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
-from cosell_sync.crm.adapter import MATCH, CrmAdapter, Parts
+from cosell_sync.crm.adapter import MATCH, CrmAdapter, CrmFunctions
 from cosell_sync.crm.dynamics import changes, create, org, read
 from cosell_sync.crm.dynamics.org import Org
 from cosell_sync.crm.dynamics.rest import Rest
@@ -42,7 +42,7 @@ class DynamicsCrm(CrmAdapter[Org, Writer]):
         self.names = named = org.field_names(names)
         directory = Directory(lambda people: read.users(rest, self.org, people))
         closed = org.ClosedRows(write=closed_rows)
-        parts = Parts(
+        functions = CrmFunctions(
             calls=lambda: rest.calls,
             org=lambda: replace(org.read(rest, named), closed=closed),
             changed_since=partial(changes.changed_since, rest),
@@ -53,4 +53,4 @@ class DynamicsCrm(CrmAdapter[Org, Writer]):
             create=create.create,
             directory=directory,
         )
-        super().__init__(parts, match=match, ownership=ownership)
+        super().__init__(functions, match=match, ownership=ownership)

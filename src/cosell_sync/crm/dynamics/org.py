@@ -18,7 +18,7 @@ from cosell_sync.core.deal import KINDS, Kind
 from cosell_sync.crm.dynamics import odata
 from cosell_sync.crm.dynamics.errors import SYSTEM
 from cosell_sync.crm.dynamics.rest import Rest, strange
-from cosell_sync.crm.fields import locked, shown
+from cosell_sync.crm.fields import read_only_fields, readable_fields
 from cosell_sync.crm.values import folded
 from cosell_sync.errors import RecordError, Surprise
 from cosell_sync.ports import CrmShape, StageFlags
@@ -188,9 +188,11 @@ class Org:
         return self.columns[OPPORTUNITIES].get(self.names.get(name, ""))
 
     @property
-    def locked(self) -> frozenset[str]:
+    def read_only(self) -> frozenset[str]:
         """Our fields whose column nobody may change through the API."""
-        return locked({name: self.columns[OPPORTUNITIES][crm].updatable for name, crm in self.names.items()})
+        return read_only_fields(
+            {name: self.columns[OPPORTUNITIES][crm].updatable for name, crm in self.names.items()}
+        )
 
     def has(self, collection: str, column: str | None = None) -> bool:
         found = self.columns.get(collection)
@@ -242,7 +244,7 @@ class Org:
         scale = amount.scale if amount and amount.scale is not None else base.scale if base else 2
         maximum = amount.maximum if amount and amount.maximum else Decimal(922337203685477)
         return CrmShape(
-            fields=shown(described, solutions=self.solutions),
+            fields=readable_fields(described, solutions=self.solutions),
             stages={
                 each.label: StageFlags(closed=each.state != OPEN, won=each.state == WON)
                 for each in self.statuses

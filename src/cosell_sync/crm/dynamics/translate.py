@@ -128,7 +128,7 @@ def readonly(row: Row, org: Org) -> frozenset[str]:
     """What the row does not take just now: an amount that is summed from products, a currency once it is set, and, on
     a closed row, everything but its status; our own columns too, unless they were asked for and are taken.
     """
-    found = {*org.locked, *(["currency"] if lookup(row, org.names.get("currency", "")) else [])}
+    found = {*org.read_only, *(["currency"] if lookup(row, org.names.get("currency", "")) else [])}
     if row.get(COMPUTED) is True:
         found.add("value")
     if row.get("statecode") == OPEN:

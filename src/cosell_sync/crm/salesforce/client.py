@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import partial
 
-from cosell_sync.crm.adapter import MATCH, CrmAdapter, Parts
+from cosell_sync.crm.adapter import MATCH, CrmAdapter, CrmFunctions
 from cosell_sync.crm.salesforce import create, org, read
 from cosell_sync.crm.salesforce.org import Org
 from cosell_sync.crm.salesforce.rest import Rest
@@ -37,7 +37,7 @@ class SalesforceCrm(CrmAdapter[Org, Writer]):
         self.rest = rest
         self.names = named = org.field_names(names)
         directory = Directory(lambda people: read.users(rest, self.org, people))
-        parts = Parts(
+        functions = CrmFunctions(
             calls=lambda: rest.calls,
             org=lambda: org.read(rest, named),
             changed_since=partial(read.changed_since, rest),
@@ -48,4 +48,4 @@ class SalesforceCrm(CrmAdapter[Org, Writer]):
             create=create.create,
             directory=directory,
         )
-        super().__init__(parts, match=match, ownership=ownership)
+        super().__init__(functions, match=match, ownership=ownership)

@@ -16,7 +16,7 @@ from typing import Any, Final
 from simple_salesforce.exceptions import SalesforceError, SalesforceResourceNotFound
 
 from cosell_sync.core.deal import KINDS, Kind
-from cosell_sync.crm.fields import locked, shown
+from cosell_sync.crm.fields import read_only_fields, readable_fields
 from cosell_sync.crm.salesforce import composite, errors, states
 from cosell_sync.crm.salesforce.composite import Part, Reply
 from cosell_sync.crm.salesforce.rest import Rest
@@ -100,10 +100,12 @@ class Org:
         return bool((self.fields.get(name) or {}).get(column, {}).get(right))
 
     @property
-    def locked(self) -> frozenset[str]:
+    def read_only(self) -> frozenset[str]:
         """Our fields whose column the integration user may not change."""
         columns = self.fields[OPPORTUNITY]
-        return locked({name: columns[crm].get("updateable") is not False for name, crm in self.names.items()})
+        return read_only_fields(
+            {name: columns[crm].get("updateable") is not False for name, crm in self.names.items()}
+        )
 
     def makes(self, column: str) -> bool:
         """Whether a new opportunity may be given that column."""
@@ -177,7 +179,7 @@ class Org:
         scale = int(amount.get("scale") or 0) if amount else 2
         corporate = next((code for code, is_own in self.currencies.items() if is_own), None)
         return CrmShape(
-            fields=shown(described, solutions=self.solutions),
+            fields=readable_fields(described, solutions=self.solutions),
             stages=self.stages,
             labels={
                 **LABELS,

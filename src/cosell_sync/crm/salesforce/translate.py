@@ -47,7 +47,7 @@ def snapshot(row: Row, org: Org, at: datetime) -> Snapshot:
         version=mark.text,
         fields=fields,
         # Amount is the sum of the products then, and a write to it is silently ignored.
-        readonly=org.locked | ({"value"} if row.get("HasOpportunityLineItem") else set()),
+        readonly=org.read_only | ({"value"} if row.get("HasOpportunityLineItem") else set()),
         rows=frozenset(mark.rows),
     )
 

@@ -124,7 +124,7 @@ def _fields(columns: Mapping[str, Column], names: Mapping[str, str]) -> Iterator
 
 
 def _solutions(columns: Mapping[str, Column]) -> Iterator[Check]:
-    wanted = {SOLUTION_NAMES[ours]: COLUMN_TYPES[each.form] for ours, each in SOLUTION_COLUMNS.items()}
+    wanted = {SOLUTION_NAMES[ours]: COLUMN_TYPES[each.kind] for ours, each in SOLUTION_COLUMNS.items()}
     for name, kind in {PARENT: "Lookup", **wanted}.items():
         label = f"dynamics.{TABLES[SOLUTIONS]}.{name}"
         column = columns.get(name)

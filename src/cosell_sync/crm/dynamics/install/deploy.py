@@ -186,7 +186,7 @@ class _Provisioning:
             return Finding(label, Status.DIFFERS, differing, todo)
         if not schema.creatable(name):
             self.missing.add(label)
-            todo = f"make it in {MAKER} as {schema.TYPES[wanted.form]}, or leave mapping.fields.{ours} out"
+            todo = f"make it in {MAKER} as {schema.TYPES[wanted.kind]}, or leave mapping.fields.{ours} out"
             text = f"is not there, and only columns with the prefix {schema.PREFIX}_ are made here"
             return Finding(label, Status.FAILED, text, todo)
         publisher = self.installed.publisher or {}

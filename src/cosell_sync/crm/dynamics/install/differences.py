@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from cosell_sync.crm.columns import Column, Form
+from cosell_sync.crm.columns import Column, ColumnKind
 from cosell_sync.crm.dynamics import org
 from cosell_sync.crm.dynamics.install.schema import PARENT, TYPES
 from cosell_sync.crm.values import folded
@@ -17,21 +17,21 @@ from cosell_sync.crm.values import folded
 
 def column(wanted: Column, found: org.Column, behavior: str) -> Iterator[str]:
     """Each difference as a text. ``behavior``: of a date and time, by its metadata."""
-    if found.type != TYPES[wanted.form]:
-        yield f"type is {found.type}, not {TYPES[wanted.form]}"
+    if found.type != TYPES[wanted.kind]:
+        yield f"type is {found.type}, not {TYPES[wanted.kind]}"
         return
     if found.length is not None and found.length < wanted.length:
         yield f"holds {found.length} characters, not {wanted.length}"
     if not found.updatable:
         yield "cannot be written"
-    if wanted.form is Form.MOMENT and behavior != "UserLocal":
+    if wanted.kind is ColumnKind.MOMENT and behavior != "UserLocal":
         why = (
             "holds days, not moments"
             if behavior == "DateOnly"
             else "shows everybody UTC instead of the own time"
         )
         yield f"{why} (behavior {behavior})"
-    if wanted.form is Form.CHOICE:
+    if wanted.kind is ColumnKind.CHOICE:
         if lacking := [value for value in wanted.values if found.labelled(value) is None]:
             yield f"lacks the choices {', '.join(lacking)}"
         known = {folded(value) for value in wanted.values}

@@ -19,7 +19,7 @@ from cosell_sync.crm.columns import (
     SOLUTION_DESCRIPTION,
     SOLUTION_LABEL,
     Column,
-    Form,
+    ColumnKind,
     View,
 )
 from cosell_sync.crm.dynamics.org import CONNECTIONS, ENGLISH, OPPORTUNITIES, SOLUTIONS, TABLES
@@ -50,13 +50,13 @@ KEY_NAMES: Final[Mapping[str, str]] = {
     SOLUTIONS: "cosell_solutionkey",
 }
 TRACKED: Final = (OPPORTUNITIES, CONNECTIONS, SOLUTIONS)  # tables whose deletions a cycle reads
-TYPES: Final[Mapping[Form, str]] = {
-    Form.FLAG: "Boolean",
-    Form.TEXT: "String",
-    Form.LINK: "String",
-    Form.CHOICE: "Picklist",
-    Form.LONG: "Memo",
-    Form.MOMENT: "DateTime",
+TYPES: Final[Mapping[ColumnKind, str]] = {
+    ColumnKind.FLAG: "Boolean",
+    ColumnKind.TEXT: "String",
+    ColumnKind.LINK: "String",
+    ColumnKind.CHOICE: "Picklist",
+    ColumnKind.LONG: "Memo",
+    ColumnKind.MOMENT: "DateTime",
 }
 LINK_LENGTH: Final = 500
 
@@ -167,15 +167,15 @@ def _attribute(name: str, kind: str, label: str, help_text: str, labels: Labels,
 
 
 def column(name: str, wanted: Column, labels: Labels, option_prefix: int = OPTION_PREFIX) -> Body:
-    body = _attribute(name, TYPES[wanted.form], wanted.label, wanted.help, labels)
-    if wanted.form is Form.FLAG:
+    body = _attribute(name, TYPES[wanted.kind], wanted.label, wanted.help, labels)
+    if wanted.kind is ColumnKind.FLAG:
         sides = {"TrueOption": {"Value": 1, "Label": labels("Yes")}, "FalseOption": {"Value": 0, "Label": labels("No")}}  # fmt: skip
         body |= {"DefaultValue": False, "OptionSet": {**sides, "OptionSetType": "Boolean"}}
-    elif wanted.form is Form.MOMENT:
+    elif wanted.kind is ColumnKind.MOMENT:
         body |= {"Format": "DateAndTime", "DateTimeBehavior": {"Value": "UserLocal"}}
-    elif wanted.form is Form.LONG:
+    elif wanted.kind is ColumnKind.LONG:
         body |= {"Format": "TextArea", "MaxLength": wanted.length}
-    elif wanted.form is Form.CHOICE:
+    elif wanted.kind is ColumnKind.CHOICE:
         first = option_prefix * FIRST_OPTION
         options = [
             {"Value": value, "Label": labels(text)} for value, text in enumerate(wanted.values, start=first)
@@ -187,7 +187,7 @@ def column(name: str, wanted: Column, labels: Labels, option_prefix: int = OPTIO
             "Options": options,
         }
     else:
-        link = wanted.form is Form.LINK
+        link = wanted.kind is ColumnKind.LINK
         body |= {
             "FormatName": {"Value": "Url" if link else "Text"},
             "MaxLength": wanted.length or LINK_LENGTH,

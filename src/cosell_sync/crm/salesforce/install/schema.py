@@ -24,7 +24,7 @@ from cosell_sync.crm.columns import (
     SOLUTION_LABEL,
     VIEWS,
     Column,
-    Form,
+    ColumnKind,
 )
 from cosell_sync.crm.salesforce.org import ACCOUNT, CONTACT, DEFAULT_NAMES, KEY, OPPORTUNITY, SOLUTION
 
@@ -35,13 +35,13 @@ SELLER_SET: Final = "Cosell_Seller"
 DECLINE_RULE: Final = "Cosell_Decline_Needs_Reason"
 PANEL: Final = "cosellPanel"
 MASTER: Final = "Opportunity__c"  # the master-detail field of a solution row
-TYPES: Final[Mapping[Form, str]] = {
-    Form.FLAG: "Checkbox",
-    Form.TEXT: "Text",
-    Form.LINK: "Url",
-    Form.CHOICE: "Picklist",
-    Form.LONG: "LongTextArea",
-    Form.MOMENT: "DateTime",
+TYPES: Final[Mapping[ColumnKind, str]] = {
+    ColumnKind.FLAG: "Checkbox",
+    ColumnKind.TEXT: "Text",
+    ColumnKind.LINK: "Url",
+    ColumnKind.CHOICE: "Picklist",
+    ColumnKind.LONG: "LongTextArea",
+    ColumnKind.MOMENT: "DateTime",
 }
 SOLUTION_NAMES: Final[Mapping[str, str]] = {
     "code": "Solution_Id__c",
@@ -133,20 +133,20 @@ def _components(named: Mapping[str, str]) -> Iterator[Component]:
 def _field(column: Column) -> Body:
     body: dict[str, Any] = {
         "label": column.label,
-        "type": TYPES[column.form],
+        "type": TYPES[column.kind],
         "inlineHelpText": column.help,
         "description": column.description,
     }
-    if column.form is Form.FLAG:
+    if column.kind is ColumnKind.FLAG:
         body["defaultValue"] = "false"
     else:
         body["required"] = False
     if column.length:
         body["length"] = column.length
-    if column.form is Form.LONG:
+    if column.kind is ColumnKind.LONG:
         body["visibleLines"] = 4
         del body["required"]  # long texts know no such thing
-    if column.form is Form.TEXT:
+    if column.kind is ColumnKind.TEXT:
         body |= {"externalId": column.key, "unique": column.key}
         if column.key:
             body["caseSensitive"] = False
