@@ -22,7 +22,7 @@ import httpx
 from simple_salesforce.exceptions import SalesforceError
 
 from cosell_sync.core.deal import Customer, Fields, Member, Snapshot, Solution, Step
-from cosell_sync.crm.dynamics import changes, odata, versions
+from cosell_sync.crm.dynamics import changes, describe, odata, versions
 from cosell_sync.crm.dynamics import org as dynamics_org
 from cosell_sync.crm.dynamics import rest as dynamics_rest
 from cosell_sync.crm.dynamics.batch import Op
@@ -634,7 +634,7 @@ class DynamicsGround(Ground):
         return self.signed(lambda: void(self.rest.get("WhoAmI")))
 
     def metadata(self) -> Deed:
-        return self.signed(lambda: void(dynamics_org.table_flags(self.rest)))
+        return self.signed(lambda: void(describe.table_flags(self.rest)))
 
     def optional(self) -> Deed:
         return self.signed(lambda: void(dynamics_org._roles(self.rest)))
@@ -650,7 +650,7 @@ class DynamicsGround(Ground):
     def _org(self) -> dynamics_org.Org:
         self.source.token()
         if self.shape is None:
-            self.shape = dynamics_org.read(self.rest, dynamics_org.field_names(None))
+            self.shape = describe.read(self.rest, dynamics_org.field_names(None))
         return self.shape
 
     def tracked(self) -> Deed:

@@ -15,7 +15,7 @@ from dataclasses import replace
 from functools import partial
 
 from cosell_sync.crm.adapter import MATCH, CrmAdapter, CrmFunctions
-from cosell_sync.crm.dynamics import changes, create, org, read
+from cosell_sync.crm.dynamics import changes, create, describe, org, read
 from cosell_sync.crm.dynamics.org import Org
 from cosell_sync.crm.dynamics.rest import Rest
 from cosell_sync.crm.dynamics.write import Writer
@@ -44,7 +44,7 @@ class DynamicsCrm(CrmAdapter[Org, Writer]):
         closed = org.ClosedRows(write=closed_rows)
         functions = CrmFunctions(
             calls=lambda: rest.calls,
-            org=lambda: replace(org.read(rest, named), closed=closed),
+            org=lambda: replace(describe.read(rest, named), closed=closed),
             changed_since=partial(changes.changed_since, rest),
             fetch=partial(read.fetch, rest),
             find=partial(read.find, rest),

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 from cosell_sync.crm.adapter import MATCH, CrmAdapter, CrmFunctions
-from cosell_sync.crm.salesforce import create, org, read
+from cosell_sync.crm.salesforce import create, describe, org, read
 from cosell_sync.crm.salesforce.org import Org
 from cosell_sync.crm.salesforce.rest import Rest
 from cosell_sync.crm.salesforce.write import Guard, Writer
@@ -39,7 +39,7 @@ class SalesforceCrm(CrmAdapter[Org, Writer]):
         directory = Directory(lambda people: read.users(rest, self.org, people))
         functions = CrmFunctions(
             calls=lambda: rest.calls,
-            org=lambda: org.read(rest, named),
+            org=lambda: describe.read(rest, named),
             changed_since=partial(read.changed_since, rest),
             fetch=partial(read.fetch, rest),
             find=partial(read.find, rest),

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from cosell_sync.core.deal import KINDS, SELLER, Kind
 from cosell_sync.crm.columns import SOLUTION_COLUMNS
-from cosell_sync.crm.dynamics import changes, odata, org
+from cosell_sync.crm.dynamics import changes, describe, odata
 from cosell_sync.crm.dynamics.install.schema import PARENT, SOLUTION_NAMES
 from cosell_sync.crm.dynamics.install.schema import TYPES as COLUMN_TYPES
 from cosell_sync.crm.dynamics.org import (
@@ -54,15 +54,15 @@ def _checks(rest: Rest, names: Mapping[str, str], stages: Sequence[str]) -> Iter
     try:
         rest.get("WhoAmI")
         yield Check("dynamics.sign_in", "ok", "signed in")
-        tables = org.table_flags(rest)
+        tables = describe.table_flags(rest)
         yield from _tables(rest, tables)
         if OPPORTUNITIES in tables:
-            columns = org.table_columns(rest, OPPORTUNITIES)
+            columns = describe.table_columns(rest, OPPORTUNITIES)
             yield from _fields(columns, names)
             yield from _key(rest, OPPORTUNITIES, names["referral_id"])
             yield from _stages(columns.get(names["stage"]), stages)
         if SOLUTIONS in tables:
-            yield from _solutions(org.table_columns(rest, SOLUTIONS))
+            yield from _solutions(describe.table_columns(rest, SOLUTIONS))
             yield from _key(rest, SOLUTIONS, SOLUTION_NAMES["key"])
     except OutsideError as error:
         yield Check("dynamics.reachable", "fault", str(error), error.hint or "try again later", error)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from cosell_sync.crm.columns import OPPORTUNITY_COLUMNS, SOLUTION_COLUMNS, VIEWS, Column, View
-from cosell_sync.crm.dynamics import odata, org
+from cosell_sync.crm.dynamics import describe, odata, org
 from cosell_sync.crm.dynamics.batch import Op
 from cosell_sync.crm.dynamics.errors import SYSTEM
 from cosell_sync.crm.dynamics.install import differences, schema
@@ -333,7 +333,7 @@ class _Provisioning:
         columns: Mapping[str, org.Column] = {}
         code = 0
         if missing and not self.dry_run:
-            columns = org.table_columns(self.setup.rest, OPPORTUNITIES)
+            columns = describe.table_columns(self.setup.rest, OPPORTUNITIES)
             code = int(
                 self.setup.get(f"{definition(OPPORTUNITIES)}?$select=ObjectTypeCode")["ObjectTypeCode"]
             )

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
 
-from cosell_sync.crm.dynamics import odata, org
+from cosell_sync.crm.dynamics import describe, odata, org
 from cosell_sync.crm.dynamics.batch import Op
 from cosell_sync.crm.dynamics.errors import SYSTEM
 from cosell_sync.crm.dynamics.install import schema
@@ -114,7 +114,7 @@ class Setup:
     def read_installed(self) -> Installed:
         """What the environment has of ours, in about a dozen calls."""
         solution = odata.query("solutions", select=("solutionid", "_publisherid_value"), where=_OURS)
-        flags = org.table_flags(self.rest)
+        flags = describe.table_flags(self.rest)
         existing = [name for name in (OPPORTUNITIES, SOLUTIONS) if name in flags]
         views = odata.query(
             "savedqueries",
@@ -126,7 +126,7 @@ class Setup:
             solution=self.one(solution),
             labels=schema.Labels(self._languages()),
             flags=flags,
-            columns={name: org.table_columns(self.rest, name) for name in existing},
+            columns={name: describe.table_columns(self.rest, name) for name in existing},
             behaviors=self._behaviors(existing),
             relationship=self._relationship() if SOLUTIONS in flags else None,
             keys={name: self.keys(name) for name in existing},
@@ -145,7 +145,7 @@ class Setup:
     def _behaviors(self, tables: Sequence[str]) -> Mapping[tuple[str, str], str]:
         found: dict[tuple[str, str], str] = {}
         for name in tables:
-            path = f"{org.attributes(name, 'DateTime')}?$select=LogicalName,Format,DateTimeBehavior"
+            path = f"{describe.attributes(name, 'DateTime')}?$select=LogicalName,Format,DateTimeBehavior"
             for row in self.rows(path):
                 behavior = str((row.get("DateTimeBehavior") or {}).get("Value"))
                 days = row.get("Format") == "DateOnly"
