@@ -14,7 +14,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cosell_sync.core.deal import KINDS, Customer, Kind, Member, Solution
-from cosell_sync.crm.dynamics import batch, changes, closing, errors, org, related, translate, versions
+from cosell_sync.crm.dynamics import (
+    batch,
+    changes,
+    closing,
+    describe,
+    errors,
+    org,
+    related,
+    translate,
+    versions,
+)
 from cosell_sync.crm.dynamics.batch import Op
 from cosell_sync.crm.dynamics.org import Choice, Column, Currency, Org
 from cosell_sync.crm.dynamics.translate import Bundle
@@ -173,7 +183,7 @@ def test_choices_are_known_by_every_label_and_go_by_the_english_one() -> None:
         ],
         "UserLocalizedLabel": {"Label": "Gewonnen", "LanguageCode": 1031},
     }
-    column = org._column(
+    column = describe._column(
         "statuscode",
         {"AttributeType": "Status", "OptionSet": {"Options": [{"Value": 3, "State": 1, "Label": label}]}},
     )
@@ -181,7 +191,7 @@ def test_choices_are_known_by_every_label_and_go_by_the_english_one() -> None:
     assert column.choices[0].label == "Won"
     assert column.choices[0].state == 1
     del label["LocalizedLabels"][1]  # type: ignore[attr-defined]
-    assert org._choice({"Value": 3, "Label": label}).label == "Gewonnen"
+    assert describe._choice({"Value": 3, "Label": label}).label == "Gewonnen"
 
 
 # --- snapshots ----------------------------------------------------------------------------------------------------
@@ -215,15 +225,15 @@ def test_the_version_is_made_of_every_row_the_snapshot_was_read_from() -> None:
     version = versions.parse(got.version)
     assert version is not None
     assert version.etag == 'W/"1"'
-    assert versions.holds(got.version, ACCOUNT, 'W/"5"')
-    assert not versions.holds(got.version, ACCOUNT, 'W/"6"')
-    assert versions.own(got.version) == 'W/"1"'
+    assert versions.covers(got.version, ACCOUNT, 'W/"5"')
+    assert not versions.covers(got.version, ACCOUNT, 'W/"6"')
+    assert versions.own_etag(got.version) == 'W/"1"'
     assert versions.etag({"versionnumber": 12}) == "12"
     for other in (None, "", "x", "[]", '{"etag": 1}'):
         assert versions.parse(other) is None
-        assert not versions.holds(other, ACCOUNT, 'W/"5"')
-    assert versions.same(got.version, got.version)
-    assert not versions.same(None, got.version)
+        assert not versions.covers(other, ACCOUNT, 'W/"5"')
+    assert versions.unchanged(got.version, got.version)
+    assert not versions.unchanged(None, got.version)
     assert versions.parse(Version("a", {"x": "y"}).text) == Version("a", {"x": "y"})
 
 
@@ -468,6 +478,6 @@ def test_deleted_rows_in_either_shape() -> None:
         {"@removed": {"reason": "deleted"}, "@id": f"opportunities({SAM})"},
         {"nonsense": 1},
     ]  # fmt: skip
-    live, gone = changes._sorted("opportunities", rows)
+    live, gone = changes._live_and_deleted("opportunities", rows)
     assert [row["opportunityid"] for row in live] == [DEAL]
     assert gone == [ANN, BOB, SAM]

@@ -238,29 +238,29 @@ def test_a_version_moves_with_every_row_around() -> None:
 
     first, second = read(STAMP), read("2026-11-22T10:00:01.000+0000")
     assert first == read(STAMP)
-    assert not versions.same(first, second)
-    assert versions.same(first, first)
-    assert versions.holds(first, "c", STAMP)
-    assert not versions.holds(first, "c", "2026-11-22T10:00:01.000+0000")
-    assert not versions.holds(first, "other", STAMP)
-    assert versions.lists(first, "r")
+    assert not versions.unchanged(first, second)
+    assert versions.unchanged(first, first)
+    assert versions.covers(first, "c", STAMP)
+    assert not versions.covers(first, "c", "2026-11-22T10:00:01.000+0000")
+    assert not versions.covers(first, "other", STAMP)
+    assert versions.has_row(first, "r")
 
 
 def test_a_version_read_in_the_second_of_its_change_equals_none() -> None:
     """Stamps have the precision of a second: the row may change again without a new stamp."""
     at = datetime(2026, 11, 22, 10, 0, 1, 900_000, tzinfo=UTC)
     fresh = translate.version(row(), at).text
-    assert not versions.same(fresh, fresh)
-    assert not versions.holds(fresh, "005000000000002AAA", STAMP)
+    assert not versions.unchanged(fresh, fresh)
+    assert not versions.covers(fresh, "005000000000002AAA", STAMP)
     later = translate.version(row(), at + timedelta(seconds=1)).text
     assert fresh != later
-    assert versions.same(later, later)
+    assert versions.unchanged(later, later)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "7", '{"stamp":1}', "W/42"])
 def test_a_version_of_another_kind_equals_none(text: str) -> None:
     assert versions.parse(text) is None
-    assert not versions.same(text, text)
+    assert not versions.unchanged(text, text)
 
 
 # --- rows around --------------------------------------------------------------------------------------------------

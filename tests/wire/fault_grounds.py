@@ -449,9 +449,9 @@ class SalesforceGround(Ground):
 
     def deleted(self) -> Deed:
         stamp = (self.clock() - timedelta(hours=1)).isoformat()
-        url = read._log_of_deletions(stamp, self.clock(), self.clock())
+        url = read._deleted_log_path(stamp, self.clock(), self.clock())
         refused = composite.Reply(400, [])
-        return self.signed(lambda: list(read._off_the_team(self.rest, url, refused, Memory())))
+        return self.signed(lambda: list(read._removed_members(self.rest, url, refused, Memory())))
 
     def _update(self, *, parts: bool) -> Deed:
         crm = SalesforceCrm(self.rest, guard=Guard(parts=parts))
@@ -655,15 +655,15 @@ class DynamicsGround(Ground):
 
     def tracked(self) -> Deed:
         org = self._org()
-        return reading_deed(lambda: void(changes._tracked(self.rest, org, dynamics_org.OPPORTUNITIES)))
+        return reading_deed(lambda: void(changes._start_tracking(self.rest, org, dynamics_org.OPPORTUNITIES)))
 
     def delta(self) -> Deed:
         org = self._org()
         name = dynamics_org.OPPORTUNITIES
-        link = changes._tracked(self.rest, org, name)
+        link = changes._start_tracking(self.rest, org, name)
         assert link is not None
-        found = changes._Found(org, Memory())
-        return reading_deed(lambda: void(changes._delta(self.rest, name, link, found, void)))
+        found = changes._Suspects(org, Memory())
+        return reading_deed(lambda: void(changes._follow_link(self.rest, name, link, found, void)))
 
     def etag(self, collection: str, row_id: str) -> str:
         return versions.etag(self.rest.get(odata.row(collection, row_id)))

@@ -35,7 +35,7 @@ from cosell_sync.transport.errors import Scope
 
 FORMAT: Final = 1
 CHUNK: Final = 2000  # ids asked of the store at once
-KEYS: Final[Mapping[str, str]] = {
+ID_COLUMNS: Final[Mapping[str, str]] = {
     OPPORTUNITIES: "opportunityid",
     CONNECTIONS: "connectionid",
     SOLUTIONS: "cosell_solutionid",
@@ -100,13 +100,13 @@ def changed_since(
 ) -> Iterator[Page]:
     known = parse(watermark)
     if known is None or not _complete(known, org):
-        yield from _everything(rest, org, seen)
+        yield from _read_all(rest, org, seen)
         return
     try:
-        found = _Found(org, seen)
+        found = _Suspects(org, seen)
         now = _follow(rest, org, known, overlap, found)
     except Expired:
-        yield from _everything(rest, org, seen)
+        yield from _read_all(rest, org, seen)
         return
     yield from found.pages(rest)
     if now != known:
@@ -126,41 +126,41 @@ def _trackable(org: Org, name: str) -> bool:
 
 
 def feeds(org: Org) -> Sequence[str]:
-    return [name for name in KEYS if name != SOLUTIONS or org.solutions]
+    return [name for name in ID_COLUMNS if name != SOLUTIONS or org.solutions]
 
 
 # --- the first pull ---------------------------------------------------------------------------------------------
 
 
-def _everything(rest: Rest, org: Org, seen: KnownRecords) -> Iterator[Page]:
-    start = _positions(rest, org)
-    for some in read.listed(rest, org):
+def _read_all(rest: Rest, org: Org, seen: KnownRecords) -> Iterator[Page]:
+    start = _current_positions(rest, org)
+    for some in read.all_in_scope(rest, org):
         known = seen.versions([bundle.id for bundle in some])
         fresh = [
             translate.snapshot(bundle, org)
             for bundle in some
-            if not versions.same(known.get(bundle.id), translate.version(bundle).text)
+            if not versions.unchanged(known.get(bundle.id), translate.version(bundle).text)
         ]
         if fresh:
             yield Page(snapshots=tuple(fresh))
     yield Page(watermark=start.text)
 
 
-def _positions(rest: Rest, org: Org) -> Watermark:
+def _current_positions(rest: Rest, org: Org) -> Watermark:
     links: dict[str, str] = {}
     stamps: dict[str, datetime] = {}
     refusing: set[str] = set()
     for name in feeds(org):
-        link = _tracked(rest, org, name) if _trackable(org, name) else None
+        link = _start_tracking(rest, org, name) if _trackable(org, name) else None
         if link is not None:
             links[name] = link
             continue
-        stamps[name] = _newest(rest, name)
+        stamps[name] = _newest_stamp(rest, name)
         refusing |= {name} if _trackable(org, name) else set()
     return Watermark(links, stamps, frozenset(refusing))
 
 
-def _tracked(rest: Rest, org: Org, name: str) -> str | None:
+def _start_tracking(rest: Rest, org: Org, name: str) -> str | None:
     """The link behind the last page of all rows; None where the environment does not let us track this table (its
     flag may be off by now, or our role may not read all of it).
     """
@@ -178,14 +178,14 @@ def _tracked(rest: Rest, org: Org, name: str) -> str | None:
 
 def delta_columns(org: Org, name: str) -> Sequence[str]:
     if name == OPPORTUNITIES:
-        return (KEYS[name], *read.marks(org), *org.stamps(name))
-    return (KEYS[name], f"_{PARENT[name]}_value", *org.stamps(name))
+        return (ID_COLUMNS[name], *read.marker_columns(org), *org.stamps(name))
+    return (ID_COLUMNS[name], f"_{PARENT[name]}_value", *org.stamps(name))
 
 
-def _newest(rest: Rest, name: str) -> datetime:
+def _newest_stamp(rest: Rest, name: str) -> datetime:
     """The newest stamp there is, on the server's own clock."""
     path = odata.query(
-        name, select=(KEYS[name], "modifiedon"), order=f"modifiedon desc,{KEYS[name]} desc", top=1
+        name, select=(ID_COLUMNS[name], "modifiedon"), order=f"modifiedon desc,{ID_COLUMNS[name]} desc", top=1
     )
     found = rest.get(path)
     rows = found.get("value") if isinstance(found, Mapping) else None
@@ -196,7 +196,7 @@ def _newest(rest: Rest, name: str) -> datetime:
 
 
 @dataclass
-class _Found:
+class _Suspects:
     """Opportunities that may have changed, gathered from all feeds; and those that are gone."""
 
     org: Org
@@ -210,16 +210,16 @@ class _Found:
         known = self.seen.versions(ids) if ids else {}
         for each, row in zip(ids, rows, strict=True):
             if each in known:
-                if versions.own(known[each]) != versions.etag(row):
+                if versions.own_etag(known[each]) != versions.etag(row):
                     self.suspects[each] = None
-            elif read.concerns(row, self.org):
+            elif read.in_scope(row, self.org):
                 self.suspects[each] = None
 
     def children(self, rows: Sequence[tuple[str, str, str]]) -> None:
         """(opportunity id, row id, ETag) of rows that hang on an opportunity; others than ours drop out."""
         known = self.seen.versions(list({parent for parent, _, _ in rows})) if rows else {}
         for parent, row_id, tag in rows:
-            if parent in known and not versions.holds(known[parent], row_id, tag):
+            if parent in known and not versions.covers(known[parent], row_id, tag):
                 self.suspects[parent] = None
 
     def neighbours(self, rows: Sequence[tuple[str, str]]) -> None:
@@ -243,33 +243,33 @@ class _Found:
         if self.gone:
             yield Page(gone=tuple(self.gone))
         ids = [each for each in self.suspects if each not in self.gone]
-        for some in pieces(ids, read.AROUND):
+        for some in pieces(ids, read.RELATED_AT_ONCE):
             found = read.fetch(rest, self.org, some)
             known = self.seen.versions(some)
             vanished = tuple(each for each in some if found[each] is None and each in known)
             fresh = tuple(
                 each
                 for each in found.values()
-                if each and not versions.same(known.get(each.id), each.version)
+                if each and not versions.unchanged(known.get(each.id), each.version)
             )
             if vanished or fresh:
                 yield Page(snapshots=fresh, gone=vanished)
 
 
-def _follow(rest: Rest, org: Org, known: Watermark, overlap: timedelta, found: _Found) -> Watermark:
+def _follow(rest: Rest, org: Org, known: Watermark, overlap: timedelta, found: _Suspects) -> Watermark:
     links, stamps = dict(known.links), dict(known.stamps)
     for name in feeds(org):
-        take = _taker(found, name)
+        collect = _collector(found, name)
         if name in links:
-            links[name] = _delta(rest, name, links[name], found, take)
+            links[name] = _follow_link(rest, name, links[name], found, collect)
         else:
-            stamps[name] = max(stamps[name], _modified(rest, org, name, stamps[name] - overlap, take))
+            stamps[name] = max(stamps[name], _read_modified(rest, org, name, stamps[name] - overlap, collect))
     return replace(known, links=links, stamps=stamps)
 
 
-def _taker(found: _Found, name: str) -> Callable[[Sequence[Row]], None]:
+def _collector(found: _Suspects, name: str) -> Callable[[Sequence[Row]], None]:
     """What to do with rows of that table."""
-    key = KEYS[name]
+    key = ID_COLUMNS[name]
     if name == OPPORTUNITIES:
         return found.opportunities
     if name in PARENT:
@@ -284,14 +284,16 @@ def _taker(found: _Found, name: str) -> Callable[[Sequence[Row]], None]:
     return lambda rows: found.neighbours([(str(row[key]).lower(), versions.etag(row)) for row in rows])
 
 
-def _delta(rest: Rest, name: str, link: str, found: _Found, take: Callable[[Sequence[Row]], None]) -> str:
+def _follow_link(
+    rest: Rest, name: str, link: str, found: _Suspects, collect: Callable[[Sequence[Row]], None]
+) -> str:
     """The next link. Raises ``Expired``."""
     fresh: str | None = None
     try:
         for sheet in rest.sheets(rest.followed(link), scope=Scope.RECORD):
-            rows, ids = _sorted(name, sheet.rows)
+            rows, ids = _live_and_deleted(name, sheet.rows)
             for some in pieces(rows, CHUNK):
-                take(some)
+                collect(some)
             for gone in pieces(ids, CHUNK):
                 found.removed(name, gone)
             fresh = sheet.delta
@@ -308,31 +310,31 @@ def _delta(rest: Rest, name: str, link: str, found: _Found, take: Callable[[Sequ
     return rest.followed(fresh)
 
 
-def _sorted(name: str, rows: Iterable[Row]) -> tuple[list[Row], list[str]]:
+def _live_and_deleted(name: str, rows: Iterable[Row]) -> tuple[list[Row], list[str]]:
     """Rows, and ids of the deleted, in the shapes of 4.0 and, should a server insist, of 4.01."""
     live, gone = [], []
     for row in rows:
         removed = str(row.get("@odata.context", "")).endswith("$deletedEntity") or "reason" in row
         if removed or "@removed" in row:
-            place = row.get("id") or row.get("@odata.id") or row.get("@id") or row.get(KEYS[name])
+            place = row.get("id") or row.get("@odata.id") or row.get("@id") or row.get(ID_COLUMNS[name])
             if each := odata.guid_in(str(place or "")):
                 gone.append(each)
-        elif row.get(KEYS[name]):
+        elif row.get(ID_COLUMNS[name]):
             live.append(row)
     return live, gone
 
 
-def _modified(
-    rest: Rest, org: Org, name: str, stamp: datetime, take: Callable[[Sequence[Row]], None]
+def _read_modified(
+    rest: Rest, org: Org, name: str, stamp: datetime, collect: Callable[[Sequence[Row]], None]
 ) -> datetime:
     """The newest stamp among what was modified since that one."""
-    key = KEYS[name]
+    key = ID_COLUMNS[name]
     own = delta_columns(org, name) if name in TRACKED else (key, *org.stamps(name))
-    where = odata.all_of(odata.since(stamp), read.concerned(org) if name == OPPORTUNITIES else "")
+    where = odata.all_of(odata.since(stamp), read.in_scope_filter(org) if name == OPPORTUNITIES else "")
     path = odata.query(name, select=(*own, "modifiedon"), where=where, order=f"modifiedon asc,{key} asc")
     newest = BEGINNING
     for sheet in rest.sheets(path):
         for some in pieces(sheet.rows, CHUNK):
-            take(some)
+            collect(some)
         newest = max([newest, *(moment(row.get("modifiedon")) or BEGINNING for row in sheet.rows)])
     return newest

@@ -111,6 +111,6 @@ def _settle(writer: Writer, pending: PendingOpportunity, result: Result) -> bool
 def _read_related(writer: Writer, pending: Sequence[PendingOpportunity]) -> None:
     """What the new opportunities have before their related rows are made: a flow, or an earlier try, may have made some."""
     known = [each.id for each in pending if each.id]
-    rows = {row["Id"][:15]: row for row, _ in read.rows(writer.rest, writer.org, known)}
+    rows = {row["Id"][:15]: row for row, _ in read.opportunity_rows(writer.rest, writer.org, known)}
     for each in pending:
         each.row = rows.get(each.id[:15])

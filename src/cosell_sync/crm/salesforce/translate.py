@@ -70,7 +70,7 @@ def version(row: Row, at: datetime) -> Version:
         note(each.get("UserId"), (each.get("User") or {}).get("LastModifiedDate"))
     for each in children(row, SOLUTIONS):
         note(each.get("Id"), each.get("SystemModstamp"))
-    return versions.made(row.get("SystemModstamp"), row.get("LastModifiedDate"), stamps, at)
+    return versions.build(row.get("SystemModstamp"), row.get("LastModifiedDate"), stamps, at)
 
 
 def children(row: Row, relationship: str) -> Sequence[Row]:

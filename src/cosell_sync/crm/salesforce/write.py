@@ -100,7 +100,7 @@ class Writer:
         wanted = {each.id[:15]: each for each in pending if self._needs_related_rows(each)}
         fresh = {
             row["Id"][:15]: (row, at)
-            for row, at in read.rows(self.rest, self.org, [each.id for each in wanted.values()])
+            for row, at in read.opportunity_rows(self.rest, self.org, [each.id for each in wanted.values()])
         }
         for short_id, each in wanted.items():
             if short_id not in fresh:
@@ -300,5 +300,5 @@ def _known_account(before: Snapshot | None) -> str:
 
 def http_date(stamp: str) -> str:
     """A stamp as an HTTP date, in whole seconds."""
-    moment: datetime = versions.moment(stamp).replace(microsecond=0)
+    moment: datetime = versions.parse_stamp(stamp).replace(microsecond=0)
     return format_datetime(moment.astimezone(UTC), usegmt=True)

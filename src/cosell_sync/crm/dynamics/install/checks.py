@@ -77,7 +77,7 @@ def _tables(rest: Rest, tables: Mapping[str, Mapping[str, Any]]) -> Iterator[Che
         if flags is None:
             yield Check(label, "fault", f"table {logical} is missing", PROVISION)
             continue
-        path = odata.query(collection, select=(changes.KEYS[collection],), top=1)
+        path = odata.query(collection, select=(changes.ID_COLUMNS[collection],), top=1)
         try:
             rest.get(path, scope=Scope.RECORD)
         except RecordError as error:
