@@ -1,8 +1,7 @@
 """What cosell-sync adds to any CRM, as data: columns, choices, solution rows and views, in the words of `core.deal`.
 
-Each CRM's provisioning turns this into its own metadata; what a column is called there stands in its `DEFAULT_NAMES` or in
-`mapping.fields`. Help texts are written for the seller who hovers over the field, descriptions for the admin who finds it in
-the setup.
+The `install.schema` of each CRM turns this into metadata. The name of a column there is in its `DEFAULT_NAMES` or in
+`mapping.fields`. Help texts are for the seller who hovers over the field, descriptions for the admin who finds it in the setup.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ LONG: Final = 32_000
 
 @dataclass(frozen=True)
 class Column:
-    """``values``: of a choice, known by label. ``key``: unique. ``editable``: by sellers, not only by the daemon."""
+    """One column. ``values``: labels of a choice. ``key``: unique. ``editable``: by sellers, not only by the daemon."""
 
     label: str
     kind: ColumnKind
@@ -58,8 +57,8 @@ class Column:
 
 @dataclass(frozen=True)
 class View:
-    """A list of opportunities. ``where``: our name and what it may be: labels of a choice, or True; ``days``: a moment of
-    ours from now to so many days ahead.
+    """A list of opportunities. ``where``: our name and the labels that it may have, or True. ``days``: our name of a date and
+    time that lies at most so many days ahead.
     """
 
     name: str

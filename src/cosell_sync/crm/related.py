@@ -108,6 +108,15 @@ def changed_solution(columns: Mapping[str, object], row: Mapping[str, Any], code
     }
 
 
+def rows_by_code(rows: Iterable[Mapping[str, Any]], code: str) -> dict[str, list[Mapping[str, Any]]]:
+    """Solution rows by the id in that column; rows without one are left out."""
+    found: dict[str, list[Mapping[str, Any]]] = {}
+    for each in rows:
+        if known := text(each.get(code)):
+            found.setdefault(known, []).append(each)
+    return found
+
+
 def customer_key(found: Customer, match: Sequence[str]) -> tuple[str, ...]:
     """What makes two customers one: by default name, postal code and country, case and blanks aside."""
     return tuple(

@@ -1,18 +1,17 @@
-"""What changed since the last pull: one feed per table, all their positions in one opaque watermark.
+"""What changed since the last pull: one feed a table, all their positions in one opaque watermark.
 
 Two kinds of feed:
 
-delta     opportunities, connections and solutions, where the environment tracks their changes. A link stands for the
-          position; it also tells deletions. It cannot be filtered, so only ids are asked for, and the rows that turn out
-          to concern us are read by id.
+delta     opportunities, connections and solutions, where the environment tracks their changes. The position is a link of the
+          service. The feed includes deletions. It cannot be filtered, so only ids are read, and then the rows in scope by id.
           https://learn.microsoft.com/power-apps/developer/data-platform/use-change-tracking-synchronize-data-external-systems
-modified  `modifiedon` with an overlap: accounts, contacts and users always, because to start tracking them would mean
-          to read every person of the organization, and their deletion shows on the row that named them; the other three
-          where tracking is off or not allowed to us. It is blind to deletions, which the full compare finds then.
+modified  `modifiedon` with an overlap: always for accounts, contacts and users, because tracking them would begin with a read
+          of every person of the organization, and their deletion shows on the row that named them; for the other three where
+          tracking is off or not allowed. This feed has no deletions; the full compare finds them.
 
-The first pull notes every position before it reads anything, and reads everything that concerns us after that. What
-changes meanwhile is thus seen by the reading, by the next pull, or by both, whichever way the server counts. A crash on
-the way begins anew; what is known already drops out by its version. An expired link does the same.
+The first pull notes every position before it reads anything, then reads everything in scope. A change in between is seen by
+that read, by the next pull, or by both. After a crash, or when a link has expired, the pull starts again; what is known
+already drops out by its version.
 """
 
 from __future__ import annotations
@@ -49,13 +48,13 @@ BEGINNING: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Expired(Exception):
-    """A link is no longer good, or a table is no longer tracked: begin anew."""
+    """A link has expired, or a table is no longer tracked: everything is read again."""
 
 
 @dataclass(frozen=True)
 class Watermark:
-    """``links``: set → delta link; ``stamps``: set → the newest `modifiedon` seen; ``refused``: sets that are tracked,
-    but not for us.
+    """``links``: set → delta link. ``stamps``: set → the newest `modifiedon` seen. ``refused``: sets that are tracked but that the
+    application user may not follow.
     """
 
     links: Mapping[str, str] = field(default_factory=dict)
@@ -74,7 +73,7 @@ class Watermark:
 
 
 def parse(text: str | None) -> Watermark | None:
-    """None for a text that is none of ours; then everything is read again."""
+    """The watermark of a stored text; None for a text of another kind, then everything is read again."""
     try:
         data = json.loads(text or "")
         if data["format"] != FORMAT:
@@ -89,6 +88,7 @@ def parse(text: str | None) -> Watermark | None:
 
 
 def moment(stamp: object) -> datetime | None:
+    """A stamp in UTC; None for anything else."""
     try:
         return datetime.fromisoformat(str(stamp)).astimezone(UTC)
     except ValueError:
@@ -98,6 +98,7 @@ def moment(stamp: object) -> datetime | None:
 def changed_since(
     rest: Rest, org: Org, watermark: str | None, overlap: timedelta, seen: KnownRecords
 ) -> Iterator[Page]:
+    """Pages of what changed since the watermark; everything in scope without one. See the top of this module."""
     known = parse(watermark)
     if known is None or not _complete(known, org):
         yield from _read_all(rest, org, seen)
@@ -114,7 +115,7 @@ def changed_since(
 
 
 def _complete(known: Watermark, org: Org) -> bool:
-    """Whether every feed that this environment needs has a position, of the better kind where it has that by now."""
+    """Whether every feed has a position, and a delta link where the environment tracks the table by now."""
     return all(
         name in known.links or (name in known.stamps and (name in known.refused or not _trackable(org, name)))
         for name in feeds(org)
@@ -126,6 +127,7 @@ def _trackable(org: Org, name: str) -> bool:
 
 
 def feeds(org: Org) -> Sequence[str]:
+    """The sets that are followed."""
     return [name for name in ID_COLUMNS if name != SOLUTIONS or org.solutions]
 
 
@@ -161,8 +163,8 @@ def _current_positions(rest: Rest, org: Org) -> Watermark:
 
 
 def _start_tracking(rest: Rest, org: Org, name: str) -> str | None:
-    """The link behind the last page of all rows; None where the environment does not let us track this table (its
-    flag may be off by now, or our role may not read all of it).
+    """The link after the last page of all rows; None where this table cannot be tracked (its flag may be off by now, or the
+    application user may not read all of it).
     """
     path = odata.query(name, select=delta_columns(org, name))
     link = None
@@ -177,13 +179,14 @@ def _start_tracking(rest: Rest, org: Org, name: str) -> str | None:
 
 
 def delta_columns(org: Org, name: str) -> Sequence[str]:
+    """The columns that a feed of that set reads."""
     if name == OPPORTUNITIES:
         return (ID_COLUMNS[name], *read.marker_columns(org), *org.stamps(name))
     return (ID_COLUMNS[name], f"_{PARENT[name]}_value", *org.stamps(name))
 
 
 def _newest_stamp(rest: Rest, name: str) -> datetime:
-    """The newest stamp there is, on the server's own clock."""
+    """The newest stamp of a set, by the server's clock."""
     path = odata.query(
         name, select=(ID_COLUMNS[name], "modifiedon"), order=f"modifiedon desc,{ID_COLUMNS[name]} desc", top=1
     )
@@ -197,7 +200,7 @@ def _newest_stamp(rest: Rest, name: str) -> datetime:
 
 @dataclass
 class _Suspects:
-    """Opportunities that may have changed, gathered from all feeds; and those that are gone."""
+    """Opportunities that may have changed, collected from all feeds; and those that are gone."""
 
     org: Org
     seen: KnownRecords
@@ -205,7 +208,7 @@ class _Suspects:
     gone: dict[str, None] = field(default_factory=dict)
 
     def opportunities(self, rows: Sequence[Row]) -> None:
-        """Rows of the opportunities' own feed, without those that we hold in that very state."""
+        """Rows of the opportunities' own feed, without those that are known in this state."""
         ids = [str(row["opportunityid"]).lower() for row in rows]
         known = self.seen.versions(ids) if ids else {}
         for each, row in zip(ids, rows, strict=True):
@@ -216,7 +219,7 @@ class _Suspects:
                 self.suspects[each] = None
 
     def children(self, rows: Sequence[tuple[str, str, str]]) -> None:
-        """(opportunity id, row id, ETag) of rows that hang on an opportunity; others than ours drop out."""
+        """(opportunity id, row id, ETag) of child rows, without those of opportunities that are not known."""
         known = self.seen.versions(list({parent for parent, _, _ in rows})) if rows else {}
         for parent, row_id, tag in rows:
             if parent in known and not versions.covers(known[parent], row_id, tag):
@@ -268,7 +271,7 @@ def _follow(rest: Rest, org: Org, known: Watermark, overlap: timedelta, found: _
 
 
 def _collector(found: _Suspects, name: str) -> Callable[[Sequence[Row]], None]:
-    """What to do with rows of that table."""
+    """The function that takes rows of that set."""
     key = ID_COLUMNS[name]
     if name == OPPORTUNITIES:
         return found.opportunities
@@ -311,7 +314,7 @@ def _follow_link(
 
 
 def _live_and_deleted(name: str, rows: Iterable[Row]) -> tuple[list[Row], list[str]]:
-    """Rows, and ids of the deleted, in the shapes of 4.0 and, should a server insist, of 4.01."""
+    """Rows, and ids of deleted rows. Both the OData 4.0 and the 4.01 form of a deletion are understood."""
     live, gone = [], []
     for row in rows:
         removed = str(row.get("@odata.context", "")).endswith("$deletedEntity") or "reason" in row
@@ -327,7 +330,7 @@ def _live_and_deleted(name: str, rows: Iterable[Row]) -> tuple[list[Row], list[s
 def _read_modified(
     rest: Rest, org: Org, name: str, stamp: datetime, collect: Callable[[Sequence[Row]], None]
 ) -> datetime:
-    """The newest stamp among what was modified since that one."""
+    """The newest stamp among the rows modified since that one."""
     key = ID_COLUMNS[name]
     own = delta_columns(org, name) if name in TRACKED else (key, *org.stamps(name))
     where = odata.all_of(odata.since(stamp), read.in_scope_filter(org) if name == OPPORTUNITIES else "")

@@ -1,11 +1,11 @@
-"""The CRM port over Dynamics 365 Sales: what the cycle asks for, handed to the module that knows how.
+"""The CRM port over Dynamics 365 Sales: each call of a cycle is passed to the module that does it.
 
-org        what this environment can hold, read once
-feeds      what changed         reading    records, look-alikes, users, index
-writing    guarded updates      creating   new opportunities      (both: `people`)
-checks     what `doctor` looks at
-rest       one call, or several in one; beneath it `signin`
-records    rows ⇄ values, pure, with `odata`, `batch`, `versions`, `children` and `closing`
+changes    what changed; `read`: records, look-alikes, users, index; their addresses are built by `odata`
+write      guarded updates; `create`: new opportunities; both with `customers`, `related` and `closing`
+org        what this environment can hold, which `describe` reads once
+translate  rows ⇄ values, pure, with `versions`
+rest       one call, or several in one (`batch`)
+install    what an admin installs and `doctor` checks; no cycle uses it
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from cosell_sync.crm.writes import Ownership
 
 
 class DynamicsCrm(CrmAdapter[Org, Writer]):
-    """``names``: our field → column of opportunity, laid over the defaults. ``match``: what makes two customers one.
+    """``names``: our name → column of opportunity, replacing defaults. ``match``: the parts of a customer by which two are one.
 
     ``closed_rows``: whether our own columns are written to a closed opportunity.
     """

@@ -55,10 +55,7 @@ class Customers:
             if (account, person.email) not in self._contacts
         }
         for some in pieces(list(wanted), AT_ONCE):
-            accounts = sorted({account for account, _ in some if account})
-            self._find(odata.ids("_parentcustomerid_value", accounts) if accounts else "", some)
-            if any(account is None for account, _ in some):
-                self._find("_parentcustomerid_value eq null", [each for each in some if each[0] is None])
+            self._find(some)
         missing = [each for each in wanted if each not in self._contacts]
         bodies = [related.contact_columns(wanted[each], each[0]) for each in missing]
         made = self._make([Op("POST", CONTACTS, body) for body in bodies])
@@ -68,14 +65,23 @@ class Customers:
         """The id of the contact that ``contacts`` found or made, why there is none, or None where nobody asked for it."""
         return self._contacts.get((account, address))
 
-    def _find(self, under: str, some: Sequence[Place]) -> None:
-        if not under:
-            return
-        emails = odata.texts("emailaddress1", sorted({address for _, address in some}))
+    def _find(self, some: Sequence[Place]) -> None:
+        """Note the contacts that exist, of people under an account and of those without one."""
+        accounts = sorted({account for account, _ in some if account})
+        if accounts:
+            self._note(odata.ids("_parentcustomerid_value", accounts), some)
+        if alone := [each for each in some if each[0] is None]:
+            self._note("_parentcustomerid_value eq null", alone)
+
+    def _note(self, parent: str, some: Sequence[Place]) -> None:
         path = odata.query(
             CONTACTS,
             select=("contactid", "emailaddress1", "_parentcustomerid_value"),
-            where=odata.all_of("statecode eq 0", under, emails),
+            where=odata.all_of(
+                "statecode eq 0",
+                parent,
+                odata.texts("emailaddress1", sorted({address for _, address in some})),
+            ),
             order="createdon asc,contactid asc",
         )
         for row in self._rest.rows(path):

@@ -22,6 +22,7 @@ from cosell_sync.crm.related import (
     changed_solution,
     members,
     person_columns,
+    rows_by_code,
     solution_key,
 )
 from cosell_sync.crm.values import email
@@ -132,35 +133,38 @@ def _short(columns: Mapping[str, str | None]) -> dict[str, object]:
 
 
 def _solutions(bundle: Bundle, org: Org, wanted: Iterable[Solution], referral_id: str) -> list[Op]:
-    made: list[Op] = []
-    rows: dict[str, list[Row]] = {}
-    for each in bundle.solutions:
-        if code := (each.get("cosell_solutioncode") or "").strip():
-            rows.setdefault(code, []).append(each)
+    rows = rows_by_code(bundle.solutions, "cosell_solutioncode")
     solutions = {each.id: each for each in wanted}
     keyed = bool(referral_id) and org.has(SOLUTIONS, "cosell_key")
+    made: list[Op] = []
     for code, solution in solutions.items():
         columns = translate.solution_columns(solution, org)
         key = {"cosell_key": solution_key(referral_id, code)} if keyed else {}
-        if code not in rows:
-            # The key goes in the body, because its colon is not allowed in an address. The table keeps it unique all the same.
-            body = {name: item for name, item in {**columns, **key}.items() if item is not None}
-            body["cosell_opportunity@odata.bind"] = odata.bind(OPPORTUNITIES, bundle.id)
-            made.append(Op("POST", SOLUTIONS, body))
+        if code in rows:
+            made += _changed_solution(rows[code][0], org, columns, key)
             continue
-        row = rows[code][0]
-        changed = changed_solution(columns, row, "cosell_solutioncode")
-        if set(changed) == {"cosell_name"}:
-            changed = {}  # only the title differs, which a seller may choose
-        if key and not row.get("cosell_key"):
-            changed |= key  # a row that a seller made
-        if changed:
-            tag = org.tag(SOLUTIONS, versions.etag(row))
-            made.append(updated(SOLUTIONS, str(row["cosell_solutionid"]), changed, tag))
-    for code, surplus in rows.items():
-        if code not in solutions:
-            made += (
-                removed(SOLUTIONS, str(each["cosell_solutionid"]), org.tag(SOLUTIONS, versions.etag(each)))
-                for each in surplus
-            )
-    return made
+        # The key goes in the body, because its colon is not allowed in an address. The table keeps it unique all the same.
+        body = {name: item for name, item in {**columns, **key}.items() if item is not None}
+        body["cosell_opportunity@odata.bind"] = odata.bind(OPPORTUNITIES, bundle.id)
+        made.append(Op("POST", SOLUTIONS, body))
+    surplus = [each for code, listed in rows.items() if code not in solutions for each in listed]
+    return [
+        *made,
+        *(
+            removed(SOLUTIONS, str(each["cosell_solutionid"]), org.tag(SOLUTIONS, versions.etag(each)))
+            for each in surplus
+        ),
+    ]
+
+
+def _changed_solution(row: Row, org: Org, columns: Mapping[str, object], key: Mapping[str, str]) -> list[Op]:
+    """The update of an existing solution row, if it differs. A row that a seller made receives its key."""
+    changed = changed_solution(columns, row, "cosell_solutioncode")
+    if set(changed) == {"cosell_name"}:
+        changed = {}  # only the title differs, which a seller may choose
+    if key and not row.get("cosell_key"):
+        changed |= key
+    if not changed:
+        return []
+    tag = org.tag(SOLUTIONS, versions.etag(row))
+    return [updated(SOLUTIONS, str(row["cosell_solutionid"]), changed, tag)]

@@ -132,18 +132,18 @@ class Writer:
             pending.partial_error = Rejected(
                 "the amount is summed from products", code="computed", fields=("value",)
             )
-        if self._stays_closed(pending):
-            if late := sorted(STOCK & wanted.keys()):
-                text = errors.ADVICE[errors.READ_ONLY]
-                pending.partial_error = Rejected(text, code="closed_row", fields=tuple(late))
-            wanted = {name: item for name, item in wanted.items() if name not in STOCK}
-            if not self.org.closed.writable:
-                wanted = {
-                    name: item for name, item in wanted.items() if name in {*writes.RELATED_FIELDS, "stage"}
-                }
-                wanted.pop("referral_id", None)
-                pending.may_have_landed = True  # nothing is sent, but the record is read back
-        return wanted
+        return self._closed_row_fields(pending, wanted) if self._stays_closed(pending) else wanted
+
+    def _closed_row_fields(self, pending: PendingOpportunity, wanted: Fields) -> Fields:
+        """What a row that stays closed takes: our own columns where they may be written, and related rows."""
+        if late := sorted(STOCK & wanted.keys()):
+            text = errors.ADVICE[errors.READ_ONLY]
+            pending.partial_error = Rejected(text, code="closed_row", fields=tuple(late))
+        if self.org.closed.writable:
+            return {name: item for name, item in wanted.items() if name not in STOCK}
+        pending.may_have_landed = True  # nothing is sent, but the record is read back
+        related_only = {*writes.RELATED_FIELDS, "stage"} - {"referral_id", *STOCK}
+        return {name: item for name, item in wanted.items() if name in related_only}
 
     def _current_status(self, before: Snapshot) -> Choice:
         """The status reason that the row had when the write was planned."""

@@ -1,11 +1,11 @@
-"""The CRM port over Salesforce: what the cycle asks for, handed to the module that knows how.
+"""The CRM port over Salesforce: each call of a cycle is passed to the module that does it.
 
-org        what this org can hold, read once
-reading    changes, records, look-alikes, users, index
-writing    guarded updates          creating   new opportunities
-checks     what `doctor` looks at
-rest       one call; beneath it `signin` and `wire`, above it `composite` (several in one) and `bulk` (many rows in one)
-records    rows ⇄ values, pure, with `versions`, `states` and `children`
+read       changes, records, look-alikes, users, index; its SOQL is in `queries`
+write      guarded updates; `create`: new opportunities; both with `customers` and `related`
+org        what this org can hold, which `describe` reads once
+translate  rows ⇄ values, pure, with `versions` and `states`
+rest       one call; above it `composite` (several requests in one) and `bulk` (many rows in one)
+install    what an admin installs and `doctor` checks; no cycle uses it
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from cosell_sync.crm.writes import Ownership
 
 
 class SalesforceCrm(CrmAdapter[Org, Writer]):
-    """``names``: our field → field of Opportunity, laid over the defaults. ``match``: what makes two customers one."""
+    """``names``: our name → field of Opportunity, replacing defaults. ``match``: the parts of a customer by which two are one."""
 
     def __init__(
         self,

@@ -7,7 +7,7 @@ so that the next cycle finds the row.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from cosell_sync.core.deal import Customer, Member
@@ -40,15 +40,7 @@ class Customers:
     def accounts(self, customers: Iterable[Customer]) -> Mapping[Key, str | RecordError]:
         """Account id of each customer, by `customer_key`: the oldest that matches, else a new one, or why there is none."""
         wanted = {customer_key(each, self._match): each for each in customers if each.name}
-        found: dict[Key, str | RecordError] = {}
-        names = list(dict.fromkeys(each.name or "" for each in wanted.values()))
-        parts = [composite.query(queries.accounts(self._org, some)) for some in pieces(names, AT_ONCE)]
-        for rows in composite.everything(self._rest, parts):
-            for row in rows:
-                known = translate.customer(row, self._org)
-                key = customer_key(known, self._match) if known else ()
-                if key in wanted:
-                    found.setdefault(key, str(row["Id"]))
+        found: dict[Key, str | RecordError] = {**self._existing_accounts(wanted)}
         missing = [key for key in wanted if key not in found]
         columns = {key: translate.account_columns(wanted[key], self._org) for key in missing}
         found |= self._make(missing, [Change(Verb.CREATE, ACCOUNT, columns[key]) for key in missing])
@@ -58,6 +50,21 @@ class Customers:
         ]
         found |= self._make(refused, [Change(Verb.CREATE, ACCOUNT, columns[key]) for key in refused])
         return found
+
+    def _existing_accounts(self, wanted: Mapping[Key, Customer]) -> Mapping[Key, str]:
+        found: dict[Key, str] = {}
+        for row in self._accounts_by_name(list(dict.fromkeys(each.name or "" for each in wanted.values()))):
+            known = translate.customer(row, self._org)
+            key = customer_key(known, self._match) if known else ()
+            if key in wanted:
+                found.setdefault(key, str(row["Id"]))
+        return found
+
+    def _accounts_by_name(self, names: Sequence[str]) -> Iterator[composite.Row]:
+        """Accounts of these names, and some more (see `queries.named`); the oldest first."""
+        parts = [composite.query(queries.accounts(self._org, some)) for some in pieces(names, AT_ONCE)]
+        for rows in composite.everything(self._rest, parts):
+            yield from rows
 
     # --- contacts -----------------------------------------------------------------------------------------------
 

@@ -289,14 +289,13 @@ def _find(rest: Rest, org: Org, sought: Sequence[MatchQuery], match: Sequence[st
     texts += [queries.by_references(org, references)] if references else []
     texts += [queries.lookalikes(org, names)] if names else []
     answers = iter(composite.everything(rest, [composite.query(text) for text in texts]))
-    with_referral = next(answers)
-    by_id = {row["Id"][:15]: row for row in (next(answers) if references else ())}
-    found = [(each, by_id[each[:15]]) for each in references if each[:15] in by_id]
+    by_referral = {folded(row[key]): str(row["Id"]) for row in next(answers)}
+    by_id = {row["Id"][:15]: (str(row["Id"]), row.get(key)) for row in (next(answers) if references else ())}
     return matches(
         sought,
         match,
-        by_referral={folded(row[key]): str(row["Id"]) for row in with_referral},
-        referenced={each: (str(row["Id"]), row.get(key)) for each, row in found},
+        by_referral=by_referral,
+        referenced={each: by_id[each[:15]] for each in references if each[:15] in by_id},
         lookalikes=_lookalikes(next(answers) if names else (), org, match),
     )
 

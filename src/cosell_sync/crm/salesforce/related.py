@@ -6,7 +6,7 @@ without an e-mail, colleagues who left, solution rows without an id.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from cosell_sync.core.deal import Fields, Member, Solution
@@ -16,6 +16,7 @@ from cosell_sync.crm.related import (
     changed_solution,
     members,
     person_columns,
+    rows_by_code,
     solution_key,
 )
 from cosell_sync.crm.salesforce import translate
@@ -52,25 +53,28 @@ def changes(
 def _team(
     row: Row, org: Org, wanted: Sequence[Member], users: Mapping[str, str]
 ) -> tuple[list[Change], frozenset[str]]:
-    owner = row.get("OwnerId")
+    """Changes of the team's rows, and the e-mails that the org cannot have as members."""
     emails = [each.email for each in wanted]
-    absent = {each for each in emails if each not in users}
-    if not org.team:
-        return [], frozenset(absent | {each for each in emails if users.get(each) != owner})
-    rows = [each for each in translate.children(row, translate.MEMBERS) if each.get("UserId") != org.user_id]
+    strangers = set(emails) - users.keys()
+    if not org.team:  # then the owner alone is the team
+        return [], frozenset(
+            each for each in emails if each in strangers or users[each] != row.get("OwnerId")
+        )
+    rows = translate.team_rows(row, org)
     present = {each.get("UserId") for each in rows}
     # The owner gets a row too. Without any row the owner counts as the team, and would leave it with the first row added.
-    missing = [users[each] for each in emails if each in users and users[each] not in present]
-    made = [
-        Change(Verb.CREATE, TEAM, {"OpportunityId": row["Id"], "UserId": user, **_access(org)})
-        for user in dict.fromkeys(missing)
-    ]
-    for each in rows:
-        person = each.get("User") or {}
-        address = email(person.get("Email"))
-        if address and person.get("IsActive", True) and address not in emails:
-            made.append(Change(Verb.DELETE, TEAM, id=str(each["Id"])))
-    return made, frozenset(absent)
+    missing = dict.fromkeys(users[each] for each in emails if each in users and users[each] not in present)
+    columns = {"OpportunityId": row["Id"], **_access(org)}
+    made = [Change(Verb.CREATE, TEAM, {**columns, "UserId": user}) for user in missing]
+    made += [Change(Verb.DELETE, TEAM, id=str(each["Id"])) for each in rows if _left(each, emails)]
+    return made, frozenset(strangers)
+
+
+def _left(row: Row, emails: Sequence[str]) -> bool:
+    """Whether a row of the team is of an active colleague who is no longer wanted."""
+    person = row.get("User") or {}
+    address = email(person.get("Email"))
+    return address is not None and person.get("IsActive", True) and address not in emails
 
 
 def _access(org: Org) -> dict[str, object]:
@@ -80,23 +84,30 @@ def _access(org: Org) -> dict[str, object]:
 
 
 def _contacts(row: Row, wanted: Sequence[Member]) -> tuple[list[Change], tuple[Member, ...], str | None]:
-    made: list[Change] = []
-    roles = translate.children(row, translate.ROLES)
+    """Changes of roles and contacts, people who need a contact, and the e-mail of a new primary contact."""
     current = {each.email: each for each in translate.contacts(row)}
     people = {each.email: each for each in wanted}
-    dropped = set()
-    for role in roles:
-        address = email((role.get("Contact") or {}).get("Email"))
-        if address and address not in people:
-            made.append(Change(Verb.DELETE, ROLE, id=str(role["Id"])))
-            dropped.add(role["Id"])
+    roles = translate.children(row, translate.ROLES)
+    dropped = [str(role["Id"]) for role in roles if _dropped(role, people)]
+    made = [Change(Verb.DELETE, ROLE, id=each) for each in dropped]
+    made += _contact_updates(people, current)
+    new = tuple(each for each in people.values() if each.email not in current)
+    has_primary = any(role.get("IsPrimary") for role in roles if str(role["Id"]) not in dropped)
+    return made, new, new[0].email if new and not has_primary else None
+
+
+def _dropped(role: Row, people: Mapping[str, Member]) -> bool:
+    """Whether a contact role is of a person who is no longer wanted."""
+    address = email((role.get("Contact") or {}).get("Email"))
+    return address is not None and address not in people
+
+
+def _contact_updates(people: Mapping[str, Member], current: Mapping[str, Member]) -> Iterator[Change]:
+    """The columns of contacts that differ, in the order of the people."""
     for address, each in people.items():
         known = current.get(address)
         if known is not None and (columns := changed_columns(each, known, translate.PERSON)):
-            made.append(Change(Verb.UPDATE, CONTACT, columns, id=str(known.extra["contact"])))
-    new = tuple(each for each in people.values() if each.email not in current)
-    has_primary = any(role.get("IsPrimary") and role["Id"] not in dropped for role in roles)
-    return made, new, new[0].email if new and not has_primary else None
+            yield Change(Verb.UPDATE, CONTACT, columns, id=str(known.extra["contact"]))
 
 
 def blanks(person: Member, row: Row) -> dict[str, object]:
@@ -118,28 +129,26 @@ def role(opportunity_id: str, contact_id: str, *, primary: bool) -> Change:
 
 
 def _solutions(row: Row, org: Org, wanted: Iterable[Solution], referral_id: str) -> list[Change]:
-    made: list[Change] = []
-    rows: dict[str, list[Row]] = {}
-    for each in translate.children(row, translate.SOLUTIONS):
-        if code := (each.get("Solution_Id__c") or "").strip():
-            rows.setdefault(code, []).append(each)
+    rows = rows_by_code(translate.children(row, translate.SOLUTIONS), "Solution_Id__c")
     solutions = {each.id: each for each in wanted}
+    keyed = bool(referral_id) and org.has(SOLUTION, KEY)
+    made: list[Change] = []
     for code, solution in solutions.items():
         columns = translate.solution_columns(solution, org)
-        keyed = bool(referral_id) and org.has(SOLUTION, KEY)
         key = {KEY: solution_key(referral_id, code)} if keyed else {}
         if code in rows:
-            row_now = rows[code][0]
-            changed = changed_solution(columns, row_now, "Solution_Id__c")
-            if key and not row_now.get(KEY):
-                changed |= key  # a row that a seller made
-            if changed:
-                made.append(Change(Verb.UPDATE, SOLUTION, changed, id=str(row_now["Id"])))
+            made += _changed_solution(rows[code][0], columns, key)
             continue
         filled = {name: item for name, item in columns.items() if item is not None}
         body: dict[str, object] = {"Opportunity__c": row["Id"], **filled, **key}
         made.append(Change(Verb.UPSERT if key else Verb.CREATE, SOLUTION, body, key=KEY if key else ""))
-    for code, surplus in rows.items():
-        if code not in solutions:
-            made += (Change(Verb.DELETE, SOLUTION, id=str(each["Id"])) for each in surplus)
-    return made
+    surplus = [each for code, listed in rows.items() if code not in solutions for each in listed]
+    return [*made, *(Change(Verb.DELETE, SOLUTION, id=str(each["Id"])) for each in surplus)]
+
+
+def _changed_solution(row: Row, columns: Mapping[str, object], key: Mapping[str, str]) -> list[Change]:
+    """The update of an existing solution row, if it differs. A row that a seller made receives its key."""
+    changed = changed_solution(columns, row, "Solution_Id__c")
+    if key and not row.get(KEY):
+        changed |= key
+    return [Change(Verb.UPDATE, SOLUTION, changed, id=str(row["Id"]))] if changed else []

@@ -1,4 +1,4 @@
-"""What `doctor` looks at in Dataverse: each precondition on its own, with the one thing to do about it."""
+"""What `doctor` checks in Dataverse: each precondition on its own, with the one next step."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ GRANT: Final = (
     "extend the application user's security role `Co-sell Sync Service` in the Power Platform admin center"
 )
 
-# Attribute types that can hold each kind of ours.
+# Kind of our field → attribute types that can hold it.
 TYPES: Final[Mapping[Kind, frozenset[str]]] = {
     Kind.TEXT: frozenset({"String", "Memo", "Picklist", "Status"}),
     Kind.NOTES: frozenset({"String", "Memo"}),

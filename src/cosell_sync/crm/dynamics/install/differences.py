@@ -25,18 +25,19 @@ def column(wanted: Column, found: org.Column, behavior: str) -> Iterator[str]:
     if not found.updatable:
         yield "cannot be written"
     if wanted.kind is ColumnKind.MOMENT and behavior != "UserLocal":
-        why = (
-            "holds days, not moments"
-            if behavior == "DateOnly"
-            else "shows everybody UTC instead of the own time"
-        )
+        days = behavior == "DateOnly"
+        why = "holds days, not moments" if days else "shows everybody UTC instead of the own time"
         yield f"{why} (behavior {behavior})"
     if wanted.kind is ColumnKind.CHOICE:
-        if lacking := [value for value in wanted.values if found.labelled(value) is None]:
-            yield f"lacks the choices {', '.join(lacking)}"
-        known = {folded(value) for value in wanted.values}
-        if extra := [each.label for each in found.choices if known.isdisjoint(each.labels)]:
-            yield f"has choices that mean nothing here: {', '.join(extra)}"
+        yield from _choices(wanted, found)
+
+
+def _choices(wanted: Column, found: org.Column) -> Iterator[str]:
+    if lacking := [value for value in wanted.values if found.labelled(value) is None]:
+        yield f"lacks the choices {', '.join(lacking)}"
+    known = {folded(value) for value in wanted.values}
+    if extra := [each.label for each in found.choices if known.isdisjoint(each.labels)]:
+        yield f"has choices that mean nothing here: {', '.join(extra)}"
 
 
 def relationship(found: Mapping[str, Any]) -> Iterator[str]:

@@ -1,12 +1,12 @@
-"""What cosell-sync adds to a Salesforce org, as data: the one place from which files are written and orgs provisioned.
+"""What cosell-sync adds to a Salesforce org, as data: the one source of the files in ``config/`` and of `provision`.
 
-A `Component` is one piece of metadata, its ``body`` in the words of Salesforce's Metadata API. `components` makes all of
-them for the field names in use, so that a renamed field is renamed in rules, list views and permission sets alike.
-What every CRM gets, the columns with their texts and the views, stands in `crm.blueprint`.
+A `Component` is one piece of metadata; its ``body`` has the names of Salesforce's Metadata API. `components` makes all of them
+for the field names in use, so that a renamed field is renamed in rules, list views and permission sets alike.
+The columns with their texts and the views, which every CRM gets, are in `crm.columns`.
 
-Two permission sets: one for the integration user, who reads and writes what is carried; one for sellers, who read
-everything and edit what is theirs. Neither names a required or master-detail field (Salesforce refuses that) and neither
-gives Modify All or a right on an object beyond its use.
+Two permission sets: one for the integration user, who reads and writes what is synchronised; one for sellers, who read every
+field and edit their own. Neither names a required or master-detail field, because Salesforce refuses that, and neither gives
+Modify All or a right on an object that is not needed.
 https://developer.salesforce.com/docs/atlas.en-us.api_meta.meta/api_meta/customfield.htm
 """
 
@@ -59,7 +59,7 @@ LISTED: Final[Mapping[str, str]] = {
 
 @dataclass(frozen=True)
 class Component:
-    """``name`` as package.xml lists it: `Opportunity.Cosell_Sync__c`, `Cosell_Sync`."""
+    """One piece of metadata; ``name`` as package.xml lists it: `Opportunity.Cosell_Sync__c`, `Cosell_Sync`."""
 
     type: str
     name: str
@@ -77,8 +77,8 @@ class Component:
         return f"{self.type} {self.name}"
 
 
-# Rights on objects: what each permission set needs there, and no more. Salesforce grants no read on opportunities, or
-# on a detail row, without read on what stands above it; in orgs with person accounts, none on accounts without contacts.
+# Rights on objects: what each permission set needs there, and no more. Salesforce grants no read on opportunities, or on a
+# detail row, without read on its parent; in orgs with person accounts, none on accounts without contacts.
 READ: Final = frozenset({"allowRead"})
 WRITE: Final = READ | {"allowCreate", "allowEdit"}
 OBJECT_RIGHTS: Final[Mapping[str, Mapping[str, frozenset[str]]]] = {
@@ -145,7 +145,7 @@ def _field(column: Column) -> Body:
         body["length"] = column.length
     if column.kind is ColumnKind.LONG:
         body["visibleLines"] = 4
-        del body["required"]  # long texts know no such thing
+        del body["required"]  # long texts have no such property
     if column.kind is ColumnKind.TEXT:
         body |= {"externalId": column.key, "unique": column.key}
         if column.key:
