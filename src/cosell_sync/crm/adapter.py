@@ -73,15 +73,18 @@ class CrmAdapter(Generic[Org, Writer]):
 
     @property
     def calls(self) -> int:
+        """HTTP requests made so far; see `ports.Crm`."""
         return self._functions.calls()
 
     @property
     def org(self) -> Org:
+        """The org as it was read; reads it at the first use."""
         if self._org is None:
             self._org = self._functions.org()
         return self._org
 
     def shape(self) -> CrmShape:
+        """What this CRM can hold."""
         return self.org.shape()
 
     def forget_shape(self) -> None:
@@ -89,6 +92,7 @@ class CrmAdapter(Generic[Org, Writer]):
         self._org = None
 
     def changed_since(self, watermark: str | None, overlap: timedelta, seen: KnownRecords) -> Iterator[Page]:
+        """Pages of what changed. Users are read again, and the org too after a surprise."""
         self._functions.directory.forget()
         try:
             yield from self._functions.changed_since(self.org, watermark, overlap, seen)
@@ -98,12 +102,15 @@ class CrmAdapter(Generic[Org, Writer]):
         self.outage = None
 
     def fetch(self, ids: Sequence[str]) -> Mapping[str, Snapshot | None]:
+        """Each opportunity as it is now; None where it is deleted or hidden."""
         return self._functions.fetch(self.org, ids)
 
     def find(self, sought: Sequence[MatchQuery]) -> Mapping[str, Matches]:
+        """By referral id, what exists for it already."""
         return self._functions.find(self.org, sought, self._match)
 
     def index(self) -> Iterator[Mapping[str, str]]:
+        """Id → version of every opportunity in scope, in pages."""
         yield from self._functions.index(self.org)
 
     def write(self, batch: Sequence[OpportunityWrite]) -> Sequence[Outcome]:

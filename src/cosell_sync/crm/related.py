@@ -70,7 +70,7 @@ def members(wanted: Fields, name: str) -> tuple[Member, ...] | None:
 
 
 def person_columns(person: Member, columns: Person) -> dict[str, str]:
-    """The columns of a new contact. A contact needs a last name, so the first name or the e-mail stands in for a missing one."""
+    """The columns of a new contact. A contact needs a last name, so the first name or the e-mail replaces a missing one."""
     made = {
         columns.email: person.email,
         columns.first_name: person.first_name,

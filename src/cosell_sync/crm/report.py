@@ -44,7 +44,7 @@ class Check:
     status: str
     message: str
     todo: str = ""  # the one next step
-    error: OutsideError | None = None  # where the CRM could not be asked: decides the exit code
+    error: OutsideError | None = None  # why the CRM could not be asked; it decides the exit code
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """Single values of Partner Center's JSON, read and written, and the tables that say what its words mean. Pure.
 
-A value that contradicts its type raises `Malformed`. An empty text reads as cleared (``None``), and .NET's year 1 stands for
+A value that contradicts its type raises `Malformed`. An empty text reads as cleared (``None``), and .NET's year 1 as
 "no date", because that is how such a write reads back.
 """
 

@@ -63,6 +63,7 @@ class Watermark:
 
     @property
     def text(self) -> str:
+        """The watermark as the store keeps it."""
         data = {
             "format": FORMAT,
             "links": dict(self.links),
@@ -237,12 +238,14 @@ class _Suspects:
                     self.suspects[each] = None
 
     def removed(self, name: str, ids: Sequence[str]) -> None:
+        """Ids of deleted rows of that set."""
         if name == OPPORTUNITIES:
             self.gone |= dict.fromkeys(self.seen.versions(ids) if ids else {})
         elif ids:
             self.suspects |= dict.fromkeys(sorted(self.seen.holding(ids)))
 
     def pages(self, rest: Rest) -> Iterator[Page]:
+        """The opportunities that did change, read by id, and those that are gone."""
         if self.gone:
             yield Page(gone=tuple(self.gone))
         ids = [each for each in self.suspects if each not in self.gone]

@@ -62,7 +62,7 @@ class Customers:
         self._contacts |= dict(zip(missing, made, strict=True))
 
     def contact(self, account: str | None, address: str) -> str | RecordError | None:
-        """The id of the contact that ``contacts`` found or made, why there is none, or None where nobody asked for it."""
+        """The id of the contact that ``contacts`` found or made, why there is none, or None where it was never looked up."""
         return self._contacts.get((account, address))
 
     def _find(self, some: Sequence[Place]) -> None:

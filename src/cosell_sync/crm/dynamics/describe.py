@@ -195,7 +195,7 @@ def _base_currency(rest: Rest) -> str | None:
     return str(known).lower() if known else None
 
 
-# Categories of connection roles: in the forms, people with such a role stand under Stakeholders and Sales Team.
+# Categories of connection roles: the forms show people with such a role under Stakeholders and Sales Team.
 # https://learn.microsoft.com/power-apps/developer/data-platform/connection-entities
 _CATEGORIES: Final = {"contacts": (1000, "stakeholder"), "team": (1001, "sales professional")}
 

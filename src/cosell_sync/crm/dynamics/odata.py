@@ -30,6 +30,7 @@ _SAFE: Final = "(),'=$/@:;!*.-_~"
 
 
 def is_guid(text: object) -> bool:
+    """Whether the text has the form of a row's id."""
     return isinstance(text, str) and _GUID.fullmatch(text) is not None
 
 
@@ -106,11 +107,13 @@ def query(
 
 
 def any_of(tests: Iterable[str]) -> str:
+    """A condition that one of these holds; needs at least one."""
     found = list(dict.fromkeys(tests))
     return found[0] if len(found) == 1 else f"({' or '.join(found)})"
 
 
 def all_of(*tests: str) -> str:
+    """A condition that all of these hold; empty ones are left out."""
     return " and ".join(test for test in tests if test)
 
 
@@ -120,6 +123,7 @@ def ids(column: str, wanted: Iterable[str]) -> str:
 
 
 def texts(column: str, wanted: Iterable[str]) -> str:
+    """Rows whose column has one of these texts; Dataverse ignores case."""
     return any_of(f"{column} eq {literal(each)}" for each in wanted)
 
 

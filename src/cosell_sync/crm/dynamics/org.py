@@ -233,9 +233,11 @@ class Org:
         return next((each for each in self.statuses if each.state == OPEN), None)
 
     def currency(self, code: object) -> Currency | None:
+        """The currency of this ISO code; None where the environment does not have it."""
         return next((each for each in self.currencies if each.code == code), None)
 
     def currency_code(self, currency_id: object) -> str | None:
+        """The ISO code of this currency id; None where it is not known."""
         return next((each.code for each in self.currencies if each.id == currency_id), None)
 
     def label(self, name: str) -> str:

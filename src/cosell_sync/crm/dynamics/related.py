@@ -114,7 +114,7 @@ def _primary(bundle: Bundle, wanted: Mapping[str, Member]) -> str | None:
     """The first wanted contact where the primary one is missing or removed; None leaves the column, "" clears it."""
     row = bundle.contacts.get(bundle.primary or "")
     if bundle.primary is not None and row is None:
-        return None  # a contact that we may not read was set by somebody
+        return None  # somebody set a contact that we may not read
     address = email(row.get("emailaddress1")) if row else None
     if row is not None and (address is None or address in wanted):
         return None

@@ -24,7 +24,7 @@ Row = Mapping[str, Any]
 LOOKUPS: Final = frozenset({"currency"})  # of the fields that are columns
 CHOICES: Final = frozenset({"Picklist", "Status", "State"})
 
-# Columns that are asked for, beside the id.
+# Columns that are read, beside the id.
 ACCOUNT: Final = (
     "name",
     "address1_line1",
@@ -57,18 +57,22 @@ class Bundle:
 
     @property
     def id(self) -> str:
+        """The opportunity's id, lower case."""
         return str(self.row["opportunityid"]).lower()
 
     @property
     def primary(self) -> str | None:
+        """Id of the primary contact; None without one."""
         return lookup(self.row, "parentcontactid")
 
     @property
     def owner(self) -> str | None:
+        """Id of the owning user or team."""
         return lookup(self.row, "ownerid")
 
     @property
     def account_id(self) -> str | None:
+        """Id of the account; None without one."""
         return None if self.account is None else str(self.account["accountid"]).lower()
 
 

@@ -22,6 +22,7 @@ class Version:
 
     @property
     def text(self) -> str:
+        """The version as it is stored."""
         return json.dumps({"etag": self.etag, "rows": dict(self.rows)}, sort_keys=True, separators=(",", ":"))
 
 

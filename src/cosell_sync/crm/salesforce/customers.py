@@ -85,7 +85,7 @@ class Customers:
         self._contacts |= self._make(missing, made)
 
     def contact(self, account: str | None, address: str) -> str | RecordError | None:
-        """The id of the contact that ``contacts`` found or made, why there is none, or None where nobody asked for it."""
+        """The id of the contact that ``contacts`` found or made, why there is none, or None where it was never looked up."""
         return self._contacts.get((account, address))
 
     def blanks(self, contact_id: str) -> Mapping[str, object]:

@@ -69,7 +69,7 @@ def _currencies(reply: Reply, columns: Mapping[str, Field], at: Any) -> Mapping[
 
 
 def _described(rest: Rest, name: str, reply: Reply) -> Mapping[str, Field] | None:
-    """Field → its describe; None where the object is missing or hidden. A describe that fails as a part is asked for alone."""
+    """Field → its describe; None where the object is missing or hidden. A describe that fails as a part is requested alone."""
     body = reply.body
     if reply.status == 404:
         return None

@@ -111,10 +111,12 @@ class Org:
 
     @property
     def country(self) -> str:
+        """The account's field for the country: the code where the org has codes."""
         return "BillingCountryCode" if self.codes else "BillingCountry"
 
     @property
     def state(self) -> str:
+        """The account's field for the state: the code where the org has codes."""
         return "BillingStateCode" if self.codes else "BillingState"
 
     @property

@@ -77,6 +77,7 @@ def _solutions(org: Org, stamps_only: bool) -> str:
 
 
 def by_ids(org: Org, ids: Sequence[str], *, stamps_only: bool = False) -> str:
+    """Opportunities by id; ``stamps_only``: without what versions do not need."""
     return opportunities(org, f"Id IN {literal(ids)}", stamps_only=stamps_only)
 
 
@@ -84,6 +85,7 @@ def by_ids(org: Org, ids: Sequence[str], *, stamps_only: bool = False) -> str:
 
 
 def since(stamp: str | None, column: str = "SystemModstamp") -> str:
+    """The condition for rows whose stamp is that or later; empty without a stamp."""
     return "" if stamp is None else f"{column} >= {stamp}"
 
 
@@ -122,7 +124,7 @@ def changed_around(org: Org, stamp: str) -> Mapping[str, str]:
 
 
 def deleted(org: Org, stamp: str) -> Mapping[str, str]:
-    """For `queryAll`: rows in the Recycle Bin. A role of a merged contact or a removed solution stands here too."""
+    """For `queryAll`: rows in the Recycle Bin. This includes roles of merged contacts and removed solutions."""
     texts = {
         "opportunity": (
             f"SELECT Id, SystemModstamp FROM Opportunity WHERE IsDeleted = true AND {in_scope_filter(org)} "
@@ -141,19 +143,23 @@ def deleted(org: Org, stamp: str) -> Mapping[str, str]:
 
 
 def index(org: Org) -> str:
+    """All opportunities in scope, with what their versions need."""
     return opportunities(org, in_scope_filter(org), order="Id ASC", stamps_only=True)
 
 
 def by_referrals(org: Org, referral_ids: Sequence[str]) -> str:
+    """Opportunities that have one of these referral ids."""
     key = org.names["referral_id"]
     return f"SELECT Id, {key} FROM Opportunity WHERE {key} IN {literal(referral_ids)}"
 
 
 def by_references(org: Org, ids: Sequence[str]) -> str:
+    """Opportunities by id, with the referral id that they have."""
     return f"SELECT Id, {org.names['referral_id']} FROM Opportunity WHERE Id IN {literal(ids)}"
 
 
 def lookalikes(org: Org, names: Sequence[str]) -> str:
+    """Open opportunities without a referral that have one of these names."""
     address = ("Name", "BillingStreet", "BillingCity", org.state, "BillingPostalCode", org.country)
     columns = ", ".join(["Id", org.names["name"], *(f"Account.{name}" for name in address)])
     return (
@@ -163,6 +169,7 @@ def lookalikes(org: Org, names: Sequence[str]) -> str:
 
 
 def accounts(org: Org, names: Sequence[str]) -> str:
+    """Accounts of these names, the oldest first."""
     columns = f"Id, Name, BillingStreet, BillingCity, {org.state}, BillingPostalCode, {org.country}"
     return f"SELECT {columns} FROM Account WHERE {named('Name', names)} ORDER BY CreatedDate ASC, Id ASC"
 

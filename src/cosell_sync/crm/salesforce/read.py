@@ -203,7 +203,7 @@ def _removed_members(rest: Rest, url: str, reply: Reply, seen: KnownRecords) -> 
     body = reply.body
     if not reply.fine:
         try:
-            # Not every version documents whether this resource may be part of a composite, so it is asked for alone.
+            # Not every version documents whether this resource may be part of a composite, so it is requested alone.
             body = rest.call("GET", url).data
         except SalesforceError:
             return ()  # too long ago, or no such log; the full compare finds what is missed here

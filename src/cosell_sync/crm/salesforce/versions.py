@@ -29,6 +29,7 @@ class Version:
 
     @property
     def text(self) -> str:
+        """The version as it is stored."""
         data: dict[str, Any] = {"stamp": self.stamp, "modified": self.modified, "rows": dict(self.rows)}
         text = json.dumps(data, sort_keys=True, separators=(",", ":"))
         return text + TOO_SOON if self.unsettled else text

@@ -91,6 +91,7 @@ class _Provisioning:
         self.new_columns: dict[str, list[str]] = {}  # set → columns made in this run
 
     def findings(self, assign: str | None) -> Sequence[Finding]:
+        """Runs every step; one finding a component."""
         user = find_user(self.setup, assign)
         self.installed = self.setup.read_installed()
         if OPPORTUNITIES not in self.installed.flags:

@@ -52,10 +52,12 @@ class Privilege:
 
     @property
     def body(self) -> Mapping[str, str]:
+        """The privilege as the action ``AddPrivilegesRole`` takes it."""
         return {"PrivilegeId": self.id, "Depth": self.depth}
 
     @property
     def words(self) -> str:
+        """The privilege as a finding names it."""
         return f"{self.name} ({self.depth})"
 
 

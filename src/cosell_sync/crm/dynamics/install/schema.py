@@ -133,6 +133,7 @@ def label_languages(base: int, provisioned: Sequence[int]) -> Sequence[int]:
 
 
 def publisher() -> Body:
+    """The row of our publisher."""
     return {
         "uniquename": UNIQUE_NAME,
         "friendlyname": DISPLAY_NAME,
@@ -142,6 +143,7 @@ def publisher() -> Body:
 
 
 def solution(publisher_id: str) -> Body:
+    """The row of our solution, to which every component belongs."""
     return {
         "uniquename": UNIQUE_NAME,
         "friendlyname": DISPLAY_NAME,
@@ -167,6 +169,7 @@ def _attribute(name: str, kind: str, label: str, help_text: str, labels: Labels,
 
 
 def column(name: str, wanted: Column, labels: Labels, option_prefix: int = OPTION_PREFIX) -> Body:
+    """The definition of a column."""
     body = _attribute(name, TYPES[wanted.kind], wanted.label, wanted.help, labels)
     if wanted.kind is ColumnKind.FLAG:
         sides = {"TrueOption": {"Value": 1, "Label": labels("Yes")}, "FalseOption": {"Value": 0, "Label": labels("No")}}  # fmt: skip
@@ -238,6 +241,7 @@ def relationship(labels: Labels) -> Body:
 
 
 def key(name: str, attribute: str, label: str, labels: Labels) -> Body:
+    """The definition of an alternate key on one column."""
     return {"SchemaName": name, "DisplayName": labels(label), "KeyAttributes": [attribute]}
 
 

@@ -104,6 +104,7 @@ class Setup:
         return [row for row in found if isinstance(row, Mapping)]
 
     def one(self, path: str) -> Row | None:
+        """The first row; None where there is none."""
         return next(iter(self.rows(path)), None)
 
     def publisher(self) -> Row | None:

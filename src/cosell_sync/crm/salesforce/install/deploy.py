@@ -46,6 +46,7 @@ class _Provisioning:
         self.made = Status.TO_MAKE if dry_run else Status.MADE
 
     def findings(self, assign: str | None) -> Sequence[Finding]:
+        """Runs every step; one finding a component."""
         wanted = components(self.names)
         user_id, user_name = self._user(assign)
         installed = setup.read_installed(self.rest, wanted)

@@ -146,6 +146,7 @@ class _MissingRight:
 
     @property
     def words(self) -> str:
+        """The rights as a finding names them."""
         return ", ".join(right.removeprefix("Permissions") for right in self.rights)
 
 

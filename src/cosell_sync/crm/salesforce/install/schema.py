@@ -67,10 +67,12 @@ class Component:
 
     @property
     def own_name(self) -> str:
+        """The name without its object."""
         return self.name.rpartition(".")[2]
 
     @property
     def object(self) -> str:
+        """The object that the component belongs to; empty for one that belongs to none."""
         return self.name.rpartition(".")[0]
 
     def __str__(self) -> str:
