@@ -20,9 +20,11 @@ import pytest
 import structlog
 
 from cosell_sync import log as logs
-from cosell_sync.sandbox.dataverse import CLIENT_SECRET, Dataverse
-from cosell_sync.sandbox.partner_center import PartnerCenter
-from cosell_sync.sandbox.salesforce import CONSUMER_SECRET, Salesforce
+from cosell_sync.sandbox.dataverse.auth import CLIENT_SECRET
+from cosell_sync.sandbox.dataverse.service import Dataverse
+from cosell_sync.sandbox.partner_center.service import PartnerCenter
+from cosell_sync.sandbox.salesforce.auth import CONSUMER_SECRET
+from cosell_sync.sandbox.salesforce.service import Salesforce
 
 MOST = 2000  # rows of a table; a pipeline of a hundred thousand deals repeats the same people
 ORDINARY = {
@@ -95,7 +97,7 @@ def event_of(line: str) -> str:
 def hidden(world: Any) -> Iterator[tuple[str, str]]:
     match world:
         case PartnerCenter():
-            for document in list(world._documents.values())[:MOST]:
+            for document in list(world._referrals.documents.values())[:MOST]:
                 for person in [*(document["team"] or ()), *(document["customerProfile"]["team"] or ())]:
                     yield from _row(person)
                 yield from _notes(document["details"]["notes"])
@@ -111,7 +113,7 @@ def hidden(world: Any) -> Iterator[tuple[str, str]]:
                         row.get("Id", row.get("systemuserid")) != world.integration_user
                     ):  # no person, and called as we are
                         yield from _row(row)
-            tokens = world._door.sessions if isinstance(world, Salesforce) else world.entra._opens
+            tokens = world._sign_in.sessions if isinstance(world, Salesforce) else world.entra._opens
             for secret in (*tokens, CONSUMER_SECRET, CLIENT_SECRET):
                 yield secret, SECRET
 

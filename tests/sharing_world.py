@@ -11,16 +11,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from cosell_sync.core.deal import (
-    SHARED,
-    DealType,
-    Direction,
-    Link,
-    Side,
-    Snapshot,
-    State,
-    Value,
-)
+from cosell_sync.core.deal import DealType, Direction, Side, Snapshot, State, Value
+from cosell_sync.core.fields import SHARED
+from cosell_sync.core.memory import Link
 from cosell_sync.core.retry import RetryPolicy
 from cosell_sync.cycle.context import CycleSettings, DealPlan, Services
 from cosell_sync.cycle.cycle import run_cycle
@@ -28,7 +21,7 @@ from cosell_sync.errors import Flaky, OutsideError, Rejected, Unavailable, Uncle
 from cosell_sync.partner_center import create, patch
 from cosell_sync.partner_center.values import WireOptions
 from cosell_sync.ports import Outcome, ReferralDraft
-from cosell_sync.sandbox.referral_rules import Switches, faults_of_create, faults_of_invitation
+from cosell_sync.sandbox.partner_center.rules import Switches, check_create, check_invitation
 from cosell_sync.summary import CycleSummary
 from cosell_sync.transport.exact_json import encode
 from memory_world import CountingStore, MemoryCrm, MemoryReferrals, Outside, Row, rules
@@ -68,7 +61,7 @@ class Posts(MemoryReferrals):
         body = create.body(draft, WireOptions(recipe=self.recipe))
         self.bodies.append(json.loads(encode(body)))
         switches = Switches(one_post=self.recipe == "one_post")
-        faults = faults_of_create(json.loads(encode(body)), switches)
+        faults = check_create(json.loads(encode(body)), switches)
         ours = next(
             (
                 row
@@ -83,7 +76,7 @@ class Posts(MemoryReferrals):
                     patch.PATHS["visible"].rsplit("/", 1)[1]: ours is not None and ours.fields["visible"]
                 }
             }
-            faults += faults_of_invitation(self.bodies[-1], seen, switches)
+            faults += check_invitation(self.bodies[-1], seen, switches)
         if faults:
             self.outside.violations.append(
                 f"a post for {draft.external_reference} that is not legal: {faults}"

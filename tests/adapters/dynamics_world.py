@@ -16,8 +16,9 @@ from cosell_sync.crm.dynamics.signin import Application, SignIn
 from cosell_sync.crm.report import Check
 from cosell_sync.ports import OpportunityDraft, Outcome
 from cosell_sync.sandbox.certificates import Certificates
-from cosell_sync.sandbox.dataverse import CLIENT_ID, CLIENT_SECRET, Dataverse
-from cosell_sync.sandbox.http import Server
+from cosell_sync.sandbox.dataverse.auth import CLIENT_ID, CLIENT_SECRET
+from cosell_sync.sandbox.dataverse.service import Dataverse
+from cosell_sync.sandbox.server import Server
 from cosell_sync.transport.client import HttpCaller, Limits
 from cosell_sync.transport.throttle import Governor
 from cosell_sync.transport.tokens import TokenSource

@@ -17,8 +17,10 @@ from cosell_sync.crm.salesforce.rest import Rest
 from cosell_sync.crm.salesforce.signin import ClientCredentials, Credentials
 from cosell_sync.ports import OpportunityDraft
 from cosell_sync.sandbox.certificates import Certificates
-from cosell_sync.sandbox.http import Request, Response, Server
-from cosell_sync.sandbox.salesforce import CONSUMER_KEY, CONSUMER_SECRET, Salesforce
+from cosell_sync.sandbox.exchange import Request, Response
+from cosell_sync.sandbox.salesforce.auth import CONSUMER_KEY, CONSUMER_SECRET
+from cosell_sync.sandbox.salesforce.service import Salesforce
+from cosell_sync.sandbox.server import Server
 
 COMPOSITE = r"/composite$"
 

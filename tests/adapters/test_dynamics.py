@@ -14,7 +14,7 @@ import pytest
 from dynamics_world import OVERLAP, SAM, World, check, draft, only
 
 from cosell_sync.core.deal import Customer, Member, Snapshot, Solution
-from cosell_sync.core.rules import agree, for_crm
+from cosell_sync.core.normalize import agree, for_crm
 from cosell_sync.crm.dynamics import versions
 from cosell_sync.crm.dynamics.client import DynamicsCrm
 from cosell_sync.crm.writes import Ownership

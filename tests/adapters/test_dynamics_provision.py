@@ -19,9 +19,10 @@ from cosell_sync.crm.dynamics.install.setup import Setup, SetupRefused
 from cosell_sync.crm.report import Finding, Status
 from cosell_sync.errors import Rejected, Unavailable
 from cosell_sync.ports import OpportunityWrite
-from cosell_sync.sandbox import dataverse_schema
 from cosell_sync.sandbox.certificates import Certificates
-from cosell_sync.sandbox.dataverse import CLIENT_ID
+from cosell_sync.sandbox.dataverse import schema as dataverse_schema
+from cosell_sync.sandbox.dataverse import standard_schema
+from cosell_sync.sandbox.dataverse.auth import CLIENT_ID
 
 ACTION = "Column opportunity.cosell_action"
 KEY = "Key opportunity.cosell_referralid"
@@ -90,7 +91,7 @@ def with_status(found: Mapping[str, Finding], status: Status) -> set[str]:
 def test_what_is_made_is_what_the_documented_columns_say(place: Place) -> None:
     """The sandbox restates the field list on its own; a provisioned environment holds the same."""
     assert statuses(place.provision()) == {"made": 41, "there": 2}
-    for name, wanted in dataverse_schema.build().items():
+    for name, wanted in standard_schema.build().items():
         made = place.table(name)
         assert made.columns.keys() == wanted.columns.keys()
         for column in wanted.columns.values():
@@ -629,7 +630,7 @@ def test_doctor_names_each_missing_thing_and_is_content_afterwards(place: Place)
     checks = [each for each in check(place.client(), ("Won",)) if each.status != "ok"]
     missing = {each.name for each in checks if "run `cosell-sync provision`" in each.todo}
     assert missing == {each.name for each in checks}
-    ours = {name for name in dataverse_schema.build()["opportunity"].columns if name.startswith("cosell_")}
+    ours = {name for name in standard_schema.build()["opportunity"].columns if name.startswith("cosell_")}
     assert {f"dynamics.opportunity.{name}" for name in ours} <= missing
     assert {"dynamics.cosell_solution", "dynamics.opportunity.key"} <= missing
     place.provision()

@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cosell_sync.core.deal import KINDS, Customer, Kind, Member, Solution
+from cosell_sync.core.deal import Customer, Member, Solution
+from cosell_sync.core.fields import KINDS, Kind
 from cosell_sync.crm.dynamics import (
     batch,
     changes,

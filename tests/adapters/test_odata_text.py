@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cosell_sync.crm.dynamics import odata
-from cosell_sync.sandbox import dataverse_odata
-from cosell_sync.sandbox.dataverse_odata import Operand
+from cosell_sync.sandbox.dataverse import filters
+from cosell_sync.sandbox.dataverse import odata as dataverse_odata
+from cosell_sync.sandbox.dataverse.odata import Operand
 
 HOSTILE = [
     "O'Neil", "'", "''", "' or name ne '", "back\\slash", "%", "%27", "100% & more", "_", "a+b", "#", "?x=1&$top=1",
@@ -38,7 +39,7 @@ class Names:
 
 
 def found(where: str, row: Mapping[str, Any]) -> bool:
-    return dataverse_odata.condition(where, Names())(row)
+    return filters.condition(where, Names())(row)
 
 
 def sent(address: str) -> dict[str, str]:

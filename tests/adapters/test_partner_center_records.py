@@ -17,9 +17,6 @@ from hypothesis import strategies as st
 from cosell_sync.core import as_json
 from cosell_sync.core.deal import (
     ABSENT,
-    KINDS,
-    REFERRAL_ONLY,
-    SHARED,
     Customer,
     DealType,
     Direction,
@@ -30,6 +27,7 @@ from cosell_sync.core.deal import (
     Step,
     Value,
 )
+from cosell_sync.core.fields import KINDS, REFERRAL_ONLY, SHARED
 from cosell_sync.partner_center import create, patch, values
 from cosell_sync.partner_center.patch import PATHS
 from cosell_sync.partner_center.read import snapshot as read_snapshot
@@ -386,7 +384,7 @@ def test_unknown_properties_of_members_survive_and_are_plain_data() -> None:
         "contactPreference": {"locale": "de", "disableNotifications": False},
     }
     assert solutions[0].extra["price"] == 19.99
-    assert json.loads(json.dumps(as_json.plain_snapshot(snapshot)))
+    assert json.loads(json.dumps(as_json.snapshot_to_json(snapshot)))
 
 
 def test_solution_types() -> None:
@@ -526,7 +524,7 @@ def test_solutions_keep_price_and_kind() -> None:
 def test_extras_survive_the_store() -> None:
     """A snapshot that was remembered and read again writes the same array."""
     before = read()
-    again = as_json.snapshot(json.loads(json.dumps(as_json.plain_snapshot(before))))
+    again = as_json.snapshot_from_json(json.loads(json.dumps(as_json.snapshot_to_json(before))))
     step = Step({"team": before["team"], "contacts": before["contacts"], "solutions": before["solutions"]})
     assert patch.operations(again, step, WIRE) == patch.operations(before, step, WIRE)
 
@@ -775,11 +773,11 @@ def test_no_document_is_too_hostile(changes: dict[str, Any]) -> None:
     snapshot = read_snapshot({**DOCUMENT, **changes}, WIRE)
     if snapshot is None:
         return
-    plain = as_json.plain_snapshot(snapshot)
+    plain = as_json.snapshot_to_json(snapshot)
     text = json.dumps(plain, allow_nan=False)
     assert "\\u0000" not in text
     json.dumps(plain, ensure_ascii=False).encode("utf-8")
-    assert as_json.snapshot(json.loads(text)) == snapshot
+    assert as_json.snapshot_from_json(json.loads(text)) == snapshot
     assert set(snapshot.fields) <= set(KINDS)
 
 

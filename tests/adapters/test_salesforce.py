@@ -23,7 +23,7 @@ from urllib3.exceptions import MaxRetryError, NewConnectionError
 from adapters.dynamics_world import OVERLAP, SAM, Clock, only
 from adapters.salesforce_world import COMPOSITE, World, check, draft
 from cosell_sync.core.deal import Customer, Member, Solution
-from cosell_sync.core.rules import agree, for_crm
+from cosell_sync.core.normalize import agree, for_crm
 from cosell_sync.crm.salesforce import bulk, read
 from cosell_sync.crm.salesforce.client import SalesforceCrm
 from cosell_sync.crm.salesforce.rest import Rest
@@ -33,7 +33,7 @@ from cosell_sync.crm.writes import Ownership
 from cosell_sync.errors import AuthFailed, Flaky, Gone, Rejected, Stale, Surprise, Unavailable, Unclear
 from cosell_sync.ports import MatchQuery, OpportunityWrite
 from cosell_sync.sandbox.certificates import Certificates
-from cosell_sync.sandbox.salesforce import INTEGRATION_USERNAME
+from cosell_sync.sandbox.salesforce.auth import INTEGRATION_USERNAME
 
 
 @pytest.fixture(scope="module")

@@ -22,10 +22,12 @@ from cosell_sync.crm.salesforce.rest import Rest
 from cosell_sync.crm.salesforce.signin import ClientCredentials
 from cosell_sync.errors import Rejected, Unavailable
 from cosell_sync.sandbox.certificates import Certificates
-from cosell_sync.sandbox.http import Request, Response, Server
-from cosell_sync.sandbox.salesforce import CONSUMER_KEY, CONSUMER_SECRET, INTEGRATION_USERNAME, Salesforce
-from cosell_sync.sandbox.salesforce_formula import parse
-from cosell_sync.sandbox.salesforce_values import Refused
+from cosell_sync.sandbox.exchange import Request, Response
+from cosell_sync.sandbox.salesforce.auth import CONSUMER_KEY, CONSUMER_SECRET, INTEGRATION_USERNAME
+from cosell_sync.sandbox.salesforce.formula import parse
+from cosell_sync.sandbox.salesforce.service import Salesforce
+from cosell_sync.sandbox.salesforce.values import Refused
+from cosell_sync.sandbox.server import Server
 
 DEAL = {"Name": "Deal", "StageName": "Prospecting", "CloseDate": "2027-01-31"}
 ACTION = "CustomField Opportunity.Cosell_Action__c"

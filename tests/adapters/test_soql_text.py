@@ -8,7 +8,7 @@ import pytest
 
 from cosell_sync.crm.salesforce import queries
 from cosell_sync.crm.salesforce.org import DEFAULT_NAMES, Org
-from cosell_sync.sandbox import salesforce_schema, soql
+from cosell_sync.sandbox.salesforce import metadata, soql, standard_schema
 
 STAMP = "2026-11-22T09:55:00Z"
 HOSTILE = [
@@ -19,9 +19,9 @@ IDS = ["006000000000001AAA", "006000000000002AAA"]
 
 
 def org(*, multi: bool, team: bool, codes: bool) -> Org:
-    schema = salesforce_schema.build(multi_currency=multi, team_selling=team, state_country_picklists=codes)
+    schema = standard_schema.build(multi_currency=multi, team_selling=team, state_country_picklists=codes)
     fields = {
-        name: {column: salesforce_schema.describe_field(each) for column, each in shape.fields.items()}
+        name: {column: metadata.describe_field(each) for column, each in shape.fields.items()}
         for name, shape in schema.items()
     }
     names = {name: crm for name, crm in DEFAULT_NAMES.items() if crm in fields["Opportunity"]}

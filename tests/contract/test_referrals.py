@@ -18,9 +18,9 @@ from cosell_sync.core.deal import Customer, Member, Side, Snapshot, Solution, St
 from cosell_sync.errors import Gone, Stale, Unclear
 from cosell_sync.partner_center.client import ID_HEADERS, PartnerCenter
 from cosell_sync.ports import Outcome, ReferralDraft, Referrals, ReferralWrite
-from cosell_sync.sandbox import partner_center as sandbox
 from cosell_sync.sandbox.certificates import Certificates
-from cosell_sync.sandbox.http import Server
+from cosell_sync.sandbox.partner_center import service as sandbox
+from cosell_sync.sandbox.server import Server
 from cosell_sync.transport.client import HttpCaller
 from cosell_sync.transport.throttle import Governor
 from cosell_sync.transport.tokens import AccessToken, TokenSource

@@ -11,12 +11,12 @@ import pytest
 
 import leaks
 from cosell_sync import log as logs
-from cosell_sync.sandbox.world import Sandbox
+from cosell_sync.sandbox.systems import Sandbox
 
 TESTS = Path(__file__).parents[1]
 SLIP = """
 import structlog
-from cosell_sync.sandbox.world import Sandbox
+from cosell_sync.sandbox.systems import Sandbox
 
 def test_slips():
     (person, *_) = Sandbox(deals=12).partner_center.ours()[0]["team"]

@@ -23,9 +23,10 @@ from typing import Any
 
 from crms import Dynamics, Row, Salesforce, crm
 
-from cosell_sync.sandbox.http import Call, Server
-from cosell_sync.sandbox.pipeline import Document
-from cosell_sync.sandbox.world import Sandbox
+from cosell_sync.sandbox.exchange import Call
+from cosell_sync.sandbox.partner_center.schema import Document
+from cosell_sync.sandbox.server import Server
+from cosell_sync.sandbox.systems import Sandbox
 
 COMMAND = Path(sys.executable).with_name("cosell-sync")
 FOREIGN = ("COSELL_", "PYTHONDONTWRITEBYTECODE")

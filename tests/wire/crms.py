@@ -18,8 +18,8 @@ from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 
-from cosell_sync.sandbox.http import Server
-from cosell_sync.sandbox.world import Sandbox
+from cosell_sync.sandbox.server import Server
+from cosell_sync.sandbox.systems import Sandbox
 
 Row = dict[str, Any]
 CRMS = ("salesforce", "dynamics")
@@ -248,7 +248,7 @@ class Salesforce(Crm):
 
     @property
     def sessions(self) -> Sequence[str]:
-        return list(self.world._door.sessions)
+        return list(self.world._sign_in.sessions)
 
 
 @dataclass

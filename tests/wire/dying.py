@@ -38,8 +38,8 @@ from sqlalchemy import event
 from cosell_sync import settings
 from cosell_sync.bootstrap import program
 from cosell_sync.cycle.cycle import run_cycle
-from cosell_sync.sandbox.http import Headers, Request, Response
-from cosell_sync.sandbox.world import Sandbox
+from cosell_sync.sandbox.exchange import Headers, Request, Response
+from cosell_sync.sandbox.systems import Sandbox
 from cosell_sync.store import tokens
 from cosell_sync.transport import client
 

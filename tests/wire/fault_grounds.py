@@ -44,10 +44,12 @@ from cosell_sync.partner_center import signin
 from cosell_sync.partner_center.client import ID_HEADERS, PartnerCenter
 from cosell_sync.partner_center.signin import Application, SignIn
 from cosell_sync.ports import OpportunityWrite, ReferralDraft, ReferralWrite
-from cosell_sync.sandbox import dataverse, salesforce
-from cosell_sync.sandbox import partner_center as fake
 from cosell_sync.sandbox.certificates import Certificates
-from cosell_sync.sandbox.http import Call, Calls, Request, Response, Server
+from cosell_sync.sandbox.dataverse import service as dataverse
+from cosell_sync.sandbox.exchange import Call, Calls, Request, Response
+from cosell_sync.sandbox.partner_center import service as fake
+from cosell_sync.sandbox.salesforce import service as salesforce
+from cosell_sync.sandbox.server import Server
 from cosell_sync.transport import session
 from cosell_sync.transport.client import HttpCaller, Limits
 from cosell_sync.transport.throttle import Governor
@@ -409,7 +411,7 @@ class SalesforceGround(Ground):
             self.rest._timeout = before
 
     def secrets(self) -> Iterator[str]:
-        yield from (*self.world._door.sessions, salesforce.CONSUMER_SECRET)
+        yield from (*self.world._sign_in.sessions, salesforce.CONSUMER_SECRET)
 
     def deal(self, **fields: Any) -> str:
         given = {

@@ -16,8 +16,8 @@ from acting import mutating
 from cosell_sync import settings
 from cosell_sync.bootstrap import Program, program
 from cosell_sync.cycle.cycle import run_cycle
-from cosell_sync.sandbox.http import Server
-from cosell_sync.sandbox.world import Sandbox
+from cosell_sync.sandbox.server import Server
+from cosell_sync.sandbox.systems import Sandbox
 from cosell_sync.summary import CycleSummary
 
 CRMS = ["salesforce", "dynamics"]

@@ -15,7 +15,7 @@ from typing import Any
 from acting import Stage
 from crms import Board, Row
 
-from cosell_sync.sandbox.pipeline import Document
+from cosell_sync.sandbox.partner_center.schema import Document
 
 STATUS = {
     ("New", "Pending"): "Received",

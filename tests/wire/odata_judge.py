@@ -40,10 +40,11 @@ from odatapy.server.support import parse_etag_header
 from odatapy.server.uri import Parser, UriValidator
 from odatapy.server.uri.resource import UriResourceAction
 
-from cosell_sync.sandbox.dataverse import ROOT
-from cosell_sync.sandbox.dataverse_schema import Table, build
-from cosell_sync.sandbox.dataverse_values import edm as edm_name
-from cosell_sync.sandbox.http import Call
+from cosell_sync.sandbox.dataverse.schema import Table
+from cosell_sync.sandbox.dataverse.service import ROOT
+from cosell_sync.sandbox.dataverse.standard_schema import build
+from cosell_sync.sandbox.dataverse.values import edm as edm_name
+from cosell_sync.sandbox.exchange import Call
 
 NAMESPACE = "Microsoft.Dynamics.CRM"
 ROW = "crmbaseentity"  # what every table descends from

@@ -14,7 +14,8 @@ from acting import Stage, staged, struck
 from crms import Row
 from judging import disagreements, doubles
 
-from cosell_sync.sandbox.pipeline import Document, own_member
+from cosell_sync.sandbox.partner_center.samples import own_member
+from cosell_sync.sandbox.partner_center.schema import Document
 
 pytestmark = pytest.mark.wire
 

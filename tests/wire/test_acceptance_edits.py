@@ -14,7 +14,8 @@ import pytest
 from acting import Done, Stage, staged
 from judging import compared, disagreements, doubles
 
-from cosell_sync.sandbox.pipeline import Document, member, own_member
+from cosell_sync.sandbox.partner_center.samples import own_member
+from cosell_sync.sandbox.partner_center.schema import Document, member
 
 pytestmark = pytest.mark.wire
 

@@ -15,7 +15,7 @@ from acting import Stage, staged, struck, waited
 from crms import Row
 from judging import disagreements, doubles
 
-from cosell_sync.sandbox.pipeline import Document
+from cosell_sync.sandbox.partner_center.schema import Document
 
 pytestmark = pytest.mark.wire
 

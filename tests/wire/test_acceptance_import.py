@@ -14,7 +14,7 @@ from acting import Stage, staged
 from crms import Row
 from judging import compared, disagreements, doubles, expected, is_lead
 
-from cosell_sync.sandbox.pipeline import blank
+from cosell_sync.sandbox.partner_center.schema import blank
 
 pytestmark = pytest.mark.wire
 

@@ -10,10 +10,10 @@ from acting import Stage, staged
 from judging import disagreements
 from test_acceptance_people import Theatre, known_customer, own
 
-from cosell_sync.sandbox import pipeline
-from cosell_sync.sandbox.http import Server
-from cosell_sync.sandbox.salesforce import Salesforce
-from cosell_sync.sandbox.world import Sandbox
+from cosell_sync.sandbox.partner_center import samples
+from cosell_sync.sandbox.salesforce.service import Salesforce
+from cosell_sync.sandbox.server import Server
+from cosell_sync.sandbox.systems import Sandbox
 
 pytestmark = pytest.mark.wire
 
@@ -52,8 +52,8 @@ def test_a_change_of_an_unusual_share_of_deals_is_doubted(tmp_path: Path, crm: s
 def single_currency(tmp_path: Path) -> Iterator[Stage]:
     sandbox = Sandbox()
     sandbox.salesforce = Salesforce(sandbox.clock, multi_currency=False, team_selling=False)
-    for email in pipeline.USERS:
-        first, last, phone = pipeline.PEOPLE[email]
+    for email in samples.USERS:
+        first, last, phone = samples.PEOPLE[email]
         sandbox.salesforce.add_user(first, last, email, phone)
     context = sandbox.certificates.server_context()
     sandbox.salesforce_server = Server(sandbox.salesforce, context, name="salesforce")

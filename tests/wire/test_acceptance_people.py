@@ -13,7 +13,7 @@ import pytest
 from acting import Done, Stage, staged
 from judging import disagreements, doubles
 
-from cosell_sync.sandbox.pipeline import Document
+from cosell_sync.sandbox.partner_center.schema import Document
 
 pytestmark = pytest.mark.wire
 

@@ -21,7 +21,7 @@ import structlog
 from dying import Life, Scene, Theatre, traces, writes
 from sellers import IDA, JONAS, MARA, SELLERS, SalesforceSellers
 
-from cosell_sync.sandbox.pipeline import own_member
+from cosell_sync.sandbox.partner_center.samples import own_member
 
 HELP = "Proof of concept or demo"
 PATIENCE = 5  # cycles until nothing is written any more

@@ -12,14 +12,15 @@ from typing import Any
 
 import pytest
 
-from cosell_sync.sandbox import pipeline
-from cosell_sync.sandbox.agreement import Agreement, compare
-from cosell_sync.sandbox.pipeline import Document
-from cosell_sync.sandbox.story import ROLES, Story
-from cosell_sync.sandbox.world import Clock, Sandbox
+from cosell_sync.sandbox.clock import Clock
+from cosell_sync.sandbox.demo.comparison import Agreement, compare
+from cosell_sync.sandbox.demo.story import ROLES, Story
+from cosell_sync.sandbox.partner_center import samples
+from cosell_sync.sandbox.partner_center.schema import Document, member
+from cosell_sync.sandbox.systems import Sandbox
 
 CRMS = ("salesforce", "dynamics")
-IDA, JONAS = pipeline.USERS[:2]
+IDA, JONAS = samples.USERS[:2]
 ZOE = ("Zoë", "Berg", "zoe@customer.example", "+31 20 100003")
 
 
@@ -33,21 +34,21 @@ class Pair:
 
     def __init__(self, crm: str) -> None:
         self.sandbox = Sandbox(crm=crm)
-        self.pc, self.desk = self.sandbox.partner_center, self.sandbox.desk
+        self.pc, self.seller = self.sandbox.partner_center, self.sandbox.seller
         self.referral = self.pc.add(
             "inbound_accepted",
             name="Deal",
             campaignId="SPRING-26",
             favorite=True,
             salesStage="60",
-            team=[pipeline.own_member(IDA)],
-            customerProfile={"name": "Fjord AS", "team": [pipeline.member(*ZOE)]},
+            team=[samples.own_member(IDA)],
+            customerProfile={"name": "Fjord AS", "team": [member(*ZOE)]},
             details={
                 "notes": "One\nTwo",
                 "dealValue": 90_000,
                 "currency": "EUR",
                 "closingDateTime": "2027-03-31T00:00:00Z",
-                "requirements": {"solutions": [pipeline.SOLUTIONS[0]]},
+                "requirements": {"solutions": [samples.SOLUTIONS[0]]},
             },
         )
         customer = {
@@ -57,8 +58,8 @@ class Pair:
             "postal_code": "1",
             "country": "Norway",
         }
-        self.deal = self.desk.new_deal(
-            by=self.desk.logins[IDA],
+        self.deal = self.seller.new_deal(
+            by=self.seller.logins[IDA],
             customer=customer,
             name="Deal",
             amount=90_000,
@@ -71,12 +72,12 @@ class Pair:
             favorite=True,
         )
         first, last, email, phone = ZOE
-        self.desk.add_contact(self.deal, first=first, last=last, email=email, phone=phone)
-        self.desk.add_solution(self.deal, pipeline.SOLUTIONS[0]["id"], "Mill Planner")
-        self.desk.move(self.deal, "Propose")
+        self.seller.add_contact(self.deal, first=first, last=last, email=email, phone=phone)
+        self.seller.add_solution(self.deal, samples.SOLUTIONS[0]["id"], "Mill Planner")
+        self.seller.move(self.deal, "Propose")
 
     def judged(self) -> Agreement:
-        return compare(self.pc, self.desk)
+        return compare(self.pc, self.seller)
 
     def portal(self, path: str, value: Any) -> Document:
         return self.pc.edit(self.referral["id"], path, value)
@@ -96,20 +97,20 @@ def test_a_pair_that_tells_the_same_story_is_agreed(pair: Pair) -> None:
 
 
 BREACHES: dict[str, Callable[[Pair], object]] = {
-    "Name": lambda pair: pair.desk.write(pair.deal, name="Another"),
-    "Amount": lambda pair: pair.desk.write(pair.deal, amount=90_000.01),
+    "Name": lambda pair: pair.seller.write(pair.deal, name="Another"),
+    "Amount": lambda pair: pair.seller.write(pair.deal, amount=90_000.01),
     "Currency": lambda pair: pair.portal("details/currency", "GBP"),
     "Close Date": lambda pair: pair.portal("details/closingDateTime", "2027-04-01T00:00:00Z"),
-    "Status": lambda pair: pair.desk.write(pair.deal, status="Received"),
-    "Stage": lambda pair: pair.desk.move(pair.deal, "won"),
-    "Sales Stage": lambda pair: pair.desk.move(pair.deal, "Develop"),
-    "Campaign": lambda pair: pair.desk.write(pair.deal, campaign_id=None),
+    "Status": lambda pair: pair.seller.write(pair.deal, status="Received"),
+    "Stage": lambda pair: pair.seller.move(pair.deal, "won"),
+    "Sales Stage": lambda pair: pair.seller.move(pair.deal, "Develop"),
+    "Campaign": lambda pair: pair.seller.write(pair.deal, campaign_id=None),
     "Notes": lambda pair: pair.portal("details/notes", "One\nTwo\nThree"),
-    "Favorite": lambda pair: pair.desk.write(pair.deal, favorite=False),
+    "Favorite": lambda pair: pair.seller.write(pair.deal, favorite=False),
     "Account": lambda pair: pair.portal("customerProfile/name", "Fjord A/S"),
-    "Contact": lambda pair: pair.desk.drop_contact(pair.deal, ZOE[2]),
-    "Solution": lambda pair: pair.desk.drop_solution(pair.deal, pipeline.SOLUTIONS[0]["id"]),
-    "Team": lambda pair: pair.desk.add_colleague(pair.deal, JONAS),
+    "Contact": lambda pair: pair.seller.drop_contact(pair.deal, ZOE[2]),
+    "Solution": lambda pair: pair.seller.drop_solution(pair.deal, samples.SOLUTIONS[0]["id"]),
+    "Team": lambda pair: pair.seller.add_colleague(pair.deal, JONAS),
 }
 
 
@@ -122,15 +123,15 @@ def test_the_judge_convicts_a_difference_in_each_field(pair: Pair, field: str) -
 
 
 def test_a_colleague_who_left_is_no_difference_any_more(pair: Pair) -> None:
-    pair.desk.add_colleague(pair.deal, IDA)
-    pair.desk.add_colleague(pair.deal, JONAS)
-    pair.desk.drop_colleague(pair.deal, JONAS)
+    pair.seller.add_colleague(pair.deal, IDA)
+    pair.seller.add_colleague(pair.deal, JONAS)
+    pair.seller.drop_colleague(pair.deal, JONAS)
     assert pair.judged().faults == []
 
 
 def test_a_difference_that_the_record_names_is_told_apart(pair: Pair) -> None:
-    label = pair.desk.labels.get("Name", "Name")
-    pair.desk.write(pair.deal, name="Another", message=f"{label} stays as you wrote it in the CRM.")
+    label = pair.seller.labels.get("Name", "Name")
+    pair.seller.write(pair.deal, name="Another", message=f"{label} stays as you wrote it in the CRM.")
     found = pair.judged()
     assert (len(found.named), found.faults) == (1, [])
 
@@ -143,7 +144,7 @@ def test_a_referral_without_its_deal_is_a_fault(pair: Pair) -> None:
 def test_the_story_finds_its_roles_in_however_small_a_pipeline(crm: str) -> None:
     clock = Clock()
     sandbox = Sandbox(deals=1, crm=crm, clock=clock)
-    Story(sandbox, clock).furnish()
+    Story(sandbox, clock).add_missing_deals()
     for status, wanted in ROLES.values():
         incoming = [
             each

@@ -21,9 +21,9 @@ from cosell_sync import bootstrap, settings
 from cosell_sync.crm.salesforce import rest
 from cosell_sync.cycle.cycle import run_cycle
 from cosell_sync.errors import OutsideError
-from cosell_sync.sandbox.agreement import compare
-from cosell_sync.sandbox.http import Server
-from cosell_sync.sandbox.world import Sandbox
+from cosell_sync.sandbox.demo.comparison import compare
+from cosell_sync.sandbox.server import Server
+from cosell_sync.sandbox.systems import Sandbox
 
 CYCLES = 4  # after a fault: settled, carried, told, quiet
 
@@ -78,12 +78,12 @@ class Stage:
 
     def linked(self) -> str:
         """The referral id of a deal that both sides hold, edited on both."""
-        pc, desk = self.sandbox.partner_center, self.sandbox.desk
+        pc, seller = self.sandbox.partner_center, self.sandbox.seller
         referral = self.added()
         assert self.cycle() == 0
-        deal = next(each for each in desk.deals() if each["referral_id"] == referral)
+        deal = next(each for each in seller.deals() if each["referral_id"] == referral)
         pc.edit(referral, {"details/dealValue": 4300 + self.deals, "campaignId": "SPRING"})
-        desk.write(deal["id"], close_date="2031-03-03", notes="the seller's")
+        seller.write(deal["id"], close_date="2031-03-03", notes="the seller's")
         return referral
 
     def added(self) -> str:
@@ -101,7 +101,7 @@ class Stage:
                 break
         else:
             raise AssertionError(self.events())
-        found = compare(self.sandbox.partner_center, self.sandbox.desk)
+        found = compare(self.sandbox.partner_center, self.sandbox.seller)
         assert found.holds, found.faults
         assert found.named == []
 
@@ -235,4 +235,4 @@ def test_a_fault_while_a_deal_is_born_in_the_crm(stage: Stage, what: str) -> Non
     strike(server, kind, details, match[stage.sandbox.crm])
     stage.cycle()
     recovers(stage, server)
-    assert [each["referral_id"] for each in stage.sandbox.desk.deals()].count(referral) == 1
+    assert [each["referral_id"] for each in stage.sandbox.seller.deals()].count(referral) == 1

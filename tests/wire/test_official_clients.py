@@ -31,10 +31,12 @@ from PowerPlatform.Dataverse.models.upsert import UpsertItem
 from cosell_sync import settings
 from cosell_sync.bootstrap import program
 from cosell_sync.cycle.cycle import run_cycle
-from cosell_sync.sandbox.dataverse import CLIENT_ID, CLIENT_SECRET, ROOT, Dataverse
-from cosell_sync.sandbox.http import Call
-from cosell_sync.sandbox.story import Story
-from cosell_sync.sandbox.world import Clock, Sandbox
+from cosell_sync.sandbox.clock import Clock
+from cosell_sync.sandbox.dataverse.auth import CLIENT_ID, CLIENT_SECRET
+from cosell_sync.sandbox.dataverse.service import ROOT, Dataverse
+from cosell_sync.sandbox.demo.story import Story
+from cosell_sync.sandbox.exchange import Call
+from cosell_sync.sandbox.systems import Sandbox
 
 pytestmark = pytest.mark.judges
 REFERRAL = "7d1c9f30-0000-4000-8000-000000000001"
@@ -210,9 +212,9 @@ def played(home: Path, monkeypatch: pytest.MonkeyPatch, *, tracking: bool) -> li
         configured = settings.load(None, environment)
         with program(configured, clock=clock) as wired, wired.store.lease(configured.sync.interval):
             story = Story(sandbox, clock)
-            story.furnish()
+            story.add_missing_deals()
             run_cycle(wired.services(), "import")
-            story.cast()
+            story.assign_deals()
             for scene in story.scenes():
                 scene.play()
                 for _ in range(scene.cycles):

@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 from acting import Done, Stage
 
-from cosell_sync.sandbox.dataverse import CLIENT_ID
-from cosell_sync.sandbox.http import Call, Server
-from cosell_sync.sandbox.salesforce import INTEGRATION_USERNAME
-from cosell_sync.sandbox.salesforce_values import Refused
-from cosell_sync.sandbox.world import Sandbox
+from cosell_sync.sandbox.dataverse.auth import CLIENT_ID
+from cosell_sync.sandbox.exchange import Call
+from cosell_sync.sandbox.salesforce.auth import INTEGRATION_USERNAME
+from cosell_sync.sandbox.salesforce.values import Refused
+from cosell_sync.sandbox.server import Server
+from cosell_sync.sandbox.systems import Sandbox
 
 pytestmark = pytest.mark.wire
 
@@ -121,9 +122,9 @@ def test_after_it_doctor_is_content_and_a_sync_works(stage: Ground) -> None:
     doctor = stage.cosell("doctor", "--json").json()
     assert {row["status"] for row in doctor["checks"]} == {"ok"}
     stage.sync()
-    (deal,) = stage.sandbox.desk.deals()
+    (deal,) = stage.sandbox.seller.deals()
     assert (deal["sync"], deal["sync_state"]) == (True, "In sync")
-    assert stage.sandbox.desk.solutions() == {deal["id"]: {"SOL-1"}}
+    assert stage.sandbox.seller.solutions() == {deal["id"]: {"SOL-1"}}
     stage.quiet()
 
 
@@ -153,7 +154,7 @@ def test_an_admins_application_provisions_for_the_daemons(dynamics: Ground) -> N
     stage.cosell("doctor")
     stage.sync()
     assert stage.setup_calls() == []
-    (deal,) = stage.sandbox.desk.deals()
+    (deal,) = stage.sandbox.seller.deals()
     assert deal["sync_state"] == "In sync"
 
 

@@ -17,9 +17,11 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from requests.adapters import BaseAdapter
 
 from cosell_sync.sandbox.certificates import Certificates
-from cosell_sync.sandbox.dataverse import CLIENT_ID, CLIENT_SECRET, Dataverse
-from cosell_sync.sandbox.dataverse_values import Refused
-from cosell_sync.sandbox.http import Headers, Request, Response, Server
+from cosell_sync.sandbox.dataverse.auth import CLIENT_ID, CLIENT_SECRET
+from cosell_sync.sandbox.dataverse.service import Dataverse
+from cosell_sync.sandbox.dataverse.values import Refused
+from cosell_sync.sandbox.exchange import Headers, Request, Response
+from cosell_sync.sandbox.server import Server
 
 HOST = "contoso.crm4.dynamics.com"
 ROOT = f"https://{HOST}/api/data/v9.2/"

@@ -13,11 +13,13 @@ from urllib.parse import parse_qsl, urlsplit
 import httpx
 import pytest
 
-from cosell_sync.sandbox import pipeline
 from cosell_sync.sandbox.certificates import Certificates
-from cosell_sync.sandbox.http import Server
-from cosell_sync.sandbox.partner_center import REFERRALS, PartnerCenter
-from cosell_sync.sandbox.referral_rules import MOVES
+from cosell_sync.sandbox.demo.seed import sales_pipeline
+from cosell_sync.sandbox.partner_center import samples, schema
+from cosell_sync.sandbox.partner_center.rest import REFERRALS
+from cosell_sync.sandbox.partner_center.rules import MOVES
+from cosell_sync.sandbox.partner_center.service import PartnerCenter
+from cosell_sync.sandbox.server import Server
 
 START = datetime(2026, 5, 4, 10, 0, tzinfo=UTC)
 SCOPE = "https://api.partner.microsoft.com/.default offline_access"
@@ -132,7 +134,7 @@ def new_referral(**changes: Any) -> dict[str, Any]:
         "target": [],
         "somethingNew": {"kept": True},
     }
-    return pipeline.merged(body, changes)
+    return schema.merged(body, changes)
 
 
 INVITATION = {
@@ -243,7 +245,7 @@ def test_request_id_is_required_and_echoed(stage: Stage) -> None:
 def test_pages_lead_through_everything_by_links_that_must_not_be_followed(stage: Stage, paging: Any) -> None:
     """nextLink is http:// and lacks /engagements, as Microsoft prints it: only its query can be used."""
     stage.world.switches.paging = paging
-    stage.world.load(pipeline.believable(230, 3, START))
+    stage.world.load(sales_pipeline(230, 3, START))
     query = {"$orderby": "updatedDateTime asc", "$filter": "updatedDateTime ge 2020-01-01T00:00:00Z"}
     seen, pages = [], 0
     while True:
@@ -279,7 +281,7 @@ def test_list_shows_microsofts_side_only_when_asked_for_the_engagement(stage: St
     assert [row["id"] for row in stage.get().json()["value"]] == [deal["id"]]
     for literal in (f"'{deal['engagementId']}'", deal["engagementId"]):
         rows = stage.get(filter=f"engagementId eq {literal}").json()["value"]
-        assert {row["organizationName"] for row in rows} == {"Microsoft", pipeline.ORGANIZATION_NAME}
+        assert {row["organizationName"] for row in rows} == {"Microsoft", schema.ORGANIZATION_NAME}
 
 
 def test_filters_compare_to_the_seventh_digit(stage: Stage) -> None:
@@ -344,12 +346,12 @@ def test_own_deals_start_accepted_whatever_was_posted(stage: Stage) -> None:
     made = stage.call("POST", REFERRALS, json=body).json()
     assert (made["status"], made["substatus"], made["direction"]) == ("Active", "Accepted", "Outgoing")
     assert made["id"] != body["id"]
-    assert made["organizationId"] == pipeline.ORGANIZATION_ID
+    assert made["organizationId"] == schema.ORGANIZATION_ID
     assert made["acceptedDateTime"] == made["createdDateTime"]
     assert made["somethingNew"] == {"kept": True}
     assert made["details"]["requirements"]["solutions"][0]["price"] == 12.5
     assert stage.world.get(made["id"]) == made
-    assert made.keys() >= pipeline.blank().keys()
+    assert made.keys() >= schema.blank().keys()
 
 
 @pytest.mark.parametrize(
@@ -385,7 +387,7 @@ def test_microsoft_is_invited_by_a_second_post(stage: Stage) -> None:
     side = stage.call("POST", REFERRALS, json=joining).json()
     assert (side["organizationId"], side["status"], side["substatus"]) == ("msft", "New", "Pending")
     assert side["inviteContext"]["assistanceRequestCode"] == "ProofOfConceptOrDemo"
-    assert side["inviteContext"]["invitedBy"]["organizationId"] == pipeline.ORGANIZATION_ID
+    assert side["inviteContext"]["invitedBy"]["organizationId"] == schema.ORGANIZATION_ID
     mine = stage.world.get(ours["id"])
     assert (mine["type"], mine["inviteContext"]["assistanceRequestCode"]) == ("Shared", "Unknown")
     assert mine["eTag"] != ours["eTag"]
@@ -412,7 +414,7 @@ def test_an_invitation_needs_its_contact_and_its_kind_of_help(stage: Stage) -> N
         {"type": "Independent"},
         {"engagementId": str(uuid.uuid4())},
     ):
-        body = pipeline.merged(new_referral(engagementId=ours["engagementId"], **INVITATION), changes)
+        body = schema.merged(new_referral(engagementId=ours["engagementId"], **INVITATION), changes)
         assert stage.call("POST", REFERRALS, json=body).status_code in {400, 404}
     assert stage.world.microsoft_sides(ours["engagementId"]) == []
 
@@ -513,12 +515,12 @@ def test_media_type_and_method_are_checked(stage: Stage) -> None:
     assert stage.call("PATCH", path, content=body, headers=headers).status_code == 400
 
 
-ALL_STATES = [pipeline.STATES[name] for name in pipeline.STATES]
+ALL_STATES = [schema.STATES[name] for name in schema.STATES]
 
 
 @pytest.mark.parametrize("kind", ["inbound_pending", "inbound_received", "inbound_accepted", "inbound_won"])
 def test_every_move_is_in_the_table_or_refused(stage: Stage, kind: str) -> None:
-    before = pipeline.STATES[kind.removeprefix("inbound_")]
+    before = schema.STATES[kind.removeprefix("inbound_")]
     for status, substatus in ALL_STATES:
         deal = stage.world.add(kind)
         answer = stage.patch(
@@ -651,7 +653,7 @@ def test_the_world_can_be_played_from_a_shell(stage: Stage) -> None:
     assert [
         row["details"]["dealValue"]
         for row in control(
-            "GET", "referrals?status=Active&organizationName=" + pipeline.ORGANIZATION_NAME
+            "GET", "referrals?status=Active&organizationName=" + schema.ORGANIZATION_NAME
         ).json()
     ] == [5]
     control("POST", "faults", {"kind": "answer", "status": 503, "path": "/referrals"})
@@ -662,19 +664,19 @@ def test_the_world_can_be_played_from_a_shell(stage: Stage) -> None:
 
 
 def test_a_pipeline_is_mixed_and_the_same_for_the_same_seed() -> None:
-    documents = pipeline.believable(120, 11, START)
-    assert documents == pipeline.believable(120, 11, START)
-    assert documents != pipeline.believable(120, 12, START)
-    ours = [one for one in documents if one["organizationId"] == pipeline.ORGANIZATION_ID]
+    documents = sales_pipeline(120, 11, START)
+    assert documents == sales_pipeline(120, 11, START)
+    assert documents != sales_pipeline(120, 12, START)
+    ours = [one for one in documents if one["organizationId"] == schema.ORGANIZATION_ID]
     assert len(ours) == 120
-    assert {(one["status"], one["substatus"]) for one in ours} == set(pipeline.STATES.values())
+    assert {(one["status"], one["substatus"]) for one in ours} == set(schema.STATES.values())
     assert len({one["id"] for one in documents}) == len(documents)
     names = [one["customerProfile"]["name"] for one in ours]
     assert len(set(names)) < len(names)
     assert any(len(one["name"]) > 120 for one in ours)
     emails = {person["email"] for one in ours for person in one["team"]}
-    assert emails & set(pipeline.USERS)
-    assert emails - set(pipeline.USERS)
-    assert all(one["updatedDateTime"] <= pipeline.timestamp(START, 8) for one in documents)
+    assert emails & set(samples.USERS)
+    assert emails - set(samples.USERS)
+    assert all(one["updatedDateTime"] <= schema.timestamp(START, 8) for one in documents)
     open_deadlines = [one["expirationDateTime"] for one in ours if one["status"] == "New"]
-    assert all(deadline > pipeline.timestamp(START) for deadline in open_deadlines)
+    assert all(deadline > schema.timestamp(START) for deadline in open_deadlines)

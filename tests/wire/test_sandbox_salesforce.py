@@ -14,8 +14,9 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from requests.adapters import BaseAdapter
 
-from cosell_sync.sandbox.http import Headers, Request, Response
-from cosell_sync.sandbox.salesforce import CONSUMER_KEY, CONSUMER_SECRET, INTEGRATION_USERNAME, Salesforce
+from cosell_sync.sandbox.exchange import Headers, Request, Response
+from cosell_sync.sandbox.salesforce.auth import CONSUMER_KEY, CONSUMER_SECRET, INTEGRATION_USERNAME
+from cosell_sync.sandbox.salesforce.service import Salesforce
 
 ROOT = "/services/data/v66.0"
 HOST = "contoso.my.salesforce.com"

@@ -5,8 +5,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from cosell_sync.sandbox import soql
-from cosell_sync.sandbox.salesforce import Salesforce
+from cosell_sync.sandbox.salesforce import soql
+from cosell_sync.sandbox.salesforce.query import run
+from cosell_sync.sandbox.salesforce.service import Salesforce
 
 
 class Clock:
@@ -51,7 +52,7 @@ def org(clock: Clock) -> Salesforce:
 
 def names(org: Salesforce, condition: str, tail: str = "ORDER BY Name") -> list[str]:
     query = f"SELECT Name FROM Opportunity WHERE {condition} {tail}"
-    return [row["Name"] for row in soql.run(query, org._org, "/services/data/v66.0").records]
+    return [row["Name"] for row in run(query, org._org, "/services/data/v66.0").records]
 
 
 @pytest.mark.parametrize(
@@ -140,7 +141,7 @@ def test_what_the_platform_refuses_is_refused(org: Salesforce, condition: str, c
 )
 def test_malformed_queries_carry_the_platforms_code(org: Salesforce, query: str, code: str) -> None:
     with pytest.raises(soql.SoqlError) as refused:
-        soql.run(query, org._org, "")
+        run(query, org._org, "")
     assert refused.value.code == code
 
 
@@ -156,7 +157,7 @@ def test_parents_nest_and_child_selects_are_null_when_empty(org: Salesforce) -> 
         "FROM Cosell_Solutions__r ORDER BY Id), (SELECT Contact.Email, IsPrimary FROM OpportunityContactRoles) "
         "FROM Opportunity ORDER BY Name"
     )
-    alpha, beta, gamma = soql.run(query, org._org, "/services/data/v66.0").records
+    alpha, beta, gamma = run(query, org._org, "/services/data/v66.0").records
     assert alpha["Account"]["Owner"]["LastName"] == "Seller"
     assert alpha["Cosell_Solutions__r"]["records"][0]["Opportunity__r"]["Account"]["Name"] == "Adatum"
     assert alpha["OpportunityContactRoles"]["records"][0]["Contact"]["Email"] == "pat@adatum.example"
@@ -170,7 +171,7 @@ def test_deleted_rows_show_in_query_all_only(org: Salesforce) -> None:
     [alpha] = org.rows("Opportunity", Name="alpha")
     org.delete("Opportunity", alpha["Id"])
     counting = "SELECT COUNT() FROM Opportunity"
-    assert soql.run(counting, org._org, "").total == 2
-    assert soql.run(counting, org._org, "", deleted=True).total == 3
-    gone = soql.run("SELECT Id FROM Opportunity WHERE IsDeleted = true", org._org, "", deleted=True)
+    assert run(counting, org._org, "").total == 2
+    assert run(counting, org._org, "", deleted=True).total == 3
+    gone = run("SELECT Id FROM Opportunity WHERE IsDeleted = true", org._org, "", deleted=True)
     assert [row["Id"] for row in gone.records] == [alpha["Id"]]

@@ -19,9 +19,10 @@ from cosell_sync import log, settings
 from cosell_sync.bootstrap import Program, program
 from cosell_sync.cli.common import console
 from cosell_sync.cycle.cycle import run_cycle
-from cosell_sync.sandbox.agreement import Agreement, compare
-from cosell_sync.sandbox.story import Act, Story
-from cosell_sync.sandbox.world import Clock, Sandbox
+from cosell_sync.sandbox.clock import Clock
+from cosell_sync.sandbox.demo.comparison import Agreement, compare
+from cosell_sync.sandbox.demo.story import Act, Story
+from cosell_sync.sandbox.systems import Sandbox
 from cosell_sync.summary import CycleSummary
 
 MOST_CYCLES = 6
@@ -55,7 +56,7 @@ class _Show:
 
     def __init__(self, sandbox: Sandbox, clock: Clock, wired: Program) -> None:
         self.sandbox = sandbox
-        self.crm = sandbox.desk.crm
+        self.crm = sandbox.seller.crm
         self.wired = wired
         self.story = Story(sandbox, clock)
         self.console = console(120, markup=True)
@@ -69,7 +70,7 @@ class _Show:
             (self.crm, self.sandbox.crm_server),
         ):
             say(f"  {system:<15} {server.url}")
-        self.story.furnish()
+        self.story.add_missing_deals()
         self._title("1. The first cycle takes over the pipeline")
         self._cycle()
         self._title("2. The second one finds nothing to do")
@@ -77,7 +78,7 @@ class _Show:
         if second.written.crm or second.written.partner_center or second.created.crm:
             say("[red]but it wrote something[/]")
             return False
-        self.story.cast()
+        self.story.assign_deals()
         for number, scene in enumerate(self.story.scenes(), 3):
             self._title(f"{number}. {scene.title}")
             acts = scene.play()
@@ -86,7 +87,7 @@ class _Show:
             self._deals(acts)
         self._title("And now nobody touches anything")
         self._until_quiet()
-        return self._proof(compare(self.sandbox.partner_center, self.sandbox.desk))
+        return self._proof(compare(self.sandbox.partner_center, self.sandbox.seller))
 
     def _title(self, text: str) -> None:
         self.console.print(f"\n[bold cyan]{text}[/]")
@@ -123,7 +124,7 @@ class _Show:
         for act in acts:
             rows.setdefault(act.deal, []).append(act)
         for deal, done in rows.items():
-            shown = self.sandbox.desk.deal(deal)
+            shown = self.sandbox.seller.deal(deal)
             table.add_row(
                 shown["name"],
                 "\n".join(f"[bold]{act.who}[/] {act.what}" for act in done),

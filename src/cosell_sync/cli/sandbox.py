@@ -26,7 +26,7 @@ def sandbox(
     ] = None,
 ) -> None:
     """Serve a fake Partner Center, Salesforce and Dataverse over TLS on loopback until Ctrl-C, and print how to use them."""
-    from cosell_sync.sandbox.world import Sandbox  # noqa: PLC0415 - no other command needs it
+    from cosell_sync.sandbox.systems import Sandbox  # noqa: PLC0415 - no other command needs it
 
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

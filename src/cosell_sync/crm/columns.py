@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Final
 
 from cosell_sync.core.deal import DealType, Direction, State, SyncState
-from cosell_sync.core.publishing import HELP_KINDS
+from cosell_sync.core.requirements import HELP_KINDS
 
 CLOSED_REASONS: Final = (
     "Budget insufficient",

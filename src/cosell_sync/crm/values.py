@@ -7,7 +7,8 @@ from datetime import UTC, date, datetime
 from decimal import Decimal, InvalidOperation
 from typing import TypeVar
 
-from cosell_sync.core.deal import Kind, Known
+from cosell_sync.core.deal import Known
+from cosell_sync.core.fields import Kind
 
 T = TypeVar("T")
 

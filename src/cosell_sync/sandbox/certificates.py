@@ -1,4 +1,4 @@
-"""A private certificate authority for the sandbox, so that the program checks certificates exactly as it does outside.
+"""A private certificate authority for the sandbox, so that clients check its certificates as they check real ones.
 
 The authority lives as long as the process; a client trusts it through a PEM file (`SSL_CERT_FILE`).
 """
@@ -18,6 +18,7 @@ class Certificates:
 
     @property
     def pem(self) -> bytes:
+        """The authority's certificate as PEM."""
         return self._authority.cert_pem.bytes()
 
     def write(self, path: Path) -> Path:
@@ -26,6 +27,7 @@ class Certificates:
         return path
 
     def server_context(self) -> ssl.SSLContext:
+        """A TLS context for a server on localhost."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._leaf.configure_cert(context)
         return context

@@ -1,10 +1,11 @@
-"""Microsoft's sign-in service as far as one delegated (App+User) application meets it.
+"""Microsoft's sign-in service (Entra ID) for one delegated (App+User) application.
 
-Grants: refresh token and device code. A refresh token rotates: every use returns a new one. Entra itself keeps honouring
-the old one for a while; `strict_rotation` refuses it, which shows whether a client really stores what it was given.
-Errors carry the AADSTS numbers that operators search for. Tokens are opaque: nobody but their audience may read them.
+Grants: refresh token and device code. A refresh token rotates: every use returns a new one. Entra itself accepts the old one
+for a while; `strict_rotation` refuses it, to test that a client stores the new one. Errors carry the AADSTS numbers that
+operators search for. Access tokens are opaque.
 
-The clock decides about expiry. Only the id token carries real time, for MSAL checks that one against the machine's clock.
+The sandbox's clock decides about expiry. Only the id token carries the real time, because MSAL checks it against the
+machine's clock.
 """
 
 import base64
@@ -16,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from cosell_sync.sandbox.http import Request, Response
+from cosell_sync.sandbox.exchange import Request, Response
 
 REFERRALS = "https://api.partner.microsoft.com"
 WEBHOOKS = "https://api.partnercenter.microsoft.com"
@@ -39,7 +40,7 @@ DEVICE_LIFE = timedelta(minutes=15)
 
 
 class Refused(Exception):
-    """An answer of the sign-in service other than a token."""
+    """An error answer of the sign-in service."""
 
     def __init__(self, error: str, number: int, sentence: str, status: int = 400) -> None:
         super().__init__(sentence)
@@ -48,12 +49,16 @@ class Refused(Exception):
 
 @dataclass
 class AccessToken:
+    """For which audience and until when."""
+
     audience: str
     expires: datetime
 
 
 @dataclass
 class RefreshToken:
+    """When it was issued, and whether it still works."""
+
     used_at: datetime
     spent: bool = False
     revoked: bool = False
@@ -61,6 +66,8 @@ class RefreshToken:
 
 @dataclass
 class DeviceCode:
+    """A sign-in that waits for a person."""
+
     user_code: str
     audience: str
     expires: datetime
@@ -92,30 +99,33 @@ class Entra:
     # What tests and people do
 
     def approve(self, user_code: str | None = None) -> int:
-        """The user types the code and agrees; without a code, every waiting sign-in is agreed to."""
-        return self._settle(user_code, "approved")
+        """Approves the sign-in with that code; without a code, every pending sign-in. Returns how many."""
+        return self._decide_sign_ins(user_code, "approved")
 
     def deny(self, user_code: str | None = None) -> int:
-        return self._settle(user_code, "declined")
+        """Declines the sign-in with that code; without a code, every pending sign-in."""
+        return self._decide_sign_ins(user_code, "declined")
 
     def expire_tokens(self) -> None:
-        """Every access token issued so far is refused from now on."""
+        """Invalidates every access token issued so far."""
         with self._lock:
             self._access.clear()
 
     def revoke_refresh_tokens(self) -> None:
-        """As after a password change: a new sign-in is needed."""
+        """Revokes every refresh token, as a password change does."""
         with self._lock:
             for token in self._refresh.values():
                 token.revoked = True
 
     def issue_refresh_token(self) -> str:
+        """A new refresh token."""
         with self._lock:
             token = f"0.rt-{secrets.token_urlsafe(32)}"
             self._refresh[token] = RefreshToken(self.clock())
             return token
 
     def issue_access_token(self, audience: str = REFERRALS) -> str:
+        """A new access token for an audience."""
         with self._lock:
             token = f"at-{secrets.token_urlsafe(32)}"
             self._access[token] = AccessToken(
@@ -123,8 +133,8 @@ class Entra:
             )
             return token
 
-    def admits(self, authorization: str | None, audience: str = REFERRALS) -> bool:
-        """Whether that Authorization header opens that audience now."""
+    def is_signed_in(self, authorization: str | None, audience: str = REFERRALS) -> bool:
+        """Whether the Authorization header holds a valid token for that audience."""
         kind, _, token = (authorization or "").partition(" ")
         with self._lock:
             known = self._access.get(token)
@@ -138,6 +148,7 @@ class Entra:
     # What clients do
 
     def answers(self, path: str) -> bool:
+        """Whether the path is one of the sign-in service."""
         return path.endswith(ENDPOINTS)
 
     def __call__(self, request: Request) -> Response:
@@ -232,7 +243,7 @@ class Entra:
                 "invalid_request", 28000, "Scopes of more than one resource were asked for at once."
             )
         if "offline_access" not in scopes:
-            # Entra would answer without a refresh token, which a daemon notices only months later.
+            # Entra would answer without a refresh token; a client would notice only when it needs one.
             raise Refused("invalid_scope", 70011, "The scope offline_access is missing.")
         return audiences.pop()
 
@@ -243,9 +254,9 @@ class Entra:
         self._check_client(form, with_secret=True)
         if grant == "refresh_token":
             audience = self._audience(form)
-            self._spend(form.get("refresh_token"))
+            self._use_refresh_token(form.get("refresh_token"))
         elif grant == DEVICE_GRANT:
-            audience = self._redeem(form.get("device_code"))
+            audience = self._redeem_device_code(form.get("device_code"))
         elif grant == "client_credentials":
             raise Refused("unauthorized_client", 700016, "Referrals are for App+User sign-in only.")
         else:
@@ -261,7 +272,7 @@ class Entra:
             "client_info": _base64({"uid": "u-0001", "utid": self.tenant}),
         }
 
-    def _spend(self, token: str | None) -> None:
+    def _use_refresh_token(self, token: str | None) -> None:
         if not token:
             raise Refused("invalid_request", 900144, "The request body must contain 'refresh_token'.")
         known = self._refresh.get(token)
@@ -290,7 +301,7 @@ class Entra:
             "message": f"To sign in, open {base}/devicelogin and enter the code {user_code} to authenticate.",
         }
 
-    def _redeem(self, device_code: str | None) -> str:
+    def _redeem_device_code(self, device_code: str | None) -> str:
         waiting = self._devices.get(device_code or "")
         if waiting is None or waiting.outcome == "used":
             raise Refused("invalid_grant", 70000, "The device code is not valid.")
@@ -303,7 +314,7 @@ class Entra:
         waiting.outcome = "used"
         return waiting.audience
 
-    def _settle(self, user_code: str | None, outcome: str) -> int:
+    def _decide_sign_ins(self, user_code: str | None, outcome: str) -> int:
         with self._lock:
             waiting = [
                 device

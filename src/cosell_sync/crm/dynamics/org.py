@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Final
 
-from cosell_sync.core.deal import KINDS, Kind
+from cosell_sync.core.fields import KINDS, Kind
 from cosell_sync.crm.fields import read_only_fields, readable_fields
 from cosell_sync.crm.values import folded
 from cosell_sync.ports import CrmShape, StageFlags

@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from cosell_sync.core.deal import KINDS, Customer, Fields, Kind, Known, Member, Snapshot, Solution
+from cosell_sync.core.deal import Customer, Fields, Known, Member, Snapshot, Solution
+from cosell_sync.core.fields import KINDS, Kind
 from cosell_sync.crm import countries, values
 from cosell_sync.crm.dynamics import odata, versions
 from cosell_sync.crm.dynamics.org import ADDRESS, COMPUTED, LENGTHS, OPEN, SOLUTIONS, STOCK, WON, Column, Org

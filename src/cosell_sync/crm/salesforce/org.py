@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Final
 
-from cosell_sync.core.deal import KINDS, Kind
+from cosell_sync.core.fields import KINDS, Kind
 from cosell_sync.crm.fields import read_only_fields, readable_fields
 from cosell_sync.crm.salesforce import states
 from cosell_sync.ports import CrmShape, StageFlags

@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from cosell_sync.core.deal import KINDS, Customer, Fields, Known, Member, Snapshot, Solution
+from cosell_sync.core.deal import Customer, Fields, Known, Member, Snapshot, Solution
+from cosell_sync.core.fields import KINDS
 from cosell_sync.crm import countries
 from cosell_sync.crm.related import Person, member, unique
 from cosell_sync.crm.salesforce import states, versions

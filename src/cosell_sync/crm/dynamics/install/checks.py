@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from cosell_sync.core.deal import KINDS, SELLER, Kind
+from cosell_sync.core.fields import KINDS, SELLER, Kind
 from cosell_sync.crm.columns import SOLUTION_COLUMNS
 from cosell_sync.crm.dynamics import changes, describe, odata
 from cosell_sync.crm.dynamics.install.schema import PARENT, SOLUTION_NAMES

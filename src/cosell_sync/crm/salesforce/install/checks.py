@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from simple_salesforce.exceptions import SalesforceError
 
-from cosell_sync.core.deal import KINDS, SELLER, Kind
+from cosell_sync.core.fields import KINDS, SELLER, Kind
 from cosell_sync.crm.report import Check
 from cosell_sync.crm.salesforce import composite
 from cosell_sync.crm.salesforce.org import (

@@ -1,0 +1,1 @@
+"""The fake Salesforce: one org, its REST API, its setup, its sellers."""
