@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import date
 from email.utils import format_datetime
 from pathlib import Path
@@ -9,7 +10,9 @@ from typing import Any
 
 from adapters.served_dynamics import OVERLAP, Clock, Memory
 from cosell_sync.core.deal import Customer, Snapshot
+from cosell_sync.crm.report import Check
 from cosell_sync.crm.salesforce.client import SalesforceCrm
+from cosell_sync.crm.salesforce.install import checks
 from cosell_sync.crm.salesforce.rest import Rest
 from cosell_sync.crm.salesforce.signin import ClientCredentials, Credentials
 from cosell_sync.ports import OpportunityDraft
@@ -82,3 +85,8 @@ def draft(referral_id: str, **fields: Any) -> OpportunityDraft:
         "customer": Customer("Fabrikam", "Main St 1", None, "Berlin", None, "10115", "DE"),
     }  # fmt: skip
     return OpportunityDraft(referral_id, {**given, **fields})
+
+
+def check(crm: SalesforceCrm, stages: Sequence[str] = ()) -> Sequence[Check]:
+    """What `doctor` finds through this client."""
+    return checks.check(crm.rest, crm.names, stages)

@@ -21,7 +21,7 @@ from structlog.testing import capture_logs
 from urllib3.exceptions import MaxRetryError, NewConnectionError
 
 from adapters.served_dynamics import OVERLAP, SAM, Clock, only
-from adapters.served_salesforce import COMPOSITE, World, draft
+from adapters.served_salesforce import COMPOSITE, World, check, draft
 from cosell_sync.core.deal import Customer, Member, Solution
 from cosell_sync.core.normalize import agree, for_crm
 from cosell_sync.crm.salesforce import bulk, read
@@ -1010,7 +1010,7 @@ def test_many_child_rows_are_read_to_the_end() -> None:
     """Of many child rows the platform sends the first and says where the others are."""
     rest, adapter, _ = scripted((200, {"done": True, "records": [{"Id": "s2"}]}))
     first = {"done": False, "nextRecordsUrl": "/services/data/v66.0/query/x-1", "records": [{"Id": "s1"}]}
-    row = read.complete(rest, {"Id": "006", "Cosell_Solutions__r": first})
+    row = read.with_all_children(rest, {"Id": "006", "Cosell_Solutions__r": first})
     assert [each["Id"] for each in row["Cosell_Solutions__r"]["records"]] == ["s1", "s2"]
     assert str(adapter.sent[0].url).endswith("/services/data/v66.0/query/x-1")
 
@@ -1019,7 +1019,7 @@ def test_a_cursor_that_runs_in_a_circle_is_trouble() -> None:
     page = {"done": False, "nextRecordsUrl": "/services/data/v66.0/query/x-1", "records": []}
     rest, _, _ = scripted((200, page), (200, page))
     with pytest.raises(Unavailable):
-        read.complete(rest, {"Id": "006", "Cosell_Solutions__r": page})
+        read.with_all_children(rest, {"Id": "006", "Cosell_Solutions__r": page})
 
 
 def test_a_locked_row_of_a_collection_is_sent_again_alone() -> None:
@@ -1083,7 +1083,7 @@ def test_doctor_finds_what_is_missing(world: Callable[..., World]) -> None:
     w = world(team_selling=False)
     w.org.hide_field("Opportunity", "Cosell_Notes__c")
     w.org.change_field("Opportunity", "Cosell_Message__c", updateable=False)
-    found = {each.name: each for each in w.client().check(["Prospecting", "Nowhere"]) if each.status != "ok"}
+    found = {each.name: each for each in check(w.client(), ["Prospecting", "Nowhere"]) if each.status != "ok"}
     assert {name: each.status for name, each in found.items()} == {
         "salesforce.Opportunity.Cosell_Notes__c": "fault",
         "salesforce.Opportunity.Cosell_Message__c": "fault",
@@ -1095,9 +1095,9 @@ def test_doctor_finds_what_is_missing(world: Callable[..., World]) -> None:
 
 def test_doctor_is_content_with_a_whole_org_and_names_one_that_is_away(world: Callable[..., World]) -> None:
     w = world()
-    assert {each.status for each in w.client().check(["Prospecting"])} == {"ok"}
+    assert {each.status for each in check(w.client(), ["Prospecting"])} == {"ok"}
     w.org.refuse_sign_in("invalid_grant")
-    (found,) = w.client().check()
+    (found,) = check(w.client())
     assert isinstance(found.error, AuthFailed)
 
 

@@ -22,18 +22,21 @@ import httpx
 from simple_salesforce.exceptions import SalesforceError
 
 from cosell_sync.core.deal import Customer, Fields, Member, Snapshot, Solution, Step
-from cosell_sync.crm.dynamics import changes, odata, versions
+from cosell_sync.crm.dynamics import changes, describe, odata, versions
 from cosell_sync.crm.dynamics import org as dynamics_org
 from cosell_sync.crm.dynamics import rest as dynamics_rest
 from cosell_sync.crm.dynamics.batch import Op
 from cosell_sync.crm.dynamics.signin import Application as DynamicsApplication
 from cosell_sync.crm.dynamics.signin import SignIn as DynamicsSignIn
-from cosell_sync.crm.salesforce import bulk, composite, errors, package, read, setup
+from cosell_sync.crm.salesforce import bulk, composite, errors, read
+from cosell_sync.crm.salesforce import describe as salesforce_describe
 from cosell_sync.crm.salesforce import org as salesforce_org
 from cosell_sync.crm.salesforce.bulk import Change, Verb
 from cosell_sync.crm.salesforce.client import SalesforceCrm
-from cosell_sync.crm.salesforce.metadata import components
-from cosell_sync.crm.salesforce.provision import assigned, provision
+from cosell_sync.crm.salesforce.install import package, setup
+from cosell_sync.crm.salesforce.install.deploy import provision
+from cosell_sync.crm.salesforce.install.permissions import assign
+from cosell_sync.crm.salesforce.install.schema import components
 from cosell_sync.crm.salesforce.rest import Rest as SalesforceRest
 from cosell_sync.crm.salesforce.signin import ClientCredentials
 from cosell_sync.crm.salesforce.write import Guard
@@ -434,7 +437,7 @@ class SalesforceHarness(Harness):
 
     def describe(self) -> Operation:
         refused = composite.Reply(400, [])
-        return self.signed(lambda: void(salesforce_org._described(self.rest, "Opportunity", refused)))
+        return self.signed(lambda: void(salesforce_describe._described(self.rest, "Opportunity", refused)))
 
     def query(self) -> Operation:
         part = composite.query("SELECT Id FROM Opportunity")
@@ -449,9 +452,9 @@ class SalesforceHarness(Harness):
 
     def deleted(self) -> Operation:
         stamp = (self.clock() - timedelta(hours=1)).isoformat()
-        url = read._log_of_deletions(stamp, self.clock(), self.clock())
+        url = read._deleted_log_path(stamp, self.clock(), self.clock())
         refused = composite.Reply(400, [])
-        return self.signed(lambda: list(read._off_the_team(self.rest, url, refused, Memory())))
+        return self.signed(lambda: list(read._removed_members(self.rest, url, refused, Memory())))
 
     def _update(self, *, parts: bool) -> Operation:
         crm = SalesforceCrm(self.rest, guard=Guard(parts=parts))
@@ -547,7 +550,7 @@ class SalesforceHarness(Harness):
         body = {"PermissionSetId": found["Id"], "AssigneeId": user}
         self.rest.ticket()
         return writing_operation(
-            lambda: void(assigned(self.rest, body)),
+            lambda: void(assign(self.rest, body)),
             lambda: len(self.world.rows("PermissionSetAssignment", AssigneeId=user)),
         )
 
@@ -636,10 +639,10 @@ class DynamicsHarness(Harness):
         return self.signed(lambda: void(self.rest.get("WhoAmI")))
 
     def metadata(self) -> Operation:
-        return self.signed(lambda: void(dynamics_org.table_flags(self.rest)))
+        return self.signed(lambda: void(describe.table_flags(self.rest)))
 
     def optional(self) -> Operation:
-        return self.signed(lambda: void(dynamics_org._roles(self.rest)))
+        return self.signed(lambda: void(describe._roles(self.rest)))
 
     def table(self) -> Operation:
         path = odata.query("opportunities", select=("name",))
@@ -652,20 +655,22 @@ class DynamicsHarness(Harness):
     def _org(self) -> dynamics_org.Org:
         self.source.token()
         if self.shape is None:
-            self.shape = dynamics_org.read(self.rest, dynamics_org.field_names(None))
+            self.shape = describe.read(self.rest, dynamics_org.field_names(None))
         return self.shape
 
     def tracked(self) -> Operation:
         org = self._org()
-        return reading_operation(lambda: void(changes._tracked(self.rest, org, dynamics_org.OPPORTUNITIES)))
+        return reading_operation(
+            lambda: void(changes._start_tracking(self.rest, org, dynamics_org.OPPORTUNITIES))
+        )
 
     def delta(self) -> Operation:
         org = self._org()
         name = dynamics_org.OPPORTUNITIES
-        link = changes._tracked(self.rest, org, name)
+        link = changes._start_tracking(self.rest, org, name)
         assert link is not None
-        found = changes._Found(org, Memory())
-        return reading_operation(lambda: void(changes._delta(self.rest, name, link, found, void)))
+        found = changes._Suspects(org, Memory())
+        return reading_operation(lambda: void(changes._follow_link(self.rest, name, link, found, void)))
 
     def etag(self, collection: str, row_id: str) -> str:
         return versions.etag(self.rest.get(odata.row(collection, row_id)))
