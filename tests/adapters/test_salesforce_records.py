@@ -396,10 +396,10 @@ def test_the_token_goes_to_the_same_site_only(login: str, instance: str, fine: b
     assert signin.trusted(login, instance) is fine
     reply = {"access_token": "t", "instance_url": instance, "id": "https://login.salesforce.com/id/00D/005x"}
     if fine:
-        assert signin.ticket(login, reply).user_id == "005x"
+        assert signin.granted(login, reply).user_id == "005x"
     else:
         with pytest.raises(AuthFailed) as caught:
-            signin.ticket(login, reply)
+            signin.granted(login, reply)
         assert caught.value.code == "foreign_instance"
 
 

@@ -31,8 +31,8 @@ from cosell_sync.errors import (
     Unclear,
 )
 from cosell_sync.transport import errors
-from cosell_sync.transport.client import Answer, HttpCaller, Limits, Safety, trust, trust_file
-from cosell_sync.transport.errors import Fate, Scope
+from cosell_sync.transport.client import Answer, HttpCaller, Limits, Safety, trust
+from cosell_sync.transport.errors import Disposition, Scope
 from cosell_sync.transport.exact_json import parse
 from cosell_sync.transport.quota import Meter
 from cosell_sync.transport.throttle import Governor
@@ -171,7 +171,7 @@ def test_what_a_read_becomes_when_it_never_succeeds(
     stand.answers(*[trouble] * 9)
     with pytest.raises(kind):
         stand.get(scope)
-    assert stand.caller.calls == Limits().tries
+    assert stand.caller.calls == Limits().retry.tries
     assert stand.time.slept == [1.0, 2.0, 4.0, 8.0]
 
 
@@ -290,21 +290,21 @@ def test_a_foreign_address_is_refused_before_anything_is_sent(stand: Stand) -> N
 
 
 def test_a_code_knows_more_than_its_status() -> None:
-    assert errors.fate("dynamics", 412, "0x80040237") is Fate.REJECTED
-    assert errors.fate("dynamics", 412, "0x80060882") is Fate.STALE
-    assert errors.fate("salesforce", 403, "REQUEST_LIMIT_EXCEEDED") is Fate.WAIT
-    assert errors.fate("salesforce", 403, "INSUFFICIENT_ACCESS") is Fate.FORBIDDEN
-    assert errors.fate("partner_center", 400, "resourceModified") is Fate.STALE
+    assert errors.disposition("dynamics", 412, "0x80040237") is Disposition.REJECTED
+    assert errors.disposition("dynamics", 412, "0x80060882") is Disposition.STALE
+    assert errors.disposition("salesforce", 403, "REQUEST_LIMIT_EXCEEDED") is Disposition.EXHAUSTED
+    assert errors.disposition("salesforce", 403, "INSUFFICIENT_ACCESS") is Disposition.FORBIDDEN
+    assert errors.disposition("partner_center", 400, "resourceModified") is Disposition.STALE
 
 
 def test_both_documented_shapes_of_errors_are_read() -> None:
     nested = b'{"error": {"code": "invalidRequest", "message": "No.", "target": "details/dealValue",'
     nested += b'"innerError": {"code": "badNumber", "innerError": {"code": null}}}}'
-    assert errors.said(nested) == errors.Said("badNumber", "No.", "details/dealValue")
-    assert errors.said(b'{"statusCode": 429, "message": "slow"}') == errors.Said("429", "slow")
-    assert errors.said(b'[{"errorCode": "X_Y", "message": "no"}]') == errors.Said("X_Y", "no")
-    assert errors.said(b"<html>") == errors.Said()
-    assert errors.said(b"[" * 100_000) == errors.Said()
+    assert errors.error_body(nested) == errors.ErrorBody("badNumber", "No.", "details/dealValue")
+    assert errors.error_body(b'{"statusCode": 429, "message": "slow"}') == errors.ErrorBody("429", "slow")
+    assert errors.error_body(b'[{"errorCode": "X_Y", "message": "no"}]') == errors.ErrorBody("X_Y", "no")
+    assert errors.error_body(b"<html>") == errors.ErrorBody()
+    assert errors.error_body(b"[" * 100_000) == errors.ErrorBody()
 
 
 @given(
@@ -317,7 +317,7 @@ def test_both_documented_shapes_of_errors_are_read() -> None:
     ).map(lambda x: repr(x).encode())
 )
 def test_no_error_body_is_too_odd(body: bytes) -> None:
-    said = errors.said(body)
+    said = errors.error_body(body)
     assert all(sign.isascii() for sign in said.code + said.target)
 
 
@@ -380,7 +380,7 @@ def test_a_call_with_its_retries_ends_in_time(stand: Stand) -> None:
     stand.answers(*[httpx.Response(503, headers={"retry-after": "50"})] * 9)
     with pytest.raises(Unavailable):
         stand.get()
-    assert stand.time.passed <= Limits().total
+    assert stand.time.passed <= Limits().retry.total
 
 
 def test_a_pause_holds_every_thread_of_the_host(stand: Stand) -> None:
@@ -532,13 +532,15 @@ def test_threads_in_line_share_a_failed_sign_in(stand: Stand) -> None:
 
 
 def test_a_token_is_renewed_before_it_expires(stand: Stand) -> None:
-    assert stand.tokens.token() == "token-1"
+    first = stand.tokens.token()
+    assert first.value == "token-1"
     stand.time.passed = 54 * 60
-    assert stand.tokens.token() == "token-1"
+    assert stand.tokens.token().value == "token-1"
     stand.time.passed = 56 * 60
-    assert stand.tokens.token() == "token-2"
-    assert stand.tokens.refresh("token-1") == "token-2", "somebody else was faster"
-    assert stand.tokens.refresh("token-2") == "token-3"
+    second = stand.tokens.token()
+    assert second.value == "token-2"
+    assert stand.tokens.refresh(first).value == "token-2", "another thread was faster"
+    assert stand.tokens.refresh(second).value == "token-3"
 
 
 def test_a_short_lived_token_serves_half_its_life() -> None:
@@ -581,9 +583,7 @@ def test_trust_follows_the_usual_variables(monkeypatch: pytest.MonkeyPatch, tmp_
     for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"):
         monkeypatch.delenv("SSL_CERT_FILE", raising=False)
         monkeypatch.delenv("REQUESTS_CA_BUNDLE", raising=False)
-        assert trust_file() is True
         monkeypatch.setenv(name, str(file))
-        assert trust_file() == str(file)
         issuers = [dict(part[0] for part in item["issuer"]) for item in trust().get_ca_certs()]
         assert any(issuer.get("organizationName") == "cosell-sync sandbox" for issuer in issuers)
         assert trust().verify_mode is ssl.CERT_REQUIRED

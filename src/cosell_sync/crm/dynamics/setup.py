@@ -175,7 +175,7 @@ class Setup:
             answer = self.rest.change(op)
             if answer.status < 300:
                 return None
-            said = errors.said(answer.body)
+            said = errors.error_body(answer.body)
             code = said.code or f"http_{answer.status}"
             if code not in BUSY:
                 if answer.status == 403:

@@ -2,7 +2,7 @@
 
 A collection takes 200 rows, answers 200 whatever happened to them, and lists the results in the order of the rows.
 Only an upsert by external id and a delete may be sent twice; a create whose answer is lost stays unclear.
-Rows that meet a lock are sent again a few times, since the platform itself has waited ten seconds for it by then.
+Rows that meet a lock are sent again a few times.
 https://developer.salesforce.com/docs/platform/api-rest/guide/resources-composite-sobjects-collections.html
 """
 
@@ -11,9 +11,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from typing import Any, Final
-
-from simple_salesforce.exceptions import SalesforceError
 
 from cosell_sync.crm.salesforce import composite, errors
 from cosell_sync.crm.salesforce.errors import Fault
@@ -22,7 +21,6 @@ from cosell_sync.crm.values import pieces
 from cosell_sync.errors import OutsideError, Unclear
 
 SIZE: Final = 200
-LOCK_TRIES: Final = 4
 
 
 class Verb(StrEnum):
@@ -71,7 +69,7 @@ def send(rest: Rest, changes: Sequence[Change]) -> Sequence[Result]:
     for places in kinds.values():
         for some in pieces(places, SIZE):
             if away is None:
-                found = _patiently(rest, [changes[at] for at in some])
+                found = _resent(rest, [changes[at] for at in some])
                 away = next((each.away for each in found if each.away), None)
             else:
                 found = [Result(away=away)] * len(some)
@@ -80,16 +78,10 @@ def send(rest: Rest, changes: Sequence[Change]) -> Sequence[Result]:
     return results
 
 
-def _patiently(rest: Rest, changes: Sequence[Change]) -> Sequence[Result]:
-    results = list(_send(rest, changes))
-    for again in range(LOCK_TRIES):
-        locked = [at for at, each in enumerate(results) if any(fault.locked for fault in each.faults)]
-        if not locked or rest.stopping:
-            break
-        rest.pause(2**again / 2, 2**again * 1.5)
-        for at, result in zip(locked, _send(rest, [changes[at] for at in locked]), strict=True):
-            results[at] = result
-    return results
+def _resent(rest: Rest, changes: Sequence[Change]) -> Sequence[Result]:
+    return rest.resend_locked(
+        partial(_send, rest), changes, lambda result: any(fault.locked for fault in result.faults)
+    )
 
 
 def _send(rest: Rest, changes: Sequence[Change]) -> Sequence[Result]:
@@ -108,13 +100,13 @@ def _send(rest: Rest, changes: Sequence[Change]) -> Sequence[Result]:
                 # A solution's parent may be set only once, so a second upsert would be refused for the first's sake.
                 repeat=upsert and first.table == "Opportunity",
             )
-    except SalesforceError as error:
-        found = errors.faults(error.content)
-        return [Result(faults=found or (Fault("", ""),), status=error.status)] * len(changes)
     except Unclear as error:
         return [Result(lost=error)] * len(changes)
     except OutsideError as error:
         return [Result(away=error)] * len(changes)
+    except errors.refusals() as error:
+        found = errors.faults(error.content)
+        return [Result(faults=found or (Fault("", ""),), status=error.status)] * len(changes)
     if not isinstance(answer.data, list) or len(answer.data) != len(changes):
         return [Result(lost=Unclear(str(composite.strange()), code="unknown_shape"))] * len(changes)
     return [_result(row, first.verb) for row in answer.data]
@@ -131,6 +123,6 @@ def _result(row: Any, verb: Verb) -> Result:
     if not isinstance(row, Mapping):
         return Result(lost=Unclear(str(composite.strange()), code="unknown_shape"))
     found = () if row.get("success") else errors.faults(row) or (Fault("", ""),)
-    if verb is Verb.DELETE and found and {fault.code for fault in found} <= errors.GONE:
+    if verb is Verb.DELETE and found and errors.gone(found):
         found = ()  # gone is what was wanted
     return Result(id=str(row.get("id") or ""), faults=found)

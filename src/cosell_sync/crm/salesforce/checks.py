@@ -54,7 +54,7 @@ def check(rest: Rest, names: Mapping[str, str], stages: Sequence[str]) -> Sequen
 
 def _checks(rest: Rest, names: Mapping[str, str], stages: Sequence[str]) -> Iterator[Check]:
     try:
-        rest.ticket()
+        rest.sign_in()
         yield Check("salesforce.sign_in", "ok", "signed in")
         objects = _describe(rest)
         yield from _fields(objects.get(OPPORTUNITY), names)

@@ -4,7 +4,7 @@ org        what this org can hold, read once
 reading    changes, records, look-alikes, users, index
 writing    guarded updates          creating   new opportunities
 checks     what `doctor` looks at
-rest       one call; beneath it `signin` and `wire`, above it `composite` (several in one) and `bulk` (many rows in one)
+rest       one call; beneath it `signin`, above it `composite` (several in one) and `bulk` (many rows in one)
 records    rows ⇄ values, pure, with `versions`, `states` and `children`
 """
 

@@ -243,7 +243,7 @@ def read(rest: Rest, names: Mapping[str, str]) -> Org:
         },
         states=states.known(list(fields[ACCOUNT].values())),
         currencies=_currencies(currencies, columns, at),
-        user_id=rest.ticket().user_id,
+        user_id=rest.user_id,
     )
 
 

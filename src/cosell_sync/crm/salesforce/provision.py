@@ -86,7 +86,7 @@ class _Run:
 
     def _user(self, name: str | None) -> tuple[str, str]:
         """Id and user name of who receives the integration permission set."""
-        column, value = ("Username", name) if name else ("Id", self.rest.ticket().user_id)
+        column, value = ("Username", name) if name else ("Id", self.rest.user_id)
         for row in self._query(soql("SELECT Id, Username FROM User WHERE {:literal} = {}", column, value)):
             return str(row["Id"]), str(row["Username"])
         raise Rejected(f"the org shows no user with {column} {value}", code="no_user")

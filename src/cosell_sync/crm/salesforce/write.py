@@ -19,9 +19,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from functools import partial
+from operator import itemgetter
 from typing import Any
-
-from simple_salesforce.exceptions import SalesforceError
 
 from cosell_sync.core.deal import Customer, Member, Snapshot
 from cosell_sync.crm import writes
@@ -162,48 +161,32 @@ class Writer:
                 )
                 for _, table, row_id, columns, stamp in some
             ]
-            try:
-                replies = self._patiently(parts)
-            except Unclear as error:
-                for deal, *_ in some:
-                    deal.fail(error)
-                silent += 1
-                if silent == 2:
-                    raise Unavailable("salesforce", "Salesforce stopped answering", code=error.code) from None
-                continue
-            silent = 0
-            for (deal, table, *_), found in zip(some, replies, strict=True):
+            results = self.rest.resend_locked(self._send_parts, parts, itemgetter(1))
+            for (deal, table, *_), (found, _) in zip(some, results, strict=True):
                 if found is None:
                     deal.touched = True
                 else:
                     deal.fail(found if table == OPPORTUNITY else moved(found))
+            unanswered = [error for error, _ in results if isinstance(error, Unclear)]
+            silent = silent + 1 if len(unanswered) == len(results) else 0
+            if silent == 2:
+                raise Unavailable(SYSTEM, "Salesforce stopped answering", code=unanswered[0].code)
 
-    def _patiently(self, parts: Sequence[Part]) -> Sequence[RecordError | None]:
-        """What became of each part; those that met a lock are tried again."""
-        results = list(self._once(parts))
-        for again in range(bulk.LOCK_TRIES):
-            locked = [at for at, (_, is_locked) in enumerate(results) if is_locked]
-            if not locked or self.rest.stopping:
-                break
-            self.rest.pause(2**again / 2, 2**again * 1.5)
-            try:
-                fresh = self._once([parts[at] for at in locked])
-            except Unclear as error:
-                fresh = [(error, False)] * len(locked)
-            except OutsideError:
-                break  # the others have landed; these stay locked
-            for at, result in zip(locked, fresh, strict=True):
-                results[at] = result
-        return [error for error, _ in results]
+    def _send_parts(self, parts: Sequence[Part]) -> Sequence[tuple[RecordError | None, bool]]:
+        """What became of each part, and whether it met a lock."""
+        try:
+            return self._sent(parts)
+        except Unclear as error:
+            return [(error, False)] * len(parts)
 
-    def _once(self, parts: Sequence[Part]) -> Sequence[tuple[RecordError | None, bool]]:
+    def _sent(self, parts: Sequence[Part]) -> Sequence[tuple[RecordError | None, bool]]:
         if self.guard.parts:
             replies, _ = composite.send(self.rest, parts, repeat=False)
             return [self._judged(reply.status, reply.body) for reply in replies]
         (part,) = parts
         try:
             answer = self.rest.call(part.method, part.url, part.body, headers=part.headers)
-        except SalesforceError as error:
+        except errors.refusals() as error:
             return [self._judged(error.status, error.content)]
         if answer.data is not None:  # a change is answered without a body
             raise Unclear(str(composite.strange()), code="unknown_shape")
