@@ -5,7 +5,8 @@ from __future__ import annotations
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from email.utils import format_datetime
@@ -31,12 +32,15 @@ from cosell_sync.errors import (
     Unclear,
 )
 from cosell_sync.transport import errors
-from cosell_sync.transport.client import Answer, HttpCaller, Limits, Safety, trust
+from cosell_sync.transport.answers import Answer, ErrorBody, error_body, retry_after
+from cosell_sync.transport.client import HttpCaller, Limits, Safety
 from cosell_sync.transport.errors import Disposition, Scope
 from cosell_sync.transport.exact_json import parse
 from cosell_sync.transport.quota import Meter
+from cosell_sync.transport.session import LibrarySession, sign_in_session
 from cosell_sync.transport.throttle import Governor
 from cosell_sync.transport.tokens import AccessToken, TokenSource, renew_at
+from cosell_sync.transport.trust import trust
 
 HOST = "https://outside.example"
 START = datetime(2026, 5, 4, 10, 0, tzinfo=UTC)
@@ -300,11 +304,11 @@ def test_a_code_knows_more_than_its_status() -> None:
 def test_both_documented_shapes_of_errors_are_read() -> None:
     nested = b'{"error": {"code": "invalidRequest", "message": "No.", "target": "details/dealValue",'
     nested += b'"innerError": {"code": "badNumber", "innerError": {"code": null}}}}'
-    assert errors.error_body(nested) == errors.ErrorBody("badNumber", "No.", "details/dealValue")
-    assert errors.error_body(b'{"statusCode": 429, "message": "slow"}') == errors.ErrorBody("429", "slow")
-    assert errors.error_body(b'[{"errorCode": "X_Y", "message": "no"}]') == errors.ErrorBody("X_Y", "no")
-    assert errors.error_body(b"<html>") == errors.ErrorBody()
-    assert errors.error_body(b"[" * 100_000) == errors.ErrorBody()
+    assert error_body(nested) == ErrorBody("badNumber", "No.", "details/dealValue")
+    assert error_body(b'{"statusCode": 429, "message": "slow"}') == ErrorBody("429", "slow")
+    assert error_body(b'[{"errorCode": "X_Y", "message": "no"}]') == ErrorBody("X_Y", "no")
+    assert error_body(b"<html>") == ErrorBody()
+    assert error_body(b"[" * 100_000) == ErrorBody()
 
 
 @given(
@@ -317,7 +321,7 @@ def test_both_documented_shapes_of_errors_are_read() -> None:
     ).map(lambda x: repr(x).encode())
 )
 def test_no_error_body_is_too_odd(body: bytes) -> None:
-    said = errors.error_body(body)
+    said = error_body(body)
     assert all(sign.isascii() for sign in said.code + said.target)
 
 
@@ -342,12 +346,12 @@ def test_no_error_body_is_too_odd(body: bytes) -> None:
     ],
 )
 def test_retry_after(header: str | None, seconds: float | None) -> None:
-    assert errors.retry_after(header, START) == seconds
+    assert retry_after(header, START) == seconds
 
 
 @given(st.text(max_size=60))
 def test_no_retry_after_is_too_odd(header: str) -> None:
-    seconds = errors.retry_after(header, START)
+    seconds = retry_after(header, START)
     assert seconds is None or seconds >= 0
 
 
@@ -590,3 +594,99 @@ def test_trust_follows_the_usual_variables(monkeypatch: pytest.MonkeyPatch, tmp_
         monkeypatch.setenv(name, str(tmp_path / "missing.pem"))
         with pytest.raises(ConfigError, match=name):
             trust()
+
+
+# --- libraries that make their own calls ----------------------------------------------------------------------------
+
+
+def test_a_librarys_requests_go_out_by_the_caller(stand: Stand) -> None:
+    """What it words is sent, its own credentials, timeouts and redirects are not; it reads the answer as usual."""
+    sent: list[tuple[str, str, dict[str, str], bytes | None]] = []
+
+    def send(method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> Answer:
+        sent.append((method, url, dict(headers), body))
+        return Answer(302, {"location": "https://evil.example", "x-y": "z"}, '{"a": "ö"}'.encode())
+
+    with LibrarySession(send) as session:
+        found = session.post(
+            f"{HOST}/token",
+            params={"q": "1"},
+            data={"b": "2"},
+            headers={"Authorization": "Bearer theirs", "X-PrettyPrint": "1", "Prefer": "x"},
+            timeout=0.001,
+        )
+    headers = {"Content-Type": "application/x-www-form-urlencoded", "Prefer": "x"}
+    assert sent == [("POST", f"{HOST}/token?q=1", headers, b"b=2")]
+    assert (found.status_code, found.json(), found.headers["X-Y"]) == (302, {"a": "ö"}, "z")
+
+
+@pytest.mark.parametrize(
+    ("answer", "code"),
+    [
+        (httpx.Response(200, json=["no", "object"]), "unreadable"),
+        (httpx.Response(400, text="<html>"), "unreadable"),
+        (httpx.Response(500, json={"error": "server_error"}), "server_error"),
+        (httpx.Response(302, headers={"location": "https://evil.example"}), "redirect"),
+        (httpx.ConnectError("refused"), "connect"),
+    ],
+    ids=repr,
+)
+def test_a_sign_in_library_sees_nothing_but_yes_or_no(
+    stand: Stand, answer: httpx.Response | Exception, code: str
+) -> None:
+    stand.answers(*[answer] * 9)
+    caller = stand.calling(stand.governor, None)
+    with sign_in_session(caller) as session, pytest.raises(Unavailable) as caught:
+        session.get(f"{HOST}/tenant")
+    assert caught.value.code == code
+    caller.close()
+
+
+def test_a_token_goes_to_the_host_that_came_with_it(stand: Stand) -> None:
+    route = stand.mock.get("https://na1.example/things/1").respond(json={"a": 1})
+    token = AccessToken("t", START + timedelta(hours=1), base_url="https://na1.example")
+    caller = stand.calling(stand.governor, TokenSource(lambda: token, clock=stand.time.clock))
+    found = caller.call("GET", "/things/1", template="/x", safety=Safety.READ)
+    assert found.data == {"a": 1}
+    assert route.calls.last.request.headers["authorization"] == "Bearer t"
+    caller.close()
+
+
+def test_a_certificate_that_is_not_trusted_is_no_broken_connection() -> None:
+    untrusted, broken = httpx.ConnectError("tls"), httpx.ConnectError("tls")
+    untrusted.__cause__ = ssl.SSLCertVerificationError("self-signed")
+    broken.__cause__ = ssl.SSLError("unexpected eof")
+    assert errors.connection_failure(untrusted) == ("certificate", False)
+    assert errors.connection_failure(broken) == ("connect", False)
+
+
+@pytest.mark.parametrize(
+    ("answer", "calls"),
+    [
+        (httpx.Response(429), 2),
+        (httpx.ConnectError("no"), 2),
+        (httpx.Response(503), 1),
+        (httpx.Response(500), 1),
+        (httpx.ReadError("reset"), 1),
+    ],
+    ids=repr,
+)
+def test_a_write_without_a_guard_is_repeated_only_where_it_was_refused_at_the_door(
+    stand: Stand, answer: httpx.Response | Exception, calls: int
+) -> None:
+    stand.answers(answer, httpx.Response(204))
+    with nullcontext() if calls == 2 else pytest.raises(Unclear):
+        stand.send(Safety.UNGUARDED)
+    assert stand.caller.calls == calls
+
+
+@pytest.mark.parametrize(("unchanged", "kind", "calls"), [(True, Flaky, 3), (False, Unclear, 1)])
+def test_a_500_to_a_guarded_write_is_looked_at(
+    stand: Stand, unchanged: bool, kind: type[CosellError], calls: int
+) -> None:
+    stand.answers(*[httpx.Response(500)] * 9)
+    with pytest.raises(kind):
+        stand.caller.call(
+            "PATCH", "/x", template="/x", safety=Safety.GUARDED, body=b"[]", unchanged=lambda: unchanged
+        )
+    assert stand.caller.calls == calls

@@ -45,8 +45,9 @@ from cosell_sync.errors import (
 from cosell_sync.partner_center import records
 from cosell_sync.partner_center.records import Wire
 from cosell_sync.ports import Outcome, Page, ReferralDraft, ReferralWrite
-from cosell_sync.transport.client import Answer, HttpCaller, Safety
-from cosell_sync.transport.errors import Scope, error_body
+from cosell_sync.transport.answers import Answer, error_body
+from cosell_sync.transport.client import HttpCaller, Safety
+from cosell_sync.transport.errors import Scope
 from cosell_sync.transport.exact_json import encode
 
 log = structlog.get_logger()

@@ -19,7 +19,6 @@ sign-in named with it.
 
 from __future__ import annotations
 
-import os
 import random
 import ssl
 import threading
@@ -30,24 +29,24 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from enum import StrEnum
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import httpx
 import structlog
 
-from cosell_sync.errors import ConfigError, CosellError, Flaky, Rejected, Unavailable, Unclear
+from cosell_sync.errors import CosellError, Flaky, Rejected, Unavailable, Unclear
 from cosell_sync.transport import errors
+from cosell_sync.transport.answers import Answer, ErrorBody, error_body, retry_after
 from cosell_sync.transport.deadline import DeadlineExceeded, Stopped, within_deadline
 from cosell_sync.transport.errors import Disposition, Refusal, Scope
 from cosell_sync.transport.exact_json import parse
 from cosell_sync.transport.retry import Retrier, RetryableError, RetryStrategy
 from cosell_sync.transport.throttle import Clock, Governor, utc_now
 from cosell_sync.transport.tokens import AccessToken, TokenSource
+from cosell_sync.transport.trust import trust
 
 log = structlog.get_logger()
 
-TRUST_VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")
 REQUEST_IDS = ("request-id", "x-ms-request-id", "ms-requestid", "req_id")
 UNTRUSTED = "SSL_CERT_FILE must name a bundle with the certificate authority in use"
 
@@ -71,39 +70,6 @@ class Limits:
     read: float = 30.0
     grace: float = 0.0
     retry: RetryStrategy = field(default_factory=RetryStrategy)
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What came back. ``headers``: names in lower case. ``data``: the body as JSON (numbers with a fraction as
-    ``Decimal``), None where it is empty or the caller judges the status itself.
-    """
-
-    status: int
-    headers: Mapping[str, str] = field(default_factory=dict)
-    body: bytes = b""
-    data: Any = None
-    request_id: str = ""
-
-
-def trust() -> ssl.SSLContext:
-    """The system's certificate authorities, and those of SSL_CERT_FILE and REQUESTS_CA_BUNDLE where set.
-
-    Raises ConfigError where one of them cannot be read.
-    """
-    context = ssl.create_default_context()
-    for name in TRUST_VARIABLES:
-        place = os.environ.get(name, "")
-        try:
-            if place and Path(place).is_dir():
-                context.load_verify_locations(capath=place)
-            elif place:
-                context.load_verify_locations(cafile=place)
-        except OSError as cause:
-            raise ConfigError(
-                f"{name} names certificates that cannot be read: {place}", hint=f"correct or unset {name}"
-            ) from cause
-    return context
 
 
 @dataclass(frozen=True)
@@ -260,8 +226,8 @@ class HttpCaller:
             return self._parsed(answer, call)
         raise self._refused(answer, said, found, call)
 
-    def _disposition(self, answer: Answer) -> tuple[Disposition, errors.ErrorBody]:
-        said = errors.error_body(answer.body) if answer.status >= 300 else errors.ErrorBody()
+    def _disposition(self, answer: Answer) -> tuple[Disposition, ErrorBody]:
+        said = error_body(answer.body) if answer.status >= 300 else ErrorBody()
         return errors.disposition(self.system, answer.status, said.code), said
 
     def _exchange(self, call: _Call, token: AccessToken | None) -> Answer:
@@ -338,10 +304,10 @@ class HttpCaller:
         down = Unavailable(self.system, f"{self.name} does not answer ({code})", code=code, hint=self.hint)
         return down if code == "protocol" or call.safety is Safety.ONCE else RetryableError(down)
 
-    def _refused(self, answer: Answer, said: errors.ErrorBody, found: Disposition, call: _Call) -> Exception:
+    def _refused(self, answer: Answer, said: ErrorBody, found: Disposition, call: _Call) -> Exception:
         """An answer that is no success: what becomes of the call, and whether it may be tried again."""
         now = self._clock()
-        wait = errors.retry_after(answer.headers.get("retry-after"), now)
+        wait = retry_after(answer.headers.get("retry-after"), now)
         if found is Disposition.THROTTLED:
             self.throttled(wait)
         elif found in errors.TRANSIENT and wait is not None:

@@ -20,7 +20,8 @@ from requests.structures import CaseInsensitiveDict
 
 from cosell_sync.errors import Unavailable
 from cosell_sync.transport import errors
-from cosell_sync.transport.client import Answer, HttpCaller, Safety
+from cosell_sync.transport.answers import Answer
+from cosell_sync.transport.client import HttpCaller, Safety
 from cosell_sync.transport.errors import Scope
 
 # Ours to set, or about a connection that the library does not have.

@@ -12,7 +12,8 @@ from typing import Final
 
 from cosell_sync.crm import writes
 from cosell_sync.errors import Flaky, Gone, OutsideError, RecordError
-from cosell_sync.transport.errors import Disposition, disposition, error_body, record_kind
+from cosell_sync.transport.answers import error_body
+from cosell_sync.transport.errors import Disposition, disposition, record_kind
 
 SYSTEM: Final = "dynamics"
 

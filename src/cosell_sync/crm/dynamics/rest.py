@@ -31,8 +31,9 @@ from cosell_sync.errors import (
     Unavailable,
     Unclear,
 )
-from cosell_sync.transport.client import Answer, HttpCaller, Safety
-from cosell_sync.transport.errors import Refusal, Scope, disposition, error_body, retry_after, to_error
+from cosell_sync.transport.answers import Answer, error_body, retry_after
+from cosell_sync.transport.client import HttpCaller, Safety
+from cosell_sync.transport.errors import Refusal, Scope, disposition, to_error
 from cosell_sync.transport.exact_json import encode
 from cosell_sync.transport.retry import RetryableError, RetryStrategy
 from cosell_sync.transport.throttle import utc_now

@@ -22,9 +22,10 @@ from cosell_sync.crm.salesforce import errors
 from cosell_sync.crm.salesforce.signin import SYSTEM
 from cosell_sync.errors import Unavailable
 from cosell_sync.ports import Clock
-from cosell_sync.transport import client
+from cosell_sync.transport import answers
+from cosell_sync.transport.answers import http_date
 from cosell_sync.transport.client import HttpCaller, Safety
-from cosell_sync.transport.errors import VERDICTS, Scope, http_date
+from cosell_sync.transport.errors import VERDICTS, Scope
 from cosell_sync.transport.exact_json import encode, parse
 from cosell_sync.transport.retry import RetryableError, RetryStrategy
 from cosell_sync.transport.tokens import AccessToken, TokenSource
@@ -124,7 +125,7 @@ class Rest:
 
     def send(
         self, method: str, path: str, body: bytes | None, headers: Mapping[str, str], *, repeat: bool
-    ) -> client.Answer:
+    ) -> answers.Answer:
         """The answer to a request whose body is encoded already, whatever the org said about the request.
 
         ``repeat``: whether doing it twice is harmless. Raises ``Unavailable``, ``Unclear`` and ``AuthFailed``.
@@ -163,7 +164,7 @@ class Rest:
 
         return self._caller.retrier.resend(LOCKS, send, items, retryable)
 
-    def _moment(self, answer: client.Answer) -> datetime:
+    def _moment(self, answer: answers.Answer) -> datetime:
         return http_date(answer.headers.get("date", "")) or self.clock()
 
     # --- simple-salesforce --------------------------------------------------------------------------------------
@@ -188,14 +189,14 @@ class Rest:
 
     def _send_for_library(
         self, method: str, url: str, headers: Mapping[str, str], body: bytes | None
-    ) -> client.Answer:
+    ) -> answers.Answer:
         """Only the path counts: the host is the one that the token belongs to."""
         parts = urlsplit(url)
         path = f"{parts.path}?{parts.query}" if parts.query else parts.path
         return self.send(method, path, body, headers, repeat=method == "GET")
 
 
-def raise_refused(answer: client.Answer, url: str, *, name: str) -> NoReturn:
+def raise_refused(answer: answers.Answer, url: str, *, name: str) -> NoReturn:
     """Raise the exception that simple-salesforce has for this answer; ``name``: of what was asked for."""
     from simple_salesforce.util import exception_handler  # noqa: PLC0415 - half a second, see above
 
