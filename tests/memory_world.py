@@ -19,14 +19,11 @@ from decimal import Decimal
 from contract.memory_store import MemoryStore
 from cosell_sync.core.deal import (
     ABSENT,
-    KINDS,
-    SHARED,
     TOO_SOON,
     Customer,
     DealType,
     Direction,
     Fields,
-    Kind,
     Member,
     Side,
     Snapshot,
@@ -36,19 +33,10 @@ from cosell_sync.core.deal import (
     Value,
     same_version,
 )
-from cosell_sync.core.lifecycle import MOVES, TERMINAL, WIRE, Actor, frozen
-from cosell_sync.core.rules import (
-    CrmShape,
-    FieldRule,
-    Flow,
-    Policy,
-    Rules,
-    StageFlags,
-    Stages,
-    agree,
-    for_crm,
-    keyed,
-)
+from cosell_sync.core.fields import KINDS, SHARED, Kind
+from cosell_sync.core.lifecycle import MOVES, TERMINAL, Actor, frozen
+from cosell_sync.core.normalize import agree, by_key, for_crm
+from cosell_sync.core.rules import CrmShape, FieldRule, Flow, Policy, Rules, StageFlags, Stages
 from cosell_sync.errors import Flaky, Gone, OutsideError, RecordError, Rejected, Stale, Unavailable, Unclear
 from cosell_sync.ports import (
     DealCount,
@@ -63,6 +51,15 @@ from cosell_sync.ports import (
     ReferralWrite,
 )
 
+# How Partner Center words each state (referral resources; status transitions).
+STATUS_TEXT = {
+    State.RECEIVED: "New / Received",
+    State.ACCEPTED: "Active / Accepted",
+    State.WON: "Closed / Won",
+    State.LOST: "Closed / Lost",
+    State.DECLINED: "Closed / Declined",
+    State.EXPIRED: "Closed / Expired",
+}
 START = datetime(2026, 1, 5, 9, 0, tzinfo=UTC)
 PAGE = 2
 STAGES = Stages(
@@ -154,7 +151,7 @@ def elements(fields: Fields) -> dict[tuple[str, str], object]:
     for name, kind in SHARED.items():
         value = fields.get(name)
         if kind in {Kind.MEMBERS, Kind.SOLUTIONS}:
-            found |= {(name, key): member for key, member in keyed(value).items()}
+            found |= {(name, key): member for key, member in by_key(value).items()}
         elif kind is Kind.NOTES:
             found |= {(name, line): True for line in (value or "").split("\n") if line}  # type: ignore[union-attr]
         elif name != "sales_stage":
@@ -309,7 +306,7 @@ class Outside:
             "contacts": (),
             "solutions": (),
             "state": state.value,
-            "status_text": " / ".join(WIRE[state]),
+            "status_text": STATUS_TEXT[state],
             "status_reason": None,
             "category": "cosell",
             "direction": Direction.INBOUND.value,
@@ -404,7 +401,7 @@ class Outside:
         return state in legal and self.people(
             Side.PARTNER_CENTER,
             record,
-            {"state": state.value, "status_text": " / ".join(WIRE[state]), "status_reason": "in the portal"},
+            {"state": state.value, "status_text": STATUS_TEXT[state], "status_reason": "in the portal"},
         )
 
     def pass_time(self, span: timedelta) -> None:
@@ -541,7 +538,7 @@ class MemoryReferrals:
                 need for need in move.needs if after.get({"reason": "status_reason"}.get(need, need)) is None
             ]:
                 wrong.append(f"{row.id}: to {step.state} without {missing}")
-            fields |= {"state": step.state.value, "status_text": " / ".join(WIRE[step.state])}
+            fields |= {"state": step.state.value, "status_text": STATUS_TEXT[step.state]}
         return fields
 
     def create(self, draft: ReferralDraft) -> Outcome:

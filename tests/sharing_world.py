@@ -11,22 +11,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from cosell_sync.core.deal import (
-    SHARED,
-    DealType,
-    Direction,
-    Link,
-    Side,
-    Snapshot,
-    State,
-    Value,
-)
+from cosell_sync.core.deal import DealType, Direction, Side, Snapshot, State, Value
+from cosell_sync.core.fields import SHARED
+from cosell_sync.core.memory import Link
 from cosell_sync.core.retry import RetryPolicy
 from cosell_sync.cycle.context import CycleSettings, DealPlan, Services
 from cosell_sync.cycle.cycle import run_cycle
 from cosell_sync.errors import Flaky, OutsideError, Rejected, Unavailable, Unclear
-from cosell_sync.partner_center import records
-from cosell_sync.partner_center.records import Wire
+from cosell_sync.partner_center import create, patch
+from cosell_sync.partner_center.values import WireOptions
 from cosell_sync.ports import Outcome, ReferralDraft
 from cosell_sync.sandbox.partner_center.rules import Switches, check_create, check_invitation
 from cosell_sync.summary import CycleSummary
@@ -65,7 +58,7 @@ class Posts(MemoryReferrals):
             self.outage = Unavailable("partner_center", "away")
             return Outcome(None, Flaky("not now", code="unavailable"))
         self._call("post")
-        body = records.draft(draft, Wire(recipe=self.recipe))
+        body = create.body(draft, WireOptions(recipe=self.recipe))
         self.bodies.append(json.loads(encode(body)))
         switches = Switches(one_post=self.recipe == "one_post")
         faults = check_create(json.loads(encode(body)), switches)
@@ -80,7 +73,7 @@ class Posts(MemoryReferrals):
         if draft.engagement_id:
             seen = {
                 "consent": {
-                    records.PATHS["visible"].rsplit("/", 1)[1]: ours is not None and ours.fields["visible"]
+                    patch.PATHS["visible"].rsplit("/", 1)[1]: ours is not None and ours.fields["visible"]
                 }
             }
             faults += check_invitation(self.bodies[-1], seen, switches)

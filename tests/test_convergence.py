@@ -36,15 +36,10 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from cosell_sync.core import deal
+from cosell_sync.core import memory
 from cosell_sync.core.deal import (
     ABSENT,
-    KINDS,
-    SHARED,
     Customer,
-    JournalEntry,
-    Kind,
-    Link,
     Member,
     Side,
     Snapshot,
@@ -52,11 +47,16 @@ from cosell_sync.core.deal import (
     State,
     Value,
     same_version,
+    state_of,
 )
+from cosell_sync.core.decision import Decision
+from cosell_sync.core.fields import KINDS, SHARED, Kind
 from cosell_sync.core.lifecycle import TERMINAL
-from cosell_sync.core.reconcile import Decision, decide, state_of
+from cosell_sync.core.memory import JournalEntry, Link
+from cosell_sync.core.normalize import agree, same
+from cosell_sync.core.reconcile import decide
 from cosell_sync.core.retry import RetryPolicy, freed
-from cosell_sync.core.rules import CrmShape, Standing, agree, same
+from cosell_sync.core.rules import CrmShape, Standing
 from cosell_sync.core.status import conflict_text, status_report
 from cosell_sync.cycle import isolate
 from cosell_sync.cycle.context import CycleSettings, Services
@@ -529,7 +529,7 @@ class Convergence(RuleBasedStateMachine):
             if link is None:
                 assert referral.gone
                 continue
-            if link.phase is not deal.Phase.LINKED:
+            if link.phase is not memory.Phase.LINKED:
                 assert referral.gone or State(str(referral.fields["state"])) in TERMINAL, (
                     f"{referral_id} was not imported"
                 )

@@ -10,7 +10,8 @@ from decimal import Decimal
 import pytest
 import structlog
 
-from cosell_sync.core.deal import Customer, Member, Phase, Side, State
+from cosell_sync.core.deal import Customer, Member, Side, State
+from cosell_sync.core.memory import Phase
 from cosell_sync.cycle.engagements import READS
 from cosell_sync.ports import Transaction
 from sharing_world import HELP, Crash, Stage

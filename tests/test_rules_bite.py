@@ -14,8 +14,9 @@ import pytest
 
 import test_convergence as machine
 from cosell_sync.core import merge, outcome, reconcile
-from cosell_sync.core.deal import Intent, Step, Value
-from cosell_sync.core.reconcile import Decision
+from cosell_sync.core.deal import Step, Value
+from cosell_sync.core.decision import Decision
+from cosell_sync.core.memory import Intent
 from cosell_sync.core.rules import CrmShape
 from cosell_sync.cycle import linked, reread
 from cosell_sync.cycle.context import Cycle

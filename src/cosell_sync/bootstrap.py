@@ -10,18 +10,18 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from cosell_sync.core.deal import Side
 from cosell_sync.core.retry import RetryPolicy
 from cosell_sync.core.rules import FieldRule, Flow, Policy, Rules, Stages
-from cosell_sync.crm.report import Finding
+from cosell_sync.crm.report import Check, Finding
 from cosell_sync.crm.writes import Ownership
 from cosell_sync.cycle.context import CycleSettings, Services
 from cosell_sync.errors import ConfigError
 from cosell_sync.partner_center.client import ID_HEADERS, PartnerCenter
-from cosell_sync.partner_center.records import Wire
 from cosell_sync.partner_center.signin import TOKEN_NAME, UNREACHABLE, Application, Lent, SignIn
+from cosell_sync.partner_center.values import WireOptions
 from cosell_sync.ports import Clock, Crm, Referrals, Store
 from cosell_sync.settings import Settings
 from cosell_sync.store.copy import open_copy
@@ -177,7 +177,7 @@ def partner_center(
     closing.callback(authority.close)
     closing.callback(caller.close)
     mapping = settings.mapping
-    wire = Wire(
+    wire = WireOptions(
         sales_stage=mapping.sales_stage_wire,
         write_name=mapping.write_name,
         write_favorite=mapping.write_favorite,
@@ -316,14 +316,27 @@ def provision(
     stop = threading.Event()
     with ExitStack() as closing:
         if settings.crm == "salesforce":
-            from cosell_sync.crm.salesforce.provision import provision as provision_salesforce  # noqa: PLC0415
+            from cosell_sync.crm.salesforce.install.deploy import provision as provision_salesforce  # noqa: PLC0415
 
             rest = salesforce(settings, stop, utc_now, closing).rest
             return provision_salesforce(rest, names, dry_run=dry_run, assign=assign)
-        from cosell_sync.crm.dynamics.provision import provision as provision_dynamics  # noqa: PLC0415
+        from cosell_sync.crm.dynamics.install.deploy import provision as provision_dynamics  # noqa: PLC0415
 
         web = dynamics(settings, stop, utc_now, closing, patience=CUSTOMIZING).rest
         return provision_dynamics(web, names, dry_run=dry_run, assign=assign, progress=progress)
+
+
+def check_crm(program: Program, stages: Sequence[str]) -> Sequence[Check]:
+    """Every precondition in the CRM, for `doctor`. ``stages``: those that the mapping names."""
+    if program.settings.crm == "salesforce":
+        from cosell_sync.crm.salesforce.install.checks import check as check_salesforce  # noqa: PLC0415
+
+        org = cast("SalesforceCrm", program.crm)
+        return check_salesforce(org.rest, org.names, stages)
+    from cosell_sync.crm.dynamics.install.checks import check as check_dynamics  # noqa: PLC0415
+
+    environment = cast("DynamicsCrm", program.crm)
+    return check_dynamics(environment.rest, environment.names, stages)
 
 
 @contextmanager

@@ -44,7 +44,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from cosell_sync.core.deal import SELLER, SHARED, STATUS_FIELDS, Kind
+from cosell_sync.core.fields import SELLER, SHARED, STATUS_FIELDS, Kind
 from cosell_sync.errors import ConfigError
 
 PREFIX: Final = "COSELL_"

@@ -10,8 +10,10 @@ from typing import Any
 
 from cosell_sync.core.deal import Customer, Snapshot
 from cosell_sync.crm.dynamics.client import DynamicsCrm
+from cosell_sync.crm.dynamics.install import checks
 from cosell_sync.crm.dynamics.rest import ID_HEADERS, Rest
 from cosell_sync.crm.dynamics.signin import Application, SignIn
+from cosell_sync.crm.report import Check
 from cosell_sync.ports import OpportunityDraft, Outcome
 from cosell_sync.sandbox.certificates import Certificates
 from cosell_sync.sandbox.dataverse.auth import CLIENT_ID, CLIENT_SECRET
@@ -176,3 +178,8 @@ def draft(referral_id: str, **fields: Any) -> OpportunityDraft:
 def only(outcomes: Sequence[Outcome]) -> Outcome:
     (outcome,) = outcomes
     return outcome
+
+
+def check(crm: DynamicsCrm, stages: Sequence[str] = ()) -> Sequence[Check]:
+    """What `doctor` finds through this client."""
+    return checks.check(crm.rest, crm.names, stages)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ssl
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import date, datetime
 from email.utils import format_datetime
 from pathlib import Path
@@ -12,8 +12,10 @@ from typing import Any
 
 from adapters.dynamics_world import OVERLAP, Clock, Memory
 from cosell_sync.core.deal import Customer, Snapshot
+from cosell_sync.crm.report import Check
 from cosell_sync.crm.salesforce import errors
 from cosell_sync.crm.salesforce.client import SalesforceCrm
+from cosell_sync.crm.salesforce.install import checks
 from cosell_sync.crm.salesforce.rest import HINT, NAME, Rest
 from cosell_sync.crm.salesforce.signin import ClientCredentials, Credentials, SignIn
 from cosell_sync.ports import OpportunityDraft
@@ -130,3 +132,8 @@ def draft(referral_id: str, **fields: Any) -> OpportunityDraft:
         "customer": Customer("Fabrikam", "Main St 1", None, "Berlin", None, "10115", "DE"),
     }  # fmt: skip
     return OpportunityDraft(referral_id, {**given, **fields})
+
+
+def check(crm: SalesforceCrm, stages: Sequence[str] = ()) -> Sequence[Check]:
+    """What `doctor` finds through this client."""
+    return checks.check(crm.rest, crm.names, stages)

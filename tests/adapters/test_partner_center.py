@@ -28,10 +28,10 @@ from cosell_sync.errors import (
     Unavailable,
     Unclear,
 )
-from cosell_sync.partner_center import records, signin
+from cosell_sync.partner_center import read, signin
 from cosell_sync.partner_center.client import ID_HEADERS, REFERRALS, PartnerCenter
-from cosell_sync.partner_center.records import Wire
 from cosell_sync.partner_center.signin import Application, Lent, SignIn
+from cosell_sync.partner_center.values import WireOptions
 from cosell_sync.ports import Outcome, ReferralDraft, Referrals, ReferralWrite
 from cosell_sync.transport.client import HttpCaller
 from cosell_sync.transport.throttle import Governor
@@ -142,7 +142,7 @@ class Stand:
         )
 
     def before(self, number: int = 1, **changes: Any) -> Snapshot:
-        snapshot = records.snapshot(referral(number, **changes), Wire())
+        snapshot = read.snapshot(referral(number, **changes), WireOptions())
         assert snapshot is not None
         return snapshot
 

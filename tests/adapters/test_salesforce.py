@@ -21,9 +21,9 @@ from simple_salesforce.exceptions import SalesforceError, SalesforceMalformedReq
 from structlog.testing import capture_logs
 
 from adapters.dynamics_world import OVERLAP, SAM, Clock, only
-from adapters.salesforce_world import COMPOSITE, Connection, World, draft
+from adapters.salesforce_world import COMPOSITE, Connection, World, check, draft
 from cosell_sync.core.deal import Customer, Member, Solution
-from cosell_sync.core.rules import agree, for_crm
+from cosell_sync.core.normalize import agree, for_crm
 from cosell_sync.crm.salesforce import bulk, read
 from cosell_sync.crm.salesforce.client import SalesforceCrm
 from cosell_sync.crm.salesforce.rest import Rest
@@ -1085,7 +1085,7 @@ def test_doctor_finds_what_is_missing(world: Callable[..., World]) -> None:
     w = world(team_selling=False)
     w.org.hide_field("Opportunity", "Cosell_Notes__c")
     w.org.change_field("Opportunity", "Cosell_Message__c", updateable=False)
-    found = {each.name: each for each in w.client().check(["Prospecting", "Nowhere"]) if each.status != "ok"}
+    found = {each.name: each for each in check(w.client(), ["Prospecting", "Nowhere"]) if each.status != "ok"}
     assert {name: each.status for name, each in found.items()} == {
         "salesforce.Opportunity.Cosell_Notes__c": "fault",
         "salesforce.Opportunity.Cosell_Message__c": "fault",
@@ -1097,9 +1097,9 @@ def test_doctor_finds_what_is_missing(world: Callable[..., World]) -> None:
 
 def test_doctor_is_content_with_a_whole_org_and_names_one_that_is_away(world: Callable[..., World]) -> None:
     w = world()
-    assert {each.status for each in w.client().check(["Prospecting"])} == {"ok"}
+    assert {each.status for each in check(w.client(), ["Prospecting"])} == {"ok"}
     w.org.refuse_sign_in("invalid_grant")
-    (found,) = w.client().check()
+    (found,) = check(w.client())
     assert isinstance(found.error, AuthFailed)
 
 

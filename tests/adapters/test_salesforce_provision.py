@@ -16,11 +16,11 @@ import pytest
 
 from adapters.salesforce_world import Connection
 from cosell_sync.crm.report import Finding, Status
-from cosell_sync.crm.salesforce import package
-from cosell_sync.crm.salesforce.metadata import Component, components
-from cosell_sync.crm.salesforce.provision import provision
+from cosell_sync.crm.salesforce.install import package
+from cosell_sync.crm.salesforce.install.deploy import provision
+from cosell_sync.crm.salesforce.install.schema import Component, components
+from cosell_sync.crm.salesforce.install.setup import SetupRefused, deploy
 from cosell_sync.crm.salesforce.rest import Rest
-from cosell_sync.crm.salesforce.setup import SetupRefused, deploy
 from cosell_sync.errors import Rejected, Unavailable
 from cosell_sync.sandbox.certificates import Certificates
 from cosell_sync.sandbox.exchange import Request, Response
@@ -190,8 +190,8 @@ def test_a_refused_component_holds_the_others_and_says_why(world: World) -> None
     bad = found[f"CustomField Opportunity.{name}"]
     assert bad.status is Status.FAILED
     assert "field name is not valid" in bad.text
-    assert found[ACTION].status is Status.HELD
-    assert found[f"PermissionSetAssignment Cosell_Sync to {INTEGRATION_USERNAME}"].status is Status.HELD
+    assert found[ACTION].status is Status.BLOCKED
+    assert found[f"PermissionSetAssignment Cosell_Sync to {INTEGRATION_USERNAME}"].status is Status.BLOCKED
     assert not with_status(found, Status.MADE)
     assert "Cosell_Action__c" not in world.org.described("Opportunity")
     assert world.org.rows("PermissionSet") == []

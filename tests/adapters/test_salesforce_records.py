@@ -238,37 +238,37 @@ def test_a_version_moves_with_every_row_around() -> None:
 
     first, second = read(STAMP), read("2026-11-22T10:00:01.000+0000")
     assert first == read(STAMP)
-    assert not versions.same(first, second)
-    assert versions.same(first, first)
-    assert versions.holds(first, "c", STAMP)
-    assert not versions.holds(first, "c", "2026-11-22T10:00:01.000+0000")
-    assert not versions.holds(first, "other", STAMP)
-    assert versions.lists(first, "r")
+    assert not versions.unchanged(first, second)
+    assert versions.unchanged(first, first)
+    assert versions.covers(first, "c", STAMP)
+    assert not versions.covers(first, "c", "2026-11-22T10:00:01.000+0000")
+    assert not versions.covers(first, "other", STAMP)
+    assert versions.has_row(first, "r")
 
 
 def test_a_version_read_in_the_second_of_its_change_equals_none() -> None:
     """Stamps have the precision of a second: the row may change again without a new stamp."""
     at = datetime(2026, 11, 22, 10, 0, 1, 900_000, tzinfo=UTC)
     fresh = translate.version(row(), at).text
-    assert not versions.same(fresh, fresh)
-    assert not versions.holds(fresh, "005000000000002AAA", STAMP)
+    assert not versions.unchanged(fresh, fresh)
+    assert not versions.covers(fresh, "005000000000002AAA", STAMP)
     later = translate.version(row(), at + timedelta(seconds=1)).text
     assert fresh != later
-    assert versions.same(later, later)
+    assert versions.unchanged(later, later)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "7", '{"stamp":1}', "W/42"])
 def test_a_version_of_another_kind_equals_none(text: str) -> None:
     assert versions.parse(text) is None
-    assert not versions.same(text, text)
+    assert not versions.unchanged(text, text)
 
 
 # --- rows around --------------------------------------------------------------------------------------------------
 
 
-def plan(around: dict[str, Any], **wanted: Any) -> related.Around:
+def plan(around: dict[str, Any], **wanted: Any) -> related.RelatedChanges:
     users = {"sam@contoso.example": "005000000000002AAA", "eve@contoso.example": "u-eve"}
-    return related.around(row(**around), org(), wanted, users, "ref-1")
+    return related.changes(row(**around), org(), wanted, users, "ref-1")
 
 
 def test_the_owner_gets_a_row_as_well() -> None:
@@ -290,7 +290,7 @@ def test_a_second_colleague_brings_the_owner_into_the_rows_too() -> None:
 
 
 def test_without_team_selling_everybody_but_the_owner_is_unheld() -> None:
-    got = related.around(
+    got = related.changes(
         row(), org(team=False), {"team": (Member("sam@contoso.example"), Member("eve@contoso.example"))},
         {"sam@contoso.example": "005000000000002AAA", "eve@contoso.example": "u-eve"}, "",
     )  # fmt: skip
@@ -310,8 +310,8 @@ def test_contacts_are_added_changed_and_removed() -> None:
         ("contacts", Change(Verb.DELETE, "OpportunityContactRole", id="r1")),
         ("contacts", Change(Verb.UPDATE, "Contact", {"Phone": "2"}, id="c2")),
     )
-    assert [each.email for each in got.people] == ["new@x.example"]
-    assert got.primary == "new@x.example"
+    assert [each.email for each in got.new_contacts] == ["new@x.example"]
+    assert got.primary_contact == "new@x.example"
 
 
 def test_a_sellers_solution_row_receives_its_key() -> None:

@@ -26,7 +26,7 @@ from contract.crm_places import (
     Place,
 )
 from cosell_sync.core.deal import Customer, Member, Snapshot, Solution, same_version
-from cosell_sync.core.rules import agree, for_crm
+from cosell_sync.core.normalize import agree, for_crm
 from cosell_sync.errors import Flaky, Gone, Rejected, Stale, Unclear
 from cosell_sync.ports import MatchQuery, OpportunityDraft, OpportunityWrite, Outcome
 from cosell_sync.sandbox.certificates import Certificates

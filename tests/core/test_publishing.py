@@ -10,24 +10,13 @@ from itertools import permutations
 import pytest
 from deals import SHAPE, rules
 
-from cosell_sync.core import messages, publishing
-from cosell_sync.core.deal import (
-    ABSENT,
-    KINDS,
-    Customer,
-    DealType,
-    Link,
-    Member,
-    Memory,
-    Phase,
-    Side,
-    Snapshot,
-    Solution,
-    State,
-    Value,
-)
-from cosell_sync.core.publishing import Gap
-from cosell_sync.core.reconcile import HoldKind, decide
+from cosell_sync.core import messages, microsoft, publishing, requirements, visibility
+from cosell_sync.core.deal import ABSENT, Customer, DealType, Member, Side, Snapshot, Solution, State, Value
+from cosell_sync.core.decision import HoldKind
+from cosell_sync.core.fields import KINDS
+from cosell_sync.core.memory import Invitation, Link, Memory, Phase
+from cosell_sync.core.reconcile import decide
+from cosell_sync.core.requirements import Gap
 from cosell_sync.core.rules import CrmShape, Flow
 from cosell_sync.core.status import status_report
 
@@ -62,7 +51,7 @@ def opportunity(**changes: Value) -> Snapshot:
 
 
 def gaps(cosell: bool = False, shape: CrmShape = SHAPE, **changes: Value) -> list[str]:
-    found = publishing.missing(opportunity(**changes), RULES, shape, TODAY, cosell=cosell)
+    found = requirements.missing(opportunity(**changes), RULES, shape, TODAY, cosell=cosell)
     return [gap.words for gap in found]
 
 
@@ -80,7 +69,7 @@ PERSON = "with first name, last name, phone and e-mail"
 
 def test_every_gap_is_named_by_the_crms_own_labels() -> None:
     nothing = Snapshot("006", "1", {})
-    assert publishing.missing(nothing, RULES, LABELLED, TODAY, cosell=True) == (
+    assert requirements.missing(nothing, RULES, LABELLED, TODAY, cosell=True) == (
         Gap("name", "<name>"),
         Gap("value", "<value>"),
         Gap("currency", "<currency>"),
@@ -109,7 +98,7 @@ def test_every_wrong_value_is_named_with_what_is_wrong() -> None:
         help="Something else",
         consent=None,
     )
-    assert publishing.missing(wrong, RULES, LABELLED, TODAY, cosell=True) == (
+    assert requirements.missing(wrong, RULES, LABELLED, TODAY, cosell=True) == (
         Gap("value", "<value> (must not be negative)"),
         Gap("currency", "<currency>"),
         Gap("close_date", "<close_date> (must not be in the past)"),
@@ -200,17 +189,17 @@ def test_a_request_for_help_needs_a_contact_and_one_of_the_six_kinds(
 
 def test_a_currency_is_the_deals_or_the_only_one_there_is() -> None:
     assert gaps(currency=None) == []  # the org's own
-    assert publishing.draft(opportunity(currency=None), RULES, SHAPE)["currency"] == "USD"
+    assert publishing.new_referral_fields(opportunity(currency=None), RULES, SHAPE)["currency"] == "USD"
     theirs = rules(default_currency="CHF")
-    assert publishing.draft(opportunity(currency=None), theirs, SHAPE)["currency"] == "CHF"
-    assert publishing.draft(opportunity(), theirs, SHAPE)["currency"] == "EUR"
+    assert publishing.new_referral_fields(opportunity(currency=None), theirs, SHAPE)["currency"] == "CHF"
+    assert publishing.new_referral_fields(opportunity(), theirs, SHAPE)["currency"] == "EUR"
     (words,) = gaps(shape=replace(SHAPE, default_currency=None), currency=None)
     assert words == "Currency"
 
 
 def test_all_that_is_missing_is_told_in_one_message() -> None:
     nothing = Snapshot("006", "1", {"stage": "Qualification", "sync": True, "help": HELP})
-    found = publishing.missing(nothing, RULES, SHAPE, TODAY, cosell=True)
+    found = requirements.missing(nothing, RULES, SHAPE, TODAY, cosell=True)
     text = messages.cannot_share(gap.words for gap in found)
     assert "\n" not in text
     assert all(gap.words in text for gap in found)
@@ -222,9 +211,9 @@ def test_who_comes_closest_is_named() -> None:
 
 
 def test_the_three_kinds_of_deal_differ_in_exactly_their_own_fields() -> None:
-    private = publishing.draft(opportunity(), RULES, SHAPE)
-    led = publishing.draft(opportunity(visible=True), RULES, SHAPE)
-    cosell = publishing.draft(opportunity(help=HELP, help_note="Pilot"), RULES, SHAPE)
+    private = publishing.new_referral_fields(opportunity(), RULES, SHAPE)
+    led = publishing.new_referral_fields(opportunity(visible=True), RULES, SHAPE)
+    cosell = publishing.new_referral_fields(opportunity(help=HELP, help_note="Pilot"), RULES, SHAPE)
     assert (private["deal_type"], private["visible"]) == (DealType.PRIVATE, False)
     assert led == {**private, "deal_type": "Partner-led", "visible": True}
     assert cosell == {**led, "deal_type": "Co-sell", "help": HELP, "help_note": "Pilot"}
@@ -240,18 +229,23 @@ def test_the_three_kinds_of_deal_differ_in_exactly_their_own_fields() -> None:
 
 def test_what_is_optional_goes_where_it_may() -> None:
     told = opportunity(campaign_id=" C1 ", notes="one\r\n")
-    assert {"campaign_id": "C1", "notes": "one"}.items() <= publishing.draft(told, RULES, SHAPE).items()
+    assert {"campaign_id": "C1", "notes": "one"}.items() <= publishing.new_referral_fields(
+        told, RULES, SHAPE
+    ).items()
     closed = rules(flows={"campaign_id": Flow.TO_CRM, "notes": Flow.OFF, "contacts": Flow.TO_PARTNER_CENTER})
-    assert publishing.draft(told, closed, SHAPE).keys() & OPTIONAL == {"sales_stage", "contacts"}
+    assert publishing.new_referral_fields(told, closed, SHAPE).keys() & OPTIONAL == {
+        "sales_stage",
+        "contacts",
+    }
     unmapped = replace(RULES, fields={})
-    assert not publishing.draft(told, unmapped, SHAPE).keys() & OPTIONAL
+    assert not publishing.new_referral_fields(told, unmapped, SHAPE).keys() & OPTIONAL
 
 
 def test_the_base_is_what_the_crm_held() -> None:
     """Also of the stage and the seller's words, which nobody posts like this; what is not known is left out."""
-    sent = publishing.draft(opportunity(visible=True), RULES, SHAPE)
+    sent = publishing.new_referral_fields(opportunity(visible=True), RULES, SHAPE)
     held = opportunity(visible=True, name="Edited", notes=ABSENT, help_note=ABSENT, deal_type="Private")
-    assert publishing.source(held, {**sent, "notes": "x"}, RULES) == {
+    assert publishing.source_values(held, {**sent, "notes": "x"}, RULES) == {
         **{name: held[name] for name in sent if name not in {"deal_type", "sales_stage"}},
         "sales_stage": "Qualify",
         "stage": "Qualification",
@@ -276,10 +270,15 @@ def referral(**changes: Value) -> Snapshot:
 
 
 def pair(here: dict[str, Value] | None = None, **there: Value) -> Link:
-    sent = publishing.draft(opportunity(), RULES, SHAPE)
+    sent = publishing.new_referral_fields(opportunity(), RULES, SHAPE)
     link = Link("o:006", opportunity_id="006", opportunity=opportunity())
-    made = publishing.adopted(
-        link, sent, publishing.source(opportunity(), sent, RULES), referral(**there), RULES, answered=True
+    made = publishing.after_post(
+        link,
+        sent,
+        publishing.source_values(opportunity(), sent, RULES),
+        referral(**there),
+        RULES,
+        answered=True,
     )
     return replace(
         made, opportunity=opportunity(referral_id="R1", favorite=False, status="Accepted", **(here or {}))
@@ -300,8 +299,8 @@ KNOWN = {"stage": "Qualification", "visible": True, "consent": True, "help": HEL
     [
         (DealType.PRIVATE, "two_posts", "", {}),
         (DealType.PARTNER_LED, "one_post", "", {}),
-        (DealType.COSELL, "two_posts", publishing.PENDING, {}),
-        (DealType.COSELL, "one_post", publishing.DONE, {"help": HELP, "help_note": None}),
+        (DealType.COSELL, "two_posts", Invitation.PENDING, {}),
+        (DealType.COSELL, "one_post", Invitation.DONE, {"help": HELP, "help_note": None}),
     ],
 )
 def test_a_deal_just_posted(kind: DealType, recipe: str, invite: str, words: dict[str, Value]) -> None:
@@ -310,7 +309,7 @@ def test_a_deal_just_posted(kind: DealType, recipe: str, invite: str, words: dic
     sent: dict[str, Value] = {"name": "Posted", "value": Decimal(1), "notes": "x", "deal_type": kind.value}
     made = referral(name="Made", notes=ABSENT)
     known: dict[str, Value] = {**KNOWN, "name": "Held", "notes": "x"}
-    assert publishing.adopted(
+    assert publishing.after_post(
         waiting, sent, known, made, rules(cosell_recipe=recipe), answered=True
     ) == replace(
         waiting,
@@ -350,7 +349,7 @@ def test_a_post_whose_reply_was_lost_landed_whole() -> None:
         notes=ABSENT,
     )
     waiting = Link("o:006", opportunity_id="006", opportunity=opportunity())
-    link = publishing.adopted(waiting, sent, sent, made, RULES, answered=False)
+    link = publishing.after_post(waiting, sent, sent, made, RULES, answered=False)
     assert link.base_referral == {
         "state": "Accepted",
         "name": "Posted",
@@ -362,11 +361,13 @@ def test_a_post_whose_reply_was_lost_landed_whole() -> None:
 
 def test_a_lost_reply_leaves_what_was_sent_as_base() -> None:
     """Whatever differs when the referral is found was written by a person since."""
-    sent = publishing.draft(opportunity(), RULES, SHAPE)
+    sent = publishing.new_referral_fields(opportunity(), RULES, SHAPE)
     link = Link("o:006", opportunity_id="006", opportunity=opportunity(value=Decimal(1)))
     later = referral(close_date=date(2027, 1, 1), team=())
-    known = publishing.source(opportunity(), sent, RULES)
-    decision = decide(publishing.adopted(link, sent, known, later, RULES, answered=False), RULES, SHAPE, NOW)
+    known = publishing.source_values(opportunity(), sent, RULES)
+    decision = decide(
+        publishing.after_post(link, sent, known, later, RULES, answered=False), RULES, SHAPE, NOW
+    )
     assert decision.crm["close_date"] == date(2027, 1, 1)
     assert decision.crm["team"] == ()
     assert decision.steps[0].fields["value"] == Decimal(1)
@@ -397,9 +398,9 @@ def test_help_makes_the_deal_visible_first_and_invites_then() -> None:
     asked = pair({"help": HELP})
     (step,) = decide(asked, RULES, SHAPE, NOW).steps
     assert step.fields["visible"] is True
-    assert publishing.invitation(asked, RULES, SHAPE, TODAY) is None
+    assert visibility.invitation(asked, RULES, SHAPE, TODAY) is None
     seen = pair({"help": HELP}, visible=True)
-    fields = publishing.invitation(seen, RULES, SHAPE, TODAY)
+    fields = visibility.invitation(seen, RULES, SHAPE, TODAY)
     assert fields is not None
     assert fields["help"] == HELP
 
@@ -409,7 +410,7 @@ def test_what_is_missing_for_help_is_told_and_nothing_is_opened() -> None:
     assert "visible" not in {name for step in decision.steps for name in step.fields}
     assert [hold.field for hold in decision.holds if hold.kind is HoldKind.NEED] == ["contacts"]
     assert (
-        publishing.invitation(pair({"help": HELP, "contacts": ()}, visible=True), RULES, SHAPE, TODAY) is None
+        visibility.invitation(pair({"help": HELP, "contacts": ()}, visible=True), RULES, SHAPE, TODAY) is None
     )
 
 
@@ -419,17 +420,17 @@ def test_what_is_missing_for_help_is_told_and_nothing_is_opened() -> None:
 )
 def test_half_a_deal_gets_no_invitation(changes: dict[str, object]) -> None:
     asked = pair({"help": HELP}, visible=True)
-    assert publishing.invitation(asked, RULES, SHAPE, TODAY) == publishing.draft(
+    assert visibility.invitation(asked, RULES, SHAPE, TODAY) == publishing.new_referral_fields(
         opportunity(help=HELP), RULES, SHAPE
     )
-    assert publishing.invitation(replace(asked, **changes), RULES, SHAPE, TODAY) is None  # type: ignore[arg-type]
+    assert visibility.invitation(replace(asked, **changes), RULES, SHAPE, TODAY) is None  # type: ignore[arg-type]
 
 
 def test_an_invitation_needs_no_currency_where_the_crm_has_one() -> None:
     asked = pair({"help": HELP, "currency": None}, visible=True)
     bare = replace(SHAPE, default_currency=None)
-    assert publishing.invitation(asked, RULES, bare, TODAY) is None
-    found = publishing.invitation(asked, rules(default_currency="CHF"), bare, TODAY)
+    assert visibility.invitation(asked, RULES, bare, TODAY) is None
+    found = visibility.invitation(asked, rules(default_currency="CHF"), bare, TODAY)
     assert found is not None
     assert found["currency"] == "CHF"
 
@@ -441,9 +442,9 @@ def test_an_invitation_is_remembered_with_what_was_asked(
 ) -> None:
     """An empty answer takes nothing away of what is known of Microsoft's side."""
     was = replace(pair(), memory=Memory(microsoft={"status": "New / Pending"}), dirty=False)
-    assert publishing.invited(was, side, {**known, "name": "x"}) == replace(
+    assert visibility.invited(was, side, {**known, "name": "x"}) == replace(
         was,
-        memory=Memory(invite=publishing.DONE, microsoft=side or {"status": "New / Pending"}),
+        memory=Memory(invite=Invitation.DONE, microsoft=side or {"status": "New / Pending"}),
         base_opportunity={**was.base_opportunity, **known},
         dirty=True,
     )
@@ -452,7 +453,7 @@ def test_an_invitation_is_remembered_with_what_was_asked(
 @pytest.mark.parametrize("state", [State.RECEIVED, State.WON, State.LOST, State.EXPIRED, State.UNKNOWN])
 def test_only_open_and_accepted_deals_get_an_invitation(state: State) -> None:
     asked = pair({"help": HELP}, visible=True, state=state.value)
-    assert publishing.invitation(asked, RULES, SHAPE, TODAY) is None
+    assert visibility.invitation(asked, RULES, SHAPE, TODAY) is None
 
 
 def test_a_request_for_help_after_the_end_is_named() -> None:
@@ -463,7 +464,7 @@ def test_a_request_for_help_after_the_end_is_named() -> None:
 
 def test_the_request_cannot_be_changed_or_withdrawn() -> None:
     asked = pair({"help": HELP, "help_note": "Pilot"}, visible=True)
-    link = publishing.invited(asked, {"status": "New / Pending"}, {"help": HELP, "help_note": "Pilot"})
+    link = visibility.invited(asked, {"status": "New / Pending"}, {"help": HELP, "help_note": "Pilot"})
     assert not decide(link, RULES, SHAPE, NOW).holds
     for changes in ({"help": None}, {"help": "General or other"}, {"help_note": "Other"}):
         edited = replace(link, opportunity=opportunity(referral_id="R1", help=HELP, help_note="Pilot"))
@@ -472,12 +473,12 @@ def test_the_request_cannot_be_changed_or_withdrawn() -> None:
         )  # type: ignore[union-attr,type-var]
         decision = decide(edited, RULES, SHAPE, NOW)
         assert [hold.kind for hold in decision.holds] == [HoldKind.FROZEN]
-        assert publishing.invitation(edited, RULES, SHAPE, TODAY) is None
+        assert visibility.invitation(edited, RULES, SHAPE, TODAY) is None
 
 
 def test_contacts_are_fixed_once_microsoft_is_invited_even_if_our_row_stays_independent() -> None:
-    link = publishing.invited(pair({"help": HELP}, visible=True, deal_type="Partner-led"), {}, {"help": HELP})
-    assert publishing.deal_type(link) == DealType.COSELL
+    link = visibility.invited(pair({"help": HELP}, visible=True, deal_type="Partner-led"), {}, {"help": HELP})
+    assert microsoft.deal_type(link) == DealType.COSELL
     more = (Member("new@c.example", "N", "N", "1"),)
     edited = replace(link, opportunity=opportunity(referral_id="R1", help=HELP, contacts=more))
     decision = decide(edited, RULES, SHAPE, NOW)
@@ -493,7 +494,7 @@ def test_contacts_are_not_sent_once_consent_is_taken_back() -> None:
 
 def test_a_deal_that_microsoft_started_needs_no_invitation() -> None:
     inbound = pair({"help": HELP}, visible=True, direction="Inbound", deal_type="Co-sell")
-    assert publishing.invitation(inbound, RULES, SHAPE, TODAY) is None
+    assert visibility.invitation(inbound, RULES, SHAPE, TODAY) is None
     (hold,) = [hold for hold in decide(inbound, RULES, SHAPE, NOW).holds if hold.field == "help"]
     assert "already" in hold.text
 
@@ -508,28 +509,28 @@ INBOUND = {"direction": "Inbound", "deal_type": "Co-sell"}
         ({**INBOUND, "deal_type": "Partner-led"}, Memory(), False),
         ({**INBOUND, "direction": "Outbound"}, Memory(), False),
         ({}, Memory(microsoft={"status": "New / Pending"}), True),
-        ({}, Memory(invite=publishing.DONE), False),
+        ({}, Memory(invite=Invitation.DONE), False),
     ],
 )
 def test_microsoft_takes_part(there: dict[str, Value], memory: Memory, *, takes_part: bool) -> None:
-    assert publishing.takes_part(replace(pair(**there), memory=memory)) is takes_part
+    assert microsoft.takes_part(replace(pair(**there), memory=memory)) is takes_part
 
 
 def test_without_a_referral_nobody_takes_part() -> None:
     alone = replace(pair(), referral=None)
-    assert (publishing.deal_type(alone), publishing.takes_part(alone)) == (ABSENT, False)
-    assert publishing.deal_type(replace(alone, memory=Memory(invite=publishing.DONE))) == "Co-sell"
+    assert (microsoft.deal_type(alone), microsoft.takes_part(alone)) == (ABSENT, False)
+    assert microsoft.deal_type(replace(alone, memory=Memory(invite=Invitation.DONE))) == "Co-sell"
 
 
 @pytest.mark.parametrize(
     ("changes", "there", "awaited"),
     [
         ({}, {}, True),
-        ({"memory": Memory(invite=publishing.DONE, microsoft={"status": "Active / Accepted"})}, {}, True),
-        ({"memory": Memory(invite=publishing.DONE, microsoft={"status": "Closed / Won"})}, {}, False),
-        ({"memory": Memory(invite=publishing.DONE, microsoft={"id": "7-1"})}, {}, True),
-        ({"memory": Memory(invite=publishing.DONE, gone=Side.CRM)}, {}, False),
-        ({"memory": Memory(invite=publishing.PENDING)}, {}, False),
+        ({"memory": Memory(invite=Invitation.DONE, microsoft={"status": "Active / Accepted"})}, {}, True),
+        ({"memory": Memory(invite=Invitation.DONE, microsoft={"status": "Closed / Won"})}, {}, False),
+        ({"memory": Memory(invite=Invitation.DONE, microsoft={"id": "7-1"})}, {}, True),
+        ({"memory": Memory(invite=Invitation.DONE, gone=Side.CRM)}, {}, False),
+        ({"memory": Memory(invite=Invitation.PENDING)}, {}, False),
         ({"phase": Phase.PARTED}, {}, False),
         ({"referral": None}, {}, False),
         ({}, {"state": "Won"}, False),
@@ -541,8 +542,8 @@ def test_without_a_referral_nobody_takes_part() -> None:
 def test_microsofts_side_is_awaited_while_it_may_change(
     changes: dict[str, object], there: dict[str, Value], *, awaited: bool
 ) -> None:
-    asked = replace(pair(**there), memory=Memory(invite=publishing.DONE))
-    assert publishing.awaited(replace(asked, **changes)) is awaited  # type: ignore[arg-type]
+    asked = replace(pair(**there), memory=Memory(invite=Invitation.DONE))
+    assert microsoft.awaited(replace(asked, **changes)) is awaited  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -579,17 +580,17 @@ def side(status: str, number: int = 1, **fields: Value) -> Snapshot:
 
 def test_microsofts_newest_side_is_the_one_that_counts() -> None:
     partner = side("Active / Accepted", 9, organization="other")
-    found = publishing.microsoft_side(
+    found = microsoft.microsoft_side(
         [side("New / Pending", 2, respond_by=NOW), partner, side("Closed / Declined", 1)]
     )
     assert found == {"status": "New / Pending", "until": "2026-03-02T10:00:00+00:00"}
-    assert publishing.microsoft_side([partner]) == {}
+    assert microsoft.microsoft_side([partner]) == {}
     ours = side("Active / Accepted", 8, category="cosell")
     newest = side("Closed / Lost", 3, microsoft_id="7-1", status_reason="gone")
     undated = side("New / Pending", 4, created_at=None)
     told = {"status": "Closed / Lost", "id": "7-1", "reason": "gone"}
     for sides in permutations([newest, ours, undated, side("Closed / Declined", 1)]):
-        assert publishing.microsoft_side(sides) == told
+        assert microsoft.microsoft_side(sides) == told
 
 
 @pytest.mark.parametrize(
@@ -605,7 +606,7 @@ def test_microsofts_newest_side_is_the_one_that_counts() -> None:
     ],
 )
 def test_microsofts_side_is_told_with_what_follows(known: dict[str, str], words: str) -> None:
-    link = replace(pair(), memory=Memory(invite=publishing.DONE, microsoft=known))
+    link = replace(pair(), memory=Memory(invite=Invitation.DONE, microsoft=known))
     told = status_report(decide(link, RULES, SHAPE, NOW), (), SHAPE, NOW)
     assert words in told.message
     assert told.fields["microsoft_status"] == known["status"]

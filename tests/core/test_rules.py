@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
-from datetime import UTC, date, datetime
+import subprocess
+import sys
+from dataclasses import fields, replace
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 
 import pytest
@@ -11,31 +13,10 @@ from deals import SHAPE, STAGES, rules
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cosell_sync.core.deal import (
-    ABSENT,
-    KINDS,
-    SHARED,
-    Customer,
-    Kind,
-    Member,
-    Snapshot,
-    Solution,
-    State,
-    Value,
-)
-from cosell_sync.core.rules import (
-    CrmShape,
-    FieldRule,
-    Rules,
-    Stages,
-    Standing,
-    agree,
-    clean_notes,
-    empty,
-    for_crm,
-    for_referral,
-    same,
-)
+from cosell_sync.core.deal import ABSENT, Customer, Member, Snapshot, Solution, State, Value
+from cosell_sync.core.fields import KINDS, SHARED, Kind
+from cosell_sync.core.normalize import agree, clean_notes, empty, for_crm, for_referral, same
+from cosell_sync.core.rules import CrmShape, FieldRule, Rules, StageFlags, Stages, Standing, digest
 
 TEXT = st.text(alphabet="ab \n\r\t", max_size=14)
 WEIRD: dict[Kind, st.SearchStrategy[Value]] = {
@@ -257,8 +238,8 @@ def test_what_the_crm_holds_of_a_field() -> None:
     """A stage may mean a sales stage; everything else stands where it stands."""
     opportunity = Snapshot("", "", {"stage": "Proposal", "sales_stage": "Develop", "name": "x"})
     names = ("sales_stage", "stage", "name", "value")
-    assert [rules().held(name, opportunity) for name in names] == ["Propose", "Proposal", "x", ABSENT]
-    assert rules(stages=Stages()).held("sales_stage", opportunity) == "Develop"
+    assert [rules().crm_value(name, opportunity) for name in names] == ["Propose", "Proposal", "x", ABSENT]
+    assert rules(stages=Stages()).crm_value("sales_stage", opportunity) == "Develop"
 
 
 def test_an_amount_is_held_with_the_decimals_of_its_currency() -> None:
@@ -267,3 +248,64 @@ def test_an_amount_is_held_with_the_decimals_of_its_currency() -> None:
     assert agree("value", Decimal("1375000.25"), Decimal(1375000), shape.of_currency("JPY"))
     assert not agree("value", Decimal("1375000.25"), Decimal(1375000), shape.of_currency("EUR"))
     assert shape.of_currency("KWD").scale == 2
+
+
+CHANGED_SHAPE: dict[str, object] = {
+    "fields": SHAPE.fields - {"favorite"},
+    "stages": {**SHAPE.stages, "Prospecting": StageFlags(closed=True)},
+    "labels": {"value": "Betrag"},
+    "lengths": {**SHAPE.lengths, "name": 120},
+    "digits": 16,
+    "scale": 3,
+    "default_currency": "EUR",
+    "currencies": frozenset({"USD"}),
+    "picklists": {"sales_stage": frozenset({"Qualify"})},
+    "maximum": Decimal(5),
+    "scales": {"JPY": 0},
+}
+CHANGED_RULES: dict[str, object] = {
+    "fields": {"value": FieldRule("value", "Amount")},
+    "stages": Stages(received="New"),
+    "terminal_hold": timedelta(minutes=1),
+    "write_name": True,
+    "write_favorite": True,
+    "import_closed": True,
+    "import_leads": True,
+    "match": "off",
+    "default_currency": "EUR",
+    "cosell_recipe": "one_post",
+}
+
+
+def test_any_change_of_rules_or_shape_changes_the_digest() -> None:
+    """A part that does not count would keep a deal held after its reason is gone."""
+    assert CHANGED_SHAPE.keys() == {each.name for each in fields(CrmShape)}
+    assert CHANGED_RULES.keys() == {each.name for each in fields(Rules)}
+    shapes = [replace(SHAPE, **{name: value}) for name, value in CHANGED_SHAPE.items()]  # type: ignore[arg-type]
+    others = [replace(rules(), **{name: value}) for name, value in CHANGED_RULES.items()]  # type: ignore[arg-type]
+    more_choices = replace(SHAPE, picklists={"sales_stage": frozenset({"Qualify", "Develop"})})
+    found = [digest(rules(), shape) for shape in (SHAPE, more_choices, *shapes)]
+    found += [digest(each, SHAPE) for each in others]
+    assert len(set(found)) == len(found)
+
+
+@pytest.mark.parametrize("seed", ["0", "1", "2"])
+def test_the_digest_is_the_same_in_every_process(seed: str) -> None:
+    """Sets and mappings have no order in it; the order of a set differs from process to process."""
+    program = (
+        "from cosell_sync.core.rules import *\n"
+        "from cosell_sync.core.fields import SHARED\n"
+        "rules = Rules({name: FieldRule(name, name) for name in SHARED}, Stages(sales={'A': 'Qualify', 'B': 'Close'}))\n"
+        "print(digest(rules, CrmShape(frozenset(SHARED), {}, picklists={'x': frozenset('abcdefgh')})))"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", program],
+        env={"PYTHONHASHSEED": seed},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    reverse = {name: FieldRule(name, name) for name in reversed(SHARED)}
+    same_rules = Rules(reverse, Stages(sales={"B": "Close", "A": "Qualify"}))
+    same_shape = CrmShape(frozenset(SHARED), {}, picklists={"x": frozenset("hgfedcba")})
+    assert run.stdout.strip() == digest(same_rules, same_shape)

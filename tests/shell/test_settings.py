@@ -9,7 +9,7 @@ import jsonschema
 import pytest
 import yaml
 
-from cosell_sync.core.deal import SELLER, SHARED, STATUS_FIELDS
+from cosell_sync.core.fields import SELLER, SHARED, STATUS_FIELDS
 from cosell_sync.errors import ConfigError
 from cosell_sync.settings import (
     InvalidSettings,

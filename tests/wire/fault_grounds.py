@@ -22,18 +22,20 @@ import httpx
 from simple_salesforce.exceptions import SalesforceError
 
 from cosell_sync.core.deal import Customer, Fields, Member, Snapshot, Solution, Step
-from cosell_sync.crm.dynamics import changes, odata, versions
+from cosell_sync.crm.dynamics import changes, describe, odata, versions
 from cosell_sync.crm.dynamics import org as dynamics_org
 from cosell_sync.crm.dynamics import rest as dynamics_rest
 from cosell_sync.crm.dynamics.batch import Op
 from cosell_sync.crm.dynamics.signin import Application as DynamicsApplication
 from cosell_sync.crm.dynamics.signin import SignIn as DynamicsSignIn
-from cosell_sync.crm.salesforce import bulk, composite, errors, package, read, setup
+from cosell_sync.crm.salesforce import bulk, composite, errors, read
 from cosell_sync.crm.salesforce import org as salesforce_org
 from cosell_sync.crm.salesforce.bulk import Change, Verb
 from cosell_sync.crm.salesforce.client import SalesforceCrm
-from cosell_sync.crm.salesforce.metadata import components
-from cosell_sync.crm.salesforce.provision import assigned, provision
+from cosell_sync.crm.salesforce.install import package, setup
+from cosell_sync.crm.salesforce.install.deploy import provision
+from cosell_sync.crm.salesforce.install.permissions import assign
+from cosell_sync.crm.salesforce.install.schema import components
 from cosell_sync.crm.salesforce.rest import Rest as SalesforceRest
 from cosell_sync.crm.salesforce.signin import ClientCredentials
 from cosell_sync.crm.salesforce.signin import SignIn as SalesforceSignIn
@@ -435,9 +437,9 @@ class SalesforceGround(Ground):
 
     def deleted(self) -> Deed:
         stamp = (self.clock() - timedelta(hours=1)).isoformat()
-        url = read._log_of_deletions(stamp, self.clock(), self.clock())
+        url = read._deleted_log_path(stamp, self.clock(), self.clock())
         refused = composite.Reply(400, [])
-        return self.signed(lambda: list(read._off_the_team(self.rest, url, refused, Memory())))
+        return self.signed(lambda: list(read._removed_members(self.rest, url, refused, Memory())))
 
     def _update(self, *, parts: bool) -> Deed:
         crm = SalesforceCrm(self.rest, guard=Guard(parts=parts))
@@ -531,7 +533,7 @@ class SalesforceGround(Ground):
         body = {"PermissionSetId": found["Id"], "AssigneeId": user}
         self.rest.sign_in()
         return writing_deed(
-            lambda: void(assigned(self.rest, body)),
+            lambda: void(assign(self.rest, body)),
             lambda: len(self.world.rows("PermissionSetAssignment", AssigneeId=user)),
         )
 
@@ -610,7 +612,7 @@ class DynamicsGround(Ground):
         return self.signed(lambda: void(self.rest.get("WhoAmI")))
 
     def metadata(self) -> Deed:
-        return self.signed(lambda: void(dynamics_org.table_flags(self.rest)))
+        return self.signed(lambda: void(describe.table_flags(self.rest)))
 
     def optional(self) -> Deed:
         return self.signed(lambda: void(dynamics_org._roles(self.rest)))
@@ -626,20 +628,20 @@ class DynamicsGround(Ground):
     def _org(self) -> dynamics_org.Org:
         self.source.token()
         if self.shape is None:
-            self.shape = dynamics_org.read(self.rest, dynamics_org.field_names(None))
+            self.shape = describe.read(self.rest, dynamics_org.field_names(None))
         return self.shape
 
     def tracked(self) -> Deed:
         org = self._org()
-        return reading_deed(lambda: void(changes._tracked(self.rest, org, dynamics_org.OPPORTUNITIES)))
+        return reading_deed(lambda: void(changes._start_tracking(self.rest, org, dynamics_org.OPPORTUNITIES)))
 
     def delta(self) -> Deed:
         org = self._org()
         name = dynamics_org.OPPORTUNITIES
-        link = changes._tracked(self.rest, org, name)
+        link = changes._start_tracking(self.rest, org, name)
         assert link is not None
-        found = changes._Found(org, Memory())
-        return reading_deed(lambda: void(changes._delta(self.rest, name, link, found, void)))
+        found = changes._Suspects(org, Memory())
+        return reading_deed(lambda: void(changes._follow_link(self.rest, name, link, found, void)))
 
     def etag(self, collection: str, row_id: str) -> str:
         return versions.etag(self.rest.get(odata.row(collection, row_id)))

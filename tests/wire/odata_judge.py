@@ -97,7 +97,7 @@ def _metadata_types() -> list[CsdlEntityType]:
             key=[logical],
         ),
         column("String", plain("MaxLength", "Edm.Int32")),
-        column("Transaction", plain("MaxLength", "Edm.Int32")),
+        column("Memo", plain("MaxLength", "Edm.Int32")),
         column("Money", plain("Precision", "Edm.Int32"), plain("PrecisionSource", "Edm.Int32"), plain("MaxValue", "Edm.Double")),
         column("Picklist", sets=("OptionSet", "GlobalOptionSet")),
         column("Status", sets=("OptionSet",)),

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from inside import CRMS, Inside, cycle, inside
 
-from cosell_sync.core.deal import Link, Phase, Side
+from cosell_sync.core.deal import Side
+from cosell_sync.core.memory import Link, Phase
 from cosell_sync.errors import AuthFailed, OutsideError, Surprise, Unavailable
 from cosell_sync.summary import NEEDS_A_PERSON, NEEDS_NOBODY
 

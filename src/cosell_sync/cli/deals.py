@@ -15,10 +15,12 @@ from rich.table import Table
 from cosell_sync.bootstrap import rules_from, utc_now
 from cosell_sync.cli.common import ConfigOption, JsonOption, console, load, show, show_json
 from cosell_sync.core import messages
-from cosell_sync.core.as_json import plain, plain_fields
-from cosell_sync.core.deal import SHARED, Link, OperatorCommand, Phase, Side, SyncState
+from cosell_sync.core.as_json import fields_to_json, to_json
+from cosell_sync.core.deal import Side, SyncState
+from cosell_sync.core.fields import SHARED
+from cosell_sync.core.memory import Link, OperatorCommand, Phase, Verb
 from cosell_sync.core.rules import Rules
-from cosell_sync.cycle.commands import FORGET, Refused, carry_out, find
+from cosell_sync.cycle.commands import Refused, carry_out, find
 from cosell_sync.errors import Busy, ConfigError
 from cosell_sync.ports import Transaction
 from cosell_sync.store.open import open_store
@@ -79,7 +81,7 @@ def _row(link: Link) -> dict[str, Any]:
         "sync_state": memory.sync_state.value,
         "parked": memory.parked,
         "attempts": memory.attempts,
-        "next_attempt": plain(memory.next_attempt),
+        "next_attempt": to_json(memory.next_attempt),
         "gone": memory.gone.value if memory.gone else None,
         "lookalikes": list(memory.lookalikes),
         "todo": _todo(link),
@@ -115,13 +117,13 @@ def show_deal(target: Target, config: ConfigOption = None, as_json: JsonOption =
         link = _known(store, target)
         history = [
             {
-                "at": plain(entry.at),
+                "at": to_json(entry.at),
                 "cycle_id": entry.cycle,
                 "side": entry.side.value,
                 "action": entry.action,
                 "field": rules.crm_name(entry.field) if entry.field else None,
-                "old": plain(entry.old, extras=False),
-                "new": plain(entry.new, extras=False),
+                "old": to_json(entry.old, extras=False),
+                "new": to_json(entry.new, extras=False),
                 "rule": entry.rule,
             }
             for entry in store.journal(link.key)
@@ -129,16 +131,16 @@ def show_deal(target: Target, config: ConfigOption = None, as_json: JsonOption =
     fields = [
         {
             "field": rules.crm_name(name),
-            "partner_center": plain(link.referral[name], extras=False) if link.referral else None,
-            "crm": plain(link.opportunity[name], extras=False) if link.opportunity else None,
+            "partner_center": to_json(link.referral[name], extras=False) if link.referral else None,
+            "crm": to_json(link.opportunity[name], extras=False) if link.opportunity else None,
         }
         for name in SHARED
     ]
     data = {**_row(link), "fields": fields, "history": history}
     if as_json:
         data["base"] = {
-            "partner_center": plain_fields(link.base_referral),
-            "crm": plain_fields(link.base_opportunity),
+            "partner_center": fields_to_json(link.base_referral),
+            "crm": fields_to_json(link.base_opportunity),
         }
         show_json(data)
         return
@@ -185,9 +187,9 @@ def explain(
                 {
                     "field": rules.crm_name(entry.field),
                     "side": entry.side.value,
-                    "value": plain(entry.new, extras=False),
-                    "before": plain(entry.old, extras=False),
-                    "at": plain(entry.at),
+                    "value": to_json(entry.new, extras=False),
+                    "before": to_json(entry.old, extras=False),
+                    "at": to_json(entry.at),
                     "cycle_id": entry.cycle,
                     "rule": f"{entry.action}: {entry.rule}",
                 },
@@ -250,14 +252,14 @@ def _give(config: Any, order: OperatorCommand, done: str) -> None:
     show(f"{done} The next sync carries it out.")
 
 
-def _order(verb: str, target: str, **more: str) -> OperatorCommand:
+def _order(verb: Verb, target: str, **more: str) -> OperatorCommand:
     return OperatorCommand(f"{time.time_ns():020d}-{uuid4().hex[:8]}", verb, target, **more)
 
 
 @app.command()
 def retry(target: Target, config: ConfigOption = None) -> None:
     """Try a stuck or parked deal again in the next cycle."""
-    _give(config, _order("retry", target), "It will be tried again.")
+    _give(config, _order(Verb.RETRY, target), "It will be tried again.")
 
 
 @app.command()
@@ -267,7 +269,7 @@ def link(
     config: ConfigOption = None,
 ) -> None:
     """Join a referral and an opportunity that exist already; their fields are merged, nothing is deleted."""
-    _give(config, _order("link", referral, other=opportunity), "They will be linked.")
+    _give(config, _order(Verb.LINK, referral, other=opportunity), "They will be linked.")
 
 
 @app.command()
@@ -275,13 +277,13 @@ def create(
     referral: Annotated[str, typer.Argument(help="The referral's id.")], config: ConfigOption = None
 ) -> None:
     """Make the opportunity of a referral that was held because another one looks like it."""
-    _give(config, _order("create", referral), "Its opportunity will be made.")
+    _give(config, _order(Verb.CREATE, referral), "Its opportunity will be made.")
 
 
 @app.command()
 def unlink(target: Target, config: ConfigOption = None) -> None:
     """Part a pair for good: nothing is written, imported or shared again until `deals link`."""
-    _give(config, _order("unlink", target), "They are parted.")
+    _give(config, _order(Verb.UNLINK, target), "They are parted.")
 
 
 @app.command()
@@ -300,11 +302,11 @@ def forget(
             with store.lease(timedelta()):
                 done = store.forget(email)
         except Busy as busy:
-            store.submit(_order(FORGET, email))
+            store.submit(_order(Verb.FORGET, email))
             show(f"{busy.holder} forgets this person in its next cycle.")
             return
     show(
-        f"ErasureResult: {done.deals} deals, {done.intents} open writes and {done.journal} lines of history"
+        f"Forgotten: {done.deals} deals, {done.intents} open writes and {done.journal} lines of history"
         " held something of this person."
     )
 
@@ -323,4 +325,4 @@ def resolve(
     name = next((name for name in _names(field, rules) if name in SHARED), None)
     if name is None:
         raise ConfigError(f"{field} is no field that both sides hold")
-    _give(config, _order("resolve", target, field=name, side=keep), "It will be decided like that.")
+    _give(config, _order(Verb.RESOLVE, target, field=name, side=keep), "It will be decided like that.")

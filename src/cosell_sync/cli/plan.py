@@ -11,7 +11,7 @@ from cosell_sync import log
 from cosell_sync.bootstrap import program, rehearsal_store
 from cosell_sync.cli.common import ConfigOption, JsonOption, console, load, show, show_json
 from cosell_sync.core import messages
-from cosell_sync.core.as_json import plain
+from cosell_sync.core.as_json import to_json
 from cosell_sync.core.deal import Side, Value
 from cosell_sync.core.rules import Rules
 from cosell_sync.cycle.context import DealPlan
@@ -97,7 +97,7 @@ def _born(id: str | None) -> str | None:  # noqa: A002 - the domain's word
 
 
 def _shown(value: Value) -> Any:
-    return _born(value) if isinstance(value, str) else plain(value, extras=False)
+    return _born(value) if isinstance(value, str) else to_json(value, extras=False)
 
 
 def _print(data: dict[str, list[dict[str, Any]]]) -> None:

@@ -8,7 +8,8 @@ from importlib.metadata import version
 from uuid import uuid4
 
 from cosell_sync.bootstrap import Program, program
-from cosell_sync.core.deal import Phase, SyncState
+from cosell_sync.core.deal import SyncState
+from cosell_sync.core.memory import Phase
 from cosell_sync.cycle.cycle import run_cycle
 from cosell_sync.daemon import Daemon
 from cosell_sync.errors import AuthFailed, ConfigError, Unavailable

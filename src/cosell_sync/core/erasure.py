@@ -22,23 +22,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
-from cosell_sync.core.deal import (
-    Failure,
-    Fields,
-    Intent,
-    JournalEntry,
-    Link,
-    Member,
-    Memory,
-    Phase,
-    Snapshot,
-    Solution,
-    Value,
-)
+from cosell_sync.core.deal import Fields, Member, Snapshot, Solution, Value
+from cosell_sync.core.memory import Failure, Intent, JournalEntry, Link, Memory, Phase
 
 BLOT: Final = "(forgotten)"
 UNREAD: Final = "forgotten"  # the version of a snapshot that is no longer what was read
-_MARK: Final = "forgotten:"
+_DIGEST: Final = "forgotten:"
 
 Record = Member | Solution
 
@@ -75,28 +64,28 @@ class ErasureResult:
     journal: int = 0
 
 
-def mark(email: str) -> str:
+def digest_of(email: str) -> str:
     """What stands in a base instead of an address."""
-    return _MARK + hashlib.sha256(email.encode()).hexdigest()[:32]
+    return _DIGEST + hashlib.sha256(email.encode()).hexdigest()[:32]
 
 
 def recalled(
     base: Mapping[str, Record], own: Mapping[str, Record], other: Mapping[str, Record]
 ) -> dict[str, Record]:
-    """A side's base with its marks understood. Who stands on both sides is seen for the first time; who is gone from
+    """A side's base with its digests understood. Who stands on both sides is seen for the first time; who is gone from
     one of them was taken away there and is, where they still stand, as they were; who is on neither is over.
     """
-    known = {mark(key): key for key in {**own, **other}} if any(map(_is_mark, base)) else {}
-    found = {key: member for key, member in base.items() if not _is_mark(key)}
-    for key in filter(_is_mark, base):
+    known = {digest_of(key): key for key in {**own, **other}} if any(map(_is_digest, base)) else {}
+    found = {key: member for key, member in base.items() if not _is_digest(key)}
+    for key in filter(_is_digest, base):
         address = known.get(key)
         if address is not None and not (address in own and address in other):
             found.setdefault(address, own.get(address, Member(address)))
     return found
 
 
-def _is_mark(key: str) -> bool:
-    return key.startswith(_MARK)
+def _is_digest(key: str) -> bool:
+    return key.startswith(_DIGEST)
 
 
 def values(link: Link) -> list[Value]:
@@ -156,14 +145,15 @@ def from_value(value: Value, person: Person) -> Value:
 
 
 def _from_base(base: Fields, person: Person) -> Fields:
-    return {name: _marked(value, person) for name, value in base.items()}
+    return {name: _without_person(value, person) for name, value in base.items()}
 
 
-def _marked(value: Value, person: Person) -> Value:
+def _without_person(value: Value, person: Person) -> Value:
     if not any(member.email == person.email for member in _members(value)):
         return from_value(value, person)
     return tuple(
-        Member(mark(person.email)) if member.email == person.email else member for member in _members(value)
+        Member(digest_of(person.email)) if member.email == person.email else member
+        for member in _members(value)
     )
 
 

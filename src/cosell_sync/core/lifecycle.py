@@ -18,10 +18,9 @@ rules; the connector's list of patchable paths).
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
-from types import MappingProxyType
 from typing import Final
 
 from cosell_sync.core.deal import DealType, State
@@ -59,18 +58,6 @@ MOVES: Final = (
 
 OPEN: Final = frozenset({State.RECEIVED, State.ACCEPTED})
 TERMINAL: Final = frozenset({State.WON, State.LOST, State.DECLINED, State.EXPIRED})
-
-# Partner Center's two fields for each state we know (referral resources; status transitions).
-WIRE: Final[Mapping[State, tuple[str, str]]] = MappingProxyType(
-    {
-        State.RECEIVED: ("New", "Received"),
-        State.ACCEPTED: ("Active", "Accepted"),
-        State.WON: ("Closed", "Won"),
-        State.LOST: ("Closed", "Lost"),
-        State.DECLINED: ("Closed", "Declined"),
-        State.EXPIRED: ("Closed", "Expired"),
-    }
-)
 
 
 def legal_moves(source: State, actor: Actor) -> Iterator[Move]:
@@ -130,18 +117,3 @@ def frozen(field: str, deal_type: DealType | None, *, outbound: bool) -> str | N
         if freeze.field == field and deal_type in freeze.types:
             return freeze.why if field != "contacts" or outbound else None
     return None
-
-
-def diagram() -> str:
-    """The table as a text diagram, for the documentation."""
-    width = max(len(state) for state in OPEN)
-    lines = []
-    for source in (State.RECEIVED, State.ACCEPTED):
-        for move in (move for move in MOVES if move.source is source):
-            who = " or ".join(sorted(move.actors))
-            needs = f"  needs {', '.join(move.needs)}" if move.needs else ""
-            lines.append(
-                f"{source:<{width}} --{move.name:-<9}> {move.target:<9} by {who:<16}{needs}".rstrip()
-            )
-    ends = ", ".join(sorted(TERMINAL))
-    return "\n".join([*lines, f"{ends}: the end, nothing leads out"])

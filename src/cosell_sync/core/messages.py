@@ -222,10 +222,11 @@ def away(system: str, since: datetime) -> str:
     return f"{system} has not taken the last change since {minute(since)}. It is tried again until it works."
 
 
-def broken(what: str) -> str:
+def broken() -> str:
+    """An unexpected exception of ours; what and where stands in the log and in ``deals show``."""
     return (
-        f"cosell-sync itself stumbles over this deal ({what}), and left it as it is. Tell your admin; "
-        "changing the record, or deals retry, makes it try again."
+        "cosell-sync had an internal error with this deal and left it as it is. "
+        "Your admin has the details; there is nothing you need to do."
     )
 
 

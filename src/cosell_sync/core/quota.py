@@ -79,7 +79,7 @@ class Forecast:
         return self.expected <= self.allowance.ceiling
 
     @property
-    def gist(self) -> tuple[Level, bool]:
+    def outlook(self) -> tuple[Level, bool]:
         return self.allowance.level, self.lasts
 
 

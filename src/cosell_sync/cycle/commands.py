@@ -12,7 +12,8 @@ from typing import Final
 import structlog
 
 from cosell_sync.core import messages
-from cosell_sync.core.deal import Link, Memory, OperatorCommand, Phase, Side
+from cosell_sync.core.deal import Side
+from cosell_sync.core.memory import Link, Memory, OperatorCommand, Phase
 from cosell_sync.core.retry import freed
 from cosell_sync.cycle.context import Cycle, journal_entry
 from cosell_sync.ports import Store, Transaction

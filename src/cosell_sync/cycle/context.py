@@ -8,10 +8,10 @@ from datetime import datetime, timedelta
 
 import structlog
 
-from cosell_sync.core.deal import Fields, Intent, JournalEntry, Link, Side, Snapshot, SyncState, Value
-from cosell_sync.core.merge import Conflict
+from cosell_sync.core.deal import Fields, Side, Snapshot, SyncState, Value
+from cosell_sync.core.decision import Conflict, Effect, Hold
+from cosell_sync.core.memory import Action, Intent, JournalEntry, Link
 from cosell_sync.core.outcome import after_failed_write
-from cosell_sync.core.reconcile import Effect, Hold
 from cosell_sync.core.retry import RetryPolicy
 from cosell_sync.core.rules import CrmShape, Rules
 from cosell_sync.errors import Gone, RecordError, Unclear
@@ -173,7 +173,7 @@ def journal_entry(
     old: Value = None,
     new: Value = None,
 ) -> JournalEntry:
-    return JournalEntry(link.key, cycle.id, cycle.now, side, action, name, old, new, rule)
+    return JournalEntry(link.key, cycle.id, cycle.now, side, Action(action), name, old, new, rule)
 
 
 def ids(link: Link) -> dict[str, str | None]:

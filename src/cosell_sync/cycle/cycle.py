@@ -21,7 +21,8 @@ from contextlib import suppress
 
 import structlog
 
-from cosell_sync.core.deal import Link, Phase, Side, SyncState
+from cosell_sync.core.deal import Side, SyncState
+from cosell_sync.core.memory import Link, Phase
 from cosell_sync.core.quota import Urgency
 from cosell_sync.cycle import schedule
 from cosell_sync.cycle.commands import run_commands

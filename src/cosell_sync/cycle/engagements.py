@@ -18,8 +18,8 @@ from dataclasses import asdict, dataclass, field, replace
 
 import structlog
 
-from cosell_sync.core import publishing
-from cosell_sync.core.deal import Link, Phase
+from cosell_sync.core import microsoft
+from cosell_sync.core.memory import Link, Phase
 from cosell_sync.core.quota import Urgency
 from cosell_sync.cycle.context import Cycle, ids
 from cosell_sync.cycle.schedule import may
@@ -43,7 +43,7 @@ class _Turns:
 
 def await_microsoft(cycle: Cycle, links: Sequence[Link]) -> None:
     """Remember, before a deal is done with, that Microsoft's side of it is awaited."""
-    waiting = [link.key for link in links if link.memory.invite and publishing.awaited(link)]
+    waiting = [link.key for link in links if link.memory.invite and microsoft.awaited(link)]
     if not waiting:
         return
     turns = _turns(cycle.store)
@@ -60,7 +60,7 @@ def queue_engagements(cycle: Cycle, keys: Sequence[str]) -> None:
     turns = _turns(store)
     links = [link for link in store.by_keys(keys).values() if not link.memory.invite]
     waiting = set(turns.once)
-    if new := [link.key for link in links if publishing.awaited(link) and link.key not in waiting]:
+    if new := [link.key for link in links if microsoft.awaited(link) and link.key not in waiting]:
         _keep(store, replace(turns, once=[*turns.once, *new]))
 
 
@@ -79,7 +79,7 @@ def read_engagements(cycle: Cycle) -> list[Link]:
                 continue
             break
         link = store.by_keys([key]).get(key)
-        if link is None or link.referral is None or not publishing.awaited(link):
+        if link is None or link.referral is None or not microsoft.awaited(link):
             (turns.asked if asked else turns.once).remove(key)
             continue
         if not may(cycle, Urgency.BACKGROUND):
@@ -95,7 +95,7 @@ def read_engagements(cycle: Cycle) -> list[Link]:
         (turns.asked if asked else turns.once).remove(key)
         if asked:
             turns.asked.append(key)
-        side = publishing.microsoft_side(sides)
+        side = microsoft.microsoft_side(sides)
         if side and side != link.memory.microsoft:
             log.info("microsoft.changed", **ids(link), status=side.get("status"))
             changed.append(replace(link, memory=replace(link.memory, microsoft=side), dirty=True))
@@ -112,7 +112,7 @@ def _turns(store: Store) -> _Turns:
     if text is not None:
         return _Turns(**json.loads(text))
     links = store.links([Phase.LINKED])
-    return _Turns(asked=[link.key for link in links if link.memory.invite and publishing.awaited(link)])
+    return _Turns(asked=[link.key for link in links if link.memory.invite and microsoft.awaited(link)])
 
 
 def _keep(store: Store, turns: _Turns) -> None:

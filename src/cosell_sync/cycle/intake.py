@@ -8,23 +8,14 @@ from dataclasses import replace
 import structlog
 
 from cosell_sync.core import messages
-from cosell_sync.core.deal import (
-    SHARED,
-    Customer,
-    Failure,
-    Intent,
-    Link,
-    Memory,
-    Phase,
-    Side,
-    SyncState,
-    Value,
-)
+from cosell_sync.core.deal import Customer, Side, SyncState, Value, state_of
+from cosell_sync.core.decision import Decision, Effect, Hold, HoldKind
+from cosell_sync.core.fields import SHARED
 from cosell_sync.core.intake import IntakeAction, IntakeDecision, Matches, decide_intake
 from cosell_sync.core.lifecycle import TERMINAL
+from cosell_sync.core.memory import Action, Failure, Intent, Link, Memory, Phase
 from cosell_sync.core.outcome import after_create
-from cosell_sync.core.reconcile import Decision, Effect, Hold, HoldKind, blocked, content, state_of
-from cosell_sync.core.retry import freed
+from cosell_sync.core.retry import blocked_side, content_digest, freed
 from cosell_sync.core.status import status_report
 from cosell_sync.cycle.commands import released
 from cosell_sync.cycle.context import Cycle, DealPlan, PendingTransaction, failed, ids, journal_entry
@@ -38,7 +29,9 @@ log = structlog.get_logger("cosell_sync.cycle")
 def take_in(cycle: Cycle, links: Sequence[Link]) -> list[Link]:
     """Referrals without an opportunity: linked, skipped, held or made. Returns the pairs that were linked."""
     waiting = [link for link in links if link.phase is Phase.WAITING and link.referral is not None]
-    waiting = [link for link in waiting if blocked(link.memory, cycle.now) is not Side.CRM or _changed(link)]
+    waiting = [
+        link for link in waiting if blocked_side(link.memory, cycle.now) is not Side.CRM or _changed(link)
+    ]
     named = [link for link in links if link.phase is Phase.WAITING and link.referral is None]
     joined = _join_named(cycle, named)
     found = cycle.crm.find([_sought(link) for link in waiting]) if waiting else {}
@@ -51,7 +44,7 @@ def take_in(cycle: Cycle, links: Sequence[Link]) -> list[Link]:
         if holder is not None and holder.referral_id not in {None, link.referral_id}:
             sighting = replace(sighting, by_reference=None)
         verdict = decide_intake(link, sighting, cycle.rules, cycle.shape)
-        match verdict.verdict:
+        match verdict.action:
             case IntakeAction.SKIP:
                 cycle.store.commit(
                     Transaction(
@@ -72,7 +65,7 @@ def take_in(cycle: Cycle, links: Sequence[Link]) -> list[Link]:
 
 def _changed(link: Link) -> bool:
     failure = link.memory.failure
-    return failure is not None and failure.seen != content(link)
+    return failure is not None and failure.seen != content_digest(link)
 
 
 def _linked(cycle: Cycle, link: Link, verdict: IntakeDecision) -> Link:
@@ -126,7 +119,7 @@ def _join_named(cycle: Cycle, links: Sequence[Link]) -> list[Link]:
 
 def hold(cycle: Cycle, link: Link, verdict: IntakeDecision) -> None:
     """A referral that waits for a person; there is no record of its own to tell it on."""
-    failure = Failure(Side.CRM, verdict.code, verdict.reason, cycle.now, seen=content(link))
+    failure = Failure(Side.CRM, verdict.code, verdict.reason, cycle.now, seen=content_digest(link))
     news = link.memory.failure is None or link.memory.failure.text != failure.text
     memory = replace(
         link.memory,
@@ -180,7 +173,7 @@ def make_opportunities(cycle: Cycle, admissions: Sequence[tuple[Link, IntakeDeci
         source = {**{name: referral[name] for name in SHARED}, "state": state_of(referral).value}
         intents.append(Intent(link.key, Side.CRM, True, "", fields, source, cycle.id, cycle.now))
         effects = tuple(
-            Effect(Side.CRM, "create", name, None, item, "new in Partner Center")
+            Effect(Side.CRM, Action.CREATE, name, None, item, "new in Partner Center")
             for name, item in fields.items()
         )
         cycle.collect(DealPlan(link, effects=effects))

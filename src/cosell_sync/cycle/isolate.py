@@ -1,9 +1,9 @@
-"""A deal over which the program itself stumbles harms no other: it is set aside like one that a system refuses.
+"""Isolate unexpected exceptions per deal: the deal is set aside like one that a system refuses, the others go on.
 
 A batch in which something unforeseen happens is done again deal by deal. That is safe for the reason that a crash is:
 whatever a write of the first try became, its intent or its outcome stands in the store, and the deal starts from there.
-The deal that stumbles then waits, with growing pauses, is parked in the end, and says so. Nothing of the error but its
-type and place is told: its words may be people's data.
+The deal then waits, with growing pauses, and is parked in the end; its record says so. The log and the journal get the
+exception's type and place and nothing else of it: its text may be people's data.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from pathlib import PurePath
 import structlog
 
 from cosell_sync.core import messages
-from cosell_sync.core.deal import ABSENT, Link, Side, SyncState
+from cosell_sync.core.deal import ABSENT, Side, SyncState
+from cosell_sync.core.decision import Decision
+from cosell_sync.core.memory import INTERNAL_ERROR, Action, Link
 from cosell_sync.core.outcome import after_failed_write
-from cosell_sync.core.reconcile import Decision, decide
-from cosell_sync.cycle.context import Cycle, ids
+from cosell_sync.core.reconcile import decide
+from cosell_sync.cycle.context import Cycle, ids, journal_entry
 from cosell_sync.errors import CosellError, Rejected
 from cosell_sync.ports import OpportunityWrite, Transaction
-
-CODE = "broken"
 
 log = structlog.get_logger("cosell_sync.cycle")
 
@@ -49,7 +49,7 @@ def decisions(cycle: Cycle, links: Iterable[Link]) -> Iterable[Decision]:
     for link in links:
         try:
             yield decide(link, cycle.rules, cycle.shape, cycle.now)
-        except Exception:  # noqa: BLE001, S112 - it stumbles again where it is worked on, and is told there
+        except Exception:  # noqa: BLE001, S112 - it is raised again where the deal is worked on, and recorded there
             continue
 
 
@@ -63,16 +63,17 @@ def place(error: Exception) -> str:
 def _set_aside(cycle: Cycle, link: Link, error: Exception) -> None:
     kind, where = type(error).__name__, place(error)
     log.error("deal.broken", **ids(link), kind=kind, place=where)
-    text = messages.broken(f"{kind}, {where}")
+    text = messages.broken()
     failed = after_failed_write(
-        link, Side.CRM, Rejected(text, code=CODE), cycle.now, cycle.settings.retry_policy
+        link, Side.CRM, Rejected(text, code=INTERNAL_ERROR), cycle.now, cycle.settings.retry_policy
     )
     memory = replace(failed.memory, sync_state=SyncState.NEEDS_ATTENTION)
     failed = replace(failed, memory=memory, dirty=False, due=memory.next_attempt)
     cycle.counters.failed.add(link.key)
     if memory.parked:
         log.warning("deal.parked", **ids(link), attempts=memory.attempts)
-    cycle.store.commit(Transaction(links=[failed]))
+    details = journal_entry(cycle, failed, Side.CRM, Action.FAILURE, f"internal error: {kind}, {where}")
+    cycle.store.commit(Transaction(links=[failed], journal=[details]))
     _tell(cycle, failed, text)
 
 

@@ -12,25 +12,15 @@ from dataclasses import dataclass, replace
 
 import structlog
 
-from cosell_sync.core import messages, publishing
-from cosell_sync.core.deal import (
-    ABSENT,
-    KINDS,
-    SELLER,
-    SHARED,
-    Fields,
-    Intent,
-    Link,
-    Side,
-    Snapshot,
-    State,
-    Step,
-    Value,
-)
-from cosell_sync.core.merge import Conflict
-from cosell_sync.core.outcome import after_failed_write, after_opportunity, after_referral, freed_from
-from cosell_sync.core.reconcile import Decision, Effect, blocked, decide, state_of
-from cosell_sync.core.rules import same
+from cosell_sync.core import messages, requirements, visibility
+from cosell_sync.core.deal import ABSENT, Fields, Side, Snapshot, State, Step, Value, state_of
+from cosell_sync.core.decision import Conflict, Decision, Effect
+from cosell_sync.core.fields import KINDS, SELLER, SHARED
+from cosell_sync.core.memory import Action, Intent, Link
+from cosell_sync.core.normalize import same
+from cosell_sync.core.outcome import after_failed_write, after_opportunity, after_referral
+from cosell_sync.core.reconcile import decide
+from cosell_sync.core.retry import blocked_side, freed_from
 from cosell_sync.core.status import StatusReport, conflict_text, status_report
 from cosell_sync.cycle.context import (
     Cycle,
@@ -200,7 +190,7 @@ def plan_crm(cycle: Cycle, first: Decision, carried: _ReferralResult) -> _CrmPla
     effects += [
         Effect(
             Side.CRM,
-            "tell",
+            Action.REPORT,
             name,
             opportunity[name] if opportunity else None,
             item,
@@ -215,15 +205,15 @@ def plan_crm(cycle: Cycle, first: Decision, carried: _ReferralResult) -> _CrmPla
 
 
 def _invites(cycle: Cycle, link: Link) -> bool:
-    if link.opportunity is None or not publishing.asks_for_help(link.opportunity):
+    if link.opportunity is None or not requirements.asks_for_help(link.opportunity):
         return False
-    fields = publishing.invitation(link, cycle.rules, cycle.shape, cycle.now.date())
-    return fields is not None and blocked(link.memory, cycle.now) is not Side.PARTNER_CENTER
+    fields = visibility.invitation(link, cycle.rules, cycle.shape, cycle.now.date())
+    return fields is not None and blocked_side(link.memory, cycle.now) is not Side.PARTNER_CENTER
 
 
 def _as_if_written(link: Link, cycle: Cycle) -> Link:
     """The record shall say what is true once this write has landed: then the CRM's failure with the deal is over."""
-    if blocked(link.memory, cycle.now) is Side.CRM:
+    if blocked_side(link.memory, cycle.now) is Side.CRM:
         return link
     return replace(link, memory=freed_from(link.memory, Side.CRM))
 
@@ -271,7 +261,7 @@ def write_opportunities(cycle: Cycle, second: Sequence[_CrmPlan]) -> set[str]:
     pending = PendingTransaction()
     writing: list[_CrmPlan] = []
     for item in second:
-        crm_closed = blocked(item.status.link.memory, cycle.now) is Side.CRM
+        crm_closed = blocked_side(item.status.link.memory, cycle.now) is Side.CRM
         if item.fields and not crm_closed:
             writing.append(item)
         else:

@@ -20,22 +20,11 @@ from dataclasses import replace
 
 import structlog
 
-from cosell_sync.core import messages, publishing
-from cosell_sync.core.deal import (
-    ABSENT,
-    Fields,
-    Intent,
-    Link,
-    Memory,
-    Phase,
-    Side,
-    Snapshot,
-    SyncState,
-    Value,
-)
-from cosell_sync.core.outcome import freed_from
-from cosell_sync.core.reconcile import Decision, Effect, Hold, HoldKind, blocked, content
-from cosell_sync.core.retry import freed
+from cosell_sync.core import messages, microsoft, publishing, requirements, visibility
+from cosell_sync.core.deal import ABSENT, Fields, Side, Snapshot, SyncState, Value
+from cosell_sync.core.decision import Decision, Effect, Hold, HoldKind
+from cosell_sync.core.memory import Action, Intent, Invitation, Link, Memory, Phase
+from cosell_sync.core.retry import blocked_side, content_digest, freed, freed_from
 from cosell_sync.core.status import status_report
 from cosell_sync.cycle.commands import released
 from cosell_sync.cycle.context import (
@@ -95,7 +84,7 @@ def _settled(cycle: Cycle, link: Link, intent: Intent) -> tuple[Link, Link | Non
         return replace(again, phase=Phase.SKIPPED, dirty=False), None  # a person gave it to another deal
     cycle.counters.created[THERE] += 1
     log.info("deal.created", **{**ids(link), "referral_id": found.id}, side=THERE)
-    made = publishing.adopted(link, intent.fields, intent.source, found, cycle.rules, answered=False)
+    made = publishing.after_post(link, intent.fields, intent.source, found, cycle.rules, answered=False)
     return _carried(cycle, made), _released(holder) if holder else None
 
 
@@ -160,7 +149,7 @@ def publish_all(cycle: Cycle, wishes: Sequence[Link]) -> list[Link]:
         if link.opportunity is None or link.opportunity_id in doubtful:
             continue  # a person must say first whether Microsoft's deal is the same; the record says so already
         heard = replace(link, memory=_freed_if_changed(link))
-        if blocked(heard.memory, cycle.now) is THERE:
+        if blocked_side(heard.memory, cycle.now) is THERE:
             refused.append((heard, ()))
             continue
         if holds := _holds(cycle, link.opportunity):
@@ -178,7 +167,11 @@ def publish_all(cycle: Cycle, wishes: Sequence[Link]) -> list[Link]:
 def _freed_if_changed(link: Link) -> Memory:
     """A record that changed is tried afresh."""
     stuck = link.memory.failure
-    return freed(link.memory) if stuck is not None and stuck.seen not in {"", content(link)} else link.memory
+    return (
+        freed(link.memory)
+        if stuck is not None and stuck.seen not in {"", content_digest(link)}
+        else link.memory
+    )
 
 
 def _holds(cycle: Cycle, opportunity: Snapshot) -> list[Hold]:
@@ -187,8 +180,8 @@ def _holds(cycle: Cycle, opportunity: Snapshot) -> list[Hold]:
     if publishing.is_closed(opportunity, rules):
         text = messages.closed_before_sharing()
         return [Hold(HoldKind.LATE, "stage", ABSENT, opportunity["stage"], text)]
-    cosell = publishing.asks_for_help(opportunity)
-    gaps = publishing.missing(opportunity, rules, shape, cycle.now.date(), cosell=cosell)
+    cosell = requirements.asks_for_help(opportunity)
+    gaps = requirements.missing(opportunity, rules, shape, cycle.now.date(), cosell=cosell)
     text = messages.cannot_share(gap.words for gap in gaps)
     return [Hold(HoldKind.NEED, gap.field, ABSENT, opportunity[gap.field], text) for gap in gaps]
 
@@ -196,15 +189,15 @@ def _holds(cycle: Cycle, opportunity: Snapshot) -> list[Hold]:
 def _post(cycle: Cycle, link: Link, opportunity: Snapshot) -> Link:
     """The first post. The pair, or the link with its failure."""
     rules = cycle.rules
-    fields = publishing.draft(opportunity, rules, cycle.shape)
-    known = publishing.source(opportunity, fields, rules)
-    effects = tuple(Effect(THERE, "create", name, None, value, SHARED) for name, value in fields.items())
+    fields = publishing.new_referral_fields(opportunity, rules, cycle.shape)
+    known = publishing.source_values(opportunity, fields, rules)
+    effects = tuple(Effect(THERE, Action.CREATE, name, None, value, SHARED) for name, value in fields.items())
     cycle.collect(DealPlan(link, effects=effects))
     outcome_id = _announce(cycle, link, fields, known)
     outcome = cycle.referrals.create(ReferralDraft(outcome_id, fields))
     if outcome.error is not None or outcome.snapshot is None:
         return _failed(cycle, link, outcome.error or Unclear("no answer"))
-    made = _carried(cycle, publishing.adopted(link, fields, known, outcome.snapshot, rules, answered=True))
+    made = _carried(cycle, publishing.after_post(link, fields, known, outcome.snapshot, rules, answered=True))
     journal = [
         journal_entry(cycle, made, THERE, "create", SHARED, name, None, value)
         for name, value in fields.items()
@@ -257,7 +250,7 @@ def _report_unpublished(cycle: Cycle, refused: Sequence[tuple[Link, Sequence[Hol
         effects = tuple(
             Effect(
                 Side.CRM,
-                "tell",
+                Action.REPORT,
                 name,
                 opportunity[name] if opportunity else None,
                 value,
@@ -312,10 +305,10 @@ def invite_microsoft(cycle: Cycle, keys: Sequence[str]) -> list[Link]:
     """Invite Microsoft wherever the seller asks for help. Returns the links that changed, to be reported."""
     changed = []
     for link in cycle.store.by_keys(keys).values():
-        if link.opportunity is None or not publishing.asks_for_help(link.opportunity):
+        if link.opportunity is None or not requirements.asks_for_help(link.opportunity):
             continue
-        fields = publishing.invitation(link, cycle.rules, cycle.shape, cycle.now.date())
-        if fields is not None and blocked(link.memory, cycle.now) is not THERE:
+        fields = visibility.invitation(link, cycle.rules, cycle.shape, cycle.now.date())
+        if fields is not None and blocked_side(link.memory, cycle.now) is not THERE:
             changed.append(_invite(cycle, link, fields))
     return changed
 
@@ -325,22 +318,22 @@ def _invite(cycle: Cycle, link: Link, fields: Fields) -> Link:
     referral, opportunity = link.referral, link.opportunity
     assert referral is not None and opportunity is not None  # noqa: S101, PT018 - an invitation has both
     engagement = referral.text("engagement_id")
-    known = publishing.source(opportunity, fields, cycle.rules)
+    known = publishing.source_values(opportunity, fields, cycle.rules)
     try:
         side = _side(cycle, engagement)
     except RecordError as error:
         return _failed(cycle, link, error)
     if side:
         return _joined(cycle, link, side, known)
-    asked = replace(link, memory=replace(link.memory, invite=publishing.PENDING))
+    asked = replace(link, memory=replace(link.memory, invite=Invitation.PENDING))
     reference = _announce(cycle, asked, fields, known)
     old = link.base_opportunity.get("help", None)
-    effect = Effect(THERE, "update", "help", old, fields["help"], "Microsoft is invited")
+    effect = Effect(THERE, Action.UPDATE, "help", old, fields["help"], "Microsoft is invited")
     cycle.collect(DealPlan(asked, effects=(effect,)))
     outcome = cycle.referrals.create(ReferralDraft(reference, fields, engagement))
     if outcome.error is not None:
         return _failed(cycle, asked, outcome.error)
-    side = publishing.microsoft_side([outcome.snapshot] if outcome.snapshot else [])
+    side = microsoft.microsoft_side([outcome.snapshot] if outcome.snapshot else [])
     return _joined(cycle, asked, side, known, effect)
 
 
@@ -348,10 +341,10 @@ def _joined(
     cycle: Cycle, link: Link, side: Mapping[str, str], known: Fields, effect: Effect | None = None
 ) -> Link:
     """Microsoft has its side now; ours may have changed with it, so it is read again."""
-    made = publishing.invited(link, side, known)
+    made = visibility.invited(link, side, known)
     made = replace(made, memory=freed_from(made.memory, THERE))
     journal = []
-    if effect is not None or link.memory.invite == publishing.PENDING:
+    if effect is not None or link.memory.invite == Invitation.PENDING:
         made = _carried(cycle, replace(made, memory=replace(made.memory, notices=(messages.invited(),))))
     if effect is not None:
         cycle.counters.written[THERE].add(link.key)
@@ -366,7 +359,7 @@ def _joined(
 def _side(cycle: Cycle, engagement: str) -> Mapping[str, str]:
     """Raises Rejected where the engagement cannot be searched: then nobody is invited blindly."""
     try:
-        return publishing.microsoft_side(cycle.referrals.engagement(engagement))
+        return microsoft.microsoft_side(cycle.referrals.engagement(engagement))
     except Unavailable as error:
         if error.status != 400:
             raise

@@ -2,23 +2,23 @@
 
 From then on it cannot be forgotten: a staged link stays dirty until it was decided and written, whatever happens in
 between. Once in ``full_every`` all ids and versions are compared, for what no pull could have shown. Once after the
-rules have changed every deal is decided anew: a shorter hold, a field that may be sent now, a currency made active.
+rules or the CRM have changed every deal is decided anew: a shorter hold, a new picklist value, a larger field.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import structlog
 
-from cosell_sync.core import publishing
-from cosell_sync.core.deal import Link, Memory, Phase, Side, Snapshot
-from cosell_sync.core.intake import at_sight
+from cosell_sync.core import microsoft
+from cosell_sync.core.deal import Side, Snapshot
+from cosell_sync.core.intake import skipped_by_category
+from cosell_sync.core.memory import Link, Memory, Phase
 from cosell_sync.core.quota import Urgency
+from cosell_sync.core.rules import digest
 from cosell_sync.cycle.context import Cycle
 from cosell_sync.cycle.safety import CHUNK, SKEW, check_clock, check_not_empty, check_shape, check_share
 from cosell_sync.cycle.schedule import may
@@ -88,16 +88,9 @@ def _corrected(link: Link, now: datetime) -> Link:
 
 
 def requeue_after_rule_change(cycle: Cycle) -> None:
-    """What was held by a rule is held until the rule changes, and no longer."""
-    store, shape = cycle.store, cycle.shape
-    org = [
-        sorted(shape.fields),
-        sorted(shape.stages),
-        sorted(shape.currencies),
-        shape.default_currency,
-    ]
-    text = json.dumps([asdict(cycle.rules), org], sort_keys=True, default=str)
-    rules = hashlib.sha256(text.encode()).hexdigest()[:16]
+    """Decide every deal anew once the configuration or what the CRM can hold has changed: that may free what is held."""
+    store = cycle.store
+    rules = digest(cycle.rules, cycle.shape)
     known = store.watermark(RULES)
     if known == rules:
         return
@@ -126,7 +119,7 @@ def stage_referrals(cycle: Cycle, page: Page) -> None:
         cycle.counters.pulled[Side.PARTNER_CENTER] += 1
         if link.phase is Phase.LINKED and link.referral is not None:
             cycle.changed.append(link.key)
-        skipped = at_sight(snapshot, cycle.rules) if link.opportunity_id is None else None
+        skipped = skipped_by_category(snapshot, cycle.rules) if link.opportunity_id is None else None
         phase = Phase.SKIPPED if skipped else link.phase if link.opportunity_id else Phase.WAITING
         memory = replace(link.memory, gone=None) if returned else link.memory
         staged.append(
@@ -211,7 +204,7 @@ def compare_all(cycle: Cycle) -> None:
         linked += 1
         if link.memory.gone is Side.CRM and link.opportunity_id in indexed:
             returned.append(link.opportunity_id or "")
-        if publishing.awaited(link):
+        if microsoft.awaited(link):
             cycle.changed.append(link.key)
         if link.memory.gone is None and link.referral_id not in seen:
             missing_referrals += 1

@@ -7,10 +7,11 @@ from dataclasses import replace
 
 import structlog
 
-from cosell_sync.core.deal import Fields, Link, Side, SyncState
+from cosell_sync.core.deal import Fields, Side, SyncState, state_of
+from cosell_sync.core.decision import Decision
 from cosell_sync.core.lifecycle import TERMINAL
+from cosell_sync.core.memory import Link
 from cosell_sync.core.outcome import settle
-from cosell_sync.core.reconcile import Decision, state_of
 from cosell_sync.core.status import status_report
 from cosell_sync.cycle.context import Cycle, DealPlan, ids
 from cosell_sync.ports import OpportunityWrite, Transaction

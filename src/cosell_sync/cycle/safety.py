@@ -12,7 +12,8 @@ from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from typing import Any
 
-from cosell_sync.core.deal import STATUS_FIELDS, Link, Phase
+from cosell_sync.core.fields import STATUS_FIELDS
+from cosell_sync.core.memory import Link, Phase
 from cosell_sync.core.rules import CrmShape, Flow
 from cosell_sync.cycle.context import Cycle
 from cosell_sync.cycle.isolate import decisions

@@ -13,7 +13,8 @@ from collections.abc import Iterator
 
 import structlog
 
-from cosell_sync.core.deal import Link, Phase, Side, State
+from cosell_sync.core.deal import Side, State
+from cosell_sync.core.memory import Link, Phase
 from cosell_sync.core.quota import Level, Urgency, allows, urgency
 from cosell_sync.cycle.context import Cycle
 from cosell_sync.cycle.isolate import decisions

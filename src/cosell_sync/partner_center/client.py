@@ -42,8 +42,8 @@ from cosell_sync.errors import (
     Unavailable,
     Unclear,
 )
-from cosell_sync.partner_center import records
-from cosell_sync.partner_center.records import Wire
+from cosell_sync.partner_center import create, patch, read
+from cosell_sync.partner_center.values import ID, WireOptions, timestamp
 from cosell_sync.ports import Outcome, Page, ReferralDraft, ReferralWrite
 from cosell_sync.transport.answers import Answer, error_body
 from cosell_sync.transport.client import HttpCaller, Safety
@@ -86,14 +86,14 @@ class PartnerCenter:
     def __init__(
         self,
         caller: HttpCaller,
-        wire: Wire | None = None,
+        wire: WireOptions | None = None,
         *,
         organization_id: str | None = None,
         workers: int = 4,
         page_size: int | None = None,
     ) -> None:
         self._caller = caller
-        self._wire = wire or Wire()
+        self._wire = wire or WireOptions()
         self._configured = frozenset({organization_id} if organization_id else ())
         self._workers = workers
         self._top = f"$top={page_size}" if page_size else ""
@@ -124,7 +124,7 @@ class PartnerCenter:
         elif self._filter_refused:
             yield from self._newest_down_to(since)
         else:
-            query = f"$filter=updatedDateTime ge {records.stamp(since)}&$orderby=updatedDateTime asc"
+            query = f"$filter=updatedDateTime ge {timestamp(since)}&$orderby=updatedDateTime asc"
             try:
                 yield from self._ascending(query)
             except _Refused:
@@ -148,7 +148,7 @@ class PartnerCenter:
 
     def engagement(self, engagement_id: str) -> Sequence[Snapshot]:
         """All sides of a deal, other organizations' included (``category`` is ``foreign`` there)."""
-        if not records.ID.fullmatch(engagement_id):
+        if not ID.fullmatch(engagement_id):
             return ()
         forms = (f"$filter=engagementId eq '{engagement_id}'", f"$filter=engagementId eq {engagement_id}")
         first, second = reversed(forms) if self._unquoted else forms
@@ -158,7 +158,7 @@ class PartnerCenter:
             rows = [row for page in self._pages(second) for row in page]
             self._unquoted = not self._unquoted
         own = self._configured or frozenset(self._learned)
-        sides = (records.snapshot(row, self._wire, own=own) for row in rows)
+        sides = (read.snapshot(row, self._wire, own=own) for row in rows)
         return [side for side in sides if side is not None]
 
     def find_created(self, external_reference: str) -> Snapshot | None:
@@ -219,7 +219,7 @@ class PartnerCenter:
         stamps: list[datetime] = []
         unreadable = 0
         for row in rows:
-            snapshot = records.snapshot(row, self._wire, own=self._configured)
+            snapshot = read.snapshot(row, self._wire, own=self._configured)
             if snapshot is None:
                 unreadable += 1
                 continue
@@ -310,7 +310,7 @@ class PartnerCenter:
 
     def _mine(self, answer: Answer, referral_id: str) -> Snapshot | None:
         own = self._configured or frozenset(self._learned)
-        snapshot = records.snapshot(answer.data, self._wire, own=own)
+        snapshot = read.snapshot(answer.data, self._wire, own=own)
         return snapshot if snapshot and snapshot.id.lower() == referral_id.lower() else None
 
     # -- writing -----------------------------------------------------------------------------------------------------
@@ -327,7 +327,7 @@ class PartnerCenter:
         For an invitation the answer may be Microsoft's row: then ``category`` is ``foreign``.
         """
         try:
-            body = encode(records.draft(draft, self._wire))
+            body = encode(create.body(draft, self._wire))
         except ValueError as bug:
             return Outcome(None, Rejected(str(bug), code="not_expressible"))
         try:
@@ -343,7 +343,7 @@ class PartnerCenter:
             return Outcome(None, cause)
         self._answered()
         own = self._configured or frozenset(self._learned)
-        snapshot = records.snapshot(answer.data, self._wire, own=own)
+        snapshot = read.snapshot(answer.data, self._wire, own=own)
         if snapshot is None:
             return Outcome(
                 None,
@@ -385,7 +385,7 @@ class PartnerCenter:
     def _take(self, current: Snapshot, step: Step, carried: _Carried) -> None:
         """One step. Notes in ``carried`` what landed, even where reading it back then fails."""
         try:
-            operations = records.patch(current, step, self._wire)
+            operations = patch.operations(current, step, self._wire)
         except ValueError as bug:
             raise Rejected(str(bug), code="not_expressible") from bug
         if not operations:
@@ -483,7 +483,7 @@ def _unavailable(cause: OutsideError) -> Flaky:
 
 
 def _checked(referral_id: str) -> None:
-    if not records.ID.fullmatch(referral_id):
+    if not ID.fullmatch(referral_id):
         raise Gone("this is no referral id", code="malformed_id")
 
 

@@ -168,10 +168,10 @@ class Meter:
         now = self._clock()
         cycle, look = self._per_cycle.value, self._per_look.value
         forecasts = [quota.foresee(allowance, cycle, look, interval) for allowance in self.allowances()]
-        gist = [forecast.gist for forecast in forecasts]
-        if self._told is not None and self._told[0] == gist and now - self._told[1] < _TOLD_EVERY:
+        outlook = [forecast.outlook for forecast in forecasts]
+        if self._told is not None and self._told[0] == outlook and now - self._told[1] < _TOLD_EVERY:
             return ()
-        self._told = (gist, now)
+        self._told = (outlook, now)
         return forecasts
 
     def allowances(self) -> Sequence[Allowance]:

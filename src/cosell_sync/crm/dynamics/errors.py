@@ -81,5 +81,5 @@ def passes(status: int, body: bytes) -> bool:
 def moved(error: RecordError) -> RecordError:
     """A row around the opportunity that changed or is gone calls for another look."""
     if isinstance(error, Gone) or code_of(error) in KEY_EXISTS:
-        return writes.moved(error)
+        return writes.as_stale(error)
     return error

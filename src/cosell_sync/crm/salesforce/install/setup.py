@@ -1,8 +1,8 @@
-"""An org's setup: what it holds of ours, and one deployment of what is missing.
+"""An org's setup: what it has of ours, and one deployment of what is missing.
 
-Looking goes through the Tooling API, which shows the setup itself: describe would hide a field without field-level
-security, and making it again would fail. Deploying goes through the Metadata API over REST: all or nothing, and with
-``checkOnly`` the very same request is the dry run, judged by the org.
+Reading uses the Tooling API, which shows the setup itself. Describe would hide a field without field-level security, and
+making that field again would fail. Deploying uses the Metadata API over REST: all or nothing, and with ``checkOnly`` the
+same request is the dry run, checked by the org.
 
 https://developer.salesforce.com/docs/atlas.en-us.api_meta.meta/api_meta/meta_rest_deploy.htm
 https://developer.salesforce.com/docs/atlas.en-us.api_tooling.meta/api_tooling/tooling_api_objects_customfield.htm
@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
 from urllib.parse import quote
@@ -22,13 +22,13 @@ from simple_salesforce.exceptions import SalesforceError
 from simple_salesforce.format import format_soql
 
 from cosell_sync.crm.salesforce import composite, errors
-from cosell_sync.crm.salesforce.metadata import OBJECT_RIGHTS, PANEL, Component
+from cosell_sync.crm.salesforce.install.schema import OBJECT_RIGHTS, PANEL, Component
 from cosell_sync.crm.salesforce.org import OPPORTUNITY, SOLUTION
 from cosell_sync.crm.salesforce.rest import Rest, raise_refused
 from cosell_sync.crm.salesforce.signin import SYSTEM
 from cosell_sync.errors import Rejected, Unavailable, Unclear
 
-PATIENCE: Final = timedelta(minutes=15)  # how long a deployment may take
+DEPLOYMENT_LIMIT: Final = timedelta(minutes=15)  # how long a deployment may take
 HINT: Final = (
     "sign in as an admin for this one command (the daemon never needs these rights): Modify Metadata Through Metadata "
     "API Functions, View Setup and Configuration, Manage Profiles and Permission Sets, Assign Permission Sets; or "
@@ -37,10 +37,10 @@ HINT: Final = (
 
 
 class SetupRefused(Rejected):
-    """The org does not let this user look at or change its setup."""
+    """The org does not let this user read or change its setup."""
 
     def __init__(self, error: SalesforceError) -> None:
-        # Without the right, setup is answered like something that does not exist, so every refusal is read that way.
+        # Without the right, the org answers as if the setup did not exist, so every refusal is taken for a missing right.
         faults = errors.faults(error.content)
         code = faults[0].code if faults else f"http_{error.status}"
         text = faults[0].text if faults else "no reason given"
@@ -52,16 +52,16 @@ class SetupRefused(Rejected):
         self.hint = HINT
 
 
-@dataclass
-class There:
-    """What the org holds of ours.
+@dataclass(frozen=True)
+class Installed:
+    """What the org has of ours.
 
-    ``bodies``: component → its setup as the Tooling API shows it; empty where only its being there counts.
-    ``sets``: permission set → its id.
+    ``bodies``: component → its setup as the Tooling API shows it; empty where only its existence counts.
+    ``permission_sets``: name → id.
     """
 
-    bodies: dict[str, Mapping[str, Any]] = field(default_factory=dict)
-    sets: dict[str, str] = field(default_factory=dict)
+    bodies: Mapping[str, Mapping[str, Any]]
+    permission_sets: Mapping[str, str]
 
 
 def soql(text: str, *values: object) -> str:
@@ -69,47 +69,62 @@ def soql(text: str, *values: object) -> str:
     return str(format_soql(text, *values))
 
 
-def look(rest: Rest, wanted: Sequence[Component]) -> There:
-    """A call for each component that is there, as the platform shows a setup for one row at a time only."""
-    there = There()
+def query(rest: Rest, text: str) -> Sequence[composite.Row]:
+    """All rows of a query about data, which permission sets count as."""
+    (rows,) = composite.everything(rest, [composite.query(text)])
+    return rows
+
+
+def read_installed(rest: Rest, wanted: Sequence[Component]) -> Installed:
+    """What the org has of these components. One call each, because the platform shows the setup of one row at a time."""
     tables = {OPPORTUNITY: OPPORTUNITY}
+    bodies: dict[str, Mapping[str, Any]] = {}
     text = "SELECT Id, SharingModel FROM CustomObject WHERE NamespacePrefix = null AND DeveloperName = {}"
     for row in _rows(rest, soql(text, SOLUTION.removesuffix("__c"))):
-        there.bodies[f"CustomObject {SOLUTION}"] = {"sharingModel": row.get("SharingModel")}
+        bodies[f"CustomObject {SOLUTION}"] = {"sharingModel": row.get("SharingModel")}
         tables[SOLUTION] = str(row["Id"])
-    ours = {str(each) for each in wanted}
+    bodies |= _fields(rest, wanted, tables)
+    bodies |= _validation_rules(rest, wanted)
+    text = "SELECT Id FROM LightningComponentBundle WHERE NamespacePrefix = null AND DeveloperName = {}"
+    if _rows(rest, soql(text, PANEL)):
+        bodies[f"LightningComponentBundle {PANEL}"] = {}
+    views = "SELECT DeveloperName FROM ListView WHERE NamespacePrefix = null AND SobjectType = {}"
+    sets = "SELECT Id, Name FROM PermissionSet WHERE NamespacePrefix = null AND Name IN {}"
+    view_rows, set_rows = composite.everything(
+        rest, [composite.query(soql(views, OPPORTUNITY)), composite.query(soql(sets, list(OBJECT_RIGHTS)))]
+    )
+    bodies |= {f"ListView {OPPORTUNITY}.{row['DeveloperName']}": {} for row in view_rows}
+    bodies |= {f"PermissionSet {row['Name']}": {} for row in set_rows}
+    return Installed(bodies, {str(row["Name"]): str(row["Id"]) for row in set_rows})
+
+
+def _fields(
+    rest: Rest, wanted: Sequence[Component], tables: Mapping[str, str]
+) -> dict[str, Mapping[str, Any]]:
+    """``tables``: object → what its fields name as their table: the name of a standard object, the id of a custom one."""
+    names = {str(each) for each in wanted}
     text = "SELECT Id, DeveloperName FROM CustomField WHERE NamespacePrefix = null AND TableEnumOrId = {}"
+    found: dict[str, Mapping[str, Any]] = {}
     for name, table in tables.items():
         for row in _rows(rest, soql(text, table)):
             component = f"CustomField {name}.{row['DeveloperName']}__c"
-            if component in ours:
-                there.bodies[component] = _body(rest, "CustomField", str(row["Id"]))
+            if component in names:
+                found[component] = _body(rest, "CustomField", str(row["Id"]))
+    return found
+
+
+def _validation_rules(rest: Rest, wanted: Sequence[Component]) -> dict[str, Mapping[str, Any]]:
     text = "SELECT Id FROM ValidationRule WHERE NamespacePrefix = null AND ValidationName = {}"
-    for each in wanted:
-        if each.type == "ValidationRule":
-            for row in _rows(rest, soql(text, each.own_name)):
-                there.bodies[str(each)] = _body(rest, "ValidationRule", str(row["Id"]))
-    text = "SELECT Id FROM LightningComponentBundle WHERE NamespacePrefix = null AND DeveloperName = {}"
-    if _rows(rest, soql(text, PANEL)):
-        there.bodies[f"LightningComponentBundle {PANEL}"] = {}
-    text = "SELECT DeveloperName FROM ListView WHERE NamespacePrefix = null AND SobjectType = {}"
-    views = composite.query(soql(text, OPPORTUNITY))
-    text = "SELECT Id, Name FROM PermissionSet WHERE NamespacePrefix = null AND Name IN {}"
-    sets = composite.query(soql(text, list(OBJECT_RIGHTS)))
-    for rows, kind, column in zip(
-        composite.everything(rest, [views, sets]),
-        (f"ListView {OPPORTUNITY}.", "PermissionSet "),
-        ("DeveloperName", "Name"),
-        strict=True,
-    ):
-        there.bodies |= {f"{kind}{row[column]}": {} for row in rows}
-        if column == "Name":
-            there.sets = {str(row["Name"]): str(row["Id"]) for row in rows}
-    return there
+    return {
+        str(each): _body(rest, "ValidationRule", str(row["Id"]))
+        for each in wanted
+        if each.type == "ValidationRule"
+        for row in _rows(rest, soql(text, each.own_name))
+    }
 
 
 def _rows(rest: Rest, query: str) -> Sequence[Mapping[str, Any]]:
-    """All rows of a query about the setup."""
+    """All rows of a query about the setup, page after page."""
     found: list[Mapping[str, Any]] = []
     path: str | None = f"tooling/query/?q={quote(query, safe='')}"
     while path:
@@ -142,7 +157,7 @@ def _get(rest: Rest, path: str) -> Mapping[str, Any]:
 
 
 def deploy(rest: Rest, zipped: bytes, *, check_only: bool) -> Mapping[str, str]:
-    """Component that failed → the org's text, empty where all is well; under no name what concerns no component."""
+    """Component that failed → the org's text; empty where the deployment succeeded. What concerns no component has no name."""
     result = _finished(rest, _send(rest, zipped, check_only=check_only))
     if result.get("success"):
         return {}
@@ -159,7 +174,7 @@ def deploy(rest: Rest, zipped: bytes, *, check_only: bool) -> Mapping[str, str]:
 
 
 def _send(rest: Rest, zipped: bytes, *, check_only: bool) -> str:
-    """The id of the deployment. No test level: it carries no Apex, so the org's default runs none."""
+    """The id of the deployment. It names no test level: without Apex, the org's default runs no tests."""
     options = {
         "allowMissingFiles": False,
         "autoUpdatePackage": False,
@@ -200,8 +215,8 @@ def _send(rest: Rest, zipped: bytes, *, check_only: bool) -> str:
 
 
 def _finished(rest: Rest, started: str) -> Mapping[str, Any]:
-    """The result of the deployment, asked for until it is done."""
-    end = rest.clock() + PATIENCE
+    """The result of the deployment, polled until it is done. Raises `Unavailable` where it takes too long."""
+    end = rest.clock() + DEPLOYMENT_LIMIT
     while True:
         result = _get(rest, f"metadata/deployRequest/{started}?includeDetails=true").get("deployResult")
         if not isinstance(result, Mapping):

@@ -1,6 +1,6 @@
-"""How a component that is there differs from the one we would make: only what matters to the daemon, in an admin's words.
+"""How an existing component differs from the one we would make: only what matters to a cycle, in an admin's words. Pure.
 
-Labels, help texts, list views and a switched-off rule are the customer's to decide. Pure.
+Labels, help texts, list views and whether the rule is active are for the customer to decide.
 """
 
 from __future__ import annotations
@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from cosell_sync.crm.salesforce.metadata import Body, Component
+from cosell_sync.crm.salesforce.install.schema import Body, Component
 
 
 def differences(wanted: Component, found: Body) -> Sequence[str]:
-    """``found``: the setup as the Tooling API shows it."""
+    """Each difference as a text. ``found``: the setup as the Tooling API shows it."""
     if wanted.type == "CustomField":
         return list(_field(wanted.body, found))
     if wanted.type == "CustomObject" and found.get("sharingModel") != wanted.body["sharingModel"]:

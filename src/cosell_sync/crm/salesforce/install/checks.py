@@ -1,4 +1,4 @@
-"""What `doctor` looks at in Salesforce: each precondition on its own, with the one thing to do about it."""
+"""What `doctor` checks in Salesforce: each precondition on its own, with the one next step."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any, Final
 
 from simple_salesforce.exceptions import SalesforceError
 
-from cosell_sync.core.deal import KINDS, SELLER, Kind
-from cosell_sync.crm.check import Check
+from cosell_sync.core.fields import KINDS, SELLER, Kind
+from cosell_sync.crm.report import Check
 from cosell_sync.crm.salesforce import composite
 from cosell_sync.crm.salesforce.org import (
     ACCOUNT,
@@ -26,7 +26,7 @@ from cosell_sync.errors import OutsideError
 GRANT: Final = "grant it in the permission set `Cosell Sync` and assign that to the integration user"
 PROVISION: Final = f"run `cosell-sync provision`; if it exists, {GRANT}"
 
-# Describe types that can hold each kind of ours.
+# Kind of our field → describe types that can hold it.
 TYPES: Final[Mapping[Kind, frozenset[str]]] = {
     Kind.TEXT: frozenset({"string", "textarea", "picklist", "combobox", "url"}),
     Kind.NOTES: frozenset({"string", "textarea"}),
@@ -48,7 +48,10 @@ RIGHTS: Final[Mapping[str, Sequence[str]]] = {
 WORDS: Final = {"createable": "create", "updateable": "edit", "deletable": "delete"}
 
 
-def check(rest: Rest, names: Mapping[str, str], stages: Sequence[str]) -> Sequence[Check]:
+def check(rest: Rest, names: Mapping[str, str], stages: Sequence[str] = ()) -> Sequence[Check]:
+    """One result a precondition. ``stages``: those that the mapping names. Never raises for a system that is away: the result
+    then carries the error.
+    """
     return list(_checks(rest, names, stages))
 
 
@@ -67,7 +70,7 @@ def _checks(rest: Rest, names: Mapping[str, str], stages: Sequence[str]) -> Iter
 
 
 def _describe(rest: Rest) -> Mapping[str, Mapping[str, Any]]:
-    """One describe at a time, by the library; an object that is not there, or hidden, is left out."""
+    """Object → its describe, one call each; an object that is missing or hidden is left out."""
     found: dict[str, Mapping[str, Any]] = {}
     for name in RIGHTS:
         try:
@@ -83,29 +86,27 @@ def _fields(described: Mapping[str, Any] | None, names: Mapping[str, str]) -> It
         return
     columns = {each["name"]: each for each in described["fields"]}
     for name, crm in names.items():
-        label = f"salesforce.Opportunity.{crm}"
-        column = columns.get(crm)
-        if column is None:
-            if name in OPTIONAL:
-                continue
+        if crm in columns:
+            yield _field(name, crm, columns[crm])
+        elif name not in OPTIONAL:
             status = "fault" if crm != DEFAULT_NAMES.get(name) or crm.endswith("__c") else "warning"
-            yield Check(
-                label, status, f"field {crm} is missing, or hidden from the integration user", PROVISION
-            )
-        elif column["type"] not in TYPES[KINDS[name]]:
-            kinds = ", ".join(sorted(TYPES[KINDS[name]]))
-            yield Check(
-                label, "fault", f"field {crm} is of type {column['type']}", f"it must be one of: {kinds}"
-            )
-        elif name == "referral_id" and not (column.get("externalId") and column.get("unique")):
-            yield Check(
-                label, "fault", f"field {crm} is not a unique external id", "set External ID and Unique on it"
-            )
-        elif not column.get("updateable"):
-            status = "warning" if name in SELLER and name != "action" else "fault"
-            yield Check(label, status, f"the integration user cannot edit {crm}", GRANT)
-        else:
-            yield Check(label, "ok", "there, of the right type, editable")
+            text = f"field {crm} is missing, or hidden from the integration user"
+            yield Check(f"salesforce.Opportunity.{crm}", status, text, PROVISION)
+
+
+def _field(name: str, crm: str, column: Mapping[str, Any]) -> Check:
+    label = f"salesforce.Opportunity.{crm}"
+    kinds = TYPES[KINDS[name]]
+    if column["type"] not in kinds:
+        text = f"field {crm} is of type {column['type']}"
+        return Check(label, "fault", text, f"it must be one of: {', '.join(sorted(kinds))}")
+    if name == "referral_id" and not (column.get("externalId") and column.get("unique")):
+        text = f"field {crm} is not a unique external id"
+        return Check(label, "fault", text, "set External ID and Unique on it")
+    if not column.get("updateable"):
+        status = "warning" if name in SELLER and name != "action" else "fault"
+        return Check(label, status, f"the integration user cannot edit {crm}", GRANT)
+    return Check(label, "ok", "there, of the right type, editable")
 
 
 def _objects(objects: Mapping[str, Mapping[str, Any]]) -> Iterator[Check]:

@@ -1,16 +1,15 @@
-"""What `doctor` looks at in Dataverse: each precondition on its own, with the one thing to do about it."""
+"""What `doctor` checks in Dataverse: each precondition on its own, with the one next step."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from cosell_sync.core.deal import KINDS, SELLER, Kind
-from cosell_sync.crm.check import Check
+from cosell_sync.core.fields import KINDS, SELLER, Kind
 from cosell_sync.crm.columns import SOLUTION_COLUMNS
-from cosell_sync.crm.dynamics import changes, odata, org
-from cosell_sync.crm.dynamics.metadata import PARENT, SOLUTION_NAMES
-from cosell_sync.crm.dynamics.metadata import TYPES as COLUMN_TYPES
+from cosell_sync.crm.dynamics import changes, describe, odata
+from cosell_sync.crm.dynamics.install.schema import PARENT, SOLUTION_NAMES
+from cosell_sync.crm.dynamics.install.schema import TYPES as COLUMN_TYPES
 from cosell_sync.crm.dynamics.org import (
     CONNECTIONS,
     CONTACTS,
@@ -21,6 +20,7 @@ from cosell_sync.crm.dynamics.org import (
     Column,
 )
 from cosell_sync.crm.dynamics.rest import Rest
+from cosell_sync.crm.report import Check
 from cosell_sync.crm.values import folded
 from cosell_sync.errors import OutsideError, RecordError, Surprise
 from cosell_sync.transport.errors import Scope
@@ -30,10 +30,10 @@ GRANT: Final = (
     "extend the application user's security role `Co-sell Sync Service` in the Power Platform admin center"
 )
 
-# Attribute types that can hold each kind of ours.
+# Kind of our field → attribute types that can hold it.
 TYPES: Final[Mapping[Kind, frozenset[str]]] = {
-    Kind.TEXT: frozenset({"String", "Transaction", "Picklist", "Status"}),
-    Kind.NOTES: frozenset({"String", "Transaction"}),
+    Kind.TEXT: frozenset({"String", "Memo", "Picklist", "Status"}),
+    Kind.NOTES: frozenset({"String", "Memo"}),
     Kind.NUMBER: frozenset({"Money", "Decimal", "Double"}),
     Kind.DATE: frozenset({"DateTime"}),
     Kind.MOMENT: frozenset({"DateTime"}),
@@ -43,7 +43,10 @@ LOOKUP: Final = frozenset({"Lookup"})
 OPTIONAL: Final = frozenset({"sales_stage"})
 
 
-def check(rest: Rest, names: Mapping[str, str], stages: Sequence[str]) -> Sequence[Check]:
+def check(rest: Rest, names: Mapping[str, str], stages: Sequence[str] = ()) -> Sequence[Check]:
+    """One result a precondition. ``stages``: those that the mapping names. Never raises for a system that is away: the result
+    then carries the error.
+    """
     return list(_checks(rest, names, stages))
 
 
@@ -51,15 +54,15 @@ def _checks(rest: Rest, names: Mapping[str, str], stages: Sequence[str]) -> Iter
     try:
         rest.get("WhoAmI")
         yield Check("dynamics.sign_in", "ok", "signed in")
-        tables = org.table_flags(rest)
+        tables = describe.table_flags(rest)
         yield from _tables(rest, tables)
         if OPPORTUNITIES in tables:
-            columns = org.table_columns(rest, OPPORTUNITIES)
+            columns = describe.table_columns(rest, OPPORTUNITIES)
             yield from _fields(columns, names)
             yield from _key(rest, OPPORTUNITIES, names["referral_id"])
             yield from _stages(columns.get(names["stage"]), stages)
         if SOLUTIONS in tables:
-            yield from _solutions(org.table_columns(rest, SOLUTIONS))
+            yield from _solutions(describe.table_columns(rest, SOLUTIONS))
             yield from _key(rest, SOLUTIONS, SOLUTION_NAMES["key"])
     except OutsideError as error:
         yield Check("dynamics.reachable", "fault", str(error), error.hint or "try again later", error)
@@ -74,7 +77,7 @@ def _tables(rest: Rest, tables: Mapping[str, Mapping[str, Any]]) -> Iterator[Che
         if flags is None:
             yield Check(label, "fault", f"table {logical} is missing", PROVISION)
             continue
-        path = odata.query(collection, select=(changes.KEYS[collection],), top=1)
+        path = odata.query(collection, select=(changes.ID_COLUMNS[collection],), top=1)
         try:
             rest.get(path, scope=Scope.RECORD)
         except RecordError as error:
@@ -121,7 +124,7 @@ def _fields(columns: Mapping[str, Column], names: Mapping[str, str]) -> Iterator
 
 
 def _solutions(columns: Mapping[str, Column]) -> Iterator[Check]:
-    wanted = {SOLUTION_NAMES[ours]: COLUMN_TYPES[each.form] for ours, each in SOLUTION_COLUMNS.items()}
+    wanted = {SOLUTION_NAMES[ours]: COLUMN_TYPES[each.kind] for ours, each in SOLUTION_COLUMNS.items()}
     for name, kind in {PARENT: "Lookup", **wanted}.items():
         label = f"dynamics.{TABLES[SOLUTIONS]}.{name}"
         column = columns.get(name)

@@ -1,7 +1,8 @@
-"""Security roles: made where missing, completed where they are ours to complete, and given to the daemon's user.
+"""Security roles: made where missing, completed where that is safe, and assigned to the daemon's user.
 
-The daemon's role is completed. The sellers' receives what this run made and nothing else, since whatever it lacks besides may
-be lacking on purpose. A privilege that a role has with less reach is told, never raised: somebody set it so.
+The daemon's role receives every privilege it lacks. The sellers' receives the privileges on a table made in this run and
+nothing else, since what it lacks besides may be lacking on purpose. A privilege that a role has with less reach is reported,
+never raised, because an admin may have limited it.
 https://learn.microsoft.com/power-apps/developer/data-platform/security-roles
 """
 
@@ -13,7 +14,7 @@ from typing import Any, Final
 
 from cosell_sync.crm.dynamics import odata
 from cosell_sync.crm.dynamics.batch import Op
-from cosell_sync.crm.dynamics.metadata import (
+from cosell_sync.crm.dynamics.install.schema import (
     DEPTHS,
     IN_SOLUTION,
     NAMED_RIGHTS,
@@ -23,8 +24,8 @@ from cosell_sync.crm.dynamics.metadata import (
     SYNC_ROLE,
     rights,
 )
+from cosell_sync.crm.dynamics.install.setup import Setup
 from cosell_sync.crm.dynamics.rest import Row
-from cosell_sync.crm.dynamics.setup import Setup
 from cosell_sync.crm.report import Finding, Status
 from cosell_sync.errors import Rejected
 
@@ -33,24 +34,30 @@ WHERE: Final = "in the Power Platform admin center > Settings > Security roles"
 
 @dataclass(frozen=True)
 class User:
+    """A user of the environment. ``unit``: the business unit; only roles of that unit can be assigned."""
+
     id: str
     name: str
-    unit: str  # the business unit, in which alone roles can be assigned
+    unit: str
 
 
 @dataclass(frozen=True)
 class Privilege:
+    """A privilege with its depth. ``id`` is empty until its table exists."""
+
     name: str
     depth: str
     table: str = ""
-    id: str = ""  # none as long as its table is not there
+    id: str = ""
 
     @property
     def body(self) -> Mapping[str, str]:
+        """The privilege as the action ``AddPrivilegesRole`` takes it."""
         return {"PrivilegeId": self.id, "Depth": self.depth}
 
     @property
     def words(self) -> str:
+        """The privilege as a finding names it."""
         return f"{self.name} ({self.depth})"
 
 
@@ -58,30 +65,31 @@ Make = Callable[[str, Op, Sequence[str]], Finding]
 
 
 @dataclass
-class Granting:
-    """``make``: one change of the setup as a finding, given what it rests on. ``fresh``: the solutions' table was made in
-    this run, or is to be.
+class Permissions:
+    """``make``: sends one change of the setup and returns its finding, given the components that it depends on.
+    ``new_table``: the solutions' table was made in this run, or would be.
     """
 
     setup: Setup
     make: Make
     dry_run: bool
-    fresh: bool
-    rests_on: Sequence[str]
+    new_table: bool
+    depends_on: Sequence[str]
 
     def findings(self, user: User) -> Iterator[Finding]:
+        """One finding for each role, for each privilege that differs, and for the assignment to the user."""
         root = self._root()
         wanted = self._wanted()
         for role in (SYNC_ROLE, SELLER_ROLE):
             found = self._role(role, root)
             if found is None:
-                yield self._made(role, root, wanted[role])
+                yield self._make_role(role, root, wanted[role])
             else:
                 yield Finding(f"Role {role}", Status.THERE)
-                yield from self._completed(role, str(found["roleid"]), wanted[role])
-        yield self._assigned(user)
+                yield from self._complete(role, str(found["roleid"]), wanted[role])
+        yield self._assign(user)
 
-    # --- what a role shall hold ---------------------------------------------------------------------------------
+    # --- what a role needs ---------------------------------------------------------------------------------
 
     def _wanted(self) -> Mapping[str, Sequence[Privilege]]:
         tables = self._by_table()
@@ -97,7 +105,7 @@ class Granting:
         return made
 
     def _by_table(self) -> Mapping[str, Mapping[str, Mapping[str, Any]]]:
-        """Table → verb → the privilege, whatever it is called: an activity's is named after all activities."""
+        """Table → verb → privilege. By table, because an activity's privilege is named after all activities."""
         names = sorted({name for tables in RIGHTS.values() for name in tables})
         where = " or ".join(f"LogicalName eq {odata.literal(name)}" for name in names)
         path = odata.query("EntityDefinitions", select=("LogicalName", "Privileges"), where=where)
@@ -116,9 +124,8 @@ class Granting:
                 continue
             found = tables[table].get(verb)
             if found is not None:
-                reach = (
-                    depth if found.get(f"CanBe{depth}") else "Global"
-                )  # the only one of an org-owned table
+                # A table that belongs to the whole organization knows only the depth Global.
+                reach = depth if found.get(f"CanBe{depth}") else "Global"
                 yield Privilege(str(found["Name"]), reach, table, str(found["PrivilegeId"]).lower())
 
     # --- roles --------------------------------------------------------------------------------------------------
@@ -136,28 +143,28 @@ class Granting:
         where = odata.all_of(f"name eq {odata.literal(name)}", odata.ids("_businessunitid_value", [unit]))
         return self.setup.one(odata.query("roles", select=("roleid", "name"), where=where))
 
-    def _made(self, role: str, root: str, wanted: Sequence[Privilege]) -> Finding:
+    def _make_role(self, role: str, root: str, wanted: Sequence[Privilege]) -> Finding:
         label = f"Role {role}"
         body = {"name": role, "businessunitid@odata.bind": odata.bind("businessunits", root)}
-        made = self.make(label, Op("POST", "roles", body, IN_SOLUTION), self.rests_on)
+        made = self.make(label, Op("POST", "roles", body, IN_SOLUTION), self.depends_on)
         if made.status is not Status.MADE:
             return made
         found = self._role(role, root)
-        given = self._give(label, str(found["roleid"]), wanted) if found else made
-        return given if given.status is not Status.MADE else made
+        granted = self._grant(label, str(found["roleid"]), wanted) if found else made
+        return granted if granted.status is not Status.MADE else made
 
-    def _give(self, label: str, role_id: str, wanted: Sequence[Privilege]) -> Finding:
+    def _grant(self, label: str, role_id: str, wanted: Sequence[Privilege]) -> Finding:
         body = {"Privileges": [each.body for each in wanted]}
         path = f"{odata.row('roles', role_id)}/Microsoft.Dynamics.CRM.AddPrivilegesRole"
-        return self.make(label, Op("POST", path, body, IN_SOLUTION), self.rests_on)
+        return self.make(label, Op("POST", path, body, IN_SOLUTION), self.depends_on)
 
-    def _completed(self, role: str, role_id: str, wanted: Sequence[Privilege]) -> Iterator[Finding]:
-        held = self._held(role_id)
+    def _complete(self, role: str, role_id: str, wanted: Sequence[Privilege]) -> Iterator[Finding]:
+        current = self._privileges(role_id)
         for each in wanted:
             label = f"Role {role} {each.name}"
-            depth = held.get(each.id)
-            if depth is None and (role == SYNC_ROLE or (self.fresh and each.table == SOLUTION)):
-                made = self._give(label, role_id, [each])
+            depth = current.get(each.id)
+            if depth is None and (role == SYNC_ROLE or (self.new_table and each.table == SOLUTION)):
+                made = self._grant(label, role_id, [each])
                 yield Finding(label, made.status, made.text or f"gives {each.words}", made.todo)
             elif _reach(depth) < DEPTHS.index(each.depth):
                 has = (
@@ -166,16 +173,16 @@ class Granting:
                 todo = f"left as it is; if the users of this role need {each.words}, change it {WHERE}"
                 yield Finding(label, Status.DIFFERS, has, todo)
 
-    def _held(self, role_id: str) -> Mapping[str, str]:
+    def _privileges(self, role_id: str) -> Mapping[str, str]:
         found = self.setup.get(f"RetrieveRolePrivilegesRole(RoleId={odata.guid(role_id)})")
         return {
             str(row.get("PrivilegeId")).lower(): str(row.get("Depth"))
             for row in found.get("RolePrivileges") or ()
         }
 
-    # --- who has it ---------------------------------------------------------------------------------------------
+    # --- who has the role ---------------------------------------------------------------------------------------------
 
-    def _assigned(self, user: User) -> Finding:
+    def _assign(self, user: User) -> Finding:
         label = f"Role {SYNC_ROLE} to {user.name}"
         members = f"{odata.row('systemusers', user.id)}/systemuserroles_association"
         if any(row.get("name") == SYNC_ROLE for row in self.setup.rows(f"{members}?$select=roleid,name")):
@@ -184,29 +191,29 @@ class Granting:
             return Finding(label, Status.TO_MAKE)
         role = self._role(SYNC_ROLE, user.unit)
         if role is None:
-            rests = [f"Role {SYNC_ROLE}"]
-            return Finding(label, Status.HELD, f"there is no {rests[0]} in the user's business unit")
+            return Finding(label, Status.BLOCKED, f"there is no Role {SYNC_ROLE} in the user's business unit")
         address = self.setup.rest.address(odata.row("roles", str(role["roleid"])))
         return self.make(label, Op("POST", f"{members}/$ref", {"@odata.id": address}), ())
 
-    def user(self, given: str | None) -> User:
-        """Who receives the daemon's role: an application (client) id, a user name, or whoever is signed in."""
-        if given is None:
-            where = odata.ids("systemuserid", [str(self.setup.get("WhoAmI").get("UserId"))])
-        elif odata.is_guid(given):
-            where = odata.ids("applicationid", [given])
-        else:
-            where = f"domainname eq {odata.literal(given)}"
-        columns = ("systemuserid", "domainname", "fullname", "_businessunitid_value")
-        row = self.setup.one(odata.query("systemusers", select=columns, where=where))
-        if row is None:
-            raise Rejected(f"the environment has no user {given}", code="no_user")
-        name = str(row.get("domainname") or row.get("fullname") or row["systemuserid"])
-        return User(str(row["systemuserid"]), name, str(row["_businessunitid_value"]))
+
+def find_user(setup: Setup, given: str | None) -> User:
+    """The user of this application (client) id or user name; None stands for the signed-in user. Raises `Rejected` for nobody."""
+    if given is None:
+        where = odata.ids("systemuserid", [str(setup.get("WhoAmI").get("UserId"))])
+    elif odata.is_guid(given):
+        where = odata.ids("applicationid", [given])
+    else:
+        where = f"domainname eq {odata.literal(given)}"
+    columns = ("systemuserid", "domainname", "fullname", "_businessunitid_value")
+    row = setup.one(odata.query("systemusers", select=columns, where=where))
+    if row is None:
+        raise Rejected(f"the environment has no user {given}", code="no_user")
+    name = str(row.get("domainname") or row.get("fullname") or row["systemuserid"])
+    return User(str(row["systemuserid"]), name, str(row["_businessunitid_value"]))
 
 
 def _reach(depth: str | None) -> int:
-    """How far a privilege reaches; -1: not at all, or not as one of the usual four. Older versions say a number."""
+    """The position of a depth among `DEPTHS`; -1 where there is none, or another. Older versions answer with the number."""
     if depth in DEPTHS:
         return DEPTHS.index(depth)
     return int(depth) if depth is not None and depth.isdigit() and int(depth) < len(DEPTHS) else -1

@@ -1,12 +1,12 @@
-"""What cosell-sync adds to a Salesforce org, as data: the one place from which files are written and orgs provisioned.
+"""What cosell-sync adds to a Salesforce org, as data: the one source of the files in ``config/`` and of `provision`.
 
-A `Component` is one piece of metadata, its ``body`` in the words of Salesforce's Metadata API. `components` makes all of
-them for the field names in use, so that a renamed field is renamed in rules, list views and permission sets alike.
-What every CRM gets, the columns with their texts and the views, stands in `crm.blueprint`.
+A `Component` is one piece of metadata; its ``body`` has the names of Salesforce's Metadata API. `components` makes all of them
+for the field names in use, so that a renamed field is renamed in rules, list views and permission sets alike.
+The columns with their texts and the views, which every CRM gets, are in `crm.columns`.
 
-Two permission sets: one for the integration user, who reads and writes what is carried; one for sellers, who read
-everything and edit what is theirs. Neither names a required or master-detail field (Salesforce refuses that) and neither
-gives Modify All or a right on an object beyond its use.
+Two permission sets: one for the integration user, who reads and writes what is synchronised; one for sellers, who read every
+field and edit their own. Neither names a required or master-detail field, because Salesforce refuses that, and neither gives
+Modify All or a right on an object that is not needed.
 https://developer.salesforce.com/docs/atlas.en-us.api_meta.meta/api_meta/customfield.htm
 """
 
@@ -24,7 +24,7 @@ from cosell_sync.crm.columns import (
     SOLUTION_LABEL,
     VIEWS,
     Column,
-    Form,
+    ColumnKind,
 )
 from cosell_sync.crm.salesforce.org import ACCOUNT, CONTACT, DEFAULT_NAMES, KEY, OPPORTUNITY, SOLUTION
 
@@ -35,13 +35,13 @@ SELLER_SET: Final = "Cosell_Seller"
 DECLINE_RULE: Final = "Cosell_Decline_Needs_Reason"
 PANEL: Final = "cosellPanel"
 MASTER: Final = "Opportunity__c"  # the master-detail field of a solution row
-TYPES: Final[Mapping[Form, str]] = {
-    Form.FLAG: "Checkbox",
-    Form.TEXT: "Text",
-    Form.LINK: "Url",
-    Form.CHOICE: "Picklist",
-    Form.LONG: "LongTextArea",
-    Form.MOMENT: "DateTime",
+TYPES: Final[Mapping[ColumnKind, str]] = {
+    ColumnKind.FLAG: "Checkbox",
+    ColumnKind.TEXT: "Text",
+    ColumnKind.LINK: "Url",
+    ColumnKind.CHOICE: "Picklist",
+    ColumnKind.LONG: "LongTextArea",
+    ColumnKind.MOMENT: "DateTime",
 }
 SOLUTION_NAMES: Final[Mapping[str, str]] = {
     "code": "Solution_Id__c",
@@ -59,7 +59,7 @@ LISTED: Final[Mapping[str, str]] = {
 
 @dataclass(frozen=True)
 class Component:
-    """``name`` as package.xml lists it: `Opportunity.Cosell_Sync__c`, `Cosell_Sync`."""
+    """One piece of metadata; ``name`` as package.xml lists it: `Opportunity.Cosell_Sync__c`, `Cosell_Sync`."""
 
     type: str
     name: str
@@ -67,18 +67,20 @@ class Component:
 
     @property
     def own_name(self) -> str:
+        """The name without its object."""
         return self.name.rpartition(".")[2]
 
     @property
     def object(self) -> str:
+        """The object that the component belongs to; empty for one that belongs to none."""
         return self.name.rpartition(".")[0]
 
     def __str__(self) -> str:
         return f"{self.type} {self.name}"
 
 
-# Rights on objects: what each permission set needs there, and no more. Salesforce grants no read on opportunities, or
-# on a detail row, without read on what stands above it; in orgs with person accounts, none on accounts without contacts.
+# Rights on objects: what each permission set needs there, and no more. Salesforce grants no read on opportunities, or on a
+# detail row, without read on its parent; in orgs with person accounts, none on accounts without contacts.
 READ: Final = frozenset({"allowRead"})
 WRITE: Final = READ | {"allowCreate", "allowEdit"}
 OBJECT_RIGHTS: Final[Mapping[str, Mapping[str, frozenset[str]]]] = {
@@ -133,20 +135,20 @@ def _components(named: Mapping[str, str]) -> Iterator[Component]:
 def _field(column: Column) -> Body:
     body: dict[str, Any] = {
         "label": column.label,
-        "type": TYPES[column.form],
+        "type": TYPES[column.kind],
         "inlineHelpText": column.help,
         "description": column.description,
     }
-    if column.form is Form.FLAG:
+    if column.kind is ColumnKind.FLAG:
         body["defaultValue"] = "false"
     else:
         body["required"] = False
     if column.length:
         body["length"] = column.length
-    if column.form is Form.LONG:
+    if column.kind is ColumnKind.LONG:
         body["visibleLines"] = 4
-        del body["required"]  # long texts know no such thing
-    if column.form is Form.TEXT:
+        del body["required"]  # long texts have no such property
+    if column.kind is ColumnKind.TEXT:
         body |= {"externalId": column.key, "unique": column.key}
         if column.key:
             body["caseSensitive"] = False

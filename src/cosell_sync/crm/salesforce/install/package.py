@@ -1,12 +1,15 @@
 """Components as files: Salesforce's source format for `sf project deploy`, or one zip for the Metadata API.
 
 Both are written from the same `Component` values, so the files under `config/salesforce/` and what `provision` sends cannot
-differ. After a change of `metadata` or of the panel, write the files anew:
+differ. After a change of `schema`, write the files anew:
 
-    python -m cosell_sync.crm.salesforce.package config/salesforce
+    python -m cosell_sync.crm.salesforce.install.package config/salesforce
 
-In source format every component has a file of its own; in the zip, what belongs to an object stands inside that object's
-file, and `package.xml` says which parts of it are meant, so that a file that names Opportunity touches nothing else there.
+The record-page panel is not generated: its one source is `config/salesforce/force-app/main/default/lwc/cosellPanel`. A wheel
+carries these files beside this module (`force-include` in pyproject.toml); in a checkout they are read from `config/`.
+
+In source format every component has its own file. In the zip, the components of an object are in that object's file, and
+`package.xml` lists those that are meant, so that a file named Opportunity changes nothing else there.
 https://developer.salesforce.com/docs/atlas.en-us.api_meta.meta/api_meta/file_based_zip_file.htm
 """
 
@@ -18,13 +21,12 @@ import re
 import sys
 import zipfile
 from collections.abc import Mapping, Sequence
-from importlib.resources import files as resources
 from pathlib import Path
 from typing import Any, Final
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 from cosell_sync.crm.columns import OPPORTUNITY_COLUMNS
-from cosell_sync.crm.salesforce.metadata import PANEL, Component, components
+from cosell_sync.crm.salesforce.install.schema import PANEL, Component, components
 from cosell_sync.crm.salesforce.org import DEFAULT_NAMES
 
 NAMESPACE: Final = "http://soap.sforce.com/2006/04/metadata"
@@ -89,6 +91,7 @@ def bundle(
 
 
 def manifest(wanted: Sequence[Component], version: str = VERSION) -> bytes:
+    """The ``package.xml`` that lists these components."""
     types: dict[str, list[str]] = {}
     for each in wanted:
         types.setdefault(each.type, []).append(each.name)
@@ -97,18 +100,28 @@ def manifest(wanted: Sequence[Component], version: str = VERSION) -> bytes:
 
 
 def panel(names: Mapping[str, str] | None = None) -> Mapping[str, bytes]:
-    """The record-page component's files, with the field names in use."""
+    """The panel's files by name, with the field names in use."""
     renamed = {
         DEFAULT_NAMES[ours]: names[ours]
         for ours in OPPORTUNITY_COLUMNS
         if names is not None and ours in names
     }
     made: dict[str, bytes] = {}
-    for each in sorted(resources(__package__).joinpath("panel").iterdir(), key=lambda file: file.name):
+    for each in sorted(panel_folder().iterdir()):
         text = each.read_text(encoding="utf-8")
         text = _PANEL_FIELD.sub(lambda found: found[1] + renamed.get(found[2], found[2]), text)
         made[each.name] = text.encode()
     return made
+
+
+def panel_folder() -> Path:
+    """Where the panel's files are: beside this module in an installed wheel, under ``config/`` in a checkout."""
+    packed = Path(__file__).with_name(PANEL)
+    return (
+        packed
+        if packed.is_dir()
+        else Path(__file__).parents[5] / "config/salesforce" / SOURCE / "lwc" / PANEL
+    )
 
 
 def _project() -> bytes:
@@ -142,7 +155,7 @@ def _fill(parent: Element, body: Mapping[str, Any]) -> None:
 
 
 def write(directory: Path) -> None:
-    """Bring the project in that directory up to date; files that are no longer written are removed."""
+    """Write the project into that directory; remove files under ``force-app`` that are no part of it."""
     wanted = source_files(components())
     for stale in (directory / "force-app").rglob("*"):
         if stale.is_file() and stale.relative_to(directory).as_posix() not in wanted:

@@ -1,7 +1,7 @@
-"""An environment's setup: what it holds of ours, and one change of it after another.
+"""An environment's setup: what it has of ours, and one change of it after another.
 
-Customizations exclude each other, so each waits until the platform has time for it (0x80071151). What is read here is read
-with `Consistency: Strong`, or a change of the last half minute might not be seen.
+Customizations exclude each other, so each change waits until the platform accepts it (0x80071151). Everything here is read
+with `Consistency: Strong`; otherwise a change of the last half minute might be missing.
 https://learn.microsoft.com/power-apps/developer/data-platform/webapi/use-web-api-metadata
 """
 
@@ -12,33 +12,33 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
 
-from cosell_sync.crm.dynamics import metadata, odata, org
+from cosell_sync.crm.dynamics import describe, odata, org
 from cosell_sync.crm.dynamics.batch import Op
 from cosell_sync.crm.dynamics.errors import SYSTEM
+from cosell_sync.crm.dynamics.install import schema
 from cosell_sync.crm.dynamics.org import OPPORTUNITIES, SOLUTIONS, TABLES
 from cosell_sync.crm.dynamics.rest import Rest, Row, strange
 from cosell_sync.errors import Flaky, RecordError, Rejected, Unavailable, Unclear
 from cosell_sync.transport.answers import error_body
 from cosell_sync.transport.errors import Scope
 
-PATIENCE: Final = timedelta(
-    minutes=15
-)  # how long the org may be busy with other customizations, or with an index
+# How long the org may be busy with other customizations, or with an index.
+BUSY_LIMIT: Final = timedelta(minutes=15)
 HINT: Final = (
     "sign in for this one command as an application user with the role System Administrator (the daemon never needs "
     "it), and name the daemon's application with --assign-to"
 )
-# SolutionConcurrencyFailure, ConcurrentOperationFailure, deadlock, SQL timeout: a moment later it may be done.
+# SolutionConcurrencyFailure, ConcurrentOperationFailure, deadlock, SQL timeout: to be tried again a little later.
 BUSY: Final = frozenset({"0x80071151", "0x80071154", "0x80044150", "0x80044151"})
 EXISTS: Final = frozenset({"0x80047013", "0x80060893", "0x80060894"})  # a column, a key
-ASSUMED: Final = 1033
-_OURS: Final = f"uniquename eq {odata.literal(metadata.UNIQUE_NAME)}"
+DEFAULT_LANGUAGE: Final = 1033
+_OURS: Final = f"uniquename eq {odata.literal(schema.UNIQUE_NAME)}"
 
 Progress = Callable[[str], None]
 
 
 class SetupRefused(Rejected):
-    """The environment does not let this user look at or change its setup."""
+    """The environment does not let this user read or change its setup."""
 
     def __init__(self, code: str, text: str, status: int | None) -> None:
         super().__init__(
@@ -51,20 +51,22 @@ class SetupRefused(Rejected):
 
 @dataclass(frozen=True)
 class Refusal:
-    """The org's no to one change. ``there``: because it exists by now."""
+    """Why the org refused one change. ``exists``: because the component exists by now."""
 
     code: str
     text: str
-    there: bool = False
+    exists: bool = False
 
 
 @dataclass(frozen=True)
-class There:
-    """What the org holds of ours. ``behaviors``: of moments, by set and column. ``keys``: set → its keys."""
+class Installed:
+    """What the org has of ours, by entity set. ``flags``: what a table says of itself; only of tables that exist.
+    ``behaviors``: how a date and time behaves, by set and column.
+    """
 
     publisher: Row | None
     solution: Row | None
-    labels: metadata.Labels
+    labels: schema.Labels
     flags: Mapping[str, Row]
     columns: Mapping[str, Mapping[str, org.Column]]
     behaviors: Mapping[tuple[str, str], str]
@@ -75,14 +77,15 @@ class There:
 
 @dataclass(frozen=True)
 class Setup:
-    """``rest`` reads consistently; ``progress`` hears what is waited for."""
+    """``rest`` reads consistently; ``progress`` is called with what is being waited for, for the person at the terminal."""
 
     rest: Rest
     progress: Progress
 
-    # --- looking ------------------------------------------------------------------------------------------------
+    # --- reading ------------------------------------------------------------------------------------------------
 
     def get(self, path: str) -> Mapping[str, Any]:
+        """Raises `SetupRefused` for a missing right, `Unavailable` where the environment fails for the moment."""
         try:
             found = self.rest.get(path, scope=Scope.RECORD)
         except (Flaky, Unclear) as error:
@@ -94,37 +97,40 @@ class Setup:
         return found
 
     def rows(self, path: str) -> Sequence[Row]:
-        """What we ask for here is never more than a page."""
+        """The rows of one page, which is all that these queries return."""
         found = self.get(path).get("value")
         if not isinstance(found, list):
             raise strange()
         return [row for row in found if isinstance(row, Mapping)]
 
     def one(self, path: str) -> Row | None:
+        """The first row; None where there is none."""
         return next(iter(self.rows(path)), None)
 
     def publisher(self) -> Row | None:
+        """Our publisher; None where there is none yet."""
         columns = ("publisherid", "customizationprefix", "customizationoptionvalueprefix")
         return self.one(odata.query("publishers", select=columns, where=_OURS))
 
-    def look(self) -> There:
+    def read_installed(self) -> Installed:
+        """What the environment has of ours, in about a dozen calls."""
         solution = odata.query("solutions", select=("solutionid", "_publisherid_value"), where=_OURS)
-        flags = org.table_flags(self.rest)
-        there = [name for name in (OPPORTUNITIES, SOLUTIONS) if name in flags]
+        flags = describe.table_flags(self.rest)
+        existing = [name for name in (OPPORTUNITIES, SOLUTIONS) if name in flags]
         views = odata.query(
             "savedqueries",
             select=("name",),
-            where=f"returnedtypecode eq {odata.literal(metadata.OPPORTUNITY)} and querytype eq 0",
+            where=f"returnedtypecode eq {odata.literal(schema.OPPORTUNITY)} and querytype eq 0",
         )
-        return There(
+        return Installed(
             publisher=self.publisher(),
             solution=self.one(solution),
-            labels=metadata.Labels(self._languages()),
+            labels=schema.Labels(self._languages()),
             flags=flags,
-            columns={name: org.table_columns(self.rest, name) for name in there},
-            behaviors=self._behaviors(there),
+            columns={name: describe.table_columns(self.rest, name) for name in existing},
+            behaviors=self._behaviors(existing),
             relationship=self._relationship() if SOLUTIONS in flags else None,
-            keys={name: self.keys(name) for name in there},
+            keys={name: self.keys(name) for name in existing},
             views=frozenset(str(row.get("name")) for row in self.rows(views)),
         )
 
@@ -132,14 +138,15 @@ class Setup:
         row = self.one(odata.query("organizations", select=("organizationid", "languagecode"))) or {}
         base = row.get("languagecode")
         provisioned = self.get("RetrieveProvisionedLanguages()").get("RetrieveProvisionedLanguages")
-        return metadata.spoken(
-            base if isinstance(base, int) else ASSUMED, provisioned if isinstance(provisioned, list) else ()
+        return schema.label_languages(
+            base if isinstance(base, int) else DEFAULT_LANGUAGE,
+            provisioned if isinstance(provisioned, list) else (),
         )
 
-    def _behaviors(self, there: Sequence[str]) -> Mapping[tuple[str, str], str]:
+    def _behaviors(self, tables: Sequence[str]) -> Mapping[tuple[str, str], str]:
         found: dict[tuple[str, str], str] = {}
-        for name in there:
-            path = f"{org.attributes(name, 'DateTime')}?$select=LogicalName,Format,DateTimeBehavior"
+        for name in tables:
+            path = f"{describe.attributes(name, 'DateTime')}?$select=LogicalName,Format,DateTimeBehavior"
             for row in self.rows(path):
                 behavior = str((row.get("DateTimeBehavior") or {}).get("Value"))
                 days = row.get("Format") == "DateOnly"
@@ -150,17 +157,16 @@ class Setup:
         """The relationship, by its name or by its column."""
         path = f"{definition(SOLUTIONS)}/ManyToOneRelationships"
         rows = self.rows(f"{path}?$select=SchemaName,ReferencingAttribute,CascadeConfiguration")
-        wanted = [row for row in rows if row.get("SchemaName") == metadata.RELATIONSHIP]
-        return next(
-            iter(wanted or [r for r in rows if r.get("ReferencingAttribute") == metadata.PARENT]), None
-        )
+        wanted = [row for row in rows if row.get("SchemaName") == schema.RELATIONSHIP]
+        return next(iter(wanted or [r for r in rows if r.get("ReferencingAttribute") == schema.PARENT]), None)
 
     def keys(self, collection: str) -> Sequence[Row]:
+        """The alternate keys of a table, with the state of their indexes."""
         path = f"{definition(collection)}/Keys"
         return self.rows(f"{path}?$select=LogicalName,SchemaName,KeyAttributes,EntityKeyIndexStatus")
 
     def whole(self, collection: str) -> dict[str, Any]:
-        """The whole definition of a table, to be sent back with one change."""
+        """The whole definition of a table, to be sent back with one change, because PUT replaces all of it."""
         found = dict(self.get(definition(collection)))
         found.pop("@odata.context", None)
         return found
@@ -168,8 +174,8 @@ class Setup:
     # --- changing -----------------------------------------------------------------------------------------------
 
     def change(self, op: Op) -> Refusal | None:
-        """Done, or why not. Raises ``Unclear`` for a lost answer and ``SetupRefused`` for a missing right."""
-        end = self.rest.clock() + PATIENCE
+        """None once it is done, else why it was refused. Raises `Unclear` for a lost answer, `SetupRefused` for a missing right."""
+        end = self.rest.clock() + BUSY_LIMIT
         pause = 2.0
         while True:
             answer = self.rest.change(op)
@@ -194,4 +200,5 @@ class Setup:
 
 
 def definition(collection: str) -> str:
+    """The address of a table's definition."""
     return f"EntityDefinitions(LogicalName={odata.literal(TABLES[collection])})"

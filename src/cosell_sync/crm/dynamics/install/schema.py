@@ -1,9 +1,9 @@
-"""What cosell-sync adds to a Dataverse environment, in the words of its metadata; pure.
+"""What cosell-sync adds to a Dataverse environment, as Dataverse's metadata; pure.
 
-The columns with their texts and the views stand in `crm.blueprint`. Here is what Dataverse makes of them, beside what only
-Dataverse has: publisher, solution, alternate keys, security roles. Names are lower case throughout, so that a column, its
-schema name and its navigation property are the same word. Labels are written in the environment's base language, and in
-English as well where English is provisioned, since choices are known by their English label first.
+The columns with their texts and the views are in `crm.columns`. Here is how Dataverse describes them, and what only
+Dataverse has: publisher, solution, alternate keys, security roles. All names are lower case, so that a column, its schema
+name and its navigation property are the same word. Labels are written in the environment's base language, and also in
+English where English is provisioned, because choices are known by their English label first.
 https://learn.microsoft.com/power-apps/developer/data-platform/webapi/create-update-column-definitions-using-web-api
 """
 
@@ -19,7 +19,7 @@ from cosell_sync.crm.columns import (
     SOLUTION_DESCRIPTION,
     SOLUTION_LABEL,
     Column,
-    Form,
+    ColumnKind,
     View,
 )
 from cosell_sync.crm.dynamics.org import CONNECTIONS, ENGLISH, OPPORTUNITIES, SOLUTIONS, TABLES
@@ -49,19 +49,19 @@ KEY_NAMES: Final[Mapping[str, str]] = {
     OPPORTUNITIES: "cosell_referralkey",
     SOLUTIONS: "cosell_solutionkey",
 }
-TRACKED: Final = (OPPORTUNITIES, CONNECTIONS, SOLUTIONS)  # whose deletions the daemon wants to hear of
-TYPES: Final[Mapping[Form, str]] = {
-    Form.FLAG: "Boolean",
-    Form.TEXT: "String",
-    Form.LINK: "String",
-    Form.CHOICE: "Picklist",
-    Form.LONG: "Transaction",
-    Form.MOMENT: "DateTime",
+TRACKED: Final = (OPPORTUNITIES, CONNECTIONS, SOLUTIONS)  # tables whose deletions a cycle reads
+TYPES: Final[Mapping[ColumnKind, str]] = {
+    ColumnKind.FLAG: "Boolean",
+    ColumnKind.TEXT: "String",
+    ColumnKind.LINK: "String",
+    ColumnKind.CHOICE: "Picklist",
+    ColumnKind.LONG: "Memo",
+    ColumnKind.MOMENT: "DateTime",
 }
 LINK_LENGTH: Final = 500
 
-# Security roles: privileges by table, each with its depth, and no more than what the daemon, or a seller, does there.
-# A seller comes with a sales role; this one adds the solutions. Whoever owns the opportunity reaches its solutions by
+# Security roles: privileges by table, each with its depth, and no more than the daemon, or a seller, needs there.
+# A seller already has a sales role; this one adds the solutions. The owner of an opportunity reaches its solutions through
 # the cascade of the relationship.
 SYNC_ROLE: Final = "Co-sell Sync Service"
 SELLER_ROLE: Final = "Co-sell Seller"
@@ -77,7 +77,7 @@ def _all(*verbs: str) -> Mapping[str, str]:
 RIGHTS: Final[Mapping[str, Mapping[str, Mapping[str, str]]]] = {
     SYNC_ROLE: {
         "opportunity": _all("Create", "Read", "Write", "Assign", "Append", "AppendTo"),
-        # Of activities only its own, the closings: all the others are mails and calls.
+        # Of activities only its own, the closings. All other activities are mails and calls.
         "opportunityclose": dict.fromkeys(("Create", "Read", "Append"), OWN),
         "account": _all("Create", "Read", "Write", "AppendTo"),
         "contact": _all("Create", "Read", "Write", "Append", "AppendTo"),
@@ -92,7 +92,7 @@ RIGHTS: Final[Mapping[str, Mapping[str, Mapping[str, str]]]] = {
         SOLUTION: {"Read": EVERYWHERE, **dict.fromkeys(("Create", "Write", "Delete", "Append"), OWN)},
     },
 }
-# The metadata has privileges of its own; not every version has all of them.
+# Reading the metadata takes privileges of its own; not every version has all of them.
 NAMED_RIGHTS: Final[Mapping[str, Sequence[str]]] = {
     SYNC_ROLE: ("prvReadEntity", "prvReadAttribute", "prvReadRelationship", "prvReadOptionSet"),
     SELLER_ROLE: (),
@@ -100,7 +100,7 @@ NAMED_RIGHTS: Final[Mapping[str, Sequence[str]]] = {
 
 
 def creatable(name: str) -> bool:
-    """Whether this column bears our prefix; any other is the customer's own."""
+    """Whether this column has our prefix; only such columns are made here."""
     return name.startswith(f"{PREFIX}_")
 
 
@@ -124,7 +124,8 @@ class Labels:
         }
 
 
-def spoken(base: int, provisioned: Sequence[int]) -> Sequence[int]:
+def label_languages(base: int, provisioned: Sequence[int]) -> Sequence[int]:
+    """The languages of our labels: the base language, and English where it is provisioned."""
     return (base, ENGLISH) if ENGLISH in provisioned and base != ENGLISH else (base,)
 
 
@@ -132,6 +133,7 @@ def spoken(base: int, provisioned: Sequence[int]) -> Sequence[int]:
 
 
 def publisher() -> Body:
+    """The row of our publisher."""
     return {
         "uniquename": UNIQUE_NAME,
         "friendlyname": DISPLAY_NAME,
@@ -141,6 +143,7 @@ def publisher() -> Body:
 
 
 def solution(publisher_id: str) -> Body:
+    """The row of our solution, to which every component belongs."""
     return {
         "uniquename": UNIQUE_NAME,
         "friendlyname": DISPLAY_NAME,
@@ -166,15 +169,16 @@ def _attribute(name: str, kind: str, label: str, help_text: str, labels: Labels,
 
 
 def column(name: str, wanted: Column, labels: Labels, option_prefix: int = OPTION_PREFIX) -> Body:
-    body = _attribute(name, TYPES[wanted.form], wanted.label, wanted.help, labels)
-    if wanted.form is Form.FLAG:
+    """The definition of a column."""
+    body = _attribute(name, TYPES[wanted.kind], wanted.label, wanted.help, labels)
+    if wanted.kind is ColumnKind.FLAG:
         sides = {"TrueOption": {"Value": 1, "Label": labels("Yes")}, "FalseOption": {"Value": 0, "Label": labels("No")}}  # fmt: skip
         body |= {"DefaultValue": False, "OptionSet": {**sides, "OptionSetType": "Boolean"}}
-    elif wanted.form is Form.MOMENT:
+    elif wanted.kind is ColumnKind.MOMENT:
         body |= {"Format": "DateAndTime", "DateTimeBehavior": {"Value": "UserLocal"}}
-    elif wanted.form is Form.LONG:
+    elif wanted.kind is ColumnKind.LONG:
         body |= {"Format": "TextArea", "MaxLength": wanted.length}
-    elif wanted.form is Form.CHOICE:
+    elif wanted.kind is ColumnKind.CHOICE:
         first = option_prefix * FIRST_OPTION
         options = [
             {"Value": value, "Label": labels(text)} for value, text in enumerate(wanted.values, start=first)
@@ -186,7 +190,7 @@ def column(name: str, wanted: Column, labels: Labels, option_prefix: int = OPTIO
             "Options": options,
         }
     else:
-        link = wanted.form is Form.LINK
+        link = wanted.kind is ColumnKind.LINK
         body |= {
             "FormatName": {"Value": "Url" if link else "Text"},
             "MaxLength": wanted.length or LINK_LENGTH,
@@ -228,7 +232,7 @@ def relationship(labels: Labels) -> Body:
         "AssociatedMenuConfiguration": {
             "Behavior": "UseCollectionName",
             "Group": "Details",
-            "OperatorCommand": 10_000,
+            "Order": 10_000,
         },
         "Lookup": _attribute(
             PARENT, "Lookup", "Opportunity", PARENT_DESCRIPTION, labels, "ApplicationRequired"
@@ -237,6 +241,7 @@ def relationship(labels: Labels) -> Body:
 
 
 def key(name: str, attribute: str, label: str, labels: Labels) -> Body:
+    """The definition of an alternate key on one column."""
     return {"SchemaName": name, "DisplayName": labels(label), "KeyAttributes": [attribute]}
 
 
@@ -282,8 +287,8 @@ def _condition(parent: Element, name: str, values: Sequence[str]) -> None:
         SubElement(made, "value").text = each
 
 
-def published(tables: Sequence[str]) -> Body:
-    """What ``PublishXml`` takes: these tables, and nothing that others are at work on."""
+def publication(tables: Sequence[str]) -> Body:
+    """The body of ``PublishXml``: these tables only, so that nobody's unfinished customization is published."""
     root = Element("importexportxml")
     entities = SubElement(root, "entities")
     for each in tables:
