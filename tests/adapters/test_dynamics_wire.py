@@ -269,7 +269,7 @@ def test_two_silent_batches_mean_that_nobody_is_there(rest: Rest) -> None:
     results = rest.send(writes(200))
     assert len(respx.calls) == 2
     assert all(isinstance(each.error, Unclear) for each in results[:100])
-    assert all(isinstance(each.away, Unavailable) for each in results[100:])
+    assert all(isinstance(each.outage, Unavailable) for each in results[100:])
 
 
 @respx.mock

@@ -1027,21 +1027,21 @@ def test_a_locked_row_of_a_collection_is_sent_again_alone(scripted: Script) -> N
         "success": False, "errors": [{"statusCode": "UNABLE_TO_LOCK_ROW", "message": ""}],
     }  # fmt: skip
     rest, adapter, clock = scripted((200, [fine, locked]), (200, [locked]), (200, [fine]))
-    changes = [bulk.Change(bulk.Verb.UPDATE, "Contact", {"Phone": phone}, id=phone) for phone in "12"]
+    changes = [bulk.Change(bulk.Operation.UPDATE, "Contact", {"Phone": phone}, id=phone) for phone in "12"]
     assert [each.fine for each in bulk.send(rest, changes)] == [True, True]
     assert [len(json.loads(each.content)["records"]) for each in adapter.sent] == [2, 1, 1]
     assert len(clock.slept) == 2
 
 
 def test_a_collection_knows_what_was_lost_refused_and_never_sent(scripted: Script) -> None:
-    create = [bulk.Change(bulk.Verb.CREATE, "Account", {"Name": "x"})] * 2
+    create = [bulk.Change(bulk.Operation.CREATE, "Account", {"Name": "x"})] * 2
     rest, _, _ = scripted((200, [{"success": True, "id": "a"}]))
-    assert all(each.lost for each in bulk.send(rest, create))  # an answer of the wrong length
+    assert all(each.unclear for each in bulk.send(rest, create))  # an answer of the wrong length
     rest, _, _ = scripted((400, [{"errorCode": "JSON_PARSER_ERROR", "message": "m"}]))
     assert [each.faults[0].code for each in bulk.send(rest, create)] == ["JSON_PARSER_ERROR"] * 2
     rest, adapter, _ = scripted(*[REFUSED] * 5)
-    deletion = bulk.Change(bulk.Verb.DELETE, "Contact", id="x")
-    assert all(each.away for each in bulk.send(rest, [*create, deletion]))
+    deletion = bulk.Change(bulk.Operation.DELETE, "Contact", id="x")
+    assert all(each.outage for each in bulk.send(rest, [*create, deletion]))
     assert {each.method for each in adapter.sent} == {"POST"}
 
 
@@ -1049,7 +1049,7 @@ def test_removing_what_is_gone_already_is_done(scripted: Script) -> None:
     rest, _, _ = scripted(
         (200, [{"success": False, "errors": [{"statusCode": "ENTITY_IS_DELETED", "message": ""}]}])
     )
-    assert bulk.send(rest, [bulk.Change(bulk.Verb.DELETE, "Contact", id="x")])[0].fine
+    assert bulk.send(rest, [bulk.Change(bulk.Operation.DELETE, "Contact", id="x")])[0].fine
 
 
 def test_a_token_refused_twice_is_no_loop(scripted: Script) -> None:

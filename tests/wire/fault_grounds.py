@@ -30,7 +30,7 @@ from cosell_sync.crm.dynamics.signin import Application as DynamicsApplication
 from cosell_sync.crm.dynamics.signin import SignIn as DynamicsSignIn
 from cosell_sync.crm.salesforce import bulk, composite, errors, read
 from cosell_sync.crm.salesforce import org as salesforce_org
-from cosell_sync.crm.salesforce.bulk import Change, Verb
+from cosell_sync.crm.salesforce.bulk import Change, Operation
 from cosell_sync.crm.salesforce.client import SalesforceCrm
 from cosell_sync.crm.salesforce.install import package, setup
 from cosell_sync.crm.salesforce.install.deploy import provision
@@ -465,13 +465,13 @@ class SalesforceGround(Ground):
 
     def _sent(self, change: Change) -> object:
         (result,) = bulk.send(self.rest, [change])
-        if result.away or result.lost or result.fine:
-            return result.away or result.lost
+        if result.outage or result.unclear or result.fine:
+            return result.outage or result.unclear
         return errors.outcome(result.faults, result.status)
 
     def rows_made(self) -> Deed:
         address = f"new{self.next()}@customer.example"
-        change = Change(Verb.CREATE, "Contact", {"LastName": "New", "Email": address})
+        change = Change(Operation.CREATE, "Contact", {"LastName": "New", "Email": address})
         self.rest.sign_in()
         return writing_deed(
             lambda: self._sent(change), lambda: len(self.world.rows("Contact", Email=address))
@@ -479,7 +479,7 @@ class SalesforceGround(Ground):
 
     def rows_changed(self) -> Deed:
         row_id = self.world.create("Contact", LastName="Known")
-        change = Change(Verb.UPDATE, "Contact", {"Phone": "+49 1"}, id=row_id)
+        change = Change(Operation.UPDATE, "Contact", {"Phone": "+49 1"}, id=row_id)
         self.rest.sign_in()
         return writing_deed(
             lambda: self._sent(change), lambda: len(self.world.rows("Contact", Id=row_id, Phone="+49 1"))
@@ -489,7 +489,7 @@ class SalesforceGround(Ground):
         referral = f"00000000-0000-4000-8000-{self.next():012d}"
         columns = {"Name": "Deal", "StageName": "Prospecting", "CloseDate": "2027-01-31"}
         columns["Cosell_Referral_Id__c"] = referral
-        change = Change(Verb.UPSERT, "Opportunity", columns, key="Cosell_Referral_Id__c")
+        change = Change(Operation.UPSERT, "Opportunity", columns, key="Cosell_Referral_Id__c")
         self.rest.sign_in()
         return writing_deed(
             lambda: self._sent(change),
@@ -499,7 +499,7 @@ class SalesforceGround(Ground):
     def solutions_made(self) -> Deed:
         key = f"r:{self.next()}"
         columns = {"Opportunity__c": self.deal(), "Solution_Id__c": "SOL", "Cosell_Key__c": key}
-        change = Change(Verb.UPSERT, "Cosell_Solution__c", columns, key="Cosell_Key__c")
+        change = Change(Operation.UPSERT, "Cosell_Solution__c", columns, key="Cosell_Key__c")
         self.rest.sign_in()
         return writing_deed(
             lambda: self._sent(change), lambda: len(self.world.rows("Cosell_Solution__c", Cosell_Key__c=key))
@@ -507,7 +507,7 @@ class SalesforceGround(Ground):
 
     def rows_removed(self) -> Deed:
         row_id = self.world.create("Cosell_Solution__c", Opportunity__c=self.deal(), Solution_Id__c="SOL")
-        change = Change(Verb.DELETE, "Cosell_Solution__c", id=row_id)
+        change = Change(Operation.DELETE, "Cosell_Solution__c", id=row_id)
         self.rest.sign_in()
         return writing_deed(
             lambda: self._sent(change), lambda: 1 - len(self.world.rows("Cosell_Solution__c", Id=row_id))
@@ -648,7 +648,7 @@ class DynamicsGround(Ground):
 
     def _sent(self, *groups: tuple[Op, ...]) -> object:
         results = self.rest.send(groups)
-        return next((each.away or each.error for each in results if each.away or each.error), None)
+        return next((each.outage or each.error for each in results if each.outage or each.error), None)
 
     def update(self) -> Deed:
         row_id, amount = self.deal(), 1000 + self.next()

@@ -62,7 +62,7 @@ ID_HEADERS: Final = (
 CHUNK: Final = 100  # snapshots a page, where we cut the pages ourselves
 EMPTY_PAGES: Final = 20  # so many in a row are a circle by another name
 NEWEST: Final = 500  # among so many newest referrals a create whose answer was lost is looked for
-LOST_ANSWERS: Final = 3  # so many in a row mean that the system is away
+SILENT_AFTER: Final = 3  # so many in a row mean that the system is away
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -101,7 +101,7 @@ class PartnerCenter:
         self._learned: set[str] = set()
         self._filter_refused = False
         self._unquoted = False
-        self._lost = 0
+        self._unanswered_calls = 0
         self._outage: OutsideError | None = None
 
     @property
@@ -317,7 +317,7 @@ class PartnerCenter:
 
     def write(self, batch: Sequence[ReferralWrite]) -> Sequence[Outcome]:
         """Carry out each write; the outcomes stand in the order of the batch."""
-        self._lost = 0
+        self._unanswered_calls = 0
         self._outage = None
         return self._spread(self._carry, batch)
 
@@ -448,15 +448,15 @@ class PartnerCenter:
                 raise
 
     def _answered(self) -> None:
-        self._lost = 0
+        self._unanswered_calls = 0
 
     def _unanswered(self, cause: Unclear) -> None:
         """One lost answer is one record's failure, several in a row are the system's."""
         if cause.status is None:
             with self._lock:
-                self._lost += 1
-                away = self._lost >= LOST_ANSWERS or cause.code == "stopping"
-            if away:
+                self._unanswered_calls += 1
+                silent = self._unanswered_calls >= SILENT_AFTER or cause.code == "stopping"
+            if silent:
                 self._halt(Unavailable(SYSTEM, "Partner Center does not answer", code=cause.code))
 
     def _halt(self, cause: OutsideError) -> None:

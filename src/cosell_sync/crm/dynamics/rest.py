@@ -69,12 +69,12 @@ class Result:
 
     error: RecordError | None = None
     ids: tuple[str | None, ...] = ()
-    away: OutsideError | None = None  # not sent: the system as a whole is not there
+    outage: OutsideError | None = None  # not sent: the system as a whole is not there
     refused: Reply | None = None  # the last answer, where it is the refusal
 
     @property
     def landed(self) -> bool:
-        return self.error is None and self.away is None
+        return self.error is None and self.outage is None
 
 
 class Rest:
@@ -187,18 +187,18 @@ class Rest:
         platform itself counts each of them, and gives no speed for it.
         """
         results: list[Result] = []
-        away: OutsideError | None = None
+        outage: OutsideError | None = None
         silent = 0
         for some in _packed(groups):
-            if away is not None:
-                results += [Result(away=away)] * len(some)
+            if outage is not None:
+                results += [Result(outage=outage)] * len(some)
                 continue
             found = self._send_some(some)
             results += found
-            away = next((each.away for each in found if each.away), None)
+            outage = next((each.outage for each in found if each.outage), None)
             silent = silent + 1 if all(isinstance(each.error, Unclear) for each in found) else 0
-            if silent == 2 and away is None:
-                away = Unavailable(SYSTEM, "Dataverse stopped answering", code="no_answer")
+            if silent == 2 and outage is None:
+                outage = Unavailable(SYSTEM, "Dataverse stopped answering", code="no_answer")
         return results
 
     def _send_some(self, groups: Sequence[Group]) -> Sequence[Result]:
@@ -209,7 +209,7 @@ class Rest:
         try:
             return self._alone(groups[0][0]) if _single(groups) else self._batch(groups)
         except OutsideError as error:
-            return [Result(away=error)] * len(groups)
+            return [Result(outage=error)] * len(groups)
         except RecordError as error:
             return [Result(error=errors.with_advice(error))] * len(groups)
 

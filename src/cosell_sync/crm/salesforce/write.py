@@ -25,7 +25,7 @@ from cosell_sync.core.deal import Customer, Snapshot
 from cosell_sync.crm import writes
 from cosell_sync.crm.related import RelatedChanges, customer_key, members
 from cosell_sync.crm.salesforce import bulk, composite, errors, read, related, results, translate, versions
-from cosell_sync.crm.salesforce.bulk import Change, Result, Verb
+from cosell_sync.crm.salesforce.bulk import Change, Operation, Result
 from cosell_sync.crm.salesforce.composite import Part, Row
 from cosell_sync.crm.salesforce.customers import Customers
 from cosell_sync.crm.salesforce.org import ACCOUNT, CONTACT, KEY, OPPORTUNITY, SOLUTION, Org
@@ -241,14 +241,16 @@ class Writer:
                 primary = person.email == pending.related.primary_contact
                 yield pending, "contacts", related.role(pending.id, contact, primary=primary)
                 if blanks := self.customers.blanks(contact):
-                    yield pending, "contacts", Change(Verb.UPDATE, CONTACT, blanks, id=contact)
+                    yield pending, "contacts", Change(Operation.UPDATE, CONTACT, blanks, id=contact)
             elif contact is not None:
                 pending.fail_field("contacts", contact)
 
     def _send_related(self, jobs: Sequence[Job]) -> None:
         """Send each row once: two writes may share a contact, and a collection takes a row only once."""
         unique: dict[tuple[object, ...], Change] = {}
-        keys = [(change.verb, change.id) if change.id else (at,) for at, (_, _, change) in enumerate(jobs)]
+        keys = [
+            (change.operation, change.id) if change.id else (at,) for at, (_, _, change) in enumerate(jobs)
+        ]
         for key, (_, _, change) in zip(keys, jobs, strict=True):
             known = unique.get(key, change)
             columns = {**(known.columns or {}), **(change.columns or {})}
@@ -256,17 +258,17 @@ class Writer:
         sent = dict(zip(unique, bulk.send(self.rest, list(unique.values())), strict=True))
         for key, (each, name, _) in zip(keys, jobs, strict=True):
             self._settle(each, name, sent[key])
-        if outage := next((each.away for each in sent.values() if each.away), None):
+        if outage := next((each.outage for each in sent.values() if each.outage), None):
             self.batch.outage = outage
 
     def _settle(self, pending: PendingOpportunity, name: str, result: Result) -> None:
-        pending.may_have_landed = pending.may_have_landed or result.away is None
+        pending.may_have_landed = pending.may_have_landed or result.outage is None
         if error := self.failure(result):
             pending.fail_field(name, results.related_error(error))
 
     def failure(self, result: Result) -> RecordError | None:
         """Why a row did not land; None where it landed."""
-        if result.away is not None:
+        if result.outage is not None:
             return self.batch.unreachable()
         return results.failure(self.org, result)
 
