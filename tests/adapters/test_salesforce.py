@@ -1010,7 +1010,7 @@ def test_many_child_rows_are_read_to_the_end(scripted: Script) -> None:
     """Of many child rows the platform sends the first and says where the others are."""
     rest, adapter, _ = scripted((200, {"done": True, "records": [{"Id": "s2"}]}))
     first = {"done": False, "nextRecordsUrl": "/services/data/v66.0/query/x-1", "records": [{"Id": "s1"}]}
-    row = read.complete(rest, {"Id": "006", "Cosell_Solutions__r": first})
+    row = read.with_all_children(rest, {"Id": "006", "Cosell_Solutions__r": first})
     assert [each["Id"] for each in row["Cosell_Solutions__r"]["records"]] == ["s1", "s2"]
     assert str(adapter.sent[0].url).endswith("/services/data/v66.0/query/x-1")
 
@@ -1019,7 +1019,7 @@ def test_a_cursor_that_runs_in_a_circle_is_trouble(scripted: Script) -> None:
     page = {"done": False, "nextRecordsUrl": "/services/data/v66.0/query/x-1", "records": []}
     rest, _, _ = scripted((200, page), (200, page))
     with pytest.raises(Unavailable):
-        read.complete(rest, {"Id": "006", "Cosell_Solutions__r": page})
+        read.with_all_children(rest, {"Id": "006", "Cosell_Solutions__r": page})
 
 
 def test_a_locked_row_of_a_collection_is_sent_again_alone(scripted: Script) -> None:

@@ -15,8 +15,8 @@ from cosell_sync.crm.salesforce.install import package, setup
 from cosell_sync.crm.salesforce.install.differences import differences
 from cosell_sync.crm.salesforce.install.permissions import Permissions
 from cosell_sync.crm.salesforce.install.schema import Body, Component, components
-from cosell_sync.crm.salesforce.install.setup import soql
 from cosell_sync.crm.salesforce.org import OPPORTUNITY, field_names
+from cosell_sync.crm.salesforce.queries import soql
 from cosell_sync.crm.salesforce.rest import Rest
 from cosell_sync.crm.salesforce.signin import SYSTEM
 from cosell_sync.errors import Rejected

@@ -15,18 +15,19 @@ import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
-
-from simple_salesforce.exceptions import SalesforceError
-from simple_salesforce.format import format_soql
 
 from cosell_sync.crm.salesforce import composite, errors
 from cosell_sync.crm.salesforce.install.schema import OBJECT_RIGHTS, PANEL, Component
 from cosell_sync.crm.salesforce.org import OPPORTUNITY, SOLUTION
+from cosell_sync.crm.salesforce.queries import soql
 from cosell_sync.crm.salesforce.rest import Rest, raise_refused
 from cosell_sync.crm.salesforce.signin import SYSTEM
 from cosell_sync.errors import Rejected, Unavailable, Unclear
+
+if TYPE_CHECKING:
+    from simple_salesforce.exceptions import SalesforceError
 
 DEPLOYMENT_LIMIT: Final = timedelta(minutes=15)  # how long a deployment may take
 HINT: Final = (
@@ -62,11 +63,6 @@ class Installed:
 
     bodies: Mapping[str, Mapping[str, Any]]
     permission_sets: Mapping[str, str]
-
-
-def soql(text: str, *values: object) -> str:
-    """A query with its values quoted."""
-    return str(format_soql(text, *values))
 
 
 def query(rest: Rest, text: str) -> Sequence[composite.Row]:
