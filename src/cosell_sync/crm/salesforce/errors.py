@@ -89,19 +89,21 @@ def outcome(
     """What a row's errors mean. ``status``: None for a row of a collection. ``labels``: CRM field → what the seller
     sees; ``names``: CRM field → our name.
     """
-    labels, names = labels or {}, names or {}
     kind = _kind(found, status)
-    touched = tuple(dict.fromkeys(name for fault in found for name in fault.fields))
+    fields = tuple(dict.fromkeys(name for fault in found for name in fault.fields))
     text = "; ".join(fault.text for fault in found if fault.text) or "Salesforce gave no reason"
-    seen = [labels[name] for name in touched if name in labels and labels[name] not in text]
-    if kind is Rejected and seen:
-        text = f"{text} ({', '.join(seen)})"
+    if kind is Rejected:
+        text = _with_labels(text, [labels[name] for name in fields if name in labels] if labels else [])
+    code = (found[0].code if found else "") or (f"http_{status}" if status else "unknown")
     return kind(
-        text,
-        code=(found[0].code if found else "") or (f"http_{status}" if status else "unknown"),
-        status=status,
-        fields=tuple(names.get(name, name) for name in touched),
+        text, code=code, status=status, fields=tuple((names or {}).get(name, name) for name in fields)
     )
+
+
+def _with_labels(text: str, labels: Sequence[str]) -> str:
+    """The text, with the labels of the fields concerned that it does not mention itself."""
+    unnamed = [label for label in labels if label not in text]
+    return f"{text} ({', '.join(unnamed)})" if unnamed else text
 
 
 def _kind(found: Sequence[Fault], status: int | None) -> type[RecordError]:
