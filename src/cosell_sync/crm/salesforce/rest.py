@@ -92,10 +92,6 @@ class Rest:
         """The current token, signing in first if there is none. Raises AuthFailed or Unavailable."""
         return self._tokens.token()
 
-    def close(self) -> None:
-        """No further call starts."""
-        self._caller.close()
-
     def wait(self, seconds: float) -> None:
         """Sleep, unless the program is stopping: then it raises ``Unavailable``."""
         self._caller.governor.wait(seconds)
