@@ -29,6 +29,7 @@ from cosell_sync.crm.dynamics.batch import Op
 from cosell_sync.crm.dynamics.signin import Application as DynamicsApplication
 from cosell_sync.crm.dynamics.signin import SignIn as DynamicsSignIn
 from cosell_sync.crm.salesforce import bulk, composite, errors, read
+from cosell_sync.crm.salesforce import describe as salesforce_describe
 from cosell_sync.crm.salesforce import org as salesforce_org
 from cosell_sync.crm.salesforce.bulk import Change, Operation
 from cosell_sync.crm.salesforce.client import SalesforceCrm
@@ -422,7 +423,7 @@ class SalesforceGround(Ground):
 
     def describe(self) -> Deed:
         refused = composite.Reply(400, [])
-        return self.signed(lambda: void(salesforce_org._described(self.rest, "Opportunity", refused)))
+        return self.signed(lambda: void(salesforce_describe._described(self.rest, "Opportunity", refused)))
 
     def query(self) -> Deed:
         part = composite.query("SELECT Id FROM Opportunity")
@@ -615,7 +616,7 @@ class DynamicsGround(Ground):
         return self.signed(lambda: void(describe.table_flags(self.rest)))
 
     def optional(self) -> Deed:
-        return self.signed(lambda: void(dynamics_org._roles(self.rest)))
+        return self.signed(lambda: void(describe._roles(self.rest)))
 
     def table(self) -> Deed:
         path = odata.query("opportunities", select=("name",))
