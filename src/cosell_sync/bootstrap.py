@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, cast
 
@@ -20,7 +20,7 @@ from cosell_sync.crm.writes import Ownership
 from cosell_sync.cycle.context import CycleSettings, Services
 from cosell_sync.errors import ConfigError
 from cosell_sync.partner_center.client import ID_HEADERS, PartnerCenter
-from cosell_sync.partner_center.signin import TOKEN_NAME, Application, Lent, SignIn
+from cosell_sync.partner_center.signin import TOKEN_NAME, UNREACHABLE, Application, Lent, SignIn
 from cosell_sync.partner_center.values import WireOptions
 from cosell_sync.ports import Clock, Crm, Referrals, Store
 from cosell_sync.settings import Settings
@@ -32,6 +32,7 @@ from cosell_sync.store.sql import SqlStore
 from cosell_sync.store.tokens import StoredTokens, find_key
 from cosell_sync.transport.client import HttpCaller, Limits
 from cosell_sync.transport.quota import Meter
+from cosell_sync.transport.retry import RetryStrategy
 from cosell_sync.transport.throttle import Governor
 from cosell_sync.transport.tokens import TokenSource
 
@@ -139,6 +140,13 @@ def limits(settings: Settings) -> Limits:
     return Limits(read=settings.sync.call_timeout.total_seconds())
 
 
+def login_caller(settings: Settings) -> HttpCaller:
+    """For the sign-in of a person to Partner Center; MSAL finds the hosts."""
+    return HttpCaller(
+        "partner_center", "", limits=limits(settings), name="the sign-in of partner_center", hint=UNREACHABLE
+    )
+
+
 def partner_center(
     settings: Settings,
     tokens: StoredTokens,
@@ -191,9 +199,11 @@ def salesforce(
     closing: ExitStack,
     meter: Meter | None = None,
 ) -> SalesforceCrm:
-    from cosell_sync.crm.salesforce.client import SalesforceCrm  # noqa: PLC0415 - see above
-    from cosell_sync.crm.salesforce.rest import Rest  # noqa: PLC0415
+    from cosell_sync.crm.salesforce import errors  # noqa: PLC0415 - see above
+    from cosell_sync.crm.salesforce.client import SalesforceCrm  # noqa: PLC0415
+    from cosell_sync.crm.salesforce.rest import HINT, NAME, Rest  # noqa: PLC0415
     from cosell_sync.crm.salesforce.signin import ClientCredentials, JwtBearer  # noqa: PLC0415
+    from cosell_sync.crm.salesforce.signin import SignIn as SalesforceSignIn  # noqa: PLC0415
     from cosell_sync.crm.salesforce.write import Guard  # noqa: PLC0415
 
     ours, mapping = settings.salesforce, settings.mapping
@@ -210,18 +220,32 @@ def salesforce(
         raise ConfigError(
             "salesforce.consumer_secret, or salesforce.username with salesforce.private_key, is needed"
         )
-    rest = Rest(
+    patience = replace(limits(settings), grace=SALESFORCE_GRACE)
+    authority = HttpCaller(
+        "salesforce",
         ours.login_url,
-        credentials,
-        clock=clock,
-        api_version=ours.api_version,
-        call_timeout=settings.sync.call_timeout,
-        stop=stop,
-        meter=meter,
+        governor=Governor("salesforce", stop=stop),
+        limits=patience,
+        id_headers=(),
+        name=NAME,
+        hint=HINT,
     )
-    closing.callback(rest.close)
+    tokens = TokenSource(SalesforceSignIn(ours.login_url, credentials, authority, clock=clock))
+    caller = HttpCaller(
+        "salesforce",
+        ours.login_url,
+        governor=Governor("salesforce", stop=stop, meter=meter),
+        tokens=tokens,
+        limits=patience,
+        id_headers=(),
+        name=NAME,
+        hint=HINT,
+        hints=errors.HINTS,
+    )
+    closing.callback(authority.close)
+    closing.callback(caller.close)
     return SalesforceCrm(
-        rest,
+        Rest(caller, tokens, clock=clock, api_version=ours.api_version),
         names={name: rule.crm for name, rule in mapping.fields.items() if rule.direction != "off"},
         match=mapping.account_match,
         ownership=Ownership(team=mapping.owner == "team", default=mapping.default_owner),
@@ -254,24 +278,27 @@ def dynamics(
         managed_identity=ours.managed_identity,
         authority=ours.authority,
     )
-    sign_in = signin.SignIn(
-        signing,
-        timeout=settings.sync.call_timeout.total_seconds(),
-        clock=clock,
+    authority = HttpCaller(
+        "dynamics",
+        "",  # MSAL finds the hosts
         governor=Governor("dynamics", stop=stop),
+        limits=limits(settings),
+        name="the sign-in of dynamics",
+        hint=signin.UNREACHABLE,
+        proxies=ours.managed_identity is None,  # a machine's identity is asked for on the machine
     )
-    governor = Governor("dynamics", stop=stop, meter=meter)
     caller = HttpCaller(
         "dynamics",
         ours.url,
-        governor=governor,
-        tokens=TokenSource(sign_in),
+        governor=Governor("dynamics", stop=stop, meter=meter),
+        tokens=TokenSource(signin.SignIn(signing, authority, clock=clock)),
         limits=patience or limits(settings),
         id_headers=DYNAMICS_ID_HEADERS,
     )
+    closing.callback(authority.close)
     closing.callback(caller.close)
     return DynamicsCrm(
-        Rest(caller, governor=governor, clock=clock),
+        Rest(caller, clock=clock),
         names={name: rule.crm for name, rule in mapping.fields.items() if rule.direction != "off"},
         match=mapping.account_match,
         ownership=Ownership(team=mapping.owner == "team", default=mapping.default_owner),
@@ -279,7 +306,9 @@ def dynamics(
     )
 
 
-CUSTOMIZING = Limits(read=120.0, total=300.0)  # Dataverse makes a column within seconds or within a minute
+# Dataverse makes a column within seconds or within a minute.
+CUSTOMIZING = Limits(read=120.0, retry=RetryStrategy(total=300.0))
+SALESFORCE_GRACE = 5.0  # seconds that a call to Salesforce may still take when we are asked to stop
 
 
 def provision(

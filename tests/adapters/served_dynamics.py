@@ -78,22 +78,31 @@ class World:
             "authority": self.server.url,
             **given,
         }
-        return SignIn(
-            Application(url=self.server.url, **options),
-            verify=str(self.bundle),
-            clock=self.clock,
+        return SignIn(Application(url=self.server.url, **options), self.authority(), clock=self.clock)
+
+    def authority(self, verify: ssl.SSLContext | None = None, **limits: Any) -> HttpCaller:
+        """A caller for sign-ins, which goes to whatever host MSAL names."""
+        caller = HttpCaller(
+            "dynamics",
+            "",
             governor=self.governor(),
+            verify=verify or ssl.create_default_context(cafile=str(self.bundle)),
+            limits=Limits(**limits),
+            clock=self.clock,
+            monotonic=self.clock.monotonic,
+            chance=lambda: 0.5,
         )
+        self.callers.append(caller)
+        return caller
 
     def governor(self) -> Governor:
         return Governor("dynamics", clock=self.clock, monotonic=self.clock.monotonic, sleep=self.clock.sleep)
 
     def rest(self, **limits: Any) -> Rest:
-        governor = self.governor()
         caller = HttpCaller(
             "dynamics",
             self.server.url,
-            governor=governor,
+            governor=self.governor(),
             tokens=TokenSource(self.signin(), clock=self.clock),
             verify=ssl.create_default_context(cafile=str(self.bundle)),
             id_headers=ID_HEADERS,
@@ -103,7 +112,7 @@ class World:
             chance=lambda: 0.5,
         )
         self.callers.append(caller)
-        return Rest(caller, governor=governor, clock=self.clock)
+        return Rest(caller, clock=self.clock)
 
     def client(self, **options: Any) -> DynamicsCrm:
         return DynamicsCrm(self.rest(), **options)

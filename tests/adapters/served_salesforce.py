@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import date
+import ssl
+import threading
+from collections.abc import Callable, Sequence
+from datetime import date, datetime
 from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
@@ -11,18 +13,54 @@ from typing import Any
 from adapters.served_dynamics import OVERLAP, Clock, Memory
 from cosell_sync.core.deal import Customer, Snapshot
 from cosell_sync.crm.report import Check
+from cosell_sync.crm.salesforce import errors
 from cosell_sync.crm.salesforce.client import SalesforceCrm
 from cosell_sync.crm.salesforce.install import checks
-from cosell_sync.crm.salesforce.rest import Rest
-from cosell_sync.crm.salesforce.signin import ClientCredentials, Credentials
+from cosell_sync.crm.salesforce.rest import HINT, NAME, Rest
+from cosell_sync.crm.salesforce.signin import ClientCredentials, Credentials, SignIn
 from cosell_sync.ports import OpportunityDraft
 from cosell_sync.sandbox.certificates import Certificates
 from cosell_sync.sandbox.exchange import Request, Response
 from cosell_sync.sandbox.salesforce.auth import CONSUMER_KEY, CONSUMER_SECRET
 from cosell_sync.sandbox.salesforce.service import Salesforce
 from cosell_sync.sandbox.server import Server
+from cosell_sync.transport.client import HttpCaller, Limits
+from cosell_sync.transport.throttle import Governor
+from cosell_sync.transport.tokens import TokenSource
 
 COMPOSITE = r"/composite$"
+
+
+class Connection:
+    """A client of one org and what it stands on. Without ``monotonic`` the throttle goes by ``clock``."""
+
+    def __init__(
+        self,
+        url: str,
+        credentials: Credentials | None = None,
+        *,
+        clock: Callable[[], datetime],
+        sleep: Callable[[float], object],
+        verify: ssl.SSLContext | None = None,
+        stop: threading.Event | None = None,
+        limits: Limits | None = None,
+    ) -> None:
+        given: dict[str, Any] = {"clock": clock, "monotonic": lambda: clock().timestamp()}
+        options: dict[str, Any] = {
+            "verify": verify, "limits": limits, "id_headers": (), "name": NAME, "hint": HINT, **given,
+        }  # fmt: skip
+        governors = [Governor("salesforce", stop=stop, sleep=sleep, **given) for _ in range(2)]
+        self.authority = HttpCaller("salesforce", url, governor=governors[0], **options)
+        login = credentials or ClientCredentials(CONSUMER_KEY, CONSUMER_SECRET)
+        tokens = TokenSource(SignIn(url, login, self.authority, clock=clock))
+        self.caller = HttpCaller(
+            "salesforce", url, governor=governors[1], tokens=tokens, hints=errors.HINTS, **options
+        )
+        self.rest = Rest(self.caller, tokens, clock=clock)
+
+    def close(self) -> None:
+        self.authority.close()
+        self.caller.close()
 
 
 class World:
@@ -34,6 +72,7 @@ class World:
         self.server = Server(self._serve, certificates.server_context())
         self.memory = Memory()
         self.bundle = bundle
+        self.connections: list[Connection] = []
 
     def _serve(self, request: Request) -> Response:
         response = self.org(request)
@@ -41,8 +80,16 @@ class World:
         return response
 
     def rest(self, credentials: Credentials | None = None, **options: Any) -> Rest:
-        given = {"clock": self.clock, "sleep": self.clock.sleep, "verify": str(self.bundle), **options}
-        return Rest(self.server.url, credentials or ClientCredentials(CONSUMER_KEY, CONSUMER_SECRET), **given)
+        trusted = ssl.create_default_context(cafile=str(self.bundle))
+        given = {"clock": self.clock, "sleep": self.clock.sleep, "verify": trusted, **options}
+        made = Connection(self.server.url, credentials, **given)
+        self.connections.append(made)
+        return made.rest
+
+    def close(self) -> None:
+        for each in self.connections:
+            each.close()
+        self.server.stop()
 
     def client(self, **options: Any) -> SalesforceCrm:
         return SalesforceCrm(self.rest(), **options)

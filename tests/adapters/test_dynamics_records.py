@@ -442,12 +442,12 @@ def test_what_is_no_answer_to_a_batch(body: str) -> None:
 )
 def test_what_a_code_means(status: int, code: str, kind: type[RecordError]) -> None:
     body = json.dumps({"error": {"code": code, "message": "Because."}}).encode()
-    assert type(errors.of(status, body)) is kind
+    assert type(errors.record_error(status, body)) is kind
 
 
 def test_only_what_passes_is_tried_again() -> None:
     def passing(status: int, code: str) -> bool:
-        return errors.passing(status, json.dumps({"error": {"code": code}}).encode())
+        return errors.passes(status, json.dumps({"error": {"code": code}}).encode())
 
     assert passing(429, "0x80072322")
     assert passing(503, "")

@@ -11,7 +11,7 @@ import pytest
 
 from cosell_sync.core.deal import ABSENT, Customer, Member, Solution
 from cosell_sync.crm.salesforce import errors, related, signin, states, translate, versions
-from cosell_sync.crm.salesforce.bulk import Change, Verb
+from cosell_sync.crm.salesforce.bulk import Change, Operation
 from cosell_sync.crm.salesforce.org import DEFAULT_NAMES, Org, field_names
 from cosell_sync.errors import AuthFailed, Flaky, Gone, Rejected, Stale
 from cosell_sync.transport.exact_json import encode
@@ -307,8 +307,8 @@ def test_contacts_are_added_changed_and_removed() -> None:
     wanted = (Member("bob@x.example", "bob", None, "2"), Member("new@x.example", "New"))
     got = plan({"OpportunityContactRoles": roles}, contacts=wanted)
     assert got.changes == (
-        ("contacts", Change(Verb.DELETE, "OpportunityContactRole", id="r1")),
-        ("contacts", Change(Verb.UPDATE, "Contact", {"Phone": "2"}, id="c2")),
+        ("contacts", Change(Operation.DELETE, "OpportunityContactRole", id="r1")),
+        ("contacts", Change(Operation.UPDATE, "Contact", {"Phone": "2"}, id="c2")),
     )
     assert [each.email for each in got.new_contacts] == ["new@x.example"]
     assert got.primary_contact == "new@x.example"
@@ -317,7 +317,10 @@ def test_contacts_are_added_changed_and_removed() -> None:
 def test_a_sellers_solution_row_receives_its_key() -> None:
     rows = kids({"Id": "s1", "Solution_Id__c": "SOL-1", "Solution_Name__c": "One", "Cosell_Key__c": None})
     expected = (
-        ("solutions", Change(Verb.UPDATE, "Cosell_Solution__c", {"Cosell_Key__c": "ref-1:SOL-1"}, id="s1")),
+        (
+            "solutions",
+            Change(Operation.UPDATE, "Cosell_Solution__c", {"Cosell_Key__c": "ref-1:SOL-1"}, id="s1"),
+        ),
     )
     assert plan({"Cosell_Solutions__r": rows}, solutions=(Solution("SOL-1"),)).changes == expected
     assert plan({"Cosell_Solutions__r": rows}, referral_id="ref-1").changes == expected
@@ -328,12 +331,12 @@ def test_a_sellers_solution_row_receives_its_key() -> None:
 def test_a_new_solution_is_upserted_by_its_key_and_an_old_one_removed() -> None:
     rows = kids({"Id": "s1", "Solution_Id__c": "SOL-1"})
     first, second = plan({"Cosell_Solutions__r": rows}, solutions=(Solution("SOL-2", "Two", "Own"),)).changes
-    assert first[1].verb is Verb.UPSERT
+    assert first[1].operation is Operation.UPSERT
     assert first[1].columns == {
         "Opportunity__c": "006000000000001AAA", "Solution_Id__c": "SOL-2", "Solution_Name__c": "Two",
         "Solution_Type__c": "Own", "Cosell_Key__c": "ref-1:SOL-2",
     }  # fmt: skip
-    assert second[1] == Change(Verb.DELETE, "Cosell_Solution__c", id="s1")
+    assert second[1] == Change(Operation.DELETE, "Cosell_Solution__c", id="s1")
 
 
 # --- errors and names ---------------------------------------------------------------------------------------------
@@ -396,10 +399,10 @@ def test_the_token_goes_to_the_same_site_only(login: str, instance: str, fine: b
     assert signin.trusted(login, instance) is fine
     reply = {"access_token": "t", "instance_url": instance, "id": "https://login.salesforce.com/id/00D/005x"}
     if fine:
-        assert signin.ticket(login, reply).user_id == "005x"
+        assert signin.granted(login, reply).user_id == "005x"
     else:
         with pytest.raises(AuthFailed) as caught:
-            signin.ticket(login, reply)
+            signin.granted(login, reply)
         assert caught.value.code == "foreign_instance"
 
 

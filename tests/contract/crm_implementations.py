@@ -139,7 +139,7 @@ class OnSalesforce:
         self.stages = {"open": "Qualification", "other": "Prospecting", "won": "Closed Won"}
 
     def close(self) -> None:
-        self.world.server.stop()
+        self.world.close()
         assert self.world.server.errors == []
 
     def tick(self, seconds: float = 10) -> None:

@@ -31,7 +31,8 @@ from cosell_sync.crm.dynamics.signin import SignIn as DynamicsSignIn
 from cosell_sync.crm.salesforce import bulk, composite, errors, read
 from cosell_sync.crm.salesforce import describe as salesforce_describe
 from cosell_sync.crm.salesforce import org as salesforce_org
-from cosell_sync.crm.salesforce.bulk import Change, Verb
+from cosell_sync.crm.salesforce.bulk import Change
+from cosell_sync.crm.salesforce.bulk import Operation as BulkOperation
 from cosell_sync.crm.salesforce.client import SalesforceCrm
 from cosell_sync.crm.salesforce.install import package, setup
 from cosell_sync.crm.salesforce.install.deploy import provision
@@ -39,6 +40,7 @@ from cosell_sync.crm.salesforce.install.permissions import assign
 from cosell_sync.crm.salesforce.install.schema import components
 from cosell_sync.crm.salesforce.rest import Rest as SalesforceRest
 from cosell_sync.crm.salesforce.signin import ClientCredentials
+from cosell_sync.crm.salesforce.signin import SignIn as SalesforceSignIn
 from cosell_sync.crm.salesforce.write import Guard
 from cosell_sync.errors import Flaky, Gone, Rejected
 from cosell_sync.partner_center import signin
@@ -51,8 +53,8 @@ from cosell_sync.sandbox.exchange import Call, Calls, Request, Response
 from cosell_sync.sandbox.partner_center import service as fake
 from cosell_sync.sandbox.salesforce import service as salesforce
 from cosell_sync.sandbox.server import Server
-from cosell_sync.transport import session
 from cosell_sync.transport.client import HttpCaller, Limits
+from cosell_sync.transport.retry import RetryStrategy
 from cosell_sync.transport.throttle import Governor
 from cosell_sync.transport.tokens import TokenSource
 
@@ -205,15 +207,13 @@ class Harness:
     def impatient(self) -> Iterator[None]:
         """Answers that do not come are given up soon, and tried twice only."""
         self.short = True
-        patience, session.CONNECT = session.CONNECT, 2 * SHORT
         before = [each._limits for each in self.callers]
         for each in self.callers:
-            each._limits = Limits(connect=SHORT, read=SHORT, tries=2)
+            each._limits = Limits(connect=SHORT, read=SHORT, retry=RetryStrategy(tries=2))
         try:
             yield
         finally:
             self.short = False
-            session.CONNECT = patience
             for each, limits in zip(self.callers, before, strict=True):
                 each._limits = limits
 
@@ -270,17 +270,12 @@ class PartnerCenterHarness(Harness):
         yield from (*entra._access, *entra._refresh, entra.client_secret or TEXT)
 
     def login(self) -> Operation:
-        tokens, governor = Tokens(), self.governor()
+        tokens = Tokens()
+        authority = self.caller(self.governor(), None)
 
         def act() -> None:
             signin.device_login(
-                self.application,
-                tokens,
-                lambda _: void(self.world.entra.approve()),
-                verify=str(self.bundle),
-                timeout=SHORT if self.short else 30.0,
-                governor=governor,
-                clock=self.clock,
+                self.application, tokens, lambda _: void(self.world.entra.approve()), authority
             )
 
         return Operation(act, act, lambda: len(tokens.tokens))
@@ -397,19 +392,11 @@ class SalesforceHarness(Harness):
 
     def renew(self) -> None:
         credentials = ClientCredentials(salesforce.CONSUMER_KEY, salesforce.CONSUMER_SECRET)
-        options = {"clock": self.clock, "sleep": self.clock.sleep, "verify": str(self.bundle)}
-        self.rest = SalesforceRest(self.server.url, credentials, **options)
-
-    def closers(self) -> list[Callable[[], None]]:
-        return [self.rest.close]
-
-    @contextmanager
-    def impatient(self) -> Iterator[None]:
-        before, self.rest._timeout = self.rest._timeout, (2 * SHORT, SHORT)
-        try:
-            yield
-        finally:
-            self.rest._timeout = before
+        authority = self.caller(self.governor(), None, id_headers=())
+        login = SalesforceSignIn(self.server.url, credentials, authority, clock=self.clock)
+        source = TokenSource(login, clock=self.clock)
+        caller = self.caller(self.governor(), source, id_headers=(), hints=errors.HINTS)
+        self.rest = SalesforceRest(caller, source, clock=self.clock)
 
     def secrets(self) -> Iterator[str]:
         yield from (*self.world._sign_in.sessions, salesforce.CONSUMER_SECRET)
@@ -429,10 +416,10 @@ class SalesforceHarness(Harness):
         return self.world.create("Account", Name=f"Fabrikam {self.next()}")
 
     def sign_in(self) -> Operation:
-        return reading_operation(lambda: void(self.rest.ticket()))
+        return reading_operation(lambda: void(self.rest.sign_in()))
 
     def signed(self, act: Callable[[], object]) -> Operation:
-        self.rest.ticket()
+        self.rest.sign_in()
         return reading_operation(act)
 
     def describe(self) -> Operation:
@@ -482,22 +469,22 @@ class SalesforceHarness(Harness):
 
     def _sent(self, change: Change) -> object:
         (result,) = bulk.send(self.rest, [change])
-        if result.away or result.lost or result.fine:
-            return result.away or result.lost
+        if result.outage or result.unclear or result.fine:
+            return result.outage or result.unclear
         return errors.outcome(result.faults, result.status)
 
     def rows_made(self) -> Operation:
         address = f"new{self.next()}@customer.example"
-        change = Change(Verb.CREATE, "Contact", {"LastName": "New", "Email": address})
-        self.rest.ticket()
+        change = Change(BulkOperation.CREATE, "Contact", {"LastName": "New", "Email": address})
+        self.rest.sign_in()
         return writing_operation(
             lambda: self._sent(change), lambda: len(self.world.rows("Contact", Email=address))
         )
 
     def rows_changed(self) -> Operation:
         row_id = self.world.create("Contact", LastName="Known")
-        change = Change(Verb.UPDATE, "Contact", {"Phone": "+49 1"}, id=row_id)
-        self.rest.ticket()
+        change = Change(BulkOperation.UPDATE, "Contact", {"Phone": "+49 1"}, id=row_id)
+        self.rest.sign_in()
         return writing_operation(
             lambda: self._sent(change), lambda: len(self.world.rows("Contact", Id=row_id, Phone="+49 1"))
         )
@@ -506,8 +493,8 @@ class SalesforceHarness(Harness):
         referral = f"00000000-0000-4000-8000-{self.next():012d}"
         columns = {"Name": "Deal", "StageName": "Prospecting", "CloseDate": "2027-01-31"}
         columns["Cosell_Referral_Id__c"] = referral
-        change = Change(Verb.UPSERT, "Opportunity", columns, key="Cosell_Referral_Id__c")
-        self.rest.ticket()
+        change = Change(BulkOperation.UPSERT, "Opportunity", columns, key="Cosell_Referral_Id__c")
+        self.rest.sign_in()
         return writing_operation(
             lambda: self._sent(change),
             lambda: len(self.world.rows("Opportunity", Cosell_Referral_Id__c=referral)),
@@ -516,16 +503,16 @@ class SalesforceHarness(Harness):
     def solutions_made(self) -> Operation:
         key = f"r:{self.next()}"
         columns = {"Opportunity__c": self.deal(), "Solution_Id__c": "SOL", "Cosell_Key__c": key}
-        change = Change(Verb.UPSERT, "Cosell_Solution__c", columns, key="Cosell_Key__c")
-        self.rest.ticket()
+        change = Change(BulkOperation.UPSERT, "Cosell_Solution__c", columns, key="Cosell_Key__c")
+        self.rest.sign_in()
         return writing_operation(
             lambda: self._sent(change), lambda: len(self.world.rows("Cosell_Solution__c", Cosell_Key__c=key))
         )
 
     def rows_removed(self) -> Operation:
         row_id = self.world.create("Cosell_Solution__c", Opportunity__c=self.deal(), Solution_Id__c="SOL")
-        change = Change(Verb.DELETE, "Cosell_Solution__c", id=row_id)
-        self.rest.ticket()
+        change = Change(BulkOperation.DELETE, "Cosell_Solution__c", id=row_id)
+        self.rest.sign_in()
         return writing_operation(
             lambda: self._sent(change), lambda: 1 - len(self.world.rows("Cosell_Solution__c", Id=row_id))
         )
@@ -548,7 +535,7 @@ class SalesforceHarness(Harness):
         (found,) = self.world.rows("PermissionSet", Name="Cosell_Sync")
         user = self.world.add_user("New", f"User{self.next()}", f"new{self.number}@contoso.example", "+1")
         body = {"PermissionSetId": found["Id"], "AssigneeId": user}
-        self.rest.ticket()
+        self.rest.sign_in()
         return writing_operation(
             lambda: void(assign(self.rest, body)),
             lambda: len(self.world.rows("PermissionSetAssignment", AssigneeId=user)),
@@ -580,24 +567,14 @@ class DynamicsHarness(Harness):
                 client_secret=dataverse.CLIENT_SECRET,
                 authority=self.server.url,
             ),
-            verify=str(self.bundle),
+            self.caller(self.governor(), None),
             clock=self.clock,
-            governor=self.governor(),
         )
         self.source = TokenSource(self.signing, clock=self.clock)
-        governor = self.governor()
         self.rest = dynamics_rest.Rest(
-            self.caller(governor, self.source, id_headers=dynamics_rest.ID_HEADERS),
-            governor=governor,
+            self.caller(self.governor(), self.source, id_headers=dynamics_rest.ID_HEADERS),
             clock=self.clock,
         )
-
-    @contextmanager
-    def impatient(self) -> Iterator[None]:
-        before, self.signing._timeout = self.signing._timeout, SHORT
-        with super().impatient():
-            yield
-        self.signing._timeout = before
 
     def secrets(self) -> Iterator[str]:
         yield from (*self.world.entra._access, dataverse.CLIENT_SECRET)
@@ -677,7 +654,7 @@ class DynamicsHarness(Harness):
 
     def _sent(self, *groups: tuple[Op, ...]) -> object:
         results = self.rest.send(groups)
-        return next((each.away or each.error for each in results if each.away or each.error), None)
+        return next((each.outage or each.error for each in results if each.outage or each.error), None)
 
     def update(self) -> Operation:
         row_id, amount = self.deal(), 1000 + self.next()

@@ -161,13 +161,13 @@ def test_every_kind_knows_every_fault() -> None:
 # What a call to the outside looks like in each package, where its kind of request is chosen.
 CALLS = {
     "partner_center": r"caller\.call$|^msal\.\w+Application$|\.acquire_token_by_device_flow$",
-    "crm/salesforce": r"rest\.(call|send|salesforce)$|composite\.send$|^self\._exchange$",
+    "crm/salesforce": r"rest\.(call|send|salesforce)$|composite\.send$|caller\.call$",
     "crm/dynamics": r"rest\.(get|sheets)$|caller\.call$|^msal\.\w+(Application|Client)$|^Op$",
 }
 # Each place in the code, and the operations that put it to every fault. A new place needs an endpoint in the table.
 PLACES = {
     "partner_center/client.py": {
-        "_pages": "listing engagement", "_read": "one", "create": "create invite", "_patched": "patch",
+        "_pages": "listing engagement", "_read": "one", "create": "create invite", "_take": "patch",
     },
     "partner_center/signin.py": {"__call__": "sign_in", "_device_flow": "login"},
     "crm/salesforce/bulk.py": {
@@ -179,8 +179,9 @@ PLACES = {
     "crm/salesforce/install/permissions.py": {"assign": "assignment", "_grant": "rows_made"},
     "crm/salesforce/install/setup.py": {"_get": "tooling deploy", "_send": "deploy"},
     "crm/salesforce/read.py": {"_deletions": "query", "_removed_members": "deleted"},
-    "crm/salesforce/rest.py": {"request": "describe", "_once": "query", "_sign_in": "sign_in"},
-    "crm/salesforce/write.py": {"_once": "update update_alone"},
+    "crm/salesforce/rest.py": {"send": "query describe"},
+    "crm/salesforce/signin.py": {"__call__": "sign_in"},
+    "crm/salesforce/write.py": {"_sent": "update update_alone"},
     "crm/dynamics/changes.py": {
         "_start_tracking": "tracked", "_newest_stamp": "table", "_follow_link": "delta", "_read_modified": "table",
     },

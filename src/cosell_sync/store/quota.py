@@ -1,4 +1,4 @@
-"""The calls of each day and system, counted across processes; see ``transport.meter``.
+"""The calls of each day and system, counted across processes; see ``transport.quota``.
 
 No lease guards them: ``doctor`` and ``plan`` call as well. Rows of past days stay, a few hundred small ones a year: were
 they dropped by a clock that is wrong, the day would begin anew.
@@ -17,7 +17,7 @@ from cosell_sync.store.engine import reading, writing
 
 
 class StoredLedger:
-    """Implements ``transport.meter.Ledger``."""
+    """Implements ``transport.quota.Ledger``."""
 
     def __init__(self, engine: Engine, *, connection: str = schema.DEFAULT) -> None:
         self._engine = engine

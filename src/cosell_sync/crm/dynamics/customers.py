@@ -93,8 +93,8 @@ class Customers:
         """Ids of new rows. Raises an outage."""
         made: list[str | RecordError] = []
         for result in self._rest.send([(op,) for op in ops]):
-            if result.away is not None:
-                raise result.away
+            if result.outage is not None:
+                raise result.outage
             row_id = next(iter(result.ids), None)
             lost = Unclear("Dataverse did not name the row it made", code="unreadable")
             made.append(result.error or row_id or lost)

@@ -166,7 +166,7 @@ class Writer:
         results = self.rest.send([group for _, group in jobs])
         for (each, _), result in zip(jobs, results, strict=True):
             error = self.failure(result)
-            each.may_have_landed = each.may_have_landed or result.away is None
+            each.may_have_landed = each.may_have_landed or result.outage is None
             if error is None:
                 continue
             code = errors.code_of(error)
@@ -297,7 +297,7 @@ class Writer:
         self.note_outage(sent)
 
     def _settle(self, pending: PendingOpportunity, name: str, result: Result) -> None:
-        pending.may_have_landed = pending.may_have_landed or result.away is None
+        pending.may_have_landed = pending.may_have_landed or result.outage is None
         if error := self.failure(result):
             pending.fail_field(name, errors.moved(error))
 
@@ -305,13 +305,13 @@ class Writer:
 
     def failure(self, result: Result) -> RecordError | None:
         """Why a group of writes did not land; None where it landed."""
-        if result.away is not None:
+        if result.outage is not None:
             return self.batch.unreachable()
         return result.error
 
     def note_outage(self, results: Iterable[Result]) -> None:
         """Note that Dataverse stopped answering, where a result says so."""
-        self.batch.outage = next((each.away for each in results if each.away), self.outage)
+        self.batch.outage = next((each.outage for each in results if each.outage), self.outage)
 
 
 def account_id(pending: PendingOpportunity) -> str | None:

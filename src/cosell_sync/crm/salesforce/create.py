@@ -14,7 +14,7 @@ from functools import partial
 
 from cosell_sync.crm.related import customer_key
 from cosell_sync.crm.salesforce import bulk, composite, errors, queries, read, results, translate
-from cosell_sync.crm.salesforce.bulk import Change, Result, Verb
+from cosell_sync.crm.salesforce.bulk import Change, Operation, Result
 from cosell_sync.crm.salesforce.org import OPPORTUNITY
 from cosell_sync.crm.salesforce.write import PendingOpportunity, Writer
 from cosell_sync.crm.values import folded, pieces
@@ -90,13 +90,13 @@ def _changes(
             columns["AccountId"] = account
         if owner:
             columns["OwnerId"] = owner
-        yield each, Change(Verb.UPSERT, OPPORTUNITY, columns, key=org.names["referral_id"])
+        yield each, Change(Operation.UPSERT, OPPORTUNITY, columns, key=org.names["referral_id"])
 
 
 def _settle(writer: Writer, pending: PendingOpportunity, result: Result) -> bool:
     """Note what became of one upsert. True where it was refused because the opportunity exists by now."""
-    if result.away is not None:
-        writer.batch.outage = result.away
+    if result.outage is not None:
+        writer.batch.outage = result.outage
     if result.fine:
         pending.id, pending.may_have_landed = result.id, True
         return False

@@ -13,7 +13,7 @@ from typing import Any, Final
 from cosell_sync.core.deal import Customer, Member
 from cosell_sync.crm.related import customer_key
 from cosell_sync.crm.salesforce import bulk, composite, errors, queries, related, results, translate
-from cosell_sync.crm.salesforce.bulk import Change, Result, Verb
+from cosell_sync.crm.salesforce.bulk import Change, Operation, Result
 from cosell_sync.crm.salesforce.org import ACCOUNT, CONTACT, Org
 from cosell_sync.crm.salesforce.rest import Rest
 from cosell_sync.crm.values import email, pieces
@@ -43,12 +43,12 @@ class Customers:
         found: dict[Key, str | RecordError] = {**self._existing_accounts(wanted)}
         missing = [key for key in wanted if key not in found]
         columns = {key: translate.account_columns(wanted[key], self._org) for key in missing}
-        found |= self._make(missing, [Change(Verb.CREATE, ACCOUNT, columns[key]) for key in missing])
+        found |= self._make(missing, [Change(Operation.CREATE, ACCOUNT, columns[key]) for key in missing])
         # An account is made without its state where the org does not know that state for the country.
         refused = [
             key for key in missing if _state_refused(found[key]) and columns[key].pop(self._org.state, None)
         ]
-        found |= self._make(refused, [Change(Verb.CREATE, ACCOUNT, columns[key]) for key in refused])
+        found |= self._make(refused, [Change(Operation.CREATE, ACCOUNT, columns[key]) for key in refused])
         return found
 
     def _existing_accounts(self, wanted: Mapping[Key, Customer]) -> Mapping[Key, str]:
@@ -80,7 +80,8 @@ class Customers:
                 self._note(row, wanted)
         missing = [each for each in wanted if each not in self._contacts]
         made = [
-            Change(Verb.CREATE, CONTACT, related.contact_columns(wanted[each], each[0])) for each in missing
+            Change(Operation.CREATE, CONTACT, related.contact_columns(wanted[each], each[0]))
+            for each in missing
         ]
         self._contacts |= self._make(missing, made)
 
@@ -107,8 +108,8 @@ class Customers:
         """Ids of new rows. Where a duplicate rule names the row that exists, that one is taken. Raises an outage."""
         made: dict[Any, str | RecordError] = {}
         for key, result in zip(keys, bulk.send(self._rest, changes), strict=True):
-            if result.away is not None:
-                raise result.away
+            if result.outage is not None:
+                raise result.outage
             made[key] = _duplicate(result) or results.failure(self._org, result) or result.id
         return made
 

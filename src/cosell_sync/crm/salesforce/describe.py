@@ -5,9 +5,8 @@ https://developer.salesforce.com/docs/platform/api-rest/guide/resources-sobject-
 from __future__ import annotations
 
 from collections.abc import Mapping
+from http import HTTPStatus
 from typing import Any
-
-from simple_salesforce.exceptions import SalesforceError, SalesforceResourceNotFound
 
 from cosell_sync.crm.salesforce import composite, errors, states
 from cosell_sync.crm.salesforce.composite import Part, Reply
@@ -54,7 +53,7 @@ def read(rest: Rest, names: Mapping[str, str]) -> Org:
         },
         states=states.known(list(fields[ACCOUNT].values())),
         currencies=_currencies(currencies, columns, at),
-        user_id=rest.ticket().user_id,
+        user_id=rest.user_id,
     )
 
 
@@ -76,9 +75,9 @@ def _described(rest: Rest, name: str, reply: Reply) -> Mapping[str, Field] | Non
     if not reply.fine:
         try:
             body = getattr(rest.salesforce(), name).describe()
-        except SalesforceResourceNotFound:
-            return None
-        except SalesforceError as error:
+        except errors.refusals() as error:
+            if error.status == HTTPStatus.NOT_FOUND:
+                return None
             raise composite.refused(errors.faults(error.content), error.status) from None
     found = body.get("fields") if isinstance(body, Mapping) else None
     if not isinstance(found, list):

@@ -11,8 +11,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from simple_salesforce.format import format_soql
-
 from cosell_sync.crm.salesforce.org import CONTACT, KEY, ROLE, SOLUTION, TEAM, Org
 
 AT_ONCE: Final = 200  # ids in one query: with child rows a page of the platform holds no more
@@ -21,7 +19,14 @@ PEOPLE: Final = ("FirstName", "LastName", "Phone")
 
 def literal(value: str | Sequence[str]) -> str:
     """A text, or a list of texts for IN, quoted and escaped."""
-    return str(format_soql("{}", value if isinstance(value, str) else list(value)))
+    return soql("{}", value if isinstance(value, str) else list(value))
+
+
+def soql(text: str, *values: object) -> str:
+    """A query with its values quoted and escaped by simple-salesforce."""
+    from simple_salesforce.format import format_soql  # noqa: PLC0415 - half a second of a command's start
+
+    return str(format_soql(text, *values))
 
 
 # --- opportunities ----------------------------------------------------------------------------------------------
@@ -182,7 +187,7 @@ def named(column: str, names: Sequence[str]) -> str:
     loose = [name for name in names if len(name.split()) > 1]
     tests = [f"{column} IN {literal(exact)}"] if exact else []
     for name in loose:
-        pattern = "%".join(str(format_soql("{:like}", word)) for word in name.split())
+        pattern = "%".join(soql("{:like}", word) for word in name.split())
         tests.append(f"{column} LIKE '{pattern}'")
     return f"({' OR '.join(tests)})"
 

@@ -17,11 +17,9 @@ from datetime import datetime, timedelta
 from typing import Final
 from urllib.parse import quote
 
-from simple_salesforce.exceptions import SalesforceError
-
 from cosell_sync.core.deal import Snapshot
 from cosell_sync.crm.matches import lookalike_key, matches, searchable_names
-from cosell_sync.crm.salesforce import composite, queries, translate, versions
+from cosell_sync.crm.salesforce import composite, errors, queries, translate, versions
 from cosell_sync.crm.salesforce.composite import Part, Reply, Row
 from cosell_sync.crm.salesforce.org import TEAM, Org
 from cosell_sync.crm.salesforce.rest import Rest
@@ -205,7 +203,7 @@ def _removed_members(rest: Rest, url: str, reply: Reply, seen: KnownRecords) -> 
         try:
             # Not every version documents whether this resource may be part of a composite, so it is requested alone.
             body = rest.call("GET", url).data
-        except SalesforceError:
+        except errors.refusals():
             return ()  # too long ago, or no such log; the full compare finds what is missed here
     listed = body.get("deletedRecords") if isinstance(body, Mapping) else None
     ids = [str(each["id"]) for each in listed or () if isinstance(each, Mapping) and each.get("id")]

@@ -20,7 +20,7 @@ from cosell_sync.crm.related import (
     solution_key,
 )
 from cosell_sync.crm.salesforce import translate
-from cosell_sync.crm.salesforce.bulk import Change, Verb
+from cosell_sync.crm.salesforce.bulk import Change, Operation
 from cosell_sync.crm.salesforce.org import CONTACT, KEY, ROLE, SOLUTION, TEAM, Org
 from cosell_sync.crm.values import email
 
@@ -65,8 +65,8 @@ def _team(
     # The owner gets a row too. Without any row the owner counts as the team, and would leave it with the first row added.
     missing = dict.fromkeys(users[each] for each in emails if each in users and users[each] not in present)
     columns = {"OpportunityId": row["Id"], **_access(org)}
-    made = [Change(Verb.CREATE, TEAM, {**columns, "UserId": user}) for user in missing]
-    made += [Change(Verb.DELETE, TEAM, id=str(each["Id"])) for each in rows if _left(each, emails)]
+    made = [Change(Operation.CREATE, TEAM, {**columns, "UserId": user}) for user in missing]
+    made += [Change(Operation.DELETE, TEAM, id=str(each["Id"])) for each in rows if _left(each, emails)]
     return made, frozenset(strangers)
 
 
@@ -89,7 +89,7 @@ def _contacts(row: Row, wanted: Sequence[Member]) -> tuple[list[Change], tuple[M
     people = {each.email: each for each in wanted}
     roles = translate.children(row, translate.ROLES)
     dropped = [str(role["Id"]) for role in roles if _dropped(role, people)]
-    made = [Change(Verb.DELETE, ROLE, id=each) for each in dropped]
+    made = [Change(Operation.DELETE, ROLE, id=each) for each in dropped]
     made += _contact_updates(people, current)
     new = tuple(each for each in people.values() if each.email not in current)
     has_primary = any(role.get("IsPrimary") for role in roles if str(role["Id"]) not in dropped)
@@ -107,7 +107,7 @@ def _contact_updates(people: Mapping[str, Member], current: Mapping[str, Member]
     for address, each in people.items():
         known = current.get(address)
         if known is not None and (columns := changed_columns(each, known, translate.PERSON)):
-            yield Change(Verb.UPDATE, CONTACT, columns, id=str(known.extra["contact"]))
+            yield Change(Operation.UPDATE, CONTACT, columns, id=str(known.extra["contact"]))
 
 
 def blanks(person: Member, row: Row) -> dict[str, object]:
@@ -125,7 +125,7 @@ def contact_columns(person: Member, account_id: str | None) -> dict[str, object]
 def role(opportunity_id: str, contact_id: str, *, primary: bool) -> Change:
     """A new contact role on the opportunity."""
     columns: dict[str, object] = {"OpportunityId": opportunity_id, "ContactId": contact_id}
-    return Change(Verb.CREATE, ROLE, {**columns, "IsPrimary": True} if primary else columns)
+    return Change(Operation.CREATE, ROLE, {**columns, "IsPrimary": True} if primary else columns)
 
 
 def _solutions(row: Row, org: Org, wanted: Iterable[Solution], referral_id: str) -> list[Change]:
@@ -141,9 +141,11 @@ def _solutions(row: Row, org: Org, wanted: Iterable[Solution], referral_id: str)
             continue
         filled = {name: item for name, item in columns.items() if item is not None}
         body: dict[str, object] = {"Opportunity__c": row["Id"], **filled, **key}
-        made.append(Change(Verb.UPSERT if key else Verb.CREATE, SOLUTION, body, key=KEY if key else ""))
+        made.append(
+            Change(Operation.UPSERT if key else Operation.CREATE, SOLUTION, body, key=KEY if key else "")
+        )
     surplus = [each for code, listed in rows.items() if code not in solutions for each in listed]
-    return [*made, *(Change(Verb.DELETE, SOLUTION, id=str(each["Id"])) for each in surplus)]
+    return [*made, *(Change(Operation.DELETE, SOLUTION, id=str(each["Id"])) for each in surplus)]
 
 
 def _changed_solution(row: Row, columns: Mapping[str, object], key: Mapping[str, str]) -> list[Change]:
@@ -151,4 +153,4 @@ def _changed_solution(row: Row, columns: Mapping[str, object], key: Mapping[str,
     changed = changed_solution(columns, row, "Solution_Id__c")
     if key and not row.get(KEY):
         changed |= key
-    return [Change(Verb.UPDATE, SOLUTION, changed, id=str(row["Id"]))] if changed else []
+    return [Change(Operation.UPDATE, SOLUTION, changed, id=str(row["Id"]))] if changed else []

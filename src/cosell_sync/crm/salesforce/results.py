@@ -18,11 +18,11 @@ def record_error(org: Org, faults: Sequence[Fault], status: int | None = None) -
 
 
 def failure(org: Org, result: Result) -> RecordError | None:
-    """Why a row that was sent did not land; None where it landed. A row that was not sent (``away``) has no error here."""
-    if result.fine or result.away is not None:
+    """Why a row that was sent did not land; None where it landed. A row that was not sent (``outage``) has no error here."""
+    if result.fine or result.outage is not None:
         return None
-    if result.lost is not None:
-        return Unclear(result.lost.text, code=result.lost.code, status=result.lost.status)
+    if result.unclear is not None:
+        return Unclear(result.unclear.text, code=result.unclear.code, status=result.unclear.status)
     return record_error(org, result.faults, result.status)
 
 

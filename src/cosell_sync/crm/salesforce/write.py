@@ -18,15 +18,14 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from functools import partial
+from operator import itemgetter
 from typing import Any
-
-from simple_salesforce.exceptions import SalesforceError
 
 from cosell_sync.core.deal import Customer, Snapshot
 from cosell_sync.crm import writes
 from cosell_sync.crm.related import RelatedChanges, customer_key, members
 from cosell_sync.crm.salesforce import bulk, composite, errors, read, related, results, translate, versions
-from cosell_sync.crm.salesforce.bulk import Change, Result, Verb
+from cosell_sync.crm.salesforce.bulk import Change, Operation, Result
 from cosell_sync.crm.salesforce.composite import Part, Row
 from cosell_sync.crm.salesforce.customers import Customers
 from cosell_sync.crm.salesforce.org import ACCOUNT, CONTACT, KEY, OPPORTUNITY, SOLUTION, Org
@@ -175,48 +174,32 @@ class Writer:
                 )
                 for _, table, row_id, columns, stamp in some
             ]
-            try:
-                replies = self._patiently(parts)
-            except Unclear as error:
-                for deal, *_ in some:
-                    deal.fail(error)
-                silent += 1
-                if silent == 2:
-                    raise Unavailable("salesforce", "Salesforce stopped answering", code=error.code) from None
-                continue
-            silent = 0
-            for (deal, table, *_), found in zip(some, replies, strict=True):
+            answers = self.rest.resend_locked(self._send_parts, parts, itemgetter(1))
+            for (deal, table, *_), (found, _) in zip(some, answers, strict=True):
                 if found is None:
                     deal.may_have_landed = True
                 else:
                     deal.fail(found if table == OPPORTUNITY else results.related_error(found))
+            unanswered = [error for error, _ in answers if isinstance(error, Unclear)]
+            silent = silent + 1 if len(unanswered) == len(answers) else 0
+            if silent == 2:
+                raise Unavailable(SYSTEM, "Salesforce stopped answering", code=unanswered[0].code)
 
-    def _patiently(self, parts: Sequence[Part]) -> Sequence[RecordError | None]:
-        """What became of each part; those that met a lock are tried again."""
-        results = list(self._once(parts))
-        for again in range(bulk.LOCK_TRIES):
-            locked = [at for at, (_, is_locked) in enumerate(results) if is_locked]
-            if not locked or self.rest.stopping:
-                break
-            self.rest.pause(2**again / 2, 2**again * 1.5)
-            try:
-                fresh = self._once([parts[at] for at in locked])
-            except Unclear as error:
-                fresh = [(error, False)] * len(locked)
-            except OutsideError:
-                break  # the others have landed; these stay locked
-            for at, result in zip(locked, fresh, strict=True):
-                results[at] = result
-        return [error for error, _ in results]
+    def _send_parts(self, parts: Sequence[Part]) -> Sequence[tuple[RecordError | None, bool]]:
+        """What became of each part, and whether it met a lock."""
+        try:
+            return self._sent(parts)
+        except Unclear as error:
+            return [(error, False)] * len(parts)
 
-    def _once(self, parts: Sequence[Part]) -> Sequence[tuple[RecordError | None, bool]]:
+    def _sent(self, parts: Sequence[Part]) -> Sequence[tuple[RecordError | None, bool]]:
         if self.guard.parts:
             replies, _ = composite.send(self.rest, parts, repeat=False)
             return [self._judged(reply.status, reply.body) for reply in replies]
         (part,) = parts
         try:
             answer = self.rest.call(part.method, part.url, part.body, headers=part.headers)
-        except SalesforceError as error:
+        except errors.refusals() as error:
             return [self._judged(error.status, error.content)]
         if answer.data is not None:  # a change is answered without a body
             raise Unclear(str(composite.strange()), code="unknown_shape")
@@ -258,14 +241,16 @@ class Writer:
                 primary = person.email == pending.related.primary_contact
                 yield pending, "contacts", related.role(pending.id, contact, primary=primary)
                 if blanks := self.customers.blanks(contact):
-                    yield pending, "contacts", Change(Verb.UPDATE, CONTACT, blanks, id=contact)
+                    yield pending, "contacts", Change(Operation.UPDATE, CONTACT, blanks, id=contact)
             elif contact is not None:
                 pending.fail_field("contacts", contact)
 
     def _send_related(self, jobs: Sequence[Job]) -> None:
         """Send each row once: two writes may share a contact, and a collection takes a row only once."""
         unique: dict[tuple[object, ...], Change] = {}
-        keys = [(change.verb, change.id) if change.id else (at,) for at, (_, _, change) in enumerate(jobs)]
+        keys = [
+            (change.operation, change.id) if change.id else (at,) for at, (_, _, change) in enumerate(jobs)
+        ]
         for key, (_, _, change) in zip(keys, jobs, strict=True):
             known = unique.get(key, change)
             columns = {**(known.columns or {}), **(change.columns or {})}
@@ -273,17 +258,17 @@ class Writer:
         sent = dict(zip(unique, bulk.send(self.rest, list(unique.values())), strict=True))
         for key, (each, name, _) in zip(keys, jobs, strict=True):
             self._settle(each, name, sent[key])
-        if outage := next((each.away for each in sent.values() if each.away), None):
+        if outage := next((each.outage for each in sent.values() if each.outage), None):
             self.batch.outage = outage
 
     def _settle(self, pending: PendingOpportunity, name: str, result: Result) -> None:
-        pending.may_have_landed = pending.may_have_landed or result.away is None
+        pending.may_have_landed = pending.may_have_landed or result.outage is None
         if error := self.failure(result):
             pending.fail_field(name, results.related_error(error))
 
     def failure(self, result: Result) -> RecordError | None:
         """Why a row did not land; None where it landed."""
-        if result.away is not None:
+        if result.outage is not None:
             return self.batch.unreachable()
         return results.failure(self.org, result)
 

@@ -19,7 +19,7 @@ from cosell_sync.crm.dynamics.install import schema
 from cosell_sync.crm.dynamics.org import OPPORTUNITIES, SOLUTIONS, TABLES
 from cosell_sync.crm.dynamics.rest import Rest, Row, strange
 from cosell_sync.errors import Flaky, RecordError, Rejected, Unavailable, Unclear
-from cosell_sync.transport import errors
+from cosell_sync.transport.answers import error_body
 from cosell_sync.transport.errors import Scope
 
 # How long the org may be busy with other customizations, or with an index.
@@ -181,7 +181,7 @@ class Setup:
             answer = self.rest.change(op)
             if answer.status < 300:
                 return None
-            said = errors.said(answer.body)
+            said = error_body(answer.body)
             code = said.code or f"http_{answer.status}"
             if code not in BUSY:
                 if answer.status == 403:

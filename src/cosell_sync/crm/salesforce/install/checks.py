@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from simple_salesforce.exceptions import SalesforceError
-
 from cosell_sync.core.fields import KINDS, SELLER, Kind
 from cosell_sync.crm.report import Check
-from cosell_sync.crm.salesforce import composite
+from cosell_sync.crm.salesforce import composite, errors
 from cosell_sync.crm.salesforce.org import (
     ACCOUNT,
     CONTACT,
@@ -57,7 +55,7 @@ def check(rest: Rest, names: Mapping[str, str], stages: Sequence[str] = ()) -> S
 
 def _checks(rest: Rest, names: Mapping[str, str], stages: Sequence[str]) -> Iterator[Check]:
     try:
-        rest.ticket()
+        rest.sign_in()
         yield Check("salesforce.sign_in", "ok", "signed in")
         objects = _describe(rest)
         yield from _fields(objects.get(OPPORTUNITY), names)
@@ -75,7 +73,7 @@ def _describe(rest: Rest) -> Mapping[str, Mapping[str, Any]]:
     for name in RIGHTS:
         try:
             found[name] = getattr(rest.salesforce(), name).describe()
-        except SalesforceError:
+        except errors.refusals():
             continue
     return found
 

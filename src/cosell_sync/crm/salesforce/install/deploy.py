@@ -15,8 +15,8 @@ from cosell_sync.crm.salesforce.install import package, setup
 from cosell_sync.crm.salesforce.install.differences import differences
 from cosell_sync.crm.salesforce.install.permissions import Permissions
 from cosell_sync.crm.salesforce.install.schema import Body, Component, components
-from cosell_sync.crm.salesforce.install.setup import soql
 from cosell_sync.crm.salesforce.org import OPPORTUNITY, field_names
+from cosell_sync.crm.salesforce.queries import soql
 from cosell_sync.crm.salesforce.rest import Rest
 from cosell_sync.crm.salesforce.signin import SYSTEM
 from cosell_sync.errors import Rejected
@@ -73,7 +73,7 @@ class _Provisioning:
 
     def _user(self, name: str | None) -> tuple[str, str]:
         """Id and name of the user who receives the integration permission set."""
-        column, value = ("Username", name) if name else ("Id", self.rest.ticket().user_id)
+        column, value = ("Username", name) if name else ("Id", self.rest.user_id)
         for row in setup.query(
             self.rest, soql("SELECT Id, Username FROM User WHERE {:literal} = {}", column, value)
         ):

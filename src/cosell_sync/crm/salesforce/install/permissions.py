@@ -10,12 +10,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from simple_salesforce.exceptions import SalesforceError
-
 from cosell_sync.crm.report import Finding, Status
 from cosell_sync.crm.salesforce import composite, errors
 from cosell_sync.crm.salesforce.install.schema import INTEGRATION_SET, Body, Component
-from cosell_sync.crm.salesforce.install.setup import SetupRefused, query, soql
+from cosell_sync.crm.salesforce.install.setup import SetupRefused, query
+from cosell_sync.crm.salesforce.queries import soql
 from cosell_sync.crm.salesforce.rest import Rest
 from cosell_sync.errors import Unclear
 
@@ -86,7 +85,7 @@ class Permissions:
             rows = [{**right.row, "ParentId": set_id} for right in batch]
             try:
                 answer = self.rest.call("POST", "composite/sobjects", {"allOrNone": False, "records": rows})
-            except SalesforceError as error:
+            except errors.refusals() as error:
                 raise SetupRefused(error) from None
             if not isinstance(answer.data, list) or len(answer.data) != len(batch):
                 raise Unclear(str(composite.strange()), code="unknown_shape")
@@ -115,7 +114,7 @@ class Permissions:
             body = {"PermissionSetId": row["Id"], "AssigneeId": user_id}
             try:
                 assign(self.rest, body)
-            except SalesforceError as error:
+            except errors.refusals() as error:
                 faults = errors.faults(error.content)
                 return Finding(label, Status.FAILED, "; ".join(fault.text for fault in faults), todo)
             return Finding(label, Status.MADE)

@@ -15,19 +15,19 @@ import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
-
-from simple_salesforce.exceptions import SalesforceError
-from simple_salesforce.format import format_soql
-from simple_salesforce.util import exception_handler
 
 from cosell_sync.crm.salesforce import composite, errors
 from cosell_sync.crm.salesforce.install.schema import OBJECT_RIGHTS, PANEL, Component
 from cosell_sync.crm.salesforce.org import OPPORTUNITY, SOLUTION
-from cosell_sync.crm.salesforce.rest import Rest
+from cosell_sync.crm.salesforce.queries import soql
+from cosell_sync.crm.salesforce.rest import Rest, raise_refused
 from cosell_sync.crm.salesforce.signin import SYSTEM
 from cosell_sync.errors import Rejected, Unavailable, Unclear
+
+if TYPE_CHECKING:
+    from simple_salesforce.exceptions import SalesforceError
 
 DEPLOYMENT_LIMIT: Final = timedelta(minutes=15)  # how long a deployment may take
 HINT: Final = (
@@ -63,11 +63,6 @@ class Installed:
 
     bodies: Mapping[str, Mapping[str, Any]]
     permission_sets: Mapping[str, str]
-
-
-def soql(text: str, *values: object) -> str:
-    """A query with its values quoted."""
-    return str(format_soql(text, *values))
 
 
 def query(rest: Rest, text: str) -> Sequence[composite.Row]:
@@ -147,7 +142,7 @@ def _body(rest: Rest, kind: str, row_id: str) -> Mapping[str, Any]:
 def _get(rest: Rest, path: str) -> Mapping[str, Any]:
     try:
         data = rest.call("GET", path).data
-    except SalesforceError as error:
+    except errors.refusals() as error:
         raise SetupRefused(error) from None
     if not isinstance(data, Mapping):
         raise composite.strange()
@@ -203,13 +198,13 @@ def _send(rest: Rest, zipped: bytes, *, check_only: bool) -> str:
     )
     headers = {"Content-Type": f'multipart/form-data; boundary="{boundary}"'}
     path = f"{rest.root}/metadata/deployRequest"
-    response = rest.send("POST", path, b"\r\n".join(lines), headers, repeat=False)
+    answer = rest.send("POST", path, b"\r\n".join(lines), headers, repeat=False)
     try:
-        if response.status_code >= 300:
-            exception_handler(response, name="metadata/deployRequest")
-    except SalesforceError as error:
+        if answer.status >= 300:
+            raise_refused(answer, path, name="metadata/deployRequest")
+    except errors.refusals() as error:
         raise SetupRefused(error) from None
-    made = response.json()
+    made = answer.data
     if not isinstance(made, Mapping) or not made.get("id"):
         raise Unclear(str(composite.strange()), code="unknown_shape")
     return str(made["id"])
@@ -224,11 +219,11 @@ def _finished(rest: Rest, started: str) -> Mapping[str, Any]:
             raise composite.strange()
         if result.get("done"):
             return result
-        if rest.stopping or rest.clock() > end:
+        if rest.clock() > end:
             raise Unavailable(
                 SYSTEM,
                 "the org is still working on the deployment",
                 code="deployment_pending",
                 hint="look at Setup > Deployment Status, then run provision again",
             )
-        rest.pause(1, 2)
+        rest.wait(1.5)
