@@ -65,7 +65,8 @@ class Outcome:
 
     ``error`` None: landed. ``snapshot``: what the record holds after the last thing that landed, where it could be
     read (never a guess). ``steps``: how many steps of a walk landed. ``unheld``: per field the keys of members that
-    this side cannot hold (a colleague who is no CRM user), which is no fault.
+    this side cannot hold (a colleague who is no CRM user), which is no fault. ``ambiguous``: e-mails of the team that
+    several users of the CRM share, so that they name nobody.
     """
 
     id: str | None
@@ -73,6 +74,7 @@ class Outcome:
     snapshot: Snapshot | None = None
     steps: int = 0
     unheld: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    ambiguous: frozenset[str] = frozenset()
 
 
 # --- Partner Center ---------------------------------------------------------------------------------------------

@@ -9,7 +9,6 @@ from typing import Final, Generic, TypeVar
 from cosell_sync.core.deal import ABSENT, Customer, Fields, Snapshot
 from cosell_sync.crm.related import members
 from cosell_sync.crm.users import Directory
-from cosell_sync.crm.values import folded
 from cosell_sync.errors import (
     AuthFailed,
     Flaky,
@@ -41,6 +40,7 @@ class PendingWrite:
     partial_error: RecordError | None = None
     may_have_landed: bool = False
     unheld: dict[str, frozenset[str]] = field(default_factory=dict)
+    ambiguous: frozenset[str] = frozenset()
     columns: dict[str, object] = field(default_factory=dict)
 
     @property
@@ -149,6 +149,7 @@ class Batch(Generic[W]):
                 snapshot=found.get(each.id),
                 steps=_steps(each),
                 unheld=each.unheld,
+                ambiguous=each.ambiguous,
             )
             for each in pending
         ]
@@ -205,7 +206,6 @@ class Ownership:
     def owners(self, pending: Sequence[PendingWrite], directory: Directory) -> Sequence[str | None]:
         """User id for each write; None leaves the CRM's own default."""
         teams = [(members(each.fields, "team") or ()) if self.team else () for each in pending]
-        names = [each.email for team in teams for each in team]
-        users = directory.find([*names, *filter(None, [self.default])])
-        fallback = users.get(folded(self.default))
+        users = directory.find([each.email for team in teams for each in team]).users
+        fallback = directory.named(self.default)
         return [next((users[each.email] for each in team if each.email in users), fallback) for team in teams]

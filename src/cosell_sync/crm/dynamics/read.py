@@ -298,7 +298,7 @@ def users(rest: Rest, org: Org, names: Sequence[str]) -> Iterator[User]:
         )
         for row in rest.rows(path):
             if (user_id := str(row["systemuserid"]).lower()) != org.user_id:
-                yield user_id, (row.get("domainname"), row.get("internalemailaddress"))
+                yield User(user_id, row.get("domainname"), row.get("internalemailaddress"))
 
 
 def index(rest: Rest, org: Org) -> Iterator[Mapping[str, str]]:

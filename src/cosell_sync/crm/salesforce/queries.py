@@ -175,8 +175,17 @@ def lookalikes(org: Org, names: Sequence[str]) -> str:
 
 def accounts(org: Org, names: Sequence[str]) -> str:
     """Accounts of these names, the oldest first."""
+    return _accounts(org, named("Name", names))
+
+
+def accounts_by_id(org: Org, ids: Sequence[str]) -> str:
+    """Accounts of these ids, the oldest first."""
+    return _accounts(org, f"Id IN {literal(ids)}")
+
+
+def _accounts(org: Org, where: str) -> str:
     columns = f"Id, Name, BillingStreet, BillingCity, {org.state}, BillingPostalCode, {org.country}"
-    return f"SELECT {columns} FROM Account WHERE {named('Name', names)} ORDER BY CreatedDate ASC, Id ASC"
+    return f"SELECT {columns} FROM Account WHERE {where} ORDER BY CreatedDate ASC, Id ASC"
 
 
 def named(column: str, names: Sequence[str]) -> str:
@@ -195,11 +204,17 @@ def named(column: str, names: Sequence[str]) -> str:
 def contacts(account_ids: Sequence[str], emails: Sequence[str]) -> str:
     """Contacts by e-mail under these accounts; without accounts, those of no account."""
     where = f"AccountId IN {literal(account_ids)}" if account_ids else "AccountId = null"
-    return (
-        f"SELECT Id, AccountId, Email, FirstName, LastName, Phone FROM {CONTACT} "
-        f"WHERE {where} AND Email IN {literal(emails)} "
-        "ORDER BY CreatedDate ASC, Id ASC"
-    )
+    return _contacts(f"{where} AND Email IN {literal(emails)}")
+
+
+def contacts_by_id(ids: Sequence[str]) -> str:
+    """Contacts of these ids, the oldest first."""
+    return _contacts(f"Id IN {literal(ids)}")
+
+
+def _contacts(where: str) -> str:
+    columns = "Id, AccountId, Email, FirstName, LastName, Phone"
+    return f"SELECT {columns} FROM {CONTACT} WHERE {where} ORDER BY CreatedDate ASC, Id ASC"
 
 
 def users(names: Sequence[str]) -> str:

@@ -317,7 +317,7 @@ def users(rest: Rest, org: Org, names: Sequence[str]) -> Iterator[User]:
     for people in composite.everything(rest, parts):
         for person in people:
             if person["Id"] != org.user_id:
-                yield str(person["Id"]), (person.get("Username"), person.get("Email"))
+                yield User(str(person["Id"]), person.get("Username"), person.get("Email"))
 
 
 def index(rest: Rest, org: Org) -> Iterator[Mapping[str, str]]:
