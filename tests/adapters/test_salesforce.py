@@ -1045,6 +1045,16 @@ def test_a_collection_knows_what_was_lost_refused_and_never_sent(scripted: Scrip
     assert {each.method for each in adapter.sent} == {"POST"}
 
 
+@pytest.mark.parametrize("code", ["ORG_IN_MAINTENANCE", "REQUEST_LIMIT_EXCEEDED", "API_DISABLED_FOR_ORG"])
+def test_an_org_that_takes_no_calls_is_away_and_says_why(scripted: Script, code: str) -> None:
+    """A 403 of this kind is about the org, so no row of the call is refused by it."""
+    rest, wire, _ = scripted((403, [{"errorCode": code, "message": ""}]))
+    (result,) = bulk.send(rest, [bulk.Change(bulk.Operation.CREATE, "Account", {"Name": "x"})])
+    assert isinstance(result.outage, Unavailable)
+    assert (result.outage.code, len(wire.sent)) == (code, 1)
+    assert result.outage.hint
+
+
 def test_removing_what_is_gone_already_is_done(scripted: Script) -> None:
     rest, _, _ = scripted(
         (200, [{"success": False, "errors": [{"statusCode": "ENTITY_IS_DELETED", "message": ""}]}])
