@@ -19,7 +19,16 @@ from cosell_sync.cycle.context import CycleSettings, Services
 from cosell_sync.cycle.cycle import run_cycle
 from cosell_sync.ports import ErasureResult, Transaction
 from cosell_sync.summary import NEEDS_A_PERSON, NEEDS_NOBODY, CycleSummary
-from memory_world import LIKE_DYNAMICS, CountingStore, Fault, MemoryCrm, MemoryReferrals, Outside, Row, rules
+from memory_systems import (
+    LIKE_DYNAMICS,
+    CountingStore,
+    Fault,
+    MemoryCrm,
+    MemoryReferrals,
+    Outside,
+    Row,
+    rules,
+)
 
 PC, CRM = Side.PARTNER_CENTER, Side.CRM
 MINUTE = timedelta(minutes=1)

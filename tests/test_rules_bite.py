@@ -22,8 +22,8 @@ from cosell_sync.cycle import linked, reread
 from cosell_sync.cycle.context import Cycle
 from cosell_sync.errors import RecordError
 from cosell_sync.ports import OpportunityWrite, Outcome, ReferralDraft
-from memory_world import CountingStore, MemoryCrm, MemoryReferrals, Row
-from sharing_world import Posts
+from memory_sharing import Posts
+from memory_systems import CountingStore, MemoryCrm, MemoryReferrals, Row
 
 Patch = pytest.MonkeyPatch
 

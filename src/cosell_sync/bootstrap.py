@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
 
 def utc_now() -> datetime:
+    """The clock of every command except the demo and the tests: the current time in UTC."""
     return datetime.now(UTC)
 
 
@@ -60,9 +61,10 @@ class Program:
     stop: threading.Event
     meters: Mapping[Side, Meter]
 
-    def services(
+    def cycle_services(
         self, *, store: Store | None = None, referrals: Referrals | None = None, crm: Crm | None = None
     ) -> Services:
+        """What a cycle needs, over the program's own store and systems unless others are given, as `plan` does."""
         return Services(
             referrals=referrals or self.referrals,
             crm=crm or self.crm,
@@ -104,6 +106,7 @@ def rules_from(settings: Settings) -> Rules:
 
 
 def cycle_settings_from(settings: Settings) -> CycleSettings:
+    """The configured bounds of a cycle: overlap, full comparison, surprises, retries."""
     sync = settings.sync
     return CycleSettings(
         overlap=sync.overlap,
@@ -115,7 +118,7 @@ def cycle_settings_from(settings: Settings) -> CycleSettings:
 
 
 def application(settings: Settings) -> Application:
-    """The Partner Center app registration."""
+    """The Partner Center app registration. Raises ``ConfigError`` where it is not configured."""
     ours = settings.partner_center
     if not ours.tenant_id or not ours.client_id:
         raise ConfigError("partner_center.tenant_id and partner_center.client_id are needed")
@@ -311,7 +314,10 @@ SALESFORCE_GRACE = 5.0  # seconds that a call to Salesforce may still take when 
 def provision(
     settings: Settings, *, dry_run: bool, assign: str | None, progress: Callable[[str], None]
 ) -> Sequence[Finding]:
-    """What the CRM lacks is made, or with ``dry_run`` only found. ``progress`` hears what takes its time."""
+    """Make what the CRM lacks, or with ``dry_run`` only find it; one finding for each component.
+
+    ``assign``: who receives the rights; None: the signed-in user. ``progress`` is called with each slow step.
+    """
     names = {name: rule.crm for name, rule in settings.mapping.fields.items() if rule.direction != "off"}
     stop = threading.Event()
     with ExitStack() as closing:
@@ -341,9 +347,9 @@ def check_crm(program: Program, stages: Sequence[str]) -> Sequence[Check]:
 
 @contextmanager
 def program(settings: Settings, *, clock: Clock = utc_now, rehearsal: bool = False) -> Iterator[Program]:
-    """The wired program over the opened store; nothing outside is contacted before a command does something.
+    """The wired program over the opened store; no outside system is contacted by wiring.
 
-    ``rehearsal``: the store itself is to stay as it is, as far as that can be.
+    ``rehearsal``: leave the store as it is where possible; the stored access token is used instead of a new sign-in. Raises ``ConfigError`` where a system is not configured.
     """
     crm = salesforce if settings.crm == "salesforce" else dynamics
     stop = threading.Event()
@@ -382,7 +388,7 @@ def _wait(stop: threading.Event, seconds: float) -> None:
 
 
 def rehearsal_store(settings: Settings, clock: Clock = utc_now) -> SqlStore:
-    """An in-memory copy of the store, to be written to without consequence."""
+    """An in-memory copy of the store, for a cycle that must leave no trace."""
     return open_copy(settings.store.url, clock)
 
 

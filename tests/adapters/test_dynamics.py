@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dynamics_world import OVERLAP, SAM, World, check, draft, only
+from served_dynamics import OVERLAP, SAM, World, check, draft, only
 
 from cosell_sync.core.deal import Customer, Member, Snapshot, Solution
 from cosell_sync.core.normalize import agree, for_crm

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dynamics_world import SAM, World, check, draft, only
+from served_dynamics import SAM, World, check, draft, only
 
 from cosell_sync.core.deal import Customer, Member, Solution
 from cosell_sync.crm.dynamics.batch import Op

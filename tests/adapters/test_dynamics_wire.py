@@ -18,7 +18,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import NameOID
-from dynamics_world import World
+from served_dynamics import World
 
 from cosell_sync.crm.dynamics import signin
 from cosell_sync.crm.dynamics.batch import Group, Op

@@ -20,8 +20,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from simple_salesforce.exceptions import SalesforceError, SalesforceMalformedRequest
 from structlog.testing import capture_logs
 
-from adapters.dynamics_world import OVERLAP, SAM, Clock, only
-from adapters.salesforce_world import COMPOSITE, Connection, World, check, draft
+from adapters.served_dynamics import OVERLAP, SAM, Clock, only
+from adapters.served_salesforce import COMPOSITE, Connection, World, check, draft
 from cosell_sync.core.deal import Customer, Member, Solution
 from cosell_sync.core.normalize import agree, for_crm
 from cosell_sync.crm.salesforce import bulk, read

@@ -25,19 +25,19 @@ ROWS = rf"{ROOT}/composite/sobjects"
 
 @dataclass(frozen=True)
 class Endpoint:
-    """``deed``: the method of its ground that uses it. ``match``: which requests are meant, in the terms of a fault.
+    """``operation``: the method of its harness that uses it. ``match``: which requests are meant, in the terms of a fault.
     ``name``: in the operator's words.
     """
 
     system: str
-    deed: str
+    operation: str
     kind: str
     name: str
     match: Mapping[str, Any] = field(default_factory=dict)
     but: Mapping[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        return f"{self.system}-{self.deed}"
+        return f"{self.system}-{self.operation}"
 
 
 REFUSALS = ("401", "403", "404", "409", "412")

@@ -62,7 +62,7 @@ class Stage:
             wired.store.lease(timedelta(0)),
         ):
             try:
-                code = run_cycle(wired.services(), "cycle").exit_code
+                code = run_cycle(wired.cycle_services(), "cycle").exit_code
             except OutsideError:
                 code = 3
         self.told = [dict(each) for each in logs]

@@ -58,7 +58,7 @@ def doctor(config: ConfigOption = None, as_json: JsonOption = False) -> None:
 
 
 def _condensed(rows: Sequence[Row]) -> Iterator[Row]:
-    """Neighbours of one kind that are fine, as one line: a person looks for what is not."""
+    """The rows, with neighbours of one kind that are fine joined to one line, so that faults stand out."""
     for (kind, status), group in itertools.groupby(
         rows, lambda row: (row.name.rsplit(".", 1)[0], row.status)
     ):
@@ -70,7 +70,7 @@ def _condensed(rows: Sequence[Row]) -> Iterator[Row]:
 
 
 def _partner_center(wired: Program) -> tuple[Row, bool]:
-    """Sign in and list: what the daemon needs every cycle."""
+    """Sign in and list referrals, as every cycle does; the row, and whether the system is out of reach."""
     try:
         page = next(iter(wired.referrals.changed_since(None, wired.cycle_settings.overlap)), None)
     except AuthFailed as error:

@@ -28,7 +28,7 @@ def plan(config: ConfigOption = None, as_json: JsonOption = False) -> None:
         store = rehearsal_store(loaded, wired.clock)
         try:
             with store.lease(wired.settings.sync.interval):
-                world = wired.services(
+                world = wired.cycle_services(
                     store=store, referrals=DryReferrals(wired.referrals), crm=DryCrm(wired.crm)
                 )
                 run_cycle(world, f"plan-{uuid4().hex[:8]}", accept=True, collect=findings.append)

@@ -68,6 +68,7 @@ def value_from_json(kind: Kind, data: Any) -> Value:
 
 
 def fields_to_json(fields: Fields) -> dict[str, Any]:
+    """The fields as JSON data; ``ABSENT`` ones are left out."""
     return {name: to_json(item) for name, item in fields.items() if item is not ABSENT}
 
 
@@ -77,6 +78,7 @@ def fields_from_json(data: Mapping[str, Any]) -> dict[str, Value]:
 
 
 def snapshot_to_json(snapshot: Snapshot) -> dict[str, Any]:
+    """The snapshot as JSON data."""
     return {
         "id": snapshot.id,
         "version": snapshot.version,
@@ -87,6 +89,7 @@ def snapshot_to_json(snapshot: Snapshot) -> dict[str, Any]:
 
 
 def snapshot_from_json(data: Mapping[str, Any]) -> Snapshot:
+    """The inverse of ``snapshot_to_json``. Raises KeyError for data that it never made."""
     return Snapshot(
         id=data["id"],
         version=data["version"],

@@ -9,7 +9,7 @@ from datetime import datetime
 from cosell_sync.core import messages
 from cosell_sync.core.deal import Fields, Side, Snapshot, State, Step, Value
 from cosell_sync.core.decision import Conflict, Decision, Effect, Hold, HoldKind
-from cosell_sync.core.limits import crm_cannot_hold, why_read_only
+from cosell_sync.core.limits import why_crm_cannot_store, why_read_only
 from cosell_sync.core.memory import Action, Link, reported_state
 from cosell_sync.core.retry import blocked_side, freed_from
 from cosell_sync.core.rules import CrmShape, FieldRule, Rules
@@ -108,10 +108,10 @@ def _referral_effects(steps: tuple[Step, ...], builder: DecisionBuilder) -> list
 
 
 def write_to_crm_or_hold(builder: DecisionBuilder, rule: FieldRule, value: Value) -> None:
-    """Write it to the CRM, or hold it where the CRM cannot take it."""
+    """Write the value to the CRM, or hold it back with the reason why the CRM cannot take it."""
     opportunity, shape, name = builder.opportunity, builder.shape, rule.name
     label = shape.label(name)
-    problem = crm_cannot_hold(name, value, shape)
+    problem = why_crm_cannot_store(name, value, shape)
     if name in opportunity.readonly:
         kind, text = HoldKind.READ_ONLY, messages.read_only(label, value, why_read_only(name, opportunity))
     elif problem:

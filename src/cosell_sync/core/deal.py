@@ -1,20 +1,15 @@
-"""The words of the domain, as frozen values. Every other module speaks with these.
+"""The values of a deal: both systems' records, people, solutions, states. Every other module speaks with these words.
 
-referral      our organization's row of a deal in Partner Center
+referral      our organization's record of a deal in Partner Center
 engagement    what joins the referrals of one deal, one per organization
-opportunity   the CRM's row of a deal
-deal          the thing itself; a *link* joins its referral and its opportunity
-snapshot      what one side held when it was last read, with the version that a write is guarded by
-base          per side, what it held when both sides last agreed
+opportunity   the CRM's record of a deal
+deal          what a referral and an opportunity describe; a *link* joins the two (see ``memory``)
+snapshot      what one side had when it was last read, with the version that guards a write
 value         the content of one field; ``None`` means cleared, ``ABSENT`` means not known, and they are never the same
-stage         the CRM's name for where a deal stands; *state* is ours (see ``lifecycle``)
-hold          a value or a move that waits, with its reason
-conflict      a field that both sides changed to different values
-intent        a write about to be made, recorded before the call
-dead letter   a deal that was parked after too many tries
+stage         the CRM's word for where a deal stands; *state* is ours (see ``lifecycle``)
 
-Money is ``Decimal`` beside an ISO 4217 code, a close date is a ``date`` (the UTC day), a moment is an aware UTC
-``datetime``. Versions are opaque: only the adapter that made one knows what it means.
+``docs/glossary.md`` has the other words. Money is ``Decimal`` beside an ISO 4217 code, a close date is a ``date`` (the UTC
+day), a moment is an aware UTC ``datetime``. Versions are opaque: only the adapter that made one knows what it means.
 """
 
 from __future__ import annotations
@@ -114,6 +109,7 @@ class Member:
 
     @property
     def key(self) -> str:
+        """By which a set knows its members."""
         return self.email
 
 
@@ -131,6 +127,7 @@ class Solution:
 
     @property
     def key(self) -> str:
+        """By which a set knows its members."""
         return self.id
 
 
@@ -161,16 +158,16 @@ TOO_SOON: Final = "?"  # ends a version that was read so soon after its change t
 
 
 def same_version(one: str, other: str) -> bool:
-    """Whether two readings show the same state, as far as versions can tell. What they say is the adapter's own."""
+    """Whether two versions are of the same state, as far as they can tell; a version read too soon counts as the one it is."""
     return one.removesuffix(TOO_SOON) == other.removesuffix(TOO_SOON)
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What one side holds of one deal, read at once.
+    """What one side has of one deal, read at once.
 
-    ``fields`` maps names of ``KINDS`` to values; a name that is missing is ``ABSENT``.
-    ``readonly``: fields that this side will not take just now (an amount summed from products).
+    ``fields`` maps names of ``fields.KINDS`` to values; a name that is missing is ``ABSENT``.
+    ``readonly``: fields that this side does not take at the moment (an amount summed from products).
     ``rows``: ids of the child rows it was read from, so that a deleted child is traced back to its deal.
     """
 
@@ -193,6 +190,7 @@ class Snapshot:
         return self[name] is True
 
     def moment(self, name: str) -> datetime | None:
+        """The field as a moment; None where it is cleared or not known."""
         value = self[name]
         return value if isinstance(value, datetime) else None
 
@@ -206,6 +204,7 @@ class Step:
 
 
 def state_of(referral: Snapshot) -> State:
+    """Where the deal stands in Partner Center; ``UNKNOWN`` for a status that we do not know."""
     try:
         return State(referral.text("state"))
     except ValueError:

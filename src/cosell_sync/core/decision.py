@@ -11,14 +11,14 @@ from cosell_sync.core.memory import Action, Link
 
 
 class HoldKind(StrEnum):
-    """Why something is held back; the order is what the seller is told first."""
+    """Why something is held back. The order is the order of the message to the seller."""
 
     NEED = "need"  # a person must fill something in
-    CRM_CANNOT = "crm_cannot"  # the CRM cannot hold Partner Center's value
+    CRM_CANNOT = "crm_cannot"  # the CRM cannot store Partner Center's value
     PAUSED = "paused"
     UNKNOWN_STATE = "unknown_state"
     LATE = "late"  # after the end
-    TERMINAL = "terminal"  # waits out its hold
+    TERMINAL = "terminal"  # waits out ``sync.terminal_hold``
     UNANSWERED = "unanswered"  # goes along with the accept
     FROZEN = "frozen"  # Partner Center does not take it
     READ_ONLY = "read_only"  # the CRM computes it, or does not let us
@@ -26,7 +26,7 @@ class HoldKind(StrEnum):
 
 @dataclass(frozen=True)
 class Hold:
-    """A value or a move kept back. ``text`` is for the seller; ``until`` where it ends by itself."""
+    """A value or a move held back. ``text`` is for the seller; ``until``: when the hold ends by itself, else None."""
 
     kind: HoldKind
     field: str
@@ -78,7 +78,7 @@ class Effect:
 
 @dataclass(frozen=True)
 class Decision:
-    """What follows for one deal. ``link``: bases and memory with what is agreed and known already taken in."""
+    """What follows for one deal. ``link``: with bases and memory as they are once this is decided, before any write."""
 
     link: Link
     steps: tuple[Step, ...] = ()

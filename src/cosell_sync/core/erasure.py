@@ -1,6 +1,6 @@
-"""What must go from memory when a person is to be forgotten, and what has to stay so that nothing is done to anybody.
+"""What is deleted from the store when a person is to be forgotten, and what stays so that no merge takes it for an edit.
 
-Forgetting empties our memory, never the two systems. What is remembered of a deal steers merges, so each part goes in the
+Forgetting changes our store, never the two systems. What is remembered of a deal steers merges, so each part is removed in a
 way that cannot be mistaken for an edit:
 
 snapshots  of a linked deal are dropped whole and read again: one without the person would look like a removal
@@ -34,7 +34,7 @@ Record = Member | Solution
 
 @dataclass(frozen=True)
 class Person:
-    """Whom to forget: the address, and what else of them stood beside it anywhere."""
+    """Who is to be forgotten: the address, and the names and numbers that stood beside it anywhere."""
 
     email: str
     names: frozenset[str] = frozenset()
@@ -51,6 +51,7 @@ class Person:
 
     @property
     def pattern(self) -> re.Pattern[str]:
+        """Matches the address, the names and the numbers as whole words."""
         words = sorted({self.email, *self.names, *self.phones}, key=len, reverse=True)
         return re.compile("|".join(rf"(?<!\w){re.escape(word)}(?!\w)" for word in words), re.IGNORECASE)
 
@@ -89,7 +90,7 @@ def _is_digest(key: str) -> bool:
 
 
 def values(link: Link) -> list[Value]:
-    """Everything of a link that may hold a person's name and number."""
+    """Everything of a link that may contain a person's name and number."""
     sides = [side.fields for side in (link.referral, link.opportunity) if side is not None]
     return [
         value for fields in (*sides, link.base_referral, link.base_opportunity) for value in fields.values()
@@ -114,6 +115,7 @@ def from_link(link: Link, person: Person) -> Link:
 
 
 def from_snapshot(snapshot: Snapshot | None, person: Person) -> Snapshot | None:
+    """The snapshot without the person; with another version where that changed it, so that it is read again."""
     if snapshot is None:
         return None
     fields = {name: from_value(value, person) for name, value in snapshot.fields.items()}
@@ -121,6 +123,7 @@ def from_snapshot(snapshot: Snapshot | None, person: Person) -> Snapshot | None:
 
 
 def from_intent(intent: Intent, person: Person) -> Intent:
+    """The intent without the fields that speak of the person."""
     dropped = {
         name
         for fields in (intent.fields, intent.source)
@@ -133,10 +136,12 @@ def from_intent(intent: Intent, person: Person) -> Intent:
 
 
 def from_entry(entry: JournalEntry, person: Person) -> JournalEntry:
+    """The line of the journal with the person taken out of its values."""
     return replace(entry, old=from_value(entry.old, person), new=from_value(entry.new, person))
 
 
 def from_value(value: Value, person: Person) -> Value:
+    """The value without the person: members removed, texts blotted out."""
     if isinstance(value, str):
         return person.pattern.sub(BLOT, value)
     if isinstance(value, tuple):

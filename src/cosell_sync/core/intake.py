@@ -1,9 +1,8 @@
-"""What becomes of a referral that has no opportunity yet: none of our business, the other half of one that exists,
-held because a person must look, or made.
+"""What becomes of a referral that has no opportunity yet: it is skipped, linked, held or an opportunity is made.
 
-Nothing is doubled: an opportunity that carries the referral's id, or whose id the referral names, is always linked;
-one that merely looks like it is held for a person (``mapping.match``). Nothing is invented: a referral that the CRM
-could not hold faithfully (a currency it does not know, no customer) is held with the reason.
+Nothing is created twice: an opportunity that carries the referral's id, or whose id the referral names, is always linked;
+one that merely looks like it is held for a person (``mapping.match``). Nothing is invented: a referral that the CRM cannot
+store as it is (a currency it does not know, no customer) is held with the reason.
 """
 
 from __future__ import annotations
@@ -11,13 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final
 
 from cosell_sync.core import messages
 from cosell_sync.core.deal import ABSENT, Category, Customer, Fields, Snapshot, Value, state_of
 from cosell_sync.core.fields import SHARED, STATUS_FIELDS
 from cosell_sync.core.lifecycle import TERMINAL
-from cosell_sync.core.limits import crm_cannot_hold
+from cosell_sync.core.limits import CRM_REQUIRES, why_crm_cannot_store
 from cosell_sync.core.memory import Link
 from cosell_sync.core.normalize import empty, for_crm
 from cosell_sync.core.rules import CrmShape, Rules
@@ -68,7 +66,7 @@ class Matches:
 
 
 def skipped_by_category(referral: Snapshot, rules: Rules) -> IntakeDecision | None:
-    """What can be said without asking the CRM; None: it must be asked."""
+    """A decision to skip that needs no question to the CRM; None: the CRM must be asked."""
     category = referral.text("category")
     if category == Category.FOREIGN:
         return IntakeDecision(IntakeAction.SKIP, IntakeCode.FOREIGN, "another organization's side of a deal")
@@ -77,11 +75,8 @@ def skipped_by_category(referral: Snapshot, rules: Rules) -> IntakeDecision | No
     return None
 
 
-_REQUIRED: Final = ("name", "close_date")  # of an opportunity, beside a customer
-
-
 def decide_intake(link: Link, found: Matches, rules: Rules, shape: CrmShape) -> IntakeDecision:
-    """What becomes of ``link.referral``, given what the CRM has for it already."""
+    """What becomes of ``link.referral``, given what the CRM has for it already. The link must have a referral."""
     referral = link.referral
     assert referral is not None  # noqa: S101 - only links with a referral come here
     if existing := found.by_referral or found.by_reference:
@@ -112,7 +107,7 @@ def decide_intake(link: Link, found: Matches, rules: Rules, shape: CrmShape) -> 
 
 
 def new_opportunity_fields(referral: Snapshot, rules: Rules, shape: CrmShape) -> dict[str, Value]:
-    """The shared fields and the stage of a new opportunity, as the CRM can hold them."""
+    """The shared fields and the stage of a new opportunity, as the CRM can store them."""
     shape = shape.of_currency(referral.text("currency"))
     fields: dict[str, Value] = {}
     for name in SHARED:
@@ -123,7 +118,7 @@ def new_opportunity_fields(referral: Snapshot, rules: Rules, shape: CrmShape) ->
         if name == "sales_stage" and (
             not rules.stages.have_own_field(shape.fields)
             or value is None
-            or crm_cannot_hold(name, value, shape)
+            or why_crm_cannot_store(name, value, shape)
         ):
             continue
         if value is not ABSENT and rule.goes_to_crm:
@@ -135,12 +130,12 @@ def new_opportunity_fields(referral: Snapshot, rules: Rules, shape: CrmShape) ->
 
 
 def unmappable(referral: Snapshot, fields: Fields, rules: Rules, shape: CrmShape) -> list[str]:
-    """Every reason why the CRM could not hold this referral, in words for people; empty where it can."""
+    """Every reason why the CRM cannot store this referral, in words for people; empty where it can."""
     return [*_missing(referral, fields, shape), *_does_not_fit(referral, fields, rules, shape)]
 
 
 def _missing(referral: Snapshot, fields: Fields, shape: CrmShape) -> Iterator[str]:
-    for name in _REQUIRED:
+    for name in CRM_REQUIRES:
         if empty(fields.get(name, ABSENT)):
             yield f"{shape.label(name)} is missing in Partner Center."
     customer = referral["customer"]
@@ -151,9 +146,9 @@ def _missing(referral: Snapshot, fields: Fields, shape: CrmShape) -> Iterator[st
 def _does_not_fit(referral: Snapshot, fields: Fields, rules: Rules, shape: CrmShape) -> Iterator[str]:
     for name, value in fields.items():
         if (
-            name not in _REQUIRED
+            name not in CRM_REQUIRES
             and name not in STATUS_FIELDS
-            and (why := crm_cannot_hold(name, value, shape))
+            and (why := why_crm_cannot_store(name, value, shape))
         ):
             yield messages.crm_cannot(shape.label(name), value, why)
     currency = referral.text("currency")

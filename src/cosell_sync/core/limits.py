@@ -1,6 +1,11 @@
-"""Why a side cannot take a value: what must not be empty, what is fixed, what does not fit, what may not be sent."""
+"""What a side does not take, and why: required and fixed fields, values that do not fit, what must not be sent.
+
+The functions return the reason in the seller's words; None where the side takes the value.
+"""
 
 from __future__ import annotations
+
+from typing import Final
 
 from cosell_sync.core import messages, microsoft
 from cosell_sync.core.deal import DealType, Direction, Snapshot, Value
@@ -9,13 +14,13 @@ from cosell_sync.core.memory import Link
 from cosell_sync.core.normalize import empty
 from cosell_sync.core.rules import CrmShape, Rules
 
-NEVER_EMPTY = frozenset({"name", "value", "currency", "close_date", "team", "solutions"})
-
-
-_CRM_NEVER_EMPTY = frozenset({"name", "close_date"})
+# Fields that must not become empty there.
+PARTNER_CENTER_REQUIRES: Final = frozenset({"name", "value", "currency", "close_date", "team", "solutions"})
+CRM_REQUIRES: Final = ("name", "close_date")
 
 
 def why_read_only(name: str, opportunity: Snapshot) -> str:
+    """Why the CRM does not take this field at the moment; for a field of ``Snapshot.readonly`` only."""
     if opportunity.flag("is_closed"):
         return "the record is closed there; reopen it to take this over"
     whys = {"currency": "a currency stays once it is set", "value": "the CRM computes it"}
@@ -32,7 +37,7 @@ def foreign_currency(referral: Snapshot, rules: Rules, shape: CrmShape) -> str |
 
 
 def why_not_sent(name: str, link: Link, rules: Rules) -> str | None:
-    """Why Partner Center does not take this field, or must not get it; or None."""
+    """Why this field is not sent to Partner Center, or None."""
     if name == "name" and not rules.write_name:
         return "Partner Center is not known to take a new name (mapping.write_name)"
     if name == "favorite" and not rules.write_favorite:
@@ -46,9 +51,9 @@ def why_not_sent(name: str, link: Link, rules: Rules) -> str | None:
     return frozen(name, DealType(words) if words in set(DealType) else None, outbound=outbound)
 
 
-def crm_cannot_hold(name: str, value: Value, shape: CrmShape) -> str | None:
-    """Why the CRM cannot hold this value, or None."""
-    if name in _CRM_NEVER_EMPTY and empty(value):
+def why_crm_cannot_store(name: str, value: Value, shape: CrmShape) -> str | None:
+    """Why the CRM cannot store this value, or None."""
+    if name in CRM_REQUIRES and empty(value):
         return "it must not be empty"
     if name == "value" and value is not None and abs(value) > shape.maximum:  # type: ignore[arg-type,operator]
         return f"the largest amount is {messages.shown(shape.maximum)}"

@@ -1,4 +1,11 @@
-"""What is remembered of a deal from one cycle to the next: the link of its two rows, its bases, failures, open writes, journal."""
+"""What is remembered of a deal from one cycle to the next: its link, bases, failures, open writes and journal.
+
+link      the pair of a referral and an opportunity, or one of them that waits for its other half
+base      what one side had when both sides last agreed, per field
+memory    what cannot be read again: failures, a close that waits, what the record was told
+intent    a write about to be made, stored before the call
+journal   what was done, line by line
+"""
 
 from __future__ import annotations
 
@@ -12,11 +19,11 @@ from cosell_sync.core.deal import ABSENT, Fields, Side, Snapshot, State, SyncSta
 
 
 class Phase(StrEnum):
-    """What became of a pair."""
+    """Where the link of a deal stands."""
 
     WAITING = "waiting"  # seen on one side, its other half not made yet
     LINKED = "linked"
-    SKIPPED = "skipped"  # seen, and none of our business (a lead, closed before we came)
+    SKIPPED = "skipped"  # seen and left alone: a lead, another organization's, closed before the first cycle
     PARTED = "parted"  # unlinked by a person, for good
 
 
@@ -57,7 +64,10 @@ class Invitation(StrEnum):
 
 @dataclass(frozen=True)
 class Closing:
-    """A won, lost or declined that waits out its hold: the wish, the stage or action it was read from, since when."""
+    """A request to win, lose or decline that waits out ``sync.terminal_hold``.
+
+    ``mark``: the stage and action that ask for it; a change of them starts the wait again.
+    """
 
     state: State
     mark: str
@@ -69,10 +79,10 @@ INTERNAL_ERROR: Final = "broken"  # the code of a failure that is an unexpected 
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a deal is stuck: refused by a system or by our own checks.
+    """Why a write of this deal failed: refused by a system or by our own checks.
 
-    ``text`` is for the seller; ``code`` for logs. ``seen`` is a digest of what both sides held, so that a change
-    frees the deal.
+    ``text`` is for the seller; ``code`` for logs. ``seen``: digest of what both sides had, so that a change
+    frees the deal (``retry.content_digest``).
     """
 
     side: Side
@@ -85,10 +95,10 @@ class Failure:
 
 @dataclass(frozen=True)
 class Memory:
-    """What is remembered of a deal beside its snapshots and bases."""
+    """What is remembered of a deal beside its snapshots and bases. Stored as JSON under these names."""
 
     closing: Closing | None = None
-    notices: tuple[str, ...] = ()  # what happened last, in the seller's words
+    notices: tuple[str, ...] = ()  # the last news, in the seller's words
     reported: tuple[str, ...] = ()  # keys of what was said once and need not be said again
     rewritten: Mapping[str, bool] = field(
         default_factory=dict
@@ -132,7 +142,7 @@ class Link:
 
 @dataclass(frozen=True)
 class OperatorCommand:
-    """What a person told the program to do with a deal (``deals link``, ``retry`` …), until a cycle has done it.
+    """What an operator asked for (``deals link``, ``retry`` …), until a cycle has done it.
 
     ``target``: a referral id or an opportunity id, the address of a ``forget``; ``other``: the opportunity of a ``link``;
     ``field`` and ``side`` of a ``resolve``.
@@ -148,9 +158,9 @@ class OperatorCommand:
 
 @dataclass(frozen=True)
 class Intent:
-    """A write about to be made. One may be open per link and side; while it is, the next look settles it first.
+    """A write about to be made. One may be open per link and side; the next cycle settles it first.
 
-    ``fields`` is what is written, ``source`` what the other side held when that was decided, ``version`` what the
+    ``fields`` are the values to write, ``source`` what the other side had when that was decided, ``version`` what the
     write is guarded by (empty for a create).
     """
 
@@ -187,5 +197,6 @@ def reported_state(link: Link) -> State | None:
 
 
 def set_known(base: dict[str, Value], name: str, value: Value) -> None:
+    """Put a value into a base; one that is not known leaves the base as it is."""
     if value is not ABSENT:
         base[name] = value

@@ -1,23 +1,23 @@
 """The three-way merge of one field.
 
-The *base* says, per side, what that side held when both last agreed. A side has changed when it differs from its own
-base; the two bases may differ from each other, where one side holds less or an automation rewrote what we wrote.
+The *base* is, per side, what that side had when both last agreed. A side has changed when it differs from its own
+base; the two bases may differ from each other, where one side can store less or an automation rewrote what we wrote.
 
     base → referral   base → opportunity   result
     same              same                 nothing
     changed           same                 write to the CRM
     same              changed              write to Partner Center
     changed           changed, equal       agreed silently
-    changed           changed, different   the field's policy; both values are told, the losing one is kept
+    changed           changed, different   the field's policy; both values are named, the losing one is kept
 
 Without a base (first sight, or a lost store) equal fields become base, an empty one is filled from the other side, and
 different ones follow the policy; nothing is ever deleted for lack of a base.
 
-Sets (team, contacts, solutions) merge member by member, members attribute by attribute, notes line by line: there the
-same table is read for every element, so that two people adding something each both keep it.
+Sets (team, contacts, solutions) merge member by member, members attribute by attribute, notes line by line: the
+table applies to every element, so that two people who each add something both keep it.
 
 ``learn`` moves the base after a write has landed: for the elements that were written and for no others, to what the
-written side holds *after* the write. An element that was not written keeps its base, so an edit that arrived meanwhile
+written side has *after* the write. An element that was not written keeps its base, so an edit that arrived meanwhile
 still shows as one.
 """
 
@@ -70,7 +70,7 @@ class Sides:
 
 
 def merge(rule: FieldRule, sides: Sides, shape: CrmShape, answer: Side | None = None) -> Merged:
-    """The table above for one field. ``answer``: a person's word on this field's conflict."""
+    """The table above for one field. ``answer``: the side that a person chose for this field's conflict."""
     still = Merged(sides.base_referral, sides.base_opportunity)
     if rule.flow is Flow.OFF or sides.referral is ABSENT or sides.opportunity is ABSENT:
         return still
@@ -259,7 +259,7 @@ def _text(lines: list[str]) -> Value:
 
 @dataclass(frozen=True)
 class _Delta:
-    """What somebody did to some lines: those taken away, and those put in, each with the line it was put after."""
+    """The difference of two texts: lines taken away, and lines put in, each with the line it was put after."""
 
     removed: Counter[str]
     added: tuple[tuple[str, str | None], ...]
@@ -307,7 +307,7 @@ def _after(previous: str | None, lines: list[str]) -> int:
 
 @dataclass(frozen=True)
 class Written:
-    """One field of a write that landed: what the side held before, was sent, holds now; and what the other side held."""
+    """One field of a write that landed: what the side had before, was sent, has now; what the other side had."""
 
     before: Value
     sent: Value
@@ -344,7 +344,7 @@ def _take_elements(base: Value, current: Value, keys: list[str]) -> Value:
 
 
 def landed(name: str, sent: Value, now: Value) -> bool:
-    """Whether what a side holds now is what it was sent."""
+    """Whether what a side has now is what it was sent."""
     return same(KINDS[name], sent, now)
 
 

@@ -18,7 +18,7 @@ ONE_WAY: Final = ("help", "help_note")  # fixed once Microsoft was asked (bulk f
 
 
 def deal_type(link: Link) -> Value:
-    """Whether our own row says so once Microsoft is invited is a doubt (D2); a deal with Microsoft in it is co-sell."""
+    """The deal type, ABSENT where it is not known. A deal with Microsoft in it is co-sell, whatever our own row says (D2)."""
     if link.memory.invite == Invitation.DONE or link.memory.microsoft:
         return DealType.COSELL.value
     return link.referral["deal_type"] if link.referral else ABSENT
@@ -74,5 +74,6 @@ def microsoft_said(side: Mapping[str, str]) -> str:
 
 
 def fix_help_request(link: Link, known: Fields) -> Link:
+    """The link with the help that Microsoft was asked for as base: from now on it cannot be changed."""
     words = {name: known[name] for name in ONE_WAY if name in known}
     return replace(link, base_opportunity={**link.base_opportunity, **words})

@@ -72,7 +72,7 @@ def _remember_closing(builder: DecisionBuilder, target: State) -> None:
 
 
 def _allowed_moves(builder: DecisionBuilder, target: State) -> tuple[Move, ...]:
-    """The part of the way that may be walked now: legal, nothing missing, its hold over. What stops it is held."""
+    """The part of the way that may be walked now: legal, nothing missing, not waiting. What stops it is held."""
     allowed: list[Move] = []
     for move in walk(Actor.SELLER, builder.state, target) or ():
         if move.target in TERMINAL:

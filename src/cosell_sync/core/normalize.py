@@ -1,6 +1,6 @@
-"""What each side can hold of a value, and when two values count as equal.
+"""What each side can store of a value, and when two values count as equal.
 
-Agreement is judged by what a side *can hold*: a name that the CRM cuts to 120 characters, an amount that it rounds to
+Agreement is judged by what a side can store: a name that the CRM cuts to 120 characters, an amount that it rounds to
 cents and a deal whose close date has no time must read back as agreed, or two systems would correct each other for
 ever. So every kind of field has a pair of functions, one per side. Applying a pair twice changes nothing more.
 """
@@ -107,17 +107,17 @@ PAIRS: Final[Mapping[Kind, Pair]] = {
 
 
 def for_crm(name: str, value: Value, shape: CrmShape) -> Value:
-    """What the CRM will hold when it is given this value."""
+    """What the CRM stores when it is given this value."""
     return PAIRS[KINDS[name]].crm(name, value, shape)
 
 
 def for_referral(name: str, value: Value, shape: CrmShape) -> Value:
-    """What Partner Center will hold when it is given this value."""
+    """What Partner Center stores when it is given this value."""
     return PAIRS[KINDS[name]].referral(name, value, shape)
 
 
 def same(kind: Kind, one: Value, other: Value) -> bool:
-    """Equal as far as a person could tell: order of a set, blanks, an empty text and a cleared one do not count."""
+    """Whether two values mean the same: the order of a set and blanks do not count; an empty text is a cleared one."""
     if one is ABSENT or other is ABSENT:
         return one is other
     match kind:
@@ -141,7 +141,7 @@ def by_key(value: Value) -> dict[str, Member | Solution]:
 
 
 def agree(name: str, referral: Value, opportunity: Value, shape: CrmShape) -> bool:
-    """Whether both sides hold the same, as far as each can."""
+    """Whether both sides have the same, as far as each can store it."""
     kind = KINDS[name]
     return same(kind, for_crm(name, referral, shape), opportunity) or same(
         kind, for_referral(name, opportunity, shape), referral

@@ -1,10 +1,9 @@
-"""What a write teaches us: bases, snapshots and memory after its outcome, or after a crash, by looking.
+"""What a write teaches: bases, snapshots and memory after its outcome, or after a lost answer.
 
-A write that landed moves the base (``merge.learn``) to what the written side holds now. One that was refused is a
-failure with a next attempt. One without an answer leaves its intent open; ``settle`` closes it at the next look, by
-comparing what the side holds then with what was sent: the same, it landed; the version unchanged, it did not; anything
-else, somebody was there meanwhile, and the field is *disputed*: it counts as changed on both sides, so that neither
-edit can get lost silently.
+A write that landed moves the base (``merge.learn``) to what the written side has now. One that was refused is a
+failure with a next attempt. One without an answer leaves its intent open; ``settle`` closes it in the next cycle, by
+comparing what the side has then with what was sent: the same, it landed; the version unchanged, it did not; anything
+else, the field is *disputed*: it counts as changed on both sides, so that neither edit can get lost silently.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ class Learned:
 def after_referral(
     link: Link, steps: tuple[Step, ...], after: Snapshot, rules: Rules, shape: CrmShape
 ) -> Learned:
-    """Partner Center took these steps and holds ``after`` now."""
+    """The link after Partner Center took these steps; it has ``after`` now."""
     before, opportunity = link.referral, link.opportunity
     if before is None or opportunity is None:
         return Learned(replace(link, referral=after))
@@ -93,7 +92,7 @@ def _notices(sent: Fields, state: State | None, shape: CrmShape) -> Iterator[str
 
 
 def after_opportunity(link: Link, sent: Fields, after: Snapshot, rules: Rules, state: State) -> Link:
-    """The CRM took these fields and holds ``after`` now."""
+    """The link after the CRM took these fields; it has ``after`` now."""
     referral, before = link.referral, link.opportunity
     if referral is None or before is None:
         return replace(link, opportunity=after)
@@ -121,7 +120,7 @@ def after_opportunity(link: Link, sent: Fields, after: Snapshot, rules: Rules, s
 
 
 def after_create(link: Link, sent: Fields, after: Snapshot, rules: Rules, state: State) -> Link:
-    """The CRM made the opportunity for this referral; what it holds beside what was sent is its own."""
+    """The link after the CRM made the opportunity; what it has beside what was sent is its own."""
     nothing = Snapshot(after.id, "")
     started = replace(link, phase=Phase.LINKED, opportunity_id=after.id, opportunity=nothing)
     made = after_opportunity(started, sent, after, rules, state)
@@ -167,7 +166,10 @@ def _forget_fields(memory: Memory, sent: Mapping[str, Value]) -> Memory:
 def after_failed_write(
     link: Link, side: Side, error: RecordError, now: datetime, retry_policy: RetryPolicy
 ) -> Link:
-    """One write failed. A system's transient fault counts as no attempt (a lasting 500 on one record does)."""
+    """The link after a failed write. A transient fault of a system counts as no attempt (a 500 on one record does).
+
+    A record that is gone is no failure: the link remembers the side.
+    """
     if isinstance(error, Gone):
         return replace(link, memory=replace(link.memory, gone=side))
     transient = isinstance(error, Unclear) or (isinstance(error, Flaky) and error.status != 500)
@@ -253,14 +255,14 @@ def _settled_bases(
 
 
 def _settle_gone(link: Link, intent: Intent) -> Link:
-    """Nobody can look whether it landed. Should the record come back, what it holds may be ours or anybody's."""
+    """It cannot be read whether the write landed. If the record comes back, its values may be ours or anybody's."""
     scalar = [name for name in intent.fields if name in SHARED and KINDS[name] not in {*_SETS, Kind.NOTES}]
     disputed = tuple(dict.fromkeys([*link.memory.disputed, *scalar]))
     return replace(link, memory=replace(link.memory, disputed=disputed))
 
 
 def _shows_our_write(intent: Intent, written: Snapshot) -> bool | None:
-    """Whether the record itself shows that this very write landed; None: it cannot tell.
+    """Whether the record itself shows that this very write landed; None: it does not show.
 
     A carried change brings its own moment along, in a field that nobody else writes. An account is written apart.
     """
@@ -271,7 +273,7 @@ def _shows_our_write(intent: Intent, written: Snapshot) -> bool | None:
 
 
 def _settle_create(link: Link, intent: Intent) -> Link:
-    """The opportunity that our lost create made holds what was sent; whatever differs, a person wrote since."""
+    """The opportunity that our lost create made has what was sent; whatever differs, a person wrote since."""
     opportunity = link.opportunity
     if opportunity is None or link.base_opportunity:
         return link

@@ -1,9 +1,8 @@
-"""Deals born in the CRM: what must be there before one is shared, what is sent, and how it is widened later.
+"""Deals born in the CRM: what is sent to make their referral, and the link after the post landed.
 
 Sharing cannot be undone: Partner Center has no delete, and visibility and a request for help are one-way. So nothing
-is sent before everything is there, all that is missing is found at once and named by the CRM's own labels, and nothing
-is invented to fill a gap. No consent, no sharing. (Mandatory fields: learn.microsoft.com/partner-center/
-manage-co-sell-opportunities and bulk-operations; a deal's kinds: /developer/create-a-referral.)
+is sent before everything is there (``requirements``), and a linked deal is only ever opened further (``visibility``).
+A deal's kinds: learn.microsoft.com/partner-center/developer/create-a-referral.
 
     what the seller says                     kind of deal    how it is made
     Sync                                     private         one post
@@ -11,11 +10,9 @@ manage-co-sell-opportunities and bulk-operations; a deal's kinds: /developer/cre
     Sync, Help                               co-sell         one post, then Microsoft is invited into its engagement
 
 An invitation is a second post, joined to the first by the engagement, and never sent twice: before it, the engagement
-is searched for Microsoft's side. Whether one post with the help code would invite as well is the reference's highest
-doubt (D1); ``mapping.cosell_recipe: one_post`` plays it that way. An existing deal can only be joined by the second post,
-whatever the recipe.
-
-Microsoft's side is a referral of its own, which we only read. ``Memory.microsoft`` keeps what was read of it.
+is searched for Microsoft's side. Whether one post with the help code would invite as well is not certain (D1);
+``mapping.cosell_recipe: one_post`` does it that way. An existing deal can only be joined by the second post, whatever the
+recipe.
 """
 
 from __future__ import annotations
@@ -48,11 +45,12 @@ def wants_sharing(link: Link) -> bool:
 
 
 def is_closed(opportunity: Snapshot, rules: Rules) -> bool:
+    """Whether its stage means won or lost."""
     return rules.stages.standing(opportunity) in {Standing.WON, Standing.LOST}
 
 
 def kind_of(opportunity: Snapshot) -> DealType:
-    """What the seller makes of it."""
+    """The kind of deal that the seller asks for."""
     if asks_for_help(opportunity):
         return DealType.COSELL
     return DealType.PARTNER_LED if opportunity.flag("visible") else DealType.PRIVATE
@@ -89,7 +87,7 @@ def new_referral_fields(opportunity: Snapshot, rules: Rules, shape: CrmShape) ->
 
 
 def source_values(opportunity: Snapshot, sent: Fields, rules: Rules) -> dict[str, Value]:
-    """What the CRM held when this was sent, for the base."""
+    """What the CRM had when this was sent, for the base."""
     values = {name: rules.crm_value(name, opportunity) for name in (*sent, "stage") if name != "deal_type"}
     return {name: value for name, value in values.items() if value is not ABSENT}
 
@@ -97,7 +95,7 @@ def source_values(opportunity: Snapshot, sent: Fields, rules: Rules) -> dict[str
 def after_post(
     link: Link, sent: Fields, known: Fields, referral: Snapshot, rules: Rules, *, answered: bool
 ) -> Link:
-    """The pair after the post landed: Partner Center holds ``referral`` now.
+    """The link after the post landed: Partner Center has ``referral`` now.
 
     ``known``: see ``source_values``. ``answered``: ``referral`` is the reply to the post itself, so whatever differs from what
     was sent is Partner Center's own doing; else the reply was lost, and what differs was written by a person since.

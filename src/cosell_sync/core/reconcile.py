@@ -1,13 +1,16 @@
-"""What follows for one linked deal: its two snapshots, its bases and the rules go in, a decision comes out.
+"""What follows for one linked deal: two snapshots, two bases and the rules go in, a decision comes out.
 
-A decision holds what to write on either side and why, what is held back and why, and what both sides already agree on.
-It is made twice in a cycle. The first one says what goes to Partner Center. When that has landed, or failed, the second
-one, made from what Partner Center holds then, says what goes to the CRM, so that the record always tells the truth
-about what was really taken. Nothing of the first decision needs to survive a crash: made again, it comes out the same.
+A decision lists what to write on either side and why, what is held back and why, and what both sides already agree on.
+It is made twice in a cycle. The first one is about Partner Center. When its writes have landed, or failed, the second one,
+made from what Partner Center has then, is about the CRM, so that the record shows what was really taken. Nothing of the
+first decision needs to survive a crash: made again, it comes out the same.
 
-How a stage in the CRM becomes a move is a table of its own, ``stage_table``. The steps here run in this order: merge the
-fields both sides have, open the deal to Microsoft where the seller asks for it, then carry the moves: the seller's to
-Partner Center, Partner Center's to the CRM.
+The steps run in this order: merge the fields that both sides have (``shared_fields``), open the deal to Microsoft where the
+seller asks for it (``visibility``), carry the seller's moves to Partner Center (``moves``) and Partner Center's to the CRM
+(``stage``). What the stage in the CRM means for the deal is looked up in ``stage_table``. Every step adds to one
+``DecisionBuilder``.
+
+``Cosell_Status__c`` on the record is the state that the CRM was last told; it stands in for the base where the store was lost.
 """
 
 from __future__ import annotations
@@ -33,9 +36,9 @@ from cosell_sync.core.visibility import open_to_microsoft
 def decide(
     link: Link, rules: Rules, shape: CrmShape, now: datetime, own_move: State | None = None
 ) -> Decision:
-    """What follows for a linked deal whose two sides are known.
+    """The decision for a linked deal; one that changes nothing where a side is unknown or gone.
 
-    ``own_move``: the state that our own write brought about in this cycle, so that it is not told as news.
+    ``own_move``: the state that our own write brought about in this cycle, so that it is not reported as news.
     """
     referral, opportunity = link.referral, link.opportunity
     if referral is None or opportunity is None or link.memory.gone is not None:
@@ -69,7 +72,7 @@ def decide(
 
 
 def _paused(builder: DecisionBuilder) -> bool:
-    """Sync is off on a deal whose record was told before; a fresh link switches it on instead."""
+    """Whether the seller switched Sync off; on a record that was never reported on it is switched on instead."""
     if builder.opportunity["sync"] is not False or not builder.opportunity.text("status"):
         return False
     builder.holds.append(Hold(HoldKind.PAUSED, "sync", ABSENT, False, messages.paused()))

@@ -1,6 +1,6 @@
-"""What an opportunity must hold before it is shared with Partner Center, or Microsoft is asked for help.
+"""What an opportunity must have before it is shared with Partner Center, or Microsoft is asked for help.
 
-Everything that is missing is found at once and named by the CRM's own labels; nothing is invented to fill a gap.
+Everything that is missing is found at once and named by the CRM's own labels; nothing is invented to fill a gap. No consent, no sharing.
 Mandatory fields: learn.microsoft.com/partner-center/manage-co-sell-opportunities and bulk-operations.
 """
 
@@ -121,4 +121,5 @@ def _person_gap(name: str, who: str, opportunity: Snapshot, shape: CrmShape) -> 
 
 
 def asks_for_help(opportunity: Snapshot) -> bool:
+    """Whether the seller chose a kind of help, known or not."""
     return bool(opportunity.text("help").strip())

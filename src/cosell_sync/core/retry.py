@@ -1,4 +1,4 @@
-"""When a stubborn deal is tried again, as a value: somebody else carries it out.
+"""When a failed deal is tried again, as a value; the cycle carries it out.
 
 The first retry is due in the next cycle, then after 2, 4, 8 … intervals, at most six hours; after ``max_attempts`` tries
 the deal is parked, a dead letter, until a person or a change of the record frees it. Faults of a whole system count as
@@ -39,7 +39,7 @@ def after_failure(memory: Memory, failure: Failure, now: datetime, retry_policy:
     failure = replace(failure, since=since)
     if failure.transient:
         if memory.failure is not None and not memory.failure.transient:
-            return replace(memory, next_attempt=now)  # the deal's own failure stays the one that is told
+            return replace(memory, next_attempt=now)  # the deal's own failure stays the one that is reported
         return replace(memory, failure=failure, next_attempt=now)
     attempts = memory.attempts + 1
     parked = attempts >= retry_policy.max_attempts
@@ -84,5 +84,5 @@ def content_digest(link: Link) -> str:
 
 
 def blocked_side(memory: Memory, now: datetime) -> Side | None:
-    """The side that a stuck deal must not be written to now."""
+    """The side that a failed deal must not be written to now, or None."""
     return memory.failure.side if memory.failure is not None and resting(memory, now) else None

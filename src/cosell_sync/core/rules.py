@@ -67,12 +67,12 @@ class StageFlags:
 
 @dataclass(frozen=True)
 class CrmShape:
-    """What this CRM can hold, read from the CRM itself.
+    """What this CRM can store, read from the CRM itself.
 
     ``fields``: our names of the fields that exist and are readable. ``labels``: our name → what the seller sees.
     ``lengths``: our name (or `customer.name` and the like) → characters. ``digits``/``scale`` of the value field. ``currencies``: ISO codes, empty
     where the org has one only, which is then ``default_currency``. ``picklists``: our name → values allowed.
-    ``scales``: ISO code → decimals, of the currencies that hold fewer than ``scale``.
+    ``scales``: ISO code → decimals, of the currencies with fewer than ``scale``.
     """
 
     fields: frozenset[str]
@@ -88,7 +88,7 @@ class CrmShape:
     scales: Mapping[str, int] = field(default_factory=dict)
 
     def of_currency(self, code: str) -> CrmShape:
-        """The same for a deal in this currency, whose amounts may hold fewer decimals."""
+        """The same for a deal in this currency, whose amounts may have fewer decimals."""
         return replace(self, scale=min(self.scale, self.scales[code])) if code in self.scales else self
 
     def label(self, name: str) -> str:
@@ -102,7 +102,7 @@ class Standing(StrEnum):
     STANDBY = "standby"
     OPEN = "open"
     WON = "won"
-    LOST = "lost"  # lost, declined or expired: which, the referral's history tells
+    LOST = "lost"  # lost, declined or expired; the referral says which
 
 
 @dataclass(frozen=True)
@@ -186,7 +186,7 @@ class Rules:
 
 
 def digest(rules: Rules, shape: CrmShape) -> str:
-    """Sixteen hex digits that change with any part of the configuration or of what the CRM can hold.
+    """Sixteen hex digits that change with any part of the configuration or of what the CRM can store.
 
     Equal for equal values in every process: sets and mappings have no order here.
     """

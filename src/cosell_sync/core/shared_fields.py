@@ -12,7 +12,7 @@ from cosell_sync.core.deal import ABSENT, Side, State, Value
 from cosell_sync.core.decision import Conflict, ConflictKind, Hold, HoldKind
 from cosell_sync.core.fields import SHARED
 from cosell_sync.core.lifecycle import TERMINAL
-from cosell_sync.core.limits import NEVER_EMPTY, foreign_currency, why_not_sent
+from cosell_sync.core.limits import PARTNER_CENTER_REQUIRES, foreign_currency, why_not_sent
 from cosell_sync.core.memory import Memory, set_known
 from cosell_sync.core.merge import Merged, Sides, merge
 from cosell_sync.core.normalize import empty
@@ -85,12 +85,12 @@ def _taken_as_changed(name: str, memory: Memory, *, unequal: bool) -> frozenset[
 
 
 def _write_or_hold(builder: DecisionBuilder, rule: FieldRule, merged: Merged) -> None:
-    """Sort what a merge asks for into what may be written and what must be held."""
+    """Write what a merge asks for, or hold it back with the reason."""
     referral, opportunity, rules, shape = builder.referral, builder.opportunity, builder.rules, builder.shape
     name, label = rule.name, shape.label(rule.name)
     builder.reasons[name] = merged.rule
 
-    def hold(kind: HoldKind, text: str) -> None:
+    def hold_back(kind: HoldKind, text: str) -> None:
         builder.holds.append(Hold(kind, name, referral[name], opportunity[name], text))
 
     if name == "value" and foreign_currency(referral, rules, shape):
@@ -100,9 +100,9 @@ def _write_or_hold(builder: DecisionBuilder, rule: FieldRule, merged: Merged) ->
     if merged.to_referral is not ABSENT:
         why = why_not_sent(name, builder.link, rules)
         if why:
-            hold(HoldKind.FROZEN, messages.frozen(label, why))
-        elif name in NEVER_EMPTY and empty(merged.to_referral):
-            hold(HoldKind.NEED, messages.cannot_be_empty(label, referral[name]))
+            hold_back(HoldKind.FROZEN, messages.frozen(label, why))
+        elif name in PARTNER_CENTER_REQUIRES and empty(merged.to_referral):
+            hold_back(HoldKind.NEED, messages.cannot_be_empty(label, referral[name]))
         else:
             builder.to_referral[name] = merged.to_referral
     if merged.to_crm is not ABSENT:

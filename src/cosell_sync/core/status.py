@@ -1,4 +1,4 @@
-"""What stands on the record: state, message and the facts of the referral, and when to look again.
+"""What the record shows: sync state, message and the facts of the referral; and when to decide again.
 
 The message is made of conditions (what is so now: a hold, a conflict, something missing) and, where there are none
 more urgent, of the last news. It is a function of the deal and of passed deadlines only, so a deal at rest is never
@@ -44,7 +44,7 @@ _URGENCY = (
 
 @dataclass(frozen=True)
 class StatusReport:
-    """``fields``: what must be written so that the record tells the truth; empty where it does already."""
+    """``fields``: what must be written so that the record is right; empty where it is already."""
 
     link: Link
     fields: Fields
@@ -157,7 +157,7 @@ def _reminders(referral: Snapshot | None, state: State) -> list[datetime]:
 def _due(
     decision: Decision, memory: Memory, referral: Snapshot | None, state: State, now: datetime
 ) -> datetime | None:
-    """The next moment at which this deal must be looked at though nobody changes it."""
+    """When this deal must be decided again though nothing changes; None: never."""
     moments = [hold.until for hold in decision.holds if hold.until is not None]
     moments += _reminders(referral, state)
     if memory.next_attempt is not None:

@@ -20,7 +20,7 @@ from cosell_sync.core.rules import CrmShape, Rules
 
 @dataclass(frozen=True)
 class Refusal:
-    """A wish that cannot be had any more."""
+    """A change that the seller made and that is no longer possible."""
 
     field: str
     referral: Value
@@ -30,7 +30,7 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Widening:
-    """How a linked deal is to be opened further. ``link``: with the seller's word on visibility taken in."""
+    """How a linked deal is to be opened further. ``link``: with a visibility that both sides agree on as base."""
 
     link: Link
     visible: bool = False  # patch the visibility
@@ -130,7 +130,7 @@ def invited(link: Link, side: Mapping[str, str], known: Fields) -> Link:
 
 
 def open_to_microsoft(builder: DecisionBuilder) -> None:
-    """One-way and by the seller's word only; what is missing, or no longer possible, is held with its reason."""
+    """One-way, and only where the seller asks for it; what is missing or no longer possible is held with its reason."""
     wider = widening(builder.link, builder.state, builder.rules, builder.shape, builder.now.date())
     builder.link = wider.link
     builder.invites = wider.invites and not wider.gaps

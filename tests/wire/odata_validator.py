@@ -1,4 +1,4 @@
-"""What our Dynamics client sends, judged by an OData server that is not ours (odatapy): addresses, queries, batches, bodies.
+"""Validates what our Dynamics client sends by a third party's OData server (odatapy): addresses, queries, batches, bodies.
 
 The judge knows OData and, from the environment's schema, which tables and columns there are; it knows nothing of our
 client. What it cannot judge: alternate keys (odatapy has no notion of them, so a second model makes the alternate key

@@ -1,4 +1,4 @@
-"""Partner Center that takes posts, for the cycle: bodies judged by the sandbox's own strict rules, Microsoft's sides kept.
+"""Partner Center in memory that takes posts: bodies checked by the sandbox's strict rules, Microsoft's sides kept.
 
 Like the real service it protects nobody from posting twice: a second post makes a second referral, a second invitation a
 second side of Microsoft. The tests count them.
@@ -24,7 +24,7 @@ from cosell_sync.ports import Outcome, ReferralDraft
 from cosell_sync.sandbox.partner_center.rules import Switches, check_create, check_invitation
 from cosell_sync.summary import CycleSummary
 from cosell_sync.transport.exact_json import encode
-from memory_world import CountingStore, MemoryCrm, MemoryReferrals, Outside, Row, rules
+from memory_systems import CountingStore, MemoryCrm, MemoryReferrals, Outside, Row, rules
 
 HELP = "Proof of concept or demo"
 MINUTE = timedelta(minutes=1)

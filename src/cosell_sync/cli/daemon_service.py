@@ -1,4 +1,4 @@
-"""What ``run`` runs: the daemon and the listener, wired to each other."""
+"""The service that ``run`` starts: the daemon and the HTTP listener, wired to each other."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from cosell_sync.core.deal import SyncState
 from cosell_sync.core.memory import Phase
 from cosell_sync.cycle.cycle import run_cycle
 from cosell_sync.daemon import Daemon
-from cosell_sync.errors import AuthFailed, ConfigError, Unavailable
+from cosell_sync.errors import AuthFailed, ConfigError
 from cosell_sync.metrics import Metrics
 from cosell_sync.settings import Settings
 from cosell_sync.summary import CycleSummary
 from cosell_sync.web.health import Attention, Facts, fresh_within
 from cosell_sync.web.server import Application, Listener
 
-SHOWN = 100  # deals listed on the status page
+MOST_DEALS = 100  # listed on the status page
 
 
 def serve(loaded: Settings) -> int:
-    """Until SIGTERM or SIGINT; the exit code. Raises ConfigError where the listener cannot have its address."""
+    """Run until SIGTERM or SIGINT; returns the exit code. Raises ``ConfigError`` where the listener's address is taken."""
     with program(loaded) as wired, ExitStack() as stack:
-        service = _Service(wired)
+        monitor = _MonitoredCycles(wired)
         daemon = Daemon(
-            service.cycle,
+            monitor.cycle,
             interval=loaded.sync.interval,
             lease=wired.store.lease,
             clock=wired.clock,
-            on_cycle=service.count,
-            pace=service.pace,
+            on_cycle=monitor.count,
+            pace=monitor.pace,
         )
-        application = Application(lambda: service.facts(daemon), service.metrics.render, wake=daemon.wake)
+        application = Application(lambda: monitor.facts(daemon), monitor.metrics.render, wake=daemon.wake)
         try:
             stack.enter_context(Listener(loaded.http.address, application))
         except OSError as error:
@@ -52,8 +52,8 @@ def serve(loaded: Settings) -> int:
         return daemon.run()
 
 
-class _Service:
-    """The program as the daemon and the listener see it."""
+class _MonitoredCycles:
+    """Runs the daemon's cycles, feeds the metrics with them, and gathers what the listener shows."""
 
     def __init__(self, wired: Program) -> None:
         self.wired = wired
@@ -62,25 +62,25 @@ class _Service:
         self.purged: datetime | None = None
 
     def cycle(self) -> CycleSummary:
+        """Run one cycle; remember which system refused the sign-in, until a cycle ends well."""
         try:
-            summary = run_cycle(self.wired.services(), uuid4().hex[:12])
+            summary = run_cycle(self.wired.cycle_services(), uuid4().hex[:12])
         except AuthFailed as error:
             self.sign_ins[error.system] = error.code or "refused"
-            raise
-        except Unavailable:
             raise
         self.sign_ins = {}
         self.purge()
         return summary
 
     def purge(self) -> None:
-        """Once a day, history that is older than ``store.journal_keep`` goes."""
+        """Delete history older than ``store.journal_keep``, once a day."""
         now = self.wired.clock()
         if self.purged is None or (now - self.purged).days >= 1:
             self.wired.store.purge_journal(now - self.wired.settings.store.journal_keep)
             self.purged = now
 
     def count(self, summary: CycleSummary) -> None:
+        """Feed the metrics with a finished cycle, the states of all deals and the scarcest budget of each side."""
         self.metrics.cycle(summary, self.wired.clock())
         self.metrics.deals(self.states())
         for side, meter in self.wired.meters.items():
@@ -91,11 +91,12 @@ class _Service:
                 self.metrics.budget(side, allowance.used, allowance.ceiling)
 
     def pace(self) -> timedelta:
-        """From one cycle to the next, as far as the budgets go."""
+        """The pause between two cycles: ``sync.interval``, or longer where a budget of calls runs low."""
         interval = self.wired.settings.sync.interval
         return max(meter.pace(interval) for meter in self.wired.meters.values())
 
     def states(self) -> dict[str, int]:
+        """Sync state → number of linked and waiting deals; states without deals are left out."""
         states: dict[str, int] = {}
         for tally in self.wired.store.counts():
             if tally.phase in {Phase.LINKED, Phase.WAITING}:
@@ -103,6 +104,7 @@ class _Service:
         return states
 
     def facts(self, daemon: Daemon) -> Facts:
+        """Everything that the listener shows, at this moment."""
         wired, status = self.wired, daemon.status
         return Facts(
             now=wired.clock(),
@@ -119,6 +121,7 @@ class _Service:
         )
 
     def attention(self) -> list[Attention]:
+        """Deals that need a person, at most ``MOST_DEALS``; empty, without reading links, where the counts name none."""
         urgent = {SyncState.NEEDS_ATTENTION, SyncState.CONFLICT}
         if not any(self.states().get(state.value) for state in urgent):
             return []
@@ -129,6 +132,6 @@ class _Service:
                 found.append(
                     Attention(link.referral_id, link.opportunity_id, link.memory.sync_state.value, since)
                 )
-            if len(found) >= SHOWN:
+            if len(found) >= MOST_DEALS:
                 break
         return found

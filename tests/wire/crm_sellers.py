@@ -1,4 +1,4 @@
-"""What people do in either CRM, in one set of words, on the raw records of the fakes; and all that a CRM holds, to compare.
+"""Edits of sellers in either CRM, on the raw records of the fakes, and all that a CRM holds as text, to compare.
 
 A deal is called by its name, on both sides: it outlives every id.
 """

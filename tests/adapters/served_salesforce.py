@@ -1,4 +1,4 @@
-"""One served Salesforce org, one client, one memory: the ground that the Salesforce tests stand on."""
+"""A served Salesforce org with the product's client and what it remembers, for the tests of the Salesforce adapter."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
 
-from adapters.dynamics_world import OVERLAP, Clock, Memory
+from adapters.served_dynamics import OVERLAP, Clock, Memory
 from cosell_sync.core.deal import Customer, Snapshot
 from cosell_sync.crm.report import Check
 from cosell_sync.crm.salesforce import errors

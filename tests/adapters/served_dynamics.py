@@ -1,4 +1,4 @@
-"""One served Dataverse, one client, one memory: the ground that the Dynamics tests stand on."""
+"""A served Dataverse with the product's client and what it remembers, for the tests of the Dynamics adapter."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The wired program over the served sandbox, in this very process: what a daemon's cycles see, without starting commands."""
+"""The wired program over the served sandbox, in the test's process: cycles of one long-lived program, as a daemon has them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from unittest.mock import patch
 
 import structlog
-from acting import mutating
+from acceptance import mutating
 
 from cosell_sync import settings
 from cosell_sync.bootstrap import Program, program
@@ -26,7 +26,7 @@ APIS = ("/v1.0/engagements/", "/services/data/", "/api/data/")
 
 
 @dataclass
-class Inside:
+class WiredProgram:
     sandbox: Sandbox
     environment: dict[str, str]
 
@@ -69,12 +69,12 @@ class Inside:
 
 
 def cycle(wired: Program, *, accept: bool = False) -> CycleSummary:
-    return run_cycle(wired.services(), "c", accept=accept)
+    return run_cycle(wired.cycle_services(), "c", accept=accept)
 
 
 @contextmanager
-def inside(home: Path, crm: str, deals: int = 0) -> Iterator[Inside]:
+def wired_program(home: Path, crm: str, deals: int = 0) -> Iterator[WiredProgram]:
     with Sandbox(deals=deals, crm=crm) as sandbox:
         environment = sandbox.environment(home)
         with patch.dict(os.environ, {name: environment[name] for name in TRUST}):
-            yield Inside(sandbox, environment)
+            yield WiredProgram(sandbox, environment)

@@ -1,14 +1,14 @@
-"""The product in this process, over the fakes without a network between, and dead at any point of its life.
+"""Runs the product in the test's process, over the fakes without a network, and stops it dead at any point of a run.
 
 A *point* is whatever leaves a trace outside the program: an HTTP request (the other system has done its work, the answer
-is on its way), a commit of the store, a file put into its place. `Life` counts them, and ends at the point it is told:
-from then on no thread of the program reaches anything any more, however it tries to clean up behind itself. What was not
+is on its way), a commit of the store, a file put into its place. `ProcessRun` counts them, and ends at the point it is told:
+from then on no thread of the program reaches anything any more, cleaning up included. What was not
 committed is rolled back, as the database does for a process that is gone.
 
 Death right before point *n* + 1 and death right after point *n* leave the same world behind, for between two points
-nothing outside changes. Whoever dies before each point, and after the last, has died everywhere.
+nothing outside changes. So stopping before each point, and after the last, covers every moment.
 
-`Scene` is a whole world at one moment: both fakes and the files of the store, to be set back to as often as needed.
+`SavedState` is a whole world at one moment: both fakes and the files of the store, to be set back to as often as needed.
 """
 
 from __future__ import annotations
@@ -37,11 +37,12 @@ from sqlalchemy import event
 
 from cosell_sync import settings
 from cosell_sync.bootstrap import program
+from cosell_sync.crm.salesforce import rest
 from cosell_sync.cycle.cycle import run_cycle
 from cosell_sync.sandbox.exchange import Headers, Request, Response
 from cosell_sync.sandbox.systems import Sandbox
 from cosell_sync.store import tokens
-from cosell_sync.transport import client
+from cosell_sync.transport import client, session
 
 TICK = timedelta(seconds=2)  # between two requests: what Salesforce tells apart
 
@@ -49,7 +50,7 @@ copyreg.pickle(type(threading.RLock()), lambda _: (threading.RLock, ()))  # type
 copyreg.pickle(type(threading.Lock()), lambda _: (threading.Lock, ()))  # type: ignore[arg-type]
 
 
-class Dead(BaseException):
+class Killed(BaseException):
     """The process is gone. No ``except Exception`` of the program may catch it."""
 
 
@@ -65,8 +66,8 @@ class Clock:
 
 
 @dataclass
-class Life:
-    """One run of the program. ``ends``: how many points it gets; None: it dies of old age."""
+class ProcessRun:
+    """One run of the program. ``ends``: how many points it gets; None: it runs to its end."""
 
     ends: int | None = None
     points: list[str] = field(default_factory=list)
@@ -78,13 +79,13 @@ class Life:
         with self._turn:
             if self.dead or len(self.points) == self.ends:
                 self.dead = True
-                raise Dead
+                raise Killed
             self.points.append(what)
             yield
 
 
-class Theatre:
-    """Where the play is given again and again: one sandbox, one home directory, one clock."""
+class CrashPlayer:
+    """Plays runs again and again, from any saved state: one sandbox, one home directory, one clock."""
 
     def __init__(self, crm: str, home: Path) -> None:
         self.clock = Clock()
@@ -113,29 +114,29 @@ class Theatre:
 
     # -- the program ------------------------------------------------------------------------------------------------
 
-    def live(self, life: Life, cycles: int = 1) -> bool:
+    def run_program(self, run: ProcessRun, cycles: int = 1) -> bool:
         """A fresh program runs so many cycles, or fewer: it ends after one that wrote nothing. False where it died."""
-        with self._watched(life), patch.object(client, "trust", lambda: self.trusted):
+        with self._watched(run), patch.object(client, "trust", lambda: self.trusted):
             try:
                 with program(self.settings, clock=self.clock) as wired, wired.store.lease(timedelta(0)):
                     for number in range(cycles):
-                        before = len(life.points)
-                        run_cycle(wired.services(), f"cycle{number}")
-                        if not any(map(writes, life.points[before:])):
+                        before = len(run.points)
+                        run_cycle(wired.cycle_services(), f"cycle{number}")
+                        if not any(map(writes, run.points[before:])):
                             break
-            except Dead:
+            except Killed:
                 return False
         return True
 
     @contextmanager
-    def _watched(self, life: Life) -> Iterator[None]:
+    def _watched(self, run: ProcessRun) -> Iterator[None]:
         def committing(connection: sqlalchemy.Connection) -> None:
             if connection.get_execution_options().get("cosell_writes"):
-                with life.point("commit"):
+                with run.point("commit"):
                     pass
 
         def by_httpx(_: httpx.HTTPTransport, request: httpx.Request) -> httpx.Response:
-            answer = self._ask(life, request.method, str(request.url), request.headers, request.read())
+            answer = self._ask(run, request.method, str(request.url), request.headers, request.read())
             return httpx.Response(answer.status, headers=answer.headers, content=answer.encoded())
 
         def by_requests(
@@ -143,7 +144,7 @@ class Theatre:
         ) -> requests.Response:
             body = request.body or b""
             raw = body.encode() if isinstance(body, str) else bytes(body)
-            answer = self._ask(life, str(request.method), str(request.url), request.headers, raw)
+            answer = self._ask(run, str(request.method), str(request.url), request.headers, raw)
             response = requests.Response()
             response.status_code, response.headers = answer.status, CaseInsensitiveDict(answer.headers)
             response._content, response.url, response.request = answer.encoded(), str(request.url), request
@@ -152,7 +153,7 @@ class Theatre:
         link = os.link
 
         def linking(source: Path, target: Path) -> None:
-            with life.point("file"):
+            with run.point("file"):
                 link(source, target)
 
         event.listen(sqlalchemy.Engine, "commit", committing)
@@ -162,12 +163,17 @@ class Theatre:
                 patch.object(requests.adapters.HTTPAdapter, "send", by_requests),
                 patch.object(tokens.os, "link", linking),
                 patch.dict(os.environ, {"SSL_CERT_FILE": self.environment["SSL_CERT_FILE"]}),
+                patch.object(client, "apart", _at_once),
+                patch.object(session, "apart", _at_once),
+                patch.object(rest, "apart", _at_once),
             ):
                 yield
         finally:
             event.remove(sqlalchemy.Engine, "commit", committing)
 
-    def _ask(self, life: Life, method: str, url: str, headers: Mapping[str, str], body: bytes) -> Response:
+    def _ask(
+        self, run: ProcessRun, method: str, url: str, headers: Mapping[str, str], body: bytes
+    ) -> Response:
         parts = urlsplit(url)
         request = Request(
             method=method,
@@ -178,7 +184,7 @@ class Theatre:
             body=body,
         )
         server = next(each for each in self.sandbox.servers if each.port == parts.port)
-        with life.point(f"{method} {server.name} {_kind(request)}"):
+        with run.point(f"{method} {server.name} {_kind(request)}"):
             self.clock.advance(TICK)
             answer = self.apps[server.port](request)
         answer.headers.setdefault("Content-Type", "application/json; charset=utf-8")
@@ -186,11 +192,11 @@ class Theatre:
 
     # -- worlds as they were ----------------------------------------------------------------------------------------
 
-    def scene(self, name: str) -> Scene:
-        files = self.home / f"scene-{name}"
+    def saved(self, name: str) -> SavedState:
+        files = self.home / f"saved-{name}"
         shutil.copytree(self.store, files)
         self.crm.requests.clear()  # a diary that nobody reads here
-        return Scene(self, files, self.clock.now, self._copied([vars(world) for world in self.worlds]))
+        return SavedState(self, files, self.clock.now, self._copied([vars(world) for world in self.worlds]))
 
     @property
     def worlds(self) -> tuple[Any, Any]:
@@ -203,19 +209,24 @@ class Theatre:
 
 
 @dataclass(frozen=True)
-class Scene:
-    theatre: Theatre
+class SavedState:
+    player: CrashPlayer
     files: Path
     now: datetime
     state: list[dict[str, Any]]
 
     def set(self) -> None:
-        for world, state in zip(self.theatre.worlds, self.theatre._copied(self.state), strict=True):
+        for world, state in zip(self.player.worlds, self.player._copied(self.state), strict=True):
             vars(world).clear()
             vars(world).update(state)
-        self.theatre.clock.now = self.now
-        shutil.rmtree(self.theatre.store)
-        shutil.copytree(self.files, self.theatre.store)
+        self.player.clock.now = self.now
+        shutil.rmtree(self.player.store)
+        shutil.copytree(self.files, self.player.store)
+
+
+def _at_once(work: Callable[[], Any], **_limits: object) -> Any:
+    """An exchange without the thread that guards it: the answer is there at once, and the thread costs a third of a run."""
+    return work()
 
 
 def writes(point: str) -> bool:

@@ -1,4 +1,4 @@
-"""What ``demo`` shows: a sandbox, a pipeline, people on both sides, a cycle after each scene, and the proof at the end."""
+"""Plays the demo: a sandbox, a pipeline, people on both sides, cycles after each scene, and the proof at the end."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ MOST_CYCLES = 6
 
 
 def play(crm: settings.CrmName, deals: int, *, keep: bool) -> bool:
-    """The whole of it; whether both systems agree in the end."""
+    """Play the whole demo; whether both systems agree in the end. ``keep``: serve on until Ctrl-C."""
     clock = Clock()
     with tempfile.TemporaryDirectory(prefix="cosell-sync-demo-") as folder:
         home = Path(folder)
@@ -44,15 +44,15 @@ def play(crm: settings.CrmName, deals: int, *, keep: bool) -> bool:
             with (home / "demo.log").open("w", encoding="utf-8") as stream:
                 log.configure("info", "json", stream)
                 with program(configured, clock=clock) as wired, wired.store.lease(configured.sync.interval):
-                    agreed = _Show(sandbox, clock, wired).play()
+                    agreed = _Player(sandbox, clock, wired).play()
                 if keep:
                     _stay(sandbox, home)
                 log.configure("info", "json", sys.stderr)
     return agreed
 
 
-class _Show:
-    """Plays the story, a cycle after each scene, and prints what came of it."""
+class _Player:
+    """Plays the story scene by scene and prints what each cycle did with it."""
 
     def __init__(self, sandbox: Sandbox, clock: Clock, wired: Program) -> None:
         self.sandbox = sandbox
@@ -96,7 +96,7 @@ class _Show:
         columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
         with Progress(*columns, console=self.console, transient=True) as progress:
             progress.add_task("a cycle runs")
-            summary = run_cycle(self.wired.services(), uuid4().hex[:8])
+            summary = run_cycle(self.wired.cycle_services(), uuid4().hex[:8])
         written, calls = summary.written, summary.api_calls
         self.console.print(
             f"  cycle: read {summary.pulled.partner_center} + {summary.pulled.crm}, "

@@ -1,4 +1,4 @@
-"""The two outside systems as dictionaries, with people on either side: what the cycle is played against.
+"""Partner Center and a CRM in memory, with edits of people on both sides, for tests of the cycle.
 
 Both behave like the real ones where it matters: writes are guarded by versions, a closed referral takes nothing, moves
 follow the lifecycle, an opportunity's referral id is unique, pulls overlap. What a correct program never does is

@@ -1,7 +1,7 @@
-"""Do both systems tell the same story? Judged field by field from the raw records, by the words of the interface alone.
+"""Compares Partner Center and the CRM field by field, from their raw records.
 
-``disagreements`` lists what differs, ``doubles`` what exists twice; both empty is what the product promises. It shares no
-code with the product, so it can convict the product's own mapping.
+``disagreements`` lists what differs, ``doubles`` what exists twice; the product promises that both are empty. The
+comparison shares no code with the product, so it finds mistakes of the product's own mapping.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 
-from acting import Stage
-from crms import Board, Row
+from acceptance import Stage
+from crm_vocabulary import Board, Row
 
 from cosell_sync.sandbox.partner_center.schema import Document
 

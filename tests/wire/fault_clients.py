@@ -1,6 +1,6 @@
-"""Where the fault matrix is played: each system served over TLS, its client in process, and one deed per endpoint.
+"""What the fault matrix runs against: each system served over TLS, the product's client of it, one operation an endpoint.
 
-A deed is one call of the product's own client and what proves that it was done once. Clocks only move when somebody
+An operation is one call of the product's own client and what proves that it was done once. Clocks only move when somebody
 sleeps, so nothing waits; the timeouts that must really pass are cut short for the struck call alone.
 """
 
@@ -31,7 +31,8 @@ from cosell_sync.crm.dynamics.signin import SignIn as DynamicsSignIn
 from cosell_sync.crm.salesforce import bulk, composite, errors, read
 from cosell_sync.crm.salesforce import describe as salesforce_describe
 from cosell_sync.crm.salesforce import org as salesforce_org
-from cosell_sync.crm.salesforce.bulk import Change, Operation
+from cosell_sync.crm.salesforce.bulk import Change
+from cosell_sync.crm.salesforce.bulk import Operation as BulkOperation
 from cosell_sync.crm.salesforce.client import SalesforceCrm
 from cosell_sync.crm.salesforce.install import package, setup
 from cosell_sync.crm.salesforce.install.deploy import provision
@@ -121,7 +122,7 @@ class Memory:
 
 
 @dataclass
-class Deed:
+class Operation:
     """``act``: the attempt, whose answer is None, an error, or an exception. ``again``: the next attempt, which looks
     before it acts. ``done``: how often it is done, 0 or 1 if all is well; None for what only reads.
     """
@@ -131,16 +132,16 @@ class Deed:
     done: Callable[[], int] | None = None
 
 
-def reading_deed(act: Callable[[], object]) -> Deed:
-    return Deed(act, act)
+def reading_operation(act: Callable[[], object]) -> Operation:
+    return Operation(act, act)
 
 
-def writing_deed(act: Callable[[], object], done: Callable[[], int]) -> Deed:
+def writing_operation(act: Callable[[], object], done: Callable[[], int]) -> Operation:
     """Done already? Then the next attempt finds it so."""
-    return Deed(act, lambda: None if done() else act(), done)
+    return Operation(act, lambda: None if done() else act(), done)
 
 
-class Ground:
+class Harness:
     """One system: its fake, its server, and a client that is made anew for each play."""
 
     system = ""
@@ -243,7 +244,7 @@ class Ground:
 # --- Partner Center -----------------------------------------------------------------------------------------------
 
 
-class PartnerCenterGround(Ground):
+class PartnerCenterHarness(Harness):
     system = "partner_center"
 
     def __init__(self, certificates: Certificates, bundle: Path) -> None:
@@ -268,7 +269,7 @@ class PartnerCenterGround(Ground):
         entra = self.world.entra
         yield from (*entra._access, *entra._refresh, entra.client_secret or TEXT)
 
-    def login(self) -> Deed:
+    def login(self) -> Operation:
         tokens = Tokens()
         authority = self.caller(self.governor(), None)
 
@@ -277,20 +278,20 @@ class PartnerCenterGround(Ground):
                 self.application, tokens, lambda _: void(self.world.entra.approve()), authority
             )
 
-        return Deed(act, act, lambda: len(tokens.tokens))
+        return Operation(act, act, lambda: len(tokens.tokens))
 
-    def sign_in(self) -> Deed:
-        return reading_deed(lambda: void(self.source.token()))
+    def sign_in(self) -> Operation:
+        return reading_operation(lambda: void(self.source.token()))
 
-    def listing(self) -> Deed:
+    def listing(self) -> Operation:
         self.source.token()
-        return reading_deed(lambda: list(self.center.changed_since(None, OVERLAP)))
+        return reading_operation(lambda: list(self.center.changed_since(None, OVERLAP)))
 
-    def engagement(self) -> Deed:
+    def engagement(self) -> Operation:
         deal = self.world.add("cosell")
-        return reading_deed(lambda: list(self.center.engagement(deal["engagementId"])))
+        return reading_operation(lambda: list(self.center.engagement(deal["engagementId"])))
 
-    def one(self) -> Deed:
+    def one(self) -> Operation:
         self.source.token()
         deal = self.world.add("private")
 
@@ -300,9 +301,9 @@ class PartnerCenterGround(Ground):
                 return Gone("")
             return Flaky("") if found.text("problem") else None
 
-        return reading_deed(act)
+        return reading_operation(act)
 
-    def patch(self) -> Deed:
+    def patch(self) -> Operation:
         deal = self.world.add("inbound_accepted")
         value = Decimal(1000 + self.next())
 
@@ -321,9 +322,9 @@ class PartnerCenterGround(Ground):
         def done() -> int:
             return int(self.world.get(deal["id"])["details"]["dealValue"] == float(value))
 
-        return Deed(lambda: act(before), lambda: None if done() else act(), done)
+        return Operation(lambda: act(before), lambda: None if done() else act(), done)
 
-    def create(self) -> Deed:
+    def create(self) -> Operation:
         self.source.token()
         reference = f"006{self.next():015d}"
         draft = ReferralDraft(reference, DRAFT)
@@ -334,9 +335,9 @@ class PartnerCenterGround(Ground):
         def done() -> int:
             return sum(each["externalReferenceId"] == reference for each in self.world.all())
 
-        return Deed(lambda: self.center.create(draft).error, again, done)
+        return Operation(lambda: self.center.create(draft).error, again, done)
 
-    def invite(self) -> Deed:
+    def invite(self) -> Operation:
         self.source.token()
         reference = f"006{self.next():015d}"
         made = self.center.create(ReferralDraft(reference, {**DRAFT, "visible": True})).snapshot
@@ -354,7 +355,7 @@ class PartnerCenterGround(Ground):
             ]
             return None if theirs else self.center.create(draft).error
 
-        return Deed(lambda: self.center.create(draft).error, again, done)
+        return Operation(lambda: self.center.create(draft).error, again, done)
 
 
 DRAFT: Fields = {
@@ -378,7 +379,7 @@ def void(_: object) -> None:
 # --- Salesforce ---------------------------------------------------------------------------------------------------
 
 
-class SalesforceGround(Ground):
+class SalesforceHarness(Harness):
     system = "salesforce"
 
     def __init__(self, certificates: Certificates, bundle: Path) -> None:
@@ -414,35 +415,35 @@ class SalesforceGround(Ground):
     def account(self) -> str:
         return self.world.create("Account", Name=f"Fabrikam {self.next()}")
 
-    def sign_in(self) -> Deed:
-        return reading_deed(lambda: void(self.rest.sign_in()))
+    def sign_in(self) -> Operation:
+        return reading_operation(lambda: void(self.rest.sign_in()))
 
-    def signed(self, act: Callable[[], object]) -> Deed:
+    def signed(self, act: Callable[[], object]) -> Operation:
         self.rest.sign_in()
-        return reading_deed(act)
+        return reading_operation(act)
 
-    def describe(self) -> Deed:
+    def describe(self) -> Operation:
         refused = composite.Reply(400, [])
         return self.signed(lambda: void(salesforce_describe._described(self.rest, "Opportunity", refused)))
 
-    def query(self) -> Deed:
+    def query(self) -> Operation:
         part = composite.query("SELECT Id FROM Opportunity")
         return self.signed(lambda: list(composite.read(self.rest, [part])))
 
-    def query_more(self) -> Deed:
+    def query_more(self) -> Operation:
         for _ in range(2):
             self.deal()
         self.world.page_size = 1
         (first,) = composite.read(self.rest, [composite.query("SELECT Id FROM Opportunity LIMIT 2")])
-        return reading_deed(lambda: list(composite.pages(self.rest, first)))
+        return reading_operation(lambda: list(composite.pages(self.rest, first)))
 
-    def deleted(self) -> Deed:
+    def deleted(self) -> Operation:
         stamp = (self.clock() - timedelta(hours=1)).isoformat()
         url = read._deleted_log_path(stamp, self.clock(), self.clock())
         refused = composite.Reply(400, [])
         return self.signed(lambda: list(read._removed_members(self.rest, url, refused, Memory())))
 
-    def _update(self, *, parts: bool) -> Deed:
+    def _update(self, *, parts: bool) -> Operation:
         crm = SalesforceCrm(self.rest, guard=Guard(parts=parts))
         row_id, amount = self.deal(), 1000 + self.next()
         crm.shape()
@@ -456,12 +457,14 @@ class SalesforceGround(Ground):
         def done() -> int:
             return int(self.world.get("Opportunity", row_id)["Amount"] == amount)
 
-        return Deed(lambda: act(before), lambda: None if done() else act(crm.fetch([row_id])[row_id]), done)
+        return Operation(
+            lambda: act(before), lambda: None if done() else act(crm.fetch([row_id])[row_id]), done
+        )
 
-    def update(self) -> Deed:
+    def update(self) -> Operation:
         return self._update(parts=True)
 
-    def update_alone(self) -> Deed:
+    def update_alone(self) -> Operation:
         return self._update(parts=False)
 
     def _sent(self, change: Change) -> object:
@@ -470,51 +473,51 @@ class SalesforceGround(Ground):
             return result.outage or result.unclear
         return errors.outcome(result.faults, result.status)
 
-    def rows_made(self) -> Deed:
+    def rows_made(self) -> Operation:
         address = f"new{self.next()}@customer.example"
-        change = Change(Operation.CREATE, "Contact", {"LastName": "New", "Email": address})
+        change = Change(BulkOperation.CREATE, "Contact", {"LastName": "New", "Email": address})
         self.rest.sign_in()
-        return writing_deed(
+        return writing_operation(
             lambda: self._sent(change), lambda: len(self.world.rows("Contact", Email=address))
         )
 
-    def rows_changed(self) -> Deed:
+    def rows_changed(self) -> Operation:
         row_id = self.world.create("Contact", LastName="Known")
-        change = Change(Operation.UPDATE, "Contact", {"Phone": "+49 1"}, id=row_id)
+        change = Change(BulkOperation.UPDATE, "Contact", {"Phone": "+49 1"}, id=row_id)
         self.rest.sign_in()
-        return writing_deed(
+        return writing_operation(
             lambda: self._sent(change), lambda: len(self.world.rows("Contact", Id=row_id, Phone="+49 1"))
         )
 
-    def opportunities_made(self) -> Deed:
+    def opportunities_made(self) -> Operation:
         referral = f"00000000-0000-4000-8000-{self.next():012d}"
         columns = {"Name": "Deal", "StageName": "Prospecting", "CloseDate": "2027-01-31"}
         columns["Cosell_Referral_Id__c"] = referral
-        change = Change(Operation.UPSERT, "Opportunity", columns, key="Cosell_Referral_Id__c")
+        change = Change(BulkOperation.UPSERT, "Opportunity", columns, key="Cosell_Referral_Id__c")
         self.rest.sign_in()
-        return writing_deed(
+        return writing_operation(
             lambda: self._sent(change),
             lambda: len(self.world.rows("Opportunity", Cosell_Referral_Id__c=referral)),
         )
 
-    def solutions_made(self) -> Deed:
+    def solutions_made(self) -> Operation:
         key = f"r:{self.next()}"
         columns = {"Opportunity__c": self.deal(), "Solution_Id__c": "SOL", "Cosell_Key__c": key}
-        change = Change(Operation.UPSERT, "Cosell_Solution__c", columns, key="Cosell_Key__c")
+        change = Change(BulkOperation.UPSERT, "Cosell_Solution__c", columns, key="Cosell_Key__c")
         self.rest.sign_in()
-        return writing_deed(
+        return writing_operation(
             lambda: self._sent(change), lambda: len(self.world.rows("Cosell_Solution__c", Cosell_Key__c=key))
         )
 
-    def rows_removed(self) -> Deed:
+    def rows_removed(self) -> Operation:
         row_id = self.world.create("Cosell_Solution__c", Opportunity__c=self.deal(), Solution_Id__c="SOL")
-        change = Change(Operation.DELETE, "Cosell_Solution__c", id=row_id)
+        change = Change(BulkOperation.DELETE, "Cosell_Solution__c", id=row_id)
         self.rest.sign_in()
-        return writing_deed(
+        return writing_operation(
             lambda: self._sent(change), lambda: 1 - len(self.world.rows("Cosell_Solution__c", Id=row_id))
         )
 
-    def tooling(self) -> Deed:
+    def tooling(self) -> Operation:
         text = "SELECT Id FROM CustomField WHERE TableEnumOrId = 'Opportunity'"
         return self.signed(lambda: list(setup._rows(self.rest, text)))
 
@@ -522,18 +525,18 @@ class SalesforceGround(Ground):
         names = salesforce_org.field_names(None)
         return package.bundle(components(names), names, self.rest.version)
 
-    def deploy(self) -> Deed:
+    def deploy(self) -> Operation:
         zipped = self._zipped()
         return self.signed(lambda: void(setup.deploy(self.rest, zipped, check_only=True)))
 
-    def assignment(self) -> Deed:
+    def assignment(self) -> Operation:
         if not self.world.rows("PermissionSet", Name="Cosell_Sync"):
             provision(self.rest)
         (found,) = self.world.rows("PermissionSet", Name="Cosell_Sync")
         user = self.world.add_user("New", f"User{self.next()}", f"new{self.number}@contoso.example", "+1")
         body = {"PermissionSetId": found["Id"], "AssigneeId": user}
         self.rest.sign_in()
-        return writing_deed(
+        return writing_operation(
             lambda: void(assign(self.rest, body)),
             lambda: len(self.world.rows("PermissionSetAssignment", AssigneeId=user)),
         )
@@ -542,7 +545,7 @@ class SalesforceGround(Ground):
 # --- Dynamics 365 -------------------------------------------------------------------------------------------------
 
 
-class DynamicsGround(Ground):
+class DynamicsHarness(Harness):
     system = "dynamics"
 
     def __init__(self, certificates: Certificates, bundle: Path) -> None:
@@ -585,14 +588,14 @@ class DynamicsGround(Ground):
     def contact(self, **columns: Any) -> str:
         return self.world.create("contact", lastname="Known", **columns)
 
-    def signed(self, act: Callable[[], object]) -> Deed:
+    def signed(self, act: Callable[[], object]) -> Operation:
         self.source.token()
-        return reading_deed(act)
+        return reading_operation(act)
 
-    def sign_in(self) -> Deed:
-        return reading_deed(lambda: void(self.source.token()))
+    def sign_in(self) -> Operation:
+        return reading_operation(lambda: void(self.source.token()))
 
-    def identity(self) -> Deed:
+    def identity(self) -> Operation:
         """As the managed identity of a machine in Azure."""
         entra = self.world.entra
         place = {
@@ -607,22 +610,22 @@ class DynamicsGround(Ground):
             with patch.dict(os.environ, place):
                 self.source.token()
 
-        return reading_deed(act)
+        return reading_operation(act)
 
-    def who(self) -> Deed:
+    def who(self) -> Operation:
         return self.signed(lambda: void(self.rest.get("WhoAmI")))
 
-    def metadata(self) -> Deed:
+    def metadata(self) -> Operation:
         return self.signed(lambda: void(describe.table_flags(self.rest)))
 
-    def optional(self) -> Deed:
+    def optional(self) -> Operation:
         return self.signed(lambda: void(describe._roles(self.rest)))
 
-    def table(self) -> Deed:
+    def table(self) -> Operation:
         path = odata.query("opportunities", select=("name",))
         return self.signed(lambda: list(self.rest.rows(path)))
 
-    def table_more(self) -> Deed:
+    def table_more(self) -> Operation:
         path = odata.query("opportunities", select=("name",), top=None)
         return self.signed(lambda: list(self.rest.rows(path, size=2)))
 
@@ -632,17 +635,19 @@ class DynamicsGround(Ground):
             self.shape = describe.read(self.rest, dynamics_org.field_names(None))
         return self.shape
 
-    def tracked(self) -> Deed:
+    def tracked(self) -> Operation:
         org = self._org()
-        return reading_deed(lambda: void(changes._start_tracking(self.rest, org, dynamics_org.OPPORTUNITIES)))
+        return reading_operation(
+            lambda: void(changes._start_tracking(self.rest, org, dynamics_org.OPPORTUNITIES))
+        )
 
-    def delta(self) -> Deed:
+    def delta(self) -> Operation:
         org = self._org()
         name = dynamics_org.OPPORTUNITIES
         link = changes._start_tracking(self.rest, org, name)
         assert link is not None
         found = changes._Suspects(org, Memory())
-        return reading_deed(lambda: void(changes._follow_link(self.rest, name, link, found, void)))
+        return reading_operation(lambda: void(changes._follow_link(self.rest, name, link, found, void)))
 
     def etag(self, collection: str, row_id: str) -> str:
         return versions.etag(self.rest.get(odata.row(collection, row_id)))
@@ -651,7 +656,7 @@ class DynamicsGround(Ground):
         results = self.rest.send(groups)
         return next((each.outage or each.error for each in results if each.outage or each.error), None)
 
-    def update(self) -> Deed:
+    def update(self) -> Operation:
         row_id, amount = self.deal(), 1000 + self.next()
         tag = self.etag("opportunities", row_id)
 
@@ -662,29 +667,29 @@ class DynamicsGround(Ground):
         def done() -> int:
             return int(self.world.get("opportunity", row_id)["estimatedvalue"] == amount)
 
-        return Deed(
+        return Operation(
             lambda: act(tag), lambda: None if done() else act(self.etag("opportunities", row_id)), done
         )
 
-    def create_by_key(self) -> Deed:
+    def create_by_key(self) -> Operation:
         referral = f"00000000-0000-4000-8000-{self.next():012d}"
         place = odata.keyed("opportunities", "cosell_referralid", referral)
         op = Op("PATCH", place, {"name": "Deal"}, {"If-None-Match": "*"})
         self.source.token()
-        return writing_deed(
+        return writing_operation(
             lambda: self._sent((op,)),
             lambda: len(self.world.rows("opportunity", cosell_referralid=referral)),
         )
 
-    def row_made(self) -> Deed:
+    def row_made(self) -> Operation:
         address = f"new{self.next()}@customer.example"
         op = Op("POST", "contacts", {"lastname": "New", "emailaddress1": address})
         self.source.token()
-        return writing_deed(
+        return writing_operation(
             lambda: self._sent((op,)), lambda: len(self.world.rows("contact", emailaddress1=address))
         )
 
-    def row_removed(self) -> Deed:
+    def row_removed(self) -> Operation:
         row_id = self.contact()
         op = dynamics_rest.removed("contacts", row_id)
         self.source.token()
@@ -696,9 +701,9 @@ class DynamicsGround(Ground):
             found = self._sent((op,))
             return None if isinstance(found, Gone) else found
 
-        return Deed(lambda: self._sent((op,)), again, done)
+        return Operation(lambda: self._sent((op,)), again, done)
 
-    def closing(self, action: str, reason: int) -> Deed:
+    def closing(self, action: str, reason: int) -> Operation:
         row_id = self.deal()
         activity = {
             "subject": "Co-sell",
@@ -706,7 +711,7 @@ class DynamicsGround(Ground):
         }
         op = Op("POST", action, {"Status": reason, "OpportunityClose": activity})
         self.source.token()
-        return writing_deed(
+        return writing_operation(
             lambda: self._sent((op,)),
             lambda: len(
                 [
@@ -717,13 +722,13 @@ class DynamicsGround(Ground):
             ),
         )
 
-    def win(self) -> Deed:
+    def win(self) -> Operation:
         return self.closing("WinOpportunity", 3)
 
-    def lose(self) -> Deed:
+    def lose(self) -> Operation:
         return self.closing("LoseOpportunity", 4)
 
-    def _batch(self, *, guarded: bool) -> Deed:
+    def _batch(self, *, guarded: bool) -> Operation:
         number = self.next()
         if not guarded:
             addresses = [f"batch{number}{at}@customer.example" for at in "ab"]
@@ -736,7 +741,7 @@ class DynamicsGround(Ground):
                 counts = [len(self.world.rows("contact", emailaddress1=each)) for each in addresses]
                 return max(counts) if counts[0] == counts[1] else -1
 
-            return writing_deed(lambda: self._sent(*groups), made)
+            return writing_operation(lambda: self._sent(*groups), made)
         ids = [self.contact(), self.contact()]
         phone = f"+49 {number}"
 
@@ -755,19 +760,19 @@ class DynamicsGround(Ground):
             return int(all(self.world.get("contact", row_id)["telephone1"] == phone for row_id in ids))
 
         first = tags()
-        return Deed(lambda: act(first), lambda: None if done() else act(tags()), done)
+        return Operation(lambda: act(first), lambda: None if done() else act(tags()), done)
 
-    def batch_guarded(self) -> Deed:
+    def batch_guarded(self) -> Operation:
         return self._batch(guarded=True)
 
-    def batch_plain(self) -> Deed:
+    def batch_plain(self) -> Operation:
         return self._batch(guarded=False)
 
 
-def outcome(deed: Callable[[], object]) -> str:
+def outcome(operation: Callable[[], object]) -> str:
     """``fine``, or the name of what went wrong."""
     try:
-        found = deed()
+        found = operation()
     except (SalesforceError, Rejected):
         return "Rejected"  # of any kind
     except Exception as error:  # noqa: BLE001 - whatever comes out is the outcome

@@ -1,8 +1,10 @@
-"""A stage for acceptance: the served sandbox, a home directory, the installed command, and people on either side.
+"""What every acceptance test works with: a served sandbox, a home directory, the command, and edits of people on both sides.
 
-Nothing here knows the product from inside. The command is the one that users start; sellers act through `crms`, in words
-that are the same for both CRMs, Microsoft through its world of the sandbox; what was called is read off the servers. After every command the promises that hold always are checked:
-no write reached a closed referral, the fakes themselves met no bug, and every line on stderr is a log event or a sentence.
+`Stage` holds them together. The tests use the product as its users do: by its command, its variables and files, its
+output and exit codes. Sellers edit through `crm_vocabulary`, in words that are the same for both CRMs, Microsoft through
+the sandbox's Partner Center; what the command called is read from the servers. After every command `Stage.check` looks
+for what must never happen: a write to a closed referral, a bug of the fakes, a line on stderr that is neither a log event
+nor a sentence.
 """
 
 from __future__ import annotations
@@ -13,15 +15,16 @@ import re
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import Any
 
-from crms import Dynamics, Row, Salesforce, crm
+from crm_vocabulary import Dynamics, Row, Salesforce, crm
+from main_in_process import run_main
 
 from cosell_sync.sandbox.exchange import Call
 from cosell_sync.sandbox.partner_center.schema import Document
@@ -29,9 +32,7 @@ from cosell_sync.sandbox.server import Server
 from cosell_sync.sandbox.systems import Sandbox
 
 COMMAND = Path(sys.executable).with_name("cosell-sync")
-FOREIGN = ("COSELL_", "PYTHONDONTWRITEBYTECODE")
-# Compiled once, as in every installation: else two thirds of each command's time would go into compiling.
-COMPILED = {"PYTHONPYCACHEPREFIX": str(Path(tempfile.gettempdir()) / "cosell-sync-acceptance-pycache")}
+FOREIGN = "COSELL_"  # variables of this process that would configure the command
 SENTENCES = ("Error: ", "Next: ", "Stopped: ", "- ", "Usage: ", "Try ")
 PATIENCE = 120.0  # seconds a command may take on a busy machine
 
@@ -94,7 +95,7 @@ def api(call: Call) -> bool:
 
 @dataclass
 class Stage:
-    """One play. ``env``: variables laid over the sandbox's for every command."""
+    """One sandbox with its command. ``env``: variables that every command gets besides those of the sandbox."""
 
     sandbox: Sandbox
     home: Path
@@ -119,10 +120,14 @@ class Stage:
 
     # -- the command -------------------------------------------------------------------------------------------------
 
-    def start(self, *args: str, into: Path | None = None, **env: str) -> subprocess.Popen[str]:
-        """``into``: a file for what it says, where nobody waits for its end."""
+    def environment(self, **env: str) -> dict[str, str]:
+        """All variables of a command: those of this process without what configures ours, the sandbox's, the given."""
         outside = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
-        full = {**outside, **COMPILED, **self.sandbox.environment(self.home), **self.env, **env}
+        return {**outside, **self.sandbox.environment(self.home), **self.env, **env}
+
+    def start(self, *args: str, into: Path | None = None, **env: str) -> subprocess.Popen[str]:
+        """Start the installed command as a process. ``into``: a file for what it says, where nobody waits for its end."""
+        full = self.environment(**env)
         with ExitStack() as closing:
             log = closing.enter_context(into.open("a")) if into else None
             return subprocess.Popen(
@@ -145,10 +150,19 @@ class Stage:
         self.check(done)
         return done
 
-    def cosell(self, *args: str, expect: int | None = 0, **env: str) -> Done:
-        """Run the command to its end; ``expect``: its exit code."""
+    def cosell(self, *args: str, expect: int | None = 0, process: bool = False, **env: str) -> Done:
+        """Run the command to its end. ``expect``: its exit code; None: any.
+
+        ``process``: as the installed command in a process of its own, instead of its ``main()`` in this one, which is
+        faster by a second. `main_in_process` says what only a process shows.
+        """
         started = time.monotonic()
-        done = self.finish(self.start(*args, **env), args, started)
+        if process:
+            done = self.finish(self.start(*args, **env), args, started)
+        else:
+            ended = run_main(args, self.environment(**env), self.home)
+            done = Done(args, ended.code, ended.out, ended.err, time.monotonic() - started)
+            self.check(done)
         assert expect is None or done.code == expect, str(done)
         return done
 
@@ -161,6 +175,10 @@ class Stage:
         done = self.sync(expect=expect, **env)
         assert self.mutations() == [], f"not quiet: {self.mutations()}\n{done}"
         return done
+
+    def wait_a_second(self) -> None:
+        """The product's clock is the real one, and what it tells by the second must differ from what it told before."""
+        time.sleep(1.05)
 
     def check(self, done: Done) -> None:
         """What holds after every command, whatever happened."""
@@ -285,10 +303,10 @@ def _id(referral: Document | str) -> str:
 
 
 def staged(home: Path, crm: str, *, deals: int = 0, seed: int = 7, **env: str) -> Iterator[Stage]:
-    """The body of a fixture: a sandbox that is up while the test plays.
+    """The body of a fixture: a sandbox that is up while the test runs.
 
-    Dynamics environments differ in whether a closed row takes an app's own columns. The plays are for one that does, and
-    is configured so, since Salesforce does as well; for the others `test_acceptance_moves` has a play of its own.
+    Dynamics environments differ in whether a closed row takes an app's own columns. The tests are for one that does, and
+    is configured so, since Salesforce does as well; for the others `test_acceptance_moves` has a test of its own.
     """
     with Sandbox(deals=deals, seed=seed, crm=crm) as sandbox:
         sandbox.dynamics.closed_rows_writable = True
@@ -305,20 +323,17 @@ def hidden(stage: Stage) -> Mapping[str, str]:
             texts.setdefault(value.strip(), kind)
 
     for document in stage.pc.all():
-        for person in [*document["team"], *document["customerProfile"]["team"]]:
-            for name in ("firstName", "lastName", "email", "phoneNumber"):
-                keep(name, person.get(name))
+        people = [*document["team"], *document["customerProfile"]["team"]]
+        for person, name in product(people, ("firstName", "lastName", "email", "phoneNumber")):
+            keep(name, person.get(name))
         for line in (document["details"]["notes"] or "").splitlines():
             keep("note", line)
         keep("note to Microsoft", document["inviteContext"]["notes"])
-    for user in stage.crm.users:
-        for name in ("first_name", "last_name", "email", "phone"):
-            keep(name, user[name])
+    for user, name in product(stage.crm.users, ("first_name", "last_name", "email", "phone")):
+        keep(name, user[name])
     entra = stage.pc.entra
-    for token in [*entra._access, *entra._refresh, entra.client_secret]:
+    for token in [*entra._access, *entra._refresh, entra.client_secret, *stage.crm.sessions]:
         keep("token", token)
-    for token in stage.crm.sessions:
-        keep("session", token)
     for name, value in stage.sandbox.environment(stage.home).items():
         if name.endswith(("SECRET", "TOKEN")):
             keep("secret", value)

@@ -52,7 +52,7 @@ COLUMNS = {
 TABLES = ("Contact", "User", "Opportunity", "contact", "systemuser", "opportunity")
 
 
-class Ear:
+class Listener:
     """What was heard, each with the place it came from; and the worlds that know what is forbidden."""
 
     def __init__(self) -> None:
@@ -98,10 +98,7 @@ def hidden(world: Any) -> Iterator[tuple[str, str]]:
     match world:
         case PartnerCenter():
             for document in list(world._referrals.documents.values())[:MOST]:
-                for person in [*(document["team"] or ()), *(document["customerProfile"]["team"] or ())]:
-                    yield from _row(person)
-                yield from _notes(document["details"]["notes"])
-                yield from _notes(document["inviteContext"]["notes"])
+                yield from _referral(document)
             entra = world.entra
             for secret in (*entra._access, *entra._refresh, entra.client_secret):
                 if secret:
@@ -116,6 +113,13 @@ def hidden(world: Any) -> Iterator[tuple[str, str]]:
             tokens = world._sign_in.sessions if isinstance(world, Salesforce) else world.entra._opens
             for secret in (*tokens, CONSUMER_SECRET, CLIENT_SECRET):
                 yield secret, SECRET
+
+
+def _referral(document: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for person in [*(document["team"] or ()), *(document["customerProfile"]["team"] or ())]:
+        yield from _row(person)
+    yield from _notes(document["details"]["notes"])
+    yield from _notes(document["inviteContext"]["notes"])
 
 
 def _row(row: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -134,12 +138,12 @@ def _notes(text: object) -> Iterator[tuple[str, str]]:
 
 # --- listening ---------------------------------------------------------------------------------------------------------
 
-EAR = Ear()
+LISTENER = Listener()
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _listening() -> Iterator[None]:
-    """Puts the ear to structlog, to our handler, to started commands; and learns of every world that is made."""
+    """Puts the listener to structlog, to our handler, to started commands; and learns of every world that is made."""
     with pytest.MonkeyPatch.context() as patch:
         for world in (PartnerCenter, Salesforce, Dataverse):
             patch.setattr(world, "__init__", _noted(world.__init__))
@@ -152,10 +156,10 @@ def _listening() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _nothing_leaks() -> Iterator[None]:
-    EAR.heard.clear()
-    EAR.files.clear()
+    LISTENER.heard.clear()
+    LISTENER.files.clear()
     yield
-    found = EAR.leaks()
+    found = LISTENER.leaks()
     if found:
         pytest.fail("let out in a log: " + "; ".join(found), pytrace=False)
 
@@ -163,7 +167,7 @@ def _nothing_leaks() -> Iterator[None]:
 def _noted(real: Any) -> Any:
     def init(self: Any, *args: Any, **options: Any) -> None:
         real(self, *args, **options)
-        EAR.worlds.add(self)
+        LISTENER.worlds.add(self)
 
     return init
 
@@ -174,7 +178,7 @@ def _overheard() -> Any:
     def process(self: Any, method: str, event: str | None, fields: dict[str, Any]) -> Any:
         full = {**structlog.contextvars.get_contextvars(), **self._context, **fields}
         told = {key: value for key, value in full.items() if key != "exc_info"}
-        EAR.hear(str(event), f"{event} {told!r}")
+        LISTENER.hear(str(event), f"{event} {told!r}")
         return real(self, method, event, fields)
 
     return process
@@ -185,7 +189,7 @@ def _written() -> Any:
 
     def emit(self: Any, record: Any) -> None:
         line = self.format(record)
-        EAR.hear(event_of(line), line)
+        LISTENER.hear(event_of(line), line)
         real(self, record)
 
     return emit
@@ -203,7 +207,7 @@ def _started() -> Any:
         real(self, *args, **options)
         name = getattr(options.get("stdout"), "name", None)
         if _ours(self) and isinstance(name, str):
-            EAR.files.add(Path(name))
+            LISTENER.files.add(Path(name))
 
     return init
 
@@ -214,7 +218,7 @@ def _ended() -> Any:
     def communicate(self: Any, *args: Any, **options: Any) -> Any:
         out, err = real(self, *args, **options)
         if _ours(self) and err:
-            EAR.hear_command(err if isinstance(err, str) else err.decode(errors="replace"))
+            LISTENER.hear_command(err if isinstance(err, str) else err.decode(errors="replace"))
         return out, err
 
     return communicate

@@ -1,4 +1,4 @@
-"""Where a CRM lives, three kinds of them, with people who say the same things to each: ground of ``test_crm``.
+"""The three implementations of the CRM that ``test_crm`` compares (memory, Salesforce, Dynamics), with edits of their people.
 
 What differs is written down as a trait, with its reason.
 """
@@ -12,12 +12,12 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, Protocol
 
-from adapters import dynamics_world, salesforce_world
-from adapters.dynamics_world import SAM
+from adapters import served_dynamics, served_salesforce
+from adapters.served_dynamics import SAM
 from cosell_sync.core.deal import Customer, Member, Side, Value
 from cosell_sync.ports import Crm
 from cosell_sync.sandbox.certificates import Certificates
-from memory_world import CrmKind, Fault, MemoryCrm, Outside
+from memory_systems import CrmKind, Fault, MemoryCrm, Outside
 
 COLLEAGUE = Member(SAM)
 STRANGER = Member("nobody@elsewhere.example")
@@ -132,7 +132,7 @@ class InMemory:
 
 class OnSalesforce:
     def __init__(self, certificates: Certificates, bundle: Path) -> None:
-        self.world = salesforce_world.World(certificates, bundle)
+        self.world = served_salesforce.World(certificates, bundle)
         self.world.server.start()
         self.crm: Crm = self.world.client()
         self.traits = Traits()
@@ -218,7 +218,7 @@ class OnSalesforce:
 
 class OnDynamics:
     def __init__(self, certificates: Certificates, bundle: Path, *, tracking: bool) -> None:
-        self.world = dynamics_world.World(certificates, bundle)
+        self.world = served_dynamics.World(certificates, bundle)
         self.world.server.start()
         if not tracking:
             for table in ("opportunity", "connection", "cosell_solution"):

@@ -1,4 +1,4 @@
-"""A CRM as its people know it: one vocabulary for both, so that a scenario is told once.
+"""One vocabulary for the rows and edits of both CRMs, so that a test is written once.
 
 Rows and edits speak in words: those of the field table (``value``, ``close_date``, ``sync_state``), and for the rows
 around an opportunity those below. A stage is what it means: ``Standby``, ``Accepted``, one of the four sales stages,
