@@ -22,6 +22,9 @@ class Counts:
     def __add__(self, other: Counts) -> Counts:
         return Counts(self.partner_center + other.partner_center, self.crm + other.crm)
 
+    def __sub__(self, other: Counts) -> Counts:
+        return Counts(self.partner_center - other.partner_center, self.crm - other.crm)
+
 
 @dataclass(frozen=True)
 class CycleSummary:

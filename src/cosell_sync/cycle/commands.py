@@ -14,8 +14,9 @@ import structlog
 from cosell_sync.core import messages
 from cosell_sync.core.deal import Link, Memory, OperatorCommand, Phase, Side
 from cosell_sync.core.retry import freed
-from cosell_sync.cycle.context import Cycle, journal_entry
-from cosell_sync.ports import Store, Transaction
+from cosell_sync.cycle.context import Cycle
+from cosell_sync.cycle.record import Record, commit, journal_entry, released
+from cosell_sync.ports import Store
 
 log = structlog.get_logger("cosell_sync.cycle")
 
@@ -31,19 +32,21 @@ def run_commands(cycle: Cycle) -> None:
     for order in cycle.store.orders():
         if order.verb == FORGET:
             forgotten = cycle.store.forget(order.target)
-            cycle.store.commit(Transaction(completed=[order.id]))
+            commit(cycle.store, Record(completed=[order.id]))
             log.info("person.forgotten", **asdict(forgotten))  # never whom
             continue
         try:
             links = carry_out(order, cycle.store)
         except Refused as refusal:
             log.warning("order.refused", verb=order.verb, target=order.target, reason=str(refusal))
-            cycle.store.commit(Transaction(completed=[order.id]))
+            commit(cycle.store, Record(completed=[order.id]))
             continue
         journal = [
             journal_entry(cycle, links[0], Side.CRM, order.verb, "a person said so", order.field or None)
         ]
-        cycle.store.commit(Transaction(links=links, journal=journal, completed=[order.id]))
+        record = Record(journal=journal, completed=[order.id])
+        record.put(*links)
+        commit(cycle.store, record)
         log.info("order.obeyed", verb=order.verb, target=order.target)
 
 
@@ -103,16 +106,3 @@ def _link(order: OperatorCommand, store: Store) -> list[Link]:
     if by_opportunity is None or by_opportunity.key == joined.key:
         return [joined]
     return [joined, released(by_opportunity)]
-
-
-def released(link: Link) -> Link:
-    """A link whose opportunity went to another: it keeps its key, stands for nothing, and is never looked at again."""
-    return replace(
-        link,
-        referral_id=None,
-        opportunity_id=None,
-        opportunity=None,
-        phase=Phase.SKIPPED,
-        dirty=False,
-        due=None,
-    )

@@ -1,36 +1,109 @@
-"""Microsoft's side of our co-sell deals, read by engagement: at most twenty a cycle, the oldest read first.
+"""Microsoft's part in a deal: the invitation, and Microsoft's side of it, read by engagement.
 
-There is no batch for it and no list shows it, so it is read in turn. Whose turn it is stands in one text of the store,
-two lists of keys. Deals into which Microsoft was asked from here are awaited and take turns for as long as they are open.
-Deals that were made in the portal with Microsoft in them are read once after each change of their referral and with each
-full compare, so that an idle cycle costs nothing for them.
+There is no batch for these reads and no list shows them, so they are made in turn, at most twenty a cycle, the oldest read
+first. Whose turn it is stands in one text of the store, two lists of keys. Deals into which Microsoft was asked from here
+are awaited and take turns for as long as they are open. Deals that were made in the portal with Microsoft in them are read
+once after each change of their referral and with each full compare, so that an idle cycle costs nothing for them.
 
 Only lists that changed are written back: up to twenty awaited deals cost their reads and nothing else. What changed makes
-the deal due again and is told in the same cycle. Where few calls are left, these reads are the first to wait.
+the deal due again and is reported in the same cycle. Where few calls are left, these reads are the first to wait.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field, replace
 
 import structlog
 
 from cosell_sync.core import publishing
-from cosell_sync.core.deal import Link, Phase
+from cosell_sync.core.deal import Fields, Link, Phase, Side
 from cosell_sync.core.quota import Urgency
-from cosell_sync.cycle.context import Cycle, ids
+from cosell_sync.core.reconcile import Effect
+from cosell_sync.cycle import apply
+from cosell_sync.cycle.context import Cycle, DealPlan, ids
+from cosell_sync.cycle.decide import may_invite
+from cosell_sync.cycle.record import Record, commit, invitation_landed, post_failed
 from cosell_sync.cycle.schedule import may
-from cosell_sync.errors import Unavailable
-from cosell_sync.ports import Store, Transaction
+from cosell_sync.errors import RecordError, Rejected, Unavailable
+from cosell_sync.ports import Store
 
 READS = 20
 SPARED = 2  # of these for deals that are read once, so that many awaited ones do not keep them out
 QUEUE = "microsoft"  # kept among the watermarks
 
 log = structlog.get_logger("cosell_sync.cycle")
+
+
+# --- inviting --------------------------------------------------------------------------------------------------------
+
+
+def invite_microsoft(cycle: Cycle, links: Sequence[Link]) -> list[Link]:
+    """Invite Microsoft wherever the seller asks for help. Returns the links that changed, to be reported."""
+    asking = [
+        link.key
+        for link in links
+        if link.opportunity is not None
+        and publishing.asks_for_help(link.opportunity)
+        and link.memory.invite != publishing.DONE
+    ]
+    if not asking:
+        return []
+    invited = [
+        _invite(cycle, link) for link in cycle.store.by_keys(asking).values() if may_invite(cycle, link)
+    ]
+    await_microsoft(cycle, invited)
+    return invited
+
+
+def _invite(cycle: Cycle, link: Link) -> Link:
+    """Look for Microsoft's side, and post only where there is none. The pair, our side read again, or with its failure."""
+    referral, opportunity = link.referral, link.opportunity
+    assert referral is not None and opportunity is not None  # noqa: S101, PT018 - an invitation has both
+    engagement = referral.text("engagement_id")
+    fields = publishing.draft(opportunity, cycle.rules, cycle.shape)
+    known = publishing.source(opportunity, fields, cycle.rules)
+    record, effect = Record(), None
+    try:
+        side = _side(cycle, engagement)
+        if not side:
+            link = replace(link, memory=replace(link.memory, invite=publishing.PENDING))
+            effect = _invitation(link, fields)
+            cycle.collect(DealPlan(link, effects=(effect,)))
+            outcome = apply.post_invitation(cycle, link, fields, known, effect.rule, engagement)
+            if outcome.error is not None:
+                raise outcome.error
+            side = publishing.microsoft_side([outcome.snapshot] if outcome.snapshot else [])
+    except RecordError as error:
+        failing = post_failed(cycle, record, link, error)
+        commit(cycle.store, record)
+        return failing
+    made = invitation_landed(cycle, record, link, side, known, effect)
+    # First what cannot be repeated, then the reading: from here on nobody invites again.
+    commit(cycle.store, record)
+    fresh = cycle.referrals.fetch([link.referral_id or ""]).get(link.referral_id or "")
+    return replace(made, referral=fresh or made.referral)
+
+
+def _invitation(link: Link, fields: Fields) -> Effect:
+    old = link.base_opportunity.get("help", None)
+    return Effect(Side.PARTNER_CENTER, "update", "help", old, fields["help"], "Microsoft is invited")
+
+
+def _side(cycle: Cycle, engagement: str) -> Mapping[str, str]:
+    """Raises Rejected where the engagement cannot be searched: then nobody is invited blindly."""
+    try:
+        return publishing.microsoft_side(cycle.referrals.engagement(engagement))
+    except Unavailable as error:
+        if error.status != 400:
+            raise
+        text = "Partner Center does not say whether Microsoft was invited already"
+        raise Rejected(text, code=error.code, status=error.status) from error
+
+
+# --- reading Microsoft's side ----------------------------------------------------------------------------------------
 
 
 @dataclass
@@ -54,8 +127,6 @@ def await_microsoft(cycle: Cycle, links: Sequence[Link]) -> None:
 
 def queue_engagements(cycle: Cycle, keys: Sequence[str]) -> None:
     """These deals, if Microsoft is in them, are to be read once: they changed, or everything is compared."""
-    if not keys:
-        return
     store = cycle.store
     turns = _turns(store)
     links = [link for link in store.by_keys(keys).values() if not link.memory.invite]
@@ -67,6 +138,8 @@ def queue_engagements(cycle: Cycle, keys: Sequence[str]) -> None:
 def read_engagements(cycle: Cycle) -> list[Link]:
     """Read in turn. Returns the deals whose Microsoft side is not as remembered, to be told."""
     store = cycle.store
+    if cycle.changed:
+        queue_engagements(cycle, cycle.changed)
     kept = store.watermark(QUEUE) is not None
     turns = _turns(store)
     before = deepcopy(turns)
@@ -99,10 +172,11 @@ def read_engagements(cycle: Cycle) -> list[Link]:
         if side and side != link.memory.microsoft:
             log.info("microsoft.changed", **ids(link), status=side.get("status"))
             changed.append(replace(link, memory=replace(link.memory, microsoft=side), dirty=True))
-    if changed:
-        store.commit(Transaction(links=changed))
+    record = Record()
+    record.put(*changed)
     if turns != before or not kept:
-        _keep(store, turns)
+        record.watermarks[QUEUE] = json.dumps(asdict(turns))
+    commit(store, record)
     return changed
 
 
@@ -116,4 +190,4 @@ def _turns(store: Store) -> _Turns:
 
 
 def _keep(store: Store, turns: _Turns) -> None:
-    store.commit(Transaction(watermarks={QUEUE: json.dumps(asdict(turns))}))
+    commit(store, Record(watermarks={QUEUE: json.dumps(asdict(turns))}))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import datetime, timedelta
 
@@ -19,10 +19,11 @@ from cosell_sync.core import publishing
 from cosell_sync.core.deal import Link, Memory, Phase, Side, Snapshot
 from cosell_sync.core.intake import at_sight
 from cosell_sync.core.quota import Urgency
-from cosell_sync.cycle.context import Cycle
-from cosell_sync.cycle.safety import CHUNK, SKEW, check_clock, check_not_empty, check_shape, check_share
+from cosell_sync.cycle.context import CHUNK, Cycle
+from cosell_sync.cycle.record import Record, commit
+from cosell_sync.cycle.safety import SKEW, check_clock, check_not_empty, check_shape, check_share
 from cosell_sync.cycle.schedule import may
-from cosell_sync.ports import Page, Transaction
+from cosell_sync.ports import Page
 
 LAST_FULL = "full_compare"
 CLOCK = "clock"  # when the last cycle was, by this machine
@@ -37,22 +38,29 @@ def pull(cycle: Cycle) -> None:
     first = store.watermark(LAST_FULL) is None
     check_shape(cycle)
     requeue_after_rule_change(cycle)
-    for page in cycle.referrals.changed_since(store.watermark(Side.PARTNER_CENTER), settings.overlap):
-        stage_referrals(cycle, page)
-    for page in cycle.crm.changed_since(store.watermark(Side.CRM), settings.overlap, store):
-        stage_opportunities(cycle, page)
+    known = {side: store.watermark(side) for side in Side}
+    record = Record()  # a watermark that moves alone is stored with what comes next
+    for page in cycle.referrals.changed_since(known[Side.PARTNER_CENTER], settings.overlap):
+        record.put(*staged_referrals(cycle, page))
+        _move_watermark(record, Side.PARTNER_CENTER, page, known)
+        _commit_staged(cycle, record)
+    for page in cycle.crm.changed_since(known[Side.CRM], settings.overlap, store):
+        record.put(*staged_opportunities(cycle, page))
+        _move_watermark(record, Side.CRM, page, known)
+        _commit_staged(cycle, record)
+    commit(store, record)
     check_clock(cycle)
     correct_times(cycle)
     last = store.watermark(LAST_FULL)
     if first:
-        store.commit(Transaction(watermarks={LAST_FULL: cycle.now.isoformat()}))
+        commit(store, Record(watermarks={LAST_FULL: cycle.now.isoformat()}))
     elif (
         last is not None
         and may(cycle, Urgency.BACKGROUND)
         and not cycle.now - settings.full_every < datetime.fromisoformat(last) <= cycle.now
     ):
         compare_all(cycle)
-        store.commit(Transaction(watermarks={LAST_FULL: cycle.now.isoformat()}))
+        commit(store, Record(watermarks={LAST_FULL: cycle.now.isoformat()}))
 
 
 def correct_times(cycle: Cycle) -> None:
@@ -70,9 +78,9 @@ def correct_times(cycle: Cycle) -> None:
         for link in store.links([Phase.LINKED, Phase.WAITING]):
             wrong.append(_corrected(link, cycle.now))
             if len(wrong) == CHUNK:
-                store.commit(Transaction(links=wrong))
+                commit_links(cycle, wrong)
                 wrong = []
-    store.commit(Transaction(links=wrong, watermarks={CLOCK: cycle.now.isoformat()}))
+    commit_links(cycle, wrong, {CLOCK: cycle.now.isoformat()})
 
 
 def _corrected(link: Link, now: datetime) -> Link:
@@ -107,13 +115,13 @@ def requeue_after_rule_change(cycle: Cycle) -> None:
         for link in store.links([Phase.LINKED, Phase.WAITING]):
             stale.append(replace(link, dirty=True))
             if len(stale) == CHUNK:
-                store.commit(Transaction(links=stale))
+                commit_links(cycle, stale)
                 stale = []
-    store.commit(Transaction(links=stale, watermarks={RULES: rules}))
+    commit_links(cycle, stale, {RULES: rules})
 
 
-def stage_referrals(cycle: Cycle, page: Page) -> None:
-    """Put what changed into the store, to be decided later in this cycle or, after a crash, in the next."""
+def staged_referrals(cycle: Cycle, page: Page) -> list[Link]:
+    """The links of the referrals that are not as they were, to be decided in this cycle or, after a crash, in the next."""
     known = cycle.store.by_referral([snapshot.id for snapshot in page.snapshots])
     staged = []
     for snapshot in page.snapshots:
@@ -132,10 +140,11 @@ def stage_referrals(cycle: Cycle, page: Page) -> None:
         staged.append(
             replace(link, referral=snapshot, phase=phase, memory=memory, dirty=phase is not Phase.SKIPPED)
         )
-    commit_staged(cycle, staged, Side.PARTNER_CENTER, page.watermark)
+    return staged
 
 
-def stage_opportunities(cycle: Cycle, page: Page) -> None:
+def staged_opportunities(cycle: Cycle, page: Page) -> list[Link]:
+    """The links of the opportunities that are not as they were, or gone, or new to us."""
     store = cycle.store
     known = store.by_opportunity([*(snapshot.id for snapshot in page.snapshots), *page.gone])
     orphans = [snapshot for snapshot in page.snapshots if snapshot.id not in known]
@@ -166,7 +175,7 @@ def stage_opportunities(cycle: Cycle, page: Page) -> None:
         if link is not None and link.phase is not Phase.PARTED and link.memory.gone is None:
             cycle.counters.pulled[Side.CRM] += 1
             staged.append(replace(link, memory=replace(link.memory, gone=Side.CRM), dirty=True))
-    commit_staged(cycle, staged, Side.CRM, page.watermark)
+    return staged
 
 
 def _same_content(known: Snapshot | None, snapshot: Snapshot) -> bool:
@@ -183,10 +192,20 @@ def _joined(waiting: Link | None, snapshot: Snapshot) -> Link | None:
     return replace(waiting, opportunity_id=snapshot.id, phase=Phase.LINKED, memory=Memory())
 
 
-def commit_staged(cycle: Cycle, staged: Sequence[Link], side: Side, watermark: str | None) -> None:
-    if staged or watermark is not None:
-        marks = {side.value: watermark} if watermark is not None else {}
-        cycle.store.commit(Transaction(links=staged, watermarks=marks))
+def _move_watermark(record: Record, side: Side, page: Page, known: dict[Side, str | None]) -> None:
+    if page.watermark is not None and page.watermark != known[side]:
+        record.watermarks[side.value] = known[side] = page.watermark
+
+
+def _commit_staged(cycle: Cycle, record: Record) -> None:
+    if record.links:
+        commit(cycle.store, record)
+
+
+def commit_links(cycle: Cycle, links: Sequence[Link], watermarks: Mapping[str, str] | None = None) -> None:
+    record = Record(watermarks=dict(watermarks or {}))
+    record.put(*links)
+    commit(cycle.store, record)
 
 
 def compare_all(cycle: Cycle) -> None:
@@ -196,7 +215,7 @@ def compare_all(cycle: Cycle) -> None:
     seen: set[str] = set()
     for page in cycle.referrals.index():
         seen.update(snapshot.id for snapshot in page.snapshots)
-        stage_referrals(cycle, replace(page, watermark=None))
+        commit_links(cycle, staged_referrals(cycle, page))
     indexed: set[str] = set()
     for versions in cycle.crm.index():
         indexed.update(versions)
@@ -230,22 +249,20 @@ def read_again(cycle: Cycle, ids: Sequence[str]) -> None:
     for start in range(0, len(ids), CHUNK):
         chunk = ids[start : start + CHUNK]
         fetched = cycle.crm.fetch(chunk)
-        stage_opportunities(
-            cycle,
-            Page(
-                snapshots=[item for item in fetched.values() if item is not None],
-                gone=[key for key, item in fetched.items() if item is None],
-            ),
+        page = Page(
+            snapshots=[item for item in fetched.values() if item is not None],
+            gone=[key for key, item in fetched.items() if item is None],
         )
+        commit_links(cycle, staged_opportunities(cycle, page))
 
 
 def _fetch_referrals(cycle: Cycle, ids: Sequence[str]) -> None:
     fetched = cycle.referrals.fetch(ids)
-    stage_referrals(cycle, Page(snapshots=[item for item in fetched.values() if item is not None]))
+    page = Page(snapshots=[item for item in fetched.values() if item is not None])
+    commit_links(cycle, staged_referrals(cycle, page))
     known = cycle.store.by_referral([key for key, item in fetched.items() if item is None])
     gone = [
         replace(link, memory=replace(link.memory, gone=Side.PARTNER_CENTER), dirty=True)
         for link in known.values()
     ]
-    if gone:
-        cycle.store.commit(Transaction(links=gone))
+    commit_links(cycle, gone)

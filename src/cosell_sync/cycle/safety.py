@@ -8,18 +8,18 @@ cause does, or once with ``sync --accept``. docs/surprises.md has them all.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
-from cosell_sync.core.deal import STATUS_FIELDS, Link, Phase
+from cosell_sync.core.deal import STATUS_FIELDS, Phase
 from cosell_sync.core.rules import CrmShape, Flow
 from cosell_sync.cycle.context import Cycle
-from cosell_sync.cycle.isolate import decisions
+from cosell_sync.cycle.decide import foreseeable
+from cosell_sync.cycle.record import Record, commit
+from cosell_sync.cycle.schedule import due, is_last
 from cosell_sync.errors import Surprise
-from cosell_sync.ports import Transaction
 
-CHUNK = 200
 SKEW = timedelta(
     minutes=5
 )  # between our clock and theirs; the hold before a deal is closed is three times that
@@ -27,24 +27,19 @@ EMPTY = 4  # as many deals are enough to doubt that a whole side is gone; fewer 
 SHAPE = "shape"  # what the CRM could hold in the last cycle, kept among the watermarks
 
 
-def due(cycle: Cycle) -> Iterable[list[Link]]:
-    after = ""
-    while chunk := list(cycle.store.due(cycle.now, after, CHUNK)):
-        yield chunk
-        after = chunk[-1].key
-
-
 def check_planned_changes(cycle: Cycle) -> None:
     """Before anything is written: would an unusual share of the deals be closed, vanish or be rewritten?"""
     if cycle.accept:
         return
-    unusual = 0
-    for chunk in due(cycle):
+    unusual, least = 0, cycle.settings.surprise_min
+    for number, chunk in enumerate(due(cycle)):
         links = [link for link in chunk if link.phase is Phase.LINKED and link.base_referral]
-        for decision in decisions(cycle, links):
+        if number == 0 and len(links) <= least and is_last(chunk):
+            return  # too few to be an unusual share, whatever is decided
+        for decision in foreseeable(cycle, links):
             changed = any(effect.action in {"update", "move"} for effect in decision.effects)
             unusual += bool(decision.link.memory.gone is not None or changed)
-    if unusual > cycle.settings.surprise_min:
+    if unusual > least:
         linked = sum(counters.deals for counters in cycle.store.counts() if counters.phase is Phase.LINKED)
         check_share(cycle, "changed", unusual, linked)
 
@@ -79,7 +74,7 @@ def check_shape(cycle: Cycle) -> None:
             what="schema",
             lost=lost,
         )
-    store.commit(Transaction(watermarks={SHAPE: outline}))
+    commit(store, Record(watermarks={SHAPE: outline}))
 
 
 def _outline(shape: CrmShape) -> dict[str, Any]:

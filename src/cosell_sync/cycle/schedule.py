@@ -15,9 +15,8 @@ import structlog
 
 from cosell_sync.core.deal import Link, Phase, Side, State
 from cosell_sync.core.quota import Level, Urgency, allows, urgency
-from cosell_sync.cycle.context import Cycle
-from cosell_sync.cycle.isolate import decisions
-from cosell_sync.cycle.safety import CHUNK, due
+from cosell_sync.cycle.context import CHUNK, Cycle
+from cosell_sync.cycle.decide import foreseeable
 
 PART = 8  # a chunk has at most this part of what is left of Partner Center's calls
 LEAST = 4  # deals in a chunk, for the CRM takes many a call
@@ -59,15 +58,33 @@ def may(cycle: Cycle, what: Urgency) -> bool:
     return allows(_level(cycle), what)
 
 
+def due(cycle: Cycle) -> Iterator[list[Link]]:
+    """The deals that are due, by key, a chunk at a time. The first chunk is read once until it is worked on."""
+    if cycle.first_due is None:
+        cycle.first_due = list(cycle.store.due(cycle.now, "", CHUNK))
+    chunk = cycle.first_due
+    while chunk:
+        yield chunk
+        if is_last(chunk):
+            return
+        cycle.decided.clear()
+        chunk = list(cycle.store.due(cycle.now, chunk[-1].key, CHUNK))
+
+
+def is_last(chunk: list[Link]) -> bool:
+    """Whether nothing that is due comes after this chunk."""
+    return len(chunk) < CHUNK
+
+
 def chunks(cycle: Cycle) -> Iterator[list[Link]]:
     """The deals that are due, a chunk at a time, the urgent ones first where a budget is small."""
     if not _short(cycle):
-        yield from due(cycle)
+        yield from _once(cycle)
         return
     seen: set[str] = set()
     waiting: Counter[Urgency] = Counter()
     for what in Urgency:
-        for chunk in due(cycle):
+        for chunk in _once(cycle):
             kinds = _kinds(cycle, [link for link in chunk if link.key not in seen])
             now = [link for link in chunk if kinds.get(link.key) is what]
             seen.update(link.key for link in now)
@@ -80,6 +97,22 @@ def chunks(cycle: Cycle) -> Iterator[list[Link]]:
         log.warning("budget.deferred", **{what.name.lower(): waiting[what] for what in sorted(waiting)})
 
 
+def wishes(cycle: Cycle) -> Iterator[list[Link]]:
+    """The opportunities that want to be shared, as they are stored now, a chunk at a time, as far as the quota allows."""
+    if not cycle.wishes or not may(cycle, Urgency.STATUS):
+        return
+    for start in range(0, len(cycle.wishes), CHUNK):
+        yield list(cycle.store.by_keys(cycle.wishes[start : start + CHUNK]).values())
+
+
+def _once(cycle: Cycle) -> Iterator[list[Link]]:
+    """As ``due``; from here on the deals change, so the next look reads them anew."""
+    for chunk in due(cycle):
+        cycle.first_due = None
+        yield chunk
+        cycle.decided.clear()
+
+
 def _level(cycle: Cycle) -> Level:
     levels = [allowance.level for meter in cycle.meters.values() for allowance in meter.allowances()]
     return max(levels, default=Level.AMPLE)
@@ -88,9 +121,7 @@ def _level(cycle: Cycle) -> Level:
 def _short(cycle: Cycle) -> bool:
     """Whether the order matters: the level is low, or more is due than is surely paid for."""
     size = _size(cycle)
-    return _level(cycle) > Level.AMPLE or (
-        size < CHUNK and len(cycle.store.due(cycle.now, "", size + 1)) > size
-    )
+    return _level(cycle) > Level.AMPLE or (size < CHUNK and len(next(due(cycle), ())) > size)
 
 
 def _size(cycle: Cycle) -> int:
@@ -123,7 +154,7 @@ def _kind(cycle: Cycle, link: Link) -> Urgency:
         return urgency((), fresh=link.phase is Phase.WAITING)
     moves = [
         State(str(effect.new))
-        for decision in decisions(cycle, [link])
+        for decision in foreseeable(cycle, [link])
         for effect in decision.effects
         if effect.action == "move"
     ]
