@@ -36,7 +36,7 @@ def calls(file: Path) -> Iterator[tuple[str, str]]:
 
 
 def files_that_call(owners: set[str], methods: set[str]) -> set[str]:
-    files = [*(SOURCE / "cycle").glob("*.py"), SOURCE / "daemon.py"]
+    files = [*(SOURCE / "cycle").glob("*.py"), *(SOURCE / "cli").glob("*.py"), SOURCE / "daemon.py"]
     return {
         file.name
         for file in files

@@ -22,16 +22,14 @@ def test_a_person_is_forgotten_and_no_system_is_told(tmp_path: Path, crm: str) -
         assert {"greta@customer.example", "liam@customer.example"} <= stage.contacts(deal).keys()
         stage.forget_calls()
         told = stage.cosell("deals", "forget", "Greta@Customer.example")
-        assert told.out.startswith("ErasureResult: 1 deals")
+        assert told.out.startswith("Forgotten: 1 deals")
         held = b"".join(path.read_bytes() for path in tmp_path.glob("cosell-sync.db*"))
         assert (b"greta@customer" in held, "ztürk".encode() in held, b"liam@customer" in held) == (
             False,
             False,
             True,
         )
-        assert stage.cosell("deals", "forget", "greta@customer.example").out.startswith(
-            "ErasureResult: 0 deals"
-        )
+        assert stage.cosell("deals", "forget", "greta@customer.example").out.startswith("Forgotten: 0 deals")
         stage.sync()
         assert stage.mutations() == []
         assert {"greta@customer.example", "liam@customer.example"} <= stage.contacts(deal).keys()
