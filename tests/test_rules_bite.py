@@ -130,11 +130,11 @@ state.troubled_cycle(events=[(3, Edit('partner_center', 0, 'value', Decimal('200
 """,
     base_takes_in_what_was_sent: """
 state.people(edits=[Edit('partner_center', 0, 'value', Decimal('300'))])
-state.troubled_cycle(events=[(14, Edit('crm', 0, 'value', Decimal('100')))])
+state.troubled_cycle(events=[(11, Edit('crm', 0, 'value', Decimal('100')))])
 """,
     creates_carry_no_key_in_the_crm: """
 state.new_referral(currency='USD', solution=False, state='Accepted')
-state.troubled_cycle(events=[(11, Rival())])
+state.troubled_cycle(events=[(9, Rival())])
 """,
     posts_carry_no_key: """
 state.new_opportunity(consent=True, help_wanted=False)

@@ -240,11 +240,11 @@ def test_a_clock_that_disagrees_with_the_systems_stops_before_writing(
     meter = StatusReport(ahead)
     pipeline.world = replace(pipeline.world, meters={Side.PARTNER_CENTER: meter})
     pipeline.everybody(1, value=Decimal(4711))
-    before, marks = pipeline.outside.writes, pipeline.store.watermark("clock")
+    before, marks = pipeline.outside.writes, pipeline.store.cycle_state().clock
     with pytest.raises(Surprise, match=r"clock is .* seconds") as caught:
         pipeline.cycle()
     assert caught.value.facts["what"] == "clock"
-    assert (pipeline.outside.writes, pipeline.store.watermark("clock")) == (before, marks)
+    assert (pipeline.outside.writes, pipeline.store.cycle_state().clock) == (before, marks)
     meter.skew = timedelta(minutes=4)
     assert pipeline.cycle().written.crm == 1
 

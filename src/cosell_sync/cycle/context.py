@@ -12,7 +12,7 @@ from cosell_sync.core.reconcile import Decision, Effect, Hold
 from cosell_sync.core.retry import RetryPolicy
 from cosell_sync.core.rules import CrmShape, Rules
 from cosell_sync.core.status import StatusReport
-from cosell_sync.ports import Clock, Crm, Meter, Referrals, Store
+from cosell_sync.ports import Clock, Crm, CycleState, Meter, Referrals, Store
 
 CHUNK = 200  # deals that are read, decided and written together; bounds the memory of a cycle
 
@@ -68,13 +68,15 @@ class ReferralResult:
     """What Partner Center took of one deal.
 
     ``link``: the deal after that. ``notices``: what the seller may read of it. ``state``: the state that our own write
-    brought about; None where none did. ``fields``: names of the fields that landed.
+    brought about; None where none did. ``fields``: names of the fields that landed. ``stale``: the referral is not as it
+    was decided on.
     """
 
     link: Link
     notices: tuple[str, ...] = ()
     state: State | None = None
     fields: frozenset[str] = frozenset()
+    stale: bool = False
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,8 @@ class Cycle:
     ``id``: marks its log events and journal lines. ``now``: when it began; every decision of it is made for this moment.
     ``collect``: receives what is found about each deal. ``accept``: a person has seen what would be stopped as a surprise.
     ``wishes``: keys of opportunities that want to be shared. ``changed``: keys of pairs whose referral was read anew.
-    ``shape``: what the CRM can hold, empty before it was read. ``decided``: first decisions of this chunk, by link key.
+    ``shape``: what the CRM can hold, empty before it was read. ``state``: what the last cycle left, as this one changes it
+    (``record.keep_state``). ``decided``: first decisions of this chunk, by link key.
     ``first_due``: the first chunk of what is due, read and not worked on yet; None where it must be read.
     """
 
@@ -135,6 +138,7 @@ class Cycle:
     shape: CrmShape = field(default_factory=lambda: CrmShape(frozenset(), {}))
     decided: dict[str, tuple[Link, Decision]] = field(default_factory=dict)
     first_due: list[Link] | None = None
+    state: CycleState = field(default_factory=CycleState)
 
     def __post_init__(self, services: Services) -> None:
         self.referrals, self.crm, self.store = services.referrals, services.crm, services.store

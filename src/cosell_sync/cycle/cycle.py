@@ -27,14 +27,16 @@ from cosell_sync.cycle import schedule
 from cosell_sync.cycle.commands import run_commands
 from cosell_sync.cycle.context import Collect, Cycle, Services
 from cosell_sync.cycle.engagements import await_microsoft, invite_microsoft, read_engagements
+from cosell_sync.cycle.full_compare import compare_when_due
 from cosell_sync.cycle.intake import take_in
 from cosell_sync.cycle.isolate import isolate, place
 from cosell_sync.cycle.linked import exchange
-from cosell_sync.cycle.publish import publish_all, set_aside
-from cosell_sync.cycle.pull import pull
+from cosell_sync.cycle.publish import defer_wishes, publish_all
+from cosell_sync.cycle.pull import correct_times, pull, requeue_after_rule_change
+from cosell_sync.cycle.record import Record, commit
 from cosell_sync.cycle.recover import settle_open_intents
-from cosell_sync.cycle.reread import present
-from cosell_sync.cycle.safety import check_planned_changes
+from cosell_sync.cycle.reread import still_present
+from cosell_sync.cycle.safety import check_clock, check_planned_changes, check_shape
 from cosell_sync.cycle.summarize import summarize
 from cosell_sync.errors import Broken, CosellError, OutsideError, Surprise
 from cosell_sync.summary import Counts, CycleSummary
@@ -86,7 +88,16 @@ def read(cycle: Cycle) -> None:
     schedule.begin(cycle)
     cycle.shape = cycle.crm.shape()
     run_commands(cycle)
-    pull(cycle)
+    cycle.state = cycle.store.cycle_state()
+    record = Record()
+    check_shape(cycle, record)
+    requeue_after_rule_change(cycle, record)
+    commit(cycle.store, record)
+    pull(cycle, record)
+    check_clock(cycle)
+    correct_times(cycle, record)
+    compare_when_due(cycle, record)
+    commit(cycle.store, record)
     schedule.reading_done(cycle)
 
 
@@ -95,7 +106,7 @@ def sync_chunk(cycle: Cycle, chunk: Sequence[Link]) -> None:
     cycle.counters.looked_at.update(link.key for link in chunk)
     links = settle_open_intents(cycle, chunk)
     await_microsoft(cycle, links)
-    links = present(cycle, set_aside(cycle, links))
+    links = still_present(cycle, defer_wishes(cycle, links))
     pairs = [link for link in links if link.phase is Phase.LINKED]
     if waiting := [link for link in links if link.phase is Phase.WAITING]:
         pairs += take_in(cycle, waiting)

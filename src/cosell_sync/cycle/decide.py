@@ -63,7 +63,7 @@ def plan_crm(cycle: Cycle, record: Record, first: Decision, result: ReferralResu
     # What follows only now (a sales stage after the accept) goes with the next cycle; an invitation follows at once.
     if decision.steps or may_invite(cycle, status.link):
         status = replace(status, link=replace(status.link, dirty=True))
-    cycle.collect(_found(first, decision, status))
+    cycle.collect(_deal_plan(first, decision, status))
     if status.reminder and "message" in status.fields and result.link.opportunity is not None:
         log.warning("deal.reminder", **ids(result.link), reminder=status.reminder)
     return CrmPlan(decision, status)
@@ -110,7 +110,7 @@ def _as_if_written(cycle: Cycle, link: Link) -> Link:
     return replace(link, memory=freed_from(link.memory, Side.CRM))
 
 
-def _found(first: Decision, second: Decision, status: StatusReport) -> DealPlan:
+def _deal_plan(first: Decision, second: Decision, status: StatusReport) -> DealPlan:
     effects = [effect for effect in first.effects if effect.side is Side.PARTNER_CENTER]
     effects += [effect for effect in second.effects if effect.side is Side.CRM]
     effects += status_effects(second.link.opportunity, status.fields)

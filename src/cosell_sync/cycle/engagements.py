@@ -1,20 +1,18 @@
 """Microsoft's part in a deal: the invitation, and Microsoft's side of it, read by engagement.
 
 There is no batch for these reads and no list shows them, so they are made in turn, at most twenty a cycle, the oldest read
-first. Whose turn it is stands in one text of the store, two lists of keys. Deals into which Microsoft was asked from here
+first. Whose turn it is, the store keeps between cycles (``EngagementQueue``). Deals into which Microsoft was asked from here
 are awaited and take turns for as long as they are open. Deals that were made in the portal with Microsoft in them are read
 once after each change of their referral and with each full compare, so that an idle cycle costs nothing for them.
 
-Only lists that changed are written back: up to twenty awaited deals cost their reads and nothing else. What changed makes
+Only a queue that changed is written back: up to twenty awaited deals cost their reads and nothing else. What changed makes
 the deal due again and is reported in the same cycle. Where few calls are left, these reads are the first to wait.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from copy import deepcopy
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 
 import structlog
 
@@ -25,14 +23,13 @@ from cosell_sync.core.reconcile import Effect
 from cosell_sync.cycle import apply
 from cosell_sync.cycle.context import Cycle, DealPlan, ids
 from cosell_sync.cycle.decide import may_invite
-from cosell_sync.cycle.record import Record, commit, invitation_landed, post_failed
-from cosell_sync.cycle.schedule import may
+from cosell_sync.cycle.record import Record, commit, invitation_landed, keep_state, post_failed
+from cosell_sync.cycle.schedule import allowed
 from cosell_sync.errors import RecordError, Rejected, Unavailable
-from cosell_sync.ports import Store
+from cosell_sync.ports import EngagementQueue
 
 READS = 20
 SPARED = 2  # of these for deals that are read once, so that many awaited ones do not keep them out
-QUEUE = "microsoft"  # kept among the watermarks
 
 log = structlog.get_logger("cosell_sync.cycle")
 
@@ -106,88 +103,102 @@ def _side(cycle: Cycle, engagement: str) -> Mapping[str, str]:
 # --- reading Microsoft's side ----------------------------------------------------------------------------------------
 
 
-@dataclass
-class _Turns:
-    """Keys of links. ``asked``: read longest ago first, again and again. ``once``: read when it is their turn, and gone."""
-
-    asked: list[str] = field(default_factory=list)
-    once: list[str] = field(default_factory=list)
-
-
 def await_microsoft(cycle: Cycle, links: Sequence[Link]) -> None:
     """Remember, before a deal is done with, that Microsoft's side of it is awaited."""
     waiting = [link.key for link in links if link.memory.invite and publishing.awaited(link)]
     if not waiting:
         return
-    turns = _turns(cycle.store)
+    queue = _queue(cycle)
     # Never read is older than everything.
-    if new := [key for key in waiting if key not in turns.asked]:
-        _keep(cycle.store, replace(turns, asked=[*new, *turns.asked]))
-
-
-def queue_engagements(cycle: Cycle, keys: Sequence[str]) -> None:
-    """These deals, if Microsoft is in them, are to be read once: they changed, or everything is compared."""
-    store = cycle.store
-    turns = _turns(store)
-    links = [link for link in store.by_keys(keys).values() if not link.memory.invite]
-    waiting = set(turns.once)
-    if new := [link.key for link in links if publishing.awaited(link) and link.key not in waiting]:
-        _keep(store, replace(turns, once=[*turns.once, *new]))
+    if new := tuple(key for key in waiting if key not in queue.asked):
+        _keep_queue(cycle, replace(queue, asked=(*new, *queue.asked)))
 
 
 def read_engagements(cycle: Cycle) -> list[Link]:
-    """Read in turn. Returns the deals whose Microsoft side is not as remembered, to be told."""
-    store = cycle.store
-    if cycle.changed:
-        queue_engagements(cycle, cycle.changed)
-    kept = store.watermark(QUEUE) is not None
-    turns = _turns(store)
-    before = deepcopy(turns)
-    changed: list[Link] = []
-    reads = 0
-    spared = min(SPARED, len(before.once))
-    for asked, key in [*((True, each) for each in before.asked), *((False, each) for each in before.once)]:
-        if reads >= READS - (spared if asked else 0):
-            if asked:
-                continue
-            break
-        link = store.by_keys([key]).get(key)
-        if link is None or link.referral is None or not publishing.awaited(link):
-            (turns.asked if asked else turns.once).remove(key)
+    """Read in turn. Returns the deals whose Microsoft side is not as remembered, to be reported."""
+    queue = _queue(cycle)
+    if new := _newly_changed(cycle, queue):
+        queue = _keep_queue(cycle, replace(queue, once=(*queue.once, *new)))
+    turn = _Turn()
+    _take_turns(cycle, turn, queue.asked, READS - min(SPARED, len(queue.once)))
+    asked = (*(key for key in queue.asked if key not in turn.done | turn.over), *turn.done)
+    _take_turns(cycle, turn, queue.once, READS)
+    once = tuple(key for key in queue.once if key not in turn.done | turn.over)
+    record = Record()
+    record.put(*turn.changed)
+    queue = EngagementQueue(asked, once)
+    if queue != cycle.state.engagements:
+        keep_state(cycle, record, engagements=queue)
+    commit(cycle.store, record)
+    return turn.changed
+
+
+@dataclass
+class _Turn:
+    """The reads of one cycle. ``done``: keys that were read, in order. ``over``: keys of deals that need no reading any more.
+
+    ``changed``: deals whose Microsoft side is another now. ``ended``: no more reads in this cycle.
+    """
+
+    done: dict[str, None] = field(default_factory=dict)
+    over: dict[str, None] = field(default_factory=dict)
+    changed: list[Link] = field(default_factory=list)
+    ended: bool = False
+
+
+def _take_turns(cycle: Cycle, turn: _Turn, keys: Sequence[str], limit: int) -> None:
+    """Read these in order, until ``limit`` reads were made in this cycle or one cannot be made."""
+    for key in keys:
+        if turn.ended or len(turn.done) >= limit:
+            return
+        link = cycle.store.by_keys([key]).get(key)
+        if link is None or not publishing.awaited(link):
+            turn.over[key] = None
             continue
-        if not may(cycle, Urgency.BACKGROUND):
-            break
-        reads += 1
-        try:
-            sides = cycle.referrals.engagement(link.referral.text("engagement_id"))
-        except Unavailable as error:
-            if error.status != 400:
-                raise
-            log.warning("microsoft.unreadable", **ids(link), code=error.code, status=error.status)
-            break
-        (turns.asked if asked else turns.once).remove(key)
-        if asked:
-            turns.asked.append(key)
-        side = publishing.microsoft_side(sides)
+        side = _read(cycle, link) if allowed(cycle, Urgency.BACKGROUND) else None
+        if side is None:
+            turn.ended = True
+            return
+        turn.done[key] = None
         if side and side != link.memory.microsoft:
             log.info("microsoft.changed", **ids(link), status=side.get("status"))
-            changed.append(replace(link, memory=replace(link.memory, microsoft=side), dirty=True))
+            memory = replace(link.memory, microsoft=side)
+            turn.changed.append(replace(link, memory=memory, dirty=True))
+
+
+def _read(cycle: Cycle, link: Link) -> Mapping[str, str] | None:
+    """Microsoft's side of this deal, empty where there is none; None where Partner Center does not say."""
+    try:
+        engagement = link.referral.text("engagement_id") if link.referral else ""
+        return publishing.microsoft_side(cycle.referrals.engagement(engagement))
+    except Unavailable as error:
+        if error.status != 400:
+            raise
+        log.warning("microsoft.unreadable", **ids(link), code=error.code, status=error.status)
+        return None
+
+
+def _keep_queue(cycle: Cycle, queue: EngagementQueue) -> EngagementQueue:
     record = Record()
-    record.put(*changed)
-    if turns != before or not kept:
-        record.watermarks[QUEUE] = json.dumps(asdict(turns))
-    commit(store, record)
-    return changed
+    keep_state(cycle, record, engagements=queue)
+    commit(cycle.store, record)
+    return queue
 
 
-def _turns(store: Store) -> _Turns:
-    """Whose turn it is. A store that never kept it is searched once."""
-    text = store.watermark(QUEUE)
-    if text is not None:
-        return _Turns(**json.loads(text))
-    links = store.links([Phase.LINKED])
-    return _Turns(asked=[link.key for link in links if link.memory.invite and publishing.awaited(link)])
+def _newly_changed(cycle: Cycle, queue: EngagementQueue) -> list[str]:
+    """Deals with Microsoft in them that changed, or that a full compare found, and do not wait for their turn yet."""
+    if not cycle.changed:
+        return []
+    waiting = set(queue.once)
+    links = [link for link in cycle.store.by_keys(cycle.changed).values() if not link.memory.invite]
+    return [link.key for link in links if publishing.awaited(link) and link.key not in waiting]
 
 
-def _keep(store: Store, turns: _Turns) -> None:
-    commit(store, Record(watermarks={QUEUE: json.dumps(asdict(turns))}))
+def _queue(cycle: Cycle) -> EngagementQueue:
+    """Whose turn it is. In a store that never kept it, every deal that is awaited."""
+    if cycle.state.engagements is not None:
+        return cycle.state.engagements
+    links = cycle.store.links([Phase.LINKED])
+    return EngagementQueue(
+        tuple(link.key for link in links if link.memory.invite and publishing.awaited(link))
+    )

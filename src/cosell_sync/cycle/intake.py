@@ -37,7 +37,7 @@ from cosell_sync.cycle.record import (
     released,
 )
 from cosell_sync.cycle.recover import settle_open_intents
-from cosell_sync.cycle.reread import note_gone, present
+from cosell_sync.cycle.reread import note_gone, still_present
 from cosell_sync.ports import MatchQuery, OpportunityDraft, OpportunityWrite
 
 log = structlog.get_logger("cosell_sync.cycle")
@@ -48,66 +48,69 @@ def take_in(cycle: Cycle, links: Sequence[Link]) -> list[Link]:
     record = Record()
     named = [link for link in links if link.referral is None]
     joined = _join_named(cycle, record, named) if named else []
-    waiting = [
-        link
-        for link in links
-        if link.referral is not None and (blocked(link.memory, cycle.now) is not Side.CRM or _changed(link))
-    ]
-    created: list[tuple[Link, IntakeDecision]] = []
-    held: list[IntakeDecision] = []
-    linked: dict[str, Link] = {}
-    for link, verdict, holders in _verdicts(cycle, waiting):
-        match verdict.verdict:
-            case IntakeAction.SKIP:
-                record.put(replace(link, phase=Phase.SKIPPED, dirty=False, due=None))
-                record.settle(link, Side.CRM)
-                log.debug("deal.skipped", **ids(link), reason=verdict.code)
-            case IntakeAction.HOLD:
-                if _hold(cycle, record, link, verdict) and verdict.lookalikes:
-                    held.append(verdict)
-            case IntakeAction.LINK:
-                own = next(
-                    (each for each in linked.values() if each.opportunity_id == verdict.opportunity_id), None
-                )
-                own = own or holders.get(verdict.opportunity_id or "")
-                linked.pop(own.key if own else "", None)
-                linked[link.key] = _link(cycle, record, link, verdict, own)
-            case IntakeAction.CREATE:
-                created.append((link, verdict))
-    forgotten = _create(cycle, record, created) if created else []
+    verdicts, holders = _verdicts(cycle, [link for link in links if _may_be_taken_in(cycle, link)])
+    for link, verdict in verdicts[IntakeAction.SKIP]:
+        record.put(replace(link, phase=Phase.SKIPPED, dirty=False, due=None))
+        record.settle(link, Side.CRM)
+        log.debug("deal.skipped", **ids(link), reason=verdict.code)
+    held = [each for link, each in verdicts[IntakeAction.HOLD] if _hold(cycle, record, link, each)]
+    linked = _link_all(cycle, record, verdicts[IntakeAction.LINK], holders)
+    forgotten = _create(cycle, record, verdicts[IntakeAction.CREATE])
     commit(cycle.store, record)
     for verdict in held:
         _mark_lookalikes(cycle, verdict.lookalikes, SyncState.NEEDS_ATTENTION.value, verdict.reason)
-    if forgotten:
-        _mark_lookalikes(cycle, forgotten, None, None)
-    if linked:
-        joined += settle_open_intents(cycle, present(cycle, list(linked.values())))
-    return joined
+    _mark_lookalikes(cycle, forgotten, None, None)
+    return [*joined, *linked]
 
 
-def _verdicts(cycle: Cycle, waiting: Sequence[Link]) -> list[tuple[Link, IntakeDecision, Mapping[str, Link]]]:
-    """What becomes of each referral, with the links that have the opportunities found for it."""
+def _may_be_taken_in(cycle: Cycle, link: Link) -> bool:
+    """A referral that the CRM does not refuse just now; a change of the referral ends a refusal."""
+    failure = link.memory.failure
+    changed = failure is not None and failure.seen != content(link)
+    return link.referral is not None and (changed or blocked(link.memory, cycle.now) is not Side.CRM)
+
+
+_Verdicts = Mapping[IntakeAction, Sequence[tuple[Link, IntakeDecision]]]
+
+
+def _verdicts(cycle: Cycle, waiting: Sequence[Link]) -> tuple[_Verdicts, dict[str, Link]]:
+    """What becomes of each referral; and by opportunity id the links of what the CRM found for them."""
+    verdicts: dict[IntakeAction, list[tuple[Link, IntakeDecision]]] = {each: [] for each in IntakeAction}
     found = cycle.crm.find([_sought(link) for link in waiting]) if waiting else {}
-    ids = {
+    opportunities = {
         each
         for item in found.values()
         for each in (item.by_referral, item.by_reference, *item.lookalikes)
         if each
     }
-    holders = cycle.store.by_opportunity(sorted(ids))
-    verdicts = []
+    holders = dict(cycle.store.by_opportunity(sorted(opportunities)))
     for link in waiting:
         matches = found.get(link.referral_id or "", Matches())
         holder = holders.get(matches.by_reference or "")
         if holder is not None and holder.referral_id not in {None, link.referral_id}:
             matches = replace(matches, by_reference=None)
-        verdicts.append((link, decide_intake(link, matches, cycle.rules, cycle.shape), holders))
-    return verdicts
+        verdict = decide_intake(link, matches, cycle.rules, cycle.shape)
+        verdicts[verdict.verdict].append((link, verdict))
+    return verdicts, holders
 
 
-def _changed(link: Link) -> bool:
-    failure = link.memory.failure
-    return failure is not None and failure.seen != content(link)
+def _link_all(
+    cycle: Cycle,
+    record: Record,
+    verdicts: Sequence[tuple[Link, IntakeDecision]],
+    holders: dict[str, Link],
+) -> list[Link]:
+    """Link referrals to opportunities that exist; ``holders`` follows. Returns the pairs, both sides read."""
+    linked: dict[str, Link] = {}
+    for link, verdict in verdicts:
+        opportunity = verdict.opportunity_id or ""
+        own = holders.get(opportunity)
+        linked.pop(own.key if own else "", None)
+        linked[link.key] = holders[opportunity] = _link(cycle, record, link, verdict, own)
+    if not linked:
+        return []
+    commit(cycle.store, record)
+    return settle_open_intents(cycle, still_present(cycle, list(linked.values())))
 
 
 def _link(cycle: Cycle, record: Record, link: Link, verdict: IntakeDecision, own: Link | None) -> Link:
@@ -179,13 +182,15 @@ def _mark_lookalikes(cycle: Cycle, ids: Sequence[str], state: str | None, messag
         for name, item in (("sync_state", state), ("message", message))
         if name in cycle.shape.fields
     }
-    known = cycle.crm.fetch(ids)
-    if fields:
+    known = cycle.crm.fetch(ids) if ids and fields else {}
+    if known:
         apply.write_status(cycle, [OpportunityWrite(item, fields) for item in known.values() if item])
 
 
 def _create(cycle: Cycle, record: Record, admissions: Sequence[tuple[Link, IntakeDecision]]) -> list[str]:
     """Make the opportunities. Returns the ids of look-alikes whose mark is to be taken back."""
+    if not admissions:
+        return []
     drafts: list[tuple[Link, OpportunityDraft, Fields]] = []
     reported: list[Link] = []
     for link, admission in admissions:

@@ -34,52 +34,46 @@ def exchange(cycle: Cycle, links: Sequence[Link]) -> None:
     rounds = ROUNDS
     while links and rounds:
         rounds -= 1
-        links = _round(cycle, links, last=not rounds)
+        links = _exchange_once(cycle, links, last=not rounds)
 
 
-def _round(cycle: Cycle, links: Sequence[Link], *, last: bool) -> list[Link]:
+def _exchange_once(cycle: Cycle, links: Sequence[Link], *, last: bool) -> list[Link]:
     """One round. Returns the links that turned out stale, read again; none in the last round."""
-    decisions = [first_decision(cycle, link) for link in links]
-
     record = Record()
-    upward = [item for item in decisions if item.steps]
-    written = apply.write_referrals(cycle, upward) if upward else []
-    results = {item.link.key: referral_outcome(cycle, record, item, outcome) for item, outcome in written}
-    stale = {item.link.key for item, outcome in written if isinstance(outcome.error, Stale)}
-
-    plans = _plans(cycle, record, [item for item in decisions if item.link.key not in stale], results)
-    outcomes = apply.write_opportunities(cycle, record, plans)
-
-    record, refused = Record(), []
-    for plan, outcome in outcomes:
-        link = opportunity_outcome(cycle, record, plan, outcome)
-        landed = outcome.error is None and outcome.snapshot is not None
-        if isinstance(outcome.error, Stale):
-            stale.add(link.key)
-        elif not landed and link.memory.failure is not None and not transient(link):
-            refused.append(_refusal(cycle, plan.decision, link))
+    decisions = [first_decision(cycle, link) for link in links]
+    results = _to_partner_center(cycle, record, decisions)
+    plans = _plans(cycle, record, decisions, results)
+    stale = {key for key, result in results.items() if result.stale} | _to_crm(cycle, record, plans)
     # what Partner Center took stays learned, though the CRM's record turned out stale
-    latest = {item.link.key: item.link for item in decisions} | {
-        key: result.link for key, result in results.items()
-    }
-    again = [link for key, link in latest.items() if key in stale]
+    again = [result.link for key, result in results.items() if key in stale]
     if last:
         given_up(cycle, record, again)
-    report(cycle, record, refused)
-    return read_again(cycle, again) if again and not last else []
+        commit(cycle.store, record)
+        return []
+    return read_again(cycle, again) if again else []
+
+
+def _to_partner_center(
+    cycle: Cycle, record: Record, decisions: Sequence[Decision]
+) -> dict[str, ReferralResult]:
+    """Carry out the steps. What became of every deal, those without steps included, by link key."""
+    results = {item.link.key: ReferralResult(item.link) for item in decisions}
+    if writing := [item for item in decisions if item.steps]:
+        for item, outcome in apply.write_referrals(cycle, writing):
+            results[item.link.key] = referral_outcome(cycle, record, item, outcome)
+    return results
 
 
 def _plans(
     cycle: Cycle, record: Record, decisions: Sequence[Decision], results: Mapping[str, ReferralResult]
 ) -> list[CrmPlan]:
     """What is to be written to the CRM. Deals that have nothing to write are recorded as they are now."""
+    note_gone(cycle, record, [result.link for result in results.values() if not result.stale])
     plans: list[CrmPlan] = []
-    known = {item.link.key: results.get(item.link.key, ReferralResult(item.link)) for item in decisions}
-    note_gone(cycle, record, [result.link for result in known.values()])
     try:
         for decision in decisions:
-            result = known[decision.link.key]
-            if result.link.memory.gone is not None:
+            result = results[decision.link.key]
+            if result.stale or result.link.memory.gone is not None:
                 continue
             plan = plan_crm(cycle, record, decision, result)
             if plan.fields and blocked(plan.status.link.memory, cycle.now) is not Side.CRM:
@@ -90,6 +84,21 @@ def _plans(
         commit(cycle.store, record)  # what Partner Center took is not forgotten because of one deal's error
         raise
     return plans
+
+
+def _to_crm(cycle: Cycle, record: Record, plans: Sequence[CrmPlan]) -> set[str]:
+    """Carry out the plans and record them. Returns the keys of those that were stale."""
+    stale: set[str] = set()
+    refused: list[RecordReport] = []
+    for plan, outcome in apply.write_opportunities(cycle, record, plans):
+        link = opportunity_outcome(cycle, record, plan, outcome)
+        landed = outcome.error is None and outcome.snapshot is not None
+        if isinstance(outcome.error, Stale):
+            stale.add(link.key)
+        elif not landed and link.memory.failure is not None and not transient(link):
+            refused.append(_refusal(cycle, plan.decision, link))
+    report(cycle, record, refused)
+    return stale
 
 
 def _refusal(cycle: Cycle, decision: Decision, failing: Link) -> RecordReport:

@@ -34,7 +34,7 @@ SHARED_RULE = "shared from the CRM"
 log = structlog.get_logger("cosell_sync.cycle")
 
 
-def set_aside(cycle: Cycle, links: Sequence[Link]) -> list[Link]:
+def defer_wishes(cycle: Cycle, links: Sequence[Link]) -> list[Link]:
     """The links without the opportunities that want to be shared, which come last in a cycle (``cycle.wishes``).
 
     Those that wanted it and do not any more, or are gone before anything came of it, are done with here.

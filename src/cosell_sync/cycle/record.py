@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import structlog
 
@@ -44,7 +45,7 @@ from cosell_sync.core.reconcile import Decision, Effect, state_of
 from cosell_sync.core.rules import same
 from cosell_sync.cycle.context import CrmPlan, Cycle, ReferralResult, ids
 from cosell_sync.errors import Gone, RecordError, Rejected, Stale, Unclear
-from cosell_sync.ports import Outcome, Store, Transaction
+from cosell_sync.ports import CycleState, Outcome, Store, Transaction
 
 STATUS_RULE = "kept true on the record"
 STATUS_WORDS = (
@@ -65,6 +66,7 @@ class Record:
     journal: list[JournalEntry] = field(default_factory=list)
     watermarks: dict[str, str] = field(default_factory=dict)
     completed: list[str] = field(default_factory=list)
+    state: CycleState | None = None
 
     def put(self, *links: Link) -> None:
         """Store these links as they are now."""
@@ -83,6 +85,7 @@ class Record:
             journal=self.journal,
             watermarks=self.watermarks,
             completed=self.completed,
+            state=self.state,
         )
         vars(self).update(vars(Record()))
         return whole
@@ -92,6 +95,11 @@ def commit(store: Store, record: Record) -> None:
     """Store it and empty it; nothing is done where it is empty. Raises Fenced and Unavailable."""
     if record != Record():
         store.commit(record.take())
+
+
+def keep_state(cycle: Cycle, record: Record, **changes: Any) -> None:
+    """Let the next cycle find these fields of ``CycleState``; stored with the record."""
+    record.state = cycle.state = replace(cycle.state, **changes)
 
 
 # --- journal -------------------------------------------------------------------------------------------------------
@@ -149,7 +157,9 @@ def referral_outcome(cycle: Cycle, record: Record, decision: Decision, outcome: 
     unread = outcome.steps > 0 and outcome.snapshot is None  # landed, but what it holds now must be looked up
     if not unread and not isinstance(outcome.error, Unclear):
         record.settle(link, Side.PARTNER_CENTER)
-    if outcome.error is not None and not isinstance(outcome.error, Stale):
+    if isinstance(outcome.error, Stale):
+        result = replace(result, stale=True)
+    elif outcome.error is not None:
         result = replace(result, link=failure(cycle, record, link, Side.PARTNER_CENTER, outcome.error))
     record.put(result.link)
     return result

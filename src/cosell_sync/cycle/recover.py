@@ -32,10 +32,12 @@ def settle_open_intents(cycle: Cycle, links: Sequence[Link]) -> list[Link]:
         return list(links)
     posts = {item.link: item for item in intents if item.create and item.side is Side.PARTNER_CENTER}
     writes = [item for item in intents if item not in posts.values()]
-    return _settle_writes(cycle, _settle_posts(cycle, links, posts), writes)
+    links = _settle_posts(cycle, links, posts)
+    return _settle_writes(cycle, links, writes) if writes else links
 
 
 def _settle_posts(cycle: Cycle, links: Sequence[Link], posts: dict[str, Intent]) -> list[Link]:
+    """Search each post whose fate is unknown. A link that had taken our referral for a new one is left out."""
     settled: dict[str, Link] = {link.key: link for link in links}
     taken: set[str] = set()
     for link in links:

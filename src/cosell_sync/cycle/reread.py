@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import structlog
 
-from cosell_sync.core.deal import Link, Phase, Side, SyncState
+from cosell_sync.core.deal import Link, Phase, Side, Snapshot, SyncState
 from cosell_sync.core.lifecycle import TERMINAL
 from cosell_sync.core.reconcile import Decision, state_of
 from cosell_sync.core.status import status_report
@@ -20,8 +20,6 @@ log = structlog.get_logger("cosell_sync.cycle")
 
 def refresh(cycle: Cycle, links: Sequence[Link]) -> list[Link]:
     """Both sides of these links as they are now; those that could not be read just now are left out, and stay due."""
-    if not links:
-        return []
     referrals = cycle.referrals.fetch([link.referral_id for link in links if link.referral_id])
     opportunities = cycle.crm.fetch([link.opportunity_id for link in links if link.opportunity_id])
     read = []
@@ -30,21 +28,23 @@ def refresh(cycle: Cycle, links: Sequence[Link]) -> list[Link]:
         opportunity = opportunities.get(link.opportunity_id or "", link.opportunity)
         if referral is not None and not referral.version:
             continue
-        gone = None
-        if link.referral_id and referral is None:
-            gone = Side.PARTNER_CENTER
-        elif link.opportunity_id and opportunity is None:
-            gone = Side.CRM
+        memory = replace(link.memory, gone=_gone(link, referral, opportunity))
         read.append(
             replace(
                 link,
                 referral=referral or link.referral,
                 opportunity=opportunity or link.opportunity,
-                memory=replace(link.memory, gone=gone),
+                memory=memory,
                 dirty=True,
             )
         )
     return read
+
+
+def _gone(link: Link, referral: Snapshot | None, opportunity: Snapshot | None) -> Side | None:
+    if link.referral_id and referral is None:
+        return Side.PARTNER_CENTER
+    return Side.CRM if link.opportunity_id and opportunity is None else None
 
 
 def read_again(cycle: Cycle, links: Sequence[Link]) -> list[Link]:
@@ -56,7 +56,7 @@ def read_again(cycle: Cycle, links: Sequence[Link]) -> list[Link]:
     return [link for link in read if link.memory.gone is None]
 
 
-def present(cycle: Cycle, links: Sequence[Link]) -> list[Link]:
+def still_present(cycle: Cycle, links: Sequence[Link]) -> list[Link]:
     """The links of which no record vanished. Of a linked pair both sides are known: one that was not read yet is read."""
     record, known = Record(), {link.key: link for link in links}
     partial = [link for link in links if _partial(link) and link.memory.gone is None]
