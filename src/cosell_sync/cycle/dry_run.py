@@ -1,7 +1,7 @@
-"""A rehearsal: the same cycle over the real systems' data, whose writes only pretend to land.
+"""Ports for ``plan``: reads go to the real systems, writes return what would stand there, and nothing is written anywhere.
 
 ``plan`` runs ``run_cycle`` with these and with a copy of the store, so what it prints is what ``sync`` would do, decided
-by the same code. Reads go through; nothing is written anywhere.
+by the same code.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from cosell_sync.ports import (
     ReferralWrite,
 )
 
-UNBORN = "new:"  # the id of what a rehearsal made, before the id of its other half
+UNBORN = "new:"  # begins the id of a record that only the dry run made; the id of its other half follows
 
 
 class DryReferrals:
-    """Reads pass, writes pretend."""
+    """``ports.Referrals`` whose writes return the outcome of success and send nothing."""
 
     def __init__(self, real: Referrals) -> None:
         self._real = real
@@ -78,7 +78,7 @@ class DryReferrals:
 
 
 class DryCrm:
-    """Reads pass, writes pretend."""
+    """``ports.Crm`` whose writes return the outcome of success and send nothing."""
 
     def __init__(self, real: Crm) -> None:
         self._real = real
