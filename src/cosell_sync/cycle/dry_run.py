@@ -27,7 +27,7 @@ from cosell_sync.ports import (
     ReferralWrite,
 )
 
-UNBORN = "new:"  # begins the id of a record that only the dry run made; the id of its other half follows
+DRY_ID = "new:"  # begins the id of a record that only the dry run made; the id of its other half follows
 
 
 class DryReferrals:
@@ -72,9 +72,9 @@ class DryReferrals:
         return outcomes
 
     def create(self, draft: ReferralDraft) -> Outcome:
-        born = f"{UNBORN}{draft.external_reference}"
+        made = f"{DRY_ID}{draft.external_reference}"
         own = {"state": "Accepted", "direction": "Outbound", "external_reference": draft.external_reference}
-        return Outcome(born, snapshot=Snapshot(born, "new", {**draft.fields, **own}), steps=1)
+        return Outcome(made, snapshot=Snapshot(made, "new", {**draft.fields, **own}), steps=1)
 
 
 class DryCrm:
@@ -121,9 +121,9 @@ class DryCrm:
     def create(self, batch: Sequence[OpportunityDraft]) -> Sequence[Outcome]:
         return [
             Outcome(
-                f"{UNBORN}{draft.referral_id}",
+                f"{DRY_ID}{draft.referral_id}",
                 snapshot=Snapshot(
-                    f"{UNBORN}{draft.referral_id}", "new", {**draft.fields, "referral_id": draft.referral_id}
+                    f"{DRY_ID}{draft.referral_id}", "new", {**draft.fields, "referral_id": draft.referral_id}
                 ),
             )
             for draft in batch

@@ -41,7 +41,10 @@ def _exchange_once(cycle: Cycle, links: Sequence[Link], *, last: bool) -> list[L
     """One round. Returns the links that turned out stale, read again; none in the last round."""
     record = Record()
     decisions = [first_decision(cycle, link) for link in links]
-    results = _to_partner_center(cycle, record, decisions)
+    results = {item.link.key: ReferralResult(item.link) for item in decisions}
+    if writing := [item for item in decisions if item.steps]:
+        for item, outcome in apply.write_referrals(cycle, writing):
+            results[item.link.key] = referral_outcome(cycle, record, item, outcome)
     plans = _plans(cycle, record, decisions, results)
     stale = {key for key, result in results.items() if result.stale} | _to_crm(cycle, record, plans)
     # what Partner Center took stays learned, though the CRM's record turned out stale
@@ -51,17 +54,6 @@ def _exchange_once(cycle: Cycle, links: Sequence[Link], *, last: bool) -> list[L
         commit(cycle.store, record)
         return []
     return read_again(cycle, again) if again else []
-
-
-def _to_partner_center(
-    cycle: Cycle, record: Record, decisions: Sequence[Decision]
-) -> dict[str, ReferralResult]:
-    """Carry out the steps. What became of every deal, those without steps included, by link key."""
-    results = {item.link.key: ReferralResult(item.link) for item in decisions}
-    if writing := [item for item in decisions if item.steps]:
-        for item, outcome in apply.write_referrals(cycle, writing):
-            results[item.link.key] = referral_outcome(cycle, record, item, outcome)
-    return results
 
 
 def _plans(
