@@ -6,6 +6,7 @@ WORKDIR /src
 COPY pyproject.toml uv.lock README.md LICENSE ./
 RUN uv sync --frozen --no-dev --extra postgresql --no-install-project
 COPY src src
+COPY config/salesforce config/salesforce
 RUN uv sync --frozen --no-dev --extra postgresql --no-editable
 
 FROM python:3.13-slim

@@ -14,22 +14,25 @@ $(BIN)/uv:
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 
+# Compiled here, once: where PYTHONDONTWRITEBYTECODE is set, every start of the command would compile all it imports.
 $(VENV)/.synced: pyproject.toml uv.lock | $(BIN)/uv
-	UV_PROJECT_ENVIRONMENT=$(VENV) $(BIN)/uv sync --frozen --quiet --inexact
+	UV_PROJECT_ENVIRONMENT=$(VENV) $(BIN)/uv sync --frozen --quiet --inexact --compile-bytecode
+	$(BIN)/python -m compileall -q src
 	@touch $@
 
 $(VENV)/.judged: $(VENV)/.synced
-	UV_PROJECT_ENVIRONMENT=$(VENV) $(BIN)/uv sync --frozen --quiet --inexact --group judges
+	UV_PROJECT_ENVIRONMENT=$(VENV) $(BIN)/uv sync --frozen --quiet --inexact --compile-bytecode --group judges
 	@touch $@
 
 demo: setup ## the whole product in one command, no credentials
 	$(BIN)/cosell-sync demo
 
 test: setup $(VENV)/.judged ## every test
-	$(BIN)/python -m pytest -n 3 --dist loadscope
+	$(BIN)/python -m compileall -q src
+	$(BIN)/python -m pytest -n 3 --dist loadscope --no-loadscope-reorder
 
 faults: setup ## every endpoint with every fault, on the wire
-	$(BIN)/python -m pytest -n 2 --dist loadscope tests/wire/test_fault_matrix.py tests/wire/test_fault_cycles.py
+	$(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder tests/wire/test_fault_matrix.py tests/wire/test_fault_cycles.py
 
 mutants: setup ## which changes of the core would no test notice? (half an hour; `mutmut show NAME` has the change)
 	UV_PROJECT_ENVIRONMENT=$(VENV) $(BIN)/uv sync --frozen --quiet --inexact --group mutation

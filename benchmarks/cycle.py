@@ -69,7 +69,7 @@ class Calls:
 def measured(wired: Program, calls: Calls, what: str) -> None:
     calls.spans.clear()
     began = time.monotonic()
-    summary = run_cycle(wired.services(), uuid4().hex[:12], accept=True)
+    summary = run_cycle(wired.cycle_services(), uuid4().hex[:12], accept=True)
     seconds, floor = time.monotonic() - began, calls.floor()
     api = summary.api_calls
     print(

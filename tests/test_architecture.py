@@ -14,7 +14,7 @@ from cosell_sync.cycle import apply
 from cosell_sync.cycle.apply import Announcement, FinalKind
 from cosell_sync.cycle.context import Cycle
 from cosell_sync.cycle.record import Record
-from sharing_world import HELP, Stage
+from memory_sharing import HELP, Stage
 
 SOURCE = Path(__file__).parents[1] / "src" / "cosell_sync"
 PORTS = {"referrals", "crm"}

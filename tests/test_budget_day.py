@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import structlog
 
-import memory_world
+import memory_systems
 from cosell_sync.core.deal import Side, Snapshot, State
 from cosell_sync.core.retry import RetryPolicy
 from cosell_sync.cycle.context import CycleSettings, Services
@@ -27,7 +27,7 @@ from cosell_sync.store.open import open_store
 from cosell_sync.store.quota import StoredLedger
 from cosell_sync.summary import CycleSummary
 from cosell_sync.transport.quota import Meter
-from memory_world import START, CountingStore, MemoryCrm, MemoryReferrals, Outside, rules
+from memory_systems import START, CountingStore, MemoryCrm, MemoryReferrals, Outside, rules
 
 PC, CRM = Side.PARTNER_CENTER, Side.CRM
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
@@ -214,7 +214,7 @@ class Office:
 
 @pytest.fixture(autouse=True)
 def believable_pages(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory_world, "PAGE", 200)
+    monkeypatch.setattr(memory_systems, "PAGE", 200)
 
 
 @pytest.fixture(autouse=True)

@@ -15,13 +15,14 @@ from typer.testing import CliRunner
 from cosell_sync import settings
 from cosell_sync.bootstrap import utc_now
 from cosell_sync.cli import deals
-from cosell_sync.core.deal import JournalEntry, Link, Member, Phase, Snapshot
+from cosell_sync.core.deal import Member, Snapshot
+from cosell_sync.core.memory import JournalEntry, Link, Phase
 from cosell_sync.cycle.commands import run_commands
 from cosell_sync.cycle.context import Cycle, Services
 from cosell_sync.ports import Transaction
 from cosell_sync.store.open import open_store
 from cosell_sync.store.sql import SqlStore
-from memory_world import MemoryCrm, MemoryReferrals, Outside, rules
+from memory_systems import MemoryCrm, MemoryReferrals, Outside, rules
 
 ADA = "ada@x.example"
 LINKED = Link(

@@ -36,15 +36,10 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from cosell_sync.core import deal
+from cosell_sync.core import memory
 from cosell_sync.core.deal import (
     ABSENT,
-    KINDS,
-    SHARED,
     Customer,
-    JournalEntry,
-    Kind,
-    Link,
     Member,
     Side,
     Snapshot,
@@ -52,18 +47,23 @@ from cosell_sync.core.deal import (
     State,
     Value,
     same_version,
+    state_of,
 )
+from cosell_sync.core.decision import Decision
+from cosell_sync.core.fields import KINDS, SHARED, Kind
 from cosell_sync.core.lifecycle import TERMINAL
-from cosell_sync.core.reconcile import Decision, decide, state_of
+from cosell_sync.core.memory import INTERNAL_ERROR, JournalEntry, Link
+from cosell_sync.core.normalize import agree, same
+from cosell_sync.core.reconcile import decide
 from cosell_sync.core.retry import RetryPolicy, freed
-from cosell_sync.core.rules import CrmShape, Standing, agree, same
+from cosell_sync.core.rules import CrmShape, Standing
 from cosell_sync.core.status import conflict_text, status_report
-from cosell_sync.cycle import isolate
 from cosell_sync.cycle.context import CycleSettings, Services
 from cosell_sync.cycle.cycle import run_cycle
 from cosell_sync.errors import Fenced, OutsideError
 from cosell_sync.ports import Transaction
-from memory_world import (
+from memory_sharing import HELP, Crash, Posts
+from memory_systems import (
     LIKE_DYNAMICS,
     LIKE_SALESFORCE,
     Change,
@@ -75,7 +75,6 @@ from memory_world import (
     elements,
     rules,
 )
-from sharing_world import HELP, Crash, Posts
 
 PC = Side.PARTNER_CENTER
 
@@ -458,7 +457,7 @@ class Convergence(RuleBasedStateMachine):
             self._turn(self.store, at)
         assert not self.outside.violations, self.outside.violations
         troubles = [link.memory.failure for link in self.store.links()]
-        assert not [each for each in troubles if each and each.code == isolate.CODE], "the program stumbled"
+        assert not [each for each in troubles if each and each.code == INTERNAL_ERROR], "the program stumbled"
 
     def _turn(self, store: CountingStore, at: Callable[[object], None]) -> None:
         """One process plays one cycle, as far as it comes."""
@@ -529,7 +528,7 @@ class Convergence(RuleBasedStateMachine):
             if link is None:
                 assert referral.gone
                 continue
-            if link.phase is not deal.Phase.LINKED:
+            if link.phase is not memory.Phase.LINKED:
                 assert referral.gone or State(str(referral.fields["state"])) in TERMINAL, (
                     f"{referral_id} was not imported"
                 )

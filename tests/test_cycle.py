@@ -12,14 +12,24 @@ import pytest
 import structlog
 
 from cosell_sync.core import publishing, reconcile
-from cosell_sync.core.deal import Link, Member, OperatorCommand, Side, Solution, State, Value
+from cosell_sync.core.deal import Member, Side, Solution, State, Value
+from cosell_sync.core.memory import Action, Link, OperatorCommand
 from cosell_sync.core.retry import RetryPolicy
 from cosell_sync.cycle import decide as deciding
 from cosell_sync.cycle.context import CycleSettings, Services
 from cosell_sync.cycle.cycle import run_cycle
 from cosell_sync.ports import ErasureResult, Transaction
 from cosell_sync.summary import NEEDS_A_PERSON, NEEDS_NOBODY, CycleSummary
-from memory_world import CountingStore, Fault, MemoryCrm, MemoryReferrals, Outside, Row, rules
+from memory_systems import (
+    LIKE_DYNAMICS,
+    CountingStore,
+    Fault,
+    MemoryCrm,
+    MemoryReferrals,
+    Outside,
+    Row,
+    rules,
+)
 
 PC, CRM = Side.PARTNER_CENTER, Side.CRM
 MINUTE = timedelta(minutes=1)
@@ -106,6 +116,37 @@ def test_a_new_referral_becomes_an_opportunity(play: Play) -> None:
     assert (play.opportunity["stage"], play.opportunity["status"]) == ("Prospecting", "Received")
     assert play.opportunity["sync_state"] == "In sync"
     play.rests()
+
+
+def test_a_larger_field_frees_what_was_held(play: Play) -> None:
+    """Nobody touches the deal: that the CRM can hold more is reason enough to decide it anew."""
+    play.outside.shape = replace(play.outside.kind.shape, maximum=Decimal(500))
+    play.begin()
+    play.colleague(value=Decimal(700))
+    play.cycle()
+    assert play.opportunity["sync_state"] == "Needs attention"
+    play.rests()
+    play.outside.shape = None
+    play.cycle()
+    assert (play.opportunity["value"], play.opportunity["sync_state"]) == (Decimal(700), "In sync")
+
+
+def test_a_new_choice_frees_what_was_held() -> None:
+    """Likewise a choice that an admin adds to the column of the sales stage."""
+    play = Play()
+    play.outside.kind = LIKE_DYNAMICS
+    play.world = replace(play.world, rules=rules(LIKE_DYNAMICS.stages, terminal_hold=timedelta()))
+    few = {"sales_stage": frozenset({"Qualify"})}
+    play.outside.shape = replace(LIKE_DYNAMICS.shape, picklists=few)
+    play.begin(sales_stage="Qualify")
+    play.colleague(sales_stage="Propose")
+    play.cycle()
+    assert (play.opportunity["sales_stage"], play.opportunity["sync_state"]) == ("Qualify", "Needs attention")
+    play.outside.shape = replace(
+        LIKE_DYNAMICS.shape, picklists={"sales_stage": frozenset({"Qualify", "Propose"})}
+    )
+    play.cycle()
+    assert (play.opportunity["sales_stage"], play.opportunity["sync_state"]) == ("Propose", "In sync")
 
 
 def test_the_sales_stage_follows_the_accept(play: Play) -> None:
@@ -313,11 +354,11 @@ def test_a_record_of_a_deal_that_is_over_may_vanish_without_asking_anybody(play:
     assert play.link.memory.gone is side
 
 
-@pytest.mark.parametrize("where", ["_merge_fields", "_finish"])
+@pytest.mark.parametrize("where", ["merge_shared_fields", "build_decision"])
 def test_a_deal_over_which_the_program_stumbles_harms_no_other(
     where: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is told by type and place, on its record too, waits longer each time, is parked, and a change frees it."""
+    """Log and journal get its type and place, the record says it; it waits longer each time, is parked, a change frees it."""
     play = Play()
     play.begin()
     play.outside.new_referral(State.ACCEPTED)
@@ -341,7 +382,10 @@ def test_a_deal_over_which_the_program_stumbles_harms_no_other(
     rows = play.outside.opportunities
     assert (rows["O1"].fields["campaign_id"], rows["O2"].fields["campaign_id"]) == (None, "new")
     assert rows["O1"].fields["sync_state"] == "Needs attention"
-    assert "ZeroDivisionError, " in str(rows["O1"].fields["message"])
+    assert "internal error" in str(rows["O1"].fields["message"])
+    assert "ZeroDivisionError" not in str(rows["O1"].fields["message"]), "a seller reads no exception"
+    (details,) = [line for line in play.store.journal("r:R1") if line.action is Action.FAILURE]
+    assert details.rule.startswith("internal error: ZeroDivisionError, "), "deals show has the details"
     for _ in range(4):
         summary = play.cycle()
     assert (play.link.memory.parked, summary.parked, summary.exit_code) == (True, 1, NEEDS_A_PERSON)
@@ -353,7 +397,7 @@ def test_a_deal_over_which_the_program_stumbles_harms_no_other(
     play.cycle()
     summary = play.cycle()
     assert (rows["O1"].fields["campaign_id"], summary.exit_code) == ("newer", NEEDS_NOBODY)
-    assert "stumbles" not in str(rows["O1"].fields["message"])
+    assert "internal error" not in str(rows["O1"].fields["message"])
 
 
 def test_a_wish_to_share_over_which_the_program_stumbles_harms_no_other(

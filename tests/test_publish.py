@@ -10,10 +10,11 @@ from decimal import Decimal
 import pytest
 import structlog
 
-from cosell_sync.core.deal import Customer, Member, Phase, Side, State
+from cosell_sync.core.deal import Customer, Member, Side, State
+from cosell_sync.core.memory import Phase
 from cosell_sync.cycle.engagements import READS
 from cosell_sync.ports import Transaction
-from sharing_world import HELP, Crash, Stage
+from memory_sharing import HELP, Crash, Stage
 
 KINDS = {
     "private": ({}, "Private", 1, 0),
@@ -278,7 +279,7 @@ def test_killed_at_any_boundary_it_never_makes_a_second_referral(recipe: str) ->
 
 
 def test_a_lost_store_finds_its_deals_again() -> None:
-    from memory_world import CountingStore
+    from memory_systems import CountingStore
 
     stage = Stage()
     stage.opportunity()

@@ -15,15 +15,15 @@ import pytest
 import test_convergence as machine
 from cosell_sync.core import merge, outcome, reconcile
 from cosell_sync.core.deal import Step, Value
-from cosell_sync.core.reconcile import Decision
+from cosell_sync.core.decision import Decision
 from cosell_sync.core.rules import CrmShape
 from cosell_sync.cycle import apply, recover
 from cosell_sync.cycle.apply import Announcement
 from cosell_sync.cycle.context import Cycle
 from cosell_sync.errors import RecordError
 from cosell_sync.ports import OpportunityWrite, Outcome, ReferralDraft
-from memory_world import CountingStore, MemoryCrm, MemoryReferrals, Row
-from sharing_world import Posts
+from memory_sharing import Posts
+from memory_systems import CountingStore, MemoryCrm, MemoryReferrals, Row
 
 Patch = pytest.MonkeyPatch
 

@@ -17,7 +17,7 @@ from cosell_sync.cycle.cycle import run_cycle
 from cosell_sync.errors import Broken, Surprise
 from cosell_sync.summary import NEEDS_NOBODY, CycleSummary
 from cosell_sync.transport.quota import Meter
-from memory_world import START, CountingStore, Fault, MemoryCrm, MemoryReferrals, Outside, rules
+from memory_systems import START, CountingStore, Fault, MemoryCrm, MemoryReferrals, Outside, rules
 
 DEALS = 8
 CYCLE_SETTINGS = CycleSettings(surprise_share=0.5, surprise_min=3, full_every=timedelta(hours=24))

@@ -8,20 +8,20 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from cosell_sync.core.deal import Side
 from cosell_sync.core.retry import RetryPolicy
 from cosell_sync.core.rules import FieldRule, Flow, Policy, Rules, Stages
-from cosell_sync.crm.report import Finding
+from cosell_sync.crm.report import Check, Finding
 from cosell_sync.crm.writes import Ownership
 from cosell_sync.cycle.context import CycleSettings, Services
 from cosell_sync.errors import ConfigError
 from cosell_sync.partner_center.client import ID_HEADERS, PartnerCenter
-from cosell_sync.partner_center.records import Wire
-from cosell_sync.partner_center.signin import TOKEN_NAME, Application, Lent, SignIn
+from cosell_sync.partner_center.signin import TOKEN_NAME, UNREACHABLE, Application, Lent, SignIn
+from cosell_sync.partner_center.values import WireOptions
 from cosell_sync.ports import Clock, Crm, Referrals, Store
 from cosell_sync.settings import Settings
 from cosell_sync.store.copy import open_copy
@@ -32,6 +32,7 @@ from cosell_sync.store.sql import SqlStore
 from cosell_sync.store.tokens import StoredTokens, find_key
 from cosell_sync.transport.client import HttpCaller, Limits
 from cosell_sync.transport.quota import Meter
+from cosell_sync.transport.retry import RetryStrategy
 from cosell_sync.transport.throttle import Governor
 from cosell_sync.transport.tokens import TokenSource
 
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 
 
 def utc_now() -> datetime:
+    """The clock of every command except the demo and the tests: the current time in UTC."""
     return datetime.now(UTC)
 
 
@@ -59,9 +61,10 @@ class Program:
     stop: threading.Event
     meters: Mapping[Side, Meter]
 
-    def services(
+    def cycle_services(
         self, *, store: Store | None = None, referrals: Referrals | None = None, crm: Crm | None = None
     ) -> Services:
+        """What a cycle needs, over the program's own store and systems unless others are given, as `plan` does."""
         return Services(
             referrals=referrals or self.referrals,
             crm=crm or self.crm,
@@ -103,6 +106,7 @@ def rules_from(settings: Settings) -> Rules:
 
 
 def cycle_settings_from(settings: Settings) -> CycleSettings:
+    """The configured bounds of a cycle: overlap, full comparison, surprises, retries."""
     sync = settings.sync
     return CycleSettings(
         overlap=sync.overlap,
@@ -114,7 +118,7 @@ def cycle_settings_from(settings: Settings) -> CycleSettings:
 
 
 def application(settings: Settings) -> Application:
-    """The Partner Center app registration."""
+    """The Partner Center app registration. Raises ``ConfigError`` where it is not configured."""
     ours = settings.partner_center
     if not ours.tenant_id or not ours.client_id:
         raise ConfigError("partner_center.tenant_id and partner_center.client_id are needed")
@@ -134,6 +138,13 @@ def open_tokens(settings: Settings, store: SqlStore) -> StoredTokens:
 
 def limits(settings: Settings) -> Limits:
     return Limits(read=settings.sync.call_timeout.total_seconds())
+
+
+def login_caller(settings: Settings) -> HttpCaller:
+    """For the sign-in of a person to Partner Center; MSAL finds the hosts."""
+    return HttpCaller(
+        "partner_center", "", limits=limits(settings), name="the sign-in of partner_center", hint=UNREACHABLE
+    )
 
 
 def partner_center(
@@ -169,7 +180,7 @@ def partner_center(
     closing.callback(authority.close)
     closing.callback(caller.close)
     mapping = settings.mapping
-    wire = Wire(
+    wire = WireOptions(
         sales_stage=mapping.sales_stage_wire,
         write_name=mapping.write_name,
         write_favorite=mapping.write_favorite,
@@ -188,9 +199,11 @@ def salesforce(
     closing: ExitStack,
     meter: Meter | None = None,
 ) -> SalesforceCrm:
-    from cosell_sync.crm.salesforce.client import SalesforceCrm  # noqa: PLC0415 - see above
-    from cosell_sync.crm.salesforce.rest import Rest  # noqa: PLC0415
+    from cosell_sync.crm.salesforce import errors  # noqa: PLC0415 - see above
+    from cosell_sync.crm.salesforce.client import SalesforceCrm  # noqa: PLC0415
+    from cosell_sync.crm.salesforce.rest import HINT, NAME, Rest  # noqa: PLC0415
     from cosell_sync.crm.salesforce.signin import ClientCredentials, JwtBearer  # noqa: PLC0415
+    from cosell_sync.crm.salesforce.signin import SignIn as SalesforceSignIn  # noqa: PLC0415
     from cosell_sync.crm.salesforce.write import Guard  # noqa: PLC0415
 
     ours, mapping = settings.salesforce, settings.mapping
@@ -207,18 +220,32 @@ def salesforce(
         raise ConfigError(
             "salesforce.consumer_secret, or salesforce.username with salesforce.private_key, is needed"
         )
-    rest = Rest(
+    patience = replace(limits(settings), grace=SALESFORCE_GRACE)
+    authority = HttpCaller(
+        "salesforce",
         ours.login_url,
-        credentials,
-        clock=clock,
-        api_version=ours.api_version,
-        call_timeout=settings.sync.call_timeout,
-        stop=stop,
-        meter=meter,
+        governor=Governor("salesforce", stop=stop),
+        limits=patience,
+        id_headers=(),
+        name=NAME,
+        hint=HINT,
     )
-    closing.callback(rest.close)
+    tokens = TokenSource(SalesforceSignIn(ours.login_url, credentials, authority, clock=clock))
+    caller = HttpCaller(
+        "salesforce",
+        ours.login_url,
+        governor=Governor("salesforce", stop=stop, meter=meter),
+        tokens=tokens,
+        limits=patience,
+        id_headers=(),
+        name=NAME,
+        hint=HINT,
+        hints=errors.HINTS,
+    )
+    closing.callback(authority.close)
+    closing.callback(caller.close)
     return SalesforceCrm(
-        rest,
+        Rest(caller, tokens, clock=clock, api_version=ours.api_version),
         names={name: rule.crm for name, rule in mapping.fields.items() if rule.direction != "off"},
         match=mapping.account_match,
         ownership=Ownership(team=mapping.owner == "team", default=mapping.default_owner),
@@ -251,24 +278,27 @@ def dynamics(
         managed_identity=ours.managed_identity,
         authority=ours.authority,
     )
-    sign_in = signin.SignIn(
-        signing,
-        timeout=settings.sync.call_timeout.total_seconds(),
-        clock=clock,
+    authority = HttpCaller(
+        "dynamics",
+        "",  # MSAL finds the hosts
         governor=Governor("dynamics", stop=stop),
+        limits=limits(settings),
+        name="the sign-in of dynamics",
+        hint=signin.UNREACHABLE,
+        proxies=ours.managed_identity is None,  # a machine's identity is asked for on the machine
     )
-    governor = Governor("dynamics", stop=stop, meter=meter)
     caller = HttpCaller(
         "dynamics",
         ours.url,
-        governor=governor,
-        tokens=TokenSource(sign_in),
+        governor=Governor("dynamics", stop=stop, meter=meter),
+        tokens=TokenSource(signin.SignIn(signing, authority, clock=clock)),
         limits=patience or limits(settings),
         id_headers=DYNAMICS_ID_HEADERS,
     )
+    closing.callback(authority.close)
     closing.callback(caller.close)
     return DynamicsCrm(
-        Rest(caller, governor=governor, clock=clock),
+        Rest(caller, clock=clock),
         names={name: rule.crm for name, rule in mapping.fields.items() if rule.direction != "off"},
         match=mapping.account_match,
         ownership=Ownership(team=mapping.owner == "team", default=mapping.default_owner),
@@ -276,32 +306,50 @@ def dynamics(
     )
 
 
-CUSTOMIZING = Limits(read=120.0, total=300.0)  # Dataverse makes a column within seconds or within a minute
+# Dataverse makes a column within seconds or within a minute.
+CUSTOMIZING = Limits(read=120.0, retry=RetryStrategy(total=300.0))
+SALESFORCE_GRACE = 5.0  # seconds that a call to Salesforce may still take when we are asked to stop
 
 
 def provision(
     settings: Settings, *, dry_run: bool, assign: str | None, progress: Callable[[str], None]
 ) -> Sequence[Finding]:
-    """What the CRM lacks is made, or with ``dry_run`` only found. ``progress`` hears what takes its time."""
+    """Make what the CRM lacks, or with ``dry_run`` only find it; one finding for each component.
+
+    ``assign``: who receives the rights; None: the signed-in user. ``progress`` is called with each slow step.
+    """
     names = {name: rule.crm for name, rule in settings.mapping.fields.items() if rule.direction != "off"}
     stop = threading.Event()
     with ExitStack() as closing:
         if settings.crm == "salesforce":
-            from cosell_sync.crm.salesforce.provision import provision as provision_salesforce  # noqa: PLC0415
+            from cosell_sync.crm.salesforce.install.deploy import provision as provision_salesforce  # noqa: PLC0415
 
             rest = salesforce(settings, stop, utc_now, closing).rest
             return provision_salesforce(rest, names, dry_run=dry_run, assign=assign)
-        from cosell_sync.crm.dynamics.provision import provision as provision_dynamics  # noqa: PLC0415
+        from cosell_sync.crm.dynamics.install.deploy import provision as provision_dynamics  # noqa: PLC0415
 
         web = dynamics(settings, stop, utc_now, closing, patience=CUSTOMIZING).rest
         return provision_dynamics(web, names, dry_run=dry_run, assign=assign, progress=progress)
 
 
+def check_crm(program: Program, stages: Sequence[str]) -> Sequence[Check]:
+    """Every precondition in the CRM, for `doctor`. ``stages``: those that the mapping names."""
+    if program.settings.crm == "salesforce":
+        from cosell_sync.crm.salesforce.install.checks import check as check_salesforce  # noqa: PLC0415
+
+        org = cast("SalesforceCrm", program.crm)
+        return check_salesforce(org.rest, org.names, stages)
+    from cosell_sync.crm.dynamics.install.checks import check as check_dynamics  # noqa: PLC0415
+
+    environment = cast("DynamicsCrm", program.crm)
+    return check_dynamics(environment.rest, environment.names, stages)
+
+
 @contextmanager
 def program(settings: Settings, *, clock: Clock = utc_now, rehearsal: bool = False) -> Iterator[Program]:
-    """The wired program over the opened store; nothing outside is contacted before a command does something.
+    """The wired program over the opened store; no outside system is contacted by wiring.
 
-    ``rehearsal``: the store itself is to stay as it is, as far as that can be.
+    ``rehearsal``: leave the store as it is where possible; the stored access token is used instead of a new sign-in. Raises ``ConfigError`` where a system is not configured.
     """
     crm = salesforce if settings.crm == "salesforce" else dynamics
     stop = threading.Event()
@@ -340,7 +388,7 @@ def _wait(stop: threading.Event, seconds: float) -> None:
 
 
 def rehearsal_store(settings: Settings, clock: Clock = utc_now) -> SqlStore:
-    """An in-memory copy of the store, to be written to without consequence."""
+    """An in-memory copy of the store, for a cycle that must leave no trace."""
     return open_copy(settings.store.url, clock)
 
 

@@ -2,9 +2,9 @@
 
 Callers log ids, codes and counts only. Still, a library or a new line of code may let something slip, so every event
 passes a second line of defence: keys that look like secrets or like another system's words are dropped, and e-mail
-addresses, phone-like numbers and tokens inside texts are masked. An exception is told by its type and its safe
-facts (code, status, system, request id); its message, which may quote another system, is not, and a traceback
-(lines of code, never values) only at debug level.
+addresses, phone-like numbers and tokens inside texts are masked. Of an exception, its type and its safe facts are
+logged (code, status, system, request id), never its message, which may quote another system; its traceback (lines of
+code, never values) only at debug level.
 
 Other libraries log through the same lines, from WARNING on, without their message: a URL or a header may stand in it.
 ``configure`` may be called again; it replaces what it set before.
@@ -17,7 +17,7 @@ import re
 import sys
 import traceback
 from collections.abc import Mapping, MutableMapping, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import suppress
 from datetime import date, datetime
 from enum import Enum
 from pathlib import PurePath
@@ -61,9 +61,9 @@ _MASKED: Final = (
     re.compile(r"[^\s@<>\"'(),;:=/]+(@|%40)[^\s@<>\"'(),;:=/]+\.[^\s@<>\"'(),;:=/?&]{2,}", re.IGNORECASE),
     re.compile(r"\b(0\.|1//|M\.)[A-Za-z0-9_.*!-]{40,}"),  # refresh tokens of Microsoft and others
 )
-# Digits that may be a phone number; ``_masked_phone`` tells them from dates, amounts, addresses and counts.
+# Digits that may be a phone number; ``_masked_phone`` excludes dates, amounts, addresses and counts.
 _DIGITS: Final = re.compile(r"(?<![\w.:+-])\+?\(?\d[\d\s()./-]{5,18}\d(?![\w:-])")
-_NO_PHONE: Final = re.compile(
+_NOT_A_PHONE: Final = re.compile(
     r"\d{4}([-/])\d{2}\1\d{2}( \d{1,2})?|\d{1,3}(\.\d{1,3}){2,3}|\d+\.\d{1,2}|\d{1,8}|\d{16,}"
 )
 _ID_KEY: Final = re.compile(r"(^|_)(id|ids|at|timestamp|version|watermark|since|until)$")
@@ -85,15 +85,15 @@ def redact_text(text: str, *, phones: bool = True) -> str:
 
 def _masked_phone(match: re.Match[str]) -> str:
     found = match[0].strip()
-    return match[0] if _NO_PHONE.fullmatch(found) else MASK
+    return match[0] if _NOT_A_PHONE.fullmatch(found) else MASK
 
 
-def _redacted(value: Any, key: str = "", depth: int = 0) -> Any:
-    """Plain data only, so that nobody's ``repr`` is ever written. Ids and times hold long numbers that are no phones."""
+def _redacted_value(value: Any, key: str = "", depth: int = 0) -> Any:
+    """The value as plain data, so that no ``repr`` is ever written. Ids and times hold long numbers that are no phones."""
     if isinstance(value, bool | int | float) or value is None:
         return value
     if isinstance(value, Enum):
-        return _redacted(value.value, key, depth)
+        return _redacted_value(value.value, key, depth)
     if isinstance(value, datetime | date):
         return value.isoformat()
     if isinstance(value, str | PurePath):
@@ -102,23 +102,23 @@ def _redacted(value: Any, key: str = "", depth: int = 0) -> Any:
         return MASK
     if isinstance(value, Mapping):
         return {
-            redact_text(str(name)): _redacted(one, str(name), depth + 1)
+            redact_text(str(name)): _redacted_value(one, str(name), depth + 1)
             for name, one in value.items()
             if not _SECRET_KEY.search(str(name))
         }
     if isinstance(value, set | frozenset):
-        return sorted((_redacted(one, key, depth + 1) for one in value), key=str)
+        return sorted((_redacted_value(one, key, depth + 1) for one in value), key=str)
     if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray):
-        return [_redacted(one, key, depth + 1) for one in value]
+        return [_redacted_value(one, key, depth + 1) for one in value]
     if isinstance(value, type):
         return value.__name__
     return f"<{type(value).__name__}>"
 
 
 def redact(logger: Any, method: str, event: Event) -> Event:
-    """The second line of defence, as a structlog processor."""
+    """The event with secrets dropped and personal data masked; a structlog processor, the last before the renderer."""
     del logger, method
-    return {key: _redacted(value, key) for key, value in event.items() if not _SECRET_KEY.search(key)}
+    return {key: _redacted_value(value, key) for key, value in event.items() if not _SECRET_KEY.search(key)}
 
 
 _FACTS: Final = ("system", "code", "status", "request_id", "fields", "holder", "errno")
@@ -141,14 +141,14 @@ def _facts(error: BaseException) -> dict[str, Any]:
 
 
 def _trace(error: BaseException) -> list[str]:
-    """Where it went wrong, as lines of code: no messages, no locals."""
+    """The traceback as lines of code, without messages and local values."""
     return [
         f"{PurePath(frame.filename).name}:{frame.lineno} {frame.name}"
         for frame in traceback.extract_tb(error.__traceback__)
     ]
 
 
-def tell_exceptions(logger: Any, method: str, event: Event) -> Event:
+def describe_exceptions(logger: Any, method: str, event: Event) -> Event:
     """``exc_info`` becomes ``error`` and its facts, with the chain of causes by type; a traceback only at debug."""
     del logger, method
     info: Any = event.pop("exc_info", None)
@@ -181,8 +181,8 @@ def _error(info: Any) -> BaseException | None:
     return None
 
 
-def _wordless(logger: Any, method: str, event: Event) -> Event:
-    """A library's line: who speaks and where, not what it says."""
+def _without_message(logger: Any, method: str, event: Event) -> Event:
+    """The event of another library: its name and the place in its code, without its message."""
     del logger, method
     record: logging.LogRecord = event["_record"]
     if not record.exc_info:
@@ -197,24 +197,24 @@ _SHARED: Final[tuple[Any, ...]] = (
     structlog.stdlib.add_log_level,
     structlog.processors.TimeStamper(fmt="iso", utc=True),
 )
-_LAST: Final[tuple[Any, ...]] = (tell_exceptions, redact)
+_LAST: Final[tuple[Any, ...]] = (describe_exceptions, redact)
 
 
 class _Stderr(logging.Handler):
-    """Writes to the stderr of the moment, or to the stream given; never fails over a closed one."""
+    """Writes to ``sys.stderr`` as it is at that moment, or to the stream given; a closed one is ignored."""
 
     def __init__(self, stream: IO[str] | None) -> None:
         super().__init__()
         self._stream = stream
 
     def emit(self, record: logging.LogRecord) -> None:
-        with suppress(OSError, ValueError):  # nobody reads: a log line is not worth the cycle
+        with suppress(OSError, ValueError):  # nobody reads it: a log line must not end a cycle
             stream = self._stream or sys.stderr
             stream.write(self.format(record) + "\n")
             stream.flush()
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Libraries from WARNING on, also those that ``LIBRARIES`` does not know."""
+        """Pass ours, and other libraries from WARNING on, also those that ``LIBRARIES`` does not name."""
         ours = record.name.startswith("cosell_sync") or record.levelno >= logging.WARNING
         return ours and bool(super().filter(record))
 
@@ -249,7 +249,7 @@ def configure(
     handler = _Stderr(stream)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[*_SHARED, _wordless],
+            foreign_pre_chain=[*_SHARED, _without_message],
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *_LAST, renderer],
         )
     )
@@ -271,22 +271,12 @@ def _no_traceback(stream: Any, info: tuple[type[BaseException], BaseException, T
 
 
 def get_logger(name: str = "cosell_sync") -> structlog.stdlib.BoundLogger:
-    """A logger; ``name`` is only for levels, it is not written."""
+    """A logger; ``name`` sets its level and is not written."""
     logger: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(name)
     return logger
 
 
-def bound(
-    *, cycle_id: str | None = None, referral_id: str | None = None, opportunity_id: str | None = None
-) -> AbstractContextManager[None]:
-    """Ids that every line inside carries."""
-    ids = {"cycle_id": cycle_id, "referral_id": referral_id, "opportunity_id": opportunity_id}
-    return structlog.contextvars.bound_contextvars(
-        **{key: one for key, one in ids.items() if one is not None}
-    )
-
-
 def flush() -> None:
-    """Everything written so far is out; for the moment before the process ends hard."""
+    """Write out what the handlers still hold, for the moment before the process ends without clean-up."""
     for handler in logging.getLogger().handlers:
         handler.flush()

@@ -10,12 +10,10 @@ from datetime import datetime
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 from cosell_sync.core.deal import SyncState
 from cosell_sync.summary import Counts, CycleSummary
 
-CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
 _BUCKETS: Final = (0.1, 0.3, 1, 3, 10, 30, 60, 120, 300, 900)
 _SIDES: Final = ("partner_center", "crm")
 _BY_SIDE: Final = {
@@ -37,7 +35,7 @@ _STANDING: Final = {
 
 
 class Metrics:
-    """Everything /metrics shows."""
+    """Everything that /metrics shows."""
 
     def __init__(self, version: str, crm: str) -> None:
         self.registry = CollectorRegistry()
@@ -89,7 +87,7 @@ class Metrics:
             self._deals.labels(state.value)
 
     def cycle(self, summary: CycleSummary, at: datetime) -> None:
-        """One cycle has ended, at ``at``."""
+        """Count a cycle that ended at ``at``."""
         self._cycles.labels(str(summary.exit_code)).inc()
         self._duration.observe(summary.duration_s)
         for name, counter in self._by_side.items():
@@ -103,16 +101,18 @@ class Metrics:
         self._last.labels("success" if summary.exit_code in {0, 1} else "failure").set(at.timestamp())
 
     def deals(self, by_state: Mapping[str, int]) -> None:
-        """How many deals stand in each sync state; states not named have none."""
+        """Set how many deals stand in each sync state; a state that is not named has none."""
         for state in SyncState:
             self._deals.labels(state.value).set(by_state.get(state.value, 0))
 
     def budget(self, side: str, used: int, ceiling: int) -> None:
+        """Set how much of the daily ceiling of API calls is used; a ceiling of 0 counts as unused."""
         self._budget.labels(side).set(used / ceiling if ceiling else 0)
 
     def sign_in(self, system: str, age_s: float) -> None:
+        """Set the age in seconds of the newest token of this system."""
         self._sign_in.labels(system).set(age_s)
 
     def render(self) -> bytes:
-        """The text of /metrics, of type ``CONTENT_TYPE``."""
+        """The text of /metrics, in the Prometheus text format 0.0.4."""
         return generate_latest(self.registry)

@@ -12,21 +12,10 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
-from cosell_sync.core.deal import (
-    Customer,
-    Fields,
-    Intent,
-    JournalEntry,
-    Link,
-    OperatorCommand,
-    Phase,
-    Side,
-    Snapshot,
-    Step,
-    SyncState,
-)
+from cosell_sync.core.deal import Customer, Fields, Side, Snapshot, Step, SyncState
 from cosell_sync.core.erasure import ErasureResult
 from cosell_sync.core.intake import Matches
+from cosell_sync.core.memory import Intent, JournalEntry, Link, OperatorCommand, Phase
 from cosell_sync.core.quota import Allowance, Forecast
 from cosell_sync.core.rules import CrmShape, StageFlags
 from cosell_sync.errors import OutsideError, RecordError

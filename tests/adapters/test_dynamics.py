@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dynamics_world import OVERLAP, SAM, World, draft, only
+from served_dynamics import OVERLAP, SAM, World, check, draft, only
 
 from cosell_sync.core.deal import Customer, Member, Snapshot, Solution
-from cosell_sync.core.rules import agree, for_crm
+from cosell_sync.core.normalize import agree, for_crm
 from cosell_sync.crm.dynamics import versions
 from cosell_sync.crm.dynamics.client import DynamicsCrm
 from cosell_sync.crm.writes import Ownership
@@ -352,7 +352,7 @@ def test_only_what_changed_is_written_and_read_back(world: Build) -> None:
         "estimatedvalue", "isrevenuesystemcalculated", "estimatedclosedate", "cosell_notes", "cosell_favorite",
         "cosell_syncstate", "cosell_lastsync", "cosell_campaignid", "statuscode",
     }  # fmt: skip
-    assert call.headers["if-match"] == versions.own(before.version)
+    assert call.headers["if-match"] == versions.own_etag(before.version)
     assert b'"estimatedvalue":99.90' in call.body
 
 
@@ -877,21 +877,21 @@ def test_a_column_taken_away_ends_the_pull_with_a_surprise_and_a_new_look(world:
 def test_doctor(world: Build) -> None:
     w = world()
     crm = w.client()
-    checks = {each.name: each for each in crm.check(["Won", "On Hold", "Nope"])}
+    checks = {each.name: each for each in check(crm, ["Won", "On Hold", "Nope"])}
     faults = {name for name, each in checks.items() if each.status == "fault"}
     assert faults == {"dynamics.status_reason.Nope"}
     w.org.set_key_status("opportunity", "cosell_referralkey", "Failed")
     w.org.set_change_tracking("connection", False)
     w.org.remove_column("opportunity", "cosell_action")
     w.org.deny("prvReadAccount")
-    checks = {each.name: each for each in crm.check()}
+    checks = {each.name: each for each in check(crm)}
     assert checks["dynamics.opportunity.key"].status == "fault"
     assert checks["dynamics.connection"].status == "warning"
     assert checks["dynamics.opportunity.cosell_action"].status == "fault"
     assert checks["dynamics.account"].status == "fault"
     w.org.refuse_sign_in("invalid_client")
     w.org.expire_sessions()
-    (only_one,) = crm.check()
+    (only_one,) = check(crm)
     assert isinstance(only_one.error, AuthFailed)
 
 

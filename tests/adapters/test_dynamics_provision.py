@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dynamics_world import SAM, World, draft, only
+from served_dynamics import SAM, World, check, draft, only
 
 from cosell_sync.core.deal import Customer, Member, Solution
-from cosell_sync.crm.dynamics import metadata
 from cosell_sync.crm.dynamics.batch import Op
-from cosell_sync.crm.dynamics.provision import provision
-from cosell_sync.crm.dynamics.setup import Setup, SetupRefused
+from cosell_sync.crm.dynamics.install import schema
+from cosell_sync.crm.dynamics.install.deploy import provision
+from cosell_sync.crm.dynamics.install.setup import Setup, SetupRefused
 from cosell_sync.crm.report import Finding, Status
 from cosell_sync.errors import Rejected, Unavailable
 from cosell_sync.ports import OpportunityWrite
@@ -37,7 +37,7 @@ class Place(World):
 
     def provision(self, names: Mapping[str, str] | None = None, **options: Any) -> dict[str, Finding]:
         self.heard = []
-        found = provision(self.rest(), names, tell=self.heard.append, **options)
+        found = provision(self.rest(), names, progress=self.heard.append, **options)
         assert self.server.errors == []
         assert len({each.component for each in found}) == len(found)
         return {each.component: each for each in found}
@@ -282,8 +282,8 @@ def test_a_publisher_with_another_prefix_stops_what_would_bear_it(place: Place) 
     )
     found = place.provision()
     assert found["Publisher cosellsync"].text == "its prefix is abc, not cosell"
-    assert found["Solution cosellsync"].status is Status.HELD
-    assert (found[ACTION].status, found[ACTION].text) == (Status.HELD, "it rests on Solution cosellsync")
+    assert found["Solution cosellsync"].status is Status.BLOCKED
+    assert (found[ACTION].status, found[ACTION].text) == (Status.BLOCKED, "it rests on Solution cosellsync")
     assert with_status(found, Status.MADE) == set()
 
 
@@ -313,7 +313,7 @@ def test_a_solution_of_somebody_else_is_not_filled(place: Place) -> None:
     place.org.create("solution", uniquename="cosellsync", friendlyname="C", version="1.0", publisherid=other)
     found = place.provision()
     assert found["Solution cosellsync"].status is Status.DIFFERS
-    assert found[ACTION].status is Status.HELD
+    assert found[ACTION].status is Status.BLOCKED
 
 
 # --- alternate keys ------------------------------------------------------------------------------------------------
@@ -435,7 +435,7 @@ def test_a_lost_answer_ends_the_run_and_the_next_one_finds_what_was_made(place: 
         place.provision()
     assert "run provision again" in caught.value.hint
     found = place.provision()
-    assert not any(each.status.needs_a_person for each in found.values())
+    assert not any(each.status.needs_action for each in found.values())
     assert statuses(place.provision()) == {"there": 43}
 
 
@@ -451,7 +451,7 @@ def test_a_refused_column_holds_what_rests_on_it_and_nothing_else(place: Place) 
     found = place.provision()
     each = found["Column opportunity.cosell_referralid"]
     assert (each.status, each.text) == (Status.FAILED, "too many columns")
-    assert (found[KEY].status, found[KEY].text) == (Status.HELD, f"it rests on {each.component}")
+    assert (found[KEY].status, found[KEY].text) == (Status.BLOCKED, f"it rests on {each.component}")
     assert statuses(found) == {"made": 39, "there": 2, "failed": 1, "not made": 1}
     assert with_status(place.provision(), Status.MADE) == {each.component, KEY}
 
@@ -460,7 +460,7 @@ def test_a_column_of_the_customers_own_is_not_made_for_them(place: Place) -> Non
     found = place.provision({"message": "contoso_note"})
     each = found["Column opportunity.contoso_note"]
     assert each.status is Status.FAILED
-    assert each.todo == "make it in make.powerapps.com as Transaction, or leave mapping.fields.message out"
+    assert each.todo == "make it in make.powerapps.com as Memo, or leave mapping.fields.message out"
     assert statuses(found) == {"made": 40, "there": 2, "failed": 1}
 
 
@@ -497,7 +497,7 @@ def test_the_daemons_role_is_enough_for_its_work_and_holds_nothing_it_never_uses
     place.org.rights.asked.clear()
 
     crm = place.client()
-    faults = [each for each in crm.check(("On Hold", "Won")) if each.status != "ok"]
+    faults = [each for each in check(crm, ("On Hold", "Won")) if each.status != "ok"]
     assert faults == []
     place.org.add_user("Kim", "Li", "kim.li@contoso.example")
     fields = {
@@ -627,23 +627,23 @@ def _role_id(place: Place, name: str) -> str:
 
 
 def test_doctor_names_each_missing_thing_and_is_content_afterwards(place: Place) -> None:
-    checks = [each for each in place.client().check(("Won",)) if each.status != "ok"]
+    checks = [each for each in check(place.client(), ("Won",)) if each.status != "ok"]
     missing = {each.name for each in checks if "run `cosell-sync provision`" in each.todo}
     assert missing == {each.name for each in checks}
     ours = {name for name in standard_schema.build()["opportunity"].columns if name.startswith("cosell_")}
     assert {f"dynamics.opportunity.{name}" for name in ours} <= missing
     assert {"dynamics.cosell_solution", "dynamics.opportunity.key"} <= missing
     place.provision()
-    assert {each.status for each in place.client().check(("Won",))} == {"ok"}
+    assert {each.status for each in check(place.client(), ("Won",))} == {"ok"}
     place.org.remove_column("cosell_solution", "cosell_solutiontype")
     place.org.set_key_status("cosell_solution", "cosell_solutionkey", "Failed")
-    faults = {each.name for each in place.client().check(("Won",)) if each.status == "fault"}
+    faults = {each.name for each in check(place.client(), ("Won",)) if each.status == "fault"}
     assert faults == {"dynamics.cosell_solution.cosell_solutiontype", "dynamics.cosell_solution.key"}
 
 
 # --- the sandbox's setup is strict ---------------------------------------------------------------------------------
 
-LABELS = metadata.Labels((1033,))
+LABELS = schema.Labels((1033,))
 TEXT: Mapping[str, Any] = {
     "@odata.type": "Microsoft.Dynamics.CRM.StringAttributeMetadata",
     "SchemaName": "cosell_x",
@@ -664,7 +664,7 @@ for body in (CHOICE, MOMENT):
         (ATTRIBUTES, {**TEXT, "SchemaName": "cosell_notes"}, "already exists"),
         (ATTRIBUTES, {**TEXT, "MaxLength": 4001}, "must be 1 to 4000"),
         (ATTRIBUTES, {**TEXT, "Colour": "red"}, "'Colour' does not exist"),
-        (ATTRIBUTES, {**TEXT, "DisplayName": metadata.Labels((1031,))("X")}, "language code 1031"),
+        (ATTRIBUTES, {**TEXT, "DisplayName": schema.Labels((1031,))("X")}, "language code 1031"),
         (
             ATTRIBUTES,
             {**TEXT, "@odata.type": "Microsoft.Dynamics.CRM.LookupAttributeMetadata"},
@@ -682,25 +682,25 @@ for body in (CHOICE, MOMENT):
             {"SchemaName": "cosell_k", "DisplayName": LABELS("K"), "KeyAttributes": ["cosell_referralid"]},
             "already exists",
         ),
-        ("EntityDefinitions", {**metadata.table(LABELS)}, "already exists"),
+        ("EntityDefinitions", {**schema.table(LABELS)}, "already exists"),
         (
             "EntityDefinitions",
-            {**metadata.table(LABELS), "SchemaName": "cosell_y", "Attributes": []},
+            {**schema.table(LABELS), "SchemaName": "cosell_y", "Attributes": []},
             "primary name",
         ),
         (
             "RelationshipDefinitions",
-            {**metadata.relationship(LABELS), "CascadeConfiguration": {}},
+            {**schema.relationship(LABELS), "CascadeConfiguration": {}},
             "incomplete",
         ),
         (
             "publishers",
-            {**metadata.publisher(), "uniquename": "x", "customizationprefix": "mscrmx"},
+            {**schema.publisher(), "uniquename": "x", "customizationprefix": "mscrmx"},
             "prefix",
         ),
         (
             "publishers",
-            {**metadata.publisher(), "uniquename": "x", "customizationoptionvalueprefix": 1},
+            {**schema.publisher(), "uniquename": "x", "customizationoptionvalueprefix": 1},
             "10000",
         ),
         ("roles", {"name": "X"}, "business unit"),
@@ -716,11 +716,11 @@ def test_the_environment_refuses_what_is_none(
     place: Place, path: str, body: Mapping[str, Any], told: str
 ) -> None:
     place.provision()
-    schema = place.org._org.schema
-    refusal = Setup(place.rest(), lambda _: None).change(Op("POST", path, body, metadata.IN_SOLUTION))
+    before = place.org._org.schema
+    refusal = Setup(place.rest(), lambda _: None).change(Op("POST", path, body, schema.IN_SOLUTION))
     assert refusal is not None
     assert told in refusal.text
-    assert place.org._org.schema is schema
+    assert place.org._org.schema is before
 
 
 @pytest.mark.parametrize(
@@ -750,15 +750,13 @@ def test_the_environment_refuses_a_view_that_shows_nothing(
     columns = ("name", "returnedtypecode", "querytype", "fetchxml", "layoutxml")
     body = change({name: inbound[name] for name in columns})
     assert body != {name: inbound[name] for name in columns}
-    refusal = Setup(place.rest(), lambda _: None).change(
-        Op("POST", "savedqueries", body, metadata.IN_SOLUTION)
-    )
+    refusal = Setup(place.rest(), lambda _: None).change(Op("POST", "savedqueries", body, schema.IN_SOLUTION))
     assert refusal is not None
     assert told in refusal.text
 
 
 def test_a_solution_that_is_not_there_takes_nothing(place: Place) -> None:
-    refusal = Setup(place.rest(), lambda _: None).change(Op("POST", ATTRIBUTES, TEXT, metadata.IN_SOLUTION))
+    refusal = Setup(place.rest(), lambda _: None).change(Op("POST", ATTRIBUTES, TEXT, schema.IN_SOLUTION))
     assert refusal is not None
     assert "cosellsync does not exist" in refusal.text
 

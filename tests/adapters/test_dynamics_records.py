@@ -13,8 +13,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cosell_sync.core.deal import KINDS, Customer, Kind, Member, Solution
-from cosell_sync.crm.dynamics import batch, changes, closing, errors, org, related, translate, versions
+from cosell_sync.core.deal import Customer, Member, Solution
+from cosell_sync.core.fields import KINDS, Kind
+from cosell_sync.crm.dynamics import (
+    batch,
+    changes,
+    closing,
+    describe,
+    errors,
+    org,
+    related,
+    translate,
+    versions,
+)
 from cosell_sync.crm.dynamics.batch import Op
 from cosell_sync.crm.dynamics.org import Choice, Column, Currency, Org
 from cosell_sync.crm.dynamics.translate import Bundle
@@ -43,7 +54,7 @@ STATUSES = tuple(
         (1, "In Progress", 0), (2, "On Hold", 0), (3, "Won", 1), (4, "Canceled", 2), (5, "Out-Sold", 2),
     )
 )  # fmt: skip
-TYPES = {Kind.TEXT: "String", Kind.NOTES: "Transaction", Kind.NUMBER: "Money", Kind.FLAG: "Boolean"}
+TYPES = {Kind.TEXT: "String", Kind.NOTES: "Memo", Kind.NUMBER: "Money", Kind.FLAG: "Boolean"}
 
 
 def environment(**changes: Any) -> Org:
@@ -173,7 +184,7 @@ def test_choices_are_known_by_every_label_and_go_by_the_english_one() -> None:
         ],
         "UserLocalizedLabel": {"Label": "Gewonnen", "LanguageCode": 1031},
     }
-    column = org._column(
+    column = describe._column(
         "statuscode",
         {"AttributeType": "Status", "OptionSet": {"Options": [{"Value": 3, "State": 1, "Label": label}]}},
     )
@@ -181,7 +192,7 @@ def test_choices_are_known_by_every_label_and_go_by_the_english_one() -> None:
     assert column.choices[0].label == "Won"
     assert column.choices[0].state == 1
     del label["LocalizedLabels"][1]  # type: ignore[attr-defined]
-    assert org._choice({"Value": 3, "Label": label}).label == "Gewonnen"
+    assert describe._choice({"Value": 3, "Label": label}).label == "Gewonnen"
 
 
 # --- snapshots ----------------------------------------------------------------------------------------------------
@@ -215,15 +226,15 @@ def test_the_version_is_made_of_every_row_the_snapshot_was_read_from() -> None:
     version = versions.parse(got.version)
     assert version is not None
     assert version.etag == 'W/"1"'
-    assert versions.holds(got.version, ACCOUNT, 'W/"5"')
-    assert not versions.holds(got.version, ACCOUNT, 'W/"6"')
-    assert versions.own(got.version) == 'W/"1"'
+    assert versions.covers(got.version, ACCOUNT, 'W/"5"')
+    assert not versions.covers(got.version, ACCOUNT, 'W/"6"')
+    assert versions.own_etag(got.version) == 'W/"1"'
     assert versions.etag({"versionnumber": 12}) == "12"
     for other in (None, "", "x", "[]", '{"etag": 1}'):
         assert versions.parse(other) is None
-        assert not versions.holds(other, ACCOUNT, 'W/"5"')
-    assert versions.same(got.version, got.version)
-    assert not versions.same(None, got.version)
+        assert not versions.covers(other, ACCOUNT, 'W/"5"')
+    assert versions.unchanged(got.version, got.version)
+    assert not versions.unchanged(None, got.version)
     assert versions.parse(Version("a", {"x": "y"}).text) == Version("a", {"x": "y"})
 
 
@@ -269,8 +280,8 @@ def test_a_set_that_fits_needs_nothing() -> None:
     )
     got = translate.snapshot(b, WORLD)
     wanted = {name: got[name] for name in ("team", "contacts", "solutions")}
-    plan = related.around(b, WORLD, wanted, {"eve@x.example": EVE}, "r")
-    assert (plan.changes, plan.people, plan.primary, plan.unheld) == ((), (), None, {})
+    plan = related.changes(b, WORLD, wanted, {"eve@x.example": EVE}, "r")
+    assert (plan.changes, plan.new_contacts, plan.primary_contact, plan.unheld) == ((), (), None, {})
 
 
 def test_people_without_an_e_mail_and_colleagues_who_left_are_let_be() -> None:
@@ -279,7 +290,7 @@ def test_people_without_an_e_mail_and_colleagues_who_left_are_let_be() -> None:
         connections=(connection(20, ANN), connection(21, EVE)),
         users={SAM: user(SAM, "sam@x.example"), EVE: user(EVE, "eve@x.example", isdisabled=True)},
     )
-    plan = related.around(b, WORLD, {"team": (), "contacts": None}, {}, "")
+    plan = related.changes(b, WORLD, {"team": (), "contacts": None}, {}, "")
     assert plan.changes == ()
 
 
@@ -295,7 +306,7 @@ def test_solutions_are_matched_by_code_and_receive_their_key() -> None:
         {"cosell_solutionid": guid(32), "cosell_solutioncode": None},
     )
     wanted = {"solutions": (Solution("A"), Solution("C", "See", "Microsoft"))}
-    plan = related.around(bundle(solutions=rows), WORLD, wanted, {}, "ref-1")
+    plan = related.changes(bundle(solutions=rows), WORLD, wanted, {}, "ref-1")
     kept, made, dropped = (op for _, op in plan.changes)
     assert (kept.method, kept.headers["If-Match"]) == ("PATCH", "t")
     assert kept.body is not None
@@ -313,7 +324,7 @@ def test_solutions_are_matched_by_code_and_receive_their_key() -> None:
 
 def test_a_contact_never_loses_its_last_name() -> None:
     b = bundle({"_parentcontactid_value": ANN}, contacts={ANN: contact(ANN, "ann@x.example", telephone1="1")})
-    plan = related.around(b, WORLD, {"contacts": (Member("ann@x.example", "A", None, None),)}, {}, "")
+    plan = related.changes(b, WORLD, {"contacts": (Member("ann@x.example", "A", None, None),)}, {}, "")
     ops = [op for _, op in plan.changes]
     assert [op.method for op in ops] == ["POST", "PATCH"]  # connected at last, and told the news
     assert ops[1].body == {"firstname": "A", "telephone1": None}
@@ -349,7 +360,7 @@ def test_every_way_from_one_status_to_another(
     now: Choice, target: Choice | None, columns: Any, expected: Any
 ) -> None:
     made = []
-    for op in closing.writes(DEAL, columns, "tag", now, target, OPEN):
+    for op in closing.status_writes(DEAL, columns, "tag", now=now, target=target, reopened=OPEN):
         if op.method == "PATCH":
             made.append(("PATCH", op.body, op.headers["If-Match"]))
         else:
@@ -431,12 +442,12 @@ def test_what_is_no_answer_to_a_batch(body: str) -> None:
 )
 def test_what_a_code_means(status: int, code: str, kind: type[RecordError]) -> None:
     body = json.dumps({"error": {"code": code, "message": "Because."}}).encode()
-    assert type(errors.of(status, body)) is kind
+    assert type(errors.record_error(status, body)) is kind
 
 
 def test_only_what_passes_is_tried_again() -> None:
     def passing(status: int, code: str) -> bool:
-        return errors.passing(status, json.dumps({"error": {"code": code}}).encode())
+        return errors.passes(status, json.dumps({"error": {"code": code}}).encode())
 
     assert passing(429, "0x80072322")
     assert passing(503, "")
@@ -468,6 +479,6 @@ def test_deleted_rows_in_either_shape() -> None:
         {"@removed": {"reason": "deleted"}, "@id": f"opportunities({SAM})"},
         {"nonsense": 1},
     ]  # fmt: skip
-    live, gone = changes._sorted("opportunities", rows)
+    live, gone = changes._live_and_deleted("opportunities", rows)
     assert [row["opportunityid"] for row in live] == [DEAL]
     assert gone == [ANN, BOB, SAM]

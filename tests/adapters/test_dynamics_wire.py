@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import ssl
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,7 +18,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import NameOID
-from dynamics_world import World
+from served_dynamics import World
 
 from cosell_sync.crm.dynamics import signin
 from cosell_sync.crm.dynamics.batch import Group, Op
@@ -68,7 +69,7 @@ def rest(time: Time) -> Iterator[Rest]:
         monotonic=lambda: time.passed,
         chance=lambda: 1.0,
     )
-    yield Rest(caller, governor=governor, clock=time.clock)
+    yield Rest(caller, clock=time.clock)
     caller.close()
 
 
@@ -268,7 +269,7 @@ def test_two_silent_batches_mean_that_nobody_is_there(rest: Rest) -> None:
     results = rest.send(writes(200))
     assert len(respx.calls) == 2
     assert all(isinstance(each.error, Unclear) for each in results[:100])
-    assert all(isinstance(each.away, Unavailable) for each in results[100:])
+    assert all(isinstance(each.outage, Unavailable) for each in results[100:])
 
 
 @respx.mock
@@ -391,12 +392,10 @@ def test_an_authority_that_cannot_be_reached(world: World) -> None:
     options = {"tenant_id": "t", "client_id": "c", "client_secret": "s"}
     away = Application(HOST, authority="https://127.0.0.1:1", **options)
     with pytest.raises(Unavailable):
-        SignIn(away, verify=str(world.bundle), timeout=2, clock=world.clock, governor=world.governor())()
+        SignIn(away, world.authority(read=2), clock=world.clock)()
     untrusted = Application(HOST, authority=world.server.url, **options)
-    with pytest.raises(Unavailable):
-        SignIn(untrusted, verify=True, timeout=2, clock=world.clock, governor=world.governor())()
     with pytest.raises(Unavailable) as caught:
-        SignIn(untrusted, verify="/nowhere/ca.pem", timeout=2)()
+        SignIn(untrusted, world.authority(verify=ssl.create_default_context()), clock=world.clock)()
     assert caught.value.code == "certificate"
 
 

@@ -14,7 +14,6 @@ from urllib.parse import parse_qs
 
 import httpx
 import pytest
-import requests
 import respx
 import structlog
 
@@ -29,10 +28,10 @@ from cosell_sync.errors import (
     Unavailable,
     Unclear,
 )
-from cosell_sync.partner_center import records, signin
+from cosell_sync.partner_center import read, signin
 from cosell_sync.partner_center.client import ID_HEADERS, REFERRALS, PartnerCenter
-from cosell_sync.partner_center.records import Wire
 from cosell_sync.partner_center.signin import Application, Lent, SignIn
+from cosell_sync.partner_center.values import WireOptions
 from cosell_sync.ports import Outcome, ReferralDraft, Referrals, ReferralWrite
 from cosell_sync.transport.client import HttpCaller
 from cosell_sync.transport.throttle import Governor
@@ -143,7 +142,7 @@ class Stand:
         )
 
     def before(self, number: int = 1, **changes: Any) -> Snapshot:
-        snapshot = records.snapshot(referral(number, **changes), Wire())
+        snapshot = read.snapshot(referral(number, **changes), WireOptions())
         assert snapshot is not None
         return snapshot
 
@@ -803,15 +802,22 @@ def test_a_confidential_client_sends_its_secret(stand: Stand) -> None:
 
 
 class Entra:
-    """Answers of the sign-in service to ``requests``, which MSAL speaks."""
+    """Answers of the sign-in service to MSAL, and the caller over which it asks."""
 
-    def __init__(self, *polls: dict[str, Any]) -> None:
+    def __init__(self, mock: respx.MockRouter, *polls: dict[str, Any]) -> None:
         self.polls = list(polls)
         self.forms: list[Mapping[str, str]] = []
-        self.verified: list[object] = []
+        self.slept: list[float] = []
+        self.stop = threading.Event()
+        mock.route(url__startswith=LOGIN).mock(side_effect=self.send)
+        self.caller = HttpCaller(
+            "partner_center",
+            "",
+            governor=Governor("partner_center", stop=self.stop, sleep=self.slept.append),
+            verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
+        )
 
-    def send(self, request: requests.PreparedRequest, **options: Any) -> requests.Response:
-        self.verified.append(options["verify"])
+    def send(self, request: httpx.Request) -> httpx.Response:
         url = str(request.url)
         base = f"{LOGIN}/tenant"
         body: dict[str, Any]
@@ -826,67 +832,47 @@ class Entra:
             body = {"user_code": "ABC", "device_code": "d", "verification_uri": "u", "interval": 0}
             body |= {"expires_in": 900, "message": "Open u and enter ABC"}
         else:
-            self.forms.append({key: value[0] for key, value in parse_qs(str(request.body)).items()})
+            form = parse_qs(request.content.decode())
+            self.forms.append({key: value[0] for key, value in form.items()})
             body = self.polls.pop(0)
-        answer = requests.Response()
-        answer.status_code = 400 if "error" in body else 200
-        answer._content = json.dumps(body).encode()
-        answer.url, answer.request = url, request
-        return answer
+        return httpx.Response(400 if "error" in body else 200, json=body)
 
 
 @pytest.fixture
-def entra(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Entra]:
-    def install(*polls: dict[str, Any]) -> Entra:
-        entra = Entra(*polls)
-        monkeypatch.setattr(
-            requests.adapters.HTTPAdapter,
-            "send",
-            lambda _, request, **options: entra.send(request, **options),
-        )
-        return entra
-
-    return install
+def entra() -> Iterator[Callable[..., Entra]]:
+    with respx.mock(assert_all_called=False) as mock:
+        yield lambda *polls: Entra(mock, *polls)
 
 
 PENDING = {"error": "authorization_pending"}
 
 
-def test_a_device_login_stores_the_refresh_token(
-    entra: Callable[..., Entra], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/somewhere/else.pem")
+def test_a_device_login_stores_the_refresh_token(entra: Callable[..., Entra]) -> None:
     grant = {"access_token": "a", "refresh_token": "r", "expires_in": 3600, "token_type": "Bearer"}
     world = entra(PENDING, grant)
-    tokens, shown, slept = Memory(), list[str](), list[float]()
+    tokens, shown = Memory(), list[str]()
     application = Application("tenant", "client", "s3cret", LOGIN)
-    signin.device_login(application, tokens, shown.append, verify="/our/ca.pem", sleep=slept.append)
+    signin.device_login(application, tokens, shown.append, world.caller)
     assert tokens.tokens == {"partner_center": "r"}
     assert shown == ["Open u and enter ABC"]
-    assert slept == [1.0]
+    assert world.slept == [1.0]
     assert {form["client_secret"] for form in world.forms} == {"s3cret"}
-    assert set(world.verified) == {"/our/ca.pem"}, "what was given is trusted, whatever the environment says"
 
 
 @pytest.mark.parametrize("error", ["authorization_declined", "expired_token", "bad_verification_code"])
 def test_a_device_login_that_is_declined_stores_nothing(entra: Callable[..., Entra], error: str) -> None:
-    entra({"error": error, "error_description": SECRET_TEXT})
+    world = entra({"error": error, "error_description": SECRET_TEXT})
     tokens = Memory()
+    application = Application("tenant", "client", None, LOGIN)
     with pytest.raises(AuthFailed) as caught:
-        signin.device_login(Application("tenant", "client", None, LOGIN), tokens, lambda _: None)
+        signin.device_login(application, tokens, lambda _: None, world.caller)
     assert caught.value.code == error
     assert tokens.tokens == {}
 
 
 def test_a_device_login_can_be_stopped(entra: Callable[..., Entra]) -> None:
-    entra(*[PENDING] * 9)
-    stop = threading.Event()
+    world = entra(*[PENDING] * 9)
+    application = Application("tenant", "client", None, LOGIN)
     with pytest.raises(Unavailable) as caught:
-        signin.device_login(
-            Application("tenant", "client", None, LOGIN),
-            Memory(),
-            lambda _: None,
-            stop=stop,
-            sleep=lambda _: stop.set(),
-        )
+        signin.device_login(application, Memory(), lambda _: world.stop.set(), world.caller)
     assert caught.value.code == "stopping"

@@ -17,9 +17,6 @@ from hypothesis import strategies as st
 from cosell_sync.core import as_json
 from cosell_sync.core.deal import (
     ABSENT,
-    KINDS,
-    REFERRAL_ONLY,
-    SHARED,
     Customer,
     DealType,
     Direction,
@@ -30,14 +27,17 @@ from cosell_sync.core.deal import (
     Step,
     Value,
 )
-from cosell_sync.partner_center import records
-from cosell_sync.partner_center.records import PATHS, Wire
+from cosell_sync.core.fields import KINDS, REFERRAL_ONLY, SHARED
+from cosell_sync.partner_center import create, patch, values
+from cosell_sync.partner_center.patch import PATHS
+from cosell_sync.partner_center.read import snapshot as read_snapshot
+from cosell_sync.partner_center.values import WireOptions
 from cosell_sync.ports import ReferralDraft
 from cosell_sync.transport.exact_json import encode, parse
 
 ID = "2f0c6f3e-0000-4000-8000-000000000001"
 US = "5c0e1f00-0000-4000-8000-0000000000aa"
-WIRE = Wire()
+WIRE = WireOptions()
 
 DOCUMENT: dict[str, Any] = {
     "id": ID,
@@ -119,10 +119,12 @@ def merged(document: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str,
     return result
 
 
-def read(changes: Mapping[str, Any] | None = None, wire: Wire = WIRE, **own: frozenset[str]) -> Snapshot:
+def read(
+    changes: Mapping[str, Any] | None = None, wire: WireOptions = WIRE, **own: frozenset[str]
+) -> Snapshot:
     """The document with these changes, as it would come over the wire."""
     body = json.dumps(merged(DOCUMENT, changes or {})).encode()
-    snapshot = records.snapshot(parse(body), wire, **own)
+    snapshot = read_snapshot(parse(body), wire, **own)
     assert snapshot is not None
     return snapshot
 
@@ -176,7 +178,7 @@ def test_a_whole_document() -> None:
         "updated_at": datetime(2026, 5, 5, 10, 11, 12, 999999, UTC),
         "closed_at": None,
         "help_code": None,
-        "referral_link": records.PORTAL.replace("{engagement_id}", "2f0c6f3e-0000-4000-8000-0000000000ee"),
+        "referral_link": values.PORTAL.replace("{engagement_id}", "2f0c6f3e-0000-4000-8000-0000000000ee"),
     }
     assert dict(snapshot.fields) == expected
     assert set(expected) >= set(SHARED) | (
@@ -319,7 +321,7 @@ def test_close_dates_are_utc_days(text: str | None, day: date | None) -> None:
 def test_cleared_is_not_unknown() -> None:
     snapshot = read({"details": {"notes": None, "currency": ""}, "team": None})
     assert (snapshot["notes"], snapshot["currency"], snapshot["team"]) == (None, None, ())
-    bare = records.snapshot({"id": ID, "eTag": '"x"'}, WIRE)
+    bare = read_snapshot({"id": ID, "eTag": '"x"'}, WIRE)
     assert bare is not None
     assert all(bare[name] is ABSENT for name in SHARED)
     assert bare["problem"] is ABSENT
@@ -369,7 +371,7 @@ def test_what_cannot_be_understood_is_named_and_harms_nothing_else(
 
 @pytest.mark.parametrize("document", [None, 7, [], {}, {"id": None}, {"id": ""}, {"id": "a/../b"}, {"id": 7}])
 def test_without_an_id_nothing_can_be_said(document: object) -> None:
-    assert records.snapshot(document, WIRE) is None
+    assert read_snapshot(document, WIRE) is None
 
 
 def test_unknown_properties_of_members_survive_and_are_plain_data() -> None:
@@ -382,7 +384,7 @@ def test_unknown_properties_of_members_survive_and_are_plain_data() -> None:
         "contactPreference": {"locale": "de", "disableNotifications": False},
     }
     assert solutions[0].extra["price"] == 19.99
-    assert json.loads(json.dumps(as_json.plain_snapshot(snapshot)))
+    assert json.loads(json.dumps(as_json.snapshot_to_json(snapshot)))
 
 
 def test_solution_types() -> None:
@@ -413,20 +415,20 @@ def test_only_permitted_paths_are_written() -> None:
     before = read()
     for name in set(KINDS) - set(PATHS):
         with pytest.raises(ValueError):
-            records.patch(before, Step({name: "x"}), WIRE)
+            patch.operations(before, Step({name: "x"}), WIRE)
     with pytest.raises(ValueError):
-        records.patch(before, Step({"notes": ABSENT}), WIRE)
+        patch.operations(before, Step({"notes": ABSENT}), WIRE)
     with pytest.raises(ValueError):
-        records.patch(before, Step({"visible": False}), WIRE)
+        patch.operations(before, Step({"visible": False}), WIRE)
     with pytest.raises(ValueError):
-        records.patch(before, Step({"sales_stage": "Win"}), WIRE)
+        patch.operations(before, Step({"sales_stage": "Win"}), WIRE)
 
 
 def test_renames_and_hearts_are_switches() -> None:
     step = Step({"name": "New", "favorite": True})
     with pytest.raises(ValueError):
-        records.patch(read(), step, WIRE)
-    assert records.patch(read(), step, Wire(write_name=True, write_favorite=True)) == [
+        patch.operations(read(), step, WIRE)
+    assert patch.operations(read(), step, WireOptions(write_name=True, write_favorite=True)) == [
         {"op": "replace", "path": "/name", "value": "New"},
         {"op": "replace", "path": "/favorite", "value": True},
     ]
@@ -435,36 +437,36 @@ def test_renames_and_hearts_are_switches() -> None:
 @pytest.mark.parametrize("state", [State.RECEIVED, State.EXPIRED, State.UNKNOWN])
 def test_moves_that_are_not_ours_to_make(state: State) -> None:
     with pytest.raises(ValueError):
-        records.patch(read(), Step({}, state), WIRE)
+        patch.operations(read(), Step({}, state), WIRE)
 
 
 def test_a_move_writes_both_words_at_the_right_end() -> None:
     """An accept opens the referral for the rest; after a closing nothing of it may change."""
     fields = {"status_reason": "Other"}
-    accept = records.patch(read(), Step(fields, State.ACCEPTED), WIRE)
-    lose = records.patch(read(), Step(fields, State.LOST), WIRE)
+    accept = patch.operations(read(), Step(fields, State.ACCEPTED), WIRE)
+    lose = patch.operations(read(), Step(fields, State.LOST), WIRE)
     assert [item["path"] for item in accept] == ["/status", "/substatus", "/statusReason"]
     assert [item["path"] for item in lose] == ["/statusReason", "/status", "/substatus"]
     assert [item["value"] for item in lose] == ["Other", "Closed", "Lost"]
 
 
 def test_what_is_not_known_to_be_there_is_added() -> None:
-    bare = records.snapshot({"id": ID, "eTag": '"x"', "details": {"notes": None}}, WIRE)
+    bare = read_snapshot({"id": ID, "eTag": '"x"', "details": {"notes": None}}, WIRE)
     assert bare is not None
-    operations = records.patch(bare, Step({"notes": "a", "currency": "EUR"}), WIRE)
+    operations = patch.operations(bare, Step({"notes": "a", "currency": "EUR"}), WIRE)
     assert [item["op"] for item in operations] == ["replace", "add"]
 
 
 def test_an_unchanged_day_never_rewrites_the_time() -> None:
     before = read()
-    assert records.patch(before, Step({"close_date": date(2026, 11, 30)}), WIRE) == []
-    (operation,) = records.patch(before, Step({"close_date": date(2026, 12, 1)}), WIRE)
+    assert patch.operations(before, Step({"close_date": date(2026, 11, 30)}), WIRE) == []
+    (operation,) = patch.operations(before, Step({"close_date": date(2026, 12, 1)}), WIRE)
     assert operation["value"] == "2026-12-01T00:00:00Z"
 
 
 @pytest.mark.parametrize(("form", "value"), [("percent", "60"), ("name", "Propose")])
 def test_the_sales_stage_is_written_as_configured(form: str, value: str) -> None:
-    (operation,) = records.patch(read(), Step({"sales_stage": "Propose"}), Wire(sales_stage=form))
+    (operation,) = patch.operations(read(), Step({"sales_stage": "Propose"}), WireOptions(sales_stage=form))
     assert operation["value"] == value
 
 
@@ -474,7 +476,7 @@ def test_a_whole_array_keeps_what_we_do_not_know() -> None:
         Member("ida.kern@partner.example", "Ida", "Kern-Ott", extra={"row_id": "00q"}),
         Member("new@partner.example", "New", None, "+1", extra={"row_id": "00r"}),
     )
-    (operation,) = records.patch(before, Step({"team": team}), WIRE)
+    (operation,) = patch.operations(before, Step({"team": team}), WIRE)
     assert operation == {
         "op": "replace",
         "path": "/team",
@@ -499,7 +501,7 @@ def test_members_that_have_no_key_at_all_make_the_field_readonly() -> None:
 
 def test_an_address_keeps_its_letter_case() -> None:
     before = read()
-    (operation,) = records.patch(before, Step({"contacts": before["contacts"]}), WIRE)
+    (operation,) = patch.operations(before, Step({"contacts": before["contacts"]}), WIRE)
     assert operation["value"] == DOCUMENT["customerProfile"]["team"]
 
 
@@ -507,7 +509,7 @@ def test_solutions_keep_price_and_kind() -> None:
     before = read()
     held = before["solutions"]
     assert isinstance(held, tuple)
-    operations = records.patch(
+    operations = patch.operations(
         before,
         Step({"solutions": (*held, Solution("SOL-2", "Two", "Own"))}),
         WIRE,  # type: ignore[arg-type]
@@ -522,9 +524,9 @@ def test_solutions_keep_price_and_kind() -> None:
 def test_extras_survive_the_store() -> None:
     """A snapshot that was remembered and read again writes the same array."""
     before = read()
-    again = as_json.snapshot(json.loads(json.dumps(as_json.plain_snapshot(before))))
+    again = as_json.snapshot_from_json(json.loads(json.dumps(as_json.snapshot_to_json(before))))
     step = Step({"team": before["team"], "contacts": before["contacts"], "solutions": before["solutions"]})
-    assert records.patch(again, step, WIRE) == records.patch(before, step, WIRE)
+    assert patch.operations(again, step, WIRE) == patch.operations(before, step, WIRE)
 
 
 # --- creating ---------------------------------------------------------------------------------------------------
@@ -547,7 +549,7 @@ ASKING = {**FIELDS, "help": "Proof of concept or demo", "help_note": "Pilot in Q
 
 
 def test_a_private_deal() -> None:
-    body = records.draft(ReferralDraft("006Ab00000XyZ12", FIELDS), WIRE)
+    body = create.body(ReferralDraft("006Ab00000XyZ12", FIELDS), WIRE)
     assert json.loads(encode(body)) == {
         "name": "Harbor Mills - ERP move",
         "externalReferenceId": "006Ab00000XyZ12",
@@ -598,20 +600,20 @@ def test_a_private_deal() -> None:
 
 
 def test_a_partner_led_deal_is_a_visible_one() -> None:
-    body = records.draft(ReferralDraft("006", {**FIELDS, "visible": True}), WIRE)
+    body = create.body(ReferralDraft("006", {**FIELDS, "visible": True}), WIRE)
     assert body["type"] == "Independent"
     assert body["consent"]["consentToShareReferralWithMicrosoftSellers"] is True
     assert "inviteContext" not in body
 
 
 def test_cosell_in_two_posts() -> None:
-    first = records.draft(ReferralDraft("006", ASKING), WIRE)
+    first = create.body(ReferralDraft("006", ASKING), WIRE)
     assert (first["type"], first["target"]) == (
         "Shared",
         [{"type": "SolutionProfile", "id": "SOL-10001-ABC"}],
     )
     assert "inviteContext" not in first
-    second = records.draft(ReferralDraft("006", ASKING, "the-engagement"), WIRE)
+    second = create.body(ReferralDraft("006", ASKING, "the-engagement"), WIRE)
     assert second["engagementId"] == "the-engagement"
     assert second["type"] == "Shared"
     assert second["target"] == [{"type": "BusinessProfileLocation", "id": "msft"}]
@@ -622,16 +624,16 @@ def test_cosell_in_two_posts() -> None:
 
 
 def test_cosell_in_one_post() -> None:
-    body = records.draft(ReferralDraft("006", ASKING), Wire(recipe="one_post"))
+    body = create.body(ReferralDraft("006", ASKING), WireOptions(recipe="one_post"))
     assert body["type"] == "Shared"
     assert body["target"] == [{"type": "BusinessProfileLocation", "id": "msft"}]
     assert body["inviteContext"]["assistanceRequestCode"] == "ProofOfConceptOrDemo"
 
 
 def test_a_draft_reads_back_as_what_was_meant() -> None:
-    body = json.loads(encode(records.draft(ReferralDraft("006", ASKING), WIRE)), parse_float=Decimal)
+    body = json.loads(encode(create.body(ReferralDraft("006", ASKING), WIRE)), parse_float=Decimal)
     server = {"id": ID, "eTag": '"x"', "status": "Active", "substatus": "Accepted", "direction": "Outgoing"}
-    snapshot = records.snapshot({**body, **server}, WIRE)
+    snapshot = read_snapshot({**body, **server}, WIRE)
     assert snapshot is not None
     for name in ("name", "value", "currency", "close_date", "customer", "contacts", "team"):
         assert snapshot[name] == FIELDS[name]
@@ -693,15 +695,15 @@ DOCUMENTS = st.fixed_dictionaries(
 @given(DOCUMENTS)
 def test_writing_what_was_read_changes_nothing(changes: dict[str, Any]) -> None:
     document = merged(DOCUMENT, changes)
-    before = records.snapshot(json.loads(json.dumps(document), parse_float=Decimal), WIRE)
+    before = read_snapshot(json.loads(json.dumps(document), parse_float=Decimal), WIRE)
     assert before is not None
     writable = {
         name: before[name]
         for name in PATHS
         if before[name] is not ABSENT and name not in before.readonly and name != "visible"
     }
-    after = apply(document, records.patch(before, Step(writable), WIRE))
-    again = records.snapshot(after, WIRE)
+    after = apply(document, patch.operations(before, Step(writable), WIRE))
+    again = read_snapshot(after, WIRE)
     assert again is not None
     assert again == before
     for name in ("team", "contacts", "solutions"):
@@ -713,10 +715,10 @@ def test_writing_what_was_read_changes_nothing(changes: dict[str, Any]) -> None:
 @given(DOCUMENTS, WRITABLE)
 def test_what_is_written_reads_back(changes: dict[str, Any], wanted: dict[str, Value]) -> None:
     document = merged(DOCUMENT, changes)
-    before = records.snapshot(document, WIRE)
+    before = read_snapshot(document, WIRE)
     assert before is not None
     wanted = {name: value for name, value in wanted.items() if name not in before.readonly}
-    after = records.snapshot(apply(document, records.patch(before, Step(wanted), WIRE)), WIRE)
+    after = read_snapshot(apply(document, patch.operations(before, Step(wanted), WIRE)), WIRE)
     assert after is not None
     for name, value in wanted.items():
         assert after[name] == value, name
@@ -768,14 +770,14 @@ HOSTILE = st.recursive(
 @example({"name": "\ud800x\0"})
 def test_no_document_is_too_hostile(changes: dict[str, Any]) -> None:
     """It reads as a snapshot that any store takes, or as nothing; it never raises."""
-    snapshot = records.snapshot({**DOCUMENT, **changes}, WIRE)
+    snapshot = read_snapshot({**DOCUMENT, **changes}, WIRE)
     if snapshot is None:
         return
-    plain = as_json.plain_snapshot(snapshot)
+    plain = as_json.snapshot_to_json(snapshot)
     text = json.dumps(plain, allow_nan=False)
     assert "\\u0000" not in text
     json.dumps(plain, ensure_ascii=False).encode("utf-8")
-    assert as_json.snapshot(json.loads(text)) == snapshot
+    assert as_json.snapshot_from_json(json.loads(text)) == snapshot
     assert set(snapshot.fields) <= set(KINDS)
 
 

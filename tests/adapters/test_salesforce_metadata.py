@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import tomllib
 import zipfile
 from collections.abc import Mapping
 from io import BytesIO
@@ -17,11 +18,12 @@ import pytest
 import simple_salesforce
 from lxml import etree
 
-from cosell_sync.crm.salesforce import package
-from cosell_sync.crm.salesforce.differences import differences
-from cosell_sync.crm.salesforce.metadata import Component, components
+from cosell_sync.crm.salesforce.install import package
+from cosell_sync.crm.salesforce.install.differences import differences
+from cosell_sync.crm.salesforce.install.schema import PANEL, Component, components
 
-CONFIG = Path(__file__).parents[2] / "config" / "salesforce"
+ROOT = Path(__file__).parents[2]
+CONFIG = ROOT / "config" / "salesforce"
 SOURCE = CONFIG / "force-app" / "main" / "default"
 NS = "{http://soap.sforce.com/2006/04/metadata}"
 XSD = "{http://www.w3.org/2001/XMLSchema}"
@@ -260,6 +262,15 @@ def test_the_panel_imports_fields_that_are_there_and_no_apex() -> None:
     about = (SOURCE / "lwc/cosellPanel/cosellPanel.js-meta.xml").read_text()
     assert "<target>lightning__RecordPage</target>" in about
     assert "<object>Opportunity</object>" in about
+
+
+def test_the_wheel_carries_the_panel_that_an_admin_deploys() -> None:
+    """One source: what the wheel includes is the folder that is read here."""
+    build = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
+    (source,) = [ROOT / path for path in build["force-include"]]
+    (packed,) = build["force-include"].values()
+    assert source == package.panel_folder()
+    assert Path(packed) == Path(package.__file__).with_name(PANEL).relative_to(ROOT / "src")
 
 
 def test_no_layout_or_page_of_the_customer_is_replaced() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import ssl
 import threading
 import zipfile
 from collections import Counter
@@ -12,18 +13,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from adapters.salesforce_world import Connection
 
 from cosell_sync.crm.report import Finding, Status
-from cosell_sync.crm.salesforce import package
-from cosell_sync.crm.salesforce.metadata import Component, components
-from cosell_sync.crm.salesforce.provision import provision
+from cosell_sync.crm.salesforce.install import package
+from cosell_sync.crm.salesforce.install.deploy import provision
+from cosell_sync.crm.salesforce.install.schema import Component, components
+from cosell_sync.crm.salesforce.install.setup import SetupRefused, deploy
 from cosell_sync.crm.salesforce.rest import Rest
-from cosell_sync.crm.salesforce.setup import SetupRefused, deploy
-from cosell_sync.crm.salesforce.signin import ClientCredentials
 from cosell_sync.errors import Rejected, Unavailable
 from cosell_sync.sandbox.certificates import Certificates
 from cosell_sync.sandbox.exchange import Request, Response
-from cosell_sync.sandbox.salesforce.auth import CONSUMER_KEY, CONSUMER_SECRET, INTEGRATION_USERNAME
+from cosell_sync.sandbox.salesforce.auth import INTEGRATION_USERNAME
 from cosell_sync.sandbox.salesforce.formula import parse
 from cosell_sync.sandbox.salesforce.service import Salesforce
 from cosell_sync.sandbox.salesforce.values import Refused
@@ -44,6 +45,7 @@ class World:
         self.slept: list[float] = []
         self.server = Server(self._serve, certificates.server_context())
         self.bundle = bundle
+        self.connections: list[Connection] = []
 
     def _serve(self, request: Request) -> Response:
         if request.method != "GET" and not request.path.endswith(("/token", "/composite")):
@@ -55,9 +57,11 @@ class World:
         self.now += timedelta(seconds=seconds)
 
     def rest(self, **options: Any) -> Rest:
-        credentials = ClientCredentials(CONSUMER_KEY, CONSUMER_SECRET)
-        given = {"clock": lambda: self.now, "sleep": self.sleep, "verify": str(self.bundle), **options}
-        return Rest(self.server.url, credentials, **given)
+        trusted = ssl.create_default_context(cafile=str(self.bundle))
+        given = {"clock": lambda: self.now, "sleep": self.sleep, "verify": trusted, **options}
+        made = Connection(self.server.url, **given)
+        self.connections.append(made)
+        return made.rest
 
     def provision(self, names: Mapping[str, str] | None = None, **options: Any) -> dict[str, Finding]:
         return {each.component: each for each in provision(self.rest(), names, **options)}
@@ -74,6 +78,8 @@ def world(certificates: Certificates, tmp_path: Path) -> Iterator[World]:
     made = World(certificates, tmp_path / "ca.pem")
     with made.server:
         yield made
+    for each in made.connections:
+        each.close()
 
 
 def statuses(found: Mapping[str, Finding]) -> dict[str, int]:
@@ -184,8 +190,8 @@ def test_a_refused_component_holds_the_others_and_says_why(world: World) -> None
     bad = found[f"CustomField Opportunity.{name}"]
     assert bad.status is Status.FAILED
     assert "field name is not valid" in bad.text
-    assert found[ACTION].status is Status.HELD
-    assert found[f"PermissionSetAssignment Cosell_Sync to {INTEGRATION_USERNAME}"].status is Status.HELD
+    assert found[ACTION].status is Status.BLOCKED
+    assert found[f"PermissionSetAssignment Cosell_Sync to {INTEGRATION_USERNAME}"].status is Status.BLOCKED
     assert not with_status(found, Status.MADE)
     assert "Cosell_Action__c" not in world.org.described("Opportunity")
     assert world.org.rows("PermissionSet") == []

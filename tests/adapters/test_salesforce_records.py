@@ -11,7 +11,7 @@ import pytest
 
 from cosell_sync.core.deal import ABSENT, Customer, Member, Solution
 from cosell_sync.crm.salesforce import errors, related, signin, states, translate, versions
-from cosell_sync.crm.salesforce.bulk import Change, Verb
+from cosell_sync.crm.salesforce.bulk import Change, Operation
 from cosell_sync.crm.salesforce.org import DEFAULT_NAMES, Org, field_names
 from cosell_sync.errors import AuthFailed, Flaky, Gone, Rejected, Stale
 from cosell_sync.transport.exact_json import encode
@@ -238,37 +238,37 @@ def test_a_version_moves_with_every_row_around() -> None:
 
     first, second = read(STAMP), read("2026-11-22T10:00:01.000+0000")
     assert first == read(STAMP)
-    assert not versions.same(first, second)
-    assert versions.same(first, first)
-    assert versions.holds(first, "c", STAMP)
-    assert not versions.holds(first, "c", "2026-11-22T10:00:01.000+0000")
-    assert not versions.holds(first, "other", STAMP)
-    assert versions.lists(first, "r")
+    assert not versions.unchanged(first, second)
+    assert versions.unchanged(first, first)
+    assert versions.covers(first, "c", STAMP)
+    assert not versions.covers(first, "c", "2026-11-22T10:00:01.000+0000")
+    assert not versions.covers(first, "other", STAMP)
+    assert versions.has_row(first, "r")
 
 
 def test_a_version_read_in_the_second_of_its_change_equals_none() -> None:
     """Stamps have the precision of a second: the row may change again without a new stamp."""
     at = datetime(2026, 11, 22, 10, 0, 1, 900_000, tzinfo=UTC)
     fresh = translate.version(row(), at).text
-    assert not versions.same(fresh, fresh)
-    assert not versions.holds(fresh, "005000000000002AAA", STAMP)
+    assert not versions.unchanged(fresh, fresh)
+    assert not versions.covers(fresh, "005000000000002AAA", STAMP)
     later = translate.version(row(), at + timedelta(seconds=1)).text
     assert fresh != later
-    assert versions.same(later, later)
+    assert versions.unchanged(later, later)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "7", '{"stamp":1}', "W/42"])
 def test_a_version_of_another_kind_equals_none(text: str) -> None:
     assert versions.parse(text) is None
-    assert not versions.same(text, text)
+    assert not versions.unchanged(text, text)
 
 
 # --- rows around --------------------------------------------------------------------------------------------------
 
 
-def plan(around: dict[str, Any], **wanted: Any) -> related.Around:
+def plan(around: dict[str, Any], **wanted: Any) -> related.RelatedChanges:
     users = {"sam@contoso.example": "005000000000002AAA", "eve@contoso.example": "u-eve"}
-    return related.around(row(**around), org(), wanted, users, "ref-1")
+    return related.changes(row(**around), org(), wanted, users, "ref-1")
 
 
 def test_the_owner_gets_a_row_as_well() -> None:
@@ -290,7 +290,7 @@ def test_a_second_colleague_brings_the_owner_into_the_rows_too() -> None:
 
 
 def test_without_team_selling_everybody_but_the_owner_is_unheld() -> None:
-    got = related.around(
+    got = related.changes(
         row(), org(team=False), {"team": (Member("sam@contoso.example"), Member("eve@contoso.example"))},
         {"sam@contoso.example": "005000000000002AAA", "eve@contoso.example": "u-eve"}, "",
     )  # fmt: skip
@@ -307,17 +307,20 @@ def test_contacts_are_added_changed_and_removed() -> None:
     wanted = (Member("bob@x.example", "bob", None, "2"), Member("new@x.example", "New"))
     got = plan({"OpportunityContactRoles": roles}, contacts=wanted)
     assert got.changes == (
-        ("contacts", Change(Verb.DELETE, "OpportunityContactRole", id="r1")),
-        ("contacts", Change(Verb.UPDATE, "Contact", {"Phone": "2"}, id="c2")),
+        ("contacts", Change(Operation.DELETE, "OpportunityContactRole", id="r1")),
+        ("contacts", Change(Operation.UPDATE, "Contact", {"Phone": "2"}, id="c2")),
     )
-    assert [each.email for each in got.people] == ["new@x.example"]
-    assert got.primary == "new@x.example"
+    assert [each.email for each in got.new_contacts] == ["new@x.example"]
+    assert got.primary_contact == "new@x.example"
 
 
 def test_a_sellers_solution_row_receives_its_key() -> None:
     rows = kids({"Id": "s1", "Solution_Id__c": "SOL-1", "Solution_Name__c": "One", "Cosell_Key__c": None})
     expected = (
-        ("solutions", Change(Verb.UPDATE, "Cosell_Solution__c", {"Cosell_Key__c": "ref-1:SOL-1"}, id="s1")),
+        (
+            "solutions",
+            Change(Operation.UPDATE, "Cosell_Solution__c", {"Cosell_Key__c": "ref-1:SOL-1"}, id="s1"),
+        ),
     )
     assert plan({"Cosell_Solutions__r": rows}, solutions=(Solution("SOL-1"),)).changes == expected
     assert plan({"Cosell_Solutions__r": rows}, referral_id="ref-1").changes == expected
@@ -328,12 +331,12 @@ def test_a_sellers_solution_row_receives_its_key() -> None:
 def test_a_new_solution_is_upserted_by_its_key_and_an_old_one_removed() -> None:
     rows = kids({"Id": "s1", "Solution_Id__c": "SOL-1"})
     first, second = plan({"Cosell_Solutions__r": rows}, solutions=(Solution("SOL-2", "Two", "Own"),)).changes
-    assert first[1].verb is Verb.UPSERT
+    assert first[1].operation is Operation.UPSERT
     assert first[1].columns == {
         "Opportunity__c": "006000000000001AAA", "Solution_Id__c": "SOL-2", "Solution_Name__c": "Two",
         "Solution_Type__c": "Own", "Cosell_Key__c": "ref-1:SOL-2",
     }  # fmt: skip
-    assert second[1] == Change(Verb.DELETE, "Cosell_Solution__c", id="s1")
+    assert second[1] == Change(Operation.DELETE, "Cosell_Solution__c", id="s1")
 
 
 # --- errors and names ---------------------------------------------------------------------------------------------
@@ -396,10 +399,10 @@ def test_the_token_goes_to_the_same_site_only(login: str, instance: str, fine: b
     assert signin.trusted(login, instance) is fine
     reply = {"access_token": "t", "instance_url": instance, "id": "https://login.salesforce.com/id/00D/005x"}
     if fine:
-        assert signin.ticket(login, reply).user_id == "005x"
+        assert signin.granted(login, reply).user_id == "005x"
     else:
         with pytest.raises(AuthFailed) as caught:
-            signin.ticket(login, reply)
+            signin.granted(login, reply)
         assert caught.value.code == "foreign_instance"
 
 

@@ -24,25 +24,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import text
 
-from cosell_sync.core.deal import (
-    ABSENT,
-    KINDS,
-    Closing,
-    Customer,
-    Failure,
-    Intent,
-    JournalEntry,
-    Kind,
-    Link,
-    Member,
-    Memory,
-    Phase,
-    Side,
-    Snapshot,
-    Solution,
-    State,
-    SyncState,
-)
+from cosell_sync.core.deal import ABSENT, Customer, Member, Side, Snapshot, Solution, State, SyncState
+from cosell_sync.core.fields import KINDS, Kind
+from cosell_sync.core.memory import Closing, Failure, Intent, JournalEntry, Link, Memory, Phase
 from cosell_sync.errors import Busy, ConfigError, Fenced, Unavailable
 from cosell_sync.ports import Transaction
 from cosell_sync.store import serialize

@@ -5,7 +5,8 @@ from __future__ import annotations
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from email.utils import format_datetime
@@ -31,12 +32,15 @@ from cosell_sync.errors import (
     Unclear,
 )
 from cosell_sync.transport import errors
-from cosell_sync.transport.client import Answer, HttpCaller, Limits, Safety, trust, trust_file
-from cosell_sync.transport.errors import Fate, Scope
+from cosell_sync.transport.answers import Answer, ErrorBody, error_body, retry_after
+from cosell_sync.transport.client import HttpCaller, Limits, Safety
+from cosell_sync.transport.errors import Disposition, Scope
 from cosell_sync.transport.exact_json import parse
 from cosell_sync.transport.quota import Meter
+from cosell_sync.transport.session import LibrarySession, sign_in_session
 from cosell_sync.transport.throttle import Governor
 from cosell_sync.transport.tokens import AccessToken, TokenSource, renew_at
+from cosell_sync.transport.trust import trust
 
 HOST = "https://outside.example"
 START = datetime(2026, 5, 4, 10, 0, tzinfo=UTC)
@@ -171,7 +175,7 @@ def test_what_a_read_becomes_when_it_never_succeeds(
     stand.answers(*[trouble] * 9)
     with pytest.raises(kind):
         stand.get(scope)
-    assert stand.caller.calls == Limits().tries
+    assert stand.caller.calls == Limits().retry.tries
     assert stand.time.slept == [1.0, 2.0, 4.0, 8.0]
 
 
@@ -290,21 +294,21 @@ def test_a_foreign_address_is_refused_before_anything_is_sent(stand: Stand) -> N
 
 
 def test_a_code_knows_more_than_its_status() -> None:
-    assert errors.fate("dynamics", 412, "0x80040237") is Fate.REJECTED
-    assert errors.fate("dynamics", 412, "0x80060882") is Fate.STALE
-    assert errors.fate("salesforce", 403, "REQUEST_LIMIT_EXCEEDED") is Fate.WAIT
-    assert errors.fate("salesforce", 403, "INSUFFICIENT_ACCESS") is Fate.FORBIDDEN
-    assert errors.fate("partner_center", 400, "resourceModified") is Fate.STALE
+    assert errors.disposition("dynamics", 412, "0x80040237") is Disposition.REJECTED
+    assert errors.disposition("dynamics", 412, "0x80060882") is Disposition.STALE
+    assert errors.disposition("salesforce", 403, "REQUEST_LIMIT_EXCEEDED") is Disposition.EXHAUSTED
+    assert errors.disposition("salesforce", 403, "INSUFFICIENT_ACCESS") is Disposition.FORBIDDEN
+    assert errors.disposition("partner_center", 400, "resourceModified") is Disposition.STALE
 
 
 def test_both_documented_shapes_of_errors_are_read() -> None:
     nested = b'{"error": {"code": "invalidRequest", "message": "No.", "target": "details/dealValue",'
     nested += b'"innerError": {"code": "badNumber", "innerError": {"code": null}}}}'
-    assert errors.said(nested) == errors.Said("badNumber", "No.", "details/dealValue")
-    assert errors.said(b'{"statusCode": 429, "message": "slow"}') == errors.Said("429", "slow")
-    assert errors.said(b'[{"errorCode": "X_Y", "message": "no"}]') == errors.Said("X_Y", "no")
-    assert errors.said(b"<html>") == errors.Said()
-    assert errors.said(b"[" * 100_000) == errors.Said()
+    assert error_body(nested) == ErrorBody("badNumber", "No.", "details/dealValue")
+    assert error_body(b'{"statusCode": 429, "message": "slow"}') == ErrorBody("429", "slow")
+    assert error_body(b'[{"errorCode": "X_Y", "message": "no"}]') == ErrorBody("X_Y", "no")
+    assert error_body(b"<html>") == ErrorBody()
+    assert error_body(b"[" * 100_000) == ErrorBody()
 
 
 @given(
@@ -317,7 +321,7 @@ def test_both_documented_shapes_of_errors_are_read() -> None:
     ).map(lambda x: repr(x).encode())
 )
 def test_no_error_body_is_too_odd(body: bytes) -> None:
-    said = errors.said(body)
+    said = error_body(body)
     assert all(sign.isascii() for sign in said.code + said.target)
 
 
@@ -342,12 +346,12 @@ def test_no_error_body_is_too_odd(body: bytes) -> None:
     ],
 )
 def test_retry_after(header: str | None, seconds: float | None) -> None:
-    assert errors.retry_after(header, START) == seconds
+    assert retry_after(header, START) == seconds
 
 
 @given(st.text(max_size=60))
 def test_no_retry_after_is_too_odd(header: str) -> None:
-    seconds = errors.retry_after(header, START)
+    seconds = retry_after(header, START)
     assert seconds is None or seconds >= 0
 
 
@@ -380,7 +384,7 @@ def test_a_call_with_its_retries_ends_in_time(stand: Stand) -> None:
     stand.answers(*[httpx.Response(503, headers={"retry-after": "50"})] * 9)
     with pytest.raises(Unavailable):
         stand.get()
-    assert stand.time.passed <= Limits().total
+    assert stand.time.passed <= Limits().retry.total
 
 
 def test_a_pause_holds_every_thread_of_the_host(stand: Stand) -> None:
@@ -532,13 +536,15 @@ def test_threads_in_line_share_a_failed_sign_in(stand: Stand) -> None:
 
 
 def test_a_token_is_renewed_before_it_expires(stand: Stand) -> None:
-    assert stand.tokens.token() == "token-1"
+    first = stand.tokens.token()
+    assert first.value == "token-1"
     stand.time.passed = 54 * 60
-    assert stand.tokens.token() == "token-1"
+    assert stand.tokens.token().value == "token-1"
     stand.time.passed = 56 * 60
-    assert stand.tokens.token() == "token-2"
-    assert stand.tokens.refresh("token-1") == "token-2", "somebody else was faster"
-    assert stand.tokens.refresh("token-2") == "token-3"
+    second = stand.tokens.token()
+    assert second.value == "token-2"
+    assert stand.tokens.refresh(first).value == "token-2", "another thread was faster"
+    assert stand.tokens.refresh(second).value == "token-3"
 
 
 def test_a_short_lived_token_serves_half_its_life() -> None:
@@ -581,12 +587,106 @@ def test_trust_follows_the_usual_variables(monkeypatch: pytest.MonkeyPatch, tmp_
     for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"):
         monkeypatch.delenv("SSL_CERT_FILE", raising=False)
         monkeypatch.delenv("REQUESTS_CA_BUNDLE", raising=False)
-        assert trust_file() is True
         monkeypatch.setenv(name, str(file))
-        assert trust_file() == str(file)
         issuers = [dict(part[0] for part in item["issuer"]) for item in trust().get_ca_certs()]
         assert any(issuer.get("organizationName") == "cosell-sync sandbox" for issuer in issuers)
         assert trust().verify_mode is ssl.CERT_REQUIRED
         monkeypatch.setenv(name, str(tmp_path / "missing.pem"))
         with pytest.raises(ConfigError, match=name):
             trust()
+
+
+# --- libraries that make their own calls ----------------------------------------------------------------------------
+
+
+def test_a_librarys_requests_go_out_by_the_caller(stand: Stand) -> None:
+    """What it words is sent, its own credentials, timeouts and redirects are not; it reads the answer as usual."""
+    sent: list[tuple[str, str, dict[str, str], bytes | None]] = []
+
+    def send(method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> Answer:
+        sent.append((method, url, dict(headers), body))
+        return Answer(302, {"location": "https://evil.example", "x-y": "z"}, '{"a": "ö"}'.encode())
+
+    with LibrarySession(send) as session:
+        found = session.post(
+            f"{HOST}/token",
+            params={"q": "1"},
+            data={"b": "2"},
+            headers={"Authorization": "Bearer theirs", "X-PrettyPrint": "1", "Prefer": "x"},
+            timeout=0.001,
+        )
+    headers = {"Content-Type": "application/x-www-form-urlencoded", "Prefer": "x"}
+    assert sent == [("POST", f"{HOST}/token?q=1", headers, b"b=2")]
+    assert (found.status_code, found.json(), found.headers["X-Y"]) == (302, {"a": "ö"}, "z")
+
+
+@pytest.mark.parametrize(
+    ("answer", "code"),
+    [
+        (httpx.Response(200, json=["no", "object"]), "unreadable"),
+        (httpx.Response(400, text="<html>"), "unreadable"),
+        (httpx.Response(500, json={"error": "server_error"}), "server_error"),
+        (httpx.Response(302, headers={"location": "https://evil.example"}), "redirect"),
+        (httpx.ConnectError("refused"), "connect"),
+    ],
+    ids=repr,
+)
+def test_a_sign_in_library_sees_nothing_but_yes_or_no(
+    stand: Stand, answer: httpx.Response | Exception, code: str
+) -> None:
+    stand.answers(*[answer] * 9)
+    caller = stand.calling(stand.governor, None)
+    with sign_in_session(caller) as session, pytest.raises(Unavailable) as caught:
+        session.get(f"{HOST}/tenant")
+    assert caught.value.code == code
+    caller.close()
+
+
+def test_a_token_goes_to_the_host_that_came_with_it(stand: Stand) -> None:
+    route = stand.mock.get("https://na1.example/things/1").respond(json={"a": 1})
+    token = AccessToken("t", START + timedelta(hours=1), base_url="https://na1.example")
+    caller = stand.calling(stand.governor, TokenSource(lambda: token, clock=stand.time.clock))
+    found = caller.call("GET", "/things/1", template="/x", safety=Safety.READ)
+    assert found.data == {"a": 1}
+    assert route.calls.last.request.headers["authorization"] == "Bearer t"
+    caller.close()
+
+
+def test_a_certificate_that_is_not_trusted_is_no_broken_connection() -> None:
+    untrusted, broken = httpx.ConnectError("tls"), httpx.ConnectError("tls")
+    untrusted.__cause__ = ssl.SSLCertVerificationError("self-signed")
+    broken.__cause__ = ssl.SSLError("unexpected eof")
+    assert errors.connection_failure(untrusted) == ("certificate", False)
+    assert errors.connection_failure(broken) == ("connect", False)
+
+
+@pytest.mark.parametrize(
+    ("answer", "calls"),
+    [
+        (httpx.Response(429), 2),
+        (httpx.ConnectError("no"), 2),
+        (httpx.Response(503), 1),
+        (httpx.Response(500), 1),
+        (httpx.ReadError("reset"), 1),
+    ],
+    ids=repr,
+)
+def test_a_write_without_a_guard_is_repeated_only_where_it_was_refused_at_the_door(
+    stand: Stand, answer: httpx.Response | Exception, calls: int
+) -> None:
+    stand.answers(answer, httpx.Response(204))
+    with nullcontext() if calls == 2 else pytest.raises(Unclear):
+        stand.send(Safety.UNGUARDED)
+    assert stand.caller.calls == calls
+
+
+@pytest.mark.parametrize(("unchanged", "kind", "calls"), [(True, Flaky, 3), (False, Unclear, 1)])
+def test_a_500_to_a_guarded_write_is_looked_at(
+    stand: Stand, unchanged: bool, kind: type[CosellError], calls: int
+) -> None:
+    stand.answers(*[httpx.Response(500)] * 9)
+    with pytest.raises(kind):
+        stand.caller.call(
+            "PATCH", "/x", template="/x", safety=Safety.GUARDED, body=b"[]", unchanged=lambda: unchanged
+        )
+    assert stand.caller.calls == calls

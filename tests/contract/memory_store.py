@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from cosell_sync.core import erasure as forgetting
-from cosell_sync.core.deal import Intent, JournalEntry, Link, OperatorCommand, Phase, Side
+from cosell_sync.core.deal import Side
 from cosell_sync.core.erasure import ErasureResult, Person
+from cosell_sync.core.memory import Intent, JournalEntry, Link, OperatorCommand, Phase
 from cosell_sync.errors import Busy, Fenced
 from cosell_sync.ports import CycleState, Transaction
 

@@ -1,7 +1,7 @@
 """One behaviour suite for every CRM: the one in memory that cycles are played against, Salesforce, Dynamics.
 
 The real adapters speak to the served sandbox. What the fake may do, the real ones must do; where they differ, a trait in
-``crm_places`` says why.
+``crm_implementations`` says why.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from adapters.dynamics_world import OVERLAP, Memory
-from contract.crm_places import (
+from adapters.served_dynamics import OVERLAP, Memory
+from contract.crm_implementations import (
     BAD,
     COLLEAGUE,
     FABRIKAM,
@@ -26,11 +26,11 @@ from contract.crm_places import (
     Place,
 )
 from cosell_sync.core.deal import Customer, Member, Snapshot, Solution, same_version
-from cosell_sync.core.rules import agree, for_crm
+from cosell_sync.core.normalize import agree, for_crm
 from cosell_sync.errors import Flaky, Gone, Rejected, Stale, Unclear
 from cosell_sync.ports import MatchQuery, OpportunityDraft, OpportunityWrite, Outcome
 from cosell_sync.sandbox.certificates import Certificates
-from memory_world import LIKE_DYNAMICS, LIKE_SALESFORCE
+from memory_systems import LIKE_DYNAMICS, LIKE_SALESFORCE
 
 SPAN = timedelta(minutes=4)  # within the overlap
 

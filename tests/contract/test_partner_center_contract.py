@@ -25,9 +25,9 @@ import pytest
 import respx
 
 from cosell_sync.core.deal import Customer, Fields, Member, Snapshot, Solution, State, Step
-from cosell_sync.partner_center import records
+from cosell_sync.partner_center import patch, read, values
 from cosell_sync.partner_center.client import ID_HEADERS, PartnerCenter
-from cosell_sync.partner_center.records import Wire
+from cosell_sync.partner_center.values import WireOptions
 from cosell_sync.ports import ReferralDraft, ReferralWrite
 from cosell_sync.transport.client import HttpCaller
 
@@ -189,10 +189,10 @@ def judge() -> Judge:
 @pytest.fixture
 def center(judge: Judge) -> Iterator[PartnerCenter]:
     """A client whose every request is judged before it is answered."""
-    yield from _center(judge, Wire())
+    yield from _center(judge, WireOptions())
 
 
-def _center(judge: Judge, wire: Wire) -> Iterator[PartnerCenter]:
+def _center(judge: Judge, wire: WireOptions) -> Iterator[PartnerCenter]:
     faults: list[BaseException] = []
 
     def answer(request: httpx.Request) -> httpx.Response:
@@ -221,7 +221,7 @@ def _center(judge: Judge, wire: Wire) -> Iterator[PartnerCenter]:
 
 
 def before(**details: Any) -> Snapshot:
-    snapshot = records.snapshot({**STORED, **details}, Wire())
+    snapshot = read.snapshot({**STORED, **details}, WireOptions())
     assert snapshot is not None
     return snapshot
 
@@ -248,7 +248,7 @@ def test_patches(center: PartnerCenter) -> None:
 
 
 def test_patches_with_the_switches_on(judge: Judge) -> None:
-    wire = Wire(sales_stage="name", write_name=True, write_favorite=True)
+    wire = WireOptions(sales_stage="name", write_name=True, write_favorite=True)
     for center in _center(judge, wire):
         write(center, Step({**EVERYTHING, "name": "New", "favorite": True}))
 
@@ -260,25 +260,25 @@ def test_creates(center: PartnerCenter) -> None:
 
 
 def test_creates_by_the_other_recipe(judge: Judge) -> None:
-    for center in _center(judge, Wire(recipe="one_post", sales_stage="name")):
+    for center in _center(judge, WireOptions(recipe="one_post", sales_stage="name")):
         assert center.create(ReferralDraft("006", ASKING)).error is None
 
 
 def test_our_permitted_paths_are_the_contracts(judge: Judge) -> None:
     name = next(name for name in judge.contract["definitions"] if name.endswith("UpdateReferralDetails"))
     permitted = set(judge.contract["definitions"][name]["items"]["properties"]["path"]["enum"])
-    assert set(records.PATHS.values()) <= permitted
+    assert set(patch.PATHS.values()) <= permitted
 
 
 def test_our_kinds_of_help_are_the_contracts(judge: Judge) -> None:
     name = next(name for name in judge.contract["definitions"] if name.endswith("V3.Referral"))
     context = judge.contract["definitions"][name]["properties"]["inviteContext"]["properties"]
     codes = set(context["assistanceRequestCode"]["enum"])
-    assert codes == set(records.HELP_CODES.values()) | {"Unknown"}
+    assert codes == set(values.HELP_CODES.values()) | {"Unknown"}
 
 
 def test_every_listed_deviation_is_still_made(judge: Judge) -> None:
-    for wire in (Wire(), Wire(write_name=True, write_favorite=True)):
+    for wire in (WireOptions(), WireOptions(write_name=True, write_favorite=True)):
         for center in _center(judge, wire):
             list(center.index())
             switched: Fields = {"name": "x", "favorite": True} if wire.write_name else {}

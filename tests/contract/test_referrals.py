@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import pytest
 
-from adapters.dynamics_world import OVERLAP, Clock
+from adapters.served_dynamics import OVERLAP, Clock
 from cosell_sync.core.deal import Customer, Member, Side, Snapshot, Solution, State, Step
 from cosell_sync.errors import Gone, Stale, Unclear
 from cosell_sync.partner_center.client import ID_HEADERS, PartnerCenter
@@ -24,8 +24,8 @@ from cosell_sync.sandbox.server import Server
 from cosell_sync.transport.client import HttpCaller
 from cosell_sync.transport.throttle import Governor
 from cosell_sync.transport.tokens import AccessToken, TokenSource
-from memory_world import Fault, Outside
-from sharing_world import Posts
+from memory_sharing import Posts
+from memory_systems import Fault, Outside
 
 
 class Place(Protocol):

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 from postgres import private_schema, server
 
-from cosell_sync.core.deal import Link
+from cosell_sync.core.memory import Link
 from cosell_sync.errors import Busy
 from cosell_sync.ports import Transaction
 from cosell_sync.store.open import open_store
@@ -30,7 +30,7 @@ WRITER = """
 import sys
 from itertools import chain
 from datetime import UTC, datetime, timedelta
-from cosell_sync.core.deal import Link
+from cosell_sync.core.memory import Link
 from cosell_sync.errors import Fenced
 from cosell_sync.ports import Transaction
 from cosell_sync.store.open import open_store

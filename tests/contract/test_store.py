@@ -26,23 +26,8 @@ from postgres import private_schema, server
 from sqlalchemy import insert, select, text
 from sqlalchemy.exc import OperationalError
 
-from cosell_sync.core.deal import (
-    ABSENT,
-    Closing,
-    Customer,
-    Failure,
-    Intent,
-    JournalEntry,
-    Link,
-    Member,
-    Memory,
-    Phase,
-    Side,
-    Snapshot,
-    Solution,
-    State,
-    SyncState,
-)
+from cosell_sync.core.deal import ABSENT, Customer, Member, Side, Snapshot, Solution, State, SyncState
+from cosell_sync.core.memory import Closing, Failure, Intent, JournalEntry, Link, Memory, Phase
 from cosell_sync.errors import Busy, ConfigError, Fenced
 from cosell_sync.ports import CycleState, DealCount, EngagementQueue, ErasureResult, Store, Transaction
 from cosell_sync.store import migrations, schema, serialize

@@ -6,19 +6,9 @@ from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 
-from cosell_sync.core.deal import (
-    KINDS,
-    SHARED,
-    Customer,
-    Link,
-    Member,
-    Memory,
-    Phase,
-    Snapshot,
-    Solution,
-    State,
-    Value,
-)
+from cosell_sync.core.deal import Customer, Member, Snapshot, Solution, State, Value
+from cosell_sync.core.fields import KINDS, SHARED
+from cosell_sync.core.memory import Link, Memory, Phase
 from cosell_sync.core.rules import CrmShape, FieldRule, Flow, Policy, Rules, StageFlags, Stages
 
 NOW = datetime(2026, 3, 2, 10, 0, tzinfo=UTC)

@@ -10,8 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cosell_sync.core.as_json import fields, plain, plain_fields, plain_snapshot, snapshot, value
-from cosell_sync.core.deal import ABSENT, KINDS, Customer, Kind, Member, Snapshot, Solution, Value
+from cosell_sync.core.as_json import (
+    fields_from_json,
+    fields_to_json,
+    snapshot_from_json,
+    snapshot_to_json,
+    to_json,
+    value_from_json,
+)
+from cosell_sync.core.deal import ABSENT, Customer, Member, Snapshot, Solution, Value
+from cosell_sync.core.fields import KINDS, Kind
 
 NAMES = st.sampled_from([None, "", "Ann", "Öz\n"])
 EXTRA = st.sampled_from([{}, {"row": "1", "n": 1}])
@@ -39,7 +47,7 @@ def extras(held: Value) -> list[object]:
 
 @given(st.builds(Snapshot, st.text(max_size=3), st.text(max_size=3), ONE, IDS, IDS))
 def test_a_snapshot_comes_back_whole(kept: Snapshot) -> None:
-    back = snapshot(json.loads(json.dumps(plain_snapshot(kept))))
+    back = snapshot_from_json(json.loads(json.dumps(snapshot_to_json(kept))))
     assert back == kept
     for name, held in kept.fields.items():
         assert type(back[name]) is type(held)
@@ -50,7 +58,7 @@ def test_a_snapshot_comes_back_whole(kept: Snapshot) -> None:
 def test_what_is_not_known_stays_so(held: dict[str, Value]) -> None:
     """ABSENT is left out, and None is not."""
     unknown: dict[str, Value] = {name: ABSENT for name in KINDS if name not in held}
-    assert fields(plain_fields({**held, **unknown})) == held
+    assert fields_from_json(fields_to_json({**held, **unknown})) == held
 
 
 @pytest.mark.parametrize(
@@ -89,20 +97,20 @@ def test_what_is_not_known_stays_so(held: dict[str, Value]) -> None:
 )  # fmt: skip
 def test_as_json(held: Value, data: object) -> None:
     """What stands in stores and in `--json` today; amounts as text, moments in UTC."""
-    assert plain(held) == data
+    assert to_json(held) == data
 
 
 def test_for_people_the_rest_is_left_out() -> None:
     """A title or a row id is the adapter's own affair."""
     ann = Member("a@x", extra={"title": "CEO"})
-    assert plain((ann,), extras=False) == plain((Member("a@x"),))
-    assert plain(Customer("C", extra={"id": 1}), extras=False) == plain(Customer("C"))
+    assert to_json((ann,), extras=False) == to_json((Member("a@x"),))
+    assert to_json(Customer("C", extra={"id": 1}), extras=False) == to_json(Customer("C"))
 
 
 def test_other_versions_data() -> None:
     """A name that is not known any more is dropped; what was not kept yet is empty."""
     older = {"id": "R1", "version": "1", "fields": {"favorite": 1, "name": "x", "long_gone": {"a": 1}}}
-    assert snapshot(older) == Snapshot("R1", "1", {"favorite": True, "name": "x"})
+    assert snapshot_from_json(older) == Snapshot("R1", "1", {"favorite": True, "name": "x"})
 
 
 @pytest.mark.parametrize(
@@ -117,4 +125,4 @@ def test_other_versions_data() -> None:
 )
 def test_broken_data_is_an_error_and_never_a_guess(kind: Kind, data: object) -> None:
     with pytest.raises((ValueError, TypeError, KeyError)):
-        value(kind, data)
+        value_from_json(kind, data)

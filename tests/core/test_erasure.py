@@ -7,11 +7,12 @@ from dataclasses import replace
 import pytest
 from deals import NOW, SHAPE, at_rest, here, remembering, rules, there
 
-from cosell_sync.core.as_json import plain_fields, plain_snapshot
-from cosell_sync.core.deal import Failure, Intent, JournalEntry, Link, Member, Phase, Side, Snapshot, Value
+from cosell_sync.core.as_json import fields_to_json, snapshot_to_json
+from cosell_sync.core.deal import Member, Side, Snapshot, Value
 from cosell_sync.core.erasure import BLOT, Person, from_entry, from_intent, from_link, values
+from cosell_sync.core.memory import Failure, Intent, JournalEntry, Link, Phase
+from cosell_sync.core.normalize import by_key
 from cosell_sync.core.reconcile import decide
-from cosell_sync.core.rules import keyed
 
 ADA = Member("ada@x.example", "Ada", "Byron", "+44 20 123456")
 BOB = Member("bob@x.example", "Bob", "Ross", "+44 20 654321")
@@ -35,9 +36,9 @@ def read_again(link: Link, before: Link) -> Link:
 
 
 def everything(link: Link) -> str:
-    snapshots = [plain_snapshot(side) for side in (link.referral, link.opportunity) if side]
+    snapshots = [snapshot_to_json(side) for side in (link.referral, link.opportunity) if side]
     return str(
-        [snapshots, plain_fields(link.base_referral), plain_fields(link.base_opportunity), link.memory]
+        [snapshots, fields_to_json(link.base_referral), fields_to_json(link.base_opportunity), link.memory]
     )
 
 
@@ -81,7 +82,7 @@ def test_who_still_stands_on_both_sides_stays_there() -> None:
     decision = decide(read_again(from_link(before, WHO), before), rules(), SHAPE, NOW)
     assert not decision.steps
     assert "contacts" not in decision.crm
-    assert keyed(decision.link.base_referral["contacts"]) == keyed(BOTH)
+    assert by_key(decision.link.base_referral["contacts"]) == by_key(BOTH)
 
 
 def test_who_stands_nowhere_leaves_no_mark() -> None:

@@ -10,8 +10,9 @@ import pytest
 from deals import FRESH, SHAPE, STAGES, at_rest, rules, shared
 
 from cosell_sync.core import messages
-from cosell_sync.core.deal import ABSENT, Customer, Link, Memory, Snapshot, State, Value
-from cosell_sync.core.intake import IntakeAction, IntakeDecision, Matches, at_sight, decide_intake
+from cosell_sync.core.deal import ABSENT, Customer, Snapshot, State, Value
+from cosell_sync.core.intake import IntakeAction, IntakeDecision, Matches, decide_intake, skipped_by_category
+from cosell_sync.core.memory import Link, Memory
 from cosell_sync.core.rules import CrmShape, Flow, Rules, Stages
 
 NOTHING = Matches()
@@ -39,7 +40,10 @@ LEAD = IntakeDecision(IntakeAction.SKIP, "lead", "a lead; mapping.leads is skip"
     [("foreign", True, FOREIGN), ("lead", False, LEAD), ("lead", True, None), ("cosell", False, None)],
 )
 def test_at_first_sight(category: str, *, leads: bool, admission: IntakeDecision | None) -> None:
-    assert at_sight(Snapshot("R1", "1", {"category": category}), rules(import_leads=leads)) == admission
+    assert (
+        skipped_by_category(Snapshot("R1", "1", {"category": category}), rules(import_leads=leads))
+        == admission
+    )
 
 
 @pytest.mark.parametrize(
@@ -89,7 +93,7 @@ def test_closed_before_it_was_seen() -> None:
     reason = "closed before it was first seen; sync.import_closed is off"
     assert admitted(waiting(state="Lost")) == IntakeDecision(IntakeAction.SKIP, "closed", reason)
     admission = admitted(waiting(state="Lost"), rule=rules(import_closed=True))
-    assert (admission.verdict, admission.fields["stage"]) == (IntakeAction.CREATE, "Closed Lost")
+    assert (admission.action, admission.fields["stage"]) == (IntakeAction.CREATE, "Closed Lost")
 
 
 def test_the_draft_is_what_the_crm_can_hold() -> None:
@@ -166,7 +170,7 @@ def test_what_the_crm_could_not_hold_faithfully_is_held(
     changes: dict[str, Value], shape: CrmShape, words: str
 ) -> None:
     admission = admitted(waiting(**changes), shape=shape)
-    assert (admission.verdict, admission.code) == (
+    assert (admission.action, admission.code) == (
         IntakeAction.HOLD,
         "unreadable" if "problem" in changes else "unmappable",
     )
@@ -187,4 +191,4 @@ def test_the_currency_of_an_org_that_has_one(default: str | None) -> None:
     admission = admitted(
         waiting(currency="EUR", close_date=date(2026, 1, 1)), rule=rules(default_currency=default)
     )
-    assert admission.verdict is (IntakeAction.CREATE if default else IntakeAction.HOLD)
+    assert admission.action is (IntakeAction.CREATE if default else IntakeAction.HOLD)

@@ -11,19 +11,12 @@ from deals import SHAPE
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cosell_sync.core.deal import ABSENT, KINDS, Customer, Kind, Member, Side, Solution, Value
-from cosell_sync.core.merge import (
-    Conflict,
-    Merged,
-    Sides,
-    Written,
-    landed,
-    learn,
-    merge,
-    settle_notes,
-    settle_set,
-)
-from cosell_sync.core.rules import FieldRule, Flow, Policy, agree, for_crm, keyed, same
+from cosell_sync.core.deal import ABSENT, Customer, Member, Side, Solution, Value
+from cosell_sync.core.decision import Conflict
+from cosell_sync.core.fields import KINDS, Kind
+from cosell_sync.core.merge import Merged, Sides, Written, landed, learn, merge, settle_notes, settle_set
+from cosell_sync.core.normalize import agree, by_key, for_crm, same
+from cosell_sync.core.rules import FieldRule, Flow, Policy
 
 A, B, C = Decimal(1), Decimal(2), Decimal(3)
 PC, CRM = Side.PARTNER_CENTER, Side.CRM
@@ -261,7 +254,7 @@ def test_one_attribute(
 
 def test_without_a_base_nothing_is_deleted() -> None:
     merged = merge(value_rule(name="contacts"), Sides((ANN,), (BEN,)), SHAPE)
-    assert keyed(merged.to_crm).keys() == keyed(merged.to_referral).keys() == {"ann@x", "ben@x"}
+    assert by_key(merged.to_crm).keys() == by_key(merged.to_referral).keys() == {"ann@x", "ben@x"}
 
 
 def test_order_is_no_change() -> None:
@@ -550,9 +543,9 @@ def test_nothing_one_sided_is_lost(case: tuple[FieldRule, Sides]) -> None:
 @given(MEMBERS, MEMBERS, MEMBERS)
 def test_no_addition_to_a_set_is_lost(base: Value, referral: Value, opportunity: Value) -> None:
     after = write(value_rule(name="contacts"), Sides(referral, opportunity, base, base))
-    added = (keyed(referral).keys() | keyed(opportunity).keys()) - keyed(base).keys()
-    assert added <= keyed(after.referral).keys()
-    assert keyed(after.referral) == keyed(after.opportunity)
+    added = (by_key(referral).keys() | by_key(opportunity).keys()) - by_key(base).keys()
+    assert added <= by_key(after.referral).keys()
+    assert by_key(after.referral) == by_key(after.opportunity)
 
 
 @given(LINES, LINES, LINES)

@@ -62,7 +62,7 @@ def said() -> Iterator[tuple[str, str]]:
     yield "refused, and tried again", messages.refused_by("Partner Center", " Too small. ", parked=False)
     yield "refused too often", messages.refused_by("The CRM", "Too small.", parked=True)
     yield "out of reach for long", messages.away("The CRM", UNTIL)
-    yield "the program met something that nobody foresaw", messages.broken("TypeError, core/merge.py:87")
+    yield "cosell-sync had an unexpected exception", messages.broken()
     yield "a look-alike came in", messages.looks_alike("Fabric rollout")
     yield "cannot be shared yet", messages.cannot_share(["Amount", "the country of Account", "Amount"])
     yield "cannot be widened yet", messages.cannot_widen(["Consent", "a contact", "Consent"])
@@ -100,7 +100,7 @@ def page() -> str:
 
 def test_the_page_says_what_the_records_say() -> None:
     assert PAGE.read_text(encoding="utf-8") == page(), (
-        "write page() to docs/messages.md, then read it as a seller would"
+        "run .venv/bin/python tests/core/test_messages.py, then read docs/messages.md as a seller would"
     )
 
 
@@ -145,3 +145,7 @@ def test_a_person_by_name_else_by_address() -> None:
         "Ann Lee",
         "a@x",
     ]
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")

@@ -10,22 +10,9 @@ import pytest
 from deals import NOW, SHAPE, at_rest, here, remembering, rules, there
 
 from cosell_sync.core import messages
-from cosell_sync.core.deal import (
-    ABSENT,
-    Customer,
-    Failure,
-    Fields,
-    Intent,
-    Link,
-    Member,
-    Memory,
-    Phase,
-    Side,
-    Snapshot,
-    State,
-    Step,
-    Value,
-)
+from cosell_sync.core.deal import ABSENT, Customer, Fields, Member, Side, Snapshot, State, Step, Value
+from cosell_sync.core.decision import Decision
+from cosell_sync.core.memory import Failure, Intent, Link, Memory, Phase
 from cosell_sync.core.outcome import (
     Learned,
     after_create,
@@ -34,8 +21,8 @@ from cosell_sync.core.outcome import (
     after_referral,
     settle,
 )
-from cosell_sync.core.reconcile import Decision, content, decide
-from cosell_sync.core.retry import RetryPolicy
+from cosell_sync.core.reconcile import decide
+from cosell_sync.core.retry import RetryPolicy, content_digest
 from cosell_sync.core.rules import Stages
 from cosell_sync.core.status import conflict_text
 from cosell_sync.errors import Flaky, Gone, RecordError, Rejected, Unclear
@@ -281,7 +268,7 @@ def test_a_new_opportunity_agrees() -> None:
 def test_trouble(error: RecordError, *, transient: bool, attempts: int) -> None:
     link = after_failed_write(at_rest(), CRM, error, NOW, RetryPolicy())
     code = error.code or {Flaky: "flaky", Unclear: "unclear"}[type(error)]
-    assert link.memory.failure == Failure(CRM, code, error.text, NOW, content(at_rest()), transient)
+    assert link.memory.failure == Failure(CRM, code, error.text, NOW, content_digest(at_rest()), transient)
     assert (link.memory.attempts, link.dirty) == (attempts, True)
 
 

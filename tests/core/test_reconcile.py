@@ -10,9 +10,12 @@ from decimal import Decimal
 import pytest
 from deals import HOLD, NOW, SHAPE, at_rest, here, remembering, rules, there
 
-from cosell_sync.core.deal import ABSENT, Closing, Customer, Failure, Fields, Link, Member, Side, State, Value
+from cosell_sync.core.deal import ABSENT, Customer, Fields, Member, Side, State, Value
+from cosell_sync.core.decision import Decision, HoldKind
 from cosell_sync.core.lifecycle import TERMINAL
-from cosell_sync.core.reconcile import Decision, HoldKind, content, decide, reported_state
+from cosell_sync.core.memory import Closing, Failure, Link, reported_state
+from cosell_sync.core.reconcile import decide
+from cosell_sync.core.retry import content_digest
 from cosell_sync.core.rules import CrmShape, Flow, Policy, Rules, Stages
 
 PC, CRM = Side.PARTNER_CENTER, Side.CRM
@@ -398,6 +401,14 @@ def test_edits_do_not_wait_for_the_hold() -> None:
     assert [(step.fields, step.state) for step in decision.steps] == [({"value": Decimal(5)}, None)]
 
 
+def test_the_hold_does_not_begin_before_the_accept_can_go() -> None:
+    """Received, won, and the accept lacks an amount: the end waits for the accept, and its hold begins then."""
+    link = here(there(at_rest(State.RECEIVED), value=None), stage="Closed Won", value=None)
+    decision = decided(link)
+    assert [hold.kind for hold in decision.holds] == [HoldKind.NEED]
+    assert decision.link.memory.closing is None
+
+
 def test_taking_it_back_ends_the_hold_and_again_starts_it_anew() -> None:
     first = decided(here(at_rest(), stage="Closed Won"))
     back = decided(here(first.link, stage="Qualification"), later=timedelta(minutes=5))
@@ -557,15 +568,15 @@ def refused(link: Link, side: Side, seen: str) -> Link:
 
 def test_a_resting_deal_is_not_tried() -> None:
     link = there(here(at_rest(), value=Decimal(5)), campaign_id="C1")
-    to_partner_center = decided(refused(link, PC, content(link)))
+    to_partner_center = decided(refused(link, PC, content_digest(link)))
     assert (to_partner_center.steps, to_partner_center.crm) == ((), {"campaign_id": "C1"})
-    to_crm = decided(refused(link, CRM, content(link)))
+    to_crm = decided(refused(link, CRM, content_digest(link)))
     assert (sent(to_crm), to_crm.crm) == ({"value": Decimal(5)}, {})
 
 
 def test_a_change_of_the_record_frees_it() -> None:
     link = here(at_rest(), value=Decimal(5))
-    changed = refused(here(link, value=Decimal(6)), PC, content(link))
+    changed = refused(here(link, value=Decimal(6)), PC, content_digest(link))
     decision = decided(changed)
     assert sent(decision) == {"value": Decimal(6)}
     assert decision.link.memory.failure is None
@@ -580,17 +591,17 @@ def test_a_refusal_is_over_when_nothing_is_left_to_send() -> None:
 def test_what_we_write_ourselves_is_no_change_of_the_record() -> None:
     link = at_rest()
     assert (
-        content(here(link, message="told", last_sync=NOW))
-        == content(there(link, updated_at=NOW))
-        == content(link)
+        content_digest(here(link, message="told", last_sync=NOW))
+        == content_digest(there(link, updated_at=NOW))
+        == content_digest(link)
     )
-    assert content(here(link, reason="Other")) != content(link)
+    assert content_digest(here(link, reason="Other")) != content_digest(link)
     halves = (
         replace(link, referral=None),
         replace(link, opportunity=None),
         replace(link, referral=None, opportunity=None),
     )
-    assert len({content(link), *map(content, halves)}) == 4
+    assert len({content_digest(link), *map(content_digest, halves)}) == 4
     assert link.referral is not None
     turned = replace(link.referral, fields=dict(reversed(link.referral.fields.items())))  # type: ignore[call-overload]
-    assert content(replace(link, referral=turned)) == content(link)
+    assert content_digest(replace(link, referral=turned)) == content_digest(link)

@@ -8,7 +8,8 @@ from datetime import timedelta
 import pytest
 from deals import NOW
 
-from cosell_sync.core.deal import Failure, Memory, Side
+from cosell_sync.core.deal import Side
+from cosell_sync.core.memory import Failure, Memory
 from cosell_sync.core.retry import LONGEST, RetryPolicy, after_failure, freed, pause, resting
 
 MINUTE = timedelta(minutes=1)

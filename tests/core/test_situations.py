@@ -1,4 +1,7 @@
-"""What follows in each situation, whole: docs/situations.md is printed from the program, to be read like a table of rules."""
+"""What follows in each situation, whole, compared with ``situations.txt``: a change of behaviour shows as a diff of that file.
+
+``.venv/bin/python tests/core/test_situations.py`` writes it anew.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +13,15 @@ from pathlib import Path
 
 from deals import HOLD, NOW, SHAPE, at_rest, here, remembering, rules, there
 
-from cosell_sync.core.deal import ABSENT, Closing, Customer, Failure, Fields, Link, Member, Side, State
+from cosell_sync.core.deal import ABSENT, Customer, Fields, Member, Side, State
+from cosell_sync.core.memory import Closing, Failure, Link
 from cosell_sync.core.messages import minute, shown
-from cosell_sync.core.reconcile import content, decide
+from cosell_sync.core.reconcile import decide
+from cosell_sync.core.retry import content_digest
 from cosell_sync.core.rules import CrmShape, Flow, Policy, Rules, Stages
 from cosell_sync.core.status import status_report
 
-PAGE = Path(__file__).parents[2] / "docs" / "situations.md"
+PAGE = Path(__file__).with_name("situations.txt")
 SYSTEM = {Side.PARTNER_CENTER: "Partner Center", Side.CRM: "the CRM"}
 FIVE, SIX = Decimal(5), Decimal(6)
 
@@ -246,8 +251,8 @@ CASES: Mapping[str, Mapping[str, Case]] = {
         "Refused by the CRM, it rests": Case(stuck(there(OPEN, value=FIVE), Side.CRM)),
         "Refused, and tried again": Case(stuck(here(OPEN, value=FIVE), Side.PARTNER_CENTER), at=NOW + HOLD),
         "Refused, and parked": Case(stuck(here(OPEN, value=FIVE), Side.PARTNER_CENTER, parked=True, next_attempt=None)),
-        "Refused, and nothing has changed since": Case(stuck(here(OPEN, value=FIVE), Side.PARTNER_CENTER, content(here(OPEN, value=FIVE)))),
-        "Refused, and the record has changed since": Case(stuck(here(OPEN, value=FIVE), Side.PARTNER_CENTER, content(OPEN))),
+        "Refused, and nothing has changed since": Case(stuck(here(OPEN, value=FIVE), Side.PARTNER_CENTER, content_digest(here(OPEN, value=FIVE)))),
+        "Refused, and the record has changed since": Case(stuck(here(OPEN, value=FIVE), Side.PARTNER_CENTER, content_digest(OPEN))),
         "Refused, and nothing is left to send": Case(stuck(OPEN, Side.PARTNER_CENTER), at=NOW + HOLD),
         "Refused, and only the invitation is left to send": Case(
             stuck(here(there(READY, visible=True), help=HELP), Side.PARTNER_CENTER), at=NOW + HOLD
@@ -303,7 +308,11 @@ def page() -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def test_the_page_says_what_follows() -> None:
+def test_the_file_says_what_follows() -> None:
     assert PAGE.read_text(encoding="utf-8") == page(), (
-        "write page() to docs/situations.md, then read what has changed as an admin would"
+        "run .venv/bin/python tests/core/test_situations.py, then read the diff of situations.txt as an admin would"
     )
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")

@@ -9,8 +9,12 @@ from decimal import Decimal
 import pytest
 from deals import NOW, SHAPE, at_rest, here, remembering, rules, there
 
-from cosell_sync.core.deal import STATUS_FIELDS, Failure, Link, Side, State, SyncState, Value
-from cosell_sync.core.reconcile import Decision, decide
+from cosell_sync.core import messages
+from cosell_sync.core.deal import Side, State, SyncState, Value
+from cosell_sync.core.decision import Decision
+from cosell_sync.core.fields import STATUS_FIELDS
+from cosell_sync.core.memory import INTERNAL_ERROR, Failure, Link
+from cosell_sync.core.reconcile import decide
 from cosell_sync.core.rules import Policy, Rules
 from cosell_sync.core.status import StatusReport, facts, status_report
 
@@ -204,3 +208,10 @@ def test_last_sync_is_written_with_the_change_only() -> None:
     carried = remembering(at_rest(), carried_at=NOW)
     assert said(carried).fields["last_sync"] == NOW
     assert "last_sync" not in said(at_rest()).fields
+
+
+def test_an_internal_error_is_not_laid_at_a_systems_door() -> None:
+    """The seller reads neither that the CRM refused something nor where in the program it happened."""
+    failure = replace(REFUSED, code=INTERNAL_ERROR, text=messages.broken())
+    report = said(remembering(at_rest(), failure=failure, attempts=1, next_attempt=NOW + DAY))
+    assert (report.state, report.message) == (SyncState.NEEDS_ATTENTION, messages.broken())

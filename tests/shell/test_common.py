@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from rich.table import Table
 
-from cosell_sync.cli.common import console, show, tame
+from cosell_sync.cli.common import console, escape_controls, show
 
 HOSTILE = "\x1b[2J\x1b]0;owned\x07[bold red]x[/bold red]\u202egnp.exe\x9b31m\rOK"
 LETTERS = r"\u001b[2J\u001b]0;owned\u0007[bold red]x[/bold red]\u202egnp.exe\u009b31m\u000dOK"
@@ -29,4 +29,4 @@ def test_a_name_commands_no_terminal(capsys: pytest.CaptureFixture[str]) -> None
 
 @pytest.mark.parametrize("text", ["", "one\ntwo\tthree", "Łódź 東雲 😀 👩‍💻 e\u0301"])
 def test_what_is_only_text_stays(text: str) -> None:
-    assert tame(text) == text
+    assert escape_controls(text) == text

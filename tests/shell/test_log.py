@@ -96,7 +96,8 @@ def test_no_seed_survives(stream: io.StringIO, seed: str) -> None:
 
 
 def test_one_json_object_a_line_with_bound_ids(lines: io.StringIO) -> None:
-    with logs.bound(cycle_id="c1"), logs.bound(referral_id="r1", opportunity_id="0065g00000abcde"):
+    bound = structlog.contextvars.bound_contextvars
+    with bound(cycle_id="c1"), bound(referral_id="r1", opportunity_id="0065g00000abcde"):
         logs.get_logger().info("deal.held", field="value", count=3)
     logs.get_logger().info("later")
     first, second = events(lines)

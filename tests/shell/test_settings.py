@@ -9,17 +9,17 @@ import jsonschema
 import pytest
 import yaml
 
-from cosell_sync.core.deal import SELLER, SHARED, STATUS_FIELDS
+from cosell_sync.core.fields import SELLER, SHARED, STATUS_FIELDS
 from cosell_sync.errors import ConfigError
 from cosell_sync.settings import (
     InvalidSettings,
     Settings,
-    duration,
+    format_duration,
     json_schema,
     known_keys,
     load,
+    parse_duration,
     required,
-    written,
 )
 
 CONFIG = Path(__file__).parents[2] / "config"
@@ -81,14 +81,14 @@ def test_the_salesforce_example_names_every_key() -> None:
     ("text", "seconds"), [("90s", 90), ("5m", 300), ("2h", 7200), ("14d", 1209600), ("0s", 0)]
 )
 def test_durations_are_read_and_written(text: str, seconds: int) -> None:
-    assert duration(text) == timedelta(seconds=seconds)
-    assert duration(written(duration(text))) == duration(text)
+    assert parse_duration(text) == timedelta(seconds=seconds)
+    assert parse_duration(format_duration(parse_duration(text))) == parse_duration(text)
 
 
 @pytest.mark.parametrize("text", ["", "5", "m", "-5m", "5 m", "5w", "1.5h", "999999999999999d"])
 def test_other_durations_are_refused(text: str) -> None:
     with pytest.raises(ValueError):
-        duration(text)
+        parse_duration(text)
 
 
 def test_every_field_has_a_rule_and_a_name_per_crm() -> None:

@@ -12,7 +12,7 @@ from werkzeug.test import Client
 
 from cosell_sync.metrics import Metrics
 from cosell_sync.summary import Counts, CycleSummary
-from cosell_sync.web.console import SHOWN, render
+from cosell_sync.web.console import MOST_DEALS, render
 from cosell_sync.web.health import Attention, Facts, fresh_within, readiness
 from cosell_sync.web.server import Application, Listener
 from cosell_sync.web.webhooks import BODY_CAP
@@ -139,7 +139,7 @@ def test_only_a_verified_event_wakes_the_cycle() -> None:
 
 def test_the_console_escapes_and_counts() -> None:
     page = render(
-        replace(GOOD, attention=[Attention("<script>", None, '"&', None)] * (SHOWN + 2), outage="<b>")
+        replace(GOOD, attention=[Attention("<script>", None, '"&', None)] * (MOST_DEALS + 2), outage="<b>")
     )
     assert "<script" not in page
     assert "<b>" not in page

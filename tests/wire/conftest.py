@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from crms import CRMS
+from crm_vocabulary import CRMS
 
 
 @pytest.fixture(scope="module", params=CRMS)

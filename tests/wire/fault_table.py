@@ -25,19 +25,19 @@ ROWS = rf"{ROOT}/composite/sobjects"
 
 @dataclass(frozen=True)
 class Endpoint:
-    """``deed``: the method of its ground that uses it. ``match``: which requests are meant, in the terms of a fault.
+    """``operation``: the method of its harness that uses it. ``match``: which requests are meant, in the terms of a fault.
     ``name``: in the operator's words.
     """
 
     system: str
-    deed: str
+    operation: str
     kind: str
     name: str
     match: Mapping[str, Any] = field(default_factory=dict)
     but: Mapping[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        return f"{self.system}-{self.deed}"
+        return f"{self.system}-{self.operation}"
 
 
 REFUSALS = ("401", "403", "404", "409", "412")
@@ -88,7 +88,7 @@ ENDPOINTS = (
         {**COMPOSITE, "body": '"method": ?"PATCH"'}, SALESFORCE_WHOLE),
     Endpoint(
         "salesforce", "update_alone", "guarded", "the same one by one (`salesforce.guard_parts: false`)",
-        {"method": "PATCH", "path": rf"{ROOT}/sobjects/"}, {**SALESFORCE, **LOOKED, "truncated": "fine"}),
+        {"method": "PATCH", "path": rf"{ROOT}/sobjects/"}, {**SALESFORCE, **LOOKED}),
     Endpoint(
         "salesforce", "rows_made", "create", "new accounts, contacts and rows",
         {"method": "POST", "path": rf"{ROWS}$"}, SALESFORCE),
@@ -331,7 +331,6 @@ OUTCOMES: Mapping[str, Outcome] = {
     "anew": Outcome("Expired", "Expired", 1, "everything is read anew and compared, without harm"),
     "skipped": Outcome("fine", "fine", 1, "done without; the full compare finds what this would have told"),
     "absent": Outcome("fine", "fine", 1, "the object counts as missing; what needs it says so"),
-    "fine": Outcome("fine", "fine", 1, "the status was read, and says that it is done"),
     "setup": Outcome("Rejected", "Rejected", 1, "`provision` ends with exit 1 and the org's words"),
 }
 

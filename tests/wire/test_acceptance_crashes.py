@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
-from acting import Stage, staged, struck
-from crms import Row
-from judging import disagreements, doubles
+from acceptance import Stage, staged, struck
+from comparison import disagreements, doubles
+from crm_vocabulary import Row
 
 from cosell_sync.sandbox.partner_center.samples import own_member
 from cosell_sync.sandbox.partner_center.schema import Document

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import httpx
 import pytest
-from acting import Stage, staged, waited
-from judging import disagreements
+from acceptance import Stage, staged, waited
+from comparison import disagreements
 from test_acceptance_settings import free_port
 
 pytestmark = pytest.mark.wire
@@ -104,7 +104,7 @@ def test_it_becomes_ready_shows_itself_carries_edits_and_stops_on_sigterm(stage:
         # what a person orders meanwhile is left for the process that holds the store
         other = stage.add()
         waited(lambda: stage.deals(other), "the second import", process=daemon.process)
-        stage.cosell("deals", "unlink", other["id"])
+        stage.cosell("deals", "unlink", other["id"], process=True)
         waited(lambda: "order.obeyed" in daemon.log.read_text(), "the order", process=daemon.process)
         stage.pc.edit(other["id"], "details/dealValue", 1)
         stage.pc.edit(deal["id"], "details/dealValue", 32)

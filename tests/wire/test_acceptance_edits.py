@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from acting import Done, Stage, staged
-from judging import compared, disagreements, doubles
+from acceptance import Done, Stage, staged
+from comparison import compared, disagreements, doubles
 
 from cosell_sync.sandbox.partner_center.samples import own_member
 from cosell_sync.sandbox.partner_center.schema import Document, member
@@ -134,6 +134,7 @@ def play(tmp_path_factory: pytest.TempPathFactory, crm: str) -> Iterator[Play]:
         edit(stage, deals)
         before = {name: stage.referral(deal) for name, deal in deals.items()}
         stage.forget_calls()
+        stage.wait_a_second()
         first = stage.sync()
         patched = {name: stage.patches(deal["id"]) for name, deal in deals.items()}
         second = stage.sync()

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from acting import Stage, staged, struck, waited
-from crms import Row
-from judging import disagreements, doubles
+from acceptance import Stage, staged, struck, waited
+from comparison import disagreements, doubles
+from crm_vocabulary import Row
 
 from cosell_sync.sandbox.partner_center.schema import Document
 

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from acting import Stage, staged
-from crms import Row
-from judging import compared, disagreements, doubles, expected, is_lead
+from acceptance import Stage, staged
+from comparison import compared, disagreements, doubles, expected, is_lead
+from crm_vocabulary import Row
 
 from cosell_sync.sandbox.partner_center.schema import blank
 
@@ -264,6 +264,7 @@ def test_a_plan_writes_nothing_and_names_what_the_next_sync_does(stage: Stage) -
     documents = {referral["id"]: stage.referral(referral) for referral in (*accepted, *pending)}
     bytes_before = stage.store.read_bytes()
     stage.forget_calls()
+    stage.wait_a_second()
     plan = stage.cosell("plan", "--json").json()
     assert stage.mutations() == []
     assert stage.store.read_bytes() == bytes_before

@@ -12,9 +12,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from acting import Done, Stage, staged
-from crms import Row
-from judging import disagreements, doubles
+from acceptance import Done, Stage, staged
+from comparison import disagreements, doubles
+from crm_vocabulary import Row
 
 from cosell_sync.sandbox.partner_center.schema import Document
 
@@ -266,6 +266,7 @@ def test_an_end_waits_out_its_hold_and_can_be_taken_back(tmp_path: Path, crm: st
         assert "Won" in stage.deal(lost)["message"]
         assert stage.status(lost) == ("Active", "Accepted")
         # over: by the store's clock, across restarts
+        stage.wait_a_second()
         stage.sync(COSELL_SYNC__TERMINAL_HOLD="1s")
         assert {name: stage.status(deal)[1] for name, deal in (("won", won), ("lost", lost), ("declined", declined), ("jumped", jumped), ("back", back), ("other", other))} == {
             "won": "Won", "lost": "Won", "declined": "Declined", "jumped": "Won", "back": "Accepted", "other": "Lost",

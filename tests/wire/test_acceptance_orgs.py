@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from acting import Stage, staged
-from judging import disagreements
-from test_acceptance_people import Theatre, known_customer, own
+from acceptance import Stage, staged
+from comparison import disagreements
+from test_acceptance_people import StoryRun, known_customer, own
 
 from cosell_sync.sandbox.partner_center import samples
 from cosell_sync.sandbox.salesforce.service import Salesforce
@@ -68,11 +68,11 @@ def test_an_org_with_one_currency_holds_what_is_in_another(tmp_path: Path) -> No
     always; a currency that its list lacks is held too (`test_acceptance_import`).
     """
     for stage in single_currency(tmp_path):
-        theatre = Theatre(stage)
+        run = StoryRun(stage)
         deal, foreign = stage.add(), stage.add(details={"currency": "USD"})
         stage.sync(expect=1)
         assert stage.deals(foreign) == []
-        assert "USD" in theatre.attention[foreign["id"]]
+        assert "USD" in run.attention[foreign["id"]]
         assert stage.deal(deal)["value"] == 84000
         stage.pc.edit(deal["id"], {"details/dealValue": 5, "details/currency": "USD"})
         stage.sync(expect=1)

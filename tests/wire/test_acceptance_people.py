@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import pytest
-from acting import Done, Stage, staged
-from judging import disagreements, doubles
+from acceptance import Done, Stage, staged
+from comparison import disagreements, doubles
 
 from cosell_sync.sandbox.partner_center.schema import Document
 
@@ -21,8 +21,8 @@ ASK = "mapping:\n  fields:\n    close_date: {conflict: ask}\n"
 
 
 @dataclass
-class Theatre:
-    """The stage between two cycles."""
+class StoryRun:
+    """Plays the cycles of a story, and keeps what the last one left."""
 
     stage: Stage
     last: Done | None = None
@@ -58,12 +58,12 @@ class Theatre:
         return [line for line in self.stage.mutations() if any(name in line for name in names)]
 
 
-Story = Callable[[Theatre], Iterator[None]]
+Story = Callable[[StoryRun], Iterator[None]]
 
 
-def paused(theatre: Theatre) -> Iterator[None]:
+def paused(run: StoryRun) -> Iterator[None]:
     """Left alone while Sync is off, state and message aside; merged when it is on again."""
-    stage = theatre.stage
+    stage = run.stage
     deal = stage.add()
     yield
     stage.seller(deal, sync=False, value=11)
@@ -88,31 +88,31 @@ def paused(theatre: Theatre) -> Iterator[None]:
     assert stage.referral(deal)["details"]["dealValue"] == 11
 
 
-def deleted(theatre: Theatre) -> Iterator[None]:
+def deleted(run: StoryRun) -> Iterator[None]:
     """The referral stays as it is, nothing is made again; undeleting resumes."""
-    stage = theatre.stage
+    stage = run.stage
     deal = stage.add()
     yield
     opportunity = stage.deal(deal)["id"]
     stage.crm.delete("opportunity", opportunity)
     yield
     assert stage.deals(deal) == []
-    assert "deleted" in theatre.attention[deal["id"]]
+    assert "deleted" in run.attention[deal["id"]]
     stage.pc.edit(deal["id"], "details/dealValue", 4711)
     yield
-    assert theatre.touched(deal, opportunity) == []
-    assert deal["id"] in theatre.attention
+    assert run.touched(deal, opportunity) == []
+    assert deal["id"] in run.attention
     stage.crm.undelete("opportunity", opportunity)
     yield
     yield
     assert stage.deal(deal)["id"] == opportunity
     assert stage.deal(deal)["value"] == 4711
-    assert deal["id"] not in theatre.attention
+    assert deal["id"] not in run.attention
 
 
-def vanished(theatre: Theatre) -> Iterator[None]:
+def vanished(run: StoryRun) -> Iterator[None]:
     """The opportunity stays as it is and says so; the referral is not made again; its return resumes."""
-    stage = theatre.stage
+    stage = run.stage
     deal = stage.add()
     yield
     kept = ("stage", "referral_id", "status", "name")
@@ -128,7 +128,7 @@ def vanished(theatre: Theatre) -> Iterator[None]:
     assert row["value"] == 31
     assert len(stage.pc.ours()) <= number
     yield
-    assert theatre.touched(deal, row["id"]) == []
+    assert run.touched(deal, row["id"]) == []
     stage.pc.restore(deal["id"])
     stage.pc.edit(deal["id"], "campaignId", "BACK")
     yield
@@ -158,9 +158,9 @@ def own(stage: Stage, account: str, name: str) -> str:
     )  # fmt: skip
 
 
-def look_alikes(theatre: Theatre) -> Iterator[None]:
+def look_alikes(run: StoryRun) -> Iterator[None]:
     """Held until a person links or creates; one whose id stands in the referral is always linked."""
-    stage = theatre.stage
+    stage = run.stage
     account, customer = known_customer(stage, "Lookalike AG")
     first, second, third = (
         own(stage, account, name) for name in ("the  first DEAL", "Second deal", "Unrelated")
@@ -169,21 +169,21 @@ def look_alikes(theatre: Theatre) -> Iterator[None]:
     same = stage.add(name="The first deal", customerProfile=customer, details=details)
     other = stage.add(name="Second Deal", customerProfile=customer, details=details)
     named = stage.add(name="Named", customerProfile=customer, details=details, externalReferenceId=third)
-    theatre.besides += [(same["id"], "name"), (named["id"], "name")]  # the CRM's names stay, and are told
+    run.besides += [(same["id"], "name"), (named["id"], "name")]  # the CRM's names stay, and are told
     yield
     assert stage.deals(same) == stage.deals(other) == []
     assert stage.deal(named)["id"] == third, "its id stands in the referral"
-    assert first in theatre.attention[same["id"]]
-    assert "deals link" in theatre.attention[same["id"]]
-    assert other["id"] in theatre.attention
+    assert first in run.attention[same["id"]]
+    assert "deals link" in run.attention[same["id"]]
+    assert other["id"] in run.attention
     for opportunity in (first, second):
         row = stage.crm.get("opportunity", opportunity)
         assert row["sync_state"] == "Needs attention"
         assert "looks like" in row["message"]
     yield
-    assert theatre.touched(same, first) == theatre.touched(other, second) == [], "said once"
-    stage.cosell("deals", "link", same["id"], first)
-    stage.cosell("deals", "create", other["id"])
+    assert run.touched(same, first) == run.touched(other, second) == [], "said once"
+    stage.cosell("deals", "link", same["id"], first, process=True)
+    stage.cosell("deals", "create", other["id"], process=True)
     yield
     yield
     assert stage.deal(same)["id"] == first
@@ -192,9 +192,9 @@ def look_alikes(theatre: Theatre) -> Iterator[None]:
     assert len(stage.crm.rows("opportunity", account=account)) == 4
 
 
-def parted(theatre: Theatre) -> Iterator[None]:
+def parted(run: StoryRun) -> Iterator[None]:
     """Both ids are remembered: nothing is written, imported or shared again until ``deals link``."""
-    stage = theatre.stage
+    stage = run.stage
     deal = stage.add()
     yield
     opportunity = stage.deal(deal)["id"]
@@ -202,9 +202,9 @@ def parted(theatre: Theatre) -> Iterator[None]:
     stage.pc.edit(deal["id"], "details/dealValue", 1)
     stage.crm.edit("opportunity", opportunity, value=2)
     yield
-    assert theatre.touched(deal, opportunity) == []
+    assert run.touched(deal, opportunity) == []
     yield
-    assert theatre.touched(deal, opportunity) == []
+    assert run.touched(deal, opportunity) == []
     assert [row["id"] for row in stage.deals(deal)] == [opportunity]
     stage.cosell("deals", "link", deal["id"], opportunity)
     yield
@@ -213,9 +213,9 @@ def parted(theatre: Theatre) -> Iterator[None]:
     assert stage.deal(deal)["value"] == stage.referral(deal)["details"]["dealValue"] == 2
 
 
-def asked(theatre: Theatre) -> Iterator[None]:
+def asked(run: StoryRun) -> Iterator[None]:
     """Both values on the record, nothing overwritten; over by the same value on both sides or ``deals resolve``."""
-    stage = theatre.stage
+    stage = run.stage
     deal, other = stage.add(), stage.add()
     yield
     for one in (deal, other):
@@ -229,12 +229,20 @@ def asked(theatre: Theatre) -> Iterator[None]:
         assert "2028-02-02" in row["message"]
         assert row["close_date"] == "2028-02-02"
         assert stage.referral(one)["details"]["closingDateTime"].startswith("2028-01-01")
-    assert theatre.conflicts(deal, other) == 2
+    assert run.conflicts(deal, other) == 2
     yield
-    assert theatre.touched(deal, stage.deal(deal)["id"]) == []
-    assert theatre.conflicts(deal, other) == 0, "named once"
-    assert {deal["id"], other["id"]} <= theatre.attention.keys()
-    stage.cosell("deals", "resolve", deal["id"], stage.crm.column("close_date"), "--keep", "partner_center")
+    assert run.touched(deal, stage.deal(deal)["id"]) == []
+    assert run.conflicts(deal, other) == 0, "named once"
+    assert {deal["id"], other["id"]} <= run.attention.keys()
+    stage.cosell(
+        "deals",
+        "resolve",
+        deal["id"],
+        stage.crm.column("close_date"),
+        "--keep",
+        "partner_center",
+        process=True,
+    )
     stage.seller(other, close_date="2028-01-01")
     yield
     for one in (deal, other):
@@ -242,9 +250,9 @@ def asked(theatre: Theatre) -> Iterator[None]:
         assert (row["close_date"], row["sync_state"]) == ("2028-01-01", "In sync"), row["message"]
 
 
-def forbidden(theatre: Theatre) -> Iterator[None]:
+def forbidden(run: StoryRun) -> Iterator[None]:
     """A validation rule's words: verbatim on the record; where the rule refuses that too, in ``deals list``."""
-    stage = theatre.stage
+    stage = run.stage
     deal, shut = stage.add(), stage.add(name="Deal two")
     yield
     words, harsh = 'Deals above 1\'000 need a "Next Step" (ask Lena Söderberg).', "Nobody touches deal two."
@@ -258,24 +266,24 @@ def forbidden(theatre: Theatre) -> Iterator[None]:
     assert row["sync_state"] == "Needs attention"
     assert words in row["message"]
     assert row["value"] == 84000
-    assert words in theatre.attention[deal["id"]]
-    assert harsh in theatre.attention[shut["id"]]
-    assert theatre.last is not None
-    assert words not in theatre.last.err
-    assert harsh not in theatre.last.err
+    assert words in run.attention[deal["id"]]
+    assert harsh in run.attention[shut["id"]]
+    assert run.last is not None
+    assert words not in run.last.err
+    assert harsh not in run.last.err
     active[0] = False
     stage.seller(deal, aside="call")
-    stage.cosell("deals", "retry", shut["id"])
+    stage.cosell("deals", "retry", shut["id"], process=True)
     yield
     yield
     assert stage.deal(deal)["value"] == 9001
     assert stage.deal(shut)["campaign_id"] == "SHUT"
-    assert not {deal["id"], shut["id"]} & theatre.attention.keys()
+    assert not {deal["id"], shut["id"]} & run.attention.keys()
 
 
-def rewritten(theatre: Theatre) -> Iterator[None]:
+def rewritten(run: StoryRun) -> Iterator[None]:
     """A flow of the org has its say: what reads back goes to Partner Center once, and there is no loop."""
-    stage = theatre.stage
+    stage = run.stage
     deal = stage.add(name="Rounded")
     yield
     stage.crm.add_automation(
@@ -290,12 +298,12 @@ def rewritten(theatre: Theatre) -> Iterator[None]:
     yield
     assert stage.deal(deal)["value"] == stage.referral(deal)["details"]["dealValue"] == 12000
     yield
-    assert theatre.touched(deal, stage.deal(deal)["id"]) == []
+    assert run.touched(deal, stage.deal(deal)["id"]) == []
 
 
-def summed(theatre: Theatre) -> Iterator[None]:
+def summed(run: StoryRun) -> Iterator[None]:
     """An amount that products make up is read-only: told, kept, no fault."""
-    stage = theatre.stage
+    stage = run.stage
     deal = stage.add()
     yield
     stage.crm.world.add_products(stage.deal(deal)["id"], 2500)
@@ -308,14 +316,14 @@ def summed(theatre: Theatre) -> Iterator[None]:
     assert stage.crm.spoken("{value}") in row["message"]
     assert "7,777" in row["message"]
     assert stage.referral(deal)["details"]["dealValue"] == 7777
-    theatre.besides.append((deal["id"], "value"))
+    run.besides.append((deal["id"], "value"))
     yield
-    assert theatre.touched(deal, row["id"]) == []
+    assert run.touched(deal, row["id"]) == []
 
 
-def merged(theatre: Theatre) -> Iterator[None]:
+def merged(run: StoryRun) -> Iterator[None]:
     """Two accounts become one: the deal follows, and the customer is not made again."""
-    stage = theatre.stage
+    stage = run.stage
     account, customer = known_customer(stage, "Doppelt AG")
     deal = stage.add(customerProfile=customer)
     yield
@@ -329,7 +337,7 @@ def merged(theatre: Theatre) -> Iterator[None]:
         "Doppelt AG (old)"
     ]
     fields = ("customer name", "street", "city", "postal code")
-    theatre.besides += [(deal["id"], name) for name in fields]  # fixed in Partner Center, told on the record
+    run.besides += [(deal["id"], name) for name in fields]  # fixed in Partner Center, told on the record
 
 
 STORIES: tuple[Story, ...] = (
@@ -339,7 +347,7 @@ STORIES: tuple[Story, ...] = (
 
 @dataclass
 class Evening:
-    theatre: Theatre
+    run: StoryRun
     failed: dict[str, AssertionError]
 
 
@@ -349,8 +357,8 @@ def evening(tmp_path_factory: pytest.TempPathFactory, crm: str) -> Iterator[Even
     for stage in staged(tmp_path_factory.mktemp("people"), crm):
         stage.env.update(COSELL_SYNC__TERMINAL_HOLD="0s", COSELL_CONFIG=str(stage.home / "ask.yaml"))
         (stage.home / "ask.yaml").write_text(ASK)
-        theatre = Theatre(stage)
-        playing = {story.__name__: story(theatre) for story in STORIES}
+        run = StoryRun(stage)
+        playing = {story.__name__: story(run) for story in STORIES}
         failed: dict[str, AssertionError] = {}
         while playing:
             for name, story in list(playing.items()):
@@ -362,8 +370,8 @@ def evening(tmp_path_factory: pytest.TempPathFactory, crm: str) -> Iterator[Even
                     failed[name] = wrong
                     del playing[name]
             if playing:
-                theatre.cycle()
-        yield Evening(theatre, failed)
+                run.cycle()
+        yield Evening(run, failed)
 
 
 @pytest.mark.parametrize("story", [story.__name__ for story in STORIES])
@@ -373,9 +381,9 @@ def test_a_story_ends_as_it_should(evening: Evening, story: str) -> None:
 
 
 def test_after_all_stories_both_sides_agree_and_nothing_is_left_to_write(evening: Evening) -> None:
-    theatre = evening.theatre
-    assert theatre.attention == {}
-    assert disagreements(theatre.stage, besides=theatre.besides) == []
-    assert doubles(theatre.stage) == []
-    theatre.stage.sync()
-    theatre.stage.quiet()
+    run = evening.run
+    assert run.attention == {}
+    assert disagreements(run.stage, besides=run.besides) == []
+    assert doubles(run.stage) == []
+    run.stage.sync()
+    run.stage.quiet()

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from acting import Stage, hidden, staged
-from judging import disagreements
+from acceptance import Stage, hidden, staged
+from comparison import disagreements
 
 pytestmark = pytest.mark.wire
 

@@ -1,4 +1,4 @@
-"""A seller's day with deals of the seller's own, played with the installed command against the served sandbox."""
+"""A seller's day with deals of the seller's own, with the command against the served sandbox."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from acting import Stage, staged, struck
+from acceptance import Stage, staged, struck
 
 pytestmark = pytest.mark.wire
 HELP = "Proof of concept or demo"

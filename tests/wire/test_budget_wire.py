@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from inside import CRMS, Inside, cycle, inside
+from wired_program import CRMS, WiredProgram, cycle, wired_program
 
 from cosell_sync.errors import Unavailable
 
@@ -19,7 +19,7 @@ LIMITED = {
 }
 
 
-def one_shot(play: Inside, cycles: int = 1, **more: str) -> int:
+def one_shot(play: WiredProgram, cycles: int = 1, **more: str) -> int:
     """As ``sync`` does, so many times; how many ended well."""
     well = 0
     with play.process(**more) as wired:
@@ -32,7 +32,7 @@ def one_shot(play: Inside, cycles: int = 1, **more: str) -> int:
 
 @pytest.mark.parametrize("crm", CRMS)
 def test_no_process_of_the_day_passes_a_ceiling(tmp_path: Path, crm: str) -> None:
-    with inside(tmp_path, crm, deals=12) as play:
+    with wired_program(tmp_path, crm, deals=12) as play:
         well = sum(one_shot(play, cycles, **LIMITED) for cycles in (1, 2, 1, 4, 4, 4))
         assert 0 < well < 16
         made = play.calls()
@@ -43,13 +43,13 @@ def test_no_process_of_the_day_passes_a_ceiling(tmp_path: Path, crm: str) -> Non
 
 @pytest.mark.parametrize("crm", CRMS)
 def test_without_a_ceiling_nothing_is_held_back(tmp_path: Path, crm: str) -> None:
-    with inside(tmp_path, crm, deals=12) as play:
+    with wired_program(tmp_path, crm, deals=12) as play:
         assert one_shot(play, 3) == 3
 
 
 def test_the_limit_that_the_org_tells_is_heeded(tmp_path: Path) -> None:
     """Only Salesforce tells one: spent by others, it costs one question a cycle."""
-    with inside(tmp_path, "salesforce", deals=12) as play:
+    with wired_program(tmp_path, "salesforce", deals=12) as play:
         assert one_shot(play, 2) == 2
         play.org.api_used = play.org.api_calls_limit
         before = play.calls()[1]

@@ -1,7 +1,7 @@
 """Killed anywhere, started again: both sides tell the very story that they would have told anyhow.
 
 One play of deals that are made, changed and closed from both sides. First it is given undisturbed: that says which points
-there are (see ``dying``) and how each act ends. Then every act is given again, once for each of its points, with a program
+there are (see ``crash_player``) and how each act ends. Then every act is given again, once for each of its points, with a program
 that dies there and a fresh one that takes over. However it went, the end must be the same, row by row: nothing twice,
 no edit lost, nothing written to a closed referral, and nothing left to write.
 """
@@ -18,8 +18,8 @@ from typing import Any
 
 import pytest
 import structlog
-from dying import Life, Scene, Theatre, traces, writes
-from sellers import IDA, JONAS, MARA, SELLERS, SalesforceSellers
+from crash_player import CrashPlayer, ProcessRun, SavedState, traces, writes
+from crm_sellers import IDA, JONAS, MARA, SELLERS, SalesforceSellers
 
 from cosell_sync.sandbox.partner_center.samples import own_member
 
@@ -85,7 +85,7 @@ def person(first: str) -> dict[str, Any]:
 class Play:
     """The acts, in order; each is followed by cycles until it is quiet."""
 
-    theatre: Theatre
+    player: CrashPlayer
     sellers: SalesforceSellers
     ids: dict[str, str] = field(default_factory=dict)
 
@@ -112,14 +112,14 @@ class Play:
                 "requirements": {"solutions": [solution("SOL-1"), solution("SOL-2")]},
             },
         }
-        self.theatre.pc.add(kind, **{**plain, **overrides})
+        self.player.pc.add(kind, **{**plain, **overrides})
 
     def there(self, name: str) -> dict[str, Any]:
-        (found,) = [each for each in self.theatre.pc.ours() if each["name"] == name]
+        (found,) = [each for each in self.player.pc.ours() if each["name"] == name]
         return found
 
     def portal(self, name: str, changes: dict[str, Any]) -> None:
-        self.theatre.pc.edit(self.there(name)["id"], changes)
+        self.player.pc.edit(self.there(name)["id"], changes)
 
     def imports(self) -> None:
         self.add("Merging", "inbound_accepted")
@@ -148,7 +148,7 @@ class Play:
         )
 
     def answers(self) -> None:
-        sellers, pc = self.sellers, self.theatre.pc
+        sellers, pc = self.sellers, self.player.pc
         sellers.edit("Accepted", action="Accept", value=64000)
         sellers.edit("Declined", action="Decline", reason="Timeline too short", reason_note="Too soon")
         sellers.edit("Jumping", value=99)
@@ -156,21 +156,21 @@ class Play:
         pc.accept(self.there("Taken")["id"])
 
     def wait(self) -> None:
-        self.theatre.clock.advance(timedelta(minutes=16))
+        self.player.clock.advance(timedelta(minutes=16))
 
     def shares(self) -> None:
-        details = {"value": 90000, "close_date": f"{self.theatre.clock().year + 1}-05-31"}
+        details = {"value": 90000, "close_date": f"{self.player.clock().year + 1}-05-31"}
         self.sellers.born("Own", help=HELP, help_note="Pilot in Q3", **details)
         self.sellers.born("Private", **details)
 
     def microsoft_answers(self) -> None:
-        self.theatre.pc.microsoft_answers(
+        self.player.pc.microsoft_answers(
             self.there("Own")["engagementId"], "Active", "Accepted", msx_id="7-1"
         )
         self.sellers.edit("Private", help=HELP)
 
     def ends(self) -> None:
-        sellers, pc = self.sellers, self.theatre.pc
+        sellers, pc = self.sellers, self.player.pc
         sellers.edit("Lost", value=1)
         sellers.lose("Lost", "Other vendor chosen")
         sellers.win("Own")
@@ -182,7 +182,7 @@ class Play:
 
     def end(self) -> Counter[str]:
         """Both systems in words, free of ids and times."""
-        documents = self.theatre.pc.all()
+        documents = self.player.pc.all()
         names = {each["id"]: f"{each['name']} of {each['organizationName']}" for each in documents}
         names |= {row[self.sellers.KEY]: row[self.sellers.WORDS["name"]] for row in self.deals()}
         told = Counter(f"referral {spoken(document)}" for document in documents) + self.sellers.story()
@@ -209,7 +209,7 @@ def replaced(line: str, names: dict[str, str]) -> str:
 class Cycle:
     """One cycle of an act: the world before it, and its points undisturbed."""
 
-    scene: Scene
+    saved: SavedState
     points: list[str]
 
 
@@ -238,17 +238,17 @@ class Given:
 
 
 def give(crm: str, home: Path) -> Given:
-    theatre = Theatre(crm, home)
-    play = Play(theatre, SELLERS[crm](theatre.crm))
+    player = CrashPlayer(crm, home)
+    play = Play(player, SELLERS[crm](player.crm))
     acts = {}
     for name, act in play.acts.items():
         act()
         cycles: list[Cycle] = []
         while not cycles or any(map(writes, cycles[-1].points)):
             assert len(cycles) < PATIENCE, f"{name} does not come to rest: {cycles[-1].points}"
-            scene, life = theatre.scene(f"{name}-{len(cycles)}"), Life()
-            assert theatre.live(life)
-            cycles.append(Cycle(scene, life.points))
+            saved, run = player.saved(f"{name}-{len(cycles)}"), ProcessRun()
+            assert player.run_program(run)
+            cycles.append(Cycle(saved, run.points))
         acts[name] = Act(cycles, play.end())
     return Given(play, acts)
 
@@ -280,7 +280,7 @@ def test_the_play_touches_everything_that_the_product_does(given: Callable[[str]
     missing = KINDS[crm] - set(played.points)
     assert not missing, missing
     assert len(played.points) >= LEAST[crm]
-    assert played.play.theatre.pc.violations == []
+    assert played.play.player.pc.violations == []
 
 
 @pytest.mark.parametrize("act", Play.ACTS)
@@ -289,7 +289,7 @@ def test_dead_at_any_point_and_started_again_it_all_ends_the_same(
     given: Callable[[str], Given], crm: str, act: str
 ) -> None:
     played = given(crm)
-    theatre, wanted = played.play.theatre, played.acts[act].end
+    player, wanted = played.play.player, played.acts[act].end
     wrong: list[str] = []
     deaths = 0
     for cycle in played.acts[act].cycles:
@@ -298,18 +298,18 @@ def test_dead_at_any_point_and_started_again_it_all_ends_the_same(
                 continue
             deaths += 1
             where = f"dead after {point} ({number} of {len(cycle.points)})"
-            cycle.scene.set()
-            assert not theatre.live(Life(number)), where
-            life = Life()
-            assert theatre.live(life, PATIENCE)
-            wrong += [f"{where}: {each}" for each in judged(played.play, wanted, life)]
+            cycle.saved.set()
+            assert not player.run_program(ProcessRun(number)), where
+            run = ProcessRun()
+            assert player.run_program(run, PATIENCE)
+            wrong += [f"{where}: {each}" for each in judged(played.play, wanted, run)]
     print(f"{crm}, {act}: {deaths} deaths at {len(played.acts[act].points)} points")
     assert not wrong, "\n".join(wrong)
 
 
-def judged(play: Play, wanted: Counter[str], life: Life) -> Iterator[str]:
+def judged(play: Play, wanted: Counter[str], run: ProcessRun) -> Iterator[str]:
     end = play.end()
     yield from (f"lost or otherwise: {line}" for line in wanted - end)
     yield from (f"too much or otherwise: {line}" for line in end - wanted)
-    if play.theatre.pc.violations:
-        yield f"wrote to a closed referral: {play.theatre.pc.violations}"
+    if play.player.pc.violations:
+        yield f"wrote to a closed referral: {play.player.pc.violations}"

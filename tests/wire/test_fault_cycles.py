@@ -18,7 +18,6 @@ import pytest
 import structlog
 
 from cosell_sync import bootstrap, settings
-from cosell_sync.crm.salesforce import rest
 from cosell_sync.cycle.cycle import run_cycle
 from cosell_sync.errors import OutsideError
 from cosell_sync.sandbox.demo.comparison import compare
@@ -63,7 +62,7 @@ class Stage:
             wired.store.lease(timedelta(0)),
         ):
             try:
-                code = run_cycle(wired.services(), "cycle").exit_code
+                code = run_cycle(wired.cycle_services(), "cycle").exit_code
             except OutsideError:
                 code = 3
         self.told = [dict(each) for each in logs]
@@ -123,7 +122,6 @@ def stage(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         patch.setattr(bootstrap, "Governor", functools.partial(bootstrap.Governor, **given))
         calling = functools.partial(bootstrap.HttpCaller, clock=clock, monotonic=clock.monotonic)
         patch.setattr(bootstrap, "HttpCaller", calling)
-        patch.setattr(rest, "Rest", functools.partial(rest.Rest, sleep=clock.sleep))
         yield Stage(sandbox, home, clock)
         assert all(server.errors == [] for server in sandbox.servers)
 

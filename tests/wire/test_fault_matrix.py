@@ -16,12 +16,12 @@ from pathlib import Path
 
 import pytest
 import structlog
-from fault_grounds import (
+from fault_clients import (
     TEXT,
-    DynamicsGround,
-    Ground,
-    PartnerCenterGround,
-    SalesforceGround,
+    DynamicsHarness,
+    Harness,
+    PartnerCenterHarness,
+    SalesforceHarness,
     TimedCalls,
     outcome,
 )
@@ -39,12 +39,12 @@ def certificates() -> Certificates:
     return Certificates()
 
 
-def opened(kind: type[Ground], certificates: Certificates, home: Path) -> Iterator[Ground]:
-    ground = kind(certificates, certificates.write(home / "ca.pem"))
-    with ground.server, ground.elsewhere:
-        yield ground
-    ground.close()
-    assert ground.server.errors == []
+def opened(kind: type[Harness], certificates: Certificates, home: Path) -> Iterator[Harness]:
+    harness = kind(certificates, certificates.write(home / "ca.pem"))
+    with harness.server, harness.elsewhere:
+        yield harness
+    harness.close()
+    assert harness.server.errors == []
 
 
 def cells(system: str) -> list[object]:
@@ -57,77 +57,77 @@ def cells(system: str) -> list[object]:
 
 
 @pytest.fixture(scope="class")
-def ground(
+def harness(
     request: pytest.FixtureRequest, certificates: Certificates, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Ground]:
+) -> Iterator[Harness]:
     yield from opened(request.cls.kind, certificates, tmp_path_factory.mktemp("faults"))
 
 
 class TestPartnerCenter:
-    kind = PartnerCenterGround
+    kind = PartnerCenterHarness
 
     @pytest.mark.parametrize(("endpoint", "fault"), cells("partner_center"))
-    def test_cell(self, ground: Ground, endpoint: Endpoint, fault: Fault) -> None:
-        played(ground, endpoint, fault)
+    def test_cell(self, harness: Harness, endpoint: Endpoint, fault: Fault) -> None:
+        played(harness, endpoint, fault)
 
 
 class TestSalesforce:
-    kind = SalesforceGround
+    kind = SalesforceHarness
 
     @pytest.mark.parametrize(("endpoint", "fault"), cells("salesforce"))
-    def test_cell(self, ground: Ground, endpoint: Endpoint, fault: Fault) -> None:
-        played(ground, endpoint, fault)
+    def test_cell(self, harness: Harness, endpoint: Endpoint, fault: Fault) -> None:
+        played(harness, endpoint, fault)
 
 
 class TestDynamics:
-    kind = DynamicsGround
+    kind = DynamicsHarness
 
     @pytest.mark.parametrize(("endpoint", "fault"), cells("dynamics"))
-    def test_cell(self, ground: Ground, endpoint: Endpoint, fault: Fault) -> None:
-        played(ground, endpoint, fault)
+    def test_cell(self, harness: Harness, endpoint: Endpoint, fault: Fault) -> None:
+        played(harness, endpoint, fault)
 
 
-def played(ground: Ground, endpoint: Endpoint, fault: Fault) -> None:
+def played(harness: Harness, endpoint: Endpoint, fault: Fault) -> None:
     wanted = expected(endpoint, fault)
     if wanted.tries > 1 or wanted.once != wanted.lasting:
-        play(ground, endpoint, fault, wanted.once, {1})
+        play(harness, endpoint, fault, wanted.once, {1})
     # An answer that does not come is waited for twice only; a busy machine may not even get there the second time.
     tries = set(range(1, wanted.tries + 1)) if fault.kind in UNANSWERED else {wanted.tries}
-    play(ground, endpoint, fault, wanted.lasting, tries, lasting=True)
+    play(harness, endpoint, fault, wanted.lasting, tries, lasting=True)
 
 
 def play(
-    ground: Ground, endpoint: Endpoint, fault: Fault, wanted: str, tries: set[int], *, lasting: bool = False
+    harness: Harness, endpoint: Endpoint, fault: Fault, wanted: str, tries: set[int], *, lasting: bool = False
 ) -> None:
-    ground.renew()
-    deed = getattr(ground, endpoint.deed)()
-    calls = ground.server.calls
+    harness.renew()
+    operation = getattr(harness, endpoint.operation)()
+    calls = harness.server.calls
     assert isinstance(calls, TimedCalls)
     calls.clear()
-    ground.caught.clear()
-    began = ground.clock()
-    details = fault.details(endpoint, began, ground.elsewhere.url, TEXT)
-    ground.server.faults.add(fault.kind, times=None if lasting else 1, **{**endpoint.match, **details})
+    harness.caught.clear()
+    began = harness.clock()
+    details = fault.details(endpoint, began, harness.elsewhere.url, TEXT)
+    harness.server.faults.add(fault.kind, times=None if lasting else 1, **{**endpoint.match, **details})
     given_up = fault.kind in UNANSWERED
     with structlog.testing.capture_logs() as logs:
-        with ground.impatient() if given_up else nullcontext():
-            found = outcome(deed.act)
+        with harness.impatient() if given_up else nullcontext():
+            found = outcome(operation.act)
         struck = [number for number, call in enumerate(calls) if call.fault]
-        ground.server.faults.clear()
+        harness.server.faults.clear()
         assert found == wanted
         assert len(struck) in tries, f"tried {len(struck)} times"
-        assert deed.done is None or deed.done() in {0, 1}, "done more than once"
-        again = outcome(deed.again)
+        assert operation.done is None or operation.done() in {0, 1}, "done more than once"
+        again = outcome(operation.again)
         if fault.after > 120:
             assert again == "Unavailable", "left alone until then"
-            ground.clock.sleep(fault.after)
-            again = outcome(deed.again)
+            harness.clock.sleep(fault.after)
+            again = outcome(operation.again)
     assert again == "fine", "the next attempt works"
-    assert deed.done is None or deed.done() == 1, "done once in the end"
+    assert operation.done is None or operation.done() == 1, "done once in the end"
     not_undercut(calls, struck, fault, began)
-    assert ground.caught == [], "nothing goes to another host"
-    silent(ground, repr(logs))
-    ground.hang_up(given_up=given_up)
+    assert harness.caught == [], "nothing goes to another host"
+    silent(harness, repr(logs))
+    harness.hang_up(given_up=given_up)
 
 
 def not_undercut(calls: TimedCalls, struck: list[int], fault: Fault, began: datetime) -> None:
@@ -138,9 +138,9 @@ def not_undercut(calls: TimedCalls, struck: list[int], fault: Fault, began: date
         assert all(moment >= asked for moment in calls.moments[number + 1 :])
 
 
-def silent(ground: Ground, logged: str) -> None:
+def silent(harness: Harness, logged: str) -> None:
     assert TEXT not in logged
-    assert not [secret for secret in ground.secrets() if secret in logged]
+    assert not [secret for secret in harness.secrets() if secret in logged]
 
 
 # --- the table, the code and the page say the same ---------------------------------------------------------------
@@ -161,68 +161,71 @@ def test_every_kind_knows_every_fault() -> None:
 # What a call to the outside looks like in each package, where its kind of request is chosen.
 CALLS = {
     "partner_center": r"caller\.call$|^msal\.\w+Application$|\.acquire_token_by_device_flow$",
-    "crm/salesforce": r"rest\.(call|send|salesforce)$|composite\.send$|^self\._exchange$",
+    "crm/salesforce": r"rest\.(call|send|salesforce)$|composite\.send$|caller\.call$",
     "crm/dynamics": r"rest\.(get|sheets)$|caller\.call$|^msal\.\w+(Application|Client)$|^Op$",
 }
-# Each place in the code, and the deeds that put it to every fault. A new place needs an endpoint in the table.
+# Each place in the code, and the operations that put it to every fault. A new place needs an endpoint in the table.
 PLACES = {
     "partner_center/client.py": {
-        "_pages": "listing engagement", "_read": "one", "create": "create invite", "_patched": "patch",
+        "_pages": "listing engagement", "_read": "one", "create": "create invite", "_take": "patch",
     },
     "partner_center/signin.py": {"__call__": "sign_in", "_device_flow": "login"},
     "crm/salesforce/bulk.py": {
         "_send": "rows_made rows_changed opportunities_made solutions_made rows_removed",
     },
-    "crm/salesforce/checks.py": {"_describe": "describe"},
     "crm/salesforce/composite.py": {"call": "query query_more update"},
-    "crm/salesforce/org.py": {"read": "query", "_described": "describe"},
-    "crm/salesforce/provision.py": {"assigned": "assignment", "_grant": "rows_made"},
-    "crm/salesforce/reading.py": {"_deletions": "query", "_off_the_team": "deleted"},
-    "crm/salesforce/rest.py": {"request": "describe", "_once": "query", "_sign_in": "sign_in"},
-    "crm/salesforce/setup.py": {"_get": "tooling deploy", "_send": "deploy"},
-    "crm/salesforce/writing.py": {"_once": "update update_alone"},
-    "crm/dynamics/checks.py": {"_checks": "who", "_tables": "table optional", "_key": "metadata"},
-    "crm/dynamics/children.py": {"_solutions": "row_made", "connection": "row_made"},
-    "crm/dynamics/closing.py": {"close": "win lose", "writes": "update"},
-    "crm/dynamics/creating.py": {"_op": "create_by_key"},
-    "crm/dynamics/feeds.py": {"_tracked": "tracked", "_newest": "table", "_delta": "delta", "_modified": "table"},
-    "crm/dynamics/org.py": {"read": "who", "_metadata": "metadata", "_roles": "optional"},
-    "crm/dynamics/people.py": {"accounts": "row_made", "contacts": "row_made"},
-    "crm/dynamics/reading.py": {"listed": "table table_more"},
+    "crm/salesforce/describe.py": {"read": "query", "_described": "describe"},
+    "crm/salesforce/install/checks.py": {"_describe": "describe"},
+    "crm/salesforce/install/permissions.py": {"assign": "assignment", "_grant": "rows_made"},
+    "crm/salesforce/install/setup.py": {"_get": "tooling deploy", "_send": "deploy"},
+    "crm/salesforce/read.py": {"_deletions": "query", "_removed_members": "deleted"},
+    "crm/salesforce/rest.py": {"send": "query describe"},
+    "crm/salesforce/signin.py": {"__call__": "sign_in"},
+    "crm/salesforce/write.py": {"_sent": "update update_alone"},
+    "crm/dynamics/changes.py": {
+        "_start_tracking": "tracked", "_newest_stamp": "table", "_follow_link": "delta", "_read_modified": "table",
+    },
+    "crm/dynamics/closing.py": {"close": "win lose", "status_writes": "update"},
+    "crm/dynamics/create.py": {"_upsert": "create_by_key"},
+    "crm/dynamics/customers.py": {"accounts": "row_made", "contacts": "row_made"},
+    "crm/dynamics/describe.py": {"read": "who", "_metadata": "metadata", "_roles": "optional"},
+    "crm/dynamics/install/checks.py": {"_checks": "who", "_tables": "table optional", "_key": "metadata"},
+    # The steps of provision go out like any row that is made, and are not played one by one.
+    "crm/dynamics/install/deploy.py": {
+        **dict.fromkeys(
+            ("_solution", "_publisher", "_column", "_table", "_relationship", "_tracked", "_publish",
+             "_missing_key", "_known_key", "_view"), "row_made",
+        ),
+        "_await_columns": "metadata",
+    },
+    "crm/dynamics/install/permissions.py": dict.fromkeys(("_make_role", "_grant", "_assign"), "row_made"),
+    "crm/dynamics/install/setup.py": {"get": "metadata"},
+    "crm/dynamics/read.py": {"all_in_scope": "table table_more"},
+    "crm/dynamics/related.py": {"_solutions": "row_made", "connection": "row_made"},
     "crm/dynamics/rest.py": {
         "_get": "table", "updated": "update", "removed": "row_removed", "_written": "update row_made row_removed win lose", "_batch": "batch_guarded batch_plain",
     },
-    "crm/dynamics/writing.py": {"around": "update row_made row_removed"},
-    # The steps of provision go out like any row that is made, and are not played one by one.
-    "crm/dynamics/granting.py": dict.fromkeys(("_made", "_give", "_assigned"), "row_made"),
-    "crm/dynamics/provision.py": {
-        **dict.fromkeys(
-            ("_solution", "_publisher", "_column", "_table", "_relationship", "_tracked", "_published",
-             "_missing_key", "_known_key", "_view"), "row_made",
-        ),
-        "_until_visible": "metadata",
-    },
-    "crm/dynamics/setup.py": {"get": "metadata"},
     "crm/dynamics/signin.py": {"_acquire": "sign_in identity"},
+    "crm/dynamics/write.py": {"_send_related": "update row_made row_removed"},
 }  # fmt: skip
 
 
 def test_every_place_that_calls_the_outside_is_in_the_table() -> None:
     found: dict[str, set[str]] = {}
     for package, pattern in CALLS.items():
-        for file in (SOURCE / package).glob("*.py"):
+        for file in (SOURCE / package).rglob("*.py"):
             for function, call in calls_in(ast.parse(file.read_text())):
                 if re.search(pattern, call):
-                    found.setdefault(f"{package}/{file.name}", set()).add(function)
+                    found.setdefault(file.relative_to(SOURCE).as_posix(), set()).add(function)
     assert {name: set(places) for name, places in PLACES.items()} == found
-    deeds = {(each.system, each.deed) for each in ENDPOINTS}
+    operations = {(each.system, each.operation) for each in ENDPOINTS}
     named = {
-        (name.split("/")[-2], deed)
+        (name.removeprefix("crm/").split("/")[0], operation)
         for name, places in PLACES.items()
         for each in places.values()
-        for deed in each.split()
+        for operation in each.split()
     }
-    assert named == deeds
+    assert named == operations
 
 
 def calls_in(tree: ast.AST, inside: str = "") -> Iterator[tuple[str, str]]:

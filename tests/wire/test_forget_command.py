@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from acting import staged
+from acceptance import staged
 
 from cosell_sync.sandbox.partner_center.schema import member
 
@@ -21,7 +21,7 @@ def test_a_person_is_forgotten_and_no_system_is_told(tmp_path: Path, crm: str) -
         stage.quiet()
         assert {"greta@customer.example", "liam@customer.example"} <= stage.contacts(deal).keys()
         stage.forget_calls()
-        told = stage.cosell("deals", "forget", "Greta@Customer.example")
+        told = stage.cosell("deals", "forget", "Greta@Customer.example", process=True)
         assert told.out.startswith("Forgotten: 1 deals")
         held = b"".join(path.read_bytes() for path in tmp_path.glob("cosell-sync.db*"))
         assert (b"greta@customer" in held, "ztürk".encode() in held, b"liam@customer" in held) == (

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 import structlog
-from dying import Life, Theatre
-from sellers import SELLERS
+from crash_player import CrashPlayer, ProcessRun
+from crm_sellers import SELLERS
 from test_crash_points import Play
 
 HOSTILE = {
@@ -38,23 +38,23 @@ def _quiet_logs() -> Iterator[None]:
 @pytest.mark.parametrize("crm", SELLERS)
 def test_a_hostile_name_is_only_a_name(crm: str, tmp_path: Path) -> None:
     """From Partner Center as the deal's and the customer's name and in the notes; from the CRM in the notes."""
-    theatre = Theatre(crm, tmp_path)
-    play = Play(theatre, SELLERS[crm](theatre.crm))
+    player = CrashPlayer(crm, tmp_path)
+    play = Play(player, SELLERS[crm](player.crm))
     words = play.sellers.WORDS
     for text in HOSTILE.values():
         notes = {"currency": "EUR", "dealValue": 5, "notes": f"one\n{text}"}
         play.add(text, "inbound_accepted", customerProfile={"name": f"{text} AG"}, details=notes)
-    assert theatre.live(Life(), 5)
+    assert player.run_program(ProcessRun(), 5)
     assert sorted(row[words["name"]] for row in play.deals()) == sorted(HOSTILE.values())
     for text in HOSTILE.values():
         row = play.sellers.row(text)
         assert row[words["notes"]].splitlines() == ["one", text]
         play.sellers.edit(text, notes=f"one\n{text}\nseller: {text}")
-    assert theatre.live(Life(), 5)
+    assert player.run_program(ProcessRun(), 5)
     for text in HOSTILE.values():
         assert play.there(text)["details"]["notes"].splitlines() == ["one", text, f"seller: {text}"]
         assert play.there(text)["customerProfile"]["name"] == f"{text} AG"
-    assert len(play.deals()) == len(theatre.pc.ours()) == len(HOSTILE)
-    life = Life()
-    assert theatre.live(life)
-    assert not [point for point in life.points if point.startswith("PATCH")]
+    assert len(play.deals()) == len(player.pc.ours()) == len(HOSTILE)
+    run = ProcessRun()
+    assert player.run_program(run)
+    assert not [point for point in run.points if point.startswith("PATCH")]

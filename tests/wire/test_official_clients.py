@@ -1,6 +1,6 @@
 """Checked against what is not ours: Microsoft's own client drives the served Dataverse; an OData server judges our client.
 
-Both come with the dependency group `judges` (see `odata_judge` for what the judge can see and what not). Where they are
+Both come with the dependency group `judges` (see `odata_validator` for what the judge can see and what not). Where they are
 not installed the tests are skipped, but never in CI.
 """
 # ruff: noqa: E402  (whether the imports can be made is looked at first)
@@ -23,7 +23,7 @@ if MISSING and not os.environ.get("CI"):
 
 from azure.core.exceptions import ClientAuthenticationError
 from azure.identity import ClientSecretCredential
-from odata_judge import Judge
+from odata_validator import Judge
 from PowerPlatform.Dataverse.client import DataverseClient
 from PowerPlatform.Dataverse.core.errors import HttpError
 from PowerPlatform.Dataverse.models.upsert import UpsertItem
@@ -213,15 +213,15 @@ def played(home: Path, monkeypatch: pytest.MonkeyPatch, *, tracking: bool) -> li
         with program(configured, clock=clock) as wired, wired.store.lease(configured.sync.interval):
             story = Story(sandbox, clock)
             story.add_missing_deals()
-            run_cycle(wired.services(), "import")
+            run_cycle(wired.cycle_services(), "import")
             story.assign_deals()
             for scene in story.scenes():
                 scene.play()
                 for _ in range(scene.cycles):
-                    run_cycle(wired.services(), uuid4().hex[:8])
+                    run_cycle(wired.cycle_services(), uuid4().hex[:8])
             org.expire_delta_tokens()
             clock.advance(configured.sync.full_every * 2)
-            run_cycle(wired.services(), "compare")
+            run_cycle(wired.cycle_services(), "compare")
         assert sandbox.dynamics_server.errors == []
         return [call for call in sandbox.dynamics_server.calls if call.path.startswith(ROOT)]
 

@@ -1,4 +1,4 @@
-"""`provision` makes what a CRM lacks, once: the installed command against a served CRM that holds nothing of ours."""
+"""`provision` makes what a CRM lacks, once: the command against a served CRM that holds nothing of ours."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from acting import Done, Stage
+from acceptance import Done, Stage
 
 from cosell_sync.sandbox.dataverse.auth import CLIENT_ID
 from cosell_sync.sandbox.exchange import Call

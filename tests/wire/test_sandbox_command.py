@@ -13,10 +13,10 @@ from pathlib import Path
 
 import httpx
 import pytest
-from acting import COMMAND, COMPILED, FOREIGN, PATIENCE
+from acceptance import COMMAND, FOREIGN, PATIENCE
 
 pytestmark = pytest.mark.wire
-OURS = {**{name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}, **COMPILED}
+OURS = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
 
 
 @contextmanager

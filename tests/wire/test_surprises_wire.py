@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from inside import CRMS, Inside, cycle, inside
+from wired_program import CRMS, WiredProgram, cycle, wired_program
 
-from cosell_sync.core.deal import Link, Phase, Side
+from cosell_sync.core.deal import Side
+from cosell_sync.core.memory import Link, Phase
 from cosell_sync.errors import AuthFailed, OutsideError, Surprise, Unavailable
 from cosell_sync.summary import NEEDS_A_PERSON, NEEDS_NOBODY
 
@@ -18,7 +19,7 @@ MESSAGE = {"salesforce": "Cosell_Message__c", "dynamics": "cosell_message"}
 KEY = {"salesforce": "Cosell_Referral_Id__c", "dynamics": "cosell_referralid"}
 
 
-def hide(play: Inside, column: str) -> None:
+def hide(play: WiredProgram, column: str) -> None:
     if play.sandbox.crm == "salesforce":
         play.org.hide_field("Opportunity", column)
     else:
@@ -31,7 +32,7 @@ def test_a_field_that_is_taken_away_stops_the_running_program(
     tmp_path: Path, crm: str, columns: dict[str, str]
 ) -> None:
     """Deleted, or hidden from the integration user, which is the same to see. Once it is back, all goes on."""
-    with inside(tmp_path, crm, deals=6) as play, play.process() as wired:
+    with wired_program(tmp_path, crm, deals=6) as play, play.process() as wired:
         cycle(wired)
         cycle(wired)
         whole = play.org._org.schema
@@ -62,7 +63,7 @@ def test_a_field_that_is_taken_away_stops_the_running_program(
 
 @pytest.mark.parametrize("crm", CRMS)
 def test_a_field_that_is_gone_for_good_is_accepted_once(tmp_path: Path, crm: str) -> None:
-    with inside(tmp_path, crm, deals=6) as play:
+    with wired_program(tmp_path, crm, deals=6) as play:
         with play.process() as wired:
             cycle(wired)
         hide(play, VALUE[crm])
@@ -76,7 +77,7 @@ def test_a_field_that_is_gone_for_good_is_accepted_once(tmp_path: Path, crm: str
 @pytest.mark.parametrize("status", [401, 403])
 @pytest.mark.parametrize("crm", CRMS)
 def test_without_its_role_in_partner_center_nothing_is_written(tmp_path: Path, crm: str, status: int) -> None:
-    with inside(tmp_path, crm, deals=6) as play, play.process() as wired:
+    with wired_program(tmp_path, crm, deals=6) as play, play.process() as wired:
         cycle(wired)
         cycle(wired)
         for server in play.servers:
@@ -103,7 +104,7 @@ def test_a_deleted_opportunity_asks_while_its_deal_is_open_and_touches_nothing(
     tmp_path: Path, crm: str
 ) -> None:
     """The referral stays as it is; when the deal ends in Partner Center, nobody need be asked any more."""
-    with inside(tmp_path, crm) as play, play.process() as wired:
+    with wired_program(tmp_path, crm) as play, play.process() as wired:
         deal = play.sandbox.partner_center.add(
             "inbound_accepted", details={"currency": "EUR", "dealValue": 84000}
         )

@@ -1,4 +1,4 @@
-"""What every command shares: its options, its settings, its words for an error and its exit code."""
+"""What every command shares: its options, its settings, and its way to print."""
 
 from __future__ import annotations
 
@@ -8,28 +8,20 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
-from rich.console import Console
-from rich.text import Text
 
-from cosell_sync import log, settings
-from cosell_sync.bootstrap import LEASE_WAIT, Program, program
-from cosell_sync.errors import (
-    AuthFailed,
-    Broken,
-    Busy,
-    ConfigError,
-    CosellError,
-    Fenced,
-    OutsideError,
-    Surprise,
-)
+from cosell_sync import settings
 from cosell_sync.settings import Command, Settings
-from cosell_sync.summary import NEEDS_A_PERSON, OUT_OF_REACH, WRONG_USAGE
 
-_UNRULY: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from cosell_sync.bootstrap import Program
+
+# C0 and C1 controls except tab and line end, and the marks that turn the direction of a line.
+_CONTROLS: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 ConfigOption = Annotated[
     Path | None,
     typer.Option(
@@ -42,7 +34,12 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for other p
 
 
 def load(config: Path | None, command: Command | None = None) -> Settings:
-    """The checked settings of this call, with logging set up; nothing is contacted."""
+    """The checked settings of this call, with logging set up; nothing is contacted.
+
+    ``command``: refuse settings without which that command cannot begin. Raises ``InvalidSettings``.
+    """
+    from cosell_sync import log  # noqa: PLC0415 - the commands of `config` log nothing
+
     loaded = settings.load(config)
     log.configure(loaded.log.level, loaded.log.format)
     if command is not None:
@@ -52,63 +49,30 @@ def load(config: Path | None, command: Command | None = None) -> Settings:
 
 @contextmanager
 def writing(loaded: Settings) -> Iterator[Program]:
-    """The wired program as the one writer of its store."""
+    """The wired program as the one writer of its store. Raises ``Busy`` while another process holds it."""
+    from cosell_sync.bootstrap import LEASE_WAIT, program  # noqa: PLC0415 - see `load`
+
     with program(loaded) as wired, wired.store.lease(LEASE_WAIT):
         yield wired
 
 
-class _Terminal(Console):
-    """Shows what people and other systems wrote as the letters it is: no markup, and nothing a terminal would obey."""
-
-    def render_str(self, text: str, **options: Any) -> Text:
-        return super().render_str(tame(text), **options)
-
-
 def console(width: int = 160, *, markup: bool = False) -> Console:
-    """Where tables go: as wide as the terminal, or ``width`` where there is none."""
-    return _Terminal(width=None if sys.stdout.isatty() else width, highlight=False, markup=markup)
+    """Where tables go: as wide as the terminal, or ``width`` columns where there is none."""
+    from cosell_sync.cli.terminal import SafeConsole  # noqa: PLC0415 - few commands print a table
+
+    return SafeConsole(width, markup=markup)
 
 
-def tame(text: str) -> str:
-    """The text with control characters and turns of direction written out, line ends and tabs excepted."""
-    return _UNRULY.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+def escape_controls(text: str) -> str:
+    """The text with control characters and changes of direction written out, line ends and tabs excepted."""
+    return _CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def show(text: str) -> None:
-    """A result, for people, on stdout."""
-    sys.stdout.write(f"{tame(text)}\n")
+    """Print a result for people on stdout, with control characters written out."""
+    sys.stdout.write(f"{escape_controls(text)}\n")
 
 
 def show_json(data: Any) -> None:
+    """Print a result for other programs on stdout."""
     show(json.dumps(data, indent=2, default=str, ensure_ascii=False))
-
-
-def explain(error: CosellError) -> int:
-    """Say on stderr what is wrong and what to do next; returns the exit code."""
-    lines = [f"Error: {error}"]
-    code = NEEDS_A_PERSON
-    match error:
-        case ConfigError():
-            code = WRONG_USAGE
-        case AuthFailed():
-            detail = f" ({error.code})" if error.code else ""
-            lines = [f"Error: {error.system} refused the sign-in{detail}: {error}"]
-            code = OUT_OF_REACH
-        case OutsideError():
-            detail = f" ({error.code})" if error.code else ""
-            lines = [f"Error: {error.system} cannot be reached{detail}: {error}"]
-            code = OUT_OF_REACH
-        case Busy():
-            lines.append("Next: stop that process, or wait until it is done.")
-            code = OUT_OF_REACH
-        case Fenced() | Broken():
-            code = OUT_OF_REACH
-        case Surprise():
-            lines = [f"Stopped: {error}"]
-        case _:
-            pass
-    hint = getattr(error, "hint", "")
-    if hint:
-        lines.append(f"Next: {hint}")
-    sys.stderr.write("\n".join(lines) + "\n")
-    return code

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import typer
-import yaml
 
 from cosell_sync import settings
-from cosell_sync.cli.common import ConfigOption, JsonOption, load, show, show_json
+from cosell_sync.cli.common import ConfigOption, JsonOption, show, show_json
 
 app = typer.Typer(
     help="Validate the configuration, print it with secrets masked, or print its JSON Schema.",
@@ -17,17 +16,20 @@ app = typer.Typer(
 @app.command()
 def check(config: ConfigOption = None) -> None:
     """Validate the configuration; contacts nothing."""
-    loaded = load(config, "sync")
+    loaded = settings.load(config)
+    settings.required(loaded, "sync")
     show(f"The configuration is valid (crm: {loaded.crm}). Next: cosell-sync doctor")
 
 
 @app.command(name="show")
 def show_values(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Print the effective values, defaults included, with secrets masked."""
-    values = load(config).masked()
+    values = settings.load(config).masked()
     if as_json:
         show_json(values)
     else:
+        import yaml  # noqa: PLC0415 - `check` of variables alone reads no YAML
+
         show(yaml.safe_dump(values, sort_keys=False, allow_unicode=True).rstrip())
 
 

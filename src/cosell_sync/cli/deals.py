@@ -15,10 +15,12 @@ from rich.table import Table
 from cosell_sync.bootstrap import rules_from, utc_now
 from cosell_sync.cli.common import ConfigOption, JsonOption, console, load, show, show_json
 from cosell_sync.core import messages
-from cosell_sync.core.as_json import plain, plain_fields
-from cosell_sync.core.deal import SHARED, Link, OperatorCommand, Phase, Side, SyncState
+from cosell_sync.core.as_json import fields_to_json, to_json
+from cosell_sync.core.deal import Side, SyncState
+from cosell_sync.core.fields import SHARED
+from cosell_sync.core.memory import Link, OperatorCommand, Phase, Verb
 from cosell_sync.core.rules import Rules
-from cosell_sync.cycle.commands import FORGET, Refused, find, links_after, obey
+from cosell_sync.cycle.commands import Refused, find, links_after, obey
 from cosell_sync.errors import Busy, ConfigError
 from cosell_sync.ports import ErasureResult
 from cosell_sync.store.open import open_store
@@ -79,7 +81,7 @@ def _row(link: Link) -> dict[str, Any]:
         "sync_state": memory.sync_state.value,
         "parked": memory.parked,
         "attempts": memory.attempts,
-        "next_attempt": plain(memory.next_attempt),
+        "next_attempt": to_json(memory.next_attempt),
         "gone": memory.gone.value if memory.gone else None,
         "lookalikes": list(memory.lookalikes),
         "todo": _todo(link),
@@ -115,13 +117,13 @@ def show_deal(target: Target, config: ConfigOption = None, as_json: JsonOption =
         link = _known(store, target)
         history = [
             {
-                "at": plain(entry.at),
+                "at": to_json(entry.at),
                 "cycle_id": entry.cycle,
                 "side": entry.side.value,
                 "action": entry.action,
                 "field": rules.crm_name(entry.field) if entry.field else None,
-                "old": plain(entry.old, extras=False),
-                "new": plain(entry.new, extras=False),
+                "old": to_json(entry.old, extras=False),
+                "new": to_json(entry.new, extras=False),
                 "rule": entry.rule,
             }
             for entry in store.journal(link.key)
@@ -129,16 +131,16 @@ def show_deal(target: Target, config: ConfigOption = None, as_json: JsonOption =
     fields = [
         {
             "field": rules.crm_name(name),
-            "partner_center": plain(link.referral[name], extras=False) if link.referral else None,
-            "crm": plain(link.opportunity[name], extras=False) if link.opportunity else None,
+            "partner_center": to_json(link.referral[name], extras=False) if link.referral else None,
+            "crm": to_json(link.opportunity[name], extras=False) if link.opportunity else None,
         }
         for name in SHARED
     ]
     data = {**_row(link), "fields": fields, "history": history}
     if as_json:
         data["base"] = {
-            "partner_center": plain_fields(link.base_referral),
-            "crm": plain_fields(link.base_opportunity),
+            "partner_center": fields_to_json(link.base_referral),
+            "crm": fields_to_json(link.base_opportunity),
         }
         show_json(data)
         return
@@ -185,9 +187,9 @@ def explain(
                 {
                     "field": rules.crm_name(entry.field),
                     "side": entry.side.value,
-                    "value": plain(entry.new, extras=False),
-                    "before": plain(entry.old, extras=False),
-                    "at": plain(entry.at),
+                    "value": to_json(entry.new, extras=False),
+                    "before": to_json(entry.old, extras=False),
+                    "at": to_json(entry.at),
                     "cycle_id": entry.cycle,
                     "rule": f"{entry.action}: {entry.rule}",
                 },
@@ -234,7 +236,7 @@ def _known(store: SqlStore, target: str) -> Link:
 def _carry_out(config: Any, command: OperatorCommand, done: str, queued: str) -> None:
     """Do it now and say ``done``, or leave it for the process that holds the store and say ``queued``."""
     with _store(config) as (store, _):
-        if command.verb != "link":
+        if command.verb != Verb.LINK:
             _known(store, command.target)
         try:
             links_after(command, store)  # what cannot be done is refused at once, whoever would do it
@@ -254,7 +256,7 @@ def _obey_or_submit(store: SqlStore, command: OperatorCommand) -> tuple[str | No
         return busy.holder, None
 
 
-def _command(verb: str, target: str, **more: str) -> OperatorCommand:
+def _command(verb: Verb, target: str, **more: str) -> OperatorCommand:
     return OperatorCommand(f"{time.time_ns():020d}-{uuid4().hex[:8]}", verb, target, **more)
 
 
@@ -262,7 +264,7 @@ def _command(verb: str, target: str, **more: str) -> OperatorCommand:
 def retry(target: Target, config: ConfigOption = None) -> None:
     """Try a stuck or parked deal again in the next cycle."""
     later = "It will be tried again."
-    _carry_out(config, _command("retry", target), f"{later} The next sync tries it.", later)
+    _carry_out(config, _command(Verb.RETRY, target), f"{later} The next sync tries it.", later)
 
 
 @app.command()
@@ -273,7 +275,7 @@ def link(
 ) -> None:
     """Join a referral and an opportunity that exist already; their fields are merged, nothing is deleted."""
     done = "They are linked. The next sync merges their fields."
-    _carry_out(config, _command("link", referral, other=opportunity), done, "They will be linked.")
+    _carry_out(config, _command(Verb.LINK, referral, other=opportunity), done, "They will be linked.")
 
 
 @app.command()
@@ -282,13 +284,13 @@ def create(
 ) -> None:
     """Make the opportunity of a referral that was held because another one looks like it."""
     later = "Its opportunity will be made."
-    _carry_out(config, _command("create", referral), f"{later} The next sync makes it.", later)
+    _carry_out(config, _command(Verb.CREATE, referral), f"{later} The next sync makes it.", later)
 
 
 @app.command()
 def unlink(target: Target, config: ConfigOption = None) -> None:
     """Part a pair for good: nothing is written, imported or shared again until `deals link`."""
-    _carry_out(config, _command("unlink", target), "They are parted.", "They will be parted.")
+    _carry_out(config, _command(Verb.UNLINK, target), "They are parted.", "They will be parted.")
 
 
 @app.command()
@@ -303,7 +305,7 @@ def forget(
     if email.count("@") != 1:
         raise ConfigError("that is no e-mail address")
     with _store(config) as (store, _):
-        holder, forgotten = _obey_or_submit(store, _command(FORGET, email))
+        holder, forgotten = _obey_or_submit(store, _command(Verb.FORGET, email))
     if forgotten is None:
         show(f"{holder} forgets this person in its next cycle.")
         return
@@ -327,6 +329,6 @@ def resolve(
     name = next((name for name in _names(field, rules) if name in SHARED), None)
     if name is None:
         raise ConfigError(f"{field} is no field that both sides hold")
-    command = _command("resolve", target, field=name, side=keep)
+    command = _command(Verb.RESOLVE, target, field=name, side=keep)
     done = "It is decided. The next sync writes it."
     _carry_out(config, command, done, "It will be decided like that.")

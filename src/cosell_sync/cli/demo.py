@@ -6,18 +6,17 @@ from typing import Annotated
 
 import typer
 
-from cosell_sync import settings
+from cosell_sync.cli.demo_player import play
+from cosell_sync.settings import CrmName
 from cosell_sync.summary import NEEDS_A_PERSON, NEEDS_NOBODY
 
 
 def demo(
-    crm: Annotated[settings.CrmName, typer.Option(help="Which CRM the seller works in.")] = "salesforce",
+    crm: Annotated[CrmName, typer.Option(help="Which CRM the seller works in.")] = "salesforce",
     deals: Annotated[
         int, typer.Option(min=1, max=2000, help="How many referrals the pipeline starts with.")
     ] = 60,
     keep: Annotated[bool, typer.Option("--keep", help="Stay up afterwards and print the addresses.")] = False,
 ) -> None:
     """Show the whole product in one command: a sandbox, a pipeline, people on both sides, and proof of agreement."""
-    from cosell_sync.cli.demonstration import play  # noqa: PLC0415 - no other command needs the sandbox
-
     raise typer.Exit(NEEDS_NOBODY if play(crm, deals, keep=keep) else NEEDS_A_PERSON)

@@ -10,7 +10,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from cosell_sync.bootstrap import Program, program
+from cosell_sync.bootstrap import Program, check_crm, program
 from cosell_sync.cli.common import ConfigOption, JsonOption, console, load, show_json
 from cosell_sync.core.deal import State
 from cosell_sync.errors import AuthFailed, ConfigError, OutsideError
@@ -40,7 +40,7 @@ def doctor(config: ConfigOption = None, as_json: JsonOption = False) -> None:
         rows.append(outcome)
         stages = [wired.rules.stages.for_state(state) for state in State if state is not State.UNKNOWN]
         stages += list(wired.rules.stages.sales)
-        for check in wired.crm.check(list(dict.fromkeys(stages))):
+        for check in check_crm(wired, list(dict.fromkeys(stages))):
             rows.append(Row(check.name, check.status, check.message, check.todo))
             out_of_reach = out_of_reach or check.error is not None
     if out_of_reach:
@@ -58,7 +58,7 @@ def doctor(config: ConfigOption = None, as_json: JsonOption = False) -> None:
 
 
 def _condensed(rows: Sequence[Row]) -> Iterator[Row]:
-    """Neighbours of one kind that are fine, as one line: a person looks for what is not."""
+    """The rows, with neighbours of one kind that are fine joined to one line, so that faults stand out."""
     for (kind, status), group in itertools.groupby(
         rows, lambda row: (row.name.rsplit(".", 1)[0], row.status)
     ):
@@ -70,7 +70,7 @@ def _condensed(rows: Sequence[Row]) -> Iterator[Row]:
 
 
 def _partner_center(wired: Program) -> tuple[Row, bool]:
-    """Sign in and list: what the daemon needs every cycle."""
+    """Sign in and list referrals, as every cycle does; the row, and whether the system is out of reach."""
     try:
         page = next(iter(wired.referrals.changed_since(None, wired.cycle_settings.overlap)), None)
     except AuthFailed as error:

@@ -6,17 +6,15 @@
 from __future__ import annotations
 
 import sys
-from importlib.metadata import version
 from typing import Annotated
 
 import typer
 
-from cosell_sync.cli import config, deals, demo, doctor, login, plan, provision, run, sandbox, sync
-from cosell_sync.cli.common import explain
+from cosell_sync.cli.lazy import LazyGroup
 from cosell_sync.errors import CosellError
-from cosell_sync.log import flush
 
 app = typer.Typer(
+    cls=LazyGroup,
     name="cosell-sync",
     help="Keeps Microsoft Partner Center co-sell referrals and CRM opportunities telling the same story.\n\n"
     "Start with `cosell-sync demo`; then `config check`, `login`, `doctor`, `plan`, `sync`, and `run` for good.",
@@ -26,10 +24,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (demo, sync, run, plan, doctor, login, provision, sandbox):
-    app.command()(getattr(command, command.__name__.rsplit(".", 1)[-1]))
-app.add_typer(deals.app, name="deals")
-app.add_typer(config.app, name="config")
 
 
 @app.callback(invoke_without_command=True)
@@ -37,6 +31,8 @@ def _top(
     show_version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
 ) -> None:
     if show_version:
+        from importlib.metadata import version  # noqa: PLC0415 - nothing else at the top needs it
+
         typer.echo(version("cosell-sync"))
         raise typer.Exit
 
@@ -46,6 +42,9 @@ def main() -> None:
     try:
         app()
     except CosellError as error:
+        from cosell_sync.cli.errors import explain  # noqa: PLC0415 - a command that succeeds needs no words for it
+        from cosell_sync.log import flush  # noqa: PLC0415
+
         flush()
         sys.exit(explain(error))
     except BrokenPipeError:

@@ -11,7 +11,7 @@ from cosell_sync import log
 from cosell_sync.bootstrap import program, rehearsal_store
 from cosell_sync.cli.common import ConfigOption, JsonOption, console, load, show, show_json
 from cosell_sync.core import messages
-from cosell_sync.core.as_json import plain
+from cosell_sync.core.as_json import to_json
 from cosell_sync.core.deal import Side, Value
 from cosell_sync.core.rules import Rules
 from cosell_sync.cycle.context import DealPlan
@@ -28,7 +28,7 @@ def plan(config: ConfigOption = None, as_json: JsonOption = False) -> None:
         store = rehearsal_store(loaded, wired.clock)
         try:
             with store.lease(wired.settings.sync.interval):
-                world = wired.services(
+                world = wired.cycle_services(
                     store=store, referrals=DryReferrals(wired.referrals), crm=DryCrm(wired.crm)
                 )
                 run_cycle(world, f"plan-{uuid4().hex[:8]}", accept=True, collect=findings.append)
@@ -97,7 +97,7 @@ def _real_id(id: str | None) -> str | None:  # noqa: A002 - the domain's word
 
 
 def _shown(value: Value) -> Any:
-    return _real_id(value) if isinstance(value, str) else plain(value, extras=False)
+    return _real_id(value) if isinstance(value, str) else to_json(value, extras=False)
 
 
 def _print(data: dict[str, list[dict[str, Any]]]) -> None:

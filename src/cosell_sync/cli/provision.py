@@ -24,7 +24,7 @@ _COLOURS = {
     Status.TO_MAKE: "cyan",
     Status.DIFFERS: "yellow",
     Status.FAILED: "red",
-    Status.HELD: "red",
+    Status.BLOCKED: "red",
 }
 
 
@@ -60,7 +60,7 @@ def provision(
         found = bootstrap.provision(
             loaded, dry_run=dry_run, assign=assign_to, progress=lambda text: status.update(escape(text))
         )
-    code = NEEDS_A_PERSON if any(each.status.needs_a_person for each in found) else NEEDS_NOBODY
+    code = NEEDS_A_PERSON if any(each.status.needs_action for each in found) else NEEDS_NOBODY
     counts = Counter(each.status for each in found)
     if as_json:
         components = [{**asdict(each), "status": each.status.value} for each in found]
@@ -87,5 +87,5 @@ def _print(found: Sequence[Finding], counts: Counter[Status], *, dry_run: bool) 
         summary += "."
     following = "cosell-sync provision" if dry_run else "cosell-sync doctor"
     show(summary)
-    if not any(each.status.needs_a_person for each in found):
+    if not any(each.status.needs_action for each in found):
         show(f"Next: {following}")

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from cosell_sync.cli.common import show
+from cosell_sync.sandbox.systems import Sandbox
 from cosell_sync.settings import CrmName
 
 
@@ -26,8 +27,6 @@ def sandbox(
     ] = None,
 ) -> None:
     """Serve a fake Partner Center, Salesforce and Dataverse over TLS on loopback until Ctrl-C, and print how to use them."""
-    from cosell_sync.sandbox.systems import Sandbox  # noqa: PLC0415 - no other command needs it
-
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())

@@ -7,14 +7,15 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
 
-from cosell_sync.core.deal import ABSENT, KINDS, Customer, Fields, Kind, Member, Snapshot, Solution, Value
+from cosell_sync.core.deal import ABSENT, Customer, Fields, Member, Snapshot, Solution, Value
+from cosell_sync.core.fields import KINDS, Kind
 
 _PERSON = ("email", "first_name", "last_name", "phone")
 _SOLUTION = ("id", "name", "type")
 _CUSTOMER = ("name", "address_line1", "address_line2", "city", "state", "postal_code", "country")
 
 
-def plain(value: Value, *, extras: bool = True) -> Any:
+def to_json(value: Value, *, extras: bool = True) -> Any:
     """The value as JSON data. ``ABSENT`` must not come here inside ``Fields``: it is left out instead."""
     match value:
         case bool() | str() | None:
@@ -40,10 +41,10 @@ def _record(item: Member | Solution | Customer, names: tuple[str, ...], extras: 
     return {**record, "extra": dict(item.extra)} if extras and item.extra else record
 
 
-def value(kind: Kind, data: Any) -> Value:
-    """The inverse of ``plain`` for a field of that kind.
+def value_from_json(kind: Kind, data: Any) -> Value:
+    """The inverse of ``to_json`` for a field of that kind.
 
-    Raises ValueError, TypeError or KeyError for data that ``plain`` never made.
+    Raises ValueError, TypeError or KeyError for data that ``to_json`` never made.
     """
     if data is None:
         return None
@@ -66,30 +67,33 @@ def value(kind: Kind, data: Any) -> Value:
             return str(data)
 
 
-def plain_fields(fields: Fields) -> dict[str, Any]:
-    return {name: plain(item) for name, item in fields.items() if item is not ABSENT}
+def fields_to_json(fields: Fields) -> dict[str, Any]:
+    """The fields as JSON data; ``ABSENT`` ones are left out."""
+    return {name: to_json(item) for name, item in fields.items() if item is not ABSENT}
 
 
-def fields(data: Mapping[str, Any]) -> dict[str, Value]:
+def fields_from_json(data: Mapping[str, Any]) -> dict[str, Value]:
     """Fields from JSON data; names that this version does not know are dropped (they are read again anyway)."""
-    return {name: value(KINDS[name], item) for name, item in data.items() if name in KINDS}
+    return {name: value_from_json(KINDS[name], item) for name, item in data.items() if name in KINDS}
 
 
-def plain_snapshot(snapshot: Snapshot) -> dict[str, Any]:
+def snapshot_to_json(snapshot: Snapshot) -> dict[str, Any]:
+    """The snapshot as JSON data."""
     return {
         "id": snapshot.id,
         "version": snapshot.version,
-        "fields": plain_fields(snapshot.fields),
+        "fields": fields_to_json(snapshot.fields),
         "readonly": sorted(snapshot.readonly),
         "rows": sorted(snapshot.rows),
     }
 
 
-def snapshot(data: Mapping[str, Any]) -> Snapshot:
+def snapshot_from_json(data: Mapping[str, Any]) -> Snapshot:
+    """The inverse of ``snapshot_to_json``. Raises KeyError for data that it never made."""
     return Snapshot(
         id=data["id"],
         version=data["version"],
-        fields=fields(data["fields"]),
+        fields=fields_from_json(data["fields"]),
         readonly=frozenset(data.get("readonly", ())),
         rows=frozenset(data.get("rows", ())),
     )

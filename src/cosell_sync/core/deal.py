@@ -1,20 +1,15 @@
-"""The words of the domain, as frozen values. Every other module speaks with these.
+"""The values of a deal: both systems' records, people, solutions, states. Every other module speaks with these words.
 
-referral      our organization's row of a deal in Partner Center
+referral      our organization's record of a deal in Partner Center
 engagement    what joins the referrals of one deal, one per organization
-opportunity   the CRM's row of a deal
-deal          the thing itself; a *link* joins its referral and its opportunity
-snapshot      what one side held when it was last read, with the version that a write is guarded by
-base          per side, what it held when both sides last agreed
+opportunity   the CRM's record of a deal
+deal          what a referral and an opportunity describe; a *link* joins the two (see ``memory``)
+snapshot      what one side had when it was last read, with the version that guards a write
 value         the content of one field; ``None`` means cleared, ``ABSENT`` means not known, and they are never the same
-stage         the CRM's name for where a deal stands; *state* is ours (see ``lifecycle``)
-hold          a value or a move that waits, with its reason
-conflict      a field that both sides changed to different values
-intent        a write about to be made, recorded before the call
-dead letter   a deal that was parked after too many tries
+stage         the CRM's word for where a deal stands; *state* is ours (see ``lifecycle``)
 
-Money is ``Decimal`` beside an ISO 4217 code, a close date is a ``date`` (the UTC day), a moment is an aware UTC
-``datetime``. Versions are opaque: only the adapter that made one knows what it means.
+``docs/glossary.md`` has the other words. Money is ``Decimal`` beside an ISO 4217 code, a close date is a ``date`` (the UTC
+day), a moment is an aware UTC ``datetime``. Versions are opaque: only the adapter that made one knows what it means.
 """
 
 from __future__ import annotations
@@ -24,7 +19,6 @@ from dataclasses import dataclass, field
 from datetime import date, datetime
 from decimal import Decimal
 from enum import Enum, StrEnum
-from types import MappingProxyType
 from typing import Final, Literal
 
 
@@ -75,6 +69,21 @@ class DealType(StrEnum):
     LEAD = "Lead"
 
 
+class Category(StrEnum):
+    """What a referral is to us; the values of the field ``category``."""
+
+    COSELL = "cosell"
+    LEAD = "lead"
+    FOREIGN = "foreign"  # another organization's row of the engagement
+
+
+class SellerAction(StrEnum):
+    """The words of ``Cosell_Action__c``."""
+
+    ACCEPT = "Accept"
+    DECLINE = "Decline"
+
+
 class SyncState(StrEnum):
     """The words of ``Cosell_Sync_State__c``."""
 
@@ -100,6 +109,7 @@ class Member:
 
     @property
     def key(self) -> str:
+        """By which a set knows its members."""
         return self.email
 
 
@@ -117,6 +127,7 @@ class Solution:
 
     @property
     def key(self) -> str:
+        """By which a set knows its members."""
         return self.id
 
 
@@ -135,116 +146,28 @@ class Customer:
 
 
 Known = str | bool | Decimal | date | datetime | tuple[Member, ...] | tuple[Solution, ...] | Customer | None
+
+
 Value = Known | Literal[Absent.ABSENT]
+
+
 Fields = Mapping[str, Value]
-
-
-class Kind(StrEnum):
-    """What a field holds."""
-
-    TEXT = "text"
-    NOTES = "notes"  # text of several lines
-    NUMBER = "number"
-    DATE = "date"
-    MOMENT = "moment"
-    FLAG = "flag"
-    MEMBERS = "members"
-    SOLUTIONS = "solutions"
-    CUSTOMER = "customer"
-
-
-# Fields that exist on both sides and are merged three-way.
-SHARED: Final[Mapping[str, Kind]] = MappingProxyType(
-    {
-        "name": Kind.TEXT,
-        "value": Kind.NUMBER,
-        "currency": Kind.TEXT,
-        "close_date": Kind.DATE,
-        "sales_stage": Kind.TEXT,  # Qualify, Develop, Propose, Close; ABSENT: this side makes no claim
-        "campaign_id": Kind.TEXT,
-        "notes": Kind.NOTES,
-        "favorite": Kind.FLAG,
-        "customer": Kind.CUSTOMER,
-        "team": Kind.MEMBERS,
-        "contacts": Kind.MEMBERS,
-        "solutions": Kind.SOLUTIONS,
-    }
-)
-# What only a seller writes, in the CRM.
-SELLER: Final[Mapping[str, Kind]] = MappingProxyType(
-    {
-        "sync": Kind.FLAG,
-        "action": Kind.TEXT,  # Accept, Decline
-        "reason": Kind.TEXT,
-        "reason_note": Kind.NOTES,
-        "visible": Kind.FLAG,
-        "help": Kind.TEXT,
-        "help_note": Kind.NOTES,
-        "consent": Kind.FLAG,
-    }
-)
-# What only we write, in the CRM.
-STATUS_FIELDS: Final[Mapping[str, Kind]] = MappingProxyType(
-    {
-        "referral_id": Kind.TEXT,
-        "referral_link": Kind.TEXT,
-        "status": Kind.TEXT,
-        "direction": Kind.TEXT,
-        "deal_type": Kind.TEXT,
-        "respond_by": Kind.MOMENT,
-        "microsoft_status": Kind.TEXT,
-        "microsoft_id": Kind.TEXT,
-        "sync_state": Kind.TEXT,
-        "message": Kind.NOTES,
-        "last_sync": Kind.MOMENT,
-    }
-)
-# What the CRM's own machinery says of an opportunity.
-CRM_ONLY: Final[Mapping[str, Kind]] = MappingProxyType(
-    {
-        "stage": Kind.TEXT,
-        "is_closed": Kind.FLAG,
-        "is_won": Kind.FLAG,
-        "owner_email": Kind.TEXT,
-    }
-)
-# What only Partner Center says of a referral.
-REFERRAL_ONLY: Final[Mapping[str, Kind]] = MappingProxyType(
-    {
-        "state": Kind.TEXT,  # a State
-        "status_text": Kind.TEXT,  # as Partner Center words it, "New / Pending"
-        "status_reason": Kind.TEXT,
-        "category": Kind.TEXT,  # cosell, lead, foreign (another organization's row)
-        "engagement_id": Kind.TEXT,
-        "external_reference": Kind.TEXT,
-        "created_at": Kind.MOMENT,
-        "updated_at": Kind.MOMENT,
-        "closed_at": Kind.MOMENT,
-        "help_code": Kind.TEXT,
-        "registration_status": Kind.TEXT,  # of a won deal, as Partner Center words it
-        "organization": Kind.TEXT,  # whose row it is, on rows of others; "Microsoft" for Microsoft's
-        "problem": Kind.TEXT,  # why this referral cannot be understood, or absent
-    }
-)
-KINDS: Final[Mapping[str, Kind]] = MappingProxyType(
-    {**SHARED, **SELLER, **STATUS_FIELDS, **CRM_ONLY, **REFERRAL_ONLY}
-)
 
 
 TOO_SOON: Final = "?"  # ends a version that was read so soon after its change that another may hide behind it
 
 
 def same_version(one: str, other: str) -> bool:
-    """Whether two readings show the same state, as far as versions can tell. What they say is the adapter's own."""
+    """Whether two versions are of the same state, as far as they can tell; a version read too soon counts as the one it is."""
     return one.removesuffix(TOO_SOON) == other.removesuffix(TOO_SOON)
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What one side holds of one deal, read at once.
+    """What one side has of one deal, read at once.
 
-    ``fields`` maps names of ``KINDS`` to values; a name that is missing is ``ABSENT``.
-    ``readonly``: fields that this side will not take just now (an amount summed from products).
+    ``fields`` maps names of ``fields.KINDS`` to values; a name that is missing is ``ABSENT``.
+    ``readonly``: fields that this side does not take at the moment (an amount summed from products).
     ``rows``: ids of the child rows it was read from, so that a deleted child is traced back to its deal.
     """
 
@@ -267,6 +190,7 @@ class Snapshot:
         return self[name] is True
 
     def moment(self, name: str) -> datetime | None:
+        """The field as a moment; None where it is cleared or not known."""
         value = self[name]
         return value if isinstance(value, datetime) else None
 
@@ -279,133 +203,9 @@ class Step:
     state: State | None = None
 
 
-class Phase(StrEnum):
-    """What became of a pair."""
-
-    WAITING = "waiting"  # seen on one side, its other half not made yet
-    LINKED = "linked"
-    SKIPPED = "skipped"  # seen, and none of our business (a lead, closed before we came)
-    PARTED = "parted"  # unlinked by a person, for good
-
-
-@dataclass(frozen=True)
-class Closing:
-    """A won, lost or declined that waits out its hold: the wish, the stage or action it was read from, since when."""
-
-    state: State
-    mark: str
-    since: datetime
-
-
-@dataclass(frozen=True)
-class Failure:
-    """Why a deal is stuck: refused by a system or by our own checks.
-
-    ``text`` is for the seller; ``code`` for logs. ``seen`` is a digest of what both sides held, so that a change
-    frees the deal.
-    """
-
-    side: Side
-    code: str
-    text: str
-    since: datetime
-    seen: str = ""
-    transient: bool = False
-
-
-@dataclass(frozen=True)
-class Memory:
-    """What is remembered of a deal beside its snapshots and bases."""
-
-    closing: Closing | None = None
-    notices: tuple[str, ...] = ()  # what happened last, in the seller's words
-    reported: tuple[str, ...] = ()  # keys of what was said once and need not be said again
-    rewritten: Mapping[str, bool] = field(
-        default_factory=dict
-    )  # the CRM changed our write again; True: still to carry
-    resolved: Mapping[str, Side] = field(default_factory=dict)  # a person's answer to a conflict
-    disputed: tuple[
-        str, ...
-    ] = ()  # fields whose last write may or may not have landed before someone changed them
-    carried_at: datetime | None = None
-    failure: Failure | None = None
-    attempts: int = 0
-    next_attempt: datetime | None = None
-    parked: bool = False
-    rejected: bool = False  # refused by our own checks, until someone mends the record
-    gone: Side | None = None  # the side whose record vanished
-    lookalikes: tuple[str, ...] = ()  # opportunities that may be the same deal
-    create_anyway: bool = False  # a person said: it is not one of the lookalikes
-    sync_state: SyncState = SyncState.IN_SYNC
-    invite: str = (
-        ""  # Microsoft's help: "pending" since the deal was shared or asked for, "done" once invited
-    )
-    microsoft: Mapping[str, str] = field(
-        default_factory=dict
-    )  # Microsoft's side as last read: status, id, reason, until
-
-
-@dataclass(frozen=True)
-class Link:
-    """One deal as the store knows it. ``key`` never changes: ``r:<referral id>`` or ``o:<opportunity id>``, by birth."""
-
-    key: str
-    referral_id: str | None = None
-    opportunity_id: str | None = None
-    phase: Phase = Phase.WAITING
-    referral: Snapshot | None = None
-    opportunity: Snapshot | None = None
-    base_referral: Fields = field(default_factory=dict)
-    base_opportunity: Fields = field(default_factory=dict)
-    memory: Memory = Memory()
-    dirty: bool = True  # something was seen that has not been decided yet
-    due: datetime | None = None  # when to look again though nothing changes
-
-
-@dataclass(frozen=True)
-class OperatorCommand:
-    """What a person told the program to do with a deal (``deals link``, ``retry`` …), until a cycle has done it.
-
-    ``target``: a referral id or an opportunity id, the address of a ``forget``; ``other``: the opportunity of a ``link``;
-    ``field`` and ``side`` of a ``resolve``.
-    """
-
-    id: str
-    verb: str  # link, create, unlink, retry, resolve, forget
-    target: str
-    other: str = ""
-    field: str = ""
-    side: str = ""
-
-
-@dataclass(frozen=True)
-class Intent:
-    """A write about to be made. One may be open per link and side; while it is, the next look settles it first.
-
-    ``fields`` is what is written, ``source`` what the other side held when that was decided, ``version`` what the
-    write is guarded by (empty for a create).
-    """
-
-    link: str
-    side: Side
-    create: bool
-    version: str
-    fields: Fields
-    source: Fields
-    cycle: str
-    at: datetime
-
-
-@dataclass(frozen=True)
-class JournalEntry:
-    """One line of the journal. ``side`` is the side that was written, or that lost where ``action`` is ``conflict``."""
-
-    link: str
-    cycle: str
-    at: datetime
-    side: Side
-    action: str  # create, update, move, tell, conflict, hold, failure, settle, link, unlink
-    field: str | None
-    old: Value
-    new: Value
-    rule: str
+def state_of(referral: Snapshot) -> State:
+    """Where the deal stands in Partner Center; ``UNKNOWN`` for a status that we do not know."""
+    try:
+        return State(referral.text("state"))
+    except ValueError:
+        return State.UNKNOWN

@@ -1,6 +1,6 @@
-"""What must go from memory when a person is to be forgotten, and what has to stay so that nothing is done to anybody.
+"""What is deleted from the store when a person is to be forgotten, and what stays so that no merge takes it for an edit.
 
-Forgetting empties our memory, never the two systems. What is remembered of a deal steers merges, so each part goes in the
+Forgetting changes our store, never the two systems. What is remembered of a deal steers merges, so each part is removed in a
 way that cannot be mistaken for an edit:
 
 snapshots  of a linked deal are dropped whole and read again: one without the person would look like a removal
@@ -22,30 +22,19 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
-from cosell_sync.core.deal import (
-    Failure,
-    Fields,
-    Intent,
-    JournalEntry,
-    Link,
-    Member,
-    Memory,
-    Phase,
-    Snapshot,
-    Solution,
-    Value,
-)
+from cosell_sync.core.deal import Fields, Member, Snapshot, Solution, Value
+from cosell_sync.core.memory import Failure, Intent, JournalEntry, Link, Memory, Phase
 
 BLOT: Final = "(forgotten)"
 UNREAD: Final = "forgotten"  # the version of a snapshot that is no longer what was read
-_MARK: Final = "forgotten:"
+_DIGEST: Final = "forgotten:"
 
 Record = Member | Solution
 
 
 @dataclass(frozen=True)
 class Person:
-    """Whom to forget: the address, and what else of them stood beside it anywhere."""
+    """Who is to be forgotten: the address, and the names and numbers that stood beside it anywhere."""
 
     email: str
     names: frozenset[str] = frozenset()
@@ -62,6 +51,7 @@ class Person:
 
     @property
     def pattern(self) -> re.Pattern[str]:
+        """Matches the address, the names and the numbers as whole words."""
         words = sorted({self.email, *self.names, *self.phones}, key=len, reverse=True)
         return re.compile("|".join(rf"(?<!\w){re.escape(word)}(?!\w)" for word in words), re.IGNORECASE)
 
@@ -75,32 +65,32 @@ class ErasureResult:
     journal: int = 0
 
 
-def mark(email: str) -> str:
+def digest_of(email: str) -> str:
     """What stands in a base instead of an address."""
-    return _MARK + hashlib.sha256(email.encode()).hexdigest()[:32]
+    return _DIGEST + hashlib.sha256(email.encode()).hexdigest()[:32]
 
 
 def recalled(
     base: Mapping[str, Record], own: Mapping[str, Record], other: Mapping[str, Record]
 ) -> dict[str, Record]:
-    """A side's base with its marks understood. Who stands on both sides is seen for the first time; who is gone from
+    """A side's base with its digests understood. Who stands on both sides is seen for the first time; who is gone from
     one of them was taken away there and is, where they still stand, as they were; who is on neither is over.
     """
-    known = {mark(key): key for key in {**own, **other}} if any(map(_is_mark, base)) else {}
-    found = {key: member for key, member in base.items() if not _is_mark(key)}
-    for key in filter(_is_mark, base):
+    known = {digest_of(key): key for key in {**own, **other}} if any(map(_is_digest, base)) else {}
+    found = {key: member for key, member in base.items() if not _is_digest(key)}
+    for key in filter(_is_digest, base):
         address = known.get(key)
         if address is not None and not (address in own and address in other):
             found.setdefault(address, own.get(address, Member(address)))
     return found
 
 
-def _is_mark(key: str) -> bool:
-    return key.startswith(_MARK)
+def _is_digest(key: str) -> bool:
+    return key.startswith(_DIGEST)
 
 
 def values(link: Link) -> list[Value]:
-    """Everything of a link that may hold a person's name and number."""
+    """Everything of a link that may contain a person's name and number."""
     sides = [side.fields for side in (link.referral, link.opportunity) if side is not None]
     return [
         value for fields in (*sides, link.base_referral, link.base_opportunity) for value in fields.values()
@@ -125,6 +115,7 @@ def from_link(link: Link, person: Person) -> Link:
 
 
 def from_snapshot(snapshot: Snapshot | None, person: Person) -> Snapshot | None:
+    """The snapshot without the person; with another version where that changed it, so that it is read again."""
     if snapshot is None:
         return None
     fields = {name: from_value(value, person) for name, value in snapshot.fields.items()}
@@ -132,6 +123,7 @@ def from_snapshot(snapshot: Snapshot | None, person: Person) -> Snapshot | None:
 
 
 def from_intent(intent: Intent, person: Person) -> Intent:
+    """The intent without the fields that speak of the person."""
     dropped = {
         name
         for fields in (intent.fields, intent.source)
@@ -144,10 +136,12 @@ def from_intent(intent: Intent, person: Person) -> Intent:
 
 
 def from_entry(entry: JournalEntry, person: Person) -> JournalEntry:
+    """The line of the journal with the person taken out of its values."""
     return replace(entry, old=from_value(entry.old, person), new=from_value(entry.new, person))
 
 
 def from_value(value: Value, person: Person) -> Value:
+    """The value without the person: members removed, texts blotted out."""
     if isinstance(value, str):
         return person.pattern.sub(BLOT, value)
     if isinstance(value, tuple):
@@ -156,14 +150,15 @@ def from_value(value: Value, person: Person) -> Value:
 
 
 def _from_base(base: Fields, person: Person) -> Fields:
-    return {name: _marked(value, person) for name, value in base.items()}
+    return {name: _without_person(value, person) for name, value in base.items()}
 
 
-def _marked(value: Value, person: Person) -> Value:
+def _without_person(value: Value, person: Person) -> Value:
     if not any(member.email == person.email for member in _members(value)):
         return from_value(value, person)
     return tuple(
-        Member(mark(person.email)) if member.email == person.email else member for member in _members(value)
+        Member(digest_of(person.email)) if member.email == person.email else member
+        for member in _members(value)
     )
 
 

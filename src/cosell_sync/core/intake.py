@@ -1,36 +1,55 @@
-"""What becomes of a referral that has no opportunity yet: none of our business, the other half of one that exists,
-held because a person must look, or made.
+"""What becomes of a referral that has no opportunity yet: it is skipped, linked, held or an opportunity is made.
 
-Nothing is doubled: an opportunity that carries the referral's id, or whose id the referral names, is always linked;
-one that merely looks like it is held for a person (``mapping.match``). Nothing is invented: a referral that the CRM
-could not hold faithfully (a currency it does not know, no customer) is held with the reason.
+Nothing is created twice: an opportunity that carries the referral's id, or whose id the referral names, is always linked;
+one that merely looks like it is held for a person (``mapping.match``). Nothing is invented: a referral that the CRM cannot
+store as it is (a currency it does not know, no customer) is held with the reason.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 
 from cosell_sync.core import messages
-from cosell_sync.core.deal import ABSENT, SHARED, STATUS_FIELDS, Customer, Fields, Link, Snapshot, Value
+from cosell_sync.core.deal import ABSENT, Category, Customer, Fields, Snapshot, Value, state_of
+from cosell_sync.core.fields import SHARED, STATUS_FIELDS
 from cosell_sync.core.lifecycle import TERMINAL
-from cosell_sync.core.reconcile import crm_cannot_hold, state_of
-from cosell_sync.core.rules import CrmShape, Rules, empty, for_crm
+from cosell_sync.core.limits import CRM_REQUIRES, why_crm_cannot_store
+from cosell_sync.core.memory import Link
+from cosell_sync.core.normalize import empty, for_crm
+from cosell_sync.core.rules import CrmShape, Rules
 
 
 class IntakeAction(StrEnum):
+    """What to do with a referral that has no opportunity."""
+
     SKIP = "skip"
     LINK = "link"
     HOLD = "hold"
     CREATE = "create"
 
 
+class IntakeCode(StrEnum):
+    """Why, for logs and the journal."""
+
+    FOREIGN = "foreign"
+    LEAD = "lead"
+    CLOSED = "closed"
+    REFERRAL_ID = "referral_id"
+    EXTERNAL_REFERENCE = "external_reference"
+    LOOKALIKE = "lookalike"
+    UNREADABLE = "unreadable"
+    UNMAPPABLE = "unmappable"
+    NEW = "new"
+
+
 @dataclass(frozen=True)
 class IntakeDecision:
     """What to do with a referral. ``reason`` says why, for people; ``code`` for logs."""
 
-    verdict: IntakeAction
-    code: str
+    action: IntakeAction
+    code: IntakeCode
     reason: str = ""
     opportunity_id: str | None = None
     lookalikes: tuple[str, ...] = ()
@@ -46,49 +65,49 @@ class Matches:
     lookalikes: tuple[str, ...] = ()
 
 
-def at_sight(referral: Snapshot, rules: Rules) -> IntakeDecision | None:
-    """What can be said without asking the CRM; None: it must be asked."""
+def skipped_by_category(referral: Snapshot, rules: Rules) -> IntakeDecision | None:
+    """A decision to skip that needs no question to the CRM; None: the CRM must be asked."""
     category = referral.text("category")
-    if category == "foreign":
-        return IntakeDecision(IntakeAction.SKIP, "foreign", "another organization's side of a deal")
-    if category == "lead" and not rules.import_leads:
-        return IntakeDecision(IntakeAction.SKIP, "lead", "a lead; mapping.leads is skip")
+    if category == Category.FOREIGN:
+        return IntakeDecision(IntakeAction.SKIP, IntakeCode.FOREIGN, "another organization's side of a deal")
+    if category == Category.LEAD and not rules.import_leads:
+        return IntakeDecision(IntakeAction.SKIP, IntakeCode.LEAD, "a lead; mapping.leads is skip")
     return None
 
 
 def decide_intake(link: Link, found: Matches, rules: Rules, shape: CrmShape) -> IntakeDecision:
-    """What becomes of ``link.referral``, given what the CRM has for it already."""
+    """What becomes of ``link.referral``, given what the CRM has for it already. The link must have a referral."""
     referral = link.referral
     assert referral is not None  # noqa: S101 - only links with a referral come here
     if existing := found.by_referral or found.by_reference:
-        code = "referral_id" if found.by_referral else "external_reference"
+        code = IntakeCode.REFERRAL_ID if found.by_referral else IntakeCode.EXTERNAL_REFERENCE
         return IntakeDecision(
             IntakeAction.LINK, code, "its id is known on the other side", opportunity_id=existing
         )
     if problem := referral.text("problem"):
         return IntakeDecision(
-            IntakeAction.HOLD, "unreadable", f"Partner Center sent something unreadable: {problem}"
+            IntakeAction.HOLD, IntakeCode.UNREADABLE, f"Partner Center sent something unreadable: {problem}"
         )
     if state_of(referral) in TERMINAL and not rules.import_closed:
         return IntakeDecision(
-            IntakeAction.SKIP, "closed", "closed before it was first seen; sync.import_closed is off"
+            IntakeAction.SKIP, IntakeCode.CLOSED, "closed before it was first seen; sync.import_closed is off"
         )
     lookalikes = found.lookalikes
     if lookalikes and rules.match != "off" and not link.memory.create_anyway:
         if rules.match == "link" and len(lookalikes) == 1:
             return IntakeDecision(
-                IntakeAction.LINK, "lookalike", "same account and name", opportunity_id=lookalikes[0]
+                IntakeAction.LINK, IntakeCode.LOOKALIKE, "same account and name", opportunity_id=lookalikes[0]
             )
         reason = messages.looks_alike(referral.text("name"))
-        return IntakeDecision(IntakeAction.HOLD, "lookalike", reason, lookalikes=lookalikes)
-    fields = draft(referral, rules, shape)
+        return IntakeDecision(IntakeAction.HOLD, IntakeCode.LOOKALIKE, reason, lookalikes=lookalikes)
+    fields = new_opportunity_fields(referral, rules, shape)
     if problems := unmappable(referral, fields, rules, shape):
-        return IntakeDecision(IntakeAction.HOLD, "unmappable", " ".join(problems))
-    return IntakeDecision(IntakeAction.CREATE, "new", fields=fields)
+        return IntakeDecision(IntakeAction.HOLD, IntakeCode.UNMAPPABLE, " ".join(problems))
+    return IntakeDecision(IntakeAction.CREATE, IntakeCode.NEW, fields=fields)
 
 
-def draft(referral: Snapshot, rules: Rules, shape: CrmShape) -> dict[str, Value]:
-    """The shared fields and the stage of a new opportunity, as the CRM can hold them."""
+def new_opportunity_fields(referral: Snapshot, rules: Rules, shape: CrmShape) -> dict[str, Value]:
+    """The shared fields and the stage of a new opportunity, as the CRM can store them."""
     shape = shape.of_currency(referral.text("currency"))
     fields: dict[str, Value] = {}
     for name in SHARED:
@@ -97,10 +116,12 @@ def draft(referral: Snapshot, rules: Rules, shape: CrmShape) -> dict[str, Value]
             continue
         value = referral[name]
         if name == "sales_stage" and (
-            not rules.stages.apart(shape.fields) or value is None or crm_cannot_hold(name, value, shape)
+            not rules.stages.have_own_field(shape.fields)
+            or value is None
+            or why_crm_cannot_store(name, value, shape)
         ):
             continue
-        if value is not ABSENT and rule.flow not in {"off", "to_partner_center"}:
+        if value is not ABSENT and rule.goes_to_crm:
             fields[name] = for_crm(name, value, shape)
     fields["stage"] = rules.stages.for_state(state_of(referral), referral["sales_stage"])
     if "sync" in shape.fields:
@@ -109,25 +130,31 @@ def draft(referral: Snapshot, rules: Rules, shape: CrmShape) -> dict[str, Value]
 
 
 def unmappable(referral: Snapshot, fields: Fields, rules: Rules, shape: CrmShape) -> list[str]:
-    """Every reason why the CRM could not hold this referral, in words for people."""
-    problems = [
-        f"{shape.label(name)} is missing in Partner Center."
-        for name in ("name", "close_date")
-        if empty(fields.get(name, ABSENT))
-    ]
+    """Every reason why the CRM cannot store this referral, in words for people; empty where it can."""
+    return [*_missing(referral, fields, shape), *_does_not_fit(referral, fields, rules, shape)]
+
+
+def _missing(referral: Snapshot, fields: Fields, shape: CrmShape) -> Iterator[str]:
+    for name in CRM_REQUIRES:
+        if empty(fields.get(name, ABSENT)):
+            yield f"{shape.label(name)} is missing in Partner Center."
     customer = referral["customer"]
     if not isinstance(customer, Customer) or not customer.name:
-        problems.append("The customer has no name in Partner Center.")
+        yield "The customer has no name in Partner Center."
+
+
+def _does_not_fit(referral: Snapshot, fields: Fields, rules: Rules, shape: CrmShape) -> Iterator[str]:
     for name, value in fields.items():
-        if name in {"name", "close_date"} or name in STATUS_FIELDS:
-            continue
-        if problem := crm_cannot_hold(name, value, shape):
-            problems.append(messages.crm_cannot(shape.label(name), value, problem))
+        if (
+            name not in CRM_REQUIRES
+            and name not in STATUS_FIELDS
+            and (why := why_crm_cannot_store(name, value, shape))
+        ):
+            yield messages.crm_cannot(shape.label(name), value, why)
     currency = referral.text("currency")
     own = rules.default_currency or shape.default_currency
     if not shape.currencies and currency and own and currency != own:
-        problems.append(messages.crm_cannot("Currency", currency, f"it has one currency only, {own}"))
+        yield messages.crm_cannot("Currency", currency, f"it has one currency only, {own}")
     stage = fields.get("stage")
     if shape.stages and stage not in shape.stages:
-        problems.append(f'The CRM has no stage "{stage}"; correct mapping.stages.')
-    return problems
+        yield f'The CRM has no stage "{stage}"; correct mapping.stages.'

@@ -1,14 +1,14 @@
-"""The life of a deal, as one table that both directions, the docs and the tests read.
+"""The life of a deal: states and moves as one table that both directions, the docs and the tests read.
 
 A deal is *received* (Microsoft asks, we have not answered), *accepted* (both work on it) or over: *won*, *lost*,
 *declined*, *expired*. Over is over: Partner Center takes no change of a closed referral, not even of a note, so
 nothing leads out of these four (Partner Center, bulk operations and referrals FAQ).
 
-Two actors move a deal. The *seller* moves it in the CRM; such a move is a wish until Partner Center has taken it, so
-it is checked here before any call. The *portal* is a colleague in Partner Center, or the service itself, which alone
-lets a deal expire after 14 days; such a move is a fact when it arrives, and the table serves only to name surprises.
+Two actors move a deal. The *seller* moves it in the CRM; such a move is a request until Partner Center has taken it, so
+it is checked against the table before any call. The *portal* is a colleague in Partner Center, or the service itself, which
+alone lets a deal expire after 14 days; such a move is a fact when it arrives.
 
-A wish that skips a state (received, and the seller says won) is walked along the shortest legal path, one PATCH a
+A request that skips a state (received, and the seller says won) is carried along the shortest legal path, one PATCH a
 step. Each move has needs: fields without which Partner Center refuses it, or a person could not understand it later.
 
 Beside the moves stand the freezes: fields that Partner Center stops taking at some point of the life (bulk file
@@ -18,10 +18,9 @@ rules; the connector's list of patchable paths).
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
-from types import MappingProxyType
 from typing import Final
 
 from cosell_sync.core.deal import DealType, State
@@ -36,7 +35,7 @@ class Actor(StrEnum):
 
 @dataclass(frozen=True)
 class Move:
-    """One row of the table. ``needs``: names of fields that must hold something before the move."""
+    """One row of the table. ``needs``: names of fields that must not be empty before the move."""
 
     name: str
     source: State
@@ -60,18 +59,6 @@ MOVES: Final = (
 OPEN: Final = frozenset({State.RECEIVED, State.ACCEPTED})
 TERMINAL: Final = frozenset({State.WON, State.LOST, State.DECLINED, State.EXPIRED})
 
-# Partner Center's two fields for each state we know (referral resources; status transitions).
-WIRE: Final[Mapping[State, tuple[str, str]]] = MappingProxyType(
-    {
-        State.RECEIVED: ("New", "Received"),
-        State.ACCEPTED: ("Active", "Accepted"),
-        State.WON: ("Closed", "Won"),
-        State.LOST: ("Closed", "Lost"),
-        State.DECLINED: ("Closed", "Declined"),
-        State.EXPIRED: ("Closed", "Expired"),
-    }
-)
-
 
 def legal_moves(source: State, actor: Actor) -> Iterator[Move]:
     """The moves, edits aside, that this actor may make from here."""
@@ -81,10 +68,7 @@ def legal_moves(source: State, actor: Actor) -> Iterator[Move]:
 
 
 def walk(actor: Actor, source: State, target: State) -> tuple[Move, ...] | None:
-    """May this actor bring a deal from here to there, and along which moves? None: no. Empty: it stands there.
-
-    Unknown states lead nowhere.
-    """
+    """The shortest legal way of this actor from one state to another. None: there is none. Empty: it is there already."""
     if source is target:
         return ()
     paths: deque[tuple[State, tuple[Move, ...]]] = deque([(source, ())])
@@ -130,18 +114,3 @@ def frozen(field: str, deal_type: DealType | None, *, outbound: bool) -> str | N
         if freeze.field == field and deal_type in freeze.types:
             return freeze.why if field != "contacts" or outbound else None
     return None
-
-
-def diagram() -> str:
-    """The table as a text diagram, for the documentation."""
-    width = max(len(state) for state in OPEN)
-    lines = []
-    for source in (State.RECEIVED, State.ACCEPTED):
-        for move in (move for move in MOVES if move.source is source):
-            who = " or ".join(sorted(move.actors))
-            needs = f"  needs {', '.join(move.needs)}" if move.needs else ""
-            lines.append(
-                f"{source:<{width}} --{move.name:-<9}> {move.target:<9} by {who:<16}{needs}".rstrip()
-            )
-    ends = ", ".join(sorted(TERMINAL))
-    return "\n".join([*lines, f"{ends}: the end, nothing leads out"])

@@ -1,23 +1,23 @@
 """The three-way merge of one field.
 
-The *base* says, per side, what that side held when both last agreed. A side has changed when it differs from its own
-base; the two bases may differ from each other, where one side holds less or an automation rewrote what we wrote.
+The *base* is, per side, what that side had when both last agreed. A side has changed when it differs from its own
+base; the two bases may differ from each other, where one side can store less or an automation rewrote what we wrote.
 
     base → referral   base → opportunity   result
     same              same                 nothing
     changed           same                 write to the CRM
     same              changed              write to Partner Center
     changed           changed, equal       agreed silently
-    changed           changed, different   the field's policy; both values are told, the losing one is kept
+    changed           changed, different   the field's policy; both values are named, the losing one is kept
 
 Without a base (first sight, or a lost store) equal fields become base, an empty one is filled from the other side, and
 different ones follow the policy; nothing is ever deleted for lack of a base.
 
-Sets (team, contacts, solutions) merge member by member, members attribute by attribute, notes line by line: there the
-same table is read for every element, so that two people adding something each both keep it.
+Sets (team, contacts, solutions) merge member by member, members attribute by attribute, notes line by line: the
+table applies to every element, so that two people who each add something both keep it.
 
 ``learn`` moves the base after a write has landed: for the elements that were written and for no others, to what the
-written side holds *after* the write. An element that was not written keeps its base, so an edit that arrived meanwhile
+written side has *after* the write. An element that was not written keeps its base, so an edit that arrived meanwhile
 still shows as one.
 """
 
@@ -28,34 +28,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import cast
 
-from cosell_sync.core.deal import ABSENT, KINDS, Kind, Member, Side, Solution, Value
+from cosell_sync.core.deal import ABSENT, Member, Side, Solution, Value
+from cosell_sync.core.decision import Conflict
 from cosell_sync.core.erasure import recalled
-from cosell_sync.core.rules import (
-    CrmShape,
-    FieldRule,
-    Flow,
-    Policy,
-    agree,
-    clean_notes,
-    empty,
-    for_crm,
-    for_referral,
-    keyed,
-    same,
-)
+from cosell_sync.core.fields import KINDS, Kind
+from cosell_sync.core.normalize import agree, by_key, clean_notes, empty, for_crm, for_referral, same
+from cosell_sync.core.rules import CrmShape, FieldRule, Flow, Policy
 
 Record = Member | Solution
-
-
-@dataclass(frozen=True)
-class Conflict:
-    """Both sides changed a field to different values. ``kept`` None: a person must say."""
-
-    field: str
-    referral: Value
-    opportunity: Value
-    kept: Side | None
-    rule: str
 
 
 @dataclass(frozen=True)
@@ -83,9 +63,14 @@ class Sides:
     base_opportunity: Value = ABSENT
     forced: frozenset[Side] = frozenset()
 
+    @property
+    def first(self) -> bool:
+        """Whether a base is missing: seen for the first time, or the store was lost."""
+        return self.base_referral is ABSENT or self.base_opportunity is ABSENT
+
 
 def merge(rule: FieldRule, sides: Sides, shape: CrmShape, answer: Side | None = None) -> Merged:
-    """The table above for one field. ``answer``: a person's word on this field's conflict."""
+    """The table above for one field. ``answer``: the side that a person chose for this field's conflict."""
     still = Merged(sides.base_referral, sides.base_opportunity)
     if rule.flow is Flow.OFF or sides.referral is ABSENT or sides.opportunity is ABSENT:
         return still
@@ -96,68 +81,79 @@ def merge(rule: FieldRule, sides: Sides, shape: CrmShape, answer: Side | None = 
         merged = _merge_notes(rule, sides, shape)
     else:
         merged = _merge_value(rule, kind, sides, shape, answer)
-    if rule.flow is Flow.TO_CRM:
-        return replace(merged, to_referral=ABSENT)
-    if rule.flow is Flow.TO_PARTNER_CENTER:
-        return replace(merged, to_crm=ABSENT)
-    return merged
+    return replace(
+        merged,
+        to_crm=merged.to_crm if rule.goes_to_crm else ABSENT,
+        to_referral=merged.to_referral if rule.goes_to_partner_center else ABSENT,
+    )
 
 
 def _merge_value(rule: FieldRule, kind: Kind, sides: Sides, shape: CrmShape, answer: Side | None) -> Merged:
-    referral, opportunity = sides.referral, sides.opportunity
     still = Merged(sides.base_referral, sides.base_opportunity)
-    if agree(rule.name, referral, opportunity, shape):
-        return Merged(referral, opportunity)
-    first = sides.base_referral is ABSENT or sides.base_opportunity is ABSENT
-    here = rule.flow is not Flow.TO_CRM and (
-        first or Side.CRM in sides.forced or not same(kind, opportunity, sides.base_opportunity)
-    )
-    there = rule.flow is not Flow.TO_PARTNER_CENTER and (
-        first or Side.PARTNER_CENTER in sides.forced or not same(kind, referral, sides.base_referral)
-    )
-    if first and here and there and empty(referral) != empty(opportunity):
-        here, there = empty(referral), empty(opportunity)
-    down = replace(still, to_crm=for_crm(rule.name, referral, shape), rule="changed in Partner Center")
-    up = replace(still, to_referral=for_referral(rule.name, opportunity, shape), rule="changed in the CRM")
-    if here and there:
-        kept = answer or {Policy.PARTNER_CENTER: Side.PARTNER_CENTER, Policy.CRM: Side.CRM}.get(rule.policy)
-        why = "a person decided" if answer else f"policy {rule.policy}" + (" at first sight" if first else "")
-        conflict = Conflict(rule.name, referral, opportunity, kept, why)
-        chosen = {Side.PARTNER_CENTER: down, Side.CRM: up, None: still}[kept]
-        return replace(chosen, conflict=conflict, rule=why)
-    return down if there else up if here else still
+    if agree(rule.name, sides.referral, sides.opportunity, shape):
+        return Merged(sides.referral, sides.opportunity)
+    to_crm = for_crm(rule.name, sides.referral, shape)
+    to_referral = for_referral(rule.name, sides.opportunity, shape)
+    outcomes = {
+        Side.PARTNER_CENTER: replace(still, to_crm=to_crm, rule="changed in Partner Center"),
+        Side.CRM: replace(still, to_referral=to_referral, rule="changed in the CRM"),
+        None: still,
+    }
+    changed = _changed(rule, kind, sides)
+    if len(changed) < len(Side):
+        return outcomes[next(iter(changed), None)]
+    kept = answer or {Policy.PARTNER_CENTER: Side.PARTNER_CENTER, Policy.CRM: Side.CRM}.get(rule.policy)
+    why = f"policy {rule.policy}" + (" at first sight" if sides.first else "")
+    why = "a person decided" if answer else why
+    conflict = Conflict(rule.name, sides.referral, sides.opportunity, kept, why)
+    return replace(outcomes[kept], conflict=conflict, rule=why)
+
+
+def _changed(rule: FieldRule, kind: Kind, sides: Sides) -> frozenset[Side]:
+    """The sides whose value counts as an edit and may go the other way. Without a base, an empty one never does."""
+    changed = set()
+    if rule.goes_to_crm and (
+        sides.first
+        or Side.PARTNER_CENTER in sides.forced
+        or not same(kind, sides.referral, sides.base_referral)
+    ):
+        changed.add(Side.PARTNER_CENTER)
+    if rule.goes_to_partner_center and (
+        sides.first or Side.CRM in sides.forced or not same(kind, sides.opportunity, sides.base_opportunity)
+    ):
+        changed.add(Side.CRM)
+    if sides.first and len(changed) == len(Side) and empty(sides.referral) != empty(sides.opportunity):
+        changed.remove(Side.PARTNER_CENTER if empty(sides.referral) else Side.CRM)
+    return frozenset(changed)
 
 
 # --- sets ------------------------------------------------------------------------------------------------------
 
 
 def _merge_set(rule: FieldRule, sides: Sides) -> Merged:
-    referral, opportunity = keyed(sides.referral), keyed(sides.opportunity)
-    base_referral = recalled(keyed(sides.base_referral), referral, opportunity)
-    base_opportunity = recalled(keyed(sides.base_opportunity), opportunity, referral)
+    referral, opportunity = by_key(sides.referral), by_key(sides.opportunity)
+    base_referral = recalled(by_key(sides.base_referral), referral, opportunity)
+    base_opportunity = recalled(by_key(sides.base_opportunity), opportunity, referral)
     prefer = Side.PARTNER_CENTER if rule.policy is Policy.PARTNER_CENTER else Side.CRM
     target_referral, target_opportunity = dict(referral), dict(opportunity)
     next_referral, next_opportunity = dict(base_referral), dict(base_opportunity)
     clash = False
     for key in dict.fromkeys([*referral, *opportunity, *base_referral, *base_opportunity]):
         there, here = referral.get(key), opportunity.get(key)
+        new_there: Record | None
+        new_here: Record | None
         was_there, was_here = base_referral.get(key), base_opportunity.get(key)
         if there == here:
-            _put(next_referral, key, there)
-            _put(next_opportunity, key, here)
+            _set_record(next_referral, key, there)
+            _set_record(next_opportunity, key, here)
             continue
-        new_there, new_here = there, here
-        if there is None or here is None:
-            changed_there, changed_here = there != was_there, here != was_here
-            if changed_there and (there is not None or not changed_here):
-                new_here = there
-            elif changed_here and (here is not None or not changed_there):
-                new_there = here
-        else:
+        if there is not None and here is not None:
             new_there, new_here, clashed = _merge_record(there, here, was_there, was_here, prefer)
             clash = clash or clashed
-        _put(target_referral, key, new_there and _with_extra(new_there, there))
-        _put(target_opportunity, key, new_here and _with_extra(new_here, here))
+        else:
+            new_there, new_here = _merge_presence(there, here, was_there, was_here)
+        _set_record(target_referral, key, new_there and _with_extra(new_there, there))
+        _set_record(target_opportunity, key, new_here and _with_extra(new_here, here))
     return Merged(
         base_referral=_pack(next_referral),
         base_opportunity=_pack(next_opportunity),
@@ -170,11 +166,23 @@ def _merge_set(rule: FieldRule, sides: Sides) -> Merged:
     )
 
 
+def _merge_presence(
+    there: Record | None, here: Record | None, was_there: Record | None, was_here: Record | None
+) -> tuple[Record | None, Record | None]:
+    """A member that only one side has: added there, or taken away here. What both sides changed is kept."""
+    changed_there, changed_here = there != was_there, here != was_here
+    if changed_there and (there is not None or not changed_here):
+        return there, there
+    if changed_here and (here is not None or not changed_there):
+        return here, here
+    return there, here
+
+
 def _pack(records: Mapping[str, Record]) -> Value:
     return cast("Value", tuple(records.values()))
 
 
-def _put(records: dict[str, Record], key: str, record: Record | None) -> None:
+def _set_record(records: dict[str, Record], key: str, record: Record | None) -> None:
     if record is None:
         records.pop(key, None)
     else:
@@ -251,7 +259,7 @@ def _text(lines: list[str]) -> Value:
 
 @dataclass(frozen=True)
 class _Delta:
-    """What somebody did to some lines: those taken away, and those put in, each with the line it was put after."""
+    """The difference of two texts: lines taken away, and lines put in, each with the line it was put after."""
 
     removed: Counter[str]
     added: tuple[tuple[str, str | None], ...]
@@ -299,7 +307,7 @@ def _after(previous: str | None, lines: list[str]) -> int:
 
 @dataclass(frozen=True)
 class Written:
-    """One field of a write that landed: what the side held before, was sent, holds now; and what the other side held."""
+    """One field of a write that landed: what the side had before, was sent, has now; what the other side had."""
 
     before: Value
     sent: Value
@@ -311,11 +319,11 @@ def learn(name: str, base_written: Value, base_source: Value, written: Written) 
     """The bases of the written and of the source side after a write has landed."""
     kind = KINDS[name]
     if kind in {Kind.MEMBERS, Kind.SOLUTIONS}:
-        before, sent = keyed(written.before), keyed(written.sent)
+        before, sent = by_key(written.before), by_key(written.sent)
         touched = [key for key in {**before, **sent} if before.get(key) != sent.get(key)]
         return (
-            _take(base_written, written.after, touched),
-            _take(base_source, written.source, touched),
+            _take_elements(base_written, written.after, touched),
+            _take_elements(base_source, written.source, touched),
         )
     if kind is Kind.NOTES:
         if same(kind, written.after, written.source):
@@ -328,15 +336,15 @@ def learn(name: str, base_written: Value, base_source: Value, written: Written) 
     return written.after, written.source
 
 
-def _take(base: Value, current: Value, keys: list[str]) -> Value:
-    records, now = dict(keyed(base)), keyed(current)
+def _take_elements(base: Value, current: Value, keys: list[str]) -> Value:
+    records, now = dict(by_key(base)), by_key(current)
     for key in keys:
-        _put(records, key, now.get(key))
+        _set_record(records, key, now.get(key))
     return _pack(records)
 
 
 def landed(name: str, sent: Value, now: Value) -> bool:
-    """Whether what a side holds now is what it was sent."""
+    """Whether what a side has now is what it was sent."""
     return same(KINDS[name], sent, now)
 
 
@@ -344,9 +352,9 @@ def settle_set(
     base_written: Value, base_source: Value, sent: Value, source: Value, now: Value
 ) -> tuple[Value, Value]:
     """Bases after a set write of unknown fate: members that stand as they were sent have landed, others have not."""
-    wanted, there, other = keyed(sent), keyed(now), keyed(source)
+    wanted, there, other = by_key(sent), by_key(now), by_key(source)
     keys = [key for key, record in wanted.items() if there.get(key) == record and other.get(key) is not None]
-    return _take(base_written, now, keys), _take(base_source, source, keys)
+    return _take_elements(base_written, now, keys), _take_elements(base_source, source, keys)
 
 
 def settle_notes(base_written: Value, base_source: Value, source: Value) -> tuple[Value, Value]:

@@ -41,9 +41,7 @@ def shown(value: Value) -> str:
             return day(value)
         case tuple():
             return (
-                listed(
-                    item.name or item.id if isinstance(item, Solution) else _person(item) for item in value
-                )
+                listed(item.name or item.id if isinstance(item, Solution) else person(item) for item in value)
                 or "nobody"
             )
         case Customer():
@@ -55,15 +53,18 @@ def shown(value: Value) -> str:
             return "nothing"
 
 
-def _person(member: Member) -> str:
+def person(member: Member) -> str:
+    """By name, else by e-mail address."""
     return " ".join(part for part in (member.first_name, member.last_name) if part) or member.email
 
 
 def took(labels: Iterable[str]) -> str:
+    """Fields that were written to the CRM."""
     return f"Taken over from Partner Center: {listed(labels)}."
 
 
 def sent(labels: Iterable[str]) -> str:
+    """Fields that were written to Partner Center."""
     return f"Sent to Partner Center: {listed(labels)}."
 
 
@@ -123,6 +124,7 @@ def both_over(referral: State, stage: str) -> str:
 
 
 def automation(label: str, referral: Value, opportunity: Value) -> str:
+    """An automation in the CRM rewrote our write, twice."""
     return (
         f"Something in the CRM keeps changing {label} to {shown(opportunity)} after Partner Center's "
         f"{shown(referral)} was written. Ask your admin to look at the flows on this field."
@@ -130,6 +132,7 @@ def automation(label: str, referral: Value, opportunity: Value) -> str:
 
 
 def not_taken(label: str, referral: Value, opportunity: Value) -> str:
+    """A write landed, and Partner Center has something else than was sent."""
     return (
         f"Partner Center holds {shown(referral)} for {label} although {shown(opportunity)} was sent. Give both the same "
         "value, or ask your admin to decide (deals resolve)."
@@ -137,6 +140,7 @@ def not_taken(label: str, referral: Value, opportunity: Value) -> str:
 
 
 def needs(labels: Iterable[str], target: State) -> str:
+    """What must be filled in before this move."""
     verb = {
         State.ACCEPTED: "accept this deal",
         State.WON: "report this deal as won",
@@ -151,6 +155,7 @@ def cannot_be_empty(label: str, kept: Value) -> str:
 
 
 def frozen(label: str, why: str) -> str:
+    """Partner Center does not take this field; ``why`` ends the sentence."""
     return f"{label} stays as you wrote it in the CRM but was not sent: {why}."
 
 
@@ -159,6 +164,7 @@ def unanswered(labels: Iterable[str]) -> str:
 
 
 def holding(target: State, until: datetime) -> str:
+    """An end waits out ``sync.terminal_hold``."""
     return (
         f"{target.value} goes to Partner Center at {minute(until)} and cannot be undone there. "
         "Until then you can take it back by changing the stage or the action."
@@ -166,6 +172,7 @@ def holding(target: State, until: datetime) -> str:
 
 
 def hurried(until: datetime) -> str:
+    """Won so early that the deal registration may be refused."""
     return f"This deal is younger than 72 hours. Microsoft may refuse its deal registration when it is won before {minute(until)}."
 
 
@@ -174,6 +181,7 @@ def over(state: State) -> str:
 
 
 def late(labels: Iterable[str]) -> str:
+    """Changed in the CRM after the end."""
     return f"Changed after the end and not sent: {listed(labels)}."
 
 
@@ -219,17 +227,20 @@ def refused_by(system: str, text: str, *, parked: bool) -> str:
 
 
 def away(system: str, since: datetime) -> str:
+    """A transient failure that lasts."""
     return f"{system} has not taken the last change since {minute(since)}. It is tried again until it works."
 
 
-def broken(what: str) -> str:
+def broken() -> str:
+    """An unexpected exception of ours; what and where stands in the log and in ``deals show``."""
     return (
-        f"cosell-sync itself stumbles over this deal ({what}), and left it as it is. Tell your admin; "
-        "changing the record, or deals retry, makes it try again."
+        "cosell-sync had an internal error with this deal and left it as it is. "
+        "Your admin has the details; there is nothing you need to do."
     )
 
 
 def looks_alike(name: str) -> str:
+    """A referral may be the same deal as an opportunity that exists."""
     return (
         f'Microsoft sent a deal that looks like this opportunity ("{name}"). If it is the same, ask your admin to link it '
         "(deals link); if not, to make it a new one (deals create)."
@@ -237,10 +248,6 @@ def looks_alike(name: str) -> str:
 
 
 # --- deals made in the CRM ---------------------------------------------------------------------------------------
-
-
-def person(member: Member) -> str:
-    return _person(member)
 
 
 def cannot_share(missing: Iterable[str]) -> str:

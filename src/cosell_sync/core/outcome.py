@@ -1,41 +1,27 @@
-"""What a write teaches us: bases, snapshots and memory after its outcome, or after a crash, by looking.
+"""What a write teaches: bases, snapshots and memory after its outcome, or after a lost answer.
 
-A write that landed moves the base (``merge.learn``) to what the written side holds now. One that was refused is a
-failure with a next attempt. One without an answer leaves its intent open; ``settle`` closes it at the next look, by
-comparing what the side holds then with what was sent: the same, it landed; the version unchanged, it did not; anything
-else, somebody was there meanwhile, and the field is *disputed*: it counts as changed on both sides, so that neither
-edit can get lost silently.
+A write that landed moves the base (``merge.learn``) to what the written side has now. One that was refused is a
+failure with a next attempt. One without an answer leaves its intent open; ``settle`` closes it in the next cycle, by
+comparing what the side has then with what was sent: the same, it landed; the version unchanged, it did not; anything
+else, the field is *disputed*: it counts as changed on both sides, so that neither edit can get lost silently.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
+from enum import Enum
 
 from cosell_sync.core import messages
-from cosell_sync.core.deal import (
-    ABSENT,
-    KINDS,
-    SHARED,
-    Failure,
-    Fields,
-    Intent,
-    Kind,
-    Link,
-    Memory,
-    Phase,
-    Side,
-    Snapshot,
-    State,
-    Step,
-    Value,
-    same_version,
-)
+from cosell_sync.core.deal import ABSENT, Fields, Side, Snapshot, State, Step, Value, same_version
+from cosell_sync.core.decision import ConflictKind
+from cosell_sync.core.fields import KINDS, SHARED, Kind
+from cosell_sync.core.memory import Failure, Intent, Link, Memory, Phase, set_known
 from cosell_sync.core.merge import Written, landed, learn, settle_notes, settle_set
-from cosell_sync.core.reconcile import content
-from cosell_sync.core.retry import RetryPolicy, after_failure, freed
-from cosell_sync.core.rules import CrmShape, Rules, agree, keyed
+from cosell_sync.core.normalize import agree, by_key
+from cosell_sync.core.retry import RetryPolicy, after_failure, content_digest, freed_from
+from cosell_sync.core.rules import CrmShape, Rules
 from cosell_sync.errors import Flaky, Gone, RecordError, Unclear
 
 _SETS = frozenset({Kind.MEMBERS, Kind.SOLUTIONS})
@@ -53,22 +39,39 @@ class Learned:
 def after_referral(
     link: Link, steps: tuple[Step, ...], after: Snapshot, rules: Rules, shape: CrmShape
 ) -> Learned:
-    """Partner Center took these steps and holds ``after`` now."""
+    """The link after Partner Center took these steps; it has ``after`` now."""
     before, opportunity = link.referral, link.opportunity
     if before is None or opportunity is None:
         return Learned(replace(link, referral=after))
-    bases = dict(link.base_referral), dict(link.base_opportunity)
+    base_referral, base_opportunity = dict(link.base_referral), dict(link.base_opportunity)
     sent: dict[str, Value] = {}
     state: State | None = None
     for step in steps:
         sent |= step.fields
         state = step.state or state
     for name in sent.keys() & SHARED.keys():
-        written = Written(before[name], sent[name], after[name], rules.held(name, opportunity))
-        _set_bases(name, bases[0], bases[1], written)
-    # It was left as it was, or a colleague was quicker than the read-back; either way both values are told, once.
-    kept = [
-        f"kept:{name}"
+        written = Written(before[name], sent[name], after[name], rules.crm_value(name, opportunity))
+        _set_bases(name, base_referral, base_opportunity, written)
+    unequal = [ConflictKind.NOT_TAKEN.key(name) for name in _not_taken(sent, after, opportunity, shape)]
+    memory = _forget_fields(freed_from(link.memory, Side.PARTNER_CENTER), sent)
+    memory = replace(
+        memory,
+        rewritten={name: pending and name not in sent for name, pending in memory.rewritten.items()},
+        reported=(*(key for key in memory.reported if key not in unequal), *unequal),
+    )
+    changed = replace(
+        link, referral=after, base_referral=base_referral, base_opportunity=base_opportunity, memory=memory
+    )
+    return Learned(changed, tuple(_notices(sent, state, shape)), state)
+
+
+def _not_taken(sent: Fields, after: Snapshot, opportunity: Snapshot, shape: CrmShape) -> list[str]:
+    """Fields that read back as something else: not taken, or a colleague changed them before the read.
+
+    Either way both values are named, once. Sets and notes merge; the sales stage may stand in the stage.
+    """
+    return [
+        name
         for name in SHARED
         if name in sent
         and KINDS[name] not in {*_SETS, Kind.NOTES}
@@ -76,27 +79,20 @@ def after_referral(
         and after[name] is not ABSENT
         and not agree(name, after[name], opportunity[name], shape)
     ]
-    memory = _forget_fields(freed_from(link.memory, Side.PARTNER_CENTER), sent)
-    memory = replace(
-        memory,
-        rewritten={name: pending and name not in sent for name, pending in memory.rewritten.items()},
-        reported=(*(mark for mark in memory.reported if mark not in kept), *kept),
-    )
-    notices = (
-        [messages.sent(shape.label(name) for name in SHARED if name in sent)]
-        if sent.keys() & SHARED.keys()
-        else []
-    )
+
+
+def _notices(sent: Fields, state: State | None, shape: CrmShape) -> Iterator[str]:
+    """What the seller reads of these steps."""
+    if sent.keys() & SHARED.keys():
+        yield messages.sent(shape.label(name) for name in SHARED if name in sent)
     if sent.get("visible") is True:
-        notices.append(messages.widened())
+        yield messages.widened()
     if state is not None:
-        notices.append(messages.done(state))
-    changed = replace(link, referral=after, base_referral=bases[0], base_opportunity=bases[1], memory=memory)
-    return Learned(changed, tuple(notices), state)
+        yield messages.done(state)
 
 
 def after_opportunity(link: Link, sent: Fields, after: Snapshot, rules: Rules, state: State) -> Link:
-    """The CRM took these fields and holds ``after`` now."""
+    """The link after the CRM took these fields; it has ``after`` now."""
     referral, before = link.referral, link.opportunity
     if referral is None or before is None:
         return replace(link, opportunity=after)
@@ -109,7 +105,7 @@ def after_opportunity(link: Link, sent: Fields, after: Snapshot, rules: Rules, s
             rewritten.pop(name, None)
         elif rewritten.get(name) is False:
             rewritten.pop(name)
-            reported.append(f"automation:{name}")
+            reported.append(ConflictKind.AUTOMATION.key(name))
         else:
             rewritten[name] = True
     if "stage" in sent:
@@ -124,7 +120,7 @@ def after_opportunity(link: Link, sent: Fields, after: Snapshot, rules: Rules, s
 
 
 def after_create(link: Link, sent: Fields, after: Snapshot, rules: Rules, state: State) -> Link:
-    """The CRM made the opportunity for this referral; what it holds beside what was sent is its own."""
+    """The link after the CRM made the opportunity; what it has beside what was sent is its own."""
     nothing = Snapshot(after.id, "")
     started = replace(link, phase=Phase.LINKED, opportunity_id=after.id, opportunity=nothing)
     made = after_opportunity(started, sent, after, rules, state)
@@ -143,21 +139,16 @@ def _agree_on_stage(
 ) -> None:
     base_referral["state"] = state.value
     base_opportunity["stage"] = after["stage"]
-    if rules.stages.apart(after.fields):
+    if rules.stages.have_own_field(after.fields):
         return  # it is written, and agreed on, by itself
-    _put(base_referral, "sales_stage", referral["sales_stage"])
-    _put(base_opportunity, "sales_stage", rules.stages.sales_stage(after))
+    set_known(base_referral, "sales_stage", referral["sales_stage"])
+    set_known(base_opportunity, "sales_stage", rules.stages.sales_stage(after))
 
 
 def _set_bases(name: str, written: dict[str, Value], source: dict[str, Value], fact: Written) -> None:
     new_written, new_source = learn(name, written.get(name), source.get(name), fact)
-    _put(written, name, new_written)
-    _put(source, name, new_source)
-
-
-def _put(base: dict[str, Value], name: str, value: Value) -> None:
-    if value is not ABSENT:
-        base[name] = value
+    set_known(written, name, new_written)
+    set_known(source, name, new_source)
 
 
 def _forget_fields(memory: Memory, sent: Mapping[str, Value]) -> Memory:
@@ -172,15 +163,13 @@ def _forget_fields(memory: Memory, sent: Mapping[str, Value]) -> Memory:
 # --- failure ---------------------------------------------------------------------------------------------------
 
 
-def freed_from(memory: Memory, side: Side) -> Memory:
-    """A write to this side worked: its failure is over."""
-    return freed(memory) if memory.failure is not None and memory.failure.side is side else memory
-
-
 def after_failed_write(
     link: Link, side: Side, error: RecordError, now: datetime, retry_policy: RetryPolicy
 ) -> Link:
-    """One write failed. A system's transient fault counts as no attempt (a lasting 500 on one record does)."""
+    """The link after a failed write. A transient fault of a system counts as no attempt (a 500 on one record does).
+
+    A record that is gone is no failure: the link remembers the side.
+    """
     if isinstance(error, Gone):
         return replace(link, memory=replace(link.memory, gone=side))
     transient = isinstance(error, Unclear) or (isinstance(error, Flaky) and error.status != 500)
@@ -189,7 +178,7 @@ def after_failed_write(
         code=error.code or type(error).__name__.lower(),
         text=error.text,
         since=now,
-        seen=content(link),
+        seen=content_digest(link),
         transient=transient,
     )
     return replace(link, memory=after_failure(link.memory, failure, now, retry_policy), dirty=True)
@@ -198,59 +187,82 @@ def after_failed_write(
 # --- intents ---------------------------------------------------------------------------------------------------
 
 
+class _Fate(Enum):
+    """What became of one field of a write whose answer is not known."""
+
+    STANDS = "stands"  # the side holds what was sent
+    CHANGED_SINCE = "changed since"  # it landed, and somebody has changed it since
+    NOT_LANDED = "not landed"  # whatever changed on the record, somebody else did
+    UNKNOWN = "unknown"
+
+
 def settle(link: Link, intent: Intent) -> Link:
-    """Close an open intent, now that both sides of the link have been read again."""
+    """The link with an open intent closed, now that both sides have been read again."""
     if intent.create:
         return _settle_create(link, intent)
     if link.memory.gone is intent.side:
-        return _out_of_sight(link, intent)
-    written = link.referral if intent.side is Side.PARTNER_CENTER else link.opportunity
+        return _settle_gone(link, intent)
+    to_referral = intent.side is Side.PARTNER_CENTER
+    written = link.referral if to_referral else link.opportunity
     if written is None or same_version(written.version, intent.version):
         return link
-    here, there = (
-        (dict(link.base_referral), dict(link.base_opportunity))
-        if intent.side is Side.PARTNER_CENTER
-        else (dict(link.base_opportunity), dict(link.base_referral))
-    )
+    base_referral, base_opportunity = dict(link.base_referral), dict(link.base_opportunity)
+    own, other = (base_referral, base_opportunity) if to_referral else (base_opportunity, base_referral)
     disputed = list(link.memory.disputed)
-    shown = _shown(intent, written)
+    shows_it = _shows_our_write(intent, written)
     for name in (name for name in SHARED if name in intent.fields):
-        sent, source, now = intent.fields[name], intent.source.get(name, ABSENT), written[name]
-        if KINDS[name] in _SETS:
-            new = settle_set(here.get(name), there.get(name), sent, source, now)
-        elif KINDS[name] is Kind.NOTES and landed(name, sent, now):
-            new = settle_notes(here.get(name), there.get(name), source)
-        elif landed(name, sent, now):
-            new = (now, source)
-        elif KINDS[name] is Kind.NOTES:
-            continue  # lines merge; nothing of either text is dropped
-        elif shown is False and KINDS[name] is not Kind.CUSTOMER:
-            continue  # it did not land; whatever changed on the record, somebody else did
-        elif shown is True and KINDS[name] is not Kind.CUSTOMER:
-            new = (sent, source)  # it did, and somebody has changed it since
-        else:
+        fate = _fate(name, intent.fields[name], written[name], shows_it)
+        if fate is _Fate.UNKNOWN:
             disputed.append(name)
-            continue
-        _put(here, name, new[0])
-        _put(there, name, new[1])
-    bases = (here, there) if intent.side is Side.PARTNER_CENTER else (there, here)
+        bases = own.get(name, ABSENT), other.get(name, ABSENT)
+        new_own, new_other = _settled_bases(name, fate, intent, written[name], bases)
+        set_known(own, name, new_own)
+        set_known(other, name, new_other)
     return replace(
         link,
-        base_referral=bases[0],
-        base_opportunity=bases[1],
+        base_referral=base_referral,
+        base_opportunity=base_opportunity,
         memory=replace(link.memory, disputed=tuple(dict.fromkeys(disputed))),
     )
 
 
-def _out_of_sight(link: Link, intent: Intent) -> Link:
-    """Nobody can look whether it landed. Should the record come back, what it holds may be ours or anybody's."""
-    plain = [name for name in intent.fields if name in SHARED and KINDS[name] not in {*_SETS, Kind.NOTES}]
-    disputed = tuple(dict.fromkeys([*link.memory.disputed, *plain]))
+def _fate(name: str, sent: Value, now: Value, shows_it: bool | None) -> _Fate:
+    """``shows_it``: see ``_shows_our_write``. Members of a set are judged one by one, in ``settle_set``."""
+    kind = KINDS[name]
+    if kind in _SETS or landed(name, sent, now):
+        return _Fate.STANDS
+    if kind is Kind.NOTES:
+        return _Fate.NOT_LANDED  # lines merge; nothing of either text is dropped
+    if kind is Kind.CUSTOMER or shows_it is None:
+        return _Fate.UNKNOWN
+    return _Fate.CHANGED_SINCE if shows_it else _Fate.NOT_LANDED
+
+
+def _settled_bases(
+    name: str, fate: _Fate, intent: Intent, now: Value, bases: tuple[Value, Value]
+) -> tuple[Value, Value]:
+    """The bases of the written side and of the other one, given those before; as they are where it did not land."""
+    sent, source = intent.fields[name], intent.source.get(name, ABSENT)
+    if KINDS[name] in _SETS:
+        return settle_set(*bases, sent, source, now)
+    match fate:
+        case _Fate.STANDS:
+            return settle_notes(*bases, source) if KINDS[name] is Kind.NOTES else (now, source)
+        case _Fate.CHANGED_SINCE:
+            return sent, source
+        case _:
+            return bases
+
+
+def _settle_gone(link: Link, intent: Intent) -> Link:
+    """It cannot be read whether the write landed. If the record comes back, its values may be ours or anybody's."""
+    scalar = [name for name in intent.fields if name in SHARED and KINDS[name] not in {*_SETS, Kind.NOTES}]
+    disputed = tuple(dict.fromkeys([*link.memory.disputed, *scalar]))
     return replace(link, memory=replace(link.memory, disputed=disputed))
 
 
-def _shown(intent: Intent, written: Snapshot) -> bool | None:
-    """Whether the record itself shows that this very write landed; None: it cannot tell.
+def _shows_our_write(intent: Intent, written: Snapshot) -> bool | None:
+    """Whether the record itself shows that this very write landed; None: it does not show.
 
     A carried change brings its own moment along, in a field that nobody else writes. An account is written apart.
     """
@@ -261,7 +273,7 @@ def _shown(intent: Intent, written: Snapshot) -> bool | None:
 
 
 def _settle_create(link: Link, intent: Intent) -> Link:
-    """The opportunity that our lost create made holds what was sent; whatever differs, a person wrote since."""
+    """The opportunity that our lost create made has what was sent; whatever differs, a person wrote since."""
     opportunity = link.opportunity
     if opportunity is None or link.base_opportunity:
         return link
@@ -270,10 +282,10 @@ def _settle_create(link: Link, intent: Intent) -> Link:
     for name in intent.fields.keys() & SHARED.keys():
         if KINDS[name] in _SETS:
             # Rows are made after the opportunity: one that is not there was never made, rather than taken away since.
-            made = keyed(opportunity[name])
+            made = by_key(opportunity[name])
             base_opportunity[name] = opportunity[name]
             base_referral[name] = tuple(  # type: ignore[assignment]  # all of one kind
-                item for key, item in keyed(intent.source.get(name)).items() if key in made
+                item for key, item in by_key(intent.source.get(name)).items() if key in made
             )
         elif KINDS[name] is Kind.CUSTOMER:
             base_opportunity[name] = opportunity[name]

@@ -53,6 +53,7 @@ class Allowance:
 
     @property
     def left(self) -> int:
+        """Calls that may still be made; never negative."""
         return max(0, self.ceiling - self.used)
 
     @property
@@ -76,10 +77,12 @@ class Forecast:
 
     @property
     def lasts(self) -> bool:
+        """Whether the budget reaches until it is full again."""
         return self.expected <= self.allowance.ceiling
 
     @property
-    def gist(self) -> tuple[Level, bool]:
+    def outlook(self) -> tuple[Level, bool]:
+        """What is worth a log line when it changes."""
         return self.allowance.level, self.lasts
 
 
@@ -90,6 +93,7 @@ def today(used: int, ceiling: int, now: datetime) -> Allowance:
 
 
 def allows(level: Level, urgency: Urgency) -> bool:
+    """Whether work of this urgency may still be done at this level."""
     return level + urgency < Level.SPENT
 
 

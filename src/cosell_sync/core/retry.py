@@ -1,4 +1,4 @@
-"""When a stubborn deal is tried again, as a value: somebody else carries it out.
+"""When a failed deal is tried again, as a value; the cycle carries it out.
 
 The first retry is due in the next cycle, then after 2, 4, 8 … intervals, at most six hours; after ``max_attempts`` tries
 the deal is parked, a dead letter, until a person or a change of the record frees it. Faults of a whole system count as
@@ -7,10 +7,15 @@ no attempt: they say nothing about the deal.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from cosell_sync.core.deal import Failure, Memory
+from cosell_sync.core.as_json import fields_to_json
+from cosell_sync.core.deal import Side
+from cosell_sync.core.fields import STATUS_FIELDS
+from cosell_sync.core.memory import Failure, Link, Memory
 
 LONGEST = timedelta(hours=6)
 
@@ -34,7 +39,7 @@ def after_failure(memory: Memory, failure: Failure, now: datetime, retry_policy:
     failure = replace(failure, since=since)
     if failure.transient:
         if memory.failure is not None and not memory.failure.transient:
-            return replace(memory, next_attempt=now)  # the deal's own failure stays the one that is told
+            return replace(memory, next_attempt=now)  # the deal's own failure stays the one that is reported
         return replace(memory, failure=failure, next_attempt=now)
     attempts = memory.attempts + 1
     parked = attempts >= retry_policy.max_attempts
@@ -52,6 +57,32 @@ def freed(memory: Memory) -> Memory:
     return replace(memory, failure=None, attempts=0, parked=False, next_attempt=None)
 
 
+def freed_from(memory: Memory, side: Side) -> Memory:
+    """The memory of a deal whose failure with this side is over; another side's failure stays."""
+    return freed(memory) if memory.failure is not None and memory.failure.side is side else memory
+
+
 def resting(memory: Memory, now: datetime) -> bool:
     """Whether this deal must not be tried now."""
     return memory.parked or (memory.next_attempt is not None and memory.next_attempt > now)
+
+
+def content_digest(link: Link) -> str:
+    """A digest of what people wrote on both sides, so that a change of the record frees a stuck deal."""
+    here = {
+        name: item
+        for name, item in (link.opportunity.fields if link.opportunity else {}).items()
+        if name not in STATUS_FIELDS
+    }
+    there = {
+        name: item
+        for name, item in (link.referral.fields if link.referral else {}).items()
+        if name != "updated_at"
+    }
+    text = json.dumps([fields_to_json(here), fields_to_json(there)], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def blocked_side(memory: Memory, now: datetime) -> Side | None:
+    """The side that a failed deal must not be written to now, or None."""
+    return memory.failure.side if memory.failure is not None and resting(memory, now) else None

@@ -1,4 +1,4 @@
-"""What stands on the record: state, message and the facts of the referral, and when to look again.
+"""What the record shows: sync state, message and the facts of the referral; and when to decide again.
 
 The message is made of conditions (what is so now: a hold, a conflict, something missing) and, where there are none
 more urgent, of the last news. It is a function of the deal and of passed deadlines only, so a deal at rest is never
@@ -11,12 +11,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from cosell_sync.core import messages, publishing
-from cosell_sync.core.deal import ABSENT, Fields, Link, Memory, Side, Snapshot, State, SyncState, Value
+from cosell_sync.core import messages, microsoft
+from cosell_sync.core.deal import ABSENT, Fields, Side, Snapshot, State, SyncState, Value, state_of
+from cosell_sync.core.decision import Conflict, ConflictKind, Decision, HoldKind
 from cosell_sync.core.lifecycle import TERMINAL
-from cosell_sync.core.merge import Conflict
-from cosell_sync.core.reconcile import Decision, HoldKind, state_of
-from cosell_sync.core.rules import CrmShape, for_crm
+from cosell_sync.core.memory import INTERNAL_ERROR, Failure, Link, Memory
+from cosell_sync.core.normalize import for_crm
+from cosell_sync.core.rules import CrmShape
 
 TRANSIENT_GRACE = timedelta(minutes=15)
 REMINDERS = (timedelta(days=7), timedelta(days=3), timedelta(days=1))
@@ -43,7 +44,7 @@ _URGENCY = (
 
 @dataclass(frozen=True)
 class StatusReport:
-    """``fields``: what must be written so that the record tells the truth; empty where it does already."""
+    """``fields``: what must be written so that the record is right; empty where it is already."""
 
     link: Link
     fields: Fields
@@ -53,38 +54,46 @@ class StatusReport:
 
 
 def status_report(decision: Decision, news: Iterable[str], shape: CrmShape, now: datetime) -> StatusReport:
-    """``news``: what was carried in this cycle; none leaves the last news standing."""
+    """What the record shows after this decision.
+
+    ``news``: what was carried in this cycle, in the seller's words; where it is empty the last news stays.
+    """
     link = decision.link
     fresh = tuple(dict.fromkeys(news))
     memory = replace(link.memory, notices=fresh) if fresh else link.memory
     referral = link.referral
     state = state_of(referral) if referral else State.UNKNOWN
     reminder = reminders_passed(referral, state, now)
-    conditions = list(_conditions(decision, memory, shape, now))
+    conditions = [*_conditions(decision, memory, shape, now), *_background(referral, memory, state)]
+    states = {condition for condition, _ in conditions} | {SyncState.IN_SYNC}
     lines = [text for _, text in conditions]
-    states = [condition for condition, _ in conditions]
-    if state in TERMINAL:
-        states.append(SyncState.CLOSED)
-        lines.append(messages.over(state))
-        registered = referral.text("registration_status") if referral and state is State.WON else ""
-        if registered and registered != "None":
-            lines.append(messages.registration(registered))
-    elif said := publishing.microsoft_said(memory.microsoft):
-        lines.append(said)
-    if state is State.RECEIVED and referral is not None and SyncState.NEEDS_ATTENTION not in states:
-        unanswered_only = all(hold.kind is not HoldKind.TERMINAL for hold in decision.holds)
-        if unanswered_only and not decision.steps:
-            lines.append(messages.answer_by(referral.moment("respond_by"), reminder))
-    sync_state = next(item for item in _URGENCY if item in {*states, SyncState.IN_SYNC})
+    if state is State.RECEIVED and SyncState.NEEDS_ATTENTION not in states and _unanswered(decision):
+        lines.append(messages.answer_by(referral.moment("respond_by") if referral else None, reminder))
+    sync_state = next(item for item in _URGENCY if item in states)
     if state in TERMINAL and sync_state is SyncState.WAITING:
         sync_state = SyncState.CLOSED
-    message = "\n".join(
-        dict.fromkeys([*memory.notices, *lines] if not _urgent(sync_state) else [*lines, *memory.notices])
-    )
+    parts = [*lines, *memory.notices] if _urgent(sync_state) else [*memory.notices, *lines]
+    message = "\n".join(dict.fromkeys(parts))
     rejected = any(_STATE_OF_HOLD[hold.kind] is SyncState.NEEDS_ATTENTION for hold in decision.holds)
     memory = replace(memory, sync_state=sync_state, rejected=rejected)
     link = replace(link, memory=memory, due=_due(decision, memory, referral, state, now), dirty=False)
     return StatusReport(link, _differences(link, message, shape), sync_state, message, reminder)
+
+
+def _background(referral: Snapshot | None, memory: Memory, state: State) -> Iterable[tuple[SyncState, str]]:
+    """What is so, and asks nothing of the seller now: the end, its registration, Microsoft's side."""
+    if state in TERMINAL:
+        yield SyncState.CLOSED, messages.over(state)
+        registered = referral.text("registration_status") if referral and state is State.WON else ""
+        if registered and registered != "None":
+            yield SyncState.CLOSED, messages.registration(registered)
+    elif text := microsoft.microsoft_said(memory.microsoft):
+        yield SyncState.IN_SYNC, text
+
+
+def _unanswered(decision: Decision) -> bool:
+    """Neither an answer of the seller's is on its way nor one that waits out its hold."""
+    return not decision.steps and all(hold.kind is not HoldKind.TERMINAL for hold in decision.holds)
 
 
 def _urgent(state: SyncState) -> bool:
@@ -92,14 +101,17 @@ def _urgent(state: SyncState) -> bool:
 
 
 def conflict_text(conflict: Conflict, shape: CrmShape) -> str:
+    """What the seller reads of a conflict."""
     label = shape.label(conflict.field)
-    if conflict.field == "stage":
-        return conflict.rule
-    if "automation" in conflict.rule:
-        return messages.automation(label, conflict.referral, conflict.opportunity)
-    if "was sent" in conflict.rule:
-        return messages.not_taken(label, conflict.referral, conflict.opportunity)
-    return messages.conflict(label, conflict.referral, conflict.opportunity, conflict.kept)
+    match conflict.kind:
+        case ConflictKind.ENDED:
+            return conflict.rule
+        case ConflictKind.AUTOMATION:
+            return messages.automation(label, conflict.referral, conflict.opportunity)
+        case ConflictKind.NOT_TAKEN:
+            return messages.not_taken(label, conflict.referral, conflict.opportunity)
+        case ConflictKind.EDITED:
+            return messages.conflict(label, conflict.referral, conflict.opportunity, conflict.kept)
 
 
 def _conditions(
@@ -108,13 +120,8 @@ def _conditions(
     over = decision.link.referral is not None and state_of(decision.link.referral) in TERMINAL
     if memory.gone is Side.PARTNER_CENTER and not over:
         yield SyncState.NEEDS_ATTENTION, messages.referral_gone()
-    failure = memory.failure
-    if failure is not None:
-        system = "Partner Center" if failure.side is Side.PARTNER_CENTER else "The CRM"
-        if not failure.transient:
-            yield SyncState.NEEDS_ATTENTION, messages.refused_by(system, failure.text, parked=memory.parked)
-        elif now - failure.since >= TRANSIENT_GRACE:
-            yield SyncState.WAITING, messages.away(system, failure.since)
+    if memory.failure is not None:
+        yield from _failing(memory.failure, now, parked=memory.parked)
     for conflict in decision.conflicts:
         if conflict.kept is None:
             yield SyncState.CONFLICT, conflict_text(conflict, shape)
@@ -124,6 +131,17 @@ def _conditions(
     for conflict in decision.conflicts:
         if conflict.kept is not None and conflict.field in held:
             yield SyncState.IN_SYNC, conflict_text(conflict, shape)
+
+
+def _failing(failure: Failure, now: datetime, *, parked: bool) -> Iterable[tuple[SyncState, str]]:
+    """A failure is named at once, a transient one only when it lasts."""
+    system = "Partner Center" if failure.side is Side.PARTNER_CENTER else "The CRM"
+    if failure.code == INTERNAL_ERROR:
+        yield SyncState.NEEDS_ATTENTION, messages.broken()
+    elif not failure.transient:
+        yield SyncState.NEEDS_ATTENTION, messages.refused_by(system, failure.text, parked=parked)
+    elif now - failure.since >= TRANSIENT_GRACE:
+        yield SyncState.WAITING, messages.away(system, failure.since)
 
 
 def reminders_passed(referral: Snapshot | None, state: State, now: datetime) -> int:
@@ -139,7 +157,7 @@ def _reminders(referral: Snapshot | None, state: State) -> list[datetime]:
 def _due(
     decision: Decision, memory: Memory, referral: Snapshot | None, state: State, now: datetime
 ) -> datetime | None:
-    """The next moment at which this deal must be looked at though nobody changes it."""
+    """When this deal must be decided again though nothing changes; None: never."""
     moments = [hold.until for hold in decision.holds if hold.until is not None]
     moments += _reminders(referral, state)
     if memory.next_attempt is not None:
@@ -161,7 +179,7 @@ def facts(link: Link) -> dict[str, Value]:
         "referral_id": link.referral_id,
         "referral_link": referral["referral_link"],
         "direction": referral["direction"],
-        "deal_type": publishing.deal_type(link),
+        "deal_type": microsoft.deal_type(link),
         "respond_by": referral["respond_by"] if state is State.RECEIVED else None,
         "microsoft_status": link.memory.microsoft.get("status", referral["microsoft_status"]),
         "microsoft_id": link.memory.microsoft.get("id", referral["microsoft_id"]),

@@ -1,4 +1,4 @@
-"""The CRM port, whichever CRM it is: what the cycle asks for, handed to the module that knows how."""
+"""The CRM port for every CRM: each call of a cycle is passed to the function of that CRM which does it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from datetime import timedelta
 from typing import Final, Generic, Protocol, TypeVar
 
 from cosell_sync.core.deal import Snapshot
-from cosell_sync.crm.check import Check
 from cosell_sync.crm.users import Directory
 from cosell_sync.crm.writes import Ownership
 from cosell_sync.errors import OutsideError, Surprise
@@ -26,14 +25,14 @@ from cosell_sync.ports import (
 MATCH: Final = ("name", "postal_code", "country")
 
 
-class Shaped(Protocol):
-    """What a CRM can hold, as its own modules know it."""
+class HasShape(Protocol):
+    """What an org or environment can hold, as its own modules describe it."""
 
     def shape(self) -> CrmShape: ...
 
 
-class Writing(Protocol):
-    """Carries out one batch."""
+class WritesBatches(Protocol):
+    """Carries out one batch; ``outage`` says why the CRM did not answer, or None."""
 
     @property
     def outage(self) -> OutsideError | None: ...
@@ -41,13 +40,13 @@ class Writing(Protocol):
     def write(self, batch: Sequence[OpportunityWrite]) -> Sequence[Outcome]: ...
 
 
-Org = TypeVar("Org", bound=Shaped)
-Writer = TypeVar("Writer", bound=Writing)
+Org = TypeVar("Org", bound=HasShape)
+Writer = TypeVar("Writer", bound=WritesBatches)
 
 
 @dataclass(frozen=True)
-class Parts(Generic[Org, Writer]):
-    """One CRM's own way to do each of these."""
+class CrmFunctions(Generic[Org, Writer]):
+    """What one CRM's modules do for each call of the port."""
 
     calls: Callable[[], int]
     org: Callable[[], Org]
@@ -57,62 +56,68 @@ class Parts(Generic[Org, Writer]):
     index: Callable[[Org], Iterator[Mapping[str, str]]]
     writer: Callable[[Org], Writer]
     create: Callable[[Writer, Sequence[OpportunityDraft], Ownership], Sequence[Outcome]]
-    check: Callable[[Sequence[str]], Sequence[Check]]
     directory: Directory
 
 
 class CrmAdapter(Generic[Org, Writer]):
-    """``match``: what makes two customers one."""
+    """``match``: the parts of a customer by which two are one. The org is read at the first call and kept."""
 
     def __init__(
-        self, parts: Parts[Org, Writer], *, match: Sequence[str], ownership: Ownership | None
+        self, functions: CrmFunctions[Org, Writer], *, match: Sequence[str], ownership: Ownership | None
     ) -> None:
         self.outage: OutsideError | None = None
-        self._parts = parts
+        self._functions = functions
         self._match = tuple(match)
         self._ownership = ownership or Ownership()
         self._org: Org | None = None
 
     @property
     def calls(self) -> int:
-        return self._parts.calls()
+        """HTTP requests made so far; see `ports.Crm`."""
+        return self._functions.calls()
 
     @property
     def org(self) -> Org:
+        """The org as it was read; reads it at the first use."""
         if self._org is None:
-            self._org = self._parts.org()
+            self._org = self._functions.org()
         return self._org
 
     def shape(self) -> CrmShape:
+        """What this CRM can hold."""
         return self.org.shape()
 
     def forget_shape(self) -> None:
-        """After fields were added or rights changed."""
+        """Read the org again at the next call, because fields were added or rights changed."""
         self._org = None
 
     def changed_since(self, watermark: str | None, overlap: timedelta, seen: KnownRecords) -> Iterator[Page]:
-        self._parts.directory.forget()
+        """Pages of what changed. Users are read again, and the org too after a surprise."""
+        self._functions.directory.forget()
         try:
-            yield from self._parts.changed_since(self.org, watermark, overlap, seen)
+            yield from self._functions.changed_since(self.org, watermark, overlap, seen)
         except Surprise:
-            self.forget_shape()  # an admin may have taken a field away on purpose: the next cycle looks again
+            self.forget_shape()  # an admin may have removed a field on purpose, so the next cycle reads the org again
             raise
         self.outage = None
 
     def fetch(self, ids: Sequence[str]) -> Mapping[str, Snapshot | None]:
-        return self._parts.fetch(self.org, ids)
+        """Each opportunity as it is now; None where it is deleted or hidden."""
+        return self._functions.fetch(self.org, ids)
 
     def find(self, sought: Sequence[MatchQuery]) -> Mapping[str, Matches]:
-        return self._parts.find(self.org, sought, self._match)
+        """By referral id, what exists for it already."""
+        return self._functions.find(self.org, sought, self._match)
 
     def index(self) -> Iterator[Mapping[str, str]]:
-        yield from self._parts.index(self.org)
+        """Id → version of every opportunity in scope, in pages."""
+        yield from self._functions.index(self.org)
 
     def write(self, batch: Sequence[OpportunityWrite]) -> Sequence[Outcome]:
-        """Never raises for the CRM being away: see ``outage``, which the next success clears."""
+        """Never raises for an outage: the outcomes carry it, and ``outage``, which the next success clears."""
         if not batch:
             return []
-        writer = self._parts.writer(self.org)
+        writer = self._functions.writer(self.org)
         outcomes = writer.write(batch)
         self.outage = writer.outage
         return outcomes
@@ -121,11 +126,7 @@ class CrmAdapter(Generic[Org, Writer]):
         """Like ``write``."""
         if not batch:
             return []
-        writer = self._parts.writer(self.org)
-        outcomes = self._parts.create(writer, batch, self._ownership)
+        writer = self._functions.writer(self.org)
+        outcomes = self._functions.create(writer, batch, self._ownership)
         self.outage = writer.outage
         return outcomes
-
-    def check(self, stages: Sequence[str] = ()) -> Sequence[Check]:
-        """Everything ``doctor`` wants to know; ``stages``: those that the mapping names."""
-        return self._parts.check(stages)

@@ -1,8 +1,7 @@
 """What cosell-sync adds to any CRM, as data: columns, choices, solution rows and views, in the words of `core.deal`.
 
-Each CRM's provisioning turns this into its own metadata; what a column is called there stands in its `DEFAULT_NAMES` or in
-`mapping.fields`. Help texts are written for the seller who hovers over the field, descriptions for the admin who finds it in
-the setup.
+The `install.schema` of each CRM turns this into metadata. The name of a column there is in its `DEFAULT_NAMES` or in
+`mapping.fields`. Help texts are for the seller who hovers over the field, descriptions for the admin who finds it in the setup.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from enum import StrEnum
 from typing import Final
 
 from cosell_sync.core.deal import DealType, Direction, State, SyncState
-from cosell_sync.core.publishing import HELP_KINDS
+from cosell_sync.core.requirements import HELP_KINDS
 
 CLOSED_REASONS: Final = (
     "Budget insufficient",
@@ -28,8 +27,8 @@ CLOSED_REASONS: Final = (
 SOLUTION_TYPES: Final = ("Own", "Microsoft", "Third party")
 
 
-class Form(StrEnum):
-    """What a column holds."""
+class ColumnKind(StrEnum):
+    """What a column holds, whatever the CRM calls that type."""
 
     FLAG = "flag"
     TEXT = "text"
@@ -44,10 +43,10 @@ LONG: Final = 32_000
 
 @dataclass(frozen=True)
 class Column:
-    """``values``: of a choice, known by label. ``key``: unique. ``editable``: by sellers, not only by the daemon."""
+    """One column. ``values``: labels of a choice. ``key``: unique. ``editable``: by sellers, not only by the daemon."""
 
     label: str
-    form: Form
+    kind: ColumnKind
     help: str
     description: str
     length: int = 0
@@ -58,8 +57,8 @@ class Column:
 
 @dataclass(frozen=True)
 class View:
-    """A list of opportunities. ``where``: our name and what it may be: labels of a choice, or True; ``days``: a moment of
-    ours from now to so many days ahead.
+    """A list of opportunities. ``where``: our name and the labels that it may have, or True. ``days``: our name of a date and
+    time that lies at most so many days ahead.
     """
 
     name: str
@@ -70,17 +69,17 @@ class View:
 
 
 def _flag(label: str, help_text: str, description: str) -> Column:
-    return Column(label, Form.FLAG, help_text, description, editable=True)
+    return Column(label, ColumnKind.FLAG, help_text, description, editable=True)
 
 
 def _choice(
     label: str, values: Sequence[str], help_text: str, description: str, *, editable: bool = False
 ) -> Column:
-    return Column(label, Form.CHOICE, help_text, description, values=tuple(values), editable=editable)
+    return Column(label, ColumnKind.CHOICE, help_text, description, values=tuple(values), editable=editable)
 
 
 def _long(label: str, help_text: str, description: str, *, editable: bool = True) -> Column:
-    return Column(label, Form.LONG, help_text, description, length=LONG, editable=editable)
+    return Column(label, ColumnKind.LONG, help_text, description, length=LONG, editable=editable)
 
 
 _SYNC_WRITES = "Written by cosell-sync; do not edit."
@@ -95,7 +94,7 @@ OPPORTUNITY_COLUMNS: Final[Mapping[str, Column]] = {
     ),
     "referral_id": Column(
         "Co-sell referral ID",
-        Form.TEXT,
+        ColumnKind.TEXT,
         "The deal's number in Partner Center.",
         "Joins the opportunity to its referral. A unique external id, so that no referral becomes two opportunities. "
         "Whoever may edit it can link an opportunity by hand, by putting a referral's id here.",
@@ -103,7 +102,7 @@ OPPORTUNITY_COLUMNS: Final[Mapping[str, Column]] = {
         key=True,
     ),
     "referral_link": Column(
-        "Co-sell referral link", Form.LINK, "Opens this deal in Partner Center.", _SYNC_WRITES
+        "Co-sell referral link", ColumnKind.LINK, "Opens this deal in Partner Center.", _SYNC_WRITES
     ),
     "status": _choice(
         "Co-sell status",
@@ -169,7 +168,7 @@ OPPORTUNITY_COLUMNS: Final[Mapping[str, Column]] = {
     ),
     "campaign_id": Column(
         "Co-sell campaign ID",
-        Form.TEXT,
+        ColumnKind.TEXT,
         "The marketing campaign this deal belongs to, as Partner Center knows it.",
         "Marketing campaign id, carried both ways.",
         length=255,
@@ -187,20 +186,20 @@ OPPORTUNITY_COLUMNS: Final[Mapping[str, Column]] = {
     ),
     "respond_by": Column(
         "Co-sell respond by",
-        Form.MOMENT,
+        ColumnKind.MOMENT,
         "Answer before this moment, or the deal expires.",
         _SYNC_WRITES,
     ),
     "microsoft_status": Column(
         "Microsoft status",
-        Form.TEXT,
+        ColumnKind.TEXT,
         "Where Microsoft's side of a shared deal stands, for example New / Pending or Active / Accepted.",
         _SYNC_WRITES,
         length=255,
     ),
     "microsoft_id": Column(
         "Microsoft ID",
-        Form.TEXT,
+        ColumnKind.TEXT,
         "The deal's number in Microsoft's own CRM. Quote it when you talk to Microsoft's seller.",
         _SYNC_WRITES,
         length=255,
@@ -220,7 +219,7 @@ OPPORTUNITY_COLUMNS: Final[Mapping[str, Column]] = {
     ),
     "last_sync": Column(
         "Co-sell last sync",
-        Form.MOMENT,
+        ColumnKind.MOMENT,
         "When a change of this deal was last carried, in either direction.",
         _SYNC_WRITES,
     ),
@@ -229,7 +228,7 @@ OPPORTUNITY_COLUMNS: Final[Mapping[str, Column]] = {
 SOLUTION_COLUMNS: Final[Mapping[str, Column]] = {
     "code": Column(
         "Solution ID",
-        Form.TEXT,
+        ColumnKind.TEXT,
         "The solution's id in Partner Center, for example SOL-12345-ABC, or the id of a Microsoft product.",
         "Known to Partner Center by this id. Rows that a seller made are matched by it.",
         length=255,
@@ -237,7 +236,7 @@ SOLUTION_COLUMNS: Final[Mapping[str, Column]] = {
     ),
     "name": Column(
         "Solution name",
-        Form.TEXT,
+        ColumnKind.TEXT,
         "The solution's name as customers know it.",
         "The solution's name, carried both ways.",
         length=255,
@@ -252,7 +251,7 @@ SOLUTION_COLUMNS: Final[Mapping[str, Column]] = {
     ),
     "key": Column(
         "Co-sell key",
-        Form.TEXT,
+        ColumnKind.TEXT,
         "Filled by cosell-sync.",
         "Referral and solution, joined: a unique external id, so that no solution is added twice to a deal.",
         length=255,

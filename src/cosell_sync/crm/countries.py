@@ -1,6 +1,6 @@
-"""Countries as CRMs hold them in free text: two letters or a name, whatever somebody typed; pure.
+"""Countries in free text, as CRMs have them: two letters or a name; pure.
 
-An address is written with two letters where the referral has them, and read back as two letters where the name is known.
+An address is written with two letters where the referral has them, and read as two letters where the name is known.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ CODES: Final[Mapping[str, str]] = {
 
 
 def country_code(text: object) -> str | None:
-    """Two letters for a code or a known name; an unknown name as it stands, so that nobody takes it for empty."""
+    """Two letters for a code or a known name, an unknown name unchanged, None for blank."""
     if not isinstance(text, str) or not (bare := " ".join(text.split())):
         return None
     if len(bare) == 2 and bare.isascii() and bare.isalpha() and bare.casefold() not in CODES:

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-# Without these no deal can be told: better refused, and seen by `doctor`, than left out.
-NEEDED: Final = frozenset({"referral_id", "stage", "action"})
+# Without write access to these no deal can be synchronised: a refused write, which `doctor` explains, is better than a hold.
+REQUIRED: Final = frozenset({"referral_id", "stage", "action"})
 
 
-def shown(columns: Iterable[str], *, solutions: bool) -> frozenset[str]:
-    """Everything that a snapshot says: columns, rows around, and what follows from both."""
+def readable_fields(columns: Iterable[str], *, solutions: bool) -> frozenset[str]:
+    """Our fields that a snapshot has: columns, related rows, and what follows from both."""
     rows = {"customer", "contacts", "team", *(["solutions"] if solutions else [])}
     return frozenset({*columns, *rows, "is_closed", "is_won", "owner_email"})
 
 
-def locked(writable: Mapping[str, bool]) -> frozenset[str]:
-    """Columns that we may read and not change: each is held for itself, the rest of the deal goes on."""
-    return frozenset(name for name, may in writable.items() if not may) - NEEDED
+def read_only_fields(writable: Mapping[str, bool]) -> frozenset[str]:
+    """Our fields that may be read and not written: each is held by itself while the rest of the deal is written."""
+    return frozenset(name for name, may in writable.items() if not may) - REQUIRED

@@ -1,7 +1,6 @@
-"""People, solutions and the customer around an opportunity: what is the same of their rows in every CRM; pure.
+"""People, solutions and the customer of an opportunity: what is the same of their rows in every CRM; pure.
 
-Sets are given whole. Rows that have no name in our language are left alone: people without an e-mail, solutions
-without an id.
+Sets are given whole. Rows that we cannot identify are left alone: people without an e-mail, solutions without an id.
 """
 
 from __future__ import annotations
@@ -26,20 +25,22 @@ class Person(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Around(Generic[Change]):
-    """``changes``: our field, what to do. ``people``: contacts that need a row, for which a contact must be found or
-    made first.
+class RelatedChanges(Generic[Change]):
+    """What has to be written so that an opportunity's sets are as wanted.
 
-    ``primary``: e-mail of whom the opportunity shall name as its primary contact; None leaves it, "" clears it.
+    ``changes``: our field and the change of one row. ``new_contacts``: people who are to be connected and for whom a contact
+    must be found or made first. ``primary_contact``: e-mail of the primary contact to set; None leaves it, "" clears it.
+    ``unheld``: per field the keys of members that this CRM cannot hold.
     """
 
     changes: tuple[tuple[str, Change], ...] = ()
-    people: tuple[Member, ...] = ()
-    primary: str | None = None
+    new_contacts: tuple[Member, ...] = ()
+    primary_contact: str | None = None
     unheld: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
 
 def member(row: object, columns: Person, **extra: object) -> Member | None:
+    """The person of a row; None without an e-mail address."""
     if not isinstance(row, Mapping) or not (address := email(row.get(columns.email))):
         return None
     return Member(
@@ -52,7 +53,7 @@ def member(row: object, columns: Person, **extra: object) -> Member | None:
 
 
 def unique(people: Iterable[Member | None]) -> tuple[Member, ...]:
-    """Each e-mail once, the first of several."""
+    """The people in their order, of several with one e-mail the first."""
     found: dict[str, Member] = {}
     for each in people:
         if each is not None:
@@ -61,7 +62,7 @@ def unique(people: Iterable[Member | None]) -> tuple[Member, ...]:
 
 
 def members(wanted: Fields, name: str) -> tuple[Member, ...] | None:
-    """The set, where it is to be written at all; None clears it."""
+    """The members to write: empty where the set is to be cleared, None where it is not to be written."""
     item = wanted.get(name, ABSENT)
     if item is None:
         return ()
@@ -69,7 +70,7 @@ def members(wanted: Fields, name: str) -> tuple[Member, ...] | None:
 
 
 def person_columns(person: Member, columns: Person) -> dict[str, str]:
-    """A new contact, who needs a last name."""
+    """The columns of a new contact. A contact needs a last name, so the first name or the e-mail replaces a missing one."""
     made = {
         columns.email: person.email,
         columns.first_name: person.first_name,
@@ -79,12 +80,12 @@ def person_columns(person: Member, columns: Person) -> dict[str, str]:
     return {name: item for name, item in made.items() if item}
 
 
-def changed_columns(wanted: Member, held: Member, columns: Person) -> dict[str, str | None]:
-    """Only what changed; a contact cannot lose its last name."""
+def changed_columns(wanted: Member, current: Member, columns: Person) -> dict[str, str | None]:
+    """The columns that differ, without a last name that would be cleared, because a contact needs one."""
     pairs = {
-        columns.first_name: (wanted.first_name, held.first_name),
-        columns.last_name: (wanted.last_name, held.last_name),
-        columns.phone: (wanted.phone, held.phone),
+        columns.first_name: (wanted.first_name, current.first_name),
+        columns.last_name: (wanted.last_name, current.last_name),
+        columns.phone: (wanted.phone, current.phone),
     }
     return {
         name: new
@@ -94,16 +95,26 @@ def changed_columns(wanted: Member, held: Member, columns: Person) -> dict[str, 
 
 
 def solution_key(referral_id: str, solution_id: str) -> str:
+    """The external key of a solution row."""
     return f"{referral_id}:{solution_id}"
 
 
-def changed_solution(columns: Mapping[str, object], held: Mapping[str, Any], code: str) -> dict[str, object]:
-    """What a solution's row has to say that it does not; ``code``: the column by which it is known."""
+def changed_solution(columns: Mapping[str, object], row: Mapping[str, Any], code: str) -> dict[str, object]:
+    """The columns in which a solution's row differs; ``code``: the column that identifies it."""
     return {
         name: item
         for name, item in columns.items()
-        if item is not None and held.get(name) != item and name != code
+        if item is not None and row.get(name) != item and name != code
     }
+
+
+def rows_by_code(rows: Iterable[Mapping[str, Any]], code: str) -> dict[str, list[Mapping[str, Any]]]:
+    """Solution rows by the id in that column; rows without one are left out."""
+    found: dict[str, list[Mapping[str, Any]]] = {}
+    for each in rows:
+        if known := text(each.get(code)):
+            found.setdefault(known, []).append(each)
+    return found
 
 
 def customer_key(found: Customer, match: Sequence[str]) -> tuple[str, ...]:

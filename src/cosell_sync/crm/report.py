@@ -1,4 +1,4 @@
-"""What a provisioning run says of each component, the same for every CRM."""
+"""What `provision` reports of each component and `doctor` of each precondition, the same for every CRM."""
 
 from __future__ import annotations
 
@@ -7,20 +7,23 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 
-from cosell_sync.errors import Unavailable, Unclear
+from cosell_sync.errors import OutsideError, Unavailable, Unclear
 
 
 class Status(StrEnum):
+    """What became of one component; the values are the words that `provision` prints."""
+
     THERE = "there"
     MADE = "made"
-    TO_MAKE = "to make"  # the dry run's word for it
+    TO_MAKE = "to make"  # in a dry run
     DIFFERS = "differs"
     FAILED = "failed"
-    HELD = "not made"  # nothing wrong with it, but what it rests on failed
+    BLOCKED = "not made"  # because something that it depends on failed
 
     @property
-    def needs_a_person(self) -> bool:
-        return self in {Status.DIFFERS, Status.FAILED, Status.HELD}
+    def needs_action(self) -> bool:
+        """Whether a person has to act; `provision` then exits with 1."""
+        return self in {Status.DIFFERS, Status.FAILED, Status.BLOCKED}
 
 
 @dataclass(frozen=True)
@@ -33,9 +36,20 @@ class Finding:
     todo: str = ""
 
 
+@dataclass(frozen=True)
+class Check:
+    """One precondition as `doctor` shows it. ``status``: ``ok``, ``warning`` (works, with less) or ``fault``."""
+
+    name: str
+    status: str
+    message: str
+    todo: str = ""  # the one next step
+    error: OutsideError | None = None  # why the CRM could not be asked; it decides the exit code
+
+
 @contextmanager
-def unsure(system: str) -> Iterator[None]:
-    """A change of the setup without an answer ends the run: the next one finds out what became of it."""
+def stop_when_unclear(system: str) -> Iterator[None]:
+    """End the run at a change of the setup that got no answer. Raises `Unavailable`; the next run reads what became of it."""
     try:
         yield
     except Unclear:

@@ -1,4 +1,4 @@
-"""Who is a CRM user: active people by e-mail or user name, asked for as needed and kept for one cycle."""
+"""The CRM's users: active people by e-mail or user name, read as needed and kept for one cycle."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ User = tuple[str, Sequence[object]]
 
 
 class Directory:
-    """``ask``: the active users among these names, without ourselves, who are nobody's colleague."""
+    """``ask`` returns the active users of these names, without the user that cosell-sync signs in as."""
 
     def __init__(self, ask: Callable[[Sequence[str]], Iterable[User]]) -> None:
         self._ask = ask
         self._known: dict[str, str | None] = {}
 
     def forget(self) -> None:
+        """Read the users again when they are next needed; called once a cycle."""
         self._known.clear()
 
     def find(self, names: Iterable[str]) -> Mapping[str, str]:

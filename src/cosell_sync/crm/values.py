@@ -1,4 +1,4 @@
-"""Single values as a CRM's columns hold them, there and back; pure."""
+"""Single values of a CRM's columns ⇄ our values; pure."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from datetime import UTC, date, datetime
 from decimal import Decimal, InvalidOperation
 from typing import TypeVar
 
-from cosell_sync.core.deal import Kind, Known
+from cosell_sync.core.deal import Known
+from cosell_sync.core.fields import Kind
 
 T = TypeVar("T")
 
 
 def value(kind: Kind, data: object) -> Known:
-    """A column's value. What cannot be read as its kind counts as cleared, never as a guess."""
+    """A column's value as ours. What cannot be read as its kind counts as cleared (``None``); it is never guessed."""
     try:
         match kind:
             case Kind.FLAG:
@@ -51,23 +52,26 @@ def column(kind: Kind, item: object) -> object:
 
 
 def moment(at: datetime) -> str:
-    """In whole seconds, with ``Z``: a plain ``+00:00`` would be read as a blank inside an address."""
+    """UTC in whole seconds, with ``Z``, because the plus sign of ``+00:00`` would be read as a blank inside an address."""
     return at.astimezone(UTC).replace(microsecond=0).isoformat().replace("+00:00", "Z")
 
 
 def email(data: object) -> str | None:
+    """An e-mail address for comparison; None for blank."""
     return data.strip().lower() or None if isinstance(data, str) else None
 
 
 def text(data: object) -> str | None:
+    """A text without blanks around it; None for blank."""
     return data.strip() or None if isinstance(data, str) else None
 
 
 def folded(data: object) -> str:
-    """For comparing names: case and blanks aside."""
+    """A text for comparison without case and runs of blanks; empty for anything that is no text."""
     return " ".join(data.split()).casefold() if isinstance(data, str) else ""
 
 
 def pieces(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    """The items in parts of at most that size; none for no items."""
     for start in range(0, len(items), size):
         yield items[start : start + size]

@@ -1,4 +1,4 @@
-"""Writes on their way through a CRM: what each has come to, and what becomes of a batch when the CRM goes away."""
+"""Writes of one batch: what each has come to, and what becomes of the batch when the CRM stops answering."""
 
 from __future__ import annotations
 
@@ -22,92 +22,102 @@ from cosell_sync.errors import (
 )
 from cosell_sync.ports import OpportunityDraft, OpportunityWrite, Outcome
 
-AROUND: Final = frozenset({"team", "contacts", "solutions", "customer", "referral_id"})
+# Our fields that are kept in rows related to the opportunity, or on which such rows depend.
+RELATED_FIELDS: Final = frozenset({"team", "contacts", "solutions", "customer", "referral_id"})
 
 
 @dataclass
-class Deal:
-    """One write on its way; a new opportunity has no ``id`` and no ``before``."""
+class PendingWrite:
+    """One write until its outcome is known. A new opportunity has an empty ``id`` and no ``before``.
+
+    ``error``: why it failed; ``partial_error``: why a part of it failed while the rest landed. ``may_have_landed``: something
+    was sent that may have changed the CRM, so the record is read back. ``columns``: what is sent of the opportunity's own row.
+    """
 
     id: str
     before: Snapshot | None
     fields: Fields
     error: RecordError | None = None
-    later: RecordError | None = None  # a part of it failed, the rest goes on
-    touched: bool = False
+    partial_error: RecordError | None = None
+    may_have_landed: bool = False
     unheld: dict[str, frozenset[str]] = field(default_factory=dict)
     columns: dict[str, object] = field(default_factory=dict)
 
     @property
-    def going(self) -> bool:
+    def active(self) -> bool:
+        """Whether nothing has failed so far, so that the next step applies."""
         return self.error is None
 
     @property
     def referral_id(self) -> str:
-        given = self.fields.get("referral_id", ABSENT)
-        if isinstance(given, str):
-            return given
+        """The referral that the opportunity belongs to; empty where it has none."""
+        wanted = self.fields.get("referral_id", ABSENT)
+        if isinstance(wanted, str):
+            return wanted
         return self.before.text("referral_id") if self.before else ""
 
     @property
     def customer(self) -> Customer | None:
-        """The customer to write, where it has a name to be found by."""
-        given = self.fields.get("customer")
-        return given if isinstance(given, Customer) and given.name else None
+        """The customer to write; None without a name by which an account could be found."""
+        wanted = self.fields.get("customer")
+        return wanted if isinstance(wanted, Customer) and wanted.name else None
 
-    def concerns_rows(self, *, keyed: bool) -> bool:
-        """Whether rows around the opportunity have to be looked at; ``keyed``: whether solutions have a key here.
+    def needs_related_rows(self, *, keyed: bool) -> bool:
+        """Whether the rows related to the opportunity have to be read. ``keyed``: whether solutions have a key in this CRM.
 
         A solution that a seller added receives its key with whatever is written next.
         """
-        if (asked := AROUND & self.fields.keys()) - {"referral_id"}:
+        wanted = RELATED_FIELDS & self.fields.keys()
+        if wanted - {"referral_id"}:
             return True
-        given = self.before["solutions"] if self.before else ()
-        held = given if isinstance(given, tuple) else ()
-        if asked:  # only the keys of solutions depend on it
-            return bool(held)
-        return keyed and any(each.extra.get("row") and not each.extra.get("key") for each in held)
+        current = self.before["solutions"] if self.before else ()
+        solutions = current if isinstance(current, tuple) else ()
+        if wanted:  # only the keys of solutions depend on the referral id
+            return bool(solutions)
+        return keyed and any(each.extra.get("row") and not each.extra.get("key") for each in solutions)
 
     def fail(self, error: RecordError) -> None:
-        """The first reason stands; but what may have landed outranks what surely did not."""
+        """Note why the write failed. The first reason stands, but a write that may have landed outranks one that did not."""
         if self.error is None or (isinstance(error, Unclear) and not isinstance(self.error, Unclear)):
             self.error = error
 
-    def fail_at(self, name: str, error: RecordError) -> None:
-        """Like ``fail``, for an error that other deals may share; ``name``: our field, where the error names none."""
-        told = again(error)
-        told.fields = told.fields or (name,)
-        self.fail(told)
+    def fail_field(self, name: str, error: RecordError) -> None:
+        """Like ``fail``, for an error that several writes may share. ``name``: our field, where the error names none."""
+        own = copy_error(error)
+        own.fields = own.fields or (name,)
+        self.fail(own)
 
 
-D = TypeVar("D", bound=Deal)
+W = TypeVar("W", bound=PendingWrite)
 
 
-def asked(made: type[D], batch: Sequence[OpportunityWrite]) -> list[D]:
-    return [made(each.before.id, each.before, each.fields) for each in batch]
+def pending_updates(kind: type[W], batch: Sequence[OpportunityWrite]) -> list[W]:
+    """A pending write for each update; ``kind``: the CRM's own class of them."""
+    return [kind(each.before.id, each.before, each.fields) for each in batch]
 
 
-def drafted(made: type[D], batch: Sequence[OpportunityDraft]) -> list[D]:
-    return [made("", None, {**each.fields, "referral_id": each.referral_id}) for each in batch]
+def pending_creates(kind: type[W], batch: Sequence[OpportunityDraft]) -> list[W]:
+    """A pending write for each new opportunity."""
+    return [kind("", None, {**each.fields, "referral_id": each.referral_id}) for each in batch]
 
 
-def again(error: RecordError) -> RecordError:
-    """The same error once more, for another record."""
+def copy_error(error: RecordError) -> RecordError:
+    """The same error for another record."""
     return type(error)(
         error.text, code=error.code, status=error.status, fields=error.fields, request_id=error.request_id
     )
 
 
-def moved(error: RecordError) -> Stale:
-    """A row around the opportunity that is not as it was (a merged account, a deleted contact): look again."""
+def as_stale(error: RecordError) -> Stale:
+    """The error of a related row that is not as it was read (a merged account, a deleted contact): read and decide again."""
     return Stale(error.text, code=error.code, status=error.status)
 
 
-class Line(Generic[D]):
-    """The line to a CRM while a batch is carried out. ``outage``: what it answered last as a whole, None while it
-    answers.
+class Batch(Generic[W]):
+    """Carries out one batch of writes step by step and reads back what may have landed.
 
-    ``around``: whether a deal takes more than the one write of its own row.
+    ``outage``: why the CRM as a whole did not answer last; None while it answers.
+    ``needs_related_rows``: whether a write takes more than one request for the opportunity's own row.
     """
 
     def __init__(
@@ -116,56 +126,56 @@ class Line(Generic[D]):
         name: str,
         *,
         fetch: Callable[[Sequence[str]], Mapping[str, Snapshot | None]],
-        around: Callable[[D], bool],
+        needs_related_rows: Callable[[W], bool],
     ) -> None:
         self.outage: OutsideError | None = None
         self._system = system
         self._name = name
         self._fetch = fetch
-        self._around = around
+        self._needs_related_rows = needs_related_rows
 
-    def carry(self, deals: Sequence[D], steps: Sequence[Callable[[Sequence[D]], None]]) -> Sequence[Outcome]:
-        """Each step over all deals; then everything that may have landed is read back."""
+    def run(self, pending: Sequence[W], steps: Sequence[Callable[[Sequence[W]], None]]) -> Sequence[Outcome]:
+        """Each step over all writes, then the read-back. The outcomes are in the order of the writes."""
         try:
             for step in steps:
-                step(deals)
+                step(pending)
         except (OutsideError, Surprise) as error:
-            self._cut(deals, error)
-        found = self._read_back(deals)
+            self._stop(pending, error)
+        found = self._read_back(pending)
         return [
             Outcome(
-                id=deal.id or None,
-                error=deal.error or deal.later,
-                snapshot=found.get(deal.id),
-                steps=int(
-                    bool(deal.id) if deal.before is None else deal.error is None and deal.later is None
-                ),
-                unheld=deal.unheld,
+                id=each.id or None,
+                error=each.error or each.partial_error,
+                snapshot=found.get(each.id),
+                steps=_steps(each),
+                unheld=each.unheld,
             )
-            for deal in deals
+            for each in pending
         ]
 
-    def away(self) -> Flaky:
-        """Why a deal was not finished that nothing is wrong with."""
+    def unreachable(self) -> Flaky:
+        """The error of a write that was not finished because the CRM did not answer."""
         code = self.outage.code if isinstance(self.outage, AuthFailed) else ""
         return Flaky(f"{self._name} cannot be reached", code=code or "unavailable")
 
-    def _cut(self, deals: Sequence[D], error: OutsideError | Surprise) -> None:
-        """The CRM is gone: what has not failed on its own has not been finished."""
+    def _stop(self, pending: Sequence[W], error: OutsideError | Surprise) -> None:
+        """An outage: every write without an error of its own is unfinished."""
         if isinstance(error, Surprise):
             error = Unavailable(self._system, str(error), code=str(error.facts.get("code", "")))
         self.outage = error
-        for deal in deals:
-            landed = deal.touched and deal.before is not None and not self._around(deal)
-            if deal.going and not landed:  # what was all in one piece is done, whatever became of the others
-                deal.fail(self.away())
+        for each in pending:
+            complete = each.may_have_landed and each.before is not None and not self._needs_related_rows(each)
+            if (
+                each.active and not complete
+            ):  # a write of one request is complete once that request has landed
+                each.fail(self.unreachable())
 
-    def _read_back(self, deals: Sequence[D]) -> Mapping[str, Snapshot | None]:
-        """Without an answer the outcomes stay, just without their snapshots."""
+    def _read_back(self, pending: Sequence[W]) -> Mapping[str, Snapshot | None]:
+        """What the written records hold now; empty where the CRM does not answer, then outcomes have no snapshot."""
         wanted = [
-            deal.id
-            for deal in deals
-            if deal.id and (deal.touched or deal.going) and not isinstance(deal.error, Unclear)
+            each.id
+            for each in pending
+            if each.id and (each.may_have_landed or each.active) and not isinstance(each.error, Unclear)
         ]
         if not wanted or self.outage is not None:
             return {}
@@ -174,8 +184,15 @@ class Line(Generic[D]):
         except OutsideError as error:
             self.outage = error
         except Surprise:
-            pass  # the next pull meets it too, and says so
+            pass  # the next pull meets the same and reports it
         return {}
+
+
+def _steps(pending: PendingWrite) -> int:
+    """How many steps landed: of a create whether it has an id, of an update whether all of it landed."""
+    if pending.before is None:
+        return int(bool(pending.id))
+    return int(pending.error is None and pending.partial_error is None)
 
 
 @dataclass(frozen=True)
@@ -185,9 +202,9 @@ class Ownership:
     team: bool = True
     default: str | None = None
 
-    def of(self, deals: Sequence[Deal], directory: Directory) -> Sequence[str | None]:
-        """User id for each deal."""
-        teams = [(members(deal.fields, "team") or ()) if self.team else () for deal in deals]
+    def owners(self, pending: Sequence[PendingWrite], directory: Directory) -> Sequence[str | None]:
+        """User id for each write; None leaves the CRM's own default."""
+        teams = [(members(each.fields, "team") or ()) if self.team else () for each in pending]
         names = [each.email for team in teams for each in team]
         users = directory.find([*names, *filter(None, [self.default])])
         fallback = users.get(folded(self.default))

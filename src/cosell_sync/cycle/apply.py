@@ -14,8 +14,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from cosell_sync.core.deal import SHARED, Fields, Intent, Link, Side, Snapshot, State, Value
-from cosell_sync.core.reconcile import Decision
+from cosell_sync.core.deal import Fields, Side, Snapshot, State, Value
+from cosell_sync.core.decision import Decision
+from cosell_sync.core.fields import SHARED
+from cosell_sync.core.memory import Action, Intent, Link
 from cosell_sync.cycle.context import CrmPlan, Cycle
 from cosell_sync.cycle.record import Record, commit
 from cosell_sync.ports import OpportunityDraft, OpportunityWrite, Outcome, ReferralDraft, ReferralWrite
@@ -118,7 +120,7 @@ def _final_steps(decision: Decision) -> Iterable[FinalStep]:
     for effect in decision.effects:
         if effect.side is not Side.PARTNER_CENTER:
             continue
-        if effect.action == "move":
+        if effect.action == Action.MOVE:
             yield FinalStep(_MOVES[State(str(effect.new))], decision.link, effect.rule)
         elif effect.field == "visible":
             yield FinalStep(FinalKind.VISIBILITY, decision.link, effect.rule)

@@ -10,21 +10,18 @@ from __future__ import annotations
 
 from dataclasses import asdict, replace
 from datetime import datetime
-from typing import Final
 
 import structlog
 
 from cosell_sync.core import messages
-from cosell_sync.core.deal import JournalEntry, Link, Memory, OperatorCommand, Phase, Side
+from cosell_sync.core.deal import Side
+from cosell_sync.core.memory import Action, JournalEntry, Link, Memory, OperatorCommand, Phase, Verb
 from cosell_sync.core.retry import freed
 from cosell_sync.cycle.context import Cycle
 from cosell_sync.cycle.record import Record, commit, released
 from cosell_sync.ports import ErasureResult, Store
 
 log = structlog.get_logger("cosell_sync.cycle")
-
-
-FORGET: Final = "forget"
 
 
 class Refused(Exception):
@@ -46,7 +43,7 @@ def obey(store: Store, command: OperatorCommand, *, cycle_id: str, now: datetime
 
     ``cycle_id``: marks the journal line. Returns what a ``forget`` found, None for every other command.
     """
-    if command.verb == FORGET:
+    if command.verb == Verb.FORGET:
         forgotten = store.forget(command.target)
         commit(store, Record(completed=[command.id]))
         log.info("person.forgotten", **asdict(forgotten))  # never whom
@@ -57,7 +54,7 @@ def obey(store: Store, command: OperatorCommand, *, cycle_id: str, now: datetime
         cycle=cycle_id,
         at=now,
         side=Side.CRM,
-        action=command.verb,
+        action=Action(command.verb),
         field=command.field or None,
         old=None,
         new=None,
@@ -77,23 +74,23 @@ def find(store: Store, target: str) -> Link | None:
 
 def links_after(command: OperatorCommand, store: Store) -> list[Link]:
     """The links as they are after the command, the one it is about first. Changes nothing. Raises ``Refused``."""
-    if command.verb == "link":
+    if command.verb == Verb.LINK:
         return _link(command, store)
     link = find(store, command.target)
     if link is None:
         raise Refused(f"no deal with the id {command.target} is known")
     memory = replace(freed(link.memory), gone=None)
     match command.verb:
-        case "retry":
+        case Verb.RETRY:
             again = replace(link, memory=memory, dirty=True)
             return [replace(again, referral=None) if link.memory.gone and link.opportunity_id else again]
-        case "unlink":
+        case Verb.UNLINK:
             return [replace(link, phase=Phase.PARTED, memory=Memory(), dirty=False, due=None)]
-        case "create":
+        case Verb.CREATE:
             if link.phase is not Phase.WAITING or link.referral is None:
                 raise Refused("only a referral that waits for an opportunity can get a new one")
             return [replace(link, memory=replace(memory, create_anyway=True), dirty=True)]
-        case "resolve":
+        case Verb.RESOLVE:
             resolved = {**link.memory.resolved, command.field: Side(command.side)}
             return [replace(link, memory=replace(link.memory, resolved=resolved), dirty=True)]
         case _:

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import InitVar, dataclass, field
 from datetime import datetime, timedelta
 
-from cosell_sync.core.deal import Fields, Link, Side, State
-from cosell_sync.core.merge import Conflict
-from cosell_sync.core.reconcile import Decision, Effect, Hold
+from cosell_sync.core.deal import Fields, Side, State
+from cosell_sync.core.decision import Conflict, Decision, Effect, Hold
+from cosell_sync.core.memory import Link
 from cosell_sync.core.retry import RetryPolicy
 from cosell_sync.core.rules import CrmShape, Rules
 from cosell_sync.core.status import StatusReport

@@ -22,7 +22,7 @@ from collections.abc import Sequence
 
 import structlog
 
-from cosell_sync.core.deal import Link, Phase
+from cosell_sync.core.memory import Link, Phase
 from cosell_sync.cycle import schedule
 from cosell_sync.cycle.commands import run_commands
 from cosell_sync.cycle.context import Collect, Cycle, Services

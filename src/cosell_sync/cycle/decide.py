@@ -12,11 +12,13 @@ from dataclasses import replace
 
 import structlog
 
-from cosell_sync.core import messages, publishing
-from cosell_sync.core.deal import SHARED, Link, Side
-from cosell_sync.core.merge import Conflict
-from cosell_sync.core.outcome import freed_from
-from cosell_sync.core.reconcile import Decision, blocked, decide
+from cosell_sync.core import messages, requirements, visibility
+from cosell_sync.core.deal import Side
+from cosell_sync.core.decision import Conflict, Decision
+from cosell_sync.core.fields import SHARED
+from cosell_sync.core.memory import Link
+from cosell_sync.core.reconcile import decide
+from cosell_sync.core.retry import blocked_side, freed_from
 from cosell_sync.core.status import StatusReport, conflict_text, status_report
 from cosell_sync.cycle.context import CrmPlan, Cycle, DealPlan, ReferralResult, ids
 from cosell_sync.cycle.record import Record, carried, conflicts, status_effects
@@ -71,10 +73,10 @@ def plan_crm(cycle: Cycle, record: Record, first: Decision, result: ReferralResu
 
 def may_invite(cycle: Cycle, link: Link) -> bool:
     """Whether Microsoft is to be invited now: the seller asks for it, nothing is missing, Partner Center is not paused."""
-    if link.opportunity is None or not publishing.asks_for_help(link.opportunity):
+    if link.opportunity is None or not requirements.asks_for_help(link.opportunity):
         return False
-    fields = publishing.invitation(link, cycle.rules, cycle.shape, cycle.now.date())
-    return fields is not None and blocked(link.memory, cycle.now) is not Side.PARTNER_CENTER
+    fields = visibility.invitation(link, cycle.rules, cycle.shape, cycle.now.date())
+    return fields is not None and blocked_side(link.memory, cycle.now) is not Side.PARTNER_CENTER
 
 
 def settled_as_made(cycle: Cycle, link: Link) -> Link:
@@ -105,7 +107,7 @@ def _news(
 
 def _as_if_written(cycle: Cycle, link: Link) -> Link:
     """The record is to say what is true once this write has landed: then the CRM's failure with the deal is over."""
-    if blocked(link.memory, cycle.now) is Side.CRM:
+    if blocked_side(link.memory, cycle.now) is Side.CRM:
         return link
     return replace(link, memory=freed_from(link.memory, Side.CRM))
 

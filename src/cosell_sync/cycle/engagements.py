@@ -16,10 +16,11 @@ from dataclasses import dataclass, field, replace
 
 import structlog
 
-from cosell_sync.core import publishing
-from cosell_sync.core.deal import Fields, Link, Phase, Side
+from cosell_sync.core import microsoft, publishing, requirements
+from cosell_sync.core.deal import Fields, Side
+from cosell_sync.core.decision import Effect
+from cosell_sync.core.memory import Action, Invitation, Link, Phase
 from cosell_sync.core.quota import Urgency
-from cosell_sync.core.reconcile import Effect
 from cosell_sync.cycle import apply
 from cosell_sync.cycle.context import Cycle, DealPlan, ids
 from cosell_sync.cycle.decide import may_invite
@@ -43,8 +44,8 @@ def invite_microsoft(cycle: Cycle, links: Sequence[Link]) -> list[Link]:
         link.key
         for link in links
         if link.opportunity is not None
-        and publishing.asks_for_help(link.opportunity)
-        and link.memory.invite != publishing.DONE
+        and requirements.asks_for_help(link.opportunity)
+        and link.memory.invite != Invitation.DONE
     ]
     if not asking:
         return []
@@ -60,19 +61,19 @@ def _invite(cycle: Cycle, link: Link) -> Link:
     referral, opportunity = link.referral, link.opportunity
     assert referral is not None and opportunity is not None  # noqa: S101, PT018 - an invitation has both
     engagement = referral.text("engagement_id")
-    fields = publishing.draft(opportunity, cycle.rules, cycle.shape)
-    known = publishing.source(opportunity, fields, cycle.rules)
+    fields = publishing.new_referral_fields(opportunity, cycle.rules, cycle.shape)
+    known = publishing.source_values(opportunity, fields, cycle.rules)
     record, effect = Record(), None
     try:
         side = _side(cycle, engagement)
         if not side:
-            link = replace(link, memory=replace(link.memory, invite=publishing.PENDING))
+            link = replace(link, memory=replace(link.memory, invite=Invitation.PENDING))
             effect = _invitation(link, fields)
             cycle.collect(DealPlan(link, effects=(effect,)))
             outcome = apply.post_invitation(cycle, link, fields, known, effect.rule, engagement)
             if outcome.error is not None:
                 raise outcome.error
-            side = publishing.microsoft_side([outcome.snapshot] if outcome.snapshot else [])
+            side = microsoft.microsoft_side([outcome.snapshot] if outcome.snapshot else [])
     except RecordError as error:
         failing = post_failed(cycle, record, link, error)
         commit(cycle.store, record)
@@ -86,13 +87,13 @@ def _invite(cycle: Cycle, link: Link) -> Link:
 
 def _invitation(link: Link, fields: Fields) -> Effect:
     old = link.base_opportunity.get("help", None)
-    return Effect(Side.PARTNER_CENTER, "update", "help", old, fields["help"], "Microsoft is invited")
+    return Effect(Side.PARTNER_CENTER, Action.UPDATE, "help", old, fields["help"], "Microsoft is invited")
 
 
 def _side(cycle: Cycle, engagement: str) -> Mapping[str, str]:
     """Raises Rejected where the engagement cannot be searched: then nobody is invited blindly."""
     try:
-        return publishing.microsoft_side(cycle.referrals.engagement(engagement))
+        return microsoft.microsoft_side(cycle.referrals.engagement(engagement))
     except Unavailable as error:
         if error.status != 400:
             raise
@@ -105,7 +106,7 @@ def _side(cycle: Cycle, engagement: str) -> Mapping[str, str]:
 
 def await_microsoft(cycle: Cycle, links: Sequence[Link]) -> None:
     """Remember, before a deal is done with, that Microsoft's side of it is awaited."""
-    waiting = [link.key for link in links if link.memory.invite and publishing.awaited(link)]
+    waiting = [link.key for link in links if link.memory.invite and microsoft.awaited(link)]
     if not waiting:
         return
     queue = _queue(cycle)
@@ -152,7 +153,7 @@ def _take_turns(cycle: Cycle, turn: _Turn, keys: Sequence[str], limit: int) -> N
         if turn.ended or len(turn.done) >= limit:
             return
         link = cycle.store.by_keys([key]).get(key)
-        if link is None or not publishing.awaited(link):
+        if link is None or not microsoft.awaited(link):
             turn.over[key] = None
             continue
         side = _read(cycle, link) if allowed(cycle, Urgency.BACKGROUND) else None
@@ -170,7 +171,7 @@ def _read(cycle: Cycle, link: Link) -> Mapping[str, str] | None:
     """Microsoft's side of this deal, empty where there is none; None where Partner Center does not say."""
     try:
         engagement = link.referral.text("engagement_id") if link.referral else ""
-        return publishing.microsoft_side(cycle.referrals.engagement(engagement))
+        return microsoft.microsoft_side(cycle.referrals.engagement(engagement))
     except Unavailable as error:
         if error.status != 400:
             raise
@@ -191,7 +192,7 @@ def _newly_changed(cycle: Cycle, queue: EngagementQueue) -> list[str]:
         return []
     waiting = set(queue.once)
     links = [link for link in cycle.store.by_keys(cycle.changed).values() if not link.memory.invite]
-    return [link.key for link in links if publishing.awaited(link) and link.key not in waiting]
+    return [link.key for link in links if microsoft.awaited(link) and link.key not in waiting]
 
 
 def _queue(cycle: Cycle) -> EngagementQueue:
@@ -200,5 +201,5 @@ def _queue(cycle: Cycle) -> EngagementQueue:
         return cycle.state.engagements
     links = cycle.store.links([Phase.LINKED])
     return EngagementQueue(
-        tuple(link.key for link in links if link.memory.invite and publishing.awaited(link))
+        tuple(link.key for link in links if link.memory.invite and microsoft.awaited(link))
     )

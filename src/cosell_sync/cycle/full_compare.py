@@ -7,8 +7,9 @@ from dataclasses import replace
 
 import structlog
 
-from cosell_sync.core import publishing
-from cosell_sync.core.deal import Link, Phase, Side
+from cosell_sync.core import microsoft
+from cosell_sync.core.deal import Side
+from cosell_sync.core.memory import Link, Phase
 from cosell_sync.core.quota import Urgency
 from cosell_sync.cycle.context import CHUNK, Cycle
 from cosell_sync.cycle.pull import staged_opportunities, staged_referrals
@@ -41,7 +42,7 @@ def _compare_all(cycle: Cycle) -> None:
     returned: list[str] = []
     for link in cycle.store.links([Phase.LINKED]):
         linked += 1
-        if publishing.awaited(link):
+        if microsoft.awaited(link):
             cycle.changed.append(link.key)
         ids = {Side.PARTNER_CENTER: link.referral_id or "", Side.CRM: link.opportunity_id or ""}
         if link.memory.gone is None:

@@ -8,22 +8,13 @@ from dataclasses import replace
 import structlog
 
 from cosell_sync.core import messages
-from cosell_sync.core.deal import (
-    SHARED,
-    Customer,
-    Failure,
-    Fields,
-    Link,
-    Memory,
-    Phase,
-    Side,
-    SyncState,
-    Value,
-)
+from cosell_sync.core.deal import Customer, Fields, Side, SyncState, Value, state_of
+from cosell_sync.core.decision import Decision, Effect, Hold, HoldKind
+from cosell_sync.core.fields import SHARED
 from cosell_sync.core.intake import IntakeAction, IntakeDecision, Matches, decide_intake
 from cosell_sync.core.lifecycle import TERMINAL
-from cosell_sync.core.reconcile import Decision, Effect, Hold, HoldKind, blocked, content, state_of
-from cosell_sync.core.retry import freed
+from cosell_sync.core.memory import Action, Failure, Link, Memory, Phase
+from cosell_sync.core.retry import blocked_side, content_digest, freed
 from cosell_sync.core.status import status_report
 from cosell_sync.cycle import apply
 from cosell_sync.cycle.context import Cycle, DealPlan, ids
@@ -66,8 +57,8 @@ def take_in(cycle: Cycle, links: Sequence[Link]) -> list[Link]:
 def _may_be_taken_in(cycle: Cycle, link: Link) -> bool:
     """A referral that the CRM does not refuse just now; a change of the referral ends a refusal."""
     failure = link.memory.failure
-    changed = failure is not None and failure.seen != content(link)
-    return link.referral is not None and (changed or blocked(link.memory, cycle.now) is not Side.CRM)
+    changed = failure is not None and failure.seen != content_digest(link)
+    return link.referral is not None and (changed or blocked_side(link.memory, cycle.now) is not Side.CRM)
 
 
 _Verdicts = Mapping[IntakeAction, Sequence[tuple[Link, IntakeDecision]]]
@@ -90,7 +81,7 @@ def _verdicts(cycle: Cycle, waiting: Sequence[Link]) -> tuple[_Verdicts, dict[st
         if holder is not None and holder.referral_id not in {None, link.referral_id}:
             matches = replace(matches, by_reference=None)
         verdict = decide_intake(link, matches, cycle.rules, cycle.shape)
-        verdicts[verdict.verdict].append((link, verdict))
+        verdicts[verdict.action].append((link, verdict))
     return verdicts, holders
 
 
@@ -124,7 +115,7 @@ def _link(cycle: Cycle, record: Record, link: Link, verdict: IntakeDecision, own
         memory=Memory(notices=(messages.linked(),)),
     )
     record.put(paired, *([released(own)] if own is not None and own.key != link.key else []))
-    record.journal.append(journal_entry(cycle, paired, Side.CRM, "link", verdict.code))
+    record.journal.append(journal_entry(cycle, paired, Side.CRM, Action.LINK, verdict.code))
     return paired
 
 
@@ -153,7 +144,7 @@ def _join_named(cycle: Cycle, record: Record, links: Sequence[Link]) -> list[Lin
 
 def _hold(cycle: Cycle, record: Record, link: Link, verdict: IntakeDecision) -> bool:
     """A referral that waits for a person; there is no record of its own to say so on. Whether that is news."""
-    failure = Failure(Side.CRM, verdict.code, verdict.reason, cycle.now, seen=content(link))
+    failure = Failure(Side.CRM, verdict.code, verdict.reason, cycle.now, seen=content_digest(link))
     news = link.memory.failure is None or link.memory.failure.text != failure.text
     memory = replace(
         link.memory,
@@ -166,7 +157,7 @@ def _hold(cycle: Cycle, record: Record, link: Link, verdict: IntakeDecision) -> 
     record.put(held)
     record.settle(held, Side.CRM)
     if news:
-        record.journal.append(journal_entry(cycle, held, Side.CRM, "hold", verdict.code))
+        record.journal.append(journal_entry(cycle, held, Side.CRM, Action.HOLD, verdict.code))
         log.warning("deal.held", **ids(link), reason=verdict.code)
     for opportunity_id in verdict.lookalikes or (None,):
         kind = HoldKind.NEED if verdict.code == "lookalike" else HoldKind.CRM_CANNOT
@@ -207,7 +198,9 @@ def _create(cycle: Cycle, record: Record, admissions: Sequence[tuple[Link, Intak
         reported.append(status.link)
         drafts.append((link, OpportunityDraft(link.referral_id or "", fields), source))
         rule = "new in Partner Center"
-        effects = tuple(Effect(Side.CRM, "create", name, None, item, rule) for name, item in fields.items())
+        effects = tuple(
+            Effect(Side.CRM, Action.CREATE, name, None, item, rule) for name, item in fields.items()
+        )
         cycle.collect(DealPlan(link, effects=effects))
     forgotten: list[str] = []
     outcomes = apply.create_opportunities(cycle, record, drafts)

@@ -1,9 +1,9 @@
-"""Isolates unexpected exceptions: a deal that the program cannot handle is set aside like one that a system refuses.
+"""Isolates unexpected exceptions per deal: the deal is set aside like one that a system refuses, the others go on.
 
 A batch in which something unforeseen happens is done again deal by deal. That is safe for the reason that a crash is:
 whatever a write of the first try became, its intent or its outcome is in the store, and the deal starts from there. The
-failing deal then waits, with growing pauses, is parked in the end, and its record says so. Of the error only type and
-place are reported: its text may be people's data.
+deal then waits, with growing pauses, and is parked in the end; its record says so. The log and the journal get the
+exception's type and place and nothing else of it: its text may be people's data.
 """
 
 from __future__ import annotations
@@ -16,14 +16,13 @@ from pathlib import PurePath
 import structlog
 
 from cosell_sync.core import messages
-from cosell_sync.core.deal import ABSENT, Fields, Link, Side, SyncState
+from cosell_sync.core.deal import ABSENT, Fields, Side, SyncState
+from cosell_sync.core.memory import INTERNAL_ERROR, Action, Link
 from cosell_sync.core.outcome import after_failed_write
 from cosell_sync.cycle.context import Cycle, ids
-from cosell_sync.cycle.record import Record
+from cosell_sync.cycle.record import Record, journal_entry
 from cosell_sync.cycle.report import RecordReport, report
 from cosell_sync.errors import CosellError, Rejected
-
-CODE = "broken"
 
 log = structlog.get_logger("cosell_sync.cycle")
 
@@ -54,9 +53,9 @@ def _set_aside(cycle: Cycle, link: Link, error: Exception) -> None:
     """The deal fails; its record says so once, as far as that works. Nothing is decided or merged for it."""
     kind, where = type(error).__name__, place(error)
     log.error("deal.broken", **ids(link), kind=kind, place=where)
-    text = messages.broken(f"{kind}, {where}")
+    text = messages.broken()
     policy = cycle.settings.retry_policy
-    failed = after_failed_write(link, Side.CRM, Rejected(text, code=CODE), cycle.now, policy)
+    failed = after_failed_write(link, Side.CRM, Rejected(text, code=INTERNAL_ERROR), cycle.now, policy)
     memory = replace(failed.memory, sync_state=SyncState.NEEDS_ATTENTION)
     failed = replace(failed, memory=memory, dirty=False, due=memory.next_attempt)
     cycle.counters.failed.add(link.key)
@@ -65,4 +64,5 @@ def _set_aside(cycle: Cycle, link: Link, error: Exception) -> None:
     fields: Fields = {}
     if link.opportunity and link.opportunity["message"] not in {text, ABSENT} and memory.gone is None:
         fields = {"sync_state": SyncState.NEEDS_ATTENTION.value, "message": text}
-    report(cycle, Record(), [RecordReport(failed, fields)])
+    details = journal_entry(cycle, failed, Side.CRM, Action.FAILURE, f"internal error: {kind}, {where}")
+    report(cycle, Record(journal=[details]), [RecordReport(failed, fields)])

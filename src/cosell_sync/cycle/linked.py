@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from cosell_sync.core.deal import Link, Side
-from cosell_sync.core.reconcile import Decision, blocked
+from cosell_sync.core.deal import Side
+from cosell_sync.core.decision import Decision
+from cosell_sync.core.memory import Link
+from cosell_sync.core.retry import blocked_side
 from cosell_sync.cycle import apply
 from cosell_sync.cycle.context import CrmPlan, Cycle, ReferralResult
 from cosell_sync.cycle.decide import first_decision, plan_crm
@@ -68,7 +70,7 @@ def _plans(
             if result.stale or result.link.memory.gone is not None:
                 continue
             plan = plan_crm(cycle, record, decision, result)
-            if plan.fields and blocked(plan.status.link.memory, cycle.now) is not Side.CRM:
+            if plan.fields and blocked_side(plan.status.link.memory, cycle.now) is not Side.CRM:
                 plans.append(plan)
             else:
                 record.put(plan.status.link)

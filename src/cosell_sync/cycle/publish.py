@@ -19,10 +19,11 @@ from dataclasses import replace
 
 import structlog
 
-from cosell_sync.core import messages, publishing
-from cosell_sync.core.deal import ABSENT, Fields, Link, Memory, Phase, Side, Snapshot, SyncState, Value
-from cosell_sync.core.reconcile import Decision, Effect, Hold, HoldKind, blocked, content
-from cosell_sync.core.retry import freed
+from cosell_sync.core import messages, publishing, requirements
+from cosell_sync.core.deal import ABSENT, Fields, Side, Snapshot, SyncState, Value
+from cosell_sync.core.decision import Decision, Effect, Hold, HoldKind
+from cosell_sync.core.memory import Action, Link, Memory, Phase
+from cosell_sync.core.retry import blocked_side, content_digest, freed
 from cosell_sync.cycle import apply
 from cosell_sync.cycle.context import Cycle, DealPlan, ids
 from cosell_sync.cycle.record import Record, commit, post_failed, post_landed, status_effects
@@ -84,7 +85,7 @@ def publish_all(cycle: Cycle, wishes: Sequence[Link]) -> list[Link]:
         if link.opportunity is None or link.opportunity_id in doubtful:
             continue  # a person must say first whether Microsoft's deal is the same; the record says so already
         fresh = replace(link, memory=_freed_if_changed(link))
-        if blocked(fresh.memory, cycle.now) is Side.PARTNER_CENTER:
+        if blocked_side(fresh.memory, cycle.now) is Side.PARTNER_CENTER:
             refused.append((fresh, ()))
         elif holds := _holds(cycle, link.opportunity):
             refused.append((fresh, holds))
@@ -99,7 +100,11 @@ def publish_all(cycle: Cycle, wishes: Sequence[Link]) -> list[Link]:
 def _freed_if_changed(link: Link) -> Memory:
     """A record that changed is tried afresh."""
     stuck = link.memory.failure
-    return freed(link.memory) if stuck is not None and stuck.seen not in {"", content(link)} else link.memory
+    return (
+        freed(link.memory)
+        if stuck is not None and stuck.seen not in {"", content_digest(link)}
+        else link.memory
+    )
 
 
 def _holds(cycle: Cycle, opportunity: Snapshot) -> list[Hold]:
@@ -108,8 +113,8 @@ def _holds(cycle: Cycle, opportunity: Snapshot) -> list[Hold]:
     if publishing.is_closed(opportunity, rules):
         text = messages.closed_before_sharing()
         return [Hold(HoldKind.LATE, "stage", ABSENT, opportunity["stage"], text)]
-    cosell = publishing.asks_for_help(opportunity)
-    gaps = publishing.missing(opportunity, rules, shape, cycle.now.date(), cosell=cosell)
+    cosell = requirements.asks_for_help(opportunity)
+    gaps = requirements.missing(opportunity, rules, shape, cycle.now.date(), cosell=cosell)
     text = messages.cannot_share(gap.words for gap in gaps)
     return [Hold(HoldKind.NEED, gap.field, ABSENT, opportunity[gap.field], text) for gap in gaps]
 
@@ -117,10 +122,10 @@ def _holds(cycle: Cycle, opportunity: Snapshot) -> list[Hold]:
 def _post(cycle: Cycle, link: Link, opportunity: Snapshot) -> Link:
     """The first post. The pair, or the link with its failure."""
     rules = cycle.rules
-    fields: dict[str, Value] = publishing.draft(opportunity, rules, cycle.shape)
-    known = publishing.source(opportunity, fields, rules)
+    fields: dict[str, Value] = publishing.new_referral_fields(opportunity, rules, cycle.shape)
+    known = publishing.source_values(opportunity, fields, rules)
     effects = tuple(
-        Effect(Side.PARTNER_CENTER, "create", name, None, value, SHARED_RULE)
+        Effect(Side.PARTNER_CENTER, Action.CREATE, name, None, value, SHARED_RULE)
         for name, value in fields.items()
     )
     cycle.collect(DealPlan(link, effects=effects))
@@ -130,7 +135,7 @@ def _post(cycle: Cycle, link: Link, opportunity: Snapshot) -> Link:
         result = post_failed(cycle, record, link, outcome.error or Unclear("no answer"))
     else:
         holder = cycle.store.by_referral([outcome.snapshot.id]).get(outcome.snapshot.id)
-        made = publishing.adopted(link, fields, known, outcome.snapshot, rules, answered=True)
+        made = publishing.after_post(link, fields, known, outcome.snapshot, rules, answered=True)
         result = post_landed(cycle, record, made, fields, SHARED_RULE, holder)
     commit(cycle.store, record)
     return result

@@ -1,22 +1,22 @@
 """Pulls: what changed on either side is staged in the store, and the watermarks move.
 
 From then on it cannot be forgotten: a staged link stays dirty until it was decided and written, whatever happens in
-between. Once after the rules have changed every deal is decided anew: a shorter hold, a field that may be sent now, a
-currency made active.
+between. Once after the rules or the CRM have changed every deal is decided anew: a shorter hold, a new picklist value, a
+larger field.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import structlog
 
-from cosell_sync.core.deal import Link, Memory, Phase, Side, Snapshot
-from cosell_sync.core.intake import at_sight
+from cosell_sync.core.deal import Side, Snapshot
+from cosell_sync.core.intake import skipped_by_category
+from cosell_sync.core.memory import Link, Memory, Phase
+from cosell_sync.core.rules import digest
 from cosell_sync.cycle.context import CHUNK, Cycle
 from cosell_sync.cycle.record import Record, commit, keep_state
 from cosell_sync.cycle.safety import SKEW
@@ -72,16 +72,8 @@ def _corrected(link: Link, now: datetime) -> Link:
 
 
 def requeue_after_rule_change(cycle: Cycle, record: Record) -> None:
-    """What was held by a rule is held until the rule changes, and no longer."""
-    shape = cycle.shape
-    org = [
-        sorted(shape.fields),
-        sorted(shape.stages),
-        sorted(shape.currencies),
-        shape.default_currency,
-    ]
-    text = json.dumps([asdict(cycle.rules), org], sort_keys=True, default=str)
-    rules = hashlib.sha256(text.encode()).hexdigest()[:16]
+    """Decide every deal anew once the configuration or what the CRM can hold has changed: that may free what is held."""
+    rules = digest(cycle.rules, cycle.shape)
     if cycle.state.rules == rules:
         return
     if cycle.state.rules is not None:
@@ -113,7 +105,7 @@ def staged_referrals(cycle: Cycle, page: Page) -> list[Link]:
         cycle.counters.pulled[Side.PARTNER_CENTER] += 1
         if link.phase is Phase.LINKED and link.referral is not None:
             cycle.changed.append(link.key)
-        skipped = at_sight(snapshot, cycle.rules) if link.opportunity_id is None else None
+        skipped = skipped_by_category(snapshot, cycle.rules) if link.opportunity_id is None else None
         phase = Phase.SKIPPED if skipped else link.phase if link.opportunity_id else Phase.WAITING
         memory = replace(link.memory, gone=None) if returned else link.memory
         staged.append(

@@ -16,33 +16,14 @@ from typing import Any
 import structlog
 
 from cosell_sync.core import messages
-from cosell_sync.core.deal import (
-    ABSENT,
-    KINDS,
-    SELLER,
-    SHARED,
-    Fields,
-    Intent,
-    JournalEntry,
-    Link,
-    Phase,
-    Side,
-    Snapshot,
-    Step,
-    SyncState,
-    Value,
-)
-from cosell_sync.core.merge import Conflict
-from cosell_sync.core.outcome import (
-    after_create,
-    after_failed_write,
-    after_opportunity,
-    after_referral,
-    freed_from,
-)
-from cosell_sync.core.publishing import PENDING, invited
-from cosell_sync.core.reconcile import Decision, Effect, state_of
-from cosell_sync.core.rules import same
+from cosell_sync.core.deal import ABSENT, Fields, Side, Snapshot, Step, SyncState, Value, state_of
+from cosell_sync.core.decision import Conflict, Decision, Effect
+from cosell_sync.core.fields import KINDS, SELLER, SHARED
+from cosell_sync.core.memory import Action, Intent, Invitation, JournalEntry, Link, Phase
+from cosell_sync.core.normalize import same
+from cosell_sync.core.outcome import after_create, after_failed_write, after_opportunity, after_referral
+from cosell_sync.core.retry import freed_from
+from cosell_sync.core.visibility import invited
 from cosell_sync.cycle.context import CrmPlan, Cycle, ReferralResult, ids
 from cosell_sync.errors import Gone, RecordError, Rejected, Stale, Unclear
 from cosell_sync.ports import CycleState, Outcome, Store, Transaction
@@ -109,7 +90,7 @@ def journal_entry(
     cycle: Cycle,
     link: Link,
     side: Side,
-    action: str,
+    action: Action,
     rule: str,
     name: str | None = None,
     old: Value = None,
@@ -129,7 +110,7 @@ def effect_entry(cycle: Cycle, link: Link, effect: Effect) -> JournalEntry:
 def status_effects(before: Snapshot | None, fields: Fields) -> tuple[Effect, ...]:
     """Our own fields on the record as effects, for the plan and the journal."""
     return tuple(
-        Effect(Side.CRM, "tell", name, before[name] if before else None, value, STATUS_RULE)
+        Effect(Side.CRM, Action.REPORT, name, before[name] if before else None, value, STATUS_RULE)
         for name, value in fields.items()
     )
 
@@ -175,7 +156,7 @@ def post_landed(
     )
     record.settle(made, Side.PARTNER_CENTER)
     record.journal += [
-        journal_entry(cycle, made, Side.PARTNER_CENTER, "create", rule, name, None, value)
+        journal_entry(cycle, made, Side.PARTNER_CENTER, Action.CREATE, rule, name, None, value)
         for name, value in fields.items()
     ]
     cycle.counters.created[Side.PARTNER_CENTER] += 1
@@ -189,7 +170,7 @@ def invitation_landed(
     """Microsoft has its side now. ``effect``: our invitation; None where it was found there."""
     made = invited(link, side, known)
     made = replace(made, memory=freed_from(made.memory, Side.PARTNER_CENTER))
-    if effect is not None or link.memory.invite == PENDING:
+    if effect is not None or link.memory.invite == Invitation.PENDING:
         made = carried(cycle, replace(made, memory=replace(made.memory, notices=(messages.invited(),))))
     if effect is not None:
         cycle.counters.written[Side.PARTNER_CENTER].add(link.key)
@@ -263,7 +244,7 @@ def opportunity_created(
     made = after_create(reported, fields, outcome.snapshot, cycle.rules, state_of(link.referral))
     record.settle(link, Side.CRM)
     record.journal += [
-        journal_entry(cycle, made, Side.CRM, "create", "new in Partner Center", name, None, value)
+        journal_entry(cycle, made, Side.CRM, Action.CREATE, "new in Partner Center", name, None, value)
         for name, value in fields.items()
     ]
     cycle.counters.created[Side.CRM] += 1
@@ -299,7 +280,7 @@ def failure(cycle: Cycle, record: Record, link: Link, side: Side, error: RecordE
     else:
         log.warning("deal.refused" if not transient(failing) else "deal.failed", **ids(link), **facts)
     code = error.code or type(error).__name__.lower()
-    record.journal.append(journal_entry(cycle, failing, side, "trouble", code))
+    record.journal.append(journal_entry(cycle, failing, side, Action.FAILURE, code))
     return failing
 
 
@@ -326,7 +307,7 @@ def conflicts(cycle: Cycle, record: Record, link: Link, found: Sequence[Conflict
         values = (conflict.referral, conflict.opportunity)
         lost, won = values if loser is Side.PARTNER_CENTER else values[::-1]
         record.journal.append(
-            journal_entry(cycle, link, loser, "conflict", conflict.rule, conflict.field, lost, won)
+            journal_entry(cycle, link, loser, Action.CONFLICT, conflict.rule, conflict.field, lost, won)
         )
     kept = [mark for mark in known if not mark.startswith("conflict:")]
     return replace(link, memory=replace(link.memory, reported=(*kept, *marks)))
@@ -359,12 +340,12 @@ def _waiting_for_a_person(failing: Link) -> Link:
 def _written(cycle: Cycle, record: Record, link: Link, effects: Sequence[Effect]) -> None:
     for effect in effects:
         record.journal.append(effect_entry(cycle, link, effect))
-        if effect.action == "move":
+        if effect.action == Action.MOVE:
             log.info("deal.moved", **ids(link), side=effect.side, state=effect.new)
 
 
 def _is_of(effect: Effect, taken: Sequence[Step]) -> bool:
-    if effect.action == "move":
+    if effect.action == Action.MOVE:
         return any(step.state is not None and step.state.value == effect.new for step in taken)
     return any(effect.field in step.fields for step in taken)
 

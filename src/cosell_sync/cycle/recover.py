@@ -13,8 +13,10 @@ from dataclasses import replace
 import structlog
 
 from cosell_sync.core import publishing
-from cosell_sync.core.deal import Intent, Link, Phase, Side
-from cosell_sync.core.outcome import freed_from, settle
+from cosell_sync.core.deal import Side
+from cosell_sync.core.memory import Intent, Link, Phase
+from cosell_sync.core.outcome import settle
+from cosell_sync.core.retry import freed_from
 from cosell_sync.cycle.context import Cycle, ids
 from cosell_sync.cycle.record import Record, carried, commit, released
 from cosell_sync.cycle.reread import refresh
@@ -67,7 +69,7 @@ def _after_post(cycle: Cycle, link: Link, intent: Intent) -> tuple[Link, Link | 
         return replace(again, phase=Phase.SKIPPED, dirty=False), None  # a person gave it to another deal
     cycle.counters.created[Side.PARTNER_CENTER] += 1
     log.info("deal.created", **{**ids(link), "referral_id": found.id}, side=Side.PARTNER_CENTER)
-    made = publishing.adopted(link, intent.fields, intent.source, found, cycle.rules, answered=False)
+    made = publishing.after_post(link, intent.fields, intent.source, found, cycle.rules, answered=False)
     return carried(cycle, made), replace(released(holder), referral=None) if holder else None
 
 

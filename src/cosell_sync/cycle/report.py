@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from cosell_sync.core.deal import Fields, Link, Snapshot
-from cosell_sync.core.reconcile import Decision
+from cosell_sync.core.deal import Fields, Snapshot
+from cosell_sync.core.decision import Decision
+from cosell_sync.core.memory import Link
 from cosell_sync.core.status import StatusReport, status_report
 from cosell_sync.cycle import apply
 from cosell_sync.cycle.context import Cycle

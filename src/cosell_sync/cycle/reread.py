@@ -7,9 +7,10 @@ from dataclasses import replace
 
 import structlog
 
-from cosell_sync.core.deal import Link, Phase, Side, Snapshot, SyncState
+from cosell_sync.core.deal import Side, Snapshot, SyncState, state_of
+from cosell_sync.core.decision import Decision
 from cosell_sync.core.lifecycle import TERMINAL
-from cosell_sync.core.reconcile import Decision, state_of
+from cosell_sync.core.memory import Link, Phase
 from cosell_sync.core.status import status_report
 from cosell_sync.cycle.context import Cycle, DealPlan, ids
 from cosell_sync.cycle.record import Record, commit

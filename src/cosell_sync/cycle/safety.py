@@ -11,7 +11,8 @@ from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from typing import Any
 
-from cosell_sync.core.deal import STATUS_FIELDS, Link, Phase
+from cosell_sync.core.fields import STATUS_FIELDS
+from cosell_sync.core.memory import Action, Link, Phase
 from cosell_sync.core.rules import CrmShape, Flow
 from cosell_sync.cycle.context import Cycle
 from cosell_sync.cycle.decide import foreseeable
@@ -44,7 +45,7 @@ def _changing(cycle: Cycle, chunk: Iterable[Link]) -> int:
     known = [link for link in chunk if link.phase is Phase.LINKED and link.base_referral]
     return sum(
         decision.link.memory.gone is not None
-        or any(effect.action in {"update", "move"} for effect in decision.effects)
+        or any(effect.action in {Action.UPDATE, Action.MOVE} for effect in decision.effects)
         for decision in foreseeable(cycle, known)
     )
 

@@ -13,7 +13,8 @@ from collections.abc import Iterator
 
 import structlog
 
-from cosell_sync.core.deal import Link, Phase, Side, State
+from cosell_sync.core.deal import Side, State
+from cosell_sync.core.memory import Action, Link, Phase
 from cosell_sync.core.quota import Level, Urgency, allows, urgency
 from cosell_sync.cycle.context import CHUNK, Cycle
 from cosell_sync.cycle.decide import foreseeable
@@ -158,6 +159,6 @@ def _urgency(cycle: Cycle, link: Link) -> Urgency:
         State(str(effect.new))
         for decision in foreseeable(cycle, [link])
         for effect in decision.effects
-        if effect.action == "move"
+        if effect.action == Action.MOVE
     ]
     return urgency(moves)

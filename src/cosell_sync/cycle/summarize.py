@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 
-from cosell_sync.core.deal import Phase, Side, SyncState
+from cosell_sync.core.deal import Side, SyncState
+from cosell_sync.core.memory import Phase
 from cosell_sync.cycle.context import Cycle
 from cosell_sync.errors import Broken, OutsideError, Surprise, Unavailable
 from cosell_sync.ports import DealCount

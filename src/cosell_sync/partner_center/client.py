@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, Final, TypeVar
 from urllib.parse import quote, urlsplit
 
@@ -41,11 +42,12 @@ from cosell_sync.errors import (
     Unavailable,
     Unclear,
 )
-from cosell_sync.partner_center import records
-from cosell_sync.partner_center.records import Wire
+from cosell_sync.partner_center import create, patch, read
+from cosell_sync.partner_center.values import ID, WireOptions, timestamp
 from cosell_sync.ports import Outcome, Page, ReferralDraft, ReferralWrite
-from cosell_sync.transport.client import Answer, HttpCaller, Safety
-from cosell_sync.transport.errors import Scope, said
+from cosell_sync.transport.answers import Answer, error_body
+from cosell_sync.transport.client import HttpCaller, Safety
+from cosell_sync.transport.errors import Scope
 from cosell_sync.transport.exact_json import encode
 
 log = structlog.get_logger()
@@ -60,8 +62,7 @@ ID_HEADERS: Final = (
 CHUNK: Final = 100  # snapshots a page, where we cut the pages ourselves
 EMPTY_PAGES: Final = 20  # so many in a row are a circle by another name
 NEWEST: Final = 500  # among so many newest referrals a create whose answer was lost is looked for
-LOST_ANSWERS: Final = 3  # so many in a row mean that the system is away
-TRIES: Final = 3  # of a step that was answered 500 and surely did not land
+SILENT_AFTER: Final = 3  # so many in a row mean that the system is away
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -85,14 +86,14 @@ class PartnerCenter:
     def __init__(
         self,
         caller: HttpCaller,
-        wire: Wire | None = None,
+        wire: WireOptions | None = None,
         *,
         organization_id: str | None = None,
         workers: int = 4,
         page_size: int | None = None,
     ) -> None:
         self._caller = caller
-        self._wire = wire or Wire()
+        self._wire = wire or WireOptions()
         self._configured = frozenset({organization_id} if organization_id else ())
         self._workers = workers
         self._top = f"$top={page_size}" if page_size else ""
@@ -100,7 +101,7 @@ class PartnerCenter:
         self._learned: set[str] = set()
         self._filter_refused = False
         self._unquoted = False
-        self._lost = 0
+        self._unanswered_calls = 0
         self._outage: OutsideError | None = None
 
     @property
@@ -123,7 +124,7 @@ class PartnerCenter:
         elif self._filter_refused:
             yield from self._newest_down_to(since)
         else:
-            query = f"$filter=updatedDateTime ge {records.stamp(since)}&$orderby=updatedDateTime asc"
+            query = f"$filter=updatedDateTime ge {timestamp(since)}&$orderby=updatedDateTime asc"
             try:
                 yield from self._ascending(query)
             except _Refused:
@@ -147,7 +148,7 @@ class PartnerCenter:
 
     def engagement(self, engagement_id: str) -> Sequence[Snapshot]:
         """All sides of a deal, other organizations' included (``category`` is ``foreign`` there)."""
-        if not records.ID.fullmatch(engagement_id):
+        if not ID.fullmatch(engagement_id):
             return ()
         forms = (f"$filter=engagementId eq '{engagement_id}'", f"$filter=engagementId eq {engagement_id}")
         first, second = reversed(forms) if self._unquoted else forms
@@ -157,7 +158,7 @@ class PartnerCenter:
             rows = [row for page in self._pages(second) for row in page]
             self._unquoted = not self._unquoted
         own = self._configured or frozenset(self._learned)
-        sides = (records.snapshot(row, self._wire, own=own) for row in rows)
+        sides = (read.snapshot(row, self._wire, own=own) for row in rows)
         return [side for side in sides if side is not None]
 
     def find_created(self, external_reference: str) -> Snapshot | None:
@@ -218,7 +219,7 @@ class PartnerCenter:
         stamps: list[datetime] = []
         unreadable = 0
         for row in rows:
-            snapshot = records.snapshot(row, self._wire, own=self._configured)
+            snapshot = read.snapshot(row, self._wire, own=self._configured)
             if snapshot is None:
                 unreadable += 1
                 continue
@@ -254,7 +255,7 @@ class PartnerCenter:
                 accept=(400,),
             )
             if answer.status == 400:
-                refused = _Refused(said(answer.body).code)
+                refused = _Refused(error_body(answer.body).code)
                 raise refused if len(followed) == 1 else refused.midway()
             rows = answer.data.get("value") if isinstance(answer.data, Mapping) else None
             if not isinstance(rows, list):
@@ -309,14 +310,14 @@ class PartnerCenter:
 
     def _mine(self, answer: Answer, referral_id: str) -> Snapshot | None:
         own = self._configured or frozenset(self._learned)
-        snapshot = records.snapshot(answer.data, self._wire, own=own)
+        snapshot = read.snapshot(answer.data, self._wire, own=own)
         return snapshot if snapshot and snapshot.id.lower() == referral_id.lower() else None
 
     # -- writing -----------------------------------------------------------------------------------------------------
 
     def write(self, batch: Sequence[ReferralWrite]) -> Sequence[Outcome]:
         """Carry out each write; the outcomes stand in the order of the batch."""
-        self._lost = 0
+        self._unanswered_calls = 0
         self._outage = None
         return self._spread(self._carry, batch)
 
@@ -326,7 +327,7 @@ class PartnerCenter:
         For an invitation the answer may be Microsoft's row: then ``category`` is ``foreign``.
         """
         try:
-            body = encode(records.draft(draft, self._wire))
+            body = encode(create.body(draft, self._wire))
         except ValueError as bug:
             return Outcome(None, Rejected(str(bug), code="not_expressible"))
         try:
@@ -342,7 +343,7 @@ class PartnerCenter:
             return Outcome(None, cause)
         self._answered()
         own = self._configured or frozenset(self._learned)
-        snapshot = records.snapshot(answer.data, self._wire, own=own)
+        snapshot = read.snapshot(answer.data, self._wire, own=own)
         if snapshot is None:
             return Outcome(
                 None,
@@ -384,7 +385,7 @@ class PartnerCenter:
     def _take(self, current: Snapshot, step: Step, carried: _Carried) -> None:
         """One step. Notes in ``carried`` what landed, even where reading it back then fails."""
         try:
-            operations = records.patch(current, step, self._wire)
+            operations = patch.operations(current, step, self._wire)
         except ValueError as bug:
             raise Rejected(str(bug), code="not_expressible") from bug
         if not operations:
@@ -393,7 +394,19 @@ class PartnerCenter:
             return
         if not current.version:
             raise Stale("this referral was read without its version", code="no_version")
-        answer = self._patched(current, encode(operations), carried)
+        answer = self._caller.call(
+            "PATCH",
+            f"{REFERRALS}/{quote(current.id, safe='')}",
+            template=ONE,
+            safety=Safety.GUARDED,
+            headers={
+                "content-type": "application/json",  # not json-patch+json, says the page
+                "if-match": current.version,
+                "prefer": "return=representation",
+            },
+            body=encode(operations),
+            unchanged=partial(self._unchanged, current, carried),
+        )
         self._answered()
         found = self._mine(answer, current.id)
         if found is None or not found.version:
@@ -403,34 +416,13 @@ class PartnerCenter:
         carried.steps += 1
         carried.snapshot = found
 
-    def _patched(self, current: Snapshot, body: bytes, carried: _Carried) -> Answer:
-        for attempt in range(1, TRIES + 1):
-            try:
-                return self._caller.call(
-                    "PATCH",
-                    f"{REFERRALS}/{quote(current.id, safe='')}",
-                    template=ONE,
-                    safety=Safety.GUARDED,
-                    headers={
-                        "content-type": "application/json",  # not json-patch+json, says the page
-                        "if-match": current.version,
-                        "prefer": "return=representation",
-                    },
-                    body=body,
-                )
-            except Unclear as cause:
-                if cause.status != 500:
-                    raise
-                found = self._looked(current.id)
-                if found is None or found.version != current.version:
-                    carried.snapshot = found or carried.snapshot
-                    raise
-                if attempt == TRIES:
-                    raise Flaky(
-                        cause.text, code=cause.code, status=500, request_id=cause.request_id
-                    ) from cause
-            self._caller.wait(self._caller.backoff(attempt))
-        raise AssertionError("the last try returns or raises")
+    def _unchanged(self, current: Snapshot, carried: _Carried) -> bool:
+        """After an answer 500, which proves nothing: whether the referral is as it was. Else notes what it is now."""
+        found = self._looked(current.id)
+        if found is not None and found.version == current.version:
+            return True
+        carried.snapshot = found or carried.snapshot
+        return False
 
     def _looked(self, referral_id: str) -> Snapshot | None:
         """The referral after an answer that proved nothing; None where it cannot be read just now."""
@@ -445,7 +437,7 @@ class PartnerCenter:
     def _spread(self, work: Callable[[T], R], items: Sequence[T]) -> list[R]:
         """Each item on a thread of the pool, with the log context of the one who asked."""
         if len(items) < 2:
-            return [work(item) for item in items]
+            return list(map(work, items))
         with ThreadPoolExecutor(min(self._workers, len(items)), thread_name_prefix=SYSTEM) as pool:
             tasks = [pool.submit(contextvars.copy_context().run, work, item) for item in items]
             try:
@@ -456,15 +448,15 @@ class PartnerCenter:
                 raise
 
     def _answered(self) -> None:
-        self._lost = 0
+        self._unanswered_calls = 0
 
     def _unanswered(self, cause: Unclear) -> None:
         """One lost answer is one record's failure, several in a row are the system's."""
         if cause.status is None:
             with self._lock:
-                self._lost += 1
-                away = self._lost >= LOST_ANSWERS or cause.code == "stopping"
-            if away:
+                self._unanswered_calls += 1
+                silent = self._unanswered_calls >= SILENT_AFTER or cause.code == "stopping"
+            if silent:
                 self._halt(Unavailable(SYSTEM, "Partner Center does not answer", code=cause.code))
 
     def _halt(self, cause: OutsideError) -> None:
@@ -491,7 +483,7 @@ def _unavailable(cause: OutsideError) -> Flaky:
 
 
 def _checked(referral_id: str) -> None:
-    if not records.ID.fullmatch(referral_id):
+    if not ID.fullmatch(referral_id):
         raise Gone("this is no referral id", code="malformed_id")
 
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import re
-import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -21,18 +20,15 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, urlencode
 
-import requests
-
 from cosell_sync.errors import AuthFailed, ConfigError, Unavailable
 from cosell_sync.ports import Clock, Tokens
-from cosell_sync.transport.client import HttpCaller, Safety, trust_file
+from cosell_sync.transport.client import HttpCaller, Safety
 from cosell_sync.transport.errors import Scope
-from cosell_sync.transport.session import careful, patiently
 from cosell_sync.transport.throttle import Governor, utc_now
 from cosell_sync.transport.tokens import MARGIN, AccessToken
 
 if TYPE_CHECKING:
-    import msal
+    from cosell_sync.transport.session import LibrarySession
 
 SYSTEM: Final = "partner_center"
 TOKEN_NAME: Final = "partner_center"  # noqa: S105 - a name, not a token
@@ -190,40 +186,30 @@ def device_login(
     application: Application,
     tokens: Tokens,
     show: Callable[[str], None],
-    *,
-    verify: str | bool | None = None,
-    stop: threading.Event | None = None,
-    timeout: float = 30.0,
-    sleep: Callable[[float], object] = time.sleep,
-    governor: Governor | None = None,
-    clock: Clock = utc_now,
+    caller: HttpCaller,
 ) -> None:
     """Sign in with a code that a person types elsewhere, and store the refresh token.
 
-    ``show`` gets Microsoft's sentence with address and code. ``verify`` is what ``requests`` verifies with; by
-    default what ``trust_file`` says. Raises AuthFailed, Unavailable or ConfigError.
+    ``show`` gets Microsoft's sentence with address and code. ``caller`` calls whatever host the authority names, without
+    tokens of its own. Raises AuthFailed, Unavailable or ConfigError.
     """
-    with requests.Session() as session:
-        trusted = trust_file() if verify is None else verify
-        session.trust_env = trusted is True  # else requests lets REQUESTS_CA_BUNDLE overrule what was given
-        session.verify = trusted
-        governor = governor or Governor(SYSTEM, stop=stop, sleep=sleep)
-        careful(session, governor, clock, timeout=timeout, hint=UNREACHABLE)
-        result = _device_flow(application, session, show, governor, clock)
+    from cosell_sync.transport.session import sign_in_session  # noqa: PLC0415 - imports requests
+
+    with sign_in_session(caller) as session:
+        result = _device_flow(application, session, show, caller.governor)
     tokens.save(TOKEN_NAME, result)
 
 
 def _device_flow(
     application: Application,
-    session: requests.Session,
+    session: LibrarySession,
     show: Callable[[str], None],
     governor: Governor,
-    clock: Clock,
 ) -> str:
     """Play the flow; the refresh token."""
     import msal  # noqa: PLC0415 - only `login` needs it, and it is a good part of a command's start
 
-    def begun() -> tuple[msal.PublicClientApplication, dict[str, Any]]:
+    try:
         client = msal.PublicClientApplication(
             application.client_id,
             authority=f"{application.authority.rstrip('/')}/{application.tenant_id}",
@@ -232,10 +218,7 @@ def _device_flow(
             # fail for sovereign and sandbox authorities.
             instance_discovery=False,
         )
-        return client, client.initiate_device_flow(scopes=[application.scope])
-
-    try:
-        client, flow = patiently(begun, governor, clock)
+        flow = client.initiate_device_flow(scopes=[application.scope])
     except (ValueError, KeyError) as cause:  # MSAL words an unknown tenant as a ValueError
         raise ConfigError(
             "the sign-in authority does not know this tenant or does not answer as one",
@@ -247,12 +230,10 @@ def _device_flow(
     show(str(flow.get("message") or f"Open {flow.get('verification_uri')} and enter {flow['user_code']}"))
     # A registration with a secret is asked for it in this flow as well (AADSTS7000218).
     data = {"client_secret": application.client_secret} if application.client_secret else {}
-
-    def asked() -> dict[str, Any]:
-        return dict(client.acquire_token_by_device_flow(flow, exit_condition=lambda _: True, data=dict(data)))
-
     while True:
-        result = patiently(asked, governor, clock)
+        result = dict(
+            client.acquire_token_by_device_flow(flow, exit_condition=lambda _: True, data=dict(data))
+        )
         if result.get("error") not in {"authorization_pending", "slow_down"}:
             break
         if flow.get("expires_at", 0) < time.time():

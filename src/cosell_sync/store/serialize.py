@@ -14,19 +14,9 @@ from typing import Any, Final
 from pydantic import TypeAdapter
 
 from cosell_sync.core import as_json
-from cosell_sync.core.deal import (
-    ABSENT,
-    Customer,
-    Intent,
-    JournalEntry,
-    Kind,
-    Link,
-    Member,
-    Memory,
-    Phase,
-    Side,
-    Value,
-)
+from cosell_sync.core.deal import ABSENT, Customer, Member, Side, Value
+from cosell_sync.core.fields import Kind
+from cosell_sync.core.memory import Action, Intent, JournalEntry, Link, Memory, Phase
 from cosell_sync.ports import CycleState, EngagementQueue
 
 Row = Mapping[Any, Any]  # by column name; SQLAlchemy types its keys more loosely than we use them
@@ -51,10 +41,10 @@ def from_link(link: Link) -> dict[str, Any]:
         "rejected": link.memory.rejected,
         "referral_version": None if link.referral is None else link.referral.version,
         "opportunity_version": None if link.opportunity is None else link.opportunity.version,
-        "referral": None if link.referral is None else as_json.plain_snapshot(link.referral),
-        "opportunity": None if link.opportunity is None else as_json.plain_snapshot(link.opportunity),
-        "base_referral": as_json.plain_fields(link.base_referral),
-        "base_opportunity": as_json.plain_fields(link.base_opportunity),
+        "referral": None if link.referral is None else as_json.snapshot_to_json(link.referral),
+        "opportunity": None if link.opportunity is None else as_json.snapshot_to_json(link.opportunity),
+        "base_referral": as_json.fields_to_json(link.base_referral),
+        "base_opportunity": as_json.fields_to_json(link.base_opportunity),
         "memory": from_memory(link.memory),
     }
 
@@ -66,10 +56,10 @@ def to_link(row: Row) -> Link:
         referral_id=row["referral_id"],
         opportunity_id=row["opportunity_id"],
         phase=Phase(row["phase"]),
-        referral=None if row["referral"] is None else as_json.snapshot(row["referral"]),
-        opportunity=None if row["opportunity"] is None else as_json.snapshot(row["opportunity"]),
-        base_referral=as_json.fields(row["base_referral"]),
-        base_opportunity=as_json.fields(row["base_opportunity"]),
+        referral=None if row["referral"] is None else as_json.snapshot_from_json(row["referral"]),
+        opportunity=None if row["opportunity"] is None else as_json.snapshot_from_json(row["opportunity"]),
+        base_referral=as_json.fields_from_json(row["base_referral"]),
+        base_opportunity=as_json.fields_from_json(row["base_opportunity"]),
         memory=to_memory(row["memory"]),
         dirty=row["dirty"],
         due=row["due"],
@@ -123,8 +113,8 @@ def from_intent(intent: Intent) -> dict[str, Any]:
         "side": intent.side.value,
         "creates": intent.create,
         "version": intent.version,
-        "fields": as_json.plain_fields(intent.fields),
-        "source": as_json.plain_fields(intent.source),
+        "fields": as_json.fields_to_json(intent.fields),
+        "source": as_json.fields_to_json(intent.source),
         "cycle": intent.cycle,
         "at": intent.at,
     }
@@ -137,8 +127,8 @@ def to_intent(row: Row) -> Intent:
         side=Side(row["side"]),
         create=row["creates"],
         version=row["version"],
-        fields=as_json.fields(row["fields"]),
-        source=as_json.fields(row["source"]),
+        fields=as_json.fields_from_json(row["fields"]),
+        source=as_json.fields_from_json(row["source"]),
         cycle=row["cycle"],
         at=row["at"],
     )
@@ -151,7 +141,7 @@ def from_entry(entry: JournalEntry) -> dict[str, Any]:
         "cycle": entry.cycle,
         "at": entry.at,
         "side": entry.side.value,
-        "action": entry.action,
+        "action": str(entry.action),
         "field": entry.field,
         "old": _tagged(entry.old),
         "new": _tagged(entry.new),
@@ -166,7 +156,7 @@ def to_entry(row: Row) -> JournalEntry:
         cycle=row["cycle"],
         at=row["at"],
         side=Side(row["side"]),
-        action=row["action"],
+        action=Action(row["action"]),
         field=row["field"],
         old=_untagged(row["old"]),
         new=_untagged(row["new"]),
@@ -175,11 +165,11 @@ def to_entry(row: Row) -> JournalEntry:
 
 
 def _tagged(value: Value) -> dict[str, Any] | None:
-    return None if value is ABSENT else {"kind": _kind(value).value, "value": as_json.plain(value)}
+    return None if value is ABSENT else {"kind": _kind(value).value, "value": as_json.to_json(value)}
 
 
 def _untagged(data: Row | None) -> Value:
-    return ABSENT if data is None else as_json.value(Kind(data["kind"]), data["value"])
+    return ABSENT if data is None else as_json.value_from_json(Kind(data["kind"]), data["value"])
 
 
 def _kind(value: Value) -> Kind:

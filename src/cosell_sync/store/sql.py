@@ -21,8 +21,9 @@ from sqlalchemy import Column, ColumnElement, Connection, Engine, Table, delete,
 from sqlalchemy.exc import IntegrityError
 
 from cosell_sync.core import erasure as forgetting
-from cosell_sync.core.deal import Intent, JournalEntry, Link, OperatorCommand, Phase, Side, SyncState
+from cosell_sync.core.deal import Side, SyncState
 from cosell_sync.core.erasure import ErasureResult, Person
+from cosell_sync.core.memory import Intent, JournalEntry, Link, OperatorCommand, Phase
 from cosell_sync.ports import Clock, CycleState, DealCount, Transaction
 from cosell_sync.store import schema, serialize
 from cosell_sync.store.engine import reading, writing

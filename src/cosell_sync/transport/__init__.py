@@ -1,1 +1,1 @@
-"""What every HTTP adapter shares: fates of answers, the governor of a host, tokens, one careful call."""
+"""What every system's HTTP shares: one caller, one retry strategy, one table of errors, one throttle a host, tokens."""

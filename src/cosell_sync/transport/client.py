@@ -1,50 +1,54 @@
-"""One careful HTTP call: timeouts, retries, throttling, sign-in and logging, the same for every adapter.
+"""One careful HTTP call: timeouts, retries, throttling, sign-in and logging, the same for every system.
 
 What may be repeated depends on what a call does:
 
 ========= ===================================================================================================
-READ      changes nothing: repeated on every transient failure
+READ      changes nothing, or may be done twice without harm: repeated on every transient failure
 GUARDED   a write with If-Match: repeated only when it surely did not land (429, an answered 503, no connection)
-ONCE      a write without a guard: never repeated, except after a 401, which was refused at the door
+UNGUARDED a write without a guard: repeated only when it was refused at the door (429, no connection)
+ONCE      a write that nobody may see twice: never repeated
 ========= ===================================================================================================
 
-A write whose answer is lost raises ``Unclear``; whoever called looks before doing anything else.
+A 401 was refused at the door as well: whatever the call does, it is sent once more with another token. A write whose
+answer is lost raises ``Unclear``; the caller looks before doing anything else.
 
-Each exchange runs apart, so that a stop ends a hanging call at once and a dripping answer cannot outlast its time.
-Redirects are never followed and the bearer token never leaves the configured host.
+Each exchange runs on a thread of its own, so that a stop ends a hanging call at once and a dripping answer cannot
+outlast its time. Redirects are never followed. A token goes to the configured host only, or to the one that the
+sign-in named with it.
 """
 
 from __future__ import annotations
 
-import os
 import random
 import ssl
 import threading
 import time
 import uuid
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from enum import StrEnum
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import httpx
 import structlog
-import tenacity
 
-from cosell_sync.errors import ConfigError, CosellError, Flaky, Rejected, Unavailable, Unclear
+from cosell_sync.errors import CosellError, Flaky, Rejected, Unavailable, Unclear
 from cosell_sync.transport import errors
-from cosell_sync.transport.deadline import Stopped, TooLong, apart
-from cosell_sync.transport.errors import Fate, Scope
+from cosell_sync.transport.answers import Answer, ErrorBody, error_body, retry_after
+from cosell_sync.transport.deadline import DeadlineExceeded, Stopped, within_deadline
+from cosell_sync.transport.errors import Disposition, Refusal, Scope
 from cosell_sync.transport.exact_json import parse
+from cosell_sync.transport.retry import Retrier, RetryableError, RetryStrategy
 from cosell_sync.transport.throttle import Clock, Governor, utc_now
-from cosell_sync.transport.tokens import TokenSource
+from cosell_sync.transport.tokens import AccessToken, TokenSource
+from cosell_sync.transport.trust import trust
 
 log = structlog.get_logger()
 
-TRUST_VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")
 REQUEST_IDS = ("request-id", "x-ms-request-id", "ms-requestid", "req_id")
+UNTRUSTED = "SSL_CERT_FILE must name a bundle with the certificate authority in use"
 
 
 class Safety(StrEnum):
@@ -52,61 +56,20 @@ class Safety(StrEnum):
 
     READ = "read"
     GUARDED = "guarded"
+    UNGUARDED = "unguarded"
     ONCE = "once"
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Seconds for one call, and how often and how long it may be tried in all."""
+    """Seconds for one exchange, and when to try again. ``grace``: seconds that an exchange may still take once the
+    program is stopping.
+    """
 
     connect: float = 10.0
     read: float = 30.0
-    total: float = 120.0
-    tries: int = 5
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What came back. ``data``: the body as JSON (numbers with a fraction as ``Decimal``), None where it is empty."""
-
-    status: int
-    headers: Mapping[str, str] = field(default_factory=dict)
-    body: bytes = b""
-    data: Any = None
-    request_id: str = ""
-
-
-def trust() -> ssl.SSLContext:
-    """The system's certificate authorities, and those of SSL_CERT_FILE and REQUESTS_CA_BUNDLE where set."""
-    context = ssl.create_default_context()
-    for name in TRUST_VARIABLES:
-        place = os.environ.get(name, "")
-        try:
-            if place and Path(place).is_dir():
-                context.load_verify_locations(capath=place)
-            elif place:
-                context.load_verify_locations(cafile=place)
-        except OSError as cause:
-            raise ConfigError(
-                f"{name} names certificates that cannot be read: {place}", hint=f"correct or unset {name}"
-            ) from cause
-    return context
-
-
-def trust_file() -> str | bool:
-    """The same for ``requests`` (MSAL, simple-salesforce), as its ``verify``: it takes one file, and by itself
-    ignores SSL_CERT_FILE. True: its own default.
-    """
-    return os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("SSL_CERT_FILE") or True
-
-
-class _Again(Exception):
-    """This try failed in a way that permits another; ``final`` is what to raise when there is none."""
-
-    def __init__(self, final: CosellError, wait: float | None = None) -> None:
-        super().__init__(str(final))
-        self.final = final
-        self.wait = wait
+    grace: float = 0.0
+    retry: RetryStrategy = field(default_factory=RetryStrategy)
 
 
 @dataclass(frozen=True)
@@ -121,11 +84,19 @@ class _Call:
     headers: Mapping[str, str]
     body: bytes | None
     accept: Collection[int]
+    parse: Callable[[bytes], Any]
+    unchanged: Callable[[], bool] | None
     started: float
 
 
 class HttpCaller:
-    """Calls one host. ``calls`` counts every HTTP request it made."""
+    """Calls one host. ``calls`` counts every HTTP request it made.
+
+    ``base_url`` empty: any host, for libraries that find their hosts themselves; then there may be no ``tokens``.
+    ``name``: of the system, in texts. ``hint``: what to check where nobody answers as that system does; ``hints``: the
+    same by error code. ``id_headers`` get a new id with every request. ``proxies``: whether those of the environment
+    are used.
+    """
 
     def __init__(
         self,
@@ -138,25 +109,33 @@ class HttpCaller:
         verify: ssl.SSLContext | None = None,
         headers: Mapping[str, str] | None = None,
         id_headers: tuple[str, ...] = ("client-request-id",),
+        name: str = "",
+        hint: str = "",
+        hints: Mapping[str, str] | None = None,
+        proxies: bool = True,
         clock: Clock = utc_now,
         monotonic: Callable[[], float] = time.monotonic,
         chance: Callable[[], float] = random.random,
     ) -> None:
         self.system = system
+        self.name = name or system
+        self.governor = governor or Governor(system, clock=clock, monotonic=monotonic)
+        self.retrier = Retrier(self.governor.wait, monotonic, chance)
         self._base = httpx.URL(base_url.rstrip("/"))
-        self._governor = governor or Governor(system, clock=clock, monotonic=monotonic)
         self._tokens = tokens
         self._limits = limits or Limits()
-        self._headers = dict(headers or {})
+        self._headers = {"accept": "application/json", **(headers or {})}
         self._id_headers = id_headers
+        self.hint = hint
+        self._hints = hints or {}
         self._clock = clock
         self._monotonic = monotonic
-        self._chance = chance
         self._lock = threading.Lock()
         self._calls = 0
         self._closed = threading.Event()
         self._client = httpx.Client(
             verify=verify or trust(),
+            trust_env=proxies,
             follow_redirects=False,
             timeout=httpx.Timeout(self._limits.read, connect=self._limits.connect),
         )
@@ -174,21 +153,18 @@ class HttpCaller:
         self._closed.set()
         self._client.close()
 
-    def wait(self, seconds: float) -> None:
-        """Sleep, unless the program is stopping: for adapters that try again by themselves."""
-        self._governor.wait(seconds)
-
-    def backoff(self, attempt: int) -> float:
-        """Seconds before the next try: 1, 2, 4 … 20, of which up to half is left to chance."""
-        ceiling = min(20.0, float(2 ** (attempt - 1)))
-        return ceiling * (0.5 + 0.5 * self._chance())
-
     def url(self, path: str) -> httpx.URL:
-        """The address of a path (or of an absolute URL of this very host; anything else is refused)."""
-        url = httpx.URL(f"{self._base}{path}") if path.startswith("/") else httpx.URL(path)
-        if (url.scheme, url.host, url.port) != (self._base.scheme, self._base.host, self._base.port):
-            raise Rejected(f"refused to call another host than {self.host}", code="foreign_host")
+        """The address of a path, or of an absolute URL of this very host. Raises Rejected for any other host."""
+        base = self._base
+        url = httpx.URL(f"{base}{path}") if path.startswith("/") else httpx.URL(path)
+        if base.host and (url.scheme, url.host, url.port) != (base.scheme, base.host, base.port):
+            raise Rejected(f"refused to call another host than {base.host}", code="foreign_host")
         return url
+
+    def throttled(self, wait: float | None) -> None:
+        """The host said "not now": every thread leaves it alone for so many seconds; None: it did not say how long."""
+        backoff = self._limits.retry.backoff(1, self.retrier.chance())
+        self.governor.pause(backoff if wait is None else wait)
 
     def call(
         self,
@@ -201,11 +177,19 @@ class HttpCaller:
         headers: Mapping[str, str] | None = None,
         body: bytes | None = None,
         accept: Collection[int] = (),
+        tries: int | None = None,
+        parse: Callable[[bytes], Any] = parse,
+        unchanged: Callable[[], bool] | None = None,
     ) -> Answer:
         """Make one call, with the retries that ``safety`` permits.
 
-        ``template`` is the path for the log, without ids of people and without the query. ``accept``: statuses
-        besides 2xx that the caller judges itself. Raises the errors that ``outcomes`` derives.
+        ``template`` is the path for the log, without ids of people and without the query. ``accept``: statuses besides
+        2xx that the caller judges itself, unless they say that the whole system takes no calls. ``tries``: attempts in
+        all, where they are fewer than the limits permit. ``parse`` reads the body of a success and raises ValueError
+        for one that the system does not send. ``unchanged``: after an answer 500 to a guarded write, whether the
+        record surely is as it was; then the write is sent again, three times in all.
+
+        Raises the errors that ``errors.to_error`` derives; ``Unavailable`` or ``Unclear`` where no answer came.
         """
         call = _Call(
             method,
@@ -213,174 +197,170 @@ class HttpCaller:
             template,
             safety,
             scope,
-            dict(headers or {}),
+            {**self._headers, **(headers or {})},
             body,
             accept,
+            parse,
+            unchanged,
             self._monotonic(),
         )
+        strategy = self._limits.retry
+        if tries is not None:
+            strategy = replace(strategy, tries=min(tries, strategy.tries))
+        return self.retrier.run(strategy, partial(self._attempt, call))
 
-        def pause(state: tenacity.RetryCallState) -> float:
-            cause = state.outcome.exception() if state.outcome else None
-            given = cause.wait if isinstance(cause, _Again) else None
-            return self.backoff(state.attempt_number) if given is None else given
+    # --- one attempt --------------------------------------------------------------------------------------------
 
-        def enough(state: tenacity.RetryCallState) -> bool:
-            spent = self._monotonic() - call.started
-            return (
-                state.attempt_number >= self._limits.tries
-                or spent + state.upcoming_sleep > self._limits.total
-            )
-
-        retrying = tenacity.Retrying(
-            retry=tenacity.retry_if_exception_type(_Again),
-            wait=pause,
-            stop=enough,
-            sleep=self._governor.wait,
-            reraise=True,
-        )
-        try:
-            return retrying(self._signed, call)
-        except _Again as again:
-            raise again.final from None
-
-    def _left(self, call: _Call) -> float:
-        return self._limits.total - (self._monotonic() - call.started)
-
-    def _signed(self, call: _Call) -> Answer:
-        """One try; two requests where the token had to be renewed."""
+    def _attempt(self, call: _Call) -> Answer:
+        """One attempt; two requests where the token had to be renewed."""
         token = self._tokens.token() if self._tokens else None
-        answer = self._try(call, token)
-        if self._tokens and token is not None and self._fate(answer) is Fate.REFRESH:
-            answer = self._try(call, self._tokens.refresh(token))
-        return answer if answer.status in call.accept else self._judge(answer, call)
+        answer = self._exchange(call, token)
+        found, said = self._disposition(answer)
+        if self._tokens and token is not None and found is Disposition.EXPIRED:
+            answer = self._exchange(call, self._tokens.refresh(token))
+            found, said = self._disposition(answer)
+        refused_twice = found is Disposition.EXPIRED and token is not None
+        if answer.status in call.accept and found not in errors.SYSTEM_WIDE and not refused_twice:
+            return answer
+        if found is Disposition.DONE:
+            return self._parsed(answer, call)
+        raise self._refused(answer, said, found, call)
 
-    def _fate(self, answer: Answer) -> Fate:
-        code = errors.said(answer.body).code if answer.status >= 400 else ""
-        return errors.fate(self.system, answer.status, code)
+    def _disposition(self, answer: Answer) -> tuple[Disposition, ErrorBody]:
+        said = error_body(answer.body) if answer.status >= 300 else ErrorBody()
+        return errors.disposition(self.system, answer.status, said.code), said
 
-    def _try(self, call: _Call, token: str | None) -> Answer:
+    def _exchange(self, call: _Call, token: AccessToken | None) -> Answer:
+        """One request and its answer, whatever it says. Raises what becomes of the call where there is none."""
         if self._closed.is_set():
-            raise Unavailable(self.system, "the program is stopping", code="stopping")
-        self._governor.admit(max(0.0, self._left(call)))
+            raise self._stopping()
+        left = max(0.0, self._limits.retry.total - (self._monotonic() - call.started))
+        self.governor.admit(left)
+        limit = min(self._limits.read, max(1.0, left))
         call_id = str(uuid.uuid4())
-        full = {"accept": "application/json", **self._headers, **call.headers}
-        full |= dict.fromkeys(self._id_headers, call_id)
-        if token is not None:
-            full["authorization"] = f"Bearer {token}"
-        limit = min(self._limits.read, max(1.0, self._left(call)))
-        timeout = httpx.Timeout(limit, connect=min(self._limits.connect, limit))
-        before = self._monotonic()
         with self._lock:
             self._calls += 1
+        before = self._monotonic()
         try:
-            request = self._client.build_request(
-                call.method, call.url, headers=full, content=call.body, timeout=timeout
-            )
-            response = self._exchange(request, limit + self._limits.connect)
-        except (httpx.HTTPError, httpx.InvalidURL, RuntimeError, UnicodeError, Stopped) as cause:
-            code, sent = self._cause(cause)
-            self._log(call, before, call_id, code=code)
-            raise self._lost(code, sent, call) from None
-        self._governor.meter.dated(response.headers.get("date"))
-        answer = Answer(
-            status=response.status_code,
-            headers=dict(response.headers),
-            body=response.content,
-            request_id=next(
-                (response.headers[name] for name in REQUEST_IDS if name in response.headers), call_id
-            ),
-        )
-        self._log(call, before, call_id, status=answer.status, request_id=answer.request_id)
-        return answer
-
-    def _exchange(self, request: httpx.Request, limit: float) -> httpx.Response:
-        """Send it and wait for the answer, the stop, or the end of patience."""
-        try:
-            return apart(
-                lambda: self._client.send(request),
+            response = within_deadline(
+                self._client.send,
+                self._request(call, token, call_id, limit),
                 name=f"http-{self.system}",
-                limit=limit,
-                stopping=lambda: self._governor.stop.is_set() or self._closed.is_set(),
+                limit=limit + self._limits.connect,
+                stopping=self._is_stopping,
+                grace=self._limits.grace,
             )
-        except TooLong:
-            raise httpx.ReadTimeout("the answer drips") from None
+        except (
+            httpx.HTTPError, httpx.InvalidURL, RuntimeError, UnicodeError, Stopped, DeadlineExceeded
+        ) as cause:  # fmt: skip
+            code, sent = self._failure(cause)
+            self._log(call, before, call_id, code=code)
+            raise self._unanswered(code, sent, call) from None
+        headers = dict(response.headers)
+        self.governor.meter.answered(headers)
+        request_id = next((headers[name] for name in REQUEST_IDS if name in headers), call_id)
+        self._log(call, before, call_id, status=response.status_code, request_id=request_id)
+        return Answer(response.status_code, headers, response.content, request_id=request_id)
 
-    def _cause(self, cause: BaseException) -> tuple[str, bool]:
-        if isinstance(cause, Stopped) or self._closed.is_set() or self._governor.stop.is_set():
+    def _request(self, call: _Call, token: AccessToken | None, call_id: str, limit: float) -> httpx.Request:
+        url = call.url
+        headers = {**call.headers, **dict.fromkeys(self._id_headers, call_id)}
+        if token is not None:
+            headers["authorization"] = f"Bearer {token.value}"
+            if token.base_url:
+                url = httpx.URL(token.base_url).copy_with(raw_path=url.raw_path)
+        timeout = httpx.Timeout(limit, connect=min(self._limits.connect, limit))
+        return self._client.build_request(
+            call.method, url, headers=headers, content=call.body, timeout=timeout
+        )
+
+    def _is_stopping(self) -> bool:
+        return self.governor.stop.is_set() or self._closed.is_set()
+
+    def _stopping(self) -> Unavailable:
+        return Unavailable(self.system, "the program is stopping", code="stopping")
+
+    # --- what becomes of it -------------------------------------------------------------------------------------
+
+    def _failure(self, cause: BaseException) -> tuple[str, bool]:
+        """The code of a failure without an answer, and whether the request may have arrived."""
+        if isinstance(cause, Stopped) or self._is_stopping():
             return "stopping", True
-        if isinstance(cause, (httpx.InvalidURL, UnicodeError, RuntimeError)):
-            return "protocol", False
-        return errors.lost(cause)
+        if isinstance(cause, DeadlineExceeded):
+            return "read_timeout", True
+        return errors.connection_failure(cause)
 
-    def _lost(self, code: str, sent: bool, call: _Call) -> Exception:
-        """No answer. What becomes of it, and whether to try again."""
+    def _unanswered(self, code: str, sent: bool, call: _Call) -> Exception:
+        """No answer: what becomes of the call, and whether it may be tried again."""
         if sent and call.safety is not Safety.READ:
-            return Unclear(f"{self.system} did not answer; it may have landed", code=code)
+            return Unclear(f"{self.name} did not answer; it may have landed", code=code)
         if code == "stopping":
-            return Unavailable(self.system, "the program is stopping", code=code)
-        down = Unavailable(self.system, f"{self.system} does not answer ({code})", code=code)
-        if code == "protocol":
-            return (
-                down
-                if call.scope is Scope.SYSTEM
-                else Rejected("this request cannot be expressed in HTTP", code=code)
-            )
-        return down if call.safety is Safety.ONCE else _Again(down)
+            return self._stopping()
+        if code == "certificate":
+            text = f"no trust in the certificate of {self.name}"
+            return Unavailable(self.system, text, code=code, hint=UNTRUSTED)
+        if code == "protocol" and call.scope is Scope.RECORD:
+            return Rejected("this request cannot be expressed in HTTP", code=code)
+        down = Unavailable(self.system, f"{self.name} does not answer ({code})", code=code, hint=self.hint)
+        return down if code == "protocol" or call.safety is Safety.ONCE else RetryableError(down)
 
-    def _judge(self, answer: Answer, call: _Call) -> Answer:
-        said = errors.said(answer.body) if answer.status >= 300 else errors.Said()
-        fate = errors.fate(self.system, answer.status, said.code)
-        if fate is Fate.DONE:
-            return self._read(answer, call)
+    def _refused(self, answer: Answer, said: ErrorBody, found: Disposition, call: _Call) -> Exception:
+        """An answer that is no success: what becomes of the call, and whether it may be tried again."""
         now = self._clock()
-        wait = errors.retry_after(answer.headers.get("retry-after"), now)
-        if fate is Fate.WAIT:
-            self._governor.pause(self.backoff(1) if wait is None else wait)
-        elif fate is Fate.BUSY and wait is not None:
-            self._governor.pause(wait)
-        final = errors.error(
+        wait = retry_after(answer.headers.get("retry-after"), now)
+        if found is Disposition.THROTTLED:
+            self.throttled(wait)
+        elif found in errors.TRANSIENT and wait is not None:
+            self.governor.pause(wait)
+        refusal = Refusal(
             self.system,
-            fate,
-            call.scope,
+            found,
             said,
-            status=answer.status,
-            request_id=answer.request_id,
+            answer.status,
+            name=self.name,
             host=self.host,
+            request_id=answer.request_id,
             retry_at=now + timedelta(seconds=wait) if wait is not None else None,
             may_have_landed=call.safety is not Safety.READ,
+            hint=self._hints.get(said.code, "" if found in errors.TRANSIENT else self.hint),
         )
-        again = (call.safety is Safety.READ and fate in errors.TRANSIENT) or (
-            call.safety is Safety.GUARDED and errors.surely_not_landed(fate, answer.status)
-        )
-        if call.safety is Safety.ONCE and fate is Fate.BUSY:
-            # An unguarded create: "overloaded" is not proof enough, so whoever called looks first.
-            raise Unclear(
-                f"{self.system} is not available", code=said.code or "http_503", status=answer.status
-            )
-        raise _Again(final, wait) if again else final
+        return self._decided(refusal, wait, call)
 
-    def _read(self, answer: Answer, call: _Call) -> Answer:
-        """A good answer, if its body is what it should be. A proxy's HTML page is no proof of anything."""
+    def _decided(self, refusal: Refusal, wait: float | None, call: _Call) -> Exception:
+        found = refusal.disposition
+        unproven = found is Disposition.FAILED and refusal.status == 500 and call.safety is Safety.GUARDED
+        if unproven and call.unchanged is not None and call.unchanged():
+            final = Flaky(refusal.body.text, code=refusal.code, status=500, request_id=refusal.request_id)
+            return RetryableError(final, wait, tries=3)
+        if found is Disposition.OVERLOADED and call.safety in {Safety.UNGUARDED, Safety.ONCE}:
+            # "Overloaded" is not proof enough for a write that nothing guards: the caller looks first.
+            return Unclear(f"{self.name} is not available", code=refusal.code, status=refusal.status)
+        repeatable: Mapping[Safety, bool] = {
+            Safety.READ: found in errors.TRANSIENT,
+            Safety.GUARDED: refusal.surely_not_landed,
+            Safety.UNGUARDED: found is Disposition.THROTTLED,
+        }
+        final_error = errors.to_error(refusal, call.scope)
+        return RetryableError(final_error, wait) if repeatable.get(call.safety) else final_error
+
+    def _parsed(self, answer: Answer, call: _Call) -> Answer:
+        """A success, if its body is what it should be. A proxy's web page proves nothing."""
         if not answer.body.strip():
             return answer
         try:
-            data = parse(answer.body)
+            return replace(answer, data=call.parse(answer.body))
         except ValueError:
-            if call.safety is not Safety.READ:
-                raise Unclear(
-                    f"{self.system} gave an unreadable answer; it may have landed",
-                    code="unreadable",
-                    status=answer.status,
-                    request_id=answer.request_id,
-                ) from None
-            text = f"{self.system} gave an unreadable answer"
-            final = (
-                Unavailable(self.system, text, code="unreadable", status=answer.status)
-                if call.scope is Scope.SYSTEM
-                else Flaky(text, code="unreadable", status=answer.status, request_id=answer.request_id)
-            )
-            raise _Again(final) from None
-        return Answer(answer.status, answer.headers, answer.body, data, answer.request_id)
+            pass
+        text = f"{self.name} gave an unreadable answer"
+        facts: dict[str, Any] = {"code": "unreadable", "status": answer.status}
+        if call.safety is not Safety.READ:
+            raise Unclear(f"{text}; it may have landed", request_id=answer.request_id, **facts)
+        final: CosellError = (
+            Unavailable(self.system, text, hint=self.hint, **facts)
+            if call.scope is Scope.SYSTEM
+            else Flaky(text, request_id=answer.request_id, **facts)
+        )
+        raise RetryableError(final)
 
     def _log(
         self,

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
+A = TypeVar("A")
 T = TypeVar("T")
 
 
@@ -18,39 +19,46 @@ class Stopped(Exception):
     """The program is stopping while the exchange is under way."""
 
 
-class TooLong(Exception):
+class DeadlineExceeded(Exception):
     """The answer did not end in time."""
 
 
-def apart(
-    work: Callable[[], T], *, name: str, limit: float, stopping: Callable[[], bool], grace: float = 0.0
+def within_deadline(
+    exchange: Callable[[A], T],
+    request: A,
+    *,
+    name: str,
+    limit: float,
+    stopping: Callable[[], bool],
+    grace: float = 0.0,
 ) -> T:
-    """What ``work`` returns or raises, if it does so within ``limit`` seconds (of the real world).
+    """What ``exchange(request)`` returns or raises, if it does so within ``limit`` seconds (of the real world).
 
-    ``grace``: how long it may still take once the program is stopping. Raises ``Stopped`` and ``TooLong``.
+    ``name`` of the thread. ``grace``: seconds that it may still take once the program is stopping. Raises ``Stopped``
+    and ``DeadlineExceeded``.
     """
-    box: list[T] = []
-    failed: list[BaseException] = []
+    returned: list[T] = []
+    raised: list[BaseException] = []
     done = threading.Event()
 
     def run() -> None:
         try:
-            box.append(work())
+            returned.append(exchange(request))
         except BaseException as cause:  # noqa: BLE001 - carried over to the waiting thread
-            failed.append(cause)
+            raised.append(cause)
         done.set()
 
     threading.Thread(target=run, name=name, daemon=True).start()
     end = time.monotonic() + limit
-    asked: float | None = None
+    stop_seen: float | None = None
     while not done.wait(0.1):
         now = time.monotonic()
         if stopping():
-            asked = now if asked is None else asked
-            if now - asked >= grace:
+            stop_seen = now if stop_seen is None else stop_seen
+            if now - stop_seen >= grace:
                 raise Stopped
         if now > end:
-            raise TooLong
-    if failed:
-        raise failed[0]
-    return box[0]
+            raise DeadlineExceeded
+    if raised:
+        raise raised[0]
+    return returned[0]

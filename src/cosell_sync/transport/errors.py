@@ -1,45 +1,65 @@
-"""Statuses, error codes and exceptions → what happens next, as tables. Pure.
+"""The table of statuses, error codes and exceptions: what each says about a request, and which error it becomes. Pure.
 
-An answer has a *fate*: what the caller does about it. The fate depends on the status, on the system's own error code
-where it has one (the code knows more than the status), and, for what reaches the rest of the program, on whether the
-call was about one record or about the system as a whole (a list, a sign-in). The unknown stops; it is not retried.
+An answer has a *disposition*: what it says about the request. It follows from the system's own error code where the
+table knows it (the code knows more than the status), else from the status. Which error the rest of the program sees
+also depends on what the call was about: one record, or the system as a whole (a list, a sign-in). An unknown status
+stops; it is not retried.
 
-Partner Center's statuses and codes: learn.microsoft.com/partner-center/developer/error-codes; its 429 has another shape
-than its other errors (learn.microsoft.com/partner-center/developer/api-throttling-guidance). Dataverse's:
-learn.microsoft.com/power-apps/developer/data-platform/api-limits and .../reference/web-service-error-codes.
-Salesforce's: REST API developer guide, "Status codes and error responses".
+Sources:
+
+- Partner Center: learn.microsoft.com/partner-center/developer/error-codes; its 429 has another shape than its other
+  errors (learn.microsoft.com/partner-center/developer/api-throttling-guidance)
+- Dataverse: learn.microsoft.com/power-apps/developer/data-platform/api-limits and
+  learn.microsoft.com/power-apps/developer/data-platform/reference/web-service-error-codes
+- Salesforce: developer.salesforce.com/docs/platform/api-rest/guide/errorcodes.html
 """
 
 from __future__ import annotations
 
-import json
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from datetime import datetime
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Final
 
 import httpx
 
-from cosell_sync.errors import AuthFailed, CosellError, Flaky, Gone, Rejected, Stale, Unavailable, Unclear
+from cosell_sync.errors import (
+    AuthFailed,
+    CosellError,
+    Flaky,
+    Gone,
+    RecordError,
+    Rejected,
+    Stale,
+    Unavailable,
+    Unclear,
+)
+from cosell_sync.transport.answers import ErrorBody
 
 
-class Fate(StrEnum):
-    """What to do about an answer (or the lack of one)."""
+class Disposition(StrEnum):
+    """What an answer says about the request."""
 
     DONE = "done"
-    REFRESH = "refresh"  # a new token, then once more
-    WAIT = "wait"  # throttled: it surely did not land; every thread of that host pauses
-    BUSY = "busy"  # 503: overload or maintenance; it surely did not land
-    DOWN = "down"  # a gateway gave up: it may have landed
-    FLAKY = "flaky"  # the system stumbled over this call: it may have landed
+    EXPIRED = "expired"  # the token is refused: get another, then send once more
+    THROTTLED = "throttled"  # not carried out; every thread of that host pauses
+    OVERLOADED = "overloaded"  # overload or maintenance: not carried out
+    GATEWAY = "gateway"  # something between gave up: it may have been carried out
+    FAILED = "failed"  # the system failed on this call: from 500 on it may have been carried out
+    LOCKED = "locked"  # another transaction holds the row: not carried out, possible in a moment
     STALE = "stale"
     GONE = "gone"
     FORBIDDEN = "forbidden"
     REJECTED = "rejected"
-    MOVED = "moved"  # a redirect: we never follow one, it would carry the token away
+    NOT_READY = (
+        "not_ready"  # the system lacks something that an administrator provides; no fault of the record
+    )
+    EXHAUSTED = "exhausted"  # no calls left for now: not sent again within this call
+    CLOSED = "closed"  # the system takes no calls from us until an administrator acts
+    REDIRECTED = "redirected"  # never followed, it would carry the token away
     UNKNOWN = "unknown"
 
 
@@ -50,219 +70,267 @@ class Scope(StrEnum):
     SYSTEM = "system"
 
 
-STATUS: Final[Mapping[int, Fate]] = MappingProxyType(
+_D = Disposition
+
+STATUSES: Final[Mapping[int, Disposition]] = MappingProxyType(
     {
-        400: Fate.REJECTED,
-        401: Fate.REFRESH,
-        403: Fate.FORBIDDEN,
-        404: Fate.GONE,
-        405: Fate.REJECTED,
-        406: Fate.REJECTED,
-        408: Fate.DOWN,
-        409: Fate.STALE,
-        410: Fate.GONE,
-        411: Fate.REJECTED,
-        412: Fate.STALE,
-        413: Fate.REJECTED,
-        415: Fate.REJECTED,
-        416: Fate.REJECTED,
-        422: Fate.REJECTED,
-        423: Fate.FLAKY,
-        429: Fate.WAIT,
-        500: Fate.FLAKY,
-        501: Fate.REJECTED,
-        502: Fate.DOWN,
-        503: Fate.BUSY,
-        504: Fate.DOWN,
-        507: Fate.REJECTED,
-        509: Fate.WAIT,
+        400: _D.REJECTED,
+        401: _D.EXPIRED,
+        403: _D.FORBIDDEN,
+        404: _D.GONE,
+        405: _D.REJECTED,
+        406: _D.REJECTED,
+        408: _D.GATEWAY,
+        409: _D.STALE,
+        410: _D.GONE,
+        411: _D.REJECTED,
+        412: _D.STALE,
+        413: _D.REJECTED,
+        415: _D.REJECTED,
+        416: _D.REJECTED,
+        422: _D.REJECTED,
+        423: _D.LOCKED,
+        429: _D.THROTTLED,
+        500: _D.FAILED,
+        501: _D.REJECTED,
+        502: _D.GATEWAY,
+        503: _D.OVERLOADED,
+        504: _D.GATEWAY,
+        507: _D.REJECTED,
+        509: _D.THROTTLED,
     }
 )
 
-# Per system: codes that know more than the status they come with.
-CODES: Final[Mapping[str, Mapping[str, Fate]]] = MappingProxyType(
+# Per system: what differs from the statuses above. An error code knows more than the status it comes with.
+EXCEPTIONS: Final[Mapping[str, Mapping[int | str, Disposition]]] = MappingProxyType(
     {
         "partner_center": MappingProxyType(
             {
-                "resourceModified": Fate.STALE,
-                "preconditionFailed": Fate.STALE,
-                "itemNotFound": Fate.GONE,
+                "resourceModified": _D.STALE,
+                "preconditionFailed": _D.STALE,
+                "itemNotFound": _D.GONE,
             }
         ),
         "dynamics": MappingProxyType(
             {
-                "0x80060882": Fate.STALE,  # ConcurrencyVersionMismatch
-                "0x80060892": Fate.REJECTED,  # DuplicateRecordEntityKey: no version cause, though a 412
-                "0x80040237": Fate.REJECTED,  # DuplicateRecord, likewise
-                "0x80040333": Fate.REJECTED,  # DuplicateRecordsFound, likewise; 412 or 500
-                "0x80072321": Fate.WAIT,  # service protection: execution time
-                "0x80072322": Fate.WAIT,  # service protection: number of requests
-                "0x80072326": Fate.WAIT,  # service protection: parallel requests
-                "0x8005F103": Fate.WAIT,  # Throttling
+                "0x80060882": _D.STALE,  # ConcurrencyVersionMismatch
+                "0x80060892": _D.REJECTED,  # DuplicateRecordEntityKey: no version cause, though a 412
+                "0x80040237": _D.REJECTED,  # DuplicateRecord, likewise
+                "0x80040333": _D.REJECTED,  # DuplicateRecordsFound, likewise; 412 or 500
+                "0x80060891": _D.GONE,  # RecordNotFoundByEntityKey
+                "0x80040217": _D.GONE,  # ObjectDoesNotExist
+                "0x80071154": _D.LOCKED,  # ConcurrentOperationFailure
+                "0x80044150": _D.LOCKED,  # generic SQL error, a deadlock among them
+                "0x80044151": _D.LOCKED,  # SQL timeout
+                "0x80060890": _D.NOT_READY,  # EntityKeyNotDefined: no such key, or its index is not built yet
+                "0x80072321": _D.THROTTLED,  # service protection: execution time
+                "0x80072322": _D.THROTTLED,  # service protection: number of requests
+                "0x80072326": _D.THROTTLED,  # service protection: parallel requests
+                "0x8005F103": _D.THROTTLED,  # Throttling
             }
         ),
         "salesforce": MappingProxyType(
             {
-                "INVALID_SESSION_ID": Fate.REFRESH,
-                "REQUEST_LIMIT_EXCEEDED": Fate.WAIT,  # a 403
-                "UNABLE_TO_LOCK_ROW": Fate.FLAKY,
-                "ENTITY_IS_DELETED": Fate.GONE,
-                "ENTITY_FAILED_IFLASTMODIFIED_ON_UPDATE": Fate.STALE,
+                300: _D.REJECTED,  # several rows have that external id
+                409: _D.REJECTED,
+                "INVALID_SESSION_ID": _D.EXPIRED,  # a 401, for some clients a 403
+                "ENTITY_FAILED_IFLASTMODIFIED_ON_UPDATE": _D.STALE,
+                "PRECONDITION_FAILED": _D.STALE,
+                "ENTITY_IS_DELETED": _D.GONE,
+                "NOT_FOUND": _D.GONE,
+                "INVALID_ID_FIELD": _D.GONE,
+                "UNABLE_TO_LOCK_ROW": _D.LOCKED,
+                "SERVER_UNAVAILABLE": _D.OVERLOADED,
+                "ORG_IN_MAINTENANCE": _D.OVERLOADED,
+                "TOO_MANY_APEX_REQUESTS": _D.FAILED,
+                "REQUEST_RUNNING_TOO_LONG": _D.FAILED,
+                "QUERY_TIMEOUT": _D.FAILED,
+                "TXN_SECURITY_METERING_ERROR": _D.FAILED,
+                "ALL_OR_NONE_OPERATION_ROLLED_BACK": _D.FAILED,
+                "PROCESSING_HALTED": _D.FAILED,
+                "UNKNOWN_EXCEPTION": _D.FAILED,
+                "REQUEST_LIMIT_EXCEEDED": _D.EXHAUSTED,  # a 403; the daily allocation, or too many long calls
+                "API_CURRENTLY_DISABLED": _D.CLOSED,
+                "API_DISABLED_FOR_ORG": _D.CLOSED,
+                "ORG_LOCKED": _D.CLOSED,
+                "STORAGE_LIMIT_EXCEEDED": _D.CLOSED,
             }
         ),
     }
 )
+_ANY_CASE: Final = {
+    system: {key.lower() if isinstance(key, str) else key: found for key, found in rows.items()}
+    for system, rows in EXCEPTIONS.items()
+}
 
-# Answers after which the same read may be asked again.
-TRANSIENT: Final = frozenset({Fate.WAIT, Fate.BUSY, Fate.DOWN, Fate.FLAKY})
+# Answers after which the same read may be sent again.
+TRANSIENT: Final = frozenset({_D.THROTTLED, _D.OVERLOADED, _D.GATEWAY, _D.FAILED, _D.LOCKED})
+# Answers about the system and not about what the call asked for: no caller judges them itself.
+SYSTEM_WIDE: Final = frozenset({_D.THROTTLED, _D.EXHAUSTED, _D.CLOSED})
+# Statuses from 400 to 499 that say something about the request, for callers that judge them themselves.
+VERDICTS: Final = frozenset(range(400, 500)) - {401, 408, 429}
 
-
-def surely_not_landed(fate: Fate, status: int) -> bool:
-    """Whether the answer proves that nothing was done, so that a guarded write may be sent again."""
-    return fate in {Fate.WAIT, Fate.BUSY} or (fate is Fate.FLAKY and status < 500)
+_RECORD_KINDS: Final[Mapping[Disposition, type[RecordError]]] = MappingProxyType(
+    {
+        _D.STALE: Stale,
+        _D.GONE: Gone,
+        _D.FAILED: Flaky,
+        _D.LOCKED: Flaky,
+        _D.NOT_READY: Flaky,
+        _D.THROTTLED: Flaky,
+        _D.OVERLOADED: Flaky,
+        _D.GATEWAY: Flaky,
+        _D.EXHAUSTED: Flaky,
+    }
+)
+_UNAVAILABLE_TEXTS: Final[Mapping[Disposition, str]] = MappingProxyType(
+    {
+        _D.THROTTLED: "{name} is throttling us (status {status})",
+        _D.OVERLOADED: "{name} is not available (status {status})",
+        _D.GATEWAY: "{name} is not available (status {status})",
+        _D.EXHAUSTED: "{name} takes no calls from us now ({code})",
+        _D.CLOSED: "{name} takes no calls from us now ({code})",
+    }
+)
 
 
 @dataclass(frozen=True)
-class Said:
-    """What an error answer says. ``text`` is for people; the rest is safe to log."""
+class Refusal:
+    """An answer that is not a success, with what the error about it needs.
 
-    code: str = ""
-    text: str = ""
-    target: str = ""
-
-
-def fate(system: str, status: int, code: str = "") -> Fate:
-    """What to do about an answer of that status and error code."""
-    if 200 <= status < 300:
-        return Fate.DONE
-    if 300 <= status < 400:
-        return Fate.MOVED
-    return CODES.get(system, {}).get(code) or STATUS.get(status, Fate.UNKNOWN)
-
-
-def said(body: bytes) -> Said:
-    """The system's own words, from any of the shapes that errors come in; empty for HTML and other foreign matter.
-
-    ``{"error": {"code", "message", "target", "innerError"}}`` (Partner Center, Dataverse; the innermost code is the
-    most specific), ``{"statusCode", "message"}`` (Partner Center's 429), ``[{"errorCode", "message", "fields"}]``
-    (Salesforce), ``{"error", "error_description"}`` (token endpoints; their description is left out, it may name
-    people).
+    ``name`` of the system in texts. ``may_have_landed``: it was a write, so a failure that proves nothing is
+    ``Unclear``. ``hint``: what a person can check.
     """
-    try:
-        data = json.loads(body)
-    except (ValueError, RecursionError):
-        return Said()
-    if isinstance(data, list) and data:
-        data = data[0]
-    if not isinstance(data, dict):
-        return Said()
-    error = data.get("error")
-    if isinstance(error, dict):
-        return _nested(error)
-    if isinstance(error, str):
-        return Said(code=_token(error))
-    return Said(
-        code=_token(data.get("errorCode") or data.get("code") or data.get("statusCode")),
-        text=_text(data.get("message")),
+
+    system: str
+    disposition: Disposition
+    body: ErrorBody
+    status: int
+    name: str = ""
+    host: str = ""
+    request_id: str = ""
+    retry_at: datetime | None = None
+    may_have_landed: bool = False
+    hint: str = ""
+
+    @property
+    def code(self) -> str:
+        return self.body.code or f"http_{self.status}"
+
+    @property
+    def surely_not_landed(self) -> bool:
+        return surely_not_landed(self.disposition, self.status)
+
+
+def disposition(system: str, status: int | None, code: str = "") -> Disposition:
+    """What an answer of that status and error code says. ``status`` None: one row of an answer, with a code only."""
+    known = _ANY_CASE.get(system, {})
+    if status is not None and 200 <= status < 300:
+        return Disposition.DONE
+    if code and (found := known.get(code.lower())):
+        return found
+    if status is None:
+        return Disposition.REJECTED
+    if found := known.get(status):
+        return found
+    if 300 <= status < 400:
+        return Disposition.REDIRECTED
+    return STATUSES.get(status, Disposition.UNKNOWN)
+
+
+def surely_not_landed(found: Disposition, status: int) -> bool:
+    """Whether the answer proves that nothing was done, so that a guarded write may be sent again."""
+    if found is Disposition.FAILED:
+        return status < 500
+    return found in {Disposition.THROTTLED, Disposition.OVERLOADED, Disposition.LOCKED}
+
+
+def record_kind(found: Disposition) -> type[RecordError]:
+    """The error of one record that was answered so."""
+    return _RECORD_KINDS.get(found, Rejected)
+
+
+def to_error(refusal: Refusal, scope: Scope) -> CosellError:
+    """The error that an answer becomes, once nothing more is tried."""
+    found, status, code = refusal.disposition, refusal.status, refusal.code
+    name = refusal.name or refusal.system
+    text = refusal.body.text or f"{name} answered {status} without a reason"
+    if (
+        refusal.may_have_landed
+        and found in {Disposition.GATEWAY, Disposition.FAILED}
+        and not refusal.surely_not_landed
+    ):
+        return Unclear(text, code=code, status=status, request_id=refusal.request_id)
+    if found in _UNAVAILABLE_TEXTS:
+        words = _UNAVAILABLE_TEXTS[found].format(name=name, status=status, code=code)
+        return Unavailable(
+            refusal.system, words, code=code, status=status, retry_at=refusal.retry_at, hint=refusal.hint
+        )
+    if found is Disposition.EXPIRED:
+        words = f"{name} refuses a token that it just gave out"
+        return AuthFailed(refusal.system, words, code=code, status=status, hint=refusal.hint)
+    if found is Disposition.REDIRECTED:  # never about one record: a proxy or a wrong address answers
+        words = f"{refusal.host or name} answered with a redirect, which is never followed"
+        hint = refusal.hint or "check the configured URL"
+        return Unavailable(refusal.system, words, code="redirect", status=status, hint=hint)
+    if scope is Scope.SYSTEM and found not in {Disposition.REJECTED, Disposition.NOT_READY}:
+        return _about_the_system(refusal, name)
+    fields = (refusal.body.target,) if refusal.body.target else ()
+    return record_kind(found)(text, code=code, status=status, fields=fields, request_id=refusal.request_id)
+
+
+def _about_the_system(refusal: Refusal, name: str) -> CosellError:
+    if refusal.disposition is Disposition.FORBIDDEN:
+        return AuthFailed(
+            refusal.system,
+            f"{name} refuses access (status {refusal.status})",
+            code=refusal.code,
+            status=refusal.status,
+            hint="check the roles and permissions of the signed-in user",
+        )
+    return Unavailable(
+        refusal.system,
+        f"{name} answered {refusal.status} to a basic call",
+        code=refusal.code,
+        status=refusal.status,
+        hint=refusal.hint,
     )
 
 
-def _nested(error: Mapping[str, Any]) -> Said:
-    code, node = _token(error.get("code")), error
-    for _ in range(8):
-        inner = node.get("innerError") or node.get("innererror")
-        if not isinstance(inner, dict):
-            break
-        node, code = inner, _token(inner.get("code")) or code
-    return Said(code=code, text=_text(error.get("message")), target=_token(error.get("target")))
+# --- no answer --------------------------------------------------------------------------------------------------
 
 
-def _token(value: object) -> str:
-    """A code or target, made safe for logs: short, and nothing but letters, digits and a few signs."""
-    text = "" if value is None or isinstance(value, (dict, list)) else str(value)
-    return "".join(sign for sign in text[:80] if sign.isascii() and (sign.isalnum() or sign in "_-./[]$"))
-
-
-def _text(value: object) -> str:
-    return value[:1024] if isinstance(value, str) else ""
-
-
-def retry_after(value: str | None, now: datetime) -> float | None:
-    """Seconds to wait, from ``Retry-After`` as seconds or as an HTTP date; None where it says nothing of use."""
-    if value is None:
-        return None
-    value = value.strip()
-    if value.isascii() and value.isdigit():
-        return float(value) if len(value) < 10 else 1e9
-    try:
-        moment = parsedate_to_datetime(value)
-    except (ValueError, TypeError, OverflowError):
-        return None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return max(0.0, (moment - now).total_seconds())
-
-
-def error(
-    system: str,
-    fate: Fate,
-    scope: Scope,
-    said: Said,
-    *,
-    status: int | None,
-    request_id: str = "",
-    host: str = "",
-    retry_at: datetime | None = None,
-    may_have_landed: bool = False,
-) -> CosellError:
-    """The error that an answer becomes, once nothing more is tried.
-
-    ``may_have_landed``: it was a write, so a failure that proves nothing is ``Unclear``.
-    """
-    code = said.code or (f"http_{status}" if status else fate.value)
-    text = said.text or f"{system} answered {status} without a reason"
-    fields = (said.target,) if said.target else ()
-    if may_have_landed and fate in {Fate.DOWN, Fate.FLAKY} and not surely_not_landed(fate, status or 0):
-        return Unclear(text, code=code, status=status, request_id=request_id)
-    if fate in {Fate.WAIT, Fate.BUSY, Fate.DOWN}:
-        words = "is throttling us" if fate is Fate.WAIT else "is not available"
-        return Unavailable(
-            system, f"{system} {words} (status {status})", code=code, status=status, retry_at=retry_at
-        )
-    if fate is Fate.REFRESH:
-        return AuthFailed(system, f"{system} refuses a token that it just gave out", code=code, status=status)
-    if fate is Fate.MOVED:  # never about one record: a proxy, a captive portal or a wrong address answers
-        text = f"{host or system} answered with a redirect, which is never followed"
-        return Unavailable(system, text, code="redirect", status=status, hint="check the configured URL")
-    if scope is Scope.SYSTEM and fate is Fate.FORBIDDEN:
-        return AuthFailed(
-            system,
-            f"{system} refuses access (status {status})",
-            code=code,
-            status=status,
-            hint="check the roles and permissions of the signed-in user",
-        )
-    if scope is Scope.SYSTEM and fate is not Fate.REJECTED:
-        return Unavailable(system, f"{system} answered {status} to a basic call", code=code, status=status)
-    kind = {Fate.STALE: Stale, Fate.GONE: Gone, Fate.FLAKY: Flaky}.get(fate, Rejected)
-    return kind(text, code=code, status=status, fields=fields, request_id=request_id)
-
-
-def lost(cause: BaseException) -> tuple[str, bool]:
+def connection_failure(cause: BaseException) -> tuple[str, bool]:
     """A failure without an answer: its code for logs, and whether the request may have reached the system."""
-    for kind, code, sent in _LOST:
+    if _distrusted(cause):
+        return "certificate", False
+    for kind, code, sent in _CONNECTION_FAILURES:
         if isinstance(cause, kind):
             return code, sent
     return "transport", True
 
 
-_LOST: Final[tuple[tuple[type[BaseException], str, bool], ...]] = (
+def _distrusted(cause: BaseException | None) -> bool:
+    """Whether it was the certificate, and not a connection that broke inside TLS."""
+    for _ in range(8):
+        if cause is None:
+            return False
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return True
+        cause = cause.__cause__ or cause.__context__
+    return False
+
+
+_CONNECTION_FAILURES: Final[tuple[tuple[type[BaseException], str, bool], ...]] = (
     (httpx.ConnectTimeout, "connect_timeout", False),
     (httpx.PoolTimeout, "pool_timeout", False),
     (httpx.ConnectError, "connect", False),
     (httpx.ProxyError, "proxy", False),
     (httpx.UnsupportedProtocol, "protocol", False),
     (httpx.LocalProtocolError, "protocol", False),
+    (httpx.InvalidURL, "protocol", False),
+    (UnicodeError, "protocol", False),
+    (RuntimeError, "protocol", False),
     (httpx.ReadTimeout, "read_timeout", True),
     (httpx.WriteTimeout, "write_timeout", True),
     (httpx.RemoteProtocolError, "broken_answer", True),

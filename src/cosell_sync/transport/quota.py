@@ -11,8 +11,9 @@ spent one call a cycle is let through, to see whether that is still so.
 
 from __future__ import annotations
 
+import re
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -26,6 +27,9 @@ BLOCK: Final = 50
 SHARE: Final = 20  # a block is at most this part of what is left
 _WEIGHT: Final = 0.2  # of the newest cycle in the mean
 _TOLD_EVERY: Final = timedelta(hours=1)
+# Salesforce: "api-usage=18/5000", beside "per-app-api-usage=…".
+# https://developer.salesforce.com/docs/platform/api-rest/guide/headers-api-usage.html
+_API_USAGE: Final = re.compile(r"(?:^|[^-])api-usage=(\d+)/(\d+)")
 
 Clock = Callable[[], datetime]
 
@@ -106,6 +110,18 @@ class Meter:
             hint="raise budget.* or wait: it goes on by itself, the most urgent first",
         )
 
+    def answered(self, headers: Mapping[str, str]) -> None:
+        """The system answered, good or bad; the names of ``headers`` are in lower case."""
+        self.dated(headers.get("date"))
+        if usage := _API_USAGE.search(headers.get("sforce-limit-info", "")):
+            self.observe(int(usage[1]), int(usage[2]))
+
+    @property
+    def usage(self) -> tuple[int, int] | None:
+        """Calls used and allowed by the system's own count, with those made since it last said so; None: it never did."""
+        with self._lock:
+            return self._org
+
     def observe(self, used: int, limit: int) -> None:
         """What the system said about its own limit."""
         with self._lock:
@@ -152,10 +168,10 @@ class Meter:
         now = self._clock()
         cycle, look = self._per_cycle.value, self._per_look.value
         forecasts = [quota.foresee(allowance, cycle, look, interval) for allowance in self.allowances()]
-        gist = [forecast.gist for forecast in forecasts]
-        if self._told is not None and self._told[0] == gist and now - self._told[1] < _TOLD_EVERY:
+        outlook = [forecast.outlook for forecast in forecasts]
+        if self._told is not None and self._told[0] == outlook and now - self._told[1] < _TOLD_EVERY:
             return ()
-        self._told = (gist, now)
+        self._told = (outlook, now)
         return forecasts
 
     def allowances(self) -> Sequence[Allowance]:

@@ -1,142 +1,106 @@
-"""A ``requests`` session for a library that makes its own calls (MSAL), as careful as ``client`` is.
+"""The ``requests`` session for libraries that make their own calls (simple-salesforce, MSAL), over ``HttpCaller``.
 
-Left alone, MSAL takes a 500 or a web page for a programming error, writes unreadable answers into its log, forgets
-``Retry-After`` from one sign-in to the next, and waits for as long as a server drips. So the session judges every answer
-before the library sees it: what passes raises ``Passing``, which ``patiently`` tries again; what does not raises
-``Unavailable``; JSON that says yes or no is the library's.
+Left alone, each library has timeouts, retries and throttling of its own, or none: simple-salesforce drops the headers of
+a request that it repeats after an expired session, and MSAL takes a 500 or a web page for a programming error and
+forgets ``Retry-After`` from one sign-in to the next. Here a library only words the request and reads the answer.
 
-Only sign-ins travel here, and asking for a token twice is harmless.
+Imported where a library is used, for it imports ``requests``.
 """
 
 from __future__ import annotations
 
-import functools
+import io
 import json
-import random
-import ssl
-from collections.abc import Callable
-from datetime import timedelta
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import requests
-from urllib3.exceptions import MaxRetryError
+from requests.structures import CaseInsensitiveDict
 
 from cosell_sync.errors import Unavailable
 from cosell_sync.transport import errors
-from cosell_sync.transport.deadline import Stopped, TooLong, apart
-from cosell_sync.transport.throttle import Clock, Governor
+from cosell_sync.transport.answers import Answer
+from cosell_sync.transport.client import HttpCaller, Safety
+from cosell_sync.transport.errors import Scope
 
-CONNECT: Final = 10.0
-TRIES: Final = 5
-CAP: Final = 120.0  # seconds, all tries and waits together
+# Ours to set, or about a connection that the library does not have.
+_DROPPED: Final = frozenset({"authorization", "connection", "content-length", "x-prettyprint"})
 
-T = TypeVar("T")
-
-
-class Passing(Exception):
-    """This try failed in a way that may pass; ``final`` is what to raise when there is no further try."""
-
-    def __init__(self, final: Unavailable, after: float | None = None) -> None:
-        super().__init__(str(final))
-        self.final = final
-        self.after = after
+Send = Callable[[str, str, Mapping[str, str], bytes | None], Answer]
 
 
-def patiently(work: Callable[[], T], governor: Governor, clock: Clock) -> T:
-    """Do it, again while what fails may pass, never sooner than the server asked, now or in an earlier call."""
-    began = clock()
-    attempt = 0
-    while True:
-        attempt += 1
-        governor.admit(CAP)
-        try:
-            return work()
-        except Passing as passing:
-            wait = passing.after
-            if wait is None:
-                wait = min(20.0, 2.0 ** (attempt - 1)) * (0.5 + 0.5 * random.random())  # noqa: S311
-            spent = (clock() - began).total_seconds()
-            if attempt == TRIES or spent + wait > CAP:
-                raise passing.final from None
-        governor.wait(wait)
+class LibrarySession(requests.Session):
+    """``send_by``: method, URL, headers and body of a request → its answer; what it raises, the library's caller gets."""
+
+    def __init__(self, send_by: Send) -> None:
+        super().__init__()
+        self.trust_env = False  # no .netrc: it would add credentials to requests that have none
+        self.headers.clear()
+        self._send_by = send_by
+
+    def send(self, request: requests.PreparedRequest, **_options: Any) -> requests.Response:
+        """The answer; timeouts, proxies and redirects are not the library's."""
+        headers = {
+            name: value if isinstance(value, str) else value.decode("latin-1")
+            for name, value in request.headers.items()
+            if name.lower() not in _DROPPED
+        }
+        body = request.body.encode() if isinstance(request.body, str) else request.body
+        answer = self._send_by(str(request.method), str(request.url), headers, body)
+        return to_response(answer, str(request.url))
 
 
-def careful(
-    session: requests.Session, governor: Governor, clock: Clock, *, timeout: float, hint: str
-) -> None:
-    """``governor`` is that of the sign-in's host; ``hint``: what to check where nobody answers as a sign-in should."""
-    session.max_redirects = 0  # the answer holds the key to everything
-    session.request = functools.partial(  # type: ignore[method-assign]  # MSAL's own way to a timeout
-        _request, session.request, governor, clock, timeout, hint
-    )
-
-
-def _request(
-    plain: Callable[..., requests.Response],
-    governor: Governor,
-    clock: Clock,
-    timeout: float,
-    hint: str,
-    *args: Any,
-    **options: Any,
-) -> requests.Response:
-    system = governor.system
-    options["timeout"] = (CONNECT, timeout)
-
-    def away(text: str, code: str, **facts: Any) -> Unavailable:
-        return Unavailable(system, f"the sign-in of {system} {text}", code=code, hint=hint, **facts)
-
-    try:
-        response = apart(
-            lambda: plain(*args, **options),
-            name=f"sign-in-{system}",
-            limit=CONNECT + timeout,
-            stopping=governor.stop.is_set,
-        )
-    except Stopped:
-        raise Unavailable(system, "the program is stopping", code="stopping") from None
-    except TooLong:
-        raise Passing(away("does not answer in time", "read_timeout")) from None
-    except requests.TooManyRedirects:
-        raise away("answered with a redirect, which is never followed", "redirect") from None
-    except requests.RequestException as cause:
-        if distrusted(cause):
-            raise away("shows a certificate that is not trusted", "certificate") from None
-        raise Passing(away("cannot be reached", type(cause).__name__)) from None
-    except OSError:  # requests says so when the bundle is not there
-        raise Unavailable(
-            system,
-            "the certificate bundle cannot be read",
-            code="certificate",
-            hint="SSL_CERT_FILE or REQUESTS_CA_BUNDLE names a file that is missing or unreadable",
-        ) from None
-    status, code = response.status_code, f"http_{response.status_code}"
-    if status == HTTPStatus.TOO_MANY_REQUESTS or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        now = clock()
-        after = errors.retry_after(response.headers.get("Retry-After"), now)
-        if after is not None:
-            governor.pause(after)
-        at = None if after is None else now + timedelta(seconds=after)
-        raise Passing(away(f"is not available (status {status})", code, status=status, retry_at=at), after)
-    if not _is_object(response):
-        strange = away("gave an unreadable answer", "unreadable", status=status)
-        raise Passing(strange) if status < HTTPStatus.MULTIPLE_CHOICES else strange
+def to_response(answer: Answer, url: str) -> requests.Response:
+    """The answer in the form that the libraries read."""
+    response = requests.Response()
+    response.status_code = answer.status
+    response.headers = CaseInsensitiveDict(answer.headers)
+    response.url = url
+    response.encoding = "utf-8"
+    response.raw = io.BytesIO(answer.body)
     return response
 
 
-def distrusted(error: BaseException) -> bool:
-    """Whether it was the certificate, and not a connection that broke inside TLS."""
-    cause = error.args[0] if error.args else None
-    reason = cause.reason if isinstance(cause, MaxRetryError) else cause
-    return any(
-        isinstance(each, ssl.SSLCertVerificationError)
-        for each in (reason, *getattr(reason, "args", ()), getattr(reason, "__cause__", None))
-    )
+def sign_in_session(caller: HttpCaller) -> LibrarySession:
+    """For MSAL. Each answer that the library sees is JSON that says yes or no; everything else is tried again, or
+    raises ``Unavailable``. Asking for a token twice is harmless.
+    """
+
+    def send(method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> Answer:
+        answer = caller.call(
+            method,
+            url,
+            template="sign-in",
+            safety=Safety.READ,
+            scope=Scope.SYSTEM,
+            headers=headers,
+            body=body,
+            accept=errors.VERDICTS | {HTTPStatus.UNAUTHORIZED},
+            parse=_json_object,
+        )
+        if answer.status >= HTTPStatus.BAD_REQUEST:
+            try:
+                _json_object(answer.body)
+            except ValueError:
+                raise Unavailable(
+                    caller.system,
+                    f"{caller.name} gave an unreadable answer",
+                    code="unreadable",
+                    status=answer.status,
+                    hint=caller.hint,
+                ) from None
+        return answer
+
+    return LibrarySession(send)
 
 
-def _is_object(response: requests.Response) -> bool:
+def _json_object(body: bytes) -> Mapping[str, Any]:
+    """Raises ValueError for anything else."""
     try:
-        return isinstance(json.loads(response.text), dict)
-    except (ValueError, RecursionError):
-        return False
+        data = json.loads(body)
+    except RecursionError as cause:
+        raise ValueError("nested too deeply") from cause
+    if not isinstance(data, dict):
+        raise ValueError("not an object")  # noqa: TRY004 - of JSON, not of Python
+    return data

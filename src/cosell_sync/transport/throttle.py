@@ -1,4 +1,4 @@
-"""One governor per host: when the host says "not now", nobody calls it, whatever thread they are in.
+"""One governor per host: when the host says "not now", no thread calls it until the time that it named.
 
 A 429 counts against the quota even while one waits it out on another thread (Partner Center and Dataverse both say
 so), therefore the pause belongs to the host, not to the call. Every wait of the program's HTTP edge goes through here,

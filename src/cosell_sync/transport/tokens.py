@@ -1,8 +1,7 @@
-"""Tokens: when one is still good, and how many threads share the getting of one.
+"""Access tokens: when to get another, and one sign-in for all threads that need one.
 
-A token source knows neither HTTP nor a vendor: it is given a function that obtains a token. Whoever finds the token
-refused names the value that was refused; only the first such thread signs in, the others take what it got, or share
-its failure.
+A token source knows neither HTTP nor a vendor: it is given a function that obtains a token. A thread whose token was
+refused names that token; only the first such thread signs in, the others take its token, or raise its failure.
 """
 
 from __future__ import annotations
@@ -10,18 +9,25 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from cosell_sync.errors import CosellError
 from cosell_sync.transport.throttle import Clock, utc_now
 
 MARGIN = timedelta(minutes=5)
+NO_EXPIRY = datetime.max.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True)
 class AccessToken:
+    """``expires_at`` (UTC): ``NO_EXPIRY`` where the sign-in does not say; then it serves until refused. ``base_url``: the one place that it may be
+    sent to, where the sign-in names it; else the caller's own. ``user_id``: to whom it was given, where the sign-in says.
+    """
+
     value: str = field(repr=False)
     expires_at: datetime
+    base_url: str = ""
+    user_id: str = ""
 
 
 def renew_at(token: AccessToken, obtained: datetime, margin: timedelta = MARGIN) -> datetime:
@@ -45,22 +51,22 @@ class TokenSource:
         self._failures = 0
         self._failure: CosellError | None = None
 
-    def token(self) -> str:
-        """A token that is good for a while yet."""
+    def token(self) -> AccessToken:
+        """A token that is not about to expire. Raises what signing in raises."""
         return self._get(None)
 
-    def refresh(self, stale: str) -> str:
-        """Another token than the one that was refused."""
-        return self._get(stale)
+    def refresh(self, refused: AccessToken) -> AccessToken:
+        """Another token than the refused one. Raises what signing in raises."""
+        return self._get(refused)
 
-    def _get(self, stale: str | None) -> str:
+    def _get(self, refused: AccessToken | None) -> AccessToken:
         failures = self._failures
         with self._lock:
             token = self._token
-            if token and self._renew_at and token.value != stale and self._clock() < self._renew_at:
-                return token.value
+            if token is not None and not self._is_due(token, refused):
+                return token
             if self._failures != failures and self._failure is not None:
-                raise self._failure  # another thread has just tried, while this one stood in line
+                raise self._failure  # another thread has just failed, while this one waited for the lock
             try:
                 token = self._obtain()
             except CosellError as failure:
@@ -68,4 +74,9 @@ class TokenSource:
                 self._failure = failure
                 raise
             self._token, self._renew_at = token, renew_at(token, self._clock(), self._margin)
-            return token.value
+            return token
+
+    def _is_due(self, token: AccessToken, refused: AccessToken | None) -> bool:
+        if refused is not None and token.value == refused.value:
+            return True
+        return self._renew_at is not None and self._clock() >= self._renew_at

@@ -17,7 +17,7 @@ from cosell_sync.core.deal import SyncState
 from cosell_sync.summary import CycleSummary
 from cosell_sync.web.health import Attention, Facts, readiness
 
-SHOWN: Final = 200
+MOST_DEALS: Final = 200  # listed one by one
 
 STYLE: Final = """
 :root{color-scheme:light dark;--line:#8884;--soft:#8881;--good:#1a7f37;--bad:#c0392b}
@@ -91,9 +91,9 @@ def _attention(deals: Sequence[Attention]) -> str:
         return _soft("Nothing.")
     rows = (
         (_id(deal.referral_id), _id(deal.opportunity_id), escape(deal.sync_state), _moment(deal.since))
-        for deal in deals[:SHOWN]
+        for deal in deals[:MOST_DEALS]
     )
-    more = _soft(f"and {len(deals) - SHOWN} more: see deals list") if len(deals) > SHOWN else ""
+    more = _soft(f"and {len(deals) - MOST_DEALS} more: see deals list") if len(deals) > MOST_DEALS else ""
     return _table(("Referral", "Opportunity", "State", "Since"), rows) + more
 
 

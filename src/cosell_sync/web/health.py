@@ -1,4 +1,4 @@
-"""Whether this process can do its work, as a pure judgement over facts that somebody else gathered.
+"""Whether this process can do its work, decided from facts that the caller gathered.
 
 Alive (``/livez``) means that the process answers. Ready (``/readyz``) means that edits are being carried: store
 migrated, sign-ins valid, last cycle fresh, lease held here. Single deals that need attention do not matter.
@@ -47,12 +47,12 @@ class Facts:
 
 
 def fresh_within(interval: timedelta) -> timedelta:
-    """How old the last good cycle may be: three missed ones, and never less than a slow one needs."""
+    """How old the last good cycle may be: three intervals, and at least five minutes, because a cycle may be slow."""
     return max(3 * interval, timedelta(minutes=5))
 
 
 def readiness(facts: Facts) -> tuple[bool, tuple[str, ...]]:
-    """Ready or not, and why not, in words for an operator."""
+    """Whether edits are carried, and every reason why not, in words for an operator; no reasons when ready."""
     reasons = []
     if not facts.migrated:
         reasons.append("the store is not migrated to this version")

@@ -26,13 +26,6 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
-_ROUTES: Final = (
-    ("/", "console", "GET"),
-    ("/livez", "livez", "GET"),
-    ("/readyz", "readyz", "GET"),
-    ("/metrics", "metrics", "GET"),
-    ("/webhooks/partner-center", "webhook", "POST"),
-)
 _HEADERS: Final = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": console.POLICY,
@@ -42,7 +35,7 @@ _HEADERS: Final = {
 
 
 class Application:
-    """The WSGI application. ``wake`` is called for each believed event; ``metrics`` renders what Prometheus reads."""
+    """The WSGI application. ``wake`` is called for each accepted event; ``metrics`` renders what Prometheus reads."""
 
     def __init__(
         self,
@@ -56,7 +49,13 @@ class Application:
         self._render = metrics
         self._verify = verify
         self._wake = wake
-        self._routes = Map([Rule(path, endpoint=name, methods=[method]) for path, name, method in _ROUTES])
+        self._routes = Map([
+            Rule("/", endpoint=self._console, methods=["GET"]),
+            Rule("/livez", endpoint=self._livez, methods=["GET"]),
+            Rule("/readyz", endpoint=self._readyz, methods=["GET"]),
+            Rule("/metrics", endpoint=self._metrics, methods=["GET"]),
+            Rule("/webhooks/partner-center", endpoint=self._webhook, methods=["POST"]),
+        ])  # fmt: skip
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         response = self._answer(Request(environ))
@@ -65,8 +64,8 @@ class Application:
 
     def _answer(self, request: Request) -> Response:
         try:
-            name, _ = self._routes.bind_to_environ(request.environ).match()
-            handler: Callable[[Request], Response] = getattr(self, f"_{name}")
+            handler: Callable[[Request], Response]
+            handler, _ = self._routes.bind_to_environ(request.environ).match()
             return handler(request)
         except HTTPException as refusal:
             response = refusal.get_response(request.environ)
@@ -116,12 +115,12 @@ def _json(content: dict[str, Any], status: int = 200) -> Response:
 
 class _Server(Cheroot):
     def error_log(self, msg: str = "", level: int = 20, traceback: bool = False) -> None:
-        """Cheroot writes to stderr as it likes; a log line of ours says as much as may be said."""
+        """Log an event of ours instead of cheroot's own text on stderr, which may quote a request."""
         del msg, level
         get_logger().warning("http.failed", exc_info=traceback)
 
     def bind(self, family: int, type: int, proto: int = 0) -> socket.socket:  # noqa: A002 - cheroot's name
-        """As cheroot's own, which forgets to close the socket of an address that is taken."""
+        """Bind as cheroot does, and close the socket of an address that is taken, which cheroot leaves open."""
         sock = self.prepare_socket(
             self.bind_addr, family, type, proto, self.nodelay, self.ssl_adapter, self.reuse_port
         )
@@ -154,8 +153,8 @@ class Listener:
 
     def start(self) -> None:
         """Listen; raises ``OSError`` where the address is taken."""
-        # Threads inherit whether they may be left behind, and cheroot does not ask: its workers are born in a thread
-        # that may, so that a hanging request never keeps the process.
+        # Threads inherit `daemon` from the one that starts them. Cheroot's workers are started in a daemon thread, so
+        # that a request that hangs never keeps the process from ending.
         failures: list[OSError] = []
         preparing = threading.Thread(target=self._prepare, args=(failures,), name="http-start", daemon=True)
         preparing.start()

@@ -1,7 +1,7 @@
-"""Partner Center's change events, judged before anything is believed.
+"""Partner Center's change events, checked before any of it is used.
 
-A webhook is a hint, the poll is the truth: a good event only wakes the next cycle. OperatorCommand of the checks, cheapest
-first and nothing of a stranger's body read before it must be: size, presence of the signature headers (Microsoft
+A webhook is a hint, the poll is the truth: a good event only wakes the next cycle. The checks run
+cheapest first, and the body of an unknown sender is read only when it must be: size, presence of the signature headers (Microsoft
 sends ``Authorization: Signature …``, or ``x-ms-signature`` behind proxies, with ``x-ms-certificate-url`` and
 ``x-ms-signature-algorithm``), shape of the body, the signature itself.
 """
@@ -24,13 +24,13 @@ Verify = Callable[[Headers, bytes], bool]
 
 
 def refuse_all(headers: Headers, body: bytes) -> bool:
-    """No signature can be verified, so none is believed."""
+    """Refuse every event: without a way to verify signatures none is accepted."""
     del headers, body
     return False
 
 
 def is_signed(headers: Headers) -> bool:
-    """Whether the headers carry a signature at all; says nothing of its worth. Names are looked up as given by WSGI."""
+    """Whether the headers carry a signature at all, valid or not. Names are looked up as WSGI gives them."""
     signatures = (headers.get("Authorization", ""), headers.get("X-Ms-Signature", ""))
     return (
         any(text.lower().startswith("signature ") and text[10:].strip() for text in signatures)

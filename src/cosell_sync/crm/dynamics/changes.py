@@ -1,18 +1,17 @@
-"""What changed since the last pull: one feed per table, all their positions in one opaque watermark.
+"""What changed since the last pull: one feed a table, all their positions in one opaque watermark.
 
 Two kinds of feed:
 
-delta     opportunities, connections and solutions, where the environment tracks their changes. A link stands for the
-          position; it also tells deletions. It cannot be filtered, so only ids are asked for, and the rows that turn out
-          to concern us are read by id.
+delta     opportunities, connections and solutions, where the environment tracks their changes. The position is a link of the
+          service. The feed includes deletions. It cannot be filtered, so only ids are read, and then the rows in scope by id.
           https://learn.microsoft.com/power-apps/developer/data-platform/use-change-tracking-synchronize-data-external-systems
-modified  `modifiedon` with an overlap: accounts, contacts and users always, because to start tracking them would mean
-          to read every person of the organization, and their deletion shows on the row that named them; the other three
-          where tracking is off or not allowed to us. It is blind to deletions, which the full compare finds then.
+modified  `modifiedon` with an overlap: always for accounts, contacts and users, because tracking them would begin with a read
+          of every person of the organization, and their deletion shows on the row that named them; for the other three where
+          tracking is off or not allowed. This feed has no deletions; the full compare finds them.
 
-The first pull notes every position before it reads anything, and reads everything that concerns us after that. What
-changes meanwhile is thus seen by the reading, by the next pull, or by both, whichever way the server counts. A crash on
-the way begins anew; what is known already drops out by its version. An expired link does the same.
+The first pull notes every position before it reads anything, then reads everything in scope. A change in between is seen by
+that read, by the next pull, or by both. After a crash, or when a link has expired, the pull starts again; what is known
+already drops out by its version.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ from cosell_sync.transport.errors import Scope
 
 FORMAT: Final = 1
 CHUNK: Final = 2000  # ids asked of the store at once
-KEYS: Final[Mapping[str, str]] = {
+ID_COLUMNS: Final[Mapping[str, str]] = {
     OPPORTUNITIES: "opportunityid",
     CONNECTIONS: "connectionid",
     SOLUTIONS: "cosell_solutionid",
@@ -49,13 +48,13 @@ BEGINNING: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Expired(Exception):
-    """A link is no longer good, or a table is no longer tracked: begin anew."""
+    """A link has expired, or a table is no longer tracked: everything is read again."""
 
 
 @dataclass(frozen=True)
 class Watermark:
-    """``links``: set → delta link; ``stamps``: set → the newest `modifiedon` seen; ``refused``: sets that are tracked,
-    but not for us.
+    """``links``: set → delta link. ``stamps``: set → the newest `modifiedon` seen. ``refused``: sets that are tracked but that the
+    application user may not follow.
     """
 
     links: Mapping[str, str] = field(default_factory=dict)
@@ -64,6 +63,7 @@ class Watermark:
 
     @property
     def text(self) -> str:
+        """The watermark as the store keeps it."""
         data = {
             "format": FORMAT,
             "links": dict(self.links),
@@ -74,7 +74,7 @@ class Watermark:
 
 
 def parse(text: str | None) -> Watermark | None:
-    """None for a text that is none of ours; then everything is read again."""
+    """The watermark of a stored text; None for a text of another kind, then everything is read again."""
     try:
         data = json.loads(text or "")
         if data["format"] != FORMAT:
@@ -89,6 +89,7 @@ def parse(text: str | None) -> Watermark | None:
 
 
 def moment(stamp: object) -> datetime | None:
+    """A stamp in UTC; None for anything else."""
     try:
         return datetime.fromisoformat(str(stamp)).astimezone(UTC)
     except ValueError:
@@ -98,15 +99,16 @@ def moment(stamp: object) -> datetime | None:
 def changed_since(
     rest: Rest, org: Org, watermark: str | None, overlap: timedelta, seen: KnownRecords
 ) -> Iterator[Page]:
+    """Pages of what changed since the watermark; everything in scope without one. See the top of this module."""
     known = parse(watermark)
     if known is None or not _complete(known, org):
-        yield from _everything(rest, org, seen)
+        yield from _read_all(rest, org, seen)
         return
     try:
-        found = _Found(org, seen)
+        found = _Suspects(org, seen)
         now = _follow(rest, org, known, overlap, found)
     except Expired:
-        yield from _everything(rest, org, seen)
+        yield from _read_all(rest, org, seen)
         return
     yield from found.pages(rest)
     if now != known:
@@ -114,7 +116,7 @@ def changed_since(
 
 
 def _complete(known: Watermark, org: Org) -> bool:
-    """Whether every feed that this environment needs has a position, of the better kind where it has that by now."""
+    """Whether every feed has a position, and a delta link where the environment tracks the table by now."""
     return all(
         name in known.links or (name in known.stamps and (name in known.refused or not _trackable(org, name)))
         for name in feeds(org)
@@ -126,43 +128,44 @@ def _trackable(org: Org, name: str) -> bool:
 
 
 def feeds(org: Org) -> Sequence[str]:
-    return [name for name in KEYS if name != SOLUTIONS or org.solutions]
+    """The sets that are followed."""
+    return [name for name in ID_COLUMNS if name != SOLUTIONS or org.solutions]
 
 
 # --- the first pull ---------------------------------------------------------------------------------------------
 
 
-def _everything(rest: Rest, org: Org, seen: KnownRecords) -> Iterator[Page]:
-    start = _positions(rest, org)
-    for some in read.listed(rest, org):
+def _read_all(rest: Rest, org: Org, seen: KnownRecords) -> Iterator[Page]:
+    start = _current_positions(rest, org)
+    for some in read.all_in_scope(rest, org):
         known = seen.versions([bundle.id for bundle in some])
         fresh = [
             translate.snapshot(bundle, org)
             for bundle in some
-            if not versions.same(known.get(bundle.id), translate.version(bundle).text)
+            if not versions.unchanged(known.get(bundle.id), translate.version(bundle).text)
         ]
         if fresh:
             yield Page(snapshots=tuple(fresh))
     yield Page(watermark=start.text)
 
 
-def _positions(rest: Rest, org: Org) -> Watermark:
+def _current_positions(rest: Rest, org: Org) -> Watermark:
     links: dict[str, str] = {}
     stamps: dict[str, datetime] = {}
     refusing: set[str] = set()
     for name in feeds(org):
-        link = _tracked(rest, org, name) if _trackable(org, name) else None
+        link = _start_tracking(rest, org, name) if _trackable(org, name) else None
         if link is not None:
             links[name] = link
             continue
-        stamps[name] = _newest(rest, name)
+        stamps[name] = _newest_stamp(rest, name)
         refusing |= {name} if _trackable(org, name) else set()
     return Watermark(links, stamps, frozenset(refusing))
 
 
-def _tracked(rest: Rest, org: Org, name: str) -> str | None:
-    """The link behind the last page of all rows; None where the environment does not let us track this table (its
-    flag may be off by now, or our role may not read all of it).
+def _start_tracking(rest: Rest, org: Org, name: str) -> str | None:
+    """The link after the last page of all rows; None where this table cannot be tracked (its flag may be off by now, or the
+    application user may not read all of it).
     """
     path = odata.query(name, select=delta_columns(org, name))
     link = None
@@ -177,15 +180,16 @@ def _tracked(rest: Rest, org: Org, name: str) -> str | None:
 
 
 def delta_columns(org: Org, name: str) -> Sequence[str]:
+    """The columns that a feed of that set reads."""
     if name == OPPORTUNITIES:
-        return (KEYS[name], *read.marks(org), *org.stamps(name))
-    return (KEYS[name], f"_{PARENT[name]}_value", *org.stamps(name))
+        return (ID_COLUMNS[name], *read.marker_columns(org), *org.stamps(name))
+    return (ID_COLUMNS[name], f"_{PARENT[name]}_value", *org.stamps(name))
 
 
-def _newest(rest: Rest, name: str) -> datetime:
-    """The newest stamp there is, on the server's own clock."""
+def _newest_stamp(rest: Rest, name: str) -> datetime:
+    """The newest stamp of a set, by the server's clock."""
     path = odata.query(
-        name, select=(KEYS[name], "modifiedon"), order=f"modifiedon desc,{KEYS[name]} desc", top=1
+        name, select=(ID_COLUMNS[name], "modifiedon"), order=f"modifiedon desc,{ID_COLUMNS[name]} desc", top=1
     )
     found = rest.get(path)
     rows = found.get("value") if isinstance(found, Mapping) else None
@@ -196,8 +200,8 @@ def _newest(rest: Rest, name: str) -> datetime:
 
 
 @dataclass
-class _Found:
-    """Opportunities that may have changed, gathered from all feeds; and those that are gone."""
+class _Suspects:
+    """Opportunities that may have changed, collected from all feeds; and those that are gone."""
 
     org: Org
     seen: KnownRecords
@@ -205,21 +209,21 @@ class _Found:
     gone: dict[str, None] = field(default_factory=dict)
 
     def opportunities(self, rows: Sequence[Row]) -> None:
-        """Rows of the opportunities' own feed, without those that we hold in that very state."""
+        """Rows of the opportunities' own feed, without those that are known in this state."""
         ids = [str(row["opportunityid"]).lower() for row in rows]
         known = self.seen.versions(ids) if ids else {}
         for each, row in zip(ids, rows, strict=True):
             if each in known:
-                if versions.own(known[each]) != versions.etag(row):
+                if versions.own_etag(known[each]) != versions.etag(row):
                     self.suspects[each] = None
-            elif read.concerns(row, self.org):
+            elif read.in_scope(row, self.org):
                 self.suspects[each] = None
 
     def children(self, rows: Sequence[tuple[str, str, str]]) -> None:
-        """(opportunity id, row id, ETag) of rows that hang on an opportunity; others than ours drop out."""
+        """(opportunity id, row id, ETag) of child rows, without those of opportunities that are not known."""
         known = self.seen.versions(list({parent for parent, _, _ in rows})) if rows else {}
         for parent, row_id, tag in rows:
-            if parent in known and not versions.holds(known[parent], row_id, tag):
+            if parent in known and not versions.covers(known[parent], row_id, tag):
                 self.suspects[parent] = None
 
     def neighbours(self, rows: Sequence[tuple[str, str]]) -> None:
@@ -234,42 +238,44 @@ class _Found:
                     self.suspects[each] = None
 
     def removed(self, name: str, ids: Sequence[str]) -> None:
+        """Ids of deleted rows of that set."""
         if name == OPPORTUNITIES:
             self.gone |= dict.fromkeys(self.seen.versions(ids) if ids else {})
         elif ids:
             self.suspects |= dict.fromkeys(sorted(self.seen.holding(ids)))
 
     def pages(self, rest: Rest) -> Iterator[Page]:
+        """The opportunities that did change, read by id, and those that are gone."""
         if self.gone:
             yield Page(gone=tuple(self.gone))
         ids = [each for each in self.suspects if each not in self.gone]
-        for some in pieces(ids, read.AROUND):
+        for some in pieces(ids, read.RELATED_AT_ONCE):
             found = read.fetch(rest, self.org, some)
             known = self.seen.versions(some)
             vanished = tuple(each for each in some if found[each] is None and each in known)
             fresh = tuple(
                 each
                 for each in found.values()
-                if each and not versions.same(known.get(each.id), each.version)
+                if each and not versions.unchanged(known.get(each.id), each.version)
             )
             if vanished or fresh:
                 yield Page(snapshots=fresh, gone=vanished)
 
 
-def _follow(rest: Rest, org: Org, known: Watermark, overlap: timedelta, found: _Found) -> Watermark:
+def _follow(rest: Rest, org: Org, known: Watermark, overlap: timedelta, found: _Suspects) -> Watermark:
     links, stamps = dict(known.links), dict(known.stamps)
     for name in feeds(org):
-        take = _taker(found, name)
+        collect = _collector(found, name)
         if name in links:
-            links[name] = _delta(rest, name, links[name], found, take)
+            links[name] = _follow_link(rest, name, links[name], found, collect)
         else:
-            stamps[name] = max(stamps[name], _modified(rest, org, name, stamps[name] - overlap, take))
+            stamps[name] = max(stamps[name], _read_modified(rest, org, name, stamps[name] - overlap, collect))
     return replace(known, links=links, stamps=stamps)
 
 
-def _taker(found: _Found, name: str) -> Callable[[Sequence[Row]], None]:
-    """What to do with rows of that table."""
-    key = KEYS[name]
+def _collector(found: _Suspects, name: str) -> Callable[[Sequence[Row]], None]:
+    """The function that takes rows of that set."""
+    key = ID_COLUMNS[name]
     if name == OPPORTUNITIES:
         return found.opportunities
     if name in PARENT:
@@ -284,14 +290,16 @@ def _taker(found: _Found, name: str) -> Callable[[Sequence[Row]], None]:
     return lambda rows: found.neighbours([(str(row[key]).lower(), versions.etag(row)) for row in rows])
 
 
-def _delta(rest: Rest, name: str, link: str, found: _Found, take: Callable[[Sequence[Row]], None]) -> str:
+def _follow_link(
+    rest: Rest, name: str, link: str, found: _Suspects, collect: Callable[[Sequence[Row]], None]
+) -> str:
     """The next link. Raises ``Expired``."""
     fresh: str | None = None
     try:
         for sheet in rest.sheets(rest.followed(link), scope=Scope.RECORD):
-            rows, ids = _sorted(name, sheet.rows)
+            rows, ids = _live_and_deleted(name, sheet.rows)
             for some in pieces(rows, CHUNK):
-                take(some)
+                collect(some)
             for gone in pieces(ids, CHUNK):
                 found.removed(name, gone)
             fresh = sheet.delta
@@ -308,31 +316,31 @@ def _delta(rest: Rest, name: str, link: str, found: _Found, take: Callable[[Sequ
     return rest.followed(fresh)
 
 
-def _sorted(name: str, rows: Iterable[Row]) -> tuple[list[Row], list[str]]:
-    """Rows, and ids of the deleted, in the shapes of 4.0 and, should a server insist, of 4.01."""
+def _live_and_deleted(name: str, rows: Iterable[Row]) -> tuple[list[Row], list[str]]:
+    """Rows, and ids of deleted rows. Both the OData 4.0 and the 4.01 form of a deletion are understood."""
     live, gone = [], []
     for row in rows:
         removed = str(row.get("@odata.context", "")).endswith("$deletedEntity") or "reason" in row
         if removed or "@removed" in row:
-            place = row.get("id") or row.get("@odata.id") or row.get("@id") or row.get(KEYS[name])
+            place = row.get("id") or row.get("@odata.id") or row.get("@id") or row.get(ID_COLUMNS[name])
             if each := odata.guid_in(str(place or "")):
                 gone.append(each)
-        elif row.get(KEYS[name]):
+        elif row.get(ID_COLUMNS[name]):
             live.append(row)
     return live, gone
 
 
-def _modified(
-    rest: Rest, org: Org, name: str, stamp: datetime, take: Callable[[Sequence[Row]], None]
+def _read_modified(
+    rest: Rest, org: Org, name: str, stamp: datetime, collect: Callable[[Sequence[Row]], None]
 ) -> datetime:
-    """The newest stamp among what was modified since that one."""
-    key = KEYS[name]
+    """The newest stamp among the rows modified since that one."""
+    key = ID_COLUMNS[name]
     own = delta_columns(org, name) if name in TRACKED else (key, *org.stamps(name))
-    where = odata.all_of(odata.since(stamp), read.concerned(org) if name == OPPORTUNITIES else "")
+    where = odata.all_of(odata.since(stamp), read.in_scope_filter(org) if name == OPPORTUNITIES else "")
     path = odata.query(name, select=(*own, "modifiedon"), where=where, order=f"modifiedon asc,{key} asc")
     newest = BEGINNING
     for sheet in rest.sheets(path):
         for some in pieces(sheet.rows, CHUNK):
-            take(some)
+            collect(some)
         newest = max([newest, *(moment(row.get("modifiedon")) or BEGINNING for row in sheet.rows)])
     return newest

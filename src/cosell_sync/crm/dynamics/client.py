@@ -1,11 +1,11 @@
-"""The CRM port over Dynamics 365 Sales: what the cycle asks for, handed to the module that knows how.
+"""The CRM port over Dynamics 365 Sales: each call of a cycle is passed to the module that does it.
 
-org        what this environment can hold, read once
-feeds      what changed         reading    records, look-alikes, users, index
-writing    guarded updates      creating   new opportunities      (both: `people`)
-checks     what `doctor` looks at
-rest       one call, or several in one; beneath it `signin`
-records    rows ⇄ values, pure, with `odata`, `batch`, `versions`, `children` and `closing`
+changes    what changed; `read`: records, look-alikes, users, index; their addresses are built by `odata`
+write      guarded updates; `create`: new opportunities; both with `customers`, `related` and `closing`
+org        what this environment can hold, which `describe` reads once
+translate  rows ⇄ values, pure, with `versions`
+rest       one call, or several in one (`batch`)
+install    what an admin installs and `doctor` checks; no cycle uses it
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
-from cosell_sync.crm.adapter import MATCH, CrmAdapter, Parts
-from cosell_sync.crm.dynamics import changes, checks, create, org, read
+from cosell_sync.crm.adapter import MATCH, CrmAdapter, CrmFunctions
+from cosell_sync.crm.dynamics import changes, create, describe, org, read
 from cosell_sync.crm.dynamics.org import Org
 from cosell_sync.crm.dynamics.rest import Rest
 from cosell_sync.crm.dynamics.write import Writer
@@ -24,7 +24,7 @@ from cosell_sync.crm.writes import Ownership
 
 
 class DynamicsCrm(CrmAdapter[Org, Writer]):
-    """``names``: our field → column of opportunity, laid over the defaults. ``match``: what makes two customers one.
+    """``names``: our name → column of opportunity, replacing defaults. ``match``: the parts of a customer by which two are one.
 
     ``closed_rows``: whether our own columns are written to a closed opportunity.
     """
@@ -39,19 +39,18 @@ class DynamicsCrm(CrmAdapter[Org, Writer]):
         closed_rows: bool = False,
     ) -> None:
         self.rest = rest
-        named = org.field_names(names)
+        self.names = named = org.field_names(names)
         directory = Directory(lambda people: read.users(rest, self.org, people))
         closed = org.ClosedRows(write=closed_rows)
-        parts = Parts(
+        functions = CrmFunctions(
             calls=lambda: rest.calls,
-            org=lambda: replace(org.read(rest, named), closed=closed),
+            org=lambda: replace(describe.read(rest, named), closed=closed),
             changed_since=partial(changes.changed_since, rest),
             fetch=partial(read.fetch, rest),
             find=partial(read.find, rest),
             index=partial(read.index, rest),
             writer=lambda now: Writer(rest, now, directory, tuple(match)),
             create=create.create,
-            check=partial(checks.check, rest, named),
             directory=directory,
         )
-        super().__init__(parts, match=match, ownership=ownership)
+        super().__init__(functions, match=match, ownership=ownership)

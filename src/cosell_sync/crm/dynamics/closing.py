@@ -1,9 +1,9 @@
-"""How an opportunity gets from where it stands to where it shall stand: the writes, in the order that works; pure.
+"""The requests that bring an opportunity from its status reason to another, in the order that Dataverse accepts; pure.
 
 Won and lost are reached by actions only, which make the close activity that Sales expects; a PATCH of the state to either
-is refused. There is no way from one closed reason to another: the row is reopened first, by a PATCH of its state.
-Fields go before the close and after the reopening, in one change set with it, so that all of it lands or nothing does.
-The first write carries the version and guards the rest; those after it stand in the same transaction.
+is refused. A closed row takes no other closed reason: it is reopened first, by a PATCH of its state. Fields go before the
+close and after the reopening, in one change set, so that all of it lands or nothing does. The first request carries the
+version and guards the others, which are in the same transaction.
 https://learn.microsoft.com/power-apps/developer/data-platform/webapi/use-web-api-actions
 """
 
@@ -20,16 +20,19 @@ ACTIONS: Final[Mapping[int, str]] = {1: "WinOpportunity", 2: "LoseOpportunity"}
 SUBJECT_LENGTH: Final = 200
 
 
-def writes(
+def status_writes(
     opportunity_id: str,
     columns: Mapping[str, object],
     etag: str,
+    *,
     now: Choice,
     target: Choice | None,
     reopened: Choice,
 ) -> Group:
-    """``now``: the status reason it has; ``target``: the one it shall have, None for no move; ``reopened``: the one
-    that a row gets in between. Empty where there is nothing to do.
+    """The requests; empty where there is nothing to do.
+
+    ``now``: the status reason that the row has; ``target``: the one it is to get, None for no move; ``reopened``: the one it
+    gets in between.
     """
     row = odata.row(OPPORTUNITIES, opportunity_id)
 
@@ -52,7 +55,7 @@ def writes(
 
 
 def close(opportunity_id: str, target: Choice) -> Op:
-    """The action that closes it. What it brought in is left to the server: it takes the estimated value."""
+    """The action that closes the opportunity. It names no actual revenue, so the server takes the estimated value."""
     word = "won" if target.state == WON else "lost"
     activity: dict[str, object] = {
         "subject": f"Co-sell {word}: {target.label}"[:SUBJECT_LENGTH],
@@ -61,6 +64,6 @@ def close(opportunity_id: str, target: Choice) -> Op:
     return Op("POST", ACTIONS[target.state], {"Status": target.value, "OpportunityClose": activity})
 
 
-def described(is_closed: bool, is_won: bool) -> int:
-    """The state that those two flags say."""
+def state_of(is_closed: bool, is_won: bool) -> int:
+    """The Dataverse state of these two flags: open, won or lost."""
     return (WON if is_won else 2) if is_closed else OPEN

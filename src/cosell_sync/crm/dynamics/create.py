@@ -1,9 +1,9 @@
 """New opportunities for referrals, each made once however often it is asked for.
 
 The referral id is an alternate key that the environment keeps unique. A create is a PATCH to that key with
-`If-None-Match: *`, which makes the row or refuses because it is there; so asking again is harmless. One that is there
-already is left as it is, because somebody may have worked on it since an answer was lost; only its rows are completed.
-A row cannot be made closed: a deal that is over is made open, and closed when everything else stands.
+`If-None-Match: *`, which makes the row or is refused because it exists; so a repeated create is harmless. One that exists is
+left as it is, because somebody may have changed it since an answer was lost; only its related rows are completed.
+A row cannot be made closed: a deal that is over is made open, and closed once everything else is written.
 https://learn.microsoft.com/power-apps/developer/data-platform/use-upsert-insert-update-record
 """
 
@@ -15,146 +15,165 @@ from functools import partial
 from cosell_sync.crm.dynamics import closing, errors, odata, read, translate, versions
 from cosell_sync.crm.dynamics.batch import Op
 from cosell_sync.crm.dynamics.org import OPEN, OPPORTUNITIES, Org
-from cosell_sync.crm.dynamics.rest import updated
-from cosell_sync.crm.dynamics.write import Deal, Writer, bound
+from cosell_sync.crm.dynamics.rest import Result, updated
+from cosell_sync.crm.dynamics.write import (
+    PendingOpportunity,
+    Writer,
+    account_binding,
+    unknown_choice,
+    unknown_status,
+)
 from cosell_sync.crm.related import customer_key, members
 from cosell_sync.crm.values import folded
-from cosell_sync.crm.writes import Ownership, again, drafted
+from cosell_sync.crm.writes import Ownership, copy_error, pending_creates
 from cosell_sync.errors import RecordError, Rejected, Stale
 from cosell_sync.ports import OpportunityDraft, Outcome
 
 
 def create(writer: Writer, batch: Sequence[OpportunityDraft], ownership: Ownership) -> Sequence[Outcome]:
-    deals = drafted(Deal, batch)
-    steps = (_name, partial(_make, ownership), _read, Writer.plan, _primaries, Writer.around, _close)
-    return writer.line.carry(deals, [partial(step, writer) for step in steps])
+    """Opportunities made or found by referral id, with their related rows, read back; in the order of the batch."""
+    steps = (
+        _find_existing,
+        partial(_make, ownership),
+        _read_related,
+        Writer.plan_related,
+        _set_primary_contacts,
+        Writer.write_related,
+        _close,
+    )
+    return writer.batch.run(
+        pending_creates(PendingOpportunity, batch), [partial(step, writer) for step in steps]
+    )
 
 
-def _name(writer: Writer, deals: Sequence[Deal]) -> None:
-    """The ids of those that are there."""
-    wanted = [str(deal.fields["referral_id"]) for deal in deals]
+def _find_existing(writer: Writer, pending: Sequence[PendingOpportunity]) -> None:
+    wanted = [each.referral_id for each in pending]
     existing = read.by_referrals(writer.rest, writer.org, wanted) if wanted else {}
-    for deal, each in zip(deals, wanted, strict=True):
-        deal.id = existing.get(folded(each), "")
+    for each in pending:
+        each.id = existing.get(folded(each.referral_id), "")
 
 
-def _make(ownership: Ownership, writer: Writer, deals: Sequence[Deal]) -> None:
-    deals = [deal for deal in deals if not deal.id]
-    if not deals:
+def _make(ownership: Ownership, writer: Writer, pending: Sequence[PendingOpportunity]) -> None:
+    missing = [each for each in pending if not each.id]
+    if not missing:
         return
-    org = writer.org
-    accounts = writer.people.accounts([deal.customer for deal in deals if deal.customer])
-    for deal in deals:
-        account = accounts[customer_key(deal.customer, writer.match)] if deal.customer else None
-        if isinstance(account, RecordError):
-            deal.fail(again(account))
-        elif account is not None:
-            deal.columns = bound(account)
-    _first_contacts(writer, deals)
-    owners = ownership.of(deals, writer.directory)
+    _set_accounts(writer, missing)
+    _set_contacts(writer, missing)
+    owners = ownership.owners(missing, writer.directory)
     jobs = [
-        (deal, op)
-        for deal, owner in zip(deals, owners, strict=True)
-        if deal.going and (op := _op(deal, org, owner))
+        (each, op)
+        for each, owner in zip(missing, owners, strict=True)
+        if each.active and (op := _upsert(each, writer.org, owner))
     ]
     results = writer.rest.send([(op,) for _, op in jobs])
-    asked: list[Deal] = []
-    for (deal, _), result in zip(jobs, results, strict=True):
-        error = writer.failure(result)
-        deal.id = next((each for each in result.ids if each), "") if error is None else ""
-        deal.touched = error is None
-        if error is not None and (isinstance(error, Stale) or errors.code_of(error) in errors.KEY_EXISTS):
-            deal.touched = True  # it is there: somebody, or our own lost call, made it since we looked
-        elif error is not None:
-            deal.fail(error)
-        if deal.touched and not deal.id:
-            asked.append(deal)
-    writer.note_away(results)
+    unnamed = [each for (each, _), result in zip(jobs, results, strict=True) if _settle(writer, each, result)]
+    writer.note_outage(results)
     if writer.outage is not None:
         raise writer.outage
-    _name(writer, asked)
-    for deal in asked:
-        if not deal.id:
-            deal.fail(Stale("made by somebody else meanwhile", code="made_meanwhile"))
+    _find_existing(writer, unnamed)
+    for each in unnamed:
+        if not each.id:
+            each.fail(Stale("made by somebody else meanwhile", code="made_meanwhile"))
 
 
-def _op(deal: Deal, org: Org, owner: str | None) -> Op | None:
-    referral_id = str(deal.fields["referral_id"])
-    if not odata.usable_key(referral_id):
+def _set_accounts(writer: Writer, missing: Sequence[PendingOpportunity]) -> None:
+    accounts = writer.customers.accounts([each.customer for each in missing if each.customer])
+    for each in missing:
+        account = accounts[customer_key(each.customer, writer.match)] if each.customer else None
+        if isinstance(account, RecordError):
+            each.fail(copy_error(account))
+        elif account is not None:
+            each.columns = account_binding(account)
+
+
+def _settle(writer: Writer, pending: PendingOpportunity, result: Result) -> bool:
+    """Note what became of one create. True where the row exists and its id has to be looked up."""
+    error = writer.failure(result)
+    pending.id = next((each for each in result.ids if each), "") if error is None else ""
+    # It exists: somebody, or a call of ours whose answer was lost, made it after it was looked up.
+    exists = isinstance(error, Stale) or (error is not None and errors.code_of(error) in errors.KEY_EXISTS)
+    pending.may_have_landed = error is None or exists
+    if error is not None and not exists:
+        pending.fail(error)
+    return pending.may_have_landed and not pending.id
+
+
+def _upsert(pending: PendingOpportunity, org: Org, owner: str | None) -> Op | None:
+    """The PATCH that makes the row; None where the write failed for what it would hold."""
+    if not odata.usable_key(pending.referral_id):
         text = "this referral id holds signs that the environment cannot look up"
-        deal.fail(Rejected(text, code="unusable_key", fields=("referral_id",)))
+        pending.fail(Rejected(text, code="unusable_key", fields=("referral_id",)))
         return None
-    rest = {
-        name: item for name, item in deal.fields.items() if name != "referral_id"
-    }  # the key is in the address
+    # The key is in the address, so it is no column of the body.
+    fields = {name: item for name, item in pending.fields.items() if name != "referral_id"}
     try:
-        columns = translate.columns(rest, org, creating=True)
+        columns = translate.columns(fields, org, creating=True)
     except LookupError as error:
-        deal.fail(Rejected(f'the environment has no choice or currency "{error}"', code="unknown_choice"))
+        pending.fail(unknown_choice(error))
         return None
-    status = org.status(deal.fields.get("stage"))
-    if status is None and deal.fields.get("stage"):
-        text = f'the environment has no status reason "{deal.fields["stage"]}"; correct mapping.stages'
-        deal.fail(Rejected(text, code="unknown_status", fields=("stage",)))
+    stage = pending.fields.get("stage")
+    status = org.status(stage)
+    if status is None and stage:
+        pending.fail(unknown_status(stage))
         return None
     if status is not None and status.state == OPEN:
         columns["statuscode"] = status.value
     if owner:
         columns["ownerid@odata.bind"] = odata.bind("systemusers", owner)
-    body = {**columns, **deal.columns}
-    return Op("PATCH", odata.keyed(OPPORTUNITIES, org.key, referral_id), body, {"If-None-Match": "*"})
+    address = odata.keyed(OPPORTUNITIES, org.key, pending.referral_id)
+    return Op("PATCH", address, {**columns, **pending.columns}, {"If-None-Match": "*"})
 
 
-def _first_contacts(writer: Writer, deals: Sequence[Deal]) -> None:
-    """The contacts, so that each opportunity is made with its primary one."""
+def _set_contacts(writer: Writer, missing: Sequence[PendingOpportunity]) -> None:
+    """Find or make the contacts, so that each opportunity is made with its primary one."""
     wanted = []
-    for deal in deals:
-        account = odata.guid_in(str(deal.columns.get("parentaccountid@odata.bind", "")))
-        if deal.going:
-            wanted += [(deal, account, each) for each in members(deal.fields, "contacts") or ()]
-    writer.people.contacts([(account, person) for _, account, person in wanted])
-    for deal, account, person in wanted:
-        contact = writer.people.known(account, person.email)
+    for each in missing:
+        account = odata.guid_in(str(each.columns.get("parentaccountid@odata.bind", "")))
+        if each.active:
+            wanted += [(each, account, person) for person in members(each.fields, "contacts") or ()]
+    writer.customers.contacts([(account, person) for _, account, person in wanted])
+    for each, account, person in wanted:
+        contact = writer.customers.contact(account, person.email)
         if isinstance(contact, str):
-            deal.columns.setdefault("parentcontactid@odata.bind", odata.bind("contacts", contact))
+            each.columns.setdefault("parentcontactid@odata.bind", odata.bind("contacts", contact))
 
 
-def _read(writer: Writer, deals: Sequence[Deal]) -> None:
-    """What the new opportunities hold before their rows are made: a flow may have made some, an earlier try others."""
-    known = [deal.id for deal in deals if deal.id]
+def _read_related(writer: Writer, pending: Sequence[PendingOpportunity]) -> None:
+    """What the new opportunities have before their related rows are made: a flow, or an earlier try, may have made some."""
+    known = [each.id for each in pending if each.id]
     found = {bundle.id: bundle for bundle in read.bundles(writer.rest, writer.org, known)}
-    for deal in deals:
-        deal.bundle = found.get(deal.id)
+    for each in pending:
+        each.bundle = found.get(each.id)
 
 
-def _primaries(writer: Writer, deals: Sequence[Deal]) -> None:
-    """A primary contact for those that were there already, or whose contact could not be made at first."""
+def _set_primary_contacts(writer: Writer, pending: Sequence[PendingOpportunity]) -> None:
+    """A primary contact for those that existed already, or whose contact could not be made before."""
     jobs = []
-    for deal in deals:
-        if deal.going and deal.bundle is not None and deal.bundle.row.get("statecode") == OPEN:
-            who = deal.plan.primary
-            contact = writer.people.known(deal.bundle.account_id, who) if who else None
+    for each in pending:
+        if each.active and each.bundle is not None and each.bundle.row.get("statecode") == OPEN:
+            email = each.related.primary_contact
+            contact = writer.customers.contact(each.bundle.account_id, email) if email else None
             if isinstance(contact, str):
-                tag = writer.org.tag(OPPORTUNITIES, versions.etag(deal.bundle.row))
+                tag = writer.org.tag(OPPORTUNITIES, versions.etag(each.bundle.row))
                 columns = {"parentcontactid@odata.bind": odata.bind("contacts", contact)}
-                jobs.append((deal, updated(OPPORTUNITIES, deal.id, columns, tag)))
+                jobs.append((each, updated(OPPORTUNITIES, each.id, columns, tag)))
     results = writer.rest.send([(op,) for _, op in jobs])
-    for (deal, _), result in zip(jobs, results, strict=True):
+    for (each, _), result in zip(jobs, results, strict=True):
         if error := writer.failure(result):
-            deal.later = error
-    writer.note_away(results)
+            each.partial_error = error
+    writer.note_outage(results)
 
 
-def _close(writer: Writer, deals: Sequence[Deal]) -> None:
-    """Deals that are over. One that somebody closed or reopened since is left alone."""
+def _close(writer: Writer, pending: Sequence[PendingOpportunity]) -> None:
+    """Close deals that are over. One that somebody closed or reopened since is left alone."""
     jobs = []
-    for deal in deals:
-        status = writer.org.status(deal.fields.get("stage"))
-        still_open = deal.bundle is not None and deal.bundle.row.get("statecode") == OPEN
-        if deal.going and still_open and status is not None and status.state != OPEN:
-            jobs.append((deal, closing.close(deal.id, status)))
+    for each in pending:
+        status = writer.org.status(each.fields.get("stage"))
+        still_open = each.bundle is not None and each.bundle.row.get("statecode") == OPEN
+        if each.active and still_open and status is not None and status.state != OPEN:
+            jobs.append((each, closing.close(each.id, status)))
     results = writer.rest.send([(op,) for _, op in jobs])
-    for (deal, _), result in zip(jobs, results, strict=True):
+    for (each, _), result in zip(jobs, results, strict=True):
         if error := writer.failure(result):
-            deal.fail(error)
-    writer.note_away(results)
+            each.fail(error)
+    writer.note_outage(results)

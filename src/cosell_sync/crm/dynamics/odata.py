@@ -1,8 +1,8 @@
-"""Texts that Dataverse reads: literals, keys, filters and addresses, each written by one function. Pure.
+"""OData texts: literals, keys, filters and addresses, each written by one function. Pure.
 
-A query string is built here and nowhere else: OData knows no ``+`` for a blank, so every blank is ``%20``, and a quote
-inside a text is doubled before it is encoded. Ids stand bare, and only what is an id is ever written as one.
-Links that the service made are passed on as they came; they are never built or taken apart here.
+Query strings are built here only. OData does not read ``+`` as a blank, so every blank is ``%20``; a quote inside a text is
+doubled before it is encoded. Ids are written without quotes, after a check that they are ids. Links that the service made are
+used as they came.
 https://learn.microsoft.com/power-apps/developer/data-platform/webapi/query/filter-rows
 """
 
@@ -16,21 +16,21 @@ from urllib.parse import quote
 
 from cosell_sync.crm.values import moment
 
-AT_ONCE: Final = (
-    100  # conditions in one filter; 100 ids make some six thousand characters of the 32,768 allowed
-)
-# Signs that a value of an alternate key must not hold when it stands in an address.
+# Conditions in one filter. 100 ids are about 6,000 characters; an address may have 32,768.
+AT_ONCE: Final = 100
+# Characters that the value of an alternate key must not have inside an address.
 # https://learn.microsoft.com/power-apps/developer/data-platform/define-alternate-keys-entity
 UNUSABLE: Final = frozenset('/<>*%&:\\?+#"')
 
 _GUID: Final = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _IN_BRACKETS: Final = re.compile(r"\(([0-9a-fA-F-]{36})\)/?$")
 _WILD: Final = frozenset("%_[]^")
-# What a path and a filter may hold unencoded, beside letters and digits.
+# Characters of a path or filter that are not encoded, beside letters and digits.
 _SAFE: Final = "(),'=$/@:;!*.-_~"
 
 
 def is_guid(text: object) -> bool:
+    """Whether the text has the form of a row's id."""
     return isinstance(text, str) and _GUID.fullmatch(text) is not None
 
 
@@ -50,7 +50,7 @@ def guid_in(address: str) -> str | None:
 
 
 def literal(text: str) -> str:
-    """A text in quotes, not yet encoded. Signs that no filter can hold become blanks, so nothing equals them."""
+    """A text in quotes, not yet encoded. Control characters, which no filter may have, become blanks, so nothing equals them."""
     return "'" + "".join(max(sign, " ") for sign in text).replace("'", "''") + "'"
 
 
@@ -80,7 +80,7 @@ def keyed(collection: str, column: str, value: str) -> str:
 
 
 def bind(collection: str, row_id: str) -> str:
-    """What ``…@odata.bind`` takes."""
+    """The value of ``…@odata.bind``."""
     return f"/{row(collection, row_id)}"
 
 
@@ -92,7 +92,7 @@ def query(
     order: str = "",
     top: int | None = None,
 ) -> str:
-    """The address of a question; every part encoded."""
+    """The address of a query; every part is encoded."""
     parts = [f"$select={','.join(dict.fromkeys(select))}"]
     if where:
         parts.append(f"$filter={encoded(where)}")
@@ -107,11 +107,13 @@ def query(
 
 
 def any_of(tests: Iterable[str]) -> str:
+    """A condition that one of these holds; needs at least one."""
     found = list(dict.fromkeys(tests))
     return found[0] if len(found) == 1 else f"({' or '.join(found)})"
 
 
 def all_of(*tests: str) -> str:
+    """A condition that all of these hold; empty ones are left out."""
     return " and ".join(test for test in tests if test)
 
 
@@ -121,13 +123,14 @@ def ids(column: str, wanted: Iterable[str]) -> str:
 
 
 def texts(column: str, wanted: Iterable[str]) -> str:
+    """Rows whose column has one of these texts; Dataverse ignores case."""
     return any_of(f"{column} eq {literal(each)}" for each in wanted)
 
 
 def named(column: str, names: Iterable[str]) -> str:
-    """Rows of one of these names. Dataverse compares without case but takes blanks to the letter, so for a name of
-    several words rows with all of its words are asked for, and too many come; the caller looks again. Words with signs
-    that ``contains`` takes for wildcards are compared as a whole.
+    """Rows of one of these names. Dataverse ignores case but compares blanks exactly, so a name of several words asks for rows
+    with all of its words; it finds too many rows, and the caller compares them again. Names with characters that ``contains``
+    reads as wildcards are compared as a whole.
     https://learn.microsoft.com/power-apps/developer/data-platform/wildcard-characters
     """
     tests = []
@@ -141,5 +144,5 @@ def named(column: str, names: Iterable[str]) -> str:
 
 
 def since(at: datetime) -> str:
-    """``ge`` and never ``gt``: stamps are shown in whole seconds."""
+    """Rows modified at that time or later: stamps have whole seconds, so ``gt`` would miss changes of the same second."""
     return f"modifiedon ge {moment(at)}"

@@ -1,13 +1,14 @@
-"""What Dataverse holds: opportunities with everything around them, look-alikes, and the index of everything.
+"""Reads from Dataverse: opportunities with their related rows, look-alikes, users, and the index of everything.
 
-A hundred opportunities are read with one question each for their rows, their connections and solutions, and the
-accounts, contacts and users that these name: six calls, whatever the hundred hold. Nothing is expanded: expanded answers
-may come from caches, are cut differently by page, and say less about their rows.
+A hundred opportunities are read with one query each for their rows, their connections and solutions, and the accounts,
+contacts and users that these name: six calls, whatever the hundred have. Nothing is expanded, because expanded rows may come
+from caches, are cut into pages in another way, and lack annotations.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from cosell_sync.core.deal import Snapshot
@@ -15,40 +16,39 @@ from cosell_sync.crm.dynamics import odata, translate
 from cosell_sync.crm.dynamics.org import ACCOUNTS, CONNECTIONS, CONTACTS, OPPORTUNITIES, SOLUTIONS, USERS, Org
 from cosell_sync.crm.dynamics.rest import Rest
 from cosell_sync.crm.dynamics.translate import Bundle, Row
-from cosell_sync.crm.related import customer_key
+from cosell_sync.crm.matches import lookalike_key, matches, searchable_names
 from cosell_sync.crm.users import User
 from cosell_sync.crm.values import folded, pieces
 from cosell_sync.ports import Matches, MatchQuery
 
-AROUND: Final = odata.AT_ONCE  # opportunities whose surroundings are asked for at once
-PAGE: Final = 500
-NAMES: Final = 20  # names in one question: each may be several tests
-PEOPLE: Final = 50  # users in one question, each compared twice
+RELATED_AT_ONCE: Final = odata.AT_ONCE  # opportunities whose related rows are read together
+PAGE: Final = 500  # opportunities in a page
+NAMES: Final = 20  # names in one query; each may take several conditions
+PEOPLE: Final = 50  # users in one query, each with two conditions
 
 
-def marks(org: Org) -> Sequence[str]:
-    """The columns of which one is set where an opportunity is our business: it is linked, or to be shared, or still
-    carries our words.
-    """
+def marker_columns(org: Org) -> Sequence[str]:
+    """The columns of which one is set where an opportunity is in scope: it is linked, or to be shared, or has a sync state."""
     return [org.key, *(org.names[name] for name in ("sync", "sync_state") if name in org.names)]
 
 
-def concerned(org: Org) -> str:
-    """Which opportunities these are."""
+def in_scope_filter(org: Org) -> str:
+    """The condition for opportunities in scope."""
     flag = org.names.get("sync")
-    tests = [f"{name} eq true" if name == flag else f"{name} ne null" for name in marks(org)]
+    tests = [f"{name} eq true" if name == flag else f"{name} ne null" for name in marker_columns(org)]
     return f"({' or '.join(tests)})" if len(tests) > 1 else tests[0]
 
 
-def concerns(row: Row, org: Org) -> bool:
-    """The same of a row; what the row does not show counts as yes."""
-    return any(name not in row or bool(row[name]) for name in marks(org))
+def in_scope(row: Row, org: Org) -> bool:
+    """Whether a row is in scope. A row without one of the columns counts as in scope."""
+    return any(name not in row or bool(row[name]) for name in marker_columns(org))
 
 
 # --- records by id ----------------------------------------------------------------------------------------------
 
 
 def fetch(rest: Rest, org: Org, ids: Sequence[str]) -> dict[str, Snapshot | None]:
+    """Each opportunity as it is now; None where it is deleted or hidden."""
     found = {bundle.id: bundle for bundle in bundles(rest, org, ids)}
     return {
         each: translate.snapshot(found[each.lower()], org) if each.lower() in found else None for each in ids
@@ -56,26 +56,26 @@ def fetch(rest: Rest, org: Org, ids: Sequence[str]) -> dict[str, Snapshot | None
 
 
 def bundles(rest: Rest, org: Org, ids: Sequence[str], *, stamps_only: bool = False) -> Iterator[Bundle]:
-    """Those that are there, each with its surroundings."""
+    """The opportunities that exist, with their related rows. ``stamps_only``: without what versions do not need."""
     wanted = list(dict.fromkeys(each.lower() for each in ids if odata.is_guid(each)))
-    for some in pieces(wanted, AROUND):
+    for some in pieces(wanted, RELATED_AT_ONCE):
         path = odata.query(
             OPPORTUNITIES, select=_columns(org, stamps_only), where=odata.ids("opportunityid", some)
         )
-        yield from surrounded(rest, org, list(rest.rows(path)), stamps_only=stamps_only)
+        yield from with_related_rows(rest, org, list(rest.rows(path)), stamps_only=stamps_only)
 
 
-def listed(rest: Rest, org: Org, *, stamps_only: bool = False) -> Iterator[Sequence[Bundle]]:
-    """All that concern us, by id, in pages."""
+def all_in_scope(rest: Rest, org: Org, *, stamps_only: bool = False) -> Iterator[Sequence[Bundle]]:
+    """All opportunities in scope with their related rows, by id, in pages."""
     path = odata.query(
         OPPORTUNITIES,
         select=_columns(org, stamps_only),
-        where=concerned(org),
+        where=in_scope_filter(org),
         order="opportunityid asc",
     )
     for sheet in rest.sheets(path, size=PAGE):
-        for some in pieces(sheet.rows, AROUND):
-            yield surrounded(rest, org, some, stamps_only=stamps_only)
+        for some in pieces(sheet.rows, RELATED_AT_ONCE):
+            yield with_related_rows(rest, org, some, stamps_only=stamps_only)
 
 
 def _columns(org: Org, stamps_only: bool) -> Sequence[str]:
@@ -91,53 +91,79 @@ def _columns(org: Org, stamps_only: bool) -> Sequence[str]:
     )
 
 
-def surrounded(
+def with_related_rows(
     rest: Rest, org: Org, opportunities: Sequence[Row], *, stamps_only: bool = False
 ) -> list[Bundle]:
-    """At most a hundred rows, each with what stands around it."""
+    """The opportunities of these rows, at most a hundred, each with its related rows."""
     ids = [str(row["opportunityid"]).lower() for row in opportunities]
     if not ids:
         return []
-
-    def rows(collection: str, key: str, more: Sequence[str], column: str, wanted: Iterable[str]) -> list[Row]:
-        found: list[Row] = []
-        for some in pieces(sorted(set(wanted)), odata.AT_ONCE):
-            found += rest.rows(
-                odata.query(
-                    collection, select=(key, *more, *org.stamps(collection)), where=odata.ids(column, some)
-                )
-            )
-        return found
-
-    def by_id(collection: str, key: str, more: Sequence[str], wanted: Iterable[str]) -> dict[str, Row]:
-        found = rows(collection, key, () if stamps_only else more, key, wanted)
-        return {str(row[key]).lower(): row for row in found}
-
-    live = [
-        row
-        for row in rows(CONNECTIONS, "connectionid", translate.CONNECTION, "_record1id_value", ids)
-        if not row.get("statecode")
-    ]
-    solutions: list[Row] = []
-    if org.solutions:
-        more = [*translate.SOLUTION, *(name for name in translate.SOLUTION_MORE if org.has(SOLUTIONS, name))]
-        short = translate.SOLUTION[:1] if stamps_only else more
-        solutions = rows(SOLUTIONS, "cosell_solutionid", short, "_cosell_opportunity_value", ids)
-    others = {other for row in live if (other := translate.lookup(row, "record2id"))}
-    primaries = {found for row in opportunities if (found := translate.lookup(row, "parentcontactid"))}
-    owners = {found for row in opportunities if (found := translate.lookup(row, "ownerid"))}
+    query = _RelatedRows(rest, org, stamps_only)
+    connections = query.connections(ids)
+    solutions = query.solutions(ids)
+    connected = _lookups(connections, "record2id")
+    contacts = query.by_id(
+        CONTACTS, "contactid", translate.CONTACT, connected | _lookups(opportunities, "parentcontactid")
+    )
+    users = query.by_id(
+        USERS,
+        "systemuserid",
+        translate.USER,
+        _lookups(opportunities, "ownerid") | (connected - contacts.keys()),
+    )
     customers = {found for row in opportunities for found in _customers(row)}
-    contacts = by_id(CONTACTS, "contactid", translate.CONTACT, others | primaries)
-    users = by_id(USERS, "systemuserid", translate.USER, owners | (others - contacts.keys()))
-    accounts = by_id(ACCOUNTS, "accountid", translate.ACCOUNT, customers)
+    accounts = query.by_id(ACCOUNTS, "accountid", translate.ACCOUNT, customers)
     return [
-        _bundle(row, live, solutions, contacts=contacts, users=users, accounts=accounts)
+        _bundle(row, connections, solutions, contacts=contacts, users=users, accounts=accounts)
         for row in opportunities
     ]
 
 
+@dataclass(frozen=True)
+class _RelatedRows:
+    """Queries for the rows related to some opportunities. ``stamps_only``: without what versions do not need."""
+
+    rest: Rest
+    org: Org
+    stamps_only: bool
+
+    def connections(self, ids: Sequence[str]) -> list[Row]:
+        """Active connections that start at these opportunities."""
+        rows = self._rows(CONNECTIONS, "connectionid", translate.CONNECTION, "_record1id_value", ids)
+        return [row for row in rows if not row.get("statecode")]
+
+    def solutions(self, ids: Sequence[str]) -> list[Row]:
+        """Solution rows of these opportunities; none where the environment has no such table."""
+        if not self.org.solutions:
+            return []
+        optional = [name for name in translate.SOLUTION_MORE if self.org.has(SOLUTIONS, name)]
+        columns = translate.SOLUTION[:1] if self.stamps_only else (*translate.SOLUTION, *optional)
+        return self._rows(SOLUTIONS, "cosell_solutionid", columns, "_cosell_opportunity_value", ids)
+
+    def by_id(
+        self, collection: str, key: str, columns: Sequence[str], wanted: Iterable[str]
+    ) -> dict[str, Row]:
+        """Rows by their id, those that exist."""
+        found = self._rows(collection, key, () if self.stamps_only else columns, key, wanted)
+        return {str(row[key]).lower(): row for row in found}
+
+    def _rows(
+        self, collection: str, key: str, columns: Sequence[str], tested: str, wanted: Iterable[str]
+    ) -> list[Row]:
+        found: list[Row] = []
+        select = (key, *columns, *self.org.stamps(collection))
+        for some in pieces(sorted(set(wanted)), odata.AT_ONCE):
+            found += self.rest.rows(odata.query(collection, select=select, where=odata.ids(tested, some)))
+        return found
+
+
+def _lookups(rows: Iterable[Row], name: str) -> set[str]:
+    """The ids that a lookup column of these rows has."""
+    return {found for row in rows if (found := translate.lookup(row, name))}
+
+
 def _customers(row: Row) -> Sequence[str]:
-    """The account, else the customer, which may be a contact: then no account answers to its id."""
+    """Id of the account, else of the customer, which may be a contact; then no account has that id."""
     found = translate.lookup(row, "parentaccountid") or translate.lookup(row, "customerid")
     return (found,) if found else ()
 
@@ -151,22 +177,21 @@ def _bundle(
     users: Mapping[str, Row],
     accounts: Mapping[str, Row],
 ) -> Bundle:
-    own = str(row["opportunityid"]).lower()
-    people = {translate.lookup(row, "parentcontactid"), translate.lookup(row, "ownerid")}
-    mine = []
-    for each in connections:
-        if translate.lookup(each, "record1id") == own:
-            other = translate.lookup(each, "record2id")
-            if other in contacts or other in users:
-                mine.append(each)
-                people.add(other)
+    own_id = str(row["opportunityid"]).lower()
+    mine = [
+        each
+        for each in connections
+        if translate.lookup(each, "record1id") == own_id
+        and ((other := translate.lookup(each, "record2id")) in contacts or other in users)
+    ]
+    people = _lookups(mine, "record2id") | _lookups([row], "parentcontactid") | _lookups([row], "ownerid")
     return Bundle(
         row=row,
-        account=next((accounts[each] for each in _customers(row) if each in accounts), None),
-        contacts={each: contacts[each] for each in sorted(filter(None, people)) if each in contacts},
-        users={each: users[each] for each in sorted(filter(None, people)) if each in users},
+        account=_account(row, accounts),
+        contacts={each: contacts[each] for each in sorted(people) if each in contacts},
+        users={each: users[each] for each in sorted(people) if each in users},
         connections=tuple(mine),
-        solutions=tuple(each for each in solutions if translate.lookup(each, "cosell_opportunity") == own),
+        solutions=tuple(each for each in solutions if translate.lookup(each, "cosell_opportunity") == own_id),
     )
 
 
@@ -184,63 +209,60 @@ def by_referrals(rest: Rest, org: Org, referral_ids: Sequence[str]) -> Mapping[s
 
 
 def find(rest: Rest, org: Org, sought: Sequence[MatchQuery], match: Sequence[str]) -> Mapping[str, Matches]:
-    """By referral id, by the opportunity id that the referral names, and by name and customer."""
+    """By referral id: the opportunity that has it, the one that the referral names, and look-alikes."""
     by_referral = by_referrals(rest, org, [each.referral_id for each in sought])
-    references = [each.external_reference for each in sought if odata.is_guid(each.external_reference)]
+    references = [each.external_reference or "" for each in sought if odata.is_guid(each.external_reference)]
     by_id: dict[str, Row] = {}
-    for some in pieces(list(dict.fromkeys(each.lower() for each in references if each)), odata.AT_ONCE):
+    for some in pieces(list(dict.fromkeys(each.lower() for each in references)), odata.AT_ONCE):
         path = odata.query(
             OPPORTUNITIES, select=("opportunityid", org.key), where=odata.ids("opportunityid", some)
         )
         by_id |= {str(row["opportunityid"]).lower(): row for row in rest.rows(path)}
-    names = list(dict.fromkeys(each.name for each in sought if each.name.strip() and each.customer.name))
-    alike = _alike(rest, org, names, match)
-
-    def referenced(each: MatchQuery) -> str | None:
-        row = by_id.get((each.external_reference or "").lower())
-        # One that already carries another referral belongs to that one.
-        if row is None or folded(row.get(org.key)) not in {"", folded(each.referral_id)}:
-            return None
-        return str(row["opportunityid"]).lower()
-
-    return {
-        each.referral_id: Matches(
-            by_referral=by_referral.get(folded(each.referral_id)),
-            by_reference=referenced(each),
-            lookalikes=tuple(alike.get((folded(each.name), *customer_key(each.customer, match)), ())),
-        )
-        for each in sought
-    }
+    return matches(
+        sought,
+        match,
+        by_referral=by_referral,
+        referenced={
+            each: (each.lower(), by_id[each.lower()].get(org.key))
+            for each in references
+            if each.lower() in by_id
+        },
+        lookalikes=_lookalikes(rest, org, searchable_names(sought), match),
+    )
 
 
-def _alike(
+def _lookalikes(
     rest: Rest, org: Org, names: Sequence[str], match: Sequence[str]
 ) -> Mapping[tuple[str, ...], Sequence[str]]:
-    """Open, unlinked opportunities by name and customer."""
+    """Open opportunities without a referral, by `lookalike_key`."""
     column = org.names["name"]
     wanted = {folded(name) for name in names}
     rows: list[Row] = []
     for some in pieces(names, NAMES):
-        where = odata.all_of("statecode eq 0", f"{org.key} eq null", odata.named(column, some))
         path = odata.query(
             OPPORTUNITIES,
             select=("opportunityid", column, "_parentaccountid_value", "_customerid_value"),
-            where=where,
+            where=odata.all_of("statecode eq 0", f"{org.key} eq null", odata.named(column, some)),
             order="opportunityid asc",
         )
         rows += [row for row in rest.rows(path) if folded(row.get(column)) in wanted]
     accounts = accounts_by_id(rest, [each for row in rows for each in _customers(row)])
     found: dict[tuple[str, ...], list[str]] = {}
     for row in rows:
-        account = next((accounts[each] for each in _customers(row) if each in accounts), None)
-        known = translate.customer(account)
-        if known is not None:
-            who = (folded(row.get(column)), *customer_key(known, match))
-            found.setdefault(who, []).append(str(row["opportunityid"]).lower())
+        customer = translate.customer(_account(row, accounts))
+        if customer is not None:
+            key = lookalike_key(row.get(column), customer, match)
+            found.setdefault(key, []).append(str(row["opportunityid"]).lower())
     return found
 
 
+def _account(row: Row, accounts: Mapping[str, Row]) -> Row | None:
+    """The account of an opportunity; None where it has none."""
+    return next((accounts[each] for each in _customers(row) if each in accounts), None)
+
+
 def accounts_by_id(rest: Rest, ids: Sequence[str]) -> Mapping[str, Row]:
+    """Id → account, those that exist."""
     found: dict[str, Row] = {}
     for some in pieces(sorted(set(ids)), odata.AT_ONCE):
         path = odata.query(
@@ -251,7 +273,7 @@ def accounts_by_id(rest: Rest, ids: Sequence[str]) -> Mapping[str, Row]:
 
 
 def accounts_by_name(rest: Rest, names: Sequence[str]) -> Iterator[Row]:
-    """Active accounts of these names, and more; the oldest first."""
+    """Active accounts of these names, and some more (see `odata.named`); the oldest first."""
     for some in pieces(names, NAMES):
         where = odata.all_of("statecode eq 0", odata.named("name", some))
         yield from rest.rows(
@@ -265,7 +287,7 @@ def accounts_by_name(rest: Rest, names: Sequence[str]) -> Iterator[Row]:
 
 
 def users(rest: Rest, org: Org, names: Sequence[str]) -> Iterator[User]:
-    """Active users but ourselves, by e-mail or user name, the one longest there first."""
+    """Active users of these e-mails or user names, without the application user, the oldest first."""
     for some in pieces(names, PEOPLE):
         known = odata.any_of([odata.texts("internalemailaddress", some), odata.texts("domainname", some)])
         path = odata.query(
@@ -280,5 +302,6 @@ def users(rest: Rest, org: Org, names: Sequence[str]) -> Iterator[User]:
 
 
 def index(rest: Rest, org: Org) -> Iterator[Mapping[str, str]]:
-    for some in listed(rest, org, stamps_only=True):
+    """Id → version of every opportunity in scope, in pages."""
+    for some in all_in_scope(rest, org, stamps_only=True):
         yield {bundle.id: translate.version(bundle).text for bundle in some}

@@ -1,8 +1,8 @@
-"""Which rows around an opportunity have to be made, changed or removed so that its sets are as wanted; pure.
+"""Which related rows have to be made, changed or removed so that an opportunity's sets are as wanted; pure.
 
-Sets are given whole. What a row holds beside what we know of it is left alone, and so are rows that have no name in our
-language: contacts without an e-mail, colleagues who left, solution rows without an id. People hang on an opportunity by
-connections; the primary contact stands in a column of the opportunity besides.
+Sets are given whole. Columns of a row that we do not know are left alone, and so are rows that we cannot identify: contacts
+without an e-mail, colleagues who left, solution rows without an id. People are related to an opportunity by connections; the
+primary contact is a column of the opportunity as well.
 https://learn.microsoft.com/power-apps/developer/data-platform/connection-entities
 """
 
@@ -17,41 +17,42 @@ from cosell_sync.crm.dynamics.org import CONNECTIONS, CONTACTS, OPPORTUNITIES, S
 from cosell_sync.crm.dynamics.rest import removed, updated
 from cosell_sync.crm.dynamics.translate import Bundle, Row
 from cosell_sync.crm.related import (
-    Around,
+    RelatedChanges,
     changed_columns,
     changed_solution,
     members,
     person_columns,
+    rows_by_code,
     solution_key,
 )
 from cosell_sync.crm.values import email
 
 
-def around(
+def changes(
     bundle: Bundle, org: Org, wanted: Fields, users: Mapping[str, str], referral_id: str
-) -> Around[Op]:
-    """``bundle``: as read just now; ``users``: e-mail → id of active users."""
-    changes: list[tuple[str, Op]] = []
-    people: tuple[Member, ...] = ()
-    primary = None
+) -> RelatedChanges[Op]:
+    """``bundle``: the opportunity with its related rows as read just now; ``users``: e-mail → id of active users."""
+    found: list[tuple[str, Op]] = []
+    new_contacts: tuple[Member, ...] = ()
+    primary_contact = None
     unheld: dict[str, frozenset[str]] = {}
     if (team := members(wanted, "team")) is not None:
         made, absent = _team(bundle, org, team, users)
-        changes += (("team", each) for each in made)
+        found += (("team", each) for each in made)
         unheld |= {"team": absent} if absent else {}
     if (contacts := members(wanted, "contacts")) is not None:
-        made, people, primary = _contacts(bundle, org, contacts)
-        changes += (("contacts", each) for each in made)
+        made, new_contacts, primary_contact = _contacts(bundle, org, contacts)
+        found += (("contacts", each) for each in made)
     if org.solutions and ("solutions" in wanted or referral_id):
         given = wanted.get("solutions", translate.solutions(bundle, org))
-        asked = given if isinstance(given, tuple) else ()
-        made = _solutions(bundle, org, [each for each in asked if isinstance(each, Solution)], referral_id)
-        changes += (("solutions", each) for each in made)
-    return Around(tuple(changes), people, primary, unheld)
+        listed = given if isinstance(given, tuple) else ()
+        made = _solutions(bundle, org, [each for each in listed if isinstance(each, Solution)], referral_id)
+        found += (("solutions", each) for each in made)
+    return RelatedChanges(tuple(found), new_contacts, primary_contact, unheld)
 
 
 def connection(org: Org, opportunity_id: str, name: str, other_id: str) -> Op:
-    """``name``: contacts or team."""
+    """A new connection from the opportunity to a contact or user; ``name``: contacts or team."""
     collection, table = (CONTACTS, "contact") if name == "contacts" else (USERS, "systemuser")
     body: dict[str, object] = {
         "record1id_opportunity@odata.bind": odata.bind(OPPORTUNITIES, opportunity_id),
@@ -68,9 +69,9 @@ def _team(
     emails = [each.email for each in wanted]
     absent = {each for each in emails if each not in users}
     rows = translate.colleagues(bundle, org)
-    there = {user_id for _, user_id in rows}
-    # The owner is connected too: while nobody is, he stands for the team, and would leave it with the first one added.
-    missing = [users[each] for each in emails if each in users and users[each] not in there]
+    present = {user_id for _, user_id in rows}
+    # The owner is connected too. Without any connection the owner counts as the team, and would leave it with the first one.
+    missing = [users[each] for each in emails if each in users and users[each] not in present]
     made = [connection(org, bundle.id, "team", user_id) for user_id in dict.fromkeys(missing)]
     for row, user_id in rows:
         person = bundle.users[user_id]
@@ -89,39 +90,40 @@ def _contacts(
 ) -> tuple[list[Op], tuple[Member, ...], str | None]:
     made: list[Op] = []
     current = {each.email: each for each in translate.contacts(bundle)}
-    asked = {each.email: each for each in wanted}
+    people = {each.email: each for each in wanted}
     for row, contact_id in translate.connected(bundle, bundle.contacts):
         address = email(bundle.contacts[contact_id].get("emailaddress1"))
-        if address and address not in asked:
+        if address and address not in people:
             made.append(_removed(row))
-    for address, each in asked.items():
-        held = current.get(address)
-        if held is None:
+    for address, each in people.items():
+        known = current.get(address)
+        if known is None:
             continue
-        contact_id = str(held.extra["contact"])
-        if "connection" not in held.extra:
-            # So far only the primary contact: connected, he stays one of the contacts when another becomes primary.
+        contact_id = str(known.extra["contact"])
+        if "connection" not in known.extra:
+            # So far only the primary contact. A connection keeps that person a contact when another becomes primary.
             made.append(connection(org, bundle.id, "contacts", contact_id))
-        if columns := _short(changed_columns(each, held, translate.CONTACT_PERSON)):
+        if columns := _short(changed_columns(each, known, translate.CONTACT_PERSON)):
             tag = org.tag(CONTACTS, versions.etag(bundle.contacts[contact_id]))
             made.append(updated(CONTACTS, contact_id, columns, tag))
-    people = tuple(each for each in asked.values() if each.email not in current)
-    return made, people, _primary(bundle, asked)
+    new = tuple(each for each in people.values() if each.email not in current)
+    return made, new, _primary(bundle, people)
 
 
-def _primary(bundle: Bundle, asked: Mapping[str, Member]) -> str | None:
-    """The first of the wanted ones where nobody, or somebody who is dropped, is the primary contact."""
+def _primary(bundle: Bundle, wanted: Mapping[str, Member]) -> str | None:
+    """The first wanted contact where the primary one is missing or removed; None leaves the column, "" clears it."""
     row = bundle.contacts.get(bundle.primary or "")
     if bundle.primary is not None and row is None:
-        return None  # out of our sight; somebody put it there
+        return None  # somebody set a contact that we may not read
     address = email(row.get("emailaddress1")) if row else None
-    if row is not None and (address is None or address in asked):
+    if row is not None and (address is None or address in wanted):
         return None
-    first = next(iter(asked), "")
+    first = next(iter(wanted), "")
     return None if row is None and not first else first
 
 
 def contact_columns(person: Member, account_id: str | None) -> dict[str, object]:
+    """The columns of a new contact under that account."""
     under = {"parentcustomerid_account@odata.bind": odata.bind("accounts", account_id)} if account_id else {}
     return {**_short(person_columns(person, translate.CONTACT_PERSON)), **under}
 
@@ -131,35 +133,38 @@ def _short(columns: Mapping[str, str | None]) -> dict[str, object]:
 
 
 def _solutions(bundle: Bundle, org: Org, wanted: Iterable[Solution], referral_id: str) -> list[Op]:
-    made: list[Op] = []
-    rows: dict[str, list[Row]] = {}
-    for each in bundle.solutions:
-        if code := (each.get("cosell_solutioncode") or "").strip():
-            rows.setdefault(code, []).append(each)
-    asked = {each.id: each for each in wanted}
+    rows = rows_by_code(bundle.solutions, "cosell_solutioncode")
+    solutions = {each.id: each for each in wanted}
     keyed = bool(referral_id) and org.has(SOLUTIONS, "cosell_key")
-    for code, solution in asked.items():
+    made: list[Op] = []
+    for code, solution in solutions.items():
         columns = translate.solution_columns(solution, org)
         key = {"cosell_key": solution_key(referral_id, code)} if keyed else {}
-        if code not in rows:
-            # The key stands in the body: with its colon it cannot stand in an address, yet the table keeps it unique.
-            body = {name: item for name, item in {**columns, **key}.items() if item is not None}
-            body["cosell_opportunity@odata.bind"] = odata.bind(OPPORTUNITIES, bundle.id)
-            made.append(Op("POST", SOLUTIONS, body))
+        if code in rows:
+            made += _changed_solution(rows[code][0], org, columns, key)
             continue
-        held = rows[code][0]
-        changed = changed_solution(columns, held, "cosell_solutioncode")
-        if set(changed) == {"cosell_name"}:
-            changed = {}  # a seller's own title of a row that is right otherwise
-        if key and not held.get("cosell_key"):
-            changed |= key  # a row that a seller made
-        if changed:
-            tag = org.tag(SOLUTIONS, versions.etag(held))
-            made.append(updated(SOLUTIONS, str(held["cosell_solutionid"]), changed, tag))
-    for code, held_rows in rows.items():
-        if code not in asked:
-            made += (
-                removed(SOLUTIONS, str(each["cosell_solutionid"]), org.tag(SOLUTIONS, versions.etag(each)))
-                for each in held_rows
-            )
-    return made
+        # The key goes in the body, because its colon is not allowed in an address. The table keeps it unique all the same.
+        body = {name: item for name, item in {**columns, **key}.items() if item is not None}
+        body["cosell_opportunity@odata.bind"] = odata.bind(OPPORTUNITIES, bundle.id)
+        made.append(Op("POST", SOLUTIONS, body))
+    surplus = [each for code, listed in rows.items() if code not in solutions for each in listed]
+    return [
+        *made,
+        *(
+            removed(SOLUTIONS, str(each["cosell_solutionid"]), org.tag(SOLUTIONS, versions.etag(each)))
+            for each in surplus
+        ),
+    ]
+
+
+def _changed_solution(row: Row, org: Org, columns: Mapping[str, object], key: Mapping[str, str]) -> list[Op]:
+    """The update of an existing solution row, if it differs. A row that a seller made receives its key."""
+    changed = changed_solution(columns, row, "cosell_solutioncode")
+    if set(changed) == {"cosell_name"}:
+        changed = {}  # only the title differs, which a seller may choose
+    if key and not row.get("cosell_key"):
+        changed |= key
+    if not changed:
+        return []
+    tag = org.tag(SOLUTIONS, versions.etag(row))
+    return [updated(SOLUTIONS, str(row["cosell_solutionid"]), changed, tag)]

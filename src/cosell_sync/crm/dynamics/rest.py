@@ -15,17 +15,28 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from http import HTTPStatus
 from typing import Any, Final
 
 from cosell_sync.crm.dynamics import batch, errors, odata
 from cosell_sync.crm.dynamics.batch import JSON, Group, Op, Reply
 from cosell_sync.crm.dynamics.errors import SYSTEM
-from cosell_sync.errors import Flaky, OutsideError, RecordError, Rejected, Surprise, Unavailable, Unclear
-from cosell_sync.transport import errors as transport_errors
-from cosell_sync.transport.client import Answer, HttpCaller, Safety
-from cosell_sync.transport.errors import Scope
+from cosell_sync.errors import (
+    CosellError,
+    Flaky,
+    OutsideError,
+    RecordError,
+    Rejected,
+    Surprise,
+    Unavailable,
+    Unclear,
+)
+from cosell_sync.transport.answers import Answer, error_body, retry_after
+from cosell_sync.transport.client import HttpCaller, Safety
+from cosell_sync.transport.errors import Refusal, Scope, disposition, to_error
 from cosell_sync.transport.exact_json import encode
-from cosell_sync.transport.throttle import Governor, utc_now
+from cosell_sync.transport.retry import RetryableError, RetryStrategy
+from cosell_sync.transport.throttle import utc_now
 
 ROOT: Final = "/api/data/v9.2"
 HEADERS: Final[Mapping[str, str]] = {
@@ -35,7 +46,8 @@ HEADERS: Final[Mapping[str, str]] = {
 }
 ID_HEADERS: Final = ("x-ms-client-request-id",)
 PARTS: Final = 50  # writes in one batch: with the customer's plug-ins they must fit into one call's time
-PASSING_TRIES: Final = 3
+PARTS_AGAIN: Final = RetryStrategy(tries=4)  # of parts that met a throttle or a lock
+UNGUARDED_TRIES: Final = 4  # of a write without a guard that is refused at the door
 PAGE: Final = 5000
 
 _IDS: Final = re.compile(r"\([^()]*\)")
@@ -57,36 +69,36 @@ class Result:
 
     error: RecordError | None = None
     ids: tuple[str | None, ...] = ()
-    away: OutsideError | None = None  # not sent: the system as a whole is not there
+    outage: OutsideError | None = None  # not sent: the system as a whole is not there
+    refused: Reply | None = None  # the last answer, where it is the refusal
 
     @property
     def landed(self) -> bool:
-        return self.error is None and self.away is None
+        return self.error is None and self.outage is None
 
 
 class Rest:
-    """``caller`` calls the org's host; ``governor`` is the one that ``caller`` was given."""
+    """``caller`` calls the org's host."""
 
     def __init__(
         self,
         caller: HttpCaller,
         *,
-        governor: Governor,
         clock: Callable[[], datetime] = utc_now,
         headers: Mapping[str, str] = HEADERS,
     ) -> None:
         self._caller = caller
-        self._governor = governor
         self._headers = headers
         self.clock = clock
 
     def consistent(self) -> Rest:
         """The same org, read past its caches, which know a change of the metadata only after half a minute."""
         headers = {**self._headers, "consistency": "Strong"}
-        return Rest(self._caller, governor=self._governor, clock=self.clock, headers=headers)
+        return Rest(self._caller, clock=self.clock, headers=headers)
 
     def wait(self, seconds: float) -> None:
-        self._governor.wait(seconds)
+        """Sleep, unless the program is stopping: then it raises ``Unavailable``."""
+        self._caller.governor.wait(seconds)
 
     def address(self, path: str) -> str:
         """The absolute address of a row, as a reference to it wants it."""
@@ -175,78 +187,49 @@ class Rest:
         platform itself counts each of them, and gives no speed for it.
         """
         results: list[Result] = []
-        away: OutsideError | None = None
+        outage: OutsideError | None = None
         silent = 0
         for some in _packed(groups):
-            if away is not None:
-                results += [Result(away=away)] * len(some)
+            if outage is not None:
+                results += [Result(outage=outage)] * len(some)
                 continue
-            found = self._patiently(some)
+            found = self._send_some(some)
             results += found
-            away = next((each.away for each in found if each.away), None)
+            outage = next((each.outage for each in found if each.outage), None)
             silent = silent + 1 if all(isinstance(each.error, Unclear) for each in found) else 0
-            if silent == 2 and away is None:
-                away = Unavailable(SYSTEM, "Dataverse stopped answering", code="no_answer")
+            if silent == 2 and outage is None:
+                outage = Unavailable(SYSTEM, "Dataverse stopped answering", code="no_answer")
         return results
 
-    def _patiently(self, groups: Sequence[Group]) -> list[Result]:
-        """The results; what met a throttle or a lock of the moment is tried again."""
-        results: list[Result] = [Result()] * len(groups)
-        waiting = list(range(len(groups)))
-        for attempt in range(PASSING_TRIES + 1):
-            replies = self._once([groups[at] for at in waiting])
-            again = []
-            pause = 0.0
-            for at, answer in zip(waiting, replies, strict=True):
-                if isinstance(answer, Result):
-                    results[at] = answer
-                    continue
-                results[at] = _result(answer, len(groups[at]))
-                if not answer[-1].fine and errors.passing(answer[-1].status, answer[-1].body):
-                    again.append(at)
-                    wait = transport_errors.retry_after(answer[-1].headers.get("retry-after"), self.clock())
-                    pause = max(pause, self._caller.backoff(attempt + 1) if wait is None else wait)
-                    if answer[-1].status == 429:
-                        self._governor.pause(pause)
-            if not again or attempt == PASSING_TRIES or pause > 60:
-                break
-            waiting = again
-            try:
-                self._governor.wait(pause)
-            except OutsideError:
-                break
-        return results
+    def _send_some(self, groups: Sequence[Group]) -> Sequence[Result]:
+        """One call, and again for the groups that met a throttle or a lock."""
+        return self._caller.retrier.resend(PARTS_AGAIN, self._send_once, groups, self._retryable)
 
-    def _once(self, groups: Sequence[Group]) -> Sequence[Result | list[Reply]]:
-        """One call, and again after a 429: what was refused at the door surely did not land. (What is guarded was
-        tried again one floor below.)
-        """
-        tries = 0 if _guarded(groups) else PASSING_TRIES
-        for attempt in range(tries + 1):
-            try:
-                return self._alone(groups[0][0]) if _single(groups) else self._batch(groups)
-            except Unavailable as error:
-                if error.status != 429 or attempt == tries or self._governor.paused > 60:
-                    return [Result(away=error)] * len(groups)
-            except OutsideError as error:
-                return [Result(away=error)] * len(groups)
-            except RecordError as error:
-                return [Result(error=errors.judged(error))] * len(groups)
-        raise AssertionError  # the last attempt has returned
+    def _send_once(self, groups: Sequence[Group]) -> Sequence[Result]:
+        try:
+            return self._alone(groups[0][0]) if _single(groups) else self._batch(groups)
+        except OutsideError as error:
+            return [Result(outage=error)] * len(groups)
+        except RecordError as error:
+            return [Result(error=errors.with_advice(error))] * len(groups)
+
+    def _retryable(self, result: Result) -> RetryableError | None:
+        """A part that was answered so may be sent again; one that is throttled stops every thread."""
+        reply = result.refused
+        if reply is None or result.error is None or not errors.passes(reply.status, reply.body):
+            return None
+        wait = retry_after(reply.headers.get("retry-after"), self.clock())
+        if reply.status == HTTPStatus.TOO_MANY_REQUESTS:
+            self._caller.throttled(wait)
+        return RetryableError(result.error, wait)
 
     def change(self, op: Op) -> Answer:
-        """One change of the setup, alone. A refusal is an answer too, for whoever called knows its codes."""
-        for attempt in range(PASSING_TRIES + 1):
-            try:
-                return self._written(op, accept=(400, 403, 404, 405, 409, 412, 500))
-            except Unavailable as error:
-                if error.status != 429 or attempt == PASSING_TRIES:  # the governor knows how long to wait
-                    raise
-        raise AssertionError  # the last attempt has returned
+        """One change of the setup, alone. A refusal is an answer too, for the caller knows its codes."""
+        return self._written(op, accept=(400, 403, 404, 405, 409, 412, 500))
 
-    def _alone(self, op: Op) -> Sequence[Result | list[Reply]]:
+    def _alone(self, op: Op) -> Sequence[Result]:
         answer = self._written(op, accept=(400, 403, 404, 412))
-        return [[Reply(answer.status, _lower(answer.headers), answer.body)]]
+        return [_result([Reply(answer.status, answer.headers, answer.body)], 1)]
 
     def _written(self, op: Op, accept: Sequence[int]) -> Answer:
         headers = {**HEADERS, **({"content-type": JSON} if op.body is not None else {})}
@@ -256,22 +239,23 @@ class Rest:
             op.method,
             f"{ROOT}/{op.path}",
             template=template(op.path),
-            safety=Safety.GUARDED if op.guarded else Safety.ONCE,
             headers={**headers, **op.headers},
             body=None if op.body is None else encode(op.body),
             accept=accept,
+            safety=Safety.GUARDED if op.guarded else Safety.UNGUARDED,
+            tries=None if op.guarded else UNGUARDED_TRIES,
         )
         if answer.status < 300 and answer.body.strip():  # no write of ours is answered with a body
             raise Unclear("Dataverse gave an unreadable answer", code="unreadable")
         return answer
 
-    def _batch(self, groups: Sequence[Group]) -> Sequence[Result | list[Reply]]:
+    def _batch(self, groups: Sequence[Group]) -> Sequence[Result]:
         boundary = f"batch_{uuid.uuid4()}"
+        guarded = _guarded(groups)
         answer = self._caller.call(
             "POST",
             f"{ROOT}/$batch",
             template="$batch",
-            safety=Safety.GUARDED if _guarded(groups) else Safety.ONCE,
             headers={
                 **HEADERS,
                 "content-type": f'multipart/mixed; boundary="{boundary}"',
@@ -279,12 +263,14 @@ class Rest:
             },
             body=batch.framed(groups, ROOT, boundary),
             accept=(200, 400, 403, 404, 409, 412, 500),
+            safety=Safety.GUARDED if guarded else Safety.UNGUARDED,
+            tries=None if guarded else UNGUARDED_TRIES,
         )
-        kind = _lower(answer.headers).get("content-type", "")
+        kind = answer.headers.get("content-type", "")
         if not batch.is_multipart(kind):
             if answer.status < 300:
                 raise Unclear("Dataverse gave an unreadable answer", code="unreadable", status=answer.status)
-            raise _outer(answer)
+            raise _refused_batch(answer)
         try:
             found: list[list[Reply]] = batch.replies(answer.body, kind)
         except ValueError:
@@ -293,26 +279,23 @@ class Rest:
             raise Unclear("Dataverse gave an unreadable answer", code="unreadable")
         # A server that stops at the first failure answers no further part: those were not carried out.
         skipped = Result(error=Flaky("not carried out, since another write failed", code="not_reached"))
-        return [*found, *[skipped] * (len(groups) - len(found))]
+        results = [_result(replies, len(group)) for replies, group in zip(found, groups, strict=False)]
+        return [*results, *[skipped] * (len(groups) - len(found))]
 
 
-def _outer(answer: Answer) -> Exception:
-    said = transport_errors.said(answer.body)
-    return transport_errors.error(
-        SYSTEM,
-        transport_errors.fate(SYSTEM, answer.status, said.code),
-        Scope.RECORD,
-        said,
-        status=answer.status,
-        request_id=answer.request_id,
-        may_have_landed=True,
-    )
+def _refused_batch(answer: Answer) -> CosellError:
+    """A batch that was refused as a whole."""
+    said = error_body(answer.body)
+    found = disposition(SYSTEM, answer.status, said.code)
+    refusal = Refusal(SYSTEM, found, said, answer.status, request_id=answer.request_id, may_have_landed=True)
+    return to_error(refusal, Scope.RECORD)
 
 
 def _result(replies: Sequence[Reply], size: int) -> Result:
     bad = next((each for each in replies if not each.fine), None)
     if bad is not None:
-        return Result(error=errors.of(bad.status, bad.body, _request_id(bad)))
+        error = errors.record_error(bad.status, bad.body, _request_id(bad))
+        return Result(error=error, refused=None if replies[-1].fine else replies[-1])
     if len(replies) < size:
         return Result(error=Unclear("Dataverse answered only part of a change set", code="unreadable"))
     return Result(ids=tuple(each.entity_id for each in replies))
@@ -343,10 +326,6 @@ def _packed(groups: Sequence[Group]) -> Iterator[Sequence[Group]]:
         size += len(group)
     if some:
         yield some
-
-
-def _lower(headers: Mapping[str, str]) -> dict[str, str]:
-    return {name.lower(): item for name, item in headers.items()}
 
 
 def template(place: str) -> str:

@@ -1,7 +1,7 @@
 """Signing in to Dataverse: the application itself, by secret, by certificate, or as a managed identity of Azure.
 
-MSAL (Microsoft's own library) speaks to the authority, over a session of ours. It keeps a cache of its own, which would hand out a refused token again, so every sign-in starts without one;
-`TokenSource` is the only cache. Texts of refusals may name people and are left out, their AADSTS number says what is
+MSAL (Microsoft's own library) speaks to the authority, over a session of ours. It keeps a cache of its own, which would
+hand out a refused token again, so every sign-in starts without one; `TokenSource` is the only cache. Texts of refusals may name people and are left out, their AADSTS number says what is
 wrong. A sign-in is no API call and is not counted.
 
 https://learn.microsoft.com/power-apps/developer/data-platform/use-single-tenant-server-server-authentication
@@ -14,22 +14,18 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
-
-import msal
-import requests
-import requests.utils
-from cryptography import x509
-from cryptography.hazmat.primitives import serialization
 
 from cosell_sync.crm.dynamics.errors import SYSTEM
 from cosell_sync.errors import AuthFailed, ConfigError, Unavailable
 from cosell_sync.ports import Clock
-from cosell_sync.transport.client import trust_file
-from cosell_sync.transport.session import careful, patiently
-from cosell_sync.transport.throttle import Governor, utc_now
+from cosell_sync.transport.client import HttpCaller
+from cosell_sync.transport.throttle import utc_now
 from cosell_sync.transport.tokens import AccessToken
+
+if TYPE_CHECKING:
+    from cosell_sync.transport.session import LibrarySession
 
 # Authorities that Microsoft's instance discovery knows; asking it about any other would fail.
 MICROSOFT: Final = frozenset(
@@ -87,48 +83,30 @@ class Application:
 class SignIn:
     """Obtains access tokens for a ``TokenSource``: ``TokenSource(SignIn(…))``.
 
-    ``verify``: what ``requests`` verifies with; by default what ``trust_file`` says. ``governor``: of the authority's
-    host, which is another one than the org's.
+    ``caller`` calls whatever host MSAL finds (the authority, or the machine's own identity endpoint), without tokens of
+    its own; ``connect`` makes one. Its requests are no API calls.
     """
 
-    def __init__(
-        self,
-        application: Application,
-        *,
-        verify: str | bool | None = None,
-        timeout: float = 30.0,
-        clock: Clock = utc_now,
-        governor: Governor | None = None,
-    ) -> None:
+    def __init__(self, application: Application, caller: HttpCaller, *, clock: Clock = utc_now) -> None:
         self._application = application
-        self._verify = verify
-        self._timeout = timeout
+        self._caller = caller
         self._clock = clock
-        self._governor = governor or Governor(SYSTEM, clock=clock)
 
     def __call__(self) -> AccessToken:
-        return patiently(self._once, self._governor, self._clock)
+        """Raises AuthFailed, Unavailable or ConfigError."""
+        from cosell_sync.transport.session import sign_in_session  # noqa: PLC0415 - imports requests
 
-    def _once(self) -> AccessToken:
         asked = self._clock()
-        with requests.Session() as session:
-            self._prepare(session)
+        with sign_in_session(self._caller) as session:
             result = self._acquire(session)
         value = result.get("access_token")
         if not isinstance(value, str) or not value:
             raise refusal(result, managed=self._application.managed_identity is not None)
         return AccessToken(value, asked + timedelta(seconds=_seconds(result.get("expires_in"))))
 
-    def _prepare(self, session: requests.Session) -> None:
-        session.verify = trust_file() if self._verify is None else self._verify
-        session.trust_env = (
-            False  # else requests lets REQUESTS_CA_BUNDLE and a .netrc overrule what was given
-        )
-        if self._application.managed_identity is None:
-            session.proxies.update(requests.utils.get_environ_proxies(self._application.authority))
-        careful(session, self._governor, self._clock, timeout=self._timeout, hint=UNREACHABLE)
+    def _acquire(self, session: LibrarySession) -> Mapping[str, Any]:
+        import msal  # noqa: PLC0415 - imports requests, and is a good part of a command's start
 
-    def _acquire(self, session: requests.Session) -> Mapping[str, Any]:
         ours = self._application
         if ours.managed_identity is not None:
             identity = (
@@ -167,6 +145,9 @@ def credential(ours: Application) -> str | dict[str, str]:
                 "Dynamics needs dynamics.client_secret, dynamics.certificate or dynamics.managed_identity"
             )
         return ours.client_secret
+    from cryptography import x509  # noqa: PLC0415 - a certificate alone needs it
+    from cryptography.hazmat.primitives import serialization  # noqa: PLC0415
+
     pem = ours.certificate.encode()
     try:
         key = serialization.load_pem_private_key(pem, password=None)

@@ -1,9 +1,8 @@
-"""Dataverse's rows and our values, there and back; pure.
+"""Dataverse's rows ⇄ our values; pure.
 
-A snapshot is read from a `Bundle`: the opportunity's row and the rows around it, each asked for by id, so that no answer
-depends on how a server nests them. What the environment does not have is left out and stays ABSENT. People without an
-e-mail have no name in our language: they stay in the CRM, untouched and unseen. Reading what was written gives what was
-written, as far as the column holds it.
+A snapshot is translated from a `Bundle`: the opportunity's row and its related rows, each read by id, so that nothing depends
+on how a server nests them. What the environment does not have is left out and stays ABSENT. People without an e-mail cannot
+be identified and are left alone. A value that is written and read back is the same, as far as the column can hold it.
 """
 
 from __future__ import annotations
@@ -12,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from cosell_sync.core.deal import KINDS, Customer, Fields, Kind, Known, Member, Snapshot, Solution
+from cosell_sync.core.deal import Customer, Fields, Known, Member, Snapshot, Solution
+from cosell_sync.core.fields import KINDS, Kind
 from cosell_sync.crm import countries, values
 from cosell_sync.crm.dynamics import odata, versions
 from cosell_sync.crm.dynamics.org import ADDRESS, COMPUTED, LENGTHS, OPEN, SOLUTIONS, STOCK, WON, Column, Org
@@ -25,7 +25,7 @@ Row = Mapping[str, Any]
 LOOKUPS: Final = frozenset({"currency"})  # of the fields that are columns
 CHOICES: Final = frozenset({"Picklist", "Status", "State"})
 
-# Columns that are asked for, beside the id.
+# Columns that are read, beside the id.
 ACCOUNT: Final = (
     "name",
     "address1_line1",
@@ -47,7 +47,7 @@ SOLUTION_MORE: Final = ("cosell_solutionname", "cosell_solutiontype", "cosell_ke
 
 @dataclass(frozen=True)
 class Bundle:
-    """One opportunity with what stands around it. ``connections``: live ones that start here, by id."""
+    """One opportunity with its related rows. ``connections``: the active ones that start here."""
 
     row: Row
     account: Row | None = None
@@ -58,23 +58,27 @@ class Bundle:
 
     @property
     def id(self) -> str:
+        """The opportunity's id, lower case."""
         return str(self.row["opportunityid"]).lower()
 
     @property
     def primary(self) -> str | None:
+        """Id of the primary contact; None without one."""
         return lookup(self.row, "parentcontactid")
 
     @property
     def owner(self) -> str | None:
+        """Id of the owning user or team."""
         return lookup(self.row, "ownerid")
 
     @property
     def account_id(self) -> str | None:
+        """Id of the account; None without one."""
         return None if self.account is None else str(self.account["accountid"]).lower()
 
 
 def opportunity_columns(org: Org) -> tuple[str, ...]:
-    """What to ask of an opportunity for a snapshot."""
+    """The columns of an opportunity that a snapshot needs."""
     own = org.columns.get("opportunities", {})
     columns = ["opportunityid", "statecode", "statuscode"]
     columns += [
@@ -89,11 +93,13 @@ def opportunity_columns(org: Org) -> tuple[str, ...]:
 
 
 def lookup(row: Row, name: str) -> str | None:
+    """The id that a lookup column has; None where it is empty."""
     found = row.get(f"_{name}_value")
     return found.lower() if isinstance(found, str) and odata.is_guid(found) else None
 
 
 def snapshot(bundle: Bundle, org: Org) -> Snapshot:
+    """The opportunity in our values, with its version."""
     mark = version(bundle)
     row = bundle.row
     state = row.get("statecode")
@@ -125,10 +131,10 @@ def snapshot(bundle: Bundle, org: Org) -> Snapshot:
 
 
 def readonly(row: Row, org: Org) -> frozenset[str]:
-    """What the row does not take just now: an amount that is summed from products, a currency once it is set, and, on
-    a closed row, everything but its status; our own columns too, unless they were asked for and are taken.
+    """Our fields that the row does not take now: an amount that is summed from products, a currency that is set, and on a
+    closed row everything but its status; our own columns as well, unless they are configured to be written there.
     """
-    found = {*org.locked, *(["currency"] if lookup(row, org.names.get("currency", "")) else [])}
+    found = {*org.read_only, *(["currency"] if lookup(row, org.names.get("currency", "")) else [])}
     if row.get(COMPUTED) is True:
         found.add("value")
     if row.get("statecode") == OPEN:
@@ -137,6 +143,7 @@ def readonly(row: Row, org: Org) -> frozenset[str]:
 
 
 def version(bundle: Bundle) -> Version:
+    """ETags of the opportunity and of every row that its snapshot is read from."""
     rows: dict[str, str] = {}
 
     def note(row_id: object, row: Row | None) -> None:
@@ -166,7 +173,7 @@ def value(kind: Kind, data: object, column: Column) -> Known:
 
 
 def column_value(kind: Kind, item: object, column: Column | None) -> object:
-    """Our value as a column takes it. Raises LookupError for a word that a choice does not have."""
+    """Our value as a column takes it. Raises LookupError for a label that a choice does not have."""
     if column is not None and column.type in CHOICES and item is not None:
         choice = column.labelled(item)
         if choice is None:
@@ -176,38 +183,41 @@ def column_value(kind: Kind, item: object, column: Column | None) -> object:
 
 
 def columns(fields: Fields, org: Org, *, creating: bool = False) -> dict[str, object]:
-    """The columns of opportunity that these fields fill; what the environment has no column for is left out.
+    """The columns of opportunity for these fields, without those that the environment does not have.
 
-    An amount travels with the switch that makes it stick. A currency is bound once, when the row is made.
+    An amount needs the switch that stops Dataverse from computing it. A currency is set once, when the row is made.
     https://learn.microsoft.com/dynamics365/sales/developer/entities/opportunity
     """
+    known = org.columns["opportunities"]
     made: dict[str, object] = {}
     for name, item in fields.items():
         crm = org.names.get(name)
-        if (
-            crm is None
-            or name in ROWS_AND_STATE
-            or (creating and not org.columns["opportunities"][crm].creatable)
-        ):
+        if crm is None or name in ROWS_AND_STATE or (creating and not known[crm].creatable):
             continue
         if name == "currency":
-            currency = org.currency(item)
-            if item is not None and currency is None:
-                raise LookupError(str(item))
-            if currency is not None:
-                made[f"{crm}@odata.bind"] = odata.bind("transactioncurrencies", currency.id)
-            continue
-        made[crm] = column_value(KINDS[name], item, org.column(name))
-    if org.names.get("value") in made and COMPUTED in org.columns["opportunities"]:
+            made |= _currency_column(crm, item, org)
+        else:
+            made[crm] = column_value(KINDS[name], item, org.column(name))
+    if org.names.get("value") in made and COMPUTED in known:
         made[COMPUTED] = False
     return {name: item for name, item in made.items() if item is not None} if creating else made
+
+
+def _currency_column(crm: str, code: object, org: Org) -> dict[str, object]:
+    """Empty where the currency is to be cleared, which a row does not take."""
+    currency = org.currency(code)
+    if currency is not None:
+        return {f"{crm}@odata.bind": odata.bind("transactioncurrencies", currency.id)}
+    if code is not None:
+        raise LookupError(str(code))
+    return {}
 
 
 ROWS_AND_STATE: Final = frozenset({"customer", "team", "contacts", "solutions", "stage"})
 
 
 def short(name: str, item: str | None) -> str | None:
-    """Cut to what the stock column holds."""
+    """A text cut to the length of that standard column."""
     return item[: LENGTHS[name]].rstrip() if item is not None and name in LENGTHS else item
 
 
@@ -235,7 +245,7 @@ def contacts(bundle: Bundle) -> tuple[Member, ...]:
 
 
 def colleagues(bundle: Bundle, org: Org) -> list[tuple[Row, str]]:
-    """Connections to users; we ourselves are nobody's colleague."""
+    """Connections to users, without the application user."""
     return [pair for pair in connected(bundle, bundle.users) if pair[1] != org.user_id]
 
 
@@ -256,6 +266,7 @@ def team(bundle: Bundle, org: Org) -> tuple[Member, ...]:
 
 
 def solutions(bundle: Bundle, org: Org) -> tuple[Solution, ...]:
+    """The solutions of the opportunity, each id once; rows without an id are left out."""
     found: dict[str, Solution] = {}
     kinds = org.columns.get(SOLUTIONS, {}).get("cosell_solutiontype")
     for each in sorted(bundle.solutions, key=lambda row: str(row.get("cosell_solutionid"))):
@@ -270,6 +281,7 @@ def solutions(bundle: Bundle, org: Org) -> tuple[Solution, ...]:
 
 
 def solution_columns(solution: Solution, org: Org) -> dict[str, object]:
+    """The columns of a solution row, without those that the environment does not have."""
     kinds = org.columns.get(SOLUTIONS, {}).get("cosell_solutiontype")
     choice = kinds.labelled(solution.type) if kinds else None
     found: dict[str, object] = {
@@ -282,7 +294,7 @@ def solution_columns(solution: Solution, org: Org) -> dict[str, object]:
 
 
 def customer(account: Row | None) -> Customer | None:
-    """The country in two letters where it is known; the second and third line of the street as one."""
+    """The customer of an account: the country in two letters where it is known, the second and third address line as one."""
     if account is None:
         return None
     more = [text(account.get(f"address1_line{at}")) for at in (2, 3)]
@@ -299,7 +311,7 @@ def customer(account: Row | None) -> Customer | None:
 
 
 def account_columns(wanted: Customer, before: Customer | None = None) -> dict[str, object]:
-    """The columns of account that make it that customer; with ``before`` only those that change it."""
+    """The columns of account for that customer; with ``before`` only those that differ from it."""
     made: dict[str, object] = {}
     if wanted.name and (before is None or before.name != wanted.name):
         made["name"] = short("name", wanted.name)
@@ -308,5 +320,5 @@ def account_columns(wanted: Customer, before: Customer | None = None) -> dict[st
         if before is None or getattr(before, name) != new:
             made[crm] = short(crm, new)
     if before is not None and "address1_line2" in made:
-        made["address1_line3"] = None  # its text stands in the second line of ours
+        made["address1_line3"] = None  # its text is part of our second line
     return made if before is not None else {name: item for name, item in made.items() if item is not None}

@@ -1,8 +1,7 @@
-"""What a version of an opportunity is in Dataverse: its ETag, and that of every row its snapshot was read from. Pure.
+"""The version of an opportunity in Dataverse: its ETag, and that of every row that its snapshot was read from. Pure.
 
-An edit of a contact, a solution or the account does not move the opportunity's own ETag, so theirs belong to the
-version. ETags can only be compared for equality; that they are made of a row version that moves with every change is
-what makes them exact, whatever the clock.
+An edit of a contact, a solution or the account does not move the opportunity's own ETag, so theirs are part of the version.
+ETags can only be compared for equality. They follow a row version that moves with every change, so they are exact.
 https://learn.microsoft.com/power-apps/developer/data-platform/webapi/perform-conditional-operations-using-web-api
 """
 
@@ -23,11 +22,12 @@ class Version:
 
     @property
     def text(self) -> str:
+        """The version as it is stored."""
         return json.dumps({"etag": self.etag, "rows": dict(self.rows)}, sort_keys=True, separators=(",", ":"))
 
 
 def parse(text: str | None) -> Version | None:
-    """The version again; None for a text that is none of ours, which equals no version."""
+    """The version of a stored text; None for a text of another kind, which equals no version."""
     try:
         data = json.loads(text or "")
         rows = {str(key): str(each) for key, each in data["rows"].items()}
@@ -37,22 +37,23 @@ def parse(text: str | None) -> Version | None:
 
 
 def etag(row: Mapping[str, Any]) -> str:
-    """A row's ETag; its row version where the answer carries no annotations."""
+    """A row's ETag; its row version where the answer has no annotations; empty where it has neither."""
     found = row.get("@odata.etag") or row.get("versionnumber")
     return "" if found is None else str(found)
 
 
-def same(known: str | None, now: str) -> bool:
+def unchanged(known: str | None, now: str) -> bool:
+    """Whether nothing has changed between two reads."""
     return known is not None and known == now
 
 
-def own(known: str | None) -> str | None:
-    """The ETag that the opportunity itself had."""
+def own_etag(known: str | None) -> str | None:
+    """The opportunity's own ETag in that version; None where there is no version."""
     version = parse(known)
     return version.etag if version else None
 
 
-def holds(known: str | None, row_id: str, tag: str) -> bool:
-    """Whether that state of a row is already part of the version."""
+def covers(known: str | None, row_id: str, tag: str) -> bool:
+    """Whether the version includes that state of a related row."""
     version = parse(known)
     return version is not None and bool(tag) and version.rows.get(row_id) == tag

@@ -1,11 +1,11 @@
-"""The CRM port over Salesforce: what the cycle asks for, handed to the module that knows how.
+"""The CRM port over Salesforce: each call of a cycle is passed to the module that does it.
 
-org        what this org can hold, read once
-reading    changes, records, look-alikes, users, index
-writing    guarded updates          creating   new opportunities
-checks     what `doctor` looks at
-rest       one call; beneath it `signin` and `wire`, above it `composite` (several in one) and `bulk` (many rows in one)
-records    rows ⇄ values, pure, with `versions`, `states` and `children`
+read       changes, records, look-alikes, users, index; its SOQL is in `queries`
+write      guarded updates; `create`: new opportunities; both with `customers` and `related`
+org        what this org can hold, which `describe` reads once
+translate  rows ⇄ values, pure, with `versions` and `states`
+rest       one call; above it `composite` (several requests in one) and `bulk` (many rows in one)
+install    what an admin installs and `doctor` checks; no cycle uses it
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import partial
 
-from cosell_sync.crm.adapter import MATCH, CrmAdapter, Parts
-from cosell_sync.crm.salesforce import checks, create, org, read
+from cosell_sync.crm.adapter import MATCH, CrmAdapter, CrmFunctions
+from cosell_sync.crm.salesforce import create, describe, org, read
 from cosell_sync.crm.salesforce.org import Org
 from cosell_sync.crm.salesforce.rest import Rest
 from cosell_sync.crm.salesforce.write import Guard, Writer
@@ -23,7 +23,7 @@ from cosell_sync.crm.writes import Ownership
 
 
 class SalesforceCrm(CrmAdapter[Org, Writer]):
-    """``names``: our field → field of Opportunity, laid over the defaults. ``match``: what makes two customers one."""
+    """``names``: our name → field of Opportunity, replacing defaults. ``match``: the parts of a customer by which two are one."""
 
     def __init__(
         self,
@@ -35,18 +35,17 @@ class SalesforceCrm(CrmAdapter[Org, Writer]):
         guard: Guard | None = None,
     ) -> None:
         self.rest = rest
-        named = org.field_names(names)
+        self.names = named = org.field_names(names)
         directory = Directory(lambda people: read.users(rest, self.org, people))
-        parts = Parts(
+        functions = CrmFunctions(
             calls=lambda: rest.calls,
-            org=lambda: org.read(rest, named),
+            org=lambda: describe.read(rest, named),
             changed_since=partial(read.changed_since, rest),
             fetch=partial(read.fetch, rest),
             find=partial(read.find, rest),
             index=partial(read.index, rest),
             writer=lambda now: Writer(rest, now, directory, guard or Guard(), tuple(match)),
             create=create.create,
-            check=partial(checks.check, rest, named),
             directory=directory,
         )
-        super().__init__(parts, match=match, ownership=ownership)
+        super().__init__(functions, match=match, ownership=ownership)

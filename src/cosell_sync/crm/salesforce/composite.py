@@ -13,8 +13,6 @@ from datetime import datetime
 from typing import Any, Final
 from urllib.parse import quote
 
-from simple_salesforce.exceptions import SalesforceError
-
 from cosell_sync.crm.salesforce import errors
 from cosell_sync.crm.salesforce.rest import Answer, Rest
 from cosell_sync.crm.salesforce.signin import SYSTEM
@@ -98,7 +96,7 @@ def call(rest: Rest, method: str, path: str, body: object = None, *, repeat: boo
     """A call about no single record: a refusal is trouble with the whole org."""
     try:
         return rest.call(method, path, body, repeat=repeat)
-    except SalesforceError as error:
+    except errors.refusals() as error:
         raise refused(errors.faults(error.content), error.status) from None
 
 
@@ -149,7 +147,7 @@ def refused(found: Sequence[errors.Fault], status: int) -> Exception:
         f"Salesforce refused a query ({code})",
         code=code,
         status=status,
-        hint=errors.CLOSED.get(code, ""),
+        hint=errors.HINTS.get(code, ""),
     )
 
 

@@ -1,6 +1,6 @@
-"""What Salesforce's error codes mean to us: one table, and the few functions that read it.
+"""Salesforce's errors: how they are worded, and which `RecordError` the errors of a row become.
 
-An error of a row becomes a `RecordError`, by what happens next. The texts go to people; codes go to logs.
+What a code means stands in the table of `transport.errors`. The texts go to people; codes go to logs.
 Codes: https://developer.salesforce.com/docs/platform/api-rest/guide/errorcodes.html
 """
 
@@ -8,33 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
+from cosell_sync.crm.salesforce.signin import SYSTEM
 from cosell_sync.errors import Flaky, Gone, RecordError, Rejected, Stale
+from cosell_sync.transport.errors import Disposition, disposition, record_kind
+
+if TYPE_CHECKING:
+    from simple_salesforce.exceptions import SalesforceError
 
 LOCKED_ROW: Final = "UNABLE_TO_LOCK_ROW"
 DUPLICATES: Final = "DUPLICATES_DETECTED"
 DUPLICATE_VALUE: Final = "DUPLICATE_VALUE"
 
-STALE: Final = frozenset({"ENTITY_FAILED_IFLASTMODIFIED_ON_UPDATE", "PRECONDITION_FAILED"})
-GONE: Final = frozenset({"ENTITY_IS_DELETED", "NOT_FOUND", "INVALID_ID_FIELD"})
-FLAKY: Final = frozenset(
-    {
-        LOCKED_ROW,
-        "SERVER_UNAVAILABLE",
-        "ORG_IN_MAINTENANCE",
-        "TOO_MANY_APEX_REQUESTS",
-        "REQUEST_LIMIT_EXCEEDED",
-        "REQUEST_RUNNING_TOO_LONG",
-        "QUERY_TIMEOUT",
-        "TXN_SECURITY_METERING_ERROR",
-        "ALL_OR_NONE_OPERATION_ROLLED_BACK",
-        "PROCESSING_HALTED",
-        "UNKNOWN_EXCEPTION",
-    }
-)
-# The whole org is closed to us, whatever the record; asking again at once does not help.
-CLOSED: Final = {
+# By code, what a person can do about it.
+HINTS: Final = {
+    "INVALID_SESSION_ID": "check the session policies and IP ranges of the app and the integration user",
     "REQUEST_LIMIT_EXCEEDED": "the org's API allocation is spent or too many long calls run; it frees itself",
     "API_CURRENTLY_DISABLED": "enable the API for the org",
     "API_DISABLED_FOR_ORG": "enable the API for the integration user and the org",
@@ -97,20 +86,46 @@ def outcome(
     labels: Mapping[str, str] | None = None,
     names: Mapping[str, str] | None = None,
 ) -> RecordError:
-    """What a row's errors mean. ``labels``: CRM field → what the seller sees; ``names``: CRM field → our name."""
-    labels, names = labels or {}, names or {}
-    codes = [fault.code for fault in found]
-    code = next(iter(codes), "") or (f"http_{status}" if status else "unknown")
-    touched = tuple(dict.fromkeys(name for fault in found for name in fault.fields))
-    fields = tuple(names.get(name, name) for name in touched)
+    """What a row's errors mean. ``status``: None for a row of a collection. ``labels``: CRM field → what the seller
+    sees; ``names``: CRM field → our name.
+    """
+    kind = _kind(found, status)
+    fields = tuple(dict.fromkeys(name for fault in found for name in fault.fields))
     text = "; ".join(fault.text for fault in found if fault.text) or "Salesforce gave no reason"
-    kind: type[RecordError] = Rejected
-    if status == 412 or not STALE.isdisjoint(codes):
-        kind = Stale
-    elif status == 404 or not GONE.isdisjoint(codes):
-        kind = Gone
-    elif any(fault.locked for fault in found) or not FLAKY.isdisjoint(codes) or (status or 0) >= 500:
-        kind = Flaky
-    elif seen := [labels[name] for name in touched if name in labels and labels[name] not in text]:
-        text = f"{text} ({', '.join(seen)})"
-    return kind(text, code=code, status=status, fields=fields)
+    if kind is Rejected:
+        text = _with_labels(text, [labels[name] for name in fields if name in labels] if labels else [])
+    code = (found[0].code if found else "") or (f"http_{status}" if status else "unknown")
+    return kind(
+        text, code=code, status=status, fields=tuple((names or {}).get(name, name) for name in fields)
+    )
+
+
+def _with_labels(text: str, labels: Sequence[str]) -> str:
+    """The text, with the labels of the fields concerned that it does not mention itself."""
+    unnamed = [label for label in labels if label not in text]
+    return f"{text} ({', '.join(unnamed)})" if unnamed else text
+
+
+def _kind(found: Sequence[Fault], status: int | None) -> type[RecordError]:
+    """Of several errors the one that asks for another look, then the one that passes."""
+    codes = [LOCKED_ROW if fault.locked else fault.code for fault in found] or [""]
+    kinds = {record_kind(disposition(SYSTEM, status, code)) for code in codes}
+    return next((kind for kind in (Stale, Gone, Flaky) if kind in kinds), Rejected)
+
+
+def gone(found: Sequence[Fault]) -> bool:
+    """Whether each error says that the row is not there."""
+    return {disposition(SYSTEM, None, fault.code) for fault in found} <= {Disposition.GONE}
+
+
+def locked_row() -> RecordError:
+    return Flaky("another transaction holds this row", code=LOCKED_ROW)
+
+
+def refusals() -> type[SalesforceError]:
+    """simple-salesforce's exception for what the org refuses, to be caught. An ``except`` clause is evaluated when
+    something is raised, so that the library (half a second) is imported only then.
+    """
+    from simple_salesforce.exceptions import SalesforceError  # noqa: PLC0415
+
+    return SalesforceError

@@ -1,9 +1,8 @@
-"""What an org can hold, read once from the org itself: one composite of describes and three small queries.
+"""What an org has and can hold: names of objects and fields, and `Org`, as `describe` reads it; pure.
 
-Orgs differ: several currencies or one, team selling or not, address picklists or free text, our fields installed or
-not, hidden from the integration user or not (which describe cannot tell apart). Every query and every write is built
-from what was found here, so that nothing asks for a column that is not there.
-https://developer.salesforce.com/docs/platform/api-rest/guide/resources-sobject-describe.html
+Orgs differ: several currencies or one, team selling or not, address picklists or free text, our fields installed or not, or
+hidden from the integration user (which describe cannot tell apart). Every query and every write is built from `Org`, so that
+nothing asks for a field that does not exist.
 """
 
 from __future__ import annotations
@@ -13,15 +12,9 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Final
 
-from simple_salesforce.exceptions import SalesforceError, SalesforceResourceNotFound
-
-from cosell_sync.core.deal import KINDS, Kind
-from cosell_sync.crm.fields import locked, shown
-from cosell_sync.crm.salesforce import composite, errors, states
-from cosell_sync.crm.salesforce.composite import Part, Reply
-from cosell_sync.crm.salesforce.rest import Rest
-from cosell_sync.crm.salesforce.signin import SYSTEM
-from cosell_sync.errors import Surprise
+from cosell_sync.core.fields import KINDS, Kind
+from cosell_sync.crm.fields import read_only_fields, readable_fields
+from cosell_sync.crm.salesforce import states
 from cosell_sync.ports import CrmShape, StageFlags
 
 OPPORTUNITY: Final = "Opportunity"
@@ -71,7 +64,7 @@ LABELS: Final[Mapping[str, str]] = {
 
 
 def field_names(given: Mapping[str, str] | None = None) -> Mapping[str, str]:
-    """The default names with those of the configuration laid over them; names of no column are left out."""
+    """Our name → field: the defaults, replaced by those of the configuration. Names that have no field are left out."""
     taken = {name: crm for name, crm in (given or {}).items() if name in DEFAULT_NAMES}
     return {**DEFAULT_NAMES, **taken}
 
@@ -81,7 +74,7 @@ Field = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Org:
-    """``names``: our name → field of Opportunity, those that exist. ``fields``: object → field → its describe."""
+    """One org. ``names``: our name → field of Opportunity, those that exist. ``fields``: object → field → its describe."""
 
     names: Mapping[str, str]
     fields: Mapping[str, Mapping[str, Field]]
@@ -91,7 +84,7 @@ class Org:
     user_id: str = ""  # the integration user
 
     def has(self, name: str, column: str | None = None) -> bool:
-        """Whether the object is there (and has that field)."""
+        """Whether the object exists (and has that field)."""
         columns = self.fields.get(name)
         return columns is not None and (column is None or column in columns)
 
@@ -100,10 +93,12 @@ class Org:
         return bool((self.fields.get(name) or {}).get(column, {}).get(right))
 
     @property
-    def locked(self) -> frozenset[str]:
+    def read_only(self) -> frozenset[str]:
         """Our fields whose column the integration user may not change."""
         columns = self.fields[OPPORTUNITY]
-        return locked({name: columns[crm].get("updateable") is not False for name, crm in self.names.items()})
+        return read_only_fields(
+            {name: columns[crm].get("updateable") is not False for name, crm in self.names.items()}
+        )
 
     def makes(self, column: str) -> bool:
         """Whether a new opportunity may be given that column."""
@@ -111,27 +106,32 @@ class Org:
 
     @property
     def codes(self) -> bool:
+        """Whether the org has State and Country/Territory Picklists, so that addresses are written as codes."""
         return self.has(ACCOUNT, "BillingCountryCode")
 
     @property
     def country(self) -> str:
+        """The account's field for the country: the code where the org has codes."""
         return "BillingCountryCode" if self.codes else "BillingCountry"
 
     @property
     def state(self) -> str:
+        """The account's field for the state: the code where the org has codes."""
         return "BillingStateCode" if self.codes else "BillingState"
 
     @property
     def team(self) -> bool:
+        """Whether team selling is on."""
         return self.has(TEAM)
 
     @property
     def solutions(self) -> bool:
+        """Whether the object of solutions can be used."""
         return self.has(SOLUTION, "Solution_Id__c") and self.has(SOLUTION, "Opportunity__c")
 
     @property
     def labels(self) -> Mapping[str, str]:
-        """CRM field → label, over all objects we write; Opportunity's win."""
+        """CRM field → label, over all objects we write. Where several have the field, Opportunity's label counts."""
         order = (SOLUTION, TEAM, ROLE, CONTACT, ACCOUNT, OPPORTUNITY)
         return {
             column: str(each.get("label") or column)
@@ -145,7 +145,7 @@ class Org:
         return {crm: name for name, crm in self.names.items()}
 
     def _address_labels(self) -> dict[str, str]:
-        """What the seller calls the parts of the customer, which stand on the account."""
+        """What the seller calls the parts of the customer, which are fields of the account."""
         parts = {
             "name": "Name",
             "address_line1": "BillingStreet",
@@ -160,7 +160,7 @@ class Org:
         }
 
     def _customer_lengths(self) -> dict[str, int]:
-        """What the account's own columns hold; street lines share one, and codes never outgrow theirs."""
+        """Lengths of the account's fields. Street lines share one field, and codes always fit."""
         parts = {"name": "Name", "city": "BillingCity", "postal_code": "BillingPostalCode"}
         columns = self.fields.get(ACCOUNT) or {}
         return {
@@ -170,106 +170,36 @@ class Org:
         }
 
     def shape(self) -> CrmShape:
+        """What the org can hold, in our names."""
         columns = self.fields[OPPORTUNITY]
         described = {name: columns[crm] for name, crm in self.names.items()}
         amount = described.get("value", {})
         digits = int(amount.get("precision") or 18)
         scale = int(amount.get("scale") or 0) if amount else 2
-        corporate = next((code for code, is_own in self.currencies.items() if is_own), None)
+        labels = {name: str(each.get("label") or name) for name, each in described.items()}
         return CrmShape(
-            fields=shown(described, solutions=self.solutions),
+            fields=readable_fields(described, solutions=self.solutions),
             stages=self.stages,
-            labels={
-                **LABELS,
-                **self._address_labels(),
-                **{name: str(each.get("label") or name) for name, each in described.items()},
-            },
-            lengths={
-                **self._customer_lengths(),
-                **{
-                    name: int(each["length"])
-                    for name, each in described.items()
-                    if KINDS[name] in {Kind.TEXT, Kind.NOTES} and each.get("length")
-                },
-            },
+            labels={**LABELS, **self._address_labels(), **labels},
+            lengths={**self._customer_lengths(), **_text_lengths(described)},
             digits=digits,
             scale=scale,
-            default_currency=corporate,
+            default_currency=next((code for code, is_own in self.currencies.items() if is_own), None),
             currencies=frozenset(self.currencies) if "currency" in self.names else frozenset(),
-            picklists={
-                name: frozenset(
-                    str(value["value"]) for value in each["picklistValues"] if value.get("active", True)
-                )
-                for name, each in described.items()
-                if each.get("type") == "picklist" and each.get("picklistValues")
-            },
+            picklists=_picklists(described),
             maximum=(Decimal(10) ** digits - 1).scaleb(-scale),
         )
 
 
-def read(rest: Rest, names: Mapping[str, str]) -> Org:
-    """One call. Raises ``Surprise`` where the field that joins the two systems is missing."""
-    objects = (OPPORTUNITY, ACCOUNT, CONTACT, ROLE, TEAM, SOLUTION)
-    parts = [Part("GET", f"sobjects/{name}/describe") for name in objects]
-    parts.append(composite.query("SELECT ApiName, IsClosed, IsWon, IsActive FROM OpportunityStage"))
-    parts.append(composite.query("SELECT IsoCode, IsCorporate FROM CurrencyType WHERE IsActive = true"))
-    replies, at = composite.send(rest, parts, repeat=True)
-    described = {name: _described(rest, name, reply) for name, reply in zip(objects, replies, strict=False)}
-    fields = {name: found for name, found in described.items() if found is not None}
-    for name in (OPPORTUNITY, ACCOUNT, CONTACT, ROLE):
-        if name not in fields:
-            raise Surprise(
-                f"the integration user cannot see {name}; grant it in the permission set `Cosell Sync`",
-                system=SYSTEM,
-                object=name,
-            )
-    columns = fields[OPPORTUNITY]
-    key = names["referral_id"]
-    if key not in columns:
-        raise Surprise(
-            f"Opportunity has no field {key} that the integration user can read; run `cosell-sync provision`, then "
-            "assign the permission set `Cosell Sync` to the integration user",
-            system=SYSTEM,
-            field=key,
-        )
-    stages, currencies = replies[len(objects) :]
-    return Org(
-        names={name: crm for name, crm in names.items() if crm in columns},
-        fields=fields,
-        stages={
-            str(row["ApiName"]): StageFlags(closed=bool(row["IsClosed"]), won=bool(row["IsWon"]))
-            for row in composite.rows(stages, at).rows
-            if row.get("IsActive", True)
-        },
-        states=states.known(list(fields[ACCOUNT].values())),
-        currencies=_currencies(currencies, columns, at),
-        user_id=rest.ticket().user_id,
-    )
+def _text_lengths(described: Mapping[str, Field]) -> dict[str, int]:
+    texts = {name: each for name, each in described.items() if KINDS[name] in {Kind.TEXT, Kind.NOTES}}
+    return {name: int(each["length"]) for name, each in texts.items() if each.get("length")}
 
 
-def _currencies(reply: Reply, columns: Mapping[str, Field], at: Any) -> Mapping[str, bool]:
-    """Only orgs with several currencies have CurrencyType; others say INVALID_TYPE, which is an answer."""
-    if not reply.fine:
-        codes = {fault.code for fault in errors.faults(reply.body)}
-        if "CurrencyIsoCode" in columns or not codes & {"INVALID_TYPE", "NOT_FOUND"}:
-            raise composite.refused(errors.faults(reply.body), reply.status)
-        return {}
-    return {str(row["IsoCode"]): bool(row["IsCorporate"]) for row in composite.rows(reply, at).rows}
-
-
-def _described(rest: Rest, name: str, reply: Reply) -> Mapping[str, Field] | None:
-    """None where the object is not there, or hidden. Should the org not describe inside a composite, ask it alone."""
-    body = reply.body
-    if reply.status == 404:
-        return None
-    if not reply.fine:
-        try:
-            body = getattr(rest.salesforce(), name).describe()
-        except SalesforceResourceNotFound:
-            return None
-        except SalesforceError as error:
-            raise composite.refused(errors.faults(error.content), error.status) from None
-    found = body.get("fields") if isinstance(body, Mapping) else None
-    if not isinstance(found, list):
-        raise composite.strange()
-    return {str(each["name"]): each for each in found}
+def _picklists(described: Mapping[str, Field]) -> dict[str, frozenset[str]]:
+    """Our name → active values of its picklist."""
+    return {
+        name: frozenset(str(value["value"]) for value in each["picklistValues"] if value.get("active", True))
+        for name, each in described.items()
+        if each.get("type") == "picklist" and each.get("picklistValues")
+    }

@@ -1,7 +1,6 @@
-"""Every SOQL text we send, built from what the org has. Literals pass through `literal` and nothing else.
+"""Every SOQL query, built from what the org has. Literals are written by `literal` and `named` only.
 
-AND beside OR needs parentheses; a date-time is written with `Z` and without quotes; `IN ()` is an error, so callers
-never ask for nothing.
+AND beside OR needs parentheses. A date-time has a `Z` and no quotes. `IN ()` is an error, so callers pass at least one value.
 https://developer.salesforce.com/docs/platform/soql-sosl/guide/sforce-api-calls-soql-select-quotedstringescapes.html
 """
 
@@ -12,8 +11,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from simple_salesforce.format import format_soql
-
 from cosell_sync.crm.salesforce.org import CONTACT, KEY, ROLE, SOLUTION, TEAM, Org
 
 AT_ONCE: Final = 200  # ids in one query: with child rows a page of the platform holds no more
@@ -22,15 +19,22 @@ PEOPLE: Final = ("FirstName", "LastName", "Phone")
 
 def literal(value: str | Sequence[str]) -> str:
     """A text, or a list of texts for IN, quoted and escaped."""
-    return str(format_soql("{}", value if isinstance(value, str) else list(value)))
+    return soql("{}", value if isinstance(value, str) else list(value))
+
+
+def soql(text: str, *values: object) -> str:
+    """A query with its values quoted and escaped by simple-salesforce."""
+    from simple_salesforce.format import format_soql  # noqa: PLC0415 - half a second of a command's start
+
+    return str(format_soql(text, *values))
 
 
 # --- opportunities ----------------------------------------------------------------------------------------------
 
 
-def concerned(org: Org, path: str = "") -> str:
-    """Which opportunities are our business: linked ones, those to be shared, and those that we told something, for
-    their sellers may not want to share them any more. ``path``: from a child row.
+def in_scope_filter(org: Org, path: str = "") -> str:
+    """The condition for opportunities in scope: linked ones, those to be shared, and those that have a sync state, whose sellers
+    may have stopped sharing them. ``path``: the relationship from a child row.
     """
     tests = [f"{path}{org.names['referral_id']} != null"]
     tests += [f"{path}{org.names['sync']} = true"] if "sync" in org.names else []
@@ -78,6 +82,7 @@ def _solutions(org: Org, stamps_only: bool) -> str:
 
 
 def by_ids(org: Org, ids: Sequence[str], *, stamps_only: bool = False) -> str:
+    """Opportunities by id; ``stamps_only``: without what versions do not need."""
     return opportunities(org, f"Id IN {literal(ids)}", stamps_only=stamps_only)
 
 
@@ -85,48 +90,49 @@ def by_ids(org: Org, ids: Sequence[str], *, stamps_only: bool = False) -> str:
 
 
 def since(stamp: str | None, column: str = "SystemModstamp") -> str:
+    """The condition for rows whose stamp is that or later; empty without a stamp."""
     return "" if stamp is None else f"{column} >= {stamp}"
 
 
 def changed(org: Org, stamp: str | None) -> str:
-    """The opportunities whose own stamp moved, oldest first; without a stamp all that concern us."""
-    where = " AND ".join(filter(None, [concerned(org), since(stamp)]))
+    """The opportunities whose own stamp moved, oldest first; all in scope without a stamp."""
+    where = " AND ".join(filter(None, [in_scope_filter(org), since(stamp)]))
     return opportunities(org, where, order="SystemModstamp ASC, Id ASC")
 
 
 def changed_around(org: Org, stamp: str) -> Mapping[str, str]:
-    """What else makes an opportunity differ: its child rows, contacts, account, and people. By kind of row."""
+    """The related rows whose stamp moved, by kind: child rows, contacts, accounts, people."""
     texts = {
         "account": (
             "SELECT Id, AccountId, Account.SystemModstamp, OwnerId, Owner.LastModifiedDate FROM Opportunity "
-            f"WHERE {concerned(org)} AND ({since(stamp, 'Account.SystemModstamp')} OR "
+            f"WHERE {in_scope_filter(org)} AND ({since(stamp, 'Account.SystemModstamp')} OR "
             f"{since(stamp, 'Owner.LastModifiedDate')})"
         ),
         "role": (
             "SELECT Id, OpportunityId, SystemModstamp, ContactId, Contact.SystemModstamp "
-            f"FROM {ROLE} WHERE {concerned(org, 'Opportunity.')} AND "
+            f"FROM {ROLE} WHERE {in_scope_filter(org, 'Opportunity.')} AND "
             f"({since(stamp)} OR {since(stamp, 'Contact.SystemModstamp')})"
         ),
     }
     if org.team:
         texts["team"] = (
             "SELECT Id, OpportunityId, SystemModstamp, UserId, User.LastModifiedDate "
-            f"FROM {TEAM} WHERE {concerned(org, 'Opportunity.')} AND "
+            f"FROM {TEAM} WHERE {in_scope_filter(org, 'Opportunity.')} AND "
             f"({since(stamp)} OR {since(stamp, 'User.LastModifiedDate')})"
         )
     if org.solutions:
         texts["solution"] = (
             f"SELECT Id, Opportunity__c, SystemModstamp FROM {SOLUTION} "
-            f"WHERE {concerned(org, 'Opportunity__r.')} AND {since(stamp)}"
+            f"WHERE {in_scope_filter(org, 'Opportunity__r.')} AND {since(stamp)}"
         )
     return texts
 
 
 def deleted(org: Org, stamp: str) -> Mapping[str, str]:
-    """For `queryAll`: rows in the Recycle Bin. A role of a merged contact or a removed solution stands here too."""
+    """For `queryAll`: rows in the Recycle Bin. This includes roles of merged contacts and removed solutions."""
     texts = {
         "opportunity": (
-            f"SELECT Id, SystemModstamp FROM Opportunity WHERE IsDeleted = true AND {concerned(org)} "
+            f"SELECT Id, SystemModstamp FROM Opportunity WHERE IsDeleted = true AND {in_scope_filter(org)} "
             f"AND {since(stamp)}"
         ),
         "role": f"SELECT Id, OpportunityId, SystemModstamp FROM {ROLE} WHERE IsDeleted = true AND {since(stamp)}",
@@ -142,19 +148,23 @@ def deleted(org: Org, stamp: str) -> Mapping[str, str]:
 
 
 def index(org: Org) -> str:
-    return opportunities(org, concerned(org), order="Id ASC", stamps_only=True)
+    """All opportunities in scope, with what their versions need."""
+    return opportunities(org, in_scope_filter(org), order="Id ASC", stamps_only=True)
 
 
 def by_referrals(org: Org, referral_ids: Sequence[str]) -> str:
+    """Opportunities that have one of these referral ids."""
     key = org.names["referral_id"]
     return f"SELECT Id, {key} FROM Opportunity WHERE {key} IN {literal(referral_ids)}"
 
 
 def by_references(org: Org, ids: Sequence[str]) -> str:
+    """Opportunities by id, with the referral id that they have."""
     return f"SELECT Id, {org.names['referral_id']} FROM Opportunity WHERE Id IN {literal(ids)}"
 
 
 def lookalikes(org: Org, names: Sequence[str]) -> str:
+    """Open opportunities without a referral that have one of these names."""
     address = ("Name", "BillingStreet", "BillingCity", org.state, "BillingPostalCode", org.country)
     columns = ", ".join(["Id", org.names["name"], *(f"Account.{name}" for name in address)])
     return (
@@ -164,19 +174,20 @@ def lookalikes(org: Org, names: Sequence[str]) -> str:
 
 
 def accounts(org: Org, names: Sequence[str]) -> str:
+    """Accounts of these names, the oldest first."""
     columns = f"Id, Name, BillingStreet, BillingCity, {org.state}, BillingPostalCode, {org.country}"
     return f"SELECT {columns} FROM Account WHERE {named('Name', names)} ORDER BY CreatedDate ASC, Id ASC"
 
 
 def named(column: str, names: Sequence[str]) -> str:
-    """Rows of one of these names. SOQL compares without case but takes blanks to the letter, so any run of blanks
-    matches here, and too much with it; the caller looks again.
+    """The condition for rows of one of these names. SOQL ignores case but compares blanks exactly, so any text between the
+    words matches; it finds too many rows, and the caller compares them again.
     """
     exact = [name.strip() for name in names if len(name.split()) <= 1]
     loose = [name for name in names if len(name.split()) > 1]
     tests = [f"{column} IN {literal(exact)}"] if exact else []
     for name in loose:
-        pattern = "%".join(str(format_soql("{:like}", word)) for word in name.split())
+        pattern = "%".join(soql("{:like}", word) for word in name.split())
         tests.append(f"{column} LIKE '{pattern}'")
     return f"({' OR '.join(tests)})"
 
@@ -192,7 +203,7 @@ def contacts(account_ids: Sequence[str], emails: Sequence[str]) -> str:
 
 
 def users(names: Sequence[str]) -> str:
-    """Active users by e-mail or user name, the one longest there first."""
+    """Active users by e-mail or user name, the oldest first."""
     wanted = literal(names)
     return (
         "SELECT Id, Email, Username FROM User WHERE IsActive = true AND UserType = 'Standard' "

@@ -1,12 +1,12 @@
-"""What Salesforce holds: changes, records by id, look-alikes, and the index of everything.
+"""Reads from Salesforce: changes, records by id, look-alikes, users, and the index of everything.
 
-A pull is one call for what changed (five queries: opportunities, and whatever else their snapshots are made of) and
-one for what was deleted. A stamp is that of the change, not of its commit, so rows turn up behind the newest stamp
-already seen; hence the overlap, and the version that drops what is known. Only rows whose version says that something
-may have changed are read, so an idle pull costs two calls however many deals are linked.
+A pull is one call for what changed (five queries: opportunities and whatever else their snapshots are read from) and one for
+what was deleted. A row's stamp is the time of the change, not of its commit, so rows may appear behind the newest stamp seen;
+hence the overlap, and the versions that drop what is known. Only opportunities that may have changed are read, so an idle
+pull costs two calls however many deals are linked.
 
-The order inside a pull matters for its watermark: first what was deleted and what changed around opportunities, then
-the opportunities themselves, oldest stamp first. A page's watermark is thus true for everything before it.
+The order inside a pull matters for its watermark: first what was deleted and what changed in related rows, then the
+opportunities themselves, oldest stamp first. So a page's watermark holds for everything before it.
 """
 
 from __future__ import annotations
@@ -17,11 +17,9 @@ from datetime import datetime, timedelta
 from typing import Final
 from urllib.parse import quote
 
-from simple_salesforce.exceptions import SalesforceError
-
 from cosell_sync.core.deal import Snapshot
-from cosell_sync.crm.related import customer_key
-from cosell_sync.crm.salesforce import composite, queries, translate, versions
+from cosell_sync.crm.matches import lookalike_key, matches, searchable_names
+from cosell_sync.crm.salesforce import composite, errors, queries, translate, versions
 from cosell_sync.crm.salesforce.composite import Part, Reply, Row
 from cosell_sync.crm.salesforce.org import TEAM, Org
 from cosell_sync.crm.salesforce.rest import Rest
@@ -29,10 +27,13 @@ from cosell_sync.crm.users import User
 from cosell_sync.crm.values import folded, pieces
 from cosell_sync.ports import KnownRecords, Matches, MatchQuery, Page
 
-PAGE: Final = 200
-LOG_OF_DELETIONS: Final = timedelta(days=14)  # the platform keeps fifteen
+PAGE: Final = 200  # opportunities in a page
+SOUGHT_AT_ONCE: Final = 100  # referrals in one search
+DELETED_LOG_SPAN: Final = timedelta(days=14)  # the platform keeps fifteen days
+KNOWN_AT_ONCE: Final = 2000  # ids asked of the store at once
 
 _OPPORTUNITY_ID: Final = re.compile(r"006[A-Za-z0-9]{12}(?:[A-Za-z0-9]{3})?")
+# Kind of row → column that holds the opportunity's id.
 _CHILD_PARENT: Final = {
     "account": "Id",
     "role": "OpportunityId",
@@ -40,8 +41,8 @@ _CHILD_PARENT: Final = {
     "solution": "Opportunity__c",
     "opportunity": "Id",
 }
-# Beside its own stamp, a row brings those of the rows behind it: id column → stamp as (relationship, column).
-_BEHIND: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
+# Kind of row → its id columns → where the stamp of that other row is: (relationship, column).
+_STAMPED_WITH: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
     "account": {"AccountId": ("Account", "SystemModstamp"), "OwnerId": ("Owner", "LastModifiedDate")},
     "role": {"ContactId": ("Contact", "SystemModstamp")},
     "team": {"UserId": ("User", "LastModifiedDate")},
@@ -50,6 +51,7 @@ _BEHIND: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
 
 
 def is_opportunity_id(text: str | None) -> bool:
+    """Whether the text has the form of an opportunity's id (prefix 006, 15 or 18 characters)."""
     return text is not None and _OPPORTUNITY_ID.fullmatch(text) is not None
 
 
@@ -57,8 +59,11 @@ def is_opportunity_id(text: str | None) -> bool:
 
 
 def fetch(rest: Rest, org: Org, ids: Sequence[str]) -> dict[str, Snapshot | None]:
-    """Two hundred ids a query, five queries a call. An id has 15 characters that count, the rest is a check sum."""
-    found = {row["Id"][:15]: (row, at) for row, at in rows(rest, org, ids)}
+    """Each opportunity as it is now; None where it is deleted or hidden. Two hundred ids a query, five queries a call.
+
+    The first 15 characters identify a row; the other three are a check sum.
+    """
+    found = {row["Id"][:15]: (row, at) for row, at in opportunity_rows(rest, org, ids)}
     return {
         each: translate.snapshot(found[each[:15]][0], org, found[each[:15]][1])
         if each[:15] in found
@@ -67,9 +72,10 @@ def fetch(rest: Rest, org: Org, ids: Sequence[str]) -> dict[str, Snapshot | None
     }
 
 
-def rows(
+def opportunity_rows(
     rest: Rest, org: Org, ids: Sequence[str], *, stamps_only: bool = False
 ) -> Iterator[tuple[Row, datetime]]:
+    """The rows that exist, with all child rows, and the server's time. ``stamps_only``: without what versions do not need."""
     wanted = [each for each in dict.fromkeys(ids) if is_opportunity_id(each)]
     parts = [
         composite.query(queries.by_ids(org, some, stamps_only=stamps_only))
@@ -78,20 +84,20 @@ def rows(
     for first in composite.read(rest, parts):
         for page in composite.pages(rest, first):
             for row in page.rows:
-                yield complete(rest, row), page.at
+                yield with_all_children(rest, row), page.at
 
 
-def complete(rest: Rest, row: Row) -> Row:
-    """The row with all of its child rows; of many the platform sends only the first."""
-    short = {
+def with_all_children(rest: Rest, row: Row) -> Row:
+    """The row with all of its child rows; the platform sends only the first ones of many."""
+    cut = {
         name: found
         for name in (translate.ROLES, translate.MEMBERS, translate.SOLUTIONS)
         if isinstance(found := row.get(name), Mapping) and not found.get("done", True)
     }
-    if not short:
+    if not cut:
         return row
     whole = dict(row)
-    for name, found in short.items():
+    for name, found in cut.items():
         first = composite.rows(Reply(200, found), rest.clock())
         every = [each for page in composite.pages(rest, first) for each in page.rows]
         whole[name] = {"records": every, "done": True}
@@ -104,16 +110,16 @@ def complete(rest: Rest, row: Row) -> Row:
 def changed_since(
     rest: Rest, org: Org, watermark: str | None, overlap: timedelta, seen: KnownRecords
 ) -> Iterator[Page]:
+    """Pages of what changed since the watermark; all opportunities in scope without one. See the top of this module."""
     if watermark is None:
         first = composite.read(rest, [composite.query(queries.changed(org, None))])[0]
-        yield from _stream(rest, org, first, seen, None)
+        yield from _pages(rest, org, first, seen, None)
         if not first.rows:
-            yield Page(
-                watermark=versions.written(first.at)
-            )  # an empty org: what is deleted from now on must show
+            # An empty org still needs a watermark, so that the next pull reads what is deleted from now on.
+            yield Page(watermark=versions.format_stamp(first.at))
         return
-    reached = versions.moment(watermark)
-    stamp = versions.written((reached - overlap).replace(microsecond=0))
+    reached = versions.parse_stamp(watermark)
+    stamp = versions.format_stamp((reached - overlap).replace(microsecond=0))
     around = queries.changed_around(org, stamp)
     own, *others = composite.read(
         rest, [composite.query(text) for text in (queries.changed(org, stamp), *around.values())]
@@ -123,101 +129,95 @@ def changed_since(
     for kind, first in zip(around, others, strict=True):
         for page in composite.pages(rest, first):
             for row in page.rows:
-                for row_id, text in _stamps(kind, row):
+                for row_id, text in _row_stamps(kind, row):
                     suspects.setdefault(row[_CHILD_PARENT[kind]], set()).add((row_id, text))
-                    highest = max(highest, versions.moment(text))
+                    highest = max(highest, versions.parse_stamp(text))
     gone, removed, latest = _deletions(rest, org, stamp, own.at, seen)
     highest = max(highest, latest)
-    coming = {row["Id"] for row in own.rows}
-    again = [each for each in _unknown(suspects, seen) if each not in coming]
-    again += [each for each in removed if each not in coming]
-    yield from _read_again(rest, org, list(dict.fromkeys(again)), gone, seen)
-    yield from _stream(rest, org, own, seen, watermark, highest)
+    changed = {row["Id"] for row in own.rows}  # read in full below
+    again = [each for each in (*_not_as_known(suspects, seen), *removed) if each not in changed]
+    yield from _reread(rest, org, list(dict.fromkeys(again)), gone, seen)
+    yield from _pages(rest, org, own, seen, watermark, highest)
 
 
-def _stamps(kind: str, row: Row) -> Iterator[tuple[str, str]]:
+def _row_stamps(kind: str, row: Row) -> Iterator[tuple[str, str]]:
     """Ids and stamps in a row of ``queries.changed_around``."""
     if kind != "account" and row.get("SystemModstamp"):
         yield row["Id"], row["SystemModstamp"]
-    for name, (relationship, column) in _BEHIND[kind].items():
+    for name, (relationship, column) in _STAMPED_WITH[kind].items():
         stamp = (row.get(relationship) or {}).get(column)
         if row.get(name) and stamp:
             yield row[name], stamp
 
 
-def _unknown(suspects: Mapping[str, set[tuple[str, str]]], seen: KnownRecords) -> Iterator[str]:
-    """Those opportunities around which something is not as remembered."""
-    for some in pieces(list(suspects), 2000):
+def _not_as_known(suspects: Mapping[str, set[tuple[str, str]]], seen: KnownRecords) -> Iterator[str]:
+    """The opportunities of which a related row is not as it was when they were last read."""
+    for some in pieces(list(suspects), KNOWN_AT_ONCE):
         known = seen.versions(some)
         for each in some:
-            if not all(versions.holds(known.get(each), row_id, text) for row_id, text in suspects[each]):
+            if not all(versions.covers(known.get(each), row_id, text) for row_id, text in suspects[each]):
                 yield each
 
 
 def _deletions(
     rest: Rest, org: Org, stamp: str, now: datetime, seen: KnownRecords
 ) -> tuple[Sequence[str], Sequence[str], datetime]:
-    """Opportunities in the bin, those that lost a child row, and the newest stamp among the deleted."""
+    """Opportunities in the Recycle Bin, opportunities that lost a child row, and the newest stamp among the deleted rows."""
     texts = queries.deleted(org, stamp)
     parts = [composite.query(text, deleted=True) for text in texts.values()]
     if org.team:
-        # A colleague taken off a team never reaches the Recycle Bin; only the log of deletions knows. It ignores
+        # A colleague taken off a team never reaches the Recycle Bin; only the log of deletions has it. The log ignores
         # seconds, hence the minute ahead.
         # https://developer.salesforce.com/docs/platform/api-rest/guide/resources-getdeleted.html
-        parts.append(Part("GET", _log_of_deletions(stamp, now, now + timedelta(minutes=1))))
+        parts.append(Part("GET", _deleted_log_path(stamp, now, now + timedelta(minutes=1))))
     replies, at = composite.send(rest, parts, repeat=True)
-    latest = versions.moment(stamp)
-    lost: dict[str, list[str]] = {}
+    latest = versions.parse_stamp(stamp)
+    deleted: dict[str, list[tuple[str, str]]] = {kind: [] for kind in texts}  # (opportunity id, row id)
     for kind, reply in zip(texts, replies, strict=False):
         for page in composite.pages(rest, composite.rows(reply, at)):
             for row in page.rows:
-                latest = max(latest, versions.moment(row.get("SystemModstamp")))
-                if row.get(_CHILD_PARENT[kind]):
-                    lost.setdefault(kind, []).append(row[_CHILD_PARENT[kind]])
-                    if kind != "opportunity":
-                        lost.setdefault(f"{kind} row", []).append(row["Id"])
-    ids = lost.get("opportunity", [])
-    gone = [each for some in pieces(ids, 2000) for each in seen.versions(some)]
-    pairs = [
-        pair
-        for kind in ("role", "solution")
-        for pair in zip(lost.get(kind, ()), lost.get(f"{kind} row", ()), strict=True)
-        if pair[0] not in gone
-    ]
-    removed = []
-    for some_pairs in pieces(pairs, 2000):
-        known = seen.versions(list(dict.fromkeys(parent for parent, _ in some_pairs)))
-        removed += [parent for parent, row_id in some_pairs if versions.lists(known.get(parent), row_id)]
+                latest = max(latest, versions.parse_stamp(row.get("SystemModstamp")))
+                if parent := row.get(_CHILD_PARENT[kind]):
+                    deleted[kind].append((parent, row["Id"]))
+    ids = [opportunity_id for opportunity_id, _ in deleted["opportunity"]]
+    gone = [each for some in pieces(ids, KNOWN_AT_ONCE) for each in seen.versions(some)]
+    removed = _known_parents([*deleted.get("role", ()), *deleted.get("solution", ())], seen)
     if org.team:
-        removed += [
-            each
-            for each in _off_the_team(rest, _log_of_deletions(stamp, now, now), replies[-1], seen)
-            if each not in gone
-        ]
-    return gone, removed, latest
+        removed += _removed_members(rest, _deleted_log_path(stamp, now, now), replies[-1], seen)
+    return gone, [each for each in removed if each not in gone], latest
 
 
-def _off_the_team(rest: Rest, url: str, reply: Reply, seen: KnownRecords) -> Iterable[str]:
+def _known_parents(rows: Sequence[tuple[str, str]], seen: KnownRecords) -> list[str]:
+    """Ids of the opportunities whose last version included that row. ``rows``: (opportunity id, row id)."""
+    found = []
+    for some in pieces(rows, KNOWN_AT_ONCE):
+        known = seen.versions(list(dict.fromkeys(parent for parent, _ in some)))
+        found += [parent for parent, row_id in some if versions.has_row(known.get(parent), row_id)]
+    return found
+
+
+def _removed_members(rest: Rest, url: str, reply: Reply, seen: KnownRecords) -> Sequence[str]:
+    """Opportunities that lost a member of their team, by the log of deletions; empty where there is no such log."""
     body = reply.body
     if not reply.fine:
         try:
-            # Whether this resource may be a part is not documented for every version.
+            # Not every version documents whether this resource may be part of a composite, so it is requested alone.
             body = rest.call("GET", url).data
-        except SalesforceError:
-            return ()  # away for too long, or no such log; the full compare sees what is missed here
+        except errors.refusals():
+            return ()  # too long ago, or no such log; the full compare finds what is missed here
     listed = body.get("deletedRecords") if isinstance(body, Mapping) else None
     ids = [str(each["id"]) for each in listed or () if isinstance(each, Mapping) and each.get("id")]
-    return sorted({each for some in pieces(ids, 2000) for each in seen.holding(some)})
+    return sorted({each for some in pieces(ids, KNOWN_AT_ONCE) for each in seen.holding(some)})
 
 
-def _log_of_deletions(stamp: str, now: datetime, end: datetime) -> str:
-    start = max(versions.moment(stamp), now - LOG_OF_DELETIONS)
-    start = min(start, now - timedelta(minutes=2))  # the platform wants more than a minute
+def _deleted_log_path(stamp: str, now: datetime, end: datetime) -> str:
+    start = max(versions.parse_stamp(stamp), now - DELETED_LOG_SPAN)
+    start = min(start, now - timedelta(minutes=2))  # the platform requires more than a minute
     first, last = (quote(at.replace(microsecond=0).isoformat(), safe="") for at in (start, end))
     return f"sobjects/{TEAM}/deleted/?start={first}&end={last}"
 
 
-def _read_again(
+def _reread(
     rest: Rest, org: Org, ids: Sequence[str], gone: Sequence[str], seen: KnownRecords
 ) -> Iterator[Page]:
     if gone:
@@ -229,12 +229,14 @@ def _read_again(
         if vanished:
             yield Page(gone=tuple(vanished))
         fresh = [
-            each for each in found.values() if each and not versions.same(known.get(each.id), each.version)
+            each
+            for each in found.values()
+            if each and not versions.unchanged(known.get(each.id), each.version)
         ]
         yield from (Page(snapshots=tuple(part)) for part in pieces(fresh, PAGE))
 
 
-def _stream(
+def _pages(
     rest: Rest,
     org: Org,
     first: composite.Rows,
@@ -242,25 +244,25 @@ def _stream(
     watermark: str | None,
     highest: datetime | None = None,
 ) -> Iterator[Page]:
-    """Opportunities in the order of their stamps, cut into pages; the last one says how far the whole pull reached."""
-    told, reached = watermark, None if watermark is None else versions.moment(watermark)
+    """Opportunities in the order of their stamps, in pages. The last page's watermark says how far the whole pull reached."""
+    announced, reached = watermark, None if watermark is None else versions.parse_stamp(watermark)
     for page in composite.pages(rest, first):
         for some in pieces(page.rows, PAGE):
             known = seen.versions([row["Id"] for row in some])
             fresh = [
                 snapshot
                 for row in some
-                if not versions.same(known.get(row["Id"]), translate.version(row, page.at).text)
-                for snapshot in [translate.snapshot(complete(rest, row), org, page.at)]
+                if not versions.unchanged(known.get(row["Id"]), translate.version(row, page.at).text)
+                for snapshot in [translate.snapshot(with_all_children(rest, row), org, page.at)]
             ]
-            stamp = versions.moment(some[-1].get("SystemModstamp"))
+            stamp = versions.parse_stamp(some[-1].get("SystemModstamp"))
             reached = stamp if reached is None else max(reached, stamp)
             if fresh:
-                told = versions.written(reached)
-                yield Page(snapshots=tuple(fresh), watermark=told)
+                announced = versions.format_stamp(reached)
+                yield Page(snapshots=tuple(fresh), watermark=announced)
     if highest is not None:
         reached = highest if reached is None else max(reached, highest)
-    if reached is not None and (end := versions.written(reached)) != told:
+    if reached is not None and (end := versions.format_stamp(reached)) != announced:
         yield Page(watermark=end)
 
 
@@ -268,49 +270,49 @@ def _stream(
 
 
 def find(rest: Rest, org: Org, sought: Sequence[MatchQuery], match: Sequence[str]) -> Mapping[str, Matches]:
-    """By referral id, by the opportunity id that the referral names, and by name and customer."""
+    """By referral id: the opportunity that has it, the one that the referral names, and look-alikes."""
     found: dict[str, Matches] = {}
-    for some in pieces(sought, 100):
+    for some in pieces(sought, SOUGHT_AT_ONCE):
         found |= _find(rest, org, some, match)
     return found
 
 
 def _find(rest: Rest, org: Org, sought: Sequence[MatchQuery], match: Sequence[str]) -> Mapping[str, Matches]:
     key = org.names["referral_id"]
-    references = [each.external_reference for each in sought if is_opportunity_id(each.external_reference)]
-    names = list(dict.fromkeys(each.name for each in sought if each.name.strip() and each.customer.name))
+    references = [
+        each.external_reference or "" for each in sought if is_opportunity_id(each.external_reference)
+    ]
+    names = searchable_names(sought)
     texts = [queries.by_referrals(org, [each.referral_id for each in sought])]
-    texts += [queries.by_references(org, [each for each in references if each])] if references else []
+    texts += [queries.by_references(org, references)] if references else []
     texts += [queries.lookalikes(org, names)] if names else []
     answers = iter(composite.everything(rest, [composite.query(text) for text in texts]))
     by_referral = {folded(row[key]): str(row["Id"]) for row in next(answers)}
-    by_id = {row["Id"][:15]: row for row in (next(answers) if references else ())}
-    alike: dict[tuple[str, ...], list[str]] = {}
-    for row in next(answers) if names else ():
+    by_id = {row["Id"][:15]: (str(row["Id"]), row.get(key)) for row in (next(answers) if references else ())}
+    return matches(
+        sought,
+        match,
+        by_referral=by_referral,
+        referenced={each: by_id[each[:15]] for each in references if each[:15] in by_id},
+        lookalikes=_lookalikes(next(answers) if names else (), org, match),
+    )
+
+
+def _lookalikes(
+    rows: Iterable[Row], org: Org, match: Sequence[str]
+) -> Mapping[tuple[str, ...], Sequence[str]]:
+    """Open opportunities without a referral, by `lookalike_key`."""
+    found: dict[tuple[str, ...], list[str]] = {}
+    for row in rows:
         customer = translate.customer(row.get("Account"), org)
         if customer is not None:
-            who = (folded(row.get(org.names["name"])), *customer_key(customer, match))
-            alike.setdefault(who, []).append(str(row["Id"]))
-
-    def referenced(each: MatchQuery) -> str | None:
-        row = by_id.get((each.external_reference or "")[:15])
-        # One that already carries another referral belongs to that one.
-        if row is None or folded(row.get(key)) not in {"", folded(each.referral_id)}:
-            return None
-        return str(row["Id"])
-
-    return {
-        each.referral_id: Matches(
-            by_referral=by_referral.get(folded(each.referral_id)),
-            by_reference=referenced(each),
-            lookalikes=tuple(alike.get((folded(each.name), *customer_key(each.customer, match)), ())),
-        )
-        for each in sought
-    }
+            key = lookalike_key(row.get(org.names["name"]), customer, match)
+            found.setdefault(key, []).append(str(row["Id"]))
+    return found
 
 
 def users(rest: Rest, org: Org, names: Sequence[str]) -> Iterator[User]:
-    """Active users but ourselves, by e-mail or user name, the one longest there first."""
+    """Active users of these e-mails or user names, without the integration user, the oldest first."""
     parts = [composite.query(queries.users(some)) for some in pieces(names, queries.AT_ONCE)]
     for people in composite.everything(rest, parts):
         for person in people:
@@ -319,6 +321,9 @@ def users(rest: Rest, org: Org, names: Sequence[str]) -> Iterator[User]:
 
 
 def index(rest: Rest, org: Org) -> Iterator[Mapping[str, str]]:
+    """Id → version of every opportunity in scope, in pages."""
     first = composite.read(rest, [composite.query(queries.index(org))])[0]
     for page in composite.pages(rest, first):
-        yield {str(row["Id"]): translate.version(complete(rest, row), page.at).text for row in page.rows}
+        yield {
+            str(row["Id"]): translate.version(with_all_children(rest, row), page.at).text for row in page.rows
+        }

@@ -1,75 +1,50 @@
-"""One REST call, done right; everything else in this package goes through `Rest.call`.
+"""One call to the org; everything else in this package goes through `Rest.call`.
 
-simple-salesforce signs in, describes, formats SOQL and names the errors, but left alone it has no timeouts, drops
-request headers when it repeats a call after an expired session (so a guarded write would lose its guard exactly then),
-signs in once per thread, and forgets the limit header on errors. So it gets a session of ours, and that session ends
-in `Rest._send`, where all of this is done once:
-
-1. timeouts on every call, redirects never followed, the token sent to the signed-in host only
-2. an expired session is renewed once, under a lock and only if nobody renewed it meanwhile; the very same request,
-   headers included, is repeated once
-3. `Sforce-Limit-Info` is read from every answer, good or bad
-4. retries (seconds; minutes are the next cycle's) only where the caller says that a repeat is harmless
-
-A call that may have been carried out, but was not answered, is `Unclear`; one that surely was not is `Unavailable`.
-A call runs apart, so that a stopping daemon, or a server that drips, is never waited for.
+`transport.client` brings timeouts, retries, the sign-in, the throttle and the log. Here stands what is Salesforce's own:
+the path below the API version, which answers the caller judges itself, and simple-salesforce on top of the same calls.
+That library describes, formats SOQL and names the errors; its session is ours, because left alone it has no timeouts,
+drops request headers when it repeats a call after an expired session (so a guarded write would lose its guard exactly
+then) and signs in once per thread. It is imported where one of its functions is called: that costs half a second.
 """
 
 from __future__ import annotations
 
-import random
 import re
 import threading
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from decimal import Decimal
-from typing import Any, Final
-from urllib.parse import urlencode, urlsplit
+from datetime import datetime
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
+from urllib.parse import urlsplit
 
-import requests
-import requests.adapters
-import requests.auth
-import structlog
-import tenacity
-from simple_salesforce.api import Salesforce
-from simple_salesforce.util import exception_handler
-
-from cosell_sync.crm.salesforce import errors, signin
-from cosell_sync.crm.salesforce.signin import SYSTEM, Credentials, Ticket
-from cosell_sync.crm.salesforce.wire import (
-    Again,
-    Bearer,
-    expired,
-    faults,
-    http_date,
-    is_json,
-    lost,
-    never_stood,
-    nobody,
-    template,
-    unreachable,
-    void,
-)
-from cosell_sync.errors import AuthFailed, Unavailable, Unclear
+from cosell_sync.crm.salesforce import errors
+from cosell_sync.crm.salesforce.signin import SYSTEM
+from cosell_sync.errors import Unavailable
 from cosell_sync.ports import Clock
-from cosell_sync.transport.client import trust_file
-from cosell_sync.transport.deadline import Stopped, TooLong, apart
-from cosell_sync.transport.exact_json import encode
-from cosell_sync.transport.quota import Meter
-from cosell_sync.transport.session import distrusted
-from cosell_sync.transport.throttle import Governor
+from cosell_sync.transport import answers
+from cosell_sync.transport.answers import http_date
+from cosell_sync.transport.client import HttpCaller, Safety
+from cosell_sync.transport.errors import VERDICTS, Scope
+from cosell_sync.transport.exact_json import encode, parse
+from cosell_sync.transport.retry import RetryableError, RetryStrategy
+from cosell_sync.transport.tokens import AccessToken, TokenSource
 
-CONNECT: Final = 10.0
-TRIES: Final = 5
-CAP: Final = 120.0  # seconds, all tries and waits of one call together
-GRACE: Final = 5.0  # how long a running call may still finish when we are asked to stop
-BUSY: Final = frozenset({429, 500, 502, 503, 504})
+if TYPE_CHECKING:
+    from simple_salesforce.api import Salesforce
 
-log = structlog.get_logger()
+NAME: Final = "Salesforce"
+HINT: Final = "check salesforce.login_url, and whether a proxy or captive portal answers instead"
+LOCKS: Final = RetryStrategy(
+    tries=5
+)  # of rows that met a lock: the platform itself has waited ten seconds by then
+# Answers about the request itself; 300: several rows have that external id.
+JUDGED_HERE: Final = VERDICTS | {HTTPStatus.MULTIPLE_CHOICES}
 
-_USAGE: Final = re.compile(r"(?:^|[^-])api-usage=(\d+)/(\d+)")
+_WORD: Final = re.compile(r"oauth2|[A-Za-z_]+|v\d+\.\d")
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -81,67 +56,45 @@ class Answer:
     at: datetime
 
 
-class _Through(requests.Session):
-    """The session that simple-salesforce gets: its requests become ours, its own token header is dropped."""
-
-    def __init__(self, rest: Rest) -> None:
-        super().__init__()
-        self._rest = rest
-
-    def request(  # type: ignore[override]  # only what the library passes
-        self, method: str, url: str, **options: Any
-    ) -> requests.Response:
-        headers = {
-            name: value
-            for name, value in (options.get("headers") or {}).items()
-            if name not in {"Authorization", "X-PrettyPrint"}
-        }
-        parts = urlsplit(url)
-        query = urlencode(options["params"]) if options.get("params") else parts.query
-        path = f"{parts.path}?{query}" if query else parts.path
-        body = options.get("data") or (None if options.get("json") is None else encode(options["json"]))
-        return self._rest.send(method, path, body, headers, repeat=method.upper() == "GET")
-
-
 class Rest:
-    """The org behind one sign-in. Safe to share between threads."""
+    """The org behind one sign-in. Safe to share between threads. ``caller`` signs in with ``tokens``."""
 
     def __init__(
-        self,
-        login_url: str,
-        credentials: Credentials,
-        *,
-        clock: Clock,
-        api_version: str = "66.0",
-        call_timeout: timedelta = timedelta(seconds=30),
-        verify: str | bool | None = None,
-        sleep: Callable[[float], None] | None = None,
-        stop: threading.Event | None = None,
-        adapter: requests.adapters.BaseAdapter | None = None,
-        meter: Meter | None = None,
+        self, caller: HttpCaller, tokens: TokenSource, *, clock: Clock, api_version: str = "66.0"
     ) -> None:
-        self.login_url = login_url.rstrip("/")
         self.version = api_version
         self.clock = clock
-        self._credentials = credentials
-        self._timeout = (CONNECT, call_timeout.total_seconds())
-        self._verify = trust_file() if verify is None else verify
-        self._stop = stop or threading.Event()
-        self._sleep = sleep or (lambda seconds: void(self._stop.wait(seconds)))
-        # When the org says "not now", it and its sign-in are each left alone for as long, in later cycles too.
-        pace = time.monotonic if sleep is None else lambda: clock().timestamp()
-        self._governor, self._door = (
-            Governor(SYSTEM, stop=self._stop, clock=clock, monotonic=pace, sleep=self._sleep, meter=counted)
-            for counted in (meter, None)
-        )
-        self._session = requests.Session()
-        self._session.mount("https://", adapter or requests.adapters.HTTPAdapter(pool_maxsize=10))
-        self._signing = threading.Lock()
-        self._counting = threading.Lock()
-        self._ticket: Ticket | None = None
-        self._library: tuple[Ticket, Salesforce] | None = None
-        self.calls = 0
-        self.usage: tuple[int, int] | None = None
+        self._caller = caller
+        self._tokens = tokens
+        self._lock = threading.Lock()
+        self._library: tuple[AccessToken, Salesforce] | None = None
+
+    @property
+    def calls(self) -> int:
+        """HTTP requests made so far, retries included, sign-ins not."""
+        return self._caller.calls
+
+    @property
+    def usage(self) -> tuple[int, int] | None:
+        """API calls of the org used and allowed, as of its last answer; None before the first."""
+        return self._caller.governor.meter.usage
+
+    @property
+    def root(self) -> str:
+        return f"/services/data/v{self.version}"
+
+    @property
+    def user_id(self) -> str:
+        """The signed-in user's id, empty where the sign-in did not say. Signs in if need be."""
+        return self.sign_in().user_id
+
+    def sign_in(self) -> AccessToken:
+        """The current token, signing in first if there is none. Raises AuthFailed or Unavailable."""
+        return self._tokens.token()
+
+    def wait(self, seconds: float) -> None:
+        """Sleep, unless the program is stopping: then it raises ``Unavailable``."""
+        self._caller.governor.wait(seconds)
 
     # --- the calls ----------------------------------------------------------------------------------------------
 
@@ -160,282 +113,106 @@ class Rest:
         exceptions for what the org refuses, ``Unavailable``, ``Unclear`` and ``AuthFailed`` for the rest.
         """
         place = path if path.startswith("/") else f"{self.root}/{path}"
-        payload = None if body is None else encode(body)
         again = method == "GET" if repeat is None else repeat
-        response = self.send(method, place, payload, headers or {}, repeat=again)
-        if response.status_code >= 300:
-            exception_handler(response, name=path.partition("?")[0])
-        data = response.json(parse_float=Decimal) if response.content else None
-        return Answer(response.status_code, data, self._moment(response))
-
-    def close(self) -> None:
-        """Hangs up."""
-        self._session.close()
-
-    @property
-    def root(self) -> str:
-        return f"/services/data/v{self.version}"
-
-    def salesforce(self) -> Salesforce:
-        """simple-salesforce on top of this, for what it does well: describe, tooling, deploy."""
-        now = self.ticket()
-        if self._library is None or self._library[0] != now:
-            made = Salesforce(
-                session_id=now.token,
-                instance_url=now.instance_url,
-                version=self.version,
-                session=_Through(self),
-                parse_float=Decimal,
-            )
-            self._library = (now, made)
-        return self._library[1]
+        answer = self.send(method, place, None if body is None else encode(body), headers or {}, repeat=again)
+        if answer.status >= HTTPStatus.MULTIPLE_CHOICES:
+            raise_refused(answer, place, name=path.partition("?")[0])
+        return Answer(answer.status, answer.data, self._moment(answer))
 
     def send(
         self, method: str, path: str, body: bytes | None, headers: Mapping[str, str], *, repeat: bool
-    ) -> requests.Response:
-        """The answer, whatever the org said in it, as long as it said something. The host is the ticket's, always."""
+    ) -> answers.Answer:
+        """The answer to a request whose body is encoded already, whatever the org said about the request.
 
-        def attempt() -> requests.Response:
-            used = self.ticket()
-            response = self._once(method, path, body, headers, used, repeat=repeat)
-            if expired(response):
-                self._renew(used)
-                fresh = self.ticket()
-                response = self._once(method, path, body, headers, fresh, repeat=repeat)
-                if expired(response):
-                    raise AuthFailed(
-                        SYSTEM,
-                        "Salesforce refuses the token it has just given",
-                        code="INVALID_SESSION_ID",
-                        status=response.status_code,
-                        hint="check the session policies and IP ranges of the app and the integration user",
-                    )
-            return response
-
-        return self._tried(attempt)
-
-    # --- one try ------------------------------------------------------------------------------------------------
-
-    def _once(
-        self,
-        method: str,
-        path: str,
-        body: bytes | None,
-        headers: Mapping[str, str],
-        ticket: Ticket,
-        *,
-        repeat: bool,
-    ) -> requests.Response:
-        self._governor.admit(CAP)
-        with self._counting:
-            self.calls += 1
-        sent = {"Accept": "application/json", **headers}
-        if body is not None:
-            sent.setdefault("Content-Type", "application/json")
-        response = self._exchange(
-            repeat=repeat,
-            method=method,
-            url=ticket.instance_url + path,
-            data=body,
-            headers=sent,
-            auth=Bearer(ticket.token),
+        ``repeat``: whether doing it twice is harmless. Raises ``Unavailable``, ``Unclear`` and ``AuthFailed``.
+        """
+        kind = {} if body is None else {"content-type": "application/json"}
+        answer = self._caller.call(
+            method,
+            path,
+            template=template(path),
+            safety=Safety.READ if repeat else Safety.UNGUARDED,
+            scope=Scope.SYSTEM,
+            headers={**kind, **{name.lower(): value for name, value in headers.items()}},
+            body=body,
+            accept=JUDGED_HERE,
         )
-        if usage := _USAGE.search(response.headers.get("Sforce-Limit-Info", "")):
-            self.usage = (int(usage[1]), int(usage[2]))
-            self._governor.meter.observe(*self.usage)
-        self._governor.meter.dated(response.headers.get("Date"))
-        self._judge(response, self._governor, repeat=repeat)
-        return response
-
-    def _exchange(self, *, repeat: bool, **request: Any) -> requests.Response:
-        """On the wire and back, or what became of it. A connection that never stood carried nothing."""
-        if self._stop.is_set():
-            raise Unavailable(SYSTEM, "stopping", code="stopped")
-        try:
-            return self._run(request)
-        except requests.exceptions.SSLError as error:
-            if not distrusted(error):  # a connection that broke inside TLS
-                raise lost("connection_lost", repeat=repeat) from None
-            raise Unavailable(
-                SYSTEM,
-                "no trust in the certificate of Salesforce",
-                code="certificate",
-                hint="SSL_CERT_FILE must name a bundle with the certificate authority in use",
-            ) from None
-        except (requests.exceptions.ConnectTimeout, requests.exceptions.ProxyError):
-            raise Again(unreachable("connect")) from None
-        except requests.exceptions.ConnectionError as error:
-            if never_stood(error):
-                raise Again(unreachable("connect")) from None
-            raise lost("connection_lost", repeat=repeat) from None
-        except requests.exceptions.Timeout:
-            raise lost("timeout", repeat=repeat) from None
-        except requests.exceptions.RequestException:
-            raise lost("broken_answer", repeat=repeat) from None
-        except OSError:  # requests says so when the bundle is not there
-            raise Unavailable(
-                SYSTEM,
-                "the certificate bundle cannot be read",
-                code="certificate",
-                hint="SSL_CERT_FILE or REQUESTS_CA_BUNDLE names a file that is missing or unreadable",
-            ) from None
-
-    def _run(self, request: Mapping[str, Any]) -> requests.Response:
-        before = time.monotonic()
-        status, code = None, "lost"
-        try:
-            response = apart(
-                lambda: self._session.request(
-                    **request, timeout=self._timeout, verify=self._verify, allow_redirects=False
-                ),
-                name="salesforce-call",
-                limit=sum(self._timeout),
-                stopping=self._stop.is_set,
-                grace=GRACE,
-            )
-        except (Stopped, TooLong):
-            raise requests.exceptions.ReadTimeout from None
-        else:
-            status, code = response.status_code, ""
-            return response
-        finally:
-            log.debug(
-                "http.call",
-                system=SYSTEM,
-                method=request["method"],
-                path=template(request["url"]),
-                status=status,
-                code=code,
-                ms=round((time.monotonic() - before) * 1000),
-            )
-
-    def _judge(self, response: requests.Response, governor: Governor, *, repeat: bool) -> None:
-        """Raises for an answer that says nothing about the record. Others are the caller's."""
-        status = response.status_code
-        if status in BUSY:
-            code = next((fault.code for fault in faults(response) if fault.code), f"http_{status}")
-            after = self._after(response)
-            if after is not None:
-                governor.pause(after)
-            final: Exception = Unavailable(
-                SYSTEM,
-                f"Salesforce is not able to answer ({code})",
-                code=code,
-                status=status,
-                hint=errors.CLOSED.get(code, ""),
-                retry_at=None if after is None else self.clock() + timedelta(seconds=after),
-            )
-            if status != 429 and not repeat:
-                # A 5xx may be reported for work that was done.
-                raise Unclear("Salesforce failed while it worked on this", code=code, status=status)
-            raise Again(final, after)
-        if status in {301, 302, 303, 307, 308}:
-            raise Unavailable(
-                SYSTEM,
-                "Salesforce's address answers with a redirect, which is never followed",
-                code="redirect",
-                status=status,
-                hint="check salesforce.login_url, and whether a proxy or captive portal answers instead",
-            )
-        if status == 403 and (shut := [each for each in faults(response) if each.code in errors.CLOSED]):
-            code = shut[0].code
-            raise Unavailable(
-                SYSTEM,
-                f"Salesforce takes no calls from us now ({code})",
-                code=code,
-                status=status,
-                hint=errors.CLOSED[code],
-            )
-        if status < 300 and response.content and not is_json(response):
-            raise lost("not_json", repeat=repeat)
-        if status >= 400 and status != 401 and not faults(response):
+        if answer.status >= HTTPStatus.BAD_REQUEST and not errors.faults(_parsed(answer.body)):
             raise Unavailable(
                 SYSTEM,
                 "what answers at Salesforce's address is not Salesforce",
-                code=f"http_{status}",
-                status=status,
+                code=f"http_{answer.status}",
+                status=answer.status,
                 hint="check salesforce.login_url and the proxy",
             )
+        return answer
 
-    def _tried(self, attempt: Callable[[], requests.Response]) -> requests.Response:
-        began = self.clock()
+    def resend_locked(
+        self, send: Callable[[Sequence[T]], Sequence[R]], items: Sequence[T], locked: Callable[[R], bool]
+    ) -> list[R]:
+        """Send several at once, and again those that met a lock; the last result of each, in order.
 
-        def pause(state: tenacity.RetryCallState) -> float:
-            failed = state.outcome.exception() if state.outcome else None
-            if isinstance(failed, Again) and failed.after is not None:
-                return failed.after
-            return float(min(2 ** (state.attempt_number - 1), 20) * (0.5 + random.random()))  # noqa: S311
+        Raises what the first ``send`` raises.
+        """
 
-        def enough(state: tenacity.RetryCallState) -> bool:
-            spent = (self.clock() - began).total_seconds()
-            return state.attempt_number >= TRIES or spent + state.upcoming_sleep > CAP or self._stop.is_set()
+        def retryable(result: R) -> RetryableError | None:
+            return RetryableError(errors.locked_row()) if locked(result) else None
 
-        retrying = tenacity.Retrying(
-            retry=tenacity.retry_if_exception_type(Again),
-            wait=pause,
-            stop=enough,
-            sleep=self._sleep,
-            reraise=True,
-        )
-        try:
-            return retrying(attempt)
-        except Again as again:
-            raise again.final from None
+        return self._caller.retrier.resend(LOCKS, send, items, retryable)
 
-    def pause(self, low: float, high: float) -> None:
-        """Waits a moment of random length; ends at once when asked to stop."""
-        self._sleep(low + (high - low) * random.random())  # noqa: S311
+    def _moment(self, answer: answers.Answer) -> datetime:
+        return http_date(answer.headers.get("date", "")) or self.clock()
 
-    @property
-    def stopping(self) -> bool:
-        return self._stop.is_set()
+    # --- simple-salesforce --------------------------------------------------------------------------------------
 
-    def _after(self, response: requests.Response) -> float | None:
-        text = response.headers.get("Retry-After", "").strip()
-        if text.isascii() and text.isdigit():
-            return float(text)
-        moment = http_date(text)
-        return None if moment is None else max(0.0, (moment - self.clock()).total_seconds())
+    def salesforce(self) -> Salesforce:
+        """simple-salesforce over these calls, for what it does well: describe."""
+        from simple_salesforce.api import Salesforce  # noqa: PLC0415 - half a second, see above
 
-    def _moment(self, response: requests.Response) -> datetime:
-        return http_date(response.headers.get("Date", "")) or self.clock()
+        from cosell_sync.transport.session import LibrarySession  # noqa: PLC0415 - imports requests
 
-    # --- the sign-in --------------------------------------------------------------------------------------------
+        token = self.sign_in()
+        with self._lock:
+            if self._library is None or self._library[0] != token:
+                made = Salesforce(
+                    session_id=token.value,
+                    instance_url=token.base_url,
+                    version=self.version,
+                    session=LibrarySession(self._send_for_library),
+                )
+                self._library = (token, made)
+            return self._library[1]
 
-    def ticket(self) -> Ticket:
-        """The current one, signing in first if there is none. One thread signs in, the others wait for it."""
-        with self._signing:
-            if self._ticket is None:
-                self._ticket = self._sign_in()
-            return self._ticket
+    def _send_for_library(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None
+    ) -> answers.Answer:
+        """Only the path counts: the host is the one that the token belongs to."""
+        parts = urlsplit(url)
+        path = f"{parts.path}?{parts.query}" if parts.query else parts.path
+        return self.send(method, path, body, headers, repeat=method == "GET")
 
-    def _renew(self, old: Ticket) -> None:
-        with self._signing:
-            if self._ticket == old:
-                self._ticket = None
-                self._ticket = self._sign_in()
 
-    def _sign_in(self) -> Ticket:
-        if not self.login_url.startswith("https://"):
-            raise AuthFailed(SYSTEM, "salesforce.login_url is not https", code="not_https")
+def raise_refused(answer: answers.Answer, url: str, *, name: str) -> NoReturn:
+    """Raise the exception that simple-salesforce has for this answer; ``name``: of what was asked for."""
+    from simple_salesforce.util import exception_handler  # noqa: PLC0415 - half a second, see above
 
-        def attempt() -> requests.Response:
-            self._door.admit(CAP)
-            wanted = self._credentials.request(self.login_url, self.clock())
-            response = self._exchange(
-                repeat=True,
-                method="POST",
-                url=f"{self.login_url}/services/oauth2/token",
-                data=wanted.form,
-                headers={"Accept": "application/json"},
-                auth=requests.auth.HTTPBasicAuth(*wanted.basic) if wanted.basic else nobody,
-            )
-            if response.status_code in BUSY or response.status_code < 400:
-                self._judge(response, self._door, repeat=True)
-            return response
+    from cosell_sync.transport.session import to_response  # noqa: PLC0415 - imports requests
 
-        response = self._tried(attempt)
-        reply = response.json() if is_json(response) else None
-        if response.status_code >= 400:
-            raise signin.refused(response.status_code, reply)
-        return signin.ticket(self.login_url, reply)
+    exception_handler(to_response(answer, url), name=name)
+
+
+def template(path: str) -> str:
+    """A path for the log: no query, and of its parts only words that are Salesforce's or ours, no id and no key's value."""
+    parts = urlsplit(path).path.removeprefix("/services/data/").split("/")
+    known = [
+        _WORD.fullmatch(part) and not before.endswith("__c")
+        for before, part in zip(["", *parts], parts, strict=False)
+    ]
+    return "/".join(part if each else "…" for part, each in zip(parts, known, strict=True))
+
+
+def _parsed(body: bytes) -> Any:
+    try:
+        return parse(body)
+    except ValueError:
+        return None

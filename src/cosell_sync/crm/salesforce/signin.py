@@ -1,4 +1,4 @@
-"""How a token is got: two OAuth flows, neither of which knows a refresh token, so "refresh" is "sign in again".
+"""Signing in: two OAuth flows, neither of which knows a refresh token, so to refresh is to sign in again.
 
 client credentials   the app signs in as its run-as user: consumer key and secret by HTTP Basic
 JWT bearer           the app signs an assertion for one user with its private key (RS256, three minutes)
@@ -12,18 +12,23 @@ https://help.salesforce.com/s/articleView?id=xcloud.remoteaccess_oauth_jwt_flow.
 
 from __future__ import annotations
 
+import base64
+import json
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
-from urllib.parse import urlsplit
-
-import jwt
+from urllib.parse import urlencode, urlsplit
 
 from cosell_sync.errors import AuthFailed
+from cosell_sync.ports import Clock
+from cosell_sync.transport.client import HttpCaller, Safety
+from cosell_sync.transport.errors import VERDICTS, Scope
+from cosell_sync.transport.tokens import NO_EXPIRY, AccessToken
 
 SYSTEM: Final = "salesforce"
 GRANT_JWT: Final = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 LIFETIME: Final = timedelta(minutes=3)
+TOKEN_PATH: Final = "/services/oauth2/token"  # noqa: S105 - a path, not a token
 
 # Below these names every host is Salesforce's own.
 SITES: Final = (".salesforce.com", ".force.com", ".salesforce.mil", ".sfcrmproducts.cn", ".sfcrmapps.cn")
@@ -55,15 +60,6 @@ class TokenRequest:
 
 
 @dataclass(frozen=True)
-class Ticket:
-    """What a sign-in gave: a token, the one host it may go to, and who we are there."""
-
-    token: str = field(repr=False)
-    instance_url: str
-    user_id: str = ""
-
-
-@dataclass(frozen=True)
 class ClientCredentials:
     consumer_key: str = field(repr=False)
     consumer_secret: str = field(repr=False)
@@ -82,6 +78,8 @@ class JwtBearer:
     audience: str | None = None
 
     def request(self, login_url: str, now: datetime) -> TokenRequest:
+        import jwt  # noqa: PLC0415 - this flow alone needs it, and it is a part of a command's start
+
         claims = {
             "iss": self.consumer_key,
             "sub": self.username,
@@ -103,6 +101,49 @@ class JwtBearer:
 Credentials = ClientCredentials | JwtBearer
 
 
+class SignIn:
+    """Obtains access tokens for a ``TokenSource``: ``TokenSource(SignIn(…))``.
+
+    ``caller`` calls the host of ``login_url``, without tokens of its own; its requests are no API calls.
+    """
+
+    def __init__(self, login_url: str, credentials: Credentials, caller: HttpCaller, *, clock: Clock) -> None:
+        self._login_url = login_url.rstrip("/")
+        self._credentials = credentials
+        self._caller = caller
+        self._clock = clock
+
+    def __call__(self) -> AccessToken:
+        """A token with the host that it belongs to. Raises ``AuthFailed`` and ``Unavailable``."""
+        if not self._login_url.startswith("https://"):
+            raise AuthFailed(SYSTEM, "salesforce.login_url is not https", code="not_https")
+        wanted = self._credentials.request(self._login_url, self._clock())
+        headers = {"content-type": "application/x-www-form-urlencoded"}
+        if wanted.basic:
+            proof = base64.b64encode(":".join(wanted.basic).encode()).decode()
+            headers["authorization"] = f"Basic {proof}"
+        answer = self._caller.call(
+            "POST",
+            TOKEN_PATH,
+            template=TOKEN_PATH,
+            safety=Safety.READ,  # a second token does no harm
+            scope=Scope.SYSTEM,
+            headers=headers,
+            body=urlencode(wanted.form).encode(),
+            accept=VERDICTS | {401},
+        )
+        if answer.status >= 400:
+            raise refused(answer.status, _parsed(answer.body))
+        return granted(self._login_url, answer.data)
+
+
+def _parsed(body: bytes) -> object:
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+
+
 def audience(login_url: str) -> str:
     """Sandboxes have their own; everything else is production."""
     host = urlsplit(login_url).hostname or ""
@@ -121,8 +162,8 @@ def refused(status: int, reply: object) -> AuthFailed:
     )
 
 
-def ticket(login_url: str, reply: object) -> Ticket:
-    """The reply of the token endpoint, checked. Raises ``AuthFailed``."""
+def granted(login_url: str, reply: object) -> AccessToken:
+    """The token in a reply of the token endpoint, checked. Raises ``AuthFailed``."""
     if not isinstance(reply, dict) or not isinstance(reply.get("access_token"), str):
         raise AuthFailed(
             SYSTEM,
@@ -141,9 +182,10 @@ def ticket(login_url: str, reply: object) -> Ticket:
     parts = urlsplit(instance)
     # The identity URL ends in organization and user id: https://login.salesforce.com/id/00D…/005…
     identity = str(reply.get("id") or "").rstrip("/").rpartition("/")[2]
-    return Ticket(
-        token=reply["access_token"],
-        instance_url=f"https://{parts.netloc}",
+    return AccessToken(
+        reply["access_token"],
+        NO_EXPIRY,  # neither flow says when it expires
+        base_url=f"https://{parts.netloc}",
         user_id=identity if identity.startswith("005") else "",
     )
 

@@ -1,8 +1,8 @@
-"""The states that an org with address picklists knows; pure.
+"""The states of an org with address picklists; pure.
 
-With "State and Country/Territory Picklists" the text columns are mere views of the code columns, and a state that is
-not one of the country's is refused with the whole record; so codes are written, and a state that the org's list does
-not know is left out. Without them both are free text.
+With "State and Country/Territory Picklists" the text fields only show the code fields, and the org refuses the whole record
+for a state that is not one of the country's. So codes are written, and a state that is not in the org's list is left out.
+Without these picklists both are free text.
 https://help.salesforce.com/s/articleView?id=xcloud.admin_state_country_picklists_integ_values.htm
 """
 
@@ -17,7 +17,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Choice:
-    """One value of a state picklist; ``countries`` empty where it is not said whose it is."""
+    """One value of a state picklist. ``countries``: those it belongs to; empty where the org does not say."""
 
     code: str
     label: str
@@ -25,7 +25,7 @@ class Choice:
 
 
 def known(describe: Sequence[Mapping[str, Any]]) -> tuple[Choice, ...]:
-    """The states that this org knows, from the describe of ``Account``.
+    """The states in this org's picklist, from the describe of ``Account``.
 
     ``validFor`` is a bit set over the positions of the controlling picklist, the countries.
     https://developer.salesforce.com/docs/platform/api/guide/sforce-api-calls-describesobjects-describesobjectresult.html
@@ -57,7 +57,7 @@ def _valid_for(bits: object, countries: Sequence[str]) -> frozenset[str]:
 
 
 def state_code(choices: Sequence[Choice], country: str | None, text: str | None) -> str | None:
-    """The code of a state of that country, by code or by name; None where the org's list does not know it."""
+    """The code of a state of that country, by code or by name; None where it is not in the org's list."""
     if not country or not text:
         return None
     wanted = " ".join(text.split()).casefold()

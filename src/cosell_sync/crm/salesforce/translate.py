@@ -1,7 +1,7 @@
-"""Salesforce's rows and our values, there and back; pure.
+"""Salesforce's rows ⇄ our values; pure.
 
-What the org does not have is left out, so it stays ABSENT. People without an e-mail have no name in our language: they
-stay in the CRM, untouched and unseen. Reading what was written gives what was written, as far as the column holds it.
+What the org does not have is left out and stays ABSENT. People without an e-mail cannot be identified and are left alone. A
+value that is written and read back is the same, as far as the field can hold it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from cosell_sync.core.deal import KINDS, Customer, Fields, Known, Member, Snapshot, Solution
+from cosell_sync.core.deal import Customer, Fields, Known, Member, Snapshot, Solution
+from cosell_sync.core.fields import KINDS
 from cosell_sync.crm import countries
 from cosell_sync.crm.related import Person, member, unique
 from cosell_sync.crm.salesforce import states, versions
@@ -27,7 +28,7 @@ PERSON: Final = Person("Email", "FirstName", "LastName", "Phone")  # of contacts
 
 
 def snapshot(row: Row, org: Org, at: datetime) -> Snapshot:
-    """One row of ``queries.opportunities``, read when the server's clock said ``at``."""
+    """The opportunity of a row of `queries.opportunities` in our values, with its version. ``at``: the server's time of the read."""
     mark = version(row, at)
     fields: dict[str, Known] = {
         name: value(KINDS[name], row.get(crm)) for name, crm in org.names.items() if crm in row
@@ -46,8 +47,8 @@ def snapshot(row: Row, org: Org, at: datetime) -> Snapshot:
         id=str(row["Id"]),
         version=mark.text,
         fields=fields,
-        # Amount is the sum of the products then, and a write to it is silently ignored.
-        readonly=org.locked | ({"value"} if row.get("HasOpportunityLineItem") else set()),
+        # With products Amount is their sum, and a write to it is ignored without an error.
+        readonly=org.read_only | ({"value"} if row.get("HasOpportunityLineItem") else set()),
         rows=frozenset(mark.rows),
     )
 
@@ -70,7 +71,7 @@ def version(row: Row, at: datetime) -> Version:
         note(each.get("UserId"), (each.get("User") or {}).get("LastModifiedDate"))
     for each in children(row, SOLUTIONS):
         note(each.get("Id"), each.get("SystemModstamp"))
-    return versions.made(row.get("SystemModstamp"), row.get("LastModifiedDate"), stamps, at)
+    return versions.build(row.get("SystemModstamp"), row.get("LastModifiedDate"), stamps, at)
 
 
 def children(row: Row, relationship: str) -> Sequence[Row]:
@@ -84,7 +85,7 @@ def children(row: Row, relationship: str) -> Sequence[Row]:
 
 
 def columns(fields: Fields, org: Org) -> dict[str, object]:
-    """The columns of Opportunity that these fields fill; what the org has no column for is left out."""
+    """The columns of Opportunity for these fields, without those that the org does not have."""
     return {org.names[name]: column(KINDS[name], item) for name, item in fields.items() if name in org.names}
 
 
@@ -100,9 +101,14 @@ def contacts(row: Row) -> tuple[Member, ...]:
     )
 
 
+def team_rows(row: Row, org: Org) -> list[Row]:
+    """The rows of the team, without the integration user's."""
+    return [each for each in children(row, MEMBERS) if each.get("UserId") != org.user_id]
+
+
 def team(row: Row, org: Org) -> tuple[Member, ...]:
-    """Active colleagues: the team's rows, else the owner. We ourselves are nobody's colleague."""
-    rows = [each for each in children(row, MEMBERS) if each.get("UserId") != org.user_id]
+    """Active colleagues: the team's rows, else the owner; without the integration user."""
+    rows = team_rows(row, org)
     if rows:
         people = [(each.get("User"), each.get("UserId"), each.get("Id")) for each in rows]
     elif row.get("OwnerId") != org.user_id:
@@ -120,6 +126,7 @@ def team(row: Row, org: Org) -> tuple[Member, ...]:
 
 
 def solutions(row: Row) -> tuple[Solution, ...]:
+    """The solutions of the opportunity, each id once; rows without an id are left out."""
     found: dict[str, Solution] = {}
     for each in children(row, SOLUTIONS):
         if (code := text(each.get("Solution_Id__c"))) is not None:
@@ -132,6 +139,7 @@ def solutions(row: Row) -> tuple[Solution, ...]:
 
 
 def solution_columns(solution: Solution, org: Org) -> dict[str, object]:
+    """The columns of a solution row, without those that the org does not have."""
     found = {
         "Solution_Id__c": solution.id,
         "Solution_Name__c": solution.name,
@@ -141,7 +149,7 @@ def solution_columns(solution: Solution, org: Org) -> dict[str, object]:
 
 
 def customer(account: object, org: Org, account_id: object = None) -> Customer | None:
-    """The street's first line and the rest of it; the country in two letters where it is known."""
+    """The customer of an account: the street as its first line and the rest, the country in two letters where it is known."""
     if not isinstance(account, Mapping):
         return None
     lines = [line.strip() for line in str(account.get("BillingStreet") or "").splitlines() if line.strip()]
@@ -162,7 +170,7 @@ def customer(account: object, org: Org, account_id: object = None) -> Customer |
 
 
 def account_columns(wanted: Customer, org: Org, before: Customer | None = None) -> dict[str, object]:
-    """The columns of Account that make it that customer; with ``before`` only those that change it."""
+    """The columns of Account for that customer; with ``before`` only those that differ from it."""
 
     def differs(*names: str) -> bool:
         return before is None or any(getattr(before, name) != getattr(wanted, name) for name in names)

@@ -1,8 +1,8 @@
-"""What a version of an opportunity is on Salesforce: the stamps of every row its snapshot was read from.
+"""The version of an opportunity on Salesforce: the stamps of every row that its snapshot was read from; pure.
 
-An edit of a contact, a solution or the account does not move the opportunity's own stamp, so the stamp of each such
-row belongs to the version. Stamps have the precision of a second: a row read in the second of its change may change
-again without a new stamp. Such a version says `unsettled`, is never equal to another, and so is read once more.
+An edit of a contact, a solution or the account does not move the opportunity's own stamp, so the stamp of each such row is
+part of the version. Stamps have the precision of a second: a row read in the second of its change may change again without a
+new stamp. Such a version is `unsettled`, equals no other, and its opportunity is read once more.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ class Version:
 
     @property
     def text(self) -> str:
+        """The version as it is stored."""
         data: dict[str, Any] = {"stamp": self.stamp, "modified": self.modified, "rows": dict(self.rows)}
         text = json.dumps(data, sort_keys=True, separators=(",", ":"))
         return text + TOO_SOON if self.unsettled else text
@@ -38,21 +39,21 @@ class Version:
         return (self.stamp, dict(self.rows)) == (other.stamp, dict(other.rows))
 
 
-def made(stamp: object, modified: object, rows: Mapping[str, object], at: datetime) -> Version:
-    """A version from stamps as they came, read when the server's clock said ``at``."""
-    moments = {name: moment(each) for name, each in rows.items()}
-    own, changed = moment(stamp), moment(modified)
+def build(stamp: object, modified: object, rows: Mapping[str, object], at: datetime) -> Version:
+    """A version from the platform's stamps. ``at``: the server's time of the read."""
+    moments = {name: parse_stamp(each) for name, each in rows.items()}
+    own, changed = parse_stamp(stamp), parse_stamp(modified)
     youngest = max([own, *moments.values()])
     return Version(
-        stamp=written(own),
-        modified=written(changed),
-        rows={name: written(each) for name, each in sorted(moments.items())},
+        stamp=format_stamp(own),
+        modified=format_stamp(changed),
+        rows={name: format_stamp(each) for name, each in sorted(moments.items())},
         unsettled=at - youngest < SETTLED,
     )
 
 
 def parse(text: str) -> Version | None:
-    """The version again; None for a text that is none of ours, which equals no version."""
+    """The version of a stored text; None for a text of another kind, which equals no version."""
     try:
         data = json.loads(text.removesuffix(TOO_SOON))
         return Version(data["stamp"], data["modified"], data["rows"], text.endswith(TOO_SOON))
@@ -60,39 +61,39 @@ def parse(text: str) -> Version | None:
         return None
 
 
-def same(known: str | None, now: str) -> bool:
-    """Whether nothing can have changed between two readings."""
+def unchanged(known: str | None, now: str) -> bool:
+    """Whether nothing can have changed between two reads."""
     if known is None or known != now:
         return False
     version = parse(now)
     return version is not None and not version.unsettled
 
 
-def holds(known: str | None, row_id: str, stamp: object) -> bool:
-    """Whether that state of a child row is already part of a settled version."""
+def covers(known: str | None, row_id: str, stamp: object) -> bool:
+    """Whether a settled version includes that state of a related row."""
     version = None if known is None else parse(known)
     return (
         version is not None
         and not version.unsettled
-        and version.rows.get(row_id) == (written(moment(stamp)) if stamp else "")
+        and version.rows.get(row_id) == (format_stamp(parse_stamp(stamp)) if stamp else "")
     )
 
 
-def lists(known: str | None, row_id: str) -> bool:
-    """Whether that row was there when the version was read."""
+def has_row(known: str | None, row_id: str) -> bool:
+    """Whether the version includes that row, in any state."""
     version = None if known is None else parse(known)
     return version is not None and row_id in version.rows
 
 
-def moment(stamp: object) -> datetime:
-    """``2026-11-22T09:55:00.000+0000`` as the platform writes it; the beginning of time for anything else."""
+def parse_stamp(stamp: object) -> datetime:
+    """A stamp such as ``2026-11-22T09:55:00.000+0000``; the earliest time for anything that is no stamp."""
     try:
         return datetime.fromisoformat(str(stamp)).astimezone(UTC)
     except ValueError:
         return datetime.min.replace(tzinfo=UTC)
 
 
-def written(at: datetime) -> str:
-    """With ``Z``: inside a composite a plain ``+00:00`` would be read as a blank."""
+def format_stamp(at: datetime) -> str:
+    """A stamp with ``Z``, because the plus sign of ``+00:00`` would be read as a blank inside a composite."""
     text = at.astimezone(UTC).isoformat(timespec="milliseconds" if at.microsecond else "seconds")
     return text.replace("+00:00", "Z")

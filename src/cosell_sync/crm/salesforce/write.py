@@ -1,48 +1,48 @@
-"""Guarded updates: what changed, and nothing over a change that somebody else made meanwhile.
+"""Guarded updates: only what changed, and nothing over a change that somebody else made meanwhile.
 
-1. Where sets or the customer change, the rows around those opportunities are read, and must be as they were when the
-   write was planned. Reading was chosen over an empty guarded PATCH: child rows do not move the opportunity's stamp,
-   so the PATCH would not notice a colleague's edit of a contact, yet it would run the org's flows and move the stamp.
+1. Where sets or the customer change, the related rows of those opportunities are read and compared with what the write was
+   planned on. They are read rather than guarded by an empty PATCH: an edit of a related row does not move the opportunity's
+   stamp, so the PATCH would not notice it, and it would run the org's flows.
 2. Columns of opportunities go as PATCHes with `If-Unmodified-Since`, 25 a composite; those of accounts follow likewise.
    https://developer.salesforce.com/docs/platform/api-rest/guide/intro-rest-conditional-requests.html
-3. Rows around them go in collections; a contact is found under the account by e-mail before one is made.
-4. Everything that may have landed is read back, because flows may have had a say.
+3. Related rows go in collections. A contact is looked up under the account by e-mail before one is made.
+4. Everything that may have landed is read back, because the org's flows may have changed it.
 
-A failure of one record is its outcome. When the org itself is away, what was not started is `Flaky`, and `outage`
-says so.
+A failure of one record is its outcome. In an outage, what was not finished is `Flaky`, and `outage` has the reason.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from functools import partial
+from operator import itemgetter
 from typing import Any
 
-from simple_salesforce.exceptions import SalesforceError
-
-from cosell_sync.core.deal import Customer, Member, Snapshot
+from cosell_sync.core.deal import Customer, Snapshot
 from cosell_sync.crm import writes
-from cosell_sync.crm.related import customer_key, members
-from cosell_sync.crm.salesforce import bulk, composite, errors, queries, read, related, translate, versions
-from cosell_sync.crm.salesforce.bulk import Change, Result, Verb
+from cosell_sync.crm.related import RelatedChanges, customer_key, members
+from cosell_sync.crm.salesforce import bulk, composite, errors, read, related, results, translate, versions
+from cosell_sync.crm.salesforce.bulk import Change, Operation, Result
 from cosell_sync.crm.salesforce.composite import Part, Row
-from cosell_sync.crm.salesforce.errors import Fault
+from cosell_sync.crm.salesforce.customers import Customers
 from cosell_sync.crm.salesforce.org import ACCOUNT, CONTACT, KEY, OPPORTUNITY, SOLUTION, Org
 from cosell_sync.crm.salesforce.rest import Rest
 from cosell_sync.crm.salesforce.signin import SYSTEM
 from cosell_sync.crm.users import Directory
-from cosell_sync.crm.values import email, pieces
+from cosell_sync.crm.values import pieces
 from cosell_sync.errors import Gone, OutsideError, RecordError, Stale, Unavailable, Unclear
 from cosell_sync.ports import OpportunityWrite, Outcome
+
+Job = tuple["PendingOpportunity", str, Change]  # our field, and the change of one related row
 
 
 @dataclass(frozen=True)
 class Guard:
-    """How `If-Unmodified-Since` is used. Neither which stamp it compares nor whether parts honour it is documented
-    beyond doubt. SystemModstamp is never the earlier one, so it is the safe value.
+    """How `If-Unmodified-Since` is used. Which stamp it compares, and whether the parts of a composite honour it, is not
+    documented beyond doubt. SystemModstamp is never the earlier one, so it is the safe value.
     """
 
     last_modified: bool = False
@@ -50,12 +50,15 @@ class Guard:
 
 
 @dataclass
-class Deal(writes.Deal):
-    row: Row | None = None  # as read just now, where the rows around it matter
+class PendingOpportunity(writes.PendingWrite):
+    """``row``: the opportunity with its related rows as read just now, where these matter. ``related``: what they need."""
+
+    row: Row | None = None
+    related: RelatedChanges[Change] = field(default_factory=RelatedChanges)
 
 
 class Writer:
-    """One batch."""
+    """Writes one batch. ``match``: what makes two customers one."""
 
     def __init__(
         self, rest: Rest, org: Org, directory: Directory, guard: Guard, match: Sequence[str]
@@ -65,92 +68,101 @@ class Writer:
         self.directory = directory
         self.guard = guard
         self.match = match
-        self.line = writes.Line[Deal](
-            SYSTEM, "Salesforce", fetch=partial(read.fetch, rest, org), around=self._needs_rows
+        self.customers = Customers(rest, org, match)
+        self.batch = writes.Batch[PendingOpportunity](
+            SYSTEM,
+            "Salesforce",
+            fetch=partial(read.fetch, rest, org),
+            needs_related_rows=self._needs_related_rows,
         )
 
     @property
     def outage(self) -> OutsideError | None:
-        return self.line.outage
+        """Why the org did not answer last; None while it answers."""
+        return self.batch.outage
 
     # --- updates ------------------------------------------------------------------------------------------------
 
     def write(self, batch: Sequence[OpportunityWrite]) -> Sequence[Outcome]:
-        steps = (self._look, self._columns, self._patch, self._customers, self.around)
-        return self.line.carry(writes.asked(Deal, batch), steps)
+        """Guarded updates, read back; the outcomes are in the order of the batch."""
+        steps = (
+            self._read_related,
+            self._set_columns,
+            self._patch_opportunities,
+            self._patch_accounts,
+            self.write_related,
+        )
+        return self.batch.run(writes.pending_updates(PendingOpportunity, batch), steps)
 
-    def _look(self, deals: Sequence[Deal]) -> None:
-        """Step 1: read the rows around, and refuse what was planned on others."""
-        wanted = {deal.id[:15]: deal for deal in deals if self._needs_rows(deal)}
+    def _read_related(self, pending: Sequence[PendingOpportunity]) -> None:
+        """Step 1: read the related rows, and refuse what was planned on others."""
+        wanted = {each.id[:15]: each for each in pending if self._needs_related_rows(each)}
         fresh = {
             row["Id"][:15]: (row, at)
-            for row, at in read.rows(self.rest, self.org, [deal.id for deal in wanted.values()])
+            for row, at in read.opportunity_rows(self.rest, self.org, [each.id for each in wanted.values()])
         }
-        for short, deal in wanted.items():
-            if short not in fresh:
-                deal.fail(Gone("the opportunity is deleted or out of sight", code="NOT_FOUND"))
+        for short_id, each in wanted.items():
+            if short_id not in fresh:
+                each.fail(Gone("the opportunity is deleted or out of sight", code="NOT_FOUND"))
                 continue
-            deal.row, at = fresh[short]
-            planned = versions.parse(deal.before.version) if deal.before else None
-            if planned is None or not planned.agrees(translate.version(deal.row, at)):
-                deal.fail(Stale("changed since it was read", code="CHANGED_AROUND"))
+            each.row, at = fresh[short_id]
+            planned = versions.parse(each.before.version) if each.before else None
+            if planned is None or not planned.agrees(translate.version(each.row, at)):
+                each.fail(Stale("changed since it was read", code="CHANGED_AROUND"))
 
-    def _needs_rows(self, deal: Deal) -> bool:
-        return deal.concerns_rows(keyed=self.org.has(SOLUTION, KEY))
+    def _needs_related_rows(self, pending: PendingOpportunity) -> bool:
+        return pending.needs_related_rows(keyed=self.org.has(SOLUTION, KEY))
 
-    def _columns(self, deals: Sequence[Deal]) -> None:
-        """What to PATCH; an opportunity without an account gets the customer's, found or made."""
-        orphans = [
-            (deal, customer)
-            for deal in deals
-            if deal.going and deal.row is not None and not deal.row.get("AccountId")
-            and (customer := deal.customer)
+    def _set_columns(self, pending: Sequence[PendingOpportunity]) -> None:
+        """What to PATCH. An opportunity without an account gets the customer's, found or made."""
+        without_account = [
+            (each, customer)
+            for each in pending
+            if each.active and each.row is not None and not each.row.get("AccountId")
+            and (customer := each.customer)
         ]  # fmt: skip
-        found = self.accounts([customer for _, customer in orphans])
-        for deal in deals:
-            deal.columns = translate.columns(deal.fields, self.org)
-        for deal, customer in orphans:
+        found = self.customers.accounts([customer for _, customer in without_account])
+        for each in pending:
+            each.columns = translate.columns(each.fields, self.org)
+        for each, customer in without_account:
             account = found[customer_key(customer, self.match)]
             if isinstance(account, RecordError):
-                deal.fail(writes.again(account))
+                each.fail(writes.copy_error(account))
             else:
-                deal.columns["AccountId"] = account
-                deal.row = {**(deal.row or {}), "AccountId": account}
+                each.columns["AccountId"] = account
+                each.row = {**(each.row or {}), "AccountId": account}
 
-    def _patch(self, deals: Sequence[Deal]) -> None:
-        """Step 2: the opportunities themselves, in the order of their accounts to keep out of each other's locks."""
-        going = [deal for deal in deals if deal.going and deal.columns]
-        going.sort(key=lambda deal: _account(deal.before))
+    def _patch_opportunities(self, pending: Sequence[PendingOpportunity]) -> None:
+        """Step 2, in the order of the accounts, so that parallel writes rarely wait for each other's locks."""
+        active = [each for each in pending if each.active and each.columns]
+        active.sort(key=lambda each: _known_account(each.before))
         jobs = []
-        for deal in going:
-            version = versions.parse(deal.before.version) if deal.before else None
+        for each in active:
+            version = versions.parse(each.before.version) if each.before else None
             if version is None:
-                deal.fail(Stale("planned on a version of an unknown kind", code="UNKNOWN_VERSION"))
+                each.fail(Stale("planned on a version of an unknown kind", code="UNKNOWN_VERSION"))
                 continue
             stamp = version.modified if self.guard.last_modified else version.stamp
-            jobs.append((deal, OPPORTUNITY, deal.id, deal.columns, stamp))
+            jobs.append((each, OPPORTUNITY, each.id, each.columns, stamp))
         self._guarded(jobs)
 
-    def _customers(self, deals: Sequence[Deal]) -> None:
+    def _patch_accounts(self, pending: Sequence[PendingOpportunity]) -> None:
+        """The customer's columns, guarded by the account's own stamp."""
         jobs = []
-        for deal in deals:
-            wanted = deal.fields.get("customer")
-            if (
-                not deal.going
-                or deal.row is None
-                or not isinstance(wanted, Customer)
-                or not deal.row.get("Account")
-            ):
+        for each in pending:
+            wanted = each.fields.get("customer")
+            account = each.row.get("Account") if each.row is not None else None
+            if not each.active or each.row is None or not account or not isinstance(wanted, Customer):
                 continue
-            columns = translate.account_columns(
-                wanted, self.org, translate.customer(deal.row["Account"], self.org)
-            )
+            columns = translate.account_columns(wanted, self.org, translate.customer(account, self.org))
             if columns:
-                stamp = str(deal.row["Account"].get("SystemModstamp"))
-                jobs.append((deal, ACCOUNT, str(deal.row["AccountId"]), columns, stamp))
+                stamp = str(account.get("SystemModstamp"))
+                jobs.append((each, ACCOUNT, str(each.row["AccountId"]), columns, stamp))
         self._guarded(jobs)
 
-    def _guarded(self, jobs: Sequence[tuple[Deal, str, str, Mapping[str, object], str]]) -> None:
+    def _guarded(
+        self, jobs: Sequence[tuple[PendingOpportunity, str, str, Mapping[str, object], str]]
+    ) -> None:
         """Parts of composites, or single calls where parts do not honour the guard. Two calls in a row without an
         answer mean that nobody is there.
         """
@@ -162,206 +174,116 @@ class Writer:
                 )
                 for _, table, row_id, columns, stamp in some
             ]
-            try:
-                replies = self._patiently(parts)
-            except Unclear as error:
-                for deal, *_ in some:
-                    deal.fail(error)
-                silent += 1
-                if silent == 2:
-                    raise Unavailable("salesforce", "Salesforce stopped answering", code=error.code) from None
-                continue
-            silent = 0
-            for (deal, table, *_), found in zip(some, replies, strict=True):
+            answers = self.rest.resend_locked(self._send_parts, parts, itemgetter(1))
+            for (deal, table, *_), (found, _) in zip(some, answers, strict=True):
                 if found is None:
-                    deal.touched = True
+                    deal.may_have_landed = True
                 else:
-                    deal.fail(found if table == OPPORTUNITY else moved(found))
+                    deal.fail(found if table == OPPORTUNITY else results.related_error(found))
+            unanswered = [error for error, _ in answers if isinstance(error, Unclear)]
+            silent = silent + 1 if len(unanswered) == len(answers) else 0
+            if silent == 2:
+                raise Unavailable(SYSTEM, "Salesforce stopped answering", code=unanswered[0].code)
 
-    def _patiently(self, parts: Sequence[Part]) -> Sequence[RecordError | None]:
-        """What became of each part; those that met a lock are tried again."""
-        results = list(self._once(parts))
-        for again in range(bulk.LOCK_TRIES):
-            locked = [at for at, (_, is_locked) in enumerate(results) if is_locked]
-            if not locked or self.rest.stopping:
-                break
-            self.rest.pause(2**again / 2, 2**again * 1.5)
-            try:
-                fresh = self._once([parts[at] for at in locked])
-            except Unclear as error:
-                fresh = [(error, False)] * len(locked)
-            except OutsideError:
-                break  # the others have landed; these stay locked
-            for at, result in zip(locked, fresh, strict=True):
-                results[at] = result
-        return [error for error, _ in results]
+    def _send_parts(self, parts: Sequence[Part]) -> Sequence[tuple[RecordError | None, bool]]:
+        """What became of each part, and whether it met a lock."""
+        try:
+            return self._sent(parts)
+        except Unclear as error:
+            return [(error, False)] * len(parts)
 
-    def _once(self, parts: Sequence[Part]) -> Sequence[tuple[RecordError | None, bool]]:
+    def _sent(self, parts: Sequence[Part]) -> Sequence[tuple[RecordError | None, bool]]:
         if self.guard.parts:
             replies, _ = composite.send(self.rest, parts, repeat=False)
             return [self._judged(reply.status, reply.body) for reply in replies]
         (part,) = parts
         try:
             answer = self.rest.call(part.method, part.url, part.body, headers=part.headers)
-        except SalesforceError as error:
+        except errors.refusals() as error:
             return [self._judged(error.status, error.content)]
         if answer.data is not None:  # a change is answered without a body
             raise Unclear(str(composite.strange()), code="unknown_shape")
         return [(None, False)]
 
     def _judged(self, status: int, body: Any) -> tuple[RecordError | None, bool]:
+        """The error of one part, and whether a lock was its cause."""
         if status < 300:
             return None, False
         found = errors.faults(body)
-        return self.outcome(found, status), any(fault.locked for fault in found)
+        return results.record_error(self.org, found, status), any(fault.locked for fault in found)
 
-    def outcome(self, found: Sequence[Fault], status: int | None = None) -> RecordError:
-        return errors.outcome(found, status, self.org.labels, self.org.ours)
+    # --- related rows ---------------------------------------------------------------------------------------------
 
-    # --- rows around --------------------------------------------------------------------------------------------
+    def write_related(self, pending: Sequence[PendingOpportunity]) -> None:
+        """Step 3. ``row`` of each write holds the related rows as they are now."""
+        active = [each for each in pending if each.active and each.row is not None]
+        self._plan_related(active)
+        self.customers.contacts(
+            [(_account_id(each), person) for each in active for person in each.related.new_contacts]
+        )
+        jobs: list[Job] = [(each, name, change) for each in active for name, change in each.related.changes]
+        for each in active:
+            jobs += self._new_roles(each)
+        self._send_related(jobs)
 
-    def around(self, deals: Sequence[Deal]) -> None:
-        """Step 3. ``deal.row`` is what the rows are now."""
-        going = [deal for deal in deals if deal.going and deal.row is not None]
-        emails = [each.email for deal in going for each in members(deal.fields, "team") or ()]
+    def _plan_related(self, active: Sequence[PendingOpportunity]) -> None:
+        emails = [person.email for each in active for person in members(each.fields, "team") or ()]
         users = self.directory.find(emails)
-        plans = []
-        for deal in going:
-            plan = related.around(deal.row or {}, self.org, deal.fields, users, deal.referral_id)
-            deal.unheld |= plan.unheld
-            plans.append((deal, plan))
-        people = [
-            (deal, (deal.row or {}).get("AccountId"), person)
-            for deal, plan in plans
-            for person in plan.people
-        ]
-        contacts, filled = self._contacts(people)
-        jobs = [(deal, name, change) for deal, plan in plans for name, change in plan.changes]
-        for deal, plan in plans:
-            for person in plan.people:
-                contact = contacts[(deal.row or {}).get("AccountId"), person.email]
-                if isinstance(contact, str):
-                    made = related.role(deal.id, contact, primary=person.email == plan.primary)
-                    jobs.append((deal, "contacts", made))
-                    if blanks := filled.get(contact):
-                        jobs.append((deal, "contacts", Change(Verb.UPDATE, CONTACT, blanks, id=contact)))
-                else:
-                    deal.fail_at("contacts", contact)
-        # Two deals may share a contact; a collection takes each row once.
+        for each in active:
+            each.related = related.changes(each.row or {}, self.org, each.fields, users, each.referral_id)
+            each.unheld |= each.related.unheld
+
+    def _new_roles(self, pending: PendingOpportunity) -> Iterator[Job]:
+        """A contact role for each new contact, and what a contact that was found left blank."""
+        for person in pending.related.new_contacts:
+            contact = self.customers.contact(_account_id(pending), person.email)
+            if isinstance(contact, str):
+                primary = person.email == pending.related.primary_contact
+                yield pending, "contacts", related.role(pending.id, contact, primary=primary)
+                if blanks := self.customers.blanks(contact):
+                    yield pending, "contacts", Change(Operation.UPDATE, CONTACT, blanks, id=contact)
+            elif contact is not None:
+                pending.fail_field("contacts", contact)
+
+    def _send_related(self, jobs: Sequence[Job]) -> None:
+        """Send each row once: two writes may share a contact, and a collection takes a row only once."""
         unique: dict[tuple[object, ...], Change] = {}
-        keys = [(change.verb, change.id) if change.id else (at,) for at, (_, _, change) in enumerate(jobs)]
+        keys = [
+            (change.operation, change.id) if change.id else (at,) for at, (_, _, change) in enumerate(jobs)
+        ]
         for key, (_, _, change) in zip(keys, jobs, strict=True):
             known = unique.get(key, change)
             columns = {**(known.columns or {}), **(change.columns or {})}
             unique[key] = replace(change, columns=columns)
-        results = dict(zip(unique, bulk.send(self.rest, list(unique.values())), strict=True))
-        for key, (deal, name, _) in zip(keys, jobs, strict=True):
-            self._settle(deal, name, results[key])
-        if away := next((each.away for each in results.values() if each.away), None):
-            self.line.outage = away
+        sent = dict(zip(unique, bulk.send(self.rest, list(unique.values())), strict=True))
+        for key, (each, name, _) in zip(keys, jobs, strict=True):
+            self._settle(each, name, sent[key])
+        if outage := next((each.outage for each in sent.values() if each.outage), None):
+            self.batch.outage = outage
 
-    def _settle(self, deal: Deal, name: str, result: Result) -> None:
-        deal.touched = deal.touched or result.away is None
+    def _settle(self, pending: PendingOpportunity, name: str, result: Result) -> None:
+        pending.may_have_landed = pending.may_have_landed or result.outage is None
         if error := self.failure(result):
-            deal.fail_at(name, moved(error))
+            pending.fail_field(name, results.related_error(error))
 
     def failure(self, result: Result) -> RecordError | None:
-        if result.fine:
-            return None
-        if result.lost is not None:
-            return Unclear(result.lost.text, code=result.lost.code, status=result.lost.status)
-        if result.away is not None:
-            return self.line.away()
-        return self.outcome(result.faults, result.status)
-
-    def _contacts(
-        self, people: Sequence[tuple[Deal, str | None, Member]]
-    ) -> tuple[Mapping[tuple[str | None, str], str | RecordError], Mapping[str, Mapping[str, object]]]:
-        """Contact id of each account and e-mail, found first, made where there is none; and by that id what a contact
-        that was found left blank and is known now.
-        """
-        found: dict[tuple[str | None, str], str | RecordError] = {}
-        filled: dict[str, Mapping[str, object]] = {}
-        asked = {(account, person.email): person for _, account, person in people}
-        parts = []
-        for some in pieces(list(asked), 100):
-            accounts = sorted({account for account, _ in some if account})
-            emails = sorted({address for _, address in some})
-            if accounts:
-                parts.append(composite.query(queries.contacts(accounts, emails)))
-            if any(account is None for account, _ in some):
-                parts.append(composite.query(queries.contacts((), emails)))
-        for rows in composite.everything(self.rest, parts):
-            for row in rows:
-                address = email(row.get("Email"))
-                if address is not None and (key := (row.get("AccountId"), address)) not in found:
-                    found[key] = str(row["Id"])
-                    if key in asked and (blanks := related.blanks(asked[key], row)):
-                        filled[str(row["Id"])] = blanks
-        missing = [each for each in asked if each not in found]
-        made = [
-            Change(Verb.CREATE, CONTACT, related.contact_columns(asked[each], each[0])) for each in missing
-        ]
-        found |= self._made(missing, made)
-        return found, filled
-
-    def _made(self, keys: Sequence[Any], changes: Sequence[Change]) -> Mapping[Any, str | RecordError]:
-        """Ids of rows that had to be made. Where a duplicate rule names the one that exists, that one is taken."""
-        made: dict[Any, str | RecordError] = {}
-        results = bulk.send(self.rest, changes)
-        for key, result in zip(keys, results, strict=True):
-            if result.away is not None:
-                raise result.away
-            match = next(
-                (
-                    each
-                    for fault in result.faults
-                    if fault.code == errors.DUPLICATES
-                    for each in fault.matches
-                ),
-                None,
-            )
-            error = self.failure(result)
-            made[key] = match or (result.id if error is None else error)
-        return made
-
-    # --- accounts -----------------------------------------------------------------------------------------------
-
-    def accounts(self, customers: Iterable[Customer]) -> Mapping[tuple[str, ...], str | RecordError]:
-        """Account id of each customer: the oldest that matches, else a new one; one per customer, never two."""
-        asked = {customer_key(each, self.match): each for each in customers if each.name}
-        found: dict[tuple[str, ...], str | RecordError] = {}
-        names = list(dict.fromkeys(each.name or "" for each in asked.values()))
-        parts = [composite.query(queries.accounts(self.org, some)) for some in pieces(names, 100)]
-        for rows in composite.everything(self.rest, parts):
-            for row in rows:
-                known = translate.customer(row, self.org)
-                key = customer_key(known, self.match) if known else ()
-                if key in asked:
-                    found.setdefault(key, str(row["Id"]))
-        missing = [key for key in asked if key not in found]
-        columns = {key: translate.account_columns(asked[key], self.org) for key in missing}
-        found |= self._made(missing, [Change(Verb.CREATE, ACCOUNT, columns[key]) for key in missing])
-        # A state that the org does not know for that country is no reason to have no account.
-        odd = [key for key in missing if _odd_state(found[key]) and columns[key].pop(self.org.state, None)]
-        found |= self._made(odd, [Change(Verb.CREATE, ACCOUNT, columns[key]) for key in odd])
-        return found
+        """Why a row did not land; None where it landed."""
+        if result.outage is not None:
+            return self.batch.unreachable()
+        return results.failure(self.org, result)
 
 
-def moved(error: RecordError) -> RecordError:
-    """A row around the opportunity that is gone (a merged account, a deleted contact) calls for another look."""
-    return writes.moved(error) if isinstance(error, Gone) else error
+def _account_id(pending: PendingOpportunity) -> str | None:
+    """The account of the opportunity, or the one that this write gives it."""
+    return (pending.row or {}).get("AccountId")
 
 
-def _account(before: Snapshot | None) -> str:
+def _known_account(before: Snapshot | None) -> str:
     customer = before["customer"] if before else None
     return str(customer.extra.get("account", "")) if isinstance(customer, Customer) else ""
 
 
-def _odd_state(result: str | RecordError) -> bool:
-    return isinstance(result, RecordError) and result.code == "FIELD_INTEGRITY_EXCEPTION"
-
-
 def http_date(stamp: str) -> str:
-    moment: datetime = versions.moment(stamp).replace(microsecond=0)
+    """A stamp as an HTTP date, in whole seconds."""
+    moment: datetime = versions.parse_stamp(stamp).replace(microsecond=0)
     return format_datetime(moment.astimezone(UTC), usegmt=True)

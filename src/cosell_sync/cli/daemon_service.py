@@ -1,0 +1,137 @@
+"""The service that ``run`` starts: the daemon and the HTTP listener, wired to each other."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from datetime import datetime, timedelta
+from importlib.metadata import version
+from uuid import uuid4
+
+from cosell_sync.bootstrap import Program, program
+from cosell_sync.core.deal import SyncState
+from cosell_sync.core.memory import Phase
+from cosell_sync.cycle.cycle import run_cycle
+from cosell_sync.daemon import Daemon
+from cosell_sync.errors import AuthFailed, ConfigError
+from cosell_sync.metrics import Metrics
+from cosell_sync.settings import Settings
+from cosell_sync.summary import CycleSummary
+from cosell_sync.web.health import Attention, Facts, fresh_within
+from cosell_sync.web.server import Application, Listener
+
+MOST_DEALS = 100  # listed on the status page
+
+
+def serve(loaded: Settings) -> int:
+    """Run until SIGTERM or SIGINT; returns the exit code. Raises ``ConfigError`` where the listener's address is taken."""
+    with program(loaded) as wired, ExitStack() as stack:
+        monitor = _MonitoredCycles(wired)
+        daemon = Daemon(
+            monitor.cycle,
+            interval=loaded.sync.interval,
+            lease=wired.store.lease,
+            clock=wired.clock,
+            on_cycle=monitor.count,
+            pace=monitor.pace,
+        )
+        application = Application(lambda: monitor.facts(daemon), monitor.metrics.render, wake=daemon.wake)
+        try:
+            stack.enter_context(Listener(loaded.http.address, application))
+        except OSError as error:
+            raise ConfigError(
+                f"http.listen {loaded.http.listen} cannot be used: {error.strerror}",
+                hint="free that address, or change http.listen",
+            ) from error
+        original = daemon.stop
+
+        def stop() -> None:
+            wired.stop.set()
+            original()
+
+        daemon.stop = stop  # type: ignore[method-assign]
+        return daemon.run()
+
+
+class _MonitoredCycles:
+    """Runs the daemon's cycles, feeds the metrics with them, and gathers what the listener shows."""
+
+    def __init__(self, wired: Program) -> None:
+        self.wired = wired
+        self.metrics = Metrics(version("cosell-sync"), wired.settings.crm)
+        self.sign_ins: dict[str, str] = {}
+        self.purged: datetime | None = None
+
+    def cycle(self) -> CycleSummary:
+        """Run one cycle; remember which system refused the sign-in, until a cycle ends well."""
+        try:
+            summary = run_cycle(self.wired.cycle_services(), uuid4().hex[:12])
+        except AuthFailed as error:
+            self.sign_ins[error.system] = error.code or "refused"
+            raise
+        self.sign_ins = {}
+        self.purge()
+        return summary
+
+    def purge(self) -> None:
+        """Delete history older than ``store.journal_keep``, once a day."""
+        now = self.wired.clock()
+        if self.purged is None or (now - self.purged).days >= 1:
+            self.wired.store.purge_journal(now - self.wired.settings.store.journal_keep)
+            self.purged = now
+
+    def count(self, summary: CycleSummary) -> None:
+        """Feed the metrics with a finished cycle, the states of all deals and the scarcest budget of each side."""
+        self.metrics.cycle(summary, self.wired.clock())
+        self.metrics.deals(self.states())
+        for side, meter in self.wired.meters.items():
+            if allowances := meter.allowances():
+                allowance = min(
+                    allowances, key=lambda each: each.left / each.ceiling if each.ceiling else 0.0
+                )
+                self.metrics.budget(side, allowance.used, allowance.ceiling)
+
+    def pace(self) -> timedelta:
+        """The pause between two cycles: ``sync.interval``, or longer where a budget of calls runs low."""
+        interval = self.wired.settings.sync.interval
+        return max(meter.pace(interval) for meter in self.wired.meters.values())
+
+    def states(self) -> dict[str, int]:
+        """Sync state → number of linked and waiting deals; states without deals are left out."""
+        states: dict[str, int] = {}
+        for tally in self.wired.store.counts():
+            if tally.phase in {Phase.LINKED, Phase.WAITING}:
+                states[tally.sync_state.value] = states.get(tally.sync_state.value, 0) + tally.deals
+        return states
+
+    def facts(self, daemon: Daemon) -> Facts:
+        """Everything that the listener shows, at this moment."""
+        wired, status = self.wired, daemon.status
+        return Facts(
+            now=wired.clock(),
+            version=version("cosell-sync"),
+            crm=wired.settings.crm,
+            fresh_within=fresh_within(self.pace()),
+            sign_ins=dict(self.sign_ins),
+            last_cycle=status.last,
+            carried_at=status.carried_at,
+            outage=status.outage,
+            holder=status.holder,
+            states=self.states(),
+            attention=self.attention(),
+        )
+
+    def attention(self) -> list[Attention]:
+        """Deals that need a person, at most ``MOST_DEALS``; empty, without reading links, where the counts name none."""
+        urgent = {SyncState.NEEDS_ATTENTION, SyncState.CONFLICT}
+        if not any(self.states().get(state.value) for state in urgent):
+            return []
+        found: list[Attention] = []
+        for link in self.wired.store.links([Phase.LINKED, Phase.WAITING]):
+            if link.memory.sync_state in urgent:
+                since = link.memory.failure.since if link.memory.failure else None
+                found.append(
+                    Attention(link.referral_id, link.opportunity_id, link.memory.sync_state.value, since)
+                )
+            if len(found) >= MOST_DEALS:
+                break
+        return found

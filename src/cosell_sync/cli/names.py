@@ -1,0 +1,21 @@
+"""The commands in the order of ``--help``, each with its help line. A test compares the lines with the commands' own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+COMMANDS: Final[Mapping[str, str]] = {
+    "demo": "Show the whole product in one command: a sandbox, a pipeline, people on both sides, and proof of agreement.",
+    "sync": "Run one full cycle, then exit: 0 nothing needs a person, 1 some deal does, 3 a system is out of reach.",
+    "run": "Run cycles every sync.interval until stopped, with health, metrics and a status page on http.listen.",
+    "plan": "Show what the next sync would write, field by field, old and new, and why. Writes nothing anywhere.",
+    "doctor": "Check settings, reachability, sign-ins, fields, stages and rights; each fault with its remedy.",
+    "login": "Sign in to Partner Center (device code, with MFA) and store the refresh token, encrypted.",
+    "provision": "Create what is missing in the CRM: fields, child object, keys, list views, rights; in Salesforce also a "
+    "validation rule and a panel.",
+    "sandbox": "Serve a fake Partner Center, Salesforce and Dataverse over TLS on loopback until Ctrl-C, and print how to "
+    "use them.",
+    "deals": "See deals and free what is stuck. Deals go by referral id or opportunity id.",
+    "config": "Validate the configuration, print it with secrets masked, or print its JSON Schema.",
+}

@@ -1,0 +1,122 @@
+"""A decision in the making: the deal it is about, and what the steps of ``reconcile`` have found so far."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from cosell_sync.core import messages
+from cosell_sync.core.deal import Fields, Side, Snapshot, State, Step, Value
+from cosell_sync.core.decision import Conflict, Decision, Effect, Hold, HoldKind
+from cosell_sync.core.limits import why_crm_cannot_store, why_read_only
+from cosell_sync.core.memory import Action, Link, reported_state
+from cosell_sync.core.retry import blocked_side, freed_from
+from cosell_sync.core.rules import CrmShape, FieldRule, Rules
+from cosell_sync.core.stage_table import Consequence
+
+
+@dataclass
+class DecisionBuilder:
+    """``to_referral``, ``to_crm``: fields to write; ``reasons``: field → the rule that asks for it."""
+
+    link: Link
+    state: State
+    referral: Snapshot
+    opportunity: Snapshot
+    rules: Rules
+    shape: CrmShape
+    now: datetime
+    follows: Consequence  # what the stage in the CRM means for this deal
+    own_move: State | None = None
+    invites: bool = False  # Microsoft is to be invited, which is no step of a walk
+    to_referral: dict[str, Value] = field(default_factory=dict)
+    to_crm: dict[str, Value] = field(default_factory=dict)
+    reasons: dict[str, str] = field(default_factory=dict)
+    conflicts: list[Conflict] = field(default_factory=list)
+    holds: list[Hold] = field(default_factory=list)
+    notices: list[str] = field(default_factory=list)
+
+    def update_memory(self, **changes: object) -> None:
+        """Replace fields of the link's memory."""
+        self.link = replace(self.link, memory=replace(self.link.memory, **changes))  # type: ignore[arg-type]
+
+
+def set_base_state(builder: DecisionBuilder, state: State) -> None:
+    """Both sides agree on this state, whatever the stage in the CRM is."""
+    base_referral = {**builder.link.base_referral, "state": state.value}
+    builder.link = replace(builder.link, base_referral=base_referral)
+
+
+def agree_on_stage(builder: DecisionBuilder) -> None:
+    """Both sides agree: the state and the stage as they are now become base."""
+    set_base_state(builder, builder.state)
+    base_opportunity = {**builder.link.base_opportunity, "stage": builder.opportunity["stage"]}
+    builder.link = replace(builder.link, base_opportunity=base_opportunity)
+
+
+def build_decision(builder: DecisionBuilder, steps: tuple[Step, ...] = ()) -> Decision:
+    """The decision: what was found, less what a failed deal must not be tried with now and what the record locks."""
+    link = builder.link
+    failing = blocked_side(link.memory, builder.now)
+    if failing is Side.PARTNER_CENTER:
+        steps = ()
+    elif not steps and not builder.invites:
+        link = replace(
+            link, memory=freed_from(link.memory, Side.PARTNER_CENTER)
+        )  # nothing is left to be refused
+    to_crm = {} if failing is Side.CRM else builder.to_crm
+    to_crm = {name: value for name, value in to_crm.items() if name not in builder.opportunity.readonly}
+    return Decision(
+        link=link,
+        steps=steps,
+        crm=to_crm,
+        effects=(*_referral_effects(steps, builder), *_crm_effects(to_crm, builder, reported_state(link))),
+        conflicts=tuple(builder.conflicts),
+        holds=tuple(builder.holds),
+        notices=tuple(builder.notices),
+    )
+
+
+def _crm_effects(to_crm: Fields, builder: DecisionBuilder, told: State | None) -> Iterator[Effect]:
+    """``told``: the state that the CRM was last told; a stage that goes with a new one is a move."""
+    state = builder.state
+    for name, value in to_crm.items():
+        rule = builder.reasons.get(name, "")
+        if name == "stage" and state is not told and state is not State.UNKNOWN:
+            yield Effect(Side.CRM, Action.MOVE, name, told.value if told else None, state.value, rule)
+        else:
+            yield Effect(Side.CRM, Action.UPDATE, name, builder.opportunity[name], value, rule or "done")
+
+
+def _referral_effects(steps: tuple[Step, ...], builder: DecisionBuilder) -> list[Effect]:
+    effects = []
+    state = builder.state
+    for step in steps:
+        for name, value in step.fields.items():
+            rule = builder.reasons.get(name, "goes along with this change")
+            effects.append(
+                Effect(Side.PARTNER_CENTER, Action.UPDATE, name, builder.referral[name], value, rule)
+            )
+        if step.state is not None:
+            rule = "the seller moved it in the CRM"
+            effects.append(
+                Effect(Side.PARTNER_CENTER, Action.MOVE, "status", state.value, step.state.value, rule)
+            )
+            state = step.state
+    return effects
+
+
+def write_to_crm_or_hold(builder: DecisionBuilder, rule: FieldRule, value: Value) -> None:
+    """Write the value to the CRM, or hold it back with the reason why the CRM cannot take it."""
+    opportunity, shape, name = builder.opportunity, builder.shape, rule.name
+    label = shape.label(name)
+    problem = why_crm_cannot_store(name, value, shape)
+    if name in opportunity.readonly:
+        kind, text = HoldKind.READ_ONLY, messages.read_only(label, value, why_read_only(name, opportunity))
+    elif problem:
+        kind, text = HoldKind.CRM_CANNOT, messages.crm_cannot(label, value, problem)
+    else:
+        builder.to_crm[name] = value
+        return
+    builder.holds.append(Hold(kind, name, builder.referral[name], opportunity[name], text))

@@ -1,0 +1,143 @@
+"""Our names of the fields of a deal, by who writes them, and what kind of value each one holds.
+
+To add a field: name it here, then map it in each adapter and in ``mapping.fields``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Final
+
+
+class Kind(StrEnum):
+    """What a field holds."""
+
+    TEXT = "text"
+    NOTES = "notes"  # text of several lines
+    NUMBER = "number"
+    DATE = "date"
+    MOMENT = "moment"
+    FLAG = "flag"
+    MEMBERS = "members"
+    SOLUTIONS = "solutions"
+    CUSTOMER = "customer"
+
+
+# Fields that exist on both sides and are merged three-way.
+SHARED: Final[Mapping[str, Kind]] = MappingProxyType(
+    {
+        "name": Kind.TEXT,
+        "value": Kind.NUMBER,
+        "currency": Kind.TEXT,
+        "close_date": Kind.DATE,
+        "sales_stage": Kind.TEXT,  # Qualify, Develop, Propose, Close; ABSENT: this side makes no claim
+        "campaign_id": Kind.TEXT,
+        "notes": Kind.NOTES,
+        "favorite": Kind.FLAG,
+        "customer": Kind.CUSTOMER,
+        "team": Kind.MEMBERS,
+        "contacts": Kind.MEMBERS,
+        "solutions": Kind.SOLUTIONS,
+    }
+)
+
+
+# What only a seller writes, in the CRM.
+SELLER: Final[Mapping[str, Kind]] = MappingProxyType(
+    {
+        "sync": Kind.FLAG,
+        "action": Kind.TEXT,  # Accept, Decline
+        "reason": Kind.TEXT,
+        "reason_note": Kind.NOTES,
+        "visible": Kind.FLAG,
+        "help": Kind.TEXT,
+        "help_note": Kind.NOTES,
+        "consent": Kind.FLAG,
+    }
+)
+
+
+# What only we write, in the CRM.
+STATUS_FIELDS: Final[Mapping[str, Kind]] = MappingProxyType(
+    {
+        "referral_id": Kind.TEXT,
+        "referral_link": Kind.TEXT,
+        "status": Kind.TEXT,
+        "direction": Kind.TEXT,
+        "deal_type": Kind.TEXT,
+        "respond_by": Kind.MOMENT,
+        "microsoft_status": Kind.TEXT,
+        "microsoft_id": Kind.TEXT,
+        "sync_state": Kind.TEXT,
+        "message": Kind.NOTES,
+        "last_sync": Kind.MOMENT,
+    }
+)
+
+
+# What the CRM's own machinery says of an opportunity.
+CRM_ONLY: Final[Mapping[str, Kind]] = MappingProxyType(
+    {
+        "stage": Kind.TEXT,
+        "is_closed": Kind.FLAG,
+        "is_won": Kind.FLAG,
+        "owner_email": Kind.TEXT,
+    }
+)
+
+
+# What only Partner Center says of a referral.
+REFERRAL_ONLY: Final[Mapping[str, Kind]] = MappingProxyType(
+    {
+        "state": Kind.TEXT,  # a State
+        "status_text": Kind.TEXT,  # as Partner Center words it, "New / Pending"
+        "status_reason": Kind.TEXT,
+        "category": Kind.TEXT,  # cosell, lead, foreign (another organization's row)
+        "engagement_id": Kind.TEXT,
+        "external_reference": Kind.TEXT,
+        "created_at": Kind.MOMENT,
+        "updated_at": Kind.MOMENT,
+        "closed_at": Kind.MOMENT,
+        "help_code": Kind.TEXT,
+        "registration_status": Kind.TEXT,  # of a won deal, as Partner Center words it
+        "organization": Kind.TEXT,  # whose row it is, on rows of others; "Microsoft" for Microsoft's
+        "problem": Kind.TEXT,  # why this referral cannot be understood, or absent
+    }
+)
+
+
+KINDS: Final[Mapping[str, Kind]] = MappingProxyType(
+    {**SHARED, **SELLER, **STATUS_FIELDS, **CRM_ONLY, **REFERRAL_ONLY}
+)
+
+
+SALES_STAGES: Final = ("Qualify", "Develop", "Propose", "Close")
+
+
+LABELS: Final[Mapping[str, str]] = {
+    "name": "Name",
+    "value": "Amount",
+    "currency": "Currency",
+    "close_date": "Close Date",
+    "sales_stage": "Stage",
+    "stage": "Stage",
+    "campaign_id": "Campaign Id",
+    "notes": "Notes",
+    "favorite": "Favorite",
+    "customer": "Account",
+    "team": "Opportunity Team",
+    "contacts": "Contact Roles",
+    "solutions": "Solutions",
+    "customer.name": "Account Name",
+    "customer.address_line1": "Billing Street",
+    "customer.city": "Billing City",
+    "customer.country": "Billing Country",
+    "consent": "Consent",
+    "visible": "Visible to Microsoft",
+    "help": "Help",
+    "help_note": "Help Note",
+    "reason": "Reason",
+    "action": "Action",
+}

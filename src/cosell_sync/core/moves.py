@@ -1,0 +1,139 @@
+"""The moves that the seller asks for in the CRM, as the PATCHes that carry them to Partner Center."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+from cosell_sync.core import messages
+from cosell_sync.core.builder import DecisionBuilder
+from cosell_sync.core.deal import SellerAction, Snapshot, State, Step, Value
+from cosell_sync.core.decision import Hold, HoldKind
+from cosell_sync.core.lifecycle import TERMINAL, Actor, Move, walk
+from cosell_sync.core.memory import Closing, reported_state
+from cosell_sync.core.normalize import empty
+from cosell_sync.core.sales_stage import send_sales_stage_with_accept
+from cosell_sync.core.stage_table import REQUESTS
+
+REGISTRATION_WAIT = timedelta(hours=72)  # Partner Center, register deals: a win before that may be refused
+
+
+def seller_moves(builder: DecisionBuilder) -> tuple[Step, ...]:
+    """The PATCHes that carry the seller's moves and edits, the edits with the first of them.
+
+    Empty where nothing is to be sent, or where a received deal must be answered before its edits can go.
+    """
+    if builder.state is State.ACCEPTED:
+        _clear_action(builder)
+    target = REQUESTS.get(builder.follows)
+    path: tuple[Move, ...] = ()
+    if target is not None:
+        path = _allowed_moves(builder, target)
+    if target not in TERMINAL:
+        builder.update_memory(closing=None)
+    if builder.state is not State.RECEIVED:
+        return _steps(builder, path)
+    if not path:
+        _hold_until_answered(builder)
+        return ()
+    if path[0].target is State.ACCEPTED:
+        send_sales_stage_with_accept(builder)
+    return _steps(builder, path)
+
+
+def _clear_action(builder: DecisionBuilder) -> None:
+    """An answer that came too late is cleared and named; one that this very state shows as taken is only cleared."""
+    action = builder.opportunity.text("action")
+    if not action:
+        return
+    builder.to_crm["action"] = None
+    answered_now = reported_state(builder.link) is State.RECEIVED or builder.own_move is State.ACCEPTED
+    if not (action == SellerAction.ACCEPT and answered_now):
+        builder.notices.append(messages.refused_action(action, builder.state))
+
+
+def _hold_until_answered(builder: DecisionBuilder) -> None:
+    """Edits of a deal that is not answered go along with its accept."""
+    text = messages.unanswered([builder.shape.label(name) for name in builder.to_referral])
+    for name in builder.to_referral:
+        values = builder.referral[name], builder.opportunity[name]
+        builder.holds.append(Hold(HoldKind.UNANSWERED, name, *values, text))
+    builder.to_referral.clear()
+
+
+def _remember_closing(builder: DecisionBuilder, target: State) -> None:
+    """Since when the seller asks for this end, by this stage and action; any change of them starts the wait again."""
+    stage, action = builder.opportunity.text("stage"), builder.opportunity.text("action")
+    by_action = builder.state is State.RECEIVED and action == SellerAction.DECLINE
+    mark = f"action {action}|{stage}" if by_action else f"{stage}|{stage}"
+    closing = builder.link.memory.closing
+    if closing is None or closing.state is not target or closing.mark != mark:
+        builder.update_memory(closing=Closing(target, mark, builder.now))
+
+
+def _allowed_moves(builder: DecisionBuilder, target: State) -> tuple[Move, ...]:
+    """The part of the way that may be walked now: legal, nothing missing, not waiting. What stops it is held."""
+    allowed: list[Move] = []
+    for move in walk(Actor.SELLER, builder.state, target) or ():
+        if move.target in TERMINAL:
+            _remember_closing(builder, target)
+        holds = _needs_something(builder, move) or _waits(builder, move)
+        if holds:
+            builder.holds += holds
+            break
+        allowed.append(move)
+    return tuple(allowed)
+
+
+def _needs_something(builder: DecisionBuilder, move: Move) -> list[Hold]:
+    missing = [need for need in move.needs if _missing(builder, need)]
+    if not missing:
+        return []
+    text = messages.needs((builder.shape.label(need) for need in missing), move.target)
+    return [
+        Hold(HoldKind.NEED, need, builder.referral[need], builder.opportunity[need], text) for need in missing
+    ]
+
+
+def _waits(builder: DecisionBuilder, move: Move) -> list[Hold]:
+    """Won, lost and declined wait, for Partner Center cannot undo them."""
+    closing = builder.link.memory.closing
+    if move.target not in TERMINAL or closing is None:
+        return []
+    until = closing.since + builder.rules.terminal_hold
+    if builder.now >= until:
+        return []
+    text = messages.holding(move.target, until)
+    created = builder.referral.moment("created_at")
+    if move.target is State.WON and created and builder.now < created + REGISTRATION_WAIT:
+        text += " " + messages.hurried(created + REGISTRATION_WAIT)
+    return [Hold(HoldKind.TERMINAL, "status", builder.state.value, move.target.value, text, until)]
+
+
+def _missing(builder: DecisionBuilder, need: str) -> bool:
+    """A reason stays in the CRM until the move takes it along; a CRM without that column has none to give."""
+    if need == "reason":
+        return "reason" in builder.opportunity.fields and empty(builder.opportunity["reason"])
+    return empty(builder.to_referral.get(need, builder.referral[need]))
+
+
+def _reason(opportunity: Snapshot) -> str:
+    """Partner Center has one free text for it (referral resource, ``statusReason``)."""
+    reason, note = opportunity.text("reason"), opportunity.text("reason_note").strip()
+    return f"{reason}: {note}" if reason and note else reason or note
+
+
+def _steps(builder: DecisionBuilder, path: tuple[Move, ...]) -> tuple[Step, ...]:
+    steps = []
+    fields: dict[str, Value] = dict(builder.to_referral)
+    reason = _reason(builder.opportunity)
+    for move in path:
+        if "reason" in move.needs and reason:
+            fields["status_reason"] = reason
+        steps.append(Step(fields, move.target))
+        fields = {}
+    if fields and not steps:
+        steps.append(Step(fields))
+    if steps and empty(builder.referral["external_reference"]):
+        steps[0] = replace(steps[0], fields={**steps[0].fields, "external_reference": builder.opportunity.id})
+    return tuple(steps)

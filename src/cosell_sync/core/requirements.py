@@ -1,0 +1,125 @@
+"""What an opportunity must have before it is shared with Partner Center, or Microsoft is asked for help.
+
+Everything that is missing is found at once and named by the CRM's own labels; nothing is invented to fill a gap. No consent, no sharing.
+Mandatory fields: learn.microsoft.com/partner-center/manage-co-sell-opportunities and bulk-operations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import date
+from decimal import Decimal
+from typing import Final
+
+from cosell_sync.core import messages
+from cosell_sync.core.deal import Customer, Member, Snapshot, Value
+from cosell_sync.core.normalize import by_key, empty
+from cosell_sync.core.rules import CrmShape, Rules
+
+# The six kinds of Cosell_Help__c; Partner Center's codes for them stand in config/value-lists-fy26.yaml.
+HELP_KINDS: Final = (
+    "Workload-specific value proposition",
+    "Customer technical architecture",
+    "Proof of concept or demo",
+    "Quotes or licensing",
+    "Post-sales customer success",
+    "General or other",
+)
+
+
+MOST: Final = 50  # solutions, and members of a team (bulk file)
+
+
+_PARTS: Final = (("first_name", "first name"), ("last_name", "last name"), ("phone", "phone"))
+
+
+@dataclass(frozen=True)
+class Gap:
+    """Something without which a deal is not shared. ``words``: what is missing, beginning with the CRM's label."""
+
+    field: str
+    words: str
+
+
+def missing(
+    opportunity: Snapshot, rules: Rules, shape: CrmShape, today: date, *, cosell: bool
+) -> tuple[Gap, ...]:
+    """Everything that is missing, at once. ``cosell``: Microsoft is asked for help, which needs more."""
+    gaps = [*_own_gaps(opportunity, rules, shape, today), *_customer_gaps(opportunity, shape)]
+    gaps += _set_gaps(opportunity, shape)
+    if opportunity["consent"] is not True:
+        gaps.append(Gap("consent", shape.label("consent")))
+    if cosell:
+        gaps += _help_gaps(opportunity, shape)
+    return tuple(gaps)
+
+
+def _own_gaps(opportunity: Snapshot, rules: Rules, shape: CrmShape, today: date) -> Iterable[Gap]:
+    if empty(opportunity["name"]):
+        yield Gap("name", shape.label("name"))
+    value = opportunity["value"]
+    if not isinstance(value, Decimal):
+        yield Gap("value", shape.label("value"))
+    elif value < 0:
+        yield Gap("value", f"{shape.label('value')} (must not be negative)")
+    currency = _currency(opportunity, rules, shape)
+    if not (isinstance(currency, str) and len(currency) == 3 and currency.isascii() and currency.isalpha()):
+        yield Gap("currency", shape.label("currency"))
+    close = opportunity["close_date"]
+    if not isinstance(close, date):
+        yield Gap("close_date", shape.label("close_date"))
+    elif close < today:
+        yield Gap("close_date", f"{shape.label('close_date')} (must not be in the past)")
+
+
+def _currency(opportunity: Snapshot, rules: Rules, shape: CrmShape) -> Value:
+    """The deal's, or the only one that this CRM has."""
+    own = opportunity["currency"]
+    return own if not empty(own) else rules.default_currency or shape.default_currency
+
+
+def _customer_gaps(opportunity: Snapshot, shape: CrmShape) -> Iterable[Gap]:
+    value = opportunity["customer"]
+    customer = value if isinstance(value, Customer) else Customer()
+    for part in ("name", "address_line1", "city"):
+        if not getattr(customer, part):
+            yield Gap("customer", shape.label(f"customer.{part}"))
+    country = customer.country or ""
+    if not (len(country) == 2 and country.isascii() and country.isalpha() and country.isupper()):
+        known = f' ("{country}" is no country known here)' if country else ""
+        yield Gap("customer", f"{shape.label('customer.country')}{known}")
+
+
+def _set_gaps(opportunity: Snapshot, shape: CrmShape) -> Iterable[Gap]:
+    for name in ("solutions", "team"):
+        count = len(by_key(opportunity[name]))
+        if count > MOST:
+            yield Gap(name, f"{shape.label(name)} (at most {MOST})")
+        elif name == "solutions" and not count:
+            yield Gap(name, f"{shape.label(name)} (at least one)")
+    yield from _person_gap("team", "a colleague", opportunity, shape)
+
+
+def _help_gaps(opportunity: Snapshot, shape: CrmShape) -> Iterable[Gap]:
+    yield from _person_gap("contacts", "a customer contact", opportunity, shape)
+    if opportunity.text("help") not in HELP_KINDS:
+        yield Gap("help", f"{shape.label('help')} (one of the six kinds)")
+
+
+def _person_gap(name: str, who: str, opportunity: Snapshot, shape: CrmShape) -> Iterable[Gap]:
+    """One person at least with everything; of those who come close, the closest is named."""
+    people = [each for each in by_key(opportunity[name]).values() if isinstance(each, Member)]
+    lacking = {each.email: [words for part, words in _PARTS if not getattr(each, part)] for each in people}
+    if people and min(map(len, lacking.values())) == 0:
+        return
+    words = f"{shape.label(name)} ({who} with first name, last name, phone and e-mail"
+    if people:
+        closest = min(people, key=lambda each: len(lacking[each.email]))
+        words += f"; {messages.person(closest)} has no {messages.listed(lacking[closest.email])}"
+    yield Gap(name, f"{words})")
+
+
+def asks_for_help(opportunity: Snapshot) -> bool:
+    """Whether the seller chose a kind of help, known or not."""
+    return bool(opportunity.text("help").strip())

@@ -1,0 +1,219 @@
+"""Reads an environment's shape: tables, columns, choices, currencies, connection roles.
+https://learn.microsoft.com/power-apps/developer/data-platform/webapi/query-metadata-web-api
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
+from typing import Any, Final
+
+from cosell_sync.crm.dynamics import odata
+from cosell_sync.crm.dynamics.errors import SYSTEM
+from cosell_sync.crm.dynamics.org import (
+    ACCOUNTS,
+    CONNECTIONS,
+    CONTACTS,
+    ENGLISH,
+    OPEN,
+    OPPORTUNITIES,
+    SOLUTIONS,
+    TABLES,
+    Choice,
+    Column,
+    Currency,
+    Org,
+)
+from cosell_sync.crm.dynamics.rest import Rest, strange
+from cosell_sync.crm.values import folded
+from cosell_sync.errors import RecordError, Surprise
+from cosell_sync.transport.errors import Scope
+
+
+def read(rest: Rest, names: Mapping[str, str]) -> Org:
+    """The environment, in about a dozen calls. Raises `Surprise` where a table or the referral id's column is missing."""
+    tables = table_flags(rest)
+    for collection in (OPPORTUNITIES, ACCOUNTS, CONTACTS, CONNECTIONS):
+        if collection not in tables:
+            raise Surprise(
+                f"the environment has no table {TABLES[collection]}; dynamics.url must name one with Dynamics 365 Sales",
+                system=SYSTEM,
+                object=TABLES[collection],
+            )
+    columns = {OPPORTUNITIES: table_columns(rest, OPPORTUNITIES)}
+    if SOLUTIONS in tables:
+        columns[SOLUTIONS] = table_columns(rest, SOLUTIONS)
+    key = names["referral_id"]
+    if key not in columns[OPPORTUNITIES]:
+        raise Surprise(
+            f"opportunity has no column {key}; run `cosell-sync provision` against this environment",
+            system=SYSTEM,
+            field=key,
+        )
+    who = rest.get("WhoAmI")
+    return Org(
+        names={name: crm for name, crm in names.items() if crm in columns[OPPORTUNITIES]},
+        columns=columns,
+        currencies=_currencies(rest),
+        base_currency=_base_currency(rest),
+        tracked=frozenset(name for name, flags in tables.items() if flags.get("ChangeTrackingEnabled")),
+        guarded=frozenset(
+            name for name, flags in tables.items() if flags.get("IsOptimisticConcurrencyEnabled")
+        ),
+        roles=_roles(rest),
+        user_id=str(who.get("UserId") or "").lower(),
+    )
+
+
+def table_flags(rest: Rest) -> Mapping[str, Mapping[str, Any]]:
+    """Entity set → what its table says of itself."""
+    wanted = " or ".join(f"LogicalName eq {odata.literal(name)}" for name in TABLES.values())
+    path = odata.query(
+        "EntityDefinitions",
+        select=("LogicalName", "EntitySetName", "ChangeTrackingEnabled", "IsOptimisticConcurrencyEnabled"),
+        where=wanted,
+    )
+    sets = {logical: collection for collection, logical in TABLES.items()}
+    return {
+        sets[str(row["LogicalName"])]: row
+        for row in _metadata(rest, path)
+        if str(row.get("LogicalName")) in sets
+    }
+
+
+def _metadata(rest: Rest, path: str) -> Sequence[Mapping[str, Any]]:
+    """Rows of the metadata, which is never cut into pages."""
+    rows = rest.get(path).get("value")
+    if not isinstance(rows, list):
+        raise strange()
+    return [row for row in rows if isinstance(row, Mapping)]
+
+
+def attributes(collection: str, kind: str = "") -> str:
+    """The address of a table's columns; ``kind``: of those of one type, with what only that type has."""
+    cast = f"/Microsoft.Dynamics.CRM.{kind}AttributeMetadata" if kind else ""
+    return f"EntityDefinitions(LogicalName={odata.literal(TABLES[collection])})/Attributes{cast}"
+
+
+def table_columns(rest: Rest, collection: str) -> Mapping[str, Column]:
+    """Column → description. One query for what all columns have, and one for each type with properties of its own."""
+    basics = ("LogicalName", "AttributeType", "DisplayName", "IsValidForCreate", "IsValidForUpdate")
+    found = {
+        str(row["LogicalName"]): row
+        for row in _metadata(rest, f"{attributes(collection)}?$select={','.join(basics)}")
+        if row.get("LogicalName")
+    }
+    types = {str(row.get("AttributeType")) for row in found.values()}
+    more: dict[str, Mapping[str, Any]] = {}
+    for kind, query in _DETAILS.items():
+        if kind in types:
+            rows = _metadata(rest, f"{attributes(collection, kind)}?{query}")
+            more |= {str(row.get("LogicalName")): row for row in rows}
+    return {name: _column(name, {**row, **more.get(name, {})}) for name, row in found.items()}
+
+
+# Type → query for the properties that only this type has. GlobalOptionSet has the values of a choice that several tables
+# share; then OptionSet is null.
+_DETAILS: Final[Mapping[str, str]] = {
+    "String": "$select=LogicalName,MaxLength",
+    "Memo": "$select=LogicalName,MaxLength",
+    "Money": "$select=LogicalName,Precision,PrecisionSource,MaxValue",
+    "Picklist": "$select=LogicalName&$expand=OptionSet,GlobalOptionSet",
+    "Status": "$select=LogicalName&$expand=OptionSet",
+}
+
+
+def _column(name: str, row: Mapping[str, Any]) -> Column:
+    choices = row.get("OptionSet") or row.get("GlobalOptionSet") or {}
+    maximum = row.get("MaxValue")
+    own_scale = row.get("PrecisionSource", 0) == 0  # else the currency's, or the organization's
+    return Column(
+        name=name,
+        type=str(row.get("AttributeType") or ""),
+        label=_label(row.get("DisplayName")),
+        length=row.get("MaxLength") if isinstance(row.get("MaxLength"), int) else None,
+        scale=row["Precision"] if own_scale and isinstance(row.get("Precision"), int) else None,
+        maximum=Decimal(str(maximum)) if isinstance(maximum, (int, float, Decimal)) else None,
+        creatable=row.get("IsValidForCreate") is not False,
+        updatable=row.get("IsValidForUpdate") is not False,
+        choices=tuple(_choice(each) for each in choices.get("Options") or () if isinstance(each, Mapping)),
+    )
+
+
+def _choice(option: Mapping[str, Any]) -> Choice:
+    label = option.get("Label") or {}
+    return Choice(
+        value=int(option.get("Value") or 0),
+        label=_label(label, ENGLISH),
+        labels=frozenset(folded(each) for each in _labels(label)) - {""},
+        state=int(option.get("State") or OPEN),
+    )
+
+
+def _labels(label: Mapping[str, Any]) -> Iterable[str]:
+    for each in (*(label.get("LocalizedLabels") or ()), label.get("UserLocalizedLabel") or {}):
+        if isinstance(each, Mapping) and isinstance(each.get("Label"), str):
+            yield each["Label"]
+
+
+def _label(label: object, language: int | None = None) -> str:
+    """The label in that language, else in the application user's, else any; empty where there is none."""
+    if not isinstance(label, Mapping):
+        return ""
+    listed = [each for each in label.get("LocalizedLabels") or () if isinstance(each, Mapping)]
+    wanted = [each for each in listed if each.get("LanguageCode") == language]
+    own = label.get("UserLocalizedLabel")
+    for each in (*wanted, *([own] if isinstance(own, Mapping) else []), *listed):
+        if each.get("Label"):
+            return str(each["Label"])
+    return ""
+
+
+def _currencies(rest: Rest) -> tuple[Currency, ...]:
+    path = odata.query(
+        "transactioncurrencies",
+        select=("transactioncurrencyid", "isocurrencycode", "currencyprecision"),
+        where="statecode eq 0",
+    )
+    return tuple(
+        Currency(
+            str(row["transactioncurrencyid"]).lower(),
+            str(row["isocurrencycode"]).upper(),
+            int(row.get("currencyprecision") or 0),
+        )
+        for row in rest.rows(path)
+        if row.get("transactioncurrencyid") and row.get("isocurrencycode")
+    )
+
+
+def _base_currency(rest: Rest) -> str | None:
+    found = next(
+        iter(rest.rows(odata.query("organizations", select=("organizationid", "_basecurrencyid_value")))),
+        {},
+    )
+    known = found.get("_basecurrencyid_value")
+    return str(known).lower() if known else None
+
+
+# Categories of connection roles: the forms show people with such a role under Stakeholders and Sales Team.
+# https://learn.microsoft.com/power-apps/developer/data-platform/connection-entities
+_CATEGORIES: Final = {"contacts": (1000, "stakeholder"), "team": (1001, "sales professional")}
+
+
+def _roles(rest: Rest) -> Mapping[str, str]:
+    """Our field → id of the connection role for contacts and colleagues. Missing where the environment has or shows none."""
+    path = odata.query(
+        "connectionroles", select=("connectionroleid", "name", "category"), where="statecode eq 0"
+    )
+    try:
+        listed = rest.get(path, scope=Scope.RECORD).get("value") or []
+    except RecordError:
+        return {}
+    found = {}
+    for name, (category, preferred) in _CATEGORIES.items():
+        fitting = [row for row in listed if row.get("category") == category]
+        fitting.sort(key=lambda row: str(row.get("connectionroleid")))
+        preferred_roles = [row for row in fitting if folded(row.get("name")) == preferred]
+        if fitting:
+            found[name] = str((preferred_roles or fitting)[0]["connectionroleid"]).lower()
+    return found

@@ -1,0 +1,181 @@
+"""What `doctor` checks in Dataverse: each precondition on its own, with the one next step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from cosell_sync.core.fields import KINDS, SELLER, Kind
+from cosell_sync.crm.columns import SOLUTION_COLUMNS
+from cosell_sync.crm.dynamics import changes, describe, odata
+from cosell_sync.crm.dynamics.install.schema import PARENT, SOLUTION_NAMES
+from cosell_sync.crm.dynamics.install.schema import TYPES as COLUMN_TYPES
+from cosell_sync.crm.dynamics.org import (
+    CONNECTIONS,
+    CONTACTS,
+    DEFAULT_NAMES,
+    OPPORTUNITIES,
+    SOLUTIONS,
+    TABLES,
+    Column,
+)
+from cosell_sync.crm.dynamics.rest import Rest
+from cosell_sync.crm.report import Check
+from cosell_sync.crm.values import folded
+from cosell_sync.errors import OutsideError, RecordError, Surprise
+from cosell_sync.transport.errors import Scope
+
+PROVISION: Final = "run `cosell-sync provision` against this environment"
+GRANT: Final = (
+    "extend the application user's security role `Co-sell Sync Service` in the Power Platform admin center"
+)
+
+# Kind of our field → attribute types that can hold it.
+TYPES: Final[Mapping[Kind, frozenset[str]]] = {
+    Kind.TEXT: frozenset({"String", "Memo", "Picklist", "Status"}),
+    Kind.NOTES: frozenset({"String", "Memo"}),
+    Kind.NUMBER: frozenset({"Money", "Decimal", "Double"}),
+    Kind.DATE: frozenset({"DateTime"}),
+    Kind.MOMENT: frozenset({"DateTime"}),
+    Kind.FLAG: frozenset({"Boolean"}),
+}
+LOOKUP: Final = frozenset({"Lookup"})
+OPTIONAL: Final = frozenset({"sales_stage"})
+
+
+def check(rest: Rest, names: Mapping[str, str], stages: Sequence[str] = ()) -> Sequence[Check]:
+    """One result a precondition. ``stages``: those that the mapping names. Never raises for a system that is away: the result
+    then carries the error.
+    """
+    return list(_checks(rest, names, stages))
+
+
+def _checks(rest: Rest, names: Mapping[str, str], stages: Sequence[str]) -> Iterator[Check]:
+    try:
+        rest.get("WhoAmI")
+        yield Check("dynamics.sign_in", "ok", "signed in")
+        tables = describe.table_flags(rest)
+        yield from _tables(rest, tables)
+        if OPPORTUNITIES in tables:
+            columns = describe.table_columns(rest, OPPORTUNITIES)
+            yield from _fields(columns, names)
+            yield from _key(rest, OPPORTUNITIES, names["referral_id"])
+            yield from _stages(columns.get(names["stage"]), stages)
+        if SOLUTIONS in tables:
+            yield from _solutions(describe.table_columns(rest, SOLUTIONS))
+            yield from _key(rest, SOLUTIONS, SOLUTION_NAMES["key"])
+    except OutsideError as error:
+        yield Check("dynamics.reachable", "fault", str(error), error.hint or "try again later", error)
+    except Surprise as error:
+        yield Check("dynamics.metadata", "fault", str(error), GRANT)
+
+
+def _tables(rest: Rest, tables: Mapping[str, Mapping[str, Any]]) -> Iterator[Check]:
+    for collection, logical in TABLES.items():
+        label = f"dynamics.{logical}"
+        flags = tables.get(collection)
+        if flags is None:
+            yield Check(label, "fault", f"table {logical} is missing", PROVISION)
+            continue
+        path = odata.query(collection, select=(changes.ID_COLUMNS[collection],), top=1)
+        try:
+            rest.get(path, scope=Scope.RECORD)
+        except RecordError as error:
+            yield Check(label, "fault", f"the application user may not read {logical} ({error.code})", GRANT)
+            continue
+        if collection in {OPPORTUNITIES, CONTACTS} and not flags.get("IsOptimisticConcurrencyEnabled"):
+            yield Check(
+                label,
+                "warning",
+                "no optimistic concurrency: an edit made in the very second of ours may be overwritten",
+                f"enable optimistic concurrency on {logical}",
+            )
+        elif collection in {OPPORTUNITIES, CONNECTIONS, SOLUTIONS} and not flags.get("ChangeTrackingEnabled"):
+            yield Check(
+                label,
+                "warning",
+                "change tracking is off: deletions are seen once a day only",
+                f"{PROVISION}, or enable Track changes on {logical}",
+            )
+        else:
+            yield Check(label, "ok", "there and readable")
+
+
+def _fields(columns: Mapping[str, Column], names: Mapping[str, str]) -> Iterator[Check]:
+    for name, crm in names.items():
+        label = f"dynamics.opportunity.{crm}"
+        column = columns.get(crm)
+        kinds = LOOKUP if name == "currency" else TYPES[KINDS[name]]
+        if column is None:
+            optional = name in OPTIONAL
+            stock = crm == DEFAULT_NAMES.get(name) and not crm.startswith("cosell_")
+            status = "warning" if optional or stock else "fault"
+            yield Check(label, status, f"column {crm} is missing", PROVISION)
+        elif column.type not in kinds:
+            wanted = ", ".join(sorted(kinds))
+            yield Check(
+                label, "fault", f"column {crm} is of type {column.type}", f"it must be one of: {wanted}"
+            )
+        elif not column.updatable:
+            status = "warning" if name in SELLER and name != "action" else "fault"
+            yield Check(label, status, f"column {crm} cannot be edited", f"make {crm} editable")
+        else:
+            yield Check(label, "ok", "there, of the right type, editable")
+
+
+def _solutions(columns: Mapping[str, Column]) -> Iterator[Check]:
+    wanted = {SOLUTION_NAMES[ours]: COLUMN_TYPES[each.kind] for ours, each in SOLUTION_COLUMNS.items()}
+    for name, kind in {PARENT: "Lookup", **wanted}.items():
+        label = f"dynamics.{TABLES[SOLUTIONS]}.{name}"
+        column = columns.get(name)
+        if column is None:
+            yield Check(label, "fault", f"column {name} is missing", PROVISION)
+        elif column.type != kind:
+            yield Check(
+                label, "fault", f"column {name} is of type {column.type}", f"it must be of type {kind}"
+            )
+        else:
+            yield Check(label, "ok", "there, of the right type")
+
+
+def _key(rest: Rest, collection: str, column: str) -> Iterator[Check]:
+    label = f"dynamics.{TABLES[collection]}.key"
+    path = f"EntityDefinitions(LogicalName='{TABLES[collection]}')/Keys"
+    found = rest.get(f"{path}?$select=SchemaName,KeyAttributes,EntityKeyIndexStatus")
+    keys = [row for row in found.get("value") or [] if row.get("KeyAttributes") == [column]]
+    if not keys:
+        yield Check(label, "fault", f"there is no alternate key on {column}", PROVISION)
+        return
+    status = str(keys[0].get("EntityKeyIndexStatus"))
+    if status == "Active":
+        yield Check(label, "ok", f"the alternate key on {column} is active")
+    elif status == "Failed":
+        todo = f"remove double values of {column}, then {PROVISION}"
+        yield Check(label, "fault", f"the index of the alternate key on {column} could not be built", todo)
+    else:
+        yield Check(
+            label, "fault", f"the index of the alternate key on {column} is being built ({status})", "wait"
+        )
+
+
+def _stages(column: Column | None, stages: Sequence[str]) -> Iterator[Check]:
+    for name in dict.fromkeys(stages):
+        label = f"dynamics.status_reason.{name}"
+        choice = column.labelled(name) if column else None
+        if choice is None:
+            known = ", ".join(each.label for each in column.choices) if column else ""
+            yield Check(
+                label,
+                "fault",
+                f"opportunity has no status reason {name}",
+                f"name one of these in mapping: {known}",
+            )
+        elif folded(choice.label) != folded(name):
+            yield Check(
+                label,
+                "fault",
+                f"the status reason {name} goes by the name {choice.label} here",
+                f"write {choice.label} in mapping",
+            )
+        else:
+            yield Check(label, "ok", "there")

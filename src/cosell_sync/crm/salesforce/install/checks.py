@@ -1,0 +1,162 @@
+"""What `doctor` checks in Salesforce: each precondition on its own, with the one next step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from cosell_sync.core.fields import KINDS, SELLER, Kind
+from cosell_sync.crm.report import Check
+from cosell_sync.crm.salesforce import composite, errors
+from cosell_sync.crm.salesforce.org import (
+    ACCOUNT,
+    CONTACT,
+    DEFAULT_NAMES,
+    KEY,
+    OPPORTUNITY,
+    ROLE,
+    SOLUTION,
+    TEAM,
+)
+from cosell_sync.crm.salesforce.rest import Rest
+from cosell_sync.errors import OutsideError
+
+GRANT: Final = "grant it in the permission set `Cosell Sync` and assign that to the integration user"
+PROVISION: Final = f"run `cosell-sync provision`; if it exists, {GRANT}"
+
+# Kind of our field → describe types that can hold it.
+TYPES: Final[Mapping[Kind, frozenset[str]]] = {
+    Kind.TEXT: frozenset({"string", "textarea", "picklist", "combobox", "url"}),
+    Kind.NOTES: frozenset({"string", "textarea"}),
+    Kind.NUMBER: frozenset({"currency", "double"}),
+    Kind.DATE: frozenset({"date"}),
+    Kind.MOMENT: frozenset({"datetime"}),
+    Kind.FLAG: frozenset({"boolean"}),
+}
+OPTIONAL: Final = frozenset({"currency"})
+# object → rights needed there: creating rows, changing them, removing them.
+RIGHTS: Final[Mapping[str, Sequence[str]]] = {
+    OPPORTUNITY: ("createable", "updateable"),
+    ACCOUNT: ("createable", "updateable"),
+    CONTACT: ("createable", "updateable"),
+    ROLE: ("createable", "updateable", "deletable"),
+    SOLUTION: ("createable", "updateable", "deletable"),
+    TEAM: ("createable", "deletable"),
+}
+WORDS: Final = {"createable": "create", "updateable": "edit", "deletable": "delete"}
+
+
+def check(rest: Rest, names: Mapping[str, str], stages: Sequence[str] = ()) -> Sequence[Check]:
+    """One result a precondition. ``stages``: those that the mapping names. Never raises for a system that is away: the result
+    then carries the error.
+    """
+    return list(_checks(rest, names, stages))
+
+
+def _checks(rest: Rest, names: Mapping[str, str], stages: Sequence[str]) -> Iterator[Check]:
+    try:
+        rest.sign_in()
+        yield Check("salesforce.sign_in", "ok", "signed in")
+        objects = _describe(rest)
+        yield from _fields(objects.get(OPPORTUNITY), names)
+        yield from _objects(objects)
+        yield from _stages(rest, stages)
+    except OutsideError as error:
+        yield Check("salesforce.reachable", "fault", str(error), error.hint or "try again later", error)
+        return
+    yield from _budget(rest)
+
+
+def _describe(rest: Rest) -> Mapping[str, Mapping[str, Any]]:
+    """Object → its describe, one call each; an object that is missing or hidden is left out."""
+    found: dict[str, Mapping[str, Any]] = {}
+    for name in RIGHTS:
+        try:
+            found[name] = getattr(rest.salesforce(), name).describe()
+        except errors.refusals():
+            continue
+    return found
+
+
+def _fields(described: Mapping[str, Any] | None, names: Mapping[str, str]) -> Iterator[Check]:
+    if described is None:
+        yield Check("salesforce.Opportunity", "fault", "the integration user cannot see opportunities", GRANT)
+        return
+    columns = {each["name"]: each for each in described["fields"]}
+    for name, crm in names.items():
+        if crm in columns:
+            yield _field(name, crm, columns[crm])
+        elif name not in OPTIONAL:
+            status = "fault" if crm != DEFAULT_NAMES.get(name) or crm.endswith("__c") else "warning"
+            text = f"field {crm} is missing, or hidden from the integration user"
+            yield Check(f"salesforce.Opportunity.{crm}", status, text, PROVISION)
+
+
+def _field(name: str, crm: str, column: Mapping[str, Any]) -> Check:
+    label = f"salesforce.Opportunity.{crm}"
+    kinds = TYPES[KINDS[name]]
+    if column["type"] not in kinds:
+        text = f"field {crm} is of type {column['type']}"
+        return Check(label, "fault", text, f"it must be one of: {', '.join(sorted(kinds))}")
+    if name == "referral_id" and not (column.get("externalId") and column.get("unique")):
+        text = f"field {crm} is not a unique external id"
+        return Check(label, "fault", text, "set External ID and Unique on it")
+    if not column.get("updateable"):
+        status = "warning" if name in SELLER and name != "action" else "fault"
+        return Check(label, status, f"the integration user cannot edit {crm}", GRANT)
+    return Check(label, "ok", "there, of the right type, editable")
+
+
+def _objects(objects: Mapping[str, Mapping[str, Any]]) -> Iterator[Check]:
+    for name, rights in RIGHTS.items():
+        label = f"salesforce.{name}"
+        described = objects.get(name)
+        if described is None and name == TEAM:
+            yield Check(
+                label,
+                "warning",
+                "team selling is off: a deal's team is its owner alone",
+                "enable Team Selling in Setup if colleagues shall travel with a deal",
+            )
+        elif described is None:
+            yield Check(label, "fault", f"{name} is missing, or hidden from the integration user", PROVISION)
+        elif missing := [WORDS[right] for right in rights if not described.get(right)]:
+            yield Check(label, "fault", f"the integration user may not {', '.join(missing)} {name}", GRANT)
+        elif name == SOLUTION and not any(
+            each["name"] == KEY and each.get("externalId") for each in described["fields"]
+        ):
+            yield Check(label, "fault", f"{KEY} is missing, or is no external id", PROVISION)
+        else:
+            yield Check(label, "ok", f"may {', '.join(WORDS[right] for right in rights)}")
+
+
+def _stages(rest: Rest, stages: Sequence[str]) -> Iterator[Check]:
+    if not stages:
+        return
+    text = "SELECT ApiName, IsActive FROM OpportunityStage"
+    (rows,) = composite.everything(rest, [composite.query(text)])
+    there = {str(row["ApiName"]) for row in rows if row.get("IsActive", True)}
+    for name in dict.fromkeys(stages):
+        if name in there:
+            yield Check(f"salesforce.stage.{name}", "ok", "there")
+        else:
+            known = ", ".join(sorted(there))
+            yield Check(
+                f"salesforce.stage.{name}",
+                "fault",
+                f"the org has no active stage {name}",
+                f"name one of these in mapping: {known}",
+            )
+
+
+def _budget(rest: Rest) -> Iterator[Check]:
+    if rest.usage is None:
+        return
+    used, total = rest.usage
+    tight = total > 0 and used / total > 0.8
+    yield Check(
+        "salesforce.api_calls",
+        "warning" if tight else "ok",
+        f"{used} of {total} API calls used in the last 24 hours",
+        "set budget.crm, or buy API calls, before the org runs out" if tight else "",
+    )

@@ -1,0 +1,253 @@
+"""What cosell-sync adds to a Salesforce org, as data: the one source of the files in ``config/`` and of `provision`.
+
+A `Component` is one piece of metadata; its ``body`` has the names of Salesforce's Metadata API. `components` makes all of them
+for the field names in use, so that a renamed field is renamed in rules, list views and permission sets alike.
+The columns with their texts and the views, which every CRM gets, are in `crm.columns`.
+
+Two permission sets: one for the integration user, who reads and writes what is synchronised; one for sellers, who read every
+field and edit their own. Neither names a required or master-detail field, because Salesforce refuses that, and neither gives
+Modify All or a right on an object that is not needed.
+https://developer.salesforce.com/docs/atlas.en-us.api_meta.meta/api_meta/customfield.htm
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from cosell_sync.crm.columns import (
+    OPPORTUNITY_COLUMNS,
+    PARENT_DESCRIPTION,
+    SOLUTION_COLUMNS,
+    SOLUTION_DESCRIPTION,
+    SOLUTION_LABEL,
+    VIEWS,
+    Column,
+    ColumnKind,
+)
+from cosell_sync.crm.salesforce.org import ACCOUNT, CONTACT, DEFAULT_NAMES, KEY, OPPORTUNITY, SOLUTION
+
+Body = Mapping[str, Any]
+
+INTEGRATION_SET: Final = "Cosell_Sync"
+SELLER_SET: Final = "Cosell_Seller"
+DECLINE_RULE: Final = "Cosell_Decline_Needs_Reason"
+PANEL: Final = "cosellPanel"
+MASTER: Final = "Opportunity__c"  # the master-detail field of a solution row
+TYPES: Final[Mapping[ColumnKind, str]] = {
+    ColumnKind.FLAG: "Checkbox",
+    ColumnKind.TEXT: "Text",
+    ColumnKind.LINK: "Url",
+    ColumnKind.CHOICE: "Picklist",
+    ColumnKind.LONG: "LongTextArea",
+    ColumnKind.MOMENT: "DateTime",
+}
+SOLUTION_NAMES: Final[Mapping[str, str]] = {
+    "code": "Solution_Id__c",
+    "name": "Solution_Name__c",
+    "type": "Solution_Type__c",
+    "key": KEY,
+}
+# Standard columns have names of their own in list views.
+LISTED: Final[Mapping[str, str]] = {
+    "value": "OPPORTUNITY.AMOUNT",
+    "close_date": "OPPORTUNITY.CLOSE_DATE",
+    "stage": "OPPORTUNITY.STAGE_NAME",
+}
+
+
+@dataclass(frozen=True)
+class Component:
+    """One piece of metadata; ``name`` as package.xml lists it: `Opportunity.Cosell_Sync__c`, `Cosell_Sync`."""
+
+    type: str
+    name: str
+    body: Body
+
+    @property
+    def own_name(self) -> str:
+        """The name without its object."""
+        return self.name.rpartition(".")[2]
+
+    @property
+    def object(self) -> str:
+        """The object that the component belongs to; empty for one that belongs to none."""
+        return self.name.rpartition(".")[0]
+
+    def __str__(self) -> str:
+        return f"{self.type} {self.name}"
+
+
+# Rights on objects: what each permission set needs there, and no more. Salesforce grants no read on opportunities, or on a
+# detail row, without read on its parent; in orgs with person accounts, none on accounts without contacts.
+READ: Final = frozenset({"allowRead"})
+WRITE: Final = READ | {"allowCreate", "allowEdit"}
+OBJECT_RIGHTS: Final[Mapping[str, Mapping[str, frozenset[str]]]] = {
+    INTEGRATION_SET: {
+        ACCOUNT: WRITE,
+        CONTACT: WRITE,
+        OPPORTUNITY: WRITE | {"viewAllRecords"},
+        SOLUTION: WRITE | {"allowDelete"},
+    },
+    SELLER_SET: {
+        ACCOUNT: READ,
+        CONTACT: READ,
+        OPPORTUNITY: READ,
+        SOLUTION: WRITE | {"allowDelete"},
+    },
+}
+RIGHTS: Final = (
+    "allowCreate", "allowDelete", "allowEdit", "allowRead", "modifyAllRecords", "viewAllRecords",
+)  # fmt: skip
+
+
+def creatable(name: str) -> bool:
+    """Whether this is a custom field that we can make: neither a standard one nor one of an installed package."""
+    return name.endswith("__c") and name.count("__") == 1
+
+
+def components(names: Mapping[str, str] | None = None) -> tuple[Component, ...]:
+    """Everything an org needs. ``names``: our name → field of Opportunity; defaults where not given."""
+    named = {**DEFAULT_NAMES, **(names or {})}
+    return tuple(_components(named))
+
+
+def _components(named: Mapping[str, str]) -> Iterator[Component]:
+    columns = {named[ours]: column for ours, column in OPPORTUNITY_COLUMNS.items() if creatable(named[ours])}
+    for name, column in columns.items():
+        yield Component("CustomField", f"{OPPORTUNITY}.{name}", _field(column))
+    yield Component("CustomObject", SOLUTION, _solution())
+    yield Component("CustomField", f"{SOLUTION}.{MASTER}", _master())
+    solution_columns = {SOLUTION_NAMES[ours]: column for ours, column in SOLUTION_COLUMNS.items()}
+    for name, column in solution_columns.items():
+        yield Component("CustomField", f"{SOLUTION}.{name}", _field(column))
+    yield Component("ValidationRule", f"{OPPORTUNITY}.{DECLINE_RULE}", _decline_rule(named))
+    for name, body in _list_views(named):
+        yield Component("ListView", f"{OPPORTUNITY}.{name}", body)
+    access = {f"{OPPORTUNITY}.{name}": column for name, column in columns.items()}
+    access |= {f"{SOLUTION}.{name}": column for name, column in solution_columns.items()}
+    yield Component("PermissionSet", INTEGRATION_SET, _integration_set(access))
+    yield Component("PermissionSet", SELLER_SET, _seller_set(access))
+    yield Component("LightningComponentBundle", PANEL, {})
+
+
+def _field(column: Column) -> Body:
+    body: dict[str, Any] = {
+        "label": column.label,
+        "type": TYPES[column.kind],
+        "inlineHelpText": column.help,
+        "description": column.description,
+    }
+    if column.kind is ColumnKind.FLAG:
+        body["defaultValue"] = "false"
+    else:
+        body["required"] = False
+    if column.length:
+        body["length"] = column.length
+    if column.kind is ColumnKind.LONG:
+        body["visibleLines"] = 4
+        del body["required"]  # long texts have no such property
+    if column.kind is ColumnKind.TEXT:
+        body |= {"externalId": column.key, "unique": column.key}
+        if column.key:
+            body["caseSensitive"] = False
+    if column.values:
+        body["valueSet"] = {
+            "restricted": True,
+            "valueSetDefinition": {
+                "sorted": False,
+                "value": [{"fullName": value, "default": False, "label": value} for value in column.values],
+            },
+        }
+    return body
+
+
+def _master() -> Body:
+    return {
+        "label": "Opportunity",
+        "type": "MasterDetail",
+        "description": PARENT_DESCRIPTION,
+        "referenceTo": OPPORTUNITY,
+        "relationshipLabel": "Co-sell Solutions",
+        "relationshipName": "Cosell_Solutions",
+        "relationshipOrder": 0,
+        "reparentableMasterDetail": False,
+        "writeRequiresMasterRead": False,
+    }
+
+
+def _solution() -> Body:
+    return {
+        "label": SOLUTION_LABEL,
+        "pluralLabel": f"{SOLUTION_LABEL}s",
+        "description": SOLUTION_DESCRIPTION,
+        "deploymentStatus": "Deployed",
+        "nameField": {"displayFormat": "CS-{000000}", "label": SOLUTION_LABEL, "type": "AutoNumber"},
+        "sharingModel": "ControlledByParent",
+    }
+
+
+def _decline_rule(named: Mapping[str, str]) -> Body:
+    return {
+        "active": True,
+        "description": "Microsoft is told why a deal is declined.",
+        "errorConditionFormula": f'AND(ISPICKVAL({named["action"]}, "Decline"), ISBLANK(TEXT({named["reason"]})))',
+        "errorDisplayField": named["reason"],
+        "errorMessage": "Choose a co-sell reason before you decline.",
+    }
+
+
+def _list_views(named: Mapping[str, str]) -> Iterator[tuple[str, Body]]:
+    for each in VIEWS:
+        filters = [
+            {
+                "field": named[ours],
+                "operation": "equals",
+                "value": "1" if wanted is True else ",".join(wanted or ()),
+            }
+            for ours, wanted in each.where
+        ]
+        if each.days:
+            ours, days = each.days
+            for operation, value in (("greaterOrEqual", "TODAY"), ("lessOrEqual", f"NEXT_N_DAYS:{days}")):
+                filters.append({"field": named[ours], "operation": operation, "value": value})
+        columns = [LISTED.get(ours) or named[ours] for ours in each.columns]
+        yield (
+            f"Cosell_{each.name}",
+            {
+                "label": each.label,
+                "filterScope": "Everything",
+                "columns": ["OPPORTUNITY.NAME", "ACCOUNT.NAME", *columns],
+                "filters": filters,
+            },
+        )
+
+
+def _integration_set(access: Mapping[str, Column]) -> Body:
+    return {
+        "label": "Cosell Sync",
+        "description": "For the user cosell-sync signs in as: reads and writes what is carried between the two systems.",
+        "hasActivationRequired": False,
+        "objectPermissions": _object_rights(INTEGRATION_SET),
+        "fieldPermissions": [{"editable": True, "field": name, "readable": True} for name in sorted(access)],
+    }
+
+
+def _seller_set(access: Mapping[str, Column]) -> Body:
+    return {
+        "label": "Cosell Seller",
+        "description": "For sellers: sees every co-sell field, edits those that are the seller's.",
+        "hasActivationRequired": False,
+        "objectPermissions": _object_rights(SELLER_SET),
+        "fieldPermissions": [
+            {"editable": access[name].editable, "field": name, "readable": True} for name in sorted(access)
+        ],
+    }
+
+
+def _object_rights(permission_set: str) -> list[Body]:
+    return [
+        {**{right: right in rights for right in RIGHTS}, "object": name}
+        for name, rights in sorted(OBJECT_RIGHTS[permission_set].items())
+    ]

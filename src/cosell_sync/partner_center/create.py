@@ -1,0 +1,124 @@
+"""The bodies of the two POSTs that make a referral and invite Microsoft. Pure."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Any
+
+from cosell_sync.core.deal import ABSENT, Customer, DealType, Fields, Value
+from cosell_sync.partner_center.members import write_list
+from cosell_sync.partner_center.values import (
+    ADDRESS,
+    HELP_CODES,
+    MICROSOFT,
+    WireOptions,
+    midnight,
+    sales_stage_code,
+)
+from cosell_sync.ports import ReferralDraft
+
+
+def body(draft: ReferralDraft, wire: WireOptions) -> dict[str, Any]:
+    """The body of a POST. Raises ValueError for an invitation without a kind of help.
+
+    https://learn.microsoft.com/partner-center/developer/create-a-referral
+
+    Without an engagement: the deal itself. With one: the connected referral that invites Microsoft, the second of the
+    two posts. ``wire.recipe`` ``one_post`` puts the invitation into the first (doubt D1).
+    """
+    fields = draft.fields
+    kind = _draft_type(fields)
+    invites = draft.engagement_id is not None or (kind is DealType.COSELL and wire.recipe == "one_post")
+    solutions = write_list(_known(fields, "solutions"), ())
+    customer = fields.get("customer")
+    consent = fields.get("consent") is True
+    made: dict[str, Any] = {
+        **({"engagementId": draft.engagement_id} if draft.engagement_id else {}),
+        "name": _known(fields, "name") or "",
+        "externalReferenceId": draft.external_reference,
+        "type": "Shared" if kind is DealType.COSELL or invites else "Independent",
+        "qualification": wire.qualification,
+        "customerProfile": {
+            **_customer_body(customer if isinstance(customer, Customer) else Customer()),
+            "team": write_list(_known(fields, "contacts"), ()),
+        },
+        "consent": {
+            "consentToToShareInfoWithOthers": consent,  # the doubled "To" is the real name
+            "consentToContact": consent,
+            "consentToShareReferralWithMicrosoftSellers": kind is not DealType.PRIVATE,
+        },
+        "details": {
+            **_details(fields),
+            "requirements": {
+                "solutions": solutions,
+                "additionalRequirements": {
+                    "attributes": [
+                        {"type": "CustomerMarketplaceIntent", "id": wire.marketplace_intent},
+                        *({"type": name, "id": id} for name, id in wire.attributes.items()),  # noqa: A001
+                    ]
+                },
+            },
+        },
+        "team": write_list(_known(fields, "team"), ()),
+        "target": _target(kind, invites, solutions),
+    }
+    if (campaign := _known(fields, "campaign_id")) is not None:
+        made["campaignId"] = campaign
+    if isinstance(stage := _known(fields, "sales_stage"), str):
+        made["salesStage"] = sales_stage_code(stage, wire)
+    if invites:
+        made["inviteContext"] = _invitation(fields)
+    return made
+
+
+def _known(fields: Fields, name: str) -> Value:
+    value = fields.get(name, ABSENT)
+    return None if value is ABSENT else value
+
+
+def _draft_type(fields: Fields) -> DealType:
+    given = fields.get("deal_type")
+    if isinstance(given, str) and given in set(DealType):
+        return DealType(given)
+    if isinstance(fields.get("help"), str):
+        return DealType.COSELL
+    return DealType.PARTNER_LED if fields.get("visible") is True else DealType.PRIVATE
+
+
+def _customer_body(customer: Customer) -> dict[str, Any]:
+    address = {theirs: getattr(customer, ours) for ours, theirs in ADDRESS.items()}
+    duns = customer.extra.get("duns")
+    return {
+        "name": customer.name or "",
+        "address": {name: text for name, text in address.items() if text is not None},
+        **({"ids": [{"profileType": "Duns", "id": duns}]} if isinstance(duns, str) else {}),
+    }
+
+
+def _details(fields: Fields) -> dict[str, Any]:
+    close = _known(fields, "close_date")
+    known = {
+        "dealValue": _known(fields, "value"),
+        "currency": _known(fields, "currency"),
+        "closingDateTime": midnight(close) if isinstance(close, date) else None,
+    }
+    notes = _known(fields, "notes")
+    return {**{name: value for name, value in known.items() if value is not None}, "notes": notes or ""}
+
+
+def _target(kind: DealType, invites: bool, solutions: list[dict[str, Any]]) -> list[dict[str, str]]:
+    if invites:
+        return [{"type": "BusinessProfileLocation", "id": MICROSOFT}]
+    if kind is not DealType.COSELL:
+        return []
+    own = (row["id"] for row in solutions if str(row["id"]).upper().startswith("SOL-"))
+    return [{"type": "SolutionProfile", "id": id} for id in own]  # noqa: A001 - the domain's word
+
+
+def _invitation(fields: Fields) -> dict[str, Any]:
+    help_kind = fields.get("help")
+    code = HELP_CODES.get(help_kind) if isinstance(help_kind, str) else None
+    if code is None:
+        raise ValueError("Microsoft cannot be invited without saying for which help")
+    note = _known(fields, "help_note")
+    return {"assistanceRequestCode": code, **({"notes": note} if note else {})}

@@ -1,0 +1,100 @@
+"""The JSON Patch document of one step of a referral: which paths may be written, and how each value is. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import date, datetime
+from decimal import Decimal
+from types import MappingProxyType
+from typing import Any, Final
+
+from cosell_sync.core.deal import ABSENT, Snapshot, State, Value
+from cosell_sync.partner_center.members import write_list
+from cosell_sync.partner_center.values import WireOptions, midnight, sales_stage_code, timestamp
+from cosell_sync.ports import Step
+
+# State → status and substatus of a move that a partner may make. Only the service expires a referral.
+MOVES: Final[Mapping[State, tuple[str, str]]] = MappingProxyType(
+    {
+        State.ACCEPTED: ("Active", "Accepted"),
+        State.WON: ("Closed", "Won"),
+        State.LOST: ("Closed", "Lost"),
+        State.DECLINED: ("Closed", "Declined"),
+    }
+)
+
+# What PATCH may touch, by the connector's contract; name and favorite are not in it (doubt D6).
+PATHS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "value": "/details/dealValue",
+        "currency": "/details/currency",
+        "close_date": "/details/closingDateTime",
+        "sales_stage": "/salesStage",
+        "campaign_id": "/campaignId",
+        "notes": "/details/notes",
+        "team": "/team",
+        "contacts": "/customerProfile/team",
+        "solutions": "/details/requirements/solutions",
+        "external_reference": "/externalReferenceId",
+        "status_reason": "/statusReason",
+        "visible": "/consent/consentToShareReferralWithMicrosoftSellers",
+    }
+)
+
+
+def operations(before: Snapshot, step: Step, wire: WireOptions) -> list[dict[str, Any]]:
+    """The JSON Patch document of one step; empty where the referral holds all of it already.
+
+    Only ``replace`` and ``add``, only permitted paths (the connector's contract; the page
+    learn.microsoft.com/partner-center/developer/patch-a-referral lists fewer). ``add`` where nothing is known to be
+    there. Raises ValueError for what may not be written, which is a bug of the caller.
+    """
+    fields = [
+        operation
+        for name, value in step.fields.items()
+        if (operation := _operation(before, name, value, wire)) is not None
+    ]
+    if step.state is None:
+        return fields
+    if step.state not in MOVES:
+        raise ValueError(f"a referral cannot be moved to {step.state}")
+    status, substatus = MOVES[step.state]
+    move = [
+        {"op": "replace", "path": "/status", "value": status},
+        {"op": "replace", "path": "/substatus", "value": substatus},
+    ]
+    # A closed referral takes no change, so the close comes last. A received one takes none before the accept.
+    return move + fields if step.state is State.ACCEPTED else fields + move
+
+
+def _operation(before: Snapshot, name: str, value: Value, wire: WireOptions) -> dict[str, Any] | None:
+    path = PATHS.get(name)
+    if name == "name" and wire.write_name:
+        path = "/name"
+    elif name == "favorite" and wire.write_favorite:
+        path = "/favorite"
+    if path is None or value is ABSENT:
+        raise ValueError(f"{name} cannot be written to a referral")
+    current = before[name]
+    if name == "close_date" and current == value:
+        return None  # the same day: the time of day stays as it was set
+    operation = "add" if current is ABSENT else "replace"
+    return {"op": operation, "path": path, "value": _wire_value(name, value, current, wire)}
+
+
+def _wire_value(name: str, value: Value, current: Value, wire: WireOptions) -> Any:
+    if name == "visible" and value is not True:
+        raise ValueError("visibility cannot be withdrawn")
+    if name in {"team", "contacts", "solutions"}:
+        return write_list(value, current)
+    match value:
+        case None | bool() | Decimal():
+            return value
+        case datetime():
+            return timestamp(value)
+        case date():
+            return midnight(value)
+        case str():
+            return sales_stage_code(value, wire) if name == "sales_stage" else str(value)
+        case _:
+            raise ValueError(f"{name} cannot be written to a referral")

@@ -1,0 +1,304 @@
+"""A referral in Partner Center's JSON → a snapshot. Pure.
+
+Reading is lenient, because the resource is documented in parts, older and newer pages disagree, and live answers have more
+than either (learn.microsoft.com/partner-center/developer/referral-resources). A missing property is ``ABSENT``, a null one
+``None``, an unknown status ``UNKNOWN``. A property of the wrong type becomes the ``problem`` of its own record; the rest of
+the page is read.
+
+Choices that the pages leave open:
+
+- A null list reads as empty, because that is how such a write reads back.
+- A list whose members all lack a key is read-only, since nothing could carry them through a write (see `members`).
+- A sales stage that is none of the four, or null, is ``ABSENT``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+from decimal import Decimal
+from types import MappingProxyType
+from typing import Any, Final
+
+from cosell_sync.core.deal import (
+    ABSENT,
+    Customer,
+    DealType,
+    Direction,
+    Member,
+    Snapshot,
+    Solution,
+    State,
+    Value,
+)
+from cosell_sync.partner_center import values
+from cosell_sync.partner_center.members import read_list, read_member, read_solution
+from cosell_sync.partner_center.values import (
+    ADDRESS,
+    ID,
+    MICROSOFT,
+    SALES_STAGE_OF,
+    Malformed,
+    WireOptions,
+    folded,
+    optional_text,
+    unknown_properties,
+)
+
+# A referral that is not answered within this time expires (learn.microsoft.com/partner-center/manage-co-sell-opportunities).
+ANSWER_WITHIN: Final = timedelta(days=14)
+
+# Status and substatus, without case → our state.
+STATES: Final[Mapping[tuple[str, str], State]] = MappingProxyType(
+    {
+        ("new", "pending"): State.RECEIVED,
+        ("new", "received"): State.RECEIVED,
+        ("active", "accepted"): State.ACCEPTED,
+        ("closed", "won"): State.WON,
+        ("closed", "lost"): State.LOST,
+        ("closed", "declined"): State.DECLINED,
+        ("closed", "expired"): State.EXPIRED,
+    }
+)
+
+
+def snapshot(document: object, wire: WireOptions, *, own: frozenset[str] = frozenset()) -> Snapshot | None:
+    """A referral as read; None where the document has no usable id. Never raises.
+
+    ``own``: ids of our organization; empty where they are not known.
+    """
+    if not isinstance(document, Mapping):
+        return None
+    id = document.get("id")  # noqa: A001 - the domain's word
+    if not isinstance(id, str) or not ID.fullmatch(id):
+        return None
+    reader = _Reader(document)
+    fields = _fields(reader, id, wire, own)
+    version = reader.version()
+    if reader.malformed:
+        fields["problem"] = "This referral cannot be understood: " + "; ".join(reader.malformed[:5])
+    return Snapshot(
+        id=id,
+        version=version,
+        fields={name: value for name, value in fields.items() if value is not ABSENT},
+        readonly=frozenset(reader.readonly),
+    )
+
+
+def _fields(read: _Reader, id: str, wire: WireOptions, own: frozenset[str]) -> dict[str, Value]:  # noqa: A002
+    status, substatus = read.text("status"), read.text("substatus")
+    state = STATES.get((folded(status), folded(substatus)), State.UNKNOWN)
+    created = read.moment("createdDateTime")
+    engagement, organization = read.text("engagementId"), read.text("organizationId")
+    inviter = read.text("inviteContext", "invitedBy", "organizationId")
+    visible = read.flag("consent", "consentToShareReferralWithMicrosoftSellers")
+    help_code = read.text("inviteContext", "assistanceRequestCode")
+    if folded(help_code) in {"", "unknown"}:
+        help_code = ABSENT if help_code is ABSENT else None
+    category = _category(read, organization, inviter, own)
+    fresh = folded(status) == "new"
+    return {
+        "name": read.text("name"),
+        "value": read.number("details", "dealValue"),
+        "currency": read.text("details", "currency"),
+        "close_date": read.day("details", "closingDateTime"),
+        "sales_stage": read.sales_stage(),
+        "campaign_id": read.text("campaignId"),
+        "notes": read.text("details", "notes"),
+        "favorite": read.flag("favorite"),
+        "customer": read.customer(),
+        "team": read.members("team", "team"),
+        "contacts": read.members("contacts", "customerProfile", "team"),
+        "solutions": read.solutions(),
+        "state": state,
+        "status_text": " / ".join(part for part in (status, substatus) if isinstance(part, str)),
+        "status_reason": read.text("statusReason"),
+        "category": category,
+        "deal_type": _deal_type(category, read, visible, help_code),
+        "direction": _direction(read, category, organization, inviter, fresh=fresh),
+        "respond_by": _respond_by(read.moment("expirationDateTime"), created) if fresh else None,
+        "visible": visible,
+        "engagement_id": engagement,
+        "external_reference": read.text("externalReferenceId"),
+        "microsoft_id": read.text("trackingInfo", "microsoftMsxId"),
+        "created_at": created,
+        "updated_at": read.moment("updatedDateTime"),
+        "closed_at": read.moment("closedDateTime"),
+        "help_code": help_code,
+        "registration_status": read.text("registrationStatus"),
+        "organization": _shown_organization(read, organization) if category == "foreign" else ABSENT,
+        "referral_link": _link(wire.link, id, engagement),
+    }
+
+
+def _is_foreign(organization: str, name: str, own: frozenset[str]) -> bool:
+    if organization == MICROSOFT or name == "microsoft":
+        return True
+    return bool(own and organization and organization not in {item.casefold() for item in own})
+
+
+def _shown_organization(read: _Reader, organization: Value) -> Value:
+    named = folded(read.text("organizationName")) == "microsoft"
+    return "Microsoft" if named or folded(organization) == MICROSOFT else organization
+
+
+def _category(read: _Reader, organization: Value, inviter: Value, own: frozenset[str]) -> str:
+    """By the table of learn.microsoft.com/partner-center/developer/referrals-api-introduction.
+
+    The table has no row for a Shared deal to which Microsoft invites us. It is a co-sell deal, so Shared is tested first.
+    What fits no row counts as a co-sell deal too, so that it is shown rather than skipped.
+    """
+    if _is_foreign(folded(organization), folded(read.text("organizationName")), own):
+        return "foreign"
+    if folded(read.text("type")) == "shared":
+        return "cosell"
+    qualification, by = folded(read.text("qualification")), folded(inviter)
+    if qualification == "direct" and by in {"", MICROSOFT}:
+        return "lead"
+    if qualification in {"salesqualified", "marketingqualified"} and by == MICROSOFT:
+        return "lead"
+    return "cosell"
+
+
+def _deal_type(category: str, read: _Reader, visible: Value, help_code: Value) -> DealType:
+    if category == "lead":
+        return DealType.LEAD
+    if folded(read.text("type")) == "shared" or isinstance(help_code, str):
+        return DealType.COSELL
+    return DealType.PARTNER_LED if visible is True else DealType.PRIVATE
+
+
+def _direction(read: _Reader, category: str, organization: Value, inviter: Value, *, fresh: bool) -> Value:
+    """Who started the deal. ``direction`` alone misleads: live records say Incoming though we are the inviter."""
+    said = folded(read.text("direction"))
+    by, us = folded(inviter), folded(organization)
+    if category == "lead" or (fresh and said != "outgoing"):
+        return Direction.INBOUND  # our own deals start accepted, so a new one waits for our answer
+    if by:
+        return Direction.OUTBOUND if by == us else Direction.INBOUND
+    if said in {"incoming", "outgoing"}:
+        return Direction.INBOUND if said == "incoming" else Direction.OUTBOUND
+    created = read.moment("createdDateTime")
+    if isinstance(created, datetime) and created == read.moment("acceptedDateTime"):
+        return Direction.OUTBOUND  # "for outgoing deals equals creation"
+    return ABSENT
+
+
+def _respond_by(expires: Value, created: Value) -> Value:
+    if isinstance(expires, datetime):
+        return expires
+    if not isinstance(created, datetime):
+        return ABSENT
+    try:
+        return created + ANSWER_WITHIN
+    except OverflowError:
+        return ABSENT
+
+
+def _link(pattern: str, id: str, engagement: Value) -> str:  # noqa: A002
+    known = isinstance(engagement, str) and ID.fullmatch(engagement) is not None
+    return pattern.replace("{engagement_id}", str(engagement) if known else id).replace("{referral_id}", id)
+
+
+class _Reader:
+    """Reads one document property by property, noting what is malformed."""
+
+    def __init__(self, document: Mapping[str, Any]) -> None:
+        self._document = document
+        self.malformed: list[str] = []
+        self.readonly: set[str] = set()
+
+    def _at(self, *path: str) -> Any:
+        node: Any = self._document
+        for depth, name in enumerate(path):
+            if node is None:
+                return ABSENT
+            if not isinstance(node, Mapping):
+                self._note(f"{'.'.join(path[:depth])} is no object")
+                return ABSENT
+            node = node.get(name, ABSENT)
+            if node is ABSENT:
+                return ABSENT
+        return node
+
+    def _note(self, problem: str) -> None:
+        if problem not in self.malformed:
+            self.malformed.append(problem)
+
+    def _value(self, path: tuple[str, ...], convert: Callable[[Any], Value]) -> Value:
+        raw = self._at(*path)
+        if raw is ABSENT or raw is None:
+            return ABSENT if raw is ABSENT else None
+        try:
+            return convert(raw)
+        except Malformed as cause:
+            self._note(f"{'.'.join(path)} {cause}")
+            return ABSENT
+
+    def version(self) -> str:
+        """The eTag byte for byte, quotes included, as `If-Match` takes it; empty where it is missing or malformed."""
+        tag = self._document.get("eTag")
+        if isinstance(tag, str) and tag and tag == tag.strip() and tag.isascii() and tag.isprintable():
+            return tag
+        self._note("eTag is missing or malformed")
+        return ""
+
+    def text(self, *path: str) -> Value:
+        return self._value(path, values.text)
+
+    def number(self, *path: str) -> Value:
+        return self._value(path, values.number)
+
+    def flag(self, *path: str) -> Value:
+        return self._value(path, values.flag)
+
+    def moment(self, *path: str) -> Value:
+        return self._value(path, values.moment)
+
+    def day(self, *path: str) -> Value:
+        return self._value(path, values.day)
+
+    def sales_stage(self) -> Value:
+        raw = self._at("salesStage")
+        if isinstance(raw, bool) or not isinstance(raw, (str, int, Decimal)):
+            return ABSENT
+        return SALES_STAGE_OF.get(str(raw).strip().rstrip("%").casefold(), ABSENT)
+
+    def customer(self) -> Value:
+        return self._value(("customerProfile",), _customer)
+
+    def members(self, field: str, *path: str) -> Value:
+        return self._list(field, path, read_member)
+
+    def solutions(self) -> Value:
+        return self._list("solutions", ("details", "requirements", "solutions"), read_solution)
+
+    def _list(
+        self,
+        field: str,
+        path: tuple[str, ...],
+        read_item: Callable[[Mapping[str, Any]], Member | Solution | None],
+    ) -> Value:
+        def gather(raw: Any) -> Value:
+            keyed, unkeyed = read_list(raw, read_item)
+            if unkeyed and not keyed:
+                self.readonly.add(field)
+            return keyed  # type: ignore[return-value]  # all of one type: read_item makes them
+
+        value = self._value(path, gather)
+        return () if value is None else value
+
+
+def _customer(raw: Any) -> Customer:
+    if not isinstance(raw, Mapping):
+        raise Malformed("is no object")
+    address = raw.get("address")
+    if address is None:
+        address = {}
+    if not isinstance(address, Mapping):
+        raise Malformed("has an address that is no object")
+    parts = {ours: optional_text(address, theirs) for ours, theirs in ADDRESS.items()}
+    extra = unknown_properties(raw, ("name", "address", "team"))
+    if rest := unknown_properties(address, ADDRESS.values()):
+        extra["address"] = rest
+    return Customer(name=optional_text(raw, "name"), **parts, extra=extra)

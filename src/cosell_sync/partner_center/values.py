@@ -1,0 +1,213 @@
+"""Single values of Partner Center's JSON, read and written, and the tables that say what its words mean. Pure.
+
+A value that contradicts its type raises `Malformed`. An empty text reads as cleared (``None``), and .NET's year 1 as
+"no date", because that is how such a write reads back.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from types import MappingProxyType
+from typing import Any, Final
+
+from cosell_sync.core.deal import Value
+
+MICROSOFT: Final = "msft"
+PORTAL: Final = "https://partner.microsoft.com/dashboard/referrals/v2/deals/{engagement_id}"
+
+# Our name → the portal's percentage. The contract has names instead (doubt D5), so both are read.
+SALES_STAGES: Final[Mapping[str, str]] = MappingProxyType(
+    {"Qualify": "20", "Develop": "40", "Propose": "60", "Close": "80"}
+)
+SALES_STAGE_OF: Final = MappingProxyType(
+    {name.casefold(): name for name in SALES_STAGES}
+    | {percent: name for name, percent in SALES_STAGES.items()}
+)
+# Our help kind → the contract's `assistanceRequestCode`.
+HELP_CODES: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "Workload-specific value proposition": "WorkloadSpecificValueProposition",
+        "Customer technical architecture": "CustomerTechnicalArchitecture",
+        "Proof of concept or demo": "ProofOfConceptOrDemo",
+        "Quotes or licensing": "QuotesOrLicensing",
+        "Post-sales customer success": "PostSalesCustomerSuccess",
+        "General or other": "GeneralOrOther",
+    }
+)
+
+ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
+_NUMBER: Final = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,4})?\s*", re.ASCII)
+_MOMENT: Final = re.compile(
+    r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d(?::\d\d)?)(?:\.(\d{1,12}))?(?:([Zz])|([+-]\d\d:?\d\d))?"
+)
+# Our name → property of a person.
+PERSON: Final = MappingProxyType({"first_name": "firstName", "last_name": "lastName", "phone": "phoneNumber"})
+ADDRESS: Final = MappingProxyType(
+    {
+        "address_line1": "addressLine1",
+        "address_line2": "addressLine2",
+        "city": "city",
+        "state": "state",
+        "postal_code": "postalCode",
+        "country": "country",
+    }
+)
+_DEPTH: Final = 24  # levels of nesting that are kept
+_DIGITS: Final = 30  # digits and decimal exponent of a number that is kept
+
+
+@dataclass(frozen=True)
+class WireOptions:
+    """What Microsoft's pages leave open, as switches. D1 to D6 are numbers of open questions."""
+
+    sales_stage: str = "percent"  # or "name" (D5)
+    write_name: bool = False  # D6
+    write_favorite: bool = False  # D6
+    recipe: str = "two_posts"  # or "one_post" (D1)
+    link: str = PORTAL  # the portal's address of a deal; documented nowhere, so configurable
+    marketplace_intent: str = "HaveNotDecided"
+    qualification: str = "SalesQualified"  # D2
+    # More attributes of new deals, type → id (D3).
+    attributes: Mapping[str, str] = field(default_factory=dict)
+
+
+class Malformed(Exception):
+    """A property that cannot be understood; the text names it, never its content."""
+
+
+def folded(value: Value) -> str:
+    """A text for comparison without case; empty for anything that is not a text."""
+    return value.casefold() if isinstance(value, str) else ""
+
+
+# --- reading -------------------------------------------------------------------------------------------------
+
+
+def optional_text(row: Mapping[str, Any], name: str) -> str | None:
+    """A text property; None where it is missing, null or empty. Raises `Malformed` for any other type."""
+    raw = row.get(name)
+    if raw is None:
+        return None
+    try:
+        return text(raw)
+    except Malformed as cause:
+        raise Malformed(f"has a {name} that {cause}") from None
+
+
+def unknown_properties(row: Mapping[str, Any], known: Iterable[str]) -> dict[str, object]:
+    """The properties that are neither known nor null, in storable form."""
+    skip = set(known)
+    return {name: storable(value) for name, value in row.items() if name not in skip and value is not None}
+
+
+def storable(value: Any, depth: int = 0) -> Any:
+    """Data of unknown shape in a form that any JSON store keeps. Numbers are exact as far as a double is.
+
+    Raises `Malformed` for what is nested too deeply or out of bounds.
+    """
+    if depth > _DEPTH:
+        raise Malformed("is nested too deeply")
+    match value:
+        case bool() | None | int():
+            return value
+        case str():
+            return clean(value)
+        case float():
+            return value if math.isfinite(value) else None
+        case Decimal():
+            if not _bounded(value):
+                raise Malformed("holds a number out of bounds")
+            return int(value) if value == value.to_integral_value() else float(value)
+        case list():
+            return [storable(item, depth + 1) for item in value]
+        case Mapping():
+            return {clean(str(name)): storable(item, depth + 1) for name, item in value.items()}
+        case _:
+            raise Malformed("holds something unknown")
+
+
+def clean(text: str) -> str:
+    """A text without what databases refuse: NUL and lone surrogates."""
+    if text.isascii() and "\0" not in text:
+        return text
+    return text.replace("\0", "").encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def text(raw: Any) -> str | None:
+    """The text; None where it is empty."""
+    if not isinstance(raw, str):
+        raise Malformed("is no text")
+    return clean(raw) or None
+
+
+def flag(raw: Any) -> bool:
+    """True or false, never a guess from another type."""
+    if not isinstance(raw, bool):
+        raise Malformed("is neither true nor false")
+    return raw
+
+
+def _bounded(number: Decimal) -> bool:
+    if not number.is_finite():
+        return False
+    exponent = number.as_tuple().exponent
+    return abs(number.adjusted()) <= _DIGITS and isinstance(exponent, int) and abs(exponent) <= _DIGITS
+
+
+def number(raw: Any) -> Decimal:
+    """An exact number, also from a text: Microsoft's samples give the value as ``"10000"``."""
+    if isinstance(raw, bool) or not isinstance(raw, (int, float, Decimal, str)):
+        raise Malformed("is no number")
+    written = str(raw)
+    if len(written) > 80 or not _NUMBER.fullmatch(written):
+        raise Malformed("is no number")
+    found = Decimal(written)
+    if not _bounded(found):
+        raise Malformed("is a number out of bounds")
+    return found
+
+
+def moment(raw: Any) -> datetime | None:
+    """A date and time in UTC; None for year 1. The service sends up to seven fractional digits, Python keeps six."""
+    found = _MOMENT.fullmatch(raw.strip()) if isinstance(raw, str) and raw.isascii() else None
+    if found is None:
+        raise Malformed("is no date")
+    on, clock, fraction, _, offset = found.groups()
+    try:
+        at = datetime.fromisoformat(f"{on}T{clock}{offset or '+00:00'}").astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise Malformed("is no date") from None
+    if at.year == 1:
+        return None
+    return at.replace(microsecond=int((fraction or "").ljust(6, "0")[:6]))
+
+
+def day(raw: Any) -> date | None:
+    """The UTC day of a date and time; None for year 1."""
+    at = moment(raw)
+    return at.date() if at else None
+
+
+# --- writing -------------------------------------------------------------------------------------------------
+
+
+def midnight(day: date) -> str:
+    """A close date as it is written: the start of the UTC day. A portal in another zone may show its neighbour."""
+    return f"{day.isoformat()}T00:00:00Z"
+
+
+def timestamp(at: datetime) -> str:
+    """UTC, in whole seconds, with ``Z``."""
+    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def sales_stage_code(name: str, wire: WireOptions) -> str:
+    """The sales stage as ``wire.sales_stage`` says. Raises ValueError for none of the four."""
+    if name not in SALES_STAGES:
+        raise ValueError("no such sales stage in Partner Center")
+    return name if wire.sales_stage == "name" else SALES_STAGES[name]

@@ -1,0 +1,28 @@
+"""The configuration: one YAML file, overridden by the environment, checked as a whole before anything is contacted.
+
+``values`` the types and their parsing · ``defaults`` what depends on the CRM · ``model`` the sections · ``keys`` what may
+be written where · ``sources``, ``yaml_source`` the layers, with places · ``load`` all of it together · ``problems`` the
+mistakes · ``required`` what a command cannot begin without · ``schema`` the JSON Schema.
+"""
+
+from cosell_sync.settings.keys import known_keys
+from cosell_sync.settings.load import load
+from cosell_sync.settings.model import Settings
+from cosell_sync.settings.problems import InvalidSettings, Problem
+from cosell_sync.settings.required import Command, required
+from cosell_sync.settings.schema import json_schema
+from cosell_sync.settings.values import CrmName, format_duration, parse_duration
+
+__all__ = [
+    "Command",
+    "CrmName",
+    "InvalidSettings",
+    "Problem",
+    "Settings",
+    "format_duration",
+    "json_schema",
+    "known_keys",
+    "load",
+    "parse_duration",
+    "required",
+]

@@ -1,0 +1,352 @@
+"""The configuration as values: one frozen section for each block of the file, checked as a whole.
+
+``Settings()`` is a complete, valid configuration, and hermetic: ``load`` alone looks at files and variables. The
+docstring below a key is its description in ``config schema``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from decimal import Decimal
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    field_validator,
+    model_validator,
+)
+
+from cosell_sync.settings.defaults import (
+    FIELDS,
+    MAY_SHARE_A_NAME,
+    MERGEABLE,
+    SALES_STAGES,
+    STAGES,
+    direction,
+    field_rules,
+    with_default_rules,
+)
+from cosell_sync.settings.values import (
+    AccountMatch,
+    CallCount,
+    CrmName,
+    Duration,
+    FieldConflict,
+    FieldDirection,
+    HttpsUrl,
+    ListenAddress,
+    PortalUrl,
+    PositiveDuration,
+    SalesStage,
+    Share,
+    StoreUrl,
+    Text,
+    split_list,
+)
+
+
+def _describe_secret_files(schema: dict[str, Any]) -> None:
+    """Describe the ``_file`` form of each secret, which ``load`` resolves before the models see it."""
+    properties = schema["properties"]
+    for name in [name for name, value in properties.items() if _is_secret(value) or value.get("x-secret")]:
+        properties[f"{name}_file"] = {"type": "string", "description": f"A file that holds {name}."}
+
+
+def _is_secret(schema: Mapping[str, Any]) -> bool:
+    return any(option.get("format") == "password" for option in (schema, *schema.get("anyOf", [])))
+
+
+class Section(BaseModel):
+    """One block of the file."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        use_attribute_docstrings=True,
+        validate_default=True,
+        hide_input_in_errors=True,
+        json_schema_extra=_describe_secret_files,
+    )
+
+
+class PartnerCenterSettings(Section):
+    base_url: HttpsUrl = "https://api.partner.microsoft.com"
+    """Referrals host."""
+    webhook_base_url: HttpsUrl = "https://api.partnercenter.microsoft.com"
+    """Webhook registration host."""
+    authority: HttpsUrl = "https://login.microsoftonline.com"
+    """Token host."""
+    tenant_id: Text | None = None
+    """Tenant of the App+User sign-in."""
+    client_id: Text | None = None
+    """Application (client) id of the sign-in."""
+    client_secret: SecretStr | None = None
+    """Only for a confidential client."""
+    refresh_token: SecretStr | None = None
+    """Seeds the store; later tokens rotate there. A seed that differs from the last one replaces what is stored."""
+    portal_url: PortalUrl = "https://partner.microsoft.com/dashboard/referrals/v2/leads/{referral_id}"
+    """The deal's page in the portal, with {referral_id} or {engagement_id}."""
+
+
+class SalesforceSettings(Section):
+    login_url: HttpsUrl | None = None
+    """My Domain URL."""
+    consumer_key: Text | None = None
+    """Of the External Client App; with consumer_secret the client-credentials flow."""
+    consumer_secret: SecretStr | None = None
+    """Client-credentials flow."""
+    username: Text | None = None
+    """With private_key: the JWT bearer flow instead."""
+    private_key: SecretStr | None = None
+    """PEM text of the JWT bearer flow."""
+    jwt_audience: HttpsUrl | None = None
+    """Audience of the JWT; else login.salesforce.com, or test.salesforce.com for a sandbox host."""
+    api_version: Annotated[str, Field(pattern=r"^\d{2,3}\.0$")] = "66.0"
+    """REST version, without a v."""
+    guard_stamp: Literal["system_modstamp", "last_modified"] = "system_modstamp"
+    """The stamp that If-Unmodified-Since carries. SystemModstamp is never the earlier one, so it is safe with either."""
+    guard_parts: bool = True
+    """Whether the parts of a composite honour If-Unmodified-Since; false sends guarded writes one by one."""
+
+
+class DynamicsSettings(Section):
+    url: HttpsUrl | None = None
+    """https://org.crm.dynamics.com"""
+    authority: HttpsUrl = "https://login.microsoftonline.com"
+    """Token host."""
+    tenant_id: Text | None = None
+    """Tenant of the application user."""
+    client_id: Text | None = None
+    """Application (client) id."""
+    client_secret: SecretStr | None = None
+    """Sign-in by secret."""
+    certificate: SecretStr | None = None
+    """Sign-in by certificate: PEM text with the private key and the certificate."""
+    managed_identity: Text | None = None
+    """Sign-in without secrets on Azure: the identity's client id, or ``system`` for the machine's own."""
+    closed_rows: bool = False
+    """Whether our own columns are written to a closed opportunity: state, message, status. Not every environment lets them."""
+
+
+class StoreSettings(Section):
+    url: StoreUrl = "sqlite:///cosell-sync.db"
+    """SQLAlchemy URL; postgresql+psycopg://… for several workers."""
+    key: SecretStr | None = None
+    """Encrypts the stored refresh token; else a key file beside a SQLite store."""
+    journal_keep: PositiveDuration = timedelta(days=400)
+    """How long history is kept."""
+
+    @property
+    def on_sqlite(self) -> bool:
+        """Whether the store is a file of this machine, for which no key needs to be given."""
+        return self.url.startswith("sqlite")
+
+
+class SyncSettings(Section):
+    interval: PositiveDuration = timedelta(seconds=60)
+    """Pause between the cycles of ``run``."""
+    overlap: Duration = timedelta(minutes=5)
+    """How far each pull reaches back behind its watermark."""
+    terminal_hold: Duration = timedelta(minutes=15)
+    """How long a Won, Lost or Declined made in the CRM waits before it goes out; 0s sends at once."""
+    max_attempts: Annotated[int, Field(ge=1)] = 8
+    """Tries of one deal before it is parked."""
+    surprise_share: Share = Decimal("0.3")
+    """A cycle stops before writing when more than this share, and surprise_min, would close, vanish or be rewritten."""
+    surprise_min: Annotated[int, Field(ge=0)] = 20
+    """See surprise_share."""
+    full_every: PositiveDuration = timedelta(hours=24)
+    """How often all ids and versions of both sides are compared."""
+    import_closed: bool = False
+    """Whether referrals already closed at first sight become opportunities."""
+    call_timeout: Annotated[PositiveDuration, Field(le=timedelta(seconds=120))] = timedelta(seconds=30)
+    """Read timeout of one call; with its retries a call takes at most 120 s."""
+
+
+class Stages(Section):
+    """CRM stage names. Won, lost, declined and expired may share one."""
+
+    received: Text
+    """Standby: not accepted yet."""
+    accepted: Text
+    """Where an accept lands."""
+    won: Text
+    lost: Text
+    declined: Text
+    expired: Text
+
+    @model_validator(mode="after")
+    def _ends_and_starts_differ(self) -> Self:
+        ends = {self.lost, self.declined, self.expired}
+        if self.received == self.accepted:
+            raise ValueError("received and accepted must be two stages: leaving the first is the accept")
+        if self.won in ends:
+            raise ValueError("won must not be the stage of lost, declined or expired")
+        if {self.received, self.accepted} & {self.won, *ends}:
+            raise ValueError(
+                "received and accepted must be open stages, not those of won, lost, declined, expired"
+            )
+        return self
+
+
+class FieldRule(Section):
+    """How one of our fields is carried."""
+
+    crm: Text
+    """The CRM's own name of it."""
+    direction: FieldDirection
+    """Which way it travels."""
+    conflict: FieldConflict
+    """Who wins when both sides changed it to different values."""
+
+
+def _default_rules(crm: CrmName) -> dict[str, FieldRule]:
+    return {name: FieldRule.model_validate(rule) for name, rule in field_rules(crm).items()}
+
+
+def _rule_problems(name: str, rule: FieldRule) -> Iterator[str]:
+    """What is impossible in the rule of this field."""
+    if name not in FIELDS:
+        yield f"{name} is no field"
+        return
+    default = direction(name)
+    if rule.direction not in {"off", default} and default != "both":
+        yield f"{name}.direction can only be {default} or off"
+    if name == "referral_id" and rule.direction == "off":
+        yield "referral_id cannot be off: it keeps a deal from being made twice"
+    if rule.conflict == "merge" and name not in MERGEABLE:
+        yield f"{name}.conflict cannot be merge; only {', '.join(sorted(MERGEABLE))} can"
+
+
+class MappingSettings(Section):
+    stages: Stages = Field(default_factory=lambda: Stages(**STAGES["salesforce"]))
+    """CRM stage names of our states."""
+    sales_stages: dict[str, SalesStage] = Field(default_factory=dict)
+    """Other open CRM stages. Giving any replaces the default map; open stages not listed count as accepted."""
+    default_currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$")] | None = None
+    """ISO code where the CRM has no currency field; else the org's own."""
+    leads: Literal["skip", "import"] = "skip"
+    """Marketplace and qualified leads."""
+    match: Literal["propose", "link", "off"] = "propose"
+    """What to do with an opportunity that looks like an incoming referral."""
+    account_match: Annotated[tuple[AccountMatch, ...], BeforeValidator(split_list), Field(min_length=1)] = (
+        "name",
+        "postal_code",
+        "country",
+    )
+    """What must agree for an existing account to be taken as the customer."""
+    owner: Literal["team", "default"] = "team"
+    """Owner of imported opportunities: the first CRM user of the referral's team, or always default_owner."""
+    default_owner: Text | None = None
+    """CRM user who owns what the team cannot."""
+    cosell_recipe: Literal["two_posts", "one_post"] = "two_posts"
+    """How Microsoft is invited."""
+    marketplace_intent: Text = "HaveNotDecided"
+    """CustomerMarketplaceIntent of new deals; values in config/value-lists-fy26.yaml."""
+    deal_attributes: dict[Text, Text] = Field(default_factory=dict)
+    """More attributes of new deals, type to id: PartnerRole, SolutionArea and SolutionPlay of services partners."""
+    sales_stage_wire: Literal["percent", "name"] = "percent"
+    """Wire form of the sales stage."""
+    write_name: bool = False
+    """Try to send renames."""
+    write_favorite: bool = False
+    """Try to send hearts."""
+    fields: dict[str, FieldRule] = Field(default_factory=lambda: _default_rules("salesforce"))
+    """Per field of ours: its CRM name, direction and conflict policy. A plain text is the CRM name."""
+
+    @field_validator("fields")
+    @classmethod
+    def _rules_are_possible(cls, rules: dict[str, FieldRule]) -> dict[str, FieldRule]:
+        problems = [problem for name, rule in rules.items() for problem in _rule_problems(name, rule)]
+        first_with_name: dict[str, str] = {}
+        for name in (name for name in rules if name not in MAY_SHARE_A_NAME):
+            other = first_with_name.setdefault(rules[name].crm.lower(), name)
+            if other != name:
+                problems.append(f"{name} and {other} are both kept in {rules[name].crm}")
+        if problems:
+            raise ValueError("; ".join(problems))
+        return rules
+
+    @model_validator(mode="after")
+    def _each_stage_has_one_meaning(self) -> Self:
+        taken = {name for role, name in self.stages.model_dump().items() if role != "accepted"}
+        if both := sorted(taken & set(self.sales_stages)):
+            raise ValueError(f"sales_stages lists {', '.join(both)}, which stages gives another meaning")
+        return self
+
+
+class BudgetSettings(Section):
+    partner_center: CallCount | None = None
+    """Ceiling of API calls a day."""
+    crm: CallCount | None = None
+    """Ceiling of API calls a day; the CRM's own limit is respected anyway."""
+
+
+class HttpSettings(Section):
+    listen: ListenAddress = "127.0.0.1:8080"
+    """Health, metrics, webhooks, console; port 0 takes any free one."""
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host, without the brackets of an IPv6 address, and port."""
+        host, _, port = self.listen.rpartition(":")
+        return host.strip("[]"), int(port)
+
+
+class LogSettings(Section):
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["json", "console"] = "json"
+
+
+class Settings(BaseModel):
+    """The whole configuration. Nothing is read from the environment here: ``load`` does that, with places."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        use_attribute_docstrings=True,
+        validate_default=True,
+        hide_input_in_errors=True,
+        title="cosell-sync",
+    )
+
+    crm: CrmName = "salesforce"
+    """Which CRM."""
+    partner_center: PartnerCenterSettings = PartnerCenterSettings()
+    salesforce: SalesforceSettings = SalesforceSettings()
+    dynamics: DynamicsSettings = DynamicsSettings()
+    store: StoreSettings = StoreSettings()
+    sync: SyncSettings = SyncSettings()
+    mapping: MappingSettings = Field(default_factory=MappingSettings)
+    budget: BudgetSettings = BudgetSettings()
+    http: HttpSettings = HttpSettings()
+    log: LogSettings = LogSettings()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in_defaults_of_the_crm(cls, data: Any) -> Any:
+        mapping = data.get("mapping", {})
+        if not isinstance(mapping, Mapping):
+            return data
+        # An unknown CRM is reported by the check of `crm` itself.
+        crm: CrmName = "dynamics" if data.get("crm") == "dynamics" else "salesforce"
+        filled = dict(mapping)
+        stages = mapping.get("stages", {})
+        if isinstance(stages, Mapping):
+            filled["stages"] = {**STAGES[crm], **stages}
+            if "sales_stages" not in mapping:
+                taken = set(filled["stages"].values())
+                filled["sales_stages"] = {k: v for k, v in SALES_STAGES[crm].items() if k not in taken}
+        rules = mapping.get("fields", {})
+        if isinstance(rules, Mapping):
+            filled["fields"] = with_default_rules(crm, rules)
+        return {**data, "mapping": filled}
+
+    def masked(self) -> dict[str, Any]:
+        """Effective values as plain data, durations and shares as they are written, secrets as stars: what ``config show`` prints."""
+        return self.model_dump(mode="json")

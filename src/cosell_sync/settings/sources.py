@@ -1,0 +1,184 @@
+"""Where values come from: sources of texts for pydantic-settings, which lays them over each other.
+
+Each source is a tree of texts in which every part remembers where it stands (file and line, or the variable), so that a
+mistake is reported with its place. Values stay texts until the models read them: YAML's own guesses are not used,
+because they read ``off`` as false and ``66.0`` as a number. A source collects its problems and goes on, so that all
+mistakes are reported at once; ``docs/decisions/0012-sources-of-settings.md`` says why the library's own environment,
+YAML and secret sources are not used.
+
+A secret may be named instead of given: ``client_secret_file`` in YAML, ``COSELL_…__CLIENT_SECRET_FILE`` in the
+environment. Paths in YAML are relative to the YAML file, those of variables to the working directory. Empty variables
+and empty YAML values count as not given.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
+
+from cosell_sync.settings.keys import (
+    FIELD_RULES,
+    FREE_MAPS,
+    PREFIX,
+    KeyPath,
+    is_known,
+    keys_below,
+    nearest_key,
+    secret_keys,
+    variable_name,
+)
+from cosell_sync.settings.model import Settings
+from cosell_sync.settings.problems import Problem
+
+
+class TextSource(PydanticBaseSettingsSource):
+    """One source: its texts as a tree, the place of each part, and what is wrong with it.
+
+    ``name`` is what a problem of the whole source is reported under, ``folder`` where its relative paths begin.
+    """
+
+    def __init__(self, name: str, folder: Path) -> None:
+        super().__init__(BaseSettings)  # only asked for the library's own options, and we use none
+        self.name = name
+        self.folder = folder
+        self.tree: dict[str, Any] = {}
+        self.places: dict[KeyPath, str] = {}
+        self.problems: list[Problem] = []
+
+    def __call__(self) -> dict[str, Any]:
+        """The texts. A map of the user's own keys is left out where a stronger source gives it: it replaces this one."""
+        tree = dict(self.tree)
+        for section, key in FREE_MAPS:
+            if section in tree and key in self.current_state.get(section, {}):
+                tree[section] = {name: value for name, value in tree[section].items() if name != key}
+        return tree
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        """The text or map of one section, as the library asks for it; None where it is not given."""
+        del field
+        return self.tree.get(field_name), field_name, False
+
+    def place(self, path: KeyPath) -> str:
+        """Where ``path`` stands, or the nearest part above it; empty where the source knows neither."""
+        above = (path[:n] for n in range(len(path), -1, -1))
+        return next((self.places[part] for part in above if part in self.places), "")
+
+    def report(self, path: KeyPath, what: str, hint: str = "") -> None:
+        """Collect a problem with its place."""
+        self.problems.append(Problem(".".join(path) or self.name, self.place(path), what, hint))
+
+    def finish(self) -> None:
+        """Drop from the tree what is unknown or of the wrong shape, and read the secret files; each problem is reported."""
+        self.tree = {key: value for key, value in self._checked(self.tree, ()).items() if value is not None}
+        for section, values in self.tree.items():
+            for secret in secret_keys(section):
+                if (named := values.pop(f"{secret}_file", None)) is not None:
+                    self._read_secret_file(section, secret, named)
+
+    def _checked(self, tree: Any, path: KeyPath) -> Any:
+        below = keys_below(path)
+        if below is None:
+            if isinstance(tree, dict):
+                self.report(path, "takes one value, not a map")
+                return None
+            return tree
+        if not isinstance(tree, dict):
+            if path[:-1] == FIELD_RULES and isinstance(tree, str):
+                return {"crm": tree}
+            self.report(path, "must be a map of keys")
+            return None
+        checked = {}
+        for key, value in tree.items():
+            if below and key not in below:
+                self.report((*path, key), "unknown key", f"Did you mean {nearest_key((*path, key))}?")
+            elif (good := self._checked(value, (*path, key))) is not None:
+                checked[key] = good
+        return checked
+
+    def _read_secret_file(self, section: str, secret: str, named: Any) -> None:
+        """Put the content of the file in the secret's place; only trailing line ends are cut off."""
+        key = (section, f"{secret}_file")
+        if secret in self.tree[section]:
+            self.report(key, f"and {section}.{secret} are both given", "Keep one")
+            return
+        if not isinstance(named, str):
+            self.report(key, "must be a path")
+            return
+        file = self.folder / Path(named).expanduser()
+        try:
+            text = file.read_text(encoding="utf-8-sig").rstrip("\r\n")
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or "not UTF-8 text"
+            self.report(key, f"cannot read {file}: {reason}", "Check the path and who may read it")
+            return
+        if not text:
+            self.report(key, f"{file} is empty")
+            return
+        self.tree[section][secret] = text
+        self.places[section, secret] = self.place(key)
+
+
+class EnvironmentSource(TextSource):
+    """The variables ``COSELL_<SECTION>__<KEY>``; a whole map may be given as JSON in one of them."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        super().__init__("environment", Path())
+        # Shorter names first, so that a whole map given as JSON is refined by variables for its parts.
+        for variable in sorted(environment, key=lambda name: (name.count("__"), name)):
+            text = environment[variable]
+            path = tuple(variable.removeprefix(PREFIX).lower().split("__"))
+            if text.strip() and _is_ours(variable, path):
+                self._take(variable, path, text)
+        self.finish()
+
+    def _take(self, variable: str, path: KeyPath, text: str) -> None:
+        self.places[path] = variable
+        if path[:2] in FREE_MAPS and len(path) > 2:
+            self.report(
+                path,
+                "cannot be given name by name",
+                f"Give the whole map as JSON in {variable_name(path[:2])}",
+            )
+            return
+        above = (path[: n + 1] for n in range(len(path)))
+        unknown = next((part for part in above if not is_known(part)), None)
+        if unknown is not None:
+            self.places[unknown] = variable
+            nearest = variable_name(nearest_key(unknown).split("."))
+            self.report(unknown, "unknown key", f"Did you mean {nearest}?")
+            return
+        branch = self.tree
+        for part in path[:-1]:
+            if isinstance(branch.get(part), str):  # a field rule in its short form
+                branch[part] = {"crm": branch[part]}
+            elif not isinstance(branch.get(part), dict):
+                branch[part] = {}
+            branch = branch[part]
+        branch[path[-1]] = self._decoded(path, text)
+
+    def _decoded(self, path: KeyPath, text: str) -> Any:
+        """Maps and lists are JSON; everything else is its text."""
+        is_map = keys_below(path) is not None
+        may_be_json = is_map or path[-1] == "account_match"
+        if not (may_be_json and text.lstrip().startswith(("{", "["))):
+            if is_map and path[:-1] != FIELD_RULES:  # a field rule as plain text is the CRM's field name
+                self.report(path, "must be a map", "Give it as JSON, for example {…}")
+                return {}
+            return text
+        try:
+            return json.loads(text)
+        except ValueError:
+            self.report(path, "is no valid JSON")
+            return {} if is_map else ()
+
+
+def _is_ours(variable: str, path: KeyPath) -> bool:
+    """Other programs may use the prefix too: only sections and the top-level keys are taken, never those of our tests."""
+    if not variable.startswith(PREFIX) or variable.startswith(f"{PREFIX}TEST_"):
+        return False
+    return len(path) > 1 or path[0] in Settings.model_fields

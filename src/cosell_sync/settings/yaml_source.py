@@ -1,0 +1,73 @@
+"""The configuration file: YAML read node by node, so that every key keeps its line. See ``sources`` for the reasons."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from cosell_sync.settings.keys import CONFIG_VARIABLE, KeyPath, is_known
+from cosell_sync.settings.problems import Problem
+from cosell_sync.settings.sources import TextSource
+
+_DEEPEST: Final = 8  # keys inside keys; no valid key is that deep, and an alias may nest without end
+
+
+class YamlSource(TextSource):
+    """The texts of one YAML file; empty, with a problem, where it cannot be read."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(str(path), path.parent)
+        self.places[()] = str(path)
+        node = self._read(path)
+        if isinstance(node, yaml.MappingNode):
+            self.tree = self._map((), node)
+        elif node is not None:
+            self._reject("YAML", str(path), "must be a map of sections at the top")
+        self.finish()
+
+    def _read(self, path: Path) -> yaml.Node | None:
+        try:
+            node: yaml.Node | None = yaml.SafeLoader(path.read_text(encoding="utf-8-sig")).get_single_node()
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+            hint = f"Check the path, or {CONFIG_VARIABLE}"
+            self._reject("--config", str(path), f"cannot be read: {reason}", hint)
+        except yaml.MarkedYAMLError as error:
+            mark = error.problem_mark
+            where = f"{path}:{mark.line + 1}" if mark else str(path)
+            self._reject("YAML", where, error.problem or "cannot be read")
+        except yaml.YAMLError:
+            self._reject("YAML", str(path), "holds characters that YAML does not allow")
+        else:
+            return node
+        return None
+
+    def _reject(self, key: str, where: str, what: str, hint: str = "") -> None:
+        self.problems.append(Problem(key, where, what, hint))
+
+    def _map(self, path: KeyPath, node: yaml.MappingNode) -> dict[str, Any]:
+        values: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            key = key_node.value if isinstance(key_node, yaml.ScalarNode) else "?"
+            below = (*path, key)
+            where = f"{self.name}:{key_node.start_mark.line + 1}"
+            self.places.setdefault(below, where)
+            if key in values:
+                self._reject(".".join(below), where, "stands here twice")
+            elif len(below) > _DEEPEST:
+                self.report(path, "is nested too deep")
+            else:
+                values[key] = self._value(below, value_node)
+        # An empty value counts as not given; of an unknown key it stays, so that the key is reported.
+        return {
+            key: value for key, value in values.items() if value is not None or not is_known((*path, key))
+        }
+
+    def _value(self, path: KeyPath, node: yaml.Node) -> Any:
+        if isinstance(node, yaml.MappingNode):
+            return self._map(path, node)
+        if isinstance(node, yaml.SequenceNode):
+            return [item.value if isinstance(item, yaml.ScalarNode) else None for item in node.value]
+        return None if node.tag == "tag:yaml.org,2002:null" else node.value

@@ -1,0 +1,141 @@
+"""How a deal is opened further, and what cannot be taken back."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from deals import SHAPE, rules
+from sharing import HELP, NOW, RULES, TODAY, opportunity, pair
+
+from cosell_sync.core import microsoft, publishing, visibility
+from cosell_sync.core.deal import DealType, Member, Side, State, Value
+from cosell_sync.core.decision import HoldKind
+from cosell_sync.core.memory import Invitation, Memory, Phase
+from cosell_sync.core.reconcile import decide
+
+
+def test_visibility_is_patched_by_the_sellers_word_and_never_without_consent() -> None:
+    (step,) = decide(pair({"visible": True}), RULES, SHAPE, NOW).steps
+    assert step.fields["visible"] is True
+    refused = decide(pair({"visible": True, "consent": False}), RULES, SHAPE, NOW)
+    assert not refused.steps
+    assert {hold.kind for hold in refused.holds if hold.field == "consent"} == {
+        HoldKind.NEED,
+        HoldKind.FROZEN,
+    }
+
+
+def test_visibility_cannot_be_taken_back() -> None:
+    link = decide(pair({"visible": True}, visible=True), RULES, SHAPE, NOW).link
+    back = replace(link, opportunity=opportunity(referral_id="R1", visible=False))
+    decision = decide(back, RULES, SHAPE, NOW)
+    assert not decision.steps
+    (hold,) = [hold for hold in decision.holds if hold.field == "visible"]
+    assert hold.kind is HoldKind.FROZEN
+    assert "cannot be taken back" in hold.text
+
+
+def test_help_makes_the_deal_visible_first_and_invites_then() -> None:
+    asked = pair({"help": HELP})
+    (step,) = decide(asked, RULES, SHAPE, NOW).steps
+    assert step.fields["visible"] is True
+    assert visibility.invitation(asked, RULES, SHAPE, TODAY) is None
+    seen = pair({"help": HELP}, visible=True)
+    fields = visibility.invitation(seen, RULES, SHAPE, TODAY)
+    assert fields is not None
+    assert fields["help"] == HELP
+
+
+def test_what_is_missing_for_help_is_told_and_nothing_is_opened() -> None:
+    decision = decide(pair({"help": HELP, "contacts": ()}), RULES, SHAPE, NOW)
+    assert "visible" not in {name for step in decision.steps for name in step.fields}
+    assert [hold.field for hold in decision.holds if hold.kind is HoldKind.NEED] == ["contacts"]
+    assert (
+        visibility.invitation(pair({"help": HELP, "contacts": ()}, visible=True), RULES, SHAPE, TODAY) is None
+    )
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"phase": Phase.PARTED}, {"referral": None}, {"opportunity": None}, {"memory": Memory(gone=Side.CRM)}],
+)
+def test_half_a_deal_gets_no_invitation(changes: dict[str, object]) -> None:
+    asked = pair({"help": HELP}, visible=True)
+    assert visibility.invitation(asked, RULES, SHAPE, TODAY) == publishing.new_referral_fields(
+        opportunity(help=HELP), RULES, SHAPE
+    )
+    assert visibility.invitation(replace(asked, **changes), RULES, SHAPE, TODAY) is None  # type: ignore[arg-type]
+
+
+def test_an_invitation_needs_no_currency_where_the_crm_has_one() -> None:
+    asked = pair({"help": HELP, "currency": None}, visible=True)
+    bare = replace(SHAPE, default_currency=None)
+    assert visibility.invitation(asked, RULES, bare, TODAY) is None
+    found = visibility.invitation(asked, rules(default_currency="CHF"), bare, TODAY)
+    assert found is not None
+    assert found["currency"] == "CHF"
+
+
+@pytest.mark.parametrize("known", [{}, {"help": HELP, "help_note": None}])
+@pytest.mark.parametrize("side", [{}, {"status": "Active / Accepted"}])
+def test_an_invitation_is_remembered_with_what_was_asked(
+    known: dict[str, Value], side: dict[str, str]
+) -> None:
+    """An empty answer takes nothing away of what is known of Microsoft's side."""
+    was = replace(pair(), memory=Memory(microsoft={"status": "New / Pending"}), dirty=False)
+    assert visibility.invited(was, side, {**known, "name": "x"}) == replace(
+        was,
+        memory=Memory(invite=Invitation.DONE, microsoft=side or {"status": "New / Pending"}),
+        base_opportunity={**was.base_opportunity, **known},
+        dirty=True,
+    )
+
+
+@pytest.mark.parametrize("state", [State.RECEIVED, State.WON, State.LOST, State.EXPIRED, State.UNKNOWN])
+def test_only_open_and_accepted_deals_get_an_invitation(state: State) -> None:
+    asked = pair({"help": HELP}, visible=True, state=state.value)
+    assert visibility.invitation(asked, RULES, SHAPE, TODAY) is None
+
+
+def test_a_request_for_help_after_the_end_is_named() -> None:
+    decision = decide(pair({"help": HELP, "stage": "Closed Won"}, state="Won"), RULES, SHAPE, NOW)
+    assert ("help", HoldKind.LATE) in {(hold.field, hold.kind) for hold in decision.holds}
+    assert not decision.steps
+
+
+def test_the_request_cannot_be_changed_or_withdrawn() -> None:
+    asked = pair({"help": HELP, "help_note": "Pilot"}, visible=True)
+    link = visibility.invited(asked, {"status": "New / Pending"}, {"help": HELP, "help_note": "Pilot"})
+    assert not decide(link, RULES, SHAPE, NOW).holds
+    for changes in ({"help": None}, {"help": "General or other"}, {"help_note": "Other"}):
+        edited = replace(link, opportunity=opportunity(referral_id="R1", help=HELP, help_note="Pilot"))
+        edited = replace(
+            edited, opportunity=replace(edited.opportunity, fields={**edited.opportunity.fields, **changes})
+        )  # type: ignore[union-attr,type-var]
+        decision = decide(edited, RULES, SHAPE, NOW)
+        assert [hold.kind for hold in decision.holds] == [HoldKind.FROZEN]
+        assert visibility.invitation(edited, RULES, SHAPE, TODAY) is None
+
+
+def test_contacts_are_fixed_once_microsoft_is_invited_even_if_our_row_stays_independent() -> None:
+    link = visibility.invited(pair({"help": HELP}, visible=True, deal_type="Partner-led"), {}, {"help": HELP})
+    assert microsoft.deal_type(link) == DealType.COSELL
+    more = (Member("new@c.example", "N", "N", "1"),)
+    edited = replace(link, opportunity=opportunity(referral_id="R1", help=HELP, contacts=more))
+    decision = decide(edited, RULES, SHAPE, NOW)
+    assert not decision.steps
+    assert ("contacts", HoldKind.FROZEN) in {(hold.field, hold.kind) for hold in decision.holds}
+
+
+def test_contacts_are_not_sent_once_consent_is_taken_back() -> None:
+    decision = decide(pair({"consent": False, "contacts": ()}), RULES, SHAPE, NOW)
+    assert not decision.steps
+    assert "contacts" in {hold.field for hold in decision.holds}
+
+
+def test_a_deal_that_microsoft_started_needs_no_invitation() -> None:
+    inbound = pair({"help": HELP}, visible=True, direction="Inbound", deal_type="Co-sell")
+    assert visibility.invitation(inbound, RULES, SHAPE, TODAY) is None
+    (hold,) = [hold for hold in decide(inbound, RULES, SHAPE, NOW).holds if hold.field == "help"]
+    assert "already" in hold.text
