@@ -1,8 +1,7 @@
 """The store over SQLAlchemy Core: SQLite for one machine, PostgreSQL for several.
 
-``commit`` is one transaction, which begins by checking that this process is still the one writer. Reads ask for
-little at a time: ids in chunks, everything else in pages by key, so that memory is bounded however many deals there
-are.
+``commit`` is one transaction, which begins by checking that this process is still the one writer. Reads ask for little at a
+time: ids in chunks, all else in pages by key, so that memory is bounded however many deals there are.
 """
 
 from __future__ import annotations
