@@ -15,6 +15,7 @@ from cosell_sync.core import publishing, reconcile
 from cosell_sync.core.deal import Member, Side, Solution, State, Value
 from cosell_sync.core.memory import Action, Link, OperatorCommand
 from cosell_sync.core.retry import RetryPolicy
+from cosell_sync.cycle import decide as deciding
 from cosell_sync.cycle.context import CycleSettings, Services
 from cosell_sync.cycle.cycle import run_cycle
 from cosell_sync.ports import ErasureResult, Transaction
@@ -417,3 +418,37 @@ def test_a_wish_to_share_over_which_the_program_stumbles_harms_no_other(
     play.outside.people(CRM, "O1", {"notes": "Odd again"})
     assert play.cycle().failed == 1
     assert play.outside.opportunities["O2"].fields["campaign_id"] == "new"
+
+
+def test_a_deal_is_decided_and_stored_no_more_often_than_needed(
+    play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """docs/decisions/0002: twice where something goes to Partner Center, else once; and a new deal rests at once."""
+    made: list[str] = []
+    sound = deciding.decide
+
+    def counted(link: Link, *rest: Any) -> Any:
+        made.append(link.key)
+        return sound(link, *rest)
+
+    def commits_of_a_cycle() -> tuple[int, int]:
+        made.clear()
+        stored: list[Transaction] = []
+        play.store.after_commit = stored.append
+        play.cycle()
+        play.store.after_commit = None
+        return len(made), len(stored)
+
+    play.begin()
+    monkeypatch.setattr(deciding, "decide", counted)
+    play.outside.new_referral(State.ACCEPTED)
+    assert commits_of_a_cycle() == (1, 4)  # staged; clock; announced; recorded
+    play.cycle()
+    assert commits_of_a_cycle() == (0, 1)
+    play.seller(value=Decimal(200))
+    assert commits_of_a_cycle() == (2, 5)  # staged; clock; announced; recorded and announced; recorded
+    assert play.referral["value"] == Decimal(200)
+    commits_of_a_cycle()
+    play.colleague(value=Decimal(300))
+    assert commits_of_a_cycle() == (1, 4)
+    assert play.opportunity["value"] == Decimal(300)
