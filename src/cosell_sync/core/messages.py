@@ -206,6 +206,10 @@ def crm_cannot(label: str, value: Value, why: str) -> str:
     return f"Partner Center has {shown(value)} for {label}, which the CRM cannot hold: {why}."
 
 
+def shortened(labels: Iterable[str]) -> str:
+    return f"Shortened to what the CRM can hold: {listed(labels)}. Partner Center keeps the whole."
+
+
 def read_only(label: str, value: Value, why: str) -> str:
     return f"Partner Center has {shown(value)} for {label}; it cannot be set in the CRM: {why}."
 

@@ -7,15 +7,17 @@ from dataclasses import replace
 
 import structlog
 
-from cosell_sync.core import messages
+from cosell_sync.core import losses, messages
 from cosell_sync.core.deal import Customer, Side, SyncState, Value, state_of
 from cosell_sync.core.decision import Decision, Effect, Hold, HoldKind
 from cosell_sync.core.fields import SHARED
 from cosell_sync.core.intake import IntakeAction, IntakeDecision, Matches, decide_intake
 from cosell_sync.core.lifecycle import TERMINAL
 from cosell_sync.core.memory import Action, Failure, Intent, Link, Memory, Phase
+from cosell_sync.core.normalize import for_crm
 from cosell_sync.core.outcome import after_create
 from cosell_sync.core.retry import blocked_side, content_digest, freed
+from cosell_sync.core.rules import CrmShape
 from cosell_sync.core.status import status_report
 from cosell_sync.cycle.commands import released
 from cosell_sync.cycle.context import Cycle, DealPlan, PendingTransaction, failed, ids, journal_entry
@@ -34,7 +36,7 @@ def take_in(cycle: Cycle, links: Sequence[Link]) -> list[Link]:
     ]
     named = [link for link in links if link.phase is Phase.WAITING and link.referral is None]
     joined = _join_named(cycle, named)
-    found = cycle.crm.find([_sought(link) for link in waiting]) if waiting else {}
+    found = cycle.crm.find([_sought(link, cycle.shape) for link in waiting]) if waiting else {}
     taken = cycle.store.by_opportunity([item.by_reference for item in found.values() if item.by_reference])
     created: list[tuple[Link, IntakeDecision]] = []
     linked: list[Link] = []
@@ -163,6 +165,7 @@ def make_opportunities(cycle: Cycle, admissions: Sequence[tuple[Link, IntakeDeci
         memory = replace(freed(link.memory), carried_at=cycle.now.replace(microsecond=0), lookalikes=())
         fresh = replace(link, memory=memory)
         news = [messages.imported(referral.text("direction"))]
+        news += losses.told([name for name in SHARED if name in admission.fields], referral, cycle.shape)
         if (state := state_of(referral)) in TERMINAL:
             news.append(messages.moved(state, referral.text("status_reason")))
         status = status_report(Decision(fresh), news, cycle.shape, cycle.now)
@@ -204,12 +207,14 @@ def make_opportunities(cycle: Cycle, admissions: Sequence[tuple[Link, IntakeDeci
         mark_lookalikes(cycle, forgotten, None, None)
 
 
-def _sought(link: Link) -> MatchQuery:
+def _sought(link: Link, shape: CrmShape) -> MatchQuery:
+    """What to look for, as the CRM would hold it."""
     referral = link.referral
-    customer = referral["customer"] if referral else None
+    customer = for_crm("customer", referral["customer"], shape) if referral else None
+    name = for_crm("name", referral["name"], shape) if referral else None
     return MatchQuery(
         referral_id=link.referral_id or "",
         external_reference=(referral.text("external_reference") or None) if referral else None,
-        name=referral.text("name") if referral else "",
+        name=name if isinstance(name, str) else "",
         customer=customer if isinstance(customer, Customer) else Customer(),
     )

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import structlog
 
-from cosell_sync.core import messages, requirements, visibility
+from cosell_sync.core import losses, messages, requirements, visibility
 from cosell_sync.core.deal import ABSENT, Fields, Side, Snapshot, State, Step, Value, state_of
 from cosell_sync.core.decision import Conflict, Decision, Effect
 from cosell_sync.core.fields import KINDS, SELLER, SHARED
@@ -174,6 +174,9 @@ def plan_crm(cycle: Cycle, first: Decision, carried: _ReferralResult) -> _CrmPla
     ]
     if shared := [cycle.shape.label(name) for name in SHARED if name in decision.crm]:
         news.append(messages.took(shared))
+    if carried.link.referral is not None:
+        names = [name for name in SHARED if name in decision.crm]
+        news += losses.told(names, carried.link.referral, cycle.shape)
     if down:
         memory = replace(decision.link.memory, carried_at=cycle.now.replace(microsecond=0))
         decision = replace(decision, link=replace(decision.link, memory=memory))
