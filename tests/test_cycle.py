@@ -166,6 +166,17 @@ def test_what_the_crm_cut_is_told_once_and_never_travels(play: Play) -> None:
     play.rests()
 
 
+def test_a_deal_that_no_colleague_may_own_says_so(play: Play) -> None:
+    """It is imported all the same; the record's words follow, once it is known who could not be its owner."""
+    create = play.crm.create
+    play.crm.create = lambda batch: [
+        replace(each, unheld={"owner": frozenset({"U1"})}) for each in create(batch)
+    ]  # type: ignore[method-assign]
+    play.begin()
+    assert "belongs to the sync user" in str(play.opportunity["message"])
+    play.rests()
+
+
 def test_a_vertical_tab_in_a_note_is_a_line_break_and_no_edit(play: Play) -> None:
     play.begin(notes="one\x0btwo\x07")
     assert play.opportunity["notes"] == "one\ntwo"

@@ -216,3 +216,4 @@ def test_a_deal_that_nobody_may_own_is_imported_all_the_same(place: Place) -> No
     crm = place.client(Ownership(default=other.email))
     outcome, _, _ = take(place, referral(team=(first,)), crm)
     assert outcome.error is None
+    assert len(outcome.unheld["owner"]) == 2

@@ -25,6 +25,7 @@ def said() -> Iterator[tuple[str, str]]:
     yield "a change of the seller's was sent", messages.sent(["Amount"])
     yield "a deal came from Microsoft", messages.imported("Inbound")
     yield "a deal of ours made in Partner Center came in", messages.imported("Outbound")
+    yield "no colleague may own what was imported", messages.nobody_may_own()
     yield "an opportunity that existed was linked", messages.linked()
     for state in messages.MOVED:
         yield f"Partner Center says {state.lower()}", messages.moved(state)

@@ -121,3 +121,12 @@ def test_a_country_that_the_crm_does_not_list_is_at_rest() -> None:
         base_opportunity={**link.base_opportunity, "customer": Customer("Contoso")}), customer=Customer("Contoso"))  # fmt: skip
     decision = decide(emptied, rules(), NARROW, NOW)
     assert (decision.steps, decision.crm, decision.holds, decision.conflicts) == ((), {}, (), ())
+
+
+def test_a_currency_that_is_none_is_not_sent() -> None:
+    """Dynamics lets an admin make one with any code."""
+    decision = decide(here(at_rest(), currency="XBT"), rules(), NARROW, NOW)
+    assert decision.steps == ()
+    assert [hold.text for hold in decision.holds] == [
+        "Currency stays as you wrote it in the CRM but was not sent: XBT is no currency that Partner Center knows."
+    ]

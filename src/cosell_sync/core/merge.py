@@ -39,8 +39,8 @@ from cosell_sync.core.normalize import (
     empty,
     for_crm,
     for_referral,
-    storable,
     same,
+    storable,
 )
 from cosell_sync.core.rules import CrmShape, FieldRule, Flow, Policy
 

@@ -72,6 +72,13 @@ def imported(direction: str) -> str:
     return "New deal from Microsoft." if direction == "Inbound" else "Taken over from Partner Center."
 
 
+def nobody_may_own() -> str:
+    return (
+        "The CRM let none of the colleagues own this opportunity, so it belongs to the sync user. "
+        "Take it over yourself, or ask your admin to give the team the right to see opportunities."
+    )
+
+
 def linked() -> str:
     return "This opportunity is now linked to its referral in Partner Center."
 

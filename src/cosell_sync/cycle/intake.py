@@ -191,6 +191,9 @@ def make_opportunities(cycle: Cycle, admissions: Sequence[tuple[Link, IntakeDeci
             made = after_create(after, draft.fields, outcome.snapshot, cycle.rules, state_of(link.referral))
             # somebody, or a flow, may have been there before it was read back
             made = replace(made, dirty=True)
+            if "owner" in outcome.unheld:
+                notices = (*made.memory.notices, messages.nobody_may_own())
+                made = replace(made, memory=replace(made.memory, notices=notices))
             pending.links.append(made)
             pending.settled.append((link.key, Side.CRM))
             pending.journal.extend(
