@@ -52,11 +52,13 @@ class Customers:
         missing = [key for key in wanted if key not in found]
         columns = {key: translate.account_columns(wanted[key], self._org) for key in missing}
         found |= self._make_accounts(missing, wanted, columns)
-        # An account is made without its state where the org does not know that state for the country.
-        refused = [
-            key for key in missing if _state_refused(found[key]) and columns[key].pop(self._org.state, None)
-        ]
-        found |= self._make_accounts(refused, wanted, columns)
+        # An account is made without its state where the org does not know that state for the country, and without its
+        # country where the org does not take that.
+        for column in (self._org.state, self._org.country):
+            refused = [
+                key for key in missing if _place_refused(found[key]) and columns[key].pop(column, None)
+            ]
+            found |= self._make_accounts(refused, wanted, columns)
         return found
 
     def _make_accounts(
@@ -241,5 +243,5 @@ def _person(row: Mapping[str, Any]) -> str:
     return f"{name} ({row['Email']})" if row.get("Email") else name
 
 
-def _state_refused(result: str | RecordError) -> bool:
-    return isinstance(result, RecordError) and result.code == "FIELD_INTEGRITY_EXCEPTION"
+def _place_refused(result: str | RecordError) -> bool:
+    return isinstance(result, RecordError) and result.code in errors.PLACE
