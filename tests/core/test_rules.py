@@ -13,7 +13,16 @@ from deals import SHAPE, STAGES, rules
 
 from cosell_sync.core.deal import ABSENT, Snapshot, State, Value
 from cosell_sync.core.fields import SHARED
-from cosell_sync.core.rules import CrmShape, FieldRule, Rules, StageFlags, Stages, Standing, digest
+from cosell_sync.core.rules import (
+    AccountUpdates,
+    CrmShape,
+    FieldRule,
+    Rules,
+    StageFlags,
+    Stages,
+    Standing,
+    digest,
+)
 
 
 @pytest.mark.parametrize(
@@ -115,6 +124,7 @@ CHANGED_RULES: dict[str, object] = {
     "match": "off",
     "default_currency": "EUR",
     "cosell_recipe": "one_post",
+    "account_updates": AccountUpdates.OWN,
 }
 
 

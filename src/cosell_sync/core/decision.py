@@ -22,6 +22,7 @@ class HoldKind(StrEnum):
     UNANSWERED = "unanswered"  # goes along with the accept
     FROZEN = "frozen"  # Partner Center does not take it
     READ_ONLY = "read_only"  # the CRM computes it, or does not let us
+    SHARED = "shared"  # it stands in a row that other deals use too
 
 
 @dataclass(frozen=True)

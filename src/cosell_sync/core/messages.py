@@ -112,6 +112,12 @@ def nobody_may_own() -> str:
     )
 
 
+def account_differs(pairs: Iterable[tuple[str, str, str]]) -> str:
+    """What an account says otherwise than Partner Center: label, here, there."""
+    apart = "; ".join(f"{label} is {here} here and {there} in Partner Center" for label, here, there in pairs)
+    return f"{apart}. Both stay as they are, because other records may use this account."
+
+
 def linked() -> str:
     return "This opportunity is now linked to its referral in Partner Center."
 

@@ -19,9 +19,9 @@ from cosell_sync.core.decision import ConflictKind
 from cosell_sync.core.fields import KINDS, SHARED, Kind
 from cosell_sync.core.memory import Failure, Intent, Link, Memory, Phase, set_known
 from cosell_sync.core.merge import Written, landed, learn, settle_notes, settle_set
-from cosell_sync.core.normalize import agree, by_key
+from cosell_sync.core.normalize import agree, by_key, same
 from cosell_sync.core.retry import RetryPolicy, after_failure, content_digest, freed_from
-from cosell_sync.core.rules import CrmShape, Rules
+from cosell_sync.core.rules import AccountUpdates, CrmShape, Rules
 from cosell_sync.errors import Flaky, Gone, RecordError, Unclear
 
 _SETS = frozenset({Kind.MEMBERS, Kind.SOLUTIONS})
@@ -119,14 +119,44 @@ def after_opportunity(link: Link, sent: Fields, after: Snapshot, rules: Rules, s
     )
 
 
-def after_create(link: Link, sent: Fields, after: Snapshot, rules: Rules, state: State) -> Link:
-    """The link after the CRM made the opportunity; what it has beside what was sent is its own."""
+def after_create(
+    link: Link,
+    sent: Fields,
+    after: Snapshot,
+    rules: Rules,
+    state: State,
+    *,
+    account_made: str | None = None,
+) -> Link:
+    """The link after the CRM made the opportunity; what it has beside what was sent is its own.
+
+    ``account_made``: id of the account that was made for it; None where one was there.
+    """
     nothing = Snapshot(after.id, "")
     started = replace(link, phase=Phase.LINKED, opportunity_id=after.id, opportunity=nothing)
     made = after_opportunity(started, sent, after, rules, state)
     # An account that was there before may say a name or an address its own way: no automation, and nothing to send.
     rewritten = {name: pending for name, pending in made.memory.rewritten.items() if name != "customer"}
-    return replace(made, memory=replace(made.memory, rewritten=rewritten))
+    made = replace(made, memory=replace(made.memory, rewritten=rewritten, account_made=account_made))
+    if account_made is not None or rules.account_updates is AccountUpdates.ALL:
+        return made
+    # It is looked at like any account that was there: what it leaves blank is filled.
+    return replace(made, base_referral=_without_customer(made.base_referral), base_opportunity=_without_customer(made.base_opportunity))  # fmt: skip
+
+
+def _without_customer(base: Fields) -> Fields:
+    return {name: value for name, value in base.items() if name != "customer"}
+
+
+def after_shared_write(link: Link, before: Value, after: Value) -> Link:
+    """The link of another deal on an account that this cycle has written: that change is nobody's edit.
+
+    Only a base that is what the account held before moves, so an edit that is still to be looked at stays one.
+    """
+    base = link.base_opportunity.get("customer", ABSENT)
+    if base is ABSENT or not same(Kind.CUSTOMER, base, before):
+        return link
+    return replace(link, base_opportunity={**link.base_opportunity, "customer": after})
 
 
 def _agree_on_stage(

@@ -37,6 +37,14 @@ class Policy(StrEnum):
     MERGE = "merge"
 
 
+class AccountUpdates(StrEnum):
+    """What a referral may change of an account that exists (see ``accounts``)."""
+
+    FILL = "fill"
+    OWN = "own"
+    ALL = "all"
+
+
 @dataclass(frozen=True)
 class FieldRule:
     """One field: our name, the CRM's name, flow and conflict policy."""
@@ -177,6 +185,7 @@ class Rules:
     import_leads: bool = False
     match: str = "propose"  # propose, link, off
     default_currency: str | None = None
+    account_updates: AccountUpdates = AccountUpdates.FILL
     cosell_recipe: str = "two_posts"  # or one_post: the post that makes a co-sell deal also invites Microsoft
 
     def crm_value(self, name: str, opportunity: Snapshot) -> Value:

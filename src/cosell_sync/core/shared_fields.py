@@ -7,8 +7,9 @@ from dataclasses import replace
 from typing import Final
 
 from cosell_sync.core import messages
+from cosell_sync.core.accounts import difference, keeps_equal, merge_account
 from cosell_sync.core.builder import DecisionBuilder, write_to_crm_or_hold
-from cosell_sync.core.deal import ABSENT, Side, State, Value
+from cosell_sync.core.deal import ABSENT, Customer, Side, State, Value
 from cosell_sync.core.decision import Conflict, ConflictKind, Hold, HoldKind
 from cosell_sync.core.fields import SHARED
 from cosell_sync.core.lifecycle import TERMINAL
@@ -61,7 +62,11 @@ def _merge_field(
         base_opportunity.get(name, ABSENT),
         _taken_as_changed(name, memory, unequal=bool(unequal)),
     )
-    merged = merge(rule, sides, builder.shape, memory.resolved.get(name))
+    answer = memory.resolved.get(name)
+    if answer is None and _is_shared_account(builder, name):
+        merged = merge_account(rule, sides, builder.shape)
+    else:
+        merged = merge(rule, sides, builder.shape, answer)
     if merged.to_crm is ABSENT and merged.to_referral is ABSENT and merged.conflict is None:
         if sides.referral != sides.opportunity:
             builder.conflicts += [
@@ -75,6 +80,15 @@ def _merge_field(
     set_known(base_referral, name, merged.base_referral)
     set_known(base_opportunity, name, merged.base_opportunity)
     _write_or_hold(builder, rule, merged)
+
+
+def _is_shared_account(builder: DecisionBuilder, name: str) -> bool:
+    """Whether the field stands in an account that other records may use, so that the referral does not rule it."""
+    return (
+        name == "customer"
+        and isinstance(builder.opportunity[name], Customer)
+        and not keeps_equal(builder.link, builder.rules.account_updates)
+    )
 
 
 def _taken_as_changed(name: str, memory: Memory, *, unequal: bool) -> frozenset[Side]:
@@ -107,3 +121,7 @@ def _write_or_hold(builder: DecisionBuilder, rule: FieldRule, merged: Merged) ->
             builder.to_referral[name] = merged.to_referral
     if merged.to_crm is not ABSENT:
         write_to_crm_or_hold(builder, rule, merged.to_crm)
+    if name == "customer" and merged.to_referral is ABSENT and merged.conflict is None:
+        held = merged.to_crm if merged.to_crm is not ABSENT else opportunity[name]
+        if rule.goes_to_crm and (text := difference(referral[name], held, shape)):
+            hold_back(HoldKind.SHARED, text)

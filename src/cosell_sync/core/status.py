@@ -32,6 +32,7 @@ _STATE_OF_HOLD = {
     HoldKind.UNANSWERED: SyncState.WAITING,
     HoldKind.FROZEN: SyncState.IN_SYNC,
     HoldKind.READ_ONLY: SyncState.IN_SYNC,
+    HoldKind.SHARED: SyncState.IN_SYNC,
 }
 _URGENCY = (
     SyncState.CONFLICT,

@@ -41,6 +41,7 @@ class PendingWrite:
     may_have_landed: bool = False
     unheld: dict[str, frozenset[str]] = field(default_factory=dict)
     ambiguous: frozenset[str] = frozenset()
+    account_made: str | None = None
     columns: dict[str, object] = field(default_factory=dict)
 
     @property
@@ -156,6 +157,7 @@ class Batch(Generic[W]):
                 steps=_steps(each),
                 unheld=each.unheld,
                 ambiguous=each.ambiguous,
+                account_made=each.account_made,
             )
             for each in pending
         ]

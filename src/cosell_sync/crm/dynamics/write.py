@@ -113,6 +113,7 @@ class Writer:
             if isinstance(account, RecordError):
                 each.fail(writes.copy_error(account))
             elif each.bundle is not None:
+                each.account_made = self.customers.claim(account)
                 each.columns |= account_binding(
                     account, customer_too=each.bundle.row.get("_customerid_value") is None
                 )

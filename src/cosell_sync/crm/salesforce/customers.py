@@ -42,6 +42,7 @@ class Customers:
         self._match = match
         self._contacts: dict[Place, str | RecordError] = {}
         self._blanks: dict[str, Mapping[str, object]] = {}
+        self._made: set[str] = set()  # accounts, until a deal claims them
 
     # --- accounts -----------------------------------------------------------------------------------------------
 
@@ -60,6 +61,13 @@ class Customers:
             ]
             found |= self._make_accounts(refused, wanted, columns)
         return found
+
+    def claim(self, account: str) -> str | None:
+        """The account's id for the first deal that asks, if the account was made in this batch; else None."""
+        if account not in self._made:
+            return None
+        self._made.remove(account)
+        return account
 
     def _make_accounts(
         self, keys: Sequence[Key], wanted: Mapping[Key, Customer], columns: Mapping[Key, Mapping[str, object]]
@@ -192,6 +200,11 @@ class Customers:
 
     def _send(self, changes: Sequence[Change]) -> Sequence[Result]:
         found = bulk.send(self._rest, changes)
+        self._made |= {
+            each.id
+            for each, change in zip(found, changes, strict=True)
+            if each.fine and change.table == ACCOUNT
+        }
         if outage := next((each.outage for each in found if each.outage is not None), None):
             raise outage
         return found

@@ -173,6 +173,12 @@ def lookalikes(org: Org, names: Sequence[str]) -> str:
     )
 
 
+def foreign(org: Org, account_ids: Sequence[str]) -> str:
+    """Opportunities of these accounts that have no referral."""
+    where = f"AccountId IN {literal(account_ids)} AND {org.names['referral_id']} = null"
+    return f"SELECT Id, AccountId FROM Opportunity WHERE {where}"
+
+
 def accounts(org: Org, names: Sequence[str]) -> str:
     """Accounts of these names, the oldest first."""
     return _accounts(org, named("Name", names))

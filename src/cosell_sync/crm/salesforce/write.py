@@ -130,6 +130,7 @@ class Writer:
                 each.fail(writes.copy_error(account))
             else:
                 each.columns["AccountId"] = account
+                each.account_made = self.customers.claim(account)
                 each.row = {**(each.row or {}), "AccountId": account}
 
     def _patch_opportunities(self, pending: Sequence[PendingOpportunity]) -> None:

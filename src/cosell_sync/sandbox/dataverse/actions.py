@@ -201,7 +201,9 @@ class Actions:
     def add_status_reason(
         self, label: str, state: Literal["Open", "Won", "Lost"], value: int | None = None
     ) -> int:
-        """An admin's own status reason of opportunities; returns its number."""
+        """An admin's own status reason of opportunities; returns its number. Labels may repeat, as those of the platform may:
+        only the number, and the state it belongs to, identify.
+        """
         column = self._org.schema["opportunity"].columns["statuscode"]
         code = value if value is not None else 100_000_001 + len(column.options)
         belongs = {"Open": 0, "Won": WON, "Lost": LOST}[state]
@@ -272,9 +274,11 @@ class Actions:
     ) -> str:
         """A new user; returns its id."""
         with self._lock:
+            # A user name is single in a tenant; an e-mail may be several users'.
+            name = f"{first}.{email}".lower() if self.rows("systemuser", domainname=email) else email
             row: Record = {
                 "firstname": first, "lastname": last, "internalemailaddress": email, "address1_telephone1": phone,
-                "isdisabled": not active, "domainname": email,
+                "isdisabled": not active, "domainname": name,
             }  # fmt: skip
             return self._user(row)
 
