@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from adapters.served_dynamics import World, draft, only
+from adapters.served_dynamics import World, check, draft, only
 from cosell_sync.core.deal import Member
 from cosell_sync.crm.writes import Ownership
 from cosell_sync.errors import Rejected
@@ -104,3 +104,60 @@ def test_a_shared_email_that_somebody_connected_stays(world: Build) -> None:
     outcome = only(crm.write([OpportunityWrite(w.read(crm, deal), {"team": team})]))
     assert (outcome.error, outcome.unheld, outcome.ambiguous) == (None, {}, frozenset())
     assert {each["record2id"] for each in w.org.rows("connection")} - {deal} == {una, w.org.seller}
+
+
+# --- status reasons of one label --------------------------------------------------------------------------------------
+
+GERMAN = 1031
+
+
+def test_status_reasons_of_one_label_are_told_apart_by_their_value(world: Build) -> None:
+    w = world()
+    won = w.org.add_status_reason("Closed", "Won")
+    lost = w.org.add_status_reason("Closed", "Lost")
+    crm = w.client()
+    shape = crm.shape()
+    assert shape.stages[f"Closed ({won})"].won
+    assert shape.stages[f"Closed ({lost})"].closed
+    assert not shape.stages[f"Closed ({lost})"].won
+    assert "Closed" not in shape.stages
+    assert shape.ambiguous_stages == {"closed": (f"Closed ({won})", f"Closed ({lost})")}
+    deal = w.deal()
+    w.clock.tick()
+    refused = only(crm.write([OpportunityWrite(w.read(crm, deal), {"stage": "Closed"})]))
+    assert isinstance(refused.error, Rejected)
+    assert w.org.get("opportunity", deal)["statecode"] == "Open"
+    outcome = only(crm.write([OpportunityWrite(w.read(crm, deal), {"stage": f"Closed ({lost})"})]))
+    assert outcome.error is None
+    assert w.org.get("opportunity", deal)["statecode"] == "Lost"
+    assert outcome.snapshot is not None
+    assert outcome.snapshot["stage"] == f"Closed ({lost})"
+    assert not outcome.snapshot.flag("is_won")
+
+
+def test_doctor_names_the_values_of_a_label_that_is_ambiguous(world: Build) -> None:
+    w = world()
+    won = w.org.add_status_reason("Closed", "Won")
+    lost = w.org.add_status_reason("Closed", "Lost")
+    crm = w.client()
+    (fault,) = [each for each in check(crm, ["Closed"]) if each.name.endswith("status_reason.Closed")]
+    assert fault.status == "fault"
+    assert f"Closed ({won}) under Won, Closed ({lost}) under Lost" in fault.message
+    assert all(
+        each.status == "ok" for each in check(crm, [f"Closed ({won})"]) if "status_reason" in each.name
+    )
+
+
+def test_a_translation_that_equals_another_reasons_name_does_not_name_it(world: Build) -> None:
+    w = world()
+    w.org.set_languages(1033, GERMAN)
+    w.org.add_status_reason("Dropped", "Lost", translations={GERMAN: "Won"})
+    crm = w.client()
+    deal = w.deal()
+    w.clock.tick()
+    outcome = only(crm.write([OpportunityWrite(w.read(crm, deal), {"stage": "Won"})]))
+    assert outcome.error is None
+    assert w.org.get("opportunity", deal)["statecode"] == "Won"
+    w.org.add_status_reason("Gone", "Lost", translations={GERMAN: "Aus"})
+    w.org.add_status_reason("Out", "Open", translations={GERMAN: "Aus"})
+    assert w.client().shape().ambiguous_stages == {"aus": ("Gone", "Out")}

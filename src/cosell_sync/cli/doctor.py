@@ -13,7 +13,7 @@ from rich.text import Text
 from cosell_sync.bootstrap import Program, check_crm, program
 from cosell_sync.cli.common import ConfigOption, JsonOption, console, load, show_json
 from cosell_sync.core.deal import State
-from cosell_sync.errors import AuthFailed, ConfigError, OutsideError
+from cosell_sync.errors import AuthFailed, ConfigError, OutsideError, Surprise
 from cosell_sync.summary import NEEDS_A_PERSON, NEEDS_NOBODY, OUT_OF_REACH
 
 _COLOURS = {"ok": "green", "warning": "yellow", "fault": "red"}
@@ -43,6 +43,7 @@ def doctor(config: ConfigOption = None, as_json: JsonOption = False) -> None:
         for check in check_crm(wired, list(dict.fromkeys(stages))):
             rows.append(Row(check.name, check.status, check.message, check.todo))
             out_of_reach = out_of_reach or check.error is not None
+        rows += _stages(wired, rows) if not out_of_reach else []
     if out_of_reach:
         code = OUT_OF_REACH
     elif any(row.status == "fault" for row in rows):
@@ -55,6 +56,18 @@ def doctor(config: ConfigOption = None, as_json: JsonOption = False) -> None:
             table.add_row(Text(row.status, _COLOURS[row.status]), row.name, row.message, row.todo)
         console().print(table)
     raise typer.Exit(code)
+
+
+def _stages(wired: Program, rows: Sequence[Row]) -> Iterator[Row]:
+    """Stages that the mapping names and that the CRM counts otherwise; those that are faulty already are left out."""
+    try:
+        shape = wired.crm.shape()
+    except (OutsideError, Surprise):
+        return  # said by another check
+    faulty = {row.name.rpartition(".")[2] for row in rows if row.status == "fault"}
+    for name, text, todo in wired.rules.stages.problems(shape):
+        if name not in faulty:
+            yield Row(f"stages.{name}", "fault", text, todo)
 
 
 def _condensed(rows: Sequence[Row]) -> Iterator[Row]:
