@@ -28,11 +28,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import cast
 
-from cosell_sync.core.deal import ABSENT, Member, Side, Solution, Value
+from cosell_sync.core.deal import ABSENT, HIDDEN, Member, Side, Solution, Value, hidden_parts
 from cosell_sync.core.decision import Conflict
 from cosell_sync.core.erasure import recalled
 from cosell_sync.core.fields import KINDS, Kind
-from cosell_sync.core.normalize import agree, by_key, clean_notes, empty, for_crm, for_referral, same
+from cosell_sync.core.normalize import (
+    agree,
+    by_key,
+    clean_notes,
+    empty,
+    for_crm,
+    for_referral,
+    same,
+    same_record,
+)
 from cosell_sync.core.rules import CrmShape, FieldRule, Flow, Policy
 
 Record = Member | Solution
@@ -143,9 +152,9 @@ def _merge_set(rule: FieldRule, sides: Sides) -> Merged:
         new_there: Record | None
         new_here: Record | None
         was_there, was_here = base_referral.get(key), base_opportunity.get(key)
-        if there == here:
-            _set_record(next_referral, key, there)
-            _set_record(next_opportunity, key, here)
+        if same_record(there, here):
+            _set_record(next_referral, key, _keeping_hidden(there, here, was_there))
+            _set_record(next_opportunity, key, _keeping_hidden(here, there, was_here))
             continue
         if there is not None and here is not None:
             new_there, new_here, clashed = _merge_record(there, here, was_there, was_here, prefer)
@@ -164,6 +173,15 @@ def _merge_set(rule: FieldRule, sides: Sides) -> Merged:
         else None,
         rule="merged member by member",
     )
+
+
+def _keeping_hidden(record: Record | None, other: Record | None, was: Record | None) -> Record | None:
+    """The record as the next base of its side: of the parts that a side does not show, the base keeps what it had."""
+    hidden = hidden_parts(record) | hidden_parts(other)
+    if record is None or was is None or not hidden:
+        return record
+    extra = {**record.extra, HIDDEN: sorted(hidden_parts(was))}
+    return replace(record, **{name: getattr(was, name) for name in hidden}, extra=extra)
 
 
 def _merge_presence(
@@ -198,14 +216,16 @@ def _merge_record(
     there: Record, here: Record, was_there: Record | None, was_here: Record | None, prefer: Side
 ) -> tuple[Record, Record, bool]:
     """Attribute by attribute; on first sight an empty attribute is filled, never emptied."""
-    first = was_there is None or was_here is None
+    unseen = hidden_parts(there) | hidden_parts(here)
+    without_base = hidden_parts(was_there) | hidden_parts(was_here)
     up: dict[str, object] = {}
     down: dict[str, object] = {}
     clash = False
     for attribute in (item.name for item in fields(there) if item.compare):
         value_there, value_here = getattr(there, attribute), getattr(here, attribute)
-        if value_there == value_here:
+        if value_there == value_here or attribute in unseen:
             continue
+        first = was_there is None or was_here is None or attribute in without_base
         changed_there = first or value_there != getattr(was_there, attribute)
         changed_here = first or value_here != getattr(was_here, attribute)
         if changed_there and changed_here:

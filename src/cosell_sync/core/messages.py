@@ -206,6 +206,17 @@ def crm_cannot(label: str, value: Value, why: str) -> str:
     return f"Partner Center has {shown(value)} for {label}, which the CRM cannot hold: {why}."
 
 
+def unseen(label: str) -> str:
+    """A field whose value the CRM does not show to the sync user: out of sight is not empty."""
+    return (
+        f"{label}: the sync user is not allowed to see all of it here, so it is neither sent nor changed. "
+        "Ask your admin to share it (doctor names what is missing)."
+    )
+
+
+NOT_SHOWN = "the sync user is not allowed to see it; ask your admin"
+
+
 def read_only(label: str, value: Value, why: str) -> str:
     return f"Partner Center has {shown(value)} for {label}; it cannot be set in the CRM: {why}."
 
