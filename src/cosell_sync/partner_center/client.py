@@ -59,6 +59,11 @@ ID_HEADERS: Final = (
     "client-request-id",
     "MS-CorrelationId",
 )  # for the caller: one new GUID for every request
+NEXT_LINKS: Final = (
+    "@odata.nextLink",
+    "nextLink",
+    "@nextLink",
+)  # a page whose link is not seen would look like the last
 CHUNK: Final = 100  # snapshots a page, where we cut the pages ourselves
 EMPTY_PAGES: Final = 20  # so many in a row are a circle by another name
 NEWEST: Final = 500  # among so many newest referrals a create whose answer was lost is looked for
@@ -134,7 +139,7 @@ class PartnerCenter:
 
     def index(self) -> Iterator[Page]:
         """Every referral there is. By creation, for that order no update disturbs while the pages are read."""
-        for rows in self._pages("$orderby=createdDateTime asc"):
+        for rows in self._pages("$orderby=createdDateTime asc", whole=True):
             snapshots, _ = self._ours(rows)
             yield Page(snapshots)
 
@@ -238,8 +243,13 @@ class PartnerCenter:
             with self._lock:
                 self._learned.add(organization)
 
-    def _pages(self, query: str) -> Iterator[Sequence[object]]:
-        """The rows of a list, page by page. Raises ``_Refused`` where the query is answered 400."""
+    def _pages(self, query: str, *, whole: bool = False) -> Iterator[Sequence[object]]:
+        """The rows of a list, page by page. Raises ``_Refused`` where the query is answered 400.
+
+        ``whole``: what is not in the list is taken for gone, so a list that ends before its own count raises Unavailable. Whether
+        ``@odata.count`` is of the page or of the list is not documented; either way no fewer rows may have come.
+        """
+        received = 0
         following: str | None = _query("&".join(filter(None, (query, self._top))))
         followed: set[str] = set()
         empty = 0
@@ -263,11 +273,15 @@ class PartnerCenter:
             self._answered()
             self._outage = None
             yield rows
+            received += len(rows)
             empty = 0 if rows else empty + 1
             following = self._next(answer.data, followed, empty)
+            promised = answer.data.get("@odata.count")
+            if whole and following is None and isinstance(promised, int) and promised > received:
+                raise Unavailable(SYSTEM, "Partner Center's list ends before its end", code="incomplete_list")
 
     def _next(self, page: Mapping[str, Any], followed: set[str], empty: int) -> str | None:
-        link = page.get("@odata.nextLink")
+        link = next((page[name] for name in NEXT_LINKS if page.get(name)), None)
         if not link:
             return None
         try:
