@@ -209,7 +209,7 @@ def test_people_of_a_deal() -> None:
             US: user(US, "us@x.example"),
         },
     )
-    assert [each.email for each in translate.contacts(b)] == ["bob@x.example", "ann@x.example"]
+    assert [each.email for each in translate.contacts(b, WORLD)] == ["bob@x.example", "ann@x.example"]
     assert [each.email for each in translate.team(b, WORLD)] == ["eve@x.example"]
     assert [each.email for each in translate.team(bundle(), WORLD)] == ["sam@x.example"]
     gone = bundle(users={SAM: user(SAM, "sam@x.example", isdisabled=True)})
