@@ -67,7 +67,7 @@ class Outcome:
 
     ``error`` None: landed. ``snapshot``: what the record holds after the last thing that landed, where it could be
     read (never a guess). ``steps``: how many steps of a walk landed. ``unheld``: per field the keys of members that
-    this side cannot hold (a colleague who is no CRM user), which is no fault.
+    this side cannot hold (a colleague who is no CRM user), which is no fault; `owner`: who could not be made the owner.
     """
 
     id: str | None

@@ -30,9 +30,7 @@ from unittest.mock import patch
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import httpx
-import requests
 import sqlalchemy
-from requests.structures import CaseInsensitiveDict
 from sqlalchemy import event
 
 from cosell_sync import settings
@@ -138,17 +136,6 @@ class CrashPlayer:
             answer = self._ask(run, request.method, str(request.url), request.headers, request.read())
             return httpx.Response(answer.status, headers=answer.headers, content=answer.encoded())
 
-        def by_requests(
-            _: object, request: requests.PreparedRequest, **_options: object
-        ) -> requests.Response:
-            body = request.body or b""
-            raw = body.encode() if isinstance(body, str) else bytes(body)
-            answer = self._ask(run, str(request.method), str(request.url), request.headers, raw)
-            response = requests.Response()
-            response.status_code, response.headers = answer.status, CaseInsensitiveDict(answer.headers)
-            response._content, response.url, response.request = answer.encoded(), str(request.url), request
-            return response
-
         link = os.link
 
         def linking(source: Path, target: Path) -> None:
@@ -159,7 +146,6 @@ class CrashPlayer:
         try:
             with (
                 patch.object(httpx.HTTPTransport, "handle_request", by_httpx),
-                patch.object(requests.adapters.HTTPAdapter, "send", by_requests),
                 patch.object(tokens.os, "link", linking),
                 patch.dict(os.environ, {"SSL_CERT_FILE": self.environment["SSL_CERT_FILE"]}),
                 patch.object(client, "within_deadline", _at_once),

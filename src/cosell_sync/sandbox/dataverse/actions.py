@@ -278,6 +278,11 @@ class Actions:
             }  # fmt: skip
             return self._user(row)
 
+    def take_roles(self, user: str) -> None:
+        """This user has no security role any more, and can be made the owner of nothing."""
+        with self._lock:
+            self._org.without_role.add(user)
+
     def add_team(self, name: str) -> str:
         """A new team; returns its id."""
         with self._lock:
