@@ -15,6 +15,7 @@ from cosell_sync.core import publishing, reconcile
 from cosell_sync.core.deal import Member, Side, Solution, State, Value
 from cosell_sync.core.memory import Action, Link, OperatorCommand
 from cosell_sync.core.retry import RetryPolicy
+from cosell_sync.cycle import decide as deciding
 from cosell_sync.cycle.context import CycleSettings, Services
 from cosell_sync.cycle.cycle import run_cycle
 from cosell_sync.ports import ErasureResult, Transaction
@@ -146,6 +147,42 @@ def test_a_new_choice_frees_what_was_held() -> None:
     )
     play.cycle()
     assert (play.opportunity["sales_stage"], play.opportunity["sync_state"]) == ("Propose", "In sync")
+
+
+def test_what_the_crm_cut_is_told_once_and_never_travels(play: Play) -> None:
+    """The CRM's name holds eight code units; an edit beside it takes nothing of the cut to Partner Center."""
+    play.begin(name="Fabric \N{ROCKET}\N{ROCKET} rollout")
+    assert play.opportunity["name"] == "Fabric"
+    assert "Shortened to what the CRM can hold: Name." in str(play.opportunity["message"])
+    play.rests()
+    play.seller(notes="one")
+    play.cycle()
+    play.cycle()
+    assert play.referral["name"] == "Fabric \N{ROCKET}\N{ROCKET} rollout"
+    assert "Shortened" not in str(play.opportunity["message"])
+    play.colleague(name="Another name")
+    play.cycle()
+    assert play.opportunity["name"] == "Another"
+    assert "Shortened to what the CRM can hold: Name." in str(play.opportunity["message"])
+    play.rests()
+
+
+def test_a_deal_that_no_colleague_may_own_says_so(play: Play) -> None:
+    """It is imported all the same; the record's words follow, once it is known who could not be its owner."""
+    create = play.crm.create
+    play.crm.create = lambda batch: [
+        replace(each, unheld={"owner": frozenset({"U1"})}) for each in create(batch)
+    ]  # type: ignore[method-assign]
+    play.begin()
+    assert "belongs to the sync user" in str(play.opportunity["message"])
+    play.rests()
+
+
+def test_a_vertical_tab_in_a_note_is_a_line_break_and_no_edit(play: Play) -> None:
+    play.begin(notes="one\x0btwo\x07")
+    assert play.opportunity["notes"] == "one\ntwo"
+    play.rests()
+    assert play.referral["notes"] == "one\x0btwo\x07"
 
 
 def test_the_sales_stage_follows_the_accept(play: Play) -> None:
@@ -417,3 +454,37 @@ def test_a_wish_to_share_over_which_the_program_stumbles_harms_no_other(
     play.outside.people(CRM, "O1", {"notes": "Odd again"})
     assert play.cycle().failed == 1
     assert play.outside.opportunities["O2"].fields["campaign_id"] == "new"
+
+
+def test_a_deal_is_decided_and_stored_no_more_often_than_needed(
+    play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """docs/decisions/0002: twice where something goes to Partner Center, else once; and a new deal rests at once."""
+    made: list[str] = []
+    sound = deciding.decide
+
+    def counted(link: Link, *rest: Any) -> Any:
+        made.append(link.key)
+        return sound(link, *rest)
+
+    def commits_of_a_cycle() -> tuple[int, int]:
+        made.clear()
+        stored: list[Transaction] = []
+        play.store.after_commit = stored.append
+        play.cycle()
+        play.store.after_commit = None
+        return len(made), len(stored)
+
+    play.begin()
+    monkeypatch.setattr(deciding, "decide", counted)
+    play.outside.new_referral(State.ACCEPTED)
+    assert commits_of_a_cycle() == (1, 4)  # staged; clock; announced; recorded
+    play.cycle()
+    assert commits_of_a_cycle() == (0, 1)
+    play.seller(value=Decimal(200))
+    assert commits_of_a_cycle() == (2, 5)  # staged; clock; announced; recorded and announced; recorded
+    assert play.referral["value"] == Decimal(200)
+    commits_of_a_cycle()
+    play.colleague(value=Decimal(300))
+    assert commits_of_a_cycle() == (1, 4)
+    assert play.opportunity["value"] == Decimal(300)

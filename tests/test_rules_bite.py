@@ -16,9 +16,9 @@ import test_convergence as machine
 from cosell_sync.core import merge, outcome, reconcile
 from cosell_sync.core.deal import Step, Value
 from cosell_sync.core.decision import Decision
-from cosell_sync.core.memory import Intent
 from cosell_sync.core.rules import CrmShape
-from cosell_sync.cycle import linked, reread
+from cosell_sync.cycle import apply, recover
+from cosell_sync.cycle.apply import Announcement
 from cosell_sync.cycle.context import Cycle
 from cosell_sync.errors import RecordError
 from cosell_sync.ports import OpportunityWrite, Outcome, ReferralDraft
@@ -30,10 +30,11 @@ Patch = pytest.MonkeyPatch
 
 def base_moves_before_the_write(patch: Patch) -> None:
     """Rule 1."""
-    announce = linked.__dict__["_announce"]
+    announce = apply.__dict__["_of_steps"]
 
-    def early(cycle: Cycle, decision: Decision) -> Intent:
-        intent: Intent = announce(cycle, decision)
+    def early(cycle: Cycle, decision: Decision) -> Announcement:
+        announcement: Announcement = announce(cycle, decision)
+        intent = announcement.intent
         bases = (
             {**decision.link.base_referral, **intent.fields},
             {**decision.link.base_opportunity, **intent.source},
@@ -42,9 +43,9 @@ def base_moves_before_the_write(patch: Patch) -> None:
             base.pop("state", None)
         moved = replace(decision.link, base_referral=bases[0], base_opportunity=bases[1])
         object.__setattr__(decision, "link", moved)
-        return intent
+        return announcement
 
-    patch.setattr(linked, "_announce", early)
+    patch.setattr(apply, "_of_steps", early)
 
 
 def base_takes_in_what_was_sent(patch: Patch) -> None:
@@ -77,7 +78,7 @@ def intents_are_not_recorded(patch: Patch) -> None:
 
 def intents_are_never_settled(patch: Patch) -> None:
     """Rule 4: they are recorded, but nobody looks what became of the write."""
-    patch.setattr(reread, "settle", lambda link, _intent: link)
+    patch.setattr(recover, "settle", lambda link, _intent: link)
 
 
 def writes_are_not_guarded(patch: Patch) -> None:
@@ -129,11 +130,11 @@ state.troubled_cycle(events=[(3, Edit('partner_center', 0, 'value', Decimal('200
 """,
     base_takes_in_what_was_sent: """
 state.people(edits=[Edit('partner_center', 0, 'value', Decimal('300'))])
-state.troubled_cycle(events=[(14, Edit('crm', 0, 'value', Decimal('100')))])
+state.troubled_cycle(events=[(11, Edit('crm', 0, 'value', Decimal('100')))])
 """,
     creates_carry_no_key_in_the_crm: """
 state.new_referral(currency='USD', solution=False, state='Accepted')
-state.troubled_cycle(events=[(11, Rival())])
+state.troubled_cycle(events=[(9, Rival())])
 """,
     posts_carry_no_key: """
 state.new_opportunity(consent=True, help_wanted=False)

@@ -224,7 +224,7 @@ def test_a_schema_that_grew_or_is_used_otherwise_is_no_surprise(pipeline: Pipeli
 # --- a clock that jumped ------------------------------------------------------------------------------------------------
 
 
-class StatusReport(Meter):
+class WrongClock(Meter):
     """A system's clock, so far ahead of ours."""
 
     def __init__(self, ahead: timedelta) -> None:
@@ -237,14 +237,14 @@ def test_a_clock_that_disagrees_with_the_systems_stops_before_writing(
     pipeline: Pipeline, ahead: timedelta
 ) -> None:
     """A hold that ended ten years too early closes deals for good; once the clock is right, it goes on by itself."""
-    meter = StatusReport(ahead)
+    meter = WrongClock(ahead)
     pipeline.world = replace(pipeline.world, meters={Side.PARTNER_CENTER: meter})
     pipeline.everybody(1, value=Decimal(4711))
-    before, marks = pipeline.outside.writes, pipeline.store.watermark("clock")
+    before, marks = pipeline.outside.writes, pipeline.store.cycle_state().clock
     with pytest.raises(Surprise, match=r"clock is .* seconds") as caught:
         pipeline.cycle()
     assert caught.value.facts["what"] == "clock"
-    assert (pipeline.outside.writes, pipeline.store.watermark("clock")) == (before, marks)
+    assert (pipeline.outside.writes, pipeline.store.cycle_state().clock) == (before, marks)
     meter.skew = timedelta(minutes=4)
     assert pipeline.cycle().written.crm == 1
 
@@ -308,7 +308,7 @@ def test_an_unforeseen_error_ends_the_cycle_by_type_and_place(
         pipeline.cycle()
     told = {str(entry["event"]): entry for entry in logs}
     assert (told["cycle.broken"]["kind"], caught.value.kind) == ("ZeroDivisionError", "ZeroDivisionError")
-    assert "test_doubt.py" in caught.value.place or "cycle/" in caught.value.place
+    assert "test_safety.py" in caught.value.place or "cycle/" in caught.value.place
     assert "cycle.finished" in told
     assert "ada@example.com" not in f"{logs}{caught.value}"
     pipeline.outside.at = lambda _where: None

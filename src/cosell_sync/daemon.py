@@ -5,7 +5,7 @@ waits. Asked to stop, the second ends at its next pause. Where it hangs in a cal
 process ends anyway: every commit of the store is atomic and open intents are settled by the next start, so nothing
 is lost.
 
-Errors that last are told once when they begin and once when they end. While another process holds the lease, this
+An outage is logged once when it begins and once when it ends. While another process holds the lease, this
 one stands by and tries again; where the lease went away meanwhile (``Fenced``), it stands by as well.
 """
 
@@ -88,16 +88,18 @@ class Daemon:
         self._asked = 0
         self._failures = 0
         self._failing_since: datetime | None = None
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
         self._status = Status()
         self._crash: BaseException | None = None
 
     @property
     def status(self) -> Status:
+        """How the loop is doing now."""
         return self._status
 
     @property
     def stopping(self) -> bool:
+        """Whether ``stop`` was called."""
         return self._asked > 0
 
     def stop(self) -> None:
@@ -201,7 +203,7 @@ class Daemon:
             return max(pause, min(asked, max(LONGEST, self._interval)))
         return pause
 
-    # --- what is told -------------------------------------------------------------------------------------------
+    # --- what is logged -----------------------------------------------------------------------------------------
 
     def _ended(self, summary: CycleSummary) -> None:
         if self._on_cycle is not None:
@@ -224,9 +226,9 @@ class Daemon:
         self._failures += 1
         self._failing_since = self._failing_since or self._clock()
         self._status = replace(self._status, outage=what)
-        if what in self._told:
+        if what in self._reported:
             return
-        self._told.add(what)
+        self._reported.add(what)
         emit = get_logger().error if loud else get_logger().warning
         emit("outage.began", what=what, **({"facts": facts} if facts else {}), exc_info=error)
 
@@ -235,11 +237,11 @@ class Daemon:
         if self._failing_since is not None:
             lasted = (now - self._failing_since).total_seconds()
             get_logger().info(
-                "outage.ended", what=sorted(self._told), cycles=self._failures, lasted_s=round(lasted, 1)
+                "outage.ended", what=sorted(self._reported), cycles=self._failures, lasted_s=round(lasted, 1)
             )
         self._failures = 0
         self._failing_since = None
-        self._told.clear()
+        self._reported.clear()
         self._status = replace(self._status, carried_at=now, outage=None)
 
 

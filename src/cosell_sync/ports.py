@@ -1,7 +1,7 @@
 """What the cycle asks of the outside world, as Protocols; adapters and test doubles implement them.
 
 Adapters speak in the values of ``core.deal``. A failure of one record is a value (an ``Outcome`` or a ``problem`` on a
-snapshot); trouble with a whole system is raised (``Unavailable``, ``AuthFailed``).
+snapshot); a failure of a whole system is raised (``Unavailable``, ``AuthFailed``).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import Any, Protocol
 
 from cosell_sync.core.deal import Customer, Fields, Side, Snapshot, Step, SyncState
 from cosell_sync.core.erasure import ErasureResult
@@ -24,7 +24,9 @@ __all__ = [
     "Clock",
     "Crm",
     "CrmShape",
+    "CycleState",
     "DealCount",
+    "EngagementQueue",
     "ErasureResult",
     "KnownRecords",
     "MatchQuery",
@@ -51,7 +53,7 @@ Clock = Callable[[], datetime]
 class Page:
     """Some records of a pull, in the order of their stamps; ``gone``: ids seen to be deleted.
 
-    ``watermark`` is an opaque text: once this page is remembered, the next pull may start there (less the overlap).
+    ``watermark`` is an opaque text: once this page is stored, the next pull may start there (less the overlap).
     """
 
     snapshots: Sequence[Snapshot] = ()
@@ -65,7 +67,7 @@ class Outcome:
 
     ``error`` None: landed. ``snapshot``: what the record holds after the last thing that landed, where it could be
     read (never a guess). ``steps``: how many steps of a walk landed. ``unheld``: per field the keys of members that
-    this side cannot hold (a colleague who is no CRM user), which is no fault.
+    this side cannot hold (a colleague who is no CRM user), which is no fault; `owner`: who could not be made the owner.
     """
 
     id: str | None
@@ -213,20 +215,53 @@ class Crm(Protocol):
 
 
 @dataclass(frozen=True)
+class EngagementQueue:
+    """Whose turn it is to have Microsoft's side read: keys of links, the one that waits longest first.
+
+    ``asked``: deals into which we asked Microsoft, read again and again while they are open. ``once``: deals that are read
+    when it is their turn, and leave the queue then.
+    """
+
+    asked: tuple[str, ...] = ()
+    once: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class CycleState:
+    """What a cycle leaves for the next beside deals and watermarks. None: no cycle has left it yet.
+
+    ``compared_at``: when every id and version was last compared. ``clock``: the last cycle's begin, by this machine's clock.
+    ``rules``: a digest of what the last cycle decided by. ``shape``: what the CRM could hold then, as JSON.
+    ``engagements``: the queue of reads of Microsoft's side.
+    """
+
+    compared_at: datetime | None = None
+    clock: datetime | None = None
+    rules: str | None = None
+    shape: Mapping[str, Any] | None = None
+    engagements: EngagementQueue | None = None
+
+
+@dataclass(frozen=True)
 class Transaction:
-    """Everything to be remembered at one moment: one transaction, all or nothing."""
+    """Everything to be stored at one moment: one transaction, all or nothing.
+
+    ``links``: each replaced whole. ``intents``: opened. ``settled``: cleared, by link key and side. ``watermarks``: by side.
+    ``completed``: ids of commands that were carried out or refused. ``state``: replaced whole; None leaves it.
+    """
 
     links: Sequence[Link] = ()
-    intents: Sequence[Intent] = ()  # opened
-    settled: Sequence[tuple[str, Side]] = ()  # intents cleared: link key, side
+    intents: Sequence[Intent] = ()
+    settled: Sequence[tuple[str, Side]] = ()
     journal: Sequence[JournalEntry] = ()
     watermarks: Mapping[str, str] = field(default_factory=dict)
-    completed: Sequence[str] = ()  # ids of orders that were carried out or refused
+    completed: Sequence[str] = ()
+    state: CycleState | None = None
 
 
 @dataclass(frozen=True)
 class DealCount:
-    """How many deals stand like this."""
+    """How many deals stand like this: ``deals`` is their number, the rest what they have in common."""
 
     phase: Phase
     sync_state: SyncState
@@ -238,11 +273,14 @@ class DealCount:
 class Store(KnownRecords, Protocol):
     """Memory that survives. Every write checks that this process still holds the lease (``Fenced``)."""
 
-    def by_keys(self, keys: Sequence[str]) -> Mapping[str, Link]: ...
+    def by_keys(self, keys: Sequence[str]) -> Mapping[str, Link]:
+        """The links with these keys; unknown keys are left out."""
 
-    def by_referral(self, ids: Sequence[str]) -> Mapping[str, Link]: ...
+    def by_referral(self, ids: Sequence[str]) -> Mapping[str, Link]:
+        """By referral id, the links that have it; unknown ids are left out."""
 
-    def by_opportunity(self, ids: Sequence[str]) -> Mapping[str, Link]: ...
+    def by_opportunity(self, ids: Sequence[str]) -> Mapping[str, Link]:
+        """By opportunity id, the links that have it; unknown ids are left out."""
 
     def due(self, now: datetime, after: str, limit: int) -> Sequence[Link]:
         """Links that are dirty, have an open intent, or whose ``due`` has come; by key, greater than ``after``."""
@@ -250,22 +288,29 @@ class Store(KnownRecords, Protocol):
     def links(self, phases: Iterable[Phase] = tuple(Phase)) -> Iterator[Link]:
         """All links of these phases, by key, read in pages."""
 
-    def intents(self, keys: Sequence[str]) -> Sequence[Intent]: ...
+    def intents(self, keys: Sequence[str]) -> Sequence[Intent]:
+        """The open intents of these links, by key and side."""
 
     def journal(self, key: str, limit: int = 200) -> Sequence[JournalEntry]:
-        """Newest first."""
+        """The last ``limit`` lines about this link, newest first."""
 
-    def watermark(self, name: str) -> str | None: ...
+    def watermark(self, side: str) -> str | None:
+        """How far this side was read; None before its first pull."""
 
-    def counts(self) -> Sequence[DealCount]: ...
+    def cycle_state(self) -> CycleState:
+        """What the last cycle left; all None in a fresh store."""
+
+    def counts(self) -> Sequence[DealCount]:
+        """How many deals stand how; without those of which there are none."""
 
     def submit(self, order: OperatorCommand) -> None:
-        """Leave an order for the next cycle; needs no lease, so it works while the daemon runs."""
+        """Leave a command for the next cycle; needs no lease, so it works while the daemon runs."""
 
     def orders(self) -> Sequence[OperatorCommand]:
-        """Orders not carried out yet, oldest first."""
+        """Commands not carried out yet, oldest first."""
 
-    def commit(self, transaction: Transaction) -> None: ...
+    def commit(self, transaction: Transaction) -> None:
+        """Store all of it or nothing. ValueError where an id would belong to two links, or an intent to none."""
 
     def forget(self, email: str) -> ErasureResult:
         """Take a person out of everything remembered, as ``core.forget`` says; may be repeated."""
@@ -290,12 +335,15 @@ class Meter(Protocol):
     def end(self, interval: timedelta) -> Sequence[Forecast]:
         """A cycle ended; how the budgets will stand, where that is news."""
 
-    def allowances(self) -> Sequence[Allowance]: ...
+    def allowances(self) -> Sequence[Allowance]:
+        """What is left of each quota, as far as it is known; empty where none is."""
 
 
 class Tokens(Protocol):
     """Where the refresh token lives, encrypted."""
 
-    def load(self, name: str) -> str | None: ...
+    def load(self, name: str) -> str | None:
+        """The token of this name; None where none was saved."""
 
-    def save(self, name: str, token: str) -> None: ...
+    def save(self, name: str, token: str) -> None:
+        """Keep the token under this name; the one before is gone."""

@@ -14,7 +14,7 @@ OUT_OF_REACH: Final = 3
 
 @dataclass(frozen=True)
 class Counts:
-    """A number per side."""
+    """A number per side: of records, of deals or of calls."""
 
     partner_center: int = 0
     crm: int = 0
@@ -22,13 +22,26 @@ class Counts:
     def __add__(self, other: Counts) -> Counts:
         return Counts(self.partner_center + other.partner_center, self.crm + other.crm)
 
+    def __sub__(self, other: Counts) -> Counts:
+        return Counts(self.partner_center - other.partner_center, self.crm - other.crm)
+
 
 @dataclass(frozen=True)
 class CycleSummary:
     """The fields of the event ``cycle.finished``, and how the cycle ended.
 
-    ``exit_code`` is set by the cycle, which knows what the counts do not: deals that stand in ``Needs attention``
-    from earlier cycles, a surprise, a system out of reach.
+    ``cycle_id``: marks the log events and journal lines of the cycle. ``duration_s``: seconds from begin to end.
+
+    What the cycle did. ``pulled``: records read that were not known like this. ``written``: deals written on a side.
+    ``created``: records made. ``unchanged``: deals that were due and needed no write. ``conflicts``: conflicts that were
+    named for the first time. ``failed``: deals of which a write or a decision failed. ``api_calls``: HTTP requests, repeated
+    ones included, sign-ins not.
+
+    What stands after it, from earlier cycles as well. ``rejected``: deals that our own checks keep from being written.
+    ``parked``: deals that are not tried any more until their record changes or a person says so.
+
+    ``exit_code`` (0, 1 or 3, above) is set by the cycle, which knows what the counts do not: deals that stand in ``Needs
+    attention``, a surprise, a system out of reach.
     """
 
     cycle_id: str

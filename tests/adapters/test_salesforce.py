@@ -502,6 +502,20 @@ def test_address_picklists_take_codes_and_lose_only_a_state_they_do_not_know(
     assert first.snapshot["customer"] == Customer("C1", city="Seattle", state="WA", country="US")
 
 
+def test_a_country_that_the_org_takes_no_longer_costs_no_account(world: Callable[..., World]) -> None:
+    """An admin deactivated it since the org was described."""
+    w = world(state_country_picklists=True)
+    crm = w.client()
+    assert "DE" in crm.shape().picklists["customer.country"]
+    w.org.change_field("Account", "BillingCountryCode", values=("US",), labels=("United States",))
+    made = only(crm.create([draft("a", customer=Customer("C", city="Bonn", country="DE"))]))
+    assert made.error is None
+    (account,) = w.org.rows("Account")
+    assert (account["BillingCity"], account["BillingCountryCode"]) == ("Bonn", None)
+    crm.forget_shape()
+    assert crm.shape().picklists["customer.country"] == {"US"}
+
+
 # --- writing ------------------------------------------------------------------------------------------------------
 
 
@@ -1049,6 +1063,16 @@ def test_a_collection_knows_what_was_lost_refused_and_never_sent(scripted: Scrip
     deletion = bulk.Change(bulk.Operation.DELETE, "Contact", id="x")
     assert all(each.outage for each in bulk.send(rest, [*create, deletion]))
     assert {each.method for each in adapter.sent} == {"POST"}
+
+
+@pytest.mark.parametrize("code", ["ORG_IN_MAINTENANCE", "REQUEST_LIMIT_EXCEEDED", "API_DISABLED_FOR_ORG"])
+def test_an_org_that_takes_no_calls_is_away_and_says_why(scripted: Script, code: str) -> None:
+    """A 403 of this kind is about the org, so no row of the call is refused by it."""
+    rest, wire, _ = scripted((403, [{"errorCode": code, "message": ""}]))
+    (result,) = bulk.send(rest, [bulk.Change(bulk.Operation.CREATE, "Account", {"Name": "x"})])
+    assert isinstance(result.outage, Unavailable)
+    assert (result.outage.code, len(wire.sent)) == (code, 1)
+    assert result.outage.hint
 
 
 def test_removing_what_is_gone_already_is_done(scripted: Script) -> None:

@@ -8,6 +8,7 @@ import threading
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,14 @@ class World:
         self.connections.append(made)
         return made.rest
 
+    @contextmanager
+    def opened(self) -> Iterator[None]:
+        """Served, until its clients hang up."""
+        with self.server:
+            yield
+        for each in self.connections:
+            each.close()
+
     def provision(self, names: Mapping[str, str] | None = None, **options: Any) -> dict[str, Finding]:
         return {each.component: each for each in provision(self.rest(), names, **options)}
 
@@ -76,10 +85,8 @@ def certificates() -> Certificates:
 def world(certificates: Certificates, tmp_path: Path) -> Iterator[World]:
     certificates.write(tmp_path / "ca.pem")
     made = World(certificates, tmp_path / "ca.pem")
-    with made.server:
+    with made.opened():
         yield made
-    for each in made.connections:
-        each.close()
 
 
 def statuses(found: Mapping[str, Finding]) -> dict[str, int]:
@@ -168,7 +175,7 @@ def test_nobody_receives_modify_all_and_sellers_no_right_on_opportunities(world:
 def test_fields_made_by_hand_are_recognised(certificates: Certificates, tmp_path: Path) -> None:
     certificates.write(tmp_path / "ca.pem")
     world = World(certificates, tmp_path / "ca.pem", installed=True)
-    with world.server:
+    with world.opened():
         assert statuses(world.provision()) == {"there": 28, "made": 10}
         assert statuses(world.provision()) == {"there": 38}
 

@@ -26,7 +26,7 @@ from sqlalchemy import text
 
 from cosell_sync.core.deal import ABSENT, Customer, Member, Side, Snapshot, Solution, State, SyncState
 from cosell_sync.core.fields import KINDS, Kind
-from cosell_sync.core.memory import Closing, Failure, Intent, JournalEntry, Link, Memory, Phase
+from cosell_sync.core.memory import Action, Closing, Failure, Intent, JournalEntry, Link, Memory, Phase
 from cosell_sync.errors import Busy, ConfigError, Fenced, Unavailable
 from cosell_sync.ports import Transaction
 from cosell_sync.store import serialize
@@ -364,10 +364,11 @@ def test_intent_round_trip(intent: Intent) -> None:
     assert serialize.to_intent(through_json(serialize.from_intent(intent))) == intent
 
 
+actions = st.sampled_from(Action)
 anything = st.sampled_from(Kind).flatmap(lambda kind: values[kind]) | st.none() | st.just(ABSENT)
 
 
-@given(st.builds(JournalEntry, texts, texts, moments, sides, texts, maybe, anything, anything, texts))
+@given(st.builds(JournalEntry, texts, texts, moments, sides, actions, maybe, anything, anything, texts))
 def test_entry_round_trip(entry: JournalEntry) -> None:
     assert serialize.to_entry(through_json(serialize.from_entry(entry))) == entry
 

@@ -17,7 +17,7 @@ from cosell_sync.core.deal import Side
 from cosell_sync.core.erasure import ErasureResult, Person
 from cosell_sync.core.memory import Intent, JournalEntry, Link, OperatorCommand, Phase
 from cosell_sync.errors import Busy, Fenced
-from cosell_sync.ports import Transaction
+from cosell_sync.ports import CycleState, Transaction
 
 Hook = Callable[[Transaction], None]
 
@@ -32,6 +32,7 @@ class _Held:
     intents: dict[tuple[str, Side], Intent] = field(default_factory=dict)
     journal: defaultdict[str, list[JournalEntry]] = field(default_factory=lambda: defaultdict(list))
     watermarks: dict[str, str] = field(default_factory=dict)
+    state: CycleState = field(default_factory=CycleState)
     orders: dict[str, OperatorCommand] = field(default_factory=dict)
     holder: MemoryStore | None = None
 
@@ -102,8 +103,11 @@ class MemoryStore:
     def journal(self, key: str, limit: int = 200) -> Sequence[JournalEntry]:
         return self._held.journal.get(key, [])[::-1][:limit]
 
-    def watermark(self, name: str) -> str | None:
-        return self._held.watermarks.get(name)
+    def watermark(self, side: str) -> str | None:
+        return self._held.watermarks.get(side)
+
+    def cycle_state(self) -> CycleState:
+        return self._held.state
 
     def submit(self, order: OperatorCommand) -> None:
         self._held.orders[order.id] = order
@@ -173,6 +177,7 @@ class MemoryStore:
         for entry in transaction.journal:
             held.journal[entry.link].append(entry)
         held.watermarks.update(transaction.watermarks)
+        held.state = transaction.state or held.state
 
     @contextmanager
     def lease(self, wait: timedelta) -> Iterator[None]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -12,23 +15,26 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from cryptography.fernet import Fernet
 from memory_store import MemoryStore
 from postgres import private_schema, server
-from sqlalchemy import text
+from sqlalchemy import insert, select, text
 from sqlalchemy.exc import OperationalError
 
 from cosell_sync.core.deal import ABSENT, Customer, Member, Side, Snapshot, Solution, State, SyncState
 from cosell_sync.core.memory import Closing, Failure, Intent, JournalEntry, Link, Memory, Phase
 from cosell_sync.errors import Busy, ConfigError, Fenced
-from cosell_sync.ports import DealCount, ErasureResult, Store, Transaction
-from cosell_sync.store import schema
+from cosell_sync.ports import CycleState, DealCount, EngagementQueue, ErasureResult, Store, Transaction
+from cosell_sync.store import migrations, schema, serialize
 from cosell_sync.store.copy import copy_into_memory, open_copy
-from cosell_sync.store.engine import writing
+from cosell_sync.store.engine import make_engine, parse, writing
 from cosell_sync.store.lease import RowLease
-from cosell_sync.store.migrate import NEWEST, migrate, pending, revisions
+from cosell_sync.store.migrate import NEWEST, REVISIONS, migrate, pending
 from cosell_sync.store.open import open_store
 from cosell_sync.store.quota import StoredLedger
 from cosell_sync.store.sql import SqlStore
@@ -383,6 +389,25 @@ def test_journal_is_newest_first(store: Store) -> None:
     assert [line.new for line in store.journal("r:1", 2)] == ["3", "2"]
 
 
+STATE = CycleState(
+    compared_at=NOW - timedelta(hours=3),
+    clock=NOW,
+    rules="digest",
+    shape={"fields": ["name"], "stages": {"Won": [True, True]}, "values": {}},
+    engagements=EngagementQueue(("o:1", "o:2"), ("r:1",)),
+)
+
+
+@pytest.mark.parametrize("state", [STATE, CycleState(clock=NOW), CycleState(engagements=EngagementQueue())])
+def test_what_a_cycle_leaves_for_the_next(store: Store, state: CycleState) -> None:
+    """Kept whole; what does not speak of it leaves it alone; None and an empty queue are not the same."""
+    assert store.cycle_state() == CycleState()
+    store.commit(Transaction(state=STATE))
+    store.commit(Transaction(state=state))
+    store.commit(Transaction(links=[FULL], watermarks={"crm": "1"}))
+    assert store.cycle_state() == state
+
+
 def test_watermarks(store: Store) -> None:
     store.commit(Transaction(watermarks={"crm": "1", "partner_center": "2"}))
     store.commit(Transaction(watermarks={"crm": "3"}))
@@ -601,8 +626,21 @@ def test_copy_of_what_is_not_there(sql: Any, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_newest_revision_is_known_without_looking() -> None:
-    assert revisions()[0] == NEWEST
+def test_the_revisions_are_known_without_alembic() -> None:
+    scripts = ScriptDirectory(str(Path(migrations.__file__ or "").parent))
+    assert tuple(script.revision for script in scripts.walk_revisions()) == REVISIONS
+    assert REVISIONS[0] == NEWEST
+
+
+def test_a_store_that_is_up_to_date_starts_no_alembic(sqlite: Sqlite) -> None:
+    """Its import is a quarter of a command's start."""
+    sqlite.open().close()
+    look = (
+        "import sys; from datetime import UTC, datetime; from cosell_sync.store.open import open_store; "
+        f"open_store({sqlite.url!r}, lambda: datetime.now(UTC)).close(); "
+        "sys.exit('alembic' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", look], check=False).returncode == 0
 
 
 def test_migrations_make_the_schema(sql: Any) -> None:
@@ -623,24 +661,54 @@ def test_store_of_a_newer_version(sql: Any) -> None:
     store = sql.open()
     with store.engine.begin() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '9876'"))
-    with pytest.raises(ConfigError, match=r"9876.*0002") as error:
+    with pytest.raises(ConfigError, match=r"9876.*0003") as error:
         sql.open()
     assert error.value.hint
     with pytest.raises(ConfigError, match="9876"):
         open_copy(sql.url, lambda: NOW)
 
 
-def test_a_store_of_the_first_version_keeps_what_it_knows(sql: Any) -> None:
-    """An upgrade adds tables; links, journal and watermarks stay as they are."""
+OLD_WATERMARKS = {
+    "crm": "w1",
+    "partner_center": "w2",
+    "full_compare": (NOW - timedelta(hours=3)).isoformat(),
+    "clock": NOW.isoformat(),
+    "rules": "digest",
+    "shape": json.dumps(STATE.shape),
+    "microsoft": json.dumps({"asked": ["o:1", "o:2"], "once": ["r:1"]}),
+}
+
+
+@pytest.mark.parametrize("version", ["0001", "0002"])
+@pytest.mark.parametrize("known", [True, False], ids=["known", "empty"])
+def test_a_store_of_a_released_version_keeps_what_it_knows(sql: Any, version: str, known: bool) -> None:
+    """Made by the migrations of that version, with what it wrote, its words for a failure and what was said among it."""
+    engine = make_engine(parse(sql.url))
+    with writing(engine) as connection:
+        configuration = Config()
+        configuration.set_main_option("script_location", str(Path(migrations.__file__ or "").parent))
+        configuration.attributes["connection"] = connection
+        command.upgrade(configuration, version)
+        row = serialize.from_link(FULL)
+        row["memory"]["trouble"] = row["memory"].pop("failure")
+        row["memory"]["told"] = row["memory"].pop("reported")
+        if known:
+            connection.execute(insert(schema.link), [{"connection": "default", **row}])
+            connection.execute(
+                insert(schema.watermark),
+                [{"connection": "default", "name": n, "value": v} for n, v in OLD_WATERMARKS.items()],
+            )
+    engine.dispose()
     store = sql.open()
-    with store.lease(NO_WAIT):
-        store.commit(Transaction(links=[FULL], journal=[entry()], watermarks={"crm": "1"}))
-    with store.engine.begin() as connection:
-        connection.execute(text("DROP TABLE budget"))
-        connection.execute(text("UPDATE alembic_version SET version_num = '0001'"))
-    again = sql.open()
-    assert (list(again.links()), again.watermark("crm")) == ([FULL], "1")
-    assert StoredLedger(again.engine).used("dynamics", NOW.date()) == 0
+    assert list(store.links()) == ([FULL] if known else [])
+    assert store.cycle_state() == (STATE if known else CycleState())
+    assert (store.watermark("crm"), store.watermark("partner_center")) == (
+        ("w1", "w2") if known else (None, None)
+    )
+    with store.engine.connect() as connection:
+        names = set(connection.execute(select(schema.watermark.c.name)).scalars())
+    assert names == ({"crm", "partner_center"} if known else set())
+    assert StoredLedger(store.engine).used("dynamics", NOW.date()) == 0
 
 
 def test_the_calls_of_a_day_add_up_across_processes(sql: Any) -> None:

@@ -1,4 +1,4 @@
-"""``deals``: the store's view of deals, and what a person may tell the program to do with them."""
+"""``deals``: the store's view of deals, and the commands that change what is remembered of them."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from cosell_sync.core.deal import Side, SyncState
 from cosell_sync.core.fields import SHARED
 from cosell_sync.core.memory import Link, OperatorCommand, Phase, Verb
 from cosell_sync.core.rules import Rules
-from cosell_sync.cycle.commands import Refused, carry_out, find
+from cosell_sync.cycle.commands import Refused, find, links_after, obey
 from cosell_sync.errors import Busy, ConfigError
-from cosell_sync.ports import Transaction
+from cosell_sync.ports import ErasureResult
 from cosell_sync.store.open import open_store
 from cosell_sync.store.sql import SqlStore
 
@@ -233,33 +233,38 @@ def _known(store: SqlStore, target: str) -> Link:
     return link
 
 
-def _give(config: Any, order: OperatorCommand, done: str) -> None:
-    """Carry the order out now, or leave it for the process that holds the store."""
+def _carry_out(config: Any, command: OperatorCommand, done: str, queued: str) -> None:
+    """Do it now and say ``done``, or leave it for the process that holds the store and say ``queued``."""
     with _store(config) as (store, _):
-        if order.verb != "link":
-            _known(store, order.target)
+        if command.verb != Verb.LINK:
+            _known(store, command.target)
         try:
-            carry_out(order, store)
+            links_after(command, store)  # what cannot be done is refused at once, whoever would do it
+            holder, _ = _obey_or_submit(store, command)
         except Refused as refusal:
             raise ConfigError(str(refusal)) from refusal
-        try:
-            with store.lease(timedelta()):
-                store.commit(Transaction(links=carry_out(order, store)))
-        except Busy as busy:
-            store.submit(order)
-            show(f"{done} {busy.holder} does it in its next cycle.")
-            return
-    show(f"{done} The next sync carries it out.")
+    show(done if holder is None else f"{queued} {holder} does it in its next cycle.")
 
 
-def _order(verb: Verb, target: str, **more: str) -> OperatorCommand:
+def _obey_or_submit(store: SqlStore, command: OperatorCommand) -> tuple[str | None, ErasureResult | None]:
+    """Carry the command out. Where another process holds the store it is left there, and that process is named."""
+    try:
+        with store.lease(timedelta()):
+            return None, obey(store, command, cycle_id=uuid4().hex[:12], now=utc_now())
+    except Busy as busy:
+        store.submit(command)
+        return busy.holder, None
+
+
+def _command(verb: Verb, target: str, **more: str) -> OperatorCommand:
     return OperatorCommand(f"{time.time_ns():020d}-{uuid4().hex[:8]}", verb, target, **more)
 
 
 @app.command()
 def retry(target: Target, config: ConfigOption = None) -> None:
     """Try a stuck or parked deal again in the next cycle."""
-    _give(config, _order(Verb.RETRY, target), "It will be tried again.")
+    later = "It will be tried again."
+    _carry_out(config, _command(Verb.RETRY, target), f"{later} The next sync tries it.", later)
 
 
 @app.command()
@@ -269,7 +274,8 @@ def link(
     config: ConfigOption = None,
 ) -> None:
     """Join a referral and an opportunity that exist already; their fields are merged, nothing is deleted."""
-    _give(config, _order(Verb.LINK, referral, other=opportunity), "They will be linked.")
+    done = "They are linked. The next sync merges their fields."
+    _carry_out(config, _command(Verb.LINK, referral, other=opportunity), done, "They will be linked.")
 
 
 @app.command()
@@ -277,13 +283,14 @@ def create(
     referral: Annotated[str, typer.Argument(help="The referral's id.")], config: ConfigOption = None
 ) -> None:
     """Make the opportunity of a referral that was held because another one looks like it."""
-    _give(config, _order(Verb.CREATE, referral), "Its opportunity will be made.")
+    later = "Its opportunity will be made."
+    _carry_out(config, _command(Verb.CREATE, referral), f"{later} The next sync makes it.", later)
 
 
 @app.command()
 def unlink(target: Target, config: ConfigOption = None) -> None:
     """Part a pair for good: nothing is written, imported or shared again until `deals link`."""
-    _give(config, _order(Verb.UNLINK, target), "They are parted.")
+    _carry_out(config, _command(Verb.UNLINK, target), "They are parted.", "They will be parted.")
 
 
 @app.command()
@@ -298,15 +305,12 @@ def forget(
     if email.count("@") != 1:
         raise ConfigError("that is no e-mail address")
     with _store(config) as (store, _):
-        try:
-            with store.lease(timedelta()):
-                done = store.forget(email)
-        except Busy as busy:
-            store.submit(_order(Verb.FORGET, email))
-            show(f"{busy.holder} forgets this person in its next cycle.")
-            return
+        holder, forgotten = _obey_or_submit(store, _command(Verb.FORGET, email))
+    if forgotten is None:
+        show(f"{holder} forgets this person in its next cycle.")
+        return
     show(
-        f"Forgotten: {done.deals} deals, {done.intents} open writes and {done.journal} lines of history"
+        f"Forgotten: {forgotten.deals} deals, {forgotten.intents} open writes and {forgotten.journal} lines of history"
         " held something of this person."
     )
 
@@ -325,4 +329,6 @@ def resolve(
     name = next((name for name in _names(field, rules) if name in SHARED), None)
     if name is None:
         raise ConfigError(f"{field} is no field that both sides hold")
-    _give(config, _order(Verb.RESOLVE, target, field=name, side=keep), "It will be decided like that.")
+    command = _command(Verb.RESOLVE, target, field=name, side=keep)
+    done = "It is decided. The next sync writes it."
+    _carry_out(config, command, done, "It will be decided like that.")

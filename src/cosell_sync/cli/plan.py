@@ -16,14 +16,14 @@ from cosell_sync.core.deal import Side, Value
 from cosell_sync.core.rules import Rules
 from cosell_sync.cycle.context import DealPlan
 from cosell_sync.cycle.cycle import run_cycle
-from cosell_sync.cycle.dry_run import UNBORN, DryCrm, DryReferrals
+from cosell_sync.cycle.dry_run import DRY_ID, DryCrm, DryReferrals
 
 
 def plan(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Show what the next sync would write, field by field, old and new, and why. Writes nothing anywhere."""
     findings: list[DealPlan] = []
     loaded = load(config, "plan")
-    log.configure("error", loaded.log.format)  # what a rehearsal does is no event
+    log.configure("error", loaded.log.format)  # what a dry run does is no event
     with program(loaded, rehearsal=True) as wired:
         store = rehearsal_store(loaded, wired.clock)
         try:
@@ -47,13 +47,13 @@ def as_data(findings: list[DealPlan], rules: Rules) -> dict[str, list[dict[str, 
     for finding in findings:
         link = finding.link
         ids = {
-            "referral_id": _born(link.referral_id),
-            "opportunity_id": _born(link.opportunity_id),
+            "referral_id": _real_id(link.referral_id),
+            "opportunity_id": _real_id(link.opportunity_id),
         }
         effects += [
             {
                 "side": effect.side.value,
-                **(ids if effect.action != "create" else {**ids, _unborn(effect.side): None}),
+                **(ids if effect.action != "create" else {**ids, _id_field(effect.side): None}),
                 "action": effect.action,
                 "field": rules.crm_name(effect.field),
                 "old": _shown(effect.old),
@@ -87,17 +87,17 @@ def as_data(findings: list[DealPlan], rules: Rules) -> dict[str, list[dict[str, 
     return {"effects": effects, "conflicts": conflicts, "holds": holds}
 
 
-def _unborn(side: Side) -> str:
+def _id_field(side: Side) -> str:
     return "opportunity_id" if side is Side.CRM else "referral_id"
 
 
-def _born(id: str | None) -> str | None:  # noqa: A002 - the domain's word
-    """The id, unless only the rehearsal knows it."""
-    return None if id is None or id.startswith(UNBORN) else id
+def _real_id(id: str | None) -> str | None:  # noqa: A002 - the domain's word
+    """The id, unless only the dry run made that record."""
+    return None if id is None or id.startswith(DRY_ID) else id
 
 
 def _shown(value: Value) -> Any:
-    return _born(value) if isinstance(value, str) else to_json(value, extras=False)
+    return _real_id(value) if isinstance(value, str) else to_json(value, extras=False)
 
 
 def _print(data: dict[str, list[dict[str, Any]]]) -> None:

@@ -41,6 +41,7 @@ from cosell_sync.core.normalize import (
     for_referral,
     same,
     same_record,
+    storable,
 )
 from cosell_sync.core.rules import CrmShape, FieldRule, Flow, Policy
 
@@ -85,7 +86,7 @@ def merge(rule: FieldRule, sides: Sides, shape: CrmShape, answer: Side | None = 
         return still
     kind = KINDS[rule.name]
     if kind in {Kind.MEMBERS, Kind.SOLUTIONS}:
-        merged = _merge_set(rule, sides)
+        merged = _merge_set(rule, sides, shape)
     elif kind is Kind.NOTES and rule.policy is Policy.MERGE and answer is None:
         merged = _merge_notes(rule, sides, shape)
     else:
@@ -139,7 +140,7 @@ def _changed(rule: FieldRule, kind: Kind, sides: Sides) -> frozenset[Side]:
 # --- sets ------------------------------------------------------------------------------------------------------
 
 
-def _merge_set(rule: FieldRule, sides: Sides) -> Merged:
+def _merge_set(rule: FieldRule, sides: Sides, shape: CrmShape) -> Merged:
     referral, opportunity = by_key(sides.referral), by_key(sides.opportunity)
     base_referral = recalled(by_key(sides.base_referral), referral, opportunity)
     base_opportunity = recalled(by_key(sides.base_opportunity), opportunity, referral)
@@ -152,15 +153,19 @@ def _merge_set(rule: FieldRule, sides: Sides) -> Merged:
         new_there: Record | None
         new_here: Record | None
         was_there, was_here = base_referral.get(key), base_opportunity.get(key)
-        if same_record(there, here):
+        stored = storable(rule.name, there, shape) if there is not None else None
+        if here in {there, stored} or same_record(there, here) or same_record(stored, here):
             _set_record(next_referral, key, _keeping_hidden(there, here, was_there))
             _set_record(next_opportunity, key, _keeping_hidden(here, there, was_here))
             continue
         if there is not None and here is not None:
-            new_there, new_here, clashed = _merge_record(there, here, was_there, was_here, prefer)
+            new_there, new_here, clashed = _merge_record(
+                _Pair(there, stored or there, here), was_there, was_here, prefer
+            )
             clash = clash or clashed
         else:
             new_there, new_here = _merge_presence(there, here, was_there, was_here)
+            new_here = stored if new_here is there else new_here
         _set_record(target_referral, key, new_there and _with_extra(new_there, there))
         _set_record(target_opportunity, key, new_here and _with_extra(new_here, here))
     return Merged(
@@ -177,11 +182,10 @@ def _merge_set(rule: FieldRule, sides: Sides) -> Merged:
 
 def _keeping_hidden(record: Record | None, other: Record | None, was: Record | None) -> Record | None:
     """The record as the next base of its side: of the parts that a side does not show, the base keeps what it had."""
-    hidden = hidden_parts(record) | hidden_parts(other)
-    if record is None or was is None or not hidden:
+    if record is None or was is None or not (hidden := hidden_parts(record) | hidden_parts(other)):
         return record
-    extra = {**record.extra, HIDDEN: sorted(hidden_parts(was))}
-    return replace(record, **{name: getattr(was, name) for name in hidden}, extra=extra)
+    kept = {name: getattr(was, name) for name in hidden}
+    return replace(record, **kept, extra={**record.extra, HIDDEN: sorted(hidden_parts(was))})
 
 
 def _merge_presence(
@@ -212,10 +216,20 @@ def _with_extra(record: Record, own: Record | None) -> Record:
     return replace(record, extra=own.extra if own else {})
 
 
+@dataclass(frozen=True)
+class _Pair:
+    """One member on both sides; ``stored``: what the CRM can store of Partner Center's."""
+
+    there: Record
+    stored: Record
+    here: Record
+
+
 def _merge_record(
-    there: Record, here: Record, was_there: Record | None, was_here: Record | None, prefer: Side
+    pair: _Pair, was_there: Record | None, was_here: Record | None, prefer: Side
 ) -> tuple[Record, Record, bool]:
     """Attribute by attribute; on first sight an empty attribute is filled, never emptied."""
+    there, here = pair.there, pair.here
     unseen = hidden_parts(there) | hidden_parts(here)
     without_base = hidden_parts(was_there) | hidden_parts(was_here)
     up: dict[str, object] = {}
@@ -223,7 +237,8 @@ def _merge_record(
     clash = False
     for attribute in (item.name for item in fields(there) if item.compare):
         value_there, value_here = getattr(there, attribute), getattr(here, attribute)
-        if value_there == value_here or attribute in unseen:
+        stored = getattr(pair.stored, attribute)
+        if value_here in {value_there, stored} or attribute in unseen:
             continue
         first = was_there is None or was_here is None or attribute in without_base
         changed_there = first or value_there != getattr(was_there, attribute)
@@ -235,7 +250,7 @@ def _merge_record(
                 clash = True
                 changed_there, changed_here = prefer is Side.PARTNER_CENTER, prefer is Side.CRM
         if changed_there:
-            down[attribute] = value_there
+            down[attribute] = stored
         elif changed_here:
             up[attribute] = value_here
     return replace(there, **up), replace(here, **down), clash  # type: ignore[arg-type]

@@ -13,6 +13,7 @@ from decimal import Decimal
 from typing import Final
 
 from cosell_sync.core import messages
+from cosell_sync.core.countries import is_country, is_currency
 from cosell_sync.core.deal import ABSENT, Customer, Member, Snapshot, Value, hidden_parts
 from cosell_sync.core.normalize import by_key, empty
 from cosell_sync.core.rules import CrmShape, Rules
@@ -71,7 +72,7 @@ def _own_gaps(opportunity: Snapshot, rules: Rules, shape: CrmShape, today: date)
     elif value < 0:
         yield Gap("value", f"{shape.label('value')} (must not be negative)")
     currency = _currency(opportunity, rules, shape)
-    if not (isinstance(currency, str) and len(currency) == 3 and currency.isascii() and currency.isalpha()):
+    if not is_currency(currency):
         yield Gap("currency", shape.label("currency"))
     close = opportunity["close_date"]
     if not isinstance(close, date):
@@ -92,10 +93,10 @@ def _customer_gaps(opportunity: Snapshot, shape: CrmShape) -> Iterable[Gap]:
     value = opportunity["customer"]
     customer = value if isinstance(value, Customer) else Customer()
     for part in ("name", "address_line1", "city"):
-        if not getattr(customer, part):
+        if empty(getattr(customer, part)):
             yield Gap("customer", shape.label(f"customer.{part}"))
     country = customer.country or ""
-    if not (len(country) == 2 and country.isascii() and country.isalpha() and country.isupper()):
+    if not is_country(country):
         known = f' ("{country}" is no country known here)' if country else ""
         yield Gap("customer", f"{shape.label('customer.country')}{known}")
 
@@ -132,7 +133,7 @@ def _person_gap(name: str, who: str, opportunity: Snapshot, shape: CrmShape) -> 
 def _lacking(member: Member) -> Iterable[str]:
     hidden = hidden_parts(member)
     for part, words in _PARTS:
-        if not getattr(member, part):
+        if empty(getattr(member, part)):
             yield f"{words} ({messages.NOT_SHOWN})" if part in hidden else words
 
 

@@ -1,1 +1,1 @@
-"""One cycle: pull, decide, apply, remember; ``cycle.py`` tells how."""
+"""One cycle: read, check, decide, apply, record; ``cycle.py`` has the order."""

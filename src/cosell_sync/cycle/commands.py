@@ -1,87 +1,106 @@
-"""What people told the program with ``deals link|create|unlink|retry|resolve|forget``, carried out before a cycle decides.
+"""Carries out what people told the program with ``deals link|create|unlink|retry|resolve|forget``.
 
-An order changes only what is remembered of a deal; whatever follows from it on either side is decided, guarded and
-journalled like everything else. One that cannot be carried out is refused with its reason and is gone.
+The command line does so itself where it gets the store's lease; where the daemon holds it, the command waits in the store
+for the daemon's next cycle. Both call ``obey``, and leave the same journal line and the same event. A command changes only
+what is remembered of a deal; whatever follows from it on either side is decided, guarded and journalled like everything
+else. One that cannot be carried out is refused with its reason and is gone.
 """
 
 from __future__ import annotations
 
 from dataclasses import asdict, replace
-from typing import Final
+from datetime import datetime
 
 import structlog
 
 from cosell_sync.core import messages
 from cosell_sync.core.deal import Side
-from cosell_sync.core.memory import Link, Memory, OperatorCommand, Phase
+from cosell_sync.core.memory import Action, JournalEntry, Link, Memory, OperatorCommand, Phase, Verb
 from cosell_sync.core.retry import freed
-from cosell_sync.cycle.context import Cycle, journal_entry
-from cosell_sync.ports import Store, Transaction
+from cosell_sync.cycle.context import Cycle
+from cosell_sync.cycle.record import Record, commit, released
+from cosell_sync.ports import ErasureResult, Store
 
 log = structlog.get_logger("cosell_sync.cycle")
 
 
-FORGET: Final = "forget"
-
-
 class Refused(Exception):
-    """The order does not fit what is known; the text says why, for the person who gave it."""
+    """The command does not fit what is known; the text says why, for the person who gave it."""
 
 
 def run_commands(cycle: Cycle) -> None:
-    for order in cycle.store.orders():
-        if order.verb == FORGET:
-            forgotten = cycle.store.forget(order.target)
-            cycle.store.commit(Transaction(completed=[order.id]))
-            log.info("person.forgotten", **asdict(forgotten))  # never whom
-            continue
+    """Carry out, oldest first, what waits in the store. A refused one is logged and gone."""
+    for command in cycle.store.orders():
         try:
-            links = carry_out(order, cycle.store)
+            obey(cycle.store, command, cycle_id=cycle.id, now=cycle.now)
         except Refused as refusal:
-            log.warning("order.refused", verb=order.verb, target=order.target, reason=str(refusal))
-            cycle.store.commit(Transaction(completed=[order.id]))
-            continue
-        journal = [
-            journal_entry(cycle, links[0], Side.CRM, order.verb, "a person said so", order.field or None)
-        ]
-        cycle.store.commit(Transaction(links=links, journal=journal, completed=[order.id]))
-        log.info("order.obeyed", verb=order.verb, target=order.target)
+            log.warning("order.refused", verb=command.verb, target=command.target, reason=str(refusal))
+            commit(cycle.store, Record(completed=[command.id]))
+
+
+def obey(store: Store, command: OperatorCommand, *, cycle_id: str, now: datetime) -> ErasureResult | None:
+    """Carry out one command and record it; needs the lease. Raises ``Refused``, and nothing is recorded then.
+
+    ``cycle_id``: marks the journal line. Returns what a ``forget`` found, None for every other command.
+    """
+    if command.verb == Verb.FORGET:
+        forgotten = store.forget(command.target)
+        commit(store, Record(completed=[command.id]))
+        log.info("person.forgotten", **asdict(forgotten))  # never whom
+        return forgotten
+    links = links_after(command, store)
+    line = JournalEntry(
+        link=links[0].key,
+        cycle=cycle_id,
+        at=now,
+        side=Side.CRM,
+        action=Action(command.verb),
+        field=command.field or None,
+        old=None,
+        new=None,
+        rule="a person said so",
+    )
+    record = Record(journal=[line], completed=[command.id])
+    record.put(*links)
+    commit(store, record)
+    log.info("order.obeyed", verb=command.verb, target=command.target)
+    return None
 
 
 def find(store: Store, target: str) -> Link | None:
-    """The link with this referral id or opportunity id."""
+    """The link with this referral id or opportunity id; None where there is none."""
     return next(iter([*store.by_referral([target]).values(), *store.by_opportunity([target]).values()]), None)
 
 
-def carry_out(order: OperatorCommand, store: Store) -> list[Link]:
-    """The links as they are after the order, the one it is about first. Raises ``Refused``."""
-    if order.verb == "link":
-        return _link(order, store)
-    link = find(store, order.target)
+def links_after(command: OperatorCommand, store: Store) -> list[Link]:
+    """The links as they are after the command, the one it is about first. Changes nothing. Raises ``Refused``."""
+    if command.verb == Verb.LINK:
+        return _link(command, store)
+    link = find(store, command.target)
     if link is None:
-        raise Refused(f"no deal with the id {order.target} is known")
+        raise Refused(f"no deal with the id {command.target} is known")
     memory = replace(freed(link.memory), gone=None)
-    match order.verb:
-        case "retry":
+    match command.verb:
+        case Verb.RETRY:
             again = replace(link, memory=memory, dirty=True)
             return [replace(again, referral=None) if link.memory.gone and link.opportunity_id else again]
-        case "unlink":
+        case Verb.UNLINK:
             return [replace(link, phase=Phase.PARTED, memory=Memory(), dirty=False, due=None)]
-        case "create":
+        case Verb.CREATE:
             if link.phase is not Phase.WAITING or link.referral is None:
                 raise Refused("only a referral that waits for an opportunity can get a new one")
             return [replace(link, memory=replace(memory, create_anyway=True), dirty=True)]
-        case "resolve":
-            resolved = {**link.memory.resolved, order.field: Side(order.side)}
+        case Verb.RESOLVE:
+            resolved = {**link.memory.resolved, command.field: Side(command.side)}
             return [replace(link, memory=replace(link.memory, resolved=resolved), dirty=True)]
         case _:
-            raise Refused(f"unknown order {order.verb}")
+            raise Refused(f"unknown order {command.verb}")
 
 
-def _link(order: OperatorCommand, store: Store) -> list[Link]:
-    by_referral = store.by_referral([order.target]).get(order.target)
-    by_opportunity = store.by_opportunity([order.other]).get(order.other)
-    for taken, other in ((by_referral, order.other), (by_opportunity, order.target)):
+def _link(command: OperatorCommand, store: Store) -> list[Link]:
+    by_referral = store.by_referral([command.target]).get(command.target)
+    by_opportunity = store.by_opportunity([command.other]).get(command.other)
+    for taken, other in ((by_referral, command.other), (by_opportunity, command.target)):
         if (
             taken is not None
             and taken.phase is Phase.LINKED
@@ -90,10 +109,10 @@ def _link(order: OperatorCommand, store: Store) -> list[Link]:
             raise Refused(
                 f"{taken.referral_id} and {taken.opportunity_id} are linked already; run `cosell-sync deals unlink` first"
             )
-    base = by_referral or Link(f"r:{order.target}", referral_id=order.target)
+    base = by_referral or Link(f"r:{command.target}", referral_id=command.target)
     joined = replace(
         base,
-        opportunity_id=order.other,
+        opportunity_id=command.other,
         phase=Phase.LINKED,
         opportunity=by_opportunity.opportunity if by_opportunity else None,
         base_referral={},
@@ -104,16 +123,3 @@ def _link(order: OperatorCommand, store: Store) -> list[Link]:
     if by_opportunity is None or by_opportunity.key == joined.key:
         return [joined]
     return [joined, released(by_opportunity)]
-
-
-def released(link: Link) -> Link:
-    """A link whose opportunity went to another: it keeps its key, stands for nothing, and is never looked at again."""
-    return replace(
-        link,
-        referral_id=None,
-        opportunity_id=None,
-        opportunity=None,
-        phase=Phase.SKIPPED,
-        dirty=False,
-        due=None,
-    )

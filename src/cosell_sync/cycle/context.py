@@ -1,28 +1,30 @@
-"""What the parts of a cycle share: the world they act on, the numbers they count, what is to be remembered."""
+"""What the steps of a cycle share: the systems and settings it works with, what it counts, what one step hands the next."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import InitVar, dataclass, field
 from datetime import datetime, timedelta
 
-import structlog
-
-from cosell_sync.core.deal import Fields, Side, Snapshot, SyncState, Value
-from cosell_sync.core.decision import Conflict, Effect, Hold
-from cosell_sync.core.memory import Action, Intent, JournalEntry, Link
-from cosell_sync.core.outcome import after_failed_write
+from cosell_sync.core.deal import Fields, Side, State
+from cosell_sync.core.decision import Conflict, Decision, Effect, Hold
+from cosell_sync.core.memory import Link
 from cosell_sync.core.retry import RetryPolicy
 from cosell_sync.core.rules import CrmShape, Rules
-from cosell_sync.errors import Gone, RecordError, Unclear
-from cosell_sync.ports import Clock, Crm, Meter, Referrals, Store, Transaction
+from cosell_sync.core.status import StatusReport
+from cosell_sync.ports import Clock, Crm, CycleState, Meter, Referrals, Store
 
-log = structlog.get_logger("cosell_sync.cycle")
+CHUNK = 200  # deals that are read, decided and written together; bounds the memory of a cycle
 
 
 @dataclass(frozen=True)
 class CycleSettings:
-    """The settings of a cycle that are not about a single deal."""
+    """The settings of a cycle that are not about a single deal.
+
+    ``overlap``: how far a pull reaches back behind its watermark. ``full_every``: how often every id and version is
+    compared. ``surprise_share`` (0 to 1) and ``surprise_min`` (deals): a plan that changes more than both stops the cycle.
+    ``retry_policy``: when a failing deal is tried again.
+    """
 
     overlap: timedelta = timedelta(minutes=5)
     full_every: timedelta = timedelta(hours=24)
@@ -33,7 +35,10 @@ class CycleSettings:
 
 @dataclass(frozen=True)
 class Services:
-    """Everything a cycle works with."""
+    """Everything that a cycle works with: both systems, the store, the clock, the rules and the settings.
+
+    ``meters``: per side its quota and clock; empty where nobody counts (tests).
+    """
 
     referrals: Referrals
     crm: Crm
@@ -46,7 +51,11 @@ class Services:
 
 @dataclass(frozen=True)
 class DealPlan:
-    """What a cycle found or did about one deal; ``plan`` collects these, the journal and the log get theirs."""
+    """What a cycle found or did about one deal; ``plan`` prints these.
+
+    ``link``: the deal as it was decided. ``effects``: what is written, field by field. ``conflicts``: fields that both
+    sides changed. ``holds``: what is kept back, and why.
+    """
 
     link: Link
     effects: tuple[Effect, ...] = ()
@@ -54,9 +63,46 @@ class DealPlan:
     holds: tuple[Hold, ...] = ()
 
 
+@dataclass(frozen=True)
+class ReferralResult:
+    """What Partner Center took of one deal.
+
+    ``link``: the deal after that. ``notices``: what the seller may read of it. ``state``: the state that our own write
+    brought about; None where none did. ``fields``: names of the fields that landed. ``stale``: the referral is not as it
+    was decided on.
+    """
+
+    link: Link
+    notices: tuple[str, ...] = ()
+    state: State | None = None
+    fields: frozenset[str] = frozenset()
+    stale: bool = False
+
+
+@dataclass(frozen=True)
+class CrmPlan:
+    """The decision about the CRM and what the record is to say; both are one write.
+
+    ``decision.crm``: shared fields and stage. ``status.fields``: our own fields.
+    """
+
+    decision: Decision
+    status: StatusReport
+
+    @property
+    def fields(self) -> Fields:
+        """All fields of the write; empty where the record is as it is to be."""
+        return {**self.status.fields, **self.decision.crm}
+
+
 @dataclass
 class Counters:
-    """Counters of the cycle in the making."""
+    """What a cycle counts while it runs; ``summary.CycleSummary`` is made from it.
+
+    ``pulled``: records read that were not known like this. ``written``: keys of links that were written on a side.
+    ``created``: records made on a side. ``looked_at``: keys of links that were due. ``conflicts``: conflicts named for the
+    first time. ``failed``: keys of links of which a write or a decision failed.
+    """
 
     pulled: dict[Side, int] = field(default_factory=lambda: dict.fromkeys(Side, 0))
     written: dict[Side, set[str]] = field(default_factory=lambda: {side: set() for side in Side})
@@ -71,114 +117,34 @@ Collect = Callable[[DealPlan], None]
 
 @dataclass
 class Cycle:
-    """One cycle under way."""
+    """One cycle under way: what it works with (see ``Services``), what it is about, and what it found so far.
 
-    services: Services
+    ``id``: marks its log events and journal lines. ``now``: when it began; every decision of it is made for this moment.
+    ``collect``: receives what is found about each deal. ``accept``: a person has seen what would be stopped as a surprise.
+    ``wishes``: keys of opportunities that want to be shared. ``changed``: keys of pairs whose referral was read anew.
+    ``shape``: what the CRM can hold, empty before it was read. ``state``: what the last cycle left, as this one changes it
+    (``record.keep_state``). ``decided``: first decisions of this chunk, by link key.
+    ``first_due``: the first chunk of what is due, read and not worked on yet; None where it must be read.
+    """
+
+    services: InitVar[Services]
     id: str
     now: datetime
     collect: Collect
-    accept: bool = False  # a person has seen what would be stopped as a surprise
+    accept: bool = False
     counters: Counters = field(default_factory=Counters)
-    wishes: list[str] = field(default_factory=list)  # keys of opportunities that want to be shared
-    changed: list[str] = field(default_factory=list)  # keys of pairs whose referral is not as it was
+    wishes: list[str] = field(default_factory=list)
+    changed: list[str] = field(default_factory=list)
     shape: CrmShape = field(default_factory=lambda: CrmShape(frozenset(), {}))
+    decided: dict[str, tuple[Link, Decision]] = field(default_factory=dict)
+    first_due: list[Link] | None = None
+    state: CycleState = field(default_factory=CycleState)
 
-    @property
-    def referrals(self) -> Referrals:
-        return self.services.referrals
-
-    @property
-    def crm(self) -> Crm:
-        return self.services.crm
-
-    @property
-    def store(self) -> Store:
-        return self.services.store
-
-    @property
-    def rules(self) -> Rules:
-        return self.services.rules
-
-    @property
-    def settings(self) -> CycleSettings:
-        return self.services.settings
-
-    @property
-    def meters(self) -> Mapping[Side, Meter]:
-        return self.services.meters
-
-
-@dataclass
-class PendingTransaction:
-    """A transaction in the making."""
-
-    links: list[Link] = field(default_factory=list)
-    intents: list[Intent] = field(default_factory=list)
-    settled: list[tuple[str, Side]] = field(default_factory=list)
-    journal: list[JournalEntry] = field(default_factory=list)
-
-    def build(self) -> Transaction:
-        return Transaction(links=self.links, intents=self.intents, settled=self.settled, journal=self.journal)
-
-
-def record_failure(
-    cycle: Cycle, link: Link, side: Side, error: RecordError, pending: PendingTransaction
-) -> Link:
-    failing = after_failed_write(link, side, error, cycle.now, cycle.settings.retry_policy)
-    cycle.counters.failed.add(link.key)
-    facts = {"side": side, "code": error.code, "status": error.status, "request_id": error.request_id}
-    if isinstance(error, Gone):
-        log.warning("deal.gone", **ids(link), side=side)
-    elif failing.memory.parked and not link.memory.parked:
-        log.error("deal.parked", **ids(link), attempts=failing.memory.attempts, **facts)
-    else:
-        log.warning("deal.refused" if not transient(failing) else "deal.failed", **ids(link), **facts)
-    pending.journal.append(
-        journal_entry(cycle, failing, side, "trouble", error.code or type(error).__name__.lower())
-    )
-    return failing
-
-
-def failed(cycle: Cycle, link: Link, side: Side, error: RecordError, pending: PendingTransaction) -> None:
-    if not isinstance(error, Unclear):
-        pending.settled.append((link.key, side))
-    failing = record_failure(cycle, link, side, error, pending)
-    if not transient(failing):
-        failing = replace(failing, memory=replace(failing.memory, sync_state=SyncState.NEEDS_ATTENTION))
-    pending.links.append(replace(failing, dirty=False, due=failing.memory.next_attempt))
-
-
-def intent(
-    cycle: Cycle, link: Link, side: Side, written: Snapshot | None, fields: Fields, source: Snapshot | None
-) -> Intent:
-    held = {name: source[name] for name in fields if source is not None and name in source.fields}
-    return Intent(
-        link.key, side, False, written.version if written else "", fields, held, cycle.id, cycle.now
-    )
-
-
-def effect_entry(cycle: Cycle, link: Link, effect: Effect) -> JournalEntry:
-    return journal_entry(
-        cycle, link, effect.side, effect.action, effect.rule, effect.field, effect.old, effect.new
-    )
-
-
-def journal_entry(
-    cycle: Cycle,
-    link: Link,
-    side: Side,
-    action: str,
-    rule: str,
-    name: str | None = None,
-    old: Value = None,
-    new: Value = None,
-) -> JournalEntry:
-    return JournalEntry(link.key, cycle.id, cycle.now, side, Action(action), name, old, new, rule)
+    def __post_init__(self, services: Services) -> None:
+        self.referrals, self.crm, self.store = services.referrals, services.crm, services.store
+        self.rules, self.settings, self.meters = services.rules, services.settings, services.meters
 
 
 def ids(link: Link) -> dict[str, str | None]:
+    """The fields by which every log event names a deal."""
     return {"referral_id": link.referral_id, "opportunity_id": link.opportunity_id}
-
-
-def transient(link: Link) -> bool:
-    return link.memory.failure is not None and link.memory.failure.transient

@@ -1,7 +1,7 @@
-"""A rehearsal: the same cycle over the real systems' data, whose writes only pretend to land.
+"""Ports for ``plan``: reads go to the real systems, writes return what would stand there, and nothing is written anywhere.
 
 ``plan`` runs ``run_cycle`` with these and with a copy of the store, so what it prints is what ``sync`` would do, decided
-by the same code. Reads go through; nothing is written anywhere.
+by the same code.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from cosell_sync.ports import (
     ReferralWrite,
 )
 
-UNBORN = "new:"  # the id of what a rehearsal made, before the id of its other half
+DRY_ID = "new:"  # begins the id of a record that only the dry run made; the id of its other half follows
 
 
 class DryReferrals:
-    """Reads pass, writes pretend."""
+    """``ports.Referrals`` whose writes return the outcome of success and send nothing."""
 
     def __init__(self, real: Referrals) -> None:
         self._real = real
@@ -72,13 +72,13 @@ class DryReferrals:
         return outcomes
 
     def create(self, draft: ReferralDraft) -> Outcome:
-        born = f"{UNBORN}{draft.external_reference}"
+        made = f"{DRY_ID}{draft.external_reference}"
         own = {"state": "Accepted", "direction": "Outbound", "external_reference": draft.external_reference}
-        return Outcome(born, snapshot=Snapshot(born, "new", {**draft.fields, **own}), steps=1)
+        return Outcome(made, snapshot=Snapshot(made, "new", {**draft.fields, **own}), steps=1)
 
 
 class DryCrm:
-    """Reads pass, writes pretend."""
+    """``ports.Crm`` whose writes return the outcome of success and send nothing."""
 
     def __init__(self, real: Crm) -> None:
         self._real = real
@@ -121,9 +121,9 @@ class DryCrm:
     def create(self, batch: Sequence[OpportunityDraft]) -> Sequence[Outcome]:
         return [
             Outcome(
-                f"{UNBORN}{draft.referral_id}",
+                f"{DRY_ID}{draft.referral_id}",
                 snapshot=Snapshot(
-                    f"{UNBORN}{draft.referral_id}", "new", {**draft.fields, "referral_id": draft.referral_id}
+                    f"{DRY_ID}{draft.referral_id}", "new", {**draft.fields, "referral_id": draft.referral_id}
                 ),
             )
             for draft in batch

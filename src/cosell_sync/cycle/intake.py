@@ -1,75 +1,113 @@
-"""Referrals without an opportunity: linked to what exists, skipped, held for a person, or made."""
+"""Takes in referrals without an opportunity: linked to what exists, skipped, held for a person, or made in the CRM."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import structlog
 
-from cosell_sync.core import messages
-from cosell_sync.core.deal import Customer, Side, SyncState, Value, state_of
+from cosell_sync.core import losses, messages
+from cosell_sync.core.deal import Customer, Fields, Side, SyncState, Value, state_of
 from cosell_sync.core.decision import Decision, Effect, Hold, HoldKind
 from cosell_sync.core.fields import SHARED
 from cosell_sync.core.intake import IntakeAction, IntakeDecision, Matches, decide_intake
 from cosell_sync.core.lifecycle import TERMINAL
-from cosell_sync.core.memory import Action, Failure, Intent, Link, Memory, Phase
-from cosell_sync.core.outcome import after_create
+from cosell_sync.core.memory import Action, Failure, Link, Memory, Phase
+from cosell_sync.core.normalize import for_crm
 from cosell_sync.core.retry import blocked_side, content_digest, freed
+from cosell_sync.core.rules import CrmShape
 from cosell_sync.core.status import status_report
-from cosell_sync.cycle.commands import released
-from cosell_sync.cycle.context import Cycle, DealPlan, PendingTransaction, failed, ids, journal_entry
-from cosell_sync.cycle.reread import complete, note_gone, settle_intents
-from cosell_sync.errors import Unclear
-from cosell_sync.ports import MatchQuery, OpportunityDraft, OpportunityWrite, Transaction
+from cosell_sync.cycle import apply
+from cosell_sync.cycle.context import Cycle, DealPlan, ids
+from cosell_sync.cycle.decide import settled_as_made
+from cosell_sync.cycle.record import (
+    Record,
+    carried,
+    commit,
+    journal_entry,
+    opportunity_created,
+    released,
+)
+from cosell_sync.cycle.recover import settle_open_intents
+from cosell_sync.cycle.reread import note_gone, still_present
+from cosell_sync.ports import MatchQuery, OpportunityDraft, OpportunityWrite
 
 log = structlog.get_logger("cosell_sync.cycle")
 
 
 def take_in(cycle: Cycle, links: Sequence[Link]) -> list[Link]:
-    """Referrals without an opportunity: linked, skipped, held or made. Returns the pairs that were linked."""
-    waiting = [link for link in links if link.phase is Phase.WAITING and link.referral is not None]
-    waiting = [
-        link for link in waiting if blocked_side(link.memory, cycle.now) is not Side.CRM or _changed(link)
-    ]
-    named = [link for link in links if link.phase is Phase.WAITING and link.referral is None]
-    joined = _join_named(cycle, named)
-    found = cycle.crm.find([_sought(link) for link in waiting]) if waiting else {}
-    taken = cycle.store.by_opportunity([item.by_reference for item in found.values() if item.by_reference])
-    created: list[tuple[Link, IntakeDecision]] = []
-    linked: list[Link] = []
-    for link in waiting:
-        sighting = found.get(link.referral_id or "", Matches())
-        holder = taken.get(sighting.by_reference or "")
-        if holder is not None and holder.referral_id not in {None, link.referral_id}:
-            sighting = replace(sighting, by_reference=None)
-        verdict = decide_intake(link, sighting, cycle.rules, cycle.shape)
-        match verdict.action:
-            case IntakeAction.SKIP:
-                cycle.store.commit(
-                    Transaction(
-                        links=[replace(link, phase=Phase.SKIPPED, dirty=False, due=None)],
-                        settled=[(link.key, Side.CRM)],
-                    )
-                )
-                log.debug("deal.skipped", **ids(link), reason=verdict.code)
-            case IntakeAction.HOLD:
-                hold(cycle, link, verdict)
-            case IntakeAction.LINK:
-                linked.append(_linked(cycle, link, verdict))
-            case IntakeAction.CREATE:
-                created.append((link, verdict))
-    make_opportunities(cycle, created)
-    return [*joined, *settle_intents(cycle, complete(cycle, linked))]
+    """Decide on each of these waiting links, and carry it out. Returns the pairs that were linked, both sides read."""
+    record = Record()
+    named = [link for link in links if link.referral is None]
+    joined = _join_named(cycle, record, named) if named else []
+    verdicts, holders = _verdicts(cycle, [link for link in links if _may_be_taken_in(cycle, link)])
+    for link, verdict in verdicts[IntakeAction.SKIP]:
+        record.put(replace(link, phase=Phase.SKIPPED, dirty=False, due=None))
+        record.settle(link, Side.CRM)
+        log.debug("deal.skipped", **ids(link), reason=verdict.code)
+    held = [each for link, each in verdicts[IntakeAction.HOLD] if _hold(cycle, record, link, each)]
+    linked = _link_all(cycle, record, verdicts[IntakeAction.LINK], holders)
+    forgotten = _create(cycle, record, verdicts[IntakeAction.CREATE])
+    commit(cycle.store, record)
+    for verdict in held:
+        _mark_lookalikes(cycle, verdict.lookalikes, SyncState.NEEDS_ATTENTION.value, verdict.reason)
+    _mark_lookalikes(cycle, forgotten, None, None)
+    return [*joined, *linked]
 
 
-def _changed(link: Link) -> bool:
+def _may_be_taken_in(cycle: Cycle, link: Link) -> bool:
+    """A referral that the CRM does not refuse just now; a change of the referral ends a refusal."""
     failure = link.memory.failure
-    return failure is not None and failure.seen != content_digest(link)
+    changed = failure is not None and failure.seen != content_digest(link)
+    return link.referral is not None and (changed or blocked_side(link.memory, cycle.now) is not Side.CRM)
 
 
-def _linked(cycle: Cycle, link: Link, verdict: IntakeDecision) -> Link:
-    own = cycle.store.by_opportunity([verdict.opportunity_id or ""]).get(verdict.opportunity_id or "")
+_Verdicts = Mapping[IntakeAction, Sequence[tuple[Link, IntakeDecision]]]
+
+
+def _verdicts(cycle: Cycle, waiting: Sequence[Link]) -> tuple[_Verdicts, dict[str, Link]]:
+    """What becomes of each referral; and by opportunity id the links of what the CRM found for them."""
+    verdicts: dict[IntakeAction, list[tuple[Link, IntakeDecision]]] = {each: [] for each in IntakeAction}
+    found = cycle.crm.find([_sought(link, cycle.shape) for link in waiting]) if waiting else {}
+    opportunities = {
+        each
+        for item in found.values()
+        for each in (item.by_referral, item.by_reference, *item.lookalikes)
+        if each
+    }
+    holders = dict(cycle.store.by_opportunity(sorted(opportunities)))
+    for link in waiting:
+        matches = found.get(link.referral_id or "", Matches())
+        holder = holders.get(matches.by_reference or "")
+        if holder is not None and holder.referral_id not in {None, link.referral_id}:
+            matches = replace(matches, by_reference=None)
+        verdict = decide_intake(link, matches, cycle.rules, cycle.shape)
+        verdicts[verdict.action].append((link, verdict))
+    return verdicts, holders
+
+
+def _link_all(
+    cycle: Cycle,
+    record: Record,
+    verdicts: Sequence[tuple[Link, IntakeDecision]],
+    holders: dict[str, Link],
+) -> list[Link]:
+    """Link referrals to opportunities that exist; ``holders`` follows. Returns the pairs, both sides read."""
+    linked: dict[str, Link] = {}
+    for link, verdict in verdicts:
+        opportunity = verdict.opportunity_id or ""
+        own = holders.get(opportunity)
+        linked.pop(own.key if own else "", None)
+        linked[link.key] = holders[opportunity] = _link(cycle, record, link, verdict, own)
+    if not linked:
+        return []
+    commit(cycle.store, record)
+    return settle_open_intents(cycle, still_present(cycle, list(linked.values())))
+
+
+def _link(cycle: Cycle, record: Record, link: Link, verdict: IntakeDecision, own: Link | None) -> Link:
+    """``own``: the link that the opportunity has today, which gives it up."""
     log.info("deal.linked", **{**ids(link), "opportunity_id": verdict.opportunity_id}, by=verdict.code)
     paired = replace(
         link,
@@ -78,47 +116,36 @@ def _linked(cycle: Cycle, link: Link, verdict: IntakeDecision) -> Link:
         opportunity=own.opportunity if own else None,
         memory=Memory(notices=(messages.linked(),)),
     )
-    links = [paired] if own is None or own.key == link.key else [paired, released(own)]
-    cycle.store.commit(
-        Transaction(links=links, journal=[journal_entry(cycle, paired, Side.CRM, "link", verdict.code)])
-    )
+    record.put(paired, *([released(own)] if own is not None and own.key != link.key else []))
+    record.journal.append(journal_entry(cycle, paired, Side.CRM, Action.LINK, verdict.code))
     return paired
 
 
-def _join_named(cycle: Cycle, links: Sequence[Link]) -> list[Link]:
+def _join_named(cycle: Cycle, record: Record, links: Sequence[Link]) -> list[Link]:
     """Opportunities that carry the id of a referral the store does not know (yet)."""
     named = {
         link.opportunity.text("referral_id"): link
         for link in links
         if link.opportunity and link.opportunity.text("referral_id")
     }
-    rest = [replace(link, dirty=False, due=None) for link in links if link not in named.values()]
-    if rest:
-        cycle.store.commit(Transaction(links=rest))
-    if not named:
-        return []
-    fetched = cycle.referrals.fetch(list(named))
+    record.put(*(replace(link, dirty=False, due=None) for link in links if link not in named.values()))
+    fetched = cycle.referrals.fetch(list(named)) if named else {}
     joined = []
     for referral_id, link in named.items():
         referral = fetched.get(referral_id)
-        if referral is None:
-            gone = replace(
-                link,
-                referral_id=referral_id,
-                phase=Phase.LINKED,
-                memory=replace(link.memory, gone=Side.PARTNER_CENTER),
-            )
-            note_gone(cycle, [gone])
-        else:
-            joined.append(
-                replace(link, referral_id=referral_id, referral=referral, phase=Phase.LINKED, memory=Memory())
-            )
-    cycle.store.commit(Transaction(links=joined))
-    return joined
+        gone = None if referral else Side.PARTNER_CENTER
+        memory = replace(link.memory, gone=gone) if gone else Memory()
+        joined.append(
+            replace(link, referral_id=referral_id, referral=referral, phase=Phase.LINKED, memory=memory)
+        )
+    found = [link for link in joined if link.memory.gone is None]
+    record.put(*found)
+    note_gone(cycle, record, joined)
+    return found
 
 
-def hold(cycle: Cycle, link: Link, verdict: IntakeDecision) -> None:
-    """A referral that waits for a person; there is no record of its own to tell it on."""
+def _hold(cycle: Cycle, record: Record, link: Link, verdict: IntakeDecision) -> bool:
+    """A referral that waits for a person; there is no record of its own to say so on. Whether that is news."""
     failure = Failure(Side.CRM, verdict.code, verdict.reason, cycle.now, seen=content_digest(link))
     news = link.memory.failure is None or link.memory.failure.text != failure.text
     memory = replace(
@@ -129,87 +156,78 @@ def hold(cycle: Cycle, link: Link, verdict: IntakeDecision) -> None:
         sync_state=SyncState.NEEDS_ATTENTION,
     )
     held = replace(link, memory=memory, dirty=False, due=None)
-    journal = [journal_entry(cycle, held, Side.CRM, "hold", verdict.code)] if news else []
-    cycle.store.commit(Transaction(links=[held], settled=[(link.key, Side.CRM)], journal=journal))
+    record.put(held)
+    record.settle(held, Side.CRM)
     if news:
+        record.journal.append(journal_entry(cycle, held, Side.CRM, Action.HOLD, verdict.code))
         log.warning("deal.held", **ids(link), reason=verdict.code)
     for opportunity_id in verdict.lookalikes or (None,):
         kind = HoldKind.NEED if verdict.code == "lookalike" else HoldKind.CRM_CANNOT
         hold = Hold(kind, "", link.referral["name"] if link.referral else None, None, verdict.reason)
         cycle.collect(DealPlan(replace(held, opportunity_id=opportunity_id), holds=(hold,)))
-    if news and verdict.lookalikes:
-        mark_lookalikes(cycle, verdict.lookalikes, SyncState.NEEDS_ATTENTION.value, verdict.reason)
+    return news
 
 
-def mark_lookalikes(cycle: Cycle, ids: Sequence[str], state: str | None, message: str | None) -> None:
-    """Say on a look-alike that a person must look, or take that back. Only our own fields are touched."""
+def _mark_lookalikes(cycle: Cycle, ids: Sequence[str], state: str | None, message: str | None) -> None:
+    """Say on look-alikes that a person must look, or take that back. Their links, if any, see it at the next pull."""
     fields: dict[str, Value] = {
         name: item
         for name, item in (("sync_state", state), ("message", message))
         if name in cycle.shape.fields
     }
-    known = cycle.crm.fetch(ids)
-    writes = [OpportunityWrite(item, fields) for item in known.values() if item is not None]
-    if writes and fields:
-        cycle.crm.write(writes)
+    known = cycle.crm.fetch(ids) if ids and fields else {}
+    if known:
+        apply.write_status(cycle, [OpportunityWrite(item, fields) for item in known.values() if item])
 
 
-def make_opportunities(cycle: Cycle, admissions: Sequence[tuple[Link, IntakeDecision]]) -> None:
-    drafts, links, reported, intents = [], [], [], []
+def _create(cycle: Cycle, record: Record, admissions: Sequence[tuple[Link, IntakeDecision]]) -> list[str]:
+    """Make the opportunities. Returns the ids of look-alikes whose mark is to be taken back."""
+    if not admissions:
+        return []
+    drafts: list[tuple[Link, OpportunityDraft, Fields]] = []
+    reported: list[Link] = []
     for link, admission in admissions:
-        referral = link.referral
-        if referral is None:
+        if (referral := link.referral) is None:
             continue
-        memory = replace(freed(link.memory), carried_at=cycle.now.replace(microsecond=0), lookalikes=())
-        fresh = replace(link, memory=memory)
+        state = state_of(referral)
+        fresh = carried(cycle, replace(link, memory=replace(freed(link.memory), lookalikes=())))
         news = [messages.imported(referral.text("direction"))]
-        if (state := state_of(referral)) in TERMINAL:
+        news += losses.lost_in_crm(
+            [name for name in SHARED if name in admission.fields], referral, cycle.shape
+        )
+        if state in TERMINAL:
             news.append(messages.moved(state, referral.text("status_reason")))
         status = status_report(Decision(fresh), news, cycle.shape, cycle.now)
         fields = {**status.fields, **admission.fields}
-        links.append(link)
+        source = {**{name: referral[name] for name in SHARED}, "state": state.value}
         reported.append(status.link)
-        drafts.append(OpportunityDraft(link.referral_id or "", fields))
-        source = {**{name: referral[name] for name in SHARED}, "state": state_of(referral).value}
-        intents.append(Intent(link.key, Side.CRM, True, "", fields, source, cycle.id, cycle.now))
+        drafts.append((link, OpportunityDraft(link.referral_id or "", fields), source))
+        rule = "new in Partner Center"
         effects = tuple(
-            Effect(Side.CRM, Action.CREATE, name, None, item, "new in Partner Center")
-            for name, item in fields.items()
+            Effect(Side.CRM, Action.CREATE, name, None, item, rule) for name, item in fields.items()
         )
         cycle.collect(DealPlan(link, effects=effects))
-    if not drafts:
-        return
-    cycle.store.commit(Transaction(intents=intents))
-    outcomes = cycle.crm.create(drafts)
-    pending = PendingTransaction()
     forgotten: list[str] = []
-    for link, after, draft, outcome in zip(links, reported, drafts, outcomes, strict=True):
-        if outcome.error is None and outcome.snapshot is not None and link.referral is not None:
-            made = after_create(after, draft.fields, outcome.snapshot, cycle.rules, state_of(link.referral))
-            # somebody, or a flow, may have been there before it was read back
-            made = replace(made, dirty=True)
-            pending.links.append(made)
-            pending.settled.append((link.key, Side.CRM))
-            pending.journal.extend(
-                journal_entry(cycle, made, Side.CRM, "create", "new in Partner Center", name, None, item)
-                for name, item in draft.fields.items()
-            )
-            cycle.counters.created[Side.CRM] += 1
+    outcomes = apply.create_opportunities(cycle, record, drafts)
+    for (link, draft, _), after, outcome in zip(drafts, reported, outcomes, strict=True):
+        made = opportunity_created(cycle, record, link, after, draft.fields, outcome)
+        if made is not None:
+            if "owner" in outcome.unheld:
+                notices = (*made.memory.notices, messages.nobody_may_own())
+                made = replace(made, memory=replace(made.memory, notices=notices))
+            record.put(settled_as_made(cycle, made))
             forgotten.extend(link.memory.lookalikes)
-            log.info("deal.created", **ids(made), side=Side.CRM)
-        else:
-            failed(cycle, link, Side.CRM, outcome.error or Unclear("no answer"), pending)
-    cycle.store.commit(pending.build())
-    if forgotten:
-        mark_lookalikes(cycle, forgotten, None, None)
+    return forgotten
 
 
-def _sought(link: Link) -> MatchQuery:
+def _sought(link: Link, shape: CrmShape) -> MatchQuery:
+    """What to look for, as the CRM would hold it."""
     referral = link.referral
-    customer = referral["customer"] if referral else None
+    customer = for_crm("customer", referral["customer"], shape) if referral else None
+    name = for_crm("name", referral["name"], shape) if referral else None
     return MatchQuery(
         referral_id=link.referral_id or "",
         external_reference=(referral.text("external_reference") or None) if referral else None,
-        name=referral.text("name") if referral else "",
+        name=name if isinstance(name, str) else "",
         customer=customer if isinstance(customer, Customer) else Customer(),
     )

@@ -1,88 +1,68 @@
-"""Isolate unexpected exceptions per deal: the deal is set aside like one that a system refuses, the others go on.
+"""Isolates unexpected exceptions per deal: the deal is set aside like one that a system refuses, the others go on.
 
 A batch in which something unforeseen happens is done again deal by deal. That is safe for the reason that a crash is:
-whatever a write of the first try became, its intent or its outcome stands in the store, and the deal starts from there.
-The deal then waits, with growing pauses, and is parked in the end; its record says so. The log and the journal get the
+whatever a write of the first try became, its intent or its outcome is in the store, and the deal starts from there. The
+deal then waits, with growing pauses, and is parked in the end; its record says so. The log and the journal get the
 exception's type and place and nothing else of it: its text may be people's data.
 """
 
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import PurePath
 
 import structlog
 
 from cosell_sync.core import messages
-from cosell_sync.core.deal import ABSENT, Side, SyncState
-from cosell_sync.core.decision import Decision
+from cosell_sync.core.deal import ABSENT, Fields, Side, SyncState
 from cosell_sync.core.memory import INTERNAL_ERROR, Action, Link
 from cosell_sync.core.outcome import after_failed_write
-from cosell_sync.core.reconcile import decide
-from cosell_sync.cycle.context import Cycle, ids, journal_entry
+from cosell_sync.cycle.context import Cycle, ids
+from cosell_sync.cycle.record import Record, journal_entry
+from cosell_sync.cycle.report import RecordReport, report
 from cosell_sync.errors import CosellError, Rejected
-from cosell_sync.ports import OpportunityWrite, Transaction
 
 log = structlog.get_logger("cosell_sync.cycle")
 
 
 def isolate(cycle: Cycle, links: Sequence[Link], act: Callable[[Cycle, Sequence[Link]], None]) -> None:
-    """Act on these deals together; if that breaks, on each alone. A system's failure is raised as ever."""
+    """Act on these deals together; if that breaks, on each alone. A failure of a system (CosellError) is raised as ever."""
     try:
         act(cycle, links)
     except CosellError:
         raise
     except Exception as error:  # noqa: BLE001 - whatever it is, the other deals go on
         now = cycle.store.by_keys([link.key for link in links])
-        if len(links) > 1:
-            for link in now.values():
+        for link in now.values():
+            if len(links) > 1:
                 isolate(cycle, [link], act)
-        else:
-            for link in now.values():
+            else:
                 _set_aside(cycle, link, error)
 
 
-def decisions(cycle: Cycle, links: Iterable[Link]) -> Iterable[Decision]:
-    """What would be decided, for counting; a deal that cannot be decided changes nothing."""
-    for link in links:
-        try:
-            yield decide(link, cycle.rules, cycle.shape, cycle.now)
-        except Exception:  # noqa: BLE001, S112 - it is raised again where the deal is worked on, and recorded there
-            continue
-
-
 def place(error: Exception) -> str:
-    """Where in our own code it happened, as far in as that goes."""
+    """Where in our own code it happened, as far in as that goes: ``folder/file.py:line``."""
     frames = traceback.extract_tb(error.__traceback__)
     ours = [frame for frame in frames if "cosell_sync" in PurePath(frame.filename).parts] or frames
     return f"{'/'.join(PurePath(ours[-1].filename).parts[-2:])}:{ours[-1].lineno}"
 
 
 def _set_aside(cycle: Cycle, link: Link, error: Exception) -> None:
+    """The deal fails; its record says so once, as far as that works. Nothing is decided or merged for it."""
     kind, where = type(error).__name__, place(error)
     log.error("deal.broken", **ids(link), kind=kind, place=where)
     text = messages.broken()
-    failed = after_failed_write(
-        link, Side.CRM, Rejected(text, code=INTERNAL_ERROR), cycle.now, cycle.settings.retry_policy
-    )
+    policy = cycle.settings.retry_policy
+    failed = after_failed_write(link, Side.CRM, Rejected(text, code=INTERNAL_ERROR), cycle.now, policy)
     memory = replace(failed.memory, sync_state=SyncState.NEEDS_ATTENTION)
     failed = replace(failed, memory=memory, dirty=False, due=memory.next_attempt)
     cycle.counters.failed.add(link.key)
     if memory.parked:
         log.warning("deal.parked", **ids(link), attempts=memory.attempts)
+    fields: Fields = {}
+    if link.opportunity and link.opportunity["message"] not in {text, ABSENT} and memory.gone is None:
+        fields = {"sync_state": SyncState.NEEDS_ATTENTION.value, "message": text}
     details = journal_entry(cycle, failed, Side.CRM, Action.FAILURE, f"internal error: {kind}, {where}")
-    cycle.store.commit(Transaction(links=[failed], journal=[details]))
-    _tell(cycle, failed, text)
-
-
-def _tell(cycle: Cycle, link: Link, text: str) -> None:
-    """On the record, once, as far as that works; nothing is decided or merged for it."""
-    opportunity = link.opportunity
-    if opportunity is None or opportunity["message"] in {text, ABSENT} or link.memory.gone is not None:
-        return
-    fields = {"sync_state": SyncState.NEEDS_ATTENTION.value, "message": text}
-    (outcome,) = cycle.crm.write([OpportunityWrite(opportunity, fields)])
-    if outcome.snapshot is not None:
-        cycle.store.commit(Transaction(links=[replace(link, opportunity=outcome.snapshot)]))
+    report(cycle, Record(journal=[details]), [RecordReport(failed, fields)])

@@ -1,78 +1,62 @@
-"""Pull: what changed on either side is staged in the store, and the watermarks move.
+"""Pulls: what changed on either side is staged in the store, and the watermarks move.
 
 From then on it cannot be forgotten: a staged link stays dirty until it was decided and written, whatever happens in
-between. Once in ``full_every`` all ids and versions are compared, for what no pull could have shown. Once after the
-rules or the CRM have changed every deal is decided anew: a shorter hold, a new picklist value, a larger field.
+between. Once after the rules or the CRM have changed every deal is decided anew: a shorter hold, a new picklist value, a
+larger field.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
 
 import structlog
 
-from cosell_sync.core import microsoft
 from cosell_sync.core.deal import Side, Snapshot
 from cosell_sync.core.intake import skipped_by_category
 from cosell_sync.core.memory import Link, Memory, Phase
-from cosell_sync.core.quota import Urgency
 from cosell_sync.core.rules import digest
-from cosell_sync.cycle.context import Cycle
-from cosell_sync.cycle.safety import CHUNK, SKEW, check_clock, check_not_empty, check_shape, check_share
-from cosell_sync.cycle.schedule import may
-from cosell_sync.ports import Page, Transaction
+from cosell_sync.cycle.context import CHUNK, Cycle
+from cosell_sync.cycle.record import Record, commit, keep_state
+from cosell_sync.cycle.safety import SKEW
+from cosell_sync.ports import Page
 
-LAST_FULL = "full_compare"
-CLOCK = "clock"  # when the last cycle was, by this machine
-SOON = timedelta(seconds=30)
-RULES = "rules"  # a digest of what the last cycle decided by
+SOON = timedelta(seconds=30)  # so close to the last cycle the clock need not be noted again
 
 log = structlog.get_logger("cosell_sync.cycle")
 
 
-def pull(cycle: Cycle) -> None:
-    store, settings = cycle.store, cycle.settings
-    first = store.watermark(LAST_FULL) is None
-    check_shape(cycle)
-    requeue_after_rule_change(cycle)
-    for page in cycle.referrals.changed_since(store.watermark(Side.PARTNER_CENTER), settings.overlap):
-        stage_referrals(cycle, page)
-    for page in cycle.crm.changed_since(store.watermark(Side.CRM), settings.overlap, store):
-        stage_opportunities(cycle, page)
-    check_clock(cycle)
-    correct_times(cycle)
-    last = store.watermark(LAST_FULL)
-    if first:
-        store.commit(Transaction(watermarks={LAST_FULL: cycle.now.isoformat()}))
-    elif (
-        last is not None
-        and may(cycle, Urgency.BACKGROUND)
-        and not cycle.now - settings.full_every < datetime.fromisoformat(last) <= cycle.now
-    ):
-        compare_all(cycle)
-        store.commit(Transaction(watermarks={LAST_FULL: cycle.now.isoformat()}))
+def pull(cycle: Cycle, record: Record) -> None:
+    """Stage what changed. Pages with news are stored at once; a watermark that moves alone waits for the next commit."""
+    store, overlap = cycle.store, cycle.settings.overlap
+    known = {side: store.watermark(side) for side in Side}
+    for page in cycle.referrals.changed_since(known[Side.PARTNER_CENTER], overlap):
+        record.put(*staged_referrals(cycle, page))
+        _move_watermark(cycle, record, Side.PARTNER_CENTER, page, known)
+    for page in cycle.crm.changed_since(known[Side.CRM], overlap, store):
+        record.put(*staged_opportunities(cycle, page))
+        _move_watermark(cycle, record, Side.CRM, page, known)
 
 
-def correct_times(cycle: Cycle) -> None:
+def _move_watermark(
+    cycle: Cycle, record: Record, side: Side, page: Page, known: dict[Side, str | None]
+) -> None:
+    if page.watermark is not None and page.watermark != known[side]:
+        record.watermarks[side.value] = known[side] = page.watermark
+    if record.links:
+        commit(cycle.store, record)
+
+
+def correct_times(cycle: Cycle, record: Record) -> None:
     """Times that were noted by a clock that has been set back since would not come for long: they come now."""
-    store = cycle.store
-    last = store.watermark(CLOCK)
-    if last is not None and timedelta() <= cycle.now - datetime.fromisoformat(last) < SOON:
+    last = cycle.state.clock
+    if last is not None and timedelta() <= cycle.now - last < SOON:
         return
-    behind = last is not None and datetime.fromisoformat(last) - cycle.now > SKEW
-    wrong = []
-    if behind:
-        log.warning(
-            "clock.set_back", seconds=round((datetime.fromisoformat(last or "") - cycle.now).total_seconds())
-        )
-        for link in store.links([Phase.LINKED, Phase.WAITING]):
-            wrong.append(_corrected(link, cycle.now))
-            if len(wrong) == CHUNK:
-                store.commit(Transaction(links=wrong))
-                wrong = []
-    store.commit(Transaction(links=wrong, watermarks={CLOCK: cycle.now.isoformat()}))
+    if last is not None and last - cycle.now > SKEW:
+        log.warning("clock.set_back", seconds=round((last - cycle.now).total_seconds()))
+        _requeue(cycle, record, lambda link: _corrected(link, cycle.now))
+    keep_state(cycle, record, clock=cycle.now)
 
 
 def _corrected(link: Link, now: datetime) -> Link:
@@ -87,26 +71,28 @@ def _corrected(link: Link, now: datetime) -> Link:
     return replace(link, memory=memory, dirty=True)
 
 
-def requeue_after_rule_change(cycle: Cycle) -> None:
+def requeue_after_rule_change(cycle: Cycle, record: Record) -> None:
     """Decide every deal anew once the configuration or what the CRM can hold has changed: that may free what is held."""
-    store = cycle.store
     rules = digest(cycle.rules, cycle.shape)
-    known = store.watermark(RULES)
-    if known == rules:
+    if cycle.state.rules == rules:
         return
-    stale = []
-    if known is not None:
+    if cycle.state.rules is not None:
         log.info("rules.changed")
-        for link in store.links([Phase.LINKED, Phase.WAITING]):
-            stale.append(replace(link, dirty=True))
-            if len(stale) == CHUNK:
-                store.commit(Transaction(links=stale))
-                stale = []
-    store.commit(Transaction(links=stale, watermarks={RULES: rules}))
+        _requeue(cycle, record, lambda link: replace(link, dirty=True))
+    keep_state(cycle, record, rules=rules)
 
 
-def stage_referrals(cycle: Cycle, page: Page) -> None:
-    """Put what changed into the store, to be decided later in this cycle or, after a crash, in the next."""
+def _requeue(cycle: Cycle, record: Record, changed: Callable[[Link], Link]) -> None:
+    """Store every open deal as ``changed`` makes it, a chunk at a time."""
+    for link in cycle.store.links([Phase.LINKED, Phase.WAITING]):
+        record.put(changed(link))
+        if len(record.links) >= CHUNK:
+            commit(cycle.store, record)
+    commit(cycle.store, record)
+
+
+def staged_referrals(cycle: Cycle, page: Page) -> list[Link]:
+    """The links of the referrals that are not as they were, to be decided in this cycle or, after a crash, in the next."""
     known = cycle.store.by_referral([snapshot.id for snapshot in page.snapshots])
     staged = []
     for snapshot in page.snapshots:
@@ -125,41 +111,50 @@ def stage_referrals(cycle: Cycle, page: Page) -> None:
         staged.append(
             replace(link, referral=snapshot, phase=phase, memory=memory, dirty=phase is not Phase.SKIPPED)
         )
-    commit_staged(cycle, staged, Side.PARTNER_CENTER, page.watermark)
+    return staged
 
 
-def stage_opportunities(cycle: Cycle, page: Page) -> None:
+def staged_opportunities(cycle: Cycle, page: Page) -> list[Link]:
+    """The links of the opportunities that are not as they were, or gone, or new to us."""
     store = cycle.store
     known = store.by_opportunity([*(snapshot.id for snapshot in page.snapshots), *page.gone])
     orphans = [snapshot for snapshot in page.snapshots if snapshot.id not in known]
     named = store.by_referral(
         [snapshot.text("referral_id") for snapshot in orphans if snapshot.text("referral_id")]
     )
-    staged = []
+    staged: list[Link | None] = []
     for snapshot in page.snapshots:
         link = known.get(snapshot.id)
         if link is None:
             link = _joined(named.get(snapshot.text("referral_id")), snapshot)
-            if link is None:
-                continue
-        elif link.phase is Phase.PARTED or (
-            link.opportunity == snapshot and link.memory.gone is not Side.CRM
-        ):
-            continue
-        elif link.memory.gone is None and _same_content(link.opportunity, snapshot):
-            staged.append(
-                replace(link, opportunity=snapshot)
-            )  # a newer version of the same: nothing to decide
-            continue
-        cycle.counters.pulled[Side.CRM] += 1
-        memory = replace(link.memory, gone=None) if link.memory.gone is Side.CRM else link.memory
-        staged.append(replace(link, opportunity=snapshot, memory=memory, dirty=True))
-    for gone in page.gone:
-        link = known.get(gone)
-        if link is not None and link.phase is not Phase.PARTED and link.memory.gone is None:
-            cycle.counters.pulled[Side.CRM] += 1
-            staged.append(replace(link, memory=replace(link.memory, gone=Side.CRM), dirty=True))
-    commit_staged(cycle, staged, Side.CRM, page.watermark)
+            staged.append(link and _as_read(cycle, link, snapshot))
+        else:
+            staged.append(_changed(cycle, link, snapshot))
+    staged += [_vanished(cycle, known[each]) for each in page.gone if each in known]
+    return [link for link in staged if link is not None]
+
+
+def _changed(cycle: Cycle, link: Link, snapshot: Snapshot) -> Link | None:
+    """The link with its opportunity as it was read; None where nothing of it is new."""
+    back = link.memory.gone is Side.CRM
+    if link.phase is Phase.PARTED or (link.opportunity == snapshot and not back):
+        return None
+    if link.memory.gone is None and _same_content(link.opportunity, snapshot):
+        return replace(link, opportunity=snapshot)  # a newer version of the same: nothing to decide
+    return _as_read(cycle, link, snapshot)
+
+
+def _as_read(cycle: Cycle, link: Link, snapshot: Snapshot) -> Link:
+    cycle.counters.pulled[Side.CRM] += 1
+    memory = replace(link.memory, gone=None) if link.memory.gone is Side.CRM else link.memory
+    return replace(link, opportunity=snapshot, memory=memory, dirty=True)
+
+
+def _vanished(cycle: Cycle, link: Link) -> Link | None:
+    if link.phase is Phase.PARTED or link.memory.gone is not None:
+        return None
+    cycle.counters.pulled[Side.CRM] += 1
+    return replace(link, memory=replace(link.memory, gone=Side.CRM), dirty=True)
 
 
 def _same_content(known: Snapshot | None, snapshot: Snapshot) -> bool:
@@ -174,71 +169,3 @@ def _joined(waiting: Link | None, snapshot: Snapshot) -> Link | None:
         return None
     log.info("deal.linked", referral_id=waiting.referral_id, opportunity_id=snapshot.id, by="referral_id")
     return replace(waiting, opportunity_id=snapshot.id, phase=Phase.LINKED, memory=Memory())
-
-
-def commit_staged(cycle: Cycle, staged: Sequence[Link], side: Side, watermark: str | None) -> None:
-    if staged or watermark is not None:
-        marks = {side.value: watermark} if watermark is not None else {}
-        cycle.store.commit(Transaction(links=staged, watermarks=marks))
-
-
-def compare_all(cycle: Cycle) -> None:
-    """All ids and versions of both sides against the store: what no pull could have shown."""
-    store = cycle.store
-    log.info("compare.started")
-    seen: set[str] = set()
-    for page in cycle.referrals.index():
-        seen.update(snapshot.id for snapshot in page.snapshots)
-        stage_referrals(cycle, replace(page, watermark=None))
-    indexed: set[str] = set()
-    for versions in cycle.crm.index():
-        indexed.update(versions)
-        known = store.versions(list(versions))
-        different = [key for key, version in versions.items() if known.get(key) != version]
-        read_again(cycle, different)
-    linked = missing_referrals = 0
-    lost_referrals: list[str] = []
-    lost_opportunities: list[str] = []
-    returned: list[str] = []
-    for link in store.links([Phase.LINKED]):
-        linked += 1
-        if link.memory.gone is Side.CRM and link.opportunity_id in indexed:
-            returned.append(link.opportunity_id or "")
-        if microsoft.awaited(link):
-            cycle.changed.append(link.key)
-        if link.memory.gone is None and link.referral_id not in seen:
-            missing_referrals += 1
-            lost_referrals.append(link.referral_id or "")
-        if link.memory.gone is None and link.opportunity_id not in indexed:
-            lost_opportunities.append(link.opportunity_id or "")
-    check_not_empty(cycle, max(missing_referrals, len(lost_opportunities)), linked)
-    check_share(cycle, "vanished", max(missing_referrals, len(lost_opportunities)), linked)
-    read_again(cycle, [*lost_opportunities, *returned])
-    _fetch_referrals(cycle, lost_referrals)
-    cycle.crm.forget_shape()  # once a day: a picklist may have lost a value without anybody asking for it
-    log.info("compare.finished", linked=linked, lost=len(lost_opportunities) + missing_referrals)
-
-
-def read_again(cycle: Cycle, ids: Sequence[str]) -> None:
-    for start in range(0, len(ids), CHUNK):
-        chunk = ids[start : start + CHUNK]
-        fetched = cycle.crm.fetch(chunk)
-        stage_opportunities(
-            cycle,
-            Page(
-                snapshots=[item for item in fetched.values() if item is not None],
-                gone=[key for key, item in fetched.items() if item is None],
-            ),
-        )
-
-
-def _fetch_referrals(cycle: Cycle, ids: Sequence[str]) -> None:
-    fetched = cycle.referrals.fetch(ids)
-    stage_referrals(cycle, Page(snapshots=[item for item in fetched.values() if item is not None]))
-    known = cycle.store.by_referral([key for key, item in fetched.items() if item is None])
-    gone = [
-        replace(link, memory=replace(link.memory, gone=Side.PARTNER_CENTER), dirty=True)
-        for link in known.values()
-    ]
-    if gone:
-        cycle.store.commit(Transaction(links=gone))

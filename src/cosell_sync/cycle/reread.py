@@ -1,4 +1,4 @@
-"""Looking again: open intents are settled, halves read, vanished records noted, words alone written."""
+"""Reads both sides of a deal as they are now, and notes what vanished."""
 
 from __future__ import annotations
 
@@ -7,44 +7,16 @@ from dataclasses import replace
 
 import structlog
 
-from cosell_sync.core.deal import Fields, Side, SyncState, state_of
+from cosell_sync.core.deal import Side, Snapshot, SyncState, state_of
 from cosell_sync.core.decision import Decision
 from cosell_sync.core.lifecycle import TERMINAL
-from cosell_sync.core.memory import Link
-from cosell_sync.core.outcome import settle
+from cosell_sync.core.memory import Link, Phase
 from cosell_sync.core.status import status_report
 from cosell_sync.cycle.context import Cycle, DealPlan, ids
-from cosell_sync.ports import OpportunityWrite, Transaction
+from cosell_sync.cycle.record import Record, commit
+from cosell_sync.cycle.report import RecordReport, report
 
 log = structlog.get_logger("cosell_sync.cycle")
-
-
-def settle_intents(cycle: Cycle, chunk: Sequence[Link]) -> list[Link]:
-    """Open intents first: read both sides, and see what became of the write."""
-    intents = cycle.store.intents([link.key for link in chunk])
-    if not intents:
-        return list(chunk)
-    keys = {intent.link for intent in intents}
-    fresh = {link.key: link for link in refresh(cycle, [link for link in chunk if link.key in keys])}
-    unread = keys - fresh.keys()
-    intents = [intent for intent in intents if intent.link not in unread]
-    for intent in intents:
-        link = fresh[intent.link]
-        if intent.create and link.opportunity is None:
-            continue  # the admission finds it by its referral id, or makes it again under the same id
-        fresh[intent.link] = settle(link, intent)
-        log.info("intent.settled", **ids(link), side=intent.side)
-    cycle.store.commit(
-        Transaction(
-            links=list(fresh.values()),
-            settled=[
-                (item.link, item.side)
-                for item in intents
-                if not (item.create and fresh[item.link].opportunity is None)
-            ],
-        )
-    )
-    return [fresh.get(link.key, link) for link in chunk if link.key not in unread]
 
 
 def refresh(cycle: Cycle, links: Sequence[Link]) -> list[Link]:
@@ -57,75 +29,67 @@ def refresh(cycle: Cycle, links: Sequence[Link]) -> list[Link]:
         opportunity = opportunities.get(link.opportunity_id or "", link.opportunity)
         if referral is not None and not referral.version:
             continue
-        gone = None
-        if link.referral_id and referral is None:
-            gone = Side.PARTNER_CENTER
-        elif link.opportunity_id and opportunity is None:
-            gone = Side.CRM
+        memory = replace(link.memory, gone=_gone(link, referral, opportunity))
         read.append(
             replace(
                 link,
                 referral=referral or link.referral,
                 opportunity=opportunity or link.opportunity,
-                memory=replace(link.memory, gone=gone),
+                memory=memory,
                 dirty=True,
             )
         )
     return read
 
 
-def note_gone(cycle: Cycle, links: Sequence[Link]) -> None:
-    """A record vanished: the other side is left as it is, the pair is paused, and a person is asked.
+def _gone(link: Link, referral: Snapshot | None, opportunity: Snapshot | None) -> Side | None:
+    if link.referral_id and referral is None:
+        return Side.PARTNER_CENTER
+    return Side.CRM if link.opportunity_id and opportunity is None else None
 
-    Of a deal that is over nobody need be asked: people tidy up.
+
+def read_again(cycle: Cycle, links: Sequence[Link]) -> list[Link]:
+    """These links with both sides as they are now, stored; those of which a side vanished are noted and left out."""
+    record, read = Record(), refresh(cycle, links)
+    record.put(*read)
+    note_gone(cycle, record, read)
+    commit(cycle.store, record)
+    return [link for link in read if link.memory.gone is None]
+
+
+def still_present(cycle: Cycle, links: Sequence[Link]) -> list[Link]:
+    """The links of which no record vanished. Of a linked pair both sides are known: one that was not read yet is read."""
+    record, known = Record(), {link.key: link for link in links}
+    partial = [link for link in links if _partial(link) and link.memory.gone is None]
+    if partial:
+        read = refresh(cycle, partial)
+        record.put(*read)
+        known |= {link.key: link for link in read}
+    note_gone(cycle, record, [*known.values()])
+    commit(cycle.store, record)
+    return [link for link in known.values() if link.memory.gone is None and not _partial(link)]
+
+
+def _partial(link: Link) -> bool:
+    return link.phase is Phase.LINKED and (link.referral is None or link.opportunity is None)
+
+
+def note_gone(cycle: Cycle, record: Record, links: Sequence[Link]) -> None:
+    """Note the links of which a record vanished; with them the record is stored.
+
+    The other side is left as it is, the pair is paused, and a person is asked. Of a deal that is over nobody need be asked:
+    people tidy up.
     """
-    writes, changed = [], []
+    reports = []
     for link in links:
-        reported = status_report(Decision(link), (), cycle.shape, cycle.now)
+        if link.memory.gone is None:
+            continue
+        status = status_report(Decision(link), (), cycle.shape, cycle.now)
         over = link.referral is not None and state_of(link.referral) in TERMINAL
         state = SyncState.CLOSED if over else SyncState.NEEDS_ATTENTION
-        memory = replace(reported.link.memory, sync_state=state)
-        changed.append(replace(reported.link, memory=memory, due=None))
-        if link.memory.gone is Side.PARTNER_CENTER and link.opportunity is not None and reported.fields:
-            writes.append((changed[-1], reported.fields))
+        noted = replace(status.link, memory=replace(status.link.memory, sync_state=state), due=None)
+        reports.append(RecordReport(noted, status.fields if link.memory.gone is Side.PARTNER_CENTER else {}))
         cycle.collect(DealPlan(link))
         log.warning("deal.gone", **ids(link), side=link.memory.gone)
-    if changed:
-        cycle.store.commit(Transaction(links=changed))
-    write_status(cycle, writes)
-
-
-def complete(cycle: Cycle, links: Sequence[Link]) -> list[Link]:
-    """Linked pairs of which one side has not been read yet."""
-    partial = [link for link in links if link.referral is None or link.opportunity is None]
-    if not partial:
-        return list(links)
-    read = {link.key: link for link in refresh(cycle, partial)}
-    cycle.store.commit(Transaction(links=list(read.values())))
-    note_gone(cycle, [link for link in read.values() if link.memory.gone is not None])
-    whole = [read.get(link.key, link) for link in links]
-    return [
-        link
-        for link in whole
-        if link.memory.gone is None and link.referral is not None and link.opportunity is not None
-    ]
-
-
-def write_status(cycle: Cycle, writes: Sequence[tuple[Link, Fields]]) -> None:
-    """Write nothing but our own words; where that fails too, ``deals list`` has to do."""
-    batch = [
-        (link, OpportunityWrite(link.opportunity, fields))
-        for link, fields in writes
-        if link.opportunity is not None and fields
-    ]
-    if not batch:
-        return
-    outcomes = cycle.crm.write([write for _, write in batch])
-    landed = [
-        replace(link, opportunity=outcome.snapshot)
-        for (link, _), outcome in zip(batch, outcomes, strict=True)
-        if outcome.error is None and outcome.snapshot is not None
-    ]
-    if landed:
-        cycle.store.commit(Transaction(links=landed))
-        cycle.counters.written[Side.CRM].update(link.key for link in landed)
+    if reports:
+        report(cycle, record, reports)

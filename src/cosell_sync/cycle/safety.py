@@ -1,53 +1,53 @@
-"""Doubt: before anything is written, is the world still the one that we know?
+"""Stops a cycle before anything is written, where the world is not the one that we know.
 
 The CRM's shape is compared with the one of the last cycle, our clock with those of the systems, and what would follow from
-this cycle's reads with what usually does. Each doubt ends the cycle and says what was seen; it passes by itself where the
-cause does, or once with ``sync --accept``. docs/surprises.md has them all.
+this cycle's reads with what usually does. Each check that fails ends the cycle and says what was seen; it passes by itself
+where the cause does, or once with ``sync --accept``. docs/surprises.md has them all.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from typing import Any
 
 from cosell_sync.core.fields import STATUS_FIELDS
-from cosell_sync.core.memory import Link, Phase
+from cosell_sync.core.memory import Action, Link, Phase
 from cosell_sync.core.rules import CrmShape, Flow
 from cosell_sync.cycle.context import Cycle
-from cosell_sync.cycle.isolate import decisions
+from cosell_sync.cycle.decide import foreseeable
+from cosell_sync.cycle.record import Record, keep_state
+from cosell_sync.cycle.schedule import due, is_last
 from cosell_sync.errors import Surprise
-from cosell_sync.ports import Transaction
 
-CHUNK = 200
 SKEW = timedelta(
     minutes=5
 )  # between our clock and theirs; the hold before a deal is closed is three times that
-EMPTY = 4  # as many deals are enough to doubt that a whole side is gone; fewer may well have been deleted
-SHAPE = "shape"  # what the CRM could hold in the last cycle, kept among the watermarks
-
-
-def due(cycle: Cycle) -> Iterable[list[Link]]:
-    after = ""
-    while chunk := list(cycle.store.due(cycle.now, after, CHUNK)):
-        yield chunk
-        after = chunk[-1].key
+EMPTY = 4  # as many deals are enough to take a side for unreadable; fewer may well have been deleted
 
 
 def check_planned_changes(cycle: Cycle) -> None:
     """Before anything is written: would an unusual share of the deals be closed, vanish or be rewritten?"""
     if cycle.accept:
         return
-    unusual = 0
-    for chunk in due(cycle):
-        links = [link for link in chunk if link.phase is Phase.LINKED and link.base_referral]
-        for decision in decisions(cycle, links):
-            changed = any(effect.action in {"update", "move"} for effect in decision.effects)
-            unusual += bool(decision.link.memory.gone is not None or changed)
-    if unusual > cycle.settings.surprise_min:
+    unusual, least = 0, cycle.settings.surprise_min
+    for number, chunk in enumerate(due(cycle)):
+        if number == 0 and len(chunk) <= least and is_last(chunk):
+            return  # too few to be an unusual share, whatever is decided
+        unusual += _changing(cycle, chunk)
+    if unusual > least:
         linked = sum(counters.deals for counters in cycle.store.counts() if counters.phase is Phase.LINKED)
         check_share(cycle, "changed", unusual, linked)
+
+
+def _changing(cycle: Cycle, chunk: Iterable[Link]) -> int:
+    """How many of these deals vanished or would be written, fields or state, on either side."""
+    known = [link for link in chunk if link.phase is Phase.LINKED and link.base_referral]
+    return sum(
+        decision.link.memory.gone is not None
+        or any(effect.action in {Action.UPDATE, Action.MOVE} for effect in decision.effects)
+        for decision in foreseeable(cycle, known)
+    )
 
 
 def check_clock(cycle: Cycle) -> None:
@@ -65,13 +65,12 @@ def check_clock(cycle: Cycle) -> None:
         )
 
 
-def check_shape(cycle: Cycle) -> None:
+def check_shape(cycle: Cycle, record: Record) -> None:
     """What the CRM held of the deals in the last cycle and does not any more: each loss, by name."""
-    store = cycle.store
-    outline, known = json.dumps(_outline(cycle.shape)), store.watermark(SHAPE)
+    outline, known = _outline(cycle.shape), cycle.state.shape
     if known == outline:
         return
-    if lost := _lost(cycle, json.loads(known)) if known and not cycle.accept else []:
+    if lost := _lost(cycle, known) if known and not cycle.accept else []:
         cycle.crm.forget_shape()  # so that the next cycle sees when it is mended
         raise Surprise(
             f"the CRM has no longer what deals are kept in step by, or hides it from the integration user: "
@@ -80,7 +79,7 @@ def check_shape(cycle: Cycle) -> None:
             what="schema",
             lost=lost,
         )
-    store.commit(Transaction(watermarks={SHAPE: outline}))
+    keep_state(cycle, record, shape=outline)
 
 
 def _outline(shape: CrmShape) -> dict[str, Any]:
@@ -132,6 +131,7 @@ def check_not_empty(cycle: Cycle, missing: int, linked: int) -> None:
 
 
 def check_share(cycle: Cycle, what: str, unusual: int, linked: int) -> None:
+    """Raises Surprise where more deals than usual would change: ``unusual`` of ``linked``. ``what``: names it in the log."""
     settings = cycle.settings
     if cycle.accept:
         return

@@ -22,7 +22,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from cosell_sync.errors import Busy, ConfigError, Fenced, Unavailable
 from cosell_sync.store import schema
-from cosell_sync.store.engine import reading, writing
+from cosell_sync.store.engine import file_of, reading, writing
 
 Sleep = Callable[[float], object]
 
@@ -32,17 +32,20 @@ _NOBODY: Final = "a process that has not said its name"
 
 
 class Lease(Protocol):
-    """What ``SqlStore`` asks of the one writer's right."""
+    """The right to write, held by one process at a time."""
 
     @property
-    def held(self) -> bool: ...
+    def held(self) -> bool:
+        """Whether this process holds it."""
 
     def attempt(self) -> bool:
         """Take it if it is free."""
 
-    def release(self) -> None: ...
+    def release(self) -> None:
+        """Give it back; nothing happens where it is not held."""
 
-    def holder(self) -> str | None: ...
+    def holder(self) -> str | None:
+        """The name of the process that holds it; None where nobody does."""
 
     def check(self, connection: Connection) -> None:
         """Raise ``Fenced`` unless it is held, for as long as this transaction lasts."""
@@ -252,3 +255,11 @@ class RowLease:
             with suppress(Unavailable):
                 if not self.renew():
                     return
+
+
+def lease_of(engine: Engine, connection: str, name: str, deadline: timedelta) -> Lease:
+    """The lease of this store. ``name``: what this process is called. ``deadline``: of PostgreSQL's row."""
+    if engine.dialect.name != "sqlite":
+        return RowLease(engine, connection, name, deadline)
+    path = file_of(engine.url)
+    return MemoryLease(name) if path is None else FileLease(path.with_name(path.name + ".lock"), name)

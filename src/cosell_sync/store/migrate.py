@@ -3,8 +3,8 @@
 The whole way up is one transaction on both databases, and only one process walks it: SQLite lets one writer in at a
 time, on PostgreSQL an advisory lock does the same.
 
-Alembic is imported where it is needed: every command looks at the store's revision, which is nearly always the newest,
-and the import costs a quarter of a command's start.
+Every command looks at the store's revision, which is nearly always the newest. That costs one query: the revisions are
+known here, and Alembic, whose import is a quarter of a command's start, is imported only for the way up.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import URL, Connection, Engine, inspect, text
+from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from cosell_sync.errors import ConfigError
 from cosell_sync.store.engine import make_engine, parse, reading, writing
@@ -20,7 +21,12 @@ from cosell_sync.store.engine import make_engine, parse, reading, writing
 if TYPE_CHECKING:
     from alembic.config import Config
 
-NEWEST: Final = "0002"  # the head of migrations/versions; a test holds it against them
+REVISIONS: Final = (
+    "0003",
+    "0002",
+    "0001",
+)  # newest first, as in migrations/versions; a test holds it against them
+NEWEST: Final = REVISIONS[0]
 _SCRIPTS: Final = Path(__file__).with_name("migrations")
 _LOCK: Final = 0x636F73656C6C  # any number, as long as every version uses the same
 
@@ -54,7 +60,7 @@ def pending(engine: Engine) -> bool:
         found = revision(connection)
     if found == NEWEST:
         return False
-    if found is not None and found not in revisions():
+    if found is not None and found not in REVISIONS:
         raise ConfigError(
             f"the store was written by a newer cosell-sync: it stands at revision {found},"
             f" this program knows up to {NEWEST}",
@@ -65,17 +71,14 @@ def pending(engine: Engine) -> bool:
 
 def revision(connection: Connection) -> str | None:
     """Where the store stands; None for an empty database."""
-    if not inspect(connection).has_table("alembic_version"):
+    try:
+        with connection.begin_nested():
+            found = connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one_or_none()
+    except (OperationalError, ProgrammingError):
+        if inspect(connection).has_table("alembic_version"):
+            raise
         return None
-    found = connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one_or_none()
     return None if found is None else str(found)
-
-
-def revisions() -> tuple[str, ...]:
-    """Every revision that this program knows, the newest first."""
-    from alembic.script import ScriptDirectory  # noqa: PLC0415 - see above
-
-    return tuple(script.revision for script in ScriptDirectory.from_config(_configuration()).walk_revisions())
 
 
 def _configuration() -> Config:

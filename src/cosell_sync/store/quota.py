@@ -24,10 +24,12 @@ class StoredLedger:
         self._connection = connection
 
     def used(self, system: str, day: date) -> int:
+        """Calls made or reserved on this day (UTC)."""
         with reading(self._engine) as connection:
             return self._used(connection, system, day)
 
     def reserve(self, system: str, day: date, calls: int, ceiling: int) -> tuple[int, int]:
+        """Reserve so many calls, or as many as are left below ``ceiling``: how many were granted, how many are used now."""
         with writing(self._engine) as connection:
             self._begin(connection, system, day)
             used = self._used(connection, system, day, lock=True)
@@ -37,6 +39,7 @@ class StoredLedger:
             return granted, used + granted
 
     def give_back(self, system: str, day: date, calls: int) -> None:
+        """Return calls that were reserved and not made."""
         with writing(self._engine) as connection:
             used = self._used(connection, system, day, lock=True)
             self._put(connection, system, day, max(0, used - calls))

@@ -1,7 +1,7 @@
 """The tables of the store, in the words of ``core.deal``; ``migrations/`` builds exactly these, a test compares them.
 
 What is asked for by value has a column of its own (ids, phase, dirty, due, versions); the rest of a link is JSON that
-only ``codec`` understands. Every row belongs to a *connection* (one Partner Center account paired with one CRM); there
+only ``serialize`` understands. Every row belongs to a *connection* (one Partner Center account paired with one CRM); there
 is one today. Keys sort by code point on both databases, so that paging by key means the same everywhere.
 """
 
@@ -107,6 +107,7 @@ link_row = Table(
     Index("ix_link_row_row", "connection", "row"),
 )
 
+# How far each side was read; what the text means only that side's adapter knows.
 watermark = Table(
     "watermark",
     metadata,
@@ -114,6 +115,19 @@ watermark = Table(
     Column("name", String, nullable=False),
     Column("value", String, nullable=False),
     PrimaryKeyConstraint("connection", "name", name="pk_watermark"),
+)
+
+# What a cycle leaves for the next beside deals and watermarks, as in ``ports.CycleState``.
+cycle_state = Table(
+    "cycle_state",
+    metadata,
+    _connection(),
+    Column("compared_at", Moment),
+    Column("clock", Moment),
+    Column("rules", String),
+    Column("shape", _DATA),
+    Column("engagements", _DATA),
+    PrimaryKeyConstraint("connection", name="pk_cycle_state"),
 )
 
 intent = Table(

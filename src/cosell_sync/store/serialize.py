@@ -1,6 +1,6 @@
-"""Links, intents and journal lines as rows, and back. Pure: what a value becomes in the database is decided here alone.
+"""Links, intents, journal lines and the cycle's state as rows, and back. Pure: what a value becomes is decided here alone.
 
-Fields go through ``core.codec``, which knows them by name. A journal line may speak of anything, so its values carry
+Fields go through ``core.as_json``, which knows them by name. A journal line may speak of anything, so its values carry
 their kind with them; SQL NULL there means ``ABSENT``, which is not the same as "cleared".
 """
 
@@ -17,6 +17,7 @@ from cosell_sync.core import as_json
 from cosell_sync.core.deal import ABSENT, Customer, Member, Side, Value
 from cosell_sync.core.fields import Kind
 from cosell_sync.core.memory import Action, Intent, JournalEntry, Link, Memory, Phase
+from cosell_sync.ports import CycleState, EngagementQueue
 
 Row = Mapping[Any, Any]  # by column name; SQLAlchemy types its keys more loosely than we use them
 
@@ -27,6 +28,7 @@ _RENAMED: Final = {"trouble": "failure", "told": "reported"}
 
 
 def from_link(link: Link) -> dict[str, Any]:
+    """The row of a link, without ``connection``."""
     return {
         "key": link.key,
         "referral_id": link.referral_id,
@@ -48,6 +50,7 @@ def from_link(link: Link) -> dict[str, Any]:
 
 
 def to_link(row: Row) -> Link:
+    """The link of a row with all columns."""
     return Link(
         key=row["key"],
         referral_id=row["referral_id"],
@@ -64,7 +67,7 @@ def to_link(row: Row) -> Link:
 
 
 def from_memory(memory: Memory) -> dict[str, Any]:
-    """Only what differs from a fresh memory: most deals remember little."""
+    """Only what differs from a fresh memory, for most deals have little."""
     # Whatever kind of mapping somebody used becomes a dict, without a word.
     data: dict[str, Any] = _MEMORY.dump_python(
         memory, mode="json", exclude_defaults=True, fallback=dict, warnings=False
@@ -73,10 +76,38 @@ def from_memory(memory: Memory) -> dict[str, Any]:
 
 
 def to_memory(data: Row) -> Memory:
+    """What is missing takes the default; what this version does not know is dropped."""
     return _MEMORY.validate_python({_RENAMED.get(name, name): value for name, value in data.items()})
 
 
+def from_state(state: CycleState) -> dict[str, Any]:
+    """The row of the cycle's state, without ``connection``."""
+    queue = state.engagements
+    return {
+        "compared_at": state.compared_at,
+        "clock": state.clock,
+        "rules": state.rules,
+        "shape": None if state.shape is None else dict(state.shape),
+        "engagements": None if queue is None else {"asked": [*queue.asked], "once": [*queue.once]},
+    }
+
+
+def to_state(row: Row | None) -> CycleState:
+    """``row`` None: no cycle has left anything yet."""
+    if row is None:
+        return CycleState()
+    queue = row["engagements"]
+    return CycleState(
+        compared_at=row["compared_at"],
+        clock=row["clock"],
+        rules=row["rules"],
+        shape=row["shape"],
+        engagements=queue and EngagementQueue(tuple(queue["asked"]), tuple(queue["once"])),
+    )
+
+
 def from_intent(intent: Intent) -> dict[str, Any]:
+    """The row of an intent, without ``connection``."""
     return {
         "link": intent.link,
         "side": intent.side.value,
@@ -90,6 +121,7 @@ def from_intent(intent: Intent) -> dict[str, Any]:
 
 
 def to_intent(row: Row) -> Intent:
+    """The intent of a row with all columns."""
     return Intent(
         link=row["link"],
         side=Side(row["side"]),
@@ -103,6 +135,7 @@ def to_intent(row: Row) -> Intent:
 
 
 def from_entry(entry: JournalEntry) -> dict[str, Any]:
+    """The row of a journal line, without ``connection`` and ``id``."""
     return {
         "link": entry.link,
         "cycle": entry.cycle,
@@ -117,6 +150,7 @@ def from_entry(entry: JournalEntry) -> dict[str, Any]:
 
 
 def to_entry(row: Row) -> JournalEntry:
+    """The journal line of a row with all columns."""
     return JournalEntry(
         link=row["link"],
         cycle=row["cycle"],

@@ -1,8 +1,7 @@
 """The store over SQLAlchemy Core: SQLite for one machine, PostgreSQL for several.
 
-``remember`` is one transaction, which begins by checking that this process is still the one writer. Reads ask for
-little at a time: ids in chunks, everything else in pages by key, so that memory is bounded however many deals there
-are.
+``commit`` is one transaction, which begins by checking that this process is still the one writer. Reads ask for little at a
+time: ids in chunks, all else in pages by key, so that memory is bounded however many deals there are.
 """
 
 from __future__ import annotations
@@ -11,28 +10,24 @@ import heapq
 import os
 import socket
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
-from itertools import islice
-from typing import Any, Final, TypeVar
+from typing import Any
 
 from sqlalchemy import Column, ColumnElement, Connection, Engine, Table, delete, func, insert, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 
 from cosell_sync.core import erasure as forgetting
 from cosell_sync.core.deal import Side, SyncState
 from cosell_sync.core.erasure import ErasureResult, Person
 from cosell_sync.core.memory import Intent, JournalEntry, Link, OperatorCommand, Phase
-from cosell_sync.ports import Clock, DealCount, Transaction
+from cosell_sync.ports import Clock, CycleState, DealCount, Transaction
 from cosell_sync.store import schema, serialize
-from cosell_sync.store.engine import file_of, reading, writing
-from cosell_sync.store.lease import DEADLINE, FileLease, Lease, MemoryLease, RowLease, Sleep, acquire
-
-_CHUNK: Final = 500
-T = TypeVar("T")
+from cosell_sync.store.engine import reading, writing
+from cosell_sync.store.lease import DEADLINE, Sleep, acquire, lease_of
+from cosell_sync.store.statements import CHUNK, chunks, upsert
 
 
 class SqlStore:
@@ -53,9 +48,10 @@ class SqlStore:
         self._connection = connection
         since = clock().astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
         name = f"process {os.getpid()} on {socket.gethostname()}, started {since}"
-        self._lease = _lease(engine, connection, name, deadline)
+        self._lease = lease_of(engine, connection, name, deadline)
 
     def close(self) -> None:
+        """Close every connection; the store must not be used after."""
         self.engine.dispose()
 
     # --- what is known -------------------------------------------------------------------------------------------
@@ -87,7 +83,7 @@ class SqlStore:
         return {link.opportunity_id: link for link in links if link.opportunity_id is not None}
 
     def due(self, now: datetime, after: str, limit: int) -> Sequence[Link]:
-        """Three short looks, each along its own index, instead of one over every link."""
+        """Three short queries, each along its own index, instead of one over every link."""
         link, intent = schema.link, schema.intent
         ours = (
             link.c.connection == self._connection,
@@ -96,13 +92,13 @@ class SqlStore:
         )
         keys = select(link.c.key).where(*ours).order_by(link.c.key).limit(limit)
         opened = (intent.c.connection == link.c.connection) & (intent.c.link == link.c.key)
-        looks = (
+        queries = (
             keys.where(link.c.dirty),
             keys.where(link.c.due <= now),
             keys.join_from(link, intent, opened).distinct(),
         )
         with reading(self.engine) as connection:
-            found = {key for look in looks for key in connection.execute(look).scalars()}
+            found = {key for query in queries for key in connection.execute(query).scalars()}
         return self._links(link.c.key, sorted(found)[:limit])
 
     def links(self, phases: Iterable[Phase] = tuple(Phase)) -> Iterator[Link]:
@@ -131,12 +127,18 @@ class SqlStore:
         with reading(self.engine) as connection:
             return [serialize.to_entry(row) for row in connection.execute(lines).mappings()]
 
-    def watermark(self, name: str) -> str | None:
+    def watermark(self, side: str) -> str | None:
         column = schema.watermark.c
         with reading(self.engine) as connection:
             return connection.execute(
-                select(column.value).where(column.connection == self._connection, column.name == name)
+                select(column.value).where(column.connection == self._connection, column.name == side)
             ).scalar_one_or_none()
+
+    def cycle_state(self) -> CycleState:
+        state = schema.cycle_state
+        with reading(self.engine) as connection:
+            row = connection.execute(select(state).where(state.c.connection == self._connection)).mappings()
+            return serialize.to_state(row.one_or_none())
 
     def counts(self) -> Sequence[DealCount]:
         column = schema.link.c
@@ -163,7 +165,7 @@ class SqlStore:
         with reading(self.engine) as connection:
             return [OperatorCommand(**data) for data in connection.execute(query).scalars()]
 
-    # --- remembering ---------------------------------------------------------------------------------------------
+    # --- writing -------------------------------------------------------------------------------------------------
 
     def commit(self, transaction: Transaction) -> None:
         """One transaction. ValueError where an id would belong to two links, or an intent to none."""
@@ -180,6 +182,8 @@ class SqlStore:
                     schema.watermark,
                     [{"name": name, "value": value} for name, value in transaction.watermarks.items()],
                 )
+                if transaction.state is not None:
+                    self._upsert(connection, schema.cycle_state, [serialize.from_state(transaction.state)])
                 if transaction.completed:
                     column = schema.order.c
                     connection.execute(
@@ -191,7 +195,7 @@ class SqlStore:
             raise ValueError(f"what was to be remembered contradicts the store: {error.orig}") from error
 
     def purge_journal(self, before: datetime) -> int:
-        """Forget journal lines older than that; how many there were."""
+        """Delete journal lines older than that; how many there were."""
         column = schema.journal.c
         with writing(self.engine) as connection:
             self._lease.check(connection)
@@ -206,35 +210,44 @@ class SqlStore:
             person = person.with_traces(forgetting.values(link))
         for some in self._entries():
             person = person.with_traces(value for entry in some.values() for value in (entry.old, entry.new))
+        done = ErasureResult(
+            deals=self._forget_in_links(person),
+            intents=self._forget_in_intents(person),
+            journal=self._forget_in_journal(person),
+        )
+        self._wipe()
+        return done
+
+    def _forget_in_links(self, person: Person) -> int:
         links = [link for link in self._walk() if forgetting.from_link(link, person) is not link]
-        for part in _chunks(links):
+        for part in chunks(links):
             with self._erasing() as connection:
                 self._put_links(connection, [forgetting.from_link(link, person) for link in part])
+        return len(links)
+
+    def _forget_in_intents(self, person: Person) -> int:
         with self._erasing() as connection:
             column = schema.intent.c
             rows = connection.execute(select(schema.intent).where(column.connection == self._connection))
             opened = [serialize.to_intent(row) for row in rows.mappings()]
-            intents = [item for item in opened if forgetting.from_intent(item, person) is not item]
-            self._upsert(
-                connection,
-                schema.intent,
-                [serialize.from_intent(forgetting.from_intent(item, person)) for item in intents],
-            )
+            without = [(item, forgetting.from_intent(item, person)) for item in opened]
+            changed = [serialize.from_intent(after) for item, after in without if after is not item]
+            self._upsert(connection, schema.intent, changed)
+        return len(changed)
+
+    def _forget_in_journal(self, person: Person) -> int:
         lines = 0
         for some in self._entries():
-            changed = {
-                number: serialize.from_entry(line)
-                for number, entry in some.items()
-                if (line := forgetting.from_entry(entry, person)) != entry
-            }
+            without = {number: forgetting.from_entry(entry, person) for number, entry in some.items()}
+            changed = {number: line for number, line in without.items() if line != some[number]}
             lines += len(changed)
             if changed:
                 with self._erasing() as connection:
-                    for number, row in changed.items():
+                    for number, line in changed.items():
                         mine = schema.journal.c.id == number
+                        row = serialize.from_entry(line)
                         connection.execute(update(schema.journal).where(mine).values(**row))
-        self._wipe()
-        return ErasureResult(deals=len(links), intents=len(intents), journal=lines)
+        return lines
 
     @contextmanager
     def _erasing(self) -> Iterator[Connection]:
@@ -260,7 +273,7 @@ class SqlStore:
                 select(schema.journal)
                 .where(column.connection == self._connection, column.id > after)
                 .order_by(column.id)
-                .limit(_CHUNK)
+                .limit(CHUNK)
             )
             with reading(self.engine) as connection:
                 rows = connection.execute(page).mappings().all()
@@ -272,7 +285,7 @@ class SqlStore:
     def _put_links(self, connection: Connection, links: Sequence[Link]) -> None:
         self._free_ids(connection, links)
         self._upsert(connection, schema.link, [serialize.from_link(link) for link in links])
-        for keys in _chunks([link.key for link in links]):
+        for keys in chunks([link.key for link in links]):
             connection.execute(
                 delete(schema.link_row).where(
                     schema.link_row.c.connection == self._connection, schema.link_row.c.link.in_(keys)
@@ -291,7 +304,7 @@ class SqlStore:
         new = {link.key: (link.referral_id, link.opportunity_id) for link in links}
         column = schema.link.c
         ids = (column.referral_id, column.opportunity_id)
-        for keys in _chunks(list(new)):
+        for keys in chunks(list(new)):
             ours = (column.connection == self._connection, column.key.in_(keys))
             given_up = [
                 key
@@ -358,14 +371,14 @@ class SqlStore:
             select(schema.link)
             .where(column.connection == self._connection, *conditions)
             .order_by(column.key)
-            .limit(_CHUNK)
+            .limit(CHUNK)
         )
         after = ""
         while True:
             with reading(self.engine) as connection:
                 rows = connection.execute(page.where(column.key > after)).mappings().all()
             yield from map(serialize.to_link, rows)
-            if len(rows) < _CHUNK:
+            if len(rows) < CHUNK:
                 return
             after = rows[-1]["key"]
 
@@ -382,30 +395,6 @@ class SqlStore:
             return rows
         query = select(*wanted).where(column.table.c.connection == self._connection, *conditions)
         with reading(self.engine) as connection:
-            for chunk in _chunks(list(dict.fromkeys(values))):
+            for chunk in chunks(list(dict.fromkeys(values))):
                 rows.extend(connection.execute(query.where(column.in_(chunk))).mappings())
         return rows
-
-
-def upsert(connection: Connection, table: Table) -> Any:
-    """INSERT that overwrites the row of the same key; the two databases agree on the words."""
-    dialects: dict[str, Callable[[Table], Any]] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
-    statement = dialects[connection.dialect.name](table)
-    keys = list(table.primary_key.columns)
-    return statement.on_conflict_do_update(
-        index_elements=keys,
-        set_={column.name: statement.excluded[column.name] for column in table.columns if column not in keys},
-    )
-
-
-def _lease(engine: Engine, connection: str, name: str, deadline: timedelta) -> Lease:
-    if engine.dialect.name != "sqlite":
-        return RowLease(engine, connection, name, deadline)
-    path = file_of(engine.url)
-    return MemoryLease(name) if path is None else FileLease(path.with_name(path.name + ".lock"), name)
-
-
-def _chunks(values: Sequence[T]) -> Iterator[list[T]]:
-    rest = iter(values)
-    while chunk := list(islice(rest, _CHUNK)):
-        yield chunk

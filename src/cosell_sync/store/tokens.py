@@ -21,7 +21,7 @@ from sqlalchemy import URL, Connection, Engine, select
 from cosell_sync.errors import ConfigError
 from cosell_sync.store import schema
 from cosell_sync.store.engine import file_of, reading, writing
-from cosell_sync.store.sql import upsert
+from cosell_sync.store.statements import upsert
 
 _SHORTEST: Final = 16
 _MAKE_KEY: Final = "openssl rand -base64 32"

@@ -332,8 +332,9 @@ class HttpCaller:
         if unproven and call.unchanged is not None and call.unchanged():
             final = Flaky(refusal.body.text, code=refusal.code, status=500, request_id=refusal.request_id)
             return RetryableError(final, wait, tries=3)
-        if found is Disposition.OVERLOADED and call.safety in {Safety.UNGUARDED, Safety.ONCE}:
-            # "Overloaded" is not proof enough for a write that nothing guards: the caller looks first.
+        unguarded = call.safety in {Safety.UNGUARDED, Safety.ONCE}
+        if found is Disposition.OVERLOADED and refusal.status >= 500 and unguarded:
+            # A 503 is not proof enough for a write that nothing guards: the caller looks first.
             return Unclear(f"{self.name} is not available", code=refusal.code, status=refusal.status)
         repeatable: Mapping[Safety, bool] = {
             Safety.READ: found in errors.TRANSIENT,

@@ -166,7 +166,7 @@ _ANY_CASE: Final = {
 # Answers after which the same read may be sent again.
 TRANSIENT: Final = frozenset({_D.THROTTLED, _D.OVERLOADED, _D.GATEWAY, _D.FAILED, _D.LOCKED})
 # Answers about the system and not about what the call asked for: no caller judges them itself.
-SYSTEM_WIDE: Final = frozenset({_D.THROTTLED, _D.EXHAUSTED, _D.CLOSED})
+SYSTEM_WIDE: Final = frozenset({_D.THROTTLED, _D.OVERLOADED, _D.EXHAUSTED, _D.CLOSED})
 # Statuses from 400 to 499 that say something about the request, for callers that judge them themselves.
 VERDICTS: Final = frozenset(range(400, 500)) - {401, 408, 429}
 

@@ -83,7 +83,16 @@ LENGTHS: Final[Mapping[str, int]] = {
     "firstname": 50,
     "lastname": 50,
     "telephone1": 50,
+    "emailaddress1": 100,  # of a contact
 }
+_CONTACT: Final = {
+    "email": "emailaddress1",
+    "first_name": "firstname",
+    "last_name": "lastname",
+    "phone": "telephone1",
+}
+_SOLUTION: Final = {"id": "cosell_solutioncode", "name": "cosell_solutionname"}
+REFERRAL_ID: Final = 64  # what our own column for it holds
 # Parts of the customer, beside the name → columns of account.
 ADDRESS: Final[Mapping[str, str]] = {
     "address_line1": "address1_line1",
@@ -98,6 +107,9 @@ CUSTOMER_LENGTHS: Final[Mapping[str, int]] = {
 }
 BY_ORGANIZATION: Final = 1
 BY_CURRENCY: Final = 2
+CONTACT_LENGTHS: Final[Mapping[str, int]] = {
+    f"contacts.{part}": LENGTHS[column] for part, column in _CONTACT.items()
+}
 COMPUTED: Final = "isrevenuesystemcalculated"
 # The largest amount of a money column that states no maximum.
 MONEY_LIMIT: Final = Decimal(922_337_203_685_477)
@@ -108,7 +120,10 @@ LABELS: Final[Mapping[str, str]] = {
     "solutions": "Co-sell Solutions",
     "customer.name": "Account Name",
     "customer.address_line1": "Address 1: Street 1",
+    "customer.address_line2": "Address 1: Street 2",
     "customer.city": "Address 1: City",
+    "customer.state": "Address 1: State/Province",
+    "customer.postal_code": "Address 1: ZIP/Postal Code",
     "customer.country": "Address 1: Country/Region",
 }
 
@@ -311,6 +326,13 @@ class Org:
         """The columns without those that column security keeps from the application user: a write of one is refused whole."""
         return {name: item for name, item in columns.items() if not self.security.closed(collection, name)}
 
+    def _solution_lengths(self) -> dict[str, int]:
+        columns = self.columns.get(SOLUTIONS, {})
+        found = {part: columns[column].length for part, column in _SOLUTION.items() if column in columns}
+        if "cosell_key" in columns and (whole := columns["cosell_key"].length):
+            found["id"] = min(found.get("id") or whole, whole - REFERRAL_ID - len(":"))
+        return {f"solutions.{part}": length for part, length in found.items() if length}
+
     def shape(self) -> CrmShape:
         """What the environment can hold, in our names."""
         described = {name: self.columns[OPPORTUNITIES][crm] for name, crm in self.names.items()}
@@ -324,7 +346,12 @@ class Org:
                 for each in self.statuses
             },
             labels={**LABELS, **{name: each.label or name for name, each in described.items()}},
-            lengths={**CUSTOMER_LENGTHS, **_text_lengths(described)},
+            lengths={
+                **CUSTOMER_LENGTHS,
+                **CONTACT_LENGTHS,
+                **self._solution_lengths(),
+                **_text_lengths(described),
+            },
             digits=len(str(int(maximum))) + scale,
             scale=scale,
             scales={each.code: each.scale for each in self.currencies} if self._by_currency else {},

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final
 
+from cosell_sync.core.countries import country_code
 from cosell_sync.core.deal import HIDDEN, Customer, Fields, Known, Member, Snapshot, Solution
-from cosell_sync.core.fields import KINDS, Kind
-from cosell_sync.crm import countries, values
+from cosell_sync.core.fields import KINDS
+from cosell_sync.crm import values
 from cosell_sync.crm.dynamics import odata, versions
 from cosell_sync.crm.dynamics.org import (
     ACCOUNTS,
@@ -28,17 +28,16 @@ from cosell_sync.crm.dynamics.org import (
     STOCK,
     USERS,
     WON,
-    Column,
     Org,
 )
+from cosell_sync.crm.dynamics.single_values import column_value, unreadable, value
 from cosell_sync.crm.dynamics.versions import Version
 from cosell_sync.crm.related import Person, member, unique
-from cosell_sync.crm.values import email, masked, text
+from cosell_sync.crm.values import email, text
 
 Row = Mapping[str, Any]
 
 LOOKUPS: Final = frozenset({"currency"})  # of the fields that are columns
-CHOICES: Final = frozenset({"Picklist", "Status", "State"})
 
 # Columns that are read, beside the id.
 ACCOUNT: Final = (
@@ -153,13 +152,6 @@ def _related(bundle: Bundle, org: Org) -> dict[str, Known]:
     return {**found, "solutions": solutions(bundle, org)} if org.solutions else found
 
 
-def unreadable(org: Org, collection: str, column: str, data: object) -> bool:
-    """Whether what a column shows is no value: null where column security may hide one, or a mask."""
-    if data is None:
-        return org.security.closed(collection, column)
-    return masked(data, partly=True) if org.security.secured(collection, column) else False
-
-
 def target(row: Row, name: str) -> str:
     """The table that a lookup leads to; empty where the answer does not say."""
     return str(row.get(f"_{name}_value@Microsoft.Dynamics.CRM.lookuplogicalname") or "")
@@ -241,49 +233,7 @@ def version(bundle: Bundle) -> Version:
     return Version(versions.etag(bundle.row), rows)
 
 
-# --- single values ----------------------------------------------------------------------------------------------
-
-
-def value(kind: Kind, data: object, column: Column) -> Known:
-    """A column's value. What cannot be read as its kind counts as cleared, never as a guess."""
-    if column.type in CHOICES:
-        choice = column.valued(data)
-        return choice.label if choice else None
-    return _day(data, column) if kind is Kind.DATE and data is not None else values.value(kind, data)
-
-
-def column_value(kind: Kind, item: object, column: Column | None) -> object:
-    """Our value as a column takes it. Raises LookupError for a label that a choice does not have."""
-    if column is not None and column.type in CHOICES and item is not None:
-        choice = column.labelled(item)
-        if choice is None:
-            raise LookupError(str(item))
-        return choice.value
-    if isinstance(item, date) and kind is Kind.DATE and column is not None:
-        return _written_day(item, column)
-    return values.column(kind, item)
-
-
-# A day in a column that travels as an instant. `UserLocal`: midnight where the person who entered it lives, so the instant may
-# be of the day before. Ten o'clock UTC is the same day from UTC-10 to UTC+13; reading allows for the same zones.
-# https://learn.microsoft.com/power-apps/developer/data-platform/behavior-format-date-time-attribute
-_WRITTEN_HOUR: Final = 10
-_READ_LATER: Final = timedelta(hours=13, minutes=59)
-
-
-def _day(data: object, column: Column) -> Known:
-    if column.behavior != "UserLocal" or "T" not in str(data):
-        return values.value(Kind.DATE, data)
-    try:
-        return (datetime.fromisoformat(str(data)).astimezone(UTC) + _READ_LATER).date()
-    except ValueError:
-        return None
-
-
-def _written_day(day: date, column: Column) -> str:
-    if column.behavior not in {"UserLocal", "TimeZoneIndependent"}:
-        return day.isoformat()
-    return f"{day.isoformat()}T{_WRITTEN_HOUR if column.behavior == 'UserLocal' else 0:02}:00:00Z"
+# --- columns of the opportunity ----------------------------------------------------------------------------------
 
 
 def columns(fields: Fields, org: Org, *, creating: bool = False) -> dict[str, object]:
@@ -323,8 +273,8 @@ ROWS_AND_STATE: Final = frozenset({"customer", "team", "contacts", "solutions", 
 
 
 def short(name: str, item: str | None) -> str | None:
-    """A text cut to the length of that standard column."""
-    return item[: LENGTHS[name]].rstrip() if item is not None and name in LENGTHS else item
+    """Cut to what the stock column holds."""
+    return values.short(item, LENGTHS.get(name))
 
 
 # --- people -----------------------------------------------------------------------------------------------------
@@ -425,7 +375,7 @@ def customer(account: Row | None) -> Customer | None:
         city=text(account.get("address1_city")),
         state=text(account.get("address1_stateorprovince")),
         postal_code=text(account.get("address1_postalcode")),
-        country=countries.country_code(account.get("address1_country")),
+        country=country_code(account.get("address1_country")),
         extra={"account": str(account["accountid"]).lower()} if account.get("accountid") else {},
     )
 

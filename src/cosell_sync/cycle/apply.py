@@ -1,0 +1,178 @@
+"""Makes every write to the outside, and announces it before: no other module calls ``write`` or ``create`` of a port.
+
+A write is announced by storing its intent, together with all else that the record holds at that moment. While the intent
+is open the write may or may not have landed; ``recover`` looks. A write of our own status fields alone needs none, for
+repeating it does no harm.
+
+What cannot be undone (a move, a post, an invitation, a deal made visible to Microsoft) passes ``announce`` with its kind,
+link and cause. What must hold before such a write is to be checked there and nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from cosell_sync.core.deal import Fields, Side, Snapshot, State, Value
+from cosell_sync.core.decision import Decision
+from cosell_sync.core.fields import SHARED
+from cosell_sync.core.memory import Action, Intent, Link
+from cosell_sync.cycle.context import CrmPlan, Cycle
+from cosell_sync.cycle.record import Record, commit
+from cosell_sync.ports import OpportunityDraft, OpportunityWrite, Outcome, ReferralDraft, ReferralWrite
+
+
+class FinalKind(StrEnum):
+    """Writes that cannot be undone."""
+
+    ACCEPT = "accept"
+    DECLINE = "decline"
+    WIN = "win"
+    LOSE = "lose"
+    POST = "post"
+    INVITE = "invite"
+    VISIBILITY = "visibility"
+
+
+_MOVES = {
+    State.ACCEPTED: FinalKind.ACCEPT,
+    State.DECLINED: FinalKind.DECLINE,
+    State.WON: FinalKind.WIN,
+    State.LOST: FinalKind.LOSE,
+}
+
+
+@dataclass(frozen=True)
+class FinalStep:
+    """One thing that cannot be undone. ``cause``: the rule by which it follows, as the journal will give it."""
+
+    kind: FinalKind
+    link: Link
+    cause: str
+
+
+@dataclass(frozen=True)
+class Announcement:
+    """A write about to be made. ``final``: what of it cannot be undone."""
+
+    intent: Intent
+    final: tuple[FinalStep, ...] = ()
+
+
+def announce(cycle: Cycle, record: Record, writes: Iterable[Announcement]) -> None:
+    """Store the intents of these writes, and the record with them, in one transaction. The calls come after.
+
+    Every ``FinalStep`` of a cycle passes here.
+    """
+    record.intents += [write.intent for write in writes]
+    commit(cycle.store, record)
+
+
+# --- Partner Center --------------------------------------------------------------------------------------------------
+
+
+def write_referrals(cycle: Cycle, decisions: Sequence[Decision]) -> list[tuple[Decision, Outcome]]:
+    """Carry out the steps of these decisions. Each with its outcome, in this order."""
+    record = Record()
+    record.put(*(item.link for item in decisions))
+    announce(cycle, record, [_of_steps(cycle, item) for item in decisions])
+    batch = [
+        ReferralWrite(item.link.referral, item.steps) for item in decisions if item.link.referral is not None
+    ]
+    return list(zip(decisions, cycle.referrals.write(batch), strict=True))
+
+
+def post_referral(cycle: Cycle, link: Link, fields: Fields, known: Fields, cause: str) -> Outcome:
+    """The post that shares an opportunity; its id is what the referral is found by. ``known``: what the record holds."""
+    return _post(cycle, link, fields, known, FinalStep(FinalKind.POST, link, cause))
+
+
+def post_invitation(
+    cycle: Cycle, link: Link, fields: Fields, known: Fields, cause: str, engagement: str
+) -> Outcome:
+    """The post that invites Microsoft into this engagement."""
+    return _post(cycle, link, fields, known, FinalStep(FinalKind.INVITE, link, cause), engagement)
+
+
+def _post(
+    cycle: Cycle, link: Link, fields: Fields, known: Fields, step: FinalStep, engagement: str | None = None
+) -> Outcome:
+    record = Record()
+    record.put(link)
+    intent = Intent(link.key, Side.PARTNER_CENTER, True, "", fields, known, cycle.id, cycle.now)
+    announce(cycle, record, [Announcement(intent, (step,))])
+    return cycle.referrals.create(ReferralDraft(link.opportunity_id or "", fields, engagement))
+
+
+def _of_steps(cycle: Cycle, decision: Decision) -> Announcement:
+    link = decision.link
+    fields: dict[str, Value] = {}
+    for step in decision.steps:
+        fields |= step.fields
+        if step.state is not None:
+            fields["state"] = step.state.value
+    intent = _update(cycle, link, Side.PARTNER_CENTER, link.referral, fields, link.opportunity)
+    return Announcement(intent, tuple(_final_steps(decision)))
+
+
+def _final_steps(decision: Decision) -> Iterable[FinalStep]:
+    for effect in decision.effects:
+        if effect.side is not Side.PARTNER_CENTER:
+            continue
+        if effect.action == Action.MOVE:
+            yield FinalStep(_MOVES[State(str(effect.new))], decision.link, effect.rule)
+        elif effect.field == "visible":
+            yield FinalStep(FinalKind.VISIBILITY, decision.link, effect.rule)
+
+
+# --- the CRM ---------------------------------------------------------------------------------------------------------
+
+
+def write_opportunities(
+    cycle: Cycle, record: Record, plans: Sequence[CrmPlan]
+) -> list[tuple[CrmPlan, Outcome]]:
+    """Carry out these plans, after the record is stored. Each with its outcome, in this order; there may be none."""
+    intents = [_of_plan(cycle, item) for item in plans if item.decision.crm.keys() & {*SHARED, "stage"}]
+    announce(cycle, record, intents)
+    batch = [
+        OpportunityWrite(item.status.link.opportunity, item.fields)
+        for item in plans
+        if item.status.link.opportunity is not None
+    ]
+    return list(zip(plans, cycle.crm.write(batch), strict=True)) if plans else []
+
+
+def create_opportunities(
+    cycle: Cycle, record: Record, drafts: Sequence[tuple[Link, OpportunityDraft, Fields]]
+) -> list[Outcome]:
+    """Make an opportunity per draft, after the record is stored. With each draft what the referral holds now."""
+    announce(
+        cycle,
+        record,
+        [
+            Announcement(Intent(link.key, Side.CRM, True, "", draft.fields, source, cycle.id, cycle.now))
+            for link, draft, source in drafts
+        ],
+    )
+    return list(cycle.crm.create([draft for _, draft, _ in drafts]))
+
+
+def write_status(cycle: Cycle, writes: Sequence[OpportunityWrite]) -> list[Outcome]:
+    """Write nothing but our own fields, which may be repeated and so needs no intent."""
+    return list(cycle.crm.write(writes))
+
+
+def _of_plan(cycle: Cycle, plan: CrmPlan) -> Announcement:
+    link = plan.status.link
+    moment = {name: value for name, value in plan.status.fields.items() if name == "last_sync"}
+    fields = {**plan.decision.crm, **moment}
+    return Announcement(_update(cycle, link, Side.CRM, link.opportunity, fields, link.referral))
+
+
+def _update(
+    cycle: Cycle, link: Link, side: Side, written: Snapshot | None, fields: Fields, source: Snapshot | None
+) -> Intent:
+    known = {name: source[name] for name in fields if source is not None and name in source.fields}
+    version = written.version if written else ""
+    return Intent(link.key, side, False, version, fields, known, cycle.id, cycle.now)

@@ -1,0 +1,123 @@
+"""The two decisions about a linked deal in a cycle (docs/decisions/0002), each made once.
+
+The first says what goes to Partner Center. It is kept for the chunk, so that the checks before (``safety``, ``schedule``)
+and the exchange share it. The second, made from what Partner Center holds after its write, says what goes to the CRM. Where
+the first one has no steps nothing was written in between, and it is the second one as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+import structlog
+
+from cosell_sync.core import losses, messages, requirements, visibility
+from cosell_sync.core.deal import Side
+from cosell_sync.core.decision import Conflict, Decision
+from cosell_sync.core.fields import SHARED
+from cosell_sync.core.memory import Link
+from cosell_sync.core.reconcile import decide
+from cosell_sync.core.retry import blocked_side, freed_from
+from cosell_sync.core.status import StatusReport, conflict_text, status_report
+from cosell_sync.cycle.context import CrmPlan, Cycle, DealPlan, ReferralResult, ids
+from cosell_sync.cycle.record import Record, carried, conflicts, status_effects
+
+log = structlog.get_logger("cosell_sync.cycle")
+
+
+def first_decision(cycle: Cycle, link: Link) -> Decision:
+    """What follows for this deal as it was read; for the same reading the same decision, made once."""
+    known = cycle.decided.get(link.key)
+    if known is not None and known[0] is link:
+        return known[1]
+    decision = decide(link, cycle.rules, cycle.shape, cycle.now)
+    cycle.decided[link.key] = (link, decision)
+    return decision
+
+
+def foreseeable(cycle: Cycle, links: Iterable[Link]) -> Iterable[Decision]:
+    """The first decisions, for counting; a deal that cannot be decided changes nothing, and is reported by ``isolate``."""
+    for link in links:
+        try:
+            yield first_decision(cycle, link)
+        except Exception:  # noqa: BLE001, S112 - it breaks again where it is worked on, and is reported there
+            continue
+
+
+def plan_crm(cycle: Cycle, record: Record, first: Decision, result: ReferralResult) -> CrmPlan:
+    """What goes to the CRM, made from what Partner Center holds now, and what the record is to say. Names conflicts."""
+    decision = first
+    if first.steps:
+        decision = decide(result.link, cycle.rules, cycle.shape, cycle.now, result.state)
+    sent = [
+        item
+        for item in first.conflicts
+        if item.kept is Side.CRM and item.field in result.fields and item not in decision.conflicts
+    ]
+    news = _news(cycle, decision, result, sent)
+    link = conflicts(cycle, record, decision.link, [*sent, *decision.conflicts])
+    if any(name in decision.crm for name in (*SHARED, "stage")):
+        link = carried(cycle, link)
+    decision = replace(decision, link=link)
+    expected = replace(decision, link=_as_if_written(cycle, link))
+    status = status_report(expected, news, cycle.shape, cycle.now)
+    # What follows only now (a sales stage after the accept) goes with the next cycle; an invitation follows at once.
+    if decision.steps or may_invite(cycle, status.link):
+        status = replace(status, link=replace(status.link, dirty=True))
+    cycle.collect(_deal_plan(first, decision, status))
+    if status.reminder and "message" in status.fields and result.link.opportunity is not None:
+        log.warning("deal.reminder", **ids(result.link), reminder=status.reminder)
+    return CrmPlan(decision, status)
+
+
+def may_invite(cycle: Cycle, link: Link) -> bool:
+    """Whether Microsoft is to be invited now: the seller asks for it, nothing is missing, Partner Center is not paused."""
+    if link.opportunity is None or not requirements.asks_for_help(link.opportunity):
+        return False
+    fields = visibility.invitation(link, cycle.rules, cycle.shape, cycle.now.date())
+    return fields is not None and blocked_side(link.memory, cycle.now) is not Side.PARTNER_CENTER
+
+
+def settled_as_made(cycle: Cycle, link: Link) -> Link:
+    """A deal whose opportunity was just made, at rest where nothing follows from how it reads back; else due again.
+
+    What somebody, or a flow, did between the create and its read-back shows as a difference, and is carried then.
+    """
+    decision = decide(link, cycle.rules, cycle.shape, cycle.now)
+    status = status_report(decision, (), cycle.shape, cycle.now)
+    follows = decision.steps or decision.crm or decision.conflicts or status.fields
+    if follows or link.dirty or may_invite(cycle, status.link):
+        return replace(link, dirty=True)
+    return status.link
+
+
+def _news(
+    cycle: Cycle, decision: Decision, result: ReferralResult, sent: Sequence[Conflict]
+) -> Sequence[str]:
+    """What happened, in the seller's words; empty where nothing did."""
+    down = [name for name in (*SHARED, "stage") if name in decision.crm]
+    decided = [item for item in decision.conflicts if item.kept is not None and item.field in down]
+    news = [*result.notices, *decision.notices]
+    news += [conflict_text(item, cycle.shape) for item in (*sent, *decided)]
+    shared = [name for name in SHARED if name in decision.crm]
+    if shared:
+        news.append(messages.took(cycle.shape.label(name) for name in shared))
+    if result.link.referral is not None:
+        news += losses.lost_in_crm(shared, result.link.referral, cycle.shape)
+    return news
+
+
+def _as_if_written(cycle: Cycle, link: Link) -> Link:
+    """The record is to say what is true once this write has landed: then the CRM's failure with the deal is over."""
+    if blocked_side(link.memory, cycle.now) is Side.CRM:
+        return link
+    return replace(link, memory=freed_from(link.memory, Side.CRM))
+
+
+def _deal_plan(first: Decision, second: Decision, status: StatusReport) -> DealPlan:
+    effects = [effect for effect in first.effects if effect.side is Side.PARTNER_CENTER]
+    effects += [effect for effect in second.effects if effect.side is Side.CRM]
+    effects += status_effects(second.link.opportunity, status.fields)
+    every = {conflict.field: conflict for conflict in (*first.conflicts, *second.conflicts)}
+    return DealPlan(second.link, tuple(effects), tuple(every.values()), second.holds)

@@ -1,0 +1,363 @@
+"""Records what a cycle learned: links, cleared intents, journal lines, counters and log events.
+
+A ``Record`` collects what belongs together; ``commit`` stores it in one transaction and is the only place that does. The
+functions between say what the outcome of a write means: a write that landed moves the base and clears its intent, one
+that was refused is a failure with a next attempt, one without an answer leaves its intent open. They are pure but for
+counters and log events, so several outcomes, and the intents of the writes that follow, share a transaction.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import structlog
+
+from cosell_sync.core import messages
+from cosell_sync.core.deal import ABSENT, Fields, Side, Snapshot, Step, SyncState, Value, state_of
+from cosell_sync.core.decision import Conflict, Decision, Effect
+from cosell_sync.core.fields import KINDS, SELLER, SHARED
+from cosell_sync.core.memory import Action, Intent, Invitation, JournalEntry, Link, Phase
+from cosell_sync.core.normalize import same
+from cosell_sync.core.outcome import after_create, after_failed_write, after_opportunity, after_referral
+from cosell_sync.core.retry import freed_from
+from cosell_sync.core.visibility import invited
+from cosell_sync.cycle.context import CrmPlan, Cycle, ReferralResult, ids
+from cosell_sync.errors import Gone, RecordError, Rejected, Stale, Unclear
+from cosell_sync.ports import CycleState, Outcome, Store, Transaction
+
+STATUS_RULE = "kept true on the record"
+STATUS_WORDS = (
+    "sync_state",
+    "message",
+)  # what a person reads on the record; the rest of our fields are facts
+
+log = structlog.get_logger("cosell_sync.cycle")
+
+
+@dataclass
+class Record:
+    """What is to be stored at one moment. Of several versions of a link the last one counts."""
+
+    links: dict[str, Link] = field(default_factory=dict)
+    intents: list[Intent] = field(default_factory=list)
+    settled: list[tuple[str, Side]] = field(default_factory=list)
+    journal: list[JournalEntry] = field(default_factory=list)
+    watermarks: dict[str, str] = field(default_factory=dict)
+    completed: list[str] = field(default_factory=list)
+    state: CycleState | None = None
+
+    def put(self, *links: Link) -> None:
+        """Store these links as they are now."""
+        self.links.update({link.key: link for link in links})
+
+    def settle(self, link: Link, side: Side) -> None:
+        """Clear the intent of this link and side, if there is one."""
+        self.settled.append((link.key, side))
+
+    def take(self) -> Transaction:
+        """All of it as one transaction; the record is empty from then on, so nothing is stored twice."""
+        whole = Transaction(
+            links=[*self.links.values()],
+            intents=self.intents,
+            settled=self.settled,
+            journal=self.journal,
+            watermarks=self.watermarks,
+            completed=self.completed,
+            state=self.state,
+        )
+        vars(self).update(vars(Record()))
+        return whole
+
+
+def commit(store: Store, record: Record) -> None:
+    """Store it and empty it; nothing is done where it is empty. Raises Fenced and Unavailable."""
+    if record != Record():
+        store.commit(record.take())
+
+
+def keep_state(cycle: Cycle, record: Record, **changes: Any) -> None:
+    """Let the next cycle find these fields of ``CycleState``; stored with the record."""
+    record.state = cycle.state = replace(cycle.state, **changes)
+
+
+# --- journal -------------------------------------------------------------------------------------------------------
+
+
+def journal_entry(
+    cycle: Cycle,
+    link: Link,
+    side: Side,
+    action: Action,
+    rule: str,
+    name: str | None = None,
+    old: Value = None,
+    new: Value = None,
+) -> JournalEntry:
+    """One line of the journal, of this cycle and moment."""
+    return JournalEntry(link.key, cycle.id, cycle.now, side, Action(action), name, old, new, rule)
+
+
+def effect_entry(cycle: Cycle, link: Link, effect: Effect) -> JournalEntry:
+    """The journal line of something that was written."""
+    return journal_entry(
+        cycle, link, effect.side, effect.action, effect.rule, effect.field, effect.old, effect.new
+    )
+
+
+def status_effects(before: Snapshot | None, fields: Fields) -> tuple[Effect, ...]:
+    """Our own fields on the record as effects, for the plan and the journal."""
+    return tuple(
+        Effect(Side.CRM, Action.REPORT, name, before[name] if before else None, value, STATUS_RULE)
+        for name, value in fields.items()
+    )
+
+
+def carried(cycle: Cycle, link: Link) -> Link:
+    """The link, with this cycle as the last one that carried something (``last_sync`` on the record)."""
+    return replace(link, memory=replace(link.memory, carried_at=cycle.now.replace(microsecond=0)))
+
+
+# --- writes to Partner Center ----------------------------------------------------------------------------------------
+
+
+def referral_outcome(cycle: Cycle, record: Record, decision: Decision, outcome: Outcome) -> ReferralResult:
+    """What Partner Center took of the steps of a decision."""
+    link, taken = decision.link, decision.steps[: outcome.steps]
+    result = ReferralResult(link)
+    if taken and outcome.snapshot is not None:
+        learned = after_referral(link, taken, outcome.snapshot, cycle.rules, cycle.shape)
+        link = carried(cycle, learned.link)
+        fields = frozenset().union(*(step.fields for step in taken))
+        result = ReferralResult(link, learned.notices, learned.state, fields)
+        cycle.counters.written[Side.PARTNER_CENTER].add(link.key)
+        effects = [effect for effect in decision.effects if effect.side is Side.PARTNER_CENTER]
+        _written(cycle, record, link, [effect for effect in effects if _is_of(effect, taken)])
+    unread = outcome.steps > 0 and outcome.snapshot is None  # landed, but what it holds now must be looked up
+    if not unread and not isinstance(outcome.error, Unclear):
+        record.settle(link, Side.PARTNER_CENTER)
+    if isinstance(outcome.error, Stale):
+        result = replace(result, stale=True)
+    elif outcome.error is not None:
+        result = replace(result, link=failure(cycle, record, link, Side.PARTNER_CENTER, outcome.error))
+    record.put(result.link)
+    return result
+
+
+def post_landed(
+    cycle: Cycle, record: Record, link: Link, fields: Fields, rule: str, holder: Link | None
+) -> Link:
+    """An opportunity became a referral. ``holder``: a link that had taken our referral for a new one."""
+    made = carried(cycle, link)
+    record.put(
+        made, *([replace(released(holder), referral=None)] if holder and holder.key != made.key else [])
+    )
+    record.settle(made, Side.PARTNER_CENTER)
+    record.journal += [
+        journal_entry(cycle, made, Side.PARTNER_CENTER, Action.CREATE, rule, name, None, value)
+        for name, value in fields.items()
+    ]
+    cycle.counters.created[Side.PARTNER_CENTER] += 1
+    log.info("deal.created", **ids(made), side=Side.PARTNER_CENTER)
+    return made
+
+
+def invitation_landed(
+    cycle: Cycle, record: Record, link: Link, side: Mapping[str, str], known: Fields, effect: Effect | None
+) -> Link:
+    """Microsoft has its side now. ``effect``: our invitation; None where it was found there."""
+    made = invited(link, side, known)
+    made = replace(made, memory=freed_from(made.memory, Side.PARTNER_CENTER))
+    if effect is not None or link.memory.invite == Invitation.PENDING:
+        made = carried(cycle, replace(made, memory=replace(made.memory, notices=(messages.invited(),))))
+    if effect is not None:
+        cycle.counters.written[Side.PARTNER_CENTER].add(link.key)
+        record.journal.append(effect_entry(cycle, made, effect))
+        log.info("deal.invited", **ids(made))
+    record.put(made)
+    record.settle(made, Side.PARTNER_CENTER)
+    return made
+
+
+def post_failed(cycle: Cycle, record: Record, link: Link, error: RecordError) -> Link:
+    """A post that failed. Without an answer its intent stays open; a 404 on a post is no vanished deal."""
+    if isinstance(error, Gone):
+        error = Rejected(error.text, code=error.code, status=error.status, request_id=error.request_id)
+    if not isinstance(error, Unclear):
+        record.settle(link, Side.PARTNER_CENTER)
+    failing = _waiting_for_a_person(failure(cycle, record, link, Side.PARTNER_CENTER, error))
+    failing = replace(failing, due=failing.memory.next_attempt)
+    record.put(failing)
+    return failing
+
+
+# --- writes to the CRM -----------------------------------------------------------------------------------------------
+
+
+def opportunity_outcome(cycle: Cycle, record: Record, plan: CrmPlan, outcome: Outcome) -> Link:
+    """What the CRM took of a plan. A stale one is not recorded, for the caller reads and decides it again."""
+    link = plan.status.link
+    if outcome.error is None and outcome.snapshot is not None and link.referral is not None:
+        landed = _opportunity_landed(cycle, record, plan, outcome.snapshot, link.referral)
+        record.put(landed)
+        return landed
+    error = outcome.error or Unclear("no answer")
+    if not isinstance(error, Unclear):
+        record.settle(link, Side.CRM)
+    if isinstance(error, Stale):
+        return link
+    # part of it may have landed, words for the seller among it that are not true now
+    read = replace(plan.decision.link, opportunity=outcome.snapshot or link.opportunity)
+    failing = failure(cycle, record, read, Side.CRM, error)
+    record.put(failing)
+    return failing
+
+
+def _opportunity_landed(
+    cycle: Cycle, record: Record, plan: CrmPlan, after: Snapshot, referral: Snapshot
+) -> Link:
+    link, before = plan.status.link, plan.status.link.opportunity
+    if before is None:
+        return link
+    learned = after_opportunity(link, plan.decision.crm, after, cycle.rules, state_of(referral))
+    cycle.counters.written[Side.CRM].add(link.key)
+    record.settle(link, Side.CRM)
+    _written(cycle, record, link, [effect for effect in plan.decision.effects if effect.side is Side.CRM])
+    words = {name: value for name, value in plan.status.fields.items() if name in STATUS_WORDS}
+    record.journal += [effect_entry(cycle, link, effect) for effect in status_effects(before, words)]
+    return replace(learned, dirty=learned.dirty or _changed_meanwhile(before, plan.fields, after))
+
+
+def opportunity_created(
+    cycle: Cycle, record: Record, link: Link, reported: Link, fields: Fields, outcome: Outcome
+) -> Link | None:
+    """A referral became an opportunity; None where that failed. ``reported``: the link with what the record says of it."""
+    if outcome.error is not None or outcome.snapshot is None or link.referral is None:
+        error = outcome.error or Unclear("no answer")
+        if not isinstance(error, Unclear):
+            record.settle(link, Side.CRM)
+        failing = _waiting_for_a_person(failure(cycle, record, link, Side.CRM, error))
+        record.put(replace(failing, dirty=False, due=failing.memory.next_attempt))
+        return None
+    made = after_create(reported, fields, outcome.snapshot, cycle.rules, state_of(link.referral))
+    record.settle(link, Side.CRM)
+    record.journal += [
+        journal_entry(cycle, made, Side.CRM, Action.CREATE, "new in Partner Center", name, None, value)
+        for name, value in fields.items()
+    ]
+    cycle.counters.created[Side.CRM] += 1
+    log.info("deal.created", **ids(made), side=Side.CRM)
+    return made
+
+
+def status_outcome(
+    cycle: Cycle, record: Record, link: Link, before: Snapshot, fields: Fields, outcome: Outcome
+) -> bool:
+    """Whether our own fields stand on the record now; then that is recorded."""
+    if outcome.error is not None or outcome.snapshot is None:
+        return False
+    cycle.counters.written[Side.CRM].add(link.key)
+    words = {name: value for name, value in fields.items() if name in STATUS_WORDS}
+    record.journal += [effect_entry(cycle, link, effect) for effect in status_effects(before, words)]
+    record.put(replace(link, opportunity=outcome.snapshot))
+    return True
+
+
+# --- failures and conflicts ------------------------------------------------------------------------------------------
+
+
+def failure(cycle: Cycle, record: Record, link: Link, side: Side, error: RecordError) -> Link:
+    """The link after a write to this side failed: its reason, its next attempt, or that it is parked."""
+    failing = after_failed_write(link, side, error, cycle.now, cycle.settings.retry_policy)
+    cycle.counters.failed.add(link.key)
+    facts = {"side": side, "code": error.code, "status": error.status, "request_id": error.request_id}
+    if isinstance(error, Gone):
+        log.warning("deal.gone", **ids(link), side=side)
+    elif failing.memory.parked and not link.memory.parked:
+        log.error("deal.parked", **ids(link), attempts=failing.memory.attempts, **facts)
+    else:
+        log.warning("deal.refused" if not transient(failing) else "deal.failed", **ids(link), **facts)
+    code = error.code or type(error).__name__.lower()
+    record.journal.append(journal_entry(cycle, failing, side, Action.FAILURE, code))
+    return failing
+
+
+def given_up(cycle: Cycle, record: Record, links: Iterable[Link]) -> None:
+    """Deals whose record changed at each try of this cycle: they fail like any other write."""
+    for link in links:
+        error = Stale("changed again and again", code="stale")
+        record.put(after_failed_write(link, Side.CRM, error, cycle.now, cycle.settings.retry_policy))
+        cycle.counters.failed.add(link.key)
+
+
+def conflicts(cycle: Cycle, record: Record, link: Link, found: Sequence[Conflict]) -> Link:
+    """Count, journal and log each conflict once; what was named stays remembered while it stands."""
+    marks = {_mark(item): item for item in found}
+    known = link.memory.reported
+    for mark, conflict in marks.items():
+        if mark in known:
+            continue
+        cycle.counters.conflicts += 1
+        log.warning(
+            "deal.conflict", **ids(link), field=cycle.rules.crm_name(conflict.field), kept=conflict.kept
+        )
+        loser = Side.PARTNER_CENTER if conflict.kept is Side.CRM else Side.CRM
+        values = (conflict.referral, conflict.opportunity)
+        lost, won = values if loser is Side.PARTNER_CENTER else values[::-1]
+        record.journal.append(
+            journal_entry(cycle, link, loser, Action.CONFLICT, conflict.rule, conflict.field, lost, won)
+        )
+    kept = [mark for mark in known if not mark.startswith("conflict:")]
+    return replace(link, memory=replace(link.memory, reported=(*kept, *marks)))
+
+
+def released(link: Link) -> Link:
+    """A link whose opportunity went to another: it keeps its key, stands for nothing, and is never looked at again."""
+    return replace(
+        link,
+        referral_id=None,
+        opportunity_id=None,
+        opportunity=None,
+        phase=Phase.SKIPPED,
+        dirty=False,
+        due=None,
+    )
+
+
+def transient(link: Link) -> bool:
+    """Whether the deal fails because of a system, not because of itself."""
+    return link.memory.failure is not None and link.memory.failure.transient
+
+
+def _waiting_for_a_person(failing: Link) -> Link:
+    if transient(failing):
+        return failing
+    return replace(failing, memory=replace(failing.memory, sync_state=SyncState.NEEDS_ATTENTION))
+
+
+def _written(cycle: Cycle, record: Record, link: Link, effects: Sequence[Effect]) -> None:
+    for effect in effects:
+        record.journal.append(effect_entry(cycle, link, effect))
+        if effect.action == Action.MOVE:
+            log.info("deal.moved", **ids(link), side=effect.side, state=effect.new)
+
+
+def _is_of(effect: Effect, taken: Sequence[Step]) -> bool:
+    if effect.action == Action.MOVE:
+        return any(step.state is not None and step.state.value == effect.new for step in taken)
+    return any(effect.field in step.fields for step in taken)
+
+
+def _mark(conflict: Conflict) -> str:
+    """A conflict's mark without its values: marks are kept, values may be people's data."""
+    text = f"conflict:{conflict.field}:{conflict.referral!r}:{conflict.opportunity!r}"
+    return f"conflict:{conflict.field}:{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+
+
+def _changed_meanwhile(before: Snapshot, sent: Fields, after: Snapshot) -> bool:
+    """Whether the record holds something else than it should after our write: somebody, or a flow, was there too."""
+    expected = {**before.fields, **sent}
+    names = {*SHARED, *SELLER, "stage"}
+    return any(not same(KINDS[name], expected.get(name, ABSENT), after[name]) for name in names)

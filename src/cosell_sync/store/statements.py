@@ -1,0 +1,31 @@
+"""Statements that SQLAlchemy words differently per database, and the size of what is asked for at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from typing import Any, Final, TypeVar
+
+from sqlalchemy import Connection, Table
+from sqlalchemy.dialects import postgresql, sqlite
+
+CHUNK: Final = 500  # values in one question, rows on one page
+T = TypeVar("T")
+
+
+def upsert(connection: Connection, table: Table) -> Any:
+    """INSERT that overwrites the row of the same key; the two databases agree on the words."""
+    dialects: dict[str, Callable[[Table], Any]] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
+    statement = dialects[connection.dialect.name](table)
+    keys = list(table.primary_key.columns)
+    return statement.on_conflict_do_update(
+        index_elements=keys,
+        set_={column.name: statement.excluded[column.name] for column in table.columns if column not in keys},
+    )
+
+
+def chunks(values: Sequence[T]) -> Iterator[list[T]]:
+    """The values in lists of at most ``CHUNK``."""
+    rest = iter(values)
+    while chunk := list(islice(rest, CHUNK)):
+        yield chunk
