@@ -78,7 +78,7 @@ def intents_are_not_recorded(patch: Patch) -> None:
 
 def intents_are_never_settled(patch: Patch) -> None:
     """Rule 4: they are recorded, but nobody looks what became of the write."""
-    patch.setattr(recover, "settle", lambda link, _intent: link)
+    patch.setattr(recover, "settle", lambda link, _intent, _rules: link)
 
 
 def writes_are_not_guarded(patch: Patch) -> None:
@@ -187,6 +187,6 @@ def test_the_rules_bite(
 
 def test_the_machine_finds_a_missing_rule_by_itself(monkeypatch: Patch) -> None:
     """It needs no script: this one is missed within a few random sequences."""
-    base_takes_in_what_was_sent(monkeypatch)
+    over_is_not_over(monkeypatch)
     with pytest.raises(AssertionError):
         machine.play(machine.LikeDynamics, 100)

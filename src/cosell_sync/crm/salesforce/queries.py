@@ -47,7 +47,7 @@ def opportunities(org: Org, where: str, *, order: str = "", stamps_only: bool = 
     columns = ["Id", "SystemModstamp", "LastModifiedDate", "AccountId", "OwnerId"]
     columns += ["Account.SystemModstamp", "Owner.LastModifiedDate"]
     if not stamps_only:
-        columns += ["IsClosed", "IsWon", *org.names.values()]
+        columns += ["LastModifiedById", "IsClosed", "IsWon", *org.names.values()]
         columns += ["HasOpportunityLineItem"] if org.has("Opportunity", "HasOpportunityLineItem") else []
         address = ("Name", "BillingStreet", "BillingCity", org.state, "BillingPostalCode", org.country)
         columns += [f"Account.{name}" for name in address]
