@@ -16,7 +16,7 @@ from cosell_sync.core.limits import PARTNER_CENTER_REQUIRES, foreign_currency, w
 from cosell_sync.core.memory import Memory, set_known
 from cosell_sync.core.merge import Merged, Sides, merge, merge_together
 from cosell_sync.core.normalize import empty, same
-from cosell_sync.core.rules import FieldRule
+from cosell_sync.core.rules import FieldRule, Flow
 from cosell_sync.core.sales_stage import merge_sales_stage
 
 # Kinds of conflict that are remembered of a field: a write landed, and yet the sides differ.
@@ -54,6 +54,19 @@ def _together(builder: DecisionBuilder, name: str) -> tuple[str, ...]:
     return (name, *(each for each in others if each in builder.shape.fields and _both_say(builder, each)))
 
 
+def _unseen(builder: DecisionBuilder, name: str) -> list[str]:
+    """What the CRM does not show of this field, or of one that it means nothing without: then nothing of it crosses."""
+    rules, shape = builder.rules.fields, builder.shape
+    return [
+        each
+        for each in TOGETHER.get(name, (name,))
+        if each in rules
+        and rules[each].flow is not Flow.OFF
+        and each in shape.fields
+        and builder.opportunity[each] is ABSENT
+    ]
+
+
 def _both_say(builder: DecisionBuilder, name: str) -> bool:
     return builder.referral[name] is not ABSENT and builder.opportunity[name] is not ABSENT
 
@@ -65,6 +78,18 @@ def _merge_field(
     base_opportunity: dict[str, Value],
 ) -> None:
     """Merge a field, and with it those that mean something only together with it."""
+    if unseen := _unseen(builder, rule.name):
+        builder.holds += [
+            Hold(
+                HoldKind.UNSEEN,
+                name,
+                builder.referral[name],
+                ABSENT,
+                messages.unseen(builder.shape.label(name)),
+            )
+            for name in unseen
+        ]
+        return
     memory, names = builder.link.memory, _together(builder, rule.name)
     unequal = {
         name: [kind for kind in _UNEQUAL_AFTER_WRITE if kind.key(name) in memory.reported] for name in names
