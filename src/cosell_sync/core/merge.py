@@ -24,14 +24,15 @@ still shows as one.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Final, cast
 
-from cosell_sync.core.deal import ABSENT, HIDDEN, Customer, Member, Side, Solution, Value, hidden_parts
+from cosell_sync.core.deal import ABSENT, HIDDEN, Customer, Side, Value, hidden_parts
 from cosell_sync.core.decision import Conflict
 from cosell_sync.core.erasure import recalled
 from cosell_sync.core.fields import KINDS, Kind
+from cosell_sync.core.merge_record import Pair, Record, merge_record
 from cosell_sync.core.normalize import (
     agree,
     by_key,
@@ -45,7 +46,6 @@ from cosell_sync.core.normalize import (
 )
 from cosell_sync.core.rules import CrmShape, FieldRule, Flow, Policy
 
-Record = Member | Solution
 _ADDRESS: Final = ("address_line1", "address_line2", "city", "state", "postal_code", "country")
 
 
@@ -110,7 +110,7 @@ def _merge_value(rule: FieldRule, kind: Kind, sides: Sides, shape: CrmShape, ans
         Side.CRM: replace(still, to_referral=to_referral, rule="changed in the CRM"),
         None: still,
     }
-    changed = _changed(rule, kind, sides)
+    changed = changed_sides(rule, kind, sides)
     if len(changed) < len(Side):
         return outcomes[next(iter(changed), None)]
     kept = answer or {Policy.PARTNER_CENTER: Side.PARTNER_CENTER, Policy.CRM: Side.CRM}.get(rule.policy)
@@ -135,81 +135,7 @@ def _completed(customer: Value, other: Value) -> Value:
     return replace(customer, **{name: given[name] or known[name] for name in _ADDRESS})
 
 
-def merge_together(
-    rules: Mapping[str, FieldRule], group: Mapping[str, Sides], shape: CrmShape, answer: Side | None = None
-) -> dict[str, Merged]:
-    """The same table for fields that mean something only together, as one value with one winner.
-
-    The first field's rule decides for all; where one of the others alone differs, its own policy does. Where the winner's value goes over, all of it does: a PATCH that
-    brings an amount in another currency brings both, though the number be the same.
-    """
-    rule = rules[next(iter(group))]
-    still = {name: Merged(sides.base_referral, sides.base_opportunity) for name, sides in group.items()}
-    values = group.values()
-    if rule.flow is Flow.OFF or any(ABSENT in (each.referral, each.opportunity) for each in values):
-        return still
-    if all(agree(name, each.referral, each.opportunity, shape) for name, each in group.items()):
-        return {name: Merged(each.referral, each.opportunity) for name, each in group.items()}
-    changed = _changed_together(rule, group)
-    kept = next(iter(changed), None)
-    why = {Side.PARTNER_CENTER: "changed in Partner Center", Side.CRM: "changed in the CRM", None: ""}[kept]
-    clash = len(changed) == len(Side)
-    if clash:
-        differing = [
-            name for name, each in group.items() if not same(KINDS[name], each.referral, each.opportunity)
-        ]
-        policy = rules[differing[0] if len(differing) == 1 else rule.name].policy
-        kept = answer or {Policy.PARTNER_CENTER: Side.PARTNER_CENTER, Policy.CRM: Side.CRM}.get(policy)
-        why = f"policy {policy}" + (" at first sight" if any(each.first for each in values) else "")
-        why = "a person decided" if answer else why
-    return {
-        name: replace(
-            _carried(name, group, kept, shape, still[name]),
-            conflict=Conflict(name, sides.referral, sides.opportunity, kept, why)
-            if clash and not agree(name, sides.referral, sides.opportunity, shape)
-            else None,
-            rule=why,
-        )
-        for name, sides in group.items()
-    }
-
-
-def _changed_together(rule: FieldRule, group: Mapping[str, Sides]) -> frozenset[Side]:
-    """As for one field; a group is changed where a part of it is. At first sight its first field says what is empty."""
-    first = any(sides.first for sides in group.values())
-    changed: set[Side] = set()
-    for name, sides in group.items():
-        changed |= _changed(rule, KINDS[name], sides)
-    if first:
-        changed = {
-            side
-            for side, goes in (
-                (Side.PARTNER_CENTER, rule.goes_to_crm),
-                (Side.CRM, rule.goes_to_partner_center),
-            )
-            if goes
-        } - _says_nothing(group[rule.name])
-    return frozenset(changed)
-
-
-def _carried(
-    name: str, group: Mapping[str, Sides], kept: Side | None, shape: CrmShape, still: Merged
-) -> Merged:
-    """What goes over of one field of a group, given whose value is kept: the first goes along wherever another does."""
-    sides, kind, (first, *others) = group[name], KINDS[name], group
-    along = name == first and not all(
-        same(KINDS[other], group[other].referral, group[other].opportunity) for other in others
-    )
-    if kept is Side.PARTNER_CENTER:
-        value = for_crm(name, sides.referral, shape)
-        return replace(still, to_crm=value) if along or not same(kind, value, sides.opportunity) else still
-    if kept is Side.CRM:
-        value = for_referral(name, sides.opportunity, shape)
-        return replace(still, to_referral=value) if along or not same(kind, value, sides.referral) else still
-    return still
-
-
-def _changed(rule: FieldRule, kind: Kind, sides: Sides) -> frozenset[Side]:
+def changed_sides(rule: FieldRule, kind: Kind, sides: Sides) -> frozenset[Side]:
     """The sides whose value counts as an edit and may go the other way. Without a base, an empty one never does."""
     changed = set()
     if rule.goes_to_crm and (
@@ -223,11 +149,11 @@ def _changed(rule: FieldRule, kind: Kind, sides: Sides) -> frozenset[Side]:
     ):
         changed.add(Side.CRM)
     if sides.first:
-        changed -= _says_nothing(sides)
+        changed -= says_nothing(sides)
     return frozenset(changed)
 
 
-def _says_nothing(sides: Sides) -> set[Side]:
+def says_nothing(sides: Sides) -> set[Side]:
     """The side that holds nothing where the other one holds something; a flag that is not set is nothing, too."""
     there, here = (
         empty(sides.referral) or sides.referral is False,
@@ -260,8 +186,8 @@ def _merge_set(rule: FieldRule, sides: Sides, shape: CrmShape) -> Merged:
             _set_record(next_opportunity, key, _keeping_hidden(here, there, was_here))
             continue
         if there is not None and here is not None:
-            new_there, new_here, clashed = _merge_record(
-                _Pair(there, stored or there, here), was_there, was_here, prefer
+            new_there, new_here, clashed = merge_record(
+                Pair(there, stored or there, here), was_there, was_here, prefer
             )
             clash = clash or clashed
         else:
@@ -315,71 +241,6 @@ def _set_record(records: dict[str, Record], key: str, record: Record | None) -> 
 def _with_extra(record: Record, own: Record | None) -> Record:
     """What only a side knows of a member (a title, a row id) stays on that side."""
     return replace(record, extra=own.extra if own else {})
-
-
-@dataclass(frozen=True)
-class _Pair:
-    """One member on both sides; ``stored``: what the CRM can store of Partner Center's."""
-
-    there: Record
-    stored: Record
-    here: Record
-
-
-def _merge_record(
-    pair: _Pair, was_there: Record | None, was_here: Record | None, prefer: Side
-) -> tuple[Record, Record, bool]:
-    """Attribute by attribute; on first sight an empty attribute is filled, never emptied."""
-    there, here = pair.there, pair.here
-    unseen = hidden_parts(there) | hidden_parts(here)
-    without_base = hidden_parts(was_there) | hidden_parts(was_here)
-    up: dict[str, object] = {}
-    down: dict[str, object] = {}
-    clash = False
-    for names in _parts(there):
-        part = tuple(name for name in names if name not in unseen)
-        value_there, stored = _held(there, part), _held(pair.stored, part)
-        # what stands here cut is what stands there whole
-        value_here = tuple(
-            whole if cut == own else own
-            for own, cut, whole in zip(_held(here, part), stored, value_there, strict=True)
-        )
-        if value_here == value_there:
-            continue
-        first = was_there is None or was_here is None or bool(without_base & set(part))
-        changed_there = first or value_there != _held(was_there, part)
-        changed_here = first or _held(here, part) != _held(was_here, part)
-        if changed_there and changed_here:
-            if _is_within(value_there, value_here) or _is_within(value_here, value_there):
-                changed_here = _is_within(value_there, value_here)
-                changed_there = not changed_here
-            else:
-                clash = True
-                changed_there, changed_here = prefer is Side.PARTNER_CENTER, prefer is Side.CRM
-        if changed_there:
-            down |= zip(part, stored, strict=True)
-        elif changed_here:
-            up |= zip(part, value_here, strict=True)
-    return replace(there, **up), replace(here, **down), clash  # type: ignore[arg-type]
-
-
-def _parts(record: Record) -> Iterator[tuple[str, ...]]:
-    """The attributes of a record, each by itself; a person's two names are one, or both sides would make up a third."""
-    names = [item.name for item in fields(record) if item.compare]
-    for name in names:
-        if name == "first_name" and "last_name" in names:
-            yield "first_name", "last_name"
-        elif name != "last_name":
-            yield (name,)
-
-
-def _held(record: Record | None, part: tuple[str, ...]) -> tuple[object, ...]:
-    return tuple(getattr(record, name) for name in part)
-
-
-def _is_within(less: tuple[object, ...], more: tuple[object, ...]) -> bool:
-    """Whether the one says nothing that the other does not say as well."""
-    return all(each is None or each == other for each, other in zip(less, more, strict=True))
 
 
 # --- notes -----------------------------------------------------------------------------------------------------

@@ -14,10 +14,11 @@ from cosell_sync.core.fields import KINDS, SHARED, TOGETHER
 from cosell_sync.core.lifecycle import TERMINAL
 from cosell_sync.core.limits import PARTNER_CENTER_REQUIRES, foreign_currency, why_not_sent
 from cosell_sync.core.memory import Memory, set_known
-from cosell_sync.core.merge import Merged, Sides, merge, merge_together
+from cosell_sync.core.merge import Merged, Sides, merge
 from cosell_sync.core.normalize import empty, same
 from cosell_sync.core.rules import FieldRule, Flow
 from cosell_sync.core.sales_stage import merge_sales_stage
+from cosell_sync.core.together import merge_together
 
 # Kinds of conflict that are remembered of a field: a write landed, and yet the sides differ.
 _UNEQUAL_AFTER_WRITE: Final[Mapping[ConflictKind, str]] = {
