@@ -246,7 +246,8 @@ class CycleState:
 class Transaction:
     """Everything to be stored at one moment: one transaction, all or nothing.
 
-    ``links``: each replaced whole. ``intents``: opened. ``settled``: cleared, by link key and side. ``watermarks``: by side.
+    ``links``: each replaced whole. ``intents``: opened. ``settled``: cleared, by link key and side. ``watermarks``: by side,
+    and through what the CRM was read (``core.readings``).
     ``completed``: ids of commands that were carried out or refused. ``state``: replaced whole; None leaves it.
     """
 
