@@ -5,6 +5,7 @@ An adapter is imported where it is chosen: its libraries are half of a command's
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -17,12 +18,13 @@ from cosell_sync.core.retry import RetryPolicy
 from cosell_sync.core.rules import FieldRule, Flow, Policy, Rules, Stages
 from cosell_sync.crm.report import Check, Finding
 from cosell_sync.crm.writes import Ownership
+from cosell_sync.cycle.binding import refuse_others
 from cosell_sync.cycle.context import CycleSettings, Services
 from cosell_sync.errors import ConfigError
 from cosell_sync.partner_center.client import ID_HEADERS, PartnerCenter
-from cosell_sync.partner_center.signin import TOKEN_NAME, UNREACHABLE, Application, Lent, SignIn
+from cosell_sync.partner_center.signin import SYSTEM, TOKEN_NAME, UNREACHABLE, Application, Lent, SignIn
 from cosell_sync.partner_center.values import WireOptions
-from cosell_sync.ports import Clock, Crm, Referrals, Store
+from cosell_sync.ports import Clock, Crm, Identity, Referrals, Store
 from cosell_sync.settings import Settings
 from cosell_sync.store.copy import open_copy
 from cosell_sync.store.engine import parse
@@ -39,6 +41,9 @@ from cosell_sync.transport.tokens import TokenSource
 if TYPE_CHECKING:
     from cosell_sync.crm.dynamics.client import DynamicsCrm
     from cosell_sync.crm.salesforce.client import SalesforceCrm
+
+
+_GUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 def utc_now() -> datetime:
@@ -74,6 +79,10 @@ class Program:
             settings=self.cycle_settings,
             meters=self.meters,
         )
+
+    def purge_journal(self) -> None:
+        """Delete history older than ``store.journal_keep``; needs the lease."""
+        self.store.purge_journal(self.clock() - self.settings.store.journal_keep)
 
 
 def rules_from(settings: Settings) -> Rules:
@@ -189,7 +198,7 @@ def partner_center(
         attributes=mapping.deal_attributes,
         link=ours.portal_url,
     )
-    return PartnerCenter(caller, wire)
+    return PartnerCenter(caller, wire, tenant=ours.tenant_id or "")
 
 
 def salesforce(
@@ -346,16 +355,22 @@ def check_crm(program: Program, stages: Sequence[str]) -> Sequence[Check]:
 
 
 @contextmanager
-def program(settings: Settings, *, clock: Clock = utc_now, rehearsal: bool = False) -> Iterator[Program]:
+def program(
+    settings: Settings, *, clock: Clock = utc_now, rehearsal: bool = False, rebinding: bool = False
+) -> Iterator[Program]:
     """The wired program over the opened store; no outside system is contacted by wiring.
 
-    ``rehearsal``: leave the store as it is where possible; the stored access token is used instead of a new sign-in. Raises ``ConfigError`` where a system is not configured.
+    ``rehearsal``: leave the store as it is where possible; the stored access token is used instead of a new sign-in.
+    ``rebinding``: the store may belong to another org or tenant than the configuration names. Raises ``ConfigError`` where
+    a system is not configured, and ``ForeignSystem`` where the configuration alone says that the store is another's.
     """
     crm = salesforce if settings.crm == "salesforce" else dynamics
     stop = threading.Event()
     with ExitStack() as closing:
         store = open_store(settings.store.url, clock, sleep=lambda seconds: _wait(stop, seconds))
         closing.callback(store.close)
+        if not rebinding:
+            refuse_others(store.bindings(), configured_identities(settings))
         tokens = open_tokens(settings, store)
         ledger = StoredLedger(store.engine)
         meters = {
@@ -381,6 +396,17 @@ def program(settings: Settings, *, clock: Clock = utc_now, rehearsal: bool = Fal
             stop=stop,
             meters=meters,
         )
+
+
+def configured_identities(settings: Settings) -> dict[Side, Identity]:
+    """What the configuration says of whose records they are, without asking anybody: the kind of CRM, and the tenant where
+    it is given by its id. A store that is another's then keeps its sign-in, which a configured token would replace.
+    """
+    tenant = (settings.partner_center.tenant_id or "").strip().lower()
+    return {
+        Side.CRM: Identity(settings.crm, "", ""),
+        Side.PARTNER_CENTER: Identity(SYSTEM, tenant if _GUID.fullmatch(tenant) else "", ""),
+    }
 
 
 def _wait(stop: threading.Event, seconds: float) -> None:

@@ -54,9 +54,7 @@ def list_deals(
     """List deals with their state and, where a person must act, what to do."""
     phases = tuple(Phase) if every else (Phase.LINKED, Phase.WAITING)
     with _store(config) as (store, _):
-        rows = [_row(link) for link in store.links(phases)]
-    if attention:
-        rows = [row for row in rows if row["sync_state"] in _URGENT]
+        rows = [_row(link) for link in store.links(phases, _URGENT if attention else SyncState)]
     if as_json:
         show_json(rows)
         return

@@ -21,6 +21,7 @@ def sync(
 ) -> None:
     """Run one full cycle, then exit: 0 nothing needs a person, 1 some deal does, 3 a system is out of reach."""
     with writing(load(config, "sync")) as wired:
+        wired.purge_journal()
         summary = run_cycle(wired.cycle_services(), uuid4().hex[:12], accept=accept)
     if as_json:
         show_json(summary.as_event())

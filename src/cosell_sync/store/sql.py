@@ -23,7 +23,7 @@ from cosell_sync.core import erasure as forgetting
 from cosell_sync.core.deal import Side, SyncState
 from cosell_sync.core.erasure import ErasureResult, Person
 from cosell_sync.core.memory import Intent, JournalEntry, Link, OperatorCommand, Phase
-from cosell_sync.ports import Clock, CycleState, DealCount, Transaction
+from cosell_sync.ports import Clock, CycleState, DealCount, Identity, Transaction, UrgentDeal
 from cosell_sync.store import schema, serialize
 from cosell_sync.store.engine import reading, writing
 from cosell_sync.store.lease import DEADLINE, Sleep, acquire, lease_of
@@ -101,14 +101,33 @@ class SqlStore:
             found = {key for query in queries for key in connection.execute(query).scalars()}
         return self._links(link.c.key, sorted(found)[:limit])
 
-    def links(self, phases: Iterable[Phase] = tuple(Phase)) -> Iterator[Link]:
+    def links(
+        self, phases: Iterable[Phase] = tuple(Phase), states: Iterable[SyncState] = tuple(SyncState)
+    ) -> Iterator[Link]:
         """Phase by phase, merged by key: each then follows its own index, however many of the others there are."""
-        wanted = set(phases)
-        if wanted == set(Phase):
+        wanted, standing, column = set(phases), set(states), schema.link.c
+        if wanted == set(Phase) and standing == set(SyncState):
             return self._walk()
+        some = [] if standing == set(SyncState) else [column.sync_state.in_(sorted(standing))]
         return heapq.merge(
-            *(self._walk(schema.link.c.phase == phase.value) for phase in wanted), key=lambda link: link.key
+            *(self._walk(column.phase == phase.value, *some) for phase in wanted), key=lambda link: link.key
         )
+
+    def urgent(self, limit: int) -> Sequence[UrgentDeal]:
+        """Found by the index of counts; of each deal only what is told is read, neither snapshots nor bases."""
+        column = schema.link.c
+        rows = (
+            select(column.referral_id, column.opportunity_id, column.sync_state, column.memory)
+            .where(
+                column.connection == self._connection,
+                column.phase.in_([Phase.LINKED.value, Phase.WAITING.value]),
+                column.sync_state.in_([SyncState.NEEDS_ATTENTION.value, SyncState.CONFLICT.value]),
+            )
+            .order_by(column.key)
+            .limit(limit)
+        )
+        with reading(self.engine) as connection:
+            return [serialize.to_urgent(row) for row in connection.execute(rows).mappings()]
 
     def intents(self, keys: Sequence[str]) -> Sequence[Intent]:
         rows = self._among(schema.intent.c.link, keys, schema.intent.c)
@@ -139,6 +158,13 @@ class SqlStore:
         with reading(self.engine) as connection:
             row = connection.execute(select(state).where(state.c.connection == self._connection)).mappings()
             return serialize.to_state(row.one_or_none())
+
+    def bindings(self) -> Mapping[Side, Identity]:
+        column = schema.binding.c
+        query = select(column.side, column.system, column.account, column.host)
+        with reading(self.engine) as connection:
+            rows = connection.execute(query.where(column.connection == self._connection))
+            return {Side(side): Identity(*whose) for side, *whose in rows}
 
     def counts(self) -> Sequence[DealCount]:
         column = schema.link.c
@@ -182,6 +208,7 @@ class SqlStore:
                     schema.watermark,
                     [{"name": name, "value": value} for name, value in transaction.watermarks.items()],
                 )
+                self._bind(connection, transaction.bindings, transaction.unread)
                 if transaction.state is not None:
                     self._upsert(connection, schema.cycle_state, [serialize.from_state(transaction.state)])
                 if transaction.completed:
@@ -317,6 +344,14 @@ class SqlStore:
                     .where(column.connection == self._connection, column.key.in_(given_up))
                     .values(referral_id=None, opportunity_id=None)
                 )
+
+    def _bind(self, connection: Connection, whose: Mapping[Side, Identity], unread: Sequence[Side]) -> None:
+        rows = [{"side": side.value, **asdict(identity)} for side, identity in whose.items()]
+        self._upsert(connection, schema.binding, rows)
+        if unread:
+            column = schema.watermark.c
+            mine = (column.connection == self._connection, column.name.in_([side.value for side in unread]))
+            connection.execute(delete(schema.watermark).where(*mine))
 
     def _put_intents(
         self, connection: Connection, opened: Sequence[Intent], settled: Sequence[tuple[str, Side]]

@@ -27,6 +27,7 @@ from cosell_sync.crm.dynamics.org import (
 from cosell_sync.crm.dynamics.rest import Rest, strange
 from cosell_sync.crm.values import folded
 from cosell_sync.errors import RecordError, Surprise
+from cosell_sync.ports import Identity
 from cosell_sync.transport.errors import Scope
 
 
@@ -50,7 +51,7 @@ def read(rest: Rest, names: Mapping[str, str]) -> Org:
             system=SYSTEM,
             field=key,
         )
-    who = rest.get("WhoAmI")
+    who = rest.who()
     return Org(
         names={name: crm for name, crm in names.items() if crm in columns[OPPORTUNITIES]},
         columns=columns,
@@ -63,6 +64,11 @@ def read(rest: Rest, names: Mapping[str, str]) -> Org:
         roles=_roles(rest),
         user_id=str(who.get("UserId") or "").lower(),
     )
+
+
+def identity(rest: Rest) -> Identity:
+    """Whose rows these are."""
+    return Identity(SYSTEM, str(rest.who().get("OrganizationId") or "").lower(), rest.host)
 
 
 def table_flags(rest: Rest) -> Mapping[str, Mapping[str, Any]]:
