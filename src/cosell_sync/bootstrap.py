@@ -5,7 +5,6 @@ An adapter is imported where it is chosen: its libraries are half of a command's
 
 from __future__ import annotations
 
-import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -18,13 +17,13 @@ from cosell_sync.core.retry import RetryPolicy
 from cosell_sync.core.rules import FieldRule, Flow, Policy, Rules, Stages
 from cosell_sync.crm.report import Check, Finding
 from cosell_sync.crm.writes import Ownership
-from cosell_sync.cycle.binding import refuse_others
+from cosell_sync.cycle.binding import configured, refuse_others
 from cosell_sync.cycle.context import CycleSettings, Services
 from cosell_sync.errors import ConfigError
 from cosell_sync.partner_center.client import ID_HEADERS, PartnerCenter
-from cosell_sync.partner_center.signin import SYSTEM, TOKEN_NAME, UNREACHABLE, Application, Lent, SignIn
+from cosell_sync.partner_center.signin import TOKEN_NAME, UNREACHABLE, Application, Lent, SignIn
 from cosell_sync.partner_center.values import WireOptions
-from cosell_sync.ports import Clock, Crm, Identity, Referrals, Store
+from cosell_sync.ports import Clock, Crm, Referrals, Store
 from cosell_sync.settings import Settings
 from cosell_sync.store.copy import open_copy
 from cosell_sync.store.engine import parse
@@ -41,9 +40,6 @@ from cosell_sync.transport.tokens import TokenSource
 if TYPE_CHECKING:
     from cosell_sync.crm.dynamics.client import DynamicsCrm
     from cosell_sync.crm.salesforce.client import SalesforceCrm
-
-
-_GUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 def utc_now() -> datetime:
@@ -79,10 +75,6 @@ class Program:
             settings=self.cycle_settings,
             meters=self.meters,
         )
-
-    def purge_journal(self) -> None:
-        """Delete history older than ``store.journal_keep``; needs the lease."""
-        self.store.purge_journal(self.clock() - self.settings.store.journal_keep)
 
 
 def rules_from(settings: Settings) -> Rules:
@@ -370,7 +362,7 @@ def program(
         store = open_store(settings.store.url, clock, sleep=lambda seconds: _wait(stop, seconds))
         closing.callback(store.close)
         if not rebinding:
-            refuse_others(store.bindings(), configured_identities(settings))
+            refuse_others(store.bindings(), configured(settings.crm, settings.partner_center.tenant_id))
         tokens = open_tokens(settings, store)
         ledger = StoredLedger(store.engine)
         meters = {
@@ -396,17 +388,6 @@ def program(
             stop=stop,
             meters=meters,
         )
-
-
-def configured_identities(settings: Settings) -> dict[Side, Identity]:
-    """What the configuration says of whose records they are, without asking anybody: the kind of CRM, and the tenant where
-    it is given by its id. A store that is another's then keeps its sign-in, which a configured token would replace.
-    """
-    tenant = (settings.partner_center.tenant_id or "").strip().lower()
-    return {
-        Side.CRM: Identity(settings.crm, "", ""),
-        Side.PARTNER_CENTER: Identity(SYSTEM, tenant if _GUID.fullmatch(tenant) else "", ""),
-    }
 
 
 def _wait(stop: threading.Event, seconds: float) -> None:

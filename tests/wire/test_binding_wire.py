@@ -194,6 +194,8 @@ def test_a_renamed_host_is_asked_about_once(stage: Stage) -> None:
     url = stage.crm.server.url
     was, now = ("localhost", "127.0.0.1") if "localhost" in url else ("127.0.0.1", "localhost")
     renamed = {f"COSELL_{name}": url.replace(was, now)}
+    if stage.sandbox.crm == "dynamics":
+        stage.sandbox.dynamics.entra.resource = url.replace(was, now)
     done = stage.sync(expect=2, **renamed)
     assert f"at {was}" in done.sentences
     assert f"at {now}" in done.sentences

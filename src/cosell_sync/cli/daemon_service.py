@@ -9,6 +9,7 @@ from importlib.metadata import version
 from uuid import uuid4
 
 from cosell_sync.bootstrap import Program, program
+from cosell_sync.cli.common import purge_journal
 from cosell_sync.core.memory import Phase
 from cosell_sync.cycle.cycle import run_cycle
 from cosell_sync.daemon import Daemon
@@ -81,7 +82,7 @@ class _MonitoredCycles:
         """Delete history older than ``store.journal_keep``, once a day, however the cycles end."""
         now = self.wired.clock()
         if self.purged is None or (now - self.purged).days >= 1:
-            self.wired.purge_journal()
+            purge_journal(self.wired)
             self.purged = now
 
     def count(self, summary: CycleSummary) -> None:

@@ -8,6 +8,7 @@ moves the store, after it has looked whether the records that it knows are there
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -31,6 +32,7 @@ HOW_TO_GO_ON: Final = (
     "another org or tenant needs a store of its own (store.url). If it is the same one under a new address, or a sandbox "
     "that was refreshed, run: cosell-sync connection rebind default"
 )
+_GUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _NAMES: Final = {
     "partner_center": "Partner Center tenant",
     "salesforce": "Salesforce org",
@@ -62,6 +64,15 @@ def check_binding(cycle: Cycle) -> None:
 def identities(crm: Crm, referrals: Referrals) -> dict[Side, Identity]:
     """Who answers on either side. Raises AuthFailed and Unavailable."""
     return {Side.CRM: crm.identity(), Side.PARTNER_CENTER: referrals.identity()}
+
+
+def configured(crm: str, tenant: str | None) -> dict[Side, Identity]:
+    """What the configuration says of whose records they are, without asking anybody: the kind of CRM, and the tenant where
+    it is given by its id. A store that is another's then keeps its sign-in, which a configured token would replace.
+    """
+    named = (tenant or "").strip().lower()
+    by_id = named if _GUID.fullmatch(named) else ""
+    return {Side.CRM: Identity(crm, "", ""), Side.PARTNER_CENTER: Identity("partner_center", by_id, "")}
 
 
 def refuse_others(known: Mapping[Side, Identity], found: Mapping[Side, Identity]) -> None:

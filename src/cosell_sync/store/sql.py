@@ -16,7 +16,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Connection, Engine, Table, delete, func, insert, select, update
+from sqlalchemy import Column, ColumnElement, Connection, Engine, Table, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from cosell_sync.core import erasure as forgetting
@@ -24,7 +24,7 @@ from cosell_sync.core.deal import Side, SyncState
 from cosell_sync.core.erasure import ErasureResult, Person
 from cosell_sync.core.memory import Intent, JournalEntry, Link, OperatorCommand, Phase
 from cosell_sync.ports import Clock, CycleState, DealCount, Identity, Transaction, UrgentDeal
-from cosell_sync.store import schema, serialize
+from cosell_sync.store import binding, schema, serialize, standing
 from cosell_sync.store.engine import reading, writing
 from cosell_sync.store.lease import DEADLINE, Sleep, acquire, lease_of
 from cosell_sync.store.statements import CHUNK, chunks, upsert
@@ -114,20 +114,7 @@ class SqlStore:
         )
 
     def urgent(self, limit: int) -> Sequence[UrgentDeal]:
-        """Found by the index of counts; of each deal only what is told is read, neither snapshots nor bases."""
-        column = schema.link.c
-        rows = (
-            select(column.referral_id, column.opportunity_id, column.sync_state, column.memory)
-            .where(
-                column.connection == self._connection,
-                column.phase.in_([Phase.LINKED.value, Phase.WAITING.value]),
-                column.sync_state.in_([SyncState.NEEDS_ATTENTION.value, SyncState.CONFLICT.value]),
-            )
-            .order_by(column.key)
-            .limit(limit)
-        )
-        with reading(self.engine) as connection:
-            return [serialize.to_urgent(row) for row in connection.execute(rows).mappings()]
+        return standing.urgent(self.engine, self._connection, limit)
 
     def intents(self, keys: Sequence[str]) -> Sequence[Intent]:
         rows = self._among(schema.intent.c.link, keys, schema.intent.c)
@@ -160,26 +147,10 @@ class SqlStore:
             return serialize.to_state(row.one_or_none())
 
     def bindings(self) -> Mapping[Side, Identity]:
-        column = schema.binding.c
-        query = select(column.side, column.system, column.account, column.host)
-        with reading(self.engine) as connection:
-            rows = connection.execute(query.where(column.connection == self._connection))
-            return {Side(side): Identity(*whose) for side, *whose in rows}
+        return binding.bindings(self.engine, self._connection)
 
     def counts(self) -> Sequence[DealCount]:
-        column = schema.link.c
-        standing = (column.phase, column.sync_state, column.parked, column.rejected)
-        groups = (
-            select(*standing, func.count())
-            .where(column.connection == self._connection)
-            .group_by(*standing)
-            .order_by(*standing)
-        )
-        with reading(self.engine) as connection:
-            return [
-                DealCount(Phase(phase), SyncState(state), parked, rejected, deals)
-                for phase, state, parked, rejected, deals in connection.execute(groups)
-            ]
+        return standing.counts(self.engine, self._connection)
 
     def submit(self, order: OperatorCommand) -> None:
         with writing(self.engine) as connection:
@@ -208,7 +179,7 @@ class SqlStore:
                     schema.watermark,
                     [{"name": name, "value": value} for name, value in transaction.watermarks.items()],
                 )
-                self._bind(connection, transaction.bindings, transaction.unread)
+                binding.bind(connection, self._connection, transaction.bindings, transaction.unread)
                 if transaction.state is not None:
                     self._upsert(connection, schema.cycle_state, [serialize.from_state(transaction.state)])
                 if transaction.completed:
@@ -344,14 +315,6 @@ class SqlStore:
                     .where(column.connection == self._connection, column.key.in_(given_up))
                     .values(referral_id=None, opportunity_id=None)
                 )
-
-    def _bind(self, connection: Connection, whose: Mapping[Side, Identity], unread: Sequence[Side]) -> None:
-        rows = [{"side": side.value, **asdict(identity)} for side, identity in whose.items()]
-        self._upsert(connection, schema.binding, rows)
-        if unread:
-            column = schema.watermark.c
-            mine = (column.connection == self._connection, column.name.in_([side.value for side in unread]))
-            connection.execute(delete(schema.watermark).where(*mine))
 
     def _put_intents(
         self, connection: Connection, opened: Sequence[Intent], settled: Sequence[tuple[str, Side]]
