@@ -352,17 +352,16 @@ def program(
 ) -> Iterator[Program]:
     """The wired program over the opened store; no outside system is contacted by wiring.
 
-    ``rehearsal``: leave the store as it is where possible; the stored access token is used instead of a new sign-in.
-    ``rebinding``: the store may belong to another org or tenant than the configuration names. Raises ``ConfigError`` where
-    a system is not configured, and ``ForeignSystem`` where the configuration alone says that the store is another's.
+    ``rehearsal``: leave the store as it is where possible, and begin with the stored access token. ``rebinding``: the store
+    may be another org's. Raises ``ConfigError`` where a system is not configured, ``ForeignSystem`` where the store is another's.
     """
     crm = salesforce if settings.crm == "salesforce" else dynamics
     stop = threading.Event()
     with ExitStack() as closing:
-        store = open_store(settings.store.url, clock, sleep=lambda seconds: _wait(stop, seconds))
+        store = open_store(settings.store.url, clock, sleep=stop.wait)
         closing.callback(store.close)
-        if not rebinding:
-            refuse_others(store.bindings(), configured(settings.crm, settings.partner_center.tenant_id))
+        known = {} if rebinding else store.bindings()
+        refuse_others(known, configured(settings.crm, settings.partner_center.tenant_id))
         tokens = open_tokens(settings, store)
         ledger = StoredLedger(store.engine)
         meters = {
@@ -388,10 +387,6 @@ def program(
             stop=stop,
             meters=meters,
         )
-
-
-def _wait(stop: threading.Event, seconds: float) -> None:
-    stop.wait(seconds)
 
 
 def rehearsal_store(settings: Settings, clock: Clock = utc_now) -> SqlStore:

@@ -8,7 +8,7 @@ next cycle. Pure.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 
@@ -18,6 +18,7 @@ from cosell_sync.core.fields import SHARED
 from cosell_sync.core.memory import Intent, Link, Phase
 from cosell_sync.core.normalize import empty
 from cosell_sync.core.reconcile import decide
+from cosell_sync.core.retry import freed
 from cosell_sync.core.rules import CrmShape, Rules
 
 
@@ -83,7 +84,8 @@ def waiting(
 def _of_pair(
     link: Link, intents: Sequence[Intent], rules: Rules, shape: CrmShape, now: datetime
 ) -> Iterator[Waiting]:
-    decision = decide(link, rules, shape, now)
+    # As if nothing had failed: what a pause keeps from being written is what is to be told.
+    decision = decide(replace(link, memory=freed(link.memory)), rules, shape, now)
     for hold in decision.holds:
         yield _held(hold)
     for item in decision.conflicts:
