@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from adapters.salesforce_world import Connection
 
+from adapters.served_salesforce import Connection
 from cosell_sync.crm.report import Finding, Status
 from cosell_sync.crm.salesforce.install import package
 from cosell_sync.crm.salesforce.install.deploy import provision

@@ -145,6 +145,15 @@ class Customer:
     extra: Mapping[str, object] = field(default_factory=dict, compare=False, repr=False)
 
 
+HIDDEN: Final = "hidden"  # key in ``extra``: the parts of a record that its side does not show
+
+
+def hidden_parts(record: Member | Solution | None) -> frozenset[str]:
+    """The parts of a record that its side does not show: they read empty and say nothing."""
+    found = record.extra.get(HIDDEN) if record is not None else None
+    return frozenset(str(part) for part in found) if isinstance(found, (list, tuple)) else frozenset()
+
+
 Known = str | bool | Decimal | date | datetime | tuple[Member, ...] | tuple[Solution, ...] | Customer | None
 
 

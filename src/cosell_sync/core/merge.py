@@ -28,7 +28,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import cast
 
-from cosell_sync.core.deal import ABSENT, Member, Side, Solution, Value
+from cosell_sync.core.deal import ABSENT, HIDDEN, Member, Side, Solution, Value, hidden_parts
 from cosell_sync.core.decision import Conflict
 from cosell_sync.core.erasure import recalled
 from cosell_sync.core.fields import KINDS, Kind
@@ -40,6 +40,7 @@ from cosell_sync.core.normalize import (
     for_crm,
     for_referral,
     same,
+    same_record,
     storable,
 )
 from cosell_sync.core.rules import CrmShape, FieldRule, Flow, Policy
@@ -153,9 +154,9 @@ def _merge_set(rule: FieldRule, sides: Sides, shape: CrmShape) -> Merged:
         new_here: Record | None
         was_there, was_here = base_referral.get(key), base_opportunity.get(key)
         stored = storable(rule.name, there, shape) if there is not None else None
-        if here in {there, stored}:  # the same, or all of it that the CRM can store, which may be nothing
-            _set_record(next_referral, key, there)
-            _set_record(next_opportunity, key, here)
+        if here in {there, stored} or same_record(there, here) or same_record(stored, here):
+            _set_record(next_referral, key, _keeping_hidden(there, here, was_there))
+            _set_record(next_opportunity, key, _keeping_hidden(here, there, was_here))
             continue
         if there is not None and here is not None:
             new_there, new_here, clashed = _merge_record(
@@ -177,6 +178,14 @@ def _merge_set(rule: FieldRule, sides: Sides, shape: CrmShape) -> Merged:
         else None,
         rule="merged member by member",
     )
+
+
+def _keeping_hidden(record: Record | None, other: Record | None, was: Record | None) -> Record | None:
+    """The record as the next base of its side: of the parts that a side does not show, the base keeps what it had."""
+    if record is None or was is None or not (hidden := hidden_parts(record) | hidden_parts(other)):
+        return record
+    kept = {name: getattr(was, name) for name in hidden}
+    return replace(record, **kept, extra={**record.extra, HIDDEN: sorted(hidden_parts(was))})
 
 
 def _merge_presence(
@@ -221,15 +230,17 @@ def _merge_record(
 ) -> tuple[Record, Record, bool]:
     """Attribute by attribute; on first sight an empty attribute is filled, never emptied."""
     there, here = pair.there, pair.here
-    first = was_there is None or was_here is None
+    unseen = hidden_parts(there) | hidden_parts(here)
+    without_base = hidden_parts(was_there) | hidden_parts(was_here)
     up: dict[str, object] = {}
     down: dict[str, object] = {}
     clash = False
     for attribute in (item.name for item in fields(there) if item.compare):
         value_there, value_here = getattr(there, attribute), getattr(here, attribute)
         stored = getattr(pair.stored, attribute)
-        if value_here in {value_there, stored}:
+        if value_here in {value_there, stored} or attribute in unseen:
             continue
+        first = was_there is None or was_here is None or attribute in without_base
         changed_there = first or value_there != getattr(was_there, attribute)
         changed_here = first or value_here != getattr(was_here, attribute)
         if changed_there and changed_here:

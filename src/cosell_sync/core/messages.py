@@ -213,6 +213,17 @@ def crm_cannot(label: str, value: Value, why: str) -> str:
     return f"Partner Center has {shown(value)} for {label}, which the CRM cannot hold: {why}."
 
 
+def unseen(label: str) -> str:
+    """A field whose value the CRM does not show to the sync user: out of sight is not empty."""
+    return (
+        f"{label}: the sync user is not allowed to see all of it here, so it is neither sent nor changed. "
+        "Ask your admin to share it (doctor names what is missing)."
+    )
+
+
+NOT_SHOWN = "the sync user is not allowed to see it; ask your admin"
+
+
 def shortened(labels: Iterable[str]) -> str:
     return f"Shortened to what the CRM can hold: {listed(labels)}. Partner Center keeps the whole."
 

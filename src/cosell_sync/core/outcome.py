@@ -101,7 +101,7 @@ def after_opportunity(link: Link, sent: Fields, after: Snapshot, rules: Rules, s
     rewritten, reported = dict(memory.rewritten), list(memory.reported)
     for name in sent.keys() & SHARED.keys():
         _set_bases(name, bases[0], bases[1], Written(before[name], sent[name], after[name], referral[name]))
-        if KINDS[name] in _SETS or landed(name, sent[name], after[name]):
+        if KINDS[name] in _SETS or after[name] is ABSENT or landed(name, sent[name], after[name]):
             rewritten.pop(name, None)
         elif rewritten.get(name) is False:
             rewritten.pop(name)
@@ -146,6 +146,8 @@ def _agree_on_stage(
 
 
 def _set_bases(name: str, written: dict[str, Value], source: dict[str, Value], fact: Written) -> None:
+    if fact.after is ABSENT or fact.source is ABSENT:
+        return  # what cannot be read after the write teaches nothing
     new_written, new_source = learn(name, written.get(name), source.get(name), fact)
     set_known(written, name, new_written)
     set_known(source, name, new_source)

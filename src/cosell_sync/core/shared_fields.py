@@ -16,7 +16,7 @@ from cosell_sync.core.limits import PARTNER_CENTER_REQUIRES, foreign_currency, w
 from cosell_sync.core.memory import Memory, set_known
 from cosell_sync.core.merge import Merged, Sides, merge
 from cosell_sync.core.normalize import empty
-from cosell_sync.core.rules import FieldRule
+from cosell_sync.core.rules import FieldRule, Flow
 from cosell_sync.core.sales_stage import merge_sales_stage
 
 # Kinds of conflict that are remembered of a field: a write landed, and yet the sides differ.
@@ -53,6 +53,10 @@ def _merge_field(
     base_opportunity: dict[str, Value],
 ) -> None:
     name, memory = rule.name, builder.link.memory
+    if builder.opportunity[name] is ABSENT and rule.flow is not Flow.OFF:
+        text = messages.unseen(builder.shape.label(name))
+        builder.holds.append(Hold(HoldKind.UNSEEN, name, builder.referral[name], ABSENT, text))
+        return
     unequal = [kind for kind in _UNEQUAL_AFTER_WRITE if kind.key(name) in memory.reported]
     sides = Sides(
         builder.referral[name],

@@ -137,7 +137,7 @@ class PartnerCenter:
 
     def index(self) -> Iterator[Page]:
         """Every referral there is. By creation, for that order no update disturbs while the pages are read."""
-        for rows in self._pages("$orderby=createdDateTime asc"):
+        for rows in self._pages("$orderby=createdDateTime asc", whole=True):
             snapshots, _ = self._ours(rows)
             yield Page(snapshots)
 
@@ -241,9 +241,9 @@ class PartnerCenter:
             with self._lock:
                 self._learned.add(organization)
 
-    def _pages(self, query: str) -> Iterator[Sequence[object]]:
-        """The rows of a list, page by page. Raises ``QueryRefused`` where the query is answered 400."""
-        for rows in pages(self._caller, "&".join(filter(None, (query, self._top)))):
+    def _pages(self, query: str, *, whole: bool = False) -> Iterator[Sequence[object]]:
+        """The rows of a list, page by page. Raises ``QueryRefused`` where the query is answered 400. ``whole``: see `pages`."""
+        for rows in pages(self._caller, "&".join(filter(None, (query, self._top))), whole=whole):
             self._answered()
             self._outage = None
             yield rows

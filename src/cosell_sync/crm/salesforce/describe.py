@@ -11,7 +11,17 @@ from urllib.parse import urlsplit
 
 from cosell_sync.crm.salesforce import composite, errors, states
 from cosell_sync.crm.salesforce.composite import Part, Reply
-from cosell_sync.crm.salesforce.org import ACCOUNT, CONTACT, OPPORTUNITY, ROLE, SOLUTION, TEAM, Field, Org
+from cosell_sync.crm.salesforce.org import (
+    ACCOUNT,
+    CONTACT,
+    OPPORTUNITY,
+    ROLE,
+    SOLUTION,
+    TEAM,
+    USER,
+    Field,
+    Org,
+)
 from cosell_sync.crm.salesforce.rest import Rest
 from cosell_sync.crm.salesforce.signin import SYSTEM
 from cosell_sync.errors import Surprise
@@ -20,7 +30,7 @@ from cosell_sync.ports import Identity, StageFlags
 
 def read(rest: Rest, names: Mapping[str, str]) -> Org:
     """The org, in one call. Raises `Surprise` where an object or the referral id's field is missing or hidden."""
-    objects = (OPPORTUNITY, ACCOUNT, CONTACT, ROLE, TEAM, SOLUTION)
+    objects = (OPPORTUNITY, ACCOUNT, CONTACT, ROLE, TEAM, SOLUTION, USER)
     parts = [Part("GET", f"sobjects/{name}/describe") for name in objects]
     parts.append(composite.query("SELECT ApiName, IsClosed, IsWon, IsActive FROM OpportunityStage"))
     parts.append(composite.query("SELECT IsoCode, IsCorporate FROM CurrencyType WHERE IsActive = true"))
@@ -30,7 +40,8 @@ def read(rest: Rest, names: Mapping[str, str]) -> Org:
     for name in (OPPORTUNITY, ACCOUNT, CONTACT, ROLE):
         if name not in fields:
             raise Surprise(
-                f"the integration user cannot see {name}; grant it in the permission set `Cosell Sync`",
+                f"the integration user cannot see {name}; run `cosell-sync provision`, then assign the permission set "
+                "`Cosell Sync` to the integration user",
                 system=SYSTEM,
                 object=name,
             )

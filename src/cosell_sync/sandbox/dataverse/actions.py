@@ -36,11 +36,16 @@ class Actions:
         self._lock = threading.RLock()
         self._org = Org(standard_schema.build(cosell_installed=cosell_installed), clock)
         self.rights = Rights()
-        self._reader = Reader(self._org, may_see=self.rights.may_see)
+        self._reader = Reader(
+            self._org,
+            may_see=self.rights.may_see,
+            mask=lambda table, column: self.rights.masks.get((table, column)),
+            reached=self.rights.reached,
+        )
         self._opportunities = Opportunities(self._org)
         self.security = Roles(self._org)
         self.rights.may = self.security.may
-        self._metadata = Metadata(self._org, self.security.of)
+        self._metadata = Metadata(self._org, self.security.of, secured=self.rights.secured)
         self._rest = Rest(self._org, self._reader, self._opportunities, self._metadata, self.rights)
         self.setup = Setup(self._org, self._metadata, self.rights, self.security)
         self._rest.setup = self.setup.answer
@@ -67,6 +72,7 @@ class Actions:
             "name": "contoso",
             "expirechangetrackingindays": 7,
             "languagecode": 1033,
+            "pricingdecimalprecision": 2,
             "basecurrencyid": base,
         }
         self._put("organization", organization, self._organization_id)

@@ -154,7 +154,7 @@ class Salesforce(Actions):
             body = _body(request)
         except Refused as refused:
             return _refusal(refused, 415 if refused.code == "UNSUPPORTED_MEDIA_TYPE" else 400)
-        everything, self._org.schema = self._org.schema, self._setup.visible_to(actor)
+        everything, self._org.schema = self._org.schema, self._setup.access.visible_to(actor)
         try:
             return self._rest.answer(Part(request.method, steps, request.query, request.headers, body, actor))
         finally:
