@@ -40,6 +40,7 @@ from cosell_sync.core.rules import CrmShape, FieldRule, Flow, Policy, Rules, Sta
 from cosell_sync.errors import Flaky, Gone, OutsideError, RecordError, Rejected, Stale, Unavailable, Unclear
 from cosell_sync.ports import (
     DealCount,
+    Identity,
     KnownRecords,
     Matches,
     MatchQuery,
@@ -86,6 +87,10 @@ SHAPE = CrmShape(
     default_currency="USD",
     currencies=frozenset({"USD", "JPY"}),
 )
+IDENTITIES = {
+    Side.CRM: Identity("salesforce", "00D000000000001AAA", "acme.my.salesforce.com"),
+    Side.PARTNER_CENTER: Identity("partner_center", "tenant-1", "api.partner.microsoft.com"),
+}
 SECOND = timedelta(seconds=1)
 CALL = timedelta(milliseconds=300)  # what one call takes
 AROUND = frozenset(
@@ -232,6 +237,7 @@ class Outside:
     base: Callable[[Side, str], Fields] = field(default=_no_base)
     shape: CrmShape | None = None  # what an admin made of it
     writes: int = 0
+    identities: dict[Side, Identity] = field(default_factory=lambda: dict(IDENTITIES))
 
     def clock(self) -> datetime:
         return self.now
@@ -451,6 +457,9 @@ class MemoryReferrals:
         self.calls = 0
         self.outage: OutsideError | None = None
 
+    def identity(self) -> Identity:
+        return self.outside.identities[Side.PARTNER_CENTER]
+
     def changed_since(self, watermark: str | None, overlap: timedelta) -> Iterator[Page]:
         since = _back(watermark, overlap)
         rows = [row for row in self.outside.referrals.values() if since is None or row.stamp >= since]
@@ -573,6 +582,9 @@ class MemoryCrm:
         self.lookalikes = lookalikes or {}
         self.calls = 0
         self.outage: OutsideError | None = None
+
+    def identity(self) -> Identity:
+        return self.outside.identities[Side.CRM]
 
     def shape(self) -> CrmShape:
         return self.outside.shape or self.outside.kind.shape
