@@ -19,7 +19,7 @@ from cosell_sync.core import messages
 from cosell_sync.core.deal import Customer, Member
 from cosell_sync.crm.dynamics import errors, odata, read, related, translate
 from cosell_sync.crm.dynamics.batch import Op
-from cosell_sync.crm.dynamics.org import ACCOUNTS, CONTACTS
+from cosell_sync.crm.dynamics.org import ACCOUNTS, CONTACTS, Org
 from cosell_sync.crm.dynamics.rest import Rest
 from cosell_sync.crm.related import customer_key
 from cosell_sync.crm.values import email, folded, pieces
@@ -34,8 +34,9 @@ Place = tuple[str | None, str]  # account id, e-mail
 class Customers:
     """The accounts and contacts that were found or made in one batch. ``match``: what makes two customers one."""
 
-    def __init__(self, rest: Rest, match: Sequence[str]) -> None:
+    def __init__(self, rest: Rest, org: Org, match: Sequence[str]) -> None:
         self._rest = rest
+        self._org = org
         self._match = match
         self._contacts: dict[Place, str | RecordError] = {}
         self._made: set[str] = set()  # accounts, until a deal claims them
@@ -45,7 +46,8 @@ class Customers:
         wanted = {customer_key(each, self._match): each for each in customers if each.name}
         found: dict[Key, str | RecordError] = {**self._known_accounts(wanted)}
         missing = [key for key in wanted if key not in found]
-        made = self._make([Op("POST", ACCOUNTS, translate.account_columns(wanted[key])) for key in missing])
+        bodies = [self._org.opened(ACCOUNTS, translate.account_columns(wanted[key])) for key in missing]
+        made = self._make([Op("POST", ACCOUNTS, body) for body in bodies])
         self._made |= {each for each in made if isinstance(each, str)}
         found |= zip(missing, made, strict=True)
         refused = {key: wanted[key] for key in missing if _refused_as_alike(found[key])}
@@ -95,7 +97,9 @@ class Customers:
         for some in pieces(list(wanted), AT_ONCE):
             self._find(some)
         missing = [each for each in wanted if each not in self._contacts]
-        bodies = [related.contact_columns(wanted[each], each[0]) for each in missing]
+        bodies = [
+            self._org.opened(CONTACTS, related.contact_columns(wanted[each], each[0])) for each in missing
+        ]
         made = self._make([Op("POST", CONTACTS, body) for body in bodies])
         self._contacts |= dict(zip(missing, made, strict=True))
         if refused := [each for each in missing if _refused_as_alike(self._contacts[each])]:

@@ -93,7 +93,8 @@ class Customers:
 
     def _existing_accounts(self, wanted: Mapping[Key, Customer]) -> Mapping[Key, str]:
         found: dict[Key, str] = {}
-        for row in self._accounts_by_name(list(dict.fromkeys(each.name or "" for each in wanted.values()))):
+        names = list(dict.fromkeys(each.name or "" for each in wanted.values()))
+        for row in self._accounts_by_name(queries.within_limits(names)):
             known = translate.customer(row, self._org)
             key = customer_key(known, self._match) if known else ()
             if key in wanted:
@@ -115,7 +116,7 @@ class Customers:
             for account, person in people
             if (account, person.email) not in self._contacts
         }
-        for rows in composite.everything(self._rest, _contact_queries(list(wanted))):
+        for rows in composite.everything(self._rest, _contact_queries(self._org, list(wanted))):
             for row in rows:
                 self._note(row, wanted)
         missing = [each for each in wanted if each not in self._contacts]
@@ -138,11 +139,13 @@ class Customers:
 
         def blocked(place: Place, rows: Sequence[composite.Row]) -> RecordError:
             others = [_person(row) for row in rows]
-            text = messages.blocked_contact(_person(related.contact_columns(wanted[place], None)), others)
+            text = messages.blocked_contact(
+                _person(related.contact_columns(wanted[place], None, self._org)), others
+            )
             return Rejected(text, code=errors.DUPLICATES, fields=("contacts",))
 
         changes = [
-            Change(Operation.CREATE, CONTACT, related.contact_columns(wanted[each], each[0]))
+            Change(Operation.CREATE, CONTACT, related.contact_columns(wanted[each], each[0], self._org))
             for each in places
         ]
         return self._make(places, changes, same, blocked)
@@ -214,22 +217,22 @@ class Customers:
         parts = []
         for table, query in (
             (ACCOUNT, partial(queries.accounts_by_id, self._org)),
-            (CONTACT, queries.contacts_by_id),
+            (CONTACT, partial(queries.contacts_by_id, self._org)),
         ):
             ids = sorted({each.id for result in refused for each in _matches(result) if each.table == table})
             parts += [composite.query(query(some)) for some in pieces(ids, queries.AT_ONCE)]
         return {str(row["Id"]): row for rows in composite.everything(self._rest, parts) for row in rows}
 
 
-def _contact_queries(wanted: Sequence[Place]) -> Sequence[composite.Part]:
+def _contact_queries(org: Org, wanted: Sequence[Place]) -> Sequence[composite.Part]:
     parts = []
     for some in pieces(wanted, AT_ONCE):
         accounts = sorted({account for account, _ in some if account})
         emails = sorted({address for _, address in some})
         if accounts:
-            parts.append(composite.query(queries.contacts(accounts, emails)))
+            parts.append(composite.query(queries.contacts(org, accounts, emails)))
         if any(account is None for account, _ in some):
-            parts.append(composite.query(queries.contacts((), emails)))
+            parts.append(composite.query(queries.contacts(org, (), emails)))
     return parts
 
 
