@@ -14,7 +14,7 @@ from cosell_sync.bootstrap import Program, check_crm, program
 from cosell_sync.cli.common import ConfigOption, JsonOption, console, load, show_json
 from cosell_sync.core.deal import State
 from cosell_sync.cycle import binding
-from cosell_sync.errors import AuthFailed, ConfigError, ForeignSystem, OutsideError
+from cosell_sync.errors import AuthFailed, ConfigError, ForeignSystem, OutsideError, Surprise
 from cosell_sync.summary import NEEDS_A_PERSON, NEEDS_NOBODY, OUT_OF_REACH
 
 _COLOURS = {"ok": "green", "warning": "yellow", "fault": "red"}
@@ -79,7 +79,7 @@ def _connection(wired: Program) -> Row:
         binding.refuse_others(known, found)
     except ForeignSystem as foreign:
         return Row("connection", "fault", str(foreign), foreign.hint)
-    except (OutsideError, ConfigError):
+    except (OutsideError, ConfigError, Surprise):
         found = {}  # the checks of both systems say what is wrong
     told = " and ".join(binding.words(whose) for whose in (known or found).values())
     if known:
