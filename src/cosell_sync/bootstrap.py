@@ -232,7 +232,9 @@ def salesforce(
         name=NAME,
         hint=HINT,
     )
-    tokens = TokenSource(SalesforceSignIn(ours.login_url, credentials, authority, clock=clock))
+    tokens = TokenSource(
+        SalesforceSignIn(ours.login_url, credentials, authority, clock=clock), system="salesforce"
+    )
     caller = HttpCaller(
         "salesforce",
         ours.login_url,

@@ -92,7 +92,7 @@ def _connection(wired: Program) -> Row:
         binding.refuse_others(known, found)
     except ForeignSystem as foreign:
         return Row("connection", "fault", str(foreign), foreign.hint)
-    except (OutsideError, ConfigError):
+    except (OutsideError, ConfigError, Surprise):
         found = {}  # the checks of both systems say what is wrong
     told = " and ".join(binding.words(whose) for whose in (known or found).values())
     if known:

@@ -56,3 +56,8 @@ class DynamicsCrm(CrmAdapter[Org, Writer]):
             directory=directory,
         )
         super().__init__(functions, match=match, ownership=ownership)
+
+    def forget_shape(self) -> None:
+        """Read the environment again, and ask whose it is: it may have been copied over."""
+        self.rest.forget_who()
+        super().forget_shape()
