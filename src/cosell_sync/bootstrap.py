@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, cast
 
-from cosell_sync.core.deal import Side
+from cosell_sync.core.deal import Side, State
+from cosell_sync.core.preconditions import Fault
 from cosell_sync.core.retry import RetryPolicy
 from cosell_sync.core.rules import FieldRule, Flow, Policy, Rules, Stages
 from cosell_sync.crm.report import Check, Finding
@@ -60,6 +61,8 @@ class Program:
     clock: Clock
     stop: threading.Event
     meters: Mapping[Side, Meter]
+    _checked: object = None
+    _found: Sequence[Check] = ()
 
     def cycle_services(
         self, *, store: Store | None = None, referrals: Referrals | None = None, crm: Crm | None = None
@@ -73,7 +76,30 @@ class Program:
             rules=self.rules,
             settings=self.cycle_settings,
             meters=self.meters,
+            preconditions=self.preconditions,
         )
+
+    def preconditions(self, whole: bool) -> Sequence[Fault]:
+        """What `doctor` calls a fault in the CRM: everything it checks, once for the org as it was read; else the pure part.
+
+        Raises OutsideError where the CRM cannot be asked.
+        """
+        org = self.crm.org
+        if whole and self._checked is not org:
+            self._checked, self._found = org, check_crm(self, self.stages)
+        checks = self._found if self._checked is org else check_org(self)
+        for each in checks:
+            if each.error is not None:
+                self._checked = None
+                raise each.error
+        return [Fault(each.name, each.message, each.todo) for each in checks if each.status == "fault"]
+
+    @property
+    def stages(self) -> Sequence[str]:
+        """The stages that the mapping names, each once."""
+        ours = self.rules.stages
+        named = [ours.for_state(state) for state in State if state is not State.UNKNOWN]
+        return list(dict.fromkeys([*named, *ours.sales]))
 
 
 def rules_from(settings: Settings) -> Rules:
@@ -113,6 +139,8 @@ def cycle_settings_from(settings: Settings) -> CycleSettings:
         full_every=sync.full_every,
         surprise_share=float(sync.surprise_share),
         surprise_min=sync.surprise_min,
+        surprise_moves=sync.surprise_moves,
+        surprise_window=sync.surprise_window,
         retry_policy=RetryPolicy(sync.interval, sync.max_attempts),
     )
 
@@ -343,6 +371,19 @@ def check_crm(program: Program, stages: Sequence[str]) -> Sequence[Check]:
 
     environment = cast("DynamicsCrm", program.crm)
     return check_dynamics(environment.rest, environment.names, stages)
+
+
+def check_org(program: Program) -> Sequence[Check]:
+    """The part of `check_crm` that needs no call: what is known of the org as it was read."""
+    if program.settings.crm == "salesforce":
+        from cosell_sync.crm.salesforce.install.checks import check_fields as fields_of_salesforce  # noqa: PLC0415
+
+        org = cast("SalesforceCrm", program.crm)
+        return fields_of_salesforce(org.org, org.names)
+    from cosell_sync.crm.dynamics.install.checks import check_fields as fields_of_dynamics  # noqa: PLC0415
+
+    environment = cast("DynamicsCrm", program.crm)
+    return fields_of_dynamics(environment.org, environment.names)
 
 
 @contextmanager

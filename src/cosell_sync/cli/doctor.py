@@ -12,7 +12,7 @@ from rich.text import Text
 
 from cosell_sync.bootstrap import Program, check_crm, program
 from cosell_sync.cli.common import ConfigOption, JsonOption, console, load, show_json
-from cosell_sync.core.deal import State
+from cosell_sync.core.preconditions import stage_faults
 from cosell_sync.errors import AuthFailed, ConfigError, OutsideError
 from cosell_sync.summary import NEEDS_A_PERSON, NEEDS_NOBODY, OUT_OF_REACH
 
@@ -38,11 +38,13 @@ def doctor(config: ConfigOption = None, as_json: JsonOption = False) -> None:
         rows.append(Row("store", "ok", "open and up to date"))
         outcome, out_of_reach = _partner_center(wired)
         rows.append(outcome)
-        stages = [wired.rules.stages.for_state(state) for state in State if state is not State.UNKNOWN]
-        stages += list(wired.rules.stages.sales)
-        for check in check_crm(wired, list(dict.fromkeys(stages))):
+        unreachable = False
+        for check in check_crm(wired, wired.stages):
             rows.append(Row(check.name, check.status, check.message, check.todo))
-            out_of_reach = out_of_reach or check.error is not None
+            unreachable = unreachable or check.error is not None
+        if not unreachable:
+            rows += _meanings(wired)
+        out_of_reach = out_of_reach or unreachable
     if out_of_reach:
         code = OUT_OF_REACH
     elif any(row.status == "fault" for row in rows):
@@ -55,6 +57,18 @@ def doctor(config: ConfigOption = None, as_json: JsonOption = False) -> None:
             table.add_row(Text(row.status, _COLOURS[row.status]), row.name, row.message, row.todo)
         console().print(table)
     raise typer.Exit(code)
+
+
+def _meanings(wired: Program) -> list[Row]:
+    """What the configured stages mean in the CRM; the cycle asks the same before a step that cannot be undone."""
+    try:
+        stages = wired.crm.stages()
+    except OutsideError as error:
+        return [Row("mapping.stages", "fault", str(error), error.hint)]
+    faults = [fault for fault in stage_faults(wired.rules, stages) if fault.stage in stages]
+    return [Row(fault.name, "fault", fault.text, fault.todo) for fault in faults] or [
+        Row("mapping.stages", "ok", "each stage is open, won or lost in the CRM as it is used here")
+    ]
 
 
 def _condensed(rows: Sequence[Row]) -> Iterator[Row]:

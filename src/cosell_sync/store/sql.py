@@ -22,7 +22,7 @@ from sqlalchemy.exc import IntegrityError
 from cosell_sync.core import erasure as forgetting
 from cosell_sync.core.deal import Side, SyncState
 from cosell_sync.core.erasure import ErasureResult, Person
-from cosell_sync.core.memory import Intent, JournalEntry, Link, OperatorCommand, Phase
+from cosell_sync.core.memory import FinalKind, Intent, JournalEntry, Link, OperatorCommand, Phase
 from cosell_sync.ports import Clock, CycleState, DealCount, Transaction
 from cosell_sync.store import schema, serialize
 from cosell_sync.store.engine import reading, writing
@@ -140,9 +140,23 @@ class SqlStore:
             row = connection.execute(select(state).where(state.c.connection == self._connection)).mappings()
             return serialize.to_state(row.one_or_none())
 
+    def withheld(self) -> Iterator[Link]:
+        return self._walk(schema.link.c.withheld)
+
+    def final_steps(self, since: datetime) -> Mapping[FinalKind, frozenset[str]]:
+        column = schema.final_step.c
+        query = select(column.kind, column.link).where(
+            column.connection == self._connection, column.at > since
+        )
+        found: dict[FinalKind, frozenset[str]] = {}
+        with reading(self.engine) as connection:
+            for kind, link in connection.execute(query):
+                found[FinalKind(kind)] = found.get(FinalKind(kind), frozenset()) | {link}
+        return found
+
     def counts(self) -> Sequence[DealCount]:
         column = schema.link.c
-        standing = (column.phase, column.sync_state, column.parked, column.rejected)
+        standing = (column.phase, column.sync_state, column.parked, column.rejected, column.withheld)
         groups = (
             select(*standing, func.count())
             .where(column.connection == self._connection)
@@ -151,8 +165,8 @@ class SqlStore:
         )
         with reading(self.engine) as connection:
             return [
-                DealCount(Phase(phase), SyncState(state), parked, rejected, deals)
-                for phase, state, parked, rejected, deals in connection.execute(groups)
+                DealCount(Phase(phase), SyncState(state), parked, rejected, deals, withheld)
+                for phase, state, parked, rejected, withheld, deals in connection.execute(groups)
             ]
 
     def submit(self, order: OperatorCommand) -> None:
@@ -181,6 +195,14 @@ class SqlStore:
                     connection,
                     schema.watermark,
                     [{"name": name, "value": value} for name, value in transaction.watermarks.items()],
+                )
+                self._upsert(
+                    connection,
+                    schema.final_step,
+                    [
+                        {"link": step.link, "kind": step.kind.value, "at": step.at}
+                        for step in transaction.final
+                    ],
                 )
                 if transaction.state is not None:
                     self._upsert(connection, schema.cycle_state, [serialize.from_state(transaction.state)])

@@ -45,6 +45,7 @@ class DynamicsCrm(CrmAdapter[Org, Writer]):
         functions = CrmFunctions(
             calls=lambda: rest.calls,
             org=lambda: replace(describe.read(rest, named), closed=closed),
+            stages=lambda: describe.read_stages(rest, named["stage"]),
             changed_since=partial(changes.changed_since, rest),
             fetch=partial(read.fetch, rest),
             find=partial(read.find, rest),

@@ -23,10 +23,12 @@ from cosell_sync.crm.dynamics.org import (
     Column,
     Currency,
     Org,
+    stage_flags,
 )
 from cosell_sync.crm.dynamics.rest import Rest, strange
 from cosell_sync.crm.values import folded
 from cosell_sync.errors import RecordError, Surprise
+from cosell_sync.ports import StageFlags
 from cosell_sync.transport.errors import Scope
 
 
@@ -63,6 +65,13 @@ def read(rest: Rest, names: Mapping[str, str]) -> Org:
         roles=_roles(rest),
         user_id=str(who.get("UserId") or "").lower(),
     )
+
+
+def read_stages(rest: Rest, column: str) -> Mapping[str, StageFlags]:
+    """The status reasons of opportunity as they are now, in one call, past the caches of the metadata."""
+    path = f"{attributes(OPPORTUNITIES, 'Status')}?{_DETAILS['Status']}"
+    rows = [row for row in _metadata(rest.consistent(), path) if row.get("LogicalName") == column]
+    return stage_flags(choice for row in rows for choice in _column(column, row).choices)
 
 
 def table_flags(rest: Rest) -> Mapping[str, Mapping[str, Any]]:

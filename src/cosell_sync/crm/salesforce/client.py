@@ -40,6 +40,7 @@ class SalesforceCrm(CrmAdapter[Org, Writer]):
         functions = CrmFunctions(
             calls=lambda: rest.calls,
             org=lambda: describe.read(rest, named),
+            stages=lambda: describe.read_stages(rest),
             changed_since=partial(read.changed_since, rest),
             fetch=partial(read.fetch, rest),
             find=partial(read.find, rest),

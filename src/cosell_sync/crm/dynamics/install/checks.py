@@ -18,6 +18,7 @@ from cosell_sync.crm.dynamics.org import (
     SOLUTIONS,
     TABLES,
     Column,
+    Org,
 )
 from cosell_sync.crm.dynamics.rest import Rest
 from cosell_sync.crm.report import Check
@@ -48,6 +49,11 @@ def check(rest: Rest, names: Mapping[str, str], stages: Sequence[str] = ()) -> S
     then carries the error.
     """
     return list(_checks(rest, names, stages))
+
+
+def check_fields(org: Org, names: Mapping[str, str]) -> Sequence[Check]:
+    """The part of ``check`` that needs no call: the columns of opportunity in the environment as it was read."""
+    return list(_fields(org.columns[OPPORTUNITIES], names))
 
 
 def _checks(rest: Rest, names: Mapping[str, str], stages: Sequence[str]) -> Iterator[Check]:
