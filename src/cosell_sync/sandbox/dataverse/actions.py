@@ -283,11 +283,6 @@ class Actions:
         with self._lock:
             self._org.without_role.add(user)
 
-    def add_team(self, name: str) -> str:
-        """A new team; returns its id."""
-        with self._lock:
-            return self._put("team", {"name": name})
-
     @property
     def users(self) -> list[Record]:
         return self.rows("systemuser")
