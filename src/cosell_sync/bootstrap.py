@@ -10,13 +10,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, cast
+from functools import cached_property
+from typing import TYPE_CHECKING
 
+from cosell_sync.checks import CrmPreconditions
 from cosell_sync.core.deal import Side, State
-from cosell_sync.core.preconditions import Fault
 from cosell_sync.core.retry import RetryPolicy
 from cosell_sync.core.rules import FieldRule, Flow, Policy, Rules, Stages
-from cosell_sync.crm.report import Check, Finding
+from cosell_sync.crm.report import Finding
 from cosell_sync.crm.writes import Ownership
 from cosell_sync.cycle.context import CycleSettings, Services
 from cosell_sync.errors import ConfigError
@@ -61,8 +62,6 @@ class Program:
     clock: Clock
     stop: threading.Event
     meters: Mapping[Side, Meter]
-    _checked: object = None
-    _found: Sequence[Check] = ()
 
     def cycle_services(
         self, *, store: Store | None = None, referrals: Referrals | None = None, crm: Crm | None = None
@@ -79,20 +78,10 @@ class Program:
             preconditions=self.preconditions,
         )
 
-    def preconditions(self, whole: bool) -> Sequence[Fault]:
-        """What `doctor` calls a fault in the CRM: everything it checks, once for the org as it was read; else the pure part.
-
-        Raises OutsideError where the CRM cannot be asked.
-        """
-        org = self.crm.org
-        if whole and self._checked is not org:
-            self._checked, self._found = org, check_crm(self, self.stages)
-        checks = self._found if self._checked is org else check_org(self)
-        for each in checks:
-            if each.error is not None:
-                self._checked = None
-                raise each.error
-        return [Fault(each.name, each.message, each.todo) for each in checks if each.status == "fault"]
+    @cached_property
+    def preconditions(self) -> CrmPreconditions:
+        """What `doctor` calls a fault in the CRM; one for all cycles, for it remembers what it checked."""
+        return CrmPreconditions(self.settings.crm, self.crm, self.stages)
 
     @property
     def stages(self) -> Sequence[str]:
@@ -358,32 +347,6 @@ def provision(
 
         web = dynamics(settings, stop, utc_now, closing, patience=CUSTOMIZING).rest
         return provision_dynamics(web, names, dry_run=dry_run, assign=assign, progress=progress)
-
-
-def check_crm(program: Program, stages: Sequence[str]) -> Sequence[Check]:
-    """Every precondition in the CRM, for `doctor`. ``stages``: those that the mapping names."""
-    if program.settings.crm == "salesforce":
-        from cosell_sync.crm.salesforce.install.checks import check as check_salesforce  # noqa: PLC0415
-
-        org = cast("SalesforceCrm", program.crm)
-        return check_salesforce(org.rest, org.names, stages)
-    from cosell_sync.crm.dynamics.install.checks import check as check_dynamics  # noqa: PLC0415
-
-    environment = cast("DynamicsCrm", program.crm)
-    return check_dynamics(environment.rest, environment.names, stages)
-
-
-def check_org(program: Program) -> Sequence[Check]:
-    """The part of `check_crm` that needs no call: what is known of the org as it was read."""
-    if program.settings.crm == "salesforce":
-        from cosell_sync.crm.salesforce.install.checks import check_fields as fields_of_salesforce  # noqa: PLC0415
-
-        org = cast("SalesforceCrm", program.crm)
-        return fields_of_salesforce(org.org, org.names)
-    from cosell_sync.crm.dynamics.install.checks import check_fields as fields_of_dynamics  # noqa: PLC0415
-
-    environment = cast("DynamicsCrm", program.crm)
-    return fields_of_dynamics(environment.org, environment.names)
 
 
 @contextmanager

@@ -12,11 +12,18 @@ import pytest
 
 from cosell_sync.core import messages
 from cosell_sync.core.deal import ABSENT, Customer, DealType, Member, Solution, State, Value
+from cosell_sync.core.memory import FinalKind, Withheld, WithheldBy
 from cosell_sync.core.messages import shown
 
 PAGE = Path(__file__).parents[2] / "docs" / "messages.md"
 UNTIL = datetime(2026, 3, 9, 17, 5, 59, tzinfo=UTC)
 FIVE, SIX = Decimal(5), Decimal("1234567.60")
+
+
+WITHHELD_KINDS = [Withheld(kind, "", WithheldBy.COUNT) for kind in FinalKind]
+WITHHELD_REASONS = [
+    Withheld(FinalKind.WIN, "", reason, "Signed") for reason in (WithheldBy.STAGE, WithheldBy.PRECONDITION)
+]
 
 
 def said() -> Iterator[tuple[str, str]]:
@@ -60,6 +67,10 @@ def said() -> Iterator[tuple[str, str]]:
     yield "the CRM has no room for a value", messages.crm_cannot("Currency", "XYZ", "it is not active")
     yield "the CRM has no room for all of a text", messages.shortened(["Name", "Notes"])
     yield "the CRM locks a value", messages.read_only("Amount", FIVE, "the CRM computes it")
+    yield from (
+        (f"withheld until a person approves: {item.kind}, {item.reason}", messages.withheld(item))
+        for item in (*WITHHELD_KINDS, *WITHHELD_REASONS)
+    )
     yield "the referral is not to be found", messages.referral_gone()
     yield "refused, and tried again", messages.refused_by("Partner Center", " Too small. ", parked=False)
     yield "refused too often", messages.refused_by("The CRM", "Too small.", parked=True)

@@ -10,7 +10,8 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from cosell_sync.bootstrap import Program, check_crm, program
+from cosell_sync.bootstrap import Program, program
+from cosell_sync.checks import check_crm
 from cosell_sync.cli.common import ConfigOption, JsonOption, console, load, show_json
 from cosell_sync.core.preconditions import stage_faults
 from cosell_sync.errors import AuthFailed, ConfigError, OutsideError
@@ -39,7 +40,7 @@ def doctor(config: ConfigOption = None, as_json: JsonOption = False) -> None:
         outcome, out_of_reach = _partner_center(wired)
         rows.append(outcome)
         unreachable = False
-        for check in check_crm(wired, wired.stages):
+        for check in check_crm(wired.settings.crm, wired.crm, wired.stages):
             rows.append(Row(check.name, check.status, check.message, check.todo))
             unreachable = unreachable or check.error is not None
         if not unreachable:

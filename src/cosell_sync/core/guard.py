@@ -22,7 +22,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from cosell_sync.core.deal import SellerAction, Side, Snapshot, State, state_of
+from cosell_sync.core.deal import ABSENT, SellerAction, Side, Snapshot, State, state_of
 from cosell_sync.core.decision import Decision
 from cosell_sync.core.memory import Action, Approval, FinalKind, Invitation, Link, Withheld, WithheldBy
 
@@ -153,7 +153,8 @@ def mark_of(kind: FinalKind, opportunity: Snapshot) -> str:
         FinalKind.INVITE: ("help",),
         FinalKind.VISIBILITY: ("visible", "help"),
     }.get(kind, ("stage", "action"))
-    return "|".join(str(opportunity[name] or "") for name in names)
+    values = (opportunity[name] for name in names)
+    return "|".join("" if value in {ABSENT, None, False} else str(value) for value in values)
 
 
 def candidate(kind: FinalKind, link: Link) -> Candidate:
