@@ -101,8 +101,8 @@ def read(cycle: Cycle) -> None:
     record = Record()
     check_shape(cycle, record)
     check_preconditions(cycle, record)
-    if cycle.approve:
-        requeue_withheld(cycle, record)
+    if cycle.accept:
+        requeue_withheld(cycle, record)  # to let it through, or for a plan to show it
     requeue_after_rule_change(cycle, record)
     commit(cycle.store, record)
     pull(cycle, record)
