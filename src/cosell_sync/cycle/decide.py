@@ -36,7 +36,7 @@ def first_decision(cycle: Cycle, link: Link) -> Decision:
     if known is not None and known[0] is link:
         return known[1]
     withheld = {} if cycle.approve else kept_withheld(link)
-    decision = decide(link, cycle.rules, cycle.shape, cycle.now, withheld=withheld)
+    decision = decide(link, cycle.rules, cycle.shape, cycle.now, None, withheld)
     cycle.decided[link.key] = (link, decision)
     return decision
 

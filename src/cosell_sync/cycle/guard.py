@@ -54,7 +54,7 @@ def guarded(cycle: Cycle, links: Sequence[Link]) -> list[Decision]:
         if withheld := verdicts.get(link.key):
             whole = {**kept_withheld(link), **withheld}
             cycle.guard.withheld[link.key] = whole
-            decision = decide(link, cycle.rules, cycle.shape, cycle.now, withheld=whole)  # noqa: PLW2901
+            decision = decide(link, cycle.rules, cycle.shape, cycle.now, None, whole)  # noqa: PLW2901
         else:
             cycle.guard.withheld[link.key] = {} if cycle.approve else kept_withheld(link)
         log_withheld(cycle, link, decision.link)

@@ -15,6 +15,7 @@ still wants its invitation, and gets it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 import structlog
@@ -110,8 +111,11 @@ def publish_all(cycle: Cycle, wishes: Sequence[Link]) -> list[Link]:
 
 def posts_of(cycle: Cycle, links: Iterable[Link]) -> list[Candidate]:
     """The posts that these links would make now, as far as the guard has not withheld them already."""
-    wishes = [_begun(link) for link in links if publishing.wants_sharing(link)]
-    return [step for link in wishes for step in _steps(cycle, link)]
+    found: list[Candidate] = []
+    for link in links:
+        with suppress(Exception):  # it breaks again where it is worked on, and is reported there
+            found += _steps(cycle, _begun(link)) if publishing.wants_sharing(link) else ()
+    return found
 
 
 def _begun(link: Link) -> Link:
