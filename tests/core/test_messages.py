@@ -71,6 +71,11 @@ def said() -> Iterator[tuple[str, str]]:
         (f"withheld until a person approves: {item.kind}, {item.reason}", messages.withheld(item))
         for item in (*WITHHELD_KINDS, *WITHHELD_REASONS)
     )
+    yield (
+        "a value that means nothing without one that is not kept in step",
+        messages.frozen("Amount", messages.not_kept_in_step("Currency")),
+    )
+    yield "the CRM does not show a value", messages.unseen("Contact Roles")
     yield "the referral is not to be found", messages.referral_gone()
     yield "refused, and tried again", messages.refused_by("Partner Center", " Too small. ", parked=False)
     yield "refused too often", messages.refused_by("The CRM", "Too small.", parked=True)

@@ -26,7 +26,7 @@ from cosell_sync.core.retry import freed_from
 from cosell_sync.core.visibility import invited
 from cosell_sync.cycle.context import CrmPlan, Cycle, ReferralResult, ids
 from cosell_sync.errors import Gone, RecordError, Rejected, Stale, Unclear
-from cosell_sync.ports import CycleState, Outcome, Store, Transaction
+from cosell_sync.ports import CycleState, Identity, Outcome, Store, Transaction
 
 STATUS_RULE = "kept true on the record"
 STATUS_WORDS = (
@@ -49,6 +49,8 @@ class Record:
     completed: list[str] = field(default_factory=list)
     state: CycleState | None = None
     final: list[FinalStepTaken] = field(default_factory=list)
+    bindings: dict[Side, Identity] = field(default_factory=dict)
+    unread: list[Side] = field(default_factory=list)
 
     def put(self, *links: Link) -> None:
         """Store these links as they are now."""
@@ -69,6 +71,8 @@ class Record:
             completed=self.completed,
             state=self.state,
             final=self.final,
+            bindings=self.bindings,
+            unread=self.unread,
         )
         vars(self).update(vars(Record()))
         return whole

@@ -8,8 +8,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0004"
-down_revision = "0003"
+revision = "0005"
+down_revision = "0004"
 
 _KEY = sa.String().with_variant(sa.String(collation="C"), "postgresql")
 
@@ -26,3 +26,9 @@ def upgrade() -> None:
     op.create_index("ix_final_step_at", "final_step", ["connection", "at"])
     op.add_column("link", sa.Column("withheld", sa.Boolean(), nullable=False, server_default=sa.false()))
     op.add_column("cycle_state", sa.Column("broken", sa.JSON(none_as_null=True)))
+    op.drop_index("ix_link_standing", "link")
+    op.create_index(
+        "ix_link_standing",
+        "link",
+        ["connection", "phase", "sync_state", "parked", "rejected", "withheld", "key"],
+    )
