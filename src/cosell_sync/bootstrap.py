@@ -81,15 +81,14 @@ class Program:
 
     @cached_property
     def preconditions(self) -> CrmPreconditions:
-        """What `doctor` calls a fault in the CRM; one for all cycles, for it remembers what it checked."""
+        """One for all cycles, for it remembers what it checked."""
         return CrmPreconditions(self.settings.crm, self.crm, self.stages)
 
     @property
     def stages(self) -> Sequence[str]:
         """The stages that the mapping names, each once."""
-        ours = self.rules.stages
-        named = [ours.for_state(state) for state in State if state is not State.UNKNOWN]
-        return list(dict.fromkeys([*named, *ours.sales]))
+        named = [self.rules.stages.for_state(state) for state in State if state is not State.UNKNOWN]
+        return list(dict.fromkeys([*named, *self.rules.stages.sales]))
 
 
 def rules_from(settings: Settings) -> Rules:
