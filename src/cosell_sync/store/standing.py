@@ -14,7 +14,7 @@ from cosell_sync.store.engine import reading
 def counts(engine: Engine, name: str) -> list[DealCount]:
     """How many deals of the connection of that name stand how."""
     column = schema.link.c
-    standing = (column.phase, column.sync_state, column.parked, column.rejected)
+    standing = (column.phase, column.sync_state, column.parked, column.rejected, column.withheld)
     groups = (
         select(*standing, func.count())
         .where(column.connection == name)
@@ -23,8 +23,8 @@ def counts(engine: Engine, name: str) -> list[DealCount]:
     )
     with reading(engine) as connection:
         return [
-            DealCount(Phase(phase), SyncState(state), parked, rejected, deals)
-            for phase, state, parked, rejected, deals in connection.execute(groups)
+            DealCount(Phase(phase), SyncState(state), parked, rejected, deals, withheld)
+            for phase, state, parked, rejected, withheld, deals in connection.execute(groups)
         ]
 
 

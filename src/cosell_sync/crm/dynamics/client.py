@@ -46,6 +46,7 @@ class DynamicsCrm(CrmAdapter[Org, Writer]):
             calls=lambda: rest.calls,
             identity=lambda: describe.identity(rest),
             org=lambda: replace(describe.read(rest, named), closed=closed),
+            stages=lambda: describe.read_stages(rest, named["stage"]),
             changed_since=partial(changes.changed_since, rest),
             fetch=partial(read.fetch, rest),
             find=partial(read.find, rest),
