@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from cosell_sync.checks import CrmPreconditions
 from cosell_sync.core.deal import Side, State
 from cosell_sync.core.retry import RetryPolicy
-from cosell_sync.core.rules import FieldRule, Flow, Policy, Rules, Stages
+from cosell_sync.core.rules import AccountUpdates, FieldRule, Flow, Policy, Rules, Stages
 from cosell_sync.crm.report import Finding
 from cosell_sync.crm.writes import Ownership
 from cosell_sync.cycle.binding import configured, refuse_others
@@ -115,6 +115,7 @@ def rules_from(settings: Settings) -> Rules:
         import_closed=settings.sync.import_closed,
         import_leads=mapping.leads == "import",
         match=mapping.match,
+        account_updates=AccountUpdates(mapping.account_updates),
         default_currency=mapping.default_currency,
         cosell_recipe=mapping.cosell_recipe,
     )
@@ -247,7 +248,9 @@ def salesforce(
         name=NAME,
         hint=HINT,
     )
-    tokens = TokenSource(SalesforceSignIn(ours.login_url, credentials, authority, clock=clock))
+    tokens = TokenSource(
+        SalesforceSignIn(ours.login_url, credentials, authority, clock=clock), system="salesforce"
+    )
     caller = HttpCaller(
         "salesforce",
         ours.login_url,

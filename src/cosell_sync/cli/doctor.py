@@ -15,7 +15,7 @@ from cosell_sync.checks import check_crm
 from cosell_sync.cli.common import ConfigOption, JsonOption, console, load, show_json
 from cosell_sync.core.preconditions import stage_faults
 from cosell_sync.cycle import binding
-from cosell_sync.errors import AuthFailed, ConfigError, ForeignSystem, OutsideError
+from cosell_sync.errors import AuthFailed, ConfigError, ForeignSystem, OutsideError, Surprise
 from cosell_sync.summary import NEEDS_A_PERSON, NEEDS_NOBODY, OUT_OF_REACH
 
 _COLOURS = {"ok": "green", "warning": "yellow", "fault": "red"}
@@ -47,6 +47,7 @@ def doctor(config: ConfigOption = None, as_json: JsonOption = False) -> None:
             unreachable = unreachable or check.error is not None
         if not unreachable:
             rows += _meanings(wired)
+            rows += _ambiguous(wired, rows)
         out_of_reach = out_of_reach or unreachable
     if out_of_reach:
         code = OUT_OF_REACH
@@ -74,6 +75,18 @@ def _meanings(wired: Program) -> list[Row]:
     ]
 
 
+def _ambiguous(wired: Program, rows: Sequence[Row]) -> Iterator[Row]:
+    """Names of stages in the mapping that several stages of the CRM have; those with a fault already are left out."""
+    try:
+        shape = wired.crm.shape()
+    except (OutsideError, Surprise):
+        return  # another check names it
+    faulty = {row.name.rpartition(".")[2] for row in rows if row.status == "fault"}
+    for name, text, todo in wired.rules.stages.problems(shape):
+        if name not in shape.stages and name not in faulty:
+            yield Row(f"stages.{name}", "fault", text, todo)
+
+
 def _condensed(rows: Sequence[Row]) -> Iterator[Row]:
     """The rows, with neighbours of one kind that are fine joined to one line, so that faults stand out."""
     for (kind, status), group in itertools.groupby(
@@ -94,7 +107,7 @@ def _connection(wired: Program) -> Row:
         binding.refuse_others(known, found)
     except ForeignSystem as foreign:
         return Row("connection", "fault", str(foreign), foreign.hint)
-    except (OutsideError, ConfigError):
+    except (OutsideError, ConfigError, Surprise):
         found = {}  # the checks of both systems say what is wrong
     told = " and ".join(binding.words(whose) for whose in (known or found).values())
     if known:
