@@ -27,7 +27,19 @@ from sqlalchemy import insert, select, text
 from sqlalchemy.exc import OperationalError
 
 from cosell_sync.core.deal import ABSENT, Customer, Member, Side, Snapshot, Solution, State, SyncState
-from cosell_sync.core.memory import Closing, Failure, Intent, JournalEntry, Link, Memory, Phase
+from cosell_sync.core.memory import (
+    Closing,
+    Failure,
+    FinalKind,
+    FinalStepTaken,
+    Intent,
+    JournalEntry,
+    Link,
+    Memory,
+    Phase,
+    Withheld,
+    WithheldBy,
+)
 from cosell_sync.errors import Busy, ConfigError, Fenced
 from cosell_sync.ports import (
     CycleState,
@@ -913,3 +925,21 @@ def tokens_after(engine: Any, seed: str) -> str | None:
     tokens = StoredTokens(engine, NEW)
     assert tokens.seed("t", seed)
     return tokens.load("t")
+
+
+def test_steps_that_cannot_be_undone_are_counted_by_kind_within_a_window(store: Store) -> None:
+    """Of a link and kind the last announcement counts, so one that is tried again counts once."""
+    steps = [
+        FinalStepTaken("r:1", FinalKind.WIN, NOW - timedelta(hours=2)),
+        FinalStepTaken("r:2", FinalKind.WIN, NOW),
+        FinalStepTaken("r:2", FinalKind.POST, NOW),
+    ]
+    item = Withheld(FinalKind.WIN, "Closed Won|", WithheldBy.COUNT)
+    link = Link("r:9", referral_id="9", memory=Memory(withheld=(item,)))
+    store.commit(Transaction(links=[link, Link("r:8", referral_id="8")], final=steps))
+    since = NOW - timedelta(hours=1)
+    assert store.final_steps(since) == {FinalKind.WIN: {"r:2"}, FinalKind.POST: {"r:2"}}
+    store.commit(Transaction(final=[replace(steps[0], at=NOW)]))
+    assert store.final_steps(since)[FinalKind.WIN] == {"r:1", "r:2"}
+    assert store.final_steps(NOW) == {}
+    assert list(store.withheld()) == [link]
