@@ -92,7 +92,7 @@ link = Table(
     Index("ix_link_dirty", "connection", "dirty", "key"),
     Index("ix_link_due", "connection", "due"),
     Index("ix_link_phase", "connection", "phase", "key"),
-    Index("ix_link_standing", "connection", "phase", "sync_state", "parked", "rejected", "key"),
+    Index("ix_link_standing", "connection", "phase", "sync_state", "key", "parked", "rejected"),
 )
 
 # Child row (a contact role, a solution, …) → the opportunity whose snapshot was read from it.
