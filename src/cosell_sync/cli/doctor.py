@@ -45,6 +45,7 @@ def doctor(config: ConfigOption = None, as_json: JsonOption = False) -> None:
         for check in check_crm(wired, list(dict.fromkeys(stages))):
             rows.append(Row(check.name, check.status, check.message, check.todo))
             out_of_reach = out_of_reach or check.error is not None
+        rows += _stages(wired, rows) if not out_of_reach else []
     if out_of_reach:
         code = OUT_OF_REACH
     elif any(row.status == "fault" for row in rows):
@@ -57,6 +58,18 @@ def doctor(config: ConfigOption = None, as_json: JsonOption = False) -> None:
             table.add_row(Text(row.status, _COLOURS[row.status]), row.name, row.message, row.todo)
         console().print(table)
     raise typer.Exit(code)
+
+
+def _stages(wired: Program, rows: Sequence[Row]) -> Iterator[Row]:
+    """Stages that the mapping names and that the CRM counts otherwise; those that are faulty already are left out."""
+    try:
+        shape = wired.crm.shape()
+    except (OutsideError, Surprise):
+        return  # said by another check
+    faulty = {row.name.rpartition(".")[2] for row in rows if row.status == "fault"}
+    for name, text, todo in wired.rules.stages.problems(shape):
+        if name not in faulty:
+            yield Row(f"stages.{name}", "fault", text, todo)
 
 
 def _condensed(rows: Sequence[Row]) -> Iterator[Row]:

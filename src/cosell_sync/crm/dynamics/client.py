@@ -49,6 +49,7 @@ class DynamicsCrm(CrmAdapter[Org, Writer]):
             changed_since=partial(changes.changed_since, rest),
             fetch=partial(read.fetch, rest),
             find=partial(read.find, rest),
+            foreign_accounts=partial(read.foreign_accounts, rest),
             index=partial(read.index, rest),
             writer=lambda now: Writer(rest, now, directory, tuple(match)),
             create=create.create,

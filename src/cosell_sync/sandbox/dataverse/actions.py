@@ -5,7 +5,7 @@ switches and rules. Choices are named by label and lookups by id, and read back 
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
@@ -213,14 +213,22 @@ class Actions:
             self._reshape(table, columns=kept)
 
     def add_status_reason(
-        self, label: str, state: Literal["Open", "Won", "Lost"], value: int | None = None
+        self,
+        label: str,
+        state: Literal["Open", "Won", "Lost"],
+        value: int | None = None,
+        translations: Mapping[int, str] | None = None,
     ) -> int:
-        """An admin's own status reason of opportunities; returns its number."""
+        """An admin's own status reason of opportunities; returns its number. Labels may repeat, as those of the platform may:
+        only the number, and the state it belongs to, identify.
+        """
         column = self._org.schema["opportunity"].columns["statuscode"]
         code = value if value is not None else 100_000_001 + len(column.options)
         belongs = {"Open": 0, "Won": WON, "Lost": LOST}[state]
         self.change_column(
-            "opportunity", "statuscode", options=(*column.options, Option(code, label, belongs))
+            "opportunity",
+            "statuscode",
+            options=(*column.options, Option(code, label, belongs, translations=translations or {})),
         )
         return code
 
@@ -286,9 +294,11 @@ class Actions:
     ) -> str:
         """A new user; returns its id."""
         with self._lock:
+            # A user name is single in a tenant; an e-mail may be several users'.
+            name = f"{first}.{email}".lower() if self.rows("systemuser", domainname=email) else email
             row: Record = {
                 "firstname": first, "lastname": last, "internalemailaddress": email, "address1_telephone1": phone,
-                "isdisabled": not active, "domainname": email,
+                "isdisabled": not active, "domainname": name,
             }  # fmt: skip
             return self._user(row)
 
@@ -338,9 +348,9 @@ class Actions:
         """Closes a deal as the dialog does, with a status reason by label and columns of the close activity."""
         with self._lock:
             state = WON if won else LOST
-            option = (
-                self._org.schema["opportunity"].columns["statuscode"].labelled(reason) if reason else None
-            )
+            options = self._org.schema["opportunity"].columns["statuscode"].options
+            fitting = [each for each in options if each.label == reason and each.state == state]
+            option = next(iter(fitting), None)
             if reason and option is None:
                 raise ValueError(f"no such status reason: {reason}")
             stored = self._org.stored_values(self._org.schema["opportunityclose"], about)
