@@ -174,7 +174,7 @@ PLACES = {
     },
     "crm/salesforce/composite.py": {"call": "query query_more update"},
     "crm/salesforce/describe.py": {"read": "query", "_described": "describe"},
-    "crm/salesforce/install/checks.py": {"_describe": "describe"},
+    "crm/salesforce/install/checks.py": {"_describe": "describe", "_cycle": "query"},
     "crm/salesforce/install/permissions.py": {"assign": "assignment", "_grant": "rows_made"},
     "crm/salesforce/install/setup.py": {"_get": "tooling deploy", "_send": "deploy"},
     "crm/salesforce/read.py": {"_deletions": "query", "_removed_members": "deleted"},
@@ -182,12 +182,12 @@ PLACES = {
     "crm/salesforce/signin.py": {"__call__": "sign_in"},
     "crm/salesforce/write.py": {"_sent": "update update_alone"},
     "crm/dynamics/changes.py": {
-        "_start_tracking": "tracked", "_newest_stamp": "table", "_follow_link": "delta", "_read_modified": "table",
+        "_start_tracking": "tracked", "newest_stamp": "table", "_follow_link": "delta", "_read_modified": "table",
     },
     "crm/dynamics/closing.py": {"close": "win lose", "status_writes": "update"},
     "crm/dynamics/create.py": {"_upsert": "create_by_key"},
     "crm/dynamics/customers.py": {"accounts": "row_made", "contacts": "row_made"},
-    "crm/dynamics/describe.py": {"read": "who", "_metadata": "metadata", "_roles": "optional"},
+    "crm/dynamics/describe.py": {"_metadata": "metadata", "_opened": "optional", "_roles": "optional"},
     "crm/dynamics/install/checks.py": {"_checks": "who", "_tables": "table optional", "_key": "metadata"},
     # The steps of provision go out like any row that is made, and are not played one by one.
     "crm/dynamics/install/deploy.py": {
