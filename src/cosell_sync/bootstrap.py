@@ -102,6 +102,7 @@ def rules_from(settings: Settings) -> Rules:
         match=mapping.match,
         default_currency=mapping.default_currency,
         cosell_recipe=mapping.cosell_recipe,
+        reasons=dict(mapping.reasons),
     )
 
 
@@ -114,6 +115,7 @@ def cycle_settings_from(settings: Settings) -> CycleSettings:
         surprise_share=float(sync.surprise_share),
         surprise_min=sync.surprise_min,
         retry_policy=RetryPolicy(sync.interval, sync.max_attempts),
+        closed_rows=(settings.dynamics if settings.crm == "dynamics" else settings.salesforce).closed_rows,
     )
 
 
@@ -302,7 +304,6 @@ def dynamics(
         names={name: rule.crm for name, rule in mapping.fields.items() if rule.direction != "off"},
         match=mapping.account_match,
         ownership=Ownership(team=mapping.owner == "team", default=mapping.default_owner),
-        closed_rows=ours.closed_rows,
     )
 
 

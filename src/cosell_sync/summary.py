@@ -38,7 +38,8 @@ class CycleSummary:
     ones included, sign-ins not.
 
     What stands after it, from earlier cycles as well. ``rejected``: deals that our own checks keep from being written.
-    ``parked``: deals that are not tried any more until their record changes or a person says so.
+    ``parked``: deals that are not tried any more until their record changes or a person says so. ``locked``: deals whose
+    record is held by an approval or an admin; for metrics only.
 
     ``exit_code`` (0, 1 or 3, above) is set by the cycle, which knows what the counts do not: deals that stand in ``Needs
     attention``, a surprise, a system out of reach.
@@ -54,12 +55,13 @@ class CycleSummary:
     rejected: int = 0
     failed: int = 0
     parked: int = 0
+    locked: int = 0
     api_calls: Counts = Counts()
     exit_code: int = NEEDS_NOBODY
 
     def as_event(self) -> dict[str, Any]:
         """Exactly the fields of ``cycle.finished``, without ``event``, which the logger adds."""
         event = asdict(self)
-        del event["exit_code"]
+        del event["exit_code"], event["locked"]
         event["duration_s"] = round(self.duration_s, 3)
         return event

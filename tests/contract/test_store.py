@@ -29,7 +29,15 @@ from sqlalchemy.exc import OperationalError
 from cosell_sync.core.deal import ABSENT, Customer, Member, Side, Snapshot, Solution, State, SyncState
 from cosell_sync.core.memory import Closing, Failure, Intent, JournalEntry, Link, Memory, Phase
 from cosell_sync.errors import Busy, ConfigError, Fenced
-from cosell_sync.ports import CycleState, DealCount, EngagementQueue, ErasureResult, Store, Transaction
+from cosell_sync.ports import (
+    ClosedRows,
+    CycleState,
+    DealCount,
+    EngagementQueue,
+    ErasureResult,
+    Store,
+    Transaction,
+)
 from cosell_sync.store import migrations, schema, serialize
 from cosell_sync.store.copy import copy_into_memory, open_copy
 from cosell_sync.store.engine import make_engine, parse, writing
@@ -577,10 +585,12 @@ def test_row_lease_renews_itself(postgres: Postgres) -> None:
 def test_counts(sql: Any) -> None:
     store = sql.open()
     with store.lease(NO_WAIT):
-        store.commit(Transaction(links=[FULL, Link("r:2"), Link("r:3")]))
+        held = Memory(failure=Failure(Side.CRM, "ENTITY_IS_LOCKED", "no", NOW, locked=True))
+        store.commit(Transaction(links=[FULL, Link("r:2"), Link("r:3"), Link("r:4", memory=held)]))
     assert list(store.counts()) == [
         DealCount(Phase.LINKED, SyncState.NEEDS_ATTENTION, True, False, 1),
         DealCount(Phase.WAITING, SyncState.IN_SYNC, False, False, 2),
+        DealCount(Phase.WAITING, SyncState.IN_SYNC, False, False, 1, locked=True),
     ]
 
 
@@ -855,3 +865,18 @@ def tokens_after(engine: Any, seed: str) -> str | None:
     tokens = StoredTokens(engine, NEW)
     assert tokens.seed("t", seed)
     return tokens.load("t")
+
+
+def test_what_the_crm_said_of_closed_rows_is_kept(place: Any) -> None:
+    """Beside the shape or without one, and gone when it is forgotten."""
+    store = place.open()
+    said = ClosedRows(False, NOW, "abc")
+    with store.lease(NO_WAIT):
+        for state in (
+            CycleState(closed_rows=said),
+            CycleState(closed_rows=said, shape={"fields": ["name"]}),
+            CycleState(shape={"fields": ["name"]}),
+            CycleState(),
+        ):
+            store.commit(Transaction(state=state))
+            assert store.cycle_state() == state

@@ -23,7 +23,7 @@ class CycleSettings:
 
     ``overlap``: how far a pull reaches back behind its watermark. ``full_every``: how often every id and version is
     compared. ``surprise_share`` (0 to 1) and ``surprise_min`` (deals): a plan that changes more than both stops the cycle.
-    ``retry_policy``: when a failing deal is tried again.
+    ``retry_policy``: when a failing deal is tried again. ``closed_rows`` (auto, on, off): whether closed opportunities are told.
     """
 
     overlap: timedelta = timedelta(minutes=5)
@@ -31,6 +31,7 @@ class CycleSettings:
     surprise_share: float = 0.3
     surprise_min: int = 20
     retry_policy: RetryPolicy = field(default_factory=RetryPolicy)
+    closed_rows: str = "auto"
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from collections.abc import Sequence
 import structlog
 
 from cosell_sync.core.memory import Link, Phase
-from cosell_sync.cycle import schedule
+from cosell_sync.cycle import closed_rows, schedule
 from cosell_sync.cycle.commands import run_commands
 from cosell_sync.cycle.context import Collect, Cycle, Services
 from cosell_sync.cycle.engagements import await_microsoft, invite_microsoft, read_engagements
@@ -92,6 +92,7 @@ def read(cycle: Cycle) -> None:
     record = Record()
     check_shape(cycle, record)
     requeue_after_rule_change(cycle, record)
+    closed_rows.forget_when_due(cycle, record)
     commit(cycle.store, record)
     pull(cycle, record)
     check_clock(cycle)

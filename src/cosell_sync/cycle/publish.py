@@ -23,7 +23,7 @@ from cosell_sync.core import messages, publishing, requirements
 from cosell_sync.core.deal import ABSENT, Fields, Side, Snapshot, SyncState, Value
 from cosell_sync.core.decision import Decision, Effect, Hold, HoldKind
 from cosell_sync.core.memory import Action, Link, Memory, Phase
-from cosell_sync.core.retry import blocked_side, content_digest, freed
+from cosell_sync.core.retry import blocked_side, changed_since_failure, freed
 from cosell_sync.cycle import apply
 from cosell_sync.cycle.context import Cycle, DealPlan, ids
 from cosell_sync.cycle.record import Record, commit, post_failed, post_landed, status_effects
@@ -99,12 +99,7 @@ def publish_all(cycle: Cycle, wishes: Sequence[Link]) -> list[Link]:
 
 def _freed_if_changed(link: Link) -> Memory:
     """A record that changed is tried afresh."""
-    stuck = link.memory.failure
-    return (
-        freed(link.memory)
-        if stuck is not None and stuck.seen not in {"", content_digest(link)}
-        else link.memory
-    )
+    return freed(link.memory) if changed_since_failure(link) else link.memory
 
 
 def _holds(cycle: Cycle, opportunity: Snapshot) -> list[Hold]:

@@ -27,7 +27,7 @@ from cosell_sync.ports import Clock, CycleState, DealCount, Transaction
 from cosell_sync.store import schema, serialize
 from cosell_sync.store.engine import reading, writing
 from cosell_sync.store.lease import DEADLINE, Sleep, acquire, lease_of
-from cosell_sync.store.statements import CHUNK, chunks, upsert
+from cosell_sync.store.statements import CHUNK, LOCKED, chunks, upsert
 
 
 class SqlStore:
@@ -142,7 +142,7 @@ class SqlStore:
 
     def counts(self) -> Sequence[DealCount]:
         column = schema.link.c
-        standing = (column.phase, column.sync_state, column.parked, column.rejected)
+        standing = (column.phase, column.sync_state, column.parked, column.rejected, LOCKED)
         groups = (
             select(*standing, func.count())
             .where(column.connection == self._connection)
@@ -151,8 +151,8 @@ class SqlStore:
         )
         with reading(self.engine) as connection:
             return [
-                DealCount(Phase(phase), SyncState(state), parked, rejected, deals)
-                for phase, state, parked, rejected, deals in connection.execute(groups)
+                DealCount(Phase(phase), SyncState(state), parked, rejected, deals, bool(held))
+                for phase, state, parked, rejected, held, deals in connection.execute(groups)
             ]
 
     def submit(self, order: OperatorCommand) -> None:
