@@ -63,6 +63,10 @@ def said() -> Iterator[tuple[str, str]]:
     yield "the CRM has no room for a value", messages.crm_cannot("Currency", "XYZ", "it is not active")
     yield "the CRM has no room for all of a text", messages.shortened(["Name", "Notes"])
     yield "the CRM locks a value", messages.read_only("Amount", FIVE, "the CRM computes it")
+    yield (
+        "a value that means nothing without one that is not kept in step",
+        messages.frozen("Amount", messages.not_kept_in_step("Currency")),
+    )
     yield "the CRM does not show a value", messages.unseen("Contact Roles")
     yield "the referral is not to be found", messages.referral_gone()
     yield (

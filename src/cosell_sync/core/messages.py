@@ -167,6 +167,11 @@ def frozen(label: str, why: str) -> str:
     return f"{label} stays as you wrote it in the CRM but was not sent: {why}."
 
 
+def not_kept_in_step(label: str) -> str:
+    """Why a value that means something only with another one does not go over."""
+    return f"{label} differs and is not kept in step (mapping.fields)"
+
+
 def unanswered(labels: Iterable[str]) -> str:
     return f"{listed(labels)}: your changes go to Partner Center together with your Accept."
 

@@ -42,8 +42,8 @@ from cosell_sync.errors import (
 )
 from cosell_sync.partner_center import create, patch, read
 from cosell_sync.partner_center.paging import REFERRALS, SYSTEM, QueryRefused, pages
-from cosell_sync.partner_center.values import ID, WireOptions, timestamp
-from cosell_sync.ports import Outcome, Page, ReferralDraft, ReferralWrite
+from cosell_sync.partner_center.values import ID, WireOptions, tenant_of, timestamp
+from cosell_sync.ports import Identity, Outcome, Page, ReferralDraft, ReferralWrite
 from cosell_sync.transport.answers import Answer
 from cosell_sync.transport.client import HttpCaller, Safety
 from cosell_sync.transport.exact_json import encode
@@ -74,7 +74,7 @@ class _Carried:
 class PartnerCenter:
     """Implements ``ports.Referrals``. ``caller`` must know the sign-in.
 
-    ``organization_id``: ours, where it is configured; else rows of the plain list are taken for ours (it shows no
+    ``tenant``: the configured one, where the token does not name it. ``organization_id``: ours, where it is configured; else rows of the plain list are taken for ours (it shows no
     others, as far as the page says) unless they are Microsoft's.
     """
 
@@ -84,12 +84,14 @@ class PartnerCenter:
         wire: WireOptions | None = None,
         *,
         organization_id: str | None = None,
+        tenant: str = "",
         workers: int = 4,
         page_size: int | None = None,
     ) -> None:
         self._caller = caller
         self._wire = wire or WireOptions()
         self._configured = frozenset({organization_id} if organization_id else ())
+        self._tenant = tenant
         self._workers = workers
         self._top = f"$top={page_size}" if page_size else ""
         self._lock = threading.Lock()
@@ -98,6 +100,12 @@ class PartnerCenter:
         self._unquoted = False
         self._unanswered_calls = 0
         self._outage: OutsideError | None = None
+
+    def identity(self) -> Identity:
+        """Whose referrals these are: the tenant that the sign-in names, else the configured one."""
+        token = self._caller.sign_in()
+        tenant = tenant_of(token.value) if token else ""
+        return Identity(SYSTEM, tenant or self._tenant.lower(), self._caller.address)
 
     @property
     def calls(self) -> int:

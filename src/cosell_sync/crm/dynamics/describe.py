@@ -28,6 +28,7 @@ from cosell_sync.crm.dynamics.org import (
 from cosell_sync.crm.dynamics.rest import Rest, strange
 from cosell_sync.crm.values import folded
 from cosell_sync.errors import RecordError, Surprise
+from cosell_sync.ports import Identity
 from cosell_sync.transport.errors import Scope
 
 
@@ -51,7 +52,7 @@ def read(rest: Rest, names: Mapping[str, str]) -> Org:
             system=SYSTEM,
             field=key,
         )
-    who = rest.get("WhoAmI")
+    who = rest.who()
     base_currency, pricing_decimals = _money(rest)
     return Org(
         names={name: crm for name, crm in names.items() if crm in columns[OPPORTUNITIES]},
@@ -67,6 +68,11 @@ def read(rest: Rest, names: Mapping[str, str]) -> Org:
         user_id=str(who.get("UserId") or "").lower(),
         security=security(rest, str(who.get("UserId") or "")),
     )
+
+
+def identity(rest: Rest) -> Identity:
+    """Whose rows these are."""
+    return Identity(SYSTEM, str(rest.who().get("OrganizationId") or "").lower(), rest.host)
 
 
 def security(rest: Rest, user_id: str) -> Security:

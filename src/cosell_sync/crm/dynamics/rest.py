@@ -37,6 +37,7 @@ from cosell_sync.transport.errors import Refusal, Scope, disposition, to_error
 from cosell_sync.transport.exact_json import encode
 from cosell_sync.transport.retry import RetryableError, RetryStrategy
 from cosell_sync.transport.throttle import utc_now
+from cosell_sync.transport.tokens import AccessToken
 
 ROOT: Final = "/api/data/v9.2"
 HEADERS: Final[Mapping[str, str]] = {
@@ -91,6 +92,7 @@ class Rest:
         self._caller = caller
         self._headers = headers
         self.clock = clock
+        self._who: tuple[AccessToken | None, Row] | None = None
 
     def consistent(self) -> Rest:
         """The same org, read past its caches, which know a change of the metadata only after half a minute."""
@@ -100,6 +102,18 @@ class Rest:
     def wait(self, seconds: float) -> None:
         """Sleep, unless the program is stopping: then it raises ``Unavailable``."""
         self._caller.governor.wait(seconds)
+
+    @property
+    def host(self) -> str:
+        """Where this environment is, with the port where it is not the usual one."""
+        return self._caller.address
+
+    def who(self) -> Row:
+        """What the environment says of itself and of our user (WhoAmI); asked once for each access token."""
+        token = self._caller.sign_in()
+        if self._who is None or self._who[0] != token:
+            self._who = (token, self.get("WhoAmI"))
+        return self._who[1]
 
     def address(self, path: str) -> str:
         """The absolute address of a row, as a reference to it wants it."""

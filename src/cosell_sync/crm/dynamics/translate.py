@@ -102,6 +102,7 @@ def opportunity_columns(org: Org) -> tuple[str, ...]:
         "_customerid_value",
         "_parentcontactid_value",
         "_ownerid_value",
+        "_modifiedby_value",
     ]
     columns += [f"_{crm}_value" if name in LOOKUPS else crm for name, crm in org.names.items()]
     columns += [COMPUTED] if COMPUTED in own else []
@@ -137,6 +138,7 @@ def snapshot(bundle: Bundle, org: Org) -> Snapshot:
         fields=fields,
         readonly=readonly(row, org),
         rows=frozenset(mark.rows),
+        last_by_us=by == org.user_id if (by := lookup(row, "modifiedby")) and org.user_id else None,
     )
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import urlsplit
 
 from cosell_sync.crm.salesforce import composite, errors, states
 from cosell_sync.crm.salesforce.composite import Part, Reply
@@ -24,7 +25,7 @@ from cosell_sync.crm.salesforce.org import (
 from cosell_sync.crm.salesforce.rest import Rest
 from cosell_sync.crm.salesforce.signin import SYSTEM
 from cosell_sync.errors import Surprise
-from cosell_sync.ports import StageFlags
+from cosell_sync.ports import Identity, StageFlags
 
 
 def read(rest: Rest, names: Mapping[str, str]) -> Org:
@@ -67,6 +68,18 @@ def read(rest: Rest, names: Mapping[str, str]) -> Org:
         currencies=_currencies(currencies, columns, at),
         user_id=rest.user_id,
     )
+
+
+def identity(rest: Rest) -> Identity:
+    """Whose records these are. The sign-in says so; where it does not, the org is asked, once for each sign-in."""
+    token = rest.sign_in()
+    organization = token.organization or rest.known_of(token, lambda: _organization(rest))
+    return Identity(SYSTEM, organization, urlsplit(token.base_url).netloc)
+
+
+def _organization(rest: Rest) -> str:
+    (rows,) = composite.everything(rest, [composite.query("SELECT Id FROM Organization")])
+    return str(rows[0]["Id"]) if rows else ""
 
 
 def _currencies(reply: Reply, columns: Mapping[str, Field], at: Any) -> Mapping[str, bool]:

@@ -58,7 +58,7 @@ def opportunities(org: Org, where: str, *, order: str = "", stamps_only: bool = 
     columns = ["Id", "SystemModstamp", "LastModifiedDate", "OwnerId", "Owner.LastModifiedDate"]
     columns += ["AccountId", "Account.SystemModstamp"] if org.reads_account else []
     if not stamps_only:
-        columns += ["IsClosed", "IsWon", *org.names.values()]
+        columns += ["LastModifiedById", "IsClosed", "IsWon", *org.names.values()]
         columns += ["HasOpportunityLineItem"] if org.has("Opportunity", "HasOpportunityLineItem") else []
         columns += (
             _through("Account", org.seen(ACCOUNT, (*org.address, "DunsNumber"))) if org.reads_account else []

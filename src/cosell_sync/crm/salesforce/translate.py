@@ -47,7 +47,13 @@ def snapshot(row: Row, org: Org, at: datetime) -> Snapshot:
         # With products Amount is their sum, and a write to it is ignored without an error.
         readonly=org.read_only | ({"value"} if row.get("HasOpportunityLineItem") else set()),
         rows=frozenset(mark.rows),
+        last_by_us=_by(row.get("LastModifiedById"), org),
     )
+
+
+def _by(user_id: object, org: Org) -> bool | None:
+    """Whether that is the integration user. Its flows run as the one who saves; those of others are theirs."""
+    return user_id[:15] == org.user_id[:15] if isinstance(user_id, str) and org.user_id else None
 
 
 def _related(row: Row, org: Org) -> dict[str, Known]:

@@ -57,7 +57,7 @@ class Actions:
     def _add_standard_rows(self, base_currency: str) -> None:
         """What every environment holds before its first record."""
         self.integration_user = str(uuid5(NAMESPACE_URL, "dataverse/application-user"))
-        self.organization_id = str(uuid5(NAMESPACE_URL, "dataverse/organization"))
+        self._organization_id = str(uuid5(NAMESPACE_URL, "dataverse/organization"))
         unit = str(uuid5(NAMESPACE_URL, "dataverse/business-unit"))
         self._put("businessunit", {"name": "contoso"}, unit)
         self.business_unit = unit
@@ -75,7 +75,7 @@ class Actions:
             "pricingdecimalprecision": 2,
             "basecurrencyid": base,
         }
-        self._put("organization", organization, self.organization_id)
+        self._put("organization", organization, self._organization_id)
         self.security.introduce(self.integration_user)
         for name, category in CONNECTION_ROLES.items():
             self.roles[name] = self._put("connectionrole", {"name": name, "category": category})
@@ -98,6 +98,17 @@ class Actions:
         return self._put("systemuser", {**shared, **entra_id, **columns}, row_id)
 
     # ------------------------------------------------------------ what an admin switches
+
+    @property
+    def organization_id(self) -> str:
+        """The environment's own id. Setting another makes it a full copy: the same rows with the same ids."""
+        return self._organization_id
+
+    @organization_id.setter
+    def organization_id(self, organization_id: str) -> None:
+        row = self._org.live("organization", self._organization_id)
+        self._org.tables["organization"] = {organization_id: {**row, "organizationid": organization_id}}
+        self._organization_id = organization_id
 
     @property
     def closed_rows_writable(self) -> bool:

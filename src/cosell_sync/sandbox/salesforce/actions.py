@@ -173,9 +173,10 @@ class Actions:
                 self.delete("FieldPermissions", row["Id"])
 
     def described(self, name: str, /, *, by: str | None = None) -> tuple[str, ...]:
-        """The fields that this user sees; the integration user by default."""
+        """The fields that this user sees, none of an object out of sight; the integration user by default."""
         with self._lock:
-            return tuple(self._setup.access.visible_to(by or self.integration_user)[name].fields)
+            shape = self._setup.access.visible_to(by or self.integration_user).get(name)
+            return tuple(shape.fields) if shape is not None else ()
 
     def _reshape(self, name: str, fields: Mapping[str, Field]) -> None:
         shape = replace(self._org.schema[name], fields=fields, _by_lower={})
