@@ -43,6 +43,8 @@ JUDGED_HERE: Final = VERDICTS | {HTTPStatus.MULTIPLE_CHOICES}
 
 RETIRED: Final = "UNSUPPORTED_API_VERSION"
 VERSIONS: Final = "/services/data"
+# Below the version, what every org has: a 404 there means that it does not serve the version.
+ALWAYS_THERE: Final = ("composite", "sobjects/Opportunity/describe")
 
 _WORD: Final = re.compile(r"oauth2|[A-Za-z_]+|v\d+\.\d")
 
@@ -153,7 +155,7 @@ class Rest:
             if error.code == RETIRED:
                 self._check_version()
             raise
-        if answer.status in {HTTPStatus.NOT_FOUND, HTTPStatus.GONE} and path.startswith(self.root):
+        if answer.status == HTTPStatus.NOT_FOUND and path in {f"{self.root}/{each}" for each in ALWAYS_THERE}:
             self._check_version()
         if answer.status >= HTTPStatus.BAD_REQUEST and not errors.faults(_parsed(answer.body)):
             raise Unavailable(
