@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, cast
 
 from cosell_sync.core.deal import Side
 from cosell_sync.core.retry import RetryPolicy
-from cosell_sync.core.rules import FieldRule, Flow, Policy, Rules, Stages
+from cosell_sync.core.rules import AccountUpdates, FieldRule, Flow, Policy, Rules, Stages
 from cosell_sync.crm.report import Check, Finding
 from cosell_sync.crm.writes import Ownership
 from cosell_sync.cycle.binding import configured, refuse_others
@@ -101,6 +101,7 @@ def rules_from(settings: Settings) -> Rules:
         import_closed=settings.sync.import_closed,
         import_leads=mapping.leads == "import",
         match=mapping.match,
+        account_updates=AccountUpdates(mapping.account_updates),
         default_currency=mapping.default_currency,
         cosell_recipe=mapping.cosell_recipe,
         reasons=dict(mapping.reasons),
@@ -233,7 +234,9 @@ def salesforce(
         name=NAME,
         hint=HINT,
     )
-    tokens = TokenSource(SalesforceSignIn(ours.login_url, credentials, authority, clock=clock))
+    tokens = TokenSource(
+        SalesforceSignIn(ours.login_url, credentials, authority, clock=clock), system="salesforce"
+    )
     caller = HttpCaller(
         "salesforce",
         ours.login_url,

@@ -69,6 +69,7 @@ class Outcome:
     ``error`` None: landed. ``snapshot``: what the record holds after the last thing that landed, where it could be
     read (never a guess). ``steps``: how many steps of a walk landed. ``unheld``: per field the keys of members that
     this side cannot hold (a colleague who is no CRM user), which is no fault; `owner`: who could not be made the owner.
+    ``ambiguous``: e-mails of the team that several users of the CRM share, so that they name nobody. ``account_made``: id of the account that was made for it.
     """
 
     id: str | None
@@ -76,6 +77,8 @@ class Outcome:
     snapshot: Snapshot | None = None
     steps: int = 0
     unheld: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    ambiguous: frozenset[str] = frozenset()
+    account_made: str | None = None
 
 
 # --- Partner Center ---------------------------------------------------------------------------------------------
@@ -226,6 +229,9 @@ class Crm(Protocol):
 
     def create(self, batch: Sequence[OpportunityDraft]) -> Sequence[Outcome]:
         """Accounts found or made, opportunities upserted by referral id, child rows made, all read back."""
+
+    def foreign_accounts(self, account_ids: Sequence[str]) -> frozenset[str]:
+        """Those of these accounts that an opportunity without a referral id uses."""
 
     def index(self) -> Iterator[Mapping[str, str]]:
         """Every opportunity that carries a referral id or wants to be shared: id → version, in pages."""

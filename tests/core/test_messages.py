@@ -29,6 +29,25 @@ def said() -> Iterator[tuple[str, str]]:
     yield "a deal came from Microsoft", messages.imported("Inbound")
     yield "a deal of ours made in Partner Center came in", messages.imported("Outbound")
     yield "no colleague may own what was imported", messages.nobody_may_own()
+    yield (
+        "a duplicate rule does not let the account be made",
+        messages.blocked_account("Fabrikam, Berlin, DE", ["FABRIKAM, Lyon, FR"]),
+    )
+    yield (
+        "a duplicate rule does not let the contact be made",
+        messages.blocked_contact("Greta Oz (greta@x.example)", ["Greta Oz (g.oz@y.example)"]),
+    )
+    yield (
+        "a duplicate rule refuses because of a record out of sight",
+        messages.blocked_contact("Greta Oz (greta@x.example)", []),
+    )
+    yield "several CRM users have one e-mail address", messages.shared_emails(["desk@x.example"])
+    yield (
+        "the account says otherwise than Partner Center",
+        messages.account_differs(
+            [("Account Name", "Contoso AG", "Contoso"), ("Address", "Bern, CH", "Chur, CH")]
+        ),
+    )
     yield "an opportunity that existed was linked", messages.linked()
     for state in messages.MOVED:
         yield f"Partner Center says {state.lower()}", messages.moved(state)

@@ -14,7 +14,7 @@ from cosell_sync.bootstrap import Program, check_crm, program
 from cosell_sync.cli.common import ConfigOption, JsonOption, console, load, show_json
 from cosell_sync.core.deal import State
 from cosell_sync.cycle import binding
-from cosell_sync.errors import AuthFailed, ConfigError, ForeignSystem, OutsideError
+from cosell_sync.errors import AuthFailed, ConfigError, ForeignSystem, OutsideError, Surprise
 from cosell_sync.summary import NEEDS_A_PERSON, NEEDS_NOBODY, OUT_OF_REACH
 
 _COLOURS = {"ok": "green", "warning": "yellow", "fault": "red"}
@@ -45,6 +45,7 @@ def doctor(config: ConfigOption = None, as_json: JsonOption = False) -> None:
         for check in check_crm(wired, list(dict.fromkeys(stages))):
             rows.append(Row(check.name, check.status, check.message, check.todo))
             out_of_reach = out_of_reach or check.error is not None
+        rows += _stages(wired, rows) if not out_of_reach else []
     if out_of_reach:
         code = OUT_OF_REACH
     elif any(row.status == "fault" for row in rows):
@@ -57,6 +58,18 @@ def doctor(config: ConfigOption = None, as_json: JsonOption = False) -> None:
             table.add_row(Text(row.status, _COLOURS[row.status]), row.name, row.message, row.todo)
         console().print(table)
     raise typer.Exit(code)
+
+
+def _stages(wired: Program, rows: Sequence[Row]) -> Iterator[Row]:
+    """Stages that the mapping names and that the CRM counts otherwise; those that are faulty already are left out."""
+    try:
+        shape = wired.crm.shape()
+    except (OutsideError, Surprise):
+        return  # said by another check
+    faulty = {row.name.rpartition(".")[2] for row in rows if row.status == "fault"}
+    for name, text, todo in wired.rules.stages.problems(shape):
+        if name not in faulty:
+            yield Row(f"stages.{name}", "fault", text, todo)
 
 
 def _condensed(rows: Sequence[Row]) -> Iterator[Row]:
@@ -79,7 +92,7 @@ def _connection(wired: Program) -> Row:
         binding.refuse_others(known, found)
     except ForeignSystem as foreign:
         return Row("connection", "fault", str(foreign), foreign.hint)
-    except (OutsideError, ConfigError):
+    except (OutsideError, ConfigError, Surprise):
         found = {}  # the checks of both systems say what is wrong
     told = " and ".join(binding.words(whose) for whose in (known or found).values())
     if known:

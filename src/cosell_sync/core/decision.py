@@ -23,6 +23,7 @@ class HoldKind(StrEnum):
     FROZEN = "frozen"  # Partner Center does not take it
     UNSEEN = "unseen"  # the CRM does not show it to us, so nothing of it is compared
     READ_ONLY = "read_only"  # the CRM computes it, or does not let us
+    SHARED = "shared"  # it stands in a row that other deals use too
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,7 @@ _STATE_OF_HOLD = {
     HoldKind.FROZEN: SyncState.IN_SYNC,
     HoldKind.UNSEEN: SyncState.IN_SYNC,
     HoldKind.READ_ONLY: SyncState.IN_SYNC,
+    HoldKind.SHARED: SyncState.IN_SYNC,
 }
 _URGENCY = (
     SyncState.CONFLICT,

@@ -55,6 +55,7 @@ class CrmFunctions(Generic[Org, Writer]):
     changed_since: Callable[[Org, str | None, timedelta, KnownRecords], Iterator[Page]]
     fetch: Callable[[Org, Sequence[str]], Mapping[str, Snapshot | None]]
     find: Callable[[Org, Sequence[MatchQuery], Sequence[str]], Mapping[str, Matches]]
+    foreign_accounts: Callable[[Org, Sequence[str]], frozenset[str]]
     index: Callable[[Org], Iterator[Mapping[str, str]]]
     writer: Callable[[Org], Writer]
     create: Callable[[Writer, Sequence[OpportunityDraft], Ownership], Sequence[Outcome]]
@@ -114,6 +115,10 @@ class CrmAdapter(Generic[Org, Writer]):
     def find(self, sought: Sequence[MatchQuery]) -> Mapping[str, Matches]:
         """By referral id, what exists for it already."""
         return self._functions.find(self.org, sought, self._match)
+
+    def foreign_accounts(self, account_ids: Sequence[str]) -> frozenset[str]:
+        """Those of these accounts that an opportunity without a referral id uses."""
+        return self._functions.foreign_accounts(self.org, account_ids)
 
     def index(self) -> Iterator[Mapping[str, str]]:
         """Id → version of every opportunity in scope, in pages."""

@@ -37,7 +37,7 @@ from cosell_sync.cycle.pull import correct_times, pull, requeue_after_rule_chang
 from cosell_sync.cycle.record import Record, commit
 from cosell_sync.cycle.recover import settle_open_intents
 from cosell_sync.cycle.reread import still_present
-from cosell_sync.cycle.safety import check_clock, check_planned_changes, check_shape
+from cosell_sync.cycle.safety import check_clock, check_planned_changes, check_shape, check_stages
 from cosell_sync.cycle.summarize import summarize
 from cosell_sync.errors import Broken, CosellError, OutsideError, Surprise
 from cosell_sync.summary import Counts, CycleSummary
@@ -93,6 +93,7 @@ def read(cycle: Cycle) -> None:
     cycle.state = cycle.store.cycle_state()
     record = Record()
     check_shape(cycle, record)
+    check_stages(cycle)
     requeue_after_rule_change(cycle, record)
     closed_rows.forget_when_due(cycle, record)
     commit(cycle.store, record)

@@ -113,6 +113,9 @@ class DryCrm:
     def find(self, sought: Sequence[MatchQuery]) -> Mapping[str, Matches]:
         return self._real.find(sought)
 
+    def foreign_accounts(self, account_ids: Sequence[str]) -> frozenset[str]:
+        return self._real.foreign_accounts(account_ids)
+
     def index(self) -> Iterator[Mapping[str, str]]:
         return self._real.index()
 

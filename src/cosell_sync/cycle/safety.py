@@ -82,6 +82,18 @@ def check_shape(cycle: Cycle, record: Record) -> None:
     keep_state(cycle, record, shape=outline)
 
 
+def check_stages(cycle: Cycle) -> None:
+    """A name in the mapping that several stages have, of which none can be guessed.
+
+    One that the CRM counts otherwise is `doctor`'s to name: the CRM's own state decides the ends all the same.
+    """
+    found = cycle.rules.stages.problems(cycle.shape)
+    if problems := [each for each in found if each[0] not in cycle.shape.stages]:
+        cycle.crm.forget_shape()  # so that the next cycle sees when it is mended
+        said = "; ".join(f"{text}: {todo}" for _, text, todo in problems)
+        raise Surprise(f"{said}; nothing was written", what="stages", stages=[name for name, *_ in problems])
+
+
 def _outline(shape: CrmShape) -> dict[str, Any]:
     """The part of the CRM's shape that deals may depend on."""
     return {

@@ -248,6 +248,8 @@ class MappingSettings(Section):
         "country",
     )
     """What must agree for an existing account to be taken as the customer."""
+    account_updates: Literal["fill", "own", "all"] = "fill"
+    """What a referral changes of an account that exists: fill blanks only, own keeps those made for the deal equal, all keeps all."""
     owner: Literal["team", "default"] = "team"
     """Owner of imported opportunities: the first CRM user of the referral's team, or always default_owner."""
     default_owner: Text | None = None

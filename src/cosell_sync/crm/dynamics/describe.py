@@ -4,7 +4,9 @@ https://learn.microsoft.com/power-apps/developer/data-platform/webapi/query-meta
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any, Final
 
@@ -210,7 +212,18 @@ def _column(name: str, row: Mapping[str, Any]) -> Column:
         updatable=row.get("IsValidForUpdate") is not False,
         precision_source=source if isinstance(source, int) else 0,
         behavior=str(behavior.get("Value") or "") if isinstance(behavior, Mapping) else "",
-        choices=tuple(_choice(each) for each in choices.get("Options") or () if isinstance(each, Mapping)),
+        choices=_told_apart(
+            [_choice(each) for each in choices.get("Options") or () if isinstance(each, Mapping)]
+        ),
+    )
+
+
+def _told_apart(choices: Sequence[Choice]) -> tuple[Choice, ...]:
+    """The choices, with the value behind a label that several of them have."""
+    count = Counter(folded(each.label) for each in choices)
+    return tuple(
+        replace(each, label=f"{each.label} ({each.value})") if count[folded(each.label)] > 1 else each
+        for each in choices
     )
 
 

@@ -44,6 +44,7 @@ class SalesforceCrm(CrmAdapter[Org, Writer]):
             changed_since=partial(read.changed_since, rest),
             fetch=partial(read.fetch, rest),
             find=partial(read.find, rest),
+            foreign_accounts=partial(read.foreign_accounts, rest),
             index=partial(read.index, rest),
             writer=lambda now: Writer(rest, now, directory, guard or Guard(), tuple(match)),
             create=create.create,

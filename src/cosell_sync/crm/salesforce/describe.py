@@ -72,7 +72,7 @@ def read(rest: Rest, names: Mapping[str, str]) -> Org:
 
 def identity(rest: Rest) -> Identity:
     """Whose records these are. The sign-in says so; where it does not, the org is asked, once for each sign-in."""
-    token = rest.sign_in()
+    token = rest.whose()
     organization = token.organization or rest.known_of(token, lambda: _organization(rest))
     return Identity(SYSTEM, organization, urlsplit(token.base_url).netloc)
 
