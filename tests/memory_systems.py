@@ -207,10 +207,17 @@ class CountingStore(MemoryStore):
 
     def counts(self) -> Sequence[DealCount]:
         standing = Counter(
-            (link.phase, link.memory.sync_state, link.memory.parked, link.memory.rejected, _held(link))
+            (
+                link.phase,
+                link.memory.sync_state,
+                link.memory.parked,
+                link.memory.rejected,
+                bool(link.memory.withheld),
+                _held(link),
+            )
             for link in self.links()
         )
-        return [DealCount(*how, deals, held) for (*how, held), deals in standing.items()]
+        return [DealCount(*how[:4], deals, *how[4:]) for how, deals in standing.items()]
 
 
 def _held(link: Link) -> bool:
@@ -610,6 +617,10 @@ class MemoryCrm:
 
     def forget_shape(self) -> None:
         pass
+
+    def stages(self) -> Mapping[str, StageFlags]:
+        self._call("stages")
+        return (self.outside.shape or self.outside.kind.shape).stages
 
     def changed_since(self, watermark: str | None, overlap: timedelta, seen: KnownRecords) -> Iterator[Page]:
         since = _back(watermark, overlap)

@@ -32,6 +32,7 @@ _STANDING: Final = {
     "failed": "Deals whose write failed in the last cycle and will be retried.",
     "parked": "Deals now parked.",
     "locked": "Deals whose record is locked, for example by an approval; tried every hour.",
+    "withheld": "Deals of which a step that cannot be undone waits for a person's word.",
 }
 
 
@@ -62,6 +63,9 @@ class Metrics:
             name: Gauge(f"cosell_deals_{name}", text, registry=self.registry)
             for name, text in _STANDING.items()
         }
+        self._broken = Gauge(
+            "cosell_preconditions_broken", "Preconditions that doctor calls a fault.", registry=self.registry
+        )
         self._deals = Gauge("cosell_deals", "Deals by sync state.", ["sync_state"], registry=self.registry)
         self._last = Gauge(
             "cosell_last_cycle_timestamp_seconds",
@@ -99,6 +103,7 @@ class Metrics:
             plain.inc(getattr(summary, name))
         for name, gauge in self._standing.items():
             gauge.set(getattr(summary, name))
+        self._broken.set(summary.broken)
         self._last.labels("success" if summary.exit_code in {0, 1} else "failure").set(at.timestamp())
 
     def deals(self, by_state: Mapping[str, int]) -> None:

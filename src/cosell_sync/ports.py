@@ -15,7 +15,15 @@ from typing import Any, Protocol
 from cosell_sync.core.deal import Customer, Fields, Side, Snapshot, Step, SyncState
 from cosell_sync.core.erasure import ErasureResult
 from cosell_sync.core.intake import Matches
-from cosell_sync.core.memory import Intent, JournalEntry, Link, OperatorCommand, Phase
+from cosell_sync.core.memory import (
+    FinalKind,
+    FinalStepTaken,
+    Intent,
+    JournalEntry,
+    Link,
+    OperatorCommand,
+    Phase,
+)
 from cosell_sync.core.quota import Allowance, Forecast
 from cosell_sync.core.rules import CrmShape, StageFlags
 from cosell_sync.errors import OutsideError, RecordError
@@ -213,6 +221,9 @@ class Crm(Protocol):
     def forget_shape(self) -> None:
         """The next ``shape`` asks the CRM again."""
 
+    def stages(self) -> Mapping[str, StageFlags]:
+        """The stages as they are at this moment, in one call, whatever ``shape`` remembers of them."""
+
     def changed_since(self, watermark: str | None, overlap: timedelta, seen: KnownRecords) -> Iterator[Page]:
         """Opportunities that carry a referral id or want to be shared, and changed themselves or in a child row,
         account, contact or user since the watermark; all of them without a watermark.
@@ -267,7 +278,8 @@ class CycleState:
 
     ``compared_at``: when every id and version was last compared. ``clock``: the last cycle's begin, by this machine's clock.
     ``rules``: a digest of what the last cycle decided by. ``shape``: what the CRM could hold then, as JSON.
-    ``engagements``: the queue of reads of Microsoft's side. ``closed_rows``: what the CRM said of writes to closed rows.
+    ``engagements``: the queue of reads of Microsoft's side. ``broken``: names of the preconditions that were broken.
+    ``closed_rows``: what the CRM said of writes to closed rows.
     """
 
     compared_at: datetime | None = None
@@ -275,6 +287,7 @@ class CycleState:
     rules: str | None = None
     shape: Mapping[str, Any] | None = None
     engagements: EngagementQueue | None = None
+    broken: tuple[str, ...] = ()
     closed_rows: ClosedRows | None = None
 
 
@@ -285,6 +298,7 @@ class Transaction:
     ``links``: each replaced whole. ``intents``: opened. ``settled``: cleared, by link key and side. ``watermarks``: by side,
     and through what the CRM was read (``core.readings``).
     ``completed``: ids of commands that were carried out or refused. ``state``: replaced whole; None leaves it.
+    ``final``: steps that cannot be undone, announced by this transaction; of a link and kind the last one counts.
     ``bindings``: by side, to whom the store belongs from now on. ``unread``: sides that are to be read from the start again.
     """
 
@@ -295,6 +309,7 @@ class Transaction:
     watermarks: Mapping[str, str] = field(default_factory=dict)
     completed: Sequence[str] = ()
     state: CycleState | None = None
+    final: Sequence[FinalStepTaken] = ()
     bindings: Mapping[Side, Identity] = field(default_factory=dict)
     unread: Sequence[Side] = ()
 
@@ -321,6 +336,7 @@ class DealCount:
     parked: bool
     rejected: bool
     deals: int
+    withheld: bool = False
     locked: bool = False
 
 
@@ -358,6 +374,12 @@ class Store(KnownRecords, Protocol):
 
     def cycle_state(self) -> CycleState:
         """What the last cycle left; all None in a fresh store."""
+
+    def withheld(self) -> Iterator[Link]:
+        """The links of which the guard withholds a step, by key, read in pages."""
+
+    def final_steps(self, since: datetime) -> Mapping[FinalKind, frozenset[str]]:
+        """By kind, the links of which a counted step was announced after that moment; kinds without one are left out."""
 
     def bindings(self) -> Mapping[Side, Identity]:
         """To whom this store belongs; a side is missing before its first contact."""

@@ -721,7 +721,7 @@ def test_store_of_a_newer_version(sql: Any) -> None:
     store = sql.open()
     with store.engine.begin() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '9876'"))
-    with pytest.raises(ConfigError, match=r"9876.*0004") as error:
+    with pytest.raises(ConfigError, match=r"9876.*0005") as error:
         sql.open()
     assert error.value.hint
     with pytest.raises(ConfigError, match="9876"):
@@ -750,6 +750,7 @@ def test_a_store_of_a_released_version_keeps_what_it_knows(sql: Any, version: st
         configuration.attributes["connection"] = connection
         command.upgrade(configuration, version)
         row = serialize.from_link(FULL)
+        del row["withheld"]
         row["memory"]["trouble"] = row["memory"].pop("failure")
         row["memory"]["told"] = row["memory"].pop("reported")
         if known:

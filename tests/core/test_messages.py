@@ -13,6 +13,7 @@ import pytest
 
 from cosell_sync.core import messages
 from cosell_sync.core.deal import ABSENT, Customer, DealType, Member, Solution, State, Value
+from cosell_sync.core.memory import FinalKind, Withheld, WithheldBy
 from cosell_sync.core.messages import shown
 from cosell_sync.errors import Cure, Rejected
 from cosell_sync.transport.codes import CODES
@@ -20,6 +21,12 @@ from cosell_sync.transport.codes import CODES
 PAGE = Path(__file__).parents[2] / "docs" / "messages.md"
 UNTIL = datetime(2026, 3, 9, 17, 5, 59, tzinfo=UTC)
 FIVE, SIX = Decimal(5), Decimal("1234567.60")
+
+
+WITHHELD_KINDS = [Withheld(kind, "", WithheldBy.COUNT) for kind in FinalKind]
+WITHHELD_REASONS = [
+    Withheld(FinalKind.WIN, "", reason, "Signed") for reason in (WithheldBy.STAGE, WithheldBy.PRECONDITION)
+]
 
 
 def said() -> Iterator[tuple[str, str]]:
@@ -82,6 +89,10 @@ def said() -> Iterator[tuple[str, str]]:
     yield "the CRM has no room for a value", messages.crm_cannot("Currency", "XYZ", "it is not active")
     yield "the CRM has no room for all of a text", messages.shortened(["Name", "Notes"])
     yield "the CRM locks a value", messages.read_only("Amount", FIVE, "the CRM computes it")
+    yield from (
+        (f"withheld until a person approves: {item.kind}, {item.reason}", messages.withheld(item))
+        for item in (*WITHHELD_KINDS, *WITHHELD_REASONS)
+    )
     yield (
         "a value that means nothing without one that is not kept in step",
         messages.frozen("Amount", messages.not_kept_in_step("Currency")),

@@ -108,7 +108,10 @@ def play(tmp_path_factory: pytest.TempPathFactory, crm: str) -> Iterator[Play]:
     for stage in staged(tmp_path_factory.mktemp("moves"), crm):
         # Without mapped reasons, so that both CRMs ask for ours; what Dynamics' own say has a test below.
         stage.env.update(
-            COSELL_SYNC__TERMINAL_HOLD="0s", COSELL_SYNC__SURPRISE_MIN="1000", COSELL_MAPPING__REASONS="{}"
+            COSELL_SYNC__TERMINAL_HOLD="0s",
+            COSELL_SYNC__SURPRISE_MIN="1000",
+            COSELL_SYNC__SURPRISE_MOVES="1000",
+            COSELL_MAPPING__REASONS="{}",
         )
         deals = {
             name: stage.add(case.kind, name=name, salesStage=None, **case.start)

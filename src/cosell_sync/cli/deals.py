@@ -52,6 +52,9 @@ def _store(config: Any) -> Iterator[tuple[SqlStore, Rules]]:
 def list_deals(
     config: ConfigOption = None,
     attention: Annotated[bool, typer.Option("--attention", help="Only deals that need a person.")] = False,
+    withheld: Annotated[
+        bool, typer.Option("--withheld", help="Only deals of which a step waits to be approved.")
+    ] = False,
     every: Annotated[bool, typer.Option("--all", help="Also those skipped and unlinked.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -59,16 +62,23 @@ def list_deals(
     phases = tuple(Phase) if every else (Phase.LINKED, Phase.WAITING)
     with _store(config) as (store, _):
         rows = [_row(link) for link in store.links(phases, _URGENT if attention else SyncState)]
+    if withheld:
+        rows = [row for row in rows if row["withheld"]]
     if as_json:
         show_json(rows)
         return
     table = Table(box=None, header_style="bold")
-    for column in ("referral", "opportunity", "status", "state"):
+    for column in ("referral", "opportunity", "status", "state", "withheld"):
         table.add_column(column, no_wrap=True)
     table.add_column("what to do", overflow="fold")
     for row in rows:
         table.add_row(
-            row["referral_id"], row["opportunity_id"], row["status"], row["sync_state"], row["todo"] or ""
+            row["referral_id"],
+            row["opportunity_id"],
+            row["status"],
+            row["sync_state"],
+            ", ".join(item["kind"] for item in row["withheld"]),
+            row["todo"] or "",
         )
     console().print(table) if rows else show("No deals.")
 
@@ -88,6 +98,7 @@ def _row(link: Link) -> dict[str, Any]:
         "next_attempt": to_json(memory.next_attempt),
         "gone": memory.gone.value if memory.gone else None,
         "lookalikes": list(memory.lookalikes),
+        "withheld": [{"kind": item.kind.value, "reason": item.reason.value} for item in memory.withheld],
         "todo": _todo(link),
     }
 
@@ -114,6 +125,9 @@ def _todo(link: Link) -> str | None:
     if memory.failure:
         text = memory.failure.text
         return f"{text} (parked; cosell-sync deals retry {link.referral_id})" if memory.parked else text
+    if memory.withheld:
+        target = link.referral_id or link.opportunity_id
+        return f"{messages.withheld(memory.withheld[0])} Release it: cosell-sync deals approve {target}"
     if memory.untold:
         closed = "The closed record takes no writes, so it does not show this"
         return (
@@ -364,6 +378,27 @@ def create(
 def unlink(target: Target, config: ConfigOption = None) -> None:
     """Part a pair for good: nothing is written, imported or shared again until `deals link`."""
     _carry_out(config, _command(Verb.UNLINK, target), "They are parted.", "They will be parted.")
+
+
+@app.command()
+def approve(
+    targets: Annotated[
+        list[str] | None, typer.Argument(metavar="ID…", help="Referral ids or opportunity ids.")
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="Every deal of which a step is withheld now.")] = False,
+    config: ConfigOption = None,
+) -> None:
+    """Let withheld steps through that cannot be undone: each as the record asks for it now, and no later one."""
+    if every == bool(targets):
+        raise ConfigError("name the deals to approve, or give --all")
+    with _store(config) as (store, _):
+        found = [_known(store, target) for target in targets or ()] or list(store.withheld())
+    if not found:
+        show("Nothing is withheld.")
+    for each in found:
+        target = each.referral_id or each.opportunity_id or ""
+        later = f"{target} is approved."
+        _carry_out(config, _command(Verb.APPROVE, target), f"{later} The next sync carries it out.", later)
 
 
 @app.command()

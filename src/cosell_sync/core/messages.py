@@ -12,6 +12,7 @@ from datetime import date, datetime
 from decimal import Decimal
 
 from cosell_sync.core.deal import Customer, DealType, Member, Solution, State, Value
+from cosell_sync.core.memory import FinalKind, Withheld, WithheldBy
 from cosell_sync.errors import Cure
 
 
@@ -220,6 +221,30 @@ def holding(target: State, until: datetime) -> str:
     return (
         f"{target.value} goes to Partner Center at {minute(until)} and cannot be undone there. "
         "Until then you can take it back by changing the stage or the action."
+    )
+
+
+_WITHHELD = {
+    FinalKind.ACCEPT: "Your acceptance",
+    FinalKind.DECLINE: "Your refusal of this deal",
+    FinalKind.WIN: "Won",
+    FinalKind.LOSE: "Lost",
+    FinalKind.POST: "Sharing this opportunity",
+    FinalKind.INVITE: "Your request for Microsoft's help",
+    FinalKind.VISIBILITY: "Showing this deal to Microsoft's sellers",
+}
+
+
+def withheld(item: Withheld) -> str:
+    """A step that cannot be undone waits for a person's word: what, why, and who can release it."""
+    why = {
+        WithheldBy.COUNT: "many deals changed like this at once",
+        WithheldBy.STAGE: f'the CRM has no stage "{item.stage}" any more',
+        WithheldBy.PRECONDITION: "cosell-sync found a fault in its setup",
+    }[item.reason]
+    return (
+        f"{_WITHHELD[item.kind]} has not gone to Partner Center, because {why} and it could not be undone there. "
+        "cosell-sync's administrator can release it."
     )
 
 

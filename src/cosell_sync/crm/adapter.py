@@ -21,6 +21,7 @@ from cosell_sync.ports import (
     OpportunityWrite,
     Outcome,
     Page,
+    StageFlags,
 )
 
 MATCH: Final = ("name", "postal_code", "country")
@@ -52,6 +53,7 @@ class CrmFunctions(Generic[Org, Writer]):
     calls: Callable[[], int]
     identity: Callable[[], Identity]
     org: Callable[[], Org]
+    stages: Callable[[], Mapping[str, StageFlags]]
     changed_since: Callable[[Org, str | None, timedelta, KnownRecords], Iterator[Page]]
     fetch: Callable[[Org, Sequence[str]], Mapping[str, Snapshot | None]]
     find: Callable[[Org, Sequence[MatchQuery], Sequence[str]], Mapping[str, Matches]]
@@ -97,6 +99,10 @@ class CrmAdapter(Generic[Org, Writer]):
     def forget_shape(self) -> None:
         """Read the org again at the next call, because fields were added or rights changed."""
         self._org = None
+
+    def stages(self) -> Mapping[str, StageFlags]:
+        """The stages as they are at this moment."""
+        return self._functions.stages()
 
     def changed_since(self, watermark: str | None, overlap: timedelta, seen: KnownRecords) -> Iterator[Page]:
         """Pages of what changed. Users are read again, and the org too after a surprise."""

@@ -26,6 +26,7 @@ from cosell_sync.ports import (
     ReferralDraft,
     Referrals,
     ReferralWrite,
+    StageFlags,
 )
 
 DRY_ID = "new:"  # begins the id of a record that only the dry run made; the id of its other half follows
@@ -103,6 +104,9 @@ class DryCrm:
 
     def forget_shape(self) -> None:
         self._real.forget_shape()
+
+    def stages(self) -> Mapping[str, StageFlags]:
+        return self._real.stages()
 
     def changed_since(self, watermark: str | None, overlap: timedelta, seen: KnownRecords) -> Iterator[Page]:
         return self._real.changed_since(watermark, overlap, seen)

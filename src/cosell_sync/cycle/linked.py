@@ -15,7 +15,8 @@ from cosell_sync.core.memory import Link
 from cosell_sync.core.retry import blocked_side
 from cosell_sync.cycle import apply, closed_rows
 from cosell_sync.cycle.context import CrmPlan, Cycle, ReferralResult
-from cosell_sync.cycle.decide import first_decision, plan_crm
+from cosell_sync.cycle.decide import plan_crm
+from cosell_sync.cycle.guard import guarded
 from cosell_sync.cycle.record import (
     Record,
     commit,
@@ -43,7 +44,7 @@ def exchange(cycle: Cycle, links: Sequence[Link]) -> None:
 def _exchange_once(cycle: Cycle, links: Sequence[Link], *, last: bool) -> list[Link]:
     """One round. Returns the links that turned out stale, read again; none in the last round."""
     record = Record()
-    decisions = [first_decision(cycle, link) for link in still_own(cycle, links)]
+    decisions = guarded(cycle, still_own(cycle, links))
     results = {item.link.key: ReferralResult(item.link) for item in decisions}
     if writing := [item for item in decisions if item.steps]:
         for item, outcome in apply.write_referrals(cycle, writing):

@@ -19,7 +19,7 @@ from cosell_sync.core import messages
 from cosell_sync.core.deal import ABSENT, Fields, Side, Snapshot, Step, SyncState, Value, state_of
 from cosell_sync.core.decision import Conflict, Decision, Effect
 from cosell_sync.core.fields import KINDS, SELLER, SHARED
-from cosell_sync.core.memory import Action, Intent, Invitation, JournalEntry, Link, Phase
+from cosell_sync.core.memory import Action, FinalStepTaken, Intent, Invitation, JournalEntry, Link, Phase
 from cosell_sync.core.normalize import same
 from cosell_sync.core.outcome import after_create, after_failed_write, after_opportunity, after_referral
 from cosell_sync.core.retry import freed_from
@@ -49,6 +49,7 @@ class Record:
     watermarks: dict[str, str] = field(default_factory=dict)
     completed: list[str] = field(default_factory=list)
     state: CycleState | None = None
+    final: list[FinalStepTaken] = field(default_factory=list)
     bindings: dict[Side, Identity] = field(default_factory=dict)
     unread: list[Side] = field(default_factory=list)
 
@@ -70,6 +71,7 @@ class Record:
             watermarks=self.watermarks,
             completed=self.completed,
             state=self.state,
+            final=self.final,
             bindings=self.bindings,
             unread=self.unread,
         )

@@ -40,6 +40,7 @@ def from_link(link: Link) -> dict[str, Any]:
         "sync_state": link.memory.sync_state.value,
         "parked": link.memory.parked,
         "rejected": link.memory.rejected,
+        "withheld": bool(link.memory.withheld),
         "referral_version": None if link.referral is None else link.referral.version,
         "opportunity_version": None if link.opportunity is None else link.opportunity.version,
         "referral": None if link.referral is None else as_json.snapshot_to_json(link.referral),
@@ -101,6 +102,7 @@ def from_state(state: CycleState) -> dict[str, Any]:
         "rules": state.rules,
         "shape": _shape(state),
         "engagements": None if queue is None else {"asked": [*queue.asked], "once": [*queue.once]},
+        "broken": [*state.broken] or None,
     }
 
 
@@ -128,6 +130,7 @@ def to_state(row: Row | None) -> CycleState:
         shape=shape or None,
         engagements=queue and EngagementQueue(tuple(queue["asked"]), tuple(queue["once"])),
         closed_rows=said and ClosedRows(said["writable"], datetime.fromisoformat(said["at"]), said["rules"]),
+        broken=tuple(row["broken"] or ()),
     )
 
 

@@ -17,7 +17,7 @@ def counts(engine: Engine, name: str) -> list[DealCount]:
     to be looked at again, and only of these the memory is read.
     """
     column = schema.link.c
-    standing = (column.phase, column.sync_state, column.parked, column.rejected)
+    standing = (column.phase, column.sync_state, column.parked, column.rejected, column.withheld)
     groups = (
         select(*standing, func.count())
         .where(column.connection == name)
@@ -31,8 +31,8 @@ def counts(engine: Engine, name: str) -> list[DealCount]:
     split = [(how, deals - locked.get(how, 0), False) for how, deals in every]
     split += [(how, deals, True) for how, deals in locked.items()]
     return [
-        DealCount(Phase(phase), SyncState(state), parked, rejected, deals, held)
-        for (phase, state, parked, rejected), deals, held in split
+        DealCount(Phase(phase), SyncState(state), parked, rejected, deals, withheld, held)
+        for (phase, state, parked, rejected, withheld), deals, held in split
         if deals
     ]
 

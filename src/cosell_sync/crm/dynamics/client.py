@@ -40,6 +40,7 @@ class DynamicsCrm(CrmAdapter[Org, Writer]):
             calls=lambda: rest.calls,
             identity=lambda: describe.identity(rest),
             org=lambda: describe.read(rest, named),
+            stages=lambda: describe.read_stages(rest, named["stage"]),
             changed_since=partial(changes.changed_since, rest),
             fetch=partial(read.fetch, rest),
             find=partial(read.find, rest),

@@ -26,11 +26,12 @@ from cosell_sync.crm.dynamics.org import (
     Currency,
     Org,
     Security,
+    stage_flags,
 )
 from cosell_sync.crm.dynamics.rest import Rest, strange
 from cosell_sync.crm.values import folded
 from cosell_sync.errors import RecordError, Surprise
-from cosell_sync.ports import Identity
+from cosell_sync.ports import Identity, StageFlags
 from cosell_sync.transport.errors import Scope
 
 
@@ -70,6 +71,13 @@ def read(rest: Rest, names: Mapping[str, str]) -> Org:
         user_id=str(who.get("UserId") or "").lower(),
         security=security(rest, str(who.get("UserId") or "")),
     )
+
+
+def read_stages(rest: Rest, column: str) -> Mapping[str, StageFlags]:
+    """The status reasons of opportunity as they are now, in one call, past the caches of the metadata."""
+    path = f"{attributes(OPPORTUNITIES, 'Status')}?{_DETAILS['Status']}"
+    rows = [row for row in _metadata(rest.consistent(), path) if row.get("LogicalName") == column]
+    return stage_flags(choice for row in rows for choice in _column(column, row).choices)
 
 
 def identity(rest: Rest) -> Identity:

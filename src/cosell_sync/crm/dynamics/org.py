@@ -8,7 +8,7 @@ is understood.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Final
@@ -343,10 +343,7 @@ class Org:
         codes = {each.code for each in self.currencies if each.active} if "currency" in self.names else set()
         return CrmShape(
             fields=readable_fields(described, solutions=self.solutions),
-            stages={
-                each.label: StageFlags(closed=each.state != OPEN, won=each.state == WON)
-                for each in self.statuses
-            },
+            stages=stage_flags(self.statuses),
             ambiguous_stages=_ambiguous(self.statuses),
             labels={**LABELS, **{name: each.label or name for name, each in described.items()}},
             lengths={
@@ -363,6 +360,11 @@ class Org:
             picklists=_picklists(described),
             maximum=maximum,
         )
+
+
+def stage_flags(choices: Iterable[Choice]) -> dict[str, StageFlags]:
+    """What each status reason means, by its label."""
+    return {each.label: StageFlags(closed=each.state != OPEN, won=each.state == WON) for each in choices}
 
 
 def _ambiguous(statuses: Sequence[Choice]) -> dict[str, tuple[str, ...]]:

@@ -41,6 +41,7 @@ class SalesforceCrm(CrmAdapter[Org, Writer]):
             calls=lambda: rest.calls,
             identity=lambda: describe.identity(rest),
             org=lambda: describe.read(rest, named),
+            stages=lambda: describe.read_stages(rest),
             changed_since=partial(read.changed_since, rest),
             fetch=partial(read.fetch, rest),
             find=partial(read.find, rest),

@@ -232,6 +232,12 @@ class Actions:
         )
         return code
 
+    def rename_status_reason(self, old: str, new: str) -> None:
+        """An admin gives a status reason of opportunities another name; every row shows it, none changes."""
+        options = self._org.schema["opportunity"].columns["statuscode"].options
+        renamed = tuple(replace(each, label=new) if each.label == old else each for each in options)
+        self.change_column("opportunity", "statuscode", options=renamed)
+
     def _reshape(self, table: str, **changes: Any) -> None:
         with self._lock:
             shape = replace(self._org.table(table), **changes)

@@ -188,6 +188,18 @@ class Actions:
         shape = replace(self._org.schema[name], fields=fields, _by_lower={})
         self._org.schema = schema.linked({**self._org.schema, name: shape})
 
+    def rename_stage(self, old: str, new: str) -> None:
+        """An admin replaces a stage by one of another name; the opportunities in it show the new name."""
+        with self._lock:
+            (stage,) = self.rows("OpportunityStage", ApiName=old)
+            renamed = {"ApiName": new, "MasterLabel": new}
+            self._org.put(self._org.schema["OpportunityStage"], {**stage, **renamed}, stage)
+            values = self._org.schema["Opportunity"].fields["StageName"].values
+            now = tuple(new if each == old else each for each in values)
+            self.change_field("Opportunity", "StageName", values=now, labels=())
+            for row in self.rows("Opportunity", StageName=old):
+                self.edit("Opportunity", row["Id"], StageName=new)
+
     def add_validation_rule(self, name: str, broken: Rule, message: str) -> None:
         """Refuses every save of that object whose record makes `broken` true."""
         self._org.rules.append((name, broken, message))
