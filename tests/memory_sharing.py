@@ -17,7 +17,7 @@ from cosell_sync.core.memory import Link
 from cosell_sync.core.retry import RetryPolicy
 from cosell_sync.cycle.context import CycleSettings, DealPlan, Services
 from cosell_sync.cycle.cycle import run_cycle
-from cosell_sync.errors import Flaky, OutsideError, Rejected, Unavailable, Unclear
+from cosell_sync.errors import Cure, Flaky, OutsideError, Rejected, Unavailable, Unclear
 from cosell_sync.partner_center import create, patch
 from cosell_sync.partner_center.values import WireOptions
 from cosell_sync.ports import Outcome, ReferralDraft
@@ -82,7 +82,9 @@ class Posts(MemoryReferrals):
                 f"a post for {draft.external_reference} that is not legal: {faults}"
             )
         if self.refuse or kind in {"rejected", "flaky"}:
-            return Outcome(None, Rejected(self.refuse or "no", code="invalidRequest", status=400))
+            return Outcome(
+                None, Rejected(self.refuse or "no", code="invalidRequest", status=400, cure=Cure.SELLER)
+            )
         invites = draft.engagement_id is not None or "inviteContext" in body
         row = ours if draft.engagement_id else self._stored(draft)
         assert row is not None

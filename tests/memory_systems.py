@@ -35,9 +35,21 @@ from cosell_sync.core.deal import (
 )
 from cosell_sync.core.fields import KINDS, SHARED, Kind
 from cosell_sync.core.lifecycle import MOVES, TERMINAL, Actor, frozen
+from cosell_sync.core.memory import Link
 from cosell_sync.core.normalize import agree, by_key, for_crm
 from cosell_sync.core.rules import CrmShape, FieldRule, Flow, Policy, Rules, StageFlags, Stages
-from cosell_sync.errors import Flaky, Gone, OutsideError, RecordError, Rejected, Stale, Unavailable, Unclear
+from cosell_sync.errors import (
+    Cure,
+    Flaky,
+    Gone,
+    Locked,
+    OutsideError,
+    RecordError,
+    Rejected,
+    Stale,
+    Unavailable,
+    Unclear,
+)
 from cosell_sync.ports import (
     DealCount,
     Identity,
@@ -201,10 +213,15 @@ class CountingStore(MemoryStore):
                 link.memory.parked,
                 link.memory.rejected,
                 bool(link.memory.withheld),
+                _held(link),
             )
             for link in self.links()
         )
-        return [DealCount(*how[:4], deals, how[4]) for how, deals in standing.items()]
+        return [DealCount(*how[:4], deals, *how[4:]) for how, deals in standing.items()]
+
+
+def _held(link: Link) -> bool:
+    return link.memory.failure is not None and link.memory.failure.locked
 
 
 Boundary = Callable[[str], None]
@@ -243,6 +260,7 @@ class Outside:
     base: Callable[[Side, str], Fields] = field(default=_no_base)
     shape: CrmShape | None = None  # what an admin made of it
     writes: int = 0
+    shut_when_closed: bool = False  # a rule of the org locks closed opportunities
     identities: dict[Side, Identity] = field(default_factory=lambda: dict(IDENTITIES))
 
     def clock(self) -> datetime:
@@ -447,8 +465,10 @@ def _back(watermark: str | None, overlap: timedelta) -> datetime | None:
 
 def _trouble(kind: str, system: str) -> RecordError:
     match kind:
+        case "locked":
+            return Locked("the entity is locked for editing", code="ENTITY_IS_LOCKED", status=400)
         case "rejected":
-            return Rejected(f"{system} does not like it", code="not_liked", status=400)
+            return Rejected(f"{system} does not like it", code="not_liked", status=400, cure=Cure.SELLER)
         case "lost":
             return Unclear("no answer", code="timeout")
         case _:
@@ -669,8 +689,13 @@ class MemoryCrm:
             return Outcome(row.id, Gone("deleted", code="NOT_FOUND"))
         if write.fields.get("name") in self.outside.bad_names:
             kind = "rejected"
-        if kind in {"rejected", "flaky"}:
+        if kind in {"rejected", "flaky", "locked"}:
             return Outcome(row.id, _trouble(kind, "The CRM"))
+        if self.outside.shut_when_closed and self.outside.closed(row) and "stage" not in write.fields:
+            return Outcome(
+                row.id,
+                Rejected("A closed opportunity cannot be changed.", code="FIELD_CUSTOM_VALIDATION_EXCEPTION"),
+            )
         if not same_version(self.outside.version(row), write.before.version):
             return Outcome(row.id, Stale("changed", code="stale"))
         locked = self._locked(row) & write.fields.keys()

@@ -118,6 +118,7 @@ def rules_from(settings: Settings) -> Rules:
         account_updates=AccountUpdates(mapping.account_updates),
         default_currency=mapping.default_currency,
         cosell_recipe=mapping.cosell_recipe,
+        reasons=dict(mapping.reasons),
     )
 
 
@@ -132,6 +133,7 @@ def cycle_settings_from(settings: Settings) -> CycleSettings:
         surprise_moves=sync.surprise_moves,
         surprise_window=sync.surprise_window,
         retry_policy=RetryPolicy(sync.interval, sync.max_attempts),
+        closed_rows=(settings.dynamics if settings.crm == "dynamics" else settings.salesforce).closed_rows,
     )
 
 
@@ -322,7 +324,6 @@ def dynamics(
         names={name: rule.crm for name, rule in mapping.fields.items() if rule.direction != "off"},
         match=mapping.account_match,
         ownership=Ownership(team=mapping.owner == "team", default=mapping.default_owner),
-        closed_rows=ours.closed_rows,
     )
 
 

@@ -10,6 +10,7 @@ CosellError
  ├── Surprise       the cycle would do, or has seen, something unusual: it stops before writing, exit 1
  ├── Broken         a fault of this program: the cycle ends, nothing is lost, exit 3, the next one tries again
  └── RecordError    one record only; the others go on
+      ├── Locked    somebody or something holds the record (an approval): no attempt counts, tried hourly until it is free
       ├── Stale     the record changed since it was read: read again, decide again
       ├── Rejected  the system refuses this record, and will until the record or a rule changes
       ├── Gone      the record does not exist (any more), or is out of sight
@@ -23,6 +24,16 @@ to ``deals``, never to a log; ``code``, ``status``, ``target`` and ``request_id`
 from __future__ import annotations
 
 from datetime import datetime
+from enum import StrEnum
+
+
+class Cure(StrEnum):
+    """Who ends an error. What a seller reads follows from this, never from the code."""
+
+    SELLER = "seller"  # whoever edits the record
+    ADMIN = "admin"  # cosell-sync's administrator, or the CRM's
+    MICROSOFT = "microsoft"  # whoever runs the system that failed: Microsoft, or Salesforce
+    TIME = "time"  # nobody: it passes
 
 
 class CosellError(Exception):
@@ -110,7 +121,12 @@ class Broken(CosellError):
 
 
 class RecordError(CosellError):
-    """One record's trouble. ``text``: the other system's own words, for people, not for logs."""
+    """One record's trouble. ``text``: the other system's own words, for people, not for logs.
+
+    ``cure``: who ends it; unless given, time for what passes by itself and an administrator for everything else.
+    """
+
+    usual_cure = Cure.TIME
 
     def __init__(
         self,
@@ -120,8 +136,10 @@ class RecordError(CosellError):
         status: int | None = None,
         fields: tuple[str, ...] = (),
         request_id: str = "",
+        cure: Cure | None = None,
     ) -> None:
         super().__init__(text)
+        self.cure = cure or self.usual_cure
         self.text = text
         self.code = code
         self.status = status
@@ -129,16 +147,20 @@ class RecordError(CosellError):
         self.request_id = request_id
 
 
+class Locked(RecordError):
+    pass
+
+
 class Stale(RecordError):
     pass
 
 
 class Rejected(RecordError):
-    pass
+    usual_cure = Cure.ADMIN
 
 
 class Gone(RecordError):
-    pass
+    usual_cure = Cure.ADMIN
 
 
 class Unclear(RecordError):

@@ -31,6 +31,7 @@ _STANDING: Final = {
     "rejected": "Deals standing refused by our own checks.",
     "failed": "Deals whose write failed in the last cycle and will be retried.",
     "parked": "Deals now parked.",
+    "locked": "Deals whose record is locked, for example by an approval; tried every hour.",
     "withheld": "Deals of which a step that cannot be undone waits for a person's word.",
 }
 

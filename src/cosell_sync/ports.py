@@ -30,6 +30,7 @@ from cosell_sync.errors import OutsideError, RecordError
 
 __all__ = [
     "Clock",
+    "ClosedRows",
     "Crm",
     "CrmShape",
     "CycleState",
@@ -263,12 +264,22 @@ class EngagementQueue:
 
 
 @dataclass(frozen=True)
+class ClosedRows:
+    """Whether closed opportunities take our own fields, as the CRM answered. ``rules``: the digest of the rules then."""
+
+    writable: bool
+    at: datetime
+    rules: str = ""
+
+
+@dataclass(frozen=True)
 class CycleState:
     """What a cycle leaves for the next beside deals and watermarks. None: no cycle has left it yet.
 
     ``compared_at``: when every id and version was last compared. ``clock``: the last cycle's begin, by this machine's clock.
     ``rules``: a digest of what the last cycle decided by. ``shape``: what the CRM could hold then, as JSON.
     ``engagements``: the queue of reads of Microsoft's side. ``broken``: names of the preconditions that were broken.
+    ``closed_rows``: what the CRM said of writes to closed rows.
     """
 
     compared_at: datetime | None = None
@@ -277,6 +288,7 @@ class CycleState:
     shape: Mapping[str, Any] | None = None
     engagements: EngagementQueue | None = None
     broken: tuple[str, ...] = ()
+    closed_rows: ClosedRows | None = None
 
 
 @dataclass(frozen=True)
@@ -314,7 +326,10 @@ class UrgentDeal:
 
 @dataclass(frozen=True)
 class DealCount:
-    """How many deals stand like this: ``deals`` is their number, the rest what they have in common."""
+    """How many deals stand like this: ``deals`` is their number, the rest what they have in common.
+
+    ``locked``: their record is held by an approval or an admin.
+    """
 
     phase: Phase
     sync_state: SyncState
@@ -322,6 +337,7 @@ class DealCount:
     rejected: bool
     deals: int
     withheld: bool = False
+    locked: bool = False
 
 
 class Store(KnownRecords, Protocol):

@@ -39,7 +39,8 @@ class CycleSummary:
 
     What stands after it, from earlier cycles as well. ``rejected``: deals that our own checks keep from being written.
     ``parked``: deals that are not tried any more until their record changes or a person says so. ``withheld``: deals of which
-    the guard withholds a step. ``broken``: preconditions that are, as ``doctor`` shows them.
+    the guard withholds a step. ``broken``: preconditions that are, as ``doctor`` shows them. ``locked``: deals whose record
+    is held by an approval or an admin; for metrics only.
 
     ``exit_code`` (0, 1 or 3, above) is set by the cycle, which knows what the counts do not: deals that stand in ``Needs
     attention``, a surprise, a system out of reach.
@@ -57,12 +58,13 @@ class CycleSummary:
     parked: int = 0
     withheld: int = 0
     broken: int = 0
+    locked: int = 0
     api_calls: Counts = Counts()
     exit_code: int = NEEDS_NOBODY
 
     def as_event(self) -> dict[str, Any]:
         """Exactly the fields of ``cycle.finished``, without ``event``, which the logger adds."""
         event = asdict(self)
-        del event["exit_code"]
+        del event["exit_code"], event["locked"]
         event["duration_s"] = round(self.duration_s, 3)
         return event

@@ -18,7 +18,7 @@ from cosell_sync.core.normalize import agree, for_crm
 from cosell_sync.crm.dynamics import versions
 from cosell_sync.crm.dynamics.client import DynamicsCrm
 from cosell_sync.crm.writes import Ownership
-from cosell_sync.errors import AuthFailed, Flaky, Gone, Rejected, Stale, Surprise, Unavailable, Unclear
+from cosell_sync.errors import AuthFailed, Cure, Flaky, Gone, Rejected, Stale, Surprise, Unavailable, Unclear
 from cosell_sync.ports import MatchQuery, OpportunityWrite
 from cosell_sync.sandbox.certificates import Certificates
 
@@ -463,7 +463,7 @@ def test_reopening_and_turning_over(world: Build) -> None:
 def test_a_closed_row_takes_our_own_columns_only(world: Build) -> None:
     w = world()
     w.org.closed_rows_writable = True
-    crm = w.client(closed_rows=True)
+    crm = w.client()
     deal = w.deal(name="Deal", cosell_action="Accept")
     w.org.close(deal, won=False)
     before = w.read(crm, deal)
@@ -475,21 +475,49 @@ def test_a_closed_row_takes_our_own_columns_only(world: Build) -> None:
     assert (row["cosell_message"], row["cosell_action"], row["name"]) == ("Over.", None, "Deal")
 
 
-@pytest.mark.parametrize("configured", [True, False])
-def test_an_environment_that_locks_closed_rows_is_asked_once(world: Build, configured: bool) -> None:
-    """0x8004022E: the deal is over in the CRM; that is no fault of the record, and asking again changes nothing."""
+def test_an_environment_that_locks_closed_rows_refuses(world: Build) -> None:
+    """0x8004022E: whoever writes decides what that means for other rows."""
     w = world()
     w.org.closed_rows_writable = False
-    crm = w.client(closed_rows=configured)
+    crm = w.client()
     deal = w.deal()
     w.org.close(deal, won=False)
-    for _ in range(2):
-        outcome = only(crm.write([OpportunityWrite(w.read(crm, deal), {"message": "Over."})]))
-        assert outcome.error is None
-        assert outcome.snapshot is not None
-        assert outcome.snapshot["message"] is None
-        assert {"message", "name"} <= outcome.snapshot.readonly
-    assert len(w.server.calls.matching("PATCH", "opportunities")) == int(configured)
+    outcome = only(crm.write([OpportunityWrite(w.read(crm, deal), {"message": "Over."})]))
+    assert isinstance(outcome.error, Rejected)
+    assert (outcome.error.code.lower(), outcome.error.cure) == ("0x8004022e", Cure.SELLER)
+    assert outcome.snapshot is None or outcome.snapshot["message"] is None
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 412, 429, 500, 503])
+@pytest.mark.parametrize("many", [1, 2])
+def test_a_plug_in_that_refuses_with_a_status_of_its_own_refuses_one_record(
+    world: Build, status: int, many: int
+) -> None:
+    """The code 0x80040265 is always about the record, whatever PluginHttpStatusCode says."""
+    w = world()
+    crm = w.client()
+    deals = [w.deal(name=f"Deal {at}") for at in range(many)]
+    w.org.add_validation_rule("opportunity", lambda row: row["name"] == "Bad", "Choose a territory first.")
+    w.org.plugin_status = status
+    outcomes = crm.write([OpportunityWrite(w.read(crm, each), {"name": "Bad"}) for each in deals])
+    assert crm.outage is None
+    for outcome in outcomes:
+        assert isinstance(outcome.error, Rejected)
+        assert (outcome.error.text, outcome.error.cure) == ("Choose a territory first.", Cure.SELLER)
+    assert (
+        len(w.server.calls.matching("PATCH", "opportunities")) + len(w.server.calls.matching("POST", "batch"))
+        == 1
+    )
+
+
+def test_a_deactivated_currency_stays_on_the_rows_that_have_it(world: Build) -> None:
+    w = world()
+    deal = w.deal(transactioncurrencyid=w.org.currencies["EUR"])
+    w.org.edit("transactioncurrency", w.org.currencies["EUR"], statecode="Inactive", statuscode="Inactive")
+    crm = w.client()
+    assert w.read(crm, deal)["currency"] == "EUR"
+    assert "EUR" not in crm.shape().currencies
+    assert "USD" in crm.shape().currencies
 
 
 def test_status_reasons_of_the_admin_go_by_their_label(world: Build) -> None:

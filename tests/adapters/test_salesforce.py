@@ -30,7 +30,18 @@ from cosell_sync.crm.salesforce.rest import Rest
 from cosell_sync.crm.salesforce.signin import JwtBearer
 from cosell_sync.crm.salesforce.write import Guard
 from cosell_sync.crm.writes import Ownership
-from cosell_sync.errors import AuthFailed, Flaky, Gone, Rejected, Stale, Surprise, Unavailable, Unclear
+from cosell_sync.errors import (
+    AuthFailed,
+    Cure,
+    Flaky,
+    Gone,
+    Locked,
+    Rejected,
+    Stale,
+    Surprise,
+    Unavailable,
+    Unclear,
+)
 from cosell_sync.ports import MatchQuery, OpportunityWrite
 from cosell_sync.sandbox.certificates import Certificates
 from cosell_sync.sandbox.salesforce.auth import INTEGRATION_USERNAME
@@ -1151,3 +1162,54 @@ def test_each_call_is_logged_without_ids_and_questions(world: Callable[..., Worl
     calls = [each for each in events if each["event"] == "http.call"]
     assert {each["status"] for each in calls} == {None}
     assert {each["code"] for each in calls} <= {"broken_answer", "reset"}
+
+
+@pytest.mark.parametrize("version", ["25.0", "99.0"])
+def test_a_version_that_the_org_does_not_serve_is_one_message(
+    world: Callable[..., World], version: str
+) -> None:
+    """Retired answers 410, unknown 404; neither is a missing right or a missing object."""
+    w = world()
+    connection = w.rest()
+    connection.version = version
+    crm = SalesforceCrm(connection)
+    with pytest.raises(Unavailable, match=f"does not serve version {version}") as caught:
+        crm.shape()
+    assert (caught.value.code, "salesforce.api_version" in caught.value.hint) == ("api_version", True)
+    assert "68.0" in caught.value.hint
+    (fault,) = [each for each in check(crm) if each.status == "fault"]
+    assert "does not serve version" in fault.message
+
+
+def test_a_row_that_is_not_found_is_no_matter_of_the_version(world: Callable[..., World]) -> None:
+    w = world()
+    rest = w.rest()
+    for _ in range(2):
+        with pytest.raises(SalesforceError):
+            rest.call("GET", "sobjects/Opportunity/006000000000000AAA")
+    assert w.server.calls.matching("GET", "/services/data$") == []
+
+
+def test_an_approval_locks_the_record_and_nothing_else(world: Callable[..., World]) -> None:
+    w = world()
+    crm = w.client()
+    held, free = w.deal(), w.deal()
+    w.org.lock(held)
+    batch = [OpportunityWrite(w.read(crm, each), {"notes": "x"}) for each in (held, free)]
+    outcomes = crm.write(batch)
+    assert isinstance(outcomes[0].error, Locked)
+    assert (outcomes[0].error.code, outcomes[0].error.cure) == ("ENTITY_IS_LOCKED", Cure.TIME)
+    assert outcomes[1].error is None
+    w.org.unlock(held)
+    assert only(crm.write([OpportunityWrite(w.read(crm, held), {"notes": "x"})])).error is None
+
+
+def test_a_rule_against_changes_of_closed_opportunities(world: Callable[..., World]) -> None:
+    w = world()
+    w.org.closed_rows_writable = False
+    crm = w.client()
+    deal = w.deal()
+    w.org.edit("Opportunity", deal, StageName="Closed Won")
+    outcome = only(crm.write([OpportunityWrite(w.read(crm, deal), {"message": "Over."})]))
+    assert isinstance(outcome.error, Rejected)
+    assert outcome.error.cure is Cure.SELLER

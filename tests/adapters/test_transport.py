@@ -24,14 +24,16 @@ from cosell_sync.errors import (
     AuthFailed,
     ConfigError,
     CosellError,
+    Cure,
     Flaky,
     Gone,
+    Locked,
     Rejected,
     Stale,
     Unavailable,
     Unclear,
 )
-from cosell_sync.transport import errors
+from cosell_sync.transport import codes, errors
 from cosell_sync.transport.answers import Answer, ErrorBody, error_body, retry_after
 from cosell_sync.transport.client import HttpCaller, Limits, Safety
 from cosell_sync.transport.errors import Disposition, Scope
@@ -690,3 +692,25 @@ def test_a_500_to_a_guarded_write_is_looked_at(
             "PATCH", "/x", template="/x", safety=Safety.GUARDED, body=b"[]", unchanged=lambda: unchanged
         )
     assert stand.caller.calls == calls
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 412, 429, 500, 503, 599, None])
+def test_a_known_code_decides_whatever_the_status(status: int | None) -> None:
+    """Each code of the table, in any case: its row, and so its error, is the same at every status."""
+    for system, rows in codes.CODES.items():
+        for code, known in rows.items():
+            for spelling in (code, code.lower(), code.upper()):
+                assert codes.disposition(system, status, spelling) is known.disposition
+            assert codes.cure(system, code, known.disposition) is known.cure
+
+
+def test_what_only_time_or_an_admin_ends_is_no_refusal_of_the_record() -> None:
+    assert errors.record_kind(codes.disposition("salesforce", None, "ENTITY_IS_LOCKED")) is Locked
+    assert errors.record_kind(codes.disposition("salesforce", None, "STORAGE_LIMIT_EXCEEDED")) is Locked
+
+
+def test_an_unknown_code_goes_by_its_status_and_to_an_administrator() -> None:
+    found = codes.disposition("dynamics", 400, "0xdeadbeef")
+    assert (found, codes.cure("dynamics", "0xdeadbeef", found)) == (Disposition.REJECTED, Cure.ADMIN)
+    found = codes.disposition("dynamics", 503, "")
+    assert codes.cure("dynamics", "", found) is Cure.TIME

@@ -42,6 +42,7 @@ from cosell_sync.core.memory import (
 )
 from cosell_sync.errors import Busy, ConfigError, Fenced
 from cosell_sync.ports import (
+    ClosedRows,
     CycleState,
     DealCount,
     EngagementQueue,
@@ -598,10 +599,12 @@ def test_row_lease_renews_itself(postgres: Postgres) -> None:
 def test_counts(sql: Any) -> None:
     store = sql.open()
     with store.lease(NO_WAIT):
-        store.commit(Transaction(links=[FULL, Link("r:2"), Link("r:3")]))
+        held = Memory(failure=Failure(Side.CRM, "ENTITY_IS_LOCKED", "no", NOW, locked=True))
+        store.commit(Transaction(links=[FULL, Link("r:2"), Link("r:3"), Link("r:4", memory=held, due=NOW)]))
     assert list(store.counts()) == [
         DealCount(Phase.LINKED, SyncState.NEEDS_ATTENTION, True, False, 1),
         DealCount(Phase.WAITING, SyncState.IN_SYNC, False, False, 2),
+        DealCount(Phase.WAITING, SyncState.IN_SYNC, False, False, 1, locked=True),
     ]
 
 
@@ -942,3 +945,18 @@ def test_steps_that_cannot_be_undone_are_counted_by_kind_within_a_window(store: 
     assert store.final_steps(since)[FinalKind.WIN] == {"r:1", "r:2"}
     assert store.final_steps(NOW) == {}
     assert list(store.withheld()) == [link]
+
+
+def test_what_the_crm_said_of_closed_rows_is_kept(place: Any) -> None:
+    """Beside the shape or without one, and gone when it is forgotten."""
+    store = place.open()
+    said = ClosedRows(False, NOW, "abc")
+    with store.lease(NO_WAIT):
+        for state in (
+            CycleState(closed_rows=said),
+            CycleState(closed_rows=said, shape={"fields": ["name"]}),
+            CycleState(shape={"fields": ["name"]}),
+            CycleState(),
+        ):
+            store.commit(Transaction(state=state))
+            assert store.cycle_state() == state

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -14,6 +15,8 @@ from cosell_sync.core import messages
 from cosell_sync.core.deal import ABSENT, Customer, DealType, Member, Solution, State, Value
 from cosell_sync.core.memory import FinalKind, Withheld, WithheldBy
 from cosell_sync.core.messages import shown
+from cosell_sync.errors import Cure, Rejected
+from cosell_sync.transport.codes import CODES
 
 PAGE = Path(__file__).parents[2] / "docs" / "messages.md"
 UNTIL = datetime(2026, 3, 9, 17, 5, 59, tzinfo=UTC)
@@ -96,8 +99,24 @@ def said() -> Iterator[tuple[str, str]]:
     )
     yield "the CRM does not show a value", messages.unseen("Contact Roles")
     yield "the referral is not to be found", messages.referral_gone()
-    yield "refused, and tried again", messages.refused_by("Partner Center", " Too small. ", parked=False)
-    yield "refused too often", messages.refused_by("The CRM", "Too small.", parked=True)
+    yield (
+        "refused, and tried again",
+        messages.refused_by("Partner Center", " Too small. ", cure=Cure.SELLER, parked=False),
+    )
+    yield "refused too often", messages.refused_by("The CRM", "Too small.", cure=Cure.SELLER, parked=True)
+    yield (
+        "refused, and only an administrator can end it",
+        messages.refused_by("The CRM", "", cure=Cure.ADMIN, parked=True),
+    )
+    yield (
+        "refused because the other system is at fault",
+        messages.refused_by("The CRM", "", cure=Cure.MICROSOFT, parked=True),
+    )
+    yield "refused for now", messages.refused_by("The CRM", "", cure=Cure.TIME, parked=False)
+    yield "refused for now, too often", messages.refused_by("The CRM", "", cure=Cure.TIME, parked=True)
+    yield "the record is locked", messages.waits_for_lock(UNTIL, long=False)
+    yield "the CRM has no room", messages.waits_for_admin(UNTIL)
+    yield "the record is locked for more than a day", messages.waits_for_lock(UNTIL, long=True)
     yield "out of reach for long", messages.away("The CRM", UNTIL)
     yield "cosell-sync had an unexpected exception", messages.broken()
     yield "a look-alike came in", messages.looks_alike("Fabric rollout")
@@ -182,6 +201,47 @@ def test_a_person_by_name_else_by_address() -> None:
         "Ann Lee",
         "a@x",
     ]
+
+
+TO_CORRECT = re.compile(r"correct (it|the)|fill in|fill it in|change the record|give both", re.IGNORECASE)
+TECHNICAL = re.compile(
+    r"0x[0-9A-F]{6,}|\b[A-Z]{3,}_[A-Z_]+\b|\bHTTP\b|\bAPI\b|\b[45]\d\d\b|mapping\.|salesforce\."
+)
+
+
+@pytest.mark.parametrize("parked", [False, True])
+@pytest.mark.parametrize(
+    ("system", "code"), [(system, code) for system, rows in CODES.items() for code in rows]
+)
+def test_no_seller_is_told_to_correct_what_others_or_time_cure(
+    system: str, code: str, *, parked: bool
+) -> None:
+    """Each code of the table: what the record says names something this seller can do, or who can."""
+    known = CODES[system][code]
+    words = f"{code}: no privilege (mapping.stages) at HTTP 403"
+    text = messages.refused_by("The CRM", words, cure=known.cure, parked=parked)
+    assert known.ends
+    if known.cure is Cure.SELLER:
+        assert words in text
+        return
+    assert not TO_CORRECT.search(text)
+    assert not TECHNICAL.search(text)
+    assert "administrator" in text or "nothing for you to do" in text
+
+
+@pytest.mark.parametrize("long", [False, True])
+def test_a_lock_names_who_lifts_it(*, long: bool) -> None:
+    text = messages.waits_for_lock(UNTIL, long=long)
+    assert not TO_CORRECT.search(text)
+    assert not TECHNICAL.search(text)
+    assert ("administrator" in text) is long
+
+
+def test_an_unknown_code_is_the_administrators() -> None:
+    assert Rejected("Odd.", code="NEVER_HEARD_OF").cure is Cure.ADMIN
+    assert "cosell-sync's administrator" in messages.refused_by(
+        "The CRM", "Odd.", cure=Cure.ADMIN, parked=False
+    )
 
 
 if __name__ == "__main__":

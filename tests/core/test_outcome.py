@@ -268,7 +268,8 @@ def test_a_new_opportunity_agrees() -> None:
 def test_trouble(error: RecordError, *, transient: bool, attempts: int) -> None:
     link = after_failed_write(at_rest(), CRM, error, NOW, RetryPolicy())
     code = error.code or {Flaky: "flaky", Unclear: "unclear"}[type(error)]
-    assert link.memory.failure == Failure(CRM, code, error.text, NOW, content_digest(at_rest()), transient)
+    seen = content_digest(at_rest())
+    assert link.memory.failure == Failure(CRM, code, error.text, NOW, seen, transient, error.cure)
     assert (link.memory.attempts, link.dirty) == (attempts, True)
 
 

@@ -125,6 +125,7 @@ CHANGED_RULES: dict[str, object] = {
     "match": "off",
     "default_currency": "EUR",
     "cosell_recipe": "one_post",
+    "reasons": {"Out-Sold": "Other vendor chosen"},
     "account_updates": AccountUpdates.OWN,
 }
 

@@ -106,10 +106,12 @@ def move_in_portal(stage: Stage, how: str, referral_id: str) -> None:
 @pytest.fixture(scope="module")
 def play(tmp_path_factory: pytest.TempPathFactory, crm: str) -> Iterator[Play]:
     for stage in staged(tmp_path_factory.mktemp("moves"), crm):
+        # Without mapped reasons, so that both CRMs ask for ours; what Dynamics' own say has a test below.
         stage.env.update(
             COSELL_SYNC__TERMINAL_HOLD="0s",
             COSELL_SYNC__SURPRISE_MIN="1000",
             COSELL_SYNC__SURPRISE_MOVES="1000",
+            COSELL_MAPPING__REASONS="{}",
         )
         deals = {
             name: stage.add(case.kind, name=name, salesStage=None, **case.start)
@@ -305,5 +307,74 @@ def test_where_a_closed_row_takes_nothing_the_end_is_carried_and_its_words_wait_
         listed = {
             each["referral_id"]: each for each in stage.cosell("deals", "list", "--all", "--json").json()
         }
-        assert listed[ours["id"]]["sync_state"] == "Closed"
+        assert (listed[ours["id"]]["sync_state"], listed[ours["id"]]["untold"]) == ("Closed", True)
+        assert "closed record takes no writes" in listed[ours["id"]]["todo"]
+        stage.quiet()
+
+
+def test_where_a_closed_row_takes_our_words_it_is_found_out_and_they_are_true(tmp_path: Path) -> None:
+    """closed_rows: auto, as it is by default: one try on a real closed row."""
+    for stage in staged(tmp_path, "dynamics", COSELL_SYNC__TERMINAL_HOLD="0s"):
+        del stage.env["COSELL_DYNAMICS__CLOSED_ROWS"]
+        deals = [stage.add(), stage.add()]
+        stage.sync()
+        for deal in deals:
+            stage.seller(deal, stage="Won")
+        stage.sync()
+        assert [(stage.deal(deal)["status"], stage.deal(deal)["sync_state"]) for deal in deals] == [
+            ("Won", "Closed")
+        ] * 2
+        stage.quiet()
+
+
+def test_lost_in_the_stock_dialog_the_status_reason_is_the_reason(tmp_path: Path) -> None:
+    """The dialog knows nothing of our Reason: the normal way of losing in Dynamics. One that is not mapped asks for it."""
+    for stage in staged(tmp_path, "dynamics", COSELL_SYNC__TERMINAL_HOLD="0s"):
+        world = stage.crm.world
+        world.add_status_reason("No budget", "Lost")
+        given = {"Canceled": "Other", "Out-Sold": "Other vendor chosen", "No budget": None}
+        deals = {reason: stage.add(name=reason) for reason in given}
+        stage.sync()
+        for reason, deal in deals.items():
+            world.close(stage.deal(deal)["id"], won=False, reason=reason)
+        stage.sync(expect=1)
+        sent = {reason: stage.referral(deal)["statusReason"] for reason, deal in deals.items()}
+        assert sent == given
+        asked = stage.deal(deals["No budget"])
+        assert asked["sync_state"] == "Needs attention"
+        assert stage.crm.spoken(LABEL) in asked["message"]
+
+
+def test_an_org_that_locks_closed_opportunities_has_done_deals(tmp_path: Path) -> None:
+    """Salesforce: a validation rule against changes of closed opportunities. Nothing fails, and nothing is parked."""
+    for stage in staged(tmp_path, "salesforce", COSELL_SYNC__TERMINAL_HOLD="0s"):
+        stage.crm.world.closed_rows_writable = False
+        won, accepted = stage.add(), stage.add()
+        stage.sync()
+        stage.seller(won, stage="Won")
+        for _ in range(3):
+            assert stage.sync().finished["parked"] == 0
+        listed = {row["referral_id"]: row for row in stage.cosell("deals", "list", "--json").json()}
+        assert (listed[won["id"]]["sync_state"], listed[won["id"]]["untold"]) == ("Closed", True)
+        assert not listed[accepted["id"]]["untold"]
+        stage.quiet()
+
+
+def test_an_approval_holds_a_deal_without_end_and_without_a_fault(tmp_path: Path) -> None:
+    """Salesforce: ENTITY_IS_LOCKED."""
+    for stage in staged(tmp_path, "salesforce"):
+        deal = stage.add()
+        stage.sync()
+        row_id = stage.deal(deal)["id"]
+        stage.crm.world.lock(row_id)
+        stage.pc.edit(deal["id"], {"details/dealValue": 4711})
+        stage.sync()
+        stage.sync()
+        (listed,) = stage.cosell("deals", "list", "--json").json()
+        assert (listed["locked"], listed["parked"], listed["sync_state"]) == (True, False, "Waiting")
+        assert "locked" in listed["todo"]
+        stage.crm.world.unlock(row_id)
+        stage.seller(deal, notes="approved")
+        stage.sync()
+        assert stage.deal(deal)["value"] == 4711
         stage.quiet()

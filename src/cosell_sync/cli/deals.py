@@ -92,6 +92,8 @@ def _row(link: Link) -> dict[str, Any]:
         "status": link.referral.text("state") if link.referral else None,
         "sync_state": memory.sync_state.value,
         "parked": memory.parked,
+        "locked": memory.failure is not None and memory.failure.locked,
+        "untold": bool(memory.untold),
         "attempts": memory.attempts,
         "next_attempt": to_json(memory.next_attempt),
         "gone": memory.gone.value if memory.gone else None,
@@ -115,12 +117,24 @@ def _todo(link: Link) -> str | None:
             f"Looks like {', '.join(memory.lookalikes)}. The same: cosell-sync deals link {link.referral_id} {other}. "
             f"Another: cosell-sync deals create {link.referral_id}"
         )
+    if memory.failure and memory.failure.locked:
+        return (
+            f"{memory.failure.text} (locked since {messages.minute(memory.failure.since)}, for example by an approval; "
+            "tried every hour until that ends)"
+        )
     if memory.failure:
         text = memory.failure.text
         return f"{text} (parked; cosell-sync deals retry {link.referral_id})" if memory.parked else text
     if memory.withheld:
         target = link.referral_id or link.opportunity_id
         return f"{messages.withheld(memory.withheld[0])} Release it: cosell-sync deals approve {target}"
+    if memory.untold:
+        closed = "The closed record takes no writes, so it does not show this"
+        return (
+            f"{memory.untold}\n{closed}."
+            if memory.sync_state in _URGENT
+            else f"{closed}; nothing is to be done."
+        )
     if memory.sync_state in _URGENT and link.opportunity:
         return link.opportunity.text("message") or None
     return None

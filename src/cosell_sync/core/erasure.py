@@ -167,6 +167,7 @@ def _from_memory(memory: Memory, person: Person) -> Memory:
         memory,
         notices=tuple(person.pattern.sub(BLOT, text) for text in memory.notices),
         failure=_from_failure(memory.failure, person),
+        untold=person.pattern.sub(BLOT, memory.untold),
     )
 
 

@@ -97,6 +97,7 @@ CRM_ONLY: Final[Mapping[str, Kind]] = MappingProxyType(
         "stage": Kind.TEXT,
         "is_closed": Kind.FLAG,
         "is_won": Kind.FLAG,
+        "loss_reason": Kind.TEXT,  # why it was lost, in a field of the org's own; only where one is configured
         "owner_email": Kind.TEXT,
     }
 )
@@ -128,6 +129,18 @@ KINDS: Final[Mapping[str, Kind]] = MappingProxyType(
 
 
 SALES_STAGES: Final = ("Qualify", "Develop", "Propose", "Close")
+
+
+CLOSED_REASONS: Final = (
+    "Budget insufficient",
+    "Customer did not respond",
+    "Other vendor chosen",
+    "Requirement not met",
+    "Not a customer",
+    "Timeline too short",
+    "Abuse, spam or phishing",
+    "Other",
+)
 
 
 LABELS: Final[Mapping[str, str]] = {

@@ -66,7 +66,7 @@ def why_crm_cannot_store(name: str, value: Value, shape: CrmShape) -> str | None
     if name == "value" and value is not None and abs(value) > shape.maximum:  # type: ignore[arg-type,operator]
         return f"the largest amount is {messages.shown(shape.maximum)}"
     if name == "currency" and isinstance(value, str) and shape.currencies and value not in shape.currencies:
-        return "this currency is not active in the CRM"
+        return "this currency is not active there; an administrator of the CRM can activate it"
     if name == "sales_stage" and value not in shape.picklists.get(name, {value}):
         return "it is none of its choices"
     return None

@@ -16,6 +16,7 @@ from enum import StrEnum
 from typing import Final
 
 from cosell_sync.core.deal import ABSENT, Fields, Side, Snapshot, State, SyncState, Value
+from cosell_sync.errors import Cure
 
 
 class Phase(StrEnum):
@@ -131,7 +132,8 @@ class Failure:
     """Why a write of this deal failed: refused by a system or by our own checks.
 
     ``text`` is for the seller; ``code`` for logs. ``seen``: digest of what both sides had, so that a change
-    frees the deal (``retry.content_digest``).
+    frees the deal (``retry.content_digest``). ``cure``: who ends it. ``locked``: the record is held by somebody, which
+    counts as no attempt and has no end of its own.
     """
 
     side: Side
@@ -140,6 +142,8 @@ class Failure:
     since: datetime
     seen: str = ""
     transient: bool = False
+    cure: Cure = Cure.SELLER  # as earlier versions, which did not store it, spoke of every refusal
+    locked: bool = False
 
 
 @dataclass(frozen=True)
@@ -168,6 +172,10 @@ class Memory:
     create_anyway: bool = False  # a person said: it is not one of the lookalikes
     sync_state: SyncState = SyncState.IN_SYNC
     invite: Invitation = Invitation.NONE
+    untold: str = ""  # the message that the closed record could not be told; empty where it shows what is so
+    shut: str = (
+        ""  # what the closed record was like when it refused our own fields: left alone until that changes
+    )
     microsoft: Mapping[str, str] = field(
         default_factory=dict
     )  # Microsoft's side as last read: status, id, reason, until

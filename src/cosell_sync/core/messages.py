@@ -13,6 +13,7 @@ from decimal import Decimal
 
 from cosell_sync.core.deal import Customer, DealType, Member, Solution, State, Value
 from cosell_sync.core.memory import FinalKind, Withheld, WithheldBy
+from cosell_sync.errors import Cure
 
 
 def day(moment: datetime | date) -> str:
@@ -308,12 +309,46 @@ def referral_gone() -> str:
     )
 
 
-def refused_by(system: str, text: str, *, parked: bool) -> str:
-    opening = f"{system} refused the last change: {text.strip()}"
+def refused_by(system: str, text: str, *, cure: Cure, parked: bool) -> str:
+    """A refusal, told by who ends it. Only what the seller can correct is quoted: other texts name codes and rights."""
+    match cure:
+        case Cure.SELLER:
+            opening = f"{system} refused the last change: {text.strip()}"
+            return (
+                f"{opening} Change the record to try again, or ask your admin (deals retry)."
+                if parked
+                else f"{opening} Please correct it; it is tried again."
+            )
+        case Cure.MICROSOFT:
+            return (
+                f"{system} could not process the last change because of a fault of its own. "
+                "There is nothing for you to do; cosell-sync's administrator can report it."
+            )
+        case Cure.TIME:
+            again = "cosell-sync's administrator can have it tried again" if parked else "it is tried again"
+            return f"{system} could not take the last change yet. There is nothing for you to do; {again}."
+        case _:
+            return (
+                f"{system} does not take the last change, and the reason is not in what you entered. "
+                "Please tell cosell-sync's administrator, who can see it; there is nothing for you to correct."
+            )
+
+
+def waits_for_lock(since: datetime, *, long: bool) -> str:
+    """An approval, or an admin, holds the record. ``long``: for more than a day."""
+    text = f"This record has been locked in the CRM since {minute(since)}, for example by an approval; "
     return (
-        f"{opening} Change the record to try again, or ask your admin (deals retry)."
-        if parked
-        else f"{opening} Please correct it; it is tried again."
+        f"{text}the last change cannot be written. Ask whoever approves it, or your CRM's administrator, to release it."
+        if long
+        else f"{text}the last change is written once it is free. There is nothing for you to do."
+    )
+
+
+def waits_for_admin(since: datetime) -> str:
+    """The CRM takes nothing until its administrator has acted: its storage is full."""
+    return (
+        f"The CRM has stored nothing new since {minute(since)}; its administrator has to make room. "
+        "The last change is written then; there is nothing for you to do."
     )
 
 

@@ -13,6 +13,7 @@ from cosell_sync.core.guard import KIND_OF_MOVE
 from cosell_sync.core.lifecycle import TERMINAL, Actor, Move, walk
 from cosell_sync.core.memory import Closing, reported_state
 from cosell_sync.core.normalize import clean_notes, empty
+from cosell_sync.core.rules import Rules
 from cosell_sync.core.sales_stage import send_sales_stage_with_accept
 from cosell_sync.core.stage_table import REQUESTS
 
@@ -117,20 +118,22 @@ def _waits(builder: DecisionBuilder, move: Move) -> list[Hold]:
 def _missing(builder: DecisionBuilder, need: str) -> bool:
     """A reason stays in the CRM until the move takes it along; a CRM without that column has none to give."""
     if need == "reason":
-        return "reason" in builder.opportunity.fields and empty(builder.opportunity["reason"])
+        return "reason" in builder.opportunity.fields and not builder.rules.closed_reason(builder.opportunity)
     return empty(builder.to_referral.get(need, builder.referral[need]))
 
 
-def _reason(opportunity: Snapshot) -> str:
+def _reason(opportunity: Snapshot, rules: Rules) -> str:
     """Partner Center has one free text for it (referral resource, ``statusReason``)."""
-    texts = (clean_notes(opportunity.text(name)) for name in ("reason", "reason_note"))
+    texts = (
+        clean_notes(text) for text in (rules.closed_reason(opportunity), opportunity.text("reason_note"))
+    )
     return ": ".join(text.strip() for text in texts if isinstance(text, str))
 
 
 def _steps(builder: DecisionBuilder, path: tuple[Move, ...]) -> tuple[Step, ...]:
     steps = []
     fields: dict[str, Value] = dict(builder.to_referral)
-    reason = _reason(builder.opportunity)
+    reason = _reason(builder.opportunity, builder.rules)
     for move in path:
         if "reason" in move.needs and reason:
             fields["status_reason"] = reason

@@ -20,9 +20,9 @@ from cosell_sync.core.fields import KINDS, SHARED, TOGETHER, Kind, partners
 from cosell_sync.core.memory import Failure, Intent, Link, Memory, Phase, set_known
 from cosell_sync.core.merge import Written, landed, learn, settle_notes, settle_set
 from cosell_sync.core.normalize import agree, by_key, same
-from cosell_sync.core.retry import RetryPolicy, after_failure, content_digest, freed_from
+from cosell_sync.core.retry import RetryPolicy, after_failure, freed_from, seen_at_failure
 from cosell_sync.core.rules import AccountUpdates, CrmShape, Rules
-from cosell_sync.errors import Flaky, Gone, RecordError, Unclear
+from cosell_sync.errors import Flaky, Gone, Locked, RecordError, Unclear
 
 _SETS = frozenset({Kind.MEMBERS, Kind.SOLUTIONS})
 
@@ -242,14 +242,17 @@ def after_failed_write(
     """
     if isinstance(error, Gone):
         return replace(link, memory=replace(link.memory, gone=side))
+    locked = isinstance(error, Locked)
     transient = isinstance(error, Unclear) or (isinstance(error, Flaky) and error.status != 500)
     failure = Failure(
         side=side,
         code=error.code or type(error).__name__.lower(),
         text=error.text,
         since=now,
-        seen=content_digest(link),
+        seen=seen_at_failure(link, locked=locked),
         transient=transient,
+        cure=error.cure,
+        locked=locked,
     )
     return replace(link, memory=after_failure(link.memory, failure, now, retry_policy), dirty=True)
 

@@ -27,7 +27,7 @@ from cosell_sync.core.guard import standing_approvals
 from cosell_sync.core.lifecycle import TERMINAL
 from cosell_sync.core.memory import FinalKind, Link, Withheld
 from cosell_sync.core.moves import seller_moves
-from cosell_sync.core.retry import content_digest, freed
+from cosell_sync.core.retry import changed_since_failure, freed
 from cosell_sync.core.rules import CrmShape, Rules
 from cosell_sync.core.shared_fields import merge_shared_fields
 from cosell_sync.core.stage import follow_in_crm, reconcile_closed
@@ -57,7 +57,7 @@ def decide(
     builder = DecisionBuilder(
         link, state, referral, opportunity, rules, shape, now, follows, own_move, withheld or {}
     )
-    if link.memory.failure is not None and link.memory.failure.seen not in {"", content_digest(link)}:
+    if changed_since_failure(link):
         builder.link = replace(link, memory=freed(link.memory))
     builder.update_memory(rejected=False, withheld=(), approved=standing_approvals(builder.link))
     if _paused(builder):

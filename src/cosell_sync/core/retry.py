@@ -2,7 +2,8 @@
 
 The first retry is due in the next cycle, then after 2, 4, 8 … intervals, at most six hours; after ``max_attempts`` tries
 the deal is parked, a dead letter, until a person or a change of the record frees it. Faults of a whole system count as
-no attempt: they say nothing about the deal.
+no attempt: they say nothing about the deal. Nor does a lock on the record (an approval of three days): it is tried every
+hour for as long as it lasts, and at once when the record changes in any way.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from cosell_sync.core.fields import STATUS_FIELDS
 from cosell_sync.core.memory import Failure, Link, Memory
 
 LONGEST = timedelta(hours=6)
+LOCK_PAUSE = timedelta(hours=1)
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,8 @@ def after_failure(memory: Memory, failure: Failure, now: datetime, retry_policy:
         if memory.failure is not None and not memory.failure.transient:
             return replace(memory, next_attempt=now)  # the deal's own failure stays the one that is reported
         return replace(memory, failure=failure, next_attempt=now)
+    if failure.locked:
+        return replace(memory, failure=failure, parked=False, next_attempt=now + LOCK_PAUSE)
     attempts = memory.attempts + 1
     parked = attempts >= retry_policy.max_attempts
     return replace(
@@ -65,6 +69,18 @@ def freed_from(memory: Memory, side: Side) -> Memory:
 def resting(memory: Memory, now: datetime) -> bool:
     """Whether this deal must not be tried now."""
     return memory.parked or (memory.next_attempt is not None and memory.next_attempt > now)
+
+
+def changed_since_failure(link: Link) -> bool:
+    """Whether the record is not as it was when the deal failed, which frees it."""
+    failure = link.memory.failure
+    return failure is not None and failure.seen not in {"", seen_at_failure(link, locked=failure.locked)}
+
+
+def seen_at_failure(link: Link, *, locked: bool) -> str:
+    """The mark of a link that just failed. Of a locked record the version counts as well: unlocking changes no value."""
+    version = link.opportunity.version if locked and link.opportunity else ""
+    return f"{content_digest(link)}{version and '/'}{version}"
 
 
 def content_digest(link: Link) -> str:

@@ -16,7 +16,7 @@ from decimal import Decimal
 from enum import StrEnum
 
 from cosell_sync.core.deal import ABSENT, Snapshot, State, Value
-from cosell_sync.core.fields import LABELS, SALES_STAGES
+from cosell_sync.core.fields import CLOSED_REASONS, LABELS, SALES_STAGES
 
 
 class Flow(StrEnum):
@@ -211,10 +211,23 @@ class Rules:
     default_currency: str | None = None
     account_updates: AccountUpdates = AccountUpdates.FILL
     cosell_recipe: str = "two_posts"  # or one_post: the post that makes a co-sell deal also invites Microsoft
+    reasons: Mapping[str, str] = field(default_factory=dict)  # the CRM's own loss reason → closed reason
 
     def crm_value(self, name: str, opportunity: Snapshot) -> Value:
         """A shared field as the CRM holds it; its sales stage may be what its stage means."""
         return self.stages.sales_stage(opportunity) if name == "sales_stage" else opportunity[name]
+
+    def closed_reason(self, opportunity: Snapshot) -> str:
+        """Why the deal was lost: our own field, else what the CRM's own says: ``loss_reason``, then the stage. Or empty.
+
+        Sellers lose a deal in the CRM's own dialog, which does not know our field (Dynamics: a status reason).
+        """
+        if own := opportunity.text("reason"):
+            return own
+        known = {label.casefold(): reason for label, reason in self.reasons.items()}
+        known |= {reason.casefold(): reason for reason in CLOSED_REASONS}
+        said = (opportunity.text(name).strip().casefold() for name in ("loss_reason", "stage"))
+        return next((known[words] for words in said if words in known), "")
 
     def crm_name(self, name: str) -> str:
         """The CRM's name of one of our fields, for people and ``--json``."""

@@ -18,8 +18,10 @@ from cosell_sync.core.lifecycle import TERMINAL
 from cosell_sync.core.memory import INTERNAL_ERROR, Failure, Link, Memory
 from cosell_sync.core.normalize import for_crm
 from cosell_sync.core.rules import CrmShape
+from cosell_sync.errors import Cure
 
 TRANSIENT_GRACE = timedelta(minutes=15)
+LOCK_GRACE = timedelta(days=1)
 REMINDERS = (timedelta(days=7), timedelta(days=3), timedelta(days=1))
 
 _STATE_OF_HOLD = {
@@ -127,7 +129,7 @@ def _conditions(
     if memory.gone is Side.PARTNER_CENTER and not over:
         yield SyncState.NEEDS_ATTENTION, messages.referral_gone()
     if memory.failure is not None:
-        yield from _failing(memory.failure, now, parked=memory.parked)
+        yield from _failing(memory.failure, now, parked=memory.parked, over=over)
     for conflict in decision.conflicts:
         if conflict.kept is None:
             yield SyncState.CONFLICT, conflict_text(conflict, shape)
@@ -139,13 +141,25 @@ def _conditions(
             yield SyncState.IN_SYNC, conflict_text(conflict, shape)
 
 
-def _failing(failure: Failure, now: datetime, *, parked: bool) -> Iterable[tuple[SyncState, str]]:
-    """A failure is named at once, a transient one only when it lasts."""
+def _failing(failure: Failure, now: datetime, *, parked: bool, over: bool) -> Iterable[tuple[SyncState, str]]:
+    """A failure is named at once, a transient one only when it lasts. A lock that lasts for a day needs a person, unless the
+    deal is over: then nothing waits but words.
+    """
     system = "Partner Center" if failure.side is Side.PARTNER_CENTER else "The CRM"
     if failure.code == INTERNAL_ERROR:
         yield SyncState.NEEDS_ATTENTION, messages.broken()
+    elif failure.locked:
+        long = now - failure.since >= LOCK_GRACE and not over
+        state = SyncState.NEEDS_ATTENTION if long else SyncState.WAITING
+        yield (
+            state,
+            messages.waits_for_admin(failure.since)
+            if failure.cure is Cure.ADMIN
+            else messages.waits_for_lock(failure.since, long=long),
+        )
     elif not failure.transient:
-        yield SyncState.NEEDS_ATTENTION, messages.refused_by(system, failure.text, parked=parked)
+        text = messages.refused_by(system, failure.text, cure=failure.cure, parked=parked)
+        yield SyncState.NEEDS_ATTENTION, text
     elif now - failure.since >= TRANSIENT_GRACE:
         yield SyncState.WAITING, messages.away(system, failure.since)
 
@@ -170,6 +184,8 @@ def _due(
         moments.append(memory.next_attempt)
     if memory.failure is not None and memory.failure.transient:
         moments.append(memory.failure.since + TRANSIENT_GRACE)
+    if memory.failure is not None and memory.failure.locked:
+        moments.append(memory.failure.since + LOCK_GRACE)
     coming = [moment for moment in moments if moment > now]
     overdue = memory.next_attempt is not None and memory.next_attempt <= now
     return now if overdue else min(coming, default=None)

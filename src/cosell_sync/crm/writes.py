@@ -115,7 +115,12 @@ def pending_creates(kind: type[W], batch: Sequence[OpportunityDraft]) -> list[W]
 def copy_error(error: RecordError) -> RecordError:
     """The same error for another record."""
     return type(error)(
-        error.text, code=error.code, status=error.status, fields=error.fields, request_id=error.request_id
+        error.text,
+        code=error.code,
+        status=error.status,
+        fields=error.fields,
+        request_id=error.request_id,
+        cure=error.cure,
     )
 
 

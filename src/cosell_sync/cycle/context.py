@@ -25,7 +25,8 @@ class CycleSettings:
     ``overlap``: how far a pull reaches back behind its watermark. ``full_every``: how often every id and version is
     compared. ``surprise_share`` (0 to 1) and ``surprise_min`` (deals): a plan that changes more than both stops the cycle.
     ``surprise_moves`` and ``surprise_window``: so many steps of one kind that cannot be undone may be taken in so long a time
-    without a person's word. ``retry_policy``: when a failing deal is tried again.
+    without a person's word. ``retry_policy``: when a failing deal is tried again. ``closed_rows`` (auto, on, off):
+    whether closed opportunities are told.
     """
 
     overlap: timedelta = timedelta(minutes=5)
@@ -35,6 +36,7 @@ class CycleSettings:
     surprise_moves: int = 10
     surprise_window: timedelta = timedelta(hours=1)
     retry_policy: RetryPolicy = field(default_factory=RetryPolicy)
+    closed_rows: str = "auto"
 
 
 # What ``doctor`` calls a fault in the CRM. True: everything it checks; False: what is known of the org as it was read.

@@ -23,7 +23,7 @@ from collections.abc import Sequence
 import structlog
 
 from cosell_sync.core.memory import Link, Phase
-from cosell_sync.cycle import schedule
+from cosell_sync.cycle import closed_rows, schedule
 from cosell_sync.cycle.binding import check_binding
 from cosell_sync.cycle.commands import run_commands
 from cosell_sync.cycle.context import Collect, Cycle, Services
@@ -107,6 +107,7 @@ def read(cycle: Cycle) -> None:
     if cycle.accept:
         requeue_withheld(cycle, record)  # to let it through, or for a plan to show it
     requeue_after_rule_change(cycle, record)
+    closed_rows.forget_when_due(cycle, record)
     commit(cycle.store, record)
     pull(cycle, record)
     check_clock(cycle)

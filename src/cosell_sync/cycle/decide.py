@@ -21,6 +21,7 @@ from cosell_sync.core.memory import FinalKind, Link
 from cosell_sync.core.reconcile import decide
 from cosell_sync.core.retry import blocked_side, freed_from
 from cosell_sync.core.status import StatusReport, conflict_text, status_report
+from cosell_sync.cycle import closed_rows
 from cosell_sync.cycle.context import CrmPlan, Cycle, DealPlan, ReferralResult, ids
 from cosell_sync.cycle.record import Record, carried, conflicts, status_effects
 
@@ -56,6 +57,7 @@ def plan_crm(cycle: Cycle, record: Record, first: Decision, result: ReferralResu
     if first.steps:
         withheld = cycle.guard.withheld.get(result.link.key)
         decision = decide(result.link, cycle.rules, cycle.shape, cycle.now, result.state, withheld)
+    decision = closed_rows.without_closed(cycle, decision)
     sent = [
         item
         for item in first.conflicts
@@ -67,7 +69,7 @@ def plan_crm(cycle: Cycle, record: Record, first: Decision, result: ReferralResu
         link = carried(cycle, link)
     decision = replace(decision, link=link)
     expected = replace(decision, link=_as_if_written(cycle, link))
-    status = status_report(expected, news, cycle.shape, cycle.now)
+    status = closed_rows.untold(cycle, decision, status_report(expected, news, cycle.shape, cycle.now))
     # What follows only now (a sales stage after the accept) goes with the next cycle; an invitation follows at once.
     if decision.steps or may_invite(cycle, status.link):
         status = replace(status, link=replace(status.link, dirty=True))

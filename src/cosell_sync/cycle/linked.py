@@ -13,7 +13,7 @@ from cosell_sync.core.deal import Side
 from cosell_sync.core.decision import Decision
 from cosell_sync.core.memory import Link
 from cosell_sync.core.retry import blocked_side
-from cosell_sync.cycle import apply
+from cosell_sync.cycle import apply, closed_rows
 from cosell_sync.cycle.context import CrmPlan, Cycle, ReferralResult
 from cosell_sync.cycle.decide import plan_crm
 from cosell_sync.cycle.guard import guarded
@@ -87,20 +87,43 @@ def _to_crm(cycle: Cycle, record: Record, plans: Sequence[CrmPlan]) -> set[str]:
     stale: set[str] = set()
     refused: list[RecordReport] = []
     accounts: list[tuple[str, str, Change]] = []
-    for plan, outcome in apply.write_opportunities(cycle, record, plans):
-        link = opportunity_outcome(cycle, record, plan, outcome)
-        landed = outcome.error is None and outcome.snapshot is not None
-        if "customer" in plan.decision.crm and (
-            changed := changed_account(plan.status.link.opportunity, outcome.snapshot)
-        ):
-            accounts.append((link.key, *changed))
-        if isinstance(outcome.error, Stale):
-            stale.add(link.key)
-        elif not landed and link.memory.failure is not None and not transient(link):
-            refused.append(_refusal(cycle, plan.decision, link))
+    first = closed_rows.to_be_asked(cycle, plans)
+    asked = [first] if first is not None else []
+    others = [plan for plan in plans if plan is not first]
+    for some in (asked, others):
+        if some is others and asked:
+            some = _as_answered(cycle, record, others)  # noqa: PLW2901 - the same plans, less what closed rows refuse
+        for plan, outcome in apply.write_opportunities(cycle, record, some):
+            closed_rows.learn(cycle, record, plan.status.link.opportunity, plan.fields, outcome)
+            if outcome.error is not None and closed_rows.is_done(plan, outcome.error):
+                closed_rows.done(cycle, record, plan, outcome)
+                continue
+            link = opportunity_outcome(cycle, record, plan, outcome)
+            landed = outcome.error is None and outcome.snapshot is not None
+            if "customer" in plan.decision.crm and (
+                changed := changed_account(plan.status.link.opportunity, outcome.snapshot)
+            ):
+                accounts.append((link.key, *changed))
+            if isinstance(outcome.error, Stale):
+                stale.add(link.key)
+            elif not landed and link.memory.failure is not None and not transient(link):
+                refused.append(_refusal(cycle, plan.decision, link))
     follow_account_writes(cycle, record, accounts)
     report(cycle, record, refused)
     return stale
+
+
+def _as_answered(cycle: Cycle, record: Record, plans: Sequence[CrmPlan]) -> list[CrmPlan]:
+    """The plans, now that it is known what closed rows take. Those of which nothing is left are recorded as they are."""
+    kept = []
+    for plan in plans:
+        decision = closed_rows.without_closed(cycle, plan.decision)
+        now = CrmPlan(decision, closed_rows.untold(cycle, decision, plan.status))
+        if now.fields:
+            kept.append(now)
+        else:
+            record.put(now.status.link)
+    return kept
 
 
 def _refusal(cycle: Cycle, decision: Decision, failing: Link) -> RecordReport:

@@ -25,7 +25,7 @@ from cosell_sync.core.deal import ABSENT, Fields, Side, Snapshot, SyncState, Val
 from cosell_sync.core.decision import Decision, Effect, Hold, HoldKind
 from cosell_sync.core.guard import Candidate, candidate, kept_withheld, standing_approvals
 from cosell_sync.core.memory import Action, FinalKind, Link, Memory, Phase, Withheld
-from cosell_sync.core.retry import blocked_side, content_digest, freed
+from cosell_sync.core.retry import blocked_side, changed_since_failure, freed
 from cosell_sync.cycle import apply
 from cosell_sync.cycle.context import Cycle, DealPlan, ids
 from cosell_sync.cycle.guard import admit, log_withheld
@@ -144,12 +144,7 @@ def _withheld_hold(item: Withheld) -> Hold:
 
 def _freed_if_changed(link: Link) -> Memory:
     """A record that changed is tried afresh."""
-    stuck = link.memory.failure
-    return (
-        freed(link.memory)
-        if stuck is not None and stuck.seen not in {"", content_digest(link)}
-        else link.memory
-    )
+    return freed(link.memory) if changed_since_failure(link) else link.memory
 
 
 def _holds(cycle: Cycle, opportunity: Snapshot) -> list[Hold]:

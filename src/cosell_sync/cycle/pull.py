@@ -191,7 +191,9 @@ def _changed(cycle: Cycle, link: Link, snapshot: Snapshot) -> Link | None:
     if link.phase is Phase.PARTED or (link.opportunity == snapshot and not back):
         return None
     if link.memory.gone is None and _same_content(link.opportunity, snapshot):
-        return replace(link, opportunity=snapshot)  # a newer version of the same: nothing to decide
+        # A newer version of the same: nothing to decide, unless a lock may have been lifted by it.
+        locked = link.memory.failure is not None and link.memory.failure.locked
+        return replace(link, opportunity=snapshot, dirty=link.dirty or locked)
     return _as_read(cycle, link, snapshot)
 
 

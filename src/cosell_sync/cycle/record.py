@@ -23,6 +23,7 @@ from cosell_sync.core.memory import Action, FinalStepTaken, Intent, Invitation, 
 from cosell_sync.core.normalize import same
 from cosell_sync.core.outcome import after_create, after_failed_write, after_opportunity, after_referral
 from cosell_sync.core.retry import freed_from
+from cosell_sync.core.status import LOCK_GRACE
 from cosell_sync.core.visibility import invited
 from cosell_sync.cycle.context import CrmPlan, Cycle, ReferralResult, ids
 from cosell_sync.errors import Gone, RecordError, Rejected, Stale, Unclear
@@ -190,10 +191,12 @@ def invitation_landed(
 def post_failed(cycle: Cycle, record: Record, link: Link, error: RecordError) -> Link:
     """A post that failed. Without an answer its intent stays open; a 404 on a post is no vanished deal."""
     if isinstance(error, Gone):
-        error = Rejected(error.text, code=error.code, status=error.status, request_id=error.request_id)
+        error = Rejected(
+            error.text, code=error.code, status=error.status, request_id=error.request_id, cure=error.cure
+        )
     if not isinstance(error, Unclear):
         record.settle(link, Side.PARTNER_CENTER)
-    failing = _waiting_for_a_person(failure(cycle, record, link, Side.PARTNER_CENTER, error))
+    failing = _waiting_for_a_person(cycle, failure(cycle, record, link, Side.PARTNER_CENTER, error))
     failing = replace(failing, due=failing.memory.next_attempt)
     record.put(failing)
     return failing
@@ -247,7 +250,7 @@ def opportunity_created(
         error = outcome.error or Unclear("no answer")
         if not isinstance(error, Unclear):
             record.settle(link, Side.CRM)
-        failing = _waiting_for_a_person(failure(cycle, record, link, Side.CRM, error))
+        failing = _waiting_for_a_person(cycle, failure(cycle, record, link, Side.CRM, error))
         record.put(replace(failing, dirty=False, due=failing.memory.next_attempt))
         return None
     made = after_create(
@@ -294,6 +297,8 @@ def failure(cycle: Cycle, record: Record, link: Link, side: Side, error: RecordE
         log.warning("deal.gone", **ids(link), side=side)
     elif failing.memory.parked and not link.memory.parked:
         log.error("deal.parked", **ids(link), attempts=failing.memory.attempts, **facts)
+    elif failing.memory.failure is not None and failing.memory.failure.locked:
+        log.warning("deal.locked", **ids(link), **facts)
     else:
         log.warning("deal.refused" if not transient(failing) else "deal.failed", **ids(link), **facts)
     code = error.code or type(error).__name__.lower()
@@ -359,10 +364,13 @@ def _named_nobody(link: Link, emails: frozenset[str]) -> Link:
     return replace(link, memory=replace(link.memory, notices=notices, reported=reported), dirty=True)
 
 
-def _waiting_for_a_person(failing: Link) -> Link:
-    if transient(failing):
+def _waiting_for_a_person(cycle: Cycle, failing: Link) -> Link:
+    failed = failing.memory.failure
+    if failed is None or failed.transient:
         return failing
-    return replace(failing, memory=replace(failing.memory, sync_state=SyncState.NEEDS_ATTENTION))
+    recently_locked = failed.locked and cycle.now - failed.since < LOCK_GRACE
+    state = SyncState.WAITING if recently_locked else SyncState.NEEDS_ATTENTION
+    return replace(failing, memory=replace(failing.memory, sync_state=state))
 
 
 def _written(cycle: Cycle, record: Record, link: Link, effects: Sequence[Effect]) -> None:

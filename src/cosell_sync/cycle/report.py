@@ -13,10 +13,10 @@ from cosell_sync.core.deal import Fields, Snapshot
 from cosell_sync.core.decision import Decision
 from cosell_sync.core.memory import Link
 from cosell_sync.core.status import StatusReport, status_report
-from cosell_sync.cycle import apply
+from cosell_sync.cycle import apply, closed_rows
 from cosell_sync.cycle.context import Cycle
 from cosell_sync.cycle.record import STATUS_WORDS, Record, commit, status_outcome
-from cosell_sync.errors import Rejected
+from cosell_sync.errors import Locked, Rejected
 from cosell_sync.ports import OpportunityWrite
 
 
@@ -41,6 +41,7 @@ class RecordReport:
 
 def report(cycle: Cycle, record: Record, reports: Sequence[RecordReport]) -> None:
     """Store the record with the links of these reports, write the fields, and record what landed."""
+    reports = [_unless_closed(cycle, item) for item in reports]
     for item in reports:
         pending = item.until_then or item.link
         record.put(replace(pending, dirty=True) if item.repeat and item.before else pending)
@@ -51,12 +52,25 @@ def report(cycle: Cycle, record: Record, reports: Sequence[RecordReport]) -> Non
     outcomes = apply.write_status(cycle, [OpportunityWrite(before, item.fields) for item, before in writing])
     after = Record()
     for (item, before), outcome in zip(writing, outcomes, strict=True):
-        if not status_outcome(cycle, after, item.link, before, item.fields, outcome) and item.repeat:
+        closed_rows.learn(cycle, after, before, item.fields, outcome)
+        if status_outcome(cycle, after, item.link, before, item.fields, outcome):
+            continue
+        if before.flag("is_closed") and isinstance(outcome.error, Rejected):
+            after.put(_unless_closed(cycle, item, refused=True).link)
+        elif item.repeat:
             unsaid = item.until_then or item.link
             opportunity = outcome.snapshot or unsaid.opportunity
-            again = not isinstance(outcome.error, Rejected)
+            again = not isinstance(outcome.error, Rejected | Locked)
             after.put(replace(unsaid, opportunity=opportunity, dirty=again))
     commit(cycle.store, after)
+
+
+def _unless_closed(cycle: Cycle, item: RecordReport, *, refused: bool = False) -> RecordReport:
+    """The same report, with nothing to write where the record is closed and takes nothing: its message is remembered."""
+    if item.before is None or not (refused or closed_rows.left_alone(cycle, item.link)):
+        return item
+    unsaid = str(item.fields.get("message") or item.link.memory.untold)
+    return RecordReport(replace(item.link, memory=replace(item.link.memory, untold=unsaid)), {})
 
 
 def words_of(cycle: Cycle, decision: Decision) -> tuple[StatusReport, Fields]:

@@ -33,6 +33,7 @@ def summarize(cycle: Cycle, duration: float, calls: Counts, failure: Exception |
         rejected=sum(item.deals for item in counts if item.rejected),
         failed=len(counters.failed),
         parked=sum(item.deals for item in counts if item.parked),
+        locked=sum(item.deals for item in counts if item.locked),
         withheld=sum(item.deals for item in counts if item.withheld),
         broken=len(cycle.state.broken),
         api_calls=calls,

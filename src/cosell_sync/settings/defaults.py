@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from cosell_sync.core.fields import SELLER, SHARED, STATUS_FIELDS, Kind
-from cosell_sync.settings.values import CrmName, FieldConflict, FieldDirection, SalesStage
+from cosell_sync.settings.values import ClosedReason, CrmName, FieldConflict, FieldDirection, SalesStage
 
 STAGES: Final[Mapping[CrmName, Mapping[str, str]]] = {
     "salesforce": {
@@ -38,8 +38,15 @@ SALES_STAGES: Final[Mapping[CrmName, Mapping[str, SalesStage]]] = {
     },
     "dynamics": {},
 }
+# What the stock dialogs say of a lost deal. Canceled says that it was given up, and not why.
+REASONS: Final[Mapping[CrmName, Mapping[str, ClosedReason]]] = {
+    "salesforce": {},
+    "dynamics": {"Canceled": "Other", "Out-Sold": "Other vendor chosen"},
+}
 # Every field that has a rule, in the order in which the configuration shows them.
 FIELDS: Final = (*SHARED, "stage", *SELLER, *STATUS_FIELDS)
+# Fields that have a rule only where one is configured: the org has them or not.
+OPTIONAL_FIELDS: Final = ("loss_reason",)
 # Fields that the CRM brings itself; all others are columns that `provision` makes.
 _STANDARD_NAMES: Final[Mapping[CrmName, Mapping[str, str]]] = {
     "salesforce": {
@@ -78,7 +85,13 @@ _PARTNER_CENTER_WINS: Final = frozenset({"currency", "customer", *STATUS_FIELDS}
 
 def direction(name: str) -> FieldDirection:
     """The way in which this field travels unless it is configured."""
-    return "to_partner_center" if name in SELLER else "to_crm" if name in STATUS_FIELDS else "both"
+    return (
+        "to_partner_center"
+        if name in {*SELLER, *OPTIONAL_FIELDS}
+        else "to_crm"
+        if name in STATUS_FIELDS
+        else "both"
+    )
 
 
 def conflict(name: str) -> FieldConflict:
@@ -120,5 +133,6 @@ def with_default_rules(crm: CrmName, given: Mapping[str, Any]) -> dict[str, Any]
     rules: dict[str, Any] = dict(field_rules(crm))
     for name, rule in given.items():
         parts = {"crm": rule} if isinstance(rule, str) else rule
-        rules[name] = {**rules.get(name, {}), **parts} if isinstance(parts, Mapping) else parts
+        usual = {"direction": direction(name), "conflict": conflict(name)} if name in OPTIONAL_FIELDS else {}
+        rules[name] = {**rules.get(name, usual), **parts} if isinstance(parts, Mapping) else parts
     return rules

@@ -8,7 +8,7 @@ from typing import Final, get_args
 
 from pydantic import SecretStr
 
-from cosell_sync.settings.defaults import FIELDS
+from cosell_sync.settings.defaults import FIELDS, OPTIONAL_FIELDS
 from cosell_sync.settings.model import FieldRule, Section, Settings, Stages
 
 KeyPath = tuple[str, ...]
@@ -16,7 +16,11 @@ KeyPath = tuple[str, ...]
 PREFIX: Final = "COSELL_"
 CONFIG_VARIABLE: Final = "COSELL_CONFIG"  # names the YAML file
 # Maps whose keys are the user's own: given once more, they are replaced as a whole.
-FREE_MAPS: Final[tuple[KeyPath, ...]] = (("mapping", "sales_stages"), ("mapping", "deal_attributes"))
+FREE_MAPS: Final[tuple[KeyPath, ...]] = (
+    ("mapping", "sales_stages"),
+    ("mapping", "reasons"),
+    ("mapping", "deal_attributes"),
+)
 FIELD_RULES: Final[KeyPath] = ("mapping", "fields")
 _STAGES: Final[KeyPath] = ("mapping", "stages")
 _SECTIONS: Final[Mapping[str, type[Section]]] = {
@@ -54,7 +58,7 @@ def keys_below(path: KeyPath) -> tuple[str, ...] | None:
     if path in FREE_MAPS:
         return ()
     if path == FIELD_RULES:
-        return FIELDS
+        return (*FIELDS, *OPTIONAL_FIELDS)
     return tuple(FieldRule.model_fields) if path[:-1] == FIELD_RULES else None
 
 

@@ -25,6 +25,8 @@ from cosell_sync.settings.defaults import (
     FIELDS,
     MAY_SHARE_A_NAME,
     MERGEABLE,
+    OPTIONAL_FIELDS,
+    REASONS,
     SALES_STAGES,
     STAGES,
     direction,
@@ -34,6 +36,8 @@ from cosell_sync.settings.defaults import (
 from cosell_sync.settings.values import (
     AccountMatch,
     CallCount,
+    ClosedReason,
+    ClosedRows,
     CrmName,
     Duration,
     FieldConflict,
@@ -112,6 +116,8 @@ class SalesforceSettings(Section):
     """The stamp that If-Unmodified-Since carries. SystemModstamp is never the earlier one, so it is safe with either."""
     guard_parts: bool = True
     """Whether the parts of a composite honour If-Unmodified-Since; false sends guarded writes one by one."""
+    closed_rows: ClosedRows = "auto"
+    """Whether status, state and message are written to a closed opportunity; auto tries once and remembers the answer."""
 
 
 class DynamicsSettings(Section):
@@ -129,8 +135,8 @@ class DynamicsSettings(Section):
     """Sign-in by certificate: PEM text with the private key and the certificate."""
     managed_identity: Text | None = None
     """Sign-in without secrets on Azure: the identity's client id, or ``system`` for the machine's own."""
-    closed_rows: bool = False
-    """Whether our own columns are written to a closed opportunity: state, message, status. Not every environment lets them."""
+    closed_rows: ClosedRows = "auto"
+    """Whether status, state and message are written to a closed opportunity; auto tries once and remembers the answer."""
 
 
 class StoreSettings(Section):
@@ -215,7 +221,7 @@ def _default_rules(crm: CrmName) -> dict[str, FieldRule]:
 
 def _rule_problems(name: str, rule: FieldRule) -> Iterator[str]:
     """What is impossible in the rule of this field."""
-    if name not in FIELDS:
+    if name not in {*FIELDS, *OPTIONAL_FIELDS}:
         yield f"{name} is no field"
         return
     default = direction(name)
@@ -232,6 +238,8 @@ class MappingSettings(Section):
     """CRM stage names of our states."""
     sales_stages: dict[str, SalesStage] = Field(default_factory=dict)
     """Other open CRM stages. Giving any replaces the default map; open stages not listed count as accepted."""
+    reasons: dict[Text, ClosedReason] = Field(default_factory=dict)
+    """The CRM's own loss reasons (status reason, stage, loss_reason) to closed reasons, for deals lost without our Reason."""
     default_currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$")] | None = None
     """ISO code where the CRM has no currency field; else the org's own."""
     leads: Literal["skip", "import"] = "skip"
@@ -348,6 +356,8 @@ class Settings(BaseModel):
             if "sales_stages" not in mapping:
                 taken = set(filled["stages"].values())
                 filled["sales_stages"] = {k: v for k, v in SALES_STAGES[crm].items() if k not in taken}
+        if "reasons" not in mapping:
+            filled["reasons"] = dict(REASONS[crm])
         rules = mapping.get("fields", {})
         if isinstance(rules, Mapping):
             filled["fields"] = with_default_rules(crm, rules)

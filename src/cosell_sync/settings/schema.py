@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from cosell_sync.settings.defaults import FIELDS
+from cosell_sync.settings.defaults import FIELDS, OPTIONAL_FIELDS
 from cosell_sync.settings.model import Settings
 
 
@@ -18,6 +18,6 @@ def json_schema() -> dict[str, Any]:
     fields = definitions["MappingSettings"]["properties"]["fields"]
     rule = {"anyOf": [{"type": "string", "minLength": 1}, {"$ref": "#/$defs/FieldRule"}]}
     fields.pop("default", None)
-    fields |= {"properties": dict.fromkeys(FIELDS, rule), "additionalProperties": False}
+    fields |= {"properties": dict.fromkeys((*FIELDS, *OPTIONAL_FIELDS), rule), "additionalProperties": False}
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     return schema

@@ -149,3 +149,22 @@ FieldDirection = Literal["both", "to_crm", "to_partner_center", "off"]
 FieldConflict = Literal["partner_center", "crm", "ask", "merge"]
 SalesStage = Literal["Qualify", "Develop", "Propose", "Close"]
 AccountMatch = Literal["name", "postal_code", "country", "city", "state", "address_line1"]
+
+
+def _switch(value: object) -> object:
+    """YAML reads a plain on or off as true or false, and earlier versions asked for true or false."""
+    text = str(value).strip().lower()
+    return {"true": "on", "yes": "on", "false": "off", "no": "off"}.get(text, text)
+
+
+ClosedRows = Annotated[Literal["auto", "on", "off"], BeforeValidator(_switch)]
+ClosedReason = Literal[
+    "Budget insufficient",
+    "Customer did not respond",
+    "Other vendor chosen",
+    "Requirement not met",
+    "Not a customer",
+    "Timeline too short",
+    "Abuse, spam or phishing",
+    "Other",
+]

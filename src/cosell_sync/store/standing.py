@@ -12,13 +12,16 @@ from cosell_sync.core.memory import Phase
 from cosell_sync.ports import DealCount, UrgentDeal
 from cosell_sync.store import schema, serialize
 from cosell_sync.store.engine import reading
+from cosell_sync.store.statements import LOCKED
 
 _AT_WORK: Final = (Phase.LINKED, Phase.WAITING)
 _URGENT: Final = (SyncState.NEEDS_ATTENTION, SyncState.CONFLICT)
 
 
 def counts(engine: Engine, name: str) -> list[DealCount]:
-    """How many deals of the connection of that name stand how."""
+    """How many deals of the connection of that name stand how. Those that wait for a lock are few, all of them have a moment
+    to be looked at again, and only of these the memory is read.
+    """
     column = schema.link.c
     standing = (column.phase, column.sync_state, column.parked, column.rejected, column.withheld)
     groups = (
@@ -28,10 +31,16 @@ def counts(engine: Engine, name: str) -> list[DealCount]:
         .order_by(*standing)
     )
     with reading(engine) as connection:
-        return [
-            DealCount(Phase(phase), SyncState(state), parked, rejected, deals, withheld)
-            for phase, state, parked, rejected, withheld, deals in connection.execute(groups)
-        ]
+        every = [(tuple(how), deals) for *how, deals in connection.execute(groups)]
+        waiting = groups.where(column.due.is_not(None), LOCKED)
+        locked = {tuple(how): deals for *how, deals in connection.execute(waiting)}
+    split = [(how, deals - locked.get(how, 0), False) for how, deals in every]
+    split += [(how, deals, True) for how, deals in locked.items()]
+    return [
+        DealCount(Phase(phase), SyncState(state), parked, rejected, deals, withheld, held)
+        for (phase, state, parked, rejected, withheld), deals, held in split
+        if deals
+    ]
 
 
 def urgent(engine: Engine, name: str, limit: int) -> list[UrgentDeal]:

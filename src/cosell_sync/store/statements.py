@@ -6,10 +6,14 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import Any, Final, TypeVar
 
-from sqlalchemy import Connection, Table
+from sqlalchemy import Connection, Table, false, func
 from sqlalchemy.dialects import postgresql, sqlite
 
+from cosell_sync.store import schema
+
 CHUNK: Final = 500  # values in one question, rows on one page
+# Whether a deal fails because its record is held by an approval or an admin.
+LOCKED: Final = func.coalesce(schema.link.c.memory["failure"]["locked"].as_boolean(), false()).label("locked")
 T = TypeVar("T")
 
 

@@ -11,7 +11,6 @@ install    what an admin installs and `doctor` checks; no cycle uses it
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 
 from cosell_sync.crm.adapter import MATCH, CrmAdapter, CrmFunctions
@@ -24,10 +23,7 @@ from cosell_sync.crm.writes import Ownership
 
 
 class DynamicsCrm(CrmAdapter[Org, Writer]):
-    """``names``: our name → column of opportunity, replacing defaults. ``match``: the parts of a customer by which two are one.
-
-    ``closed_rows``: whether our own columns are written to a closed opportunity.
-    """
+    """``names``: our name → column of opportunity, replacing defaults. ``match``: the parts of a customer by which two are one."""
 
     def __init__(
         self,
@@ -36,16 +32,14 @@ class DynamicsCrm(CrmAdapter[Org, Writer]):
         names: Mapping[str, str] | None = None,
         match: Sequence[str] = MATCH,
         ownership: Ownership | None = None,
-        closed_rows: bool = False,
     ) -> None:
         self.rest = rest
         self.names = named = org.field_names(names)
         directory = Directory(lambda people: read.users(rest, self.org, people))
-        closed = org.ClosedRows(write=closed_rows)
         functions = CrmFunctions(
             calls=lambda: rest.calls,
             identity=lambda: describe.identity(rest),
-            org=lambda: replace(describe.read(rest, named), closed=closed),
+            org=lambda: describe.read(rest, named),
             stages=lambda: describe.read_stages(rest, named["stage"]),
             changed_since=partial(changes.changed_since, rest),
             fetch=partial(read.fetch, rest),

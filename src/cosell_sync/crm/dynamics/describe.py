@@ -265,16 +265,17 @@ def _label(label: object, language: int | None = None) -> str:
 
 
 def _currencies(rest: Rest) -> tuple[Currency, ...]:
+    """All of them: a currency that is deactivated stays on the rows that have it."""
     path = odata.query(
         "transactioncurrencies",
-        select=("transactioncurrencyid", "isocurrencycode", "currencyprecision"),
-        where="statecode eq 0",
+        select=("transactioncurrencyid", "isocurrencycode", "currencyprecision", "statecode"),
     )
     return tuple(
         Currency(
             str(row["transactioncurrencyid"]).lower(),
             str(row["isocurrencycode"]).upper(),
             int(row.get("currencyprecision") or 0),
+            active=row.get("statecode") in {None, OPEN},
         )
         for row in rest.rows(path)
         if row.get("transactioncurrencyid") and row.get("isocurrencycode")

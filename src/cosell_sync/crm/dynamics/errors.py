@@ -1,19 +1,19 @@
 """Dataverse's errors: which `RecordError` a row's answer becomes, and what a person can do about it.
 
-What a code means stands in the table of `transport.errors`; here are the codes that single steps look for, and advice.
+What a code means stands in the table of `transport.codes`; here are the codes that single steps look for.
 The texts go to people, codes to logs.
 https://learn.microsoft.com/power-apps/developer/data-platform/reference/web-service-error-codes
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Final
 
 from cosell_sync.crm import writes
-from cosell_sync.errors import Flaky, Gone, OutsideError, RecordError
+from cosell_sync.errors import Cure, Flaky, Gone, OutsideError, RecordError
 from cosell_sync.transport.answers import error_body
-from cosell_sync.transport.errors import Disposition, disposition, record_kind
+from cosell_sync.transport.codes import CODES, Disposition, cure, disposition, meaning
+from cosell_sync.transport.errors import record_kind
 
 SYSTEM: Final = "dynamics"
 
@@ -30,19 +30,9 @@ NOT_FROM_HERE: Final = frozenset({"0x80040515", "0x80040516", "0x8004051A"})
 # What an owner may be refused with: no role, no privilege, disabled, not in this environment. 0x80040203 is said of any bad
 # argument, of a disabled assignee too.
 OWNER: Final = frozenset({"0x80042F09", "0x80040220", "0x80040231", "0x80041D1F", "0x80072560", "0x80040203"})
-# What a person can do about it, where the platform's own words do not say.
-ADVICE: Final[Mapping[str, str]] = {
-    KEY_MISSING: "the key on the referral id is missing or still being built; run `cosell-sync provision` or wait",
-    "0x8006088D": "the table has no optimistic concurrency; an administrator must enable it",
-    "0x80048408": "this status reason does not belong to that state; correct mapping.stages",
-    "0x80048479": "the currency is fixed by products, quotes or orders of the opportunity",
-    "0x8004F507": "an administrator must give the application user the field security profile",
-    "0x80040220": "an administrator must extend the application user's security role",
-    READ_ONLY: "the row is closed; reopen it to change it",
-}
 _CANONICAL: Final = {
     code.lower(): code
-    for code in {*ADVICE, *OWNER, *ALIKE, *NOT_FROM_HERE, EXPIRED_LINK, NOT_TRACKED, READ_ONLY}
+    for code in {*CODES[SYSTEM], *OWNER, *ALIKE, *NOT_FROM_HERE, EXPIRED_LINK, NOT_TRACKED, READ_ONLY}
 }
 
 
@@ -63,12 +53,20 @@ def owner_refused(error: RecordError, owner: str, user: str) -> bool:
 def with_advice(error: RecordError) -> RecordError:
     """The same error, with what a person can do about it where the platform's own words do not say."""
     code = code_of(error)
-    advice = ADVICE.get(code, "")
+    known = meaning(SYSTEM, code)
+    advice = known.ends if known and known.cure is Cure.ADMIN else ""
     text = f"{error.text} ({advice})" if advice and advice not in error.text else error.text
     status = (
         None if isinstance(error, Flaky) else error.status
     )  # a lasting 500 would count as the record's own
-    return type(error)(text, code=code, status=status, fields=error.fields, request_id=error.request_id)
+    return type(error)(
+        text,
+        code=code,
+        status=status,
+        fields=error.fields,
+        request_id=error.request_id,
+        cure=known.cure if known else error.cure,
+    )
 
 
 def record_error(status: int, body: bytes, request_id: str = "") -> RecordError:
@@ -82,7 +80,14 @@ def record_error(status: int, body: bytes, request_id: str = "") -> RecordError:
     fields = (said.target,) if said.target else ()
     kind = record_kind(found)
     return with_advice(
-        kind(text, code=said.code or f"http_{status}", status=status, fields=fields, request_id=request_id)
+        kind(
+            text,
+            code=said.code or f"http_{status}",
+            status=status,
+            fields=fields,
+            request_id=request_id,
+            cure=cure(SYSTEM, said.code, found),
+        )
     )
 
 

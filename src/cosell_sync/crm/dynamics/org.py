@@ -128,22 +128,13 @@ LABELS: Final[Mapping[str, str]] = {
 }
 
 
-@dataclass
-class ClosedRows:
-    """Whether our own columns are written to closed rows, and whether the environment has refused that."""
-
-    write: bool = False
-    refused: bool = False
-
-    @property
-    def writable(self) -> bool:
-        """Whether our own columns may be written to a closed row."""
-        return self.write and not self.refused
+# Fields that are read only where they are configured.
+OPTIONAL: Final = frozenset({"loss_reason"})
 
 
 def field_names(given: Mapping[str, str] | None = None) -> Mapping[str, str]:
     """Our name → column: the defaults, replaced by those of the configuration. Names that have no column are left out."""
-    taken = {name: crm.lower() for name, crm in (given or {}).items() if name in DEFAULT_NAMES}
+    taken = {name: crm.lower() for name, crm in (given or {}).items() if name in {*DEFAULT_NAMES, *OPTIONAL}}
     return {**DEFAULT_NAMES, **taken}
 
 
@@ -198,11 +189,12 @@ class Column:
 
 @dataclass(frozen=True)
 class Currency:
-    """A currency of the environment. ``scale``: decimals of its amounts."""
+    """A currency of the environment. ``scale``: decimals of its amounts. ``active``: whether a row may still be given it."""
 
     id: str
     code: str
     scale: int = 2
+    active: bool = True
 
 
 @dataclass
@@ -239,7 +231,6 @@ class Org:
     guarded: frozenset[str] = frozenset()  # sets whose rows take an ETag in If-Match
     roles: Mapping[str, str] = field(default_factory=dict)  # our field → id of the connection role to give
     user_id: str = ""  # the application user
-    closed: ClosedRows = field(default_factory=ClosedRows)
     security: Security = field(default_factory=Security)
 
     def column(self, name: str) -> Column | None:
@@ -292,8 +283,8 @@ class Org:
         return next((each for each in self.statuses if each.state == OPEN), None)
 
     def currency(self, code: object) -> Currency | None:
-        """The currency of this ISO code; None where the environment does not have it."""
-        return next((each for each in self.currencies if each.code == code), None)
+        """The active currency of this ISO code; None where the environment does not have it."""
+        return next((each for each in self.currencies if each.code == code and each.active), None)
 
     def currency_code(self, currency_id: object) -> str | None:
         """The ISO code of this currency id; None where it is not known."""
@@ -349,7 +340,7 @@ class Org:
         described = {name: self.columns[OPPORTUNITIES][crm] for name, crm in self.names.items()}
         base = next((each for each in self.currencies if each.id == self.base_currency), None)
         scale, maximum = self._amount_bounds(described.get("value"))
-        codes = {each.code for each in self.currencies} if "currency" in self.names else set()
+        codes = {each.code for each in self.currencies if each.active} if "currency" in self.names else set()
         return CrmShape(
             fields=readable_fields(described, solutions=self.solutions),
             stages=stage_flags(self.statuses),

@@ -206,14 +206,14 @@ def _hidden_parts(org: Org, collection: str, person: Person, row: Row | None) ->
 
 def readonly(row: Row, org: Org) -> frozenset[str]:
     """Our fields that the row does not take now: an amount that is summed from products, a currency that is set, and on a
-    closed row everything but its status; our own columns as well, unless they are configured to be written there.
+    closed row the columns of Sales.
     """
     found = {*org.read_only, *(["currency"] if lookup(row, org.names.get("currency", "")) else [])}
     if row.get(COMPUTED) is True:
         found.add("value")
     if row.get("statecode") == OPEN:
         return frozenset(found)
-    return frozenset({*found, *STOCK, *(() if org.closed.writable else org.names.keys() - {"stage"})})
+    return frozenset({*found, *STOCK})
 
 
 def version(bundle: Bundle) -> Version:

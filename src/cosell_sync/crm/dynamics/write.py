@@ -8,8 +8,8 @@
 4. Related rows follow, each on its own, existing ones guarded by their own ETag.
 5. Everything that may have landed is read back, because PATCH answers 204 without a body, and flows may have changed it.
 
-A closed row takes our own columns at most, and these only where configured, because no page says whether an environment
-allows it. A refusal is remembered for the cycle; the message for the seller then stays in `deals list`.
+A closed row takes our own columns at most, and no page says whether an environment allows even that: a refusal is the
+outcome, and `cycle.closed_rows` remembers it.
 A failure of one record is its outcome. In an outage, what was not finished is `Flaky`, and `outage` has the reason.
 """
 
@@ -29,7 +29,7 @@ from cosell_sync.crm.dynamics.rest import Rest, Result, updated
 from cosell_sync.crm.dynamics.translate import Bundle
 from cosell_sync.crm.related import RelatedChanges, customer_key, members
 from cosell_sync.crm.users import Directory
-from cosell_sync.errors import Gone, OutsideError, RecordError, Rejected, Stale
+from cosell_sync.errors import Cure, Gone, OutsideError, RecordError, Rejected, Stale
 from cosell_sync.ports import OpportunityWrite, Outcome
 
 Job = tuple["PendingOpportunity", str, Op]  # our field, and the change of one related row
@@ -139,13 +139,12 @@ class Writer:
     def _closed_row_fields(self, pending: PendingOpportunity, wanted: Fields) -> Fields:
         """What a row that stays closed takes: our own columns where they may be written, and related rows."""
         if late := sorted(STOCK & wanted.keys()):
-            text = errors.ADVICE[errors.READ_ONLY]
-            pending.partial_error = Rejected(text, code="closed_row", fields=tuple(late))
-        if self.org.closed.writable:
-            return {name: item for name, item in wanted.items() if name not in STOCK}
-        pending.may_have_landed = True  # nothing is sent, but the record is read back
-        related_only = {*writes.RELATED_FIELDS, "stage"} - {"referral_id", *STOCK}
-        return {name: item for name, item in wanted.items() if name in related_only}
+            text = "the row is closed; reopen it to change it"
+            pending.partial_error = Rejected(text, code="closed_row", fields=tuple(late), cure=Cure.SELLER)
+        own = {name: item for name, item in wanted.items() if name not in STOCK}
+        if not own:
+            pending.may_have_landed = True  # nothing is sent, but the record is read back
+        return own
 
     def _current_status(self, before: Snapshot) -> Choice:
         """The status reason that the row had when the write was planned."""
@@ -172,9 +171,7 @@ class Writer:
             if error is None:
                 continue
             code = errors.code_of(error)
-            if code == errors.READ_ONLY and self._stays_closed(each):
-                self.org.closed.refused = True
-            elif code in errors.NOT_FROM_HERE:
+            if code in errors.NOT_FROM_HERE:
                 self._settle_status(each, error)
             else:
                 each.fail(error)

@@ -1,6 +1,6 @@
 """Salesforce's errors: how they are worded, and which `RecordError` the errors of a row become.
 
-What a code means stands in the table of `transport.errors`. The texts go to people; codes go to logs.
+What a code means stands in the table of `transport.codes`. The texts go to people; codes go to logs.
 Codes: https://developer.salesforce.com/docs/platform/api-rest/guide/errorcodes.html
 """
 
@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from cosell_sync.crm.salesforce.signin import SYSTEM
-from cosell_sync.errors import Flaky, Gone, RecordError, Rejected, Stale
-from cosell_sync.transport.errors import Disposition, disposition, record_kind
+from cosell_sync.errors import Flaky, Gone, Locked, RecordError, Rejected, Stale
+from cosell_sync.transport.codes import CODES, Disposition, Scope, cure, disposition
+from cosell_sync.transport.errors import record_kind
 
 if TYPE_CHECKING:
     from simple_salesforce.exceptions import SalesforceError
@@ -21,17 +22,8 @@ LOCKED_ROW: Final = "UNABLE_TO_LOCK_ROW"
 DUPLICATES: Final = "DUPLICATES_DETECTED"
 DUPLICATE_VALUE: Final = "DUPLICATE_VALUE"
 
-# By code, what a person can do about it.
-HINTS: Final = {
-    "INVALID_SESSION_ID": "check the session policies and IP ranges of the app and the integration user",
-    "REQUEST_LIMIT_EXCEEDED": "the org's API allocation is spent or too many long calls run; it frees itself",
-    "API_CURRENTLY_DISABLED": "enable the API for the org",
-    "API_DISABLED_FOR_ORG": "enable the API for the integration user and the org",
-    "ORG_LOCKED": "the org is locked; ask Salesforce support",
-    "STORAGE_LIMIT_EXCEEDED": "the org's data storage is full; free some",
-    "ORG_IN_MAINTENANCE": "the org is read-only for maintenance; it frees itself",
-    "SERVER_UNAVAILABLE": "Salesforce is too busy; it frees itself",
-}
+# By code, what a person can do about a system that takes no calls.
+HINTS: Final = {code: found.ends for code, found in CODES[SYSTEM].items() if found.scope is Scope.SYSTEM}
 # What an owner is refused with: no right to read, left the company, a licence without opportunities.
 OWNER: Final = frozenset(
     {"TRANSFER_REQUIRES_READ", "INACTIVE_OWNER_OR_USER", "OP_WITH_INVALID_USER_TYPE_EXCEPTION"}
@@ -121,14 +113,18 @@ def outcome(
     """What a row's errors mean. ``status``: None for a row of a collection. ``labels``: CRM field → what the seller
     sees; ``names``: CRM field → our name.
     """
-    kind = _kind(found, status)
+    kind, decisive = _decisive(found, status)
     fields = tuple(dict.fromkeys(name for fault in found for name in fault.fields))
     text = "; ".join(fault.text for fault in found if fault.text) or "Salesforce gave no reason"
     if kind is Rejected:
         text = _with_labels(text, [labels[name] for name in fields if name in labels] if labels else [])
-    code = (found[0].code if found else "") or (f"http_{status}" if status else "unknown")
+    code = decisive or (f"http_{status}" if status else "unknown")
     return kind(
-        text, code=code, status=status, fields=tuple((names or {}).get(name, name) for name in fields)
+        text,
+        code=code,
+        status=status,
+        fields=tuple((names or {}).get(name, name) for name in fields),
+        cure=cure(SYSTEM, decisive, disposition(SYSTEM, status, decisive)),
     )
 
 
@@ -138,11 +134,13 @@ def _with_labels(text: str, labels: Sequence[str]) -> str:
     return f"{text} ({', '.join(unnamed)})" if unnamed else text
 
 
-def _kind(found: Sequence[Fault], status: int | None) -> type[RecordError]:
-    """Of several errors the one that asks for another look, then the one that passes."""
+def _decisive(found: Sequence[Fault], status: int | None) -> tuple[type[RecordError], str]:
+    """The kind of several errors, and the code it comes from: the one that asks for another look, then the one that passes."""
     codes = [LOCKED_ROW if fault.locked else fault.code for fault in found] or [""]
-    kinds = {record_kind(disposition(SYSTEM, status, code)) for code in codes}
-    return next((kind for kind in (Stale, Gone, Flaky) if kind in kinds), Rejected)
+    kinds = {record_kind(disposition(SYSTEM, status, code)): code for code in reversed(codes)}
+    return next(
+        ((kind, kinds[kind]) for kind in (Stale, Gone, Locked, Flaky) if kind in kinds), (Rejected, codes[0])
+    )
 
 
 def gone(found: Sequence[Fault]) -> bool:

@@ -103,9 +103,13 @@ LABELS: Final[Mapping[str, str]] = {
 }
 
 
+# Fields that are read only where they are configured.
+OPTIONAL: Final = frozenset({"loss_reason"})
+
+
 def field_names(given: Mapping[str, str] | None = None) -> Mapping[str, str]:
     """Our name → field: the defaults, replaced by those of the configuration. Names that have no field are left out."""
-    taken = {name: crm for name, crm in (given or {}).items() if name in DEFAULT_NAMES}
+    taken = {name: crm for name, crm in (given or {}).items() if name in {*DEFAULT_NAMES, *OPTIONAL}}
     return {**DEFAULT_NAMES, **taken}
 
 

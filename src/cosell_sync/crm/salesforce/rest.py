@@ -41,6 +41,11 @@ LOCKS: Final = RetryStrategy(
 # Answers about the request itself; 300: several rows have that external id.
 JUDGED_HERE: Final = VERDICTS | {HTTPStatus.MULTIPLE_CHOICES}
 
+RETIRED: Final = "UNSUPPORTED_API_VERSION"
+VERSIONS: Final = "/services/data"
+# Below the version, what every org has: a 404 there means that it does not serve the version.
+ALWAYS_THERE: Final = ("composite", "sobjects/Opportunity/describe")
+
 _WORD: Final = re.compile(r"oauth2|[A-Za-z_]+|v\d+\.\d")
 
 T = TypeVar("T")
@@ -67,6 +72,7 @@ class Rest:
         self._caller = caller
         self._tokens = tokens
         self._lock = threading.Lock()
+        self._served = False  # whether the org is known to serve this version
         self._library: tuple[AccessToken, Salesforce] | None = None
         self._answer: tuple[AccessToken, str] | None = None
 
@@ -138,16 +144,23 @@ class Rest:
         ``repeat``: whether doing it twice is harmless. Raises ``Unavailable``, ``Unclear`` and ``AuthFailed``.
         """
         kind = {} if body is None else {"content-type": "application/json"}
-        answer = self._caller.call(
-            method,
-            path,
-            template=template(path),
-            safety=Safety.READ if repeat else Safety.UNGUARDED,
-            scope=Scope.SYSTEM,
-            headers={**kind, **{name.lower(): value for name, value in headers.items()}},
-            body=body,
-            accept=JUDGED_HERE,
-        )
+        try:
+            answer = self._caller.call(
+                method,
+                path,
+                template=template(path),
+                safety=Safety.READ if repeat else Safety.UNGUARDED,
+                scope=Scope.SYSTEM,
+                headers={**kind, **{name.lower(): value for name, value in headers.items()}},
+                body=body,
+                accept=JUDGED_HERE,
+            )
+        except Unavailable as error:
+            if error.code == RETIRED:
+                self._check_version()
+            raise
+        if answer.status == HTTPStatus.NOT_FOUND and path in {f"{self.root}/{each}" for each in ALWAYS_THERE}:
+            self._check_version()
         if answer.status >= HTTPStatus.BAD_REQUEST and not errors.faults(_parsed(answer.body)):
             raise Unavailable(
                 SYSTEM,
@@ -157,6 +170,35 @@ class Rest:
                 hint="check salesforce.login_url and the proxy",
             )
         return answer
+
+    def _check_version(self) -> None:
+        """A version that the org does not serve makes every address unknown: 410 where it is retired, else 404. Raises
+        ``Unavailable`` then; asks once, and never again once the version is known to be served.
+        https://developer.salesforce.com/docs/platform/api-rest/guide/dome-versions.html
+        """
+        if self._served:
+            return
+        answer = self._caller.call(
+            "GET",
+            VERSIONS,
+            template=template(VERSIONS),
+            safety=Safety.READ,
+            scope=Scope.SYSTEM,
+            accept=JUDGED_HERE,
+        )
+        listed = answer.data if isinstance(answer.data, list) else []
+        known = [str(each["version"]) for each in listed if isinstance(each, Mapping) and "version" in each]
+        if not known:
+            return
+        if self.version not in known:
+            newest = max(known, key=lambda text: float(text) if text.replace(".", "", 1).isdigit() else 0.0)
+            raise Unavailable(
+                SYSTEM,
+                f"the org does not serve version {self.version} of Salesforce's API",
+                code="api_version",
+                hint=f"set salesforce.api_version to a version that it serves, for example {newest}",
+            )
+        self._served = True
 
     def resend_locked(
         self, send: Callable[[Sequence[T]], Sequence[R]], items: Sequence[T], locked: Callable[[R], bool]

@@ -243,6 +243,15 @@ class Actions:
             shape = replace(self._org.table(table), **changes)
             self._org.schema = schema.linked({**self._org.schema, table: shape})
 
+    @property
+    def plugin_status(self) -> int:
+        """The HTTP status that the plug-ins of `add_validation_rule` refuse with; their code stays the same."""
+        return self._org.plugin_status
+
+    @plugin_status.setter
+    def plugin_status(self, status: int) -> None:
+        self._org.plugin_status = status
+
     def add_validation_rule(self, table: str, broken: Rule, message: str) -> None:
         """A plug-in that refuses every save of that table whose record makes `broken` true."""
         self._org.rules.append((table, broken, message))

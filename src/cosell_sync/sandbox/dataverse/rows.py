@@ -39,6 +39,9 @@ class Org(Store):
     """Users who have no security role, and so may own nothing."""
     delegate: str | None = None
     """The application user on whose behalf somebody else is named, during such a request."""
+    plugin_status: int = 400
+    """The HTTP status that the plug-ins refuse with: any from 400 to 599 (PluginHttpStatusCode of an
+    InvalidPluginExecutionException, learn.microsoft.com/power-apps/developer/data-platform/handle-exceptions)."""
     _count: int = 0
 
     # ------------------------------------------------------------ writing
@@ -118,7 +121,7 @@ class Org(Store):
         self._derive(table, row, changes, before)
         for name, broken, message in self.rules:
             if name == table.name and broken(self.record(name, row)):
-                raise Refused(values.PLUGIN_REFUSED, message)
+                raise Refused(values.PLUGIN_REFUSED, message, self.plugin_status)
         self._check_keys(table, row)
         row["modifiedon"], row["modifiedby"] = self.now(), Ref("systemuser", actor)
         row["modifiedonbehalfby"] = Ref("systemuser", self.delegate) if self.delegate else None

@@ -41,6 +41,7 @@ PROTECTIONS: dict[str, tuple[str, str]] = {
 WINDOW = timedelta(seconds=300)
 SWITCHES = (
     "closed_rows_writable",
+    "plugin_status",
     "delta_token_at_end",
     "page_size",
     "strict_spaces",

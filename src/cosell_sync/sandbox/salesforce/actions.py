@@ -112,6 +112,25 @@ class Actions:
         """The duplicate rules: for edits, whether matches are named, and the leads that contacts may resemble."""
         return self._org.duplicates
 
+    @property
+    def closed_rows_writable(self) -> bool:
+        """Whether the org lets a closed opportunity be edited; many have a rule against it."""
+        return self._org.closed_rows_writable
+
+    @closed_rows_writable.setter
+    def closed_rows_writable(self, writable: bool) -> None:
+        self._org.closed_rows_writable = writable
+
+    def lock(self, row_id: str, /) -> None:
+        """An approval process takes the row: writes to it are refused until `unlock`."""
+        with self._lock:
+            self._org.locked.add(self._id(row_id))
+
+    def unlock(self, row_id: str, /) -> None:
+        """The approval is done, or recalled; nothing of the row changes by that."""
+        with self._lock:
+            self._org.locked.discard(self._id(row_id))
+
     def install_cosell_fields(self) -> None:
         """What a metadata deployment does to an org that had none of our fields."""
         with self._lock:

@@ -35,6 +35,12 @@ class Org(Store):
     without_read: set[str] = field(default_factory=set)  # users who may not read opportunities
     rules: list[tuple[str, Rule, str]] = field(default_factory=list)
     automations: list[tuple[str, Automation]] = field(default_factory=list)
+    locked: set[str] = field(default_factory=set)
+    """Ids of rows that an approval holds: nobody but an admin changes them
+    (developer.salesforce.com/docs/platform/apexref, Approval.lock)."""
+    closed_rows_writable: bool = True
+    """False: a validation rule locks closed opportunities, as many orgs have it:
+    AND(PRIORVALUE(IsClosed), IsClosed) (help.salesforce.com, examples of validation rules)."""
     _count: int = 0
 
     # ------------------------------------------------------------ writing
@@ -104,6 +110,8 @@ class Org(Store):
             raise Refused("INVALID_TYPE_FOR_OPERATION", f"entity type {name} does not support update")
         changes = self._readable(shape, sent, creating=False, trusted=trusted)
         changes = self._run_automations(shape, before, changes)
+        if before["Id"] in self.locked and not trusted:
+            raise Refused("ENTITY_IS_LOCKED", "the entity is locked for editing")
         if name == "Opportunity" and before.get("HasOpportunityLineItem") and not trusted:
             # The platform keeps the sum of the products and reports success.
             changes.pop("Amount", None)
@@ -191,6 +199,8 @@ class Org(Store):
         for name, broken, message in self.rules:
             if name == shape.name and not trusted and broken(self.record(name, row)):
                 raise Refused("FIELD_CUSTOM_VALIDATION_EXCEPTION", message)
+        if before is not None and self._is_shut(shape, before, row) and not trusted:
+            raise Refused("FIELD_CUSTOM_VALIDATION_EXCEPTION", "A closed opportunity cannot be changed.")
         self._check_keys(shape, row)
         if not trusted:
             self.duplicates.check(self, shape, row, before, allow_save=allow_save)
@@ -198,6 +208,11 @@ class Org(Store):
         self.put(shape, row, before)
         if shape.name == "OpportunityContactRole" and row["IsPrimary"]:
             self._only_primary(row, actor)
+
+    def _is_shut(self, shape: SObject, before: Row, row: Row) -> bool:
+        """Whether the rule against changes of closed opportunities applies."""
+        closed = shape.name == "Opportunity" and before["IsClosed"] and row["IsClosed"]
+        return bool(closed) and not self.closed_rows_writable
 
     def _check_references(self, shape: SObject, row: Row, changes: Record) -> None:
         for column in changes:

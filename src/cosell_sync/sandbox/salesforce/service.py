@@ -178,6 +178,7 @@ SWITCHES = (
     "precondition_field",
     "composite_honours_headers",
     "page_size",
+    "closed_rows_writable",
     "duplicate_rule",
     "api_calls_limit",
     "api_used",

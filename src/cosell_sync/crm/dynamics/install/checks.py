@@ -28,6 +28,7 @@ from cosell_sync.crm.dynamics.org import (
     Column,
     Org,
 )
+from cosell_sync.crm.dynamics.org import OPTIONAL as READ
 from cosell_sync.crm.dynamics.rest import Rest
 from cosell_sync.crm.report import Check
 from cosell_sync.crm.values import folded
@@ -209,7 +210,7 @@ def _fields(columns: Mapping[str, Column], names: Mapping[str, str]) -> Iterator
             yield Check(
                 label, "fault", f"column {crm} is of type {column.type}", f"it must be one of: {wanted}"
             )
-        elif not column.updatable:
+        elif not column.updatable and name not in READ:
             status = "warning" if name in SELLER and name != "action" else "fault"
             yield Check(label, status, f"column {crm} cannot be edited", f"make {crm} editable")
         else:

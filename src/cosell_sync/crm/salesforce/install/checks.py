@@ -22,6 +22,7 @@ from cosell_sync.crm.salesforce.org import (
     USER,
     Org,
 )
+from cosell_sync.crm.salesforce.org import OPTIONAL as READ
 from cosell_sync.crm.salesforce.rest import Rest
 from cosell_sync.crm.values import pieces
 from cosell_sync.errors import OutsideError, Surprise
@@ -114,6 +115,8 @@ def _field(name: str, crm: str, column: Mapping[str, Any]) -> Check:
     if name == "referral_id" and not (column.get("externalId") and column.get("unique")):
         text = f"field {crm} is not a unique external id"
         return Check(label, "fault", text, "set External ID and Unique on it")
+    if name in READ and not column.get("updateable"):
+        return Check(label, "ok", "there, of the right type, readable")
     if not column.get("updateable"):
         status = "warning" if name in SELLER and name != "action" else "fault"
         return Check(label, status, f"the integration user cannot edit {crm}", GRANT)
