@@ -35,8 +35,8 @@ import httpx
 import structlog
 
 from cosell_sync.errors import CosellError, Flaky, Rejected, Unavailable, Unclear
-from cosell_sync.transport import errors
-from cosell_sync.transport.answers import Answer, ErrorBody, error_body, retry_after
+from cosell_sync.transport import answers, errors
+from cosell_sync.transport.answers import UNBELIEVED, Answer, ErrorBody, error_body, retry_after
 from cosell_sync.transport.deadline import DeadlineExceeded, Stopped, within_deadline
 from cosell_sync.transport.errors import Disposition, Refusal, Scope
 from cosell_sync.transport.exact_json import parse
@@ -160,6 +160,13 @@ class HttpCaller:
         if base.host and (url.scheme, url.host, url.port) != (base.scheme, base.host, base.port):
             raise Rejected(f"refused to call another host than {base.host}", code="foreign_host")
         return url
+
+    def asked_wait(self, headers: Mapping[str, str]) -> float | None:
+        """Seconds that an answer asks us to wait, within bounds (``answers.retry_after``); None where it asks for none."""
+        value, now = headers.get("retry-after"), self._clock()
+        if value is not None and answers.believable_wait(value, now) is None:
+            log.warning("retry_after.unbelieved", system=self.system, said=value[:40], wait_s=UNBELIEVED)
+        return retry_after(value, now)
 
     def throttled(self, wait: float | None) -> None:
         """The host said "not now": every thread leaves it alone for so many seconds; None: it did not say how long."""
@@ -307,7 +314,7 @@ class HttpCaller:
     def _refused(self, answer: Answer, said: ErrorBody, found: Disposition, call: _Call) -> Exception:
         """An answer that is no success: what becomes of the call, and whether it may be tried again."""
         now = self._clock()
-        wait = retry_after(answer.headers.get("retry-after"), now)
+        wait = self.asked_wait(answer.headers)
         if found is Disposition.THROTTLED:
             self.throttled(wait)
         elif found in errors.TRANSIENT and wait is not None:

@@ -31,7 +31,7 @@ from cosell_sync.errors import (
     Unavailable,
     Unclear,
 )
-from cosell_sync.transport.answers import Answer, error_body, retry_after
+from cosell_sync.transport.answers import Answer, error_body
 from cosell_sync.transport.client import HttpCaller, Safety
 from cosell_sync.transport.errors import Refusal, Scope, disposition, to_error
 from cosell_sync.transport.exact_json import encode
@@ -218,7 +218,7 @@ class Rest:
         reply = result.refused
         if reply is None or result.error is None or not errors.passes(reply.status, reply.body):
             return None
-        wait = retry_after(reply.headers.get("retry-after"), self.clock())
+        wait = self._caller.asked_wait(reply.headers)
         if reply.status == HTTPStatus.TOO_MANY_REQUESTS:
             self._caller.throttled(wait)
         return RetryableError(result.error, wait)
