@@ -285,6 +285,27 @@ def test_finding_by_the_ids_that_join_two_records(place: Place) -> None:
     assert (found["ref-3"].by_referral, found["ref-3"].by_reference) == (None, None)
 
 
+@pytest.mark.parametrize("typed", ["  {} ", "{{{}}}", "https://crm.example/x/{}?a=1", "short"])
+def test_the_id_of_an_opportunity_is_understood_as_people_type_it(place: Place, typed: str) -> None:
+    if not place.traits.sees_lookalikes:
+        pytest.skip("the memory CRM takes ids as they are")
+    linked, free = place.deal(referral_id="ref-1"), place.deal()
+    guid = "-" in free
+    forms = {
+        "short": "{}".format,
+        "https://crm.example/x/{}?a=1": (
+            "https://crm.example/main.aspx?etn=opportunity&id={}" if guid else "https://crm.example/r/{}/view"
+        ).format,
+    }
+    form = forms.get(typed, typed.format)
+    texts = [form(each if guid or typed != "short" else each[:15]) for each in (free, linked)]
+    found = place.crm.find(
+        [MatchQuery(f"ref-{at}", text, "x", Customer()) for at, text in enumerate(texts, 5)]
+    )
+    assert (found["ref-5"].by_reference, found["ref-5"].claimed) == (free, None)
+    assert (found["ref-6"].by_reference, found["ref-6"].claimed) == (None, linked)
+
+
 def test_lookalikes_are_open_unlinked_and_of_the_same_account_and_name(place: Place) -> None:
     if not place.traits.sees_lookalikes:
         pytest.skip("the memory CRM is told who looks alike")

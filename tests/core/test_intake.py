@@ -89,6 +89,13 @@ def test_lookalikes(match: str, lookalikes: tuple[str, ...], memory: Memory, ver
     assert bool(admission.fields) is (verdict is IntakeAction.CREATE)
 
 
+def test_an_opportunity_of_another_deal_is_not_taken_away() -> None:
+    held = admitted(waiting(), Matches(claimed="O9", lookalikes=("O1",)))
+    assert (held.action, held.code, held.reason) == ("hold", "claimed", messages.claimed("Fabric", "O9"))
+    assert admitted(waiting(Memory(create_anyway=True)), Matches(claimed="O9")).action == "create"
+    assert admitted(waiting(state="Lost"), Matches(claimed="O9")).action == "skip"
+
+
 def test_closed_before_it_was_seen() -> None:
     reason = "closed before it was first seen; sync.import_closed is off"
     assert admitted(waiting(state="Lost")) == IntakeDecision(IntakeAction.SKIP, "closed", reason)

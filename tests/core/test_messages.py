@@ -66,6 +66,10 @@ def said() -> Iterator[tuple[str, str]]:
     yield "out of reach for long", messages.away("The CRM", UNTIL)
     yield "cosell-sync had an unexpected exception", messages.broken()
     yield "a look-alike came in", messages.looks_alike("Fabric rollout")
+    yield (
+        "its opportunity belongs to another (in deals list)",
+        messages.claimed("Fabric rollout", "0065g00000AbCdEFAA"),
+    )
     yield "cannot be shared yet", messages.cannot_share(["Amount", "the country of Account", "Amount"])
     yield "cannot be widened yet", messages.cannot_widen(["Consent", "a contact", "Consent"])
     yield "closed before it was shared", messages.closed_before_sharing()

@@ -18,6 +18,7 @@ from cosell_sync.core import messages
 from cosell_sync.core.as_json import fields_to_json, to_json
 from cosell_sync.core.deal import Side, SyncState
 from cosell_sync.core.fields import SHARED
+from cosell_sync.core.intake import IntakeCode
 from cosell_sync.core.memory import Link, OperatorCommand, Phase, Verb
 from cosell_sync.core.rules import Rules
 from cosell_sync.cycle.commands import Refused, find, links_after, obey
@@ -101,6 +102,11 @@ def _todo(link: Link) -> str | None:
         return (
             f"Looks like {', '.join(memory.lookalikes)}. The same: cosell-sync deals link {link.referral_id} {other}. "
             f"Another: cosell-sync deals create {link.referral_id}"
+        )
+    if memory.failure and memory.failure.code == IntakeCode.CLAIMED and link.opportunity_id is None:
+        return (
+            f"{memory.failure.text} The same: cosell-sync deals link {link.referral_id} OPPORTUNITY. "
+            f"Its own: cosell-sync deals create {link.referral_id}"
         )
     if memory.failure:
         text = memory.failure.text

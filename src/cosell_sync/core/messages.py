@@ -258,6 +258,14 @@ def looks_alike(name: str) -> str:
     )
 
 
+def claimed(name: str, opportunity_id: str) -> str:
+    """A referral names an opportunity that belongs to another referral."""
+    return (
+        f'Microsoft\'s deal "{name}" names the opportunity {opportunity_id}, which belongs to another deal. Is it the same deal '
+        "made again, or one of its own?"
+    )
+
+
 # --- deals made in the CRM ---------------------------------------------------------------------------------------
 
 

@@ -12,6 +12,7 @@ from cosell_sync.core.deal import Customer, Fields, Side, SyncState, Value, stat
 from cosell_sync.core.decision import Decision, Effect, Hold, HoldKind
 from cosell_sync.core.fields import SHARED
 from cosell_sync.core.intake import IntakeAction, IntakeDecision, Matches, decide_intake
+from cosell_sync.core.keys import referral_key
 from cosell_sync.core.lifecycle import TERMINAL
 from cosell_sync.core.memory import Action, Failure, Link, Memory, Phase
 from cosell_sync.core.normalize import for_crm
@@ -77,14 +78,29 @@ def _verdicts(cycle: Cycle, waiting: Sequence[Link]) -> tuple[_Verdicts, dict[st
         if each
     }
     holders = dict(cycle.store.by_opportunity(sorted(opportunities)))
-    for link in waiting:
-        matches = found.get(link.referral_id or "", Matches())
-        holder = holders.get(matches.by_reference or "")
-        if holder is not None and holder.referral_id not in {None, link.referral_id}:
-            matches = replace(matches, by_reference=None)
+    owners = {each: link.referral_id for each, link in holders.items() if link.referral_id}
+    for link in sorted(waiting, key=_is_over):  # an open deal claims before one that is over
+        matches = _unclaimed(found.get(link.referral_id or "", Matches()), link, owners)
         verdict = decide_intake(link, matches, cycle.rules, cycle.shape)
+        if verdict.action is IntakeAction.LINK and verdict.opportunity_id and link.referral_id:
+            owners[verdict.opportunity_id] = link.referral_id
         verdicts[verdict.action].append((link, verdict))
     return verdicts, holders
+
+
+def _is_over(link: Link) -> bool:
+    return link.referral is not None and state_of(link.referral) in TERMINAL
+
+
+def _unclaimed(found: Matches, link: Link, owners: Mapping[str, str]) -> Matches:
+    """Without the opportunities that belong to another referral, or were given to one earlier in this batch."""
+    others = {each for each, owner in owners.items() if owner != link.referral_id}
+    return replace(
+        found,
+        by_reference=None if found.by_reference in others else found.by_reference,
+        lookalikes=tuple(each for each in found.lookalikes if each not in others),
+        claimed=found.by_reference if found.by_reference in others else found.claimed,
+    )
 
 
 def _link_all(
@@ -124,9 +140,9 @@ def _link(cycle: Cycle, record: Record, link: Link, verdict: IntakeDecision, own
 def _join_named(cycle: Cycle, record: Record, links: Sequence[Link]) -> list[Link]:
     """Opportunities that carry the id of a referral the store does not know (yet)."""
     named = {
-        link.opportunity.text("referral_id"): link
+        key: link
         for link in links
-        if link.opportunity and link.opportunity.text("referral_id")
+        if link.opportunity and (key := referral_key(link.opportunity["referral_id"]))
     }
     record.put(*(replace(link, dirty=False, due=None) for link in links if link not in named.values()))
     fetched = cycle.referrals.fetch(list(named)) if named else {}

@@ -11,7 +11,6 @@ opportunities themselves, oldest stamp first. So a page's watermark holds for ev
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Final
@@ -21,6 +20,7 @@ from cosell_sync.core.deal import Snapshot
 from cosell_sync.crm.matches import lookalike_key, matches, searchable_names
 from cosell_sync.crm.salesforce import composite, errors, queries, translate, versions
 from cosell_sync.crm.salesforce.composite import Part, Reply, Row
+from cosell_sync.crm.salesforce.ids import is_opportunity_id, opportunity_id
 from cosell_sync.crm.salesforce.org import TEAM, Org
 from cosell_sync.crm.salesforce.rest import Rest
 from cosell_sync.crm.users import User
@@ -32,7 +32,6 @@ SOUGHT_AT_ONCE: Final = 100  # referrals in one search
 DELETED_LOG_SPAN: Final = timedelta(days=14)  # the platform keeps fifteen days
 KNOWN_AT_ONCE: Final = 2000  # ids asked of the store at once
 
-_OPPORTUNITY_ID: Final = re.compile(r"006[A-Za-z0-9]{12}(?:[A-Za-z0-9]{3})?")
 # Kind of row → column that holds the opportunity's id.
 _CHILD_PARENT: Final = {
     "account": "Id",
@@ -48,11 +47,6 @@ _STAMPED_WITH: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
     "team": {"UserId": ("User", "LastModifiedDate")},
     "solution": {},
 }
-
-
-def is_opportunity_id(text: str | None) -> bool:
-    """Whether the text has the form of an opportunity's id (prefix 006, 15 or 18 characters)."""
-    return text is not None and _OPPORTUNITY_ID.fullmatch(text) is not None
 
 
 # --- records by id ----------------------------------------------------------------------------------------------
@@ -279,9 +273,8 @@ def find(rest: Rest, org: Org, sought: Sequence[MatchQuery], match: Sequence[str
 
 def _find(rest: Rest, org: Org, sought: Sequence[MatchQuery], match: Sequence[str]) -> Mapping[str, Matches]:
     key = org.names["referral_id"]
-    references = [
-        each.external_reference or "" for each in sought if is_opportunity_id(each.external_reference)
-    ]
+    named = {each.external_reference or "": opportunity_id(each.external_reference) for each in sought}
+    references = sorted({each for each in named.values() if each})
     names = searchable_names(sought)
     texts = [queries.by_referrals(org, [each.referral_id for each in sought])]
     texts += [queries.by_references(org, references)] if references else []
@@ -293,7 +286,7 @@ def _find(rest: Rest, org: Org, sought: Sequence[MatchQuery], match: Sequence[st
         sought,
         match,
         by_referral=by_referral,
-        referenced={each: by_id[each[:15]] for each in references if each[:15] in by_id},
+        referenced={text: by_id[each[:15]] for text, each in named.items() if each and each[:15] in by_id},
         lookalikes=_lookalikes(next(answers) if names else (), org, match),
     )
 
