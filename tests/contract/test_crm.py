@@ -563,3 +563,32 @@ def test_nothing_to_do_costs_nothing(place: Place, verb: str) -> None:
     do: Callable[[Sequence[Any]], Sequence[Outcome]] = getattr(place.crm, verb)
     assert list(do([])) == []
     assert place.crm.calls == calls
+
+
+def test_an_idle_pull_after_a_burst_costs_what_an_idle_pull_costs(place: Place, pull: Puller) -> None:
+    """The watermark moves with the CRM's clock, so what came in a burst is not read for ever."""
+    if not place.traits.sees_lookalikes:
+        pytest.skip("the memory CRM makes no calls worth counting")
+
+    span = timedelta(hours=2)  # the whole burst lies in the overlap
+
+    def idle() -> int:
+        before = place.crm.calls
+        assert pull(span) == (set(), set())
+        return place.crm.calls - before
+
+    place.world.org.page_size = 200  # type: ignore[attr-defined]
+    place.deal()
+    pull()
+    place.tick(3600)
+    idle()
+    usual = idle()
+    for number in range(300):
+        place.deal(name=f"Deal {number}", customer=Customer(f"Customer {number}", "Main Street 1"))
+    pull(span)
+    for _ in range(3):
+        place.tick(8000)
+        idle()
+    assert idle() == usual
+    late = place.deal()
+    assert pull(span) == ({late}, set())

@@ -267,7 +267,8 @@ class HttpCaller:
         self.governor.meter.answered(headers)
         request_id = next((headers[name] for name in REQUEST_IDS if name in headers), call_id)
         self._log(call, before, call_id, status=response.status_code, request_id=request_id)
-        return Answer(response.status_code, headers, response.content, request_id=request_id)
+        at = answers.server_time(headers, self._clock())
+        return Answer(response.status_code, headers, response.content, request_id=request_id, at=at)
 
     def _request(self, call: _Call, token: AccessToken | None, call_id: str, limit: float) -> httpx.Request:
         url = call.url

@@ -57,10 +57,14 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Sheet:
-    """One page of rows; ``delta``: the link to what changes from here on, on the last page of a tracked reading."""
+    """One page of rows; ``delta``: the link to what changes from here on, on the last page of a tracked reading.
+
+    ``at``: when the server answered, by its own clock; None where it does not say.
+    """
 
     rows: Sequence[Row]
     delta: str | None = None
+    at: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -135,16 +139,17 @@ class Rest:
         seen: set[str] = set()
         while True:
             try:
-                data = self._get(place, wanted, scope).data
+                answer = self._get(place, wanted, scope)
             except RecordError as error:
                 if scope is Scope.RECORD:
                     raise
                 raise refused(error) from None
+            data = answer.data
             found = data.get("value") if isinstance(data, Mapping) else None
             if not isinstance(found, list):
                 raise strange()
             delta = data.get("@odata.deltaLink")
-            yield Sheet([row for row in found if isinstance(row, Mapping)], delta and str(delta))
+            yield Sheet([row for row in found if isinstance(row, Mapping)], delta and str(delta), answer.at)
             link = data.get("@odata.nextLink")
             if not link:
                 return

@@ -5,6 +5,8 @@ what was deleted. A row's stamp is the time of the change, not of its commit, so
 hence the overlap, and the versions that drop what is known. Only opportunities that may have changed are read, so an idle
 pull costs two calls however many deals are linked.
 
+The watermark follows the rows, and where none came for longer than the overlap the server's clock.
+
 The order inside a pull matters for its watermark: first what was deleted and what changed in related rows, then the
 opportunities themselves, oldest stamp first. So a page's watermark holds for everything before it.
 """
@@ -128,6 +130,8 @@ def changed_since(
                     highest = max(highest, versions.parse_stamp(text))
     gone, removed, latest = _deletions(rest, org, stamp, own.at, seen)
     highest = max(highest, latest)
+    if own.at - highest > overlap:
+        highest = own.at  # else what once came in a burst would be read again and again, until somebody edits
     changed = {row["Id"] for row in own.rows}  # read in full below
     again = [each for each in (*_not_as_known(suspects, seen), *removed) if each not in changed]
     yield from _reread(rest, org, list(dict.fromkeys(again)), gone, seen)
