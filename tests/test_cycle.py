@@ -322,6 +322,21 @@ def test_lookalikes_are_marked_and_cleared(play: Play) -> None:
     assert (other["sync_state"], other["message"]) == (None, None)
 
 
+def test_sync_off_on_an_unanswered_deal_asks_and_sends_the_answer_once_it_is_on(play: Play) -> None:
+    play.begin(State.RECEIVED)
+    play.seller(sync=False)
+    play.cycle()
+    assert play.opportunity["sync_state"] == "Needs attention"
+    assert "switch Sync on" in str(play.opportunity["message"])
+    assert "choose Accept" not in str(play.opportunity["message"])
+    play.seller(action="Accept")
+    play.cycle()
+    assert (play.referral["state"], play.opportunity["sync_state"]) == ("Received", "Needs attention")
+    play.seller(sync=True)
+    play.cycle()
+    assert play.referral["state"] == "Accepted"
+
+
 def claims(play: Play, *states: State) -> list[Link]:
     """Referrals R1, R2 … that all name the one opportunity O1, after two cycles."""
     row = play.outside.new_opportunity(sync=False)

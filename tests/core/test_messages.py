@@ -54,12 +54,18 @@ def said() -> Iterator[tuple[str, str]]:
     yield "the referral is over", messages.over(State.EXPIRED)
     yield "changed after the end", messages.late(["Amount", "Notes"])
     yield "Sync is off", messages.paused()
+    yield "Sync is off, unanswered", messages.paused_unanswered(UNTIL)
     yield "an action on an accepted deal", messages.refused_action("Decline", State.ACCEPTED)
     yield "an action on a deal that is over", messages.refused_action("Accept", State.LOST)
     yield "a status that is not known here", messages.unknown_state("On ice")
     yield "the CRM has no room for a value", messages.crm_cannot("Currency", "XYZ", "it is not active")
     yield "the CRM has no room for all of a text", messages.shortened(["Name", "Notes"])
     yield "the CRM locks a value", messages.read_only("Amount", FIVE, "the CRM computes it")
+    yield (
+        "a value that means nothing without one that is not kept in step",
+        messages.frozen("Amount", messages.not_kept_in_step("Currency")),
+    )
+    yield "the CRM does not show a value", messages.unseen("Contact Roles")
     yield "the referral is not to be found", messages.referral_gone()
     yield "refused, and tried again", messages.refused_by("Partner Center", " Too small. ", parked=False)
     yield "refused too often", messages.refused_by("The CRM", "Too small.", parked=True)

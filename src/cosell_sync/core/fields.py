@@ -5,7 +5,7 @@ To add a field: name it here, then map it in each adapter and in ``mapping.field
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Final
@@ -42,6 +42,20 @@ SHARED: Final[Mapping[str, Kind]] = MappingProxyType(
         "solutions": Kind.SOLUTIONS,
     }
 )
+
+
+# Fields that mean something only together: they have one winner, cross together or are held together. The first one's
+# rule decides. What else belongs together is one value already: an address with its country and state is a ``Customer``.
+TOGETHER: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType({"value": ("value", "currency")})
+
+
+def partners(names: Iterable[str]) -> tuple[str, ...]:
+    """These shared fields and those that mean something only together with them, in the order of ``SHARED``."""
+    asked = set(names)
+    for group in TOGETHER.values():
+        if asked & set(group):
+            asked |= set(group)
+    return tuple(name for name in SHARED if name in asked)
 
 
 # What only a seller writes, in the CRM.

@@ -166,6 +166,11 @@ def frozen(label: str, why: str) -> str:
     return f"{label} stays as you wrote it in the CRM but was not sent: {why}."
 
 
+def not_kept_in_step(label: str) -> str:
+    """Why a value that means something only with another one does not go over."""
+    return f"{label} differs and is not kept in step (mapping.fields)"
+
+
 def unanswered(labels: Iterable[str]) -> str:
     return f"{listed(labels)}: your changes go to Partner Center together with your Accept."
 
@@ -196,6 +201,14 @@ def paused() -> str:
     return "Paused: nothing is exchanged with Partner Center until Sync is switched on again."
 
 
+def paused_unanswered(until: datetime | None) -> str:
+    """Sync is off on a deal that waits for an answer."""
+    deadline = f" by {minute(until)}" if until else ""
+    return (
+        f"Microsoft waits for your answer{deadline}: switch Sync on, and what you chose under Action is sent."
+    )
+
+
 def refused_action(action: str, state: State) -> str:
     advice = (
         "To end it, close it as won or lost."
@@ -211,6 +224,17 @@ def unknown_state(status: str) -> str:
 
 def crm_cannot(label: str, value: Value, why: str) -> str:
     return f"Partner Center has {shown(value)} for {label}, which the CRM cannot hold: {why}."
+
+
+def unseen(label: str) -> str:
+    """A field whose value the CRM does not show to the sync user: out of sight is not empty."""
+    return (
+        f"{label}: the sync user is not allowed to see all of it here, so it is neither sent nor changed. "
+        "Ask your admin to share it (doctor names what is missing)."
+    )
+
+
+NOT_SHOWN = "the sync user is not allowed to see it; ask your admin"
 
 
 def shortened(labels: Iterable[str]) -> str:

@@ -16,7 +16,7 @@ from enum import Enum
 from cosell_sync.core import messages
 from cosell_sync.core.deal import ABSENT, Fields, Side, Snapshot, State, Step, Value, same_version
 from cosell_sync.core.decision import ConflictKind
-from cosell_sync.core.fields import KINDS, SHARED, Kind
+from cosell_sync.core.fields import KINDS, SHARED, TOGETHER, Kind, partners
 from cosell_sync.core.memory import Failure, Intent, Link, Memory, Phase, set_known
 from cosell_sync.core.merge import Written, landed, learn, settle_notes, settle_set
 from cosell_sync.core.normalize import agree, by_key
@@ -52,11 +52,13 @@ def after_referral(
     for name in sent.keys() & SHARED.keys():
         written = Written(before[name], sent[name], after[name], rules.crm_value(name, opportunity))
         _set_bases(name, base_referral, base_opportunity, written)
+    _set_bases_along(sent, base_referral, base_opportunity, after, opportunity)
+    done = {*sent, *partners(sent)}
     unequal = [ConflictKind.NOT_TAKEN.key(name) for name in _not_taken(sent, after, opportunity, shape)]
     memory = _forget_fields(freed_from(link.memory, Side.PARTNER_CENTER), sent)
     memory = replace(
         memory,
-        rewritten={name: pending and name not in sent for name, pending in memory.rewritten.items()},
+        rewritten={name: pending and name not in done for name, pending in memory.rewritten.items()},
         reported=(*(key for key in memory.reported if key not in unequal), *unequal),
     )
     changed = replace(
@@ -101,13 +103,14 @@ def after_opportunity(link: Link, sent: Fields, after: Snapshot, rules: Rules, s
     rewritten, reported = dict(memory.rewritten), list(memory.reported)
     for name in sent.keys() & SHARED.keys():
         _set_bases(name, bases[0], bases[1], Written(before[name], sent[name], after[name], referral[name]))
-        if KINDS[name] in _SETS or landed(name, sent[name], after[name]):
+        if KINDS[name] in _SETS or after[name] is ABSENT or landed(name, sent[name], after[name]):
             rewritten.pop(name, None)
         elif rewritten.get(name) is False:
             rewritten.pop(name)
             reported.append(ConflictKind.AUTOMATION.key(name))
         else:
             rewritten[name] = True
+    _set_bases_along(sent, bases[0], bases[1], after, referral)
     if "stage" in sent:
         _agree_on_stage(bases[1], bases[0], referral, after, rules, state)
     return replace(
@@ -120,13 +123,33 @@ def after_opportunity(link: Link, sent: Fields, after: Snapshot, rules: Rules, s
 
 
 def after_create(link: Link, sent: Fields, after: Snapshot, rules: Rules, state: State) -> Link:
-    """The link after the CRM made the opportunity; what it has beside what was sent is its own."""
+    """The link after the CRM made the opportunity; what it has beside what was sent is its own.
+
+    What reads back differently is how the CRM took our create: a default, a flow, an account that was there before.
+    That is nobody's edit: it is base on that side and does not travel. Only where the CRM says that somebody else has
+    changed the record since, it counts as an edit of theirs.
+    """
     nothing = Snapshot(after.id, "")
     started = replace(link, phase=Phase.LINKED, opportunity_id=after.id, opportunity=nothing)
     made = after_opportunity(started, sent, after, rules, state)
-    # An account that was there before may say a name or an address its own way: no automation, and nothing to send.
-    rewritten = {name: pending for name, pending in made.memory.rewritten.items() if name != "customer"}
-    return replace(made, memory=replace(made.memory, rewritten=rewritten))
+    if after.last_by_us is False:
+        rewritten = {name: pending for name, pending in made.memory.rewritten.items() if name != "customer"}
+        return replace(made, memory=replace(made.memory, rewritten=rewritten))
+    return _took_defaults(replace(made, memory=replace(made.memory, rewritten={})), rules)
+
+
+def _took_defaults(link: Link, rules: Rules) -> Link:
+    """The link of a new record that nobody has touched yet: both sides as they are now are base."""
+    referral, opportunity = link.referral, link.opportunity
+    if referral is None or opportunity is None:
+        return link
+    base_referral, base_opportunity = dict(link.base_referral), dict(link.base_opportunity)
+    for name in SHARED:
+        here = rules.crm_value(name, opportunity)
+        if here is not ABSENT:
+            base_opportunity[name] = here
+            set_known(base_referral, name, referral[name])
+    return replace(link, base_referral=base_referral, base_opportunity=base_opportunity)
 
 
 def _agree_on_stage(
@@ -146,17 +169,29 @@ def _agree_on_stage(
 
 
 def _set_bases(name: str, written: dict[str, Value], source: dict[str, Value], fact: Written) -> None:
+    if fact.after is ABSENT or fact.source is ABSENT:
+        return  # what cannot be read after the write teaches nothing
     new_written, new_source = learn(name, written.get(name), source.get(name), fact)
     set_known(written, name, new_written)
     set_known(source, name, new_source)
 
 
+def _set_bases_along(
+    sent: Fields, written: dict[str, Value], source: dict[str, Value], after: Snapshot, other: Snapshot
+) -> None:
+    """Fields that were not sent, because both sides hold the same, and yet were part of what was: agreed with it."""
+    for name in partners(sent):
+        if name not in sent and after[name] is not ABSENT and after[name] == other[name]:
+            written[name], source[name] = after[name], other[name]
+
+
 def _forget_fields(memory: Memory, sent: Mapping[str, Value]) -> Memory:
     """A field that was just written is neither disputed nor waiting for a person's answer any more."""
+    written = {*sent, *partners(sent)}
     return replace(
         memory,
-        disputed=tuple(name for name in memory.disputed if name not in sent),
-        resolved={name: side for name, side in memory.resolved.items() if name not in sent},
+        disputed=tuple(name for name in memory.disputed if name not in written),
+        resolved={name: side for name, side in memory.resolved.items() if name not in written},
     )
 
 
@@ -196,10 +231,10 @@ class _Fate(Enum):
     UNKNOWN = "unknown"
 
 
-def settle(link: Link, intent: Intent) -> Link:
+def settle(link: Link, intent: Intent, rules: Rules | None = None) -> Link:
     """The link with an open intent closed, now that both sides have been read again."""
     if intent.create:
-        return _settle_create(link, intent)
+        return _settle_create(link, intent, rules)
     if link.memory.gone is intent.side:
         return _settle_gone(link, intent)
     to_referral = intent.side is Side.PARTNER_CENTER
@@ -210,8 +245,12 @@ def settle(link: Link, intent: Intent) -> Link:
     own, other = (base_referral, base_opportunity) if to_referral else (base_opportunity, base_referral)
     disputed = list(link.memory.disputed)
     shows_it = _shows_our_write(intent, written)
-    for name in (name for name in SHARED if name in intent.fields):
-        fate = _fate(name, intent.fields[name], written[name], shows_it)
+    fates = {
+        name: _fate(name, intent.fields[name], written[name], shows_it)
+        for name in SHARED
+        if name in intent.fields
+    }
+    for name, fate in _one_fate_together(fates).items():
         if fate is _Fate.UNKNOWN:
             disputed.append(name)
         bases = own.get(name, ABSENT), other.get(name, ABSENT)
@@ -236,6 +275,18 @@ def _fate(name: str, sent: Value, now: Value, shows_it: bool | None) -> _Fate:
     if kind is Kind.CUSTOMER or shows_it is None:
         return _Fate.UNKNOWN
     return _Fate.CHANGED_SINCE if shows_it else _Fate.NOT_LANDED
+
+
+def _one_fate_together(fates: Mapping[str, _Fate]) -> dict[str, _Fate]:
+    """Fields that mean something only together were written together: what is not sure of one is not of any."""
+    result = dict(fates)
+    for group in TOGETHER.values():
+        found = [fates[name] for name in group if name in fates]
+        for doubt in (_Fate.UNKNOWN, _Fate.CHANGED_SINCE, _Fate.NOT_LANDED):
+            if doubt in found:
+                result |= {name: doubt for name in group if name in fates}
+                break
+    return result
 
 
 def _settled_bases(
@@ -272,13 +323,17 @@ def _shows_our_write(intent: Intent, written: Snapshot) -> bool | None:
     return written["last_sync"] == moment
 
 
-def _settle_create(link: Link, intent: Intent) -> Link:
-    """The opportunity that our lost create made has what was sent; whatever differs, a person wrote since."""
+def _settle_create(link: Link, intent: Intent, rules: Rules | None) -> Link:
+    """The opportunity that our lost create made holds what was sent; whatever differs, a person wrote since.
+
+    Unless the CRM says that nobody but us has touched it: then it is as it was made, defaults and all.
+    """
     opportunity = link.opportunity
     if opportunity is None or link.base_opportunity:
         return link
     base_opportunity = {name: intent.fields[name] for name in intent.fields.keys() & {*SHARED, "stage"}}
     base_referral = dict(intent.source)
+    untouched = opportunity.last_by_us is True
     for name in intent.fields.keys() & SHARED.keys():
         if KINDS[name] in _SETS:
             # Rows are made after the opportunity: one that is not there was never made, rather than taken away since.
@@ -287,6 +342,11 @@ def _settle_create(link: Link, intent: Intent) -> Link:
             base_referral[name] = tuple(  # type: ignore[assignment]  # all of one kind
                 item for key, item in by_key(intent.source.get(name)).items() if key in made
             )
-        elif KINDS[name] is Kind.CUSTOMER:
-            base_opportunity[name] = opportunity[name]
+        elif untouched or KINDS[name] is Kind.CUSTOMER:
+            set_known(base_opportunity, name, opportunity[name])
+    if untouched:
+        for name in (*SHARED, "stage"):
+            here = opportunity[name] if rules is None else rules.crm_value(name, opportunity)
+            if (name not in intent.fields or name == "stage") and here is not ABSENT:
+                base_opportunity[name] = here
     return replace(link, base_opportunity=base_opportunity, base_referral=base_referral)

@@ -36,7 +36,7 @@ import structlog
 
 from cosell_sync.errors import CosellError, Flaky, Rejected, Unavailable, Unclear
 from cosell_sync.transport import answers, errors
-from cosell_sync.transport.answers import UNBELIEVED, Answer, ErrorBody, error_body, retry_after
+from cosell_sync.transport.answers import Answer, ErrorBody, error_body
 from cosell_sync.transport.deadline import DeadlineExceeded, Stopped, within_deadline
 from cosell_sync.transport.errors import Disposition, Refusal, Scope
 from cosell_sync.transport.exact_json import parse
@@ -148,6 +148,18 @@ class HttpCaller:
     def host(self) -> str:
         return self._base.host
 
+    @property
+    def address(self) -> str:
+        """Host of the calls, with its port where that is not the usual one."""
+        return self._base.netloc.decode()
+
+    def sign_in(self) -> AccessToken | None:
+        """The current token, signing in first if there is none; None where the calls need no sign-in.
+
+        Raises what signing in raises.
+        """
+        return self._tokens.token() if self._tokens else None
+
     def close(self) -> None:
         """No further call starts; those under way end at once. May be called twice."""
         self._closed.set()
@@ -160,13 +172,6 @@ class HttpCaller:
         if base.host and (url.scheme, url.host, url.port) != (base.scheme, base.host, base.port):
             raise Rejected(f"refused to call another host than {base.host}", code="foreign_host")
         return url
-
-    def asked_wait(self, headers: Mapping[str, str]) -> float | None:
-        """Seconds that an answer asks us to wait, within bounds (``answers.retry_after``); None where it asks for none."""
-        value, now = headers.get("retry-after"), self._clock()
-        if value is not None and answers.believable_wait(value, now) is None:
-            log.warning("retry_after.unbelieved", system=self.system, said=value[:40], wait_s=UNBELIEVED)
-        return retry_after(value, now)
 
     def throttled(self, wait: float | None) -> None:
         """The host said "not now": every thread leaves it alone for so many seconds; None: it did not say how long."""
@@ -268,7 +273,7 @@ class HttpCaller:
         request_id = next((headers[name] for name in REQUEST_IDS if name in headers), call_id)
         self._log(call, before, call_id, status=response.status_code, request_id=request_id)
         at = answers.server_time(headers, self._clock())
-        return Answer(response.status_code, headers, response.content, request_id=request_id, at=at)
+        return Answer(response.status_code, headers, response.content, None, request_id, at)
 
     def _request(self, call: _Call, token: AccessToken | None, call_id: str, limit: float) -> httpx.Request:
         url = call.url
@@ -315,7 +320,7 @@ class HttpCaller:
     def _refused(self, answer: Answer, said: ErrorBody, found: Disposition, call: _Call) -> Exception:
         """An answer that is no success: what becomes of the call, and whether it may be tried again."""
         now = self._clock()
-        wait = self.asked_wait(answer.headers)
+        wait = self.governor.asked_wait(answer.headers)
         if found is Disposition.THROTTLED:
             self.throttled(wait)
         elif found in errors.TRANSIENT and wait is not None:
