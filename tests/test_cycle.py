@@ -337,6 +337,28 @@ def test_sync_off_on_an_unanswered_deal_asks_and_sends_the_answer_once_it_is_on(
     assert play.referral["state"] == "Accepted"
 
 
+@pytest.mark.parametrize(("left", "given"), [(13, [1, 2, 3]), (5, [1, 2, 3]), (2, [2, 3]), (0.5, [3])])
+def test_a_hold_has_a_clock(play: Play, left: float, given: list[int]) -> None:
+    """It is named at 7, 3 and 1 days, also when first seen with less left; expired, it stays in sight until acknowledged."""
+    start = play.outside.now
+    until = start + timedelta(days=left)
+    play.outside.new_referral(State.RECEIVED, customer=None, respond_by=until)
+    with structlog.testing.capture_logs() as logs:
+        while play.outside.now < until + timedelta(days=1):
+            play.cycle()
+            play.outside.pass_time(timedelta(hours=6))
+        play.cycle()
+    told = [each["reminder"] for each in logs if each["event"] == "deal.reminder"]
+    assert told == given
+    link = play.link
+    assert (link.phase, link.memory.failure and link.memory.failure.code) == ("waiting", "expired")
+    assert link.memory.sync_state == "Needs attention"
+    play.rests()
+    play.store.submit(OperatorCommand("1", "unlink", "R1"))
+    play.cycle()
+    assert play.link.phase == "parted"
+
+
 def claims(play: Play, *states: State) -> list[Link]:
     """Referrals R1, R2 … that all name the one opportunity O1, after two cycles."""
     row = play.outside.new_opportunity(sync=False)

@@ -54,6 +54,7 @@ def said() -> Iterator[tuple[str, str]]:
     yield "the referral is over", messages.over(State.EXPIRED)
     yield "changed after the end", messages.late(["Amount", "Notes"])
     yield "Sync is off", messages.paused()
+    yield "a held deal expired (in deals list)", messages.expired_unseen("Fabric rollout")
     yield "Sync is off, unanswered", messages.paused_unanswered(UNTIL)
     yield "an action on an accepted deal", messages.refused_action("Decline", State.ACCEPTED)
     yield "an action on a deal that is over", messages.refused_action("Accept", State.LOST)

@@ -229,6 +229,7 @@ def test_metrics_follow_the_summary() -> None:
     metrics.deals({"Conflict": 2})
     metrics.budget("crm", 50, 200)
     metrics.sign_in("salesforce", 12)
+    metrics.held(datetime(1970, 1, 1, 0, 1, tzinfo=UTC))
     text = metrics.render().decode()
     for line in (
         'cosell_pulled_total{side="crm"} 8.0',
@@ -240,6 +241,7 @@ def test_metrics_follow_the_summary() -> None:
         'cosell_budget_used_ratio{side="crm"} 0.25',
         'cosell_build_info{crm="salesforce",version="1.0"} 1.0',
         'cosell_sign_in_age_seconds{system="salesforce"} 12.0',
+        "cosell_held_deal_expires_timestamp_seconds 60.0",
     ):
         assert line in text
     Metrics("1.0", "salesforce")  # a second one does not collide

@@ -14,11 +14,10 @@ from rich.table import Table
 
 from cosell_sync.bootstrap import rules_from, utc_now
 from cosell_sync.cli.common import ConfigOption, JsonOption, console, load, show, show_json
-from cosell_sync.core import messages
+from cosell_sync.cli.deal_todo import URGENT, deadline, todo
 from cosell_sync.core.as_json import fields_to_json, to_json
 from cosell_sync.core.deal import Side, SyncState
 from cosell_sync.core.fields import SHARED
-from cosell_sync.core.intake import IntakeCode
 from cosell_sync.core.memory import Action, JournalEntry, Link, OperatorCommand, Phase, Verb
 from cosell_sync.core.rules import Rules
 from cosell_sync.core.waiting import Waiting, waiting
@@ -36,7 +35,6 @@ app = typer.Typer(
 Target = Annotated[str, typer.Argument(metavar="ID", help="A referral id or an opportunity id.")]
 _LANDED = frozenset({Action.CREATE, Action.UPDATE, Action.MOVE, Action.REPORT})
 _DECIDED = frozenset({Action.CONFLICT, Action.RESOLVE})
-_URGENT = {SyncState.NEEDS_ATTENTION, SyncState.CONFLICT}
 
 
 @contextmanager
@@ -59,7 +57,7 @@ def list_deals(
     """List deals with their state and, where a person must act, what to do."""
     phases = tuple(Phase) if every else (Phase.LINKED, Phase.WAITING)
     with _store(config) as (store, _):
-        rows = [_row(link) for link in store.links(phases, _URGENT if attention else SyncState)]
+        rows = [_row(link) for link in store.links(phases, URGENT if attention else SyncState)]
     if as_json:
         show_json(rows)
         return
@@ -68,9 +66,9 @@ def list_deals(
         table.add_column(column, no_wrap=True)
     table.add_column("what to do", overflow="fold")
     for row in rows:
-        table.add_row(
-            row["referral_id"], row["opportunity_id"], row["status"], row["sync_state"], row["todo"] or ""
-        )
+        until = f"Answer by {row['respond_by']}. " if row["respond_by"] and not row["opportunity_id"] else ""
+        what = f"{until}{row['todo'] or ''}".strip()
+        table.add_row(row["referral_id"], row["opportunity_id"], row["status"], row["sync_state"], what)
     console().print(table) if rows else show("No deals.")
 
 
@@ -85,37 +83,11 @@ def _row(link: Link) -> dict[str, Any]:
         "parked": memory.parked,
         "attempts": memory.attempts,
         "next_attempt": to_json(memory.next_attempt),
+        "respond_by": to_json(deadline(link)),
         "gone": memory.gone.value if memory.gone else None,
         "lookalikes": list(memory.lookalikes),
-        "todo": _todo(link),
+        "todo": todo(link),
     }
-
-
-def _todo(link: Link) -> str | None:
-    memory = link.memory
-    if memory.gone is Side.CRM:
-        return "The opportunity was deleted: undelete it, or run: cosell-sync deals unlink " + (
-            link.referral_id or ""
-        )
-    if memory.gone is Side.PARTNER_CENTER:
-        return messages.referral_gone()
-    if memory.lookalikes and memory.failure:
-        other = memory.lookalikes[0]
-        return (
-            f"Looks like {', '.join(memory.lookalikes)}. The same: cosell-sync deals link {link.referral_id} {other}. "
-            f"Another: cosell-sync deals create {link.referral_id}"
-        )
-    if memory.failure and memory.failure.code == IntakeCode.CLAIMED and link.opportunity_id is None:
-        return (
-            f"{memory.failure.text} The same: cosell-sync deals link {link.referral_id} OPPORTUNITY. "
-            f"Its own: cosell-sync deals create {link.referral_id}"
-        )
-    if memory.failure:
-        text = memory.failure.text
-        return f"{text} (parked; cosell-sync deals retry {link.referral_id})" if memory.parked else text
-    if memory.sync_state in _URGENT and link.opportunity:
-        return link.opportunity.text("message") or None
-    return None
 
 
 @app.command(name="show")

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from cosell_sync.core import messages
-from cosell_sync.core.deal import ABSENT, Category, Customer, Fields, Snapshot, Value, state_of
+from cosell_sync.core.deal import ABSENT, Category, Customer, Fields, Snapshot, State, Value, state_of
 from cosell_sync.core.fields import SHARED, STATUS_FIELDS
 from cosell_sync.core.lifecycle import TERMINAL
 from cosell_sync.core.limits import CRM_REQUIRES, why_crm_cannot_store
@@ -36,6 +36,7 @@ class IntakeCode(StrEnum):
     FOREIGN = "foreign"
     LEAD = "lead"
     CLOSED = "closed"
+    EXPIRED = "expired"
     REFERRAL_ID = "referral_id"
     EXTERNAL_REFERENCE = "external_reference"
     LOOKALIKE = "lookalike"
@@ -92,6 +93,11 @@ def decide_intake(link: Link, found: Matches, rules: Rules, shape: CrmShape) -> 
     if problem := referral.text("problem"):
         return IntakeDecision(
             IntakeAction.HOLD, IntakeCode.UNREADABLE, f"Partner Center sent something unreadable: {problem}"
+        )
+    if state_of(referral) is State.EXPIRED and link.memory.failure is not None and not rules.import_closed:
+        # It was held until nobody could answer any more; it stays in sight until somebody says so (`deals unlink`).
+        return IntakeDecision(
+            IntakeAction.HOLD, IntakeCode.EXPIRED, messages.expired_unseen(referral.text("name"))
         )
     if state_of(referral) in TERMINAL and not rules.import_closed:
         return IntakeDecision(

@@ -282,6 +282,11 @@ def looks_alike(name: str) -> str:
     )
 
 
+def expired_unseen(name: str) -> str:
+    """A referral expired while it was held, so no record ever told a seller of it."""
+    return f'Microsoft\'s deal "{name}" expired unanswered: it was held back and never reached the CRM.'
+
+
 def claimed(name: str, opportunity_id: str) -> str:
     """A referral names an opportunity that belongs to another referral."""
     return (

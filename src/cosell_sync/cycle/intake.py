@@ -18,7 +18,7 @@ from cosell_sync.core.memory import Action, Failure, Link, Memory, Phase
 from cosell_sync.core.normalize import for_crm
 from cosell_sync.core.retry import blocked_side, content_digest, freed
 from cosell_sync.core.rules import CrmShape
-from cosell_sync.core.status import status_report
+from cosell_sync.core.status import next_reminder, reminders_passed, status_report
 from cosell_sync.cycle import apply
 from cosell_sync.cycle.context import Cycle, DealPlan, ids
 from cosell_sync.cycle.decide import settled_as_made
@@ -33,6 +33,8 @@ from cosell_sync.cycle.record import (
 from cosell_sync.cycle.recover import settle_open_intents
 from cosell_sync.cycle.reread import note_gone, still_present
 from cosell_sync.ports import MatchQuery, OpportunityDraft, OpportunityWrite
+
+REMINDED = "held_reminder:"  # in ``Memory.reported``: which reminder was given
 
 log = structlog.get_logger("cosell_sync.cycle")
 
@@ -51,10 +53,33 @@ def take_in(cycle: Cycle, links: Sequence[Link]) -> list[Link]:
     linked = _link_all(cycle, record, verdicts[IntakeAction.LINK], holders)
     forgotten = _create(cycle, record, verdicts[IntakeAction.CREATE])
     commit(cycle.store, record)
+    _remind(cycle, links)
     for verdict in held:
         _mark_lookalikes(cycle, verdict.lookalikes, SyncState.NEEDS_ATTENTION.value, verdict.reason)
     _mark_lookalikes(cycle, forgotten, None, None)
     return [*joined, *linked]
+
+
+def _remind(cycle: Cycle, links: Sequence[Link]) -> None:
+    """Deals without a record could run out unseen: each is named as its deadline comes near, and looked at again then."""
+    record = Record()
+    for link in cycle.store.by_keys([each.key for each in links]).values():
+        if link.phase is not Phase.WAITING or link.referral is None or link.memory.failure is None:
+            continue
+        state = state_of(link.referral)
+        passed = reminders_passed(link.referral, state, cycle.now)
+        coming = next_reminder(link.referral, state, cycle.now)
+        memory = link.memory
+        if passed and (key := f"{REMINDED}{passed}") not in memory.reported:
+            log.warning("deal.reminder", **ids(link), reminder=passed)
+            kept = [each for each in memory.reported if not each.startswith(REMINDED)]
+            memory = replace(memory, reported=(*kept, key))
+        moments = [each for each in (coming, link.due) if each is not None and each > cycle.now]
+        again = replace(link, memory=memory, due=min(moments, default=None))
+        if again != link:
+            record.put(again)
+    if record.links:
+        commit(cycle.store, record)
 
 
 def _may_be_taken_in(cycle: Cycle, link: Link) -> bool:
