@@ -160,6 +160,7 @@ class Stage:
     outside: Outside = field(default_factory=Outside)
     store: CountingStore = field(default_factory=CountingStore)
     recipe: str = "two_posts"
+    moves: int = 10_000  # ``sync.surprise_moves``: most tests are not about it
     number: int = 0
     found: list[DealPlan] = field(default_factory=list)
 
@@ -188,7 +189,7 @@ class Stage:
             store,
             self.outside.clock,
             self.rules,
-            CycleSettings(retry_policy=RetryPolicy(MINUTE, 4)),
+            CycleSettings(retry_policy=RetryPolicy(MINUTE, 4), surprise_moves=self.moves),
         )
         self.found = []
         try:

@@ -195,10 +195,16 @@ class CountingStore(MemoryStore):
 
     def counts(self) -> Sequence[DealCount]:
         standing = Counter(
-            (link.phase, link.memory.sync_state, link.memory.parked, link.memory.rejected)
+            (
+                link.phase,
+                link.memory.sync_state,
+                link.memory.parked,
+                link.memory.rejected,
+                bool(link.memory.withheld),
+            )
             for link in self.links()
         )
-        return [DealCount(*how, deals) for how, deals in standing.items()]
+        return [DealCount(*how[:4], deals, how[4]) for how, deals in standing.items()]
 
 
 Boundary = Callable[[str], None]
@@ -592,6 +598,10 @@ class MemoryCrm:
     def forget_shape(self) -> None:
         pass
 
+    def stages(self) -> Mapping[str, StageFlags]:
+        self._call("stages")
+        return (self.outside.shape or self.outside.kind.shape).stages
+
     def changed_since(self, watermark: str | None, overlap: timedelta, seen: KnownRecords) -> Iterator[Page]:
         since = _back(watermark, overlap)
         rows = [row for row in self._ours() if since is None or row.stamp >= since.replace(microsecond=0)]
@@ -615,6 +625,9 @@ class MemoryCrm:
     def _seen(self, row: Row, known: str | None) -> bool:
         version = self.outside.version(row)
         return version == known and not version.endswith(TOO_SOON)
+
+    def foreign_accounts(self, account_ids: Sequence[str]) -> frozenset[str]:
+        raise NotImplementedError  # its customers are values without an account
 
     def index(self) -> Iterator[Mapping[str, str]]:
         self._call("index")

@@ -10,8 +10,9 @@ import pytest
 import structlog
 
 from cosell_sync.core.deal import State
+from cosell_sync.core.memory import FinalKind
 from cosell_sync.cycle import apply
-from cosell_sync.cycle.apply import Announcement, FinalKind
+from cosell_sync.cycle.apply import Announcement
 from cosell_sync.cycle.context import Cycle
 from cosell_sync.cycle.record import Record
 from memory_sharing import HELP, Stage

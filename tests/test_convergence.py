@@ -52,12 +52,13 @@ from cosell_sync.core.deal import (
 from cosell_sync.core.decision import Decision
 from cosell_sync.core.fields import KINDS, SHARED, Kind
 from cosell_sync.core.lifecycle import TERMINAL
-from cosell_sync.core.memory import INTERNAL_ERROR, JournalEntry, Link
+from cosell_sync.core.memory import INTERNAL_ERROR, FinalKind, JournalEntry, Link, OperatorCommand, Verb
 from cosell_sync.core.normalize import agree, same
 from cosell_sync.core.reconcile import decide
 from cosell_sync.core.retry import RetryPolicy, freed
 from cosell_sync.core.rules import CrmShape, Standing
 from cosell_sync.core.status import conflict_text, status_report
+from cosell_sync.cycle.commands import obey
 from cosell_sync.cycle.context import CycleSettings, Services
 from cosell_sync.cycle.cycle import run_cycle
 from cosell_sync.errors import Fenced, OutsideError
@@ -276,8 +277,12 @@ class Convergence(RuleBasedStateMachine):
         flow=st.sampled_from(sorted(FLOWS)),
         own=st.booleans(),
         states=st.lists(st.sampled_from(OPEN_STATES), max_size=DEALS),
+        moves=st.sampled_from((DEALS, 1, 0)),
     )
-    def start(self, write_name: bool, hold: int, flow: str, own: bool, states: list[str]) -> None:
+    def start(
+        self, write_name: bool, hold: int, flow: str, own: bool, states: list[str], moves: int = DEALS
+    ) -> None:
+        self.moves = moves
         self.outside.kind = replace(self.kind, own=own)
         self.rules = rules(
             self.kind.stages, write_name=write_name, write_favorite=True, terminal_hold=hold * MINUTE
@@ -408,8 +413,24 @@ class Convergence(RuleBasedStateMachine):
         self._cycle({})
 
     @rule()
+    def approve(self) -> None:
+        """The administrator lets every withheld step through."""
+        for link in list(self.store.withheld()):
+            target = str(link.referral_id or link.opportunity_id)
+            self.store = self.store.another()
+            with self.store.lease(timedelta()):
+                command = OperatorCommand(f"approve {target}", Verb.APPROVE, target)
+                obey(self.store, command, cycle_id=f"c{self.number}", now=self.outside.now)
+
+    @rule()
     def quiet(self) -> None:
-        """When edits stop, both sides agree, and nothing more is written."""
+        """When edits stop and what is withheld was approved, both sides agree, and nothing more is written."""
+        for _ in range(QUIET_CYCLES):
+            self._cycle({})
+        for _ in FinalKind:
+            self.approve()
+            self._cycle({})
+        assert not list(self.store.withheld()), "what was approved is withheld for ever"
         for _ in range(QUIET_CYCLES):
             self._cycle({})
         self._wait_out_attempts()
@@ -477,7 +498,12 @@ class Convergence(RuleBasedStateMachine):
             store,
             self.outside.clock,
             self.rules,
-            CycleSettings(overlap=OVERLAP, surprise_min=DEALS, retry_policy=RetryPolicy(MINUTE, 4)),
+            CycleSettings(
+                overlap=OVERLAP,
+                surprise_min=DEALS,
+                surprise_moves=self.moves,
+                retry_policy=RetryPolicy(MINUTE, 4),
+            ),
         )
         try:
             run_cycle(world, f"c{self.number}")

@@ -10,12 +10,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, cast
+from functools import cached_property
+from typing import TYPE_CHECKING
 
-from cosell_sync.core.deal import Side
+from cosell_sync.checks import CrmPreconditions
+from cosell_sync.core.deal import Side, State
 from cosell_sync.core.retry import RetryPolicy
-from cosell_sync.core.rules import FieldRule, Flow, Policy, Rules, Stages
-from cosell_sync.crm.report import Check, Finding
+from cosell_sync.core.rules import AccountUpdates, FieldRule, Flow, Policy, Rules, Stages
+from cosell_sync.crm.report import Finding
 from cosell_sync.crm.writes import Ownership
 from cosell_sync.cycle.binding import configured, refuse_others
 from cosell_sync.cycle.context import CycleSettings, Services
@@ -74,7 +76,19 @@ class Program:
             rules=self.rules,
             settings=self.cycle_settings,
             meters=self.meters,
+            preconditions=self.preconditions,
         )
+
+    @cached_property
+    def preconditions(self) -> CrmPreconditions:
+        """One for all cycles, for it remembers what it checked."""
+        return CrmPreconditions(self.settings.crm, self.crm, self.stages)
+
+    @property
+    def stages(self) -> Sequence[str]:
+        """The stages that the mapping names, each once."""
+        named = [self.rules.stages.for_state(state) for state in State if state is not State.UNKNOWN]
+        return list(dict.fromkeys([*named, *self.rules.stages.sales]))
 
 
 def rules_from(settings: Settings) -> Rules:
@@ -101,6 +115,7 @@ def rules_from(settings: Settings) -> Rules:
         import_closed=settings.sync.import_closed,
         import_leads=mapping.leads == "import",
         match=mapping.match,
+        account_updates=AccountUpdates(mapping.account_updates),
         default_currency=mapping.default_currency,
         cosell_recipe=mapping.cosell_recipe,
     )
@@ -114,6 +129,8 @@ def cycle_settings_from(settings: Settings) -> CycleSettings:
         full_every=sync.full_every,
         surprise_share=float(sync.surprise_share),
         surprise_min=sync.surprise_min,
+        surprise_moves=sync.surprise_moves,
+        surprise_window=sync.surprise_window,
         retry_policy=RetryPolicy(sync.interval, sync.max_attempts),
     )
 
@@ -231,7 +248,9 @@ def salesforce(
         name=NAME,
         hint=HINT,
     )
-    tokens = TokenSource(SalesforceSignIn(ours.login_url, credentials, authority, clock=clock))
+    tokens = TokenSource(
+        SalesforceSignIn(ours.login_url, credentials, authority, clock=clock), system="salesforce"
+    )
     caller = HttpCaller(
         "salesforce",
         ours.login_url,
@@ -331,19 +350,6 @@ def provision(
 
         web = dynamics(settings, stop, utc_now, closing, patience=CUSTOMIZING).rest
         return provision_dynamics(web, names, dry_run=dry_run, assign=assign, progress=progress)
-
-
-def check_crm(program: Program, stages: Sequence[str]) -> Sequence[Check]:
-    """Every precondition in the CRM, for `doctor`. ``stages``: those that the mapping names."""
-    if program.settings.crm == "salesforce":
-        from cosell_sync.crm.salesforce.install.checks import check as check_salesforce  # noqa: PLC0415
-
-        org = cast("SalesforceCrm", program.crm)
-        return check_salesforce(org.rest, org.names, stages)
-    from cosell_sync.crm.dynamics.install.checks import check as check_dynamics  # noqa: PLC0415
-
-    environment = cast("DynamicsCrm", program.crm)
-    return check_dynamics(environment.rest, environment.names, stages)
 
 
 @contextmanager

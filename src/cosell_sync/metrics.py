@@ -31,6 +31,7 @@ _STANDING: Final = {
     "rejected": "Deals standing refused by our own checks.",
     "failed": "Deals whose write failed in the last cycle and will be retried.",
     "parked": "Deals now parked.",
+    "withheld": "Deals of which a step that cannot be undone waits for a person's word.",
 }
 
 
@@ -61,6 +62,9 @@ class Metrics:
             name: Gauge(f"cosell_deals_{name}", text, registry=self.registry)
             for name, text in _STANDING.items()
         }
+        self._broken = Gauge(
+            "cosell_preconditions_broken", "Preconditions that doctor calls a fault.", registry=self.registry
+        )
         self._deals = Gauge("cosell_deals", "Deals by sync state.", ["sync_state"], registry=self.registry)
         self._last = Gauge(
             "cosell_last_cycle_timestamp_seconds",
@@ -103,6 +107,7 @@ class Metrics:
             plain.inc(getattr(summary, name))
         for name, gauge in self._standing.items():
             gauge.set(getattr(summary, name))
+        self._broken.set(summary.broken)
         self._last.labels("success" if summary.exit_code in {0, 1} else "failure").set(at.timestamp())
 
     def deals(self, by_state: Mapping[str, int]) -> None:

@@ -15,7 +15,15 @@ from typing import Any, Protocol
 from cosell_sync.core.deal import Customer, Fields, Side, Snapshot, Step, SyncState
 from cosell_sync.core.erasure import ErasureResult
 from cosell_sync.core.intake import Matches
-from cosell_sync.core.memory import Intent, JournalEntry, Link, OperatorCommand, Phase
+from cosell_sync.core.memory import (
+    FinalKind,
+    FinalStepTaken,
+    Intent,
+    JournalEntry,
+    Link,
+    OperatorCommand,
+    Phase,
+)
 from cosell_sync.core.quota import Allowance, Forecast
 from cosell_sync.core.rules import CrmShape, StageFlags
 from cosell_sync.errors import OutsideError, RecordError
@@ -68,6 +76,7 @@ class Outcome:
     ``error`` None: landed. ``snapshot``: what the record holds after the last thing that landed, where it could be
     read (never a guess). ``steps``: how many steps of a walk landed. ``unheld``: per field the keys of members that
     this side cannot hold (a colleague who is no CRM user), which is no fault; `owner`: who could not be made the owner.
+    ``ambiguous``: e-mails of the team that several users of the CRM share, so that they name nobody. ``account_made``: id of the account that was made for it.
     """
 
     id: str | None
@@ -75,6 +84,8 @@ class Outcome:
     snapshot: Snapshot | None = None
     steps: int = 0
     unheld: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    ambiguous: frozenset[str] = frozenset()
+    account_made: str | None = None
 
 
 # --- Partner Center ---------------------------------------------------------------------------------------------
@@ -209,6 +220,9 @@ class Crm(Protocol):
     def forget_shape(self) -> None:
         """The next ``shape`` asks the CRM again."""
 
+    def stages(self) -> Mapping[str, StageFlags]:
+        """The stages as they are at this moment, in one call, whatever ``shape`` remembers of them."""
+
     def changed_since(self, watermark: str | None, overlap: timedelta, seen: KnownRecords) -> Iterator[Page]:
         """Opportunities that carry a referral id or want to be shared, and changed themselves or in a child row,
         account, contact or user since the watermark; all of them without a watermark.
@@ -225,6 +239,9 @@ class Crm(Protocol):
 
     def create(self, batch: Sequence[OpportunityDraft]) -> Sequence[Outcome]:
         """Accounts found or made, opportunities upserted by referral id, child rows made, all read back."""
+
+    def foreign_accounts(self, account_ids: Sequence[str]) -> frozenset[str]:
+        """Those of these accounts that an opportunity without a referral id uses."""
 
     def index(self) -> Iterator[Mapping[str, str]]:
         """Every opportunity that carries a referral id or wants to be shared: id → version, in pages."""
@@ -251,7 +268,7 @@ class CycleState:
 
     ``compared_at``: when every id and version was last compared. ``clock``: the last cycle's begin, by this machine's clock.
     ``rules``: a digest of what the last cycle decided by. ``shape``: what the CRM could hold then, as JSON.
-    ``engagements``: the queue of reads of Microsoft's side.
+    ``engagements``: the queue of reads of Microsoft's side. ``broken``: names of the preconditions that were broken.
     """
 
     compared_at: datetime | None = None
@@ -259,6 +276,7 @@ class CycleState:
     rules: str | None = None
     shape: Mapping[str, Any] | None = None
     engagements: EngagementQueue | None = None
+    broken: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -268,6 +286,7 @@ class Transaction:
     ``links``: each replaced whole. ``intents``: opened. ``settled``: cleared, by link key and side. ``watermarks``: by side,
     and through what the CRM was read (``core.readings``).
     ``completed``: ids of commands that were carried out or refused. ``state``: replaced whole; None leaves it.
+    ``final``: steps that cannot be undone, announced by this transaction; of a link and kind the last one counts.
     ``bindings``: by side, to whom the store belongs from now on. ``unread``: sides that are to be read from the start again.
     """
 
@@ -278,6 +297,7 @@ class Transaction:
     watermarks: Mapping[str, str] = field(default_factory=dict)
     completed: Sequence[str] = ()
     state: CycleState | None = None
+    final: Sequence[FinalStepTaken] = ()
     bindings: Mapping[Side, Identity] = field(default_factory=dict)
     unread: Sequence[Side] = ()
 
@@ -301,6 +321,7 @@ class DealCount:
     parked: bool
     rejected: bool
     deals: int
+    withheld: bool = False
 
 
 class Store(KnownRecords, Protocol):
@@ -337,6 +358,12 @@ class Store(KnownRecords, Protocol):
 
     def cycle_state(self) -> CycleState:
         """What the last cycle left; all None in a fresh store."""
+
+    def withheld(self) -> Iterator[Link]:
+        """The links of which the guard withholds a step, by key, read in pages."""
+
+    def final_steps(self, since: datetime) -> Mapping[FinalKind, frozenset[str]]:
+        """By kind, the links of which a counted step was announced after that moment; kinds without one are left out."""
 
     def bindings(self) -> Mapping[Side, Identity]:
         """To whom this store belongs; a side is missing before its first contact."""

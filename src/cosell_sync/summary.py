@@ -38,7 +38,8 @@ class CycleSummary:
     ones included, sign-ins not.
 
     What stands after it, from earlier cycles as well. ``rejected``: deals that our own checks keep from being written.
-    ``parked``: deals that are not tried any more until their record changes or a person says so.
+    ``parked``: deals that are not tried any more until their record changes or a person says so. ``withheld``: deals of which
+    the guard withholds a step. ``broken``: preconditions that are, as ``doctor`` shows them.
 
     ``exit_code`` (0, 1 or 3, above) is set by the cycle, which knows what the counts do not: deals that stand in ``Needs
     attention``, a surprise, a system out of reach.
@@ -54,6 +55,8 @@ class CycleSummary:
     rejected: int = 0
     failed: int = 0
     parked: int = 0
+    withheld: int = 0
+    broken: int = 0
     api_calls: Counts = Counts()
     exit_code: int = NEEDS_NOBODY
 

@@ -457,15 +457,6 @@ def test_a_refused_contact_is_told_and_the_deal_stays(world: Callable[..., World
     assert made.snapshot["contacts"] == (Member("ok@x.example", None, "ok"),)
 
 
-def test_the_row_that_a_duplicate_rule_names_is_taken(world: Callable[..., World]) -> None:
-    w = world()
-    existing = w.org.create("Account", Name="Fabrikam", BillingPostalCode="99999", BillingCountry="DE")
-    w.org.duplicate_rule = "block"
-    made = only(w.client().create([draft("ref-1")]))
-    assert made.error is None
-    assert w.org.rows("Opportunity")[0]["AccountId"] == existing
-
-
 def test_the_oldest_of_several_matching_accounts_is_taken(world: Callable[..., World]) -> None:
     w = world()
     where = {"BillingPostalCode": "10115", "BillingCountry": "Germany"}

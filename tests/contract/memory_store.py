@@ -15,7 +15,15 @@ from datetime import datetime, timedelta
 from cosell_sync.core import erasure as forgetting
 from cosell_sync.core.deal import Side, SyncState
 from cosell_sync.core.erasure import ErasureResult, Person
-from cosell_sync.core.memory import Intent, JournalEntry, Link, OperatorCommand, Phase
+from cosell_sync.core.memory import (
+    FinalKind,
+    FinalStepTaken,
+    Intent,
+    JournalEntry,
+    Link,
+    OperatorCommand,
+    Phase,
+)
 from cosell_sync.errors import Busy, Fenced
 from cosell_sync.ports import CycleState, Identity, Transaction, UrgentDeal
 
@@ -35,6 +43,7 @@ class _Held:
     state: CycleState = field(default_factory=CycleState)
     bindings: dict[Side, Identity] = field(default_factory=dict)
     orders: dict[str, OperatorCommand] = field(default_factory=dict)
+    final: dict[tuple[str, FinalKind], FinalStepTaken] = field(default_factory=dict)
     holder: MemoryStore | None = None
 
 
@@ -128,6 +137,16 @@ class MemoryStore:
     def cycle_state(self) -> CycleState:
         return self._held.state
 
+    def withheld(self) -> Iterator[Link]:
+        return iter([link for link in self.links() if link.memory.withheld])
+
+    def final_steps(self, since: datetime) -> Mapping[FinalKind, frozenset[str]]:
+        found: defaultdict[FinalKind, set[str]] = defaultdict(set)
+        for (key, kind), step in self._held.final.items():
+            if step.at > since:
+                found[kind].add(key)
+        return {kind: frozenset(keys) for kind, keys in found.items()}
+
     def submit(self, order: OperatorCommand) -> None:
         self._held.orders[order.id] = order
 
@@ -200,6 +219,7 @@ class MemoryStore:
         held.watermarks = {name: value for name, value in marks.items() if name not in unread}
         held.bindings.update(transaction.bindings)
         held.state = transaction.state or held.state
+        held.final.update({(step.link, step.kind): step for step in transaction.final})
 
     @contextmanager
     def lease(self, wait: timedelta) -> Iterator[None]:

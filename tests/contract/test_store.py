@@ -27,7 +27,19 @@ from sqlalchemy import insert, select, text
 from sqlalchemy.exc import OperationalError
 
 from cosell_sync.core.deal import ABSENT, Customer, Member, Side, Snapshot, Solution, State, SyncState
-from cosell_sync.core.memory import Closing, Failure, Intent, JournalEntry, Link, Memory, Phase
+from cosell_sync.core.memory import (
+    Closing,
+    Failure,
+    FinalKind,
+    FinalStepTaken,
+    Intent,
+    JournalEntry,
+    Link,
+    Memory,
+    Phase,
+    Withheld,
+    WithheldBy,
+)
 from cosell_sync.errors import Busy, ConfigError, Fenced
 from cosell_sync.ports import (
     CycleState,
@@ -614,7 +626,7 @@ def test_deals_that_need_a_person_are_found_without_reading_the_others(
     with store.lease(NO_WAIT):
         store.commit(Transaction(links=links))
     read: list[str] = []
-    monkeypatch.setattr(serialize, "to_link", lambda row: read.append(row["key"]))
+    monkeypatch.setattr(serialize, "to_link", lambda row: read.append(row["key"]) or Link(row["key"]))
     monkeypatch.setattr(serialize.as_json, "snapshot_from_json", lambda _: read.append("snapshot"))
     assert sum(count.deals for count in store.counts()) == 1000
     found = store.urgent(100)
@@ -630,11 +642,10 @@ def test_to_whom_a_store_belongs(store: Store) -> None:
     """By side; a copy for `plan` keeps it, and what was read goes when it is to be read again."""
     assert store.bindings() == {}
     crm, ours = Identity("salesforce", "00D1", "a.example"), Identity("partner_center", "t", "b.example")
-    with store.lease(NO_WAIT):
-        store.commit(Transaction(bindings={Side.CRM: crm}, watermarks={"crm": "1", "partner_center": "2"}))
-        assert store.bindings() == {Side.CRM: crm}
-        moved = replace(crm, host="c.example")
-        store.commit(Transaction(bindings={Side.CRM: moved, Side.PARTNER_CENTER: ours}, unread=[Side.CRM]))
+    store.commit(Transaction(bindings={Side.CRM: crm}, watermarks={"crm": "1", "partner_center": "2"}))
+    assert store.bindings() == {Side.CRM: crm}
+    moved = replace(crm, host="c.example")
+    store.commit(Transaction(bindings={Side.CRM: moved, Side.PARTNER_CENTER: ours}, unread=[Side.CRM]))
     assert store.bindings() == {Side.CRM: moved, Side.PARTNER_CENTER: ours}
     assert [store.watermark(side) for side in ("crm", "partner_center")] == [None, "2"]
     if isinstance(store, SqlStore):
@@ -718,7 +729,7 @@ def test_store_of_a_newer_version(sql: Any) -> None:
     store = sql.open()
     with store.engine.begin() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '9876'"))
-    with pytest.raises(ConfigError, match=r"9876.*0004") as error:
+    with pytest.raises(ConfigError, match=r"9876.*0005") as error:
         sql.open()
     assert error.value.hint
     with pytest.raises(ConfigError, match="9876"):
@@ -747,6 +758,7 @@ def test_a_store_of_a_released_version_keeps_what_it_knows(sql: Any, version: st
         configuration.attributes["connection"] = connection
         command.upgrade(configuration, version)
         row = serialize.from_link(FULL)
+        del row["withheld"]
         row["memory"]["trouble"] = row["memory"].pop("failure")
         row["memory"]["told"] = row["memory"].pop("reported")
         if known:
@@ -912,3 +924,21 @@ def tokens_after(engine: Any, seed: str) -> str | None:
     tokens = StoredTokens(engine, NEW)
     assert tokens.seed("t", seed)
     return tokens.load("t")
+
+
+def test_steps_that_cannot_be_undone_are_counted_by_kind_within_a_window(store: Store) -> None:
+    """Of a link and kind the last announcement counts, so one that is tried again counts once."""
+    steps = [
+        FinalStepTaken("r:1", FinalKind.WIN, NOW - timedelta(hours=2)),
+        FinalStepTaken("r:2", FinalKind.WIN, NOW),
+        FinalStepTaken("r:2", FinalKind.POST, NOW),
+    ]
+    item = Withheld(FinalKind.WIN, "Closed Won|", WithheldBy.COUNT)
+    link = Link("r:9", referral_id="9", memory=Memory(withheld=(item,)))
+    store.commit(Transaction(links=[link, Link("r:8", referral_id="8")], final=steps))
+    since = NOW - timedelta(hours=1)
+    assert store.final_steps(since) == {FinalKind.WIN: {"r:2"}, FinalKind.POST: {"r:2"}}
+    store.commit(Transaction(final=[replace(steps[0], at=NOW)]))
+    assert store.final_steps(since)[FinalKind.WIN] == {"r:1", "r:2"}
+    assert store.final_steps(NOW) == {}
+    assert list(store.withheld()) == [link]

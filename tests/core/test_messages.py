@@ -12,11 +12,18 @@ import pytest
 
 from cosell_sync.core import messages
 from cosell_sync.core.deal import ABSENT, Customer, DealType, Member, Solution, State, Value
+from cosell_sync.core.memory import FinalKind, Withheld, WithheldBy
 from cosell_sync.core.messages import shown
 
 PAGE = Path(__file__).parents[2] / "docs" / "messages.md"
 UNTIL = datetime(2026, 3, 9, 17, 5, 59, tzinfo=UTC)
 FIVE, SIX = Decimal(5), Decimal("1234567.60")
+
+
+WITHHELD_KINDS = [Withheld(kind, "", WithheldBy.COUNT) for kind in FinalKind]
+WITHHELD_REASONS = [
+    Withheld(FinalKind.WIN, "", reason, "Signed") for reason in (WithheldBy.STAGE, WithheldBy.PRECONDITION)
+]
 
 
 def said() -> Iterator[tuple[str, str]]:
@@ -26,6 +33,25 @@ def said() -> Iterator[tuple[str, str]]:
     yield "a deal came from Microsoft", messages.imported("Inbound")
     yield "a deal of ours made in Partner Center came in", messages.imported("Outbound")
     yield "no colleague may own what was imported", messages.nobody_may_own()
+    yield (
+        "a duplicate rule does not let the account be made",
+        messages.blocked_account("Fabrikam, Berlin, DE", ["FABRIKAM, Lyon, FR"]),
+    )
+    yield (
+        "a duplicate rule does not let the contact be made",
+        messages.blocked_contact("Greta Oz (greta@x.example)", ["Greta Oz (g.oz@y.example)"]),
+    )
+    yield (
+        "a duplicate rule refuses because of a record out of sight",
+        messages.blocked_contact("Greta Oz (greta@x.example)", []),
+    )
+    yield "several CRM users have one e-mail address", messages.shared_emails(["desk@x.example"])
+    yield (
+        "the account says otherwise than Partner Center",
+        messages.account_differs(
+            [("Account Name", "Contoso AG", "Contoso"), ("Address", "Bern, CH", "Chur, CH")]
+        ),
+    )
     yield "an opportunity that existed was linked", messages.linked()
     for state in messages.MOVED:
         yield f"Partner Center says {state.lower()}", messages.moved(state)
@@ -62,6 +88,10 @@ def said() -> Iterator[tuple[str, str]]:
     yield "the CRM has no room for a value", messages.crm_cannot("Currency", "XYZ", "it is not active")
     yield "the CRM has no room for all of a text", messages.shortened(["Name", "Notes"])
     yield "the CRM locks a value", messages.read_only("Amount", FIVE, "the CRM computes it")
+    yield from (
+        (f"withheld until a person approves: {item.kind}, {item.reason}", messages.withheld(item))
+        for item in (*WITHHELD_KINDS, *WITHHELD_REASONS)
+    )
     yield (
         "a value that means nothing without one that is not kept in step",
         messages.frozen("Amount", messages.not_kept_in_step("Currency")),

@@ -16,7 +16,7 @@ from cosell_sync.core.lifecycle import TERMINAL
 from cosell_sync.core.memory import Closing, Failure, Link, reported_state
 from cosell_sync.core.reconcile import decide
 from cosell_sync.core.retry import content_digest
-from cosell_sync.core.rules import CrmShape, Flow, Policy, Rules, Stages
+from cosell_sync.core.rules import AccountUpdates, CrmShape, Flow, Policy, Rules, Stages
 
 PC, CRM = Side.PARTNER_CENTER, Side.CRM
 
@@ -108,7 +108,8 @@ def test_what_partner_center_does_not_take_is_held(field: str, value: Value, kin
 
 def test_the_customer_is_frozen_under_either_policy() -> None:
     other = Customer(name="Fabrikam")
-    decision = decided(here(at_rest(), customer=other))
+    kept_equal = rules(account_updates=AccountUpdates.ALL)
+    decision = decided(here(at_rest(), customer=other), kept_equal)
     assert (decision.steps, held(decision)) == ((), [(HoldKind.FROZEN, "customer")])
 
 

@@ -13,7 +13,16 @@ from deals import SHAPE, STAGES, rules
 
 from cosell_sync.core.deal import ABSENT, Snapshot, State, Value
 from cosell_sync.core.fields import SHARED
-from cosell_sync.core.rules import CrmShape, FieldRule, Rules, StageFlags, Stages, Standing, digest
+from cosell_sync.core.rules import (
+    AccountUpdates,
+    CrmShape,
+    FieldRule,
+    Rules,
+    StageFlags,
+    Stages,
+    Standing,
+    digest,
+)
 
 
 @pytest.mark.parametrize(
@@ -101,6 +110,7 @@ CHANGED_SHAPE: dict[str, object] = {
     "maximum": Decimal(5),
     "scales": {"JPY": 0},
     "states": {"US": {"washington": "WA"}},
+    "ambiguous_stages": {"closed": ("Closed (3)", "Closed (4)")},
 }
 
 
@@ -115,6 +125,7 @@ CHANGED_RULES: dict[str, object] = {
     "match": "off",
     "default_currency": "EUR",
     "cosell_recipe": "one_post",
+    "account_updates": AccountUpdates.OWN,
 }
 
 
@@ -150,3 +161,26 @@ def test_the_digest_is_the_same_in_every_process(seed: str) -> None:
     same_rules = Rules(reverse, Stages(sales={"B": "Close", "A": "Qualify"}))
     same_shape = CrmShape(frozenset(SHARED), {}, picklists={"x": frozenset("hgfedcba")})
     assert run.stdout.strip() == digest(same_rules, same_shape)
+
+
+def test_the_crms_own_state_decides_an_end_whatever_the_name() -> None:
+    """A status reason that is called like the won one and stands under lost is lost."""
+    closed = {"stage": STAGES.won, "is_closed": True, "is_won": False}
+    assert STAGES.standing(Snapshot("O1", "1", closed)) is Standing.LOST
+    assert STAGES.standing(Snapshot("O1", "1", {**closed, "is_closed": False})) is Standing.OPEN
+
+
+def test_stages_that_cannot_be_told_apart_or_count_otherwise_are_problems() -> None:
+    named = {STAGES.won: StageFlags(closed=True, won=True)}
+    assert STAGES.problems(replace(SHAPE, stages=named)) == []
+    apart = {"closed (3)": StageFlags(closed=True, won=True), "closed (4)": StageFlags(closed=True)}
+    twice = replace(SHAPE, stages=apart, ambiguous_stages={"closed": ("Closed (3)", "Closed (4)")})
+    ((name, text, todo),) = replace(STAGES, won="Closed").problems(twice)
+    assert name == "Closed"
+    assert "several" in text
+    assert "Closed (3), Closed (4)" in todo
+    assert [
+        name for name, *_ in STAGES.problems(replace(SHAPE, stages={STAGES.won: StageFlags(closed=True)}))
+    ] == [STAGES.won]
+    won = {STAGES.lost: StageFlags(closed=True, won=True)}
+    assert [name for name, *_ in STAGES.problems(replace(SHAPE, stages=won))] == [STAGES.lost]

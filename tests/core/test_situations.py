@@ -125,7 +125,7 @@ CASES: Mapping[str, Mapping[str, Case]] = {
         "An amount that the CRM computes": Case(locked(there(OPEN, value=FIVE), "value")),
         "A currency that the CRM has fixed": Case(locked(there(OPEN, currency="EUR"), "currency")),
         "A column that we may not change": Case(locked(there(OPEN, campaign_id="C1"), "campaign_id")),
-        "An amount, on a closed record": Case(locked(there(here(WON, is_closed=True), value=FIVE), "value")),
+        "An amount, on a closed record": Case(locked(there(here(WON, is_closed=True, is_won=True), value=FIVE), "value")),
         "A flow in the CRM rewrote our write": Case(remembering(based(there(OPEN, value=FIVE), {"value": FIVE}, {}), rewritten={"value": True})),
         "A flow in the CRM rewrites it again and again": Case(
             remembering(based(there(OPEN, value=FIVE), {"value": FIVE}, {}), reported=("automation:value",))

@@ -13,6 +13,7 @@ from core.deals import NOW, SHAPE, at_rest, here, rules, there
 from cosell_sync.core.deal import Customer, Member, Solution, Value
 from cosell_sync.core.normalize import agree, empty, for_crm
 from cosell_sync.core.reconcile import decide
+from cosell_sync.core.rules import AccountUpdates
 
 NARROW = replace(
     SHAPE,
@@ -115,12 +116,14 @@ def test_a_key_that_does_not_fit_stays_where_it_is() -> None:
 
 def test_a_country_that_the_crm_does_not_list_is_at_rest() -> None:
     link = there(at_rest(), customer=Customer("Contoso", country="XK"))
-    decision = decide(link, rules(), NARROW, NOW)
+    kept_equal = rules(account_updates=AccountUpdates.ALL)
+    decision = decide(link, kept_equal, NARROW, NOW)
     assert decision.crm == {"customer": Customer("Contoso")}
     emptied = here(replace(link, base_referral={**link.base_referral, "customer": Customer("Contoso", country="XK")},
         base_opportunity={**link.base_opportunity, "customer": Customer("Contoso")}), customer=Customer("Contoso"))  # fmt: skip
-    decision = decide(emptied, rules(), NARROW, NOW)
-    assert (decision.steps, decision.crm, decision.holds, decision.conflicts) == ((), {}, (), ())
+    for each in (kept_equal, rules()):
+        decision = decide(emptied, each, NARROW, NOW)
+        assert (decision.steps, decision.crm, decision.holds, decision.conflicts) == ((), {}, (), ())
 
 
 def test_a_currency_that_is_none_is_not_sent() -> None:

@@ -252,5 +252,5 @@ def test_the_summary_is_the_event() -> None:
         "cycle_id": "c-1", "duration_s": 1.5,
         "pulled": {"partner_center": 3, "crm": 4}, "written": {"partner_center": 0, "crm": 2},
         "created": {"partner_center": 0, "crm": 0}, "unchanged": 0, "conflicts": 0, "rejected": 0, "failed": 0,
-        "parked": 1, "api_calls": {"partner_center": 5, "crm": 6},
+        "parked": 1, "withheld": 0, "broken": 0, "api_calls": {"partner_center": 5, "crm": 6},
     }  # fmt: skip

@@ -69,7 +69,11 @@ WALK = {
 @pytest.fixture(scope="module")
 def play(tmp_path_factory: pytest.TempPathFactory, crm: str) -> Iterator[Play]:
     for stage in staged(tmp_path_factory.mktemp("crashes"), crm):
-        stage.env.update(COSELL_SYNC__TERMINAL_HOLD="0s", COSELL_SYNC__SURPRISE_MIN="1000")
+        stage.env.update(
+            COSELL_SYNC__TERMINAL_HOLD="0s",
+            COSELL_SYNC__SURPRISE_MIN="1000",
+            COSELL_SYNC__SURPRISE_MOVES="1000",
+        )
         edited = {
             where: (
                 stage.add(details={"notes": "one\ntwo"}, customerProfile={"name": "Edited AG"}, team=[own_member(IDA)]),

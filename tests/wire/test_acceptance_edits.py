@@ -128,6 +128,7 @@ def edit(stage: Stage, deals: dict[str, Document]) -> None:
 def play(tmp_path_factory: pytest.TempPathFactory, crm: str) -> Iterator[Play]:
     for stage in staged(tmp_path_factory.mktemp("edits"), crm, COSELL_SYNC__SURPRISE_SHARE="100%"):
         stage.env["COSELL_SYNC__SURPRISE_MIN"] = "1000"
+        stage.env["COSELL_SYNC__SURPRISE_MOVES"] = "1000"
         deals = prepared(stage)
         stage.sync()
         assert disagreements(stage) == []

@@ -43,7 +43,11 @@ class Play:
 @pytest.fixture(scope="module")
 def play(tmp_path_factory: pytest.TempPathFactory, crm: str) -> Iterator[Play]:
     for stage in staged(tmp_path_factory.mktemp("faults"), crm):
-        stage.env.update(COSELL_SYNC__TERMINAL_HOLD="0s", COSELL_SYNC__SURPRISE_MIN="1000")
+        stage.env.update(
+            COSELL_SYNC__TERMINAL_HOLD="0s",
+            COSELL_SYNC__SURPRISE_MIN="1000",
+            COSELL_SYNC__SURPRISE_MOVES="1000",
+        )
         deals = [stage.add(details={"notes": "one\ntwo"}) for _ in range(20)]
         stage.sync()
         yield Play(stage, iter(deals))

@@ -106,7 +106,11 @@ def move_in_portal(stage: Stage, how: str, referral_id: str) -> None:
 @pytest.fixture(scope="module")
 def play(tmp_path_factory: pytest.TempPathFactory, crm: str) -> Iterator[Play]:
     for stage in staged(tmp_path_factory.mktemp("moves"), crm):
-        stage.env.update(COSELL_SYNC__TERMINAL_HOLD="0s", COSELL_SYNC__SURPRISE_MIN="1000")
+        stage.env.update(
+            COSELL_SYNC__TERMINAL_HOLD="0s",
+            COSELL_SYNC__SURPRISE_MIN="1000",
+            COSELL_SYNC__SURPRISE_MOVES="1000",
+        )
         deals = {
             name: stage.add(case.kind, name=name, salesStage=None, **case.start)
             for name, case in CASES.items()

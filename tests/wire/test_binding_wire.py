@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 from acceptance import Stage, staged
+from wired_program import cycle, wired_program
 
+from cosell_sync.errors import ForeignSystem, Unavailable
 from cosell_sync.sandbox.systems import Sandbox
 
 pytestmark = pytest.mark.wire
@@ -211,3 +213,38 @@ def test_the_daemon_ends_with_exit_code_two(stage: Stage) -> None:
     copied(stage)
     done = stage.cosell("run", expect=2, process=True, COSELL_HTTP__LISTEN="127.0.0.1:0")
     assert "connection rebind" in done.sentences
+
+
+def test_an_org_that_becomes_another_one_under_a_running_program(tmp_path: Path) -> None:
+    """Refreshed between two cycles: the old session is refused in the middle of the next one, and signing in again leads to
+    the copy. Nothing is read or written there.
+    """
+    with wired_program(tmp_path, "salesforce", deals=3) as play, play.process() as wired:
+        cycle(wired)
+        cycle(wired)
+        play.org.organization_id = ANOTHER["salesforce"]
+        for server in play.servers:
+            server.calls.clear()
+        before = play.org.api_used
+        with pytest.raises(Unavailable) as caught:
+            cycle(wired)
+        assert caught.value.code == "other_account"
+        with pytest.raises(Unavailable):  # whatever else of that cycle is under way
+            wired.crm.fetch(["006000000000001AAA"])
+        with pytest.raises(ForeignSystem):
+            cycle(wired)
+        assert play.mutations() == 0
+        assert play.org.api_used == before
+
+
+def test_an_environment_that_was_copied_over_under_a_running_program(tmp_path: Path) -> None:
+    """Dataverse's tokens go on serving, so it is asked with each new one, and whenever the environment is read again."""
+    with wired_program(tmp_path, "dynamics", deals=3) as play, play.process() as wired:
+        cycle(wired)
+        play.org.organization_id = ANOTHER["dynamics"]
+        wired.crm.forget_shape()
+        for server in play.servers:
+            server.calls.clear()
+        with pytest.raises(ForeignSystem):
+            cycle(wired)
+        assert [call.path.rpartition("/")[2] for call in list(play.servers[1].calls)] == ["WhoAmI"]

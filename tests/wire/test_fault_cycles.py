@@ -54,7 +54,8 @@ class Stage:
     def cycle(self) -> int:
         """The exit code; ``told`` holds the events."""
         loaded = settings.load(
-            env=self.sandbox.environment(self.home) | {"COSELL_SYNC__SURPRISE_MIN": "1000"}
+            env=self.sandbox.environment(self.home)
+            | {"COSELL_SYNC__SURPRISE_MIN": "1000", "COSELL_SYNC__SURPRISE_MOVES": "1000"}
         )
         with (
             structlog.testing.capture_logs() as logs,

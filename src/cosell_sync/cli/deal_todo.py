@@ -43,6 +43,9 @@ def todo(link: Link) -> str | None:
     if memory.failure:
         text = memory.failure.text
         return f"{text} (parked; cosell-sync deals retry {link.referral_id})" if memory.parked else text
+    if memory.withheld:
+        target = link.referral_id or link.opportunity_id
+        return f"{messages.withheld(memory.withheld[0])} Release it: cosell-sync deals approve {target}"
     if memory.sync_state in URGENT and link.opportunity:
         return link.opportunity.text("message") or None
     return None

@@ -51,6 +51,9 @@ def _store(config: Any) -> Iterator[tuple[SqlStore, Rules]]:
 def list_deals(
     config: ConfigOption = None,
     attention: Annotated[bool, typer.Option("--attention", help="Only deals that need a person.")] = False,
+    withheld: Annotated[
+        bool, typer.Option("--withheld", help="Only deals of which a step waits to be approved.")
+    ] = False,
     every: Annotated[bool, typer.Option("--all", help="Also those skipped and unlinked.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -58,17 +61,20 @@ def list_deals(
     phases = tuple(Phase) if every else (Phase.LINKED, Phase.WAITING)
     with _store(config) as (store, _):
         rows = [_row(link) for link in store.links(phases, URGENT if attention else SyncState)]
+    if withheld:
+        rows = [row for row in rows if row["withheld"]]
     if as_json:
         show_json(rows)
         return
     table = Table(box=None, header_style="bold")
-    for column in ("referral", "opportunity", "status", "state"):
+    for column in ("referral", "opportunity", "status", "state", "withheld"):
         table.add_column(column, no_wrap=True)
     table.add_column("what to do", overflow="fold")
     for row in rows:
         until = f"Answer by {row['respond_by']}. " if row["respond_by"] and not row["opportunity_id"] else ""
-        what = f"{until}{row['todo'] or ''}".strip()
-        table.add_row(row["referral_id"], row["opportunity_id"], row["status"], row["sync_state"], what)
+        withheld_kinds = ", ".join(item["kind"] for item in row["withheld"])
+        known = (row[name] for name in ("referral_id", "opportunity_id", "status", "sync_state"))
+        table.add_row(*known, withheld_kinds, f"{until}{row['todo'] or ''}".strip())
     console().print(table) if rows else show("No deals.")
 
 
@@ -86,6 +92,7 @@ def _row(link: Link) -> dict[str, Any]:
         "respond_by": to_json(deadline(link)),
         "gone": memory.gone.value if memory.gone else None,
         "lookalikes": list(memory.lookalikes),
+        "withheld": [{"kind": item.kind.value, "reason": item.reason.value} for item in memory.withheld],
         "todo": todo(link),
     }
 
@@ -328,6 +335,27 @@ def create(
 def unlink(target: Target, config: ConfigOption = None) -> None:
     """Part a pair for good: nothing is written, imported or shared again until `deals link`."""
     _carry_out(config, _command(Verb.UNLINK, target), "They are parted.", "They will be parted.")
+
+
+@app.command()
+def approve(
+    targets: Annotated[
+        list[str] | None, typer.Argument(metavar="ID…", help="Referral ids or opportunity ids.")
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="Every deal of which a step is withheld now.")] = False,
+    config: ConfigOption = None,
+) -> None:
+    """Let withheld steps through that cannot be undone: each as the record asks for it now, and no later one."""
+    if every == bool(targets):
+        raise ConfigError("name the deals to approve, or give --all")
+    with _store(config) as (store, _):
+        found = [_known(store, target) for target in targets or ()] or list(store.withheld())
+    if not found:
+        show("Nothing is withheld.")
+    for each in found:
+        target = each.referral_id or each.opportunity_id or ""
+        later = f"{target} is approved."
+        _carry_out(config, _command(Verb.APPROVE, target), f"{later} The next sync carries it out.", later)
 
 
 @app.command()

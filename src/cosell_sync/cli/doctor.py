@@ -10,11 +10,12 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from cosell_sync.bootstrap import Program, check_crm, program
+from cosell_sync.bootstrap import Program, program
+from cosell_sync.checks import check_crm
 from cosell_sync.cli.common import ConfigOption, JsonOption, console, load, show_json
-from cosell_sync.core.deal import State
+from cosell_sync.core.preconditions import stage_faults
 from cosell_sync.cycle import binding
-from cosell_sync.errors import AuthFailed, ConfigError, ForeignSystem, OutsideError
+from cosell_sync.errors import AuthFailed, ConfigError, ForeignSystem, OutsideError, Surprise
 from cosell_sync.summary import NEEDS_A_PERSON, NEEDS_NOBODY, OUT_OF_REACH
 
 _COLOURS = {"ok": "green", "warning": "yellow", "fault": "red"}
@@ -40,11 +41,14 @@ def doctor(config: ConfigOption = None, as_json: JsonOption = False) -> None:
         rows.append(_connection(wired))
         outcome, out_of_reach = _partner_center(wired)
         rows.append(outcome)
-        stages = [wired.rules.stages.for_state(state) for state in State if state is not State.UNKNOWN]
-        stages += list(wired.rules.stages.sales)
-        for check in check_crm(wired, list(dict.fromkeys(stages))):
+        unreachable = False
+        for check in check_crm(wired.settings.crm, wired.crm, wired.stages):
             rows.append(Row(check.name, check.status, check.message, check.todo))
-            out_of_reach = out_of_reach or check.error is not None
+            unreachable = unreachable or check.error is not None
+        if not unreachable:
+            rows += _meanings(wired)
+            rows += _ambiguous(wired, rows)
+        out_of_reach = out_of_reach or unreachable
     if out_of_reach:
         code = OUT_OF_REACH
     elif any(row.status == "fault" for row in rows):
@@ -57,6 +61,30 @@ def doctor(config: ConfigOption = None, as_json: JsonOption = False) -> None:
             table.add_row(Text(row.status, _COLOURS[row.status]), row.name, row.message, row.todo)
         console().print(table)
     raise typer.Exit(code)
+
+
+def _meanings(wired: Program) -> list[Row]:
+    """What the configured stages mean in the CRM; the cycle asks the same before a step that cannot be undone."""
+    try:
+        stages = wired.crm.stages()
+    except OutsideError as error:
+        return [Row("mapping.stages", "fault", str(error), error.hint)]
+    faults = [fault for fault in stage_faults(wired.rules, stages) if fault.stage in stages]
+    return [Row(fault.name, "fault", fault.text, fault.todo) for fault in faults] or [
+        Row("mapping.stages", "ok", "each stage is open, won or lost in the CRM as it is used here")
+    ]
+
+
+def _ambiguous(wired: Program, rows: Sequence[Row]) -> Iterator[Row]:
+    """Names of stages in the mapping that several stages of the CRM have; those with a fault already are left out."""
+    try:
+        shape = wired.crm.shape()
+    except (OutsideError, Surprise):
+        return  # another check names it
+    faulty = {row.name.rpartition(".")[2] for row in rows if row.status == "fault"}
+    for name, text, todo in wired.rules.stages.problems(shape):
+        if name not in shape.stages and name not in faulty:
+            yield Row(f"stages.{name}", "fault", text, todo)
 
 
 def _condensed(rows: Sequence[Row]) -> Iterator[Row]:
@@ -79,7 +107,7 @@ def _connection(wired: Program) -> Row:
         binding.refuse_others(known, found)
     except ForeignSystem as foreign:
         return Row("connection", "fault", str(foreign), foreign.hint)
-    except (OutsideError, ConfigError):
+    except (OutsideError, ConfigError, Surprise):
         found = {}  # the checks of both systems say what is wrong
     told = " and ".join(binding.words(whose) for whose in (known or found).values())
     if known:

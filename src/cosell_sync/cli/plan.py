@@ -31,7 +31,9 @@ def plan(config: ConfigOption = None, as_json: JsonOption = False) -> None:
                 world = wired.cycle_services(
                     store=store, referrals=DryReferrals(wired.referrals), crm=DryCrm(wired.crm)
                 )
-                run_cycle(world, f"plan-{uuid4().hex[:8]}", accept=True, collect=findings.append)
+                run_cycle(
+                    world, f"plan-{uuid4().hex[:8]}", accept=True, approve=False, collect=findings.append
+                )
         finally:
             store.close()
         data = as_data(findings, wired.rules)

@@ -15,7 +15,11 @@ from cosell_sync.summary import CycleSummary
 def sync(
     config: ConfigOption = None,
     accept: Annotated[
-        bool, typer.Option("--accept", help="Let one plan through that was stopped as a surprise.")
+        bool,
+        typer.Option(
+            "--accept",
+            help="Let one plan through that was stopped as a surprise, and steps that are withheld.",
+        ),
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -42,9 +46,12 @@ def sentence(summary: CycleSummary) -> str:
         (summary.rejected, "refused by our checks"),
         (summary.failed, "failed, to be tried again"),
         (summary.parked, "parked"),
+        (summary.withheld, "withheld until a person approves (deals list --withheld)"),
     ):
         if number:
             parts.append(f"{number} {words}")
+    if summary.broken:
+        parts.append("a precondition is broken, so nothing that cannot be undone is done: cosell-sync doctor")
     if summary.exit_code == 1:
         parts.append("some deals need a person: cosell-sync deals list --attention")
     return f"{'; '.join(parts)} ({summary.duration_s:.1f} s)"

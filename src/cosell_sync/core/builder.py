@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -10,7 +10,7 @@ from cosell_sync.core import messages
 from cosell_sync.core.deal import Fields, Side, Snapshot, State, Step, Value
 from cosell_sync.core.decision import Conflict, Decision, Effect, Hold, HoldKind
 from cosell_sync.core.limits import why_crm_cannot_store, why_read_only
-from cosell_sync.core.memory import Action, Link, reported_state
+from cosell_sync.core.memory import Action, FinalKind, Link, Withheld, reported_state
 from cosell_sync.core.retry import blocked_side, freed_from
 from cosell_sync.core.rules import CrmShape, FieldRule, Rules
 from cosell_sync.core.stage_table import Consequence
@@ -29,6 +29,7 @@ class DecisionBuilder:
     now: datetime
     follows: Consequence  # what the stage in the CRM means for this deal
     own_move: State | None = None
+    withheld: Mapping[FinalKind, Withheld] = field(default_factory=dict)  # what the guard lets nobody do now
     invites: bool = False  # Microsoft is to be invited, which is no step of a walk
     to_referral: dict[str, Value] = field(default_factory=dict)
     to_crm: dict[str, Value] = field(default_factory=dict)
@@ -40,6 +41,15 @@ class DecisionBuilder:
     def update_memory(self, **changes: object) -> None:
         """Replace fields of the link's memory."""
         self.link = replace(self.link, memory=replace(self.link.memory, **changes))  # type: ignore[arg-type]
+
+    def withholds(self, kind: FinalKind, field: str, there: Value, here: Value) -> bool:
+        """Whether the guard withholds this step; then it is held, with its reason, and remembered."""
+        item = self.withheld.get(kind)
+        if item is None:
+            return False
+        self.update_memory(withheld=(*self.link.memory.withheld, item))
+        self.holds.append(Hold(HoldKind.WITHHELD, field, there, here, messages.withheld(item)))
+        return True
 
 
 def set_base_state(builder: DecisionBuilder, state: State) -> None:

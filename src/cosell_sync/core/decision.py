@@ -14,6 +14,7 @@ class HoldKind(StrEnum):
     """Why something is held back. The order is the order of the message to the seller."""
 
     NEED = "need"  # a person must fill something in
+    WITHHELD = "withheld"  # cannot be undone, and the guard wants a person's word first
     CRM_CANNOT = "crm_cannot"  # the CRM cannot store Partner Center's value
     PAUSED = "paused"
     UNKNOWN_STATE = "unknown_state"
@@ -23,6 +24,7 @@ class HoldKind(StrEnum):
     FROZEN = "frozen"  # Partner Center does not take it
     UNSEEN = "unseen"  # the CRM does not show it to us, so nothing of it is compared
     READ_ONLY = "read_only"  # the CRM computes it, or does not let us
+    SHARED = "shared"  # it stands in a row that other deals use too
 
 
 @dataclass(frozen=True)

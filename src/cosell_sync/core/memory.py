@@ -41,6 +41,7 @@ class Action(StrEnum):
     UNLINK = "unlink"
     RETRY = "retry"
     RESOLVE = "resolve"
+    APPROVE = "approve"
 
 
 class Verb(StrEnum):
@@ -52,6 +53,7 @@ class Verb(StrEnum):
     RETRY = "retry"
     RESOLVE = "resolve"
     FORGET = "forget"
+    APPROVE = "approve"
 
 
 class Invitation(StrEnum):
@@ -72,6 +74,53 @@ class Closing:
     state: State
     mark: str
     since: datetime
+
+
+class FinalKind(StrEnum):
+    """Steps that cannot be undone."""
+
+    ACCEPT = "accept"
+    DECLINE = "decline"
+    WIN = "win"
+    LOSE = "lose"
+    POST = "post"  # an opportunity is shared
+    INVITE = "invite"  # Microsoft is asked for help
+    VISIBILITY = "visibility"  # Microsoft's sellers may see the deal
+
+
+class WithheldBy(StrEnum):
+    """Why the guard withholds such a step (``guard``)."""
+
+    STAGE = "stage"
+    PRECONDITION = "precondition"
+    COUNT = "count"
+
+
+@dataclass(frozen=True)
+class Withheld:
+    """A step that the guard withholds. ``mark``: the stage or the tick that asks for it; ``stage``: the one that is gone."""
+
+    kind: FinalKind
+    mark: str
+    reason: WithheldBy
+    stage: str = ""
+
+
+@dataclass(frozen=True)
+class Approval:
+    """A person let this step through, as it was asked for then: of this kind, by this stage or tick."""
+
+    kind: FinalKind
+    mark: str
+
+
+@dataclass(frozen=True)
+class FinalStepTaken:
+    """That a step was announced for a link, without a person's word for it; the guard counts these."""
+
+    link: str
+    kind: FinalKind
+    at: datetime
 
 
 INTERNAL_ERROR: Final = "broken"  # the code of a failure that is an unexpected exception of our own
@@ -115,12 +164,15 @@ class Memory:
     rejected: bool = False  # refused by our own checks, until someone mends the record
     gone: Side | None = None  # the side whose record vanished
     lookalikes: tuple[str, ...] = ()  # opportunities that may be the same deal
+    account_made: str | None = None  # id of the account that was made for this deal and that no other uses
     create_anyway: bool = False  # a person said: it is not one of the lookalikes
     sync_state: SyncState = SyncState.IN_SYNC
     invite: Invitation = Invitation.NONE
     microsoft: Mapping[str, str] = field(
         default_factory=dict
     )  # Microsoft's side as last read: status, id, reason, until
+    withheld: tuple[Withheld, ...] = ()
+    approved: tuple[Approval, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -142,7 +194,7 @@ class Link:
 
 @dataclass(frozen=True)
 class OperatorCommand:
-    """What an operator asked for (``deals link``, ``retry`` …), until a cycle has done it.
+    """What an operator asked for (``deals link``, ``retry``, ``approve`` …), until a cycle has done it.
 
     ``target``: a referral id or an opportunity id, the address of a ``forget``; ``other``: the opportunity of a ``link``;
     ``field`` and ``side`` of a ``resolve``.

@@ -12,6 +12,7 @@ from datetime import date, datetime
 from decimal import Decimal
 
 from cosell_sync.core.deal import Customer, DealType, Member, Solution, State, Value
+from cosell_sync.core.memory import FinalKind, Withheld, WithheldBy
 
 
 def day(moment: datetime | date) -> str:
@@ -72,11 +73,50 @@ def imported(direction: str) -> str:
     return "New deal from Microsoft." if direction == "Inbound" else "Taken over from Partner Center."
 
 
+def blocked_account(new: str, alike: Iterable[str]) -> str:
+    """A duplicate rule of the CRM does not let the customer be made beside these accounts."""
+    return _blocked(
+        f"the new account {new}",
+        alike,
+        "If it is the same company, correct the name, postal code and country there; otherwise ask your administrator to allow both.",
+    )
+
+
+def blocked_contact(new: str, alike: Iterable[str]) -> str:
+    """A duplicate rule of the CRM does not let the person be made beside these contacts."""
+    return _blocked(
+        f"the new contact {new}",
+        alike,
+        "If it is the same person, correct the e-mail address there; otherwise ask your administrator to allow both.",
+    )
+
+
+def _blocked(new: str, alike: Iterable[str], cure: str) -> str:
+    others = listed(alike)
+    if not others:
+        return f"The CRM takes {new} for a duplicate of a record that the sync cannot read. Ask your administrator to allow both."
+    return f"The CRM does not allow {new} because it resembles {others}. {cure}"
+
+
+def shared_emails(emails: Iterable[str]) -> str:
+    """Several users of the CRM have one e-mail address, so it does not say who is meant."""
+    return (
+        f"Several users of the CRM have the e-mail address {listed(sorted(emails))}, so nobody was added to the team for it. "
+        "Ask your administrator to give each user an address of their own."
+    )
+
+
 def nobody_may_own() -> str:
     return (
         "The CRM let none of the colleagues own this opportunity, so it belongs to the sync user. "
         "Take it over yourself, or ask your admin to give the team the right to see opportunities."
     )
+
+
+def account_differs(pairs: Iterable[tuple[str, str, str]]) -> str:
+    """What an account says otherwise than Partner Center: label, here, there."""
+    apart = "; ".join(f"{label} is {here} here and {there} in Partner Center" for label, here, there in pairs)
+    return f"{apart}. Both stay as they are, because other records may use this account."
 
 
 def linked() -> str:
@@ -180,6 +220,30 @@ def holding(target: State, until: datetime) -> str:
     return (
         f"{target.value} goes to Partner Center at {minute(until)} and cannot be undone there. "
         "Until then you can take it back by changing the stage or the action."
+    )
+
+
+_WITHHELD = {
+    FinalKind.ACCEPT: "Your acceptance",
+    FinalKind.DECLINE: "Your refusal of this deal",
+    FinalKind.WIN: "Won",
+    FinalKind.LOSE: "Lost",
+    FinalKind.POST: "Sharing this opportunity",
+    FinalKind.INVITE: "Your request for Microsoft's help",
+    FinalKind.VISIBILITY: "Showing this deal to Microsoft's sellers",
+}
+
+
+def withheld(item: Withheld) -> str:
+    """A step that cannot be undone waits for a person's word: what, why, and who can release it."""
+    why = {
+        WithheldBy.COUNT: "many deals changed like this at once",
+        WithheldBy.STAGE: f'the CRM has no stage "{item.stage}" any more',
+        WithheldBy.PRECONDITION: "cosell-sync found a fault in its setup",
+    }[item.reason]
+    return (
+        f"{_WITHHELD[item.kind]} has not gone to Partner Center, because {why} and it could not be undone there. "
+        "cosell-sync's administrator can release it."
     )
 
 

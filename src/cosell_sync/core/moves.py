@@ -9,6 +9,7 @@ from cosell_sync.core import messages
 from cosell_sync.core.builder import DecisionBuilder
 from cosell_sync.core.deal import SellerAction, Snapshot, State, Step, Value
 from cosell_sync.core.decision import Hold, HoldKind
+from cosell_sync.core.guard import KIND_OF_MOVE
 from cosell_sync.core.lifecycle import TERMINAL, Actor, Move, walk
 from cosell_sync.core.memory import Closing, reported_state
 from cosell_sync.core.normalize import clean_notes, empty
@@ -81,6 +82,9 @@ def _allowed_moves(builder: DecisionBuilder, target: State) -> tuple[Move, ...]:
         if holds:
             builder.holds += holds
             break
+        kind = KIND_OF_MOVE[move.target]
+        if builder.withholds(kind, "status", builder.state.value, move.target.value):
+            break  # the wait before an end goes on meanwhile, so that an approved one goes at once
         allowed.append(move)
     return tuple(allowed)
 

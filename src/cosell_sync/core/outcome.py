@@ -19,9 +19,9 @@ from cosell_sync.core.decision import ConflictKind
 from cosell_sync.core.fields import KINDS, SHARED, TOGETHER, Kind, partners
 from cosell_sync.core.memory import Failure, Intent, Link, Memory, Phase, set_known
 from cosell_sync.core.merge import Written, landed, learn, settle_notes, settle_set
-from cosell_sync.core.normalize import agree, by_key
+from cosell_sync.core.normalize import agree, by_key, same
 from cosell_sync.core.retry import RetryPolicy, after_failure, content_digest, freed_from
-from cosell_sync.core.rules import CrmShape, Rules
+from cosell_sync.core.rules import AccountUpdates, CrmShape, Rules
 from cosell_sync.errors import Flaky, Gone, RecordError, Unclear
 
 _SETS = frozenset({Kind.MEMBERS, Kind.SOLUTIONS})
@@ -122,20 +122,55 @@ def after_opportunity(link: Link, sent: Fields, after: Snapshot, rules: Rules, s
     )
 
 
-def after_create(link: Link, sent: Fields, after: Snapshot, rules: Rules, state: State) -> Link:
+def after_create(
+    link: Link,
+    sent: Fields,
+    after: Snapshot,
+    rules: Rules,
+    state: State,
+    *,
+    account_made: str | None = None,
+) -> Link:
     """The link after the CRM made the opportunity; what it has beside what was sent is its own.
 
     What reads back differently is how the CRM took our create: a default, a flow, an account that was there before.
     That is nobody's edit: it is base on that side and does not travel. Only where the CRM says that somebody else has
     changed the record since, it counts as an edit of theirs.
+
+    ``account_made``: id of the account that was made for it; None where one was there.
     """
     nothing = Snapshot(after.id, "")
     started = replace(link, phase=Phase.LINKED, opportunity_id=after.id, opportunity=nothing)
     made = after_opportunity(started, sent, after, rules, state)
+    made = replace(made, memory=replace(made.memory, account_made=account_made))
     if after.last_by_us is False:
         rewritten = {name: pending for name, pending in made.memory.rewritten.items() if name != "customer"}
-        return replace(made, memory=replace(made.memory, rewritten=rewritten))
-    return _took_defaults(replace(made, memory=replace(made.memory, rewritten={})), rules)
+        made = replace(made, memory=replace(made.memory, rewritten=rewritten))
+    else:
+        made = _took_defaults(replace(made, memory=replace(made.memory, rewritten={})), rules)
+    if account_made is not None or rules.account_updates is AccountUpdates.ALL:
+        return made
+    # The account was there: it is looked at like any other, so that what it leaves blank is filled.
+    return replace(
+        made,
+        base_referral=_without_customer(made.base_referral),
+        base_opportunity=_without_customer(made.base_opportunity),
+    )
+
+
+def _without_customer(base: Fields) -> Fields:
+    return {name: value for name, value in base.items() if name != "customer"}
+
+
+def after_shared_write(link: Link, before: Value, after: Value) -> Link:
+    """The link of another deal on an account that this cycle has written: that change is nobody's edit.
+
+    Only a base that is what the account held before moves, so an edit that is still to be looked at stays one.
+    """
+    base = link.base_opportunity.get("customer", ABSENT)
+    if base is ABSENT or not same(Kind.CUSTOMER, base, before):
+        return link
+    return replace(link, base_opportunity={**link.base_opportunity, "customer": after})
 
 
 def _took_defaults(link: Link, rules: Rules) -> Link:

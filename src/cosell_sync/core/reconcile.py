@@ -15,6 +15,7 @@ seller asks for it (``visibility``), carry the seller's moves to Partner Center 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
 
@@ -22,8 +23,9 @@ from cosell_sync.core import messages
 from cosell_sync.core.builder import DecisionBuilder, build_decision
 from cosell_sync.core.deal import ABSENT, State, state_of
 from cosell_sync.core.decision import Decision, Hold, HoldKind
+from cosell_sync.core.guard import standing_approvals
 from cosell_sync.core.lifecycle import TERMINAL
-from cosell_sync.core.memory import Link
+from cosell_sync.core.memory import FinalKind, Link, Withheld
 from cosell_sync.core.moves import seller_moves
 from cosell_sync.core.retry import content_digest, freed
 from cosell_sync.core.rules import CrmShape, Rules
@@ -34,11 +36,17 @@ from cosell_sync.core.visibility import open_to_microsoft
 
 
 def decide(
-    link: Link, rules: Rules, shape: CrmShape, now: datetime, own_move: State | None = None
+    link: Link,
+    rules: Rules,
+    shape: CrmShape,
+    now: datetime,
+    own_move: State | None = None,
+    withheld: Mapping[FinalKind, Withheld] | None = None,
 ) -> Decision:
     """The decision for a linked deal; one that changes nothing where a side is unknown or gone.
 
     ``own_move``: the state that our own write brought about in this cycle, so that it is not reported as news.
+    ``withheld``: steps that the guard withholds (``guard``); they are held with its reason.
     """
     referral, opportunity = link.referral, link.opportunity
     if referral is None or opportunity is None or link.memory.gone is not None:
@@ -46,10 +54,12 @@ def decide(
     shape = shape.of_currency(referral.text("currency"))
     state = state_of(referral)
     follows = consequence(situation_of(link, state, opportunity, rules.stages))
-    builder = DecisionBuilder(link, state, referral, opportunity, rules, shape, now, follows, own_move)
+    builder = DecisionBuilder(
+        link, state, referral, opportunity, rules, shape, now, follows, own_move, withheld or {}
+    )
     if link.memory.failure is not None and link.memory.failure.seen not in {"", content_digest(link)}:
         builder.link = replace(link, memory=freed(link.memory))
-    builder.update_memory(rejected=False)
+    builder.update_memory(rejected=False, withheld=(), approved=standing_approvals(builder.link))
     if _paused(builder):
         return build_decision(builder)
     if opportunity["sync"] is False:

@@ -37,6 +37,14 @@ class Policy(StrEnum):
     MERGE = "merge"
 
 
+class AccountUpdates(StrEnum):
+    """What a referral may change of an account that exists (see ``accounts``)."""
+
+    FILL = "fill"
+    OWN = "own"
+    ALL = "all"
+
+
 @dataclass(frozen=True)
 class FieldRule:
     """One field: our name, the CRM's name, flow and conflict policy."""
@@ -76,6 +84,7 @@ class CrmShape:
     `customer.country`: ISO codes, missing where a country is free text. ``states``: ISO code of a country → name or code
     of a state, without case → its code; None where a state is free text. ``scales``: ISO code → decimals, of the
     currencies with fewer than ``scale``.
+    ``ambiguous_stages``: a name, in lower case, that several stages have → the names that these go by here.
     """
 
     fields: frozenset[str]
@@ -89,6 +98,7 @@ class CrmShape:
     picklists: Mapping[str, frozenset[str]] = field(default_factory=dict)
     maximum: Decimal = Decimal("9999999999999999.99")
     scales: Mapping[str, int] = field(default_factory=dict)
+    ambiguous_stages: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     states: Mapping[str, Mapping[str, str]] | None = None
 
     def of_currency(self, code: str) -> CrmShape:
@@ -125,15 +135,37 @@ class Stages:
     sales: Mapping[str, str] = field(default_factory=dict)
 
     def standing(self, opportunity: Snapshot) -> Standing:
-        """By name first, then by the CRM's own flags, so that a stage nobody listed still counts."""
+        """By the CRM's own state; by name only between open stages, and where the CRM does not say whether it is closed.
+
+        A name decides no end: it may be mapped wrongly, or stand for two stages of which one is won and one is lost.
+        """
         stage = opportunity.text("stage")
-        if stage == self.won:
+        if isinstance(opportunity["is_closed"], bool):
+            if opportunity.flag("is_closed"):
+                return Standing.WON if opportunity.flag("is_won") else Standing.LOST
+        elif stage == self.won:
             return Standing.WON
-        if stage in {self.lost, self.declined, self.expired}:
+        elif stage in {self.lost, self.declined, self.expired}:
             return Standing.LOST
-        if opportunity.flag("is_closed"):
-            return Standing.WON if opportunity.flag("is_won") else Standing.LOST
         return Standing.STANDBY if stage == self.received else Standing.OPEN
+
+    def problems(self, shape: CrmShape) -> list[tuple[str, str, str]]:
+        """Names that must not be worked with: the name, what is wrong, the next step. Names that no stage has are not among them."""
+        ends = (self.lost, self.declined, self.expired)
+        found = []
+        for name in dict.fromkeys([self.received, self.accepted, self.won, *ends, *self.sales]):
+            flags = shape.stages.get(name)
+            names = shape.ambiguous_stages.get(" ".join(name.split()).casefold(), ())
+            if flags is None and names:
+                todo = f"write one of them in mapping: {', '.join(names)}; or rename them in the CRM"
+                found.append((name, f"several stages of the CRM are called {name}", todo))
+            elif flags is not None and name == self.won and not (flags.closed and flags.won):
+                text = f"{name} is mapped as won, but the CRM does not count it as won"
+                found.append((name, text, "name a stage in mapping.stages.won that is closed and won"))
+            elif flags is not None and name in ends and flags.won:
+                text = f"{name} is mapped as lost, but the CRM counts it as won"
+                found.append((name, text, "name a stage in mapping.stages that is closed and lost"))
+        return found
 
     def sales_stage(self, opportunity: Snapshot) -> Value:
         """Qualify, Develop, Propose, Close; ABSENT where the CRM makes no such claim."""
@@ -177,6 +209,7 @@ class Rules:
     import_leads: bool = False
     match: str = "propose"  # propose, link, off
     default_currency: str | None = None
+    account_updates: AccountUpdates = AccountUpdates.FILL
     cosell_recipe: str = "two_posts"  # or one_post: the post that makes a co-sell deal also invites Microsoft
 
     def crm_value(self, name: str, opportunity: Snapshot) -> Value:

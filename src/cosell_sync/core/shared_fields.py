@@ -7,8 +7,9 @@ from dataclasses import replace
 from typing import Final
 
 from cosell_sync.core import messages
+from cosell_sync.core.accounts import difference, keeps_equal, merge_account
 from cosell_sync.core.builder import DecisionBuilder, why_not_in_crm
-from cosell_sync.core.deal import ABSENT, Fields, Side, State, Value
+from cosell_sync.core.deal import ABSENT, Customer, Fields, Side, State, Value
 from cosell_sync.core.decision import Conflict, ConflictKind, Hold, HoldKind
 from cosell_sync.core.fields import KINDS, SHARED, TOGETHER
 from cosell_sync.core.lifecycle import TERMINAL
@@ -109,7 +110,9 @@ def _merge_field(
         for name in names
     }
     answer = next((memory.resolved[name] for name in names if name in memory.resolved), None)
-    if len(names) == 1:
+    if answer is None and _is_shared_account(builder, rule.name):
+        merged = {rule.name: merge_account(rule, group[rule.name], builder.shape)}
+    elif len(names) == 1:
         merged = {rule.name: merge(rule, group[rule.name], builder.shape, answer)}
     else:
         merged = merge_together(builder.rules.fields, group, builder.shape, answer)
@@ -130,6 +133,15 @@ def _merge_field(
         set_known(base_referral, name, each.base_referral)
         set_known(base_opportunity, name, each.base_opportunity)
     _write_or_hold(builder, merged)
+
+
+def _is_shared_account(builder: DecisionBuilder, name: str) -> bool:
+    """Whether the field stands in an account that other records may use, so that the referral does not rule it."""
+    return (
+        name == "customer"
+        and isinstance(builder.opportunity[name], Customer)
+        and not keeps_equal(builder.link, builder.rules.account_updates)
+    )
 
 
 def _taken_as_changed(name: str, memory: Memory, *, unequal: bool) -> frozenset[Side]:
@@ -159,6 +171,22 @@ def _write_or_hold(builder: DecisionBuilder, group: Mapping[str, Merged]) -> Non
     no_down = [why for name in names if name in down and (why := _why_not_down(builder, name, down))]
     _put_or_hold(builder, builder.to_referral, up, no_up)
     _put_or_hold(builder, builder.to_crm, down, no_down)
+    if "customer" in group:
+        _hold_difference(builder, group["customer"])
+
+
+def _hold_difference(builder: DecisionBuilder, merged: Merged) -> None:
+    """Name what stays different between an account and Partner Center's customer."""
+    rule, there, here = (
+        builder.rules.fields["customer"],
+        builder.referral["customer"],
+        builder.opportunity["customer"],
+    )
+    if not rule.goes_to_crm or merged.to_referral is not ABSENT or merged.conflict is not None:
+        return
+    held = builder.to_crm.get("customer", here)
+    if text := difference(there, held, builder.shape):
+        builder.holds.append(Hold(HoldKind.SHARED, "customer", there, here, text))
 
 
 def _put_or_hold(

@@ -24,6 +24,7 @@ REMINDERS = (timedelta(days=7), timedelta(days=3), timedelta(days=1))
 
 _STATE_OF_HOLD = {
     HoldKind.NEED: SyncState.NEEDS_ATTENTION,
+    HoldKind.WITHHELD: SyncState.NEEDS_ATTENTION,
     HoldKind.CRM_CANNOT: SyncState.NEEDS_ATTENTION,
     HoldKind.PAUSED: SyncState.WAITING,
     HoldKind.UNKNOWN_STATE: SyncState.WAITING,
@@ -33,6 +34,7 @@ _STATE_OF_HOLD = {
     HoldKind.FROZEN: SyncState.IN_SYNC,
     HoldKind.UNSEEN: SyncState.IN_SYNC,
     HoldKind.READ_ONLY: SyncState.IN_SYNC,
+    HoldKind.SHARED: SyncState.IN_SYNC,
 }
 _URGENCY = (
     SyncState.CONFLICT,
@@ -75,7 +77,10 @@ def status_report(decision: Decision, news: Iterable[str], shape: CrmShape, now:
         sync_state = SyncState.CLOSED
     parts = [*lines, *memory.notices] if _urgent(sync_state) else [*memory.notices, *lines]
     message = "\n".join(dict.fromkeys(parts))
-    rejected = any(_STATE_OF_HOLD[hold.kind] is SyncState.NEEDS_ATTENTION for hold in decision.holds)
+    rejected = any(
+        _STATE_OF_HOLD[hold.kind] is SyncState.NEEDS_ATTENTION and hold.kind is not HoldKind.WITHHELD
+        for hold in decision.holds
+    )
     memory = replace(memory, sync_state=sync_state, rejected=rejected)
     link = replace(link, memory=memory, due=_due(decision, memory, referral, state, now), dirty=False)
     return StatusReport(link, _differences(link, message, shape), sync_state, message, reminder)

@@ -11,7 +11,7 @@ from cosell_sync.core.builder import DecisionBuilder
 from cosell_sync.core.deal import ABSENT, Fields, Snapshot, State, Value
 from cosell_sync.core.decision import Hold, HoldKind
 from cosell_sync.core.lifecycle import TERMINAL
-from cosell_sync.core.memory import Invitation, Link, Phase
+from cosell_sync.core.memory import FinalKind, Invitation, Link, Phase
 from cosell_sync.core.microsoft import ONE_WAY, fix_help_request, takes_part
 from cosell_sync.core.publishing import new_referral_fields
 from cosell_sync.core.requirements import Gap, asks_for_help, missing
@@ -134,7 +134,9 @@ def open_to_microsoft(builder: DecisionBuilder) -> None:
     wider = widening(builder.link, builder.state, builder.rules, builder.shape, builder.now.date())
     builder.link = wider.link
     builder.invites = wider.invites and not wider.gaps
-    if wider.visible:
+    if builder.invites and builder.referral["visible"] is not False:
+        builder.withholds(FinalKind.INVITE, "help", builder.referral["help"], builder.opportunity["help"])
+    if wider.visible and not builder.withholds(FinalKind.VISIBILITY, "visible", False, True):
         builder.to_referral["visible"] = True
         builder.reasons["visible"] = "the seller opens this deal to Microsoft"
     text = messages.cannot_widen(gap.words for gap in wider.gaps)

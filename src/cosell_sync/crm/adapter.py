@@ -21,6 +21,7 @@ from cosell_sync.ports import (
     OpportunityWrite,
     Outcome,
     Page,
+    StageFlags,
 )
 
 MATCH: Final = ("name", "postal_code", "country")
@@ -52,9 +53,11 @@ class CrmFunctions(Generic[Org, Writer]):
     calls: Callable[[], int]
     identity: Callable[[], Identity]
     org: Callable[[], Org]
+    stages: Callable[[], Mapping[str, StageFlags]]
     changed_since: Callable[[Org, str | None, timedelta, KnownRecords], Iterator[Page]]
     fetch: Callable[[Org, Sequence[str]], Mapping[str, Snapshot | None]]
     find: Callable[[Org, Sequence[MatchQuery], Sequence[str]], Mapping[str, Matches]]
+    foreign_accounts: Callable[[Org, Sequence[str]], frozenset[str]]
     index: Callable[[Org], Iterator[Mapping[str, str]]]
     writer: Callable[[Org], Writer]
     create: Callable[[Writer, Sequence[OpportunityDraft], Ownership], Sequence[Outcome]]
@@ -97,6 +100,10 @@ class CrmAdapter(Generic[Org, Writer]):
         """Read the org again at the next call, because fields were added or rights changed."""
         self._org = None
 
+    def stages(self) -> Mapping[str, StageFlags]:
+        """The stages as they are at this moment."""
+        return self._functions.stages()
+
     def changed_since(self, watermark: str | None, overlap: timedelta, seen: KnownRecords) -> Iterator[Page]:
         """Pages of what changed. Users are read again, and the org too after a surprise."""
         self._functions.directory.forget()
@@ -114,6 +121,10 @@ class CrmAdapter(Generic[Org, Writer]):
     def find(self, sought: Sequence[MatchQuery]) -> Mapping[str, Matches]:
         """By referral id, what exists for it already."""
         return self._functions.find(self.org, sought, self._match)
+
+    def foreign_accounts(self, account_ids: Sequence[str]) -> frozenset[str]:
+        """Those of these accounts that an opportunity without a referral id uses."""
+        return self._functions.foreign_accounts(self.org, account_ids)
 
     def index(self) -> Iterator[Mapping[str, str]]:
         """Id → version of every opportunity in scope, in pages."""

@@ -9,7 +9,6 @@ from typing import Any, Final, Generic, TypeVar
 from cosell_sync.core.deal import ABSENT, Customer, Fields, Snapshot
 from cosell_sync.crm.related import members
 from cosell_sync.crm.users import Directory
-from cosell_sync.crm.values import folded
 from cosell_sync.errors import (
     AuthFailed,
     Flaky,
@@ -45,6 +44,8 @@ class PendingWrite:
     partial_error: RecordError | None = None
     may_have_landed: bool = False
     unheld: dict[str, frozenset[str]] = field(default_factory=dict)
+    ambiguous: frozenset[str] = frozenset()
+    account_made: str | None = None
     columns: dict[str, object] = field(default_factory=dict)
 
     @property
@@ -159,6 +160,8 @@ class Batch(Generic[W]):
                 snapshot=found.get(each.id),
                 steps=_steps(each),
                 unheld=each.unheld,
+                ambiguous=each.ambiguous,
+                account_made=each.account_made,
             )
             for each in pending
         ]
@@ -219,9 +222,8 @@ class Ownership:
     def owners(self, pending: Sequence[PendingWrite], directory: Directory) -> Sequence[Sequence[str | None]]:
         """For each write the user ids to try, in order; None, the CRM's own default, ends each."""
         teams = [(members(each.fields, "team") or ()) if self.team else () for each in pending]
-        names = [each.email for team in teams for each in team]
-        users = directory.find([*names, *filter(None, [self.default])])
-        fallback = users.get(folded(self.default))
+        users = directory.find([each.email for team in teams for each in team]).users
+        fallback = directory.named(self.default)
         found = [[users[each.email] for each in team if each.email in users] for team in teams]
         return [[*dict.fromkeys([*own, *([fallback] if fallback else [])]), None] for own in found]
 

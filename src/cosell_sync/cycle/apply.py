@@ -5,42 +5,23 @@ is open the write may or may not have landed; ``recover`` looks. A write of our 
 repeating it does no harm.
 
 What cannot be undone (a move, a post, an invitation, a deal made visible to Microsoft) passes ``announce`` with its kind,
-link and cause. What must hold before such a write is to be checked there and nowhere else.
+link and cause.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 
-from cosell_sync.core.deal import Fields, Side, Snapshot, State, Value
+from cosell_sync.core.deal import DealType, Fields, Side, Snapshot, Value
 from cosell_sync.core.decision import Decision
 from cosell_sync.core.fields import SHARED
-from cosell_sync.core.memory import Action, Intent, Link
+from cosell_sync.core.guard import final_effects
+from cosell_sync.core.memory import FinalKind, Intent, Link
 from cosell_sync.cycle.context import CrmPlan, Cycle
+from cosell_sync.cycle.guard import confirm
 from cosell_sync.cycle.record import Record, commit
 from cosell_sync.ports import OpportunityDraft, OpportunityWrite, Outcome, ReferralDraft, ReferralWrite
-
-
-class FinalKind(StrEnum):
-    """Writes that cannot be undone."""
-
-    ACCEPT = "accept"
-    DECLINE = "decline"
-    WIN = "win"
-    LOSE = "lose"
-    POST = "post"
-    INVITE = "invite"
-    VISIBILITY = "visibility"
-
-
-_MOVES = {
-    State.ACCEPTED: FinalKind.ACCEPT,
-    State.DECLINED: FinalKind.DECLINE,
-    State.WON: FinalKind.WIN,
-    State.LOST: FinalKind.LOSE,
-}
 
 
 @dataclass(frozen=True)
@@ -63,8 +44,13 @@ class Announcement:
 def announce(cycle: Cycle, record: Record, writes: Iterable[Announcement]) -> None:
     """Store the intents of these writes, and the record with them, in one transaction. The calls come after.
 
-    Every ``FinalStep`` of a cycle passes here.
+    Every ``FinalStep`` of a cycle passes here. Raises ``NotAdmitted``, before anything is stored, for one that the guard did
+    not admit.
     """
+    writes = list(writes)
+    for write in writes:
+        for step in write.final:
+            confirm(cycle, record, step.link, step.kind)
     record.intents += [write.intent for write in writes]
     commit(cycle.store, record)
 
@@ -85,23 +71,35 @@ def write_referrals(cycle: Cycle, decisions: Sequence[Decision]) -> list[tuple[D
 
 def post_referral(cycle: Cycle, link: Link, fields: Fields, known: Fields, cause: str) -> Outcome:
     """The post that shares an opportunity; its id is what the referral is found by. ``known``: what the record holds."""
-    return _post(cycle, link, fields, known, FinalStep(FinalKind.POST, link, cause))
+    steps = [FinalStep(kind, link, cause) for kind in kinds_of_post(cycle, fields)]
+    return _post(cycle, link, fields, known, steps)
+
+
+def kinds_of_post(cycle: Cycle, fields: Fields) -> tuple[FinalKind, ...]:
+    """What of the post of a new referral cannot be undone: with ``one_post`` it invites Microsoft as well."""
+    invites = fields.get("deal_type") == DealType.COSELL and cycle.rules.cosell_recipe == "one_post"
+    return (FinalKind.POST, FinalKind.INVITE) if invites else (FinalKind.POST,)
 
 
 def post_invitation(
     cycle: Cycle, link: Link, fields: Fields, known: Fields, cause: str, engagement: str
 ) -> Outcome:
     """The post that invites Microsoft into this engagement."""
-    return _post(cycle, link, fields, known, FinalStep(FinalKind.INVITE, link, cause), engagement)
+    return _post(cycle, link, fields, known, [FinalStep(FinalKind.INVITE, link, cause)], engagement)
 
 
 def _post(
-    cycle: Cycle, link: Link, fields: Fields, known: Fields, step: FinalStep, engagement: str | None = None
+    cycle: Cycle,
+    link: Link,
+    fields: Fields,
+    known: Fields,
+    steps: Sequence[FinalStep],
+    engagement: str | None = None,
 ) -> Outcome:
     record = Record()
     record.put(link)
     intent = Intent(link.key, Side.PARTNER_CENTER, True, "", fields, known, cycle.id, cycle.now)
-    announce(cycle, record, [Announcement(intent, (step,))])
+    announce(cycle, record, [Announcement(intent, tuple(steps))])
     return cycle.referrals.create(ReferralDraft(link.opportunity_id or "", fields, engagement))
 
 
@@ -113,17 +111,7 @@ def _of_steps(cycle: Cycle, decision: Decision) -> Announcement:
         if step.state is not None:
             fields["state"] = step.state.value
     intent = _update(cycle, link, Side.PARTNER_CENTER, link.referral, fields, link.opportunity)
-    return Announcement(intent, tuple(_final_steps(decision)))
-
-
-def _final_steps(decision: Decision) -> Iterable[FinalStep]:
-    for effect in decision.effects:
-        if effect.side is not Side.PARTNER_CENTER:
-            continue
-        if effect.action == Action.MOVE:
-            yield FinalStep(_MOVES[State(str(effect.new))], decision.link, effect.rule)
-        elif effect.field == "visible":
-            yield FinalStep(FinalKind.VISIBILITY, decision.link, effect.rule)
+    return Announcement(intent, tuple(FinalStep(kind, link, rule) for kind, rule in final_effects(decision)))
 
 
 # --- the CRM ---------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Carries out what people told the program with ``deals link|create|unlink|retry|resolve|forget``.
+"""Carries out what people told the program with ``deals link|create|unlink|retry|resolve|approve|forget``.
 
 The command line does so itself where it gets the store's lease; where the daemon holds it, the command waits in the store
 for the daemon's next cycle. Both call ``obey``, and leave the same journal line and the same event. A command changes only
@@ -16,9 +16,9 @@ import structlog
 from cosell_sync.core import messages
 from cosell_sync.core.deal import Side, state_of
 from cosell_sync.core.lifecycle import TERMINAL
-from cosell_sync.core.memory import Action, JournalEntry, Link, Memory, OperatorCommand, Phase, Verb
+from cosell_sync.core.memory import Action, Approval, JournalEntry, Link, Memory, OperatorCommand, Phase, Verb
 from cosell_sync.core.retry import freed
-from cosell_sync.cycle.context import Cycle
+from cosell_sync.cycle.context import Cycle, ids
 from cosell_sync.cycle.record import Record, commit, released
 from cosell_sync.ports import ErasureResult, Store
 
@@ -65,6 +65,8 @@ def obey(store: Store, command: OperatorCommand, *, cycle_id: str, now: datetime
     record.put(*links)
     commit(store, record)
     log.info("order.obeyed", verb=command.verb, target=command.target)
+    if command.verb == Verb.APPROVE:
+        log.info("deal.approved", **ids(links[0]), kinds=[each.kind for each in links[0].memory.approved])
     return None
 
 
@@ -94,6 +96,12 @@ def links_after(command: OperatorCommand, store: Store) -> list[Link]:
         case Verb.RESOLVE:
             resolved = {**link.memory.resolved, command.field: Side(command.side)}
             return [replace(link, memory=replace(link.memory, resolved=resolved), dirty=True)]
+        case Verb.APPROVE:
+            if not link.memory.withheld:
+                raise Refused(f"nothing of the deal {command.target} is withheld")
+            new = [Approval(item.kind, item.mark) for item in link.memory.withheld]
+            approved = tuple(dict.fromkeys([*link.memory.approved, *new]))
+            return [replace(link, memory=replace(link.memory, approved=approved), dirty=True)]
         case _:
             raise Refused(f"unknown order {command.verb}")
 

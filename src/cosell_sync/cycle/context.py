@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import InitVar, dataclass, field
 from datetime import datetime, timedelta
 
 from cosell_sync.core.deal import Fields, Side, State
 from cosell_sync.core.decision import Conflict, Decision, Effect, Hold
-from cosell_sync.core.memory import Link
+from cosell_sync.core.memory import FinalKind, Link, Withheld
+from cosell_sync.core.preconditions import Fault
 from cosell_sync.core.retry import RetryPolicy
 from cosell_sync.core.rules import CrmShape, Rules
 from cosell_sync.core.status import StatusReport
@@ -23,21 +24,32 @@ class CycleSettings:
 
     ``overlap``: how far a pull reaches back behind its watermark. ``full_every``: how often every id and version is
     compared. ``surprise_share`` (0 to 1) and ``surprise_min`` (deals): a plan that changes more than both stops the cycle.
-    ``retry_policy``: when a failing deal is tried again.
+    ``surprise_moves`` and ``surprise_window``: so many steps of one kind that cannot be undone may be taken in so long a time
+    without a person's word. ``retry_policy``: when a failing deal is tried again.
     """
 
     overlap: timedelta = timedelta(minutes=5)
     full_every: timedelta = timedelta(hours=24)
     surprise_share: float = 0.3
     surprise_min: int = 20
+    surprise_moves: int = 10
+    surprise_window: timedelta = timedelta(hours=1)
     retry_policy: RetryPolicy = field(default_factory=RetryPolicy)
+
+
+# What ``doctor`` calls a fault in the CRM. True: everything it checks; False: what is known of the org as it was read.
+Preconditions = Callable[[bool], Sequence[Fault]]
+
+
+def _none_known(_whole: bool) -> Sequence[Fault]:
+    return ()
 
 
 @dataclass(frozen=True)
 class Services:
     """Everything that a cycle works with: both systems, the store, the clock, the rules and the settings.
 
-    ``meters``: per side its quota and clock; empty where nobody counts (tests).
+    ``meters``: per side its quota and clock; empty where nobody counts (tests). ``preconditions``: of this very CRM.
     """
 
     referrals: Referrals
@@ -47,6 +59,7 @@ class Services:
     rules: Rules
     settings: CycleSettings = field(default_factory=CycleSettings)
     meters: Mapping[Side, Meter] = field(default_factory=dict)
+    preconditions: Preconditions = _none_known
 
 
 @dataclass(frozen=True)
@@ -112,6 +125,26 @@ class Counters:
     failed: set[str] = field(default_factory=set)
 
 
+@dataclass
+class GuardState:
+    """What the guard knows in a cycle (``guard``); None: not asked yet.
+
+    ``recent``: by kind the links of which a counted step was announced within the window. ``stages``: of the org, as read in
+    this cycle. ``faults``: broken preconditions. ``whole``: all of them were checked. ``closed``: kinds of which the count
+    withholds every step in this cycle. ``admitted``: steps that may be announced, with whether they count. ``withheld``: the
+    last verdicts, by key of the link. ``logged``: what was logged.
+    """
+
+    recent: dict[FinalKind, frozenset[str]] | None = None
+    stages: frozenset[str] | None = None
+    faults: dict[str, Fault] = field(default_factory=dict)
+    whole: bool = False
+    closed: frozenset[FinalKind] = frozenset()
+    admitted: dict[tuple[str, FinalKind], bool] = field(default_factory=dict)
+    withheld: dict[str, Mapping[FinalKind, Withheld]] = field(default_factory=dict)
+    logged: set[tuple[str, FinalKind]] = field(default_factory=set)
+
+
 Collect = Callable[[DealPlan], None]
 
 
@@ -121,6 +154,7 @@ class Cycle:
 
     ``id``: marks its log events and journal lines. ``now``: when it began; every decision of it is made for this moment.
     ``collect``: receives what is found about each deal. ``accept``: a person has seen what would be stopped as a surprise.
+    ``approve``: and every step that cannot be undone.
     ``wishes``: keys of opportunities that want to be shared. ``changed``: keys of pairs whose referral was read anew.
     ``shape``: what the CRM can hold, empty before it was read. ``state``: what the last cycle left, as this one changes it
     (``record.keep_state``). ``decided``: first decisions of this chunk, by link key.
@@ -132,6 +166,8 @@ class Cycle:
     now: datetime
     collect: Collect
     accept: bool = False
+    approve: bool = False
+    guard: GuardState = field(default_factory=GuardState)
     counters: Counters = field(default_factory=Counters)
     wishes: list[str] = field(default_factory=list)
     changed: list[str] = field(default_factory=list)
@@ -143,6 +179,7 @@ class Cycle:
     def __post_init__(self, services: Services) -> None:
         self.referrals, self.crm, self.store = services.referrals, services.crm, services.store
         self.rules, self.settings, self.meters = services.rules, services.settings, services.meters
+        self.preconditions = services.preconditions
 
 
 def ids(link: Link) -> dict[str, str | None]:

@@ -29,6 +29,7 @@ from cosell_sync.cycle.commands import run_commands
 from cosell_sync.cycle.context import Collect, Cycle, Services
 from cosell_sync.cycle.engagements import await_microsoft, invite_microsoft, read_engagements
 from cosell_sync.cycle.full_compare import compare_when_due
+from cosell_sync.cycle.guard import check_preconditions, read_anew_if_broken, requeue_withheld
 from cosell_sync.cycle.intake import take_in
 from cosell_sync.cycle.isolate import isolate, place
 from cosell_sync.cycle.linked import exchange
@@ -37,7 +38,7 @@ from cosell_sync.cycle.pull import correct_times, pull, requeue_after_rule_chang
 from cosell_sync.cycle.record import Record, commit
 from cosell_sync.cycle.recover import settle_open_intents
 from cosell_sync.cycle.reread import still_present
-from cosell_sync.cycle.safety import check_clock, check_planned_changes, check_shape
+from cosell_sync.cycle.safety import check_clock, check_planned_changes, check_shape, check_stages
 from cosell_sync.cycle.summarize import summarize
 from cosell_sync.errors import Broken, CosellError, OutsideError, Surprise
 from cosell_sync.summary import Counts, CycleSummary
@@ -46,15 +47,22 @@ log = structlog.get_logger("cosell_sync.cycle")
 
 
 def run_cycle(
-    world: Services, cycle_id: str, *, accept: bool = False, collect: Collect | None = None
+    world: Services,
+    cycle_id: str,
+    *,
+    accept: bool = False,
+    approve: bool | None = None,
+    collect: Collect | None = None,
 ) -> CycleSummary:
     """Run one cycle and emit its ``cycle.finished``.
 
-    ``accept``: let a plan through that would be stopped as a surprise. ``collect``: receives what is found about each deal.
+    ``accept``: let a plan through that would be stopped as a surprise. ``approve``: and what the guard would withhold; None:
+    as ``accept``. ``collect``: receives what is found about each deal.
     Raises OutsideError (a system is away or refused the sign-in), Surprise, and Broken (an error that nobody foresaw),
     after ``cycle.finished``; ConfigError (ForeignSystem among them) without it.
     """
-    cycle = Cycle(world, cycle_id, world.clock(), collect or (lambda _plan: None), accept=accept)
+    approve = accept if approve is None else approve
+    cycle = Cycle(world, cycle_id, world.clock(), collect or (lambda _plan: None), accept, approve)
     started, before = time.monotonic(), _calls(world)
     failure: OutsideError | Surprise | Broken | None = None
     with structlog.contextvars.bound_contextvars(cycle_id=cycle_id):
@@ -88,11 +96,16 @@ def read(cycle: Cycle) -> None:
     """Whose records these are, what people asked for, what the CRM can hold, what changed on either side."""
     schedule.begin(cycle)
     check_binding(cycle)
+    cycle.state = cycle.store.cycle_state()
+    read_anew_if_broken(cycle)
     cycle.shape = cycle.crm.shape()
     run_commands(cycle)
-    cycle.state = cycle.store.cycle_state()
     record = Record()
     check_shape(cycle, record)
+    check_stages(cycle)
+    check_preconditions(cycle, record)
+    if cycle.accept:
+        requeue_withheld(cycle, record)  # to let it through, or for a plan to show it
     requeue_after_rule_change(cycle, record)
     commit(cycle.store, record)
     pull(cycle, record)

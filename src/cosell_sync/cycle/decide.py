@@ -16,7 +16,8 @@ from cosell_sync.core import losses, messages, requirements, visibility
 from cosell_sync.core.deal import Side
 from cosell_sync.core.decision import Conflict, Decision
 from cosell_sync.core.fields import SHARED
-from cosell_sync.core.memory import Link
+from cosell_sync.core.guard import kept_withheld
+from cosell_sync.core.memory import FinalKind, Link
 from cosell_sync.core.reconcile import decide
 from cosell_sync.core.retry import blocked_side, freed_from
 from cosell_sync.core.status import StatusReport, conflict_text, status_report
@@ -27,11 +28,15 @@ log = structlog.get_logger("cosell_sync.cycle")
 
 
 def first_decision(cycle: Cycle, link: Link) -> Decision:
-    """What follows for this deal as it was read; for the same reading the same decision, made once."""
+    """What follows for this deal as it was read; for the same reading the same decision, made once.
+
+    What the count withheld before stays withheld; what else the guard says, ``guard.guarded`` asks.
+    """
     known = cycle.decided.get(link.key)
     if known is not None and known[0] is link:
         return known[1]
-    decision = decide(link, cycle.rules, cycle.shape, cycle.now)
+    withheld = {} if cycle.approve else kept_withheld(link)
+    decision = decide(link, cycle.rules, cycle.shape, cycle.now, None, withheld)
     cycle.decided[link.key] = (link, decision)
     return decision
 
@@ -49,7 +54,8 @@ def plan_crm(cycle: Cycle, record: Record, first: Decision, result: ReferralResu
     """What goes to the CRM, made from what Partner Center holds now, and what the record is to say. Names conflicts."""
     decision = first
     if first.steps:
-        decision = decide(result.link, cycle.rules, cycle.shape, cycle.now, result.state)
+        withheld = cycle.guard.withheld.get(result.link.key)
+        decision = decide(result.link, cycle.rules, cycle.shape, cycle.now, result.state, withheld)
     sent = [
         item
         for item in first.conflicts
@@ -72,8 +78,12 @@ def plan_crm(cycle: Cycle, record: Record, first: Decision, result: ReferralResu
 
 
 def may_invite(cycle: Cycle, link: Link) -> bool:
-    """Whether Microsoft is to be invited now: the seller asks for it, nothing is missing, Partner Center is not paused."""
+    """Whether Microsoft is to be invited now: the seller asks for it, nothing is missing or withheld, Partner Center is not
+    paused.
+    """
     if link.opportunity is None or not requirements.asks_for_help(link.opportunity):
+        return False
+    if any(item.kind is FinalKind.INVITE for item in link.memory.withheld):
         return False
     fields = visibility.invitation(link, cycle.rules, cycle.shape, cycle.now.date())
     return fields is not None and blocked_side(link.memory, cycle.now) is not Side.PARTNER_CENTER

@@ -26,6 +26,7 @@ from cosell_sync.ports import (
     ReferralDraft,
     Referrals,
     ReferralWrite,
+    StageFlags,
 )
 
 DRY_ID = "new:"  # begins the id of a record that only the dry run made; the id of its other half follows
@@ -104,6 +105,9 @@ class DryCrm:
     def forget_shape(self) -> None:
         self._real.forget_shape()
 
+    def stages(self) -> Mapping[str, StageFlags]:
+        return self._real.stages()
+
     def changed_since(self, watermark: str | None, overlap: timedelta, seen: KnownRecords) -> Iterator[Page]:
         return self._real.changed_since(watermark, overlap, seen)
 
@@ -112,6 +116,9 @@ class DryCrm:
 
     def find(self, sought: Sequence[MatchQuery]) -> Mapping[str, Matches]:
         return self._real.find(sought)
+
+    def foreign_accounts(self, account_ids: Sequence[str]) -> frozenset[str]:
+        return self._real.foreign_accounts(account_ids)
 
     def index(self) -> Iterator[Mapping[str, str]]:
         return self._real.index()

@@ -19,11 +19,13 @@ import structlog
 from cosell_sync.core import microsoft, publishing, requirements
 from cosell_sync.core.deal import Fields, Side
 from cosell_sync.core.decision import Effect
-from cosell_sync.core.memory import Action, Invitation, Link, Phase
+from cosell_sync.core.guard import candidate
+from cosell_sync.core.memory import Action, FinalKind, Invitation, Link, Phase
 from cosell_sync.core.quota import Urgency
 from cosell_sync.cycle import apply
 from cosell_sync.cycle.context import Cycle, DealPlan, ids
 from cosell_sync.cycle.decide import may_invite
+from cosell_sync.cycle.guard import admit
 from cosell_sync.cycle.record import Record, commit, invitation_landed, keep_state, post_failed
 from cosell_sync.cycle.schedule import allowed
 from cosell_sync.errors import RecordError, Rejected, Unavailable
@@ -49,11 +51,14 @@ def invite_microsoft(cycle: Cycle, links: Sequence[Link]) -> list[Link]:
     ]
     if not asking:
         return []
-    invited = [
-        _invite(cycle, link) for link in cycle.store.by_keys(asking).values() if may_invite(cycle, link)
-    ]
+    wanted = [link for link in cycle.store.by_keys(asking).values() if may_invite(cycle, link)]
+    # one that was accepted in this very cycle was not judged yet
+    new = [link for link in wanted if (link.key, FinalKind.INVITE) not in cycle.guard.admitted]
+    withheld = admit(cycle, [candidate(FinalKind.INVITE, link) for link in new])
+    invited = [_invite(cycle, link) for link in wanted if link.key not in withheld]
     await_microsoft(cycle, invited)
-    return invited
+    # those that are withheld are decided again with that, so that their records say so
+    return [*invited, *(link for link in wanted if link.key in withheld)]
 
 
 def _invite(cycle: Cycle, link: Link) -> Link:

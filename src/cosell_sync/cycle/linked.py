@@ -15,7 +15,8 @@ from cosell_sync.core.memory import Link
 from cosell_sync.core.retry import blocked_side
 from cosell_sync.cycle import apply
 from cosell_sync.cycle.context import CrmPlan, Cycle, ReferralResult
-from cosell_sync.cycle.decide import first_decision, plan_crm
+from cosell_sync.cycle.decide import plan_crm
+from cosell_sync.cycle.guard import guarded
 from cosell_sync.cycle.record import (
     Record,
     commit,
@@ -26,6 +27,7 @@ from cosell_sync.cycle.record import (
 )
 from cosell_sync.cycle.report import RecordReport, report, words_of
 from cosell_sync.cycle.reread import note_gone, read_again
+from cosell_sync.cycle.shared_rows import Change, changed_account, follow_account_writes, still_own
 from cosell_sync.errors import Stale
 
 ROUNDS = 3  # times that a deal is decided anew in a cycle because its record changed meanwhile
@@ -42,7 +44,7 @@ def exchange(cycle: Cycle, links: Sequence[Link]) -> None:
 def _exchange_once(cycle: Cycle, links: Sequence[Link], *, last: bool) -> list[Link]:
     """One round. Returns the links that turned out stale, read again; none in the last round."""
     record = Record()
-    decisions = [first_decision(cycle, link) for link in links]
+    decisions = guarded(cycle, still_own(cycle, links))
     results = {item.link.key: ReferralResult(item.link) for item in decisions}
     if writing := [item for item in decisions if item.steps]:
         for item, outcome in apply.write_referrals(cycle, writing):
@@ -50,7 +52,7 @@ def _exchange_once(cycle: Cycle, links: Sequence[Link], *, last: bool) -> list[L
     plans = _plans(cycle, record, decisions, results)
     stale = {key for key, result in results.items() if result.stale} | _to_crm(cycle, record, plans)
     # what Partner Center took stays learned, though the CRM's record turned out stale
-    again = [result.link for key, result in results.items() if key in stale]
+    again = [record.links.get(key, result.link) for key, result in results.items() if key in stale]
     if last:
         given_up(cycle, record, again)
         commit(cycle.store, record)
@@ -84,13 +86,19 @@ def _to_crm(cycle: Cycle, record: Record, plans: Sequence[CrmPlan]) -> set[str]:
     """Carry out the plans and record them. Returns the keys of those that were stale."""
     stale: set[str] = set()
     refused: list[RecordReport] = []
+    accounts: list[tuple[str, str, Change]] = []
     for plan, outcome in apply.write_opportunities(cycle, record, plans):
         link = opportunity_outcome(cycle, record, plan, outcome)
         landed = outcome.error is None and outcome.snapshot is not None
+        if "customer" in plan.decision.crm and (
+            changed := changed_account(plan.status.link.opportunity, outcome.snapshot)
+        ):
+            accounts.append((link.key, *changed))
         if isinstance(outcome.error, Stale):
             stale.add(link.key)
         elif not landed and link.memory.failure is not None and not transient(link):
             refused.append(_refusal(cycle, plan.decision, link))
+    follow_account_writes(cycle, record, accounts)
     report(cycle, record, refused)
     return stale
 

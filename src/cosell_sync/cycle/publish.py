@@ -14,7 +14,8 @@ still wants its invitation, and gets it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 import structlog
@@ -22,10 +23,12 @@ import structlog
 from cosell_sync.core import messages, publishing, requirements
 from cosell_sync.core.deal import ABSENT, Fields, Side, Snapshot, SyncState, Value
 from cosell_sync.core.decision import Decision, Effect, Hold, HoldKind
-from cosell_sync.core.memory import Action, Link, Memory, Phase
+from cosell_sync.core.guard import Candidate, candidate, kept_withheld, standing_approvals
+from cosell_sync.core.memory import Action, FinalKind, Link, Memory, Phase, Withheld
 from cosell_sync.core.retry import blocked_side, content_digest, freed
 from cosell_sync.cycle import apply
 from cosell_sync.cycle.context import Cycle, DealPlan, ids
+from cosell_sync.cycle.guard import admit, log_withheld
 from cosell_sync.cycle.record import Record, commit, post_failed, post_landed, status_effects
 from cosell_sync.cycle.report import RecordReport, report, words_of
 from cosell_sync.errors import Unclear
@@ -79,22 +82,64 @@ def publish_all(cycle: Cycle, wishes: Sequence[Link]) -> list[Link]:
     if not links:
         return []
     doubtful = {each for link in cycle.store.links([Phase.WAITING]) for each in link.memory.lookalikes}
+    # of the others a person must say first whether Microsoft's deal is the same; their records say so already
+    links = [_begun(link) for link in links if link.opportunity_id not in doubtful]
+    steps = [step for link in links for step in _steps(cycle, link)]
+    withheld = admit(cycle, steps)
     pairs: list[Link] = []
     refused: list[tuple[Link, Sequence[Hold]]] = []
-    for link in links:
-        if link.opportunity is None or link.opportunity_id in doubtful:
-            continue  # a person must say first whether Microsoft's deal is the same; the record says so already
-        fresh = replace(link, memory=_freed_if_changed(link))
-        if blocked_side(fresh.memory, cycle.now) is Side.PARTNER_CENTER:
-            refused.append((fresh, ()))
-        elif holds := _holds(cycle, link.opportunity):
-            refused.append((fresh, holds))
-        elif (made := _post(cycle, fresh, link.opportunity)).phase is Phase.LINKED:
+    for begun in links:
+        items = {**_kept(cycle, begun), **withheld.get(begun.key, {})}
+        link = replace(begun, memory=replace(begun.memory, withheld=tuple(items.values())))
+        log_withheld(cycle, begun, link)
+        opportunity = link.opportunity
+        if opportunity is None:
+            continue
+        if blocked_side(link.memory, cycle.now) is Side.PARTNER_CENTER:
+            refused.append((link, ()))
+        elif holds := _holds(cycle, opportunity):
+            refused.append((replace(link, memory=replace(link.memory, withheld=())), holds))
+        elif items:
+            refused.append((link, [_withheld_hold(item) for item in items.values()]))
+        elif (made := _post(cycle, link, opportunity)).phase is Phase.LINKED:
             pairs.append(made)
         else:
             refused.append((made, ()))
     report(cycle, Record(), [_unpublished(cycle, link, holds) for link, holds in refused])
     return pairs
+
+
+def posts_of(cycle: Cycle, links: Iterable[Link]) -> list[Candidate]:
+    """The posts that these links would make now, as far as the guard has not withheld them already."""
+    found: list[Candidate] = []
+    for link in links:
+        with suppress(Exception):  # it breaks again where it is worked on, and is reported there
+            found += _steps(cycle, _begun(link)) if publishing.wants_sharing(link) else ()
+    return found
+
+
+def _begun(link: Link) -> Link:
+    """The link as it is tried: a record that changed is tried afresh, and approvals of what it no longer asks for are over."""
+    memory = replace(_freed_if_changed(link), approved=standing_approvals(link))
+    return replace(link, memory=memory)
+
+
+def _steps(cycle: Cycle, link: Link) -> list[Candidate]:
+    """What the post of this opportunity does that cannot be undone; nothing where it is not to be posted now."""
+    opportunity = link.opportunity
+    blocked = blocked_side(link.memory, cycle.now) is Side.PARTNER_CENTER
+    if opportunity is None or blocked or _kept(cycle, link) or _holds(cycle, opportunity):
+        return []
+    fields = publishing.new_referral_fields(opportunity, cycle.rules, cycle.shape)
+    return [candidate(kind, link) for kind in apply.kinds_of_post(cycle, fields)]
+
+
+def _kept(cycle: Cycle, link: Link) -> dict[FinalKind, Withheld]:
+    return {} if cycle.approve else kept_withheld(link)
+
+
+def _withheld_hold(item: Withheld) -> Hold:
+    return Hold(HoldKind.WITHHELD, "sync", False, True, messages.withheld(item))
 
 
 def _freed_if_changed(link: Link) -> Memory:
@@ -148,7 +193,7 @@ def _unpublished(cycle: Cycle, link: Link, holds: Sequence[Hold]) -> RecordRepor
         words = {}  # a passing fault says nothing yet, and nothing is in sync
     effects = status_effects(link.opportunity, words)
     cycle.collect(DealPlan(link, effects=effects, holds=tuple(holds)))
-    if words and holds:
+    if words and holds and not status.link.memory.withheld:
         reason = "closed" if status.state is SyncState.CLOSED else "incomplete"
         log.warning("deal.held", **ids(link), reason=reason)
     return RecordReport(status.link, words, repeat=True)

@@ -19,7 +19,7 @@ from cosell_sync.core import messages
 from cosell_sync.core.deal import ABSENT, Fields, Side, Snapshot, Step, SyncState, Value, state_of
 from cosell_sync.core.decision import Conflict, Decision, Effect
 from cosell_sync.core.fields import KINDS, SELLER, SHARED
-from cosell_sync.core.memory import Action, Intent, Invitation, JournalEntry, Link, Phase
+from cosell_sync.core.memory import Action, FinalStepTaken, Intent, Invitation, JournalEntry, Link, Phase
 from cosell_sync.core.normalize import same
 from cosell_sync.core.outcome import after_create, after_failed_write, after_opportunity, after_referral
 from cosell_sync.core.retry import freed_from
@@ -48,6 +48,7 @@ class Record:
     watermarks: dict[str, str] = field(default_factory=dict)
     completed: list[str] = field(default_factory=list)
     state: CycleState | None = None
+    final: list[FinalStepTaken] = field(default_factory=list)
     bindings: dict[Side, Identity] = field(default_factory=dict)
     unread: list[Side] = field(default_factory=list)
 
@@ -69,6 +70,7 @@ class Record:
             watermarks=self.watermarks,
             completed=self.completed,
             state=self.state,
+            final=self.final,
             bindings=self.bindings,
             unread=self.unread,
         )
@@ -204,7 +206,7 @@ def opportunity_outcome(cycle: Cycle, record: Record, plan: CrmPlan, outcome: Ou
     """What the CRM took of a plan. A stale one is not recorded, for the caller reads and decides it again."""
     link = plan.status.link
     if outcome.error is None and outcome.snapshot is not None and link.referral is not None:
-        landed = _opportunity_landed(cycle, record, plan, outcome.snapshot, link.referral)
+        landed = _opportunity_landed(cycle, record, plan, outcome, outcome.snapshot, link.referral)
         record.put(landed)
         return landed
     error = outcome.error or Unclear("no answer")
@@ -220,12 +222,15 @@ def opportunity_outcome(cycle: Cycle, record: Record, plan: CrmPlan, outcome: Ou
 
 
 def _opportunity_landed(
-    cycle: Cycle, record: Record, plan: CrmPlan, after: Snapshot, referral: Snapshot
+    cycle: Cycle, record: Record, plan: CrmPlan, outcome: Outcome, after: Snapshot, referral: Snapshot
 ) -> Link:
     link, before = plan.status.link, plan.status.link.opportunity
     if before is None:
         return link
     learned = after_opportunity(link, plan.decision.crm, after, cycle.rules, state_of(referral))
+    if outcome.account_made is not None:
+        learned = replace(learned, memory=replace(learned.memory, account_made=outcome.account_made))
+    learned = _named_nobody(learned, outcome.ambiguous)
     cycle.counters.written[Side.CRM].add(link.key)
     record.settle(link, Side.CRM)
     _written(cycle, record, link, [effect for effect in plan.decision.effects if effect.side is Side.CRM])
@@ -245,7 +250,15 @@ def opportunity_created(
         failing = _waiting_for_a_person(failure(cycle, record, link, Side.CRM, error))
         record.put(replace(failing, dirty=False, due=failing.memory.next_attempt))
         return None
-    made = after_create(reported, fields, outcome.snapshot, cycle.rules, state_of(link.referral))
+    made = after_create(
+        reported,
+        fields,
+        outcome.snapshot,
+        cycle.rules,
+        state_of(link.referral),
+        account_made=outcome.account_made,
+    )
+    made = _named_nobody(made, outcome.ambiguous)
     record.settle(link, Side.CRM)
     record.journal += [
         journal_entry(cycle, made, Side.CRM, Action.CREATE, "new in Partner Center", name, None, value)
@@ -335,6 +348,17 @@ def transient(link: Link) -> bool:
     return link.memory.failure is not None and link.memory.failure.transient
 
 
+def _named_nobody(link: Link, emails: frozenset[str]) -> Link:
+    """Tell the seller once, with the next words on the record, of e-mails that several users of the CRM share."""
+    keys = {f"shared_email:{_digest(each)}": each for each in sorted(emails)}
+    fresh = {key: each for key, each in keys.items() if key not in link.memory.reported}
+    if not fresh:
+        return link
+    notices = (*link.memory.notices, messages.shared_emails(fresh.values()))
+    reported = (*link.memory.reported, *fresh)
+    return replace(link, memory=replace(link.memory, notices=notices, reported=reported), dirty=True)
+
+
 def _waiting_for_a_person(failing: Link) -> Link:
     if transient(failing):
         return failing
@@ -357,7 +381,11 @@ def _is_of(effect: Effect, taken: Sequence[Step]) -> bool:
 def _mark(conflict: Conflict) -> str:
     """A conflict's mark without its values: marks are kept, values may be people's data."""
     text = f"conflict:{conflict.field}:{conflict.referral!r}:{conflict.opportunity!r}"
-    return f"conflict:{conflict.field}:{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+    return f"conflict:{conflict.field}:{_digest(text)}"
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def _changed_meanwhile(before: Snapshot, sent: Fields, after: Snapshot) -> bool:

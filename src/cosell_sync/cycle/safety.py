@@ -7,17 +7,20 @@ where the cause does, or once with ``sync --accept``. docs/surprises.md has them
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from typing import Any
 
 from cosell_sync.core.fields import KINDS, STATUS_FIELDS
-from cosell_sync.core.memory import Action, Link, Phase
+from cosell_sync.core.memory import Action, FinalKind, Link, Phase
 from cosell_sync.core.rules import CrmShape, Flow, StageFlags
 from cosell_sync.cycle.context import Cycle
 from cosell_sync.cycle.decide import foreseeable
+from cosell_sync.cycle.guard import close, foresee
+from cosell_sync.cycle.publish import posts_of
 from cosell_sync.cycle.record import Record, keep_state
-from cosell_sync.cycle.schedule import due, is_last
+from cosell_sync.cycle.schedule import due
 from cosell_sync.errors import Surprise
 
 SKEW = timedelta(
@@ -27,15 +30,19 @@ EMPTY = 4  # as many deals are enough to take a side for unreadable; fewer may w
 
 
 def check_planned_changes(cycle: Cycle) -> None:
-    """Before anything is written: would an unusual share of the deals be closed, vanish or be rewritten?"""
-    if cycle.accept:
+    """Before anything is written: would an unusual share of the deals be closed, vanish or be rewritten?
+
+    In the same pass the steps that cannot be undone are counted, so that too many of a kind are withheld from the first on.
+    """
+    if cycle.accept and cycle.approve:
         return
-    unusual, least = 0, cycle.settings.surprise_min
-    for number, chunk in enumerate(due(cycle)):
-        if number == 0 and len(chunk) <= least and is_last(chunk):
-            return  # too few to be an unusual share, whatever is decided
+    unusual, totals = 0, Counter[FinalKind]()
+    for chunk in due(cycle):
         unusual += _changing(cycle, chunk)
-    if unusual > least:
+        if not cycle.approve:
+            foresee(cycle, totals, chunk, posts_of(cycle, chunk))
+    close(cycle, totals)
+    if unusual > cycle.settings.surprise_min:
         linked = sum(counters.deals for counters in cycle.store.counts() if counters.phase is Phase.LINKED)
         check_share(cycle, "changed", unusual, linked)
 
@@ -80,6 +87,18 @@ def check_shape(cycle: Cycle, record: Record) -> None:
             lost=lost,
         )
     keep_state(cycle, record, shape=outline)
+
+
+def check_stages(cycle: Cycle) -> None:
+    """A name in the mapping that several stages have, of which none can be guessed.
+
+    One that the CRM counts otherwise is `doctor`'s to name: the CRM's own state decides the ends all the same.
+    """
+    found = cycle.rules.stages.problems(cycle.shape)
+    if problems := [each for each in found if each[0] not in cycle.shape.stages]:
+        cycle.crm.forget_shape()  # so that the next cycle sees when it is mended
+        said = "; ".join(f"{text}: {todo}" for _, text, todo in problems)
+        raise Surprise(f"{said}; nothing was written", what="stages", stages=[name for name, *_ in problems])
 
 
 def _outline(shape: CrmShape) -> dict[str, Any]:

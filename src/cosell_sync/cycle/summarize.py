@@ -33,17 +33,20 @@ def summarize(cycle: Cycle, duration: float, calls: Counts, failure: Exception |
         rejected=sum(item.deals for item in counts if item.rejected),
         failed=len(counters.failed),
         parked=sum(item.deals for item in counts if item.parked),
+        withheld=sum(item.deals for item in counts if item.withheld),
+        broken=len(cycle.state.broken),
         api_calls=calls,
-        exit_code=_exit_code(counts, failure),
+        exit_code=_exit_code(cycle, counts, failure),
     )
 
 
-def _exit_code(counts: Sequence[DealCount], failure: Exception | None) -> int:
+def _exit_code(cycle: Cycle, counts: Sequence[DealCount], failure: Exception | None) -> int:
     if isinstance(failure, OutsideError | Broken):
         return OUT_OF_REACH
     open_phases = {Phase.LINKED, Phase.WAITING}
     asking = any(item.deals for item in counts if item.phase in open_phases and item.sync_state in _ASKING)
-    return NEEDS_A_PERSON if asking or isinstance(failure, Surprise) else NEEDS_NOBODY
+    asking = asking or bool(cycle.state.broken) or isinstance(failure, Surprise)
+    return NEEDS_A_PERSON if asking else NEEDS_NOBODY
 
 
 def _both(numbers: dict[Side, int]) -> Counts:

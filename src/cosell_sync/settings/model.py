@@ -160,6 +160,10 @@ class SyncSettings(Section):
     """A cycle stops before writing when more than this share, and surprise_min, would close, vanish or be rewritten."""
     surprise_min: Annotated[int, Field(ge=0)] = 20
     """See surprise_share."""
+    surprise_moves: Annotated[int, Field(ge=0)] = 10
+    """Accepts, declines, wins, losses, posts, invitations: so many of a kind go out in surprise_window unapproved, no more."""
+    surprise_window: PositiveDuration = timedelta(hours=1)
+    """See surprise_moves."""
     full_every: PositiveDuration = timedelta(hours=24)
     """How often all ids and versions of both sides are compared."""
     import_closed: bool = False
@@ -240,6 +244,8 @@ class MappingSettings(Section):
         "country",
     )
     """What must agree for an existing account to be taken as the customer."""
+    account_updates: Literal["fill", "own", "all"] = "fill"
+    """What a referral changes of an account that exists: fill blanks only, own keeps those made for the deal equal, all keeps all."""
     owner: Literal["team", "default"] = "team"
     """Owner of imported opportunities: the first CRM user of the referral's team, or always default_owner."""
     default_owner: Text | None = None

@@ -29,6 +29,7 @@ from sqlalchemy import (
     Table,
     TypeDecorator,
     UniqueConstraint,
+    false,
 )
 
 DEFAULT: Final = "default"
@@ -79,6 +80,7 @@ link = Table(
     Column("sync_state", String, nullable=False),
     Column("parked", Boolean, nullable=False),
     Column("rejected", Boolean, nullable=False),
+    Column("withheld", Boolean, nullable=False, server_default=false()),
     Column("referral_version", String),
     Column("opportunity_version", String),
     Column("referral", _DATA),
@@ -92,7 +94,7 @@ link = Table(
     Index("ix_link_dirty", "connection", "dirty", "key"),
     Index("ix_link_due", "connection", "due"),
     Index("ix_link_phase", "connection", "phase", "key"),
-    Index("ix_link_standing", "connection", "phase", "sync_state", "parked", "rejected", "key"),
+    Index("ix_link_standing", "connection", "phase", "sync_state", "parked", "rejected", "withheld", "key"),
 )
 
 # Child row (a contact role, a solution, …) → the opportunity whose snapshot was read from it.
@@ -128,7 +130,20 @@ cycle_state = Table(
     Column("rules", String),
     Column("shape", _DATA),
     Column("engagements", _DATA),
+    Column("broken", _DATA),
     PrimaryKeyConstraint("connection", name="pk_cycle_state"),
+)
+
+# When a step that cannot be undone was last announced for a link without a person's word; the guard counts them.
+final_step = Table(
+    "final_step",
+    metadata,
+    _connection(),
+    Column("link", _KEY, nullable=False),
+    Column("kind", String, nullable=False),
+    Column("at", Moment, nullable=False),
+    PrimaryKeyConstraint("connection", "link", "kind", name="pk_final_step"),
+    Index("ix_final_step_at", "connection", "at"),
 )
 
 # Whose records the deals of this store are, by side, as in ``ports.Identity``.

@@ -39,6 +39,7 @@ def from_link(link: Link) -> dict[str, Any]:
         "sync_state": link.memory.sync_state.value,
         "parked": link.memory.parked,
         "rejected": link.memory.rejected,
+        "withheld": bool(link.memory.withheld),
         "referral_version": None if link.referral is None else link.referral.version,
         "opportunity_version": None if link.opportunity is None else link.opportunity.version,
         "referral": None if link.referral is None else as_json.snapshot_to_json(link.referral),
@@ -100,6 +101,7 @@ def from_state(state: CycleState) -> dict[str, Any]:
         "rules": state.rules,
         "shape": None if state.shape is None else dict(state.shape),
         "engagements": None if queue is None else {"asked": [*queue.asked], "once": [*queue.once]},
+        "broken": [*state.broken] or None,
     }
 
 
@@ -114,6 +116,7 @@ def to_state(row: Row | None) -> CycleState:
         rules=row["rules"],
         shape=row["shape"],
         engagements=queue and EngagementQueue(tuple(queue["asked"]), tuple(queue["once"])),
+        broken=tuple(row["broken"] or ()),
     )
 
 

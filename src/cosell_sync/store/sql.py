@@ -22,9 +22,9 @@ from sqlalchemy.exc import IntegrityError
 from cosell_sync.core import erasure as forgetting
 from cosell_sync.core.deal import Side, SyncState
 from cosell_sync.core.erasure import ErasureResult, Person
-from cosell_sync.core.memory import Intent, JournalEntry, Link, OperatorCommand, Phase
+from cosell_sync.core.memory import FinalKind, Intent, JournalEntry, Link, OperatorCommand, Phase
 from cosell_sync.ports import Clock, CycleState, DealCount, Identity, Transaction, UrgentDeal
-from cosell_sync.store import binding, schema, serialize, standing
+from cosell_sync.store import binding, final_steps, schema, serialize, standing
 from cosell_sync.store.engine import reading, writing
 from cosell_sync.store.lease import DEADLINE, Sleep, acquire, lease_of
 from cosell_sync.store.statements import CHUNK, chunks, upsert
@@ -149,6 +149,12 @@ class SqlStore:
     def bindings(self) -> Mapping[Side, Identity]:
         return binding.bindings(self.engine, self._connection)
 
+    def withheld(self) -> Iterator[Link]:
+        return self._walk(schema.link.c.withheld)
+
+    def final_steps(self, since: datetime) -> Mapping[FinalKind, frozenset[str]]:
+        return final_steps.since(self.engine, self._connection, since)
+
     def counts(self) -> Sequence[DealCount]:
         return standing.counts(self.engine, self._connection)
 
@@ -180,6 +186,7 @@ class SqlStore:
                     [{"name": name, "value": value} for name, value in transaction.watermarks.items()],
                 )
                 binding.bind(connection, self._connection, transaction.bindings, transaction.unread)
+                self._upsert(connection, schema.final_step, final_steps.rows(transaction.final))
                 if transaction.state is not None:
                     self._upsert(connection, schema.cycle_state, [serialize.from_state(transaction.state)])
                 if transaction.completed:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from cosell_sync.errors import CosellError
+from cosell_sync.errors import CosellError, Unavailable
 from cosell_sync.transport.throttle import Clock, utc_now
 
 MARGIN = timedelta(minutes=5)
@@ -45,12 +45,28 @@ def renew_at(token: AccessToken, obtained: datetime, margin: timedelta = MARGIN)
     return token.expires_at - min(margin, life / 2)
 
 
+def _whose(token: AccessToken) -> tuple[str, str]:
+    """For whose records it was given, and where they are; empty where the sign-in does not say."""
+    return token.organization, token.base_url
+
+
 class TokenSource:
-    """Hands out one token to all threads and renews it before it expires."""
+    """Hands out one token to all threads and renews it before it expires.
+
+    Where the renewed one is for another org or host, whoever asks gets ``Unavailable`` instead, for the work under way was begun
+    elsewhere; until somebody looks whose it is (``whose``). ``system`` is named by that error.
+    """
 
     def __init__(
-        self, obtain: Callable[[], AccessToken], *, clock: Clock = utc_now, margin: timedelta = MARGIN
+        self,
+        obtain: Callable[[], AccessToken],
+        *,
+        clock: Clock = utc_now,
+        margin: timedelta = MARGIN,
+        system: str = "",
     ) -> None:
+        self._system = system
+        self._strange = False
         self._obtain = obtain
         self._clock = clock
         self._margin = margin
@@ -64,16 +80,20 @@ class TokenSource:
         """A token that is not about to expire. Raises what signing in raises."""
         return self._get(None)
 
+    def whose(self) -> AccessToken:
+        """As ``token``, for who looks at the account before anything is done there."""
+        return self._get(None, looking=True)
+
     def refresh(self, refused: AccessToken) -> AccessToken:
         """Another token than the refused one. Raises what signing in raises."""
         return self._get(refused)
 
-    def _get(self, refused: AccessToken | None) -> AccessToken:
+    def _get(self, refused: AccessToken | None, *, looking: bool = False) -> AccessToken:
         failures = self._failures
         with self._lock:
             token = self._token
             if token is not None and not self._is_due(token, refused):
-                return token
+                return self._known(token, looking=looking)
             if self._failures != failures and self._failure is not None:
                 raise self._failure  # another thread has just failed, while this one waited for the lock
             try:
@@ -82,8 +102,16 @@ class TokenSource:
                 self._failures += 1
                 self._failure = failure
                 raise
-            self._token, self._renew_at = token, renew_at(token, self._clock(), self._margin)
-            return token
+            before, self._token = self._token, token
+            self._renew_at = renew_at(token, self._clock(), self._margin)
+            self._strange = self._strange or (before is not None and _whose(before) != _whose(token))
+            return self._known(token, looking=looking)
+
+    def _known(self, token: AccessToken, *, looking: bool) -> AccessToken:
+        self._strange = self._strange and not looking
+        if self._strange:
+            raise Unavailable(self._system, "the sign-in leads to other records now", code="other_account")
+        return token
 
     def _is_due(self, token: AccessToken, refused: AccessToken | None) -> bool:
         if refused is not None and token.value == refused.value:

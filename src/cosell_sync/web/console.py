@@ -78,7 +78,7 @@ def _cycle(summary: CycleSummary | None, carried_at: datetime | None) -> str:
     ]
     counts = " · ".join(
         f"{name} {getattr(summary, name)}"
-        for name in ("unchanged", "conflicts", "rejected", "failed", "parked")
+        for name in ("unchanged", "conflicts", "rejected", "failed", "parked", "withheld")
     )
     return (
         f"<p><code>{escape(summary.cycle_id)}</code> took {summary.duration_s:.1f} s; both systems last reached "

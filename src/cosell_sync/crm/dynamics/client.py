@@ -46,12 +46,19 @@ class DynamicsCrm(CrmAdapter[Org, Writer]):
             calls=lambda: rest.calls,
             identity=lambda: describe.identity(rest),
             org=lambda: replace(describe.read(rest, named), closed=closed),
+            stages=lambda: describe.read_stages(rest, named["stage"]),
             changed_since=partial(changes.changed_since, rest),
             fetch=partial(read.fetch, rest),
             find=partial(read.find, rest),
+            foreign_accounts=partial(read.foreign_accounts, rest),
             index=partial(read.index, rest),
             writer=lambda now: Writer(rest, now, directory, tuple(match)),
             create=create.create,
             directory=directory,
         )
         super().__init__(functions, match=match, ownership=ownership)
+
+    def forget_shape(self) -> None:
+        """Read the environment again, and ask whose it is: it may have been copied over."""
+        self.rest.forget_who()
+        super().forget_shape()

@@ -95,6 +95,7 @@ def _set_accounts(writer: Writer, missing: Sequence[PendingOpportunity]) -> None
             each.fail(copy_error(account))
         elif account is not None:
             each.columns = account_binding(account)
+            each.account_made = writer.customers.claim(account)
 
 
 def _settle(writer: Writer, pending: PendingOpportunity, result: Result) -> bool:

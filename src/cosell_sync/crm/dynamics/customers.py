@@ -3,6 +3,11 @@
 Neither table has a key that could keep its rows single, so they are looked up by what makes two of them one: an account by
 name, postal code and country, a contact by e-mail under its account. A create without an answer leaves its writes unclear,
 so that the next cycle finds the row.
+
+An environment may have alternate keys or duplicate rules of its own that refuse a create because of another row. That row is
+taken only if what makes two of them one agrees (for a contact the e-mail, under whatever account); else both are named.
+Duplicate detection stays suppressed, which is the Web API's default.
+https://learn.microsoft.com/power-apps/developer/data-platform/webapi/manage-duplicate-detection-create-update
 """
 
 from __future__ import annotations
@@ -10,14 +15,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
+from cosell_sync.core import messages
 from cosell_sync.core.deal import Customer, Member
-from cosell_sync.crm.dynamics import odata, read, related, translate
+from cosell_sync.crm.dynamics import errors, odata, read, related, translate
 from cosell_sync.crm.dynamics.batch import Op
 from cosell_sync.crm.dynamics.org import ACCOUNTS, CONTACTS, Org
 from cosell_sync.crm.dynamics.rest import Rest
 from cosell_sync.crm.related import customer_key
-from cosell_sync.crm.values import email, pieces
-from cosell_sync.errors import RecordError, Unclear
+from cosell_sync.crm.values import email, folded, pieces
+from cosell_sync.errors import RecordError, Rejected, Unclear
 
 AT_ONCE: Final = 50  # pairs of account and e-mail in one query
 
@@ -33,21 +39,53 @@ class Customers:
         self._org = org
         self._match = match
         self._contacts: dict[Place, str | RecordError] = {}
+        self._made: set[str] = set()  # accounts, until a deal claims them
 
     def accounts(self, customers: Iterable[Customer]) -> Mapping[Key, str | RecordError]:
         """Account id of each customer, by `customer_key`: the oldest that matches, else a new one, or why there is none."""
         wanted = {customer_key(each, self._match): each for each in customers if each.name}
-        found: dict[Key, str | RecordError] = {}
-        names = list(dict.fromkeys(each.name or "" for each in wanted.values()))
-        for row in read.accounts_by_name(self._rest, names) if names else ():
+        found: dict[Key, str | RecordError] = {**self._known_accounts(wanted)}
+        missing = [key for key in wanted if key not in found]
+        bodies = [self._org.opened(ACCOUNTS, translate.account_columns(wanted[key])) for key in missing]
+        made = self._make([Op("POST", ACCOUNTS, body) for body in bodies])
+        self._made |= {each for each in made if isinstance(each, str)}
+        found |= zip(missing, made, strict=True)
+        refused = {key: wanted[key] for key in missing if _refused_as_alike(found[key])}
+        return {**found, **self._of_refused_accounts(refused)} if refused else found
+
+    def _known_accounts(self, wanted: Mapping[Key, Customer]) -> Mapping[Key, str]:
+        """The oldest account that is the same, of those that there are."""
+        found: dict[Key, str] = {}
+        for row in self._accounts_by_name(wanted.values()):
             known = translate.customer(row)
             key = customer_key(known, self._match) if known else ()
             if key in wanted:
                 found.setdefault(key, str(row["accountid"]).lower())
-        missing = [key for key in wanted if key not in found]
-        bodies = [self._org.opened(ACCOUNTS, translate.account_columns(wanted[key])) for key in missing]
-        made = self._make([Op("POST", ACCOUNTS, body) for body in bodies])
-        return {**found, **dict(zip(missing, made, strict=True))}
+        return found
+
+    def _accounts_by_name(self, customers: Iterable[Customer]) -> list[translate.Row]:
+        names = list(dict.fromkeys(each.name or "" for each in customers))
+        return list(read.accounts_by_name(self._rest, names)) if names else []
+
+    def _of_refused_accounts(self, refused: Mapping[Key, Customer]) -> Mapping[Key, str | RecordError]:
+        """The accounts that somebody made meanwhile; for the others an error that names those in the way."""
+        made: dict[Key, str | RecordError] = {**self._known_accounts(refused)}
+        rows = [translate.customer(row) for row in self._accounts_by_name(refused.values())]
+        for key in refused.keys() - made.keys():
+            wanted = refused[key]
+            others = [
+                messages.shown(each) for each in rows if each and folded(each.name) == folded(wanted.name)
+            ]
+            text = messages.blocked_account(messages.shown(wanted), others)
+            made[key] = Rejected(text, code="duplicate", fields=("customer",))
+        return made
+
+    def claim(self, account: str) -> str | None:
+        """The account's id for the first deal that asks, if the account was made in this batch; else None."""
+        if account not in self._made:
+            return None
+        self._made.remove(account)
+        return account
 
     def contacts(self, people: Iterable[tuple[str | None, Member]]) -> None:
         """Find or make a contact for each of these people under that account (id, or None for no account)."""
@@ -64,6 +102,29 @@ class Customers:
         ]
         made = self._make([Op("POST", CONTACTS, body) for body in bodies])
         self._contacts |= dict(zip(missing, made, strict=True))
+        if refused := [each for each in missing if _refused_as_alike(self._contacts[each])]:
+            self._contacts |= self._of_refused_contacts(refused, wanted)
+
+    def _of_refused_contacts(
+        self, refused: Sequence[Place], wanted: Mapping[Place, Member]
+    ) -> Mapping[Place, str | RecordError]:
+        """The contact with that e-mail: under the account, else the only one elsewhere; else an error that names those."""
+        rows = [
+            row
+            for some in pieces(refused, AT_ONCE)
+            for row in self._rest.rows(_by_email("", {address for _, address in some}))
+        ]
+        made: dict[Place, str | RecordError] = {}
+        for place in refused:
+            people = [row for row in rows if email(row.get("emailaddress1")) == place[1]]
+            here = [row for row in people if translate.lookup(row, "parentcustomerid") == place[0]]
+            if here or len(people) == 1:
+                made[place] = str((here or people)[0]["contactid"]).lower()
+                continue
+            new = f"{messages.person(wanted[place])} ({place[1]})"
+            text = messages.blocked_contact(new, [f"a contact with the e-mail {place[1]}"] if people else [])
+            made[place] = Rejected(text, code="duplicate", fields=("contacts",))
+        return made
 
     def contact(self, account: str | None, address: str) -> str | RecordError | None:
         """The id of the contact that ``contacts`` found or made, why there is none, or None where it was never looked up."""
@@ -78,16 +139,7 @@ class Customers:
             self._note("_parentcustomerid_value eq null", alone)
 
     def _note(self, parent: str, some: Sequence[Place]) -> None:
-        path = odata.query(
-            CONTACTS,
-            select=("contactid", "emailaddress1", "_parentcustomerid_value"),
-            where=odata.all_of(
-                "statecode eq 0",
-                parent,
-                odata.texts("emailaddress1", sorted({address for _, address in some})),
-            ),
-            order="createdon asc,contactid asc",
-        )
+        path = _by_email(parent, {address for _, address in some})
         for row in self._rest.rows(path):
             if address := email(row.get("emailaddress1")):
                 place = (translate.lookup(row, "parentcustomerid"), address)
@@ -103,3 +155,19 @@ class Customers:
             lost = Unclear("Dataverse did not name the row it made", code="unreadable")
             made.append(result.error or row_id or lost)
         return made
+
+
+def _by_email(parent: str, emails: Iterable[str]) -> str:
+    """The query for active contacts of these e-mails, the oldest first; ``parent``: a further condition."""
+    return odata.query(
+        CONTACTS,
+        select=("contactid", "emailaddress1", "_parentcustomerid_value"),
+        where=odata.all_of(
+            *filter(None, ["statecode eq 0", parent, odata.texts("emailaddress1", sorted(emails))])
+        ),
+        order="createdon asc,contactid asc",
+    )
+
+
+def _refused_as_alike(result: str | RecordError) -> bool:
+    return isinstance(result, RecordError) and errors.code_of(result) in errors.ALIKE

@@ -4,7 +4,9 @@ https://learn.microsoft.com/power-apps/developer/data-platform/webapi/query-meta
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any, Final
 
@@ -24,11 +26,12 @@ from cosell_sync.crm.dynamics.org import (
     Currency,
     Org,
     Security,
+    stage_flags,
 )
 from cosell_sync.crm.dynamics.rest import Rest, strange
 from cosell_sync.crm.values import folded
 from cosell_sync.errors import RecordError, Surprise
-from cosell_sync.ports import Identity
+from cosell_sync.ports import Identity, StageFlags
 from cosell_sync.transport.errors import Scope
 
 
@@ -68,6 +71,13 @@ def read(rest: Rest, names: Mapping[str, str]) -> Org:
         user_id=str(who.get("UserId") or "").lower(),
         security=security(rest, str(who.get("UserId") or "")),
     )
+
+
+def read_stages(rest: Rest, column: str) -> Mapping[str, StageFlags]:
+    """The status reasons of opportunity as they are now, in one call, past the caches of the metadata."""
+    path = f"{attributes(OPPORTUNITIES, 'Status')}?{_DETAILS['Status']}"
+    rows = [row for row in _metadata(rest.consistent(), path) if row.get("LogicalName") == column]
+    return stage_flags(choice for row in rows for choice in _column(column, row).choices)
 
 
 def identity(rest: Rest) -> Identity:
@@ -210,7 +220,18 @@ def _column(name: str, row: Mapping[str, Any]) -> Column:
         updatable=row.get("IsValidForUpdate") is not False,
         precision_source=source if isinstance(source, int) else 0,
         behavior=str(behavior.get("Value") or "") if isinstance(behavior, Mapping) else "",
-        choices=tuple(_choice(each) for each in choices.get("Options") or () if isinstance(each, Mapping)),
+        choices=_told_apart(
+            [_choice(each) for each in choices.get("Options") or () if isinstance(each, Mapping)]
+        ),
+    )
+
+
+def _told_apart(choices: Sequence[Choice]) -> tuple[Choice, ...]:
+    """The choices, with the value behind a label that several of them have."""
+    count = Counter(folded(each.label) for each in choices)
+    return tuple(
+        replace(each, label=f"{each.label} ({each.value})") if count[folded(each.label)] > 1 else each
+        for each in choices
     )
 
 

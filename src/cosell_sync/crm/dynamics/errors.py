@@ -20,6 +20,8 @@ SYSTEM: Final = "dynamics"
 EXPIRED_LINK: Final = "0x80044352"  # ExpiredVersionStamp: "perform a full sync"
 NOT_TRACKED: Final = "0x80072491"  # ChangeTrackingNotEnabledForEntity
 KEY_EXISTS: Final = frozenset({"0x80060892", "0x80040237"})  # DuplicateRecordEntityKey, DuplicateRecord
+# Another row has the value of an alternate key, or a duplicate rule found one alike (DuplicateRecordsFound).
+ALIKE: Final = KEY_EXISTS | {"0x80040333"}
 KEY_MISSING: Final = "0x80060890"  # EntityKeyNotDefined: no such key, or its index is not built yet
 READ_ONLY: Final = "0x8004022E"  # CannotUpdateBecauseItIsReadOnly: a closed row
 # AlreadyClosed, CannotBeClosed, AlreadyOpen: the row may stand where it was to go.
@@ -40,7 +42,7 @@ ADVICE: Final[Mapping[str, str]] = {
 }
 _CANONICAL: Final = {
     code.lower(): code
-    for code in {*ADVICE, *OWNER, *KEY_EXISTS, *NOT_FROM_HERE, EXPIRED_LINK, NOT_TRACKED, READ_ONLY}
+    for code in {*ADVICE, *OWNER, *ALIKE, *NOT_FROM_HERE, EXPIRED_LINK, NOT_TRACKED, READ_ONLY}
 }
 
 

@@ -8,7 +8,7 @@ is understood.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Final
@@ -149,7 +149,11 @@ def field_names(given: Mapping[str, str] | None = None) -> Mapping[str, str]:
 
 @dataclass(frozen=True)
 class Choice:
-    """One value of a choice. ``label``: the name it goes by; ``labels``: all of them, folded."""
+    """One value of a choice. ``label``: the name it goes by here, no two of a column alike; ``labels``: all of them, folded.
+
+    Only the value identifies. Two status reasons may have one label, under one state or two, so such a label is followed by
+    its value: `Closed (3)`. https://learn.microsoft.com/power-apps/developer/data-platform/define-custom-state-model-transitions
+    """
 
     value: int
     label: str
@@ -176,9 +180,16 @@ class Column:
     behavior: str = ""  # of a date: DateOnly, UserLocal or TimeZoneIndependent
 
     def labelled(self, text: object) -> Choice | None:
-        """The choice that has this label in any language, without case."""
+        """The choice that goes by this label, else the only one that has it in any language; without case."""
         wanted = folded(text)
-        return next((each for each in self.choices if wanted in each.labels), None)
+        named = [each for each in self.choices if folded(each.label) == wanted]
+        found = named or self.alike(text)
+        return found[0] if len(found) == 1 else None
+
+    def alike(self, text: object) -> list[Choice]:
+        """The choices that have this label in any language, without case."""
+        wanted = folded(text)
+        return [each for each in self.choices if wanted in each.labels]
 
     def valued(self, number: object) -> Choice | None:
         """The choice with this number."""
@@ -341,10 +352,8 @@ class Org:
         codes = {each.code for each in self.currencies} if "currency" in self.names else set()
         return CrmShape(
             fields=readable_fields(described, solutions=self.solutions),
-            stages={
-                each.label: StageFlags(closed=each.state != OPEN, won=each.state == WON)
-                for each in self.statuses
-            },
+            stages=stage_flags(self.statuses),
+            ambiguous_stages=_ambiguous(self.statuses),
             labels={**LABELS, **{name: each.label or name for name, each in described.items()}},
             lengths={
                 **CUSTOMER_LENGTHS,
@@ -360,6 +369,20 @@ class Org:
             picklists=_picklists(described),
             maximum=maximum,
         )
+
+
+def stage_flags(choices: Iterable[Choice]) -> dict[str, StageFlags]:
+    """What each status reason means, by its label."""
+    return {each.label: StageFlags(closed=each.state != OPEN, won=each.state == WON) for each in choices}
+
+
+def _ambiguous(statuses: Sequence[Choice]) -> dict[str, tuple[str, ...]]:
+    """A label that several status reasons have, folded → the names they go by."""
+    found: dict[str, list[str]] = {}
+    for each in statuses:
+        for label in each.labels - {folded(one.label) for one in statuses}:
+            found.setdefault(label, []).append(each.label)
+    return {label: tuple(names) for label, names in found.items() if len(names) > 1}
 
 
 def _text_lengths(described: Mapping[str, Column]) -> dict[str, int]:

@@ -306,6 +306,23 @@ def accounts_by_name(rest: Rest, names: Sequence[str]) -> Iterator[Row]:
         )
 
 
+def foreign_accounts(rest: Rest, org: Org, account_ids: Sequence[str]) -> frozenset[str]:
+    """Those of these accounts that an opportunity without a referral uses."""
+    found: set[str | None] = set()
+    for some in pieces(account_ids, odata.AT_ONCE):
+        on_them = odata.any_of(
+            [odata.ids("_parentaccountid_value", some), odata.ids("_customerid_value", some)]
+        )
+        path = odata.query(
+            OPPORTUNITIES,
+            select=("opportunityid", "_parentaccountid_value", "_customerid_value"),
+            where=odata.all_of(f"{org.key} eq null", on_them),
+        )
+        for row in rest.rows(path):
+            found |= {translate.lookup(row, "parentaccountid"), translate.lookup(row, "customerid")}
+    return frozenset(each for each in found if each in set(account_ids))
+
+
 def users(rest: Rest, org: Org, names: Sequence[str]) -> Iterator[User]:
     """Active users of these e-mails or user names, without the application user, the oldest first."""
     for some in odata.text_pieces(names, "internalemailaddress"):
@@ -318,7 +335,7 @@ def users(rest: Rest, org: Org, names: Sequence[str]) -> Iterator[User]:
         )
         for row in rest.rows(path):
             if (user_id := str(row["systemuserid"]).lower()) != org.user_id:
-                yield user_id, (row.get("domainname"), row.get("internalemailaddress"))
+                yield User(user_id, row.get("domainname"), row.get("internalemailaddress"))
 
 
 def index(rest: Rest, org: Org) -> Iterator[Mapping[str, str]]:

@@ -68,11 +68,18 @@ def _team(
     bundle: Bundle, org: Org, wanted: Sequence[Member], users: Mapping[str, str]
 ) -> tuple[list[Op], frozenset[str]]:
     emails = [each.email for each in wanted]
-    absent = {each for each in emails if each not in users}
     rows = translate.colleagues(bundle, org)
+    # Who is on the deal is known by id, though the e-mail may be shared with somebody else and name nobody.
+    owner = bundle.users.get(bundle.owner or "", {})
+    if bundle.owner and bundle.owner != org.user_id and (address := email(owner.get("internalemailaddress"))):
+        users = {**users, address: bundle.owner}
+    on_team = {email(bundle.users[user_id].get("internalemailaddress")) for _, user_id in rows}
+    absent = set(emails) - users.keys() - on_team
     present = {user_id for _, user_id in rows}
     # The owner is connected too. Without any connection the owner counts as the team, and would leave it with the first one.
-    missing = [users[each] for each in emails if each in users and users[each] not in present]
+    missing = [
+        users[each] for each in emails if each in users and each not in on_team and users[each] not in present
+    ]
     made = [connection(org, bundle.id, "team", user_id) for user_id in dict.fromkeys(missing)]
     for row, user_id in rows:
         person = bundle.users[user_id]

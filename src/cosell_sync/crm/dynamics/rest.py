@@ -119,6 +119,10 @@ class Rest:
             self._who = (token, self.get("WhoAmI"))
         return self._who[1]
 
+    def forget_who(self) -> None:
+        """The next ``who`` asks again."""
+        self._who = None
+
     def address(self, path: str) -> str:
         """The absolute address of a row, as a reference to it wants it."""
         return str(self._caller.url(f"{ROOT}/{path}"))

@@ -114,6 +114,7 @@ class Writer:
             if isinstance(account, RecordError):
                 each.fail(writes.copy_error(account))
             elif each.bundle is not None:
+                each.account_made = self.customers.claim(account)
                 each.columns |= account_binding(
                     account, customer_too=each.bundle.row.get("_customerid_value") is None
                 )
@@ -252,11 +253,14 @@ class Writer:
         """Step 2: what the related rows need, with the contacts for it. ``bundle`` of each write holds them as they are."""
         active = [each for each in pending if each.active and each.bundle is not None]
         emails = [person.email for each in active for person in members(each.fields, "team") or ()]
-        users = self.directory.find(emails)
+        found = self.directory.find(emails)
         for each in active:
             if each.bundle is not None:
-                each.related = related.changes(each.bundle, self.org, each.fields, users, each.referral_id)
+                each.related = related.changes(
+                    each.bundle, self.org, each.fields, found.users, each.referral_id
+                )
                 each.unheld |= each.related.unheld
+                each.ambiguous = found.ambiguous & each.unheld.get("team", frozenset())
         self.customers.contacts(
             [(account_id(each), person) for each in active for person in each.related.new_contacts]
         )

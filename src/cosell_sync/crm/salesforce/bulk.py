@@ -22,6 +22,9 @@ from cosell_sync.errors import OutsideError, Unclear
 from cosell_sync.transport.exact_json import encode
 
 SIZE: Final = 200
+# Passes a duplicate rule that only alerts; one that blocks refuses the row all the same.
+# https://developer.salesforce.com/docs/platform/api-rest/guide/headers-duplicaterules.html
+ALLOW_DUPLICATES: Final[Mapping[str, str]] = {"Sforce-Duplicate-Rule-Header": "allowSave=true"}
 BODY: Final = 4_000_000  # bytes of the rows in one call: long texts make few rows heavy
 
 
@@ -34,13 +37,22 @@ class Operation(StrEnum):
 
 @dataclass(frozen=True)
 class Change:
-    """One row to be written. ``key``: the external id field of an upsert; ``id`` for update and delete."""
+    """One row to be written. ``key``: the external id field of an upsert; ``id`` for update and delete.
+
+    ``allow_duplicate``: whether a duplicate rule that only alerts is passed. An update is of a row that is known, so it passes.
+    """
 
     operation: Operation
     table: str
     columns: Mapping[str, object] | None = None
     id: str = ""
     key: str = ""
+    allow_duplicate: bool = False
+
+    @property
+    def passes_alerts(self) -> bool:
+        """Whether it is sent with the header for that."""
+        return self.allow_duplicate or self.operation is Operation.UPDATE
 
 
 @dataclass(frozen=True)
@@ -61,12 +73,13 @@ class Result:
 def send(rest: Rest, changes: Sequence[Change]) -> Sequence[Result]:
     """The result of each change, in order. Never raises: once the org is away, the rest is not sent."""
     results: list[Result] = [Result()] * len(changes)
-    kinds: dict[tuple[Operation, str, str], list[int]] = {}
+    kinds: dict[tuple[Operation, str, str, bool], list[int]] = {}
     for at in sorted(
         range(len(changes)), key=lambda at: changes[at].table
     ):  # mixed tables stand in few blocks
         each = changes[at]
-        kinds.setdefault((each.operation, each.table if each.key else "", each.key), []).append(at)
+        kind = (each.operation, each.table if each.key else "", each.key, each.passes_alerts)
+        kinds.setdefault(kind, []).append(at)
     outage: OutsideError | None = None
     for places in kinds.values():
         for some in packed(places, SIZE, lambda at: len(encode(changes[at].columns or {})), BODY):
@@ -99,6 +112,7 @@ def _send(rest: Rest, changes: Sequence[Change]) -> Sequence[Result]:
                 "POST" if first.operation is Operation.CREATE else "PATCH",
                 path,
                 {"allOrNone": False, "records": [_record(each) for each in changes]},
+                headers=ALLOW_DUPLICATES if first.passes_alerts else None,
                 # A solution's parent may be set only once, so a second upsert would be refused for the first's sake.
                 repeat=upsert and first.table == "Opportunity",
             )

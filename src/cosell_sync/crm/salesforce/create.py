@@ -98,6 +98,7 @@ def _changes(
                 each.fail(copy_error(account))
                 continue
             columns["AccountId"] = account
+            each.account_made = writer.customers.claim(account)
         yield each, Change(Operation.UPSERT, OPPORTUNITY, columns, key=org.names["referral_id"]), owners
 
 

@@ -4,9 +4,9 @@ https://developer.salesforce.com/docs/platform/api-rest/guide/resources-sobject-
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from cosell_sync.crm.salesforce import composite, errors, states
@@ -27,12 +27,14 @@ from cosell_sync.crm.salesforce.signin import SYSTEM
 from cosell_sync.errors import Surprise
 from cosell_sync.ports import Identity, StageFlags
 
+_STAGES: Final = "SELECT ApiName, IsClosed, IsWon, IsActive FROM OpportunityStage"
+
 
 def read(rest: Rest, names: Mapping[str, str]) -> Org:
     """The org, in one call. Raises `Surprise` where an object or the referral id's field is missing or hidden."""
     objects = (OPPORTUNITY, ACCOUNT, CONTACT, ROLE, TEAM, SOLUTION, USER)
     parts = [Part("GET", f"sobjects/{name}/describe") for name in objects]
-    parts.append(composite.query("SELECT ApiName, IsClosed, IsWon, IsActive FROM OpportunityStage"))
+    parts.append(composite.query(_STAGES))
     parts.append(composite.query("SELECT IsoCode, IsCorporate FROM CurrencyType WHERE IsActive = true"))
     replies, at = composite.send(rest, parts, repeat=True)
     described = {name: _described(rest, name, reply) for name, reply in zip(objects, replies, strict=False)}
@@ -58,11 +60,7 @@ def read(rest: Rest, names: Mapping[str, str]) -> Org:
     return Org(
         names={name: crm for name, crm in names.items() if crm in columns},
         fields=fields,
-        stages={
-            str(row["ApiName"]): StageFlags(closed=bool(row["IsClosed"]), won=bool(row["IsWon"]))
-            for row in composite.rows(stages, at).rows
-            if row.get("IsActive", True)
-        },
+        stages=_flags(composite.rows(stages, at).rows),
         states=states.known(list(fields[ACCOUNT].values())),
         countries=states.countries(list(fields[ACCOUNT].values())),
         currencies=_currencies(currencies, columns, at),
@@ -70,9 +68,23 @@ def read(rest: Rest, names: Mapping[str, str]) -> Org:
     )
 
 
+def read_stages(rest: Rest) -> Mapping[str, StageFlags]:
+    """The active stages as they are now, in one call."""
+    (rows,) = composite.everything(rest, [composite.query(_STAGES)])
+    return _flags(rows)
+
+
+def _flags(rows: Iterable[Mapping[str, Any]]) -> dict[str, StageFlags]:
+    return {
+        str(row["ApiName"]): StageFlags(closed=bool(row["IsClosed"]), won=bool(row["IsWon"]))
+        for row in rows
+        if row.get("IsActive", True)
+    }
+
+
 def identity(rest: Rest) -> Identity:
     """Whose records these are. The sign-in says so; where it does not, the org is asked, once for each sign-in."""
-    token = rest.sign_in()
+    token = rest.whose()
     organization = token.organization or rest.known_of(token, lambda: _organization(rest))
     return Identity(SYSTEM, organization, urlsplit(token.base_url).netloc)
 

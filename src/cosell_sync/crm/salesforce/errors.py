@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from cosell_sync.crm.salesforce.signin import SYSTEM
 from cosell_sync.errors import Flaky, Gone, RecordError, Rejected, Stale
@@ -51,6 +51,13 @@ OWNER_NAMED: Final = frozenset(
 SHAPE: Final = frozenset({"INVALID_FIELD", "INVALID_TYPE", "INVALID_FIELD_FOR_INSERT_UPDATE"})
 
 
+class Match(NamedTuple):
+    """A row that a duplicate rule found alike, which may be of another object than the refused one."""
+
+    table: str
+    id: str
+
+
 @dataclass(frozen=True)
 class Fault:
     """One error as Salesforce words it; rows of collections say ``statusCode`` where others say ``errorCode``."""
@@ -58,7 +65,7 @@ class Fault:
     code: str
     text: str
     fields: tuple[str, ...] = ()
-    matches: tuple[str, ...] = ()  # ids that a duplicate rule found
+    matches: tuple[Match, ...] = ()  # rows that a duplicate rule found alike
 
     @property
     def locked(self) -> bool:
@@ -92,7 +99,7 @@ def _fault(error: Mapping[str, Any]) -> Fault:
     )
 
 
-def _matches(result: object) -> Iterator[str]:
+def _matches(result: object) -> Iterator[Match]:
     """https://developer.salesforce.com/docs/platform/api-rest/guide/headers-duplicaterules.html"""
     if not isinstance(result, Mapping):
         return
@@ -100,7 +107,9 @@ def _matches(result: object) -> Iterator[str]:
         for each in match.get("matchRecords") or ():
             record = each.get("record") if isinstance(each, Mapping) else None
             if isinstance(record, Mapping) and isinstance(record.get("Id"), str):
-                yield record["Id"]
+                kind = record.get("attributes")
+                table = kind.get("type") if isinstance(kind, Mapping) else match.get("entityType")
+                yield Match(str(table or ""), record["Id"])
 
 
 def outcome(

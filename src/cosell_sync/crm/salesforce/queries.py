@@ -191,10 +191,25 @@ def lookalikes(org: Org, names: Sequence[str]) -> str:
     )
 
 
+def foreign(org: Org, account_ids: Sequence[str]) -> str:
+    """Opportunities of these accounts that have no referral."""
+    where = f"AccountId IN {literal(account_ids)} AND {org.names['referral_id']} = null"
+    return f"SELECT Id, AccountId FROM Opportunity WHERE {where}"
+
+
 def accounts(org: Org, names: Sequence[str]) -> str:
     """Accounts of these names, the oldest first."""
+    return _accounts(org, named("Name", names))
+
+
+def accounts_by_id(org: Org, ids: Sequence[str]) -> str:
+    """Accounts of these ids, the oldest first."""
+    return _accounts(org, f"Id IN {literal(ids)}")
+
+
+def _accounts(org: Org, where: str) -> str:
     columns = ", ".join(["Id", *org.seen(ACCOUNT, org.address)])
-    return f"SELECT {columns} FROM Account WHERE {named('Name', names)} ORDER BY CreatedDate ASC, Id ASC"
+    return f"SELECT {columns} FROM Account WHERE {where} ORDER BY CreatedDate ASC, Id ASC"
 
 
 def within_limits(names: Sequence[str]) -> list[str]:
@@ -220,11 +235,17 @@ def named(column: str, names: Sequence[str]) -> str:
 def contacts(org: Org, account_ids: Sequence[str], emails: Sequence[str]) -> str:
     """Contacts by e-mail under these accounts; without accounts, those of no account."""
     where = f"AccountId IN {literal(account_ids)}" if account_ids else "AccountId = null"
-    return (
-        f"SELECT {', '.join(['Id', 'AccountId', 'Email', *org.seen(CONTACT, PERSON_PARTS)])} FROM {CONTACT} "
-        f"WHERE {where} AND Email IN {literal(emails)} "
-        "ORDER BY CreatedDate ASC, Id ASC"
-    )
+    return _contacts(org, f"{where} AND Email IN {literal(emails)}")
+
+
+def contacts_by_id(org: Org, ids: Sequence[str]) -> str:
+    """Contacts of these ids, the oldest first."""
+    return _contacts(org, f"Id IN {literal(ids)}")
+
+
+def _contacts(org: Org, where: str) -> str:
+    columns = ", ".join(["Id", "AccountId", "Email", *org.seen(CONTACT, PERSON_PARTS)])
+    return f"SELECT {columns} FROM {CONTACT} WHERE {where} ORDER BY CreatedDate ASC, Id ASC"
 
 
 def users(names: Sequence[str]) -> str:

@@ -320,7 +320,13 @@ def users(rest: Rest, org: Org, names: Sequence[str]) -> Iterator[User]:
     for people in composite.everything(rest, parts):
         for person in people:
             if person["Id"] != org.user_id:
-                yield str(person["Id"]), (person.get("Username"), person.get("Email"))
+                yield User(str(person["Id"]), person.get("Username"), person.get("Email"))
+
+
+def foreign_accounts(rest: Rest, org: Org, account_ids: Sequence[str]) -> frozenset[str]:
+    """Those of these accounts that an opportunity without a referral uses."""
+    parts = [composite.query(queries.foreign(org, some)) for some in pieces(account_ids, queries.AT_ONCE)]
+    return frozenset(str(row["AccountId"]) for rows in composite.everything(rest, parts) for row in rows)
 
 
 def index(rest: Rest, org: Org) -> Iterator[Mapping[str, str]]:

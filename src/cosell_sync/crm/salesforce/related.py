@@ -56,15 +56,21 @@ def _team(
 ) -> tuple[list[Change], frozenset[str]]:
     """Changes of the team's rows, and the e-mails that the org cannot have as members."""
     emails = [each.email for each in wanted]
-    strangers = set(emails) - users.keys()
+    rows = translate.team_rows(row, org)
+    # Who is on the deal is known by id, though the e-mail may be shared with somebody else and name nobody.
+    if (address := email((row.get("Owner") or {}).get("Email"))) and row.get("OwnerId") != org.user_id:
+        users = {**users, address: str(row["OwnerId"])}
+    on_team = {email((each.get("User") or {}).get("Email")) for each in rows}
+    strangers = set(emails) - users.keys() - on_team
     if not org.team:  # then the owner alone is the team
         return [], frozenset(
             each for each in emails if each in strangers or users[each] != row.get("OwnerId")
         )
-    rows = translate.team_rows(row, org)
     present = {each.get("UserId") for each in rows}
     # The owner gets a row too. Without any row the owner counts as the team, and would leave it with the first row added.
-    missing = dict.fromkeys(users[each] for each in emails if each in users and users[each] not in present)
+    missing = dict.fromkeys(
+        users[each] for each in emails if each in users and each not in on_team and users[each] not in present
+    )
     columns = {"OpportunityId": row["Id"], **_access(org)}
     made = [Change(Operation.CREATE, TEAM, {**columns, "UserId": user}) for user in missing]
     made += [Change(Operation.DELETE, TEAM, id=str(each["Id"])) for each in rows if _left(each, emails)]

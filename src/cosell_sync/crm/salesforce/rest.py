@@ -98,6 +98,10 @@ class Rest:
             self._answer = (token, ask())
         return self._answer[1]
 
+    def whose(self) -> AccessToken:
+        """As ``sign_in``, at the begin of a cycle; until then a token for another org than before is not used."""
+        return self._tokens.whose()
+
     def wait(self, seconds: float) -> None:
         """Sleep, unless the program is stopping: then it raises ``Unavailable``."""
         self._caller.governor.wait(seconds)

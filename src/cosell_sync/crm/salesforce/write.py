@@ -130,6 +130,7 @@ class Writer:
                 each.fail(writes.copy_error(account))
             else:
                 each.columns["AccountId"] = account
+                each.account_made = self.customers.claim(account)
                 each.row = {**(each.row or {}), "AccountId": account}
 
     def _patch_opportunities(self, pending: Sequence[PendingOpportunity]) -> None:
@@ -169,9 +170,7 @@ class Writer:
         silent = 0
         for some in pieces(jobs, composite.PARTS if self.guard.parts else 1):
             parts = [
-                Part(
-                    "PATCH", f"sobjects/{table}/{row_id}", columns, {"If-Unmodified-Since": http_date(stamp)}
-                )
+                Part("PATCH", f"sobjects/{table}/{row_id}", columns, _headers(table, stamp))
                 for _, table, row_id, columns, stamp in some
             ]
             answers = self.rest.resend_locked(self._send_parts, parts, itemgetter(1))
@@ -228,10 +227,13 @@ class Writer:
 
     def _plan_related(self, active: Sequence[PendingOpportunity]) -> None:
         emails = [person.email for each in active for person in members(each.fields, "team") or ()]
-        users = self.directory.find(emails)
+        found = self.directory.find(emails)
         for each in active:
-            each.related = related.changes(each.row or {}, self.org, each.fields, users, each.referral_id)
+            each.related = related.changes(
+                each.row or {}, self.org, each.fields, found.users, each.referral_id
+            )
             each.unheld |= each.related.unheld
+            each.ambiguous = found.ambiguous & each.unheld.get("team", frozenset())
 
     def _new_roles(self, pending: PendingOpportunity) -> Iterator[Job]:
         """A contact role for each new contact, and what a contact that was found left blank."""
@@ -281,6 +283,12 @@ def _account_id(pending: PendingOpportunity) -> str | None:
 def _known_account(before: Snapshot | None) -> str:
     customer = before["customer"] if before else None
     return str(customer.extra.get("account", "")) if isinstance(customer, Customer) else ""
+
+
+def _headers(table: str, stamp: str) -> Mapping[str, str]:
+    """The guard; an account that is known passes a duplicate rule that only alerts."""
+    allowed = bulk.ALLOW_DUPLICATES if table == ACCOUNT else {}
+    return {"If-Unmodified-Since": http_date(stamp), **allowed}
 
 
 def http_date(stamp: str) -> str:

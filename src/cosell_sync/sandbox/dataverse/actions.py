@@ -5,7 +5,7 @@ switches and rules. Choices are named by label and lookups by id, and read back 
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
@@ -57,10 +57,8 @@ class Actions:
     def _add_standard_rows(self, base_currency: str) -> None:
         """What every environment holds before its first record."""
         self.integration_user = str(uuid5(NAMESPACE_URL, "dataverse/application-user"))
-        self._organization_id = str(uuid5(NAMESPACE_URL, "dataverse/organization"))
-        unit = str(uuid5(NAMESPACE_URL, "dataverse/business-unit"))
-        self._put("businessunit", {"name": "contoso"}, unit)
-        self.business_unit = unit
+        self.business_unit = str(uuid5(NAMESPACE_URL, "dataverse/business-unit"))
+        self._put("businessunit", {"name": "contoso"}, self.business_unit)
         for code, (name, symbol, rate, digits) in CURRENCIES.items():
             row = {
                 "currencyname": name, "isocurrencycode": code, "currencysymbol": symbol, "exchangerate": Decimal(rate),
@@ -75,7 +73,7 @@ class Actions:
             "pricingdecimalprecision": 2,
             "basecurrencyid": base,
         }
-        self._put("organization", organization, self._organization_id)
+        self._put("organization", organization, str(uuid5(NAMESPACE_URL, "dataverse/organization")))
         self.security.introduce(self.integration_user)
         for name, category in CONNECTION_ROLES.items():
             self.roles[name] = self._put("connectionrole", {"name": name, "category": category})
@@ -102,13 +100,12 @@ class Actions:
     @property
     def organization_id(self) -> str:
         """The environment's own id. Setting another makes it a full copy: the same rows with the same ids."""
-        return self._organization_id
+        return str(next(self._org.scan("organization"))["organizationid"])
 
     @organization_id.setter
     def organization_id(self, organization_id: str) -> None:
-        row = self._org.live("organization", self._organization_id)
+        (row,) = self._org.scan("organization")
         self._org.tables["organization"] = {organization_id: {**row, "organizationid": organization_id}}
-        self._organization_id = organization_id
 
     @property
     def closed_rows_writable(self) -> bool:
@@ -216,16 +213,30 @@ class Actions:
             self._reshape(table, columns=kept)
 
     def add_status_reason(
-        self, label: str, state: Literal["Open", "Won", "Lost"], value: int | None = None
+        self,
+        label: str,
+        state: Literal["Open", "Won", "Lost"],
+        value: int | None = None,
+        translations: Mapping[int, str] | None = None,
     ) -> int:
-        """An admin's own status reason of opportunities; returns its number."""
+        """An admin's own status reason of opportunities; returns its number. Labels may repeat, as those of the platform may:
+        only the number, and the state it belongs to, identify.
+        """
         column = self._org.schema["opportunity"].columns["statuscode"]
         code = value if value is not None else 100_000_001 + len(column.options)
         belongs = {"Open": 0, "Won": WON, "Lost": LOST}[state]
         self.change_column(
-            "opportunity", "statuscode", options=(*column.options, Option(code, label, belongs))
+            "opportunity",
+            "statuscode",
+            options=(*column.options, Option(code, label, belongs, translations=translations or {})),
         )
         return code
+
+    def rename_status_reason(self, old: str, new: str) -> None:
+        """An admin gives a status reason of opportunities another name; every row shows it, none changes."""
+        options = self._org.schema["opportunity"].columns["statuscode"].options
+        renamed = tuple(replace(each, label=new) if each.label == old else each for each in options)
+        self.change_column("opportunity", "statuscode", options=renamed)
 
     def _reshape(self, table: str, **changes: Any) -> None:
         with self._lock:
@@ -289,9 +300,11 @@ class Actions:
     ) -> str:
         """A new user; returns its id."""
         with self._lock:
+            # A user name is single in a tenant; an e-mail may be several users'.
+            name = f"{first}.{email}".lower() if self.rows("systemuser", domainname=email) else email
             row: Record = {
                 "firstname": first, "lastname": last, "internalemailaddress": email, "address1_telephone1": phone,
-                "isdisabled": not active, "domainname": email,
+                "isdisabled": not active, "domainname": name,
             }  # fmt: skip
             return self._user(row)
 
@@ -341,9 +354,9 @@ class Actions:
         """Closes a deal as the dialog does, with a status reason by label and columns of the close activity."""
         with self._lock:
             state = WON if won else LOST
-            option = (
-                self._org.schema["opportunity"].columns["statuscode"].labelled(reason) if reason else None
-            )
+            options = self._org.schema["opportunity"].columns["statuscode"].options
+            fitting = [each for each in options if each.label == reason and each.state == state]
+            option = next(iter(fitting), None)
             if reason and option is None:
                 raise ValueError(f"no such status reason: {reason}")
             stored = self._org.stored_values(self._org.schema["opportunityclose"], about)

@@ -164,8 +164,11 @@ class Metadata:
         """A table's whole definition, as a GET of it says."""
         return self._shown(self._table(self.org.schema[name]), {}, "")
 
-    def _label(self, text: str) -> Definition:
-        labels = [{"Label": text, "LanguageCode": language, "IsManaged": True} for language in self.languages]
+    def _label(self, text: str, translations: Mapping[int, str] | None = None) -> Definition:
+        labels = [
+            {"Label": (translations or {}).get(language, text), "LanguageCode": language, "IsManaged": True}
+            for language in self.languages
+        ]
         return {"LocalizedLabels": labels, "UserLocalizedLabel": labels[0]}
 
     def _table(self, table: Table) -> Definition:
@@ -241,7 +244,11 @@ class Metadata:
     def _options(self, table: Table, column: Column) -> Definition:
         listed = []
         for each in column.options:
-            option: Definition = {"Value": each.value, "Label": self._label(each.label), "Color": None}
+            option: Definition = {
+                "Value": each.value,
+                "Label": self._label(each.label, each.translations),
+                "Color": None,
+            }
             if column.kind == "status":
                 option.update({"@odata.type": f"#{CRM}.StatusOptionMetadata", "State": each.state})
             if column.kind == "state":

@@ -27,6 +27,7 @@ class Option:
     label: str
     state: int | None = None
     default: int | None = None
+    translations: Mapping[int, str] = field(default_factory=dict)  # language -> label, where it is another
 
 
 @dataclass(frozen=True)

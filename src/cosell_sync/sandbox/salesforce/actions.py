@@ -11,6 +11,7 @@ from datetime import datetime
 from cosell_sync.sandbox.salesforce import schema, standard_schema
 from cosell_sync.sandbox.salesforce.auth import INTEGRATION_USERNAME
 from cosell_sync.sandbox.salesforce.composite import Composite
+from cosell_sync.sandbox.salesforce.duplicates import DuplicateRules
 from cosell_sync.sandbox.salesforce.rest import Rest
 from cosell_sync.sandbox.salesforce.rows import Automation, Org, Rule
 from cosell_sync.sandbox.salesforce.schema import Field
@@ -97,14 +98,19 @@ class Actions:
 
     @property
     def duplicate_rule(self) -> str:
-        """`off`, `alert` (passed with allowSave) or `block`, for accounts and contacts."""
-        return self._org.duplicate_rule
+        """`off`, `alert` (as in a new org; passed with allowSave) or `block`, for new accounts and contacts."""
+        return self._org.duplicates.on_create
 
     @duplicate_rule.setter
     def duplicate_rule(self, rule: str) -> None:
         if rule not in {"off", "alert", "block"}:
             raise ValueError(rule)
-        self._org.duplicate_rule = rule
+        self._org.duplicates.on_create = rule
+
+    @property
+    def duplicates(self) -> DuplicateRules:
+        """The duplicate rules: for edits, whether matches are named, and the leads that contacts may resemble."""
+        return self._org.duplicates
 
     def install_cosell_fields(self) -> None:
         """What a metadata deployment does to an org that had none of our fields."""
@@ -163,6 +169,18 @@ class Actions:
         shape = replace(self._org.schema[name], fields=fields, _by_lower={})
         self._org.schema = schema.linked({**self._org.schema, name: shape})
 
+    def rename_stage(self, old: str, new: str) -> None:
+        """An admin replaces a stage by one of another name; the opportunities in it show the new name."""
+        with self._lock:
+            (stage,) = self.rows("OpportunityStage", ApiName=old)
+            renamed = {"ApiName": new, "MasterLabel": new}
+            self._org.put(self._org.schema["OpportunityStage"], {**stage, **renamed}, stage)
+            values = self._org.schema["Opportunity"].fields["StageName"].values
+            now = tuple(new if each == old else each for each in values)
+            self.change_field("Opportunity", "StageName", values=now, labels=())
+            for row in self.rows("Opportunity", StageName=old):
+                self.edit("Opportunity", row["Id"], StageName=new)
+
     def add_validation_rule(self, name: str, broken: Rule, message: str) -> None:
         """Refuses every save of that object whose record makes `broken` true."""
         self._org.rules.append((name, broken, message))
@@ -213,7 +231,8 @@ class Actions:
         """Changes fields as a seller in the browser does."""
         with self._lock:
             trusted = not self._org.shape(object_name).createable
-            self._org.update(object_name, self._id(row_id), fields, by or self.seller, trusted=trusted)
+            actor = by or self.seller
+            self._org.update(object_name, self._id(row_id), fields, actor, allow_save=True, trusted=trusted)
 
     def delete(self, object_name: str, row_id: str, /, *, by: str | None = None) -> None:
         """Moves a record to the bin."""

@@ -163,7 +163,8 @@ class Rest:
                     "INVALID_FIELD", "The Id field should not be specified in the sobject data.", ("Id",)
                 )
             self._precondition(part, row)
-            self.org.update(shape.name, row["Id"], body, part.actor)
+            allowed = allows_duplicates(part.headers)
+            self.org.update(shape.name, row["Id"], body, part.actor, allow_save=allowed)
             return Response(204)
         if part.method == "DELETE":
             self.org.delete(shape.name, row["Id"], part.actor)
@@ -305,7 +306,7 @@ class Rest:
             raise Refused("MISSING_ARGUMENT", "Id not specified in an update call")
         wanted = checked_id(given)
         sent = {name: value for name, value in record.items() if name.lower() != "id"}
-        self.org.update(shape.name, wanted, sent, part.actor)
+        self.org.update(shape.name, wanted, sent, part.actor, allow_save=allows_duplicates(part.headers))
         return {"id": wanted, "success": True, "errors": []}
 
     def _upsert_row(

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from cosell_sync.sandbox.salesforce import values
 from cosell_sync.sandbox.salesforce.derived import derive
-from cosell_sync.sandbox.salesforce.duplicates import check_duplicates
+from cosell_sync.sandbox.salesforce.duplicates import DuplicateRules
 from cosell_sync.sandbox.salesforce.schema import Field, SObject
 from cosell_sync.sandbox.salesforce.standard_values import (
     CATEGORY_LABELS,
@@ -31,7 +31,7 @@ Automation = Callable[[Record, Record], Record]
 class Org(Store):
     """One org: its rows and what its admins have set up."""
 
-    duplicate_rule: str = "off"
+    duplicates: DuplicateRules = field(default_factory=DuplicateRules)
     without_read: set[str] = field(default_factory=set)  # users who may not read opportunities
     rules: list[tuple[str, Rule, str]] = field(default_factory=list)
     automations: list[tuple[str, Automation]] = field(default_factory=list)
@@ -88,7 +88,14 @@ class Org(Store):
         return str(row["Id"])
 
     def update(
-        self, name: str, row_id: str, sent: Mapping[str, object], actor: str, *, trusted: bool = False
+        self,
+        name: str,
+        row_id: str,
+        sent: Mapping[str, object],
+        actor: str,
+        *,
+        allow_save: bool = False,
+        trusted: bool = False,
     ) -> None:
         """Changes a row by that user."""
         shape = self.shape(name)
@@ -102,7 +109,8 @@ class Org(Store):
             changes.pop("Amount", None)
         if "OwnerId" in changes and changes["OwnerId"] is None:
             raise Refused("INVALID_CROSS_REFERENCE_KEY", "Owner ID: owner cannot be blank", ("OwnerId",))
-        self._check_and_save(shape, {**before, **changes}, changes, before, actor, trusted=trusted)
+        after = {**before, **changes}
+        self._check_and_save(shape, after, changes, before, actor, allow_save=allow_save, trusted=trusted)
 
     def _readable(
         self, shape: SObject, sent: Mapping[str, object], *, creating: bool, trusted: bool
@@ -184,8 +192,8 @@ class Org(Store):
             if name == shape.name and not trusted and broken(self.record(name, row)):
                 raise Refused("FIELD_CUSTOM_VALIDATION_EXCEPTION", message)
         self._check_keys(shape, row)
-        if before is None and not (allow_save and self.duplicate_rule == "alert"):
-            check_duplicates(self, self.duplicate_rule, shape, row)
+        if not trusted:
+            self.duplicates.check(self, shape, row, before, allow_save=allow_save)
         row.update(LastModifiedDate=self.now(), LastModifiedById=actor, SystemModstamp=self.now())
         self.put(shape, row, before)
         if shape.name == "OpportunityContactRole" and row["IsPrimary"]:

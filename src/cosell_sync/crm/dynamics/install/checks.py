@@ -18,10 +18,13 @@ from cosell_sync.crm.dynamics.org import (
     CONTACTS,
     DEFAULT_NAMES,
     LABELS,
+    LOST,
+    OPEN,
     OPPORTUNITIES,
     SOLUTIONS,
     TABLES,
     USERS,
+    WON,
     Column,
     Org,
 )
@@ -56,6 +59,11 @@ def check(rest: Rest, names: Mapping[str, str], stages: Sequence[str] = ()) -> S
     then carries the error.
     """
     return list(_checks(rest, names, stages))
+
+
+def check_fields(org: Org, names: Mapping[str, str]) -> Sequence[Check]:
+    """The part of ``check`` that needs no call: the columns of opportunity in the environment as it was read."""
+    return list(_fields(org.columns[OPPORTUNITIES], names))
 
 
 def _checks(rest: Rest, names: Mapping[str, str], stages: Sequence[str]) -> Iterator[Check]:
@@ -243,11 +251,25 @@ def _key(rest: Rest, collection: str, column: str) -> Iterator[Check]:
         )
 
 
+STATES: Final = {OPEN: "Open", WON: "Won", LOST: "Lost"}
+
+
 def _stages(column: Column | None, stages: Sequence[str]) -> Iterator[Check]:
     for name in dict.fromkeys(stages):
         label = f"dynamics.status_reason.{name}"
         choice = column.labelled(name) if column else None
         if choice is None:
+            if alike := column.alike(name) if column else []:
+                named = ", ".join(
+                    f"{each.label} under {STATES.get(each.state, each.state)}" for each in alike
+                )
+                yield Check(
+                    label,
+                    "fault",
+                    f"{len(alike)} status reasons are called {name}: {named}",
+                    "write one of these names in mapping, or rename one status reason in the environment",
+                )
+                continue
             known = ", ".join(each.label for each in column.choices) if column else ""
             yield Check(
                 label,

@@ -20,5 +20,5 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("connection", "side", name="pk_binding"),
     )
     op.create_index(
-        "ix_link_standing", "link", ["connection", "phase", "sync_state", "parked", "rejected", "key"]
+        "ix_link_standing", "link", ["connection", "phase", "sync_state", "key", "parked", "rejected"]
     )
