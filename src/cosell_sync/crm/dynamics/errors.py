@@ -22,7 +22,6 @@ NOT_TRACKED: Final = "0x80072491"  # ChangeTrackingNotEnabledForEntity
 KEY_EXISTS: Final = frozenset({"0x80060892", "0x80040237"})  # DuplicateRecordEntityKey, DuplicateRecord
 # Another row has the value of an alternate key, or a duplicate rule found one alike (DuplicateRecordsFound).
 ALIKE: Final = KEY_EXISTS | {"0x80040333"}
-KEY_MISSING: Final = "0x80060890"  # EntityKeyNotDefined: no such key, or its index is not built yet
 READ_ONLY: Final = "0x8004022E"  # CannotUpdateBecauseItIsReadOnly: a closed row
 # AlreadyClosed, CannotBeClosed, AlreadyOpen: the row may stand where it was to go.
 NOT_FROM_HERE: Final = frozenset({"0x80040515", "0x80040516", "0x8004051A"})
