@@ -89,7 +89,9 @@ def _metadata_types() -> list[CsdlEntityType]:
             "AttributeMetadata",
             [
                 CsdlProperty("LogicalName", "Edm.String", nullable=False),
+                CsdlProperty("MetadataId", "Edm.Guid"),
                 plain("AttributeType"),
+                plain("IsSecured", "Edm.Boolean"),
                 CsdlProperty("DisplayName", f"{NAMESPACE}.Label"),
                 plain("IsValidForCreate", "Edm.Boolean"),
                 plain("IsValidForUpdate", "Edm.Boolean"),
@@ -102,7 +104,7 @@ def _metadata_types() -> list[CsdlEntityType]:
         column("Money", plain("Precision", "Edm.Int32"), plain("PrecisionSource", "Edm.Int32"), plain("MaxValue", "Edm.Double")),
         column("Picklist", sets=("OptionSet", "GlobalOptionSet")),
         column("Status", sets=("OptionSet",)),
-        CsdlEntityType("EntityKeyMetadata", [CsdlProperty("LogicalName", "Edm.String", nullable=False), plain("EntityKeyIndexStatus"), CsdlProperty("KeyAttributes", "Edm.String", collection=True)], key=[logical]),
+        CsdlEntityType("EntityKeyMetadata", [CsdlProperty("LogicalName", "Edm.String", nullable=False), plain("EntityKeyIndexStatus"), plain("SchemaName"), CsdlProperty("KeyAttributes", "Edm.String", collection=True)], key=[logical]),
         CsdlEntityType(
             "EntityMetadata",
             [
