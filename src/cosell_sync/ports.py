@@ -65,9 +65,12 @@ class Page:
 class Outcome:
     """What became of one write.
 
-    ``error`` None: landed. ``snapshot``: what the record holds after the last thing that landed, where it could be
-    read (never a guess). ``steps``: how many steps of a walk landed. ``unheld``: per field the keys of members that
-    this side cannot hold (a colleague who is no CRM user), which is no fault.
+    ``error`` None: landed, but for ``refused``. ``snapshot``: what the record holds after the last thing that landed, where
+    it could be read (never a guess). ``steps``: how many steps of a walk landed. ``unheld``: per field the keys of members
+    that this side cannot hold (a colleague who is no CRM user), which is no fault.
+    ``refused``: our names of fields that this side refused, and why, while the rest landed; of a set, the members that the
+    snapshot does not show as they were sent. ``stage`` and ``status`` stand for a move. Where every field was refused,
+    ``error`` is set as well.
     """
 
     id: str | None
@@ -75,6 +78,7 @@ class Outcome:
     snapshot: Snapshot | None = None
     steps: int = 0
     unheld: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    refused: Mapping[str, RecordError] = field(default_factory=dict)
 
 
 # --- Partner Center ---------------------------------------------------------------------------------------------
@@ -82,10 +86,14 @@ class Outcome:
 
 @dataclass(frozen=True)
 class ReferralWrite:
-    """Steps of one referral, in order, the first guarded by the version of ``before``."""
+    """Steps of one referral, in order, the first guarded by the version of ``before``.
+
+    ``search``: whether a refusal that names no field may be searched for by halves.
+    """
 
     before: Snapshot
     steps: tuple[Step, ...]
+    search: bool = True
 
 
 @dataclass(frozen=True)
@@ -149,10 +157,14 @@ class MatchQuery:
 
 @dataclass(frozen=True)
 class OpportunityWrite:
-    """New values of some fields of one opportunity, guarded by the version of ``before``. Sets are given whole."""
+    """New values of some fields of one opportunity, guarded by the version of ``before``. Sets are given whole.
+
+    ``search``: whether a refusal that names no field may be searched for by halves.
+    """
 
     before: Snapshot
     fields: Fields
+    search: bool = True
 
 
 @dataclass(frozen=True)

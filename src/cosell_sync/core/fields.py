@@ -5,7 +5,7 @@ To add a field: name it here, then map it in each adapter and in ``mapping.field
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Final
@@ -111,6 +111,17 @@ REFERRAL_ONLY: Final[Mapping[str, Kind]] = MappingProxyType(
 KINDS: Final[Mapping[str, Kind]] = MappingProxyType(
     {**SHARED, **SELLER, **STATUS_FIELDS, **CRM_ONLY, **REFERRAL_ONLY}
 )
+
+
+# Fields that mean something only together: where one cannot be written the other must not be.
+TOGETHER: Final = (frozenset({"value", "currency"}),)
+
+
+def units(names: Iterable[str]) -> list[frozenset[str]]:
+    """The names, each alone or with those that it means something with, in their order."""
+    given = dict.fromkeys(names)
+    whole = {name: next((unit for unit in TOGETHER if name in unit), frozenset({name})) for name in given}
+    return list(dict.fromkeys(frozenset(unit & given.keys()) for unit in whole.values()))
 
 
 SALES_STAGES: Final = ("Qualify", "Develop", "Propose", "Close")

@@ -336,6 +336,23 @@ def learn(name: str, base_written: Value, base_source: Value, written: Written) 
     return written.after, written.source
 
 
+def learn_landed(name: str, base_written: Value, base_source: Value, written: Written) -> tuple[Value, Value]:
+    """The bases after a write of which this field was refused: as they were, but for members of a set that did land.
+
+    A member landed where it stands as it was sent, or where it was new and is there now (a side may know its name otherwise).
+    """
+    if KINDS[name] not in {Kind.MEMBERS, Kind.SOLUTIONS}:
+        return base_written, base_source
+    before, sent, after = by_key(written.before), by_key(written.sent), by_key(written.after)
+    touched = [key for key in {**before, **sent} if before.get(key) != sent.get(key)]
+    there = [
+        key for key in touched if after.get(key) == sent.get(key) or (key not in before and key in after)
+    ]
+    return _take_elements(base_written, written.after, there), _take_elements(
+        base_source, written.source, there
+    )
+
+
 def _take_elements(base: Value, current: Value, keys: list[str]) -> Value:
     records, now = dict(by_key(base)), by_key(current)
     for key in keys:

@@ -206,6 +206,21 @@ def crm_cannot(label: str, value: Value, why: str) -> str:
     return f"Partner Center has {shown(value)} for {label}, which the CRM cannot hold: {why}."
 
 
+def crm_refused(label: str, value: Value, why: str) -> str:
+    """The CRM refused one field; ``why``: its own words."""
+    return f"The CRM did not take {shown(value)} for {label} from Partner Center: {_sentence(why)}"
+
+
+def partner_center_refused(label: str, value: Value, kept: Value, why: str) -> str:
+    """Partner Center refused one field; ``why``: its own words."""
+    return f"Partner Center did not take {shown(value)} for {label} and keeps {shown(kept)}: {_sentence(why)}"
+
+
+def _sentence(text: str) -> str:
+    """Another system's words, ended by one full stop."""
+    return f"{text.strip().rstrip('.')}."
+
+
 def read_only(label: str, value: Value, why: str) -> str:
     return f"Partner Center has {shown(value)} for {label}; it cannot be set in the CRM: {why}."
 

@@ -12,7 +12,12 @@ from cosell_sync.core.deal import ABSENT, Side, State, Value
 from cosell_sync.core.decision import Conflict, ConflictKind, Hold, HoldKind
 from cosell_sync.core.fields import SHARED
 from cosell_sync.core.lifecycle import TERMINAL
-from cosell_sync.core.limits import PARTNER_CENTER_REQUIRES, foreign_currency, why_not_sent
+from cosell_sync.core.limits import (
+    PARTNER_CENTER_REQUIRES,
+    foreign_currency,
+    why_not_sent,
+    why_partner_center_cannot_store,
+)
 from cosell_sync.core.memory import Memory, set_known
 from cosell_sync.core.merge import Merged, Sides, merge
 from cosell_sync.core.normalize import empty
@@ -103,6 +108,9 @@ def _write_or_hold(builder: DecisionBuilder, rule: FieldRule, merged: Merged) ->
             hold_back(HoldKind.FROZEN, messages.frozen(label, why))
         elif name in PARTNER_CENTER_REQUIRES and empty(merged.to_referral):
             hold_back(HoldKind.NEED, messages.cannot_be_empty(label, referral[name]))
+        elif why := why_partner_center_cannot_store(merged.to_referral, builder.now.date()):
+            value = merged.to_referral
+            hold_back(HoldKind.NEED, messages.partner_center_refused(label, value, referral[name], why))
         else:
             builder.to_referral[name] = merged.to_referral
     if merged.to_crm is not ABSENT:

@@ -12,6 +12,7 @@ from dataclasses import replace
 from cosell_sync.core.deal import Side
 from cosell_sync.core.decision import Decision
 from cosell_sync.core.memory import Link
+from cosell_sync.core.reconcile import decide
 from cosell_sync.core.retry import blocked_side
 from cosell_sync.cycle import apply
 from cosell_sync.cycle.context import CrmPlan, Cycle, ReferralResult
@@ -86,13 +87,21 @@ def _to_crm(cycle: Cycle, record: Record, plans: Sequence[CrmPlan]) -> set[str]:
     refused: list[RecordReport] = []
     for plan, outcome in apply.write_opportunities(cycle, record, plans):
         link = opportunity_outcome(cycle, record, plan, outcome)
-        landed = outcome.error is None and outcome.snapshot is not None
+        landed = outcome.error is None and outcome.snapshot is not None and "stage" not in outcome.refused
         if isinstance(outcome.error, Stale):
             stale.add(link.key)
+        elif outcome.refused and outcome.snapshot is not None and not _failed(link):
+            # the record names what it did not take, which is known only now
+            decision = decide(link, cycle.rules, cycle.shape, cycle.now)
+            refused.append(_refusal(cycle, decision, replace(decision.link, dirty=link.dirty)))
         elif not landed and link.memory.failure is not None and not transient(link):
             refused.append(_refusal(cycle, plan.decision, link))
     report(cycle, record, refused)
     return stale
+
+
+def _failed(link: Link) -> bool:
+    return link.memory.failure is not None and not transient(link)
 
 
 def _refusal(cycle: Cycle, decision: Decision, failing: Link) -> RecordReport:
