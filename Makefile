@@ -46,7 +46,7 @@ lint: setup ## style, types, import contracts, dead code, unused dependencies
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/deptry .
-	$(BIN)/vulture
+	@dead=$$($(BIN)/vulture | grep '^src/'); [ -z "$$dead" ] || { echo "$$dead"; exit 1; }
 
 clean: ## forget the environment
 	rm -rf $(VENV)

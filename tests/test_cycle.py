@@ -149,6 +149,42 @@ def test_a_new_choice_frees_what_was_held() -> None:
     assert (play.opportunity["sales_stage"], play.opportunity["sync_state"]) == ("Propose", "In sync")
 
 
+def test_what_the_crm_cut_is_told_once_and_never_travels(play: Play) -> None:
+    """The CRM's name holds eight code units; an edit beside it takes nothing of the cut to Partner Center."""
+    play.begin(name="Fabric \N{ROCKET}\N{ROCKET} rollout")
+    assert play.opportunity["name"] == "Fabric"
+    assert "Shortened to what the CRM can hold: Name." in str(play.opportunity["message"])
+    play.rests()
+    play.seller(notes="one")
+    play.cycle()
+    play.cycle()
+    assert play.referral["name"] == "Fabric \N{ROCKET}\N{ROCKET} rollout"
+    assert "Shortened" not in str(play.opportunity["message"])
+    play.colleague(name="Another name")
+    play.cycle()
+    assert play.opportunity["name"] == "Another"
+    assert "Shortened to what the CRM can hold: Name." in str(play.opportunity["message"])
+    play.rests()
+
+
+def test_a_deal_that_no_colleague_may_own_says_so(play: Play) -> None:
+    """It is imported all the same; the record's words follow, once it is known who could not be its owner."""
+    create = play.crm.create
+    play.crm.create = lambda batch: [
+        replace(each, unheld={"owner": frozenset({"U1"})}) for each in create(batch)
+    ]  # type: ignore[method-assign]
+    play.begin()
+    assert "belongs to the sync user" in str(play.opportunity["message"])
+    play.rests()
+
+
+def test_a_vertical_tab_in_a_note_is_a_line_break_and_no_edit(play: Play) -> None:
+    play.begin(notes="one\x0btwo\x07")
+    assert play.opportunity["notes"] == "one\ntwo"
+    play.rests()
+    assert play.referral["notes"] == "one\x0btwo\x07"
+
+
 def test_the_sales_stage_follows_the_accept(play: Play) -> None:
     """Accepted by moving straight to Proposal: Partner Center hears both."""
     play.begin(State.RECEIVED)

@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 
 from cosell_sync.core.deal import Customer, Member, Solution
 from cosell_sync.core.fields import KINDS, Kind
+from cosell_sync.core.normalize import for_crm
+from cosell_sync.core.rules import CrmShape
 from cosell_sync.crm.dynamics import (
     batch,
     changes,
@@ -117,7 +119,7 @@ def bundle(row: Mapping[str, Any] | None = None, **around: Any) -> Bundle:
 
 @given(
     st.one_of(
-        st.tuples(st.just("name"), CONTROL.filter(lambda text: text != "")),
+        st.tuples(st.just("name"), CONTROL),
         st.tuples(st.just("value"), st.decimals(-(10**9), 10**9, places=2)),
         st.tuples(st.just("close_date"), st.dates()),
         st.tuples(st.just("last_sync"), st.datetimes(timezones=st.just(UTC))),
@@ -137,7 +139,7 @@ def test_what_is_written_reads_back(given_: tuple[str, Any]) -> None:
     if column.choices and data is not None:
         data = int(data)
     back = translate.value(KINDS[name], data, column)
-    assert back == (item.replace(microsecond=0) if isinstance(item, datetime) else item)
+    assert back == for_crm(name, item, CrmShape(frozenset(), {}))
 
 
 @pytest.mark.parametrize(
@@ -482,3 +484,17 @@ def test_deleted_rows_in_either_shape() -> None:
     live, gone = changes._live_and_deleted("opportunities", rows)
     assert [row["opportunityid"] for row in live] == [DEAL]
     assert gone == [ANN, BOB, SAM]
+
+
+def test_an_owner_is_refused_where_the_text_names_them_or_nobody() -> None:
+    """0x80040220 names the principal that lacks a privilege: where that is our own user, no other owner would help."""
+    eve, us = "11111111-0000-0000-0000-000000000001", "11111111-0000-0000-0000-000000000002"
+
+    def refused(code: str, text: str) -> bool:
+        return errors.owner_refused(Rejected(text, code=code), eve, us)
+
+    assert refused("0x80040220", f"Principal user (Id={eve.upper()}, type=8) is missing prvReadOpportunity")
+    assert refused("0x80042f09", "The user has not been assigned any roles.")
+    assert refused("0x80040203", f"Cannot assign opportunity to a disabled user: {eve}")
+    assert not refused("0x80040220", f"Principal user (Id={us}, type=8) is missing prvCreateOpportunity")
+    assert not refused("0x80040265", f"A plug-in does not like {eve}")

@@ -496,6 +496,20 @@ def test_address_picklists_take_codes_and_lose_only_a_state_they_do_not_know(
     assert first.snapshot["customer"] == Customer("C1", city="Seattle", state="WA", country="US")
 
 
+def test_a_country_that_the_org_takes_no_longer_costs_no_account(world: Callable[..., World]) -> None:
+    """An admin deactivated it since the org was described."""
+    w = world(state_country_picklists=True)
+    crm = w.client()
+    assert "DE" in crm.shape().picklists["customer.country"]
+    w.org.change_field("Account", "BillingCountryCode", values=("US",), labels=("United States",))
+    made = only(crm.create([draft("a", customer=Customer("C", city="Bonn", country="DE"))]))
+    assert made.error is None
+    (account,) = w.org.rows("Account")
+    assert (account["BillingCity"], account["BillingCountryCode"]) == ("Bonn", None)
+    crm.forget_shape()
+    assert crm.shape().picklists["customer.country"] == {"US"}
+
+
 # --- writing ------------------------------------------------------------------------------------------------------
 
 

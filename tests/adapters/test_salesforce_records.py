@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from cosell_sync.core.deal import ABSENT, Customer, Member, Solution
+from cosell_sync.core.normalize import for_crm
 from cosell_sync.crm.salesforce import errors, related, signin, states, translate, versions
 from cosell_sync.crm.salesforce.bulk import Change, Operation
 from cosell_sync.crm.salesforce.org import DEFAULT_NAMES, Org, field_names
@@ -193,6 +195,44 @@ def test_customer_goes_out_in_codes_where_the_org_has_them() -> None:
     }  # fmt: skip
     unknown = translate.account_columns(Customer("C", state="Bavaria", country="DE"), with_codes)
     assert unknown == {"Name": "C", "BillingCountryCode": "DE"}
+
+
+def test_the_orgs_own_names_of_countries_win() -> None:
+    """Kosovo under a code of the admin's, Greece under the one that the European Union uses, and one that is inactive."""
+    fields = [
+        {"name": "BillingCountryCode", "picklistValues": [
+            {"value": "DE", "label": "Deutschland"}, {"value": "KV", "label": "Kosova"}, {"value": "EL", "label": "Griechenland"},
+            {"value": "FR", "label": "France", "active": False}, {"value": "QQ", "label": "Nowhere"},
+        ]},
+        {"name": "BillingStateCode", "picklistValues": [{"value": "PR", "label": "Pristina", "validFor": "QA=="}]},
+    ]  # fmt: skip
+    listed = states.countries(fields)
+    ours = Org(
+        names=DEFAULT_NAMES, fields=org(codes=True).fields, countries=listed, states=states.known(fields)
+    )
+    assert [states.country(listed, each) for each in ("DE", "KV", "EL", "FR", "QQ", None)] == [
+        "DE", "XK", "GR", "FR", "QQ", None,
+    ]  # fmt: skip
+    assert [states.own_code(listed, each) for each in ("DE", "XK", "GR", "FR", "US", None)] == [
+        "DE", "KV", "EL", None, None, None,
+    ]  # fmt: skip
+    shape = ours.shape()
+    assert shape.picklists["customer.country"] == {"DE", "XK", "GR", "QQ"}
+    assert for_crm("customer", Customer("C", state="pristina", country="XK"), shape) == Customer(
+        "C", state="PR", country="XK"
+    )
+    wanted = Customer("C", state="PR", country="XK")
+    sent = {"Name": "C", "BillingCountryCode": "KV", "BillingStateCode": "PR"}
+    assert translate.account_columns(wanted, ours) == sent
+    assert translate.customer(sent, ours) == wanted
+
+
+def test_lengths_are_those_of_the_org_else_those_shipped() -> None:
+    shape = org().shape()
+    assert (shape.lengths["customer.street"], shape.lengths["contacts.first_name"]) == (255, 40)
+    narrow = org()
+    narrow = replace(narrow, fields={**narrow.fields, "Contact": {"FirstName": {"length": 30}}})
+    assert narrow.shape().lengths["contacts.first_name"] == 30
 
 
 def test_only_what_changes_goes_to_the_account() -> None:

@@ -25,6 +25,7 @@ def said() -> Iterator[tuple[str, str]]:
     yield "a change of the seller's was sent", messages.sent(["Amount"])
     yield "a deal came from Microsoft", messages.imported("Inbound")
     yield "a deal of ours made in Partner Center came in", messages.imported("Outbound")
+    yield "no colleague may own what was imported", messages.nobody_may_own()
     yield "an opportunity that existed was linked", messages.linked()
     for state in messages.MOVED:
         yield f"Partner Center says {state.lower()}", messages.moved(state)
@@ -57,6 +58,12 @@ def said() -> Iterator[tuple[str, str]]:
     yield "an action on a deal that is over", messages.refused_action("Accept", State.LOST)
     yield "a status that is not known here", messages.unknown_state("On ice")
     yield "the CRM has no room for a value", messages.crm_cannot("Currency", "XYZ", "it is not active")
+    yield "the CRM has no room for all of a text", messages.shortened(["Name", "Notes"])
+    yield "the CRM refuses one field", messages.crm_refused("Currency", "USD", "it is fixed by the products")
+    yield (
+        "Partner Center refuses one field",
+        messages.partner_center_refused("Close Date", UNTIL.date(), None, "it takes no date in the past"),
+    )
     yield "the CRM locks a value", messages.read_only("Amount", FIVE, "the CRM computes it")
     yield "the referral is not to be found", messages.referral_gone()
     yield "refused, and tried again", messages.refused_by("Partner Center", " Too small. ", parked=False)

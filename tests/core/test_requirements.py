@@ -84,7 +84,12 @@ def test_every_wrong_value_is_named_with_what_is_wrong() -> None:
     )
 
 
-@pytest.mark.parametrize("country", ["de", "DEU", "D1", "D ", "ÄÖ", "D"])
+@pytest.mark.parametrize("currency", ["eur", "EURO", "XXX", "XBT", "DEM"])
+def test_a_currency_is_one_of_iso(currency: str) -> None:
+    assert gaps(currency=currency) == ["Currency"]
+
+
+@pytest.mark.parametrize("country", ["de", "DEU", "D1", "D ", "ÄÖ", "D", "EL", "EU", "XX", "UK"])
 def test_a_country_is_two_capital_letters(country: str) -> None:
     assert gaps(customer=customer(country=country)) == [
         f'Billing Country ("{country}" is no country known here)'

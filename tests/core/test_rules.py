@@ -100,6 +100,7 @@ CHANGED_SHAPE: dict[str, object] = {
     "picklists": {"sales_stage": frozenset({"Qualify"})},
     "maximum": Decimal(5),
     "scales": {"JPY": 0},
+    "states": {"US": {"washington": "WA"}},
 }
 
 

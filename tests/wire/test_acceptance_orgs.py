@@ -85,3 +85,66 @@ def test_an_org_with_one_currency_holds_what_is_in_another(tmp_path: Path) -> No
         stage.sync()
         assert stage.deal(deal)["value"] == 5
         assert stage.deal(foreign)["value"] == 84000
+
+
+def listed_countries(tmp_path: Path) -> Iterator[Stage]:
+    sandbox = Sandbox()
+    sandbox.salesforce = Salesforce(sandbox.clock, state_country_picklists=True)
+    for email in samples.USERS:
+        first, last, phone = samples.PEOPLE[email]
+        sandbox.salesforce.add_user(first, last, email, phone)
+    context = sandbox.certificates.server_context()
+    sandbox.salesforce_server = Server(sandbox.salesforce, context, name="salesforce")
+    with sandbox:
+        yield Stage(sandbox, tmp_path, {})
+
+
+def test_an_org_that_lists_its_countries_takes_deals_from_all_others(tmp_path: Path) -> None:
+    """Salesforce only: in Dataverse a country is free text. The second cycle writes nothing anywhere."""
+    for stage in listed_countries(tmp_path):
+        address = {"addressLine1": "Rruga B", "city": "Prishtina", "postalCode": "10000", "country": "XK"}
+        deal = stage.add(
+            name="n" * 118 + "\N{ROCKET}" * 3,
+            customerProfile={"name": "Balkan\x0bTrade", "address": address, "team": []},
+        )
+        stage.sync()
+        row = stage.deal(deal)
+        assert row["name"] == "n" * 118 + "\N{ROCKET}"
+        assert "Partner Center has XK for Billing Country Code, which the CRM cannot hold" in row["message"]
+        assert "Shortened to what the CRM can hold: Name." in row["message"]
+        (account,) = stage.sandbox.salesforce.rows("Account", Name="Balkan Trade")
+        assert (account["BillingCity"], account["BillingCountryCode"]) == ("Prishtina", None)
+        stage.sync()
+        stage.forget_calls()
+        stage.sync()
+        assert stage.mutations() == []
+
+
+def test_texts_that_no_column_takes_are_imported_and_quiet(tmp_path: Path, crm: str) -> None:
+    """Emoji beyond the column, control characters of a word processor, in the deal and in a person of the customer."""
+    for stage in staged(tmp_path, crm):
+        person = {
+            "firstName": "Max\x0b" * 30,
+            "lastName": "E" * 90,
+            "phoneNumber": "1" * 60,
+            "email": "max@x.example",
+        }
+        deal = stage.add(
+            name="\N{ROCKET}" * 200,
+            details={"notes": "pasted\x0bfrom a word processor\x07"},
+            customerProfile={
+                "name": "C" * 300,
+                "address": {"addressLine1": "S" * 300, "city": "B" * 90, "postalCode": "1", "country": "DE"},
+                "team": [person],
+            },
+        )
+        stage.sync()
+        row = stage.deal(deal)
+        assert set(row["name"]) == {"\N{ROCKET}"}
+        assert row["notes"] == "pasted\nfrom a word processor"
+        assert "Shortened to what the CRM can hold" in row["message"]
+        stage.sync()
+        stage.forget_calls()
+        stage.sync()
+        assert stage.mutations() == []
+        assert stage.referral(deal)["details"]["notes"] == "pasted\x0bfrom a word processor\x07"

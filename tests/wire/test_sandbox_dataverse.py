@@ -240,6 +240,9 @@ def test_a_row_is_written_through_navigation_properties_and_read_through_lookups
         ({"parentaccountid@odata.bind": f"/accounts({NOBODY})"}, (404, "0x80040217")),
         ({"parentaccountid@odata.bind": f"/contacts({NOBODY})"}, (404, "0x80040217")),
         ({"name": "x" * 301}, (400, "0x80044331")),
+        ({"name": "x" * 299 + "\N{ROCKET}"}, (400, "0x80044331")),  # two code units
+        ({"name": "one\vtwo"}, (400, "0x80040278")),
+        ({"cosell_notes": "bell\x07"}, (400, "0x80040278")),
         ({"name": 5}, (400, "0x80048d19")),
         ({"estimatedvalue": "5"}, (400, "0x80048d19")),
         ({"estimatedclosedate": "2027-01-31T00:00:00Z"}, (400, "0x80048d19")),
@@ -254,6 +257,14 @@ def test_a_row_is_written_through_navigation_properties_and_read_through_lookups
 )
 def test_bodies_are_checked(client: Client, body: object, refusal: tuple[int, str]) -> None:
     assert client.post("opportunities", body).refusal == refusal
+
+
+def test_who_has_no_role_owns_nothing_and_is_named(org: Dataverse, client: Client) -> None:
+    user = org.add_user("No", "Role", "role@contoso.example")
+    org.take_roles(user)
+    answer = client.post("opportunities", {"name": "A", "ownerid@odata.bind": f"/systemusers({user})"})
+    assert answer.refusal == (403, "0x80040220")
+    assert user in answer.body["error"]["message"]
 
 
 def test_a_referral_id_is_an_upsert_key_while_its_index_is_active(org: Dataverse, client: Client) -> None:

@@ -225,6 +225,7 @@ def test_retired_versions_and_endless_urls_are_refused(client: Client) -> None:
         ({"Name": None}, "REQUIRED_FIELD_MISSING"),
         ({"Name": "   "}, "REQUIRED_FIELD_MISSING"),
         ({"Name": "x" * 121}, "STRING_TOO_LONG"),
+        ({"Name": "x" * 119 + "\N{ROCKET}"}, "STRING_TOO_LONG"),  # two code units
         ({"Name": 5}, "JSON_PARSER_ERROR"),
         ({"Cosell_Status__c": "Nearly"}, "INVALID_OR_NULL_FOR_RESTRICTED_PICKLIST"),
         ({"CloseDate": "2027-02-30"}, "JSON_PARSER_ERROR"),
@@ -298,6 +299,10 @@ def test_rules_of_the_org_hold_for_everybody(org: Salesforce, client: Client) ->
     gone = org.add_user("Old", "Owner", "old@contoso.example", active=False)
     answer = client.send("PATCH", f"sobjects/Opportunity/{deal}", {"OwnerId": gone})
     assert code(answer) == (400, "INACTIVE_OWNER_OR_USER")
+    blind = org.add_user("No", "Read", "blind@contoso.example")
+    org.take_read(blind)
+    answer = client.send("PATCH", f"sobjects/Opportunity/{deal}", {"OwnerId": blind})
+    assert code(answer) == (400, "TRANSFER_REQUIRES_READ")
 
 
 def test_duplicate_rules_alert_unless_the_caller_allows(org: Salesforce, client: Client) -> None:

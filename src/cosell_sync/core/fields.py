@@ -117,7 +117,7 @@ KINDS: Final[Mapping[str, Kind]] = MappingProxyType(
 TOGETHER: Final = (frozenset({"value", "currency"}),)
 
 
-def units(names: Iterable[str]) -> list[frozenset[str]]:
+def inseparable(names: Iterable[str]) -> list[frozenset[str]]:
     """The names, each alone or with those that it means something with, in their order."""
     given = dict.fromkeys(names)
     whole = {name: next((unit for unit in TOGETHER if name in unit), frozenset({name})) for name in given}
@@ -143,7 +143,10 @@ LABELS: Final[Mapping[str, str]] = {
     "solutions": "Solutions",
     "customer.name": "Account Name",
     "customer.address_line1": "Billing Street",
+    "customer.address_line2": "Billing Street",
     "customer.city": "Billing City",
+    "customer.state": "Billing State/Province",
+    "customer.postal_code": "Billing Zip/Postal Code",
     "customer.country": "Billing Country",
     "consent": "Consent",
     "visible": "Visible to Microsoft",

@@ -139,7 +139,7 @@ def _missing(referral: Snapshot, fields: Fields, shape: CrmShape) -> Iterator[st
         if empty(fields.get(name, ABSENT)):
             yield f"{shape.label(name)} is missing in Partner Center."
     customer = referral["customer"]
-    if not isinstance(customer, Customer) or not customer.name:
+    if not isinstance(customer, Customer) or empty(customer.name):
         yield "The customer has no name in Partner Center."
 
 

@@ -9,6 +9,7 @@ from datetime import date, datetime
 from typing import Final
 
 from cosell_sync.core import messages, microsoft
+from cosell_sync.core.countries import is_currency
 from cosell_sync.core.deal import DealType, Direction, Snapshot, Value
 from cosell_sync.core.lifecycle import frozen
 from cosell_sync.core.memory import Link
@@ -45,6 +46,13 @@ def why_not_sent(name: str, link: Link, rules: Rules) -> str | None:
     if name == "favorite" and not rules.write_favorite:
         return "Partner Center is not known to take the heart (mapping.write_favorite)"
     referral, opportunity = link.referral, link.opportunity
+    if (
+        name == "currency"
+        and opportunity
+        and (code := opportunity.text("currency"))
+        and not is_currency(code)
+    ):
+        return f"{code} is no currency that Partner Center knows"
     consented = link.base_opportunity.get("consent")
     if name == "contacts" and consented is True and opportunity and opportunity["consent"] is False:
         return "the customer's consent was taken back"

@@ -32,7 +32,16 @@ from cosell_sync.core.deal import ABSENT, Member, Side, Solution, Value
 from cosell_sync.core.decision import Conflict
 from cosell_sync.core.erasure import recalled
 from cosell_sync.core.fields import KINDS, Kind
-from cosell_sync.core.normalize import agree, by_key, clean_notes, empty, for_crm, for_referral, same
+from cosell_sync.core.normalize import (
+    agree,
+    by_key,
+    clean_notes,
+    empty,
+    for_crm,
+    for_referral,
+    same,
+    storable,
+)
 from cosell_sync.core.rules import CrmShape, FieldRule, Flow, Policy
 
 Record = Member | Solution
@@ -76,7 +85,7 @@ def merge(rule: FieldRule, sides: Sides, shape: CrmShape, answer: Side | None = 
         return still
     kind = KINDS[rule.name]
     if kind in {Kind.MEMBERS, Kind.SOLUTIONS}:
-        merged = _merge_set(rule, sides)
+        merged = _merge_set(rule, sides, shape)
     elif kind is Kind.NOTES and rule.policy is Policy.MERGE and answer is None:
         merged = _merge_notes(rule, sides, shape)
     else:
@@ -130,7 +139,7 @@ def _changed(rule: FieldRule, kind: Kind, sides: Sides) -> frozenset[Side]:
 # --- sets ------------------------------------------------------------------------------------------------------
 
 
-def _merge_set(rule: FieldRule, sides: Sides) -> Merged:
+def _merge_set(rule: FieldRule, sides: Sides, shape: CrmShape) -> Merged:
     referral, opportunity = by_key(sides.referral), by_key(sides.opportunity)
     base_referral = recalled(by_key(sides.base_referral), referral, opportunity)
     base_opportunity = recalled(by_key(sides.base_opportunity), opportunity, referral)
@@ -143,15 +152,19 @@ def _merge_set(rule: FieldRule, sides: Sides) -> Merged:
         new_there: Record | None
         new_here: Record | None
         was_there, was_here = base_referral.get(key), base_opportunity.get(key)
-        if there == here:
+        stored = storable(rule.name, there, shape) if there is not None else None
+        if here in {there, stored}:  # the same, or all of it that the CRM can store, which may be nothing
             _set_record(next_referral, key, there)
             _set_record(next_opportunity, key, here)
             continue
         if there is not None and here is not None:
-            new_there, new_here, clashed = _merge_record(there, here, was_there, was_here, prefer)
+            new_there, new_here, clashed = _merge_record(
+                _Pair(there, stored or there, here), was_there, was_here, prefer
+            )
             clash = clash or clashed
         else:
             new_there, new_here = _merge_presence(there, here, was_there, was_here)
+            new_here = stored if new_here is there else new_here
         _set_record(target_referral, key, new_there and _with_extra(new_there, there))
         _set_record(target_opportunity, key, new_here and _with_extra(new_here, here))
     return Merged(
@@ -194,17 +207,28 @@ def _with_extra(record: Record, own: Record | None) -> Record:
     return replace(record, extra=own.extra if own else {})
 
 
+@dataclass(frozen=True)
+class _Pair:
+    """One member on both sides; ``stored``: what the CRM can store of Partner Center's."""
+
+    there: Record
+    stored: Record
+    here: Record
+
+
 def _merge_record(
-    there: Record, here: Record, was_there: Record | None, was_here: Record | None, prefer: Side
+    pair: _Pair, was_there: Record | None, was_here: Record | None, prefer: Side
 ) -> tuple[Record, Record, bool]:
     """Attribute by attribute; on first sight an empty attribute is filled, never emptied."""
+    there, here = pair.there, pair.here
     first = was_there is None or was_here is None
     up: dict[str, object] = {}
     down: dict[str, object] = {}
     clash = False
     for attribute in (item.name for item in fields(there) if item.compare):
         value_there, value_here = getattr(there, attribute), getattr(here, attribute)
-        if value_there == value_here:
+        stored = getattr(pair.stored, attribute)
+        if value_here in {value_there, stored}:
             continue
         changed_there = first or value_there != getattr(was_there, attribute)
         changed_here = first or value_here != getattr(was_here, attribute)
@@ -215,7 +239,7 @@ def _merge_record(
                 clash = True
                 changed_there, changed_here = prefer is Side.PARTNER_CENTER, prefer is Side.CRM
         if changed_there:
-            down[attribute] = value_there
+            down[attribute] = stored
         elif changed_here:
             up[attribute] = value_here
     return replace(there, **up), replace(here, **down), clash  # type: ignore[arg-type]

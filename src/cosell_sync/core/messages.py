@@ -72,6 +72,13 @@ def imported(direction: str) -> str:
     return "New deal from Microsoft." if direction == "Inbound" else "Taken over from Partner Center."
 
 
+def nobody_may_own() -> str:
+    return (
+        "The CRM let none of the colleagues own this opportunity, so it belongs to the sync user. "
+        "Take it over yourself, or ask your admin to give the team the right to see opportunities."
+    )
+
+
 def linked() -> str:
     return "This opportunity is now linked to its referral in Partner Center."
 
@@ -219,6 +226,10 @@ def partner_center_refused(label: str, value: Value, kept: Value, why: str) -> s
 def _sentence(text: str) -> str:
     """Another system's words, ended by one full stop."""
     return f"{text.strip().rstrip('.')}."
+
+
+def shortened(labels: Iterable[str]) -> str:
+    return f"Shortened to what the CRM can hold: {listed(labels)}. Partner Center keeps the whole."
 
 
 def read_only(label: str, value: Value, why: str) -> str:

@@ -11,7 +11,7 @@ from cosell_sync.core.deal import SellerAction, Snapshot, State, Step, Value
 from cosell_sync.core.decision import Hold, HoldKind
 from cosell_sync.core.lifecycle import TERMINAL, Actor, Move, walk
 from cosell_sync.core.memory import Closing, reported_state
-from cosell_sync.core.normalize import empty
+from cosell_sync.core.normalize import clean_notes, empty
 from cosell_sync.core.sales_stage import send_sales_stage_with_accept
 from cosell_sync.core.stage_table import REQUESTS
 
@@ -119,8 +119,8 @@ def _missing(builder: DecisionBuilder, need: str) -> bool:
 
 def _reason(opportunity: Snapshot) -> str:
     """Partner Center has one free text for it (referral resource, ``statusReason``)."""
-    reason, note = opportunity.text("reason"), opportunity.text("reason_note").strip()
-    return f"{reason}: {note}" if reason and note else reason or note
+    texts = (clean_notes(opportunity.text(name)) for name in ("reason", "reason_note"))
+    return ": ".join(text.strip() for text in texts if isinstance(text, str))
 
 
 def _steps(builder: DecisionBuilder, path: tuple[Move, ...]) -> tuple[Step, ...]:

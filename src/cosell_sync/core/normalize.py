@@ -13,6 +13,8 @@ from datetime import datetime
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Final
 
+from cosell_sync.core import text_limits
+from cosell_sync.core.countries import country_code
 from cosell_sync.core.deal import ABSENT, Customer, Member, Solution, Value
 from cosell_sync.core.fields import KINDS, Kind
 from cosell_sync.core.rules import CrmShape
@@ -29,42 +31,78 @@ class Pair:
 
 
 def clean_text(value: Value) -> Value:
-    """One line, blanks around it gone; an empty text is a cleared one."""
+    """One line without blanks around it; an empty or blank text is a cleared one."""
     if not isinstance(value, str):
         return value
-    return " ".join(value.split("\n")).strip() or None
+    return text_limits.line(value) or None
 
 
 def clean_notes(value: Value) -> Value:
-    """Lines end with a line feed and without blanks; an empty text is a cleared one."""
+    """Lines end with a line feed and without blanks; an empty or blank text is a cleared one."""
     if not isinstance(value, str):
         return value
-    lines = value.replace("\r\n", "\n").replace("\r", "\n").split("\n")
-    return "\n".join(line.rstrip() for line in lines).strip("\n") or None
+    if text_limits.blank(value):
+        return None
+    return "\n".join(each.rstrip() for each in text_limits.lines(value).split("\n")).strip("\n") or None
 
 
 def _text_crm(name: str, value: Value, shape: CrmShape) -> Value:
-    text = clean_text(value)
-    length = shape.lengths.get(name)
-    return text[:length].rstrip() if isinstance(text, str) and length else text
-
-
-def _customer_crm(name: str, value: Value, shape: CrmShape) -> Value:
-    """Cut part by part; what fits stays to the letter."""
-    if not isinstance(value, Customer):
-        return value
-    cut = {}
-    for part in ("name", "address_line1", "address_line2", "city", "state", "postal_code", "country"):
-        length, text = shape.lengths.get(f"{name}.{part}"), getattr(value, part)
-        if length and text and len(text) > length:
-            cut[part] = text[:length].rstrip()
-    return replace(value, **cut) if cut else value
+    return text_limits.fit(value, shape.lengths.get(name)) or None if isinstance(value, str) else value
 
 
 def _notes_crm(name: str, value: Value, shape: CrmShape) -> Value:
-    text = clean_notes(value)
-    length = shape.lengths.get(name)
-    return clean_notes(text[:length]) if isinstance(text, str) and length else text
+    text, length = clean_notes(value), shape.lengths.get(name)
+    return clean_notes(text_limits.cut(text, length)) if isinstance(text, str) and length else text
+
+
+def _customer_crm(name: str, value: Value, shape: CrmShape) -> Value:
+    """Part by part. A country or state that is none of the org's choices is left out, and a state without country."""
+    if not isinstance(value, Customer):
+        return value
+    parts = ("name", "address_line1", "address_line2", "city", "state", "postal_code")
+    stored: dict[str, str | None] = {
+        part: text_limits.fit(getattr(value, part) or "", shape.lengths.get(f"{name}.{part}")) or None
+        for part in parts
+    }
+    if street := shape.lengths.get(f"{name}.street"):
+        stored |= _street(stored, street)
+    country, choices = country_code(value.country), shape.picklists.get(f"{name}.country")
+    if choices is not None:
+        country = country if country in choices else None
+    elif country:
+        country = text_limits.fit(country, shape.lengths.get(f"{name}.country")) or None
+    if shape.states is not None:
+        stored["state"] = shape.states.get(country or "", {}).get((stored["state"] or "").casefold())
+    return replace(value, country=country, **stored)  # type: ignore[arg-type]  # none of the parts is ``extra``
+
+
+def _street(stored: Mapping[str, str | None], most: int) -> dict[str, str | None]:
+    """Both lines in one column, with a break between them; the column knows no second line without a first."""
+    first, *more = [text for text in (stored["address_line1"], stored["address_line2"]) if text] or [""]
+    first = text_limits.fit(first, most)
+    left = most - text_limits.units(first) - len("\r\n")
+    second = text_limits.fit(more[0], left) if more and left > 0 else ""
+    return {"address_line1": first or None, "address_line2": second or None}
+
+
+def storable(name: str, record: Member | Solution, shape: CrmShape) -> Member | Solution | None:
+    """What the CRM stores of one member of a set; None where its key does not fit, for a key is never cut."""
+    most = shape.lengths.get(f"{name}.email" if isinstance(record, Member) else f"{name}.id")
+    if most and text_limits.units(record.key) > most:
+        return None
+    parts = ("first_name", "last_name", "phone") if isinstance(record, Member) else ("name",)
+    stored = {
+        part: text_limits.fit(getattr(record, part) or "", shape.lengths.get(f"{name}.{part}")) or None
+        for part in parts
+    }
+    return replace(record, **stored)  # type: ignore[arg-type]  # nor here
+
+
+def _set_crm(name: str, value: Value, shape: CrmShape) -> Value:
+    if not isinstance(value, tuple):
+        return value
+    stored = (storable(name, each, shape) for each in value)
+    return tuple(each for each in stored if each is not None)  # type: ignore[return-value]  # all of one kind
 
 
 def _number_crm(_name: str, value: Value, shape: CrmShape) -> Value:
@@ -100,8 +138,8 @@ PAIRS: Final[Mapping[Kind, Pair]] = {
     Kind.DATE: Pair(_same, _same),
     Kind.MOMENT: Pair(_moment_crm, _same),
     Kind.FLAG: Pair(_flag, _flag),
-    Kind.MEMBERS: Pair(_same, _same),
-    Kind.SOLUTIONS: Pair(_same, _same),
+    Kind.MEMBERS: Pair(_set_crm, _same),
+    Kind.SOLUTIONS: Pair(_set_crm, _same),
     Kind.CUSTOMER: Pair(_customer_crm, _same),
 }
 
@@ -149,5 +187,7 @@ def agree(name: str, referral: Value, opportunity: Value, shape: CrmShape) -> bo
 
 
 def empty(value: Value) -> bool:
-    """Nothing there: cleared, not known, no members. False is a value."""
-    return value is None or value is ABSENT or value in {"", ()}
+    """Nothing there: cleared, not known, blank, no members. False is a value."""
+    if isinstance(value, str):
+        return text_limits.blank(value)
+    return value is None or value is ABSENT or value == ()

@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from enum import Enum
 
-from cosell_sync.core.fields import units
+from cosell_sync.core.fields import inseparable
 from cosell_sync.errors import RecordError
 
 NAMED_ROUNDS = 4  # refusals in a row that each name another field; some platforms name them one at a time
@@ -48,7 +48,7 @@ class PartedWrite:
     ) -> None:
         self.refusals: dict[str, RecordError] = {}
         self.error: RecordError | None = None
-        self._suspects: list[Unit] = units(optional)
+        self._suspects: list[Unit] = inseparable(optional)
         self._cleared: list[Unit] = []
         self._riders = frozenset(riders)
         self._last = frozenset(last)

@@ -82,7 +82,10 @@ def new_referral_fields(opportunity: Snapshot, rules: Rules, shape: CrmShape) ->
         "deal_type": kind.value,
     }
     if kind is DealType.COSELL:
-        fields |= {"help": opportunity["help"], "help_note": opportunity["help_note"]}
+        fields |= {
+            "help": opportunity["help"],
+            "help_note": for_referral("help_note", opportunity["help_note"], shape),
+        }
     return {name: value for name, value in fields.items() if value is not ABSENT}
 
 

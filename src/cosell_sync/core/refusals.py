@@ -17,7 +17,7 @@ from cosell_sync.core.as_json import fields_to_json
 from cosell_sync.core.builder import DecisionBuilder
 from cosell_sync.core.deal import Customer, Fields, Side, Snapshot, Value
 from cosell_sync.core.decision import Hold, HoldKind
-from cosell_sync.core.fields import STATUS_FIELDS, units
+from cosell_sync.core.fields import STATUS_FIELDS, inseparable
 from cosell_sync.core.memory import Link, RefusedField
 from cosell_sync.core.rules import CrmShape, Rules
 from cosell_sync.errors import RecordError
@@ -34,7 +34,7 @@ def hold_refused(builder: DecisionBuilder) -> None:
     for side, outgoing in ((Side.PARTNER_CENTER, builder.to_referral), (Side.CRM, builder.to_crm)):
         known = {name: each for name, each in memory.refused.items() if each.side is side}
         written = builder.referral if side is Side.PARTNER_CENTER else builder.opportunity
-        for unit in units([*outgoing, *known]):
+        for unit in inseparable([*outgoing, *known]):
             wanted = {name: outgoing[name] for name in unit if name in outgoing}
             if not wanted or not unit & known.keys():
                 continue
@@ -84,7 +84,7 @@ def remember_refused(
         for name, each in link.memory.refused.items()
         if each.side is not side or name not in sent
     }
-    for unit in units(name for name in refused if name in sent and name not in MOVES):
+    for unit in inseparable(name for name in refused if name in sent and name not in MOVES):
         wanted = _wanted({name: sent[name] for name in unit}, rules, shape)
         for name in unit:
             error = refused[name]

@@ -13,6 +13,7 @@ from decimal import Decimal
 from typing import Final
 
 from cosell_sync.core import messages
+from cosell_sync.core.countries import is_country, is_currency
 from cosell_sync.core.deal import Customer, Member, Snapshot, Value
 from cosell_sync.core.normalize import by_key, empty
 from cosell_sync.core.rules import CrmShape, Rules
@@ -64,7 +65,7 @@ def _own_gaps(opportunity: Snapshot, rules: Rules, shape: CrmShape, today: date)
     elif value < 0:
         yield Gap("value", f"{shape.label('value')} (must not be negative)")
     currency = _currency(opportunity, rules, shape)
-    if not (isinstance(currency, str) and len(currency) == 3 and currency.isascii() and currency.isalpha()):
+    if not is_currency(currency):
         yield Gap("currency", shape.label("currency"))
     close = opportunity["close_date"]
     if not isinstance(close, date):
@@ -83,10 +84,10 @@ def _customer_gaps(opportunity: Snapshot, shape: CrmShape) -> Iterable[Gap]:
     value = opportunity["customer"]
     customer = value if isinstance(value, Customer) else Customer()
     for part in ("name", "address_line1", "city"):
-        if not getattr(customer, part):
+        if empty(getattr(customer, part)):
             yield Gap("customer", shape.label(f"customer.{part}"))
     country = customer.country or ""
-    if not (len(country) == 2 and country.isascii() and country.isalpha() and country.isupper()):
+    if not is_country(country):
         known = f' ("{country}" is no country known here)' if country else ""
         yield Gap("customer", f"{shape.label('customer.country')}{known}")
 
@@ -110,7 +111,7 @@ def _help_gaps(opportunity: Snapshot, shape: CrmShape) -> Iterable[Gap]:
 def _person_gap(name: str, who: str, opportunity: Snapshot, shape: CrmShape) -> Iterable[Gap]:
     """One person at least with everything; of those who come close, the closest is named."""
     people = [each for each in by_key(opportunity[name]).values() if isinstance(each, Member)]
-    lacking = {each.email: [words for part, words in _PARTS if not getattr(each, part)] for each in people}
+    lacking = {each.email: [words for part, words in _PARTS if empty(getattr(each, part))] for each in people}
     if people and min(map(len, lacking.values())) == 0:
         return
     words = f"{shape.label(name)} ({who} with first name, last name, phone and e-mail"

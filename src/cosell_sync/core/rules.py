@@ -70,9 +70,12 @@ class CrmShape:
     """What this CRM can store, read from the CRM itself.
 
     ``fields``: our names of the fields that exist and are readable. ``labels``: our name → what the seller sees.
-    ``lengths``: our name (or `customer.name` and the like) → characters. ``digits``/``scale`` of the value field. ``currencies``: ISO codes, empty
-    where the org has one only, which is then ``default_currency``. ``picklists``: our name → values allowed.
-    ``scales``: ISO code → decimals, of the currencies with fewer than ``scale``.
+    ``lengths``: our name, or that of a part (`customer.name`, `contacts.first_name`, `solutions.id`; `customer.street` where
+    both lines share a column) → UTF-16 code units. ``digits``/``scale`` of the value field. ``currencies``: ISO codes,
+    empty where the org has one only, which is then ``default_currency``. ``picklists``: our name → values allowed;
+    `customer.country`: ISO codes, missing where a country is free text. ``states``: ISO code of a country → name or code
+    of a state, without case → its code; None where a state is free text. ``scales``: ISO code → decimals, of the
+    currencies with fewer than ``scale``.
     """
 
     fields: frozenset[str]
@@ -86,6 +89,7 @@ class CrmShape:
     picklists: Mapping[str, frozenset[str]] = field(default_factory=dict)
     maximum: Decimal = Decimal("9999999999999999.99")
     scales: Mapping[str, int] = field(default_factory=dict)
+    states: Mapping[str, Mapping[str, str]] | None = None
 
     def of_currency(self, code: str) -> CrmShape:
         """The same for a deal in this currency, whose amounts may have fewer decimals."""

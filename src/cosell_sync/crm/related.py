@@ -73,9 +73,11 @@ def person_columns(person: Member, columns: Person) -> dict[str, str]:
     """The columns of a new contact. A contact needs a last name, so the first name or the e-mail replaces a missing one."""
     made = {
         columns.email: person.email,
-        columns.first_name: person.first_name,
-        columns.last_name: person.last_name or person.first_name or person.email.partition("@")[0],
-        columns.phone: person.phone,
+        columns.first_name: text(person.first_name),
+        columns.last_name: text(person.last_name)
+        or text(person.first_name)
+        or person.email.partition("@")[0],
+        columns.phone: text(person.phone),
     }
     return {name: item for name, item in made.items() if item}
 

@@ -7,6 +7,7 @@ from datetime import UTC, date, datetime
 from decimal import Decimal, InvalidOperation
 from typing import TypeVar
 
+from cosell_sync.core import text_limits
 from cosell_sync.core.deal import Known
 from cosell_sync.core.fields import Kind
 
@@ -19,7 +20,7 @@ def value(kind: Kind, data: object) -> Known:
         match kind:
             case Kind.FLAG:
                 return data is True
-            case _ if data is None or data == "":
+            case _ if data is None or (isinstance(data, str) and text_limits.blank(data)):
                 return None
             case Kind.NUMBER:
                 number = Decimal(str(data))
@@ -41,12 +42,14 @@ def column(kind: Kind, item: object) -> object:
     if kind is Kind.FLAG:
         return item is True
     match item:
+        case str() if kind is Kind.NOTES:
+            return text_limits.lines(item) or None
         case datetime():
             return moment(item)
         case date():
             return item.isoformat()
-        case "":
-            return None
+        case str():
+            return text_limits.line(item) or None
         case _:
             return item
 
@@ -62,8 +65,13 @@ def email(data: object) -> str | None:
 
 
 def text(data: object) -> str | None:
-    """A text without blanks around it; None for blank."""
-    return data.strip() or None if isinstance(data, str) else None
+    """One line of it; None where there is nothing to see."""
+    return text_limits.line(data) or None if isinstance(data, str) else None
+
+
+def short(data: object, most: int | None) -> str | None:
+    """One line, cut to what a column holds; None where there is nothing to see."""
+    return text_limits.fit(data, most) or None if isinstance(data, str) else None
 
 
 def folded(data: object) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from cosell_sync.core.deal import ABSENT, Customer, Fields, Snapshot
 from cosell_sync.crm.related import members
@@ -76,6 +76,11 @@ class PendingWrite:
             return bool(solutions)
         return keyed and any(each.extra.get("row") and not each.extra.get("key") for each in solutions)
 
+    def owned(self, candidates: Sequence[str | None], owner: str | None) -> None:
+        """Note the owner that was taken of those to be tried: where it was none of them, the seller is told."""
+        if owner is None and len(candidates) > 1:
+            self.unheld["owner"] = frozenset(each for each in candidates if each)
+
     def fail(self, error: RecordError) -> None:
         """Note why the write failed. The first reason stands, but a write that may have landed outranks one that did not."""
         if self.error is None or (isinstance(error, Unclear) and not isinstance(self.error, Unclear)):
@@ -89,6 +94,7 @@ class PendingWrite:
 
 
 W = TypeVar("W", bound=PendingWrite)
+R = TypeVar("R")
 
 
 def pending_updates(kind: type[W], batch: Sequence[OpportunityWrite]) -> list[W]:
@@ -197,15 +203,41 @@ def _steps(pending: PendingWrite) -> int:
 
 @dataclass(frozen=True)
 class Ownership:
-    """Who owns an imported opportunity: a colleague of its team if ``team``, else ``default`` (e-mail or user name)."""
+    """Who owns an imported opportunity: a colleague of its team if ``team``, else ``default`` (e-mail or user name).
+
+    The CRM may refuse one (somebody without the right to read opportunities, or without a role); then the next is tried.
+    Last of all the opportunity is made without naming an owner, and belongs to the sync user: an owner sinks no deal.
+    """
 
     team: bool = True
     default: str | None = None
 
-    def owners(self, pending: Sequence[PendingWrite], directory: Directory) -> Sequence[str | None]:
-        """User id for each write; None leaves the CRM's own default."""
+    def owners(self, pending: Sequence[PendingWrite], directory: Directory) -> Sequence[Sequence[str | None]]:
+        """For each write the user ids to try, in order; None, the CRM's own default, ends each."""
         teams = [(members(each.fields, "team") or ()) if self.team else () for each in pending]
         names = [each.email for team in teams for each in team]
         users = directory.find([*names, *filter(None, [self.default])])
         fallback = users.get(folded(self.default))
-        return [next((users[each.email] for each in team if each.email in users), fallback) for team in teams]
+        found = [[users[each.email] for each in team if each.email in users] for team in teams]
+        return [[*dict.fromkeys([*own, *([fallback] if fallback else [])]), None] for own in found]
+
+
+def first_taken(
+    owners: Sequence[Sequence[str | None]],
+    send: Callable[[Sequence[tuple[int, str | None]]], Sequence[R]],
+    refused: Callable[[R, str], bool],
+) -> list[tuple[R, str | None]]:
+    """Each write with the first of its owners that the CRM takes: its result, and that owner.
+
+    All are sent, then the refused ones again. ``owners``: see ``Ownership.owners``. ``send``: which write with which owner,
+    in one batch. ``refused``: whether a result says that this owner is not taken.
+    """
+    results: list[Any] = [None] * len(owners)
+    left = {at: list(candidates) for at, candidates in enumerate(owners)}
+    while left:
+        asked = [(at, candidates.pop(0)) for at, candidates in left.items()]
+        for (at, owner), result in zip(asked, send(asked), strict=True):
+            results[at] = result, owner
+            if owner is None or not refused(result, owner):
+                del left[at]
+    return results

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import structlog
 
-from cosell_sync.core import messages, requirements, visibility
+from cosell_sync.core import losses, messages, requirements, visibility
 from cosell_sync.core.deal import Side
 from cosell_sync.core.decision import Conflict, Decision
 from cosell_sync.core.fields import SHARED
@@ -100,8 +100,11 @@ def _news(
     decided = [item for item in decision.conflicts if item.kept is not None and item.field in down]
     news = [*result.notices, *decision.notices]
     news += [conflict_text(item, cycle.shape) for item in (*sent, *decided)]
-    if shared := [cycle.shape.label(name) for name in SHARED if name in decision.crm]:
-        news.append(messages.took(shared))
+    shared = [name for name in SHARED if name in decision.crm]
+    if shared:
+        news.append(messages.took(cycle.shape.label(name) for name in shared))
+    if result.link.referral is not None:
+        news += losses.lost_in_crm(shared, result.link.referral, cycle.shape)
     return news
 
 

@@ -7,14 +7,16 @@ from dataclasses import replace
 
 import structlog
 
-from cosell_sync.core import messages
+from cosell_sync.core import losses, messages
 from cosell_sync.core.deal import Customer, Fields, Side, SyncState, Value, state_of
 from cosell_sync.core.decision import Decision, Effect, Hold, HoldKind
 from cosell_sync.core.fields import SHARED
 from cosell_sync.core.intake import IntakeAction, IntakeDecision, Matches, decide_intake
 from cosell_sync.core.lifecycle import TERMINAL
 from cosell_sync.core.memory import Action, Failure, Link, Memory, Phase
+from cosell_sync.core.normalize import for_crm
 from cosell_sync.core.retry import blocked_side, content_digest, freed
+from cosell_sync.core.rules import CrmShape
 from cosell_sync.core.status import status_report
 from cosell_sync.cycle import apply
 from cosell_sync.cycle.context import Cycle, DealPlan, ids
@@ -67,7 +69,7 @@ _Verdicts = Mapping[IntakeAction, Sequence[tuple[Link, IntakeDecision]]]
 def _verdicts(cycle: Cycle, waiting: Sequence[Link]) -> tuple[_Verdicts, dict[str, Link]]:
     """What becomes of each referral; and by opportunity id the links of what the CRM found for them."""
     verdicts: dict[IntakeAction, list[tuple[Link, IntakeDecision]]] = {each: [] for each in IntakeAction}
-    found = cycle.crm.find([_sought(link) for link in waiting]) if waiting else {}
+    found = cycle.crm.find([_sought(link, cycle.shape) for link in waiting]) if waiting else {}
     opportunities = {
         each
         for item in found.values()
@@ -190,6 +192,9 @@ def _create(cycle: Cycle, record: Record, admissions: Sequence[tuple[Link, Intak
         state = state_of(referral)
         fresh = carried(cycle, replace(link, memory=replace(freed(link.memory), lookalikes=())))
         news = [messages.imported(referral.text("direction"))]
+        news += losses.lost_in_crm(
+            [name for name in SHARED if name in admission.fields], referral, cycle.shape
+        )
         if state in TERMINAL:
             news.append(messages.moved(state, referral.text("status_reason")))
         status = status_report(Decision(fresh), news, cycle.shape, cycle.now)
@@ -207,17 +212,22 @@ def _create(cycle: Cycle, record: Record, admissions: Sequence[tuple[Link, Intak
     for (link, draft, _), after, outcome in zip(drafts, reported, outcomes, strict=True):
         made = opportunity_created(cycle, record, link, after, draft.fields, outcome)
         if made is not None:
+            if "owner" in outcome.unheld:
+                notices = (*made.memory.notices, messages.nobody_may_own())
+                made = replace(made, memory=replace(made.memory, notices=notices))
             record.put(settled_as_made(cycle, made))
             forgotten.extend(link.memory.lookalikes)
     return forgotten
 
 
-def _sought(link: Link) -> MatchQuery:
+def _sought(link: Link, shape: CrmShape) -> MatchQuery:
+    """What to look for, as the CRM would hold it."""
     referral = link.referral
-    customer = referral["customer"] if referral else None
+    customer = for_crm("customer", referral["customer"], shape) if referral else None
+    name = for_crm("name", referral["name"], shape) if referral else None
     return MatchQuery(
         referral_id=link.referral_id or "",
         external_reference=(referral.text("external_reference") or None) if referral else None,
-        name=referral.text("name") if referral else "",
+        name=name if isinstance(name, str) else "",
         customer=customer if isinstance(customer, Customer) else Customer(),
     )

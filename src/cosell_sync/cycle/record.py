@@ -98,7 +98,7 @@ def journal_entry(
     new: Value = None,
 ) -> JournalEntry:
     """One line of the journal, of this cycle and moment."""
-    return JournalEntry(link.key, cycle.id, cycle.now, side, action, name, old, new, rule)
+    return JournalEntry(link.key, cycle.id, cycle.now, side, Action(action), name, old, new, rule)
 
 
 def effect_entry(cycle: Cycle, link: Link, effect: Effect) -> JournalEntry:

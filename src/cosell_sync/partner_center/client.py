@@ -4,8 +4,6 @@ What the service does not say, and what is done about it:
 
 - Whether ``$filter`` takes ``updatedDateTime ge …`` is a guess of ours; refused with 400, the list is read newest
   first down to the watermark instead (learn.microsoft.com/partner-center/developer/get-a-list-of-referrals).
-- ``@odata.nextLink`` is printed there with http and without ``/engagements``: only its query is used, on our own
-  address, and a link that was followed before ends the pull with an error.
 - There is no batch write, so PATCHes go through a small pool; the steps of one referral stay in order, each guarded
   by the eTag that the one before left. An answer 500 proves nothing, so the referral is looked at: the same eTag
   means that nothing happened, and it may be tried again.
@@ -26,8 +24,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any, Final, TypeVar
-from urllib.parse import quote, urlsplit
+from typing import Final, TypeVar
+from urllib.parse import quote
 
 import structlog
 
@@ -45,24 +43,21 @@ from cosell_sync.errors import (
     Unclear,
 )
 from cosell_sync.partner_center import create, patch, read
+from cosell_sync.partner_center.paging import REFERRALS, SYSTEM, QueryRefused, pages
 from cosell_sync.partner_center.values import ID, WireOptions, timestamp
 from cosell_sync.ports import Outcome, Page, ReferralDraft, ReferralWrite
-from cosell_sync.transport.answers import Answer, error_body
+from cosell_sync.transport.answers import Answer
 from cosell_sync.transport.client import HttpCaller, Safety
-from cosell_sync.transport.errors import Scope
 from cosell_sync.transport.exact_json import encode
 
 log = structlog.get_logger()
 
-SYSTEM: Final = "partner_center"
-REFERRALS: Final = "/v1.0/engagements/referrals"
 ONE: Final = REFERRALS + "/{id}"
 ID_HEADERS: Final = (
     "client-request-id",
     "MS-CorrelationId",
 )  # for the caller: one new GUID for every request
 CHUNK: Final = 100  # snapshots a page, where we cut the pages ourselves
-EMPTY_PAGES: Final = 20  # so many in a row are a circle by another name
 NEWEST: Final = 500  # among so many newest referrals a create whose answer was lost is looked for
 ABOUT_CONTENT: Final = frozenset(
     {400, 413, 422}
@@ -133,7 +128,7 @@ class PartnerCenter:
             query = f"$filter=updatedDateTime ge {timestamp(since)}&$orderby=updatedDateTime asc"
             try:
                 yield from self._ascending(query)
-            except _Refused:
+            except QueryRefused:
                 self._filter_refused = True
                 log.info("list.filter_refused", system=SYSTEM)
                 yield from self._newest_down_to(since)
@@ -160,7 +155,7 @@ class PartnerCenter:
         first, second = reversed(forms) if self._unquoted else forms
         try:
             rows = [row for page in self._pages(first) for row in page]
-        except _Refused:
+        except QueryRefused:
             rows = [row for page in self._pages(second) for row in page]
             self._unquoted = not self._unquoted
         own = self._configured or frozenset(self._learned)
@@ -245,47 +240,11 @@ class PartnerCenter:
                 self._learned.add(organization)
 
     def _pages(self, query: str) -> Iterator[Sequence[object]]:
-        """The rows of a list, page by page. Raises ``_Refused`` where the query is answered 400."""
-        following: str | None = _query("&".join(filter(None, (query, self._top))))
-        followed: set[str] = set()
-        empty = 0
-        while following is not None:
-            followed.add(following)
-            answer = self._caller.call(
-                "GET",
-                f"{REFERRALS}?{following}",
-                template=REFERRALS,
-                safety=Safety.READ,
-                scope=Scope.SYSTEM,
-                headers={"content-type": "application/json"},
-                accept=(400,),
-            )
-            if answer.status == 400:
-                refused = _Refused(error_body(answer.body).code)
-                raise refused if len(followed) == 1 else refused.midway()
-            rows = answer.data.get("value") if isinstance(answer.data, Mapping) else None
-            if not isinstance(rows, list):
-                raise Unavailable(SYSTEM, "Partner Center's list is no list", code="unreadable", status=200)
+        """The rows of a list, page by page. Raises ``QueryRefused`` where the query is answered 400."""
+        for rows in pages(self._caller, "&".join(filter(None, (query, self._top)))):
             self._answered()
             self._outage = None
             yield rows
-            empty = 0 if rows else empty + 1
-            following = self._next(answer.data, followed, empty)
-
-    def _next(self, page: Mapping[str, Any], followed: set[str], empty: int) -> str | None:
-        link = page.get("@odata.nextLink")
-        if not link:
-            return None
-        try:
-            parts = urlsplit(link) if isinstance(link, str) else None
-            host = parts.hostname if parts else None
-        except ValueError:
-            parts = host = None
-        if parts is None or not parts.query or (host is not None and host != self._caller.host.lower()):
-            raise Unavailable(SYSTEM, "Partner Center's list leads to another place", code="foreign_link")
-        if parts.query in followed or empty >= EMPTY_PAGES:
-            raise Unavailable(SYSTEM, "Partner Center's list goes in a circle", code="paging_circle")
-        return parts.query
 
     def _fetched(self, referral_id: str) -> Snapshot | None:
         try:
@@ -495,19 +454,6 @@ class PartnerCenter:
             self._outage = self._outage or cause
 
 
-class _Refused(Unavailable):
-    """A list query was answered 400. It is an outage unless another way of asking is known."""
-
-    def __init__(self, code: str) -> None:
-        super().__init__(
-            SYSTEM, "Partner Center refuses a list query", code=code or "invalidRequest", status=400
-        )
-
-    def midway(self) -> Unavailable:
-        """The same on a later page: the query was fine, its continuation was not (a token too old)."""
-        return Unavailable(SYSTEM, "Partner Center breaks off a list", code=self.code, status=self.status)
-
-
 def _unavailable(cause: OutsideError) -> Flaky:
     code = "unauthenticated" if isinstance(cause, AuthFailed) else "unavailable"
     return Flaky("Partner Center is not available just now", code=code, status=cause.status)
@@ -521,12 +467,6 @@ def _named(error: Rejected) -> frozenset[str]:
 def _checked(referral_id: str) -> None:
     if not ID.fullmatch(referral_id):
         raise Gone("this is no referral id", code="malformed_id")
-
-
-def _query(text: str) -> str:
-    """Encoded by hand: blanks as %20, for not every OData service reads a plus as one."""
-    pairs = (part.partition("=") for part in text.split("&"))
-    return "&".join(f"{name}={quote(value, safe=chr(39) + ':,')}" for name, _, value in pairs)
 
 
 def _back(watermark: str | None, overlap: timedelta) -> datetime | None:

@@ -10,6 +10,7 @@ https://learn.microsoft.com/power-apps/developer/data-platform/use-upsert-insert
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 from cosell_sync.crm.dynamics import closing, errors, odata, read, translate, versions
@@ -25,7 +26,7 @@ from cosell_sync.crm.dynamics.write import (
 )
 from cosell_sync.crm.related import customer_key, members
 from cosell_sync.crm.values import folded
-from cosell_sync.crm.writes import Ownership, copy_error, pending_creates
+from cosell_sync.crm.writes import Ownership, copy_error, first_taken, pending_creates
 from cosell_sync.errors import RecordError, Rejected, Stale
 from cosell_sync.ports import OpportunityDraft, Outcome
 
@@ -59,15 +60,24 @@ def _make(ownership: Ownership, writer: Writer, pending: Sequence[PendingOpportu
         return
     _set_accounts(writer, missing)
     _set_contacts(writer, missing)
-    owners = ownership.owners(missing, writer.directory)
     jobs = [
-        (each, op)
-        for each, owner in zip(missing, owners, strict=True)
-        if each.active and (op := _upsert(each, writer.org, owner))
+        (each, op, owners)
+        for each, owners in zip(missing, ownership.owners(missing, writer.directory), strict=True)
+        if each.active and (op := _upsert(each, writer.org))
     ]
-    results = writer.rest.send([(op,) for _, op in jobs])
-    unnamed = [each for (each, _), result in zip(jobs, results, strict=True) if _settle(writer, each, result)]
-    writer.note_outage(results)
+    results = first_taken(
+        [owners for *_, owners in jobs],
+        lambda asked: writer.rest.send([(_owned(jobs[at][1], owner),) for at, owner in asked]),
+        lambda result, owner: (
+            result.error is not None and errors.owner_refused(result.error, owner, writer.org.user_id)
+        ),
+    )
+    unnamed = []
+    for (each, _, owners), (result, owner) in zip(jobs, results, strict=True):
+        each.owned(owners, owner)
+        if _settle(writer, each, result):
+            unnamed.append(each)
+    writer.note_outage([result for result, _ in results])
     if writer.outage is not None:
         raise writer.outage
     _find_existing(writer, unnamed)
@@ -98,7 +108,13 @@ def _settle(writer: Writer, pending: PendingOpportunity, result: Result) -> bool
     return pending.may_have_landed and not pending.id
 
 
-def _upsert(pending: PendingOpportunity, org: Org, owner: str | None) -> Op | None:
+def _owned(op: Op, owner: str | None) -> Op:
+    if owner is None:
+        return op
+    return replace(op, body={**(op.body or {}), "ownerid@odata.bind": odata.bind("systemusers", owner)})
+
+
+def _upsert(pending: PendingOpportunity, org: Org) -> Op | None:
     """The PATCH that makes the row; None where the write failed for what it would hold."""
     if not odata.usable_key(pending.referral_id):
         text = "this referral id holds signs that the environment cannot look up"
@@ -118,8 +134,6 @@ def _upsert(pending: PendingOpportunity, org: Org, owner: str | None) -> Op | No
         return None
     if status is not None and status.state == OPEN:
         columns["statuscode"] = status.value
-    if owner:
-        columns["ownerid@odata.bind"] = odata.bind("systemusers", owner)
     address = odata.keyed(OPPORTUNITIES, org.key, pending.referral_id)
     return Op("PATCH", address, {**columns, **pending.columns}, {"If-None-Match": "*"})
 

@@ -25,6 +25,9 @@ READ_ONLY: Final = "0x8004022E"  # CannotUpdateBecauseItIsReadOnly: a closed row
 # AlreadyClosed, CannotBeClosed, AlreadyOpen: the row may stand where it was to go.
 NOT_FROM_HERE: Final = frozenset({"0x80040515", "0x80040516", "0x8004051A"})
 
+# What an owner may be refused with: no role, no privilege, disabled, not in this environment. 0x80040203 is said of any bad
+# argument, of a disabled assignee too.
+OWNER: Final = frozenset({"0x80042F09", "0x80040220", "0x80040231", "0x80041D1F", "0x80072560", "0x80040203"})
 # What a person can do about it, where the platform's own words do not say.
 ADVICE: Final[Mapping[str, str]] = {
     KEY_MISSING: "the key on the referral id is missing or still being built; run `cosell-sync provision` or wait",
@@ -37,13 +40,22 @@ ADVICE: Final[Mapping[str, str]] = {
 }
 _CANONICAL: Final = {
     code.lower(): code
-    for code in {*ADVICE, *KEY_EXISTS, *NOT_FROM_HERE, EXPIRED_LINK, NOT_TRACKED, READ_ONLY}
+    for code in {*ADVICE, *OWNER, *KEY_EXISTS, *NOT_FROM_HERE, EXPIRED_LINK, NOT_TRACKED, READ_ONLY}
 }
 
 
 def code_of(error: RecordError | OutsideError) -> str:
     """The code in one spelling, whatever case the server wrote it in."""
     return _CANONICAL.get(error.code.lower(), error.code)
+
+
+def owner_refused(error: RecordError, owner: str, user: str) -> bool:
+    """Whether it is the chosen owner that the environment does not take, so that another may be tried.
+
+    The text names the principal that lacks something; where that is ``user``, our own, no owner would help.
+    """
+    text = error.text.lower()
+    return code_of(error) in OWNER and (owner.lower() in text or not user or user.lower() not in text)
 
 
 def with_advice(error: RecordError) -> RecordError:

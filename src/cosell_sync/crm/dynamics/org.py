@@ -83,7 +83,16 @@ LENGTHS: Final[Mapping[str, int]] = {
     "firstname": 50,
     "lastname": 50,
     "telephone1": 50,
+    "emailaddress1": 100,  # of a contact
 }
+_CONTACT: Final = {
+    "email": "emailaddress1",
+    "first_name": "firstname",
+    "last_name": "lastname",
+    "phone": "telephone1",
+}
+_SOLUTION: Final = {"id": "cosell_solutioncode", "name": "cosell_solutionname"}
+REFERRAL_ID: Final = 64  # what our own column for it holds
 # Parts of the customer, beside the name → columns of account.
 ADDRESS: Final[Mapping[str, str]] = {
     "address_line1": "address1_line1",
@@ -96,6 +105,9 @@ ADDRESS: Final[Mapping[str, str]] = {
 CUSTOMER_LENGTHS: Final[Mapping[str, int]] = {
     f"customer.{part}": LENGTHS[column] for part, column in {"name": "name", **ADDRESS}.items()
 }
+CONTACT_LENGTHS: Final[Mapping[str, int]] = {
+    f"contacts.{part}": LENGTHS[column] for part, column in _CONTACT.items()
+}
 COMPUTED: Final = "isrevenuesystemcalculated"
 # The largest amount of a money column that states no maximum.
 MONEY_LIMIT: Final = Decimal(922_337_203_685_477)
@@ -106,7 +118,10 @@ LABELS: Final[Mapping[str, str]] = {
     "solutions": "Co-sell Solutions",
     "customer.name": "Account Name",
     "customer.address_line1": "Address 1: Street 1",
+    "customer.address_line2": "Address 1: Street 2",
     "customer.city": "Address 1: City",
+    "customer.state": "Address 1: State/Province",
+    "customer.postal_code": "Address 1: ZIP/Postal Code",
     "customer.country": "Address 1: Country/Region",
 }
 
@@ -249,6 +264,13 @@ class Org:
         """What ``If-Match`` may carry on this table: the ETag, or without optimistic concurrency ``*`` (must exist)."""
         return etag if collection in self.guarded and etag else "*"
 
+    def _solution_lengths(self) -> dict[str, int]:
+        columns = self.columns.get(SOLUTIONS, {})
+        found = {part: columns[column].length for part, column in _SOLUTION.items() if column in columns}
+        if "cosell_key" in columns and (whole := columns["cosell_key"].length):
+            found["id"] = min(found.get("id") or whole, whole - REFERRAL_ID - len(":"))
+        return {f"solutions.{part}": length for part, length in found.items() if length}
+
     def shape(self) -> CrmShape:
         """What the environment can hold, in our names."""
         described = {name: self.columns[OPPORTUNITIES][crm] for name, crm in self.names.items()}
@@ -262,7 +284,12 @@ class Org:
                 for each in self.statuses
             },
             labels={**LABELS, **{name: each.label or name for name, each in described.items()}},
-            lengths={**CUSTOMER_LENGTHS, **_text_lengths(described)},
+            lengths={
+                **CUSTOMER_LENGTHS,
+                **CONTACT_LENGTHS,
+                **self._solution_lengths(),
+                **_text_lengths(described),
+            },
             digits=len(str(int(maximum))) + scale,
             scale=scale,
             scales={each.code: each.scale for each in self.currencies},

@@ -11,9 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from cosell_sync.core.countries import country_code
 from cosell_sync.core.deal import Customer, Fields, Known, Member, Snapshot, Solution
 from cosell_sync.core.fields import KINDS, Kind
-from cosell_sync.crm import countries, values
+from cosell_sync.crm import values
 from cosell_sync.crm.dynamics import odata, versions
 from cosell_sync.crm.dynamics.org import ADDRESS, COMPUTED, LENGTHS, OPEN, SOLUTIONS, STOCK, WON, Column, Org
 from cosell_sync.crm.dynamics.versions import Version
@@ -217,8 +218,8 @@ ROWS_AND_STATE: Final = frozenset({"customer", "team", "contacts", "solutions", 
 
 
 def short(name: str, item: str | None) -> str | None:
-    """A text cut to the length of that standard column."""
-    return item[: LENGTHS[name]].rstrip() if item is not None and name in LENGTHS else item
+    """Cut to what the stock column holds."""
+    return values.short(item, LENGTHS.get(name))
 
 
 # --- people -----------------------------------------------------------------------------------------------------
@@ -305,7 +306,7 @@ def customer(account: Row | None) -> Customer | None:
         city=text(account.get("address1_city")),
         state=text(account.get("address1_stateorprovince")),
         postal_code=text(account.get("address1_postalcode")),
-        country=countries.country_code(account.get("address1_country")),
+        country=country_code(account.get("address1_country")),
         extra={"account": str(account["accountid"]).lower()} if account.get("accountid") else {},
     )
 

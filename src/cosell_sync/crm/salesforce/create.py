@@ -10,6 +10,7 @@ https://developer.salesforce.com/docs/platform/api-rest/guide/resources-composit
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 
 from cosell_sync.crm.related import customer_key
@@ -18,7 +19,7 @@ from cosell_sync.crm.salesforce.bulk import Change, Operation, Result
 from cosell_sync.crm.salesforce.org import OPPORTUNITY
 from cosell_sync.crm.salesforce.write import PendingOpportunity, Writer
 from cosell_sync.crm.values import folded, pieces
-from cosell_sync.crm.writes import Ownership, copy_error, pending_creates
+from cosell_sync.crm.writes import Ownership, copy_error, first_taken, pending_creates
 from cosell_sync.errors import RecordError
 from cosell_sync.ports import OpportunityDraft, Outcome
 
@@ -56,10 +57,16 @@ def _upsert(ownership: Ownership, writer: Writer, pending: Sequence[PendingOppor
     changes = list(_changes(writer, missing, ownership))
     # Ordered by account, so that parallel writes rarely wait for each other's locks.
     changes.sort(key=lambda each: str((each[1].columns or {}).get("AccountId", "")))
-    sent = bulk.send(writer.rest, [change for _, change in changes])
-    refused_as_existing = [
-        each for (each, _), result in zip(changes, sent, strict=True) if _settle(writer, each, result)
-    ]
+    sent = first_taken(
+        [owners for *_, owners in changes],
+        lambda asked: bulk.send(writer.rest, [_owned(changes[at][1], owner) for at, owner in asked]),
+        lambda result, _: errors.owner_refused(result.faults),
+    )
+    refused_as_existing = []
+    for (each, _, owners), (result, owner) in zip(changes, sent, strict=True):
+        each.owned(owners, owner)
+        if _settle(writer, each, result):
+            refused_as_existing.append(each)
     if refused_as_existing and writer.outage is None:
         # Somebody made it after it was looked up; if it carries this referral id, it is found now.
         existing = _ids(writer, [each.referral_id for each in refused_as_existing])
@@ -72,11 +79,11 @@ def _upsert(ownership: Ownership, writer: Writer, pending: Sequence[PendingOppor
 
 def _changes(
     writer: Writer, missing: Sequence[PendingOpportunity], ownership: Ownership
-) -> Iterator[tuple[PendingOpportunity, Change]]:
-    """The upsert of each opportunity whose account was found or made."""
+) -> Iterator[tuple[PendingOpportunity, Change, Sequence[str | None]]]:
+    """The upsert of each opportunity whose account was found or made, and the owners to try."""
     org = writer.org
     accounts = writer.customers.accounts([each.customer for each in missing if each.customer])
-    for each, owner in zip(missing, ownership.owners(missing, writer.directory), strict=True):
+    for each, owners in zip(missing, ownership.owners(missing, writer.directory), strict=True):
         columns = {
             name: item
             for name, item in translate.columns(each.fields, org).items()
@@ -88,9 +95,11 @@ def _changes(
                 each.fail(copy_error(account))
                 continue
             columns["AccountId"] = account
-        if owner:
-            columns["OwnerId"] = owner
-        yield each, Change(Operation.UPSERT, OPPORTUNITY, columns, key=org.names["referral_id"])
+        yield each, Change(Operation.UPSERT, OPPORTUNITY, columns, key=org.names["referral_id"]), owners
+
+
+def _owned(change: Change, owner: str | None) -> Change:
+    return change if owner is None else replace(change, columns={**(change.columns or {}), "OwnerId": owner})
 
 
 def _settle(writer: Writer, pending: PendingOpportunity, result: Result) -> bool:

@@ -44,11 +44,13 @@ class Customers:
         missing = [key for key in wanted if key not in found]
         columns = {key: translate.account_columns(wanted[key], self._org) for key in missing}
         found |= self._make(missing, [Change(Operation.CREATE, ACCOUNT, columns[key]) for key in missing])
-        # An account is made without its state where the org does not know that state for the country.
-        refused = [
-            key for key in missing if _state_refused(found[key]) and columns[key].pop(self._org.state, None)
-        ]
-        found |= self._make(refused, [Change(Operation.CREATE, ACCOUNT, columns[key]) for key in refused])
+        # An account is made without its state where the org does not know that state for the country, and without its
+        # country where the org does not take that.
+        for column in (self._org.state, self._org.country):
+            refused = [
+                key for key in missing if _place_refused(found[key]) and columns[key].pop(column, None)
+            ]
+            found |= self._make(refused, [Change(Operation.CREATE, ACCOUNT, columns[key]) for key in refused])
         return found
 
     def _existing_accounts(self, wanted: Mapping[Key, Customer]) -> Mapping[Key, str]:
@@ -132,5 +134,5 @@ def _duplicate(result: Result) -> str | None:
     return next(matches, None)
 
 
-def _state_refused(result: str | RecordError) -> bool:
-    return isinstance(result, RecordError) and result.code == "FIELD_INTEGRITY_EXCEPTION"
+def _place_refused(result: str | RecordError) -> bool:
+    return isinstance(result, RecordError) and result.code in errors.PLACE

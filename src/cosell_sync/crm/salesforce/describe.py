@@ -52,6 +52,7 @@ def read(rest: Rest, names: Mapping[str, str]) -> Org:
             if row.get("IsActive", True)
         },
         states=states.known(list(fields[ACCOUNT].values())),
+        countries=states.countries(list(fields[ACCOUNT].values())),
         currencies=_currencies(currencies, columns, at),
         user_id=rest.user_id,
     )

@@ -32,6 +32,22 @@ HINTS: Final = {
     "ORG_IN_MAINTENANCE": "the org is read-only for maintenance; it frees itself",
     "SERVER_UNAVAILABLE": "Salesforce is too busy; it frees itself",
 }
+# What an owner is refused with: no right to read, left the company, a licence without opportunities.
+OWNER: Final = frozenset(
+    {"TRANSFER_REQUIRES_READ", "INACTIVE_OWNER_OR_USER", "OP_WITH_INVALID_USER_TYPE_EXCEPTION"}
+)
+# How an org refuses a state or country that its picklists do not list.
+PLACE: Final = frozenset({"FIELD_INTEGRITY_EXCEPTION", "INVALID_OR_NULL_FOR_RESTRICTED_PICKLIST"})
+# What may be about the owner, and is when it names the column.
+OWNER_NAMED: Final = frozenset(
+    {
+        "INVALID_CROSS_REFERENCE_KEY",
+        "INSUFFICIENT_ACCESS_ON_CROSS_REFERENCE_ENTITY",
+        "INSUFFICIENT_ACCESS_OR_READONLY",
+        "FIELD_INTEGRITY_EXCEPTION",
+        "INVALID_FIELD_FOR_INSERT_UPDATE",
+    }
+)
 SHAPE: Final = frozenset({"INVALID_FIELD", "INVALID_TYPE", "INVALID_FIELD_FOR_INSERT_UPDATE"})
 
 
@@ -57,6 +73,13 @@ def faults(data: object) -> tuple[Fault, ...]:
     if not isinstance(data, Sequence) or isinstance(data, str | bytes):
         return ()
     return tuple(_fault(each) for each in data if isinstance(each, Mapping))
+
+
+def owner_refused(found: Sequence[Fault]) -> bool:
+    """Whether it is the chosen owner that the org does not take, so that another may be tried."""
+    return any(
+        each.code in OWNER or (each.code in OWNER_NAMED and "OwnerId" in each.fields) for each in found
+    )
 
 
 def _fault(error: Mapping[str, Any]) -> Fault:

@@ -55,6 +55,40 @@ DEFAULT_NAMES: Final[Mapping[str, str]] = {
     "message": "Cosell_Message__c",
     "last_sync": "Cosell_Last_Sync__c",
 }
+REFERRAL_ID: Final = 64  # what our own column for it holds
+# Where describe does not say: as shipped. Street: both lines in one column.
+# https://developer.salesforce.com/docs/atlas.en-us.object_reference.meta/object_reference/sforce_api_objects_contact.htm
+LENGTHS: Final[Mapping[str, int]] = {
+    "Name": 255,
+    "BillingStreet": 255,
+    "BillingCity": 40,
+    "BillingState": 80,
+    "BillingPostalCode": 20,
+    "BillingCountry": 80,
+    "FirstName": 40,
+    "LastName": 80,
+    "Phone": 40,
+    "Email": 80,
+}
+# Our field, the object that holds it, our part → its column.
+_PARTS: Final[tuple[tuple[str, str, Mapping[str, str]], ...]] = (
+    (
+        "customer",
+        ACCOUNT,
+        {
+            "name": "Name",
+            "street": "BillingStreet",
+            "city": "BillingCity",
+            "postal_code": "BillingPostalCode",
+        },
+    ),
+    (
+        "contacts",
+        CONTACT,
+        {"email": "Email", "first_name": "FirstName", "last_name": "LastName", "phone": "Phone"},
+    ),
+    ("solutions", SOLUTION, {"id": "Solution_Id__c", "name": "Solution_Name__c"}),
+)
 LABELS: Final[Mapping[str, str]] = {
     "customer": "Account",
     "team": "Opportunity Team",
@@ -79,6 +113,7 @@ class Org:
     names: Mapping[str, str]
     fields: Mapping[str, Mapping[str, Field]]
     stages: Mapping[str, StageFlags] = field(default_factory=dict)
+    countries: tuple[states.Choice, ...] = ()
     states: tuple[states.Choice, ...] = ()
     currencies: Mapping[str, bool] = field(default_factory=dict)  # ISO code → corporate
     user_id: str = ""  # the integration user
@@ -149,7 +184,10 @@ class Org:
         parts = {
             "name": "Name",
             "address_line1": "BillingStreet",
+            "address_line2": "BillingStreet",
             "city": "BillingCity",
+            "state": self.state,
+            "postal_code": "BillingPostalCode",
             "country": self.country,
         }
         columns = self.fields.get(ACCOUNT) or {}
@@ -160,14 +198,32 @@ class Org:
         }
 
     def _customer_lengths(self) -> dict[str, int]:
-        """Lengths of the account's fields. Street lines share one field, and codes always fit."""
-        parts = {"name": "Name", "city": "BillingCity", "postal_code": "BillingPostalCode"}
-        columns = self.fields.get(ACCOUNT) or {}
-        return {
-            f"customer.{part}": int(columns[column]["length"])
+        """What the columns of the account, of contacts and solutions hold; codes never outgrow theirs."""
+        lengths = {
+            f"{kind}.{part}": self.length(name, column)
+            for kind, name, parts in _PARTS
             for part, column in parts.items()
-            if columns.get(column, {}).get("length")
         }
+        if not self.codes:
+            lengths |= {
+                "customer.state": self.length(ACCOUNT, "BillingState"),
+                "customer.country": self.length(ACCOUNT, "BillingCountry"),
+            }
+        if KEY in (self.fields.get(SOLUTION) or {}) and (whole := self.length(SOLUTION, KEY)):
+            code = self.length(SOLUTION, "Solution_Id__c") or whole
+            lengths["solutions.id"] = min(code, whole - REFERRAL_ID - len(":"))
+        return {name: length for name, length in lengths.items() if length}
+
+    def length(self, name: str, column: str) -> int | None:
+        """Code units that a text column holds: as described, else as the platform ships it; None: not known."""
+        told = (self.fields.get(name) or {}).get(column, {}).get("length")
+        return int(told) if told else LENGTHS.get(column) if name in {ACCOUNT, CONTACT} else None
+
+    def _listed_countries(self) -> dict[str, frozenset[str]]:
+        listed = {
+            states.country(self.countries, each.code) or each.code for each in self.countries if each.active
+        }
+        return {"customer.country": frozenset(listed)} if self.countries else {}
 
     def shape(self) -> CrmShape:
         """What the org can hold, in our names."""
@@ -186,7 +242,8 @@ class Org:
             scale=scale,
             default_currency=next((code for code, is_own in self.currencies.items() if is_own), None),
             currencies=frozenset(self.currencies) if "currency" in self.names else frozenset(),
-            picklists=_picklists(described),
+            picklists={**_picklists(described), **self._listed_countries()},
+            states=states.by_name(self.states, self.countries) if self.countries else None,
             maximum=(Decimal(10) ** digits - 1).scaleb(-scale),
         )
 

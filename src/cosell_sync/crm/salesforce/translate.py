@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
+from cosell_sync.core.countries import country_code
 from cosell_sync.core.deal import Customer, Fields, Known, Member, Snapshot, Solution
 from cosell_sync.core.fields import KINDS
-from cosell_sync.crm import countries
 from cosell_sync.crm.related import Person, member, unique
 from cosell_sync.crm.salesforce import states, versions
 from cosell_sync.crm.salesforce.org import KEY, Org
@@ -164,7 +164,7 @@ def customer(account: object, org: Org, account_id: object = None) -> Customer |
         city=text(account.get("BillingCity")),
         state=text(account.get(org.state)),
         postal_code=text(account.get("BillingPostalCode")),
-        country=text(country) if org.codes else countries.country_code(country),
+        country=states.country(org.countries, text(country)) if org.codes else country_code(country),
         extra=extra,
     )
 
@@ -175,6 +175,7 @@ def account_columns(wanted: Customer, org: Org, before: Customer | None = None) 
     def differs(*names: str) -> bool:
         return before is None or any(getattr(before, name) != getattr(wanted, name) for name in names)
 
+    country = states.own_code(org.countries, wanted.country) if org.codes else wanted.country
     made: dict[str, object] = {}
     if wanted.name and differs("name"):
         made["Name"] = wanted.name
@@ -185,9 +186,7 @@ def account_columns(wanted: Customer, org: Org, before: Customer | None = None) 
     if differs("postal_code"):
         made["BillingPostalCode"] = wanted.postal_code
     if differs("country"):
-        made[org.country] = wanted.country
+        made[org.country] = country
     if differs("state", *(["country"] if org.codes else [])):
-        made[org.state] = (
-            states.state_code(org.states, wanted.country, wanted.state) if org.codes else wanted.state
-        )
+        made[org.state] = states.state_code(org.states, country, wanted.state) if org.codes else wanted.state
     return made if before is not None else {name: item for name, item in made.items() if item is not None}

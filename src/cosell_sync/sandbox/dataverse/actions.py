@@ -278,10 +278,10 @@ class Actions:
             }  # fmt: skip
             return self._user(row)
 
-    def add_team(self, name: str) -> str:
-        """A new team; returns its id."""
+    def take_roles(self, user: str) -> None:
+        """This user has no security role any more, and can be made the owner of nothing."""
         with self._lock:
-            return self._put("team", {"name": name})
+            self._org.without_role.add(user)
 
     @property
     def users(self) -> list[Record]:

@@ -35,6 +35,8 @@ class Org(Store):
     afters: dict[str, After] = field(default_factory=dict)
     recycled: dict[str, list[tuple[str, Row]]] = field(default_factory=dict)
     """What was deleted, by the id of the row that people deleted, with what went along."""
+    without_role: set[str] = field(default_factory=set)
+    """Users who have no security role, and so may own nothing."""
     delegate: str | None = None
     """The application user on whose behalf somebody else is named, during such a request."""
     _count: int = 0
@@ -155,6 +157,15 @@ class Org(Store):
             if name == "ownerid" and value.table == "systemuser" and found["isdisabled"]:
                 raise Refused(
                     values.BAD_ARGUMENT, f"Cannot assign {table.name} to a disabled user: {value.id}"
+                )
+            if name == "ownerid" and value.id in self.without_role:
+                # Whoever is to own a row must be able to read it; the principal that is named is the assignee.
+                # https://learn.microsoft.com/troubleshoot/power-platform/dataverse/dataverse-permission-issues/missing-privilege
+                raise Refused(
+                    values.NO_PRIVILEGE,
+                    f"Principal user (Id={value.id}, type=8, roleCount=0, privilegeCount=0, accessMode=0) is missing "
+                    f"prvRead{table.name} privilege on OTC=3 for entity '{table.name}'.",
+                    403,
                 )
 
     def _check_keys(self, table: Table, row: Row) -> None:

@@ -56,7 +56,6 @@ class Setup:
     busy: int = 0
     busy_status: int = 400
     labels_lost: list[str] = field(default_factory=list)
-    published: int = 0
     _solution: str = ""
     _actor: str = ""
     _due: dict[tuple[str, str], datetime] = field(default_factory=dict)
@@ -281,7 +280,6 @@ class Setup:
             if name in self._unpublished:
                 waiting = self._unpublished.pop(name)
                 self._reshape(replace(self.org.schema[name], change_tracking=waiting.change_tracking))
-        self.published += 1
 
     # ------------------------------------------------------------ what takes its time
 

@@ -32,6 +32,7 @@ NO_CONCURRENCY = "0x8006088D"
 NO_TRACKING = "0x80072491"
 EXPIRED_TOKEN = "0x80044352"  # noqa: S105  (an error code)
 TOO_LONG = "0x80044331"
+BAD_CHARACTERS = "0x80040278"
 OUT_OF_RANGE = "0x8004431A"
 OUT_OF_BOUNDS = "0x80044330"
 TOO_EARLY = "0x80040239"
@@ -130,10 +131,25 @@ def _unreadable(column: Column, value: object) -> Refused:
     )
 
 
+# What XML 1.0 has no place for: InvalidCharactersInField in the list of codes.
+# https://learn.microsoft.com/power-apps/developer/data-platform/reference/web-service-error-codes
+_NOT_XML = re.compile("[^\\t\\n\\r\\x20-\\ud7ff\\ue000-\\ufffd\\U00010000-\\U0010ffff]")
+
+
+def _units(text: str) -> int:
+    """The columns are nvarchar, whose length counts UTF-16 code units: an emoji is two.
+
+    https://learn.microsoft.com/sql/t-sql/data-types/nchar-and-nvarchar-transact-sql
+    """
+    return len(text.encode("utf-16-le", "surrogatepass")) // 2
+
+
 def _text(column: Column, value: object, table: str) -> str | None:
     if not isinstance(value, str):
         raise _unreadable(column, value)
-    if column.length and len(value) > column.length:
+    if _NOT_XML.search(value):
+        raise Refused(BAD_CHARACTERS, f"The field '{column.name}' contains one or more invalid characters.")
+    if column.length and _units(value) > column.length:
         raise Refused(
             TOO_LONG,
             f"A validation error occurred. The length of the '{column.name}' attribute of the '{table}' entity exceeded "

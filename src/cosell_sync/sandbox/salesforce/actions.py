@@ -167,6 +167,11 @@ class Actions:
                 "User", {**row, "Username": username}, self.integration_user, trusted=True
             )
 
+    def take_read(self, user: str) -> None:
+        """This user may not read opportunities any more, and so cannot own one."""
+        with self._lock:
+            self._org.without_read.add(user)
+
     @property
     def users(self) -> list[Record]:
         return self.rows("User")

@@ -32,6 +32,7 @@ class Org(Store):
     """One org: its rows and what its admins have set up."""
 
     duplicate_rule: str = "off"
+    without_read: set[str] = field(default_factory=set)  # users who may not read opportunities
     rules: list[tuple[str, Rule, str]] = field(default_factory=list)
     automations: list[tuple[str, Automation]] = field(default_factory=list)
     _count: int = 0
@@ -211,6 +212,9 @@ class Org(Store):
                     f"operation performed with inactive user [{target}] as owner of {shape.name.lower()}",
                     (column,),
                 )
+            if column == "OwnerId" and shape.name == "Opportunity" and target in self.without_read:
+                # https://developer.salesforce.com/docs/atlas.en-us.api.meta/api/sforce_api_calls_concepts_core_data_objects.htm
+                raise Refused("TRANSFER_REQUIRES_READ", "The new owner must have read permission")
 
     def _check_keys(self, shape: SObject, row: Row) -> None:
         for each in shape.fields.values():

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
-TEXT_TYPES = frozenset({"string", "textarea", "url", "email", "phone", "picklist", "combobox"})
 NUMBER_TYPES = frozenset({"currency", "double", "percent", "int"})
 LONG_TEXT = 255
 """A text area longer than this is a long text area, which SOQL can neither filter nor sort."""

@@ -94,6 +94,14 @@ def _unreadable(each: Field, value: object) -> Refused:
     )
 
 
+def _units(text: str) -> int:
+    """UTF-16 code units, as Apex and formulas count (String.length): an emoji is two.
+
+    https://developer.salesforce.com/docs/atlas.en-us.apexref.meta/apexref/apex_methods_system_string.htm
+    """
+    return len(text.encode("utf-16-le")) // 2
+
+
 def _text(each: Field, value: object) -> str | None:
     if not isinstance(value, str):
         raise _unreadable(each, value)
@@ -110,7 +118,7 @@ def _text(each: Field, value: object) -> str | None:
         return kept
     if each.type == "email" and not _EMAIL.fullmatch(kept):
         raise Refused("INVALID_EMAIL_ADDRESS", f"{each.label}: invalid email address: {kept}", (each.name,))
-    if each.length and len(kept) > each.length:
+    if each.length and _units(kept) > each.length:
         raise Refused(
             "STRING_TOO_LONG",
             f"{each.label}: data value too large: {kept[:80]} (max length={each.length})",

@@ -1,0 +1,87 @@
+"""Reads a list of referrals page by page.
+
+The documentation prints ``@odata.nextLink`` with http and without ``/engagements``
+(learn.microsoft.com/partner-center/developer/get-a-list-of-referrals). So only its query is used, on our own address, and a
+link that was followed before ends the pull with an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+from urllib.parse import quote, urlsplit
+
+from cosell_sync.errors import Unavailable
+from cosell_sync.transport.answers import error_body
+from cosell_sync.transport.client import HttpCaller, Safety
+from cosell_sync.transport.errors import Scope
+
+SYSTEM: Final = "partner_center"
+REFERRALS: Final = "/v1.0/engagements/referrals"
+EMPTY_PAGES: Final = 20  # so many in a row count as a circle
+
+
+class QueryRefused(Unavailable):
+    """A list query was answered 400. It is an outage unless another way of asking is known."""
+
+    def __init__(self, code: str) -> None:
+        super().__init__(
+            SYSTEM, "Partner Center refuses a list query", code=code or "invalidRequest", status=400
+        )
+
+    def midway(self) -> Unavailable:
+        """The same on a later page: the query was accepted, its continuation was not (a token too old)."""
+        return Unavailable(SYSTEM, "Partner Center breaks off a list", code=self.code, status=self.status)
+
+
+def pages(caller: HttpCaller, query: str) -> Iterator[Sequence[object]]:
+    """The rows of each page of the list that ``query`` (not encoded) asks for.
+
+    Raises ``QueryRefused`` where the first page is answered 400, ``Unavailable`` where a page cannot be read, leads to
+    another host or goes in a circle.
+    """
+    following: str | None = _encoded(query)
+    followed: set[str] = set()
+    empty = 0
+    while following is not None:
+        followed.add(following)
+        answer = caller.call(
+            "GET",
+            f"{REFERRALS}?{following}",
+            template=REFERRALS,
+            safety=Safety.READ,
+            scope=Scope.SYSTEM,
+            headers={"content-type": "application/json"},
+            accept=(400,),
+        )
+        if answer.status == 400:
+            refused = QueryRefused(error_body(answer.body).code)
+            raise refused if len(followed) == 1 else refused.midway()
+        rows = answer.data.get("value") if isinstance(answer.data, Mapping) else None
+        if not isinstance(rows, list):
+            raise Unavailable(SYSTEM, "Partner Center's list has no rows", code="unreadable", status=200)
+        yield rows
+        empty = 0 if rows else empty + 1
+        following = _next(answer.data, followed, empty, caller.host)
+
+
+def _next(page: Mapping[str, Any], followed: set[str], empty: int, our_host: str) -> str | None:
+    link = page.get("@odata.nextLink")
+    if not link:
+        return None
+    try:
+        parts = urlsplit(link) if isinstance(link, str) else None
+        host = parts.hostname if parts else None
+    except ValueError:
+        parts = host = None
+    if parts is None or not parts.query or (host is not None and host != our_host.lower()):
+        raise Unavailable(SYSTEM, "Partner Center's list leads to another place", code="foreign_link")
+    if parts.query in followed or empty >= EMPTY_PAGES:
+        raise Unavailable(SYSTEM, "Partner Center's list goes in a circle", code="paging_circle")
+    return parts.query
+
+
+def _encoded(query: str) -> str:
+    """Encoded by hand: blanks as %20, for not every OData service reads a plus as one."""
+    pairs = (part.partition("=") for part in query.split("&"))
+    return "&".join(f"{name}={quote(value, safe=chr(39) + ':,')}" for name, _, value in pairs)
