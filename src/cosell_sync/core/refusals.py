@@ -20,7 +20,7 @@ from cosell_sync.core.decision import Hold, HoldKind
 from cosell_sync.core.fields import STATUS_FIELDS, inseparable
 from cosell_sync.core.memory import Link, RefusedField
 from cosell_sync.core.rules import CrmShape, Rules
-from cosell_sync.errors import RecordError
+from cosell_sync.errors import RecordError, Rejected
 
 MOVES = frozenset({"stage", "status"})  # a refused move is a failure of the deal, not of a field
 
@@ -69,7 +69,8 @@ def _hold_back(
 def remember_refused(
     link: Link, side: Side, sent: Fields, refused: Mapping[str, RecordError], rules: Rules, shape: CrmShape
 ) -> Link:
-    """The link after a write of ``sent`` to this side, of which it refused some fields; moves are left out.
+    """The link after a write of ``sent`` to this side, of which it refused some fields; moves are left out, and what is
+    no refusal (it was only not sent yet).
 
     What this side refused before and was not sent now stays refused, for what has changed on the record is our own write.
     """
@@ -84,7 +85,8 @@ def remember_refused(
         for name, each in link.memory.refused.items()
         if each.side is not side or name not in sent
     }
-    for unit in inseparable(name for name in refused if name in sent and name not in MOVES):
+    final = (name for name, error in refused.items() if isinstance(error, Rejected))
+    for unit in inseparable(name for name in final if name in sent and name not in MOVES):
         wanted = _wanted({name: sent[name] for name in unit}, rules, shape)
         for name in unit:
             error = refused[name]

@@ -277,7 +277,7 @@ def fields_refused(
     known = remember_refused(link, side, sent, refused, cycle.rules, cycle.shape)
     written = link.referral if side is Side.PARTNER_CENTER else link.opportunity
     for name, error in refused.items():
-        if name in MOVES or name not in sent or written is None:
+        if name in MOVES or name not in sent or written is None or not isinstance(error, Rejected):
             continue
         log.warning(
             "deal.field_refused",
