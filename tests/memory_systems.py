@@ -33,7 +33,7 @@ from cosell_sync.core.deal import (
     Value,
     same_version,
 )
-from cosell_sync.core.fields import KINDS, SHARED, Kind
+from cosell_sync.core.fields import KINDS, SHARED, Kind, inseparable
 from cosell_sync.core.lifecycle import MOVES, TERMINAL, Actor, frozen
 from cosell_sync.core.normalize import agree, by_key, for_crm
 from cosell_sync.core.rules import CrmShape, FieldRule, Flow, Policy, Rules, StageFlags, Stages
@@ -202,6 +202,10 @@ def _untouched(_name: str, value: Value) -> Value:
     return value
 
 
+def _never(_value: Value) -> bool:
+    return False
+
+
 def _no_base(_side: Side, _record: str) -> Fields:
     return {}
 
@@ -223,6 +227,9 @@ class Outside:
     faults: list[Fault] = field(default_factory=list)
     flow: Callable[[str, Value], Value] = field(default=_untouched)  # an automation in the CRM
     bad_names: set[str] = field(default_factory=set)  # the CRM takes no record of such a name
+    refuses: dict[str, Callable[[Value], bool]] = field(
+        default_factory=dict
+    )  # fields that the CRM does not take so
     at: Boundary = field(default=_nothing)
     base: Callable[[Side, str], Fields] = field(default=_no_base)
     shape: CrmShape | None = None  # what an admin made of it
@@ -646,14 +653,28 @@ class MemoryCrm:
         reopened = "stage" in write.fields and write.fields["stage"] != row.fields["stage"]
         if locked and not reopened:
             self.outside.violations.append(f"{row.id}: {sorted(locked)} written though it does not take them")
-        refused = kind == "partly" and AROUND & write.fields.keys()
+        refused = self._refused(row, write.fields)
+        unfinished = kind == "partly" and AROUND & write.fields.keys()
+        left_out = {*refused, *(unfinished or ())}
+        if write.fields.keys() <= refused.keys():
+            error = next(iter(refused.values()))
+            return Outcome(row.id, error, self._snapshot(row), refused=refused)
         self.outside.writes += 1
-        self._put(row, {name: value for name, value in write.fields.items() if name not in (refused or ())})
+        self._put(row, {name: value for name, value in write.fields.items() if name not in left_out})
         self.outside.at("landed")
         if kind == "lost":
             return Outcome(row.id, _trouble(kind, "The CRM"))
-        error = _trouble("rejected", "The CRM") if refused else None
-        return Outcome(row.id, error, None if kind == "unread" else self._snapshot(row), int(error is None))
+        failed = _trouble("flaky", "The CRM") if unfinished else None
+        after = None if kind == "unread" else self._snapshot(row)
+        return Outcome(row.id, failed, after, int(failed is None), refused=refused)
+
+    def _refused(self, row: Row, fields: Fields) -> dict[str, RecordError]:
+        """What the CRM does not take of these fields. An amount and its currency go together, as in the adapters."""
+        del row
+        bad = [name for name, value in fields.items() if self.outside.refuses.get(name, _never)(value)]
+        names = [name for unit in inseparable(fields) if unit & set(bad) for name in unit]
+        error = Rejected(f"not so: {', '.join(bad)}", code="not_so", status=400)
+        return dict.fromkeys(names, error)
 
     def create(self, batch: Sequence[OpportunityDraft]) -> Sequence[Outcome]:
         self.outage = None
@@ -686,11 +707,13 @@ class MemoryCrm:
                 "solutions": (),
             }
             self.outside.opportunities[row.id] = row
-        self._put(row, {**draft.fields, "referral_id": draft.referral_id})
+        refused = self._refused(row, draft.fields)
+        taken = {name: value for name, value in draft.fields.items() if name not in refused}
+        self._put(row, {**taken, "referral_id": draft.referral_id})
         self.outside.at("landed")
         if kind == "lost":
             return Outcome(None, _trouble(kind, "The CRM"))
-        return Outcome(row.id, None, None if kind == "unread" else self._snapshot(row), 1)
+        return Outcome(row.id, None, None if kind == "unread" else self._snapshot(row), 1, refused=refused)
 
     def _holder(self, referral_id: str) -> Row | None:
         """The opportunity that has this referral id; the CRM lets no second one have it."""

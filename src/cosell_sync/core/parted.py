@@ -92,7 +92,7 @@ class PartedWrite:
 
     def refused(self, error: RecordError, named: Iterable[str] = ()) -> None:
         """The piece was refused. ``named``: our names of what the refusal is about; empty where it does not say."""
-        names = frozenset(named)
+        names = frozenset(named) - self.refusals.keys()
         known = self._known(names)
         if known and self._rounds < NAMED_ROUNDS:
             self._rounds += 1

@@ -20,6 +20,7 @@ SYSTEM: Final = "dynamics"
 EXPIRED_LINK: Final = "0x80044352"  # ExpiredVersionStamp: "perform a full sync"
 NOT_TRACKED: Final = "0x80072491"  # ChangeTrackingNotEnabledForEntity
 KEY_EXISTS: Final = frozenset({"0x80060892", "0x80040237"})  # DuplicateRecordEntityKey, DuplicateRecord
+DUPLICATES: Final = "0x80040333"  # DuplicateRecordsFound: a duplicate rule
 KEY_MISSING: Final = "0x80060890"  # EntityKeyNotDefined: no such key, or its index is not built yet
 READ_ONLY: Final = "0x8004022E"  # CannotUpdateBecauseItIsReadOnly: a closed row
 # AlreadyClosed, CannotBeClosed, AlreadyOpen: the row may stand where it was to go.
@@ -35,12 +36,31 @@ ADVICE: Final[Mapping[str, str]] = {
     "0x80048408": "this status reason does not belong to that state; correct mapping.stages",
     "0x80048479": "the currency is fixed by products, quotes or orders of the opportunity",
     "0x8004F507": "an administrator must give the application user the field security profile",
-    "0x80040220": "an administrator must extend the application user's security role",
+    "0x80040220": "an administrator must extend the security role of the user that this names",
     READ_ONLY: "the row is closed; reopen it to change it",
 }
+NO_PRIVILEGE: Final = (
+    "0x80040220"  # PrivilegeDenied: the principal in the text lacks a right, which may be an assignee
+)
+# What is about the row, or about our rights on it, and never about one of several fields.
+ABOUT_THE_ROW: Final = frozenset({NO_PRIVILEGE, "0x80048306", "0x80048405", READ_ONLY, "0x80048408"})
+FIELD_OF: Final[Mapping[str, str]] = {
+    "0x80048479": "currency"
+}  # codes that are about one field of ours, whatever they say
 _CANONICAL: Final = {
     code.lower(): code
-    for code in {*ADVICE, *OWNER, *KEY_EXISTS, *NOT_FROM_HERE, EXPIRED_LINK, NOT_TRACKED, READ_ONLY}
+    for code in {
+        *ABOUT_THE_ROW,
+        *FIELD_OF,
+        DUPLICATES,
+        *ADVICE,
+        *OWNER,
+        *KEY_EXISTS,
+        *NOT_FROM_HERE,
+        EXPIRED_LINK,
+        NOT_TRACKED,
+        READ_ONLY,
+    }
 }
 
 
@@ -67,6 +87,17 @@ def with_advice(error: RecordError) -> RecordError:
         None if isinstance(error, Flaky) else error.status
     )  # a lasting 500 would count as the record's own
     return type(error)(text, code=code, status=status, fields=error.fields, request_id=error.request_id)
+
+
+def of_colleague(error: RecordError, user: str, address: str) -> RecordError:
+    """The refusal of a row about a colleague, told by the e-mail address. The text names the user that lacks a privilege
+    by id alone, and that is not always ours.
+    """
+    if code_of(error) == NO_PRIVILEGE and user in error.text.lower():
+        text = f"{address} has no security role for opportunities; an administrator can give one"
+    else:
+        text = f"{address}: {error.text}"
+    return writes.copy_error(error, text)
 
 
 def record_error(status: int, body: bytes, request_id: str = "") -> RecordError:

@@ -53,7 +53,7 @@ class Switches:
     # A close date before today: reported by partners as refused; no page says from when on a date is past.
     past_dates: Literal["refused", "taken"] = "refused"
     # Ids of solutions that were archived or never belonged to the partner: a change that names one is refused.
-    archived: frozenset[str] = frozenset()
+    archived: tuple[str, ...] = ()
     # Whether a refusal names its property as `target`; the page on error codes shows the member and does not promise it.
     names_target: bool = True
     stale_status: int = 412
