@@ -230,6 +230,7 @@ class Outside:
     refuses: dict[str, Callable[[Value], bool]] = field(
         default_factory=dict
     )  # fields that the CRM does not take so
+    refuses_there: dict[str, Callable[[Value], bool]] = field(default_factory=dict)  # and Partner Center
     at: Boundary = field(default=_nothing)
     base: Callable[[Side, str], Fields] = field(default=_no_base)
     shape: CrmShape | None = None  # what an admin made of it
@@ -444,6 +445,13 @@ def _trouble(kind: str, system: str) -> RecordError:
             return Flaky("not now", code="busy", status=503)
 
 
+def refused_of(refuses: Mapping[str, Callable[[Value], bool]], fields: Fields) -> dict[str, RecordError]:
+    """What a system does not take of these fields. An amount and its currency go together, as in the adapters."""
+    bad = [name for name, value in fields.items() if refuses.get(name, _never)(value)]
+    names = [name for unit in inseparable(fields) if unit & set(bad) for name in unit]
+    return dict.fromkeys(names, Rejected(f"not so: {', '.join(bad)}", code="not_so", status=400))
+
+
 class MemoryReferrals:
     """``ports.Referrals``."""
 
@@ -485,7 +493,17 @@ class MemoryReferrals:
         snapshot, steps, version = None, 0, int(write.before.version)
         error: RecordError | None = None
         row = self.outside.referrals[write.before.id]
-        for step in write.steps:
+        refused: dict[str, RecordError] = {}
+        for asked in write.steps:
+            step = asked
+            found = refused_of(self.outside.refuses_there, step.fields)
+            refused |= found
+            if found:
+                step = Step(
+                    {name: each for name, each in step.fields.items() if name not in found}, step.state
+                )
+            if found and not step.fields and step.state is None:
+                return Outcome(row.id, next(iter(found.values())), snapshot, steps, refused=refused)
             kind = self.outside.fault(Side.PARTNER_CENTER)
             if kind == "away":
                 self.outage = Unavailable("partner_center", "away")
@@ -504,7 +522,7 @@ class MemoryReferrals:
                 self.outside.at("lost")
             if error is not None:
                 break
-        return Outcome(row.id, error, snapshot, steps)
+        return Outcome(row.id, error, snapshot, steps, refused=refused)
 
     def _take(self, row: Row, step: Step, version: int, kind: str | None) -> RecordError | None:
         if row.gone:
@@ -653,7 +671,7 @@ class MemoryCrm:
         reopened = "stage" in write.fields and write.fields["stage"] != row.fields["stage"]
         if locked and not reopened:
             self.outside.violations.append(f"{row.id}: {sorted(locked)} written though it does not take them")
-        refused = self._refused(row, write.fields)
+        refused = refused_of(self.outside.refuses, write.fields)
         unfinished = kind == "partly" and AROUND & write.fields.keys()
         left_out = {*refused, *(unfinished or ())}
         if write.fields.keys() <= refused.keys():
@@ -667,14 +685,6 @@ class MemoryCrm:
         failed = _trouble("flaky", "The CRM") if unfinished else None
         after = None if kind == "unread" else self._snapshot(row)
         return Outcome(row.id, failed, after, int(failed is None), refused=refused)
-
-    def _refused(self, row: Row, fields: Fields) -> dict[str, RecordError]:
-        """What the CRM does not take of these fields. An amount and its currency go together, as in the adapters."""
-        del row
-        bad = [name for name, value in fields.items() if self.outside.refuses.get(name, _never)(value)]
-        names = [name for unit in inseparable(fields) if unit & set(bad) for name in unit]
-        error = Rejected(f"not so: {', '.join(bad)}", code="not_so", status=400)
-        return dict.fromkeys(names, error)
 
     def create(self, batch: Sequence[OpportunityDraft]) -> Sequence[Outcome]:
         self.outage = None
@@ -707,7 +717,7 @@ class MemoryCrm:
                 "solutions": (),
             }
             self.outside.opportunities[row.id] = row
-        refused = self._refused(row, draft.fields)
+        refused = refused_of(self.outside.refuses, draft.fields)
         taken = {name: value for name, value in draft.fields.items() if name not in refused}
         self._put(row, {**taken, "referral_id": draft.referral_id})
         self.outside.at("landed")

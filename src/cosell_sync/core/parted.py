@@ -21,7 +21,9 @@ from enum import Enum
 from cosell_sync.core.fields import inseparable
 from cosell_sync.errors import RecordError
 
-NAMED_ROUNDS = 4  # refusals in a row that each name another field; some platforms name them one at a time
+NAMED_ROUNDS = (
+    4  # refusals that each name another field, then the rest waits; some platforms name them one at a time
+)
 
 Unit = frozenset[str]
 
@@ -71,8 +73,8 @@ class PartedWrite:
                 piece = self._riders | self._last
         if piece:
             return piece
-        if self._stage is _Stage.REST:
-            self._hold(self._suspects)
+        if self._stage in {_Stage.REST, _Stage.BARE}:
+            self._hold([*self._suspects, *self._cleared])
         self._stage = _Stage.DONE
         return None
 
@@ -94,9 +96,11 @@ class PartedWrite:
         """The piece was refused. ``named``: our names of what the refusal is about; empty where it does not say."""
         names = frozenset(named) - self.refusals.keys()
         known = self._known(names)
-        if known and self._rounds < NAMED_ROUNDS:
+        if known:
             self._rounds += 1
             self._take_out(known, error)
+            if self._rounds > NAMED_ROUNDS:
+                self._cause, self._stage = error, _Stage.BARE
             return
         if names:  # it is about something that cannot be left out
             self.error = error
