@@ -41,15 +41,15 @@ def named(events: list[dict[str, object]]) -> list[object]:
 
 
 def test_a_fixed_currency_keeps_only_the_amount_out(play: Play, events: list[dict[str, object]]) -> None:
-    """The amount goes with its currency: 110 EUR are not 110 of what the record has."""
+    """The amount goes with its currency: 110 JPY are not 110 of what the record has."""
     play.outside.refuses["currency"] = lambda _: True
     amount, currency = play.opportunity["value"], play.opportunity["currency"]
-    play.colleague(currency="EUR", value=Decimal(110), notes="new", close_date=date(2027, 5, 1))
+    play.colleague(currency="JPY", value=Decimal(110), notes="new", close_date=date(2027, 5, 1))
     summary = play.cycle()
     assert (play.opportunity["notes"], play.opportunity["close_date"]) == ("new", date(2027, 5, 1))
     assert (play.opportunity["value"], play.opportunity["currency"]) == (amount, currency)
-    assert (play.referral["value"], play.referral["currency"]) == (Decimal(110), "EUR")
-    assert "did not take EUR for Currency" in message(play)
+    assert (play.referral["value"], play.referral["currency"]) == (Decimal(110), "JPY")
+    assert "did not take JPY for Currency" in message(play)
     assert play.opportunity["sync_state"] == SyncState.NEEDS_ATTENTION
     assert (summary.failed, play.link.memory.failure, play.link.memory.attempts) == (0, None, 0)
     assert sorted(map(str, named(events))) == ["currency", "value"]
