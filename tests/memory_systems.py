@@ -40,6 +40,7 @@ from cosell_sync.core.rules import CrmShape, FieldRule, Flow, Policy, Rules, Sta
 from cosell_sync.errors import Flaky, Gone, OutsideError, RecordError, Rejected, Stale, Unavailable, Unclear
 from cosell_sync.ports import (
     DealCount,
+    Identity,
     KnownRecords,
     Matches,
     MatchQuery,
@@ -86,6 +87,10 @@ SHAPE = CrmShape(
     default_currency="USD",
     currencies=frozenset({"USD", "JPY"}),
 )
+IDENTITIES = {
+    Side.CRM: Identity("salesforce", "00D000000000001AAA", "acme.my.salesforce.com"),
+    Side.PARTNER_CENTER: Identity("partner_center", "tenant-1", "api.partner.microsoft.com"),
+}
 SECOND = timedelta(seconds=1)
 CALL = timedelta(milliseconds=300)  # what one call takes
 AROUND = frozenset(
@@ -169,6 +174,7 @@ class Row:
     stamp: datetime = START
     gone: bool = False
     saved: dict[str, datetime] = field(default_factory=dict)
+    by_us: bool = False  # who changed it last
 
 
 @dataclass
@@ -226,6 +232,10 @@ class Outside:
     violations: list[str] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
     flow: Callable[[str, Value], Value] = field(default=_untouched)  # an automation in the CRM
+    defaults: Mapping[str, Value] = field(default_factory=dict)  # what the CRM fills in for a new record
+    born: dict[str, dict[str, Value]] = field(
+        default_factory=dict
+    )  # of a new record, what was not as it was given
     bad_names: set[str] = field(default_factory=set)  # the CRM takes no record of such a name
     refuses: dict[str, Callable[[Value], bool]] = field(
         default_factory=dict
@@ -235,6 +245,7 @@ class Outside:
     base: Callable[[Side, str], Fields] = field(default=_no_base)
     shape: CrmShape | None = None  # what an admin made of it
     writes: int = 0
+    identities: dict[Side, Identity] = field(default_factory=lambda: dict(IDENTITIES))
 
     def clock(self) -> datetime:
         return self.now
@@ -257,6 +268,7 @@ class Outside:
         before = elements(row.fields)
         row.fields.update(new)
         self._touch(row)
+        row.by_us = not person
         row.saved |= dict.fromkeys(new, self.now)
         self.note(side, row, before, person=person)
 
@@ -460,6 +472,9 @@ class MemoryReferrals:
         self.calls = 0
         self.outage: OutsideError | None = None
 
+    def identity(self) -> Identity:
+        return self.outside.identities[Side.PARTNER_CENTER]
+
     def changed_since(self, watermark: str | None, overlap: timedelta) -> Iterator[Page]:
         since = _back(watermark, overlap)
         rows = [row for row in self.outside.referrals.values() if since is None or row.stamp >= since]
@@ -593,6 +608,9 @@ class MemoryCrm:
         self.calls = 0
         self.outage: OutsideError | None = None
 
+    def identity(self) -> Identity:
+        return self.outside.identities[Side.CRM]
+
     def shape(self) -> CrmShape:
         return self.outside.shape or self.outside.kind.shape
 
@@ -717,9 +735,19 @@ class MemoryCrm:
                 "solutions": (),
             }
             self.outside.opportunities[row.id] = row
+        fresh = row.version == 0
+        filled = {
+            name: value for name, value in self.outside.defaults.items() if draft.fields.get(name) is None
+        }
         refused = refused_of(self.outside.refuses, draft.fields)
         taken = {name: value for name, value in draft.fields.items() if name not in refused}
-        self._put(row, {**taken, "referral_id": draft.referral_id})
+        given = {**taken, **(filled if fresh else {}), "referral_id": draft.referral_id}
+        self._put(row, given, made=fresh)
+        if fresh:
+            asked = self.outside.held(row, taken)
+            self.outside.born[row.id] = {
+                name: row.fields[name] for name in SHARED if name in asked and row.fields[name] != asked[name]
+            }
         self.outside.at("landed")
         if kind == "lost":
             return Outcome(None, _trouble(kind, "The CRM"))
@@ -730,10 +758,12 @@ class MemoryCrm:
         alive = (row for row in self.outside.opportunities.values() if not row.gone)
         return next((row for row in alive if row.fields.get("referral_id") == referral_id), None)
 
-    def _put(self, row: Row, fields: Fields) -> None:
+    def _put(self, row: Row, fields: Fields, *, made: bool = False) -> None:
+        """``made``: the record is new: what flows make of it is how it came into the world, and nobody's edit."""
         self.outside.change(Side.CRM, row, self.outside.held(row, fields), person=False)
         rewritten = {name: self.outside.flow(name, row.fields[name]) for name in fields if name in SHARED}
-        self.outside.change(Side.CRM, row, rewritten, person=True)
+        self.outside.change(Side.CRM, row, rewritten, person=not made)
+        row.by_us = True
 
     def _call(self, what: str) -> None:
         self.calls += 1
@@ -747,6 +777,7 @@ class MemoryCrm:
             self.outside.version(row),
             {**row.fields, "is_closed": flags.closed, "is_won": flags.won},
             self._locked(row),
+            last_by_us=row.by_us,
         )
 
     def _locked(self, row: Row) -> frozenset[str]:

@@ -13,7 +13,7 @@ from datetime import timedelta
 import pytest
 
 import test_convergence as machine
-from cosell_sync.core import merge, outcome, reconcile
+from cosell_sync.core import merge, outcome, reconcile, together
 from cosell_sync.core.deal import Step, Value
 from cosell_sync.core.decision import Decision
 from cosell_sync.core.rules import CrmShape
@@ -78,7 +78,7 @@ def intents_are_not_recorded(patch: Patch) -> None:
 
 def intents_are_never_settled(patch: Patch) -> None:
     """Rule 4: they are recorded, but nobody looks what became of the write."""
-    patch.setattr(recover, "settle", lambda link, _intent: link)
+    patch.setattr(recover, "settle", lambda link, _intent, _rules: link)
 
 
 def writes_are_not_guarded(patch: Patch) -> None:
@@ -104,7 +104,7 @@ def echoes_are_taken_for_edits(patch: Patch) -> None:
     def equal(_name: str, referral: Value, opportunity: Value, _shape: CrmShape) -> bool:
         return referral == opportunity
 
-    for module in (merge, outcome):
+    for module in (merge, outcome, together):
         patch.setattr(module, "agree", equal)
 
 
@@ -187,6 +187,6 @@ def test_the_rules_bite(
 
 def test_the_machine_finds_a_missing_rule_by_itself(monkeypatch: Patch) -> None:
     """It needs no script: this one is missed within a few random sequences."""
-    base_takes_in_what_was_sent(monkeypatch)
+    over_is_not_over(monkeypatch)
     with pytest.raises(AssertionError):
         machine.play(machine.LikeDynamics, 100)

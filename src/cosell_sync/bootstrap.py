@@ -17,6 +17,7 @@ from cosell_sync.core.retry import RetryPolicy
 from cosell_sync.core.rules import FieldRule, Flow, Policy, Rules, Stages
 from cosell_sync.crm.report import Check, Finding
 from cosell_sync.crm.writes import Ownership
+from cosell_sync.cycle.binding import configured, refuse_others
 from cosell_sync.cycle.context import CycleSettings, Services
 from cosell_sync.errors import ConfigError
 from cosell_sync.partner_center.client import ID_HEADERS, PartnerCenter
@@ -189,7 +190,7 @@ def partner_center(
         attributes=mapping.deal_attributes,
         link=ours.portal_url,
     )
-    return PartnerCenter(caller, wire)
+    return PartnerCenter(caller, wire, tenant=ours.tenant_id or "")
 
 
 def salesforce(
@@ -346,16 +347,21 @@ def check_crm(program: Program, stages: Sequence[str]) -> Sequence[Check]:
 
 
 @contextmanager
-def program(settings: Settings, *, clock: Clock = utc_now, rehearsal: bool = False) -> Iterator[Program]:
+def program(
+    settings: Settings, *, clock: Clock = utc_now, rehearsal: bool = False, rebinding: bool = False
+) -> Iterator[Program]:
     """The wired program over the opened store; no outside system is contacted by wiring.
 
-    ``rehearsal``: leave the store as it is where possible; the stored access token is used instead of a new sign-in. Raises ``ConfigError`` where a system is not configured.
+    ``rehearsal``: leave the store as it is where possible, and begin with the stored access token. ``rebinding``: the store
+    may be another org's. Raises ``ConfigError`` where a system is not configured, ``ForeignSystem`` where the store is another's.
     """
     crm = salesforce if settings.crm == "salesforce" else dynamics
     stop = threading.Event()
     with ExitStack() as closing:
-        store = open_store(settings.store.url, clock, sleep=lambda seconds: _wait(stop, seconds))
+        store = open_store(settings.store.url, clock, sleep=stop.wait)
         closing.callback(store.close)
+        known = {} if rebinding else store.bindings()
+        refuse_others(known, configured(settings.crm, settings.partner_center.tenant_id))
         tokens = open_tokens(settings, store)
         ledger = StoredLedger(store.engine)
         meters = {
@@ -381,10 +387,6 @@ def program(settings: Settings, *, clock: Clock = utc_now, rehearsal: bool = Fal
             stop=stop,
             meters=meters,
         )
-
-
-def _wait(stop: threading.Event, seconds: float) -> None:
-    stop.wait(seconds)
 
 
 def rehearsal_store(settings: Settings, clock: Clock = utc_now) -> SqlStore:

@@ -22,7 +22,7 @@ from datetime import datetime, timedelta
 from types import FrameType
 from typing import Any, Final
 
-from cosell_sync.errors import Broken, Busy, Fenced, OutsideError, Surprise, Unavailable
+from cosell_sync.errors import Broken, Busy, Fenced, ForeignSystem, OutsideError, Surprise, Unavailable
 from cosell_sync.log import flush, get_logger
 from cosell_sync.ports import Clock
 from cosell_sync.summary import OUT_OF_REACH, CycleSummary
@@ -159,6 +159,8 @@ class Daemon:
         except Fenced:
             get_logger().warning("lease.lost")
             self._pause(min(self._interval, STANDBY))
+        except ForeignSystem:
+            raise  # no pause cures it: the process ends, with exit code 2
         except Exception as error:  # noqa: BLE001 - the store may be away when the lease is asked for
             self._failed(error)
             self._pause(pause_after(self._failures, self._interval))
@@ -181,7 +183,7 @@ class Daemon:
         pause = self._interval
         try:
             summary = self._run_cycle()
-        except Fenced:
+        except (Fenced, ForeignSystem):
             raise
         except Exception as error:  # noqa: BLE001 - a failing cycle must not end the daemon
             self._failed(error)

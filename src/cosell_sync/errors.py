@@ -2,6 +2,7 @@
 
 CosellError
  ├── ConfigError    the configuration is wrong: nothing is contacted, exit 2
+ │    └── ForeignSystem  the store belongs to another org or tenant than the one that answers: nothing is read, exit 2
  ├── AuthFailed     a system refused the sign-in: nothing is written, exit 3
  ├── Unavailable    a system cannot be reached or is overloaded: the cycle ends, exit 3, the next one probes again
  ├── Busy           another process holds the lease: exit 3
@@ -34,6 +35,14 @@ class ConfigError(CosellError):
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message)
         self.hint = hint
+
+
+class ForeignSystem(ConfigError):
+    """The store belongs to another org or tenant. ``facts`` (names of systems, ids, hosts) are safe to log."""
+
+    def __init__(self, message: str, *, hint: str = "", **facts: object) -> None:
+        super().__init__(message, hint=hint)
+        self.facts = facts
 
 
 class OutsideError(CosellError):

@@ -109,8 +109,24 @@ class ReferralDraft:
     engagement_id: str | None = None
 
 
+@dataclass(frozen=True)
+class Identity:
+    """Whose records a system holds; two that are equal hold the same ones.
+
+    ``system``: ``partner_center``, ``salesforce`` or ``dynamics``. ``account``: the tenant's or organization's id, empty
+    where nothing says it. ``host``: the address that answers, with its port where that is not 443.
+    """
+
+    system: str
+    account: str
+    host: str
+
+
 class Referrals(Protocol):
     """Partner Center's referrals, ours only (rows of other organizations are left out of pages)."""
+
+    def identity(self) -> Identity:
+        """Whose referrals these are. Signs in; makes no other call. Raises AuthFailed and Unavailable."""
 
     @property
     def calls(self) -> int:
@@ -196,6 +212,9 @@ class Crm(Protocol):
     def outage(self) -> OutsideError | None:
         """Why the last batch was cut short; None once the system answers again."""
 
+    def identity(self) -> Identity:
+        """Which org answers, as of the current sign-in. At most one call per sign-in. Raises AuthFailed and Unavailable."""
+
     def shape(self) -> CrmShape:
         """What this CRM can hold; read once and kept until an unknown field is refused or it is to be forgotten."""
 
@@ -258,8 +277,10 @@ class CycleState:
 class Transaction:
     """Everything to be stored at one moment: one transaction, all or nothing.
 
-    ``links``: each replaced whole. ``intents``: opened. ``settled``: cleared, by link key and side. ``watermarks``: by side.
+    ``links``: each replaced whole. ``intents``: opened. ``settled``: cleared, by link key and side. ``watermarks``: by side,
+    and through what the CRM was read (``core.readings``).
     ``completed``: ids of commands that were carried out or refused. ``state``: replaced whole; None leaves it.
+    ``bindings``: by side, to whom the store belongs from now on. ``unread``: sides that are to be read from the start again.
     """
 
     links: Sequence[Link] = ()
@@ -269,6 +290,18 @@ class Transaction:
     watermarks: Mapping[str, str] = field(default_factory=dict)
     completed: Sequence[str] = ()
     state: CycleState | None = None
+    bindings: Mapping[Side, Identity] = field(default_factory=dict)
+    unread: Sequence[Side] = ()
+
+
+@dataclass(frozen=True)
+class UrgentDeal:
+    """A deal that a person must look at, by ids. ``since``: when its write first failed, None where none did."""
+
+    referral_id: str | None
+    opportunity_id: str | None
+    sync_state: SyncState
+    since: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -297,8 +330,13 @@ class Store(KnownRecords, Protocol):
     def due(self, now: datetime, after: str, limit: int) -> Sequence[Link]:
         """Links that are dirty, have an open intent, or whose ``due`` has come; by key, greater than ``after``."""
 
-    def links(self, phases: Iterable[Phase] = tuple(Phase)) -> Iterator[Link]:
-        """All links of these phases, by key, read in pages."""
+    def links(
+        self, phases: Iterable[Phase] = tuple(Phase), states: Iterable[SyncState] = tuple(SyncState)
+    ) -> Iterator[Link]:
+        """All links of these phases and in these states, by key, read in pages."""
+
+    def urgent(self, limit: int) -> Sequence[UrgentDeal]:
+        """Linked and waiting deals that stand in ``Needs attention`` or ``Conflict``, by key, at most ``limit``."""
 
     def intents(self, keys: Sequence[str]) -> Sequence[Intent]:
         """The open intents of these links, by key and side."""
@@ -311,6 +349,9 @@ class Store(KnownRecords, Protocol):
 
     def cycle_state(self) -> CycleState:
         """What the last cycle left; all None in a fresh store."""
+
+    def bindings(self) -> Mapping[Side, Identity]:
+        """To whom this store belongs; a side is missing before its first contact."""
 
     def counts(self) -> Sequence[DealCount]:
         """How many deals stand how; without those of which there are none."""

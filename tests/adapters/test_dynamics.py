@@ -66,7 +66,7 @@ def test_the_shape_is_the_environments_own(world: Build) -> None:
     calls = crm.calls
     assert crm.shape() == shape
     assert crm.calls == calls
-    assert calls <= 15
+    assert calls <= 18
 
 
 def test_without_the_joining_column_nothing_is_done(world: Build) -> None:

@@ -25,6 +25,7 @@ from cosell_sync.crm.dynamics import (
     errors,
     org,
     related,
+    single_values,
     translate,
     versions,
 )
@@ -138,7 +139,7 @@ def test_what_is_written_reads_back(given_: tuple[str, Any]) -> None:
     data = written[column.name]
     if column.choices and data is not None:
         data = int(data)
-    back = translate.value(KINDS[name], data, column)
+    back = single_values.value(KINDS[name], data, column)
     assert back == for_crm(name, item, CrmShape(frozenset(), {}))
 
 
@@ -161,7 +162,7 @@ def test_what_is_written_reads_back(given_: tuple[str, Any]) -> None:
 def test_what_cannot_be_read_is_cleared_and_never_guessed(name: str, data: object, expected: object) -> None:
     column = WORLD.column(name)
     assert column is not None
-    assert translate.value(KINDS[name], data, column) == expected
+    assert single_values.value(KINDS[name], data, column) == expected
 
 
 def test_an_amount_travels_with_its_switch_and_a_currency_by_its_id() -> None:
@@ -211,7 +212,7 @@ def test_people_of_a_deal() -> None:
             US: user(US, "us@x.example"),
         },
     )
-    assert [each.email for each in translate.contacts(b)] == ["bob@x.example", "ann@x.example"]
+    assert [each.email for each in translate.contacts(b, WORLD)] == ["bob@x.example", "ann@x.example"]
     assert [each.email for each in translate.team(b, WORLD)] == ["eve@x.example"]
     assert [each.email for each in translate.team(bundle(), WORLD)] == ["sam@x.example"]
     gone = bundle(users={SAM: user(SAM, "sam@x.example", isdisabled=True)})

@@ -87,8 +87,14 @@ def test_an_org_without_team_selling_and_currencies(world: Callable[..., World])
 
 
 def test_without_the_joining_field_nothing_is_done(world: Callable[..., World]) -> None:
-    with pytest.raises(Surprise, match="Cosell_Referral_Id__c") as caught:
+    """A fresh org shows its integration user nothing; one that lost the field shows the rest."""
+    with pytest.raises(Surprise, match="Opportunity") as caught:
         world(cosell_fields_installed=False).client().shape()
+    assert "provision" in str(caught.value)
+    w = world()
+    w.org.hide_field("Opportunity", "Cosell_Referral_Id__c")
+    with pytest.raises(Surprise, match="Cosell_Referral_Id__c") as caught:
+        w.client().shape()
     assert "provision" in str(caught.value)
 
 

@@ -25,11 +25,13 @@ ME = "005000000000001AAA"
 
 def org(*, codes: bool = False, team: bool = True, without: tuple[str, ...] = ()) -> Org:
     names = {name: crm for name, crm in DEFAULT_NAMES.items() if name not in without}
+    place = ("BillingCountryCode", "BillingStateCode") if codes else ("BillingCountry", "BillingState")
     columns: dict[str, dict[str, Any]] = {
-        "Opportunity": {crm: {"label": f"Label {crm}"} for crm in names.values()},
-        "Account": {"BillingCountryCode": {}, "BillingStateCode": {}} if codes else {"BillingCountry": {}},
-        "Contact": {},
-        "OpportunityContactRole": {},
+        "Opportunity": {crm: {"label": f"Label {crm}"} for crm in (*names.values(), "AccountId")},
+        "Account": {key: {} for key in ("Name", "BillingStreet", "BillingCity", "BillingPostalCode", *place)},
+        "Contact": {key: {} for key in ("AccountId", "Email", "FirstName", "LastName", "Phone")},
+        "OpportunityContactRole": {"ContactId": {}},
+        "User": {key: {} for key in ("Email", "IsActive", "FirstName", "LastName", "Phone")},
         "Cosell_Solution__c": {
             name: {}
             for name in (

@@ -48,8 +48,8 @@ def texts(which: Org) -> Iterator[str]:
     yield queries.accounts(which, HOSTILE)
     for each in HOSTILE:
         yield queries.accounts(which, [each])
-    yield queries.contacts(["001000000000001AAA"], HOSTILE)
-    yield queries.contacts((), HOSTILE)
+    yield queries.contacts(which, ["001000000000001AAA"], HOSTILE)
+    yield queries.contacts(which, (), HOSTILE)
     yield queries.users(HOSTILE)
 
 

@@ -13,12 +13,13 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, date, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 from cryptography.fernet import Fernet
 from hypothesis import given
 from hypothesis import strategies as st
@@ -247,14 +248,81 @@ def test_key_file_is_made_once(tmp_path: Path, url: str) -> None:
     assert Fernet(find_key(parse("sqlite://"), None))
 
 
-@pytest.mark.parametrize("open_mode", [0o640, 0o604, 0o666])
-def test_key_file_that_others_can_read(tmp_path: Path, url: str, open_mode: int) -> None:
-    """Refused, with the command that cures it."""
-    find_key(parse(url), None)
-    (tmp_path / "store.db.key").chmod(open_mode)
-    with pytest.raises(ConfigError, match="others") as error:
+@pytest.mark.parametrize("open_mode", [0o640, 0o604, 0o660, 0o666])
+@pytest.mark.parametrize("name", ["store.db", "store.db-wal", "store.db-shm", "store.db.key"])
+def test_a_file_that_others_can_read_is_closed_and_told(
+    tmp_path: Path, url: str, open_mode: int, name: str
+) -> None:
+    """Copied, unpacked from a backup, or opened for its group by the mount of a volume (fsGroup): it is ours, so we mend it."""
+    with closing(open_store(url, clock)) as first:
+        key = find_key(parse(url), None)
+        first.cycle_state()
+        (tmp_path / name).chmod(open_mode)
+        with structlog.testing.capture_logs() as logs, closing(open_store(url, clock)):
+            assert find_key(parse(url), None) == key
+        assert mode(tmp_path / name) == 0o600
+    told = [event for event in logs if event["event"] == "store.file_closed"]
+    assert told == [
+        {
+            "event": "store.file_closed",
+            "log_level": "warning",
+            "file": name,
+            "mode": f"{open_mode:04o}",
+        }
+    ]
+
+
+def _foreign(monkeypatch: pytest.MonkeyPatch, groups: list[int]) -> None:
+    """Files belong to somebody else, whatever is tried."""
+
+    def refuse(path: Path, mode: int) -> None:
+        del mode
+        raise PermissionError(1, "Operation not permitted", str(path))
+
+    monkeypatch.setattr(Path, "chmod", refuse)
+    monkeypatch.setattr(os, "getegid", lambda: groups[0])
+    monkeypatch.setattr(os, "getgroups", lambda: groups)
+
+
+@pytest.mark.parametrize(("open_mode", "member"), [(0o640, False), (0o604, True), (0o666, True)])
+@pytest.mark.parametrize("name", ["store.db", "store.db.key"])
+def test_a_foreign_file_that_others_can_read_is_refused(
+    tmp_path: Path, url: str, open_mode: int, member: bool, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with closing(open_store(url, clock)):
         find_key(parse(url), None)
+    (tmp_path / name).chmod(open_mode)
+    group = (tmp_path / name).stat().st_gid
+    _foreign(monkeypatch, [group if member else group + 1])
+    with pytest.raises(ConfigError, match="read by others") as error, closing(open_store(url, clock)):
+        pass
+    assert str(tmp_path / name) in str(error.value)
     assert "chmod 600" in error.value.hint
+    assert "fsGroup" in error.value.hint
+
+
+def test_a_foreign_file_of_a_group_of_ours_is_lent_to_us(
+    tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A volume's files may belong to the user of an earlier container; the group is how the next one gets at them."""
+    with closing(open_store(url, clock)):
+        key = find_key(parse(url), None)
+    for path in tmp_path.iterdir():
+        path.chmod(0o660)
+    _foreign(monkeypatch, [(tmp_path / "store.db").stat().st_gid])
+    with closing(open_store(url, clock)):
+        assert find_key(parse(url), None) == key
+
+
+def test_a_disk_without_permissions_is_refused(
+    tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with closing(open_store(url, clock)):
+        pass
+    (tmp_path / "store.db").chmod(0o666)
+    monkeypatch.setattr(Path, "chmod", lambda path, mode: None)
+    with pytest.raises(ConfigError, match="keeps no permissions"):
+        open_store(url, clock)
 
 
 def test_key_that_cannot_be_had(tmp_path: Path) -> None:

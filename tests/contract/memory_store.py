@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from cosell_sync.core import erasure as forgetting
-from cosell_sync.core.deal import Side
+from cosell_sync.core.deal import Side, SyncState
 from cosell_sync.core.erasure import ErasureResult, Person
 from cosell_sync.core.memory import Intent, JournalEntry, Link, OperatorCommand, Phase
 from cosell_sync.errors import Busy, Fenced
-from cosell_sync.ports import CycleState, Transaction
+from cosell_sync.ports import CycleState, Identity, Transaction, UrgentDeal
 
 Hook = Callable[[Transaction], None]
 
@@ -33,6 +33,7 @@ class _Held:
     journal: defaultdict[str, list[JournalEntry]] = field(default_factory=lambda: defaultdict(list))
     watermarks: dict[str, str] = field(default_factory=dict)
     state: CycleState = field(default_factory=CycleState)
+    bindings: dict[Side, Identity] = field(default_factory=dict)
     orders: dict[str, OperatorCommand] = field(default_factory=dict)
     holder: MemoryStore | None = None
 
@@ -92,9 +93,24 @@ class MemoryStore:
             and (link.dirty or key in opened or (link.due is not None and link.due <= now))
         ][:limit]
 
-    def links(self, phases: Iterable[Phase] = tuple(Phase)) -> Iterator[Link]:
-        wanted = set(phases)
-        return iter([link for _, link in sorted(self._held.links.items()) if link.phase in wanted])
+    def links(
+        self, phases: Iterable[Phase] = tuple(Phase), states: Iterable[SyncState] = tuple(SyncState)
+    ) -> Iterator[Link]:
+        wanted, standing = set(phases), set(states)
+        links = [link for _, link in sorted(self._held.links.items())]
+        return iter([link for link in links if link.phase in wanted and link.memory.sync_state in standing])
+
+    def urgent(self, limit: int) -> Sequence[UrgentDeal]:
+        urgent = (SyncState.NEEDS_ATTENTION, SyncState.CONFLICT)
+        return [
+            UrgentDeal(
+                link.referral_id,
+                link.opportunity_id,
+                link.memory.sync_state,
+                link.memory.failure.since if link.memory.failure else None,
+            )
+            for link in self.links((Phase.LINKED, Phase.WAITING), urgent)
+        ][:limit]
 
     def intents(self, keys: Sequence[str]) -> Sequence[Intent]:
         wanted = set(keys)
@@ -105,6 +121,9 @@ class MemoryStore:
 
     def watermark(self, side: str) -> str | None:
         return self._held.watermarks.get(side)
+
+    def bindings(self) -> Mapping[Side, Identity]:
+        return dict(self._held.bindings)
 
     def cycle_state(self) -> CycleState:
         return self._held.state
@@ -176,7 +195,10 @@ class MemoryStore:
         held.intents.update({(intent.link, intent.side): intent for intent in transaction.intents})
         for entry in transaction.journal:
             held.journal[entry.link].append(entry)
-        held.watermarks.update(transaction.watermarks)
+        unread = {side.value for side in transaction.unread}
+        marks = {**held.watermarks, **transaction.watermarks}
+        held.watermarks = {name: value for name, value in marks.items() if name not in unread}
+        held.bindings.update(transaction.bindings)
         held.state = transaction.state or held.state
 
     @contextmanager

@@ -336,6 +336,16 @@ def test_the_customer_of_a_second_deal_is_the_same_account(place: Place) -> None
     assert len({str(each.extra.get("account")) for each in customers}) == 1  # type: ignore[union-attr]
 
 
+def test_a_new_record_says_whether_somebody_else_has_touched_it(place: Place) -> None:
+    made = only(place.crm.create([draft(place, "ref-1")])).snapshot
+    assert made is not None
+    assert made.last_by_us is True
+    place.tick()
+    place.edit(made.id, name="New")
+    assert read(place, made.id).last_by_us is False
+    assert write(place, read(place, made.id), name="Newer").snapshot.last_by_us is True  # type: ignore[union-attr]
+
+
 def test_one_draft_that_is_refused_harms_no_other(place: Place) -> None:
     place.picky()
     outcomes = place.crm.create(

@@ -29,7 +29,16 @@ from sqlalchemy.exc import OperationalError
 from cosell_sync.core.deal import ABSENT, Customer, Member, Side, Snapshot, Solution, State, SyncState
 from cosell_sync.core.memory import Closing, Failure, Intent, JournalEntry, Link, Memory, Phase
 from cosell_sync.errors import Busy, ConfigError, Fenced
-from cosell_sync.ports import CycleState, DealCount, EngagementQueue, ErasureResult, Store, Transaction
+from cosell_sync.ports import (
+    CycleState,
+    DealCount,
+    EngagementQueue,
+    ErasureResult,
+    Identity,
+    Store,
+    Transaction,
+    UrgentDeal,
+)
 from cosell_sync.store import migrations, schema, serialize
 from cosell_sync.store.copy import copy_into_memory, open_copy
 from cosell_sync.store.engine import make_engine, parse, writing
@@ -584,6 +593,54 @@ def test_counts(sql: Any) -> None:
     ]
 
 
+def test_deals_that_need_a_person_are_found_without_reading_the_others(
+    sql: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thousand links: counts read none, the list of urgent ones as many as it tells, and no snapshot of theirs."""
+    store = sql.open()
+    urgent = {SyncState.NEEDS_ATTENTION, SyncState.CONFLICT}
+    states = [SyncState.NEEDS_ATTENTION, SyncState.CONFLICT, *[SyncState.IN_SYNC] * 8]
+    links = [
+        replace(
+            FULL,
+            key=f"r:{number:04}",
+            referral_id=f"{number}",
+            opportunity_id=None,
+            opportunity=None,
+            memory=replace(FULL.memory, sync_state=states[number % 10]),
+        )
+        for number in range(1000)
+    ]
+    with store.lease(NO_WAIT):
+        store.commit(Transaction(links=links))
+    read: list[str] = []
+    monkeypatch.setattr(serialize, "to_link", lambda row: read.append(row["key"]))
+    monkeypatch.setattr(serialize.as_json, "snapshot_from_json", lambda _: read.append("snapshot"))
+    assert sum(count.deals for count in store.counts()) == 1000
+    found = store.urgent(100)
+    assert read == []
+    assert len(found) == 100
+    assert {deal.sync_state for deal in found} == urgent
+    assert found[0] == UrgentDeal("0", None, SyncState.NEEDS_ATTENTION, FULL.memory.failure.since)
+    list(store.links((Phase.LINKED, Phase.WAITING), urgent))
+    assert len(read) == 200
+
+
+def test_to_whom_a_store_belongs(store: Store) -> None:
+    """By side; a copy for `plan` keeps it, and what was read goes when it is to be read again."""
+    assert store.bindings() == {}
+    crm, ours = Identity("salesforce", "00D1", "a.example"), Identity("partner_center", "t", "b.example")
+    with store.lease(NO_WAIT):
+        store.commit(Transaction(bindings={Side.CRM: crm}, watermarks={"crm": "1", "partner_center": "2"}))
+        assert store.bindings() == {Side.CRM: crm}
+        moved = replace(crm, host="c.example")
+        store.commit(Transaction(bindings={Side.CRM: moved, Side.PARTNER_CENTER: ours}, unread=[Side.CRM]))
+    assert store.bindings() == {Side.CRM: moved, Side.PARTNER_CENTER: ours}
+    assert [store.watermark(side) for side in ("crm", "partner_center")] == [None, "2"]
+    if isinstance(store, SqlStore):
+        assert copy_into_memory(store).bindings() == store.bindings()
+
+
 def test_purge_journal(sql: Any) -> None:
     """History goes by its age, and only by the hand that holds the lease."""
     store = sql.open()
@@ -661,7 +718,7 @@ def test_store_of_a_newer_version(sql: Any) -> None:
     store = sql.open()
     with store.engine.begin() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '9876'"))
-    with pytest.raises(ConfigError, match=r"9876.*0003") as error:
+    with pytest.raises(ConfigError, match=r"9876.*0004") as error:
         sql.open()
     assert error.value.hint
     with pytest.raises(ConfigError, match="9876"):

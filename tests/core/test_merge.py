@@ -11,7 +11,7 @@ from deals import SHAPE
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cosell_sync.core.deal import ABSENT, Customer, Member, Side, Solution, Value
+from cosell_sync.core.deal import ABSENT, HIDDEN, Customer, Member, Side, Solution, Value
 from cosell_sync.core.decision import Conflict
 from cosell_sync.core.fields import KINDS, Kind
 from cosell_sync.core.merge import Merged, Sides, Written, landed, learn, merge, settle_notes, settle_set
@@ -559,3 +559,35 @@ def test_no_line_is_lost(base: Value, referral: Value, opportunity: Value) -> No
     for held in now:
         assert (there | here) - was <= held
         assert not held & (was - (there & here))
+
+
+# --- what a side does not show -------------------------------------------------------------------------------------
+
+
+def ann(phone: str | None, *, hidden: bool = False, name: str = "Ann") -> tuple[Member, ...]:
+    return (Member("ann@x", name, "Lee", phone, {HIDDEN: ["phone"]} if hidden else {}),)
+
+
+def test_a_part_that_a_side_does_not_show_is_neither_cleared_nor_written() -> None:
+    rule, base = FieldRule("contacts", "x"), ann("1")
+    merged = merge(rule, Sides(ann("1"), ann(None, hidden=True), base, base), SHAPE)
+    assert (merged.to_crm, merged.to_referral) == (ABSENT, ABSENT)
+    assert (merged.base_referral, merged.base_opportunity) == (base, base)
+    renamed = merge(rule, Sides(ann("1"), ann(None, hidden=True, name="Anna"), base, base), SHAPE)
+    assert renamed.to_referral == ann("1", name="Anna")
+
+
+def test_an_edit_made_while_a_part_was_hidden_arrives_when_it_shows_again() -> None:
+    rule, base = FieldRule("contacts", "x"), ann("1")
+    hidden = merge(rule, Sides(ann("2"), ann(None, hidden=True), base, base), SHAPE)
+    assert hidden.to_crm is ABSENT
+    shown = merge(rule, Sides(ann("2"), ann("1"), hidden.base_referral, hidden.base_opportunity), SHAPE)
+    assert (shown.to_crm, shown.to_referral) == (ann("2"), ABSENT)
+
+
+def test_a_part_that_was_hidden_from_the_first_has_no_base() -> None:
+    """When it shows, the empty side is filled, and nothing is deleted."""
+    rule = FieldRule("contacts", "x")
+    first = merge(rule, Sides(ann("2"), ann(None, hidden=True)), SHAPE)
+    shown = merge(rule, Sides(ann("2"), ann(None), first.base_referral, first.base_opportunity), SHAPE)
+    assert (shown.to_crm, shown.to_referral) == (ann("2"), ABSENT)

@@ -65,6 +65,11 @@ def said() -> Iterator[tuple[str, str]]:
         messages.partner_center_refused("Close Date", UNTIL.date(), None, "it takes no date in the past"),
     )
     yield "the CRM locks a value", messages.read_only("Amount", FIVE, "the CRM computes it")
+    yield (
+        "a value that means nothing without one that is not kept in step",
+        messages.frozen("Amount", messages.not_kept_in_step("Currency")),
+    )
+    yield "the CRM does not show a value", messages.unseen("Contact Roles")
     yield "the referral is not to be found", messages.referral_gone()
     yield "refused, and tried again", messages.refused_by("Partner Center", " Too small. ", parked=False)
     yield "refused too often", messages.refused_by("The CRM", "Too small.", parked=True)

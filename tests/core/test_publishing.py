@@ -61,6 +61,13 @@ def test_the_base_is_what_the_crm_held() -> None:
     }
 
 
+def test_what_partner_center_fills_in_for_a_post_does_not_travel() -> None:
+    decision = decide(pair(campaign_id="C0"), RULES, SHAPE, NOW)
+    assert (decision.steps, dict(decision.crm), decision.conflicts) == ((), {}, ())
+    later = decide(pair({"campaign_id": "C1"}, campaign_id="C0"), RULES, SHAPE, NOW)
+    assert [step.fields for step in later.steps] == [{"campaign_id": "C1"}]
+
+
 def test_a_new_pair_agrees_on_what_was_posted() -> None:
     decision = decide(pair(), RULES, SHAPE, NOW)
     assert (decision.steps, dict(decision.crm), decision.holds, decision.conflicts) == ((), {}, (), ())

@@ -147,7 +147,9 @@ def test_no_amount_crosses_between_two_currencies(edit: Callable[..., Link]) -> 
     single = replace(SHAPE, fields=SHAPE.fields - {"currency"})
     decision = decided(edit(there(at_rest(), currency="EUR"), value=Decimal(5)), shape=single)
     assert (decision.steps, decision.crm) == ((), {})
-    assert held(decision) == [(HoldKind.CRM_CANNOT, "currency")]
+    assert held(decision) == [(HoldKind.CRM_CANNOT, "currency"), (HoldKind.CRM_CANNOT, "value")]
+    assert len({hold.text for hold in decision.holds}) == 1  # told once
+    assert decision.link == decided(decision.link, shape=single).link
     assert decided(edit(at_rest(), value=Decimal(5)), shape=single).holds == ()
 
 

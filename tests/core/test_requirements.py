@@ -37,7 +37,7 @@ PERSON = "with first name, last name, phone and e-mail"
 
 
 def test_every_gap_is_named_by_the_crms_own_labels() -> None:
-    nothing = Snapshot("006", "1", {})
+    nothing = Snapshot("006", "1", dict.fromkeys(COMPLETE))
     assert requirements.missing(nothing, RULES, LABELLED, TODAY, cosell=True) == (
         Gap("name", "<name>"),
         Gap("value", "<value>"),
@@ -53,6 +53,18 @@ def test_every_gap_is_named_by_the_crms_own_labels() -> None:
         Gap("contacts", f"<contacts> (a customer contact {PERSON})"),
         Gap("help", "<help> (one of the six kinds)"),
     )
+
+
+def test_what_the_crm_does_not_show_is_not_asked_of_the_seller() -> None:
+    """Nobody can fill in what is there and out of sight; a currency that is not shown is not the org's own either."""
+    known = opportunity()
+    for name in ("customer", "team", "currency"):
+        unseen = replace(known, fields={key: value for key, value in known.fields.items() if key != name})
+        (gap,) = requirements.missing(unseen, RULES, LABELLED, TODAY, cosell=False)
+        assert gap == Gap(name, f"<{name}> ({messages.NOT_SHOWN})")
+    ann = Member("ann@contoso.example", "Ann", "Lee", extra={"hidden": ["phone"]})
+    (words,) = gaps(team=(ann,))
+    assert f"Ann Lee has no phone ({messages.NOT_SHOWN})" in words
 
 
 def test_every_wrong_value_is_named_with_what_is_wrong() -> None:

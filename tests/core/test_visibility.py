@@ -109,7 +109,9 @@ def test_the_request_cannot_be_changed_or_withdrawn() -> None:
     link = visibility.invited(asked, {"status": "New / Pending"}, {"help": HELP, "help_note": "Pilot"})
     assert not decide(link, RULES, SHAPE, NOW).holds
     for changes in ({"help": None}, {"help": "General or other"}, {"help_note": "Other"}):
-        edited = replace(link, opportunity=opportunity(referral_id="R1", help=HELP, help_note="Pilot"))
+        edited = replace(
+            link, opportunity=opportunity(referral_id="R1", help=HELP, help_note="Pilot", favorite=False)
+        )
         edited = replace(
             edited, opportunity=replace(edited.opportunity, fields={**edited.opportunity.fields, **changes})
         )  # type: ignore[union-attr,type-var]

@@ -101,17 +101,18 @@ def compared(
     yield "campaign", _line(referral["campaignId"]), _line(row["campaign_id"])
     yield "notes", _lines(details["notes"]), _lines(row["notes"])
     yield "favorite", bool(referral["favorite"]), bool(row["favorite"])
-    yield from _stage(referral, row)
+    yield from _stage(referral, row, crm.unclaimed)
     yield from _customer(referral, board.accounts[row["account"]])
     yield from _people(stage, referral, row, board)
     yield from _solutions(referral, board.solutions.get(row["id"], []))
     yield from _facts(referral, row)
 
 
-def _stage(referral: Document, row: Row) -> Iterator[tuple[str, Any, Any]]:
+def _stage(referral: Document, row: Row, unclaimed: str) -> Iterator[tuple[str, Any, Any]]:
     status = STATUS[referral["status"], referral["substatus"]]
     yield "status", status, row["status"]
-    yield "stage", STAGE.get(status) or SALES.get(referral["salesStage"] or "", "Accepted"), row["stage"]
+    there = STAGE.get(status) or SALES.get(referral["salesStage"] or "", "Accepted")
+    yield "stage", there, "Accepted" if (there, row["stage"]) == ("Accepted", unclaimed) else row["stage"]
 
 
 def _customer(referral: Document, account: Row) -> Iterator[tuple[str, Any, Any]]:

@@ -142,6 +142,8 @@ class Crm:
 
     # -- the people around a deal ------------------------------------------------------------------------------------
 
+    unclaimed = "Accepted"  # what stands for a stage of which nobody has said anything
+
     @property
     def stages(self) -> Mapping[str, str]:
         """Stage → what the CRM calls it."""
@@ -254,6 +256,8 @@ class Salesforce(Crm):
 @dataclass
 class Dynamics(Crm):
     """Connections, a contact column, actions that close; the sales stage is a column beside the status reason."""
+
+    unclaimed = "Qualify"  # the platform fills it in for a new row
 
     @property
     def stages(self) -> Mapping[str, str]:

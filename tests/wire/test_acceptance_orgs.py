@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from acceptance import Stage, staged
@@ -85,6 +86,67 @@ def test_an_org_with_one_currency_holds_what_is_in_another(tmp_path: Path) -> No
         stage.sync()
         assert stage.deal(deal)["value"] == 5
         assert stage.deal(foreign)["value"] == 84000
+
+
+def org_of(stage: Stage) -> Any:
+    """The fake CRM itself, with what its admins may do."""
+    sandbox = stage.sandbox
+    return sandbox.salesforce if sandbox.crm == "salesforce" else sandbox.dynamics
+
+
+def put_out_of_sight(stage: Stage) -> None:
+    """An admin gives the imported accounts and contacts to a seller, and the sync user sees its own rows only."""
+    org = org_of(stage)
+    if isinstance(org, Salesforce):
+        for name in ("Account", "Contact"):
+            org.revoke(name, "ViewAllRecords")
+            for row in org.rows(name):
+                org.edit(name, row["Id"], OwnerId=org.seller)
+    else:
+        for name in ("account", "contact"):
+            org.rights.unseen |= {row[f"{name}id"] for row in org.rows(name)}
+
+
+def test_customer_contacts_out_of_sight_stay_at_microsoft(tmp_path: Path, crm: str) -> None:
+    """Their ids are there and they read null. An empty set would delete every customer contact of the deal."""
+    for stage in staged(tmp_path, crm):
+        deal = stage.add()
+        stage.sync()
+        before = stage.referral(deal)["customerProfile"]
+        assert before["team"]
+        put_out_of_sight(stage)
+        stage.seller(deal, value=4321)
+        done = stage.sync()
+        after = stage.referral(deal)
+        assert after["details"]["dealValue"] == 4321
+        assert after["customerProfile"] == before
+        assert "not allowed to see" in stage.deal(deal)["message"]
+        assert done.finished["written"]["partner_center"] == 1
+        named = {
+            each["name"]
+            for each in stage.cosell("doctor", "--json").json()["checks"]
+            if each["status"] == "warning"
+        }
+        assert {name.rpartition(".")[2] for name in named} >= {"contacts", "customer"}
+        stage.forget_calls()
+        stage.quiet()
+        assert stage.mutations() == []
+
+
+def test_a_secured_phone_and_secured_notes_are_not_erased_at_microsoft(tmp_path: Path) -> None:
+    """Dynamics: a secured column without a profile reads null."""
+    for stage in staged(tmp_path, "dynamics"):
+        deal = stage.add(details={"notes": "Ours and theirs"})
+        stage.sync()
+        before = stage.referral(deal)
+        org = org_of(stage)
+        org.rights.secured |= {("contact", "telephone1"), ("opportunity", "cosell_notes")}
+        stage.seller(deal, value=4321)
+        stage.sync()
+        after = stage.referral(deal)
+        assert after["details"]["dealValue"] == 4321
+        assert after["details"]["notes"] == before["details"]["notes"]
+        assert after["customerProfile"] == before["customerProfile"]
 
 
 def listed_countries(tmp_path: Path) -> Iterator[Stage]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import datetime, timedelta
 from importlib.metadata import version
 from uuid import uuid4
 
 from cosell_sync.bootstrap import Program, program
-from cosell_sync.core.deal import SyncState
+from cosell_sync.cli.common import purge_journal
 from cosell_sync.core.memory import Phase
 from cosell_sync.cycle.cycle import run_cycle
 from cosell_sync.daemon import Daemon
@@ -34,7 +35,12 @@ def serve(loaded: Settings) -> int:
             on_cycle=monitor.count,
             pace=monitor.pace,
         )
-        application = Application(lambda: monitor.facts(daemon), monitor.metrics.render, wake=daemon.wake)
+        application = Application(
+            lambda: monitor.facts(daemon),
+            monitor.metrics.render,
+            health=lambda: monitor.health(daemon),
+            wake=daemon.wake,
+        )
         try:
             stack.enter_context(Listener(loaded.http.address, application))
         except OSError as error:
@@ -63,20 +69,20 @@ class _MonitoredCycles:
 
     def cycle(self) -> CycleSummary:
         """Run one cycle; remember which system refused the sign-in, until a cycle ends well."""
+        self.purge()
         try:
             summary = run_cycle(self.wired.cycle_services(), uuid4().hex[:12])
         except AuthFailed as error:
             self.sign_ins[error.system] = error.code or "refused"
             raise
         self.sign_ins = {}
-        self.purge()
         return summary
 
     def purge(self) -> None:
-        """Delete history older than ``store.journal_keep``, once a day."""
+        """Delete history older than ``store.journal_keep``, once a day, however the cycles end."""
         now = self.wired.clock()
         if self.purged is None or (now - self.purged).days >= 1:
-            self.wired.store.purge_journal(now - self.wired.settings.store.journal_keep)
+            purge_journal(self.wired)
             self.purged = now
 
     def count(self, summary: CycleSummary) -> None:
@@ -105,6 +111,10 @@ class _MonitoredCycles:
 
     def facts(self, daemon: Daemon) -> Facts:
         """Everything that the listener shows, at this moment."""
+        return replace(self.health(daemon), states=self.states(), attention=self.attention())
+
+    def health(self, daemon: Daemon) -> Facts:
+        """What readiness is judged by, at this moment; asks the store nothing."""
         wired, status = self.wired, daemon.status
         return Facts(
             now=wired.clock(),
@@ -116,22 +126,11 @@ class _MonitoredCycles:
             carried_at=status.carried_at,
             outage=status.outage,
             holder=status.holder,
-            states=self.states(),
-            attention=self.attention(),
         )
 
     def attention(self) -> list[Attention]:
-        """Deals that need a person, at most ``MOST_DEALS``; empty, without reading links, where the counts name none."""
-        urgent = {SyncState.NEEDS_ATTENTION, SyncState.CONFLICT}
-        if not any(self.states().get(state.value) for state in urgent):
-            return []
-        found: list[Attention] = []
-        for link in self.wired.store.links([Phase.LINKED, Phase.WAITING]):
-            if link.memory.sync_state in urgent:
-                since = link.memory.failure.since if link.memory.failure else None
-                found.append(
-                    Attention(link.referral_id, link.opportunity_id, link.memory.sync_state.value, since)
-                )
-            if len(found) >= MOST_DEALS:
-                break
-        return found
+        """Deals that need a person, at most ``MOST_DEALS``."""
+        return [
+            Attention(deal.referral_id, deal.opportunity_id, deal.sync_state.value, deal.since)
+            for deal in self.wired.store.urgent(MOST_DEALS)
+        ]

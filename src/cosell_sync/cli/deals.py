@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Annotated, Any
@@ -18,9 +18,11 @@ from cosell_sync.core import messages
 from cosell_sync.core.as_json import fields_to_json, to_json
 from cosell_sync.core.deal import Side, SyncState
 from cosell_sync.core.fields import SHARED
-from cosell_sync.core.memory import Link, OperatorCommand, Phase, Verb
+from cosell_sync.core.memory import Action, JournalEntry, Link, OperatorCommand, Phase, Verb
 from cosell_sync.core.rules import Rules
+from cosell_sync.core.waiting import Waiting, waiting
 from cosell_sync.cycle.commands import Refused, find, links_after, obey
+from cosell_sync.cycle.safety import shape_of
 from cosell_sync.errors import Busy, ConfigError
 from cosell_sync.ports import ErasureResult
 from cosell_sync.store.open import open_store
@@ -31,6 +33,8 @@ app = typer.Typer(
 )
 
 Target = Annotated[str, typer.Argument(metavar="ID", help="A referral id or an opportunity id.")]
+_LANDED = frozenset({Action.CREATE, Action.UPDATE, Action.MOVE, Action.REPORT})
+_DECIDED = frozenset({Action.CONFLICT, Action.RESOLVE})
 _URGENT = {SyncState.NEEDS_ATTENTION, SyncState.CONFLICT}
 
 
@@ -54,9 +58,7 @@ def list_deals(
     """List deals with their state and, where a person must act, what to do."""
     phases = tuple(Phase) if every else (Phase.LINKED, Phase.WAITING)
     with _store(config) as (store, _):
-        rows = [_row(link) for link in store.links(phases)]
-    if attention:
-        rows = [row for row in rows if row["sync_state"] in _URGENT]
+        rows = [_row(link) for link in store.links(phases, _URGENT if attention else SyncState)]
     if as_json:
         show_json(rows)
         return
@@ -128,6 +130,7 @@ def show_deal(target: Target, config: ConfigOption = None, as_json: JsonOption =
             }
             for entry in store.journal(link.key)
         ]
+        waits = [_waiting_row(item, rules) for item in _waiting(store, link, rules)]
     fields = [
         {
             "field": rules.crm_name(name),
@@ -136,7 +139,7 @@ def show_deal(target: Target, config: ConfigOption = None, as_json: JsonOption =
         }
         for name in SHARED
     ]
-    data = {**_row(link), "fields": fields, "history": history}
+    data = {**_row(link), "fields": fields, "waiting": waits, "history": history}
     if as_json:
         data["base"] = {
             "partner_center": fields_to_json(link.base_referral),
@@ -151,6 +154,8 @@ def show_deal(target: Target, config: ConfigOption = None, as_json: JsonOption =
     for row in fields:
         both.add_row(row["field"], _cell(row["partner_center"]), _cell(row["crm"]))
     out.print(both)
+    for row in waits:
+        out.print(_sentence(row))
     past = Table("when", "side", "what", "field", "old", "new", "why", box=None, header_style="bold")
     for line in history:
         past.add_row(
@@ -168,43 +173,97 @@ def show_deal(target: Target, config: ConfigOption = None, as_json: JsonOption =
 @app.command()
 def explain(
     target: Target,
-    field: Annotated[
-        str | None, typer.Argument(help="A field, by its CRM name; else all that were ever written.")
-    ] = None,
+    field: Annotated[str | None, typer.Argument(help="A field, by its CRM name; else all.")] = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Say why a value is what it is: when it was written, on which side, from what, and by which rule."""
+    """Say of each field what landed (when, from what, by which rule) and what waits (why, until when)."""
     with _store(config) as (store, rules):
         link = _known(store, target)
         names = _names(field, rules) if field else None
-        found: dict[str, dict[str, Any]] = {}
-        for entry in store.journal(link.key, limit=10_000):
-            if entry.field is None or (names and entry.field not in names):
-                continue
-            found.setdefault(
-                f"{entry.field}/{entry.side}",
-                {
-                    "field": rules.crm_name(entry.field),
-                    "side": entry.side.value,
-                    "value": to_json(entry.new, extras=False),
-                    "before": to_json(entry.old, extras=False),
-                    "at": to_json(entry.at),
-                    "cycle_id": entry.cycle,
-                    "rule": f"{entry.action}: {entry.rule}",
-                },
-            )
-    rows = list(found.values())
+        lines = [
+            line
+            for line in store.journal(link.key, limit=10_000)
+            if line.field is not None and (names is None or line.field in names)
+        ]
+        pending = [
+            item for item in _waiting(store, link, rules) if names is None or item.field in {None, *names}
+        ]
+    rows = [_landed_row(line, rules) for line in _newest(line for line in lines if line.action in _LANDED)]
+    rows += [_decided_row(line, rules) for line in _newest(line for line in lines if line.action in _DECIDED)]
+    rows += [_waiting_row(item, rules) for item in pending]
     if as_json:
         show_json(rows)
         return
     if not rows:
         show("Nothing was ever written there by cosell-sync: what stands there, people put there.")
     for row in rows:
-        show(
-            f"{row['field']} on the {row['side']} side: {_cell(row['value']) or 'empty'} (before: {_cell(row['before']) or 'empty'})\n"
-            f"  written {row['at']} in cycle {row['cycle_id']}: {row['rule']}"
-        )
+        show(_sentence(row))
+
+
+def _waiting(store: SqlStore, link: Link, rules: Rules) -> list[Waiting]:
+    shape = shape_of(store.cycle_state().shape)
+    return waiting(link, store.intents([link.key]), rules, shape, utc_now())
+
+
+def _newest(lines: Iterable[JournalEntry]) -> Iterator[JournalEntry]:
+    """The newest line of each field and side; the lines come newest first."""
+    seen: set[tuple[str | None, Side]] = set()
+    for line in lines:
+        if (line.field, line.side) not in seen:
+            seen.add((line.field, line.side))
+            yield line
+
+
+def _landed_row(line: JournalEntry, rules: Rules) -> dict[str, Any]:
+    return {
+        "field": rules.crm_name(line.field or ""),
+        "side": line.side.value,
+        "value": to_json(line.new, extras=False),
+        "before": to_json(line.old, extras=False),
+        "at": to_json(line.at),
+        "cycle_id": line.cycle,
+        "rule": f"{line.action}: {line.rule}",
+        "status": "landed",
+        "reason": line.rule,
+        "until": None,
+    }
+
+
+def _decided_row(line: JournalEntry, rules: Rules) -> dict[str, Any]:
+    """A conflict that was named, or a person's answer: by itself it wrote nothing."""
+    return {**_landed_row(line, rules), "status": "decided"}
+
+
+def _waiting_row(item: Waiting, rules: Rules) -> dict[str, Any]:
+    return {
+        "field": rules.crm_name(item.field) if item.field else None,
+        "side": item.side.value,
+        "value": to_json(item.value, extras=False),
+        "before": to_json(item.before, extras=False),
+        "at": None,
+        "cycle_id": None,
+        "rule": f"{item.kind}: {item.reason}",
+        "status": item.kind.value,
+        "reason": item.reason,
+        "until": to_json(item.until),
+    }
+
+
+def _sentence(row: dict[str, Any]) -> str:
+    """One row of ``explain`` for people."""
+    about = f"{row['field'] or 'The deal'} on the {row['side']} side"
+    value, before = _cell(row["value"]) or "empty", _cell(row["before"]) or "empty"
+    match row["status"]:
+        case "landed":
+            said = f": {value} (before: {before})\n  written {row['at']} in cycle {row['cycle_id']}: {row['rule']}"
+        case "decided":
+            said = f": decided {row['at']} in cycle {row['cycle_id']}, which wrote nothing by itself: {row['rule']}"
+        case kind:
+            values = f": {value} is not written (there: {before})" if row["field"] else ""
+            until = f" (until {row['until']})" if row["until"] else ""
+            said = f"{values}\n  {kind}{until}: {row['reason']}"
+    return about + said
 
 
 def _names(field: str, rules: Rules) -> list[str]:

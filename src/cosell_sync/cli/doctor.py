@@ -13,7 +13,8 @@ from rich.text import Text
 from cosell_sync.bootstrap import Program, check_crm, program
 from cosell_sync.cli.common import ConfigOption, JsonOption, console, load, show_json
 from cosell_sync.core.deal import State
-from cosell_sync.errors import AuthFailed, ConfigError, OutsideError
+from cosell_sync.cycle import binding
+from cosell_sync.errors import AuthFailed, ConfigError, ForeignSystem, OutsideError
 from cosell_sync.summary import NEEDS_A_PERSON, NEEDS_NOBODY, OUT_OF_REACH
 
 _COLOURS = {"ok": "green", "warning": "yellow", "fault": "red"}
@@ -34,8 +35,9 @@ def doctor(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     loaded = load(config, "doctor")
     rows = [Row("settings", "ok", "the configuration is valid")]
     code = NEEDS_NOBODY
-    with program(loaded) as wired:
+    with program(loaded, rebinding=True) as wired:
         rows.append(Row("store", "ok", "open and up to date"))
+        rows.append(_connection(wired))
         outcome, out_of_reach = _partner_center(wired)
         rows.append(outcome)
         stages = [wired.rules.stages.for_state(state) for state in State if state is not State.UNKNOWN]
@@ -67,6 +69,22 @@ def _condensed(rows: Sequence[Row]) -> Iterator[Row]:
             yield Row(kind, status, f"{len(found)} checked: {found[0].message}")
         else:
             yield from found
+
+
+def _connection(wired: Program) -> Row:
+    """To which org and tenant the store belongs, and whether those answer."""
+    known = wired.store.bindings()
+    try:
+        found = binding.identities(wired.crm, wired.referrals)
+        binding.refuse_others(known, found)
+    except ForeignSystem as foreign:
+        return Row("connection", "fault", str(foreign), foreign.hint)
+    except (OutsideError, ConfigError):
+        found = {}  # the checks of both systems say what is wrong
+    told = " and ".join(binding.words(whose) for whose in (known or found).values())
+    if known:
+        return Row("connection", "ok", f"the store belongs to {told}")
+    return Row("connection", "ok", f"the first cycle binds the store to {told or 'whoever answers then'}")
 
 
 def _partner_center(wired: Program) -> tuple[Row, bool]:

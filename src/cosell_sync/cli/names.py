@@ -17,5 +17,6 @@ COMMANDS: Final[Mapping[str, str]] = {
     "sandbox": "Serve a fake Partner Center, Salesforce and Dataverse over TLS on loopback until Ctrl-C, and print how to "
     "use them.",
     "deals": "See deals and free what is stuck. Deals go by referral id or opportunity id.",
+    "connection": "See to which org and tenant the store belongs; move it after a refresh or rename.",
     "config": "Validate the configuration, print it with secrets masked, or print its JSON Schema.",
 }

@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import typer
 
-from cosell_sync.cli.common import ConfigOption, JsonOption, load, show, show_json, writing
+from cosell_sync.cli.common import ConfigOption, JsonOption, load, purge_journal, show, show_json, writing
 from cosell_sync.cycle.cycle import run_cycle
 from cosell_sync.summary import CycleSummary
 
@@ -21,6 +21,7 @@ def sync(
 ) -> None:
     """Run one full cycle, then exit: 0 nothing needs a person, 1 some deal does, 3 a system is out of reach."""
     with writing(load(config, "sync")) as wired:
+        purge_journal(wired)
         summary = run_cycle(wired.cycle_services(), uuid4().hex[:12], accept=accept)
     if as_json:
         show_json(summary.as_event())

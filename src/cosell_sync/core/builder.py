@@ -109,14 +109,22 @@ def _referral_effects(steps: tuple[Step, ...], builder: DecisionBuilder) -> list
 
 def write_to_crm_or_hold(builder: DecisionBuilder, rule: FieldRule, value: Value) -> None:
     """Write the value to the CRM, or hold it back with the reason why the CRM cannot take it."""
-    opportunity, shape, name = builder.opportunity, builder.shape, rule.name
-    label = shape.label(name)
-    problem = why_crm_cannot_store(name, value, shape)
-    if name in opportunity.readonly:
-        kind, text = HoldKind.READ_ONLY, messages.read_only(label, value, why_read_only(name, opportunity))
-    elif problem:
-        kind, text = HoldKind.CRM_CANNOT, messages.crm_cannot(label, value, problem)
-    else:
+    name = rule.name
+    reason = why_not_in_crm(builder, name, value, builder.shape.label(name), value)
+    if reason is None:
         builder.to_crm[name] = value
         return
-    builder.holds.append(Hold(kind, name, builder.referral[name], opportunity[name], text))
+    kind, text = reason
+    builder.holds.append(Hold(kind, name, builder.referral[name], builder.opportunity[name], text))
+
+
+def why_not_in_crm(
+    builder: DecisionBuilder, name: str, value: Value, label: str, shown: Value
+) -> tuple[HoldKind, str] | None:
+    """Why the CRM cannot take it, and what the seller reads of that; ``label``, ``shown``: as he is to read them."""
+    if name in builder.opportunity.readonly:
+        why = why_read_only(name, builder.opportunity)
+        return HoldKind.READ_ONLY, messages.read_only(label, shown, why)
+    if problem := why_crm_cannot_store(name, value, builder.shape):
+        return HoldKind.CRM_CANNOT, messages.crm_cannot(label, shown, problem)
+    return None

@@ -145,6 +145,15 @@ class Customer:
     extra: Mapping[str, object] = field(default_factory=dict, compare=False, repr=False)
 
 
+HIDDEN: Final = "hidden"  # key in ``extra``: the parts of a record that its side does not show
+
+
+def hidden_parts(record: Member | Solution | None) -> frozenset[str]:
+    """The parts of a record that its side does not show: they read empty and say nothing."""
+    found = record.extra.get(HIDDEN) if record is not None else None
+    return frozenset(str(part) for part in found) if isinstance(found, (list, tuple)) else frozenset()
+
+
 Known = str | bool | Decimal | date | datetime | tuple[Member, ...] | tuple[Solution, ...] | Customer | None
 
 
@@ -169,6 +178,8 @@ class Snapshot:
     ``fields`` maps names of ``fields.KINDS`` to values; a name that is missing is ``ABSENT``.
     ``readonly``: fields that this side does not take at the moment (an amount summed from products).
     ``rows``: ids of the child rows it was read from, so that a deleted child is traced back to its deal.
+    ``last_by_us``: whether the record itself was last changed by the user that we sign in as; None: the side does not
+    say. It is known of what was just read only, and not kept.
     """
 
     id: str
@@ -176,6 +187,7 @@ class Snapshot:
     fields: Fields = field(default_factory=dict)
     readonly: frozenset[str] = frozenset()
     rows: frozenset[str] = frozenset()
+    last_by_us: bool | None = field(default=None, compare=False)
 
     def __getitem__(self, name: str) -> Value:
         return self.fields.get(name, ABSENT)

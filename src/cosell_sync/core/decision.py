@@ -21,6 +21,7 @@ class HoldKind(StrEnum):
     TERMINAL = "terminal"  # waits out ``sync.terminal_hold``
     UNANSWERED = "unanswered"  # goes along with the accept
     FROZEN = "frozen"  # Partner Center does not take it
+    UNSEEN = "unseen"  # the CRM does not show it to us, so nothing of it is compared
     READ_ONLY = "read_only"  # the CRM computes it, or does not let us
 
 

@@ -44,6 +44,27 @@ SHARED: Final[Mapping[str, Kind]] = MappingProxyType(
 )
 
 
+# Fields that mean something only together: they have one winner, cross together or are held together. The first one's
+# rule decides. What else belongs together is one value already: an address with its country and state is a ``Customer``.
+TOGETHER: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType({"value": ("value", "currency")})
+
+
+def partners(names: Iterable[str]) -> tuple[str, ...]:
+    """These shared fields and those that mean something only together with them, in the order of ``SHARED``."""
+    asked = set(names)
+    for group in TOGETHER.values():
+        if asked & set(group):
+            asked |= set(group)
+    return tuple(name for name in SHARED if name in asked)
+
+
+def inseparable(names: Iterable[str]) -> list[frozenset[str]]:
+    """The names, each alone or with those of them that it means something with, in their order."""
+    given = dict.fromkeys(names)
+    whole = {name: frozenset(partners([name])) | {name} for name in given}
+    return list(dict.fromkeys(frozenset(unit & given.keys()) for unit in whole.values()))
+
+
 # What only a seller writes, in the CRM.
 SELLER: Final[Mapping[str, Kind]] = MappingProxyType(
     {
@@ -111,17 +132,6 @@ REFERRAL_ONLY: Final[Mapping[str, Kind]] = MappingProxyType(
 KINDS: Final[Mapping[str, Kind]] = MappingProxyType(
     {**SHARED, **SELLER, **STATUS_FIELDS, **CRM_ONLY, **REFERRAL_ONLY}
 )
-
-
-# Fields that mean something only together: where one cannot be written the other must not be.
-TOGETHER: Final = (frozenset({"value", "currency"}),)
-
-
-def inseparable(names: Iterable[str]) -> list[frozenset[str]]:
-    """The names, each alone or with those that it means something with, in their order."""
-    given = dict.fromkeys(names)
-    whole = {name: next((unit for unit in TOGETHER if name in unit), frozenset({name})) for name in given}
-    return list(dict.fromkeys(frozenset(unit & given.keys()) for unit in whole.values()))
 
 
 SALES_STAGES: Final = ("Qualify", "Develop", "Propose", "Close")

@@ -36,7 +36,7 @@ def foreign_currency(referral: Snapshot, rules: Rules, shape: CrmShape) -> str |
     currency = referral.text("currency")
     if "currency" in shape.fields or not own or not currency or currency == own:
         return None
-    return messages.crm_cannot(shape.label("currency"), currency, f"it has one currency only, {own}")
+    return f"it has one currency only, {own}"
 
 
 def why_not_sent(name: str, link: Link, rules: Rules) -> str | None:

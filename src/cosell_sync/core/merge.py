@@ -25,13 +25,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
-from typing import cast
+from dataclasses import dataclass, replace
+from typing import Final, cast
 
-from cosell_sync.core.deal import ABSENT, Member, Side, Solution, Value
+from cosell_sync.core.deal import ABSENT, HIDDEN, Customer, Side, Value, hidden_parts
 from cosell_sync.core.decision import Conflict
 from cosell_sync.core.erasure import recalled
 from cosell_sync.core.fields import KINDS, Kind
+from cosell_sync.core.merge_record import Pair, Record, merge_record
 from cosell_sync.core.normalize import (
     agree,
     by_key,
@@ -40,11 +41,12 @@ from cosell_sync.core.normalize import (
     for_crm,
     for_referral,
     same,
+    same_record,
     storable,
 )
 from cosell_sync.core.rules import CrmShape, FieldRule, Flow, Policy
 
-Record = Member | Solution
+_ADDRESS: Final = ("address_line1", "address_line2", "city", "state", "postal_code", "country")
 
 
 @dataclass(frozen=True)
@@ -108,17 +110,32 @@ def _merge_value(rule: FieldRule, kind: Kind, sides: Sides, shape: CrmShape, ans
         Side.CRM: replace(still, to_referral=to_referral, rule="changed in the CRM"),
         None: still,
     }
-    changed = _changed(rule, kind, sides)
+    changed = changed_sides(rule, kind, sides)
     if len(changed) < len(Side):
         return outcomes[next(iter(changed), None)]
     kept = answer or {Policy.PARTNER_CENTER: Side.PARTNER_CENTER, Policy.CRM: Side.CRM}.get(rule.policy)
     why = f"policy {rule.policy}" + (" at first sight" if sides.first else "")
     why = "a person decided" if answer else why
     conflict = Conflict(rule.name, sides.referral, sides.opportunity, kept, why)
+    if sides.first and kept is Side.PARTNER_CENTER:
+        outcomes[kept] = replace(outcomes[kept], to_crm=_completed(to_crm, sides.opportunity))
     return replace(outcomes[kept], conflict=conflict, rule=why)
 
 
-def _changed(rule: FieldRule, kind: Kind, sides: Sides) -> frozenset[Side]:
+def _completed(customer: Value, other: Value) -> Value:
+    """At first sight, a customer with what only the other side knows of it. An address stays one value: it is completed
+    only where the two do not contradict each other.
+    """
+    if not isinstance(customer, Customer) or not isinstance(other, Customer):
+        return customer
+    given = {name: getattr(customer, name) for name in _ADDRESS}
+    known = {name: getattr(other, name) for name in _ADDRESS}
+    if any(given[name] and known[name] and given[name] != known[name] for name in _ADDRESS):
+        return customer
+    return replace(customer, **{name: given[name] or known[name] for name in _ADDRESS})
+
+
+def changed_sides(rule: FieldRule, kind: Kind, sides: Sides) -> frozenset[Side]:
     """The sides whose value counts as an edit and may go the other way. Without a base, an empty one never does."""
     changed = set()
     if rule.goes_to_crm and (
@@ -131,9 +148,20 @@ def _changed(rule: FieldRule, kind: Kind, sides: Sides) -> frozenset[Side]:
         sides.first or Side.CRM in sides.forced or not same(kind, sides.opportunity, sides.base_opportunity)
     ):
         changed.add(Side.CRM)
-    if sides.first and len(changed) == len(Side) and empty(sides.referral) != empty(sides.opportunity):
-        changed.remove(Side.PARTNER_CENTER if empty(sides.referral) else Side.CRM)
+    if sides.first:
+        changed -= says_nothing(sides)
     return frozenset(changed)
+
+
+def says_nothing(sides: Sides) -> set[Side]:
+    """The side that holds nothing where the other one holds something; a flag that is not set is nothing, too."""
+    there, here = (
+        empty(sides.referral) or sides.referral is False,
+        empty(sides.opportunity) or sides.opportunity is False,
+    )
+    if there == here:
+        return set()
+    return {Side.PARTNER_CENTER} if there else {Side.CRM}
 
 
 # --- sets ------------------------------------------------------------------------------------------------------
@@ -153,13 +181,13 @@ def _merge_set(rule: FieldRule, sides: Sides, shape: CrmShape) -> Merged:
         new_here: Record | None
         was_there, was_here = base_referral.get(key), base_opportunity.get(key)
         stored = storable(rule.name, there, shape) if there is not None else None
-        if here in {there, stored}:  # the same, or all of it that the CRM can store, which may be nothing
-            _set_record(next_referral, key, there)
-            _set_record(next_opportunity, key, here)
+        if here in {there, stored} or same_record(there, here) or same_record(stored, here):
+            _set_record(next_referral, key, _keeping_hidden(there, here, was_there))
+            _set_record(next_opportunity, key, _keeping_hidden(here, there, was_here))
             continue
         if there is not None and here is not None:
-            new_there, new_here, clashed = _merge_record(
-                _Pair(there, stored or there, here), was_there, was_here, prefer
+            new_there, new_here, clashed = merge_record(
+                Pair(there, stored or there, here), was_there, was_here, prefer
             )
             clash = clash or clashed
         else:
@@ -177,6 +205,14 @@ def _merge_set(rule: FieldRule, sides: Sides, shape: CrmShape) -> Merged:
         else None,
         rule="merged member by member",
     )
+
+
+def _keeping_hidden(record: Record | None, other: Record | None, was: Record | None) -> Record | None:
+    """The record as the next base of its side: of the parts that a side does not show, the base keeps what it had."""
+    if record is None or was is None or not (hidden := hidden_parts(record) | hidden_parts(other)):
+        return record
+    kept = {name: getattr(was, name) for name in hidden}
+    return replace(record, **kept, extra={**record.extra, HIDDEN: sorted(hidden_parts(was))})
 
 
 def _merge_presence(
@@ -205,44 +241,6 @@ def _set_record(records: dict[str, Record], key: str, record: Record | None) -> 
 def _with_extra(record: Record, own: Record | None) -> Record:
     """What only a side knows of a member (a title, a row id) stays on that side."""
     return replace(record, extra=own.extra if own else {})
-
-
-@dataclass(frozen=True)
-class _Pair:
-    """One member on both sides; ``stored``: what the CRM can store of Partner Center's."""
-
-    there: Record
-    stored: Record
-    here: Record
-
-
-def _merge_record(
-    pair: _Pair, was_there: Record | None, was_here: Record | None, prefer: Side
-) -> tuple[Record, Record, bool]:
-    """Attribute by attribute; on first sight an empty attribute is filled, never emptied."""
-    there, here = pair.there, pair.here
-    first = was_there is None or was_here is None
-    up: dict[str, object] = {}
-    down: dict[str, object] = {}
-    clash = False
-    for attribute in (item.name for item in fields(there) if item.compare):
-        value_there, value_here = getattr(there, attribute), getattr(here, attribute)
-        stored = getattr(pair.stored, attribute)
-        if value_here in {value_there, stored}:
-            continue
-        changed_there = first or value_there != getattr(was_there, attribute)
-        changed_here = first or value_here != getattr(was_here, attribute)
-        if changed_there and changed_here:
-            if value_there is None or value_here is None:
-                changed_there, changed_here = value_there is not None, value_here is not None
-            else:
-                clash = True
-                changed_there, changed_here = prefer is Side.PARTNER_CENTER, prefer is Side.CRM
-        if changed_there:
-            down[attribute] = stored
-        elif changed_here:
-            up[attribute] = value_here
-    return replace(there, **up), replace(here, **down), clash  # type: ignore[arg-type]
 
 
 # --- notes -----------------------------------------------------------------------------------------------------

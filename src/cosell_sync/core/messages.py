@@ -166,6 +166,11 @@ def frozen(label: str, why: str) -> str:
     return f"{label} stays as you wrote it in the CRM but was not sent: {why}."
 
 
+def not_kept_in_step(label: str) -> str:
+    """Why a value that means something only with another one does not go over."""
+    return f"{label} differs and is not kept in step (mapping.fields)"
+
+
 def unanswered(labels: Iterable[str]) -> str:
     return f"{listed(labels)}: your changes go to Partner Center together with your Accept."
 
@@ -211,6 +216,17 @@ def unknown_state(status: str) -> str:
 
 def crm_cannot(label: str, value: Value, why: str) -> str:
     return f"Partner Center has {shown(value)} for {label}, which the CRM cannot hold: {why}."
+
+
+def unseen(label: str) -> str:
+    """A field whose value the CRM does not show to the sync user: out of sight is not empty."""
+    return (
+        f"{label}: the sync user is not allowed to see all of it here, so it is neither sent nor changed. "
+        "Ask your admin to share it (doctor names what is missing)."
+    )
+
+
+NOT_SHOWN = "the sync user is not allowed to see it; ask your admin"
 
 
 def crm_refused(label: str, value: Value, why: str) -> str:

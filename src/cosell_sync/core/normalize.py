@@ -8,14 +8,14 @@ ever. So every kind of field has a pair of functions, one per side. Applying a p
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Final
 
 from cosell_sync.core import text_limits
 from cosell_sync.core.countries import country_code
-from cosell_sync.core.deal import ABSENT, Customer, Member, Solution, Value
+from cosell_sync.core.deal import ABSENT, Customer, Member, Solution, Value, hidden_parts
 from cosell_sync.core.fields import KINDS, Kind
 from cosell_sync.core.rules import CrmShape
 
@@ -166,11 +166,21 @@ def same(kind: Kind, one: Value, other: Value) -> bool:
         case Kind.FLAG:
             return bool(one) == bool(other)
         case Kind.MEMBERS | Kind.SOLUTIONS:
-            return by_key(one) == by_key(other)
+            ours, theirs = by_key(one), by_key(other)
+            return ours.keys() == theirs.keys() and all(same_record(ours[key], theirs[key]) for key in ours)
         case Kind.CUSTOMER:
             return (one or Customer()) == (other or Customer())
         case _:
             return one == other
+
+
+def same_record(one: Member | Solution | None, other: Member | Solution | None) -> bool:
+    """Whether two members of a set are equal, as far as both sides show their parts."""
+    hidden = hidden_parts(one) | hidden_parts(other)
+    if one is None or other is None or not hidden:
+        return one == other
+    shown = [item.name for item in fields(one) if item.compare and item.name not in hidden]
+    return all(getattr(one, name) == getattr(other, name) for name in shown)
 
 
 def by_key(value: Value) -> dict[str, Member | Solution]:

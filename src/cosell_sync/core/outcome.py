@@ -17,7 +17,7 @@ from enum import Enum
 from cosell_sync.core import messages
 from cosell_sync.core.deal import ABSENT, Fields, Side, Snapshot, State, Step, Value, same_version
 from cosell_sync.core.decision import ConflictKind
-from cosell_sync.core.fields import KINDS, SHARED, Kind
+from cosell_sync.core.fields import KINDS, SHARED, TOGETHER, Kind, partners
 from cosell_sync.core.memory import Failure, Intent, Link, Memory, Phase, set_known
 from cosell_sync.core.merge import Written, landed, learn, learn_landed, settle_notes, settle_set
 from cosell_sync.core.normalize import agree, by_key
@@ -62,12 +62,14 @@ def after_referral(
         written = Written(before[name], sent[name], after[name], rules.crm_value(name, opportunity))
         _set_bases(name, base_referral, base_opportunity, written, landed=name not in refused)
     sent = dict(without(sent, [name for name in sent if name in refused]))
+    _set_bases_along(sent, base_referral, base_opportunity, after, opportunity)
+    done = {*sent, *partners(sent)}
     unequal = [ConflictKind.NOT_TAKEN.key(name) for name in _not_taken(sent, after, opportunity, shape)]
     freed = link.memory if "status" in refused else freed_from(link.memory, Side.PARTNER_CENTER)
     memory = _forget_fields(freed, sent)
     memory = replace(
         memory,
-        rewritten={name: pending and name not in sent for name, pending in memory.rewritten.items()},
+        rewritten={name: pending and name not in done for name, pending in memory.rewritten.items()},
         reported=(*(key for key in memory.reported if key not in unequal), *unequal),
     )
     changed = replace(
@@ -124,13 +126,14 @@ def after_opportunity(
         _set_bases(name, bases[0], bases[1], written, landed=name in taken)
         if name not in taken:
             continue
-        if KINDS[name] in _SETS or landed(name, sent[name], after[name]):
+        if KINDS[name] in _SETS or after[name] is ABSENT or landed(name, sent[name], after[name]):
             rewritten.pop(name, None)
         elif rewritten.get(name) is False:
             rewritten.pop(name)
             reported.append(ConflictKind.AUTOMATION.key(name))
         else:
             rewritten[name] = True
+    _set_bases_along(taken, bases[0], bases[1], after, referral)
     if "stage" in taken:
         _agree_on_stage(bases[1], bases[0], referral, after, rules, state)
     return replace(
@@ -150,25 +153,52 @@ def after_create(
     state: State,
     refused: Container[str] = frozenset(),
 ) -> Link:
-    """The link after the CRM made the opportunity, without the ``refused`` fields; what it has beside these is its own."""
+    """The link after the CRM made the opportunity, without the ``refused`` fields; what it has beside these is its own.
+
+    What reads back differently is how the CRM took our create: a default, a flow, an account that was there before.
+    That is nobody's edit: it is base on that side and does not travel. Only where the CRM says that somebody else has
+    changed the record since, it counts as an edit of theirs.
+    """
     nothing = Snapshot(after.id, "")
     started = replace(link, phase=Phase.LINKED, opportunity_id=after.id, opportunity=nothing)
     made = after_opportunity(started, sent, after, rules, state, refused)
-    made = _with_bases_of_unmade(made, sent, after, refused)
-    # An account that was there before may say a name or an address its own way: no automation, and nothing to send.
-    rewritten = {name: pending for name, pending in made.memory.rewritten.items() if name != "customer"}
-    return replace(made, memory=replace(made.memory, rewritten=rewritten))
+    if after.last_by_us is False:
+        rewritten = {name: pending for name, pending in made.memory.rewritten.items() if name != "customer"}
+        known = replace(made, memory=replace(made.memory, rewritten=rewritten))
+    else:
+        known = _took_defaults(replace(made, memory=replace(made.memory, rewritten={})), rules)
+    return _with_bases_of_unmade(known, made, [name for name in sent if name in refused])
 
 
-def _with_bases_of_unmade(link: Link, sent: Fields, after: Snapshot, refused: Container[str]) -> Link:
-    """The link with bases of the fields that the new row did not take: what stands there instead is nobody's edit.
+def _took_defaults(link: Link, rules: Rules) -> Link:
+    """The link of a new record that nobody has touched yet: both sides as they are now are base."""
+    referral, opportunity = link.referral, link.opportunity
+    if referral is None or opportunity is None:
+        return link
+    base_referral, base_opportunity = dict(link.base_referral), dict(link.base_opportunity)
+    for name in SHARED:
+        here = rules.crm_value(name, opportunity)
+        if here is not ABSENT:
+            base_opportunity[name] = here
+            set_known(base_referral, name, referral[name])
+    return replace(link, base_referral=base_referral, base_opportunity=base_opportunity)
+
+
+def _with_bases_of_unmade(link: Link, made: Link, refused: list[str]) -> Link:
+    """The link with bases of the fields that the new row did not take: Partner Center's values are still to be written, and
+    what stands there instead is nobody's edit. ``made``: with what the create taught of sets, member by member.
 
     Without a base the two sides would merge at first sight, and the CRM's own default could travel to Partner Center.
     """
     base_referral, base_opportunity = dict(link.base_referral), dict(link.base_opportunity)
-    for name in sent.keys() & SHARED.keys():
-        if name in refused and KINDS[name] not in _SETS and after[name] is not ABSENT:
-            base_referral[name], base_opportunity[name] = None, after[name]
+    for name in refused:
+        if name not in SHARED or link.opportunity is None or link.opportunity[name] is ABSENT:
+            continue
+        if KINDS[name] in _SETS:
+            set_known(base_referral, name, made.base_referral.get(name, ()))
+            set_known(base_opportunity, name, made.base_opportunity.get(name, ()))
+        else:
+            base_referral[name], base_opportunity[name] = None, link.opportunity[name]
     return replace(link, base_referral=base_referral, base_opportunity=base_opportunity)
 
 
@@ -192,6 +222,8 @@ def _set_bases(
     name: str, written: dict[str, Value], source: dict[str, Value], fact: Written, *, landed: bool
 ) -> None:
     """``landed``: whether the side took the field; of a refused set its members may have landed."""
+    if fact.after is ABSENT or fact.source is ABSENT:
+        return  # what cannot be read after the write teaches nothing
     if not landed and KINDS[name] not in _SETS:
         return
     teach = learn if landed else learn_landed
@@ -200,12 +232,22 @@ def _set_bases(
     set_known(source, name, new_source)
 
 
+def _set_bases_along(
+    sent: Fields, written: dict[str, Value], source: dict[str, Value], after: Snapshot, other: Snapshot
+) -> None:
+    """Fields that were not sent, because both sides hold the same, and yet were part of what was: agreed with it."""
+    for name in partners(sent):
+        if name not in sent and after[name] is not ABSENT and after[name] == other[name]:
+            written[name], source[name] = after[name], other[name]
+
+
 def _forget_fields(memory: Memory, sent: Mapping[str, Value]) -> Memory:
     """A field that was just written is neither disputed nor waiting for a person's answer any more."""
+    written = {*sent, *partners(sent)}
     return replace(
         memory,
-        disputed=tuple(name for name in memory.disputed if name not in sent),
-        resolved={name: side for name, side in memory.resolved.items() if name not in sent},
+        disputed=tuple(name for name in memory.disputed if name not in written),
+        resolved={name: side for name, side in memory.resolved.items() if name not in written},
     )
 
 
@@ -245,10 +287,10 @@ class _Fate(Enum):
     UNKNOWN = "unknown"
 
 
-def settle(link: Link, intent: Intent) -> Link:
+def settle(link: Link, intent: Intent, rules: Rules | None = None) -> Link:
     """The link with an open intent closed, now that both sides have been read again."""
     if intent.create:
-        return _settle_create(link, intent)
+        return _settle_create(link, intent, rules)
     if link.memory.gone is intent.side:
         return _settle_gone(link, intent)
     to_referral = intent.side is Side.PARTNER_CENTER
@@ -259,8 +301,12 @@ def settle(link: Link, intent: Intent) -> Link:
     own, other = (base_referral, base_opportunity) if to_referral else (base_opportunity, base_referral)
     disputed = list(link.memory.disputed)
     shows_it = _shows_our_write(intent, written)
-    for name in (name for name in SHARED if name in intent.fields):
-        fate = _fate(name, intent.fields[name], written[name], shows_it)
+    fates = {
+        name: _fate(name, intent.fields[name], written[name], shows_it)
+        for name in SHARED
+        if name in intent.fields
+    }
+    for name, fate in _one_fate_together(fates).items():
         if fate is _Fate.UNKNOWN:
             disputed.append(name)
         bases = own.get(name, ABSENT), other.get(name, ABSENT)
@@ -285,6 +331,18 @@ def _fate(name: str, sent: Value, now: Value, shows_it: bool | None) -> _Fate:
     if kind is Kind.CUSTOMER or shows_it is None:
         return _Fate.UNKNOWN
     return _Fate.CHANGED_SINCE if shows_it else _Fate.NOT_LANDED
+
+
+def _one_fate_together(fates: Mapping[str, _Fate]) -> dict[str, _Fate]:
+    """Fields that mean something only together were written together: what is not sure of one is not of any."""
+    result = dict(fates)
+    for group in TOGETHER.values():
+        found = [fates[name] for name in group if name in fates]
+        for doubt in (_Fate.UNKNOWN, _Fate.CHANGED_SINCE, _Fate.NOT_LANDED):
+            if doubt in found:
+                result |= {name: doubt for name in group if name in fates}
+                break
+    return result
 
 
 def _settled_bases(
@@ -321,13 +379,17 @@ def _shows_our_write(intent: Intent, written: Snapshot) -> bool | None:
     return written["last_sync"] == moment
 
 
-def _settle_create(link: Link, intent: Intent) -> Link:
-    """The opportunity that our lost create made has what was sent; whatever differs, a person wrote since."""
+def _settle_create(link: Link, intent: Intent, rules: Rules | None) -> Link:
+    """The opportunity that our lost create made holds what was sent; whatever differs, a person wrote since.
+
+    Unless the CRM says that nobody but us has touched it: then it is as it was made, defaults and all.
+    """
     opportunity = link.opportunity
     if opportunity is None or link.base_opportunity:
         return link
     base_opportunity = {name: intent.fields[name] for name in intent.fields.keys() & {*SHARED, "stage"}}
     base_referral = dict(intent.source)
+    untouched = opportunity.last_by_us is True
     for name in intent.fields.keys() & SHARED.keys():
         if KINDS[name] in _SETS:
             # Rows are made after the opportunity: one that is not there was never made, rather than taken away since.
@@ -336,6 +398,11 @@ def _settle_create(link: Link, intent: Intent) -> Link:
             base_referral[name] = tuple(  # type: ignore[assignment]  # all of one kind
                 item for key, item in by_key(intent.source.get(name)).items() if key in made
             )
-        elif KINDS[name] is Kind.CUSTOMER:
-            base_opportunity[name] = opportunity[name]
+        elif untouched or KINDS[name] is Kind.CUSTOMER:
+            set_known(base_opportunity, name, opportunity[name])
+    if untouched:
+        for name in (*SHARED, "stage"):
+            here = opportunity[name] if rules is None else rules.crm_value(name, opportunity)
+            if (name not in intent.fields or name == "stage") and here is not ABSENT:
+                base_opportunity[name] = here
     return replace(link, base_opportunity=base_opportunity, base_referral=base_referral)

@@ -101,7 +101,8 @@ def after_post(
     """The link after the post landed: Partner Center has ``referral`` now.
 
     ``known``: see ``source_values``. ``answered``: ``referral`` is the reply to the post itself, so whatever differs from what
-    was sent is Partner Center's own doing; else the reply was lost, and what differs was written by a person since.
+    was sent is Partner Center's own doing, and so is what it filled in by itself; else the reply was lost, and what
+    differs was written by a person since.
     """
     base_referral: dict[str, Value] = {"state": State.ACCEPTED.value}  # our own deals start so
     base_opportunity = {name: known[name] for name in ("stage", "visible", "consent") if name in known}
@@ -109,6 +110,10 @@ def after_post(
         there = referral[name] if answered else _as_posted(name, sent[name], referral[name])
         here = known.get(name, ABSENT)
         if there is not ABSENT and here is not ABSENT:
+            base_referral[name], base_opportunity[name] = there, here
+    for name in SHARED.keys() - sent.keys() if answered and link.opportunity is not None else ():
+        there, here = referral[name], rules.crm_value(name, link.opportunity)  # type: ignore[arg-type]  # asked above
+        if here is not ABSENT and empty(here) and not empty(there):
             base_referral[name], base_opportunity[name] = there, here
     invited = Invitation.NONE
     if sent.get("deal_type") == DealType.COSELL:

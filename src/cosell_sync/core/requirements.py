@@ -14,7 +14,7 @@ from typing import Final
 
 from cosell_sync.core import messages
 from cosell_sync.core.countries import is_country, is_currency
-from cosell_sync.core.deal import Customer, Member, Snapshot, Value
+from cosell_sync.core.deal import ABSENT, Customer, Member, Snapshot, Value, hidden_parts
 from cosell_sync.core.normalize import by_key, empty
 from cosell_sync.core.rules import CrmShape, Rules
 
@@ -53,7 +53,14 @@ def missing(
         gaps.append(Gap("consent", shape.label("consent")))
     if cosell:
         gaps += _help_gaps(opportunity, shape)
-    return tuple(gaps)
+    return tuple(dict.fromkeys(_unseen(gap, opportunity, shape) or gap for gap in gaps))
+
+
+def _unseen(gap: Gap, opportunity: Snapshot, shape: CrmShape) -> Gap | None:
+    """What stands in place of a gap in a field that the CRM has and does not show: nobody can fill it in."""
+    if gap.field not in shape.fields or opportunity[gap.field] is not ABSENT:
+        return None
+    return Gap(gap.field, f"{shape.label(gap.field)} ({messages.NOT_SHOWN})")
 
 
 def _own_gaps(opportunity: Snapshot, rules: Rules, shape: CrmShape, today: date) -> Iterable[Gap]:
@@ -77,6 +84,8 @@ def _own_gaps(opportunity: Snapshot, rules: Rules, shape: CrmShape, today: date)
 def _currency(opportunity: Snapshot, rules: Rules, shape: CrmShape) -> Value:
     """The deal's, or the only one that this CRM has."""
     own = opportunity["currency"]
+    if own is ABSENT and "currency" in shape.fields:
+        return ABSENT  # the row has one that is not shown
     return own if not empty(own) else rules.default_currency or shape.default_currency
 
 
@@ -111,7 +120,7 @@ def _help_gaps(opportunity: Snapshot, shape: CrmShape) -> Iterable[Gap]:
 def _person_gap(name: str, who: str, opportunity: Snapshot, shape: CrmShape) -> Iterable[Gap]:
     """One person at least with everything; of those who come close, the closest is named."""
     people = [each for each in by_key(opportunity[name]).values() if isinstance(each, Member)]
-    lacking = {each.email: [words for part, words in _PARTS if empty(getattr(each, part))] for each in people}
+    lacking = {each.email: [*_lacking(each)] for each in people}
     if people and min(map(len, lacking.values())) == 0:
         return
     words = f"{shape.label(name)} ({who} with first name, last name, phone and e-mail"
@@ -119,6 +128,13 @@ def _person_gap(name: str, who: str, opportunity: Snapshot, shape: CrmShape) -> 
         closest = min(people, key=lambda each: len(lacking[each.email]))
         words += f"; {messages.person(closest)} has no {messages.listed(lacking[closest.email])}"
     yield Gap(name, f"{words})")
+
+
+def _lacking(member: Member) -> Iterable[str]:
+    hidden = hidden_parts(member)
+    for part, words in _PARTS:
+        if empty(getattr(member, part)):
+            yield f"{words} ({messages.NOT_SHOWN})" if part in hidden else words
 
 
 def asks_for_help(opportunity: Snapshot) -> bool:

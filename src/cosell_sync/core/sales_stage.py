@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from cosell_sync.core.builder import DecisionBuilder, write_to_crm_or_hold
 from cosell_sync.core.deal import ABSENT, Fields, State, Value
+from cosell_sync.core.fields import SALES_STAGES
 from cosell_sync.core.memory import set_known
 from cosell_sync.core.merge import Merged, Sides, merge
 from cosell_sync.core.rules import FieldRule, Flow, Standing
+
+# What Dynamics fills in for a new row (choice ``opportunity_salesstage``, default 0).
+# https://learn.microsoft.com/power-apps/developer/data-platform/reference/entities/opportunity
+DEFAULT: Final = SALES_STAGES[0]
 
 
 def merge_sales_stage(
@@ -46,9 +53,16 @@ def _merged(
     base_here = base_opportunity.get("sales_stage", ABSENT)
     if there is not ABSENT and here is not ABSENT:
         answer = builder.link.memory.resolved.get(rule.name)
+        moved = base_opportunity.get("stage", ABSENT) not in {ABSENT, builder.opportunity["stage"]}
+        if base_here is ABSENT and moved and there == base_there and there != here and answer is None:
+            # the stage that the seller left made no claim; this one does
+            sends = here if rule.goes_to_partner_center else ABSENT
+            return Merged(base_there, base_here, to_referral=sends, rule="changed in the CRM")
         return merge(rule, Sides(there, here, base_there, base_here), builder.shape, answer)
     if there not in {ABSENT, base_there} and rule.goes_to_crm:
         return Merged(base_there, base_here, to_crm=there, rule="changed in Partner Center")
+    if base_here is ABSENT and here == DEFAULT and stages.have_own_field(builder.shape.fields):
+        return Merged(base_there, here)  # the platform filled it in; nobody has said so
     if here not in {ABSENT, base_here} and rule.goes_to_partner_center:
         return Merged(base_there, base_here, to_referral=here, rule="changed in the CRM")
     return None
@@ -63,6 +77,8 @@ def send_sales_stage_with_accept(builder: DecisionBuilder) -> None:
     )
     edited = base_here is not None and here != base_here and there == base_there
     sendable = rule is not None and rule.goes_to_partner_center
-    if sendable and here is not ABSENT and (edited or there in {None, ABSENT}):
+    filled = builder.rules.stages.have_own_field(builder.shape.fields) and here in {base_here, DEFAULT}
+    unsaid = there in {None, ABSENT} and not filled
+    if sendable and here is not ABSENT and (edited or unsaid):
         builder.to_referral["sales_stage"] = here
         builder.reasons["sales_stage"] = "changed in the CRM"

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
 from cosell_sync.core import messages
-from cosell_sync.core.builder import DecisionBuilder, write_to_crm_or_hold
-from cosell_sync.core.deal import ABSENT, Side, State, Value
+from cosell_sync.core.builder import DecisionBuilder, why_not_in_crm
+from cosell_sync.core.deal import ABSENT, Fields, Side, State, Value
 from cosell_sync.core.decision import Conflict, ConflictKind, Hold, HoldKind
-from cosell_sync.core.fields import SHARED
+from cosell_sync.core.fields import KINDS, SHARED, TOGETHER
 from cosell_sync.core.lifecycle import TERMINAL
 from cosell_sync.core.limits import (
     PARTNER_CENTER_REQUIRES,
@@ -20,15 +20,20 @@ from cosell_sync.core.limits import (
 )
 from cosell_sync.core.memory import Memory, set_known
 from cosell_sync.core.merge import Merged, Sides, merge
-from cosell_sync.core.normalize import empty
-from cosell_sync.core.rules import FieldRule
+from cosell_sync.core.normalize import empty, same
+from cosell_sync.core.rules import FieldRule, Flow
 from cosell_sync.core.sales_stage import merge_sales_stage
+from cosell_sync.core.together import merge_together
 
 # Kinds of conflict that are remembered of a field: a write landed, and yet the sides differ.
 _UNEQUAL_AFTER_WRITE: Final[Mapping[ConflictKind, str]] = {
     ConflictKind.AUTOMATION: "an automation in the CRM rewrites it",
     ConflictKind.NOT_TAKEN: "Partner Center holds something else than was sent",
 }
+
+# Fields that are merged with the first of their group, and by its rule; alone they mean nothing.
+_LED: Final = frozenset(name for first, group in TOGETHER.items() for name in group if name != first)
+Reason = tuple[HoldKind, str]
 
 
 def merge_shared_fields(builder: DecisionBuilder) -> None:
@@ -41,14 +46,35 @@ def merge_shared_fields(builder: DecisionBuilder) -> None:
         if name == "sales_stage":
             if builder.state is State.ACCEPTED:
                 merge_sales_stage(builder, rule, base_referral, base_opportunity)
-        elif name in builder.shape.fields:
+        elif name == "value" and _is_other_money(builder):
+            continue  # five of one currency are not five of another; the hold says so
+        elif name in builder.shape.fields and name not in _LED:
             _merge_field(builder, rule, base_referral, base_opportunity)
-    text = foreign_currency(builder.referral, builder.rules, builder.shape)
-    if text and builder.state not in TERMINAL:
-        builder.holds.append(
-            Hold(HoldKind.CRM_CANNOT, "currency", builder.referral["currency"], ABSENT, text)
-        )
+    _hold_other_money(builder)
     builder.link = replace(builder.link, base_referral=base_referral, base_opportunity=base_opportunity)
+
+
+def _together(builder: DecisionBuilder, name: str) -> tuple[str, ...]:
+    """The fields that are merged with this one, it first, as far as both sides say something of them."""
+    others = (each for each in TOGETHER.get(name, ()) if each != name and each in builder.rules.fields)
+    return (name, *(each for each in others if each in builder.shape.fields and _both_say(builder, each)))
+
+
+def _unseen(builder: DecisionBuilder, name: str) -> list[str]:
+    """What the CRM does not show of this field, or of one that it means nothing without: then nothing of it crosses."""
+    rules, shape = builder.rules.fields, builder.shape
+    return [
+        each
+        for each in TOGETHER.get(name, (name,))
+        if each in rules
+        and rules[each].flow is not Flow.OFF
+        and each in shape.fields
+        and builder.opportunity[each] is ABSENT
+    ]
+
+
+def _both_say(builder: DecisionBuilder, name: str) -> bool:
+    return builder.referral[name] is not ABSENT and builder.opportunity[name] is not ABSENT
 
 
 def _merge_field(
@@ -57,29 +83,58 @@ def _merge_field(
     base_referral: dict[str, Value],
     base_opportunity: dict[str, Value],
 ) -> None:
-    name, memory = rule.name, builder.link.memory
-    unequal = [kind for kind in _UNEQUAL_AFTER_WRITE if kind.key(name) in memory.reported]
-    sides = Sides(
-        builder.referral[name],
-        builder.opportunity[name],
-        base_referral.get(name, ABSENT),
-        base_opportunity.get(name, ABSENT),
-        _taken_as_changed(name, memory, unequal=bool(unequal)),
+    """Merge a field, and with it those that mean something only together with it."""
+    if unseen := _unseen(builder, rule.name):
+        builder.holds += [
+            Hold(
+                HoldKind.UNSEEN,
+                name,
+                builder.referral[name],
+                ABSENT,
+                messages.unseen(builder.shape.label(name)),
+            )
+            for name in unseen
+        ]
+        return
+    memory, names = builder.link.memory, _together(builder, rule.name)
+    unequal = {
+        name: [kind for kind in _UNEQUAL_AFTER_WRITE if kind.key(name) in memory.reported] for name in names
+    }
+    taken = frozenset[Side]().union(
+        *(_taken_as_changed(name, memory, unequal=bool(unequal[name])) for name in names)
     )
-    merged = merge(rule, sides, builder.shape, memory.resolved.get(name))
-    if merged.to_crm is ABSENT and merged.to_referral is ABSENT and merged.conflict is None:
-        if sides.referral != sides.opportunity:
-            builder.conflicts += [
-                Conflict(name, sides.referral, sides.opportunity, None, _UNEQUAL_AFTER_WRITE[kind], kind)
-                for kind in unequal
-            ]
-        builder.update_memory(disputed=tuple(each for each in memory.disputed if each != name))
+    group = {
+        name: Sides(
+            builder.referral[name],
+            builder.opportunity[name],
+            base_referral.get(name, ABSENT),
+            base_opportunity.get(name, ABSENT),
+            taken,
+        )
+        for name in names
+    }
+    answer = next((memory.resolved[name] for name in names if name in memory.resolved), None)
+    if len(names) == 1:
+        merged = {rule.name: merge(rule, group[rule.name], builder.shape, answer)}
+    else:
+        merged = merge_together(builder.rules.fields, group, builder.shape, answer)
+    if all(
+        each.to_crm is ABSENT and each.to_referral is ABSENT and not each.conflict for each in merged.values()
+    ):
+        builder.conflicts += [
+            Conflict(name, sides.referral, sides.opportunity, None, _UNEQUAL_AFTER_WRITE[kind], kind)
+            for name, sides in group.items()
+            if sides.referral != sides.opportunity
+            for kind in unequal[name]
+        ]
+        builder.update_memory(disputed=tuple(each for each in memory.disputed if each not in names))
     else:  # someone has changed it since, or decided
-        over = {kind.key(name) for kind in unequal}
+        over = {kind.key(name) for name in names for kind in unequal[name]}
         builder.update_memory(reported=tuple(each for each in memory.reported if each not in over))
-    set_known(base_referral, name, merged.base_referral)
-    set_known(base_opportunity, name, merged.base_opportunity)
-    _write_or_hold(builder, rule, merged)
+    for name, each in merged.items():
+        set_known(base_referral, name, each.base_referral)
+        set_known(base_opportunity, name, each.base_opportunity)
+    _write_or_hold(builder, merged)
 
 
 def _taken_as_changed(name: str, memory: Memory, *, unequal: bool) -> frozenset[Side]:
@@ -89,29 +144,89 @@ def _taken_as_changed(name: str, memory: Memory, *, unequal: bool) -> frozenset[
     return frozenset({Side.CRM} if memory.rewritten.get(name) else ())
 
 
-def _write_or_hold(builder: DecisionBuilder, rule: FieldRule, merged: Merged) -> None:
-    """Write what a merge asks for, or hold it back with the reason."""
-    referral, opportunity, rules, shape = builder.referral, builder.opportunity, builder.rules, builder.shape
-    name, label = rule.name, shape.label(rule.name)
-    builder.reasons[name] = merged.rule
+def _write_or_hold(builder: DecisionBuilder, group: Mapping[str, Merged]) -> None:
+    """Sort what a merge asks for into what may be written and what must be held: a group goes over whole or not at all."""
+    for name, merged in group.items():
+        builder.reasons[name] = merged.rule
+        if merged.conflict is not None:
+            builder.conflicts.append(merged.conflict)
+    opportunity = builder.opportunity
+    up = {name: merged.to_referral for name, merged in group.items() if merged.to_referral is not ABSENT}
+    down = {
+        name: merged.to_crm
+        for name, merged in group.items()
+        if merged.to_crm is not ABSENT
+        and not (len(group) > 1 and name in opportunity.readonly and merged.to_crm == opportunity[name])
+    }
+    # the reason that is told is that of a part which differs, if it has one
+    names = sorted(group, key=lambda name: builder.referral[name] == opportunity[name])
+    no_up = [why for name in names if name in up and (why := _why_not_up(builder, name, up[name]))]
+    no_down = [why for name in names if name in down and (why := _why_not_down(builder, name, down))]
+    _put_or_hold(builder, builder.to_referral, up, no_up)
+    _put_or_hold(builder, builder.to_crm, down, no_down)
 
-    def hold_back(kind: HoldKind, text: str) -> None:
-        builder.holds.append(Hold(kind, name, referral[name], opportunity[name], text))
 
-    if name == "value" and foreign_currency(referral, rules, shape):
-        return  # five of one currency are not five of another; the hold on the currency says so
-    if merged.conflict is not None:
-        builder.conflicts.append(merged.conflict)
-    if merged.to_referral is not ABSENT:
-        why = why_not_sent(name, builder.link, rules)
-        if why:
-            hold_back(HoldKind.FROZEN, messages.frozen(label, why))
-        elif name in PARTNER_CENTER_REQUIRES and empty(merged.to_referral):
-            hold_back(HoldKind.NEED, messages.cannot_be_empty(label, referral[name]))
-        elif why := why_partner_center_cannot_store(merged.to_referral, builder.now.date()):
-            value = merged.to_referral
-            hold_back(HoldKind.NEED, messages.partner_center_refused(label, value, referral[name], why))
-        else:
-            builder.to_referral[name] = merged.to_referral
-    if merged.to_crm is not ABSENT:
-        write_to_crm_or_hold(builder, rule, merged.to_crm)
+def _put_or_hold(
+    builder: DecisionBuilder, target: dict[str, Value], values: Fields, reasons: Sequence[Reason]
+) -> None:
+    """All of them, or none: then each is held, for the first reason, which is thus told once."""
+    if not reasons:
+        target.update(values)
+        return
+    kind, text = reasons[0]
+    for name in values:
+        there, here = builder.referral[name], builder.opportunity[name]
+        if len(values) > 1 and there == here:
+            continue  # the same number, of another currency
+        builder.holds.append(Hold(kind, name, there, here, text))
+
+
+def _why_not_up(builder: DecisionBuilder, name: str, value: Value) -> Reason | None:
+    """Why Partner Center is not sent this value."""
+    label = builder.shape.label(name)
+    if why := why_not_sent(name, builder.link, builder.rules):
+        return HoldKind.FROZEN, messages.frozen(label, why)
+    if name in PARTNER_CENTER_REQUIRES and empty(value):
+        return HoldKind.NEED, messages.cannot_be_empty(label, builder.referral[name])
+    if why := why_partner_center_cannot_store(value, builder.now.date()):
+        return HoldKind.NEED, messages.partner_center_refused(label, value, builder.referral[name], why)
+    if not builder.rules.fields[name].goes_to_partner_center:
+        return HoldKind.FROZEN, messages.frozen(label, messages.not_kept_in_step(label))
+    return None
+
+
+def _why_not_down(builder: DecisionBuilder, name: str, values: Fields) -> Reason | None:
+    """Why the CRM is not given this value; of fields that go together the text names all: `110.00 USD`."""
+    label, shown = builder.shape.label(name), values[name]
+    if len(values) > 1:
+        label = messages.listed(builder.shape.label(each) for each in values)
+        shown = " ".join(messages.shown(builder.referral[each]) for each in values)
+    if reason := why_not_in_crm(builder, name, values[name], label, shown):
+        return reason
+    if not builder.rules.fields[name].goes_to_crm:
+        why = messages.not_kept_in_step(builder.shape.label(name))
+        return HoldKind.READ_ONLY, messages.read_only(label, shown, why)
+    return None
+
+
+def _is_other_money(builder: DecisionBuilder) -> bool:
+    return foreign_currency(builder.referral, builder.rules, builder.shape) is not None
+
+
+def _hold_other_money(builder: DecisionBuilder) -> None:
+    """A CRM of one currency holds neither the currency nor an amount in another; told once."""
+    referral, opportunity, shape = builder.referral, builder.opportunity, builder.shape
+    why = foreign_currency(referral, builder.rules, shape)
+    if why is None or builder.state in TERMINAL:
+        return
+    label, shown = shape.label("currency"), referral["currency"]
+    differs = not same(KINDS["value"], referral["value"], opportunity["value"])
+    if differs:
+        label = messages.listed([shape.label("value"), label])
+        shown = f"{messages.shown(referral['value'])} {messages.shown(shown)}"
+    text = messages.crm_cannot(label, shown, why)
+    builder.holds.append(Hold(HoldKind.CRM_CANNOT, "currency", referral["currency"], ABSENT, text))
+    if differs:
+        builder.holds.append(
+            Hold(HoldKind.CRM_CANNOT, "value", referral["value"], opportunity["value"], text)
+        )

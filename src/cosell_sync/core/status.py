@@ -31,6 +31,7 @@ _STATE_OF_HOLD = {
     HoldKind.TERMINAL: SyncState.WAITING,
     HoldKind.UNANSWERED: SyncState.WAITING,
     HoldKind.FROZEN: SyncState.IN_SYNC,
+    HoldKind.UNSEEN: SyncState.IN_SYNC,
     HoldKind.READ_ONLY: SyncState.IN_SYNC,
 }
 _URGENCY = (

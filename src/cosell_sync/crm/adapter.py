@@ -13,6 +13,7 @@ from cosell_sync.crm.writes import Ownership
 from cosell_sync.errors import OutsideError, Surprise
 from cosell_sync.ports import (
     CrmShape,
+    Identity,
     KnownRecords,
     Matches,
     MatchQuery,
@@ -49,6 +50,7 @@ class CrmFunctions(Generic[Org, Writer]):
     """What one CRM's modules do for each call of the port."""
 
     calls: Callable[[], int]
+    identity: Callable[[], Identity]
     org: Callable[[], Org]
     changed_since: Callable[[Org, str | None, timedelta, KnownRecords], Iterator[Page]]
     fetch: Callable[[Org, Sequence[str]], Mapping[str, Snapshot | None]]
@@ -82,6 +84,10 @@ class CrmAdapter(Generic[Org, Writer]):
         if self._org is None:
             self._org = self._functions.org()
         return self._org
+
+    def identity(self) -> Identity:
+        """Which org answers; see `ports.Crm`."""
+        return self._functions.identity()
 
     def shape(self) -> CrmShape:
         """What this CRM can hold."""

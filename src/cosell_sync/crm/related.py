@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from cosell_sync.core.deal import ABSENT, Customer, Fields, Member
-from cosell_sync.crm.values import email, folded, text
+from cosell_sync.core.deal import ABSENT, HIDDEN, Customer, Fields, Member, hidden_parts
+from cosell_sync.crm.values import email, folded, masked, text
 
 Change = TypeVar("Change")
 
@@ -39,17 +39,15 @@ class RelatedChanges(Generic[Change]):
     unheld: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
 
-def member(row: object, columns: Person, **extra: object) -> Member | None:
-    """The person of a row; None without an e-mail address."""
+def member(row: object, columns: Person, *, hidden: Iterable[str] = (), **extra: object) -> Member | None:
+    """The person of a row; None without an e-mail address. ``hidden``: the parts that cannot be read; neither can masked ones."""
     if not isinstance(row, Mapping) or not (address := email(row.get(columns.email))):
         return None
-    return Member(
-        email=address,
-        first_name=text(row.get(columns.first_name)),
-        last_name=text(row.get(columns.last_name)),
-        phone=text(row.get(columns.phone)),
-        extra={name: item for name, item in extra.items() if item is not None},
-    )
+    parts = {part: row.get(getattr(columns, part)) for part in ("first_name", "last_name", "phone")}
+    unseen = sorted({*hidden, *(part for part, data in parts.items() if masked(data))})
+    known = {part: None if part in unseen else text(data) for part, data in parts.items()}
+    extra |= {HIDDEN: unseen} if unseen else {}
+    return Member(address, **known, extra={name: item for name, item in extra.items() if item is not None})
 
 
 def unique(people: Iterable[Member | None]) -> tuple[Member, ...]:
@@ -83,7 +81,8 @@ def person_columns(person: Member, columns: Person) -> dict[str, str]:
 
 
 def changed_columns(wanted: Member, current: Member, columns: Person) -> dict[str, str | None]:
-    """The columns that differ, without a last name that would be cleared, because a contact needs one."""
+    """The columns that differ, without hidden ones, and without a last name to be cleared, because a contact needs one."""
+    unseen = {getattr(columns, part) for part in hidden_parts(current)}
     pairs = {
         columns.first_name: (wanted.first_name, current.first_name),
         columns.last_name: (wanted.last_name, current.last_name),
@@ -92,7 +91,7 @@ def changed_columns(wanted: Member, current: Member, columns: Person) -> dict[st
     return {
         name: new
         for name, (new, old) in pairs.items()
-        if new != old and not (name == columns.last_name and not new)
+        if new != old and not (name == columns.last_name and not new) and name not in unseen
     }
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal, InvalidOperation
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from cosell_sync.core import text_limits
 from cosell_sync.core.deal import Known
@@ -74,6 +75,20 @@ def short(data: object, most: int | None) -> str | None:
     return text_limits.fit(data, most) or None if isinstance(data, str) else None
 
 
+# What data masking and encryption show in place of a value. A whole mask is known by itself, a partial one (`***-1234`) only
+# in a column that is known to be masked.
+# https://learn.microsoft.com/power-platform/admin/create-manage-masking-rules
+_WHOLE_MASK: Final = re.compile(r"[*#•●]{3,}")
+_MASK: Final = re.compile(r"[*#•●]{2,}|X{3,}", re.IGNORECASE)
+
+
+def masked(data: object, *, partly: bool = False) -> bool:
+    """Whether a text is a mask rather than a value. ``partly``: the column is known to show masks, also of a part only."""
+    if not isinstance(data, str):
+        return False
+    return (_MASK.search(data) if partly else _WHOLE_MASK.fullmatch(data.strip())) is not None
+
+
 def folded(data: object) -> str:
     """A text for comparison without case and runs of blanks; empty for anything that is no text."""
     return " ".join(data.split()).casefold() if isinstance(data, str) else ""
@@ -83,3 +98,18 @@ def pieces(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
     """The items in parts of at most that size; none for no items."""
     for start in range(0, len(items), size):
         yield items[start : start + size]
+
+
+def packed(items: Sequence[T], size: int, weigh: Callable[[T], int], most: int) -> Iterator[Sequence[T]]:
+    """The items in parts of at most that size and that weight; an item that is too heavy goes alone."""
+    some: list[T] = []
+    weight = 0
+    for item in items:
+        own = weigh(item)
+        if some and (len(some) == size or weight + own > most):
+            yield some
+            some, weight = [], 0
+        some.append(item)
+        weight += own
+    if some:
+        yield some

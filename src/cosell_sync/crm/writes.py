@@ -32,6 +32,10 @@ RELATED_FIELDS: Final = frozenset({"team", "contacts", "solutions", "customer", 
 OPTIONAL_AT_CREATE: Final = SHARED.keys() - RELATED_FIELDS - {"name", "close_date"}
 
 
+# The external key says that a row exists, and no query finds it.
+OUT_OF_SIGHT: Final = "The opportunity of this referral exists already, but the sync user may not see it. Ask your admin to share it with the sync user."
+
+
 @dataclass
 class PendingWrite:
     """One write until its outcome is known. A new opportunity has an empty ``id`` and no ``before``.

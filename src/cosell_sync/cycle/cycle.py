@@ -24,6 +24,7 @@ import structlog
 
 from cosell_sync.core.memory import Link, Phase
 from cosell_sync.cycle import schedule
+from cosell_sync.cycle.binding import check_binding
 from cosell_sync.cycle.commands import run_commands
 from cosell_sync.cycle.context import Collect, Cycle, Services
 from cosell_sync.cycle.engagements import await_microsoft, invite_microsoft, read_engagements
@@ -51,7 +52,7 @@ def run_cycle(
 
     ``accept``: let a plan through that would be stopped as a surprise. ``collect``: receives what is found about each deal.
     Raises OutsideError (a system is away or refused the sign-in), Surprise, and Broken (an error that nobody foresaw),
-    after ``cycle.finished``.
+    after ``cycle.finished``; ConfigError (ForeignSystem among them) without it.
     """
     cycle = Cycle(world, cycle_id, world.clock(), collect or (lambda _plan: None), accept=accept)
     started, before = time.monotonic(), _calls(world)
@@ -84,8 +85,9 @@ def _cycle(cycle: Cycle) -> None:
 
 
 def read(cycle: Cycle) -> None:
-    """What people asked for, what the CRM can hold, what changed on either side."""
+    """Whose records these are, what people asked for, what the CRM can hold, what changed on either side."""
     schedule.begin(cycle)
+    check_binding(cycle)
     cycle.shape = cycle.crm.shape()
     run_commands(cycle)
     cycle.state = cycle.store.cycle_state()

@@ -15,6 +15,7 @@ from cosell_sync.errors import OutsideError
 from cosell_sync.ports import (
     Crm,
     CrmShape,
+    Identity,
     KnownRecords,
     Matches,
     MatchQuery,
@@ -43,6 +44,9 @@ class DryReferrals:
     @property
     def outage(self) -> OutsideError | None:
         return self._real.outage
+
+    def identity(self) -> Identity:
+        return self._real.identity()
 
     def changed_since(self, watermark: str | None, overlap: timedelta) -> Iterator[Page]:
         return self._real.changed_since(watermark, overlap)
@@ -90,6 +94,9 @@ class DryCrm:
     @property
     def outage(self) -> OutsideError | None:
         return self._real.outage
+
+    def identity(self) -> Identity:
+        return self._real.identity()
 
     def shape(self) -> CrmShape:
         return self._real.shape()

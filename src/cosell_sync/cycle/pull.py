@@ -2,12 +2,12 @@
 
 From then on it cannot be forgotten: a staged link stays dirty until it was decided and written, whatever happens in
 between. Once after the rules or the CRM have changed every deal is decided anew: a shorter hold, a new picklist value, a
-larger field.
+larger field; where the CRM is read through other columns now, it is read anew as well.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -16,6 +16,16 @@ import structlog
 from cosell_sync.core.deal import Side, Snapshot
 from cosell_sync.core.intake import skipped_by_category
 from cosell_sync.core.memory import Link, Memory, Phase
+from cosell_sync.core.readings import (
+    READINGS,
+    from_text,
+    intent_without,
+    read_otherwise,
+    readings,
+    remembered,
+    to_text,
+    without_stale,
+)
 from cosell_sync.core.rules import digest
 from cosell_sync.cycle.context import CHUNK, Cycle
 from cosell_sync.cycle.record import Record, commit, keep_state
@@ -72,14 +82,55 @@ def _corrected(link: Link, now: datetime) -> Link:
 
 
 def requeue_after_rule_change(cycle: Cycle, record: Record) -> None:
-    """Decide every deal anew once the configuration or what the CRM can hold has changed: that may free what is held."""
-    rules = digest(cycle.rules, cycle.shape)
-    if cycle.state.rules == rules:
+    """Decide every deal anew once the configuration or what the CRM can hold has changed: that may free what is held.
+
+    Where it changed through what the CRM is read, the opportunities are read again first, and what was remembered of
+    the old reading goes. A store that does not say through what it was read takes it that nothing changed.
+    """
+    rules, now = digest(cycle.rules, cycle.shape), readings(cycle.rules)
+    stored = cycle.store.watermark(READINGS)
+    before = now if stored is None else from_text(stored)
+    known = to_text(remembered(before, now))
+    if (cycle.state.rules, stored) == (rules, known):
         return
-    if cycle.state.rules is not None:
+    changed = read_otherwise(before, now)
+    if cycle.state.rules is not None and (changed or cycle.state.rules != rules):
         log.info("rules.changed")
         _requeue(cycle, record, lambda link: replace(link, dirty=True))
+    if changed:
+        _read_otherwise(cycle, record, changed)
+    record.watermarks[READINGS] = known
     keep_state(cycle, record, rules=rules)
+
+
+def _read_otherwise(cycle: Cycle, record: Record, changed: Mapping[str, bool]) -> None:
+    """Read every open deal's opportunity anew, and forget what was remembered through the old columns.
+
+    Repeated after a crash, it comes to the same: nothing is decided before the new state stands.
+    """
+    links: list[Link] = []
+    for link in cycle.store.links([Phase.LINKED, Phase.WAITING]):
+        links.append(link)
+        if len(links) == CHUNK:
+            _read_chunk_otherwise(cycle, record, links, changed)
+            links = []
+    if links:
+        _read_chunk_otherwise(cycle, record, links, changed)
+
+
+def _read_chunk_otherwise(
+    cycle: Cycle, record: Record, links: Sequence[Link], changed: Mapping[str, bool]
+) -> None:
+    fresh = cycle.crm.fetch([link.opportunity_id for link in links if link.opportunity_id])
+    for link in links:
+        snapshot = fresh.get(link.opportunity_id or "")
+        gone = link.opportunity_id in fresh and snapshot is None
+        memory = replace(link.memory, gone=link.memory.gone or Side.CRM) if gone else link.memory
+        record.put(without_stale(replace(link, memory=memory), changed, snapshot))
+    opened = cycle.store.intents([link.key for link in links])
+    kept = [(intent, intent_without(intent, changed)) for intent in opened]
+    record.intents += [now for before, now in kept if now is not before]
+    commit(cycle.store, record)
 
 
 def _requeue(cycle: Cycle, record: Record, changed: Callable[[Link], Link]) -> None:

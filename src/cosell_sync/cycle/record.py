@@ -27,7 +27,7 @@ from cosell_sync.core.retry import freed_from
 from cosell_sync.core.visibility import invited
 from cosell_sync.cycle.context import CrmPlan, Cycle, ReferralResult, ids
 from cosell_sync.errors import Gone, RecordError, Rejected, Stale, Unclear
-from cosell_sync.ports import CycleState, Outcome, Store, Transaction
+from cosell_sync.ports import CycleState, Identity, Outcome, Store, Transaction
 
 STATUS_RULE = "kept true on the record"
 STATUS_WORDS = (
@@ -49,6 +49,8 @@ class Record:
     watermarks: dict[str, str] = field(default_factory=dict)
     completed: list[str] = field(default_factory=list)
     state: CycleState | None = None
+    bindings: dict[Side, Identity] = field(default_factory=dict)
+    unread: list[Side] = field(default_factory=list)
 
     def put(self, *links: Link) -> None:
         """Store these links as they are now."""
@@ -68,6 +70,8 @@ class Record:
             watermarks=self.watermarks,
             completed=self.completed,
             state=self.state,
+            bindings=self.bindings,
+            unread=self.unread,
         )
         vars(self).update(vars(Record()))
         return whole

@@ -82,7 +82,7 @@ def _settle_writes(cycle: Cycle, links: Sequence[Link], intents: Sequence[Intent
         link = read.get(intent.link)
         if link is None or (intent.create and link.opportunity is None):
             continue  # the intake finds it by its referral id, or makes it again under the same id
-        read[intent.link] = settle(link, intent)
+        read[intent.link] = settle(link, intent, cycle.rules)
         record.settle(link, intent.side)
         log.info("intent.settled", **ids(link), side=intent.side)
     record.put(*read.values())

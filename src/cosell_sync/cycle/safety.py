@@ -11,9 +11,9 @@ from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from typing import Any
 
-from cosell_sync.core.fields import STATUS_FIELDS
+from cosell_sync.core.fields import KINDS, STATUS_FIELDS
 from cosell_sync.core.memory import Action, Link, Phase
-from cosell_sync.core.rules import CrmShape, Flow
+from cosell_sync.core.rules import CrmShape, Flow, StageFlags
 from cosell_sync.cycle.context import Cycle
 from cosell_sync.cycle.decide import foreseeable
 from cosell_sync.cycle.record import Record, keep_state
@@ -91,6 +91,17 @@ def _outline(shape: CrmShape) -> dict[str, Any]:
             name: sorted(values) for name, values in sorted(shape.picklists.items()) if name in STATUS_FIELDS
         },
     }
+
+
+def shape_of(outline: Mapping[str, Any] | None) -> CrmShape:
+    """The CRM's shape as far as the last cycle left it; without lengths and labels. None: nothing is known of it."""
+    if outline is None:
+        return CrmShape(frozenset(KINDS), {})
+    return CrmShape(
+        fields=frozenset(outline["fields"]),
+        stages={name: StageFlags(closed, won) for name, (closed, won) in outline["stages"].items()},
+        picklists={name: frozenset(values) for name, values in outline["values"].items()},
+    )
 
 
 def _lost(cycle: Cycle, before: Mapping[str, Any]) -> list[str]:

@@ -44,8 +44,8 @@ from cosell_sync.errors import (
 )
 from cosell_sync.partner_center import create, patch, read
 from cosell_sync.partner_center.paging import REFERRALS, SYSTEM, QueryRefused, pages
-from cosell_sync.partner_center.values import ID, WireOptions, timestamp
-from cosell_sync.ports import Outcome, Page, ReferralDraft, ReferralWrite
+from cosell_sync.partner_center.values import ID, WireOptions, tenant_of, timestamp
+from cosell_sync.ports import Identity, Outcome, Page, ReferralDraft, ReferralWrite
 from cosell_sync.transport.answers import Answer
 from cosell_sync.transport.client import HttpCaller, Safety
 from cosell_sync.transport.exact_json import encode
@@ -80,7 +80,7 @@ class _Carried:
 class PartnerCenter:
     """Implements ``ports.Referrals``. ``caller`` must know the sign-in.
 
-    ``organization_id``: ours, where it is configured; else rows of the plain list are taken for ours (it shows no
+    ``tenant``: the configured one, where the token does not name it. ``organization_id``: ours, where it is configured; else rows of the plain list are taken for ours (it shows no
     others, as far as the page says) unless they are Microsoft's.
     """
 
@@ -90,12 +90,14 @@ class PartnerCenter:
         wire: WireOptions | None = None,
         *,
         organization_id: str | None = None,
+        tenant: str = "",
         workers: int = 4,
         page_size: int | None = None,
     ) -> None:
         self._caller = caller
         self._wire = wire or WireOptions()
         self._configured = frozenset({organization_id} if organization_id else ())
+        self._tenant = tenant
         self._workers = workers
         self._top = f"$top={page_size}" if page_size else ""
         self._lock = threading.Lock()
@@ -104,6 +106,12 @@ class PartnerCenter:
         self._unquoted = False
         self._unanswered_calls = 0
         self._outage: OutsideError | None = None
+
+    def identity(self) -> Identity:
+        """Whose referrals these are: the tenant that the sign-in names, else the configured one."""
+        token = self._caller.sign_in()
+        tenant = tenant_of(token.value) if token else ""
+        return Identity(SYSTEM, tenant or self._tenant.lower(), self._caller.address)
 
     @property
     def calls(self) -> int:
@@ -135,7 +143,7 @@ class PartnerCenter:
 
     def index(self) -> Iterator[Page]:
         """Every referral there is. By creation, for that order no update disturbs while the pages are read."""
-        for rows in self._pages("$orderby=createdDateTime asc"):
+        for rows in self._pages("$orderby=createdDateTime asc", whole=True):
             snapshots, _ = self._ours(rows)
             yield Page(snapshots)
 
@@ -239,9 +247,9 @@ class PartnerCenter:
             with self._lock:
                 self._learned.add(organization)
 
-    def _pages(self, query: str) -> Iterator[Sequence[object]]:
-        """The rows of a list, page by page. Raises ``QueryRefused`` where the query is answered 400."""
-        for rows in pages(self._caller, "&".join(filter(None, (query, self._top)))):
+    def _pages(self, query: str, *, whole: bool = False) -> Iterator[Sequence[object]]:
+        """The rows of a list, page by page. Raises ``QueryRefused`` where the query is answered 400. ``whole``: see `pages`."""
+        for rows in pages(self._caller, "&".join(filter(None, (query, self._top))), whole=whole):
             self._answered()
             self._outage = None
             yield rows

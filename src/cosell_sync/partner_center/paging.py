@@ -18,6 +18,7 @@ from cosell_sync.transport.errors import Scope
 
 SYSTEM: Final = "partner_center"
 REFERRALS: Final = "/v1.0/engagements/referrals"
+NEXT_LINKS: Final = ("@odata.nextLink", "nextLink", "@nextLink")  # a link that is not seen would end the list
 EMPTY_PAGES: Final = 20  # so many in a row count as a circle
 
 
@@ -34,12 +35,15 @@ class QueryRefused(Unavailable):
         return Unavailable(SYSTEM, "Partner Center breaks off a list", code=self.code, status=self.status)
 
 
-def pages(caller: HttpCaller, query: str) -> Iterator[Sequence[object]]:
+def pages(caller: HttpCaller, query: str, *, whole: bool = False) -> Iterator[Sequence[object]]:
     """The rows of each page of the list that ``query`` (not encoded) asks for.
 
     Raises ``QueryRefused`` where the first page is answered 400, ``Unavailable`` where a page cannot be read, leads to
-    another host or goes in a circle.
+    another host or goes in a circle. ``whole``: what is not in the list is taken for gone, so a list that ends before its own
+    count raises ``Unavailable`` too. Whether ``@odata.count`` is of the page or of the list is not documented; either way no
+    fewer rows may have come.
     """
+    received = 0
     following: str | None = _encoded(query)
     followed: set[str] = set()
     empty = 0
@@ -61,12 +65,16 @@ def pages(caller: HttpCaller, query: str) -> Iterator[Sequence[object]]:
         if not isinstance(rows, list):
             raise Unavailable(SYSTEM, "Partner Center's list has no rows", code="unreadable", status=200)
         yield rows
+        received += len(rows)
         empty = 0 if rows else empty + 1
         following = _next(answer.data, followed, empty, caller.host)
+        promised = answer.data.get("@odata.count")
+        if whole and following is None and isinstance(promised, int) and promised > received:
+            raise Unavailable(SYSTEM, "Partner Center's list ends before its end", code="incomplete_list")
 
 
 def _next(page: Mapping[str, Any], followed: set[str], empty: int, our_host: str) -> str | None:
-    link = page.get("@odata.nextLink")
+    link = next((page[name] for name in NEXT_LINKS if page.get(name)), None)
     if not link:
         return None
     try:

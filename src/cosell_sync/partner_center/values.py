@@ -6,6 +6,8 @@ A value that contradicts its type raises `Malformed`. An empty text reads as cle
 
 from __future__ import annotations
 
+import base64
+import json
 import math
 import re
 from collections.abc import Iterable, Mapping
@@ -211,3 +213,16 @@ def sales_stage_code(name: str, wire: WireOptions) -> str:
     if name not in SALES_STAGES:
         raise ValueError("no such sales stage in Partner Center")
     return name if wire.sales_stage == "name" else SALES_STAGES[name]
+
+
+def tenant_of(token: str) -> str:
+    """The tenant (``tid``) that an access token was made for; empty where it is not one that can be read.
+
+    The signature is not verified: this tells one account from another, it opens nothing.
+    """
+    try:
+        claims = token.split(".")[1]
+        tenant = json.loads(base64.urlsafe_b64decode(claims + "=" * (-len(claims) % 4)))["tid"]
+    except (IndexError, KeyError, TypeError, ValueError):
+        return ""
+    return tenant.lower() if isinstance(tenant, str) else ""

@@ -2,7 +2,8 @@
 
 Grants: refresh token and device code. A refresh token rotates: every use returns a new one. Entra itself accepts the old one
 for a while; `strict_rotation` refuses it, to test that a client stores the new one. Errors carry the AADSTS numbers that
-operators search for. Access tokens are opaque.
+operators search for. Access tokens are JSON web tokens that name their tenant, as those for Partner Center are; only their
+last part is random, and nobody verifies the signature.
 
 The sandbox's clock decides about expiry. Only the id token carries the real time, because MSAL checks it against the
 machine's clock.
@@ -127,7 +128,11 @@ class Entra:
     def issue_access_token(self, audience: str = REFERRALS) -> str:
         """A new access token for an audience."""
         with self._lock:
-            token = f"at-{secrets.token_urlsafe(32)}"
+            claims = json.dumps({"aud": audience, "tid": self.tenant, "ver": "1.0"}).encode()
+            parts = [
+                base64.urlsafe_b64encode(part).rstrip(b"=").decode() for part in (b'{"typ":"JWT"}', claims)
+            ]
+            token = ".".join([*parts, secrets.token_urlsafe(32)])
             self._access[token] = AccessToken(
                 audience, self.clock() + timedelta(seconds=self.access_token_life)
             )

@@ -10,6 +10,7 @@ from pathlib import Path
 from cosell_sync.errors import ConfigError, Unavailable
 from cosell_sync.ports import Clock
 from cosell_sync.store.engine import file_of, make_engine, parse
+from cosell_sync.store.files import close_store
 from cosell_sync.store.lease import DEADLINE, Sleep
 from cosell_sync.store.migrate import upgrade
 from cosell_sync.store.sql import SqlStore
@@ -45,7 +46,7 @@ def open_store(
 
 
 def _make_owner_only(path: Path) -> None:
-    """SQLite gives its helper files the permissions of the store, so this covers them as well."""
+    """SQLite gives the helper files that it makes the permissions of the store; those that lie there are closed as well."""
     try:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     except FileNotFoundError as error:
@@ -57,3 +58,4 @@ def _make_owner_only(path: Path) -> None:
             f"the store {path} cannot be opened: {error.strerror}",
             hint="let this user read and write it, or change store.url",
         ) from error
+    close_store(path)

@@ -92,6 +92,7 @@ link = Table(
     Index("ix_link_dirty", "connection", "dirty", "key"),
     Index("ix_link_due", "connection", "due"),
     Index("ix_link_phase", "connection", "phase", "key"),
+    Index("ix_link_standing", "connection", "phase", "sync_state", "parked", "rejected", "key"),
 )
 
 # Child row (a contact role, a solution, …) → the opportunity whose snapshot was read from it.
@@ -128,6 +129,18 @@ cycle_state = Table(
     Column("shape", _DATA),
     Column("engagements", _DATA),
     PrimaryKeyConstraint("connection", name="pk_cycle_state"),
+)
+
+# Whose records the deals of this store are, by side, as in ``ports.Identity``.
+binding = Table(
+    "binding",
+    metadata,
+    _connection(),
+    Column("side", String, nullable=False),
+    Column("system", String, nullable=False),
+    Column("account", String, nullable=False),
+    Column("host", String, nullable=False),
+    PrimaryKeyConstraint("connection", "side", name="pk_binding"),
 )
 
 intent = Table(

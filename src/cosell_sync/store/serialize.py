@@ -14,10 +14,10 @@ from typing import Any, Final
 from pydantic import TypeAdapter
 
 from cosell_sync.core import as_json
-from cosell_sync.core.deal import ABSENT, Customer, Member, Side, Value
+from cosell_sync.core.deal import ABSENT, Customer, Member, Side, SyncState, Value
 from cosell_sync.core.fields import Kind
 from cosell_sync.core.memory import Action, Intent, JournalEntry, Link, Memory, Phase
-from cosell_sync.ports import CycleState, EngagementQueue
+from cosell_sync.ports import CycleState, EngagementQueue, UrgentDeal
 
 Row = Mapping[Any, Any]  # by column name; SQLAlchemy types its keys more loosely than we use them
 
@@ -63,6 +63,17 @@ def to_link(row: Row) -> Link:
         memory=to_memory(row["memory"]),
         dirty=row["dirty"],
         due=row["due"],
+    )
+
+
+def to_urgent(row: Row) -> UrgentDeal:
+    """The deal of a row with ids, ``sync_state`` and ``memory``."""
+    failure = to_memory(row["memory"]).failure
+    return UrgentDeal(
+        referral_id=row["referral_id"],
+        opportunity_id=row["opportunity_id"],
+        sync_state=SyncState(row["sync_state"]),
+        since=failure.since if failure else None,
     )
 
 

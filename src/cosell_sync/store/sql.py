@@ -16,15 +16,15 @@ from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Connection, Engine, Table, delete, func, insert, select, update
+from sqlalchemy import Column, ColumnElement, Connection, Engine, Table, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from cosell_sync.core import erasure as forgetting
 from cosell_sync.core.deal import Side, SyncState
 from cosell_sync.core.erasure import ErasureResult, Person
 from cosell_sync.core.memory import Intent, JournalEntry, Link, OperatorCommand, Phase
-from cosell_sync.ports import Clock, CycleState, DealCount, Transaction
-from cosell_sync.store import schema, serialize
+from cosell_sync.ports import Clock, CycleState, DealCount, Identity, Transaction, UrgentDeal
+from cosell_sync.store import binding, schema, serialize, standing
 from cosell_sync.store.engine import reading, writing
 from cosell_sync.store.lease import DEADLINE, Sleep, acquire, lease_of
 from cosell_sync.store.statements import CHUNK, chunks, upsert
@@ -101,14 +101,20 @@ class SqlStore:
             found = {key for query in queries for key in connection.execute(query).scalars()}
         return self._links(link.c.key, sorted(found)[:limit])
 
-    def links(self, phases: Iterable[Phase] = tuple(Phase)) -> Iterator[Link]:
+    def links(
+        self, phases: Iterable[Phase] = tuple(Phase), states: Iterable[SyncState] = tuple(SyncState)
+    ) -> Iterator[Link]:
         """Phase by phase, merged by key: each then follows its own index, however many of the others there are."""
-        wanted = set(phases)
-        if wanted == set(Phase):
+        wanted, standing, column = set(phases), set(states), schema.link.c
+        if wanted == set(Phase) and standing == set(SyncState):
             return self._walk()
+        some = [] if standing == set(SyncState) else [column.sync_state.in_(sorted(standing))]
         return heapq.merge(
-            *(self._walk(schema.link.c.phase == phase.value) for phase in wanted), key=lambda link: link.key
+            *(self._walk(column.phase == phase.value, *some) for phase in wanted), key=lambda link: link.key
         )
+
+    def urgent(self, limit: int) -> Sequence[UrgentDeal]:
+        return standing.urgent(self.engine, self._connection, limit)
 
     def intents(self, keys: Sequence[str]) -> Sequence[Intent]:
         rows = self._among(schema.intent.c.link, keys, schema.intent.c)
@@ -140,20 +146,11 @@ class SqlStore:
             row = connection.execute(select(state).where(state.c.connection == self._connection)).mappings()
             return serialize.to_state(row.one_or_none())
 
+    def bindings(self) -> Mapping[Side, Identity]:
+        return binding.bindings(self.engine, self._connection)
+
     def counts(self) -> Sequence[DealCount]:
-        column = schema.link.c
-        standing = (column.phase, column.sync_state, column.parked, column.rejected)
-        groups = (
-            select(*standing, func.count())
-            .where(column.connection == self._connection)
-            .group_by(*standing)
-            .order_by(*standing)
-        )
-        with reading(self.engine) as connection:
-            return [
-                DealCount(Phase(phase), SyncState(state), parked, rejected, deals)
-                for phase, state, parked, rejected, deals in connection.execute(groups)
-            ]
+        return standing.counts(self.engine, self._connection)
 
     def submit(self, order: OperatorCommand) -> None:
         with writing(self.engine) as connection:
@@ -182,6 +179,7 @@ class SqlStore:
                     schema.watermark,
                     [{"name": name, "value": value} for name, value in transaction.watermarks.items()],
                 )
+                binding.bind(connection, self._connection, transaction.bindings, transaction.unread)
                 if transaction.state is not None:
                     self._upsert(connection, schema.cycle_state, [serialize.from_state(transaction.state)])
                 if transaction.completed:

@@ -21,6 +21,7 @@ from sqlalchemy import URL, Connection, Engine, select
 from cosell_sync.errors import ConfigError
 from cosell_sync.store import schema
 from cosell_sync.store.engine import file_of, reading, writing
+from cosell_sync.store.files import close_file
 from cosell_sync.store.statements import upsert
 
 _SHORTEST: Final = 16
@@ -115,11 +116,8 @@ def find_key(url: URL, configured: str | None) -> str:
 
 
 def _read(path: Path) -> str:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    with os.fdopen(descriptor, encoding="ascii", errors="replace") as file:
-        if os.fstat(descriptor).st_mode & 0o077:
-            raise ConfigError(f"the key file {path} can be read by others", hint=f"run `chmod 600 {path}`")
-        return file.read().strip()
+    close_file(path)
+    return path.read_text(encoding="ascii", errors="replace").strip()
 
 
 def _make(path: Path) -> None:

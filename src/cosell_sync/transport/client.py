@@ -148,6 +148,18 @@ class HttpCaller:
     def host(self) -> str:
         return self._base.host
 
+    @property
+    def address(self) -> str:
+        """Host of the calls, with its port where that is not the usual one."""
+        return self._base.netloc.decode()
+
+    def sign_in(self) -> AccessToken | None:
+        """The current token, signing in first if there is none; None where the calls need no sign-in.
+
+        Raises what signing in raises.
+        """
+        return self._tokens.token() if self._tokens else None
+
     def close(self) -> None:
         """No further call starts; those under way end at once. May be called twice."""
         self._closed.set()

@@ -21,13 +21,15 @@ NO_EXPIRY = datetime.max.replace(tzinfo=UTC)
 @dataclass(frozen=True)
 class AccessToken:
     """``expires_at`` (UTC): ``NO_EXPIRY`` where the sign-in does not say; then it serves until refused. ``base_url``: the one place that it may be
-    sent to, where the sign-in names it; else the caller's own. ``user_id``: to whom it was given, where the sign-in says.
+    sent to, where the sign-in names it; else the caller's own. ``user_id`` and ``organization``: to whom it was given and
+    for whose records, where the sign-in says.
     """
 
     value: str = field(repr=False)
     expires_at: datetime
     base_url: str = ""
     user_id: str = ""
+    organization: str = ""
 
 
 def renew_at(token: AccessToken, obtained: datetime, margin: timedelta = MARGIN) -> datetime:

@@ -35,17 +35,21 @@ _HEADERS: Final = {
 
 
 class Application:
-    """The WSGI application. ``wake`` is called for each accepted event; ``metrics`` renders what Prometheus reads."""
+    """The WSGI application. ``facts``: everything the status page shows; ``health``: what readiness is judged by, if that
+    is cheaper to gather. ``wake`` is called for each accepted event; ``metrics`` renders what Prometheus reads.
+    """
 
     def __init__(
         self,
         facts: Callable[[], Facts],
         metrics: Callable[[], bytes],
         *,
+        health: Callable[[], Facts] | None = None,
         verify: webhooks.Verify = webhooks.refuse_all,
         wake: Callable[[], None] = lambda: None,
     ) -> None:
         self._facts = facts
+        self._health = health or facts
         self._render = metrics
         self._verify = verify
         self._wake = wake
@@ -81,7 +85,7 @@ class Application:
     def _readyz(self, request: Request) -> Response:
         del request
         try:
-            ready, reasons = readiness(self._facts())
+            ready, reasons = readiness(self._health())
         except Exception:  # noqa: BLE001 - a store that cannot be read is a reason, not a crash
             get_logger().warning("http.facts_unreadable", exc_info=True)
             ready, reasons = False, ("the state of this process cannot be read",)

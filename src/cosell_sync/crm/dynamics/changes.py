@@ -23,9 +23,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from cosell_sync.crm import values
-from cosell_sync.crm.dynamics import errors, odata, read, translate, versions
+from cosell_sync.crm.dynamics import describe, errors, odata, read, translate, versions
 from cosell_sync.crm.dynamics.org import ACCOUNTS, CONNECTIONS, CONTACTS, OPPORTUNITIES, SOLUTIONS, USERS, Org
-from cosell_sync.crm.dynamics.rest import Rest, refused
+from cosell_sync.crm.dynamics.rest import Rest, refused, strange
 from cosell_sync.crm.dynamics.translate import Row
 from cosell_sync.crm.values import pieces
 from cosell_sync.errors import RecordError
@@ -158,7 +158,7 @@ def _current_positions(rest: Rest, org: Org) -> Watermark:
         if link is not None:
             links[name] = link
             continue
-        stamps[name] = _newest_stamp(rest, name)
+        stamps[name] = newest_stamp(rest, name)
         refusing |= {name} if _trackable(org, name) else set()
     return Watermark(links, stamps, frozenset(refusing))
 
@@ -186,13 +186,15 @@ def delta_columns(org: Org, name: str) -> Sequence[str]:
     return (ID_COLUMNS[name], f"_{PARENT[name]}_value", *org.stamps(name))
 
 
-def _newest_stamp(rest: Rest, name: str) -> datetime:
+def newest_stamp(rest: Rest, name: str) -> datetime:
     """The newest stamp of a set, by the server's clock."""
     path = odata.query(
         name, select=(ID_COLUMNS[name], "modifiedon"), order=f"modifiedon desc,{ID_COLUMNS[name]} desc", top=1
     )
     found = rest.get(path)
-    rows = found.get("value") if isinstance(found, Mapping) else None
+    rows = found.get("value")
+    if not isinstance(rows, list):
+        raise strange()
     return (moment(rows[0].get("modifiedon")) if rows else None) or BEGINNING
 
 
@@ -249,6 +251,8 @@ class _Suspects:
         if self.gone:
             yield Page(gone=tuple(self.gone))
         ids = [each for each in self.suspects if each not in self.gone]
+        if ids:
+            describe.refresh(rest, self.org)
         for some in pieces(ids, read.RELATED_AT_ONCE):
             found = read.fetch(rest, self.org, some)
             known = self.seen.versions(some)
@@ -295,6 +299,10 @@ def _follow_link(
 ) -> str:
     """The next link. Raises ``Expired``."""
     fresh: str | None = None
+    if not rest.ours(
+        link
+    ):  # the environment's address was changed since: the position is lost with the old one
+        raise Expired
     try:
         for sheet in rest.sheets(rest.followed(link), scope=Scope.RECORD):
             rows, ids = _live_and_deleted(name, sheet.rows)

@@ -44,6 +44,7 @@ class DynamicsCrm(CrmAdapter[Org, Writer]):
         closed = org.ClosedRows(write=closed_rows)
         functions = CrmFunctions(
             calls=lambda: rest.calls,
+            identity=lambda: describe.identity(rest),
             org=lambda: replace(describe.read(rest, named), closed=closed),
             changed_since=partial(changes.changed_since, rest),
             fetch=partial(read.fetch, rest),

@@ -27,7 +27,7 @@ from cosell_sync.crm.dynamics.write import (
 )
 from cosell_sync.crm.related import customer_key, members
 from cosell_sync.crm.values import folded
-from cosell_sync.crm.writes import Ownership, copy_error, first_taken, pending_creates
+from cosell_sync.crm.writes import OUT_OF_SIGHT, Ownership, copy_error, first_taken, pending_creates
 from cosell_sync.errors import RecordError, Rejected, Stale
 from cosell_sync.ports import OpportunityDraft, Outcome
 
@@ -90,13 +90,14 @@ def _make(ownership: Ownership, writer: Writer, pending: Sequence[PendingOpportu
     _find_existing(writer, unnamed)
     for each in unnamed:
         if not each.id:
-            each.fail(Stale("made by somebody else meanwhile", code="made_meanwhile"))
+            each.fail(Rejected(OUT_OF_SIGHT, code="out_of_sight", fields=("referral_id",)))
 
 
 def _set_accounts(writer: Writer, missing: Sequence[PendingOpportunity]) -> None:
-    accounts = writer.customers.accounts([each.customer for each in missing if each.customer])
+    placed = [each.customer for each in missing if each.customer and writer.org.identifies_accounts]
+    accounts = writer.customers.accounts(placed)
     for each in missing:
-        account = accounts[customer_key(each.customer, writer.match)] if each.customer else None
+        account = accounts[customer_key(each.customer, writer.match)] if placed and each.customer else None
         if isinstance(account, RecordError):
             if errors.code_of(account) in {*errors.KEY_EXISTS, errors.DUPLICATES}:
                 each.fail(copy_error(account))  # which account it is, a person must say

@@ -13,7 +13,7 @@ from typing import Final
 from cosell_sync.core.deal import Customer, Member
 from cosell_sync.crm.dynamics import odata, read, related, translate
 from cosell_sync.crm.dynamics.batch import Op
-from cosell_sync.crm.dynamics.org import ACCOUNTS, CONTACTS
+from cosell_sync.crm.dynamics.org import ACCOUNTS, CONTACTS, Org
 from cosell_sync.crm.dynamics.rest import Rest
 from cosell_sync.crm.related import customer_key
 from cosell_sync.crm.values import email, pieces
@@ -28,8 +28,9 @@ Place = tuple[str | None, str]  # account id, e-mail
 class Customers:
     """The accounts and contacts that were found or made in one batch. ``match``: what makes two customers one."""
 
-    def __init__(self, rest: Rest, match: Sequence[str]) -> None:
+    def __init__(self, rest: Rest, org: Org, match: Sequence[str]) -> None:
         self._rest = rest
+        self._org = org
         self._match = match
         self._contacts: dict[Place, str | RecordError] = {}
 
@@ -44,7 +45,8 @@ class Customers:
             if key in wanted:
                 found.setdefault(key, str(row["accountid"]).lower())
         missing = [key for key in wanted if key not in found]
-        made = self._make([Op("POST", ACCOUNTS, translate.account_columns(wanted[key])) for key in missing])
+        bodies = [self._org.opened(ACCOUNTS, translate.account_columns(wanted[key])) for key in missing]
+        made = self._make([Op("POST", ACCOUNTS, body) for body in bodies])
         return {**found, **dict(zip(missing, made, strict=True))}
 
     def contacts(self, people: Iterable[tuple[str | None, Member]]) -> None:
@@ -57,7 +59,9 @@ class Customers:
         for some in pieces(list(wanted), AT_ONCE):
             self._find(some)
         missing = [each for each in wanted if each not in self._contacts]
-        bodies = [related.contact_columns(wanted[each], each[0]) for each in missing]
+        bodies = [
+            self._org.opened(CONTACTS, related.contact_columns(wanted[each], each[0])) for each in missing
+        ]
         made = self._make([Op("POST", CONTACTS, body) for body in bodies])
         self._contacts |= dict(zip(missing, made, strict=True))
 

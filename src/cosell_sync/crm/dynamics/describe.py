@@ -23,10 +23,12 @@ from cosell_sync.crm.dynamics.org import (
     Column,
     Currency,
     Org,
+    Security,
 )
 from cosell_sync.crm.dynamics.rest import Rest, strange
 from cosell_sync.crm.values import folded
 from cosell_sync.errors import RecordError, Surprise
+from cosell_sync.ports import Identity
 from cosell_sync.transport.errors import Scope
 
 
@@ -50,19 +52,82 @@ def read(rest: Rest, names: Mapping[str, str]) -> Org:
             system=SYSTEM,
             field=key,
         )
-    who = rest.get("WhoAmI")
+    who = rest.who()
+    base_currency, pricing_decimals = _money(rest)
     return Org(
         names={name: crm for name, crm in names.items() if crm in columns[OPPORTUNITIES]},
         columns=columns,
         currencies=_currencies(rest),
-        base_currency=_base_currency(rest),
+        base_currency=base_currency,
+        pricing_decimals=pricing_decimals,
         tracked=frozenset(name for name, flags in tables.items() if flags.get("ChangeTrackingEnabled")),
         guarded=frozenset(
             name for name, flags in tables.items() if flags.get("IsOptimisticConcurrencyEnabled")
         ),
         roles=_roles(rest),
         user_id=str(who.get("UserId") or "").lower(),
+        security=security(rest, str(who.get("UserId") or "")),
     )
+
+
+def identity(rest: Rest) -> Identity:
+    """Whose rows these are."""
+    return Identity(SYSTEM, str(rest.who().get("OrganizationId") or "").lower(), rest.host)
+
+
+def security(rest: Rest, user_id: str) -> Security:
+    """The columns under column security, and which of them the application user's profiles open; one or two calls."""
+    wanted = " or ".join(f"LogicalName eq {odata.literal(name)}" for name in TABLES.values())
+    path = odata.query("EntityDefinitions", select=("LogicalName",), where=wanted)
+    path += "&$expand=Attributes($select=LogicalName,MetadataId;$filter=IsSecured%20eq%20true)"
+    sets = {logical: collection for collection, logical in TABLES.items()}
+    found: dict[str, dict[str, str]] = {}
+    for row in _metadata(rest, path):
+        listed = row.get("Attributes")
+        if not isinstance(listed, list):
+            raise strange()
+        if listed and (collection := sets.get(str(row.get("LogicalName")))):
+            found[collection] = {
+                str(each["LogicalName"]): str(each.get("MetadataId")).lower() for each in listed
+            }
+    opened = _opened(rest, user_id) if found else frozenset()
+    return Security(
+        columns={name: frozenset(columns) for name, columns in found.items()},
+        readable={
+            name: frozenset(column for column, known in columns.items() if known in opened)
+            for name, columns in found.items()
+        },
+    )
+
+
+# CanRead of an attribute privilege: 0 not allowed, 4 allowed.
+# https://learn.microsoft.com/power-apps/developer/data-platform/webapi/reference/attributeprivilege
+_MAY_READ: Final = 4
+
+
+def _opened(rest: Rest, user_id: str) -> frozenset[str]:
+    """MetadataIds of the secured columns that a profile of the user opens; empty where the environment does not say, and then
+    null in a secured column says nothing.
+    """
+    if not odata.is_guid(user_id):
+        return frozenset()
+    path = (
+        f"{odata.row('systemusers', user_id)}/Microsoft.Dynamics.CRM.RetrievePrincipalAttributePrivileges()"
+    )
+    try:
+        listed = rest.get(path, scope=Scope.RECORD).get("AttributePrivileges")
+    except RecordError:
+        return frozenset()
+    rows = [each for each in listed if isinstance(each, Mapping)] if isinstance(listed, list) else []
+    return frozenset(
+        str(each.get("AttributeId")).lower() for each in rows if each.get("CanRead") in {_MAY_READ, "Allowed"}
+    )
+
+
+def refresh(rest: Rest, org: Org) -> None:
+    """Read again which columns are secured: no row changes when a column becomes secured, its value reads null all the same."""
+    now = security(rest, org.user_id)
+    org.security.columns, org.security.readable = now.columns, now.readable
 
 
 def table_flags(rest: Rest) -> Mapping[str, Mapping[str, Any]]:
@@ -83,10 +148,15 @@ def table_flags(rest: Rest) -> Mapping[str, Mapping[str, Any]]:
 
 def _metadata(rest: Rest, path: str) -> Sequence[Mapping[str, Any]]:
     """Rows of the metadata, which is never cut into pages."""
-    rows = rest.get(path).get("value")
-    if not isinstance(rows, list):
+    answer = rest.get(path)
+    rows = answer.get("value")
+    if (
+        not isinstance(rows, list)
+        or answer.get("@odata.nextLink")
+        or any(not isinstance(row, Mapping) for row in rows)
+    ):
         raise strange()
-    return [row for row in rows if isinstance(row, Mapping)]
+    return rows
 
 
 def attributes(collection: str, kind: str = "") -> str:
@@ -118,6 +188,7 @@ _DETAILS: Final[Mapping[str, str]] = {
     "String": "$select=LogicalName,MaxLength",
     "Memo": "$select=LogicalName,MaxLength",
     "Money": "$select=LogicalName,Precision,PrecisionSource,MaxValue",
+    "DateTime": "$select=LogicalName,DateTimeBehavior",
     "Picklist": "$select=LogicalName&$expand=OptionSet,GlobalOptionSet",
     "Status": "$select=LogicalName&$expand=OptionSet",
 }
@@ -126,16 +197,19 @@ _DETAILS: Final[Mapping[str, str]] = {
 def _column(name: str, row: Mapping[str, Any]) -> Column:
     choices = row.get("OptionSet") or row.get("GlobalOptionSet") or {}
     maximum = row.get("MaxValue")
-    own_scale = row.get("PrecisionSource", 0) == 0  # else the currency's, or the organization's
+    source = row.get("PrecisionSource")
+    behavior = row.get("DateTimeBehavior")
     return Column(
         name=name,
         type=str(row.get("AttributeType") or ""),
         label=_label(row.get("DisplayName")),
         length=row.get("MaxLength") if isinstance(row.get("MaxLength"), int) else None,
-        scale=row["Precision"] if own_scale and isinstance(row.get("Precision"), int) else None,
+        scale=row["Precision"] if isinstance(row.get("Precision"), int) else None,
         maximum=Decimal(str(maximum)) if isinstance(maximum, (int, float, Decimal)) else None,
         creatable=row.get("IsValidForCreate") is not False,
         updatable=row.get("IsValidForUpdate") is not False,
+        precision_source=source if isinstance(source, int) else 0,
+        behavior=str(behavior.get("Value") or "") if isinstance(behavior, Mapping) else "",
         choices=tuple(_choice(each) for each in choices.get("Options") or () if isinstance(each, Mapping)),
     )
 
@@ -186,13 +260,12 @@ def _currencies(rest: Rest) -> tuple[Currency, ...]:
     )
 
 
-def _base_currency(rest: Rest) -> str | None:
-    found = next(
-        iter(rest.rows(odata.query("organizations", select=("organizationid", "_basecurrencyid_value")))),
-        {},
-    )
-    known = found.get("_basecurrencyid_value")
-    return str(known).lower() if known else None
+def _money(rest: Rest) -> tuple[str | None, int]:
+    """Id of the base currency, and the decimals of prices where a column follows the organization."""
+    select = ("organizationid", "_basecurrencyid_value", "pricingdecimalprecision")
+    found: Mapping[str, Any] = next(iter(rest.rows(odata.query("organizations", select=select))), {})
+    known, decimals = found.get("_basecurrencyid_value"), found.get("pricingdecimalprecision")
+    return str(known).lower() if known else None, decimals if isinstance(decimals, int) else 2
 
 
 # Categories of connection roles: the forms show people with such a role under Stakeholders and Sales Team.
@@ -206,9 +279,11 @@ def _roles(rest: Rest) -> Mapping[str, str]:
         "connectionroles", select=("connectionroleid", "name", "category"), where="statecode eq 0"
     )
     try:
-        listed = rest.get(path, scope=Scope.RECORD).get("value") or []
+        listed = rest.get(path, scope=Scope.RECORD).get("value")
     except RecordError:
         return {}
+    if not isinstance(listed, list):
+        raise strange()
     found = {}
     for name, (category, preferred) in _CATEGORIES.items():
         fitting = [row for row in listed if row.get("category") == category]

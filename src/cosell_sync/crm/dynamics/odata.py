@@ -9,15 +9,19 @@ https://learn.microsoft.com/power-apps/developer/data-platform/webapi/query/filt
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Final
 from urllib.parse import quote
 
-from cosell_sync.crm.values import moment
+from cosell_sync.crm.values import moment, packed
 
 # Conditions in one filter. 100 ids are about 6,000 characters; an address may have 32,768.
 AT_ONCE: Final = 100
+NAMES: Final = 20  # names in one query; each may take several conditions
+PEOPLE: Final = 50  # users in one query, each with two conditions
+LONGEST_NAME: Final = 300  # of an opportunity; an account's has 160
+ADDRESS_SHARE: Final = 24_000  # characters of an address that names may take
 # Characters that the value of an alternate key must not have inside an address.
 # https://learn.microsoft.com/power-apps/developer/data-platform/define-alternate-keys-entity
 UNUSABLE: Final = frozenset('/<>*%&:\\?+#"')
@@ -141,6 +145,21 @@ def named(column: str, names: Iterable[str]) -> str:
         else:
             tests.append(f"{column} eq {literal(' '.join(words))}")
     return any_of(tests)
+
+
+def name_pieces(names: Sequence[str], column: str = "name") -> Iterator[Sequence[str]]:
+    """The names that a row can have, in parts of which each makes an address short enough: an address takes 32,768 characters,
+    and one of another alphabet becomes nine. A name that is longer than any column of names equals none.
+    """
+    usable = [name for name in names if len(name) <= LONGEST_NAME]
+    return packed(usable, NAMES, lambda name: len(encoded(named(column, [name]))) + 8, ADDRESS_SHARE)
+
+
+def text_pieces(wanted: Sequence[str], column: str) -> Iterator[Sequence[str]]:
+    """Texts for two conditions on columns of about that name, in parts of which each makes an address short enough."""
+    return packed(
+        wanted, PEOPLE, lambda text: 2 * len(encoded(f" or {column} eq {literal(text)}")), ADDRESS_SHARE
+    )
 
 
 def since(at: datetime) -> str:

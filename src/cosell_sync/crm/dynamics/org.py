@@ -105,6 +105,8 @@ ADDRESS: Final[Mapping[str, str]] = {
 CUSTOMER_LENGTHS: Final[Mapping[str, int]] = {
     f"customer.{part}": LENGTHS[column] for part, column in {"name": "name", **ADDRESS}.items()
 }
+BY_ORGANIZATION: Final = 1
+BY_CURRENCY: Final = 2
 CONTACT_LENGTHS: Final[Mapping[str, int]] = {
     f"contacts.{part}": LENGTHS[column] for part, column in _CONTACT.items()
 }
@@ -168,6 +170,10 @@ class Column:
     creatable: bool = True
     updatable: bool = True
     choices: tuple[Choice, ...] = ()
+    precision_source: int = (
+        0  # of money: 0 the column's own decimals, 1 the organization's, 2 the row's currency's
+    )
+    behavior: str = ""  # of a date: DateOnly, UserLocal or TimeZoneIndependent
 
     def labelled(self, text: object) -> Choice | None:
         """The choice that has this label in any language, without case."""
@@ -188,6 +194,27 @@ class Currency:
     scale: int = 2
 
 
+@dataclass
+class Security:
+    """Columns under column security, by set; ``readable``: those of them that a profile of the application user opens.
+
+    A secured column without a profile reads null, whatever it holds. Securing one moves no row's version, so `describe.refresh`
+    brings this up to date before anything that changed is read.
+    https://learn.microsoft.com/power-platform/admin/field-level-security
+    """
+
+    columns: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    readable: Mapping[str, frozenset[str]] = field(default_factory=dict)
+
+    def secured(self, collection: str, column: str) -> bool:
+        """Whether the column is under column security, so that what it shows may be a mask."""
+        return column in self.columns.get(collection, ())
+
+    def closed(self, collection: str, column: str) -> bool:
+        """Whether the column is secured and no profile is known to open it, so that null says nothing."""
+        return self.secured(collection, column) and column not in self.readable.get(collection, ())
+
+
 @dataclass(frozen=True)
 class Org:
     """One environment. ``names``: our name → column of opportunity, those that exist. ``columns``: set → column → description."""
@@ -196,11 +223,13 @@ class Org:
     columns: Mapping[str, Mapping[str, Column]]
     currencies: tuple[Currency, ...] = ()
     base_currency: str | None = None  # its id
+    pricing_decimals: int = 2  # of the organization
     tracked: frozenset[str] = frozenset()  # sets with change tracking
     guarded: frozenset[str] = frozenset()  # sets whose rows take an ETag in If-Match
     roles: Mapping[str, str] = field(default_factory=dict)  # our field → id of the connection role to give
     user_id: str = ""  # the application user
     closed: ClosedRows = field(default_factory=ClosedRows)
+    security: Security = field(default_factory=Security)
 
     def column(self, name: str) -> Column | None:
         """The opportunity's column for one of our names."""
@@ -210,7 +239,11 @@ class Org:
     def read_only(self) -> frozenset[str]:
         """Our fields whose column cannot be changed through the API."""
         return read_only_fields(
-            {name: self.columns[OPPORTUNITIES][crm].updatable for name, crm in self.names.items()}
+            {
+                name: self.columns[OPPORTUNITIES][crm].updatable
+                and not self.security.closed(OPPORTUNITIES, crm)
+                for name, crm in self.names.items()
+            }
         )
 
     def has(self, collection: str, column: str | None = None) -> bool:
@@ -264,6 +297,35 @@ class Org:
         """What ``If-Match`` may carry on this table: the ETag, or without optimistic concurrency ``*`` (must exist)."""
         return etag if collection in self.guarded and etag else "*"
 
+    @property
+    def _by_currency(self) -> bool:
+        """Whether an amount has the decimals of its row's currency, which are not those of the base currency."""
+        amount = self.column("value")
+        return amount is None or amount.precision_source == BY_CURRENCY
+
+    def _amount_bounds(self, amount: Column | None) -> tuple[int, Decimal]:
+        """Most decimals and largest amount of the value column; Dataverse's own limit where it says none.
+        https://learn.microsoft.com/power-apps/developer/data-platform/transaction-currency-currency-entity
+        """
+        most = max((each.scale for each in self.currencies), default=2)
+        if amount is None or amount.precision_source == BY_CURRENCY:
+            scale = most
+        elif amount.precision_source == BY_ORGANIZATION or amount.scale is None:
+            scale = self.pricing_decimals
+        else:
+            scale = amount.scale
+        return scale, (amount.maximum if amount else None) or MONEY_LIMIT
+
+    @property
+    def identifies_accounts(self) -> bool:
+        """Whether accounts can be told apart: by name, postal code and country. Without one of them none is looked up or made."""
+        needed = ("name", ADDRESS["postal_code"], ADDRESS["country"])
+        return not any(self.security.closed(ACCOUNTS, column) for column in needed)
+
+    def opened(self, collection: str, columns: Mapping[str, object]) -> dict[str, object]:
+        """The columns without those that column security keeps from the application user: a write of one is refused whole."""
+        return {name: item for name, item in columns.items() if not self.security.closed(collection, name)}
+
     def _solution_lengths(self) -> dict[str, int]:
         columns = self.columns.get(SOLUTIONS, {})
         found = {part: columns[column].length for part, column in _SOLUTION.items() if column in columns}
@@ -275,7 +337,7 @@ class Org:
         """What the environment can hold, in our names."""
         described = {name: self.columns[OPPORTUNITIES][crm] for name, crm in self.names.items()}
         base = next((each for each in self.currencies if each.id == self.base_currency), None)
-        scale, maximum = _amount_bounds(described.get("value"), base)
+        scale, maximum = self._amount_bounds(described.get("value"))
         codes = {each.code for each in self.currencies} if "currency" in self.names else set()
         return CrmShape(
             fields=readable_fields(described, solutions=self.solutions),
@@ -292,20 +354,12 @@ class Org:
             },
             digits=len(str(int(maximum))) + scale,
             scale=scale,
-            scales={each.code: each.scale for each in self.currencies},
+            scales={each.code: each.scale for each in self.currencies} if self._by_currency else {},
             default_currency=base.code if base else None,
             currencies=frozenset(codes),
             picklists=_picklists(described),
             maximum=maximum,
         )
-
-
-def _amount_bounds(amount: Column | None, base: Currency | None) -> tuple[int, Decimal]:
-    """Decimals and largest amount of the value column; Dataverse's own limit where it says none."""
-    scale = base.scale if base else 2
-    if amount is None:
-        return scale, MONEY_LIMIT
-    return amount.scale if amount.scale is not None else scale, amount.maximum or MONEY_LIMIT
 
 
 def _text_lengths(described: Mapping[str, Column]) -> dict[str, int]:

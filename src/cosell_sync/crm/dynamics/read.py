@@ -23,8 +23,12 @@ from cosell_sync.ports import Matches, MatchQuery
 
 RELATED_AT_ONCE: Final = odata.AT_ONCE  # opportunities whose related rows are read together
 PAGE: Final = 500  # opportunities in a page
-NAMES: Final = 20  # names in one query; each may take several conditions
-PEOPLE: Final = 50  # users in one query, each with two conditions
+PERSONS: Final = frozenset(
+    {"contact", "systemuser", ""}
+)  # tables of people; empty where an answer names no table
+# Lookups of several tables say which table they lead to. Else an account out of sight could not be told from a contact.
+# https://learn.microsoft.com/power-apps/developer/data-platform/webapi/web-api-navigation-properties
+WITH_TARGETS: Final = 'odata.include-annotations="Microsoft.Dynamics.CRM.lookuplogicalname"'
 
 
 def marker_columns(org: Org) -> Sequence[str]:
@@ -62,7 +66,8 @@ def bundles(rest: Rest, org: Org, ids: Sequence[str], *, stamps_only: bool = Fal
         path = odata.query(
             OPPORTUNITIES, select=_columns(org, stamps_only), where=odata.ids("opportunityid", some)
         )
-        yield from with_related_rows(rest, org, list(rest.rows(path)), stamps_only=stamps_only)
+        rows = list(rest.rows(path, prefer=WITH_TARGETS))
+        yield from with_related_rows(rest, org, rows, stamps_only=stamps_only)
 
 
 def all_in_scope(rest: Rest, org: Org, *, stamps_only: bool = False) -> Iterator[Sequence[Bundle]]:
@@ -73,7 +78,7 @@ def all_in_scope(rest: Rest, org: Org, *, stamps_only: bool = False) -> Iterator
         where=in_scope_filter(org),
         order="opportunityid asc",
     )
-    for sheet in rest.sheets(path, size=PAGE):
+    for sheet in rest.sheets(path, size=PAGE, prefer=WITH_TARGETS):
         for some in pieces(sheet.rows, RELATED_AT_ONCE):
             yield with_related_rows(rest, org, some, stamps_only=stamps_only)
 
@@ -153,7 +158,8 @@ class _RelatedRows:
         found: list[Row] = []
         select = (key, *columns, *self.org.stamps(collection))
         for some in pieces(sorted(set(wanted)), odata.AT_ONCE):
-            found += self.rest.rows(odata.query(collection, select=select, where=odata.ids(tested, some)))
+            path = odata.query(collection, select=select, where=odata.ids(tested, some))
+            found += self.rest.rows(path, prefer=WITH_TARGETS if collection == CONNECTIONS else "")
         return found
 
 
@@ -168,6 +174,17 @@ def _customers(row: Row) -> Sequence[str]:
     return (found,) if found else ()
 
 
+def _names_an_account(row: Row) -> bool:
+    """Whether the row has an account by id. The customer may be a contact, which is no account."""
+    if translate.lookup(row, "parentaccountid"):
+        return True
+    customer = translate.lookup(row, "customerid")
+    person = translate.target(row, "customerid") == "contact" or customer == translate.lookup(
+        row, "parentcontactid"
+    )
+    return customer is not None and not person
+
+
 def _bundle(
     row: Row,
     connections: Sequence[Row],
@@ -178,16 +195,20 @@ def _bundle(
     accounts: Mapping[str, Row],
 ) -> Bundle:
     own_id = str(row["opportunityid"]).lower()
+    starting = [each for each in connections if translate.lookup(each, "record1id") == own_id]
     mine = [
         each
-        for each in connections
-        if translate.lookup(each, "record1id") == own_id
-        and ((other := translate.lookup(each, "record2id")) in contacts or other in users)
+        for each in starting
+        if (other := translate.lookup(each, "record2id")) in contacts or other in users
     ]
+    lost = [each for each in starting if each not in mine and translate.target(each, "record2id") in PERSONS]
+    account = _account(row, accounts)
     people = _lookups(mine, "record2id") | _lookups([row], "parentcontactid") | _lookups([row], "ownerid")
     return Bundle(
         row=row,
-        account=_account(row, accounts),
+        account=account,
+        hidden_account=account is None and _names_an_account(row),
+        lost=lost,
         contacts={each: contacts[each] for each in sorted(people) if each in contacts},
         users={each: users[each] for each in sorted(people) if each in users},
         connections=tuple(mine),
@@ -238,7 +259,7 @@ def _lookalikes(
     column = org.names["name"]
     wanted = {folded(name) for name in names}
     rows: list[Row] = []
-    for some in pieces(names, NAMES):
+    for some in odata.name_pieces(names):
         path = odata.query(
             OPPORTUNITIES,
             select=("opportunityid", column, "_parentaccountid_value", "_customerid_value"),
@@ -274,7 +295,7 @@ def accounts_by_id(rest: Rest, ids: Sequence[str]) -> Mapping[str, Row]:
 
 def accounts_by_name(rest: Rest, names: Sequence[str]) -> Iterator[Row]:
     """Active accounts of these names, and some more (see `odata.named`); the oldest first."""
-    for some in pieces(names, NAMES):
+    for some in odata.name_pieces(names):
         where = odata.all_of("statecode eq 0", odata.named("name", some))
         yield from rest.rows(
             odata.query(
@@ -288,7 +309,7 @@ def accounts_by_name(rest: Rest, names: Sequence[str]) -> Iterator[Row]:
 
 def users(rest: Rest, org: Org, names: Sequence[str]) -> Iterator[User]:
     """Active users of these e-mails or user names, without the application user, the oldest first."""
-    for some in pieces(names, PEOPLE):
+    for some in odata.text_pieces(names, "internalemailaddress"):
         known = odata.any_of([odata.texts("internalemailaddress", some), odata.texts("domainname", some)])
         path = odata.query(
             USERS,

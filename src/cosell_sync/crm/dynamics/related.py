@@ -36,14 +36,15 @@ def changes(
     new_contacts: tuple[Member, ...] = ()
     primary_contact = None
     unheld: dict[str, frozenset[str]] = {}
-    if (team := members(wanted, "team")) is not None:
+    unseen = set(translate.out_of_sight(bundle, org))  # what cannot be read cannot be compared
+    if "team" not in unseen and (team := members(wanted, "team")) is not None:
         made, absent = _team(bundle, org, team, users)
         found += (("team", each) for each in made)
         unheld |= {"team": absent} if absent else {}
-    if (contacts := members(wanted, "contacts")) is not None:
+    if "contacts" not in unseen and (contacts := members(wanted, "contacts")) is not None:
         made, new_contacts, primary_contact = _contacts(bundle, org, contacts)
         found += (("contacts", each) for each in made)
-    if org.solutions and ("solutions" in wanted or referral_id):
+    if org.solutions and "solutions" not in unseen and ("solutions" in wanted or referral_id):
         given = wanted.get("solutions", translate.solutions(bundle, org))
         listed = given if isinstance(given, tuple) else ()
         made = _solutions(bundle, org, [each for each in listed if isinstance(each, Solution)], referral_id)
@@ -89,7 +90,7 @@ def _contacts(
     bundle: Bundle, org: Org, wanted: Sequence[Member]
 ) -> tuple[list[Op], tuple[Member, ...], str | None]:
     made: list[Op] = []
-    current = {each.email: each for each in translate.contacts(bundle)}
+    current = {each.email: each for each in translate.contacts(bundle, org)}
     people = {each.email: each for each in wanted}
     for row, contact_id in translate.connected(bundle, bundle.contacts):
         address = email(bundle.contacts[contact_id].get("emailaddress1"))

@@ -37,6 +37,7 @@ from cosell_sync.transport.errors import Refusal, Scope, disposition, to_error
 from cosell_sync.transport.exact_json import encode
 from cosell_sync.transport.retry import RetryableError, RetryStrategy
 from cosell_sync.transport.throttle import utc_now
+from cosell_sync.transport.tokens import AccessToken
 
 ROOT: Final = "/api/data/v9.2"
 HEADERS: Final[Mapping[str, str]] = {
@@ -46,6 +47,7 @@ HEADERS: Final[Mapping[str, str]] = {
 }
 ID_HEADERS: Final = ("x-ms-client-request-id",)
 PARTS: Final = 50  # writes in one batch: with the customer's plug-ins they must fit into one call's time
+BODY: Final = 8_000_000  # bytes of a batch; the platform takes 1,000 parts and 16 MB
 PARTS_AGAIN: Final = RetryStrategy(tries=4)  # of parts that met a throttle or a lock
 UNGUARDED_TRIES: Final = 4  # of a write without a guard that is refused at the door
 PAGE: Final = 5000
@@ -90,6 +92,7 @@ class Rest:
         self._caller = caller
         self._headers = headers
         self.clock = clock
+        self._who: tuple[AccessToken | None, Row] | None = None
 
     def consistent(self) -> Rest:
         """The same org, read past its caches, which know a change of the metadata only after half a minute."""
@@ -99,6 +102,18 @@ class Rest:
     def wait(self, seconds: float) -> None:
         """Sleep, unless the program is stopping: then it raises ``Unavailable``."""
         self._caller.governor.wait(seconds)
+
+    @property
+    def host(self) -> str:
+        """Where this environment is, with the port where it is not the usual one."""
+        return self._caller.address
+
+    def who(self) -> Row:
+        """What the environment says of itself and of our user (WhoAmI); asked once for each access token."""
+        token = self._caller.sign_in()
+        if self._who is None or self._who[0] != token:
+            self._who = (token, self.get("WhoAmI"))
+        return self._who[1]
 
     def address(self, path: str) -> str:
         """The absolute address of a row, as a reference to it wants it."""
@@ -122,8 +137,9 @@ class Rest:
             raise strange()
         return data
 
-    def rows(self, path: str, *, size: int = PAGE) -> Iterator[Row]:
-        for sheet in self.sheets(path, size=size):
+    def rows(self, path: str, *, size: int = PAGE, prefer: str = "") -> Iterator[Row]:
+        """The rows of all pages; ``prefer``: wishes of this question."""
+        for sheet in self.sheets(path, size=size, prefer=prefer):
             yield from sheet.rows
 
     def sheets(
@@ -141,10 +157,10 @@ class Rest:
                     raise
                 raise refused(error) from None
             found = data.get("value") if isinstance(data, Mapping) else None
-            if not isinstance(found, list):
-                raise strange()
+            if not isinstance(found, list) or any(not isinstance(row, Mapping) for row in found):
+                raise strange()  # a row that is dropped would look deleted
             delta = data.get("@odata.deltaLink")
-            yield Sheet([row for row in found if isinstance(row, Mapping)], delta and str(delta))
+            yield Sheet(found, delta and str(delta))
             link = data.get("@odata.nextLink")
             if not link:
                 return
@@ -152,6 +168,14 @@ class Rest:
             if place in seen:
                 raise Unavailable(SYSTEM, "Dataverse's pages go in a circle", code="circle")
             seen.add(place)
+
+    def ours(self, link: str) -> bool:
+        """Whether a link leads to the configured host."""
+        try:
+            self._caller.url(link if "://" in link or link.startswith("/") else f"{ROOT}/{link}")
+        except Rejected:
+            return False
+        return True
 
     def followed(self, link: str) -> str:
         """A link as it came, if it may be followed: the token goes to the configured host only."""
@@ -315,15 +339,17 @@ def _guarded(groups: Sequence[Group]) -> bool:
 
 
 def _packed(groups: Sequence[Group]) -> Iterator[Sequence[Group]]:
-    """Groups together as long as they are few enough; a group is never split."""
+    """Groups together as long as they are few and small enough; a group is never split."""
     some: list[Group] = []
-    size = 0
+    size = weight = 0
     for group in groups:
-        if some and size + len(group) > PARTS:
+        own = sum(len(op.path) + len(encode(op.body or {})) for op in group)
+        if some and (size + len(group) > PARTS or weight + own > BODY):
             yield some
-            some, size = [], 0
+            some, size, weight = [], 0, 0
         some.append(group)
         size += len(group)
+        weight += own
     if some:
         yield some
 

@@ -7,16 +7,30 @@ be identified and are left alone. A value that is written and read back is the s
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from cosell_sync.core.countries import country_code
-from cosell_sync.core.deal import Customer, Fields, Known, Member, Snapshot, Solution
-from cosell_sync.core.fields import KINDS, Kind
+from cosell_sync.core.deal import HIDDEN, Customer, Fields, Known, Member, Snapshot, Solution
+from cosell_sync.core.fields import KINDS
 from cosell_sync.crm import values
 from cosell_sync.crm.dynamics import odata, versions
-from cosell_sync.crm.dynamics.org import ADDRESS, COMPUTED, LENGTHS, OPEN, SOLUTIONS, STOCK, WON, Column, Org
+from cosell_sync.crm.dynamics.org import (
+    ACCOUNTS,
+    ADDRESS,
+    COMPUTED,
+    CONTACTS,
+    LENGTHS,
+    OPEN,
+    OPPORTUNITIES,
+    SOLUTIONS,
+    STOCK,
+    USERS,
+    WON,
+    Org,
+)
+from cosell_sync.crm.dynamics.single_values import column_value, unreadable, value
 from cosell_sync.crm.dynamics.versions import Version
 from cosell_sync.crm.related import Person, member, unique
 from cosell_sync.crm.values import email, text
@@ -24,7 +38,6 @@ from cosell_sync.crm.values import email, text
 Row = Mapping[str, Any]
 
 LOOKUPS: Final = frozenset({"currency"})  # of the fields that are columns
-CHOICES: Final = frozenset({"Picklist", "Status", "State"})
 
 # Columns that are read, beside the id.
 ACCOUNT: Final = (
@@ -56,6 +69,8 @@ class Bundle:
     users: Mapping[str, Row] = field(default_factory=dict)  # by id: connected ones and the owner
     connections: Sequence[Row] = ()
     solutions: Sequence[Row] = ()
+    lost: Sequence[Row] = ()  # connections to a person whose row cannot be read
+    hidden_account: bool = False  # the opportunity has an account that cannot be read
 
     @property
     def id(self) -> str:
@@ -87,6 +102,7 @@ def opportunity_columns(org: Org) -> tuple[str, ...]:
         "_customerid_value",
         "_parentcontactid_value",
         "_ownerid_value",
+        "_modifiedby_value",
     ]
     columns += [f"_{crm}_value" if name in LOOKUPS else crm for name, crm in org.names.items()]
     columns += [COMPUTED] if COMPUTED in own else []
@@ -108,27 +124,84 @@ def snapshot(bundle: Bundle, org: Org) -> Snapshot:
     for name, crm in org.names.items():
         column = org.column(name)
         if name == "currency":
-            fields[name] = org.currency_code(lookup(row, crm))
-        elif crm in row and column is not None:
+            code, known = org.currency_code(lookup(row, crm)), lookup(row, crm)
+            if code is not None or (known is None and not org.security.closed(OPPORTUNITIES, crm)):
+                fields[name] = code
+        elif crm in row and column is not None and not unreadable(org, OPPORTUNITIES, crm, row[crm]):
             fields[name] = value(KINDS[name], row[crm], column)
-    owner = bundle.users.get(bundle.owner or "")
-    fields |= {
-        "is_closed": state != OPEN,
-        "is_won": state == WON,
-        "owner_email": email(owner.get("internalemailaddress")) if owner else None,
-        "customer": customer(bundle.account),
-        "contacts": contacts(bundle),
-        "team": team(bundle, org),
-    }
-    if org.solutions:
-        fields["solutions"] = solutions(bundle, org)
+    fields |= {"is_closed": state != OPEN, "is_won": state == WON}
+    unseen = set(out_of_sight(bundle, org))
+    fields |= {name: item for name, item in _related(bundle, org).items() if name not in unseen}
     return Snapshot(
         id=bundle.id,
         version=mark.text,
         fields=fields,
         readonly=readonly(row, org),
         rows=frozenset(mark.rows),
+        last_by_us=by == org.user_id if (by := lookup(row, "modifiedby")) and org.user_id else None,
     )
+
+
+def _related(bundle: Bundle, org: Org) -> dict[str, Known]:
+    """What a snapshot has from rows of other tables."""
+    owner = bundle.users.get(bundle.owner or "")
+    found: dict[str, Known] = {
+        "owner_email": email(owner.get("internalemailaddress")) if owner else None,
+        "customer": customer(bundle.account),
+        "contacts": contacts(bundle, org),
+        "team": team(bundle, org),
+    }
+    return {**found, "solutions": solutions(bundle, org)} if org.solutions else found
+
+
+def target(row: Row, name: str) -> str:
+    """The table that a lookup leads to; empty where the answer does not say."""
+    return str(row.get(f"_{name}_value@Microsoft.Dynamics.CRM.lookuplogicalname") or "")
+
+
+def out_of_sight(bundle: Bundle, org: Org) -> Iterator[str]:
+    """Our fields that cannot be told: a lookup has an id whose row is not to be read, or an identifying column is closed."""
+    if bundle.hidden_account or _hides(org, ACCOUNTS, ACCOUNT, bundle.account):
+        yield "customer"
+    people = [bundle.contacts[other] for _, other in connected(bundle, bundle.contacts)]
+    first = bundle.contacts.get(bundle.primary or "")
+    lost = [target(each, "record2id") for each in bundle.lost]
+    lost_primary = bundle.primary is not None and first is None
+    if (
+        lost_primary
+        or not {"contact", ""}.isdisjoint(lost)
+        or any(_hides(org, CONTACTS, CONTACT_PERSON[:1], each) for each in (*people, first))
+    ):
+        yield "contacts"
+    members = colleagues(bundle, org)
+    owner = bundle.users.get(bundle.owner or "")
+    owned_by_user = bundle.owner is not None and target(bundle.row, "ownerid") in {"systemuser", ""}
+    lost_owner = owner is None and owned_by_user
+    if lost_owner or _hides(org, USERS, USER_PERSON[:1], owner):
+        yield "owner_email"
+    users: list[Row | None] = [bundle.users[other] for _, other in members] or [owner]
+    if (
+        not {"systemuser", ""}.isdisjoint(lost)
+        or (lost_owner and not members)
+        or any(_hides(org, USERS, USER_PERSON[:1], each) for each in users)
+    ):
+        yield "team"
+    secured = ("cosell_solutioncode",)
+    if any(_hides(org, SOLUTIONS, secured, each) for each in bundle.solutions):
+        yield "solutions"
+
+
+def _hides(org: Org, collection: str, columns: Iterable[str], row: Row | None) -> bool:
+    """Whether one of these columns of the row is no value."""
+    return row is not None and any(
+        unreadable(org, collection, name, row.get(name)) for name in columns if name in row
+    )
+
+
+def _hidden_parts(org: Org, collection: str, person: Person, row: Row | None) -> list[str]:
+    """The parts of a person that the row does not show."""
+    parts = {part: getattr(person, part) for part in ("first_name", "last_name", "phone")}
+    return [part for part, name in parts.items() if _hides(org, collection, (name,), row)]
 
 
 def readonly(row: Row, org: Org) -> frozenset[str]:
@@ -162,25 +235,7 @@ def version(bundle: Bundle) -> Version:
     return Version(versions.etag(bundle.row), rows)
 
 
-# --- single values ----------------------------------------------------------------------------------------------
-
-
-def value(kind: Kind, data: object, column: Column) -> Known:
-    """A column's value. What cannot be read as its kind counts as cleared, never as a guess."""
-    if column.type in CHOICES:
-        choice = column.valued(data)
-        return choice.label if choice else None
-    return values.value(kind, data)
-
-
-def column_value(kind: Kind, item: object, column: Column | None) -> object:
-    """Our value as a column takes it. Raises LookupError for a label that a choice does not have."""
-    if column is not None and column.type in CHOICES and item is not None:
-        choice = column.labelled(item)
-        if choice is None:
-            raise LookupError(str(item))
-        return choice.value
-    return values.column(kind, item)
+# --- columns of the opportunity ----------------------------------------------------------------------------------
 
 
 def columns(fields: Fields, org: Org, *, creating: bool = False) -> dict[str, object]:
@@ -194,6 +249,8 @@ def columns(fields: Fields, org: Org, *, creating: bool = False) -> dict[str, ob
     for name, item in fields.items():
         crm = org.names.get(name)
         if crm is None or name in ROWS_AND_STATE or (creating and not known[crm].creatable):
+            continue
+        if org.security.closed(OPPORTUNITIES, crm):
             continue
         if name == "currency":
             made |= _currency_column(crm, item, org)
@@ -232,13 +289,18 @@ def connected(bundle: Bundle, to: Mapping[str, Row]) -> list[tuple[Row, str]]:
     return sorted(found, key=lambda pair: str(pair[0].get("connectionid")))
 
 
-def contacts(bundle: Bundle) -> tuple[Member, ...]:
+def contacts(bundle: Bundle, org: Org) -> tuple[Member, ...]:
     """Customer contacts, the primary one first."""
+
+    def person(contact_id: str | None, **extra: object) -> Member | None:
+        row = bundle.contacts.get(contact_id or "")
+        hidden = _hidden_parts(org, CONTACTS, CONTACT_PERSON, row)
+        return member(row, CONTACT_PERSON, hidden=hidden, contact=contact_id, **extra)
+
     linked = [
-        member(bundle.contacts[other], CONTACT_PERSON, contact=other, connection=row.get("connectionid"))
-        for row, other in connected(bundle, bundle.contacts)
+        person(other, connection=row.get("connectionid")) for row, other in connected(bundle, bundle.contacts)
     ]
-    first = member(bundle.contacts.get(bundle.primary or ""), CONTACT_PERSON, contact=bundle.primary)
+    first = person(bundle.primary)
     if first is not None:
         same = next((each for each in linked if each and each.extra.get("contact") == bundle.primary), None)
         linked.insert(0, same or first)
@@ -257,7 +319,13 @@ def team(bundle: Bundle, org: Org) -> tuple[Member, ...]:
     if not rows and bundle.owner and bundle.owner != org.user_id:
         people = [(None, bundle.owner)]
     return unique(
-        member(bundle.users.get(user_id), USER_PERSON, user=user_id, connection=connection)
+        member(
+            bundle.users.get(user_id),
+            USER_PERSON,
+            hidden=_hidden_parts(org, USERS, USER_PERSON, bundle.users.get(user_id)),
+            user=user_id,
+            connection=connection,
+        )
         for connection, user_id in people
         if bundle.users.get(user_id, {}).get("isdisabled") is not True
     )
@@ -273,7 +341,10 @@ def solutions(bundle: Bundle, org: Org) -> tuple[Solution, ...]:
     for each in sorted(bundle.solutions, key=lambda row: str(row.get("cosell_solutionid"))):
         if (code := text(each.get("cosell_solutioncode"))) is not None:
             choice = kinds.valued(each.get("cosell_solutiontype")) if kinds else None
+            parts = {"name": "cosell_solutionname", "type": "cosell_solutiontype"}
+            hidden = [part for part, name in parts.items() if _hides(org, SOLUTIONS, (name,), each)]
             extra = {"row": each.get("cosell_solutionid"), "key": each.get("cosell_key")}
+            extra |= {HIDDEN: hidden} if hidden else {}
             made = Solution(
                 code, text(each.get("cosell_solutionname")), choice.label if choice else None, extra
             )

@@ -57,7 +57,7 @@ class Writer:
         self.org = org
         self.directory = directory
         self.match = match
-        self.customers = Customers(rest, match)
+        self.customers = Customers(rest, org, match)
         self._emails: dict[str, str] = {}  # user id → e-mail, of the colleagues that were looked up
         self.batch = writes.Batch[PendingOpportunity](
             errors.SYSTEM,
@@ -110,6 +110,7 @@ class Writer:
             (each, customer)
             for each in pending
             if each.active and each.bundle is not None and each.bundle.account is None
+            and not each.bundle.hidden_account and self.org.identifies_accounts
             and (customer := each.customer)
         ]  # fmt: skip
         found = self.customers.accounts([customer for _, customer in without_account])
@@ -270,7 +271,10 @@ class Writer:
             return {}
         if not email:
             return {"parentcontactid@odata.bind": None}
-        known = {person.email: person.extra.get("contact") for person in translate.contacts(pending.bundle)}
+        known = {
+            person.email: person.extra.get("contact")
+            for person in translate.contacts(pending.bundle, self.org)
+        }
         contact = known.get(email) or self.customers.contact(pending.bundle.account_id, email)
         if not isinstance(contact, str):
             return {}
@@ -293,7 +297,9 @@ class Writer:
             account = each.bundle.account if each.bundle else None
             if not each.active or account is None or not isinstance(wanted, Customer):
                 continue
-            if columns := translate.account_columns(wanted, translate.customer(account)):
+            if columns := self.org.opened(
+                ACCOUNTS, translate.account_columns(wanted, translate.customer(account))
+            ):
                 tag = self.org.tag(ACCOUNTS, versions.etag(account))
                 jobs.append((each, updated(ACCOUNTS, str(account["accountid"]), columns, tag)))
         results = self.rest.send([(op,) for _, op in jobs])

@@ -17,10 +17,12 @@ from typing import Any, Final
 from cosell_sync.crm.salesforce import composite, errors
 from cosell_sync.crm.salesforce.errors import Fault
 from cosell_sync.crm.salesforce.rest import Rest
-from cosell_sync.crm.values import pieces
+from cosell_sync.crm.values import packed
 from cosell_sync.errors import OutsideError, Unclear
+from cosell_sync.transport.exact_json import encode
 
 SIZE: Final = 200
+BODY: Final = 4_000_000  # bytes of the rows in one call: long texts make few rows heavy
 
 
 class Operation(StrEnum):
@@ -67,7 +69,7 @@ def send(rest: Rest, changes: Sequence[Change]) -> Sequence[Result]:
         kinds.setdefault((each.operation, each.table if each.key else "", each.key), []).append(at)
     outage: OutsideError | None = None
     for places in kinds.values():
-        for some in pieces(places, SIZE):
+        for some in packed(places, SIZE, lambda at: len(encode(changes[at].columns or {})), BODY):
             if outage is None:
                 found = _resent(rest, [changes[at] for at in some])
                 outage = next((each.outage for each in found if each.outage), None)

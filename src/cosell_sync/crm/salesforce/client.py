@@ -39,6 +39,7 @@ class SalesforceCrm(CrmAdapter[Org, Writer]):
         directory = Directory(lambda people: read.users(rest, self.org, people))
         functions = CrmFunctions(
             calls=lambda: rest.calls,
+            identity=lambda: describe.identity(rest),
             org=lambda: describe.read(rest, named),
             changed_since=partial(read.changed_since, rest),
             fetch=partial(read.fetch, rest),

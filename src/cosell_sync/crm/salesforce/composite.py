@@ -51,6 +51,7 @@ class Rows:
     rows: Sequence[Row]
     at: datetime
     more: str | None = None
+    total: object = None  # how many rows the query has, where the answer says so
 
 
 def query(text: str, *, deleted: bool = False) -> Part:
@@ -109,13 +110,19 @@ def rows(reply: Reply, at: datetime) -> Rows:
 def _rows(body: Any, at: datetime) -> Rows:
     if not isinstance(body, Mapping) or not isinstance(body.get("records"), list):
         raise strange()
-    more = body.get("nextRecordsUrl")
-    return Rows(body["records"], at, str(more) if more and not body.get("done") else None)
+    more, done = body.get("nextRecordsUrl"), body.get("done")
+    if not done and not more:  # half an answer: there are more rows, and no way to them
+        raise half()
+    if any(not isinstance(row, Mapping) for row in body["records"]):
+        raise strange()
+    return Rows(body["records"], at, None if done else str(more), body.get("totalSize"))
 
 
 def pages(rest: Rest, first: Rows) -> Iterator[Rows]:
     """The rows that came, then page after page of the rest. A cursor that repeats itself is a fault, not a page."""
     page, seen = first, set[str]()
+    if first.more is None and isinstance(first.total, int) and len(first.rows) < first.total:
+        raise half()
     while True:
         yield page
         if page.more is None:
@@ -149,6 +156,11 @@ def refused(found: Sequence[errors.Fault], status: int) -> Exception:
         status=status,
         hint=errors.HINTS.get(code, ""),
     )
+
+
+def half() -> Unavailable:
+    """A list that ends before its end: taken for the whole, what is missing would look deleted."""
+    return Unavailable(SYSTEM, "Salesforce answered with a part of a list only", code="incomplete_list")
 
 
 def strange() -> Unavailable:

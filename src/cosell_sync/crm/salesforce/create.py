@@ -19,7 +19,7 @@ from cosell_sync.crm.salesforce.bulk import Change, Operation, Result
 from cosell_sync.crm.salesforce.org import OPPORTUNITY
 from cosell_sync.crm.salesforce.write import PendingOpportunity, Writer
 from cosell_sync.crm.values import folded, pieces
-from cosell_sync.crm.writes import Ownership, copy_error, first_taken, pending_creates
+from cosell_sync.crm.writes import OUT_OF_SIGHT, Ownership, copy_error, first_taken, pending_creates
 from cosell_sync.errors import RecordError, Rejected
 from cosell_sync.ports import OpportunityDraft, Outcome
 
@@ -74,13 +74,19 @@ def _upsert(ownership: Ownership, writer: Writer, pending: Sequence[PendingOppor
                 refused_as_existing.append(each)
         changes = again
     if refused_as_existing and writer.outage is None:
-        # Somebody made it after it was looked up; if it carries this referral id, it is found now.
-        existing = _ids(writer, [each.referral_id for each in refused_as_existing])
-        for each in refused_as_existing:
-            if found := existing.get(folded(each.referral_id)):
-                each.id, each.error = found, None
+        _take_existing(writer, refused_as_existing)
     if writer.outage is not None:
         raise writer.outage
+
+
+def _take_existing(writer: Writer, refused: Sequence[PendingOpportunity]) -> None:
+    """Somebody made it after it was looked up; if it carries this referral id, it is found now."""
+    existing = _ids(writer, [each.referral_id for each in refused])
+    for each in refused:
+        if found := existing.get(folded(each.referral_id)):
+            each.id, each.error = found, None
+        elif each.error is not None and writer.org.names["referral_id"] in each.error.text:
+            each.error = Rejected(OUT_OF_SIGHT, code="out_of_sight", fields=("referral_id",))
 
 
 def _changes(
@@ -88,14 +94,15 @@ def _changes(
 ) -> Iterator[tuple[PendingOpportunity, Change, Sequence[str | None]]]:
     """The upsert of each opportunity whose account was found or made, and the owners to try."""
     org = writer.org
-    accounts = writer.customers.accounts([each.customer for each in missing if each.customer])
+    placed = org.identifies_accounts
+    accounts = writer.customers.accounts([each.customer for each in missing if placed and each.customer])
     for each, owners in zip(missing, ownership.owners(missing, writer.directory), strict=True):
         columns = {
             name: item
             for name, item in translate.columns(each.fields, org).items()
             if item is not None and org.makes(name)
         }
-        if each.customer:
+        if placed and each.customer:
             account = accounts[customer_key(each.customer, writer.match)]
             if isinstance(account, RecordError):
                 if account.code == errors.DUPLICATES:  # which account it is, a person must say

@@ -55,7 +55,8 @@ class Customers:
 
     def _existing_accounts(self, wanted: Mapping[Key, Customer]) -> Mapping[Key, str]:
         found: dict[Key, str] = {}
-        for row in self._accounts_by_name(list(dict.fromkeys(each.name or "" for each in wanted.values()))):
+        names = list(dict.fromkeys(each.name or "" for each in wanted.values()))
+        for row in self._accounts_by_name(queries.within_limits(names)):
             known = translate.customer(row, self._org)
             key = customer_key(known, self._match) if known else ()
             if key in wanted:
@@ -77,12 +78,12 @@ class Customers:
             for account, person in people
             if (account, person.email) not in self._contacts
         }
-        for rows in composite.everything(self._rest, _contact_queries(list(wanted))):
+        for rows in composite.everything(self._rest, _contact_queries(self._org, list(wanted))):
             for row in rows:
                 self._note(row, wanted)
         missing = [each for each in wanted if each not in self._contacts]
         made = [
-            Change(Operation.CREATE, CONTACT, related.contact_columns(wanted[each], each[0]))
+            Change(Operation.CREATE, CONTACT, related.contact_columns(wanted[each], each[0], self._org))
             for each in missing
         ]
         self._contacts |= self._make(missing, made)
@@ -116,15 +117,15 @@ class Customers:
         return made
 
 
-def _contact_queries(wanted: Sequence[Place]) -> Sequence[composite.Part]:
+def _contact_queries(org: Org, wanted: Sequence[Place]) -> Sequence[composite.Part]:
     parts = []
     for some in pieces(wanted, AT_ONCE):
         accounts = sorted({account for account, _ in some if account})
         emails = sorted({address for _, address in some})
         if accounts:
-            parts.append(composite.query(queries.contacts(accounts, emails)))
+            parts.append(composite.query(queries.contacts(org, accounts, emails)))
         if any(account is None for account, _ in some):
-            parts.append(composite.query(queries.contacts((), emails)))
+            parts.append(composite.query(queries.contacts(org, (), emails)))
     return parts
 
 

@@ -7,19 +7,30 @@ from __future__ import annotations
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import urlsplit
 
 from cosell_sync.crm.salesforce import composite, errors, states
 from cosell_sync.crm.salesforce.composite import Part, Reply
-from cosell_sync.crm.salesforce.org import ACCOUNT, CONTACT, OPPORTUNITY, ROLE, SOLUTION, TEAM, Field, Org
+from cosell_sync.crm.salesforce.org import (
+    ACCOUNT,
+    CONTACT,
+    OPPORTUNITY,
+    ROLE,
+    SOLUTION,
+    TEAM,
+    USER,
+    Field,
+    Org,
+)
 from cosell_sync.crm.salesforce.rest import Rest
 from cosell_sync.crm.salesforce.signin import SYSTEM
 from cosell_sync.errors import Surprise
-from cosell_sync.ports import StageFlags
+from cosell_sync.ports import Identity, StageFlags
 
 
 def read(rest: Rest, names: Mapping[str, str]) -> Org:
     """The org, in one call. Raises `Surprise` where an object or the referral id's field is missing or hidden."""
-    objects = (OPPORTUNITY, ACCOUNT, CONTACT, ROLE, TEAM, SOLUTION)
+    objects = (OPPORTUNITY, ACCOUNT, CONTACT, ROLE, TEAM, SOLUTION, USER)
     parts = [Part("GET", f"sobjects/{name}/describe") for name in objects]
     parts.append(composite.query("SELECT ApiName, IsClosed, IsWon, IsActive FROM OpportunityStage"))
     parts.append(composite.query("SELECT IsoCode, IsCorporate FROM CurrencyType WHERE IsActive = true"))
@@ -29,7 +40,8 @@ def read(rest: Rest, names: Mapping[str, str]) -> Org:
     for name in (OPPORTUNITY, ACCOUNT, CONTACT, ROLE):
         if name not in fields:
             raise Surprise(
-                f"the integration user cannot see {name}; grant it in the permission set `Cosell Sync`",
+                f"the integration user cannot see {name}; run `cosell-sync provision`, then assign the permission set "
+                "`Cosell Sync` to the integration user",
                 system=SYSTEM,
                 object=name,
             )
@@ -56,6 +68,18 @@ def read(rest: Rest, names: Mapping[str, str]) -> Org:
         currencies=_currencies(currencies, columns, at),
         user_id=rest.user_id,
     )
+
+
+def identity(rest: Rest) -> Identity:
+    """Whose records these are. The sign-in says so; where it does not, the org is asked, once for each sign-in."""
+    token = rest.sign_in()
+    organization = token.organization or rest.known_of(token, lambda: _organization(rest))
+    return Identity(SYSTEM, organization, urlsplit(token.base_url).netloc)
+
+
+def _organization(rest: Rest) -> str:
+    (rows,) = composite.everything(rest, [composite.query("SELECT Id FROM Organization")])
+    return str(rows[0]["Id"]) if rows else ""
 
 
 def _currencies(reply: Reply, columns: Mapping[str, Field], at: Any) -> Mapping[str, bool]:

@@ -7,7 +7,7 @@ nothing asks for a field that does not exist.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Final
@@ -23,6 +23,12 @@ CONTACT: Final = "Contact"
 ROLE: Final = "OpportunityContactRole"
 TEAM: Final = "OpportunityTeamMember"
 SOLUTION: Final = "Cosell_Solution__c"
+USER: Final = "User"
+PERSON_PARTS: Final[Mapping[str, str]] = {
+    "FirstName": "first_name",
+    "LastName": "last_name",
+    "Phone": "phone",
+}  # column of contacts and users → part of a member
 KEY: Final = "Cosell_Key__c"  # external id of a solution row, `referral:solution`
 
 # Our names → default CRM fields of Opportunity. `customer`, `team`, `contacts`, `solutions` are rows of their own.
@@ -126,6 +132,62 @@ class Org:
     def may(self, name: str, column: str, right: str) -> bool:
         """Whether the integration user may write it: ``createable`` or ``updateable``."""
         return bool((self.fields.get(name) or {}).get(column, {}).get(right))
+
+    def sees(self, name: str, column: str) -> bool:
+        """Whether the integration user may read that field, by describe; field-level security leaves a hidden one out."""
+        columns = self.fields.get(name)
+        return columns is not None and column in columns
+
+    def seen(self, name: str, columns: Iterable[str]) -> tuple[str, ...]:
+        """Those of the fields that the integration user may read."""
+        return tuple(column for column in columns if self.sees(name, column))
+
+    @property
+    def address(self) -> tuple[str, ...]:
+        """The fields of an account that make a customer."""
+        return ("Name", "BillingStreet", "BillingCity", self.state, "BillingPostalCode", self.country)
+
+    @property
+    def reads_account(self) -> bool:
+        """Whether an opportunity's account can be reached: without its lookup no path leads there."""
+        return self.sees(OPPORTUNITY, "AccountId")
+
+    @property
+    def identifies_accounts(self) -> bool:
+        """Whether accounts can be told apart: by name, postal code and country. Without one of them none is looked up or made."""
+        return (
+            self.reads_account and len(self.seen(ACCOUNT, ("Name", "BillingPostalCode", self.country))) == 3
+        )
+
+    @property
+    def hidden(self) -> Mapping[str, tuple[str, ...]]:
+        """Our field → the hidden fields for which it is not read at all: what is out of sight must never look empty."""
+        account = () if self.reads_account else (f"{OPPORTUNITY}.AccountId",)
+        found = {
+            "customer": account or self._hidden(ACCOUNT, self.address),
+            "contacts": self._hidden(CONTACT, ("Email", "AccountId")) + self._hidden(ROLE, ("ContactId",)),
+            "team": self._hidden(USER, ("Email", "IsActive")),
+            "owner_email": self._hidden(USER, ("Email",)),
+        }
+        return {name: columns for name, columns in found.items() if columns}
+
+    @property
+    def hidden_parts(self) -> Mapping[str, tuple[str, ...]]:
+        """Our field → the hidden fields of its members: the members are synchronised without these."""
+        optional = ("Solution_Name__c", "Solution_Type__c")
+        found = {
+            "contacts": self._hidden(CONTACT, PERSON_PARTS),
+            "team": self._hidden(USER, PERSON_PARTS),
+            "solutions": self._hidden(SOLUTION, optional) if self.solutions else (),
+        }
+        return {name: columns for name, columns in found.items() if columns}
+
+    def _hidden(self, name: str, columns: Iterable[str]) -> tuple[str, ...]:
+        return tuple(f"{name}.{column}" for column in columns if not self.sees(name, column))
+
+    def unknown_parts(self, name: str) -> tuple[str, ...]:
+        """The parts of a contact or user that cannot be read."""
+        return tuple(part for column, part in PERSON_PARTS.items() if not self.sees(name, column))
 
     @property
     def read_only(self) -> frozenset[str]:

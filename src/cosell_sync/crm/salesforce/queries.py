@@ -11,10 +11,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from cosell_sync.crm.salesforce.org import CONTACT, KEY, ROLE, SOLUTION, TEAM, Org
+from cosell_sync.crm.salesforce.org import (
+    ACCOUNT,
+    CONTACT,
+    KEY,
+    PERSON_PARTS,
+    ROLE,
+    SOLUTION,
+    TEAM,
+    USER,
+    Org,
+)
 
+LONGEST_NAME: Final = 255  # of an account; an opportunity's name has 120
+USERS_AT_ONCE: Final = 100  # each name of a person stands in two conditions
 AT_ONCE: Final = 200  # ids in one query: with child rows a page of the platform holds no more
-PEOPLE: Final = ("FirstName", "LastName", "Phone")
 
 
 def literal(value: str | Sequence[str]) -> str:
@@ -44,32 +55,36 @@ def in_scope_filter(org: Org, path: str = "") -> str:
 
 def opportunities(org: Org, where: str, *, order: str = "", stamps_only: bool = False) -> str:
     """Opportunities with everything that a snapshot, or only its version, is made of."""
-    columns = ["Id", "SystemModstamp", "LastModifiedDate", "AccountId", "OwnerId"]
-    columns += ["Account.SystemModstamp", "Owner.LastModifiedDate"]
+    columns = ["Id", "SystemModstamp", "LastModifiedDate", "OwnerId", "Owner.LastModifiedDate"]
+    columns += ["AccountId", "Account.SystemModstamp"] if org.reads_account else []
     if not stamps_only:
-        columns += ["IsClosed", "IsWon", *org.names.values()]
+        columns += ["LastModifiedById", "IsClosed", "IsWon", *org.names.values()]
         columns += ["HasOpportunityLineItem"] if org.has("Opportunity", "HasOpportunityLineItem") else []
-        address = ("Name", "BillingStreet", "BillingCity", org.state, "BillingPostalCode", org.country)
-        columns += [f"Account.{name}" for name in address]
-        columns += ["Account.DunsNumber"] if org.has("Account", "DunsNumber") else []
-        columns += [f"Owner.{name}" for name in ("Email", "IsActive", *PEOPLE)]
-    children = [_roles(stamps_only), *([_team(stamps_only)] if org.team else [])]
+        columns += (
+            _through("Account", org.seen(ACCOUNT, (*org.address, "DunsNumber"))) if org.reads_account else []
+        )
+        columns += _through("Owner", org.seen(USER, ("Email", "IsActive", *PERSON_PARTS)))
+    children = [_roles(org, stamps_only), *([_team(org, stamps_only)] if org.team else [])]
     children += [_solutions(org, stamps_only)] if org.solutions else []
     text = f"SELECT {', '.join([*dict.fromkeys(columns), *children])} FROM Opportunity WHERE {where}"
     return f"{text} ORDER BY {order}" if order else text
 
 
-def _roles(stamps_only: bool) -> str:
+def _through(relationship: str, columns: Sequence[str]) -> list[str]:
+    return [f"{relationship}.{name}" for name in columns]
+
+
+def _roles(org: Org, stamps_only: bool) -> str:
     columns = ["Id", "SystemModstamp", "ContactId", "Contact.SystemModstamp"]
     if not stamps_only:
-        columns += ["IsPrimary", "Contact.Email", *(f"Contact.{name}" for name in PEOPLE)]
+        columns += ["IsPrimary", *_through("Contact", org.seen(CONTACT, ("Email", *PERSON_PARTS)))]
     return f"(SELECT {', '.join(columns)} FROM OpportunityContactRoles ORDER BY Id)"
 
 
-def _team(stamps_only: bool) -> str:
+def _team(org: Org, stamps_only: bool) -> str:
     columns = ["Id", "SystemModstamp", "UserId", "User.LastModifiedDate"]
     if not stamps_only:
-        columns += ["User.Email", "User.IsActive", *(f"User.{name}" for name in PEOPLE)]
+        columns += _through("User", org.seen(USER, ("Email", "IsActive", *PERSON_PARTS)))
     return f"(SELECT {', '.join(columns)} FROM OpportunityTeamMembers ORDER BY Id)"
 
 
@@ -102,11 +117,14 @@ def changed(org: Org, stamp: str | None) -> str:
 
 def changed_around(org: Org, stamp: str) -> Mapping[str, str]:
     """The related rows whose stamp moved, by kind: child rows, contacts, accounts, people."""
+    owner = since(stamp, "Owner.LastModifiedDate")
+    account = f"({since(stamp, 'Account.SystemModstamp')} OR {owner})"
     texts = {
         "account": (
             "SELECT Id, AccountId, Account.SystemModstamp, OwnerId, Owner.LastModifiedDate FROM Opportunity "
-            f"WHERE {in_scope_filter(org)} AND ({since(stamp, 'Account.SystemModstamp')} OR "
-            f"{since(stamp, 'Owner.LastModifiedDate')})"
+            f"WHERE {in_scope_filter(org)} AND {account}"
+            if org.reads_account
+            else f"SELECT Id, OwnerId, Owner.LastModifiedDate FROM Opportunity WHERE {in_scope_filter(org)} AND {owner}"
         ),
         "role": (
             "SELECT Id, OpportunityId, SystemModstamp, ContactId, Contact.SystemModstamp "
@@ -165,8 +183,8 @@ def by_references(org: Org, ids: Sequence[str]) -> str:
 
 def lookalikes(org: Org, names: Sequence[str]) -> str:
     """Open opportunities without a referral that have one of these names."""
-    address = ("Name", "BillingStreet", "BillingCity", org.state, "BillingPostalCode", org.country)
-    columns = ", ".join(["Id", org.names["name"], *(f"Account.{name}" for name in address)])
+    account = org.seen(ACCOUNT, org.address) if org.reads_account else ()
+    columns = ", ".join(["Id", org.names["name"], *_through("Account", account)])
     return (
         f"SELECT {columns} FROM Opportunity WHERE IsClosed = false AND {org.names['referral_id']} = null "
         f"AND {named(org.names['name'], names)} ORDER BY Id ASC"
@@ -175,8 +193,15 @@ def lookalikes(org: Org, names: Sequence[str]) -> str:
 
 def accounts(org: Org, names: Sequence[str]) -> str:
     """Accounts of these names, the oldest first."""
-    columns = f"Id, Name, BillingStreet, BillingCity, {org.state}, BillingPostalCode, {org.country}"
+    columns = ", ".join(["Id", *org.seen(ACCOUNT, org.address)])
     return f"SELECT {columns} FROM Account WHERE {named('Name', names)} ORDER BY CreatedDate ASC, Id ASC"
+
+
+def within_limits(names: Sequence[str]) -> list[str]:
+    """The names that a row can have: no longer than a name's column. A text in WHERE may have 4,000 characters, a query 100,000.
+    https://developer.salesforce.com/docs/atlas.en-us.salesforce_app_limits_cheatsheet.meta/salesforce_app_limits_cheatsheet/salesforce_app_limits_platform_soslsoql.htm
+    """
+    return [name for name in names if len(name) <= LONGEST_NAME]
 
 
 def named(column: str, names: Sequence[str]) -> str:
@@ -192,11 +217,11 @@ def named(column: str, names: Sequence[str]) -> str:
     return f"({' OR '.join(tests)})"
 
 
-def contacts(account_ids: Sequence[str], emails: Sequence[str]) -> str:
+def contacts(org: Org, account_ids: Sequence[str], emails: Sequence[str]) -> str:
     """Contacts by e-mail under these accounts; without accounts, those of no account."""
     where = f"AccountId IN {literal(account_ids)}" if account_ids else "AccountId = null"
     return (
-        f"SELECT Id, AccountId, Email, FirstName, LastName, Phone FROM {CONTACT} "
+        f"SELECT {', '.join(['Id', 'AccountId', 'Email', *org.seen(CONTACT, PERSON_PARTS)])} FROM {CONTACT} "
         f"WHERE {where} AND Email IN {literal(emails)} "
         "ORDER BY CreatedDate ASC, Id ASC"
     )

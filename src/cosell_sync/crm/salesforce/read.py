@@ -206,7 +206,11 @@ def _removed_members(rest: Rest, url: str, reply: Reply, seen: KnownRecords) -> 
         except errors.refusals():
             return ()  # too long ago, or no such log; the full compare finds what is missed here
     listed = body.get("deletedRecords") if isinstance(body, Mapping) else None
-    ids = [str(each["id"]) for each in listed or () if isinstance(each, Mapping) and each.get("id")]
+    if not isinstance(listed, list) or any(
+        not isinstance(each, Mapping) or not each.get("id") for each in listed
+    ):
+        raise composite.strange()
+    ids = [str(each["id"]) for each in listed]
     return sorted({each for some in pieces(ids, KNOWN_AT_ONCE) for each in seen.holding(some)})
 
 
@@ -282,7 +286,9 @@ def _find(rest: Rest, org: Org, sought: Sequence[MatchQuery], match: Sequence[st
     references = [
         each.external_reference or "" for each in sought if is_opportunity_id(each.external_reference)
     ]
-    names = searchable_names(sought)
+    names = (
+        queries.within_limits(searchable_names(sought)) if org.identifies_accounts else []
+    )  # what looks alike has the same account
     texts = [queries.by_referrals(org, [each.referral_id for each in sought])]
     texts += [queries.by_references(org, references)] if references else []
     texts += [queries.lookalikes(org, names)] if names else []
@@ -313,7 +319,7 @@ def _lookalikes(
 
 def users(rest: Rest, org: Org, names: Sequence[str]) -> Iterator[User]:
     """Active users of these e-mails or user names, without the integration user, the oldest first."""
-    parts = [composite.query(queries.users(some)) for some in pieces(names, queries.AT_ONCE)]
+    parts = [composite.query(queries.users(some)) for some in pieces(names, queries.USERS_AT_ONCE)]
     for people in composite.everything(rest, parts):
         for person in people:
             if person["Id"] != org.user_id:

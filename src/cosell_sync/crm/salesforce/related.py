@@ -35,15 +35,16 @@ def changes(
     new_contacts: tuple[Member, ...] = ()
     primary_contact = None
     unheld: dict[str, frozenset[str]] = {}
-    if (team := members(wanted, "team")) is not None:
+    unseen = {*org.hidden, *translate.out_of_sight(row, org)}  # what cannot be read cannot be compared
+    if "team" not in unseen and (team := members(wanted, "team")) is not None:
         made, absent = _team(row, org, team, users)
         found += (("team", each) for each in made)
         unheld |= {"team": absent} if absent else {}
-    if (contacts := members(wanted, "contacts")) is not None:
-        made, new_contacts, primary_contact = _contacts(row, contacts)
+    if "contacts" not in unseen and (contacts := members(wanted, "contacts")) is not None:
+        made, new_contacts, primary_contact = _contacts(row, org, contacts)
         found += (("contacts", each) for each in made)
     if org.solutions and ("solutions" in wanted or referral_id):
-        given = wanted.get("solutions", translate.solutions(row))
+        given = wanted.get("solutions", translate.solutions(row, org))
         listed = given if isinstance(given, tuple) else ()
         made = _solutions(row, org, [each for each in listed if isinstance(each, Solution)], referral_id)
         found += (("solutions", each) for each in made)
@@ -83,9 +84,11 @@ def _access(org: Org) -> dict[str, object]:
     return {"OpportunityAccessLevel": "Edit"} if may else {}
 
 
-def _contacts(row: Row, wanted: Sequence[Member]) -> tuple[list[Change], tuple[Member, ...], str | None]:
+def _contacts(
+    row: Row, org: Org, wanted: Sequence[Member]
+) -> tuple[list[Change], tuple[Member, ...], str | None]:
     """Changes of roles and contacts, people who need a contact, and the e-mail of a new primary contact."""
-    current = {each.email: each for each in translate.contacts(row)}
+    current = {each.email: each for each in translate.contacts(row, org)}
     people = {each.email: each for each in wanted}
     roles = translate.children(row, translate.ROLES)
     dropped = [str(role["Id"]) for role in roles if _dropped(role, people)]
@@ -111,15 +114,16 @@ def _contact_updates(people: Mapping[str, Member], current: Mapping[str, Member]
 
 
 def blanks(person: Member, row: Row) -> dict[str, object]:
-    """The columns that an existing contact left blank and that are known; what it has is left alone."""
+    """The columns that an existing contact left blank and that are known; what it has, or hides, is left alone."""
     known = {"FirstName": person.first_name, "LastName": person.last_name, "Phone": person.phone}
-    return {name: item for name, item in known.items() if item and not row.get(name)}
+    return {name: item for name, item in known.items() if item and name in row and not row[name]}
 
 
-def contact_columns(person: Member, account_id: str | None) -> dict[str, object]:
-    """The columns of a new contact under that account."""
+def contact_columns(person: Member, account_id: str | None, org: Org) -> dict[str, object]:
+    """The columns of a new contact under that account, without hidden ones."""
     under = {"AccountId": account_id} if account_id else {}
-    return {**under, **person_columns(person, translate.PERSON)}
+    made = {**under, **person_columns(person, translate.PERSON)}
+    return {name: item for name, item in made.items() if org.sees(CONTACT, name)}
 
 
 def role(opportunity_id: str, contact_id: str, *, primary: bool) -> Change:

@@ -68,6 +68,7 @@ class Rest:
         self._tokens = tokens
         self._lock = threading.Lock()
         self._library: tuple[AccessToken, Salesforce] | None = None
+        self._answer: tuple[AccessToken, str] | None = None
 
     @property
     def calls(self) -> int:
@@ -91,6 +92,12 @@ class Rest:
     def sign_in(self) -> AccessToken:
         """The current token, signing in first if there is none. Raises AuthFailed or Unavailable."""
         return self._tokens.token()
+
+    def known_of(self, token: AccessToken, ask: Callable[[], str]) -> str:
+        """What was answered once with this token; ``ask`` where nothing was yet."""
+        if self._answer is None or self._answer[0] != token:
+            self._answer = (token, ask())
+        return self._answer[1]
 
     def wait(self, seconds: float) -> None:
         """Sleep, unless the program is stopping: then it raises ``Unavailable``."""

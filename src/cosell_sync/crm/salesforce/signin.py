@@ -181,13 +181,26 @@ def granted(login_url: str, reply: object) -> AccessToken:
         )
     parts = urlsplit(instance)
     # The identity URL ends in organization and user id: https://login.salesforce.com/id/00D…/005…
-    identity = str(reply.get("id") or "").rstrip("/").rpartition("/")[2]
+    organization, _, user = str(reply.get("id") or "").rstrip("/").rpartition("/id/")[2].partition("/")
     return AccessToken(
         reply["access_token"],
         NO_EXPIRY,  # neither flow says when it expires
         base_url=f"https://{parts.netloc}",
-        user_id=identity if identity.startswith("005") else "",
+        user_id=user if user.startswith("005") else "",
+        organization=long_id(organization) if organization.startswith("00D") else "",
     )
+
+
+def long_id(short: str) -> str:
+    """An id of 15 characters in the form of 18, which does not depend on case; any other text as it is.
+
+    https://help.salesforce.com/s/articleView?id=000385585
+    """
+    if len(short) != 15:
+        return short
+    blocks = (short[start : start + 5] for start in (0, 5, 10))
+    places = (sum(1 << at for at, letter in enumerate(block) if "A" <= letter <= "Z") for block in blocks)
+    return short + "".join("ABCDEFGHIJKLMNOPQRSTUVWXYZ012345"[place] for place in places)
 
 
 def trusted(login_url: str, instance_url: str) -> bool:

@@ -6,18 +6,20 @@ value that is written and read back is the same, as far as the field can hold it
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
 from cosell_sync.core.countries import country_code
-from cosell_sync.core.deal import Customer, Fields, Known, Member, Snapshot, Solution
-from cosell_sync.core.fields import KINDS
+from cosell_sync.core.deal import HIDDEN, Customer, Fields, Known, Member, Snapshot, Solution
+from cosell_sync.core.fields import KINDS, Kind
 from cosell_sync.crm.related import Person, member, unique
 from cosell_sync.crm.salesforce import states, versions
-from cosell_sync.crm.salesforce.org import KEY, Org
+from cosell_sync.crm.salesforce.org import ACCOUNT, CONTACT, KEY, OPPORTUNITY, SOLUTION, USER, Org
+from cosell_sync.crm.salesforce.signin import SYSTEM
 from cosell_sync.crm.salesforce.versions import Version
-from cosell_sync.crm.values import column, email, text, value
+from cosell_sync.crm.values import column, email, masked, text, value
+from cosell_sync.errors import Unavailable
 
 Row = Mapping[str, Any]
 
@@ -31,18 +33,13 @@ def snapshot(row: Row, org: Org, at: datetime) -> Snapshot:
     """The opportunity of a row of `queries.opportunities` in our values, with its version. ``at``: the server's time of the read."""
     mark = version(row, at)
     fields: dict[str, Known] = {
-        name: value(KINDS[name], row.get(crm)) for name, crm in org.names.items() if crm in row
+        name: value(KINDS[name], row.get(crm))
+        for name, crm in org.names.items()
+        if crm in row and not _masked(org, crm, row[crm])
     }
-    fields |= {
-        "is_closed": bool(row.get("IsClosed")),
-        "is_won": bool(row.get("IsWon")),
-        "owner_email": email((row.get("Owner") or {}).get("Email")),
-        "customer": customer(row.get("Account"), org, row.get("AccountId")),
-        "contacts": contacts(row),
-        "team": team(row, org),
-    }
-    if org.solutions:
-        fields["solutions"] = solutions(row)
+    fields |= {"is_closed": bool(row.get("IsClosed")), "is_won": bool(row.get("IsWon"))}
+    unseen = {*org.hidden, *out_of_sight(row, org)}
+    fields |= {name: item for name, item in _related(row, org).items() if name not in unseen}
     return Snapshot(
         id=str(row["Id"]),
         version=mark.text,
@@ -50,7 +47,61 @@ def snapshot(row: Row, org: Org, at: datetime) -> Snapshot:
         # With products Amount is their sum, and a write to it is ignored without an error.
         readonly=org.read_only | ({"value"} if row.get("HasOpportunityLineItem") else set()),
         rows=frozenset(mark.rows),
+        last_by_us=_by(row.get("LastModifiedById"), org),
     )
+
+
+def _by(user_id: object, org: Org) -> bool | None:
+    """Whether that is the integration user. Its flows run as the one who saves; those of others are theirs."""
+    return user_id[:15] == org.user_id[:15] if isinstance(user_id, str) and org.user_id else None
+
+
+def _related(row: Row, org: Org) -> dict[str, Known]:
+    """What a snapshot has from rows of other objects."""
+    found: dict[str, Known] = {
+        "owner_email": email((row.get("Owner") or {}).get("Email")),
+        "customer": customer(row.get("Account"), org, row.get("AccountId")),
+        "contacts": contacts(row, org),
+        "team": team(row, org),
+    }
+    return {**found, "solutions": solutions(row, org)} if org.solutions else found
+
+
+def out_of_sight(row: Row, org: Org) -> Iterator[str]:
+    """Our fields that cannot be told from this row: an id is filled and its row reads null, or a value is masked.
+
+    Private sharing lets a user read an opportunity or a contact role and not the account or contact that it names; the id is
+    there all the same.
+    https://developer.salesforce.com/docs/atlas.en-us.securityImplGuide.meta/securityImplGuide/securing_data_understanding_sharing.htm
+    """
+    account, owner = row.get("Account"), row.get("Owner")
+    if (row.get("AccountId") and not account) or (
+        account and any(masked(account.get(name)) for name in org.address)
+    ):
+        yield "customer"
+    if row.get("OwnerId") and not owner:
+        yield "owner_email"
+    if any(_unreadable(each, "ContactId", "Contact") for each in children(row, ROLES)):
+        yield "contacts"
+    members = team_rows(row, org)
+    lost_owner = not members and row.get("OwnerId") != org.user_id and _unreadable(row, "OwnerId", "Owner")
+    if lost_owner or any(_unreadable(each, "UserId", "User") for each in members):
+        yield "team"
+
+
+def _unreadable(row: Row, lookup: str, relationship: str) -> bool:
+    """Whether the person that a row names cannot be identified: the row of the person is hidden, or the e-mail is masked."""
+    person = row.get(relationship)
+    return bool(row.get(lookup)) and (not person or masked(person.get("Email")))
+
+
+def _masked(org: Org, crm: str, data: object) -> bool:
+    """Whether a field of the opportunity shows a mask. Encrypted text shows its mask to users without View Encrypted Data.
+    https://developer.salesforce.com/docs/atlas.en-us.object_reference.meta/object_reference/field_types.htm
+    """
+    encrypted = org.fields[OPPORTUNITY].get(crm, {}).get("type") == "encryptedstring"
+    notes = KINDS.get(org.ours[crm]) is Kind.NOTES
+    return masked(data, partly=True) if encrypted else not notes and masked(data)
 
 
 def version(row: Row, at: datetime) -> Version:
@@ -78,7 +129,9 @@ def children(row: Row, relationship: str) -> Sequence[Row]:
     """The rows of a sub-select; the platform answers null where there are none."""
     found = row.get(relationship)
     records = found.get("records") if isinstance(found, Mapping) else None
-    return records if isinstance(records, list) else ()
+    if found is not None and not isinstance(records, list):
+        raise Unavailable(SYSTEM, "Salesforce answered in an unknown shape", code="unknown_shape")
+    return records or ()
 
 
 # --- columns ----------------------------------------------------------------------------------------------
@@ -92,11 +145,17 @@ def columns(fields: Fields, org: Org) -> dict[str, object]:
 # --- people -----------------------------------------------------------------------------------------------------
 
 
-def contacts(row: Row) -> tuple[Member, ...]:
+def contacts(row: Row, org: Org) -> tuple[Member, ...]:
     """Customer contacts, the primary one first."""
     roles = sorted(children(row, ROLES), key=lambda each: not each.get("IsPrimary"))
     return unique(
-        member(each.get("Contact"), PERSON, role=each.get("Id"), contact=each.get("ContactId"))
+        member(
+            each.get("Contact"),
+            PERSON,
+            hidden=org.unknown_parts(CONTACT),
+            role=each.get("Id"),
+            contact=each.get("ContactId"),
+        )
         for each in roles
     )
 
@@ -116,7 +175,7 @@ def team(row: Row, org: Org) -> tuple[Member, ...]:
     else:
         people = []
     return unique(
-        member(user, PERSON, user=user_id, member=row_id)
+        member(user, PERSON, hidden=org.unknown_parts(USER), user=user_id, member=row_id)
         for user, user_id, row_id in people
         if isinstance(user, Mapping) and user.get("IsActive", True)
     )
@@ -125,12 +184,14 @@ def team(row: Row, org: Org) -> tuple[Member, ...]:
 # --- solutions and the customer ---------------------------------------------------------------------------------
 
 
-def solutions(row: Row) -> tuple[Solution, ...]:
+def solutions(row: Row, org: Org) -> tuple[Solution, ...]:
     """The solutions of the opportunity, each id once; rows without an id are left out."""
     found: dict[str, Solution] = {}
+    parts = {"Solution_Name__c": "name", "Solution_Type__c": "type"}
+    hidden = [part for name, part in parts.items() if not org.sees(SOLUTION, name)]
     for each in children(row, SOLUTIONS):
         if (code := text(each.get("Solution_Id__c"))) is not None:
-            extra = {"row": each.get("Id"), "key": each.get(KEY)}
+            extra = {"row": each.get("Id"), "key": each.get(KEY), **({HIDDEN: hidden} if hidden else {})}
             made = Solution(
                 code, text(each.get("Solution_Name__c")), text(each.get("Solution_Type__c")), extra
             )
@@ -189,4 +250,5 @@ def account_columns(wanted: Customer, org: Org, before: Customer | None = None) 
         made[org.country] = country
     if differs("state", *(["country"] if org.codes else [])):
         made[org.state] = states.state_code(org.states, country, wanted.state) if org.codes else wanted.state
+    made = {name: item for name, item in made.items() if org.sees(ACCOUNT, name)}
     return made if before is not None else {name: item for name, item in made.items() if item is not None}

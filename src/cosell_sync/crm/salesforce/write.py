@@ -121,7 +121,7 @@ class Writer:
             (each, customer)
             for each in pending
             if each.active and each.row is not None and not each.row.get("AccountId")
-            and (customer := each.customer)
+            and self.org.identifies_accounts and (customer := each.customer)
         ]  # fmt: skip
         found = self.customers.accounts([customer for _, customer in without_account])
         for each in pending:

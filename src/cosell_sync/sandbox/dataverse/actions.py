@@ -36,11 +36,16 @@ class Actions:
         self._lock = threading.RLock()
         self._org = Org(standard_schema.build(cosell_installed=cosell_installed), clock)
         self.rights = Rights()
-        self._reader = Reader(self._org, may_see=self.rights.may_see)
+        self._reader = Reader(
+            self._org,
+            may_see=self.rights.may_see,
+            mask=lambda table, column: self.rights.masks.get((table, column)),
+            reached=self.rights.reached,
+        )
         self._opportunities = Opportunities(self._org)
         self.security = Roles(self._org)
         self.rights.may = self.security.may
-        self._metadata = Metadata(self._org, self.security.of)
+        self._metadata = Metadata(self._org, self.security.of, secured=self.rights.secured)
         self._rest = Rest(self._org, self._reader, self._opportunities, self._metadata, self.rights)
         self.setup = Setup(self._org, self._metadata, self.rights, self.security)
         self._rest.setup = self.setup.answer
@@ -52,7 +57,7 @@ class Actions:
     def _add_standard_rows(self, base_currency: str) -> None:
         """What every environment holds before its first record."""
         self.integration_user = str(uuid5(NAMESPACE_URL, "dataverse/application-user"))
-        self.organization_id = str(uuid5(NAMESPACE_URL, "dataverse/organization"))
+        self._organization_id = str(uuid5(NAMESPACE_URL, "dataverse/organization"))
         unit = str(uuid5(NAMESPACE_URL, "dataverse/business-unit"))
         self._put("businessunit", {"name": "contoso"}, unit)
         self.business_unit = unit
@@ -67,9 +72,10 @@ class Actions:
             "name": "contoso",
             "expirechangetrackingindays": 7,
             "languagecode": 1033,
+            "pricingdecimalprecision": 2,
             "basecurrencyid": base,
         }
-        self._put("organization", organization, self.organization_id)
+        self._put("organization", organization, self._organization_id)
         self.security.introduce(self.integration_user)
         for name, category in CONNECTION_ROLES.items():
             self.roles[name] = self._put("connectionrole", {"name": name, "category": category})
@@ -92,6 +98,17 @@ class Actions:
         return self._put("systemuser", {**shared, **entra_id, **columns}, row_id)
 
     # ------------------------------------------------------------ what an admin switches
+
+    @property
+    def organization_id(self) -> str:
+        """The environment's own id. Setting another makes it a full copy: the same rows with the same ids."""
+        return self._organization_id
+
+    @organization_id.setter
+    def organization_id(self, organization_id: str) -> None:
+        row = self._org.live("organization", self._organization_id)
+        self._org.tables["organization"] = {organization_id: {**row, "organizationid": organization_id}}
+        self._organization_id = organization_id
 
     @property
     def closed_rows_writable(self) -> bool:

@@ -5,7 +5,7 @@ that need a cast (MaxLength, OptionSet …) are only there behind the cast, as o
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass
 from typing import Any
 from uuid import NAMESPACE_URL, uuid5
@@ -44,6 +44,7 @@ class Metadata:
     org: Org
     privileges: Callable[[Table], Iterable[Definition]]
     languages: tuple[int, ...] = (1033,)
+    secured: Set[tuple[str, str]] = frozenset()  # (table, column) under column security
     roots: tuple[str, ...] = ("EntityDefinitions", "GlobalOptionSetDefinitions", "RelationshipDefinitions")
 
     def answer(self, path: str, options: Mapping[str, str], root: str) -> Definition:
@@ -222,7 +223,7 @@ class Metadata:
             "IsValidForCreate": column.creatable,
             "IsValidForUpdate": column.updatable,
             "IsValidForRead": True,
-            "IsSecured": False,
+            "IsSecured": (table.name, column.name) in self.secured,
             **special,
             "_special": frozenset(special),
         }
@@ -334,12 +335,12 @@ def _special(column: Column) -> Definition:
     elif column.kind in {"money", "decimal"}:
         special = {"Precision": column.precision, "MinValue": column.low, "MaxValue": column.high}
         if column.kind == "money":
-            special["PrecisionSource"] = 2
+            special["PrecisionSource"] = column.precision_source
     elif column.kind == "integer":
         special = {"MinValue": int(column.low), "MaxValue": int(column.high)}
     elif column.kind in {"datetime", "date"}:
         special = {
-            "Format": "DateOnly" if column.kind == "date" else "DateAndTime",
+            "Format": column.format or ("DateOnly" if column.kind == "date" else "DateAndTime"),
             "DateTimeBehavior": {
                 "Value": column.behavior or ("DateOnly" if column.kind == "date" else "UserLocal")
             },

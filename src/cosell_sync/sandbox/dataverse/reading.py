@@ -10,7 +10,7 @@ to the first), so changes on pages already delivered are missed, which users rep
 
 import re
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -70,9 +70,14 @@ class Reader:
     most_rows: int = MOST_ROWS
     not_tracked: set[str] = field(default_factory=set)
     may_see: Callable[[str, str], bool] = lambda _table, _column: True
+    mask: Callable[[str, str], str | None] = lambda _table, _column: None
+    reached: Callable[[Iterable[Row], str], list[Row]] = lambda rows, _key: list(rows)
     _cursors: dict[str, _Cursor] = field(default_factory=dict)
     _expired: set[str] = field(default_factory=set)
     _tokens: dict[str, tuple[str, int, datetime]] = field(default_factory=dict)
+
+    def _rows(self, table: Table) -> list[Row]:
+        return self.reached(self.org.scan(table.name), table.key)
 
     def expire_tokens(self) -> None:
         """Every delta token is too old, as after the days that the organization keeps its changes."""
@@ -105,6 +110,10 @@ class Reader:
             return
         value = row.get(column.name)
         name = column.read_as
+        mask = self.mask(query.table.name, column.name)
+        if mask is not None and value is not None:
+            made[name] = mask
+            return
         if isinstance(value, Ref):
             way = column.targets[value.table]
             beside = {
@@ -150,7 +159,7 @@ class Reader:
         if tracking:
             self._trackable(table, options)
         query = read_query(self.org, table, _plain(options))
-        rows = query.sorted(self.org.scan(table.name))
+        rows = query.sorted(self._rows(table))
         total = len(rows)
         if query.top is not None and asked.page is None:
             rows = rows[: query.top]
@@ -180,10 +189,10 @@ class Reader:
         """How many rows match, or how many changes there are since a token."""
         if "$deltatoken" in options:
             since, _ = self._since(table, options["$deltatoken"])
-            changed = [row for row in self.org.scan(table.name) if row["versionnumber"] > since]
+            changed = [row for row in self._rows(table) if row["versionnumber"] > since]
             return len(changed) + len(self._deletions(table, since, self.org.version))
         query = read_query(self.org, table, _plain(options))
-        return min(len(query.sorted(self.org.scan(table.name))), MOST_ROWS)
+        return min(len(query.sorted(self._rows(table))), MOST_ROWS)
 
     def _context(self, query: Query, asked: ReadOptions, *, delta: bool) -> str:
         listed = f"({','.join(each.read_as for each in query.select)})" if query.select is not None else ""
@@ -269,7 +278,7 @@ class Reader:
         at = cursor.after[0] if cursor is not None else since
         entries: list[tuple[int, Any]] = [
             (int(row["versionnumber"]), row)
-            for row in self.org.scan(table.name)
+            for row in self._rows(table)
             if at < int(row["versionnumber"]) <= mark
         ]
         entries += [(deletion.version, deletion.id) for deletion in self._deletions(table, at, mark)]

@@ -302,6 +302,23 @@ class Rest:
     def _related(self, part: Part, table: Table, row: Row, rest: str, options: Mapping[str, str]) -> Response:
         """An address below one row: a lookup's row, a collection, the removal of a reference."""
         name, _, more = rest.partition("/")
+        if (
+            name == "Microsoft.Dynamics.CRM.RetrievePrincipalAttributePrivileges()"
+            and table.name == "systemuser"
+        ):
+            # https://learn.microsoft.com/power-apps/developer/data-platform/webapi/reference/retrieveprincipalattributeprivileges
+            listed = [
+                {
+                    "AttributeId": self.metadata.identity(f"{of}.{column}"),
+                    "CanCreate": 4,
+                    "CanRead": 4,
+                    "CanUpdate": 4,
+                }
+                for of, column in sorted(self.rights.opened)
+            ]
+            return Response(
+                200, {"@odata.context": f"{part.root}$metadata#{name}", "AttributePrivileges": listed}
+            )
         way = table.navigation(name)
         if part.method == "DELETE" and more == "$ref" and way is not None:
             self.rights.need("Write", table.name, self.actor)

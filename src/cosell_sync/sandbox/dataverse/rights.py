@@ -1,12 +1,12 @@
 """Which privileges a request needs, and what the application user's roles lack."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from cosell_sync.sandbox.dataverse import values
 from cosell_sync.sandbox.dataverse.roles import privilege
-from cosell_sync.sandbox.dataverse.values import Refused
+from cosell_sync.sandbox.dataverse.values import Refused, Row
 
 
 @dataclass
@@ -17,6 +17,13 @@ class Rights:
     secured: set[tuple[str, str]] = field(
         default_factory=set
     )  # (table, column) without a field security profile
+    # Of those, the ones that a profile of the application user opens, and what a masking rule shows instead of a value.
+    # https://learn.microsoft.com/power-platform/admin/create-manage-masking-rules
+    opened: set[tuple[str, str]] = field(default_factory=set)
+    masks: dict[tuple[str, str], str] = field(default_factory=dict)
+    unseen: set[str] = field(
+        default_factory=set
+    )  # ids of rows that the application user's depth does not reach
     has_roles: bool = True
     organization_wide_read: bool = True
     may: Callable[[str], frozenset[str] | None] = lambda _: None  # by user; None: everything
@@ -49,7 +56,7 @@ class Rights:
     def need_column(self, table: str, columns: Mapping[str, Any], *, creating: bool) -> None:
         """Refuses a write to columns that a field security profile protects."""
         for name in columns:
-            if (table, name) in self.secured:
+            if (table, name) in self.secured - self.opened:
                 code, word = ("0x8004F502", "create") if creating else ("0x8004F507", "update")
                 raise Refused(
                     code, f"Caller does not have permission to {word} the secured attribute '{name}'.", 403
@@ -57,4 +64,8 @@ class Rights:
 
     def may_see(self, table: str, column: str) -> bool:
         """Whether the column is readable."""
-        return (table, column) not in self.secured
+        return (table, column) not in self.secured or (table, column) in self.opened
+
+    def reached(self, rows: Iterable[Row], key: str) -> list[Row]:
+        """The rows that the application user may read: others are left out of every list."""
+        return [row for row in rows if row[key] not in self.unseen]

@@ -213,13 +213,25 @@ class Org(Store):
         touched = before is None or any(each.name in changes for each in monies)
         if touched or "transactioncurrencyid" in changes or row["exchangerate"] is None:
             row["exchangerate"] = found["exchangerate"]
-        step = Decimal(1).scaleb(-int(found["currencyprecision"]))
         for each in monies:
             amount = row[each.name]
             if amount is not None:
+                step = Decimal(1).scaleb(-self._decimals(each, found))
                 row[each.name] = amount.quantize(step, ROUND_HALF_UP)
                 amount = (row[each.name] / row["exchangerate"]).quantize(Decimal("0.0001"), ROUND_HALF_UP)
             row[f"{each.name}_base"] = amount
+
+    def _decimals(self, column: Column, currency: Row) -> int:
+        """https://learn.microsoft.com/power-apps/developer/data-platform/transaction-currency-currency-entity"""
+        if column.precision_source == 2:
+            return int(currency["currencyprecision"])
+        organization = next(self.scan("organization"), None)
+        by_organization = column.precision_source == 1 and organization is not None
+        return (
+            int(organization["pricingdecimalprecision"])
+            if by_organization and organization
+            else column.precision
+        )
 
     # ------------------------------------------------------------ deleting and merging
 

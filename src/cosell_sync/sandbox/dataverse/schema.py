@@ -41,6 +41,7 @@ class Column:
     low: float = -1e12
     high: float = 1e12
     precision: int = 2
+    precision_source: int = 2  # of money: 0 own, 1 the organization's, 2 the row's currency's
     required: Literal["None", "ApplicationRequired", "SystemRequired"] = "None"
     creatable: bool = True
     updatable: bool = True

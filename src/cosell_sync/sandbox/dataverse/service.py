@@ -48,6 +48,7 @@ SWITCHES = (
     "failed_change_set",
     "blank_codes",
     "change_tracking_days",
+    "organization_id",
     "requests_per_window",
     "parallel_limit",
     "may_impersonate",

@@ -106,7 +106,7 @@ def _opportunity() -> list[Column]:
         memo("currentsituation", "Current Situation"),
         number("closeprobability", "Probability", 0, 100),
         choice("opportunityratingcode", "Rating", {1: "Hot", 2: "Warm", 3: "Cold"}, default=2),
-        choice("salesstage", "Sales Stage", {0: "Qualify", 1: "Develop", 2: "Propose", 3: "Close"}),
+        choice("salesstage", "Sales Stage", {0: "Qualify", 1: "Develop", 2: "Propose", 3: "Close"}, default=0),
         text("stepname", "Pipeline Phase", 200),
         Column("stageid", "Process Stage", "guid"),
         Column("processid", "Process", "guid"),
@@ -252,6 +252,7 @@ def _organization() -> list[Column]:
         text("name", "Organization Name", 160),
         number("expirechangetrackingindays", "Days to Expire Change Tracking Deltas", 0, 365),
         number("languagecode", "Language", 0, 10_000),
+        number("pricingdecimalprecision", "Pricing Decimal Precision", 0, 10),
         lookup("basecurrencyid", "Currency", "transactioncurrency"),
         *stamps(owned=False),
     ]

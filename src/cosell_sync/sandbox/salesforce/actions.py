@@ -45,10 +45,16 @@ class Actions:
         self._setup = Setup(self._org, clock)
         self._composite = Composite()
         self._rest = Rest(
-            self._org, usage=lambda: (self.api_used, self.api_calls_limit), composite=self._composite
+            self._org,
+            usage=lambda: (self.api_used, self.api_calls_limit),
+            composite=self._composite,
+            access=self._setup.access,
         )
         self.integration_user = self._first_user()
         self._org.add_standard_rows(self.integration_user)
+        self._setup.access.minimal.add(self.integration_user)
+        if cosell_fields_installed:
+            self._grant_deployed()
         self.seller = self.add_user("Sam", "Seller", "sam.seller@contoso.example", "+1 555 0100")
 
     # ------------------------------------------------------------ what an admin switches
@@ -105,6 +111,27 @@ class Actions:
         with self._lock:
             self._shape["cosell_fields_installed"] = True
             self._org.adopt(standard_schema.build(**self._shape))
+            self._grant_deployed()
+
+    def _grant_deployed(self) -> None:
+        """The prepared org: our fields and objects are closed, and the deployed permission set opens them."""
+        access = self._setup.access
+        access.objects.add("Cosell_Solution__c")
+        for name in ("Opportunity", "Cosell_Solution__c"):
+            access.fields |= {
+                (name, each.name) for each in self._org.schema[name].fields.values() if each.custom
+            }
+        access.grant_deployed(self.integration_user)
+
+    def revoke(self, name: str, *rights: str) -> None:
+        """An admin takes rights out of the integration user's permission set: of an object (`ViewAllRecords` …), or of a field
+        (`Contact.Phone`; without rights, both).
+        """
+        with self._lock:
+            kind, key = ("FieldPermissions", "Field") if "." in name else ("ObjectPermissions", "SobjectType")
+            taken = {f"Permissions{right}": False for right in rights or ("Read", "Edit")}
+            for row in self.rows(kind, **{key: name}):
+                self._org.update(kind, row["Id"], taken, self.seller, trusted=True)
 
     def change_field(self, name: str, column: str, **changes: object) -> None:
         """An admin's change of one field, e.g. `required=True`, `updateable=False`, `values=(…)`."""
@@ -127,9 +154,10 @@ class Actions:
                 self.delete("FieldPermissions", row["Id"])
 
     def described(self, name: str, /, *, by: str | None = None) -> tuple[str, ...]:
-        """The fields that this user sees; the integration user by default."""
+        """The fields that this user sees, none of an object out of sight; the integration user by default."""
         with self._lock:
-            return tuple(self._setup.visible_to(by or self.integration_user)[name].fields)
+            shape = self._setup.access.visible_to(by or self.integration_user).get(name)
+            return tuple(shape.fields) if shape is not None else ()
 
     def _reshape(self, name: str, fields: Mapping[str, Field]) -> None:
         shape = replace(self._org.schema[name], fields=fields, _by_lower={})

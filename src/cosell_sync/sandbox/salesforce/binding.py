@@ -73,6 +73,10 @@ class Binder:
                     f"Didn't understand relationship '{hop}' in field path. If you are attempting to use a custom "
                     "relationship, be sure to append the '__r' after the custom relationship name.",
                 )
+            if lookup.refers_to[0] not in self.source.schema:
+                raise SoqlError(
+                    "INVALID_FIELD", f"No access to {lookup.refers_to[0]} in field path {dotted}."
+                )
             here = self.source.schema[lookup.refers_to[0]]
             steps.append((lookup, here.name))
         each = here.find(last)

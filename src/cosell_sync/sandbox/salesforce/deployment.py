@@ -10,6 +10,7 @@ from typing import Final
 from xml.etree import ElementTree as ET
 
 from cosell_sync.sandbox.salesforce import formula, schema
+from cosell_sync.sandbox.salesforce.access import granted_as, permissionable
 from cosell_sync.sandbox.salesforce.custom_fields import FIELD_NAME, InvalidComponent, field_of
 from cosell_sync.sandbox.salesforce.package import NAMESPACE, Tree, components, many
 from cosell_sync.sandbox.salesforce.package import tree as tree_of
@@ -240,7 +241,7 @@ class Deployment:
         found = self.schema[of].fields.get(column) if of in self.schema else None
         if found is None:
             raise InvalidComponent(f"In field: field - no CustomField named {given['field']} found")
-        if found.required or not found.custom:
+        if not permissionable(of, found) or granted_as(of, column) != given["field"]:
             raise InvalidComponent(f"You cannot deploy to a required field: {given['field']}")
         if given["editable"] == "true" and given["readable"] != "true":
             raise InvalidComponent(f"Field {given['field']} is editable but not readable")

@@ -14,6 +14,7 @@ from typing import Any
 
 from cosell_sync.sandbox.exchange import Response
 from cosell_sync.sandbox.salesforce import query, soql
+from cosell_sync.sandbox.salesforce.access import Access, Seen
 from cosell_sync.sandbox.salesforce.metadata import describe, summary
 from cosell_sync.sandbox.salesforce.payload import (
     MAX_ROWS,
@@ -46,6 +47,7 @@ class Rest:
     root: str = "/services/data/v66.0"
     usage: Callable[[], tuple[int, int]] = lambda: (0, 0)
     composite: "Callable[[Rest, Part], Response] | None" = None
+    access: Access | None = None
     _cursors: dict[str, tuple[list[dict[str, Any]], int]] = field(default_factory=dict)
 
     def answer(self, part: Part) -> Response:
@@ -86,7 +88,8 @@ class Rest:
         text = part.query.get("q")
         if not text:
             raise Refused("MALFORMED_QUERY", "A query string has to be specified")
-        found = query.run(text, self.org, self.root, deleted=deleted)
+        source = self.org if self.access is None else Seen(self.org, self.access, part.actor)
+        found = query.run(text, source, self.root, deleted=deleted)
         if len(found.records) != found.total:
             return Response(200, {"totalSize": found.total, "done": True, "records": []})
         locator = make_id("01g", len(self._cursors) + 1)
@@ -148,6 +151,8 @@ class Rest:
 
     def _row(self, part: Part, shape: SObject, row_id: str) -> Response:
         row = self.org.live(shape.name, row_id)
+        if self.access is not None and not self.access.sees(part.actor, shape.name, row):
+            raise Refused("NOT_FOUND", "The requested resource does not exist")
         if part.method == "GET":
             self._precondition(part, row)
             return Response(200, self._shown(shape, row, part.query.get("fields")))

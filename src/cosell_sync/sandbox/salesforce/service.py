@@ -75,6 +75,20 @@ class Salesforce(Actions):
         self._sign_in.refusal = None if error is None else (error, description)
 
     @property
+    def organization_id(self) -> str:
+        """The org's own id. Setting another makes this org a full copy: the same records with the same ids, and all
+        sessions ended, as after the refresh of a sandbox.
+        """
+        return str(next(iter(self._org.scan("Organization")))["Id"])
+
+    @organization_id.setter
+    def organization_id(self, organization_id: str) -> None:
+        with self._lock:
+            (row,) = self._org.scan("Organization")
+            self._org.tables["Organization"] = {organization_id: {**row, "Id": organization_id}}
+        self.expire_sessions()
+
+    @property
     def logins(self) -> int:
         """How many sign-ins were tried."""
         return self._sign_in.logins
@@ -100,8 +114,7 @@ class Salesforce(Actions):
                 return self._control.answer(request) or unknown(request)
             self.requests.append(request)
             if request.path == "/services/oauth2/token":
-                organization = next(iter(self._org.scan("Organization")))["Id"]
-                return self._sign_in.token(request, self._own_url(request), organization)
+                return self._sign_in.token(request, self._own_url(request), self.organization_id)
             response = self._data(request)
             response.headers["Sforce-Limit-Info"] = f"api-usage={self.api_used}/{self.api_calls_limit}"
             return response
@@ -141,7 +154,7 @@ class Salesforce(Actions):
             body = _body(request)
         except Refused as refused:
             return _refusal(refused, 415 if refused.code == "UNSUPPORTED_MEDIA_TYPE" else 400)
-        everything, self._org.schema = self._org.schema, self._setup.visible_to(actor)
+        everything, self._org.schema = self._org.schema, self._setup.access.visible_to(actor)
         try:
             return self._rest.answer(Part(request.method, steps, request.query, request.headers, body, actor))
         finally:
@@ -169,6 +182,7 @@ SWITCHES = (
     "api_calls_limit",
     "api_used",
     "may_customize",
+    "organization_id",
 )
 
 

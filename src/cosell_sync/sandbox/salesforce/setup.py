@@ -3,22 +3,20 @@
 The Tooling API lists custom fields and objects, validation rules and Lightning components. A Metadata API deployment takes a
 zip, checks all of it, and applies all or nothing; with `checkOnly` it only checks.
 
-A deployed object or field is invisible to a user until a permission set that is assigned to the user gives access
-(`visible_to`). Objects and fields that the org had from the start are visible to all. `may_customize` = False takes the
-admin's rights away.
+What a user sees of the result is in `access`. `may_customize` = False takes the admin's rights away.
 """
 
 import io
 import json
 import zipfile
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 from cosell_sync.sandbox.exchange import Response
 from cosell_sync.sandbox.salesforce import query as soql_query
 from cosell_sync.sandbox.salesforce import schema, soql
+from cosell_sync.sandbox.salesforce.access import Access
 from cosell_sync.sandbox.salesforce.custom_fields import metadata_of
 from cosell_sync.sandbox.salesforce.deployment import Deployment
 from cosell_sync.sandbox.salesforce.package import Tree, multipart
@@ -42,7 +40,7 @@ def _tooling() -> dict[str, SObject]:
 
 
 class Setup:
-    """One org's setup. `org.schema` holds everything; `visible_to` cuts it to what a user sees."""
+    """One org's setup. `org.schema` holds everything; `access` cuts it to what a user sees."""
 
     def __init__(self, org: Org, clock: Callable[[], datetime]) -> None:
         self.org = org
@@ -53,8 +51,7 @@ class Setup:
         self._rules: dict[str, Tree] = {}
         self._bundles: set[str] = set()
         self._deployments: dict[str, dict[str, Any]] = {}
-        self._fields: set[tuple[str, str]] = set()
-        self._objects: set[str] = set()
+        self.access = Access(org)
 
     def answer(
         self, method: str, steps: tuple[str, ...], query: Mapping[str, str], content_type: str, body: bytes
@@ -88,38 +85,6 @@ class Setup:
             case "GET", ("metadata", "deployRequest", started) if started in self._deployments:
                 return self._status(started, query)
         raise Refused("NOT_FOUND", "The requested resource does not exist")
-
-    # ------------------------------------------------------------ who sees what
-
-    def visible_to(self, user: str) -> dict[str, SObject]:
-        """The schema without deployed objects and fields that no permission set of this user opens."""
-        if not self._fields and not self._objects:
-            return self.org.schema
-        sets = {
-            row["PermissionSetId"]
-            for row in self.org.scan("PermissionSetAssignment")
-            if row["AssigneeId"] == user
-        }
-        rights = [row for row in self.org.scan("FieldPermissions") if row["ParentId"] in sets]
-        read = {row["Field"] for row in rights if row["PermissionsRead"]}
-        edit = {row["Field"] for row in rights if row["PermissionsEdit"]}
-        own = [row for row in self.org.scan("ObjectPermissions") if row["ParentId"] in sets]
-        open_objects = {row["SobjectType"] for row in own if row["PermissionsRead"]}
-        writable = {row["SobjectType"] for row in own if row["PermissionsCreate"] and row["PermissionsEdit"]}
-        seen: dict[str, SObject] = {}
-        for name, shape in self.org.schema.items():
-            if name in self._objects and name not in open_objects:
-                continue
-            columns: dict[str, Field] = {}
-            for column, each in shape.fields.items():
-                full = f"{name}.{column}"
-                if (name, column) not in self._fields or each.required or full in edit:
-                    columns[column] = each
-                elif full in read:
-                    columns[column] = replace(each, createable=False, updateable=False)
-            createable = shape.createable and (name not in self._objects or name in writable)
-            seen[name] = replace(shape, fields=columns, createable=createable, _by_lower={})
-        return schema.linked(seen)
 
     # ------------------------------------------------------------ the Tooling API
 
@@ -213,7 +178,7 @@ class Setup:
 
     def _apply(self, deployment: Deployment) -> None:
         self.org.adopt(deployment.schema)
-        self._fields |= deployment.fields
-        self._objects |= deployment.objects
+        self.access.fields |= deployment.fields
+        self.access.objects |= deployment.objects
         for act in deployment.last:
             act()

@@ -2,33 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 
 from cosell_sync.core.fields import KINDS, SELLER, Kind
 from cosell_sync.crm.columns import SOLUTION_COLUMNS
-from cosell_sync.crm.dynamics import changes, describe, odata
+from cosell_sync.crm.dynamics import changes, describe, odata, read, translate
 from cosell_sync.crm.dynamics.install.schema import PARENT, SOLUTION_NAMES
 from cosell_sync.crm.dynamics.install.schema import TYPES as COLUMN_TYPES
 from cosell_sync.crm.dynamics.org import (
+    ACCOUNTS,
     CONNECTIONS,
     CONTACTS,
     DEFAULT_NAMES,
+    LABELS,
     OPPORTUNITIES,
     SOLUTIONS,
     TABLES,
+    USERS,
     Column,
+    Org,
 )
 from cosell_sync.crm.dynamics.rest import Rest
 from cosell_sync.crm.report import Check
 from cosell_sync.crm.values import folded
-from cosell_sync.errors import OutsideError, RecordError, Surprise
+from cosell_sync.errors import AuthFailed, OutsideError, RecordError, Surprise
 from cosell_sync.transport.errors import Scope
 
 PROVISION: Final = "run `cosell-sync provision` against this environment"
 GRANT: Final = (
     "extend the application user's security role `Co-sell Sync Service` in the Power Platform admin center"
 )
+
+PROFILE: Final = "add the application user to a column security profile that may read it"
 
 # Kind of our field → attribute types that can hold it.
 TYPES: Final[Mapping[Kind, frozenset[str]]] = {
@@ -61,9 +69,11 @@ def _checks(rest: Rest, names: Mapping[str, str], stages: Sequence[str]) -> Iter
             yield from _fields(columns, names)
             yield from _key(rest, OPPORTUNITIES, names["referral_id"])
             yield from _stages(columns.get(names["stage"]), stages)
+            yield from _days(columns.get(names["close_date"]))
         if SOLUTIONS in tables:
             yield from _solutions(describe.table_columns(rest, SOLUTIONS))
             yield from _key(rest, SOLUTIONS, SOLUTION_NAMES["key"])
+        yield from _cycle(rest, names)
     except OutsideError as error:
         yield Check("dynamics.reachable", "fault", str(error), error.hint or "try again later", error)
     except Surprise as error:
@@ -99,6 +109,81 @@ def _tables(rest: Rest, tables: Mapping[str, Mapping[str, Any]]) -> Iterator[Che
             )
         else:
             yield Check(label, "ok", "there and readable")
+
+
+def _days(column: Column | None) -> Iterator[Check]:
+    if column is not None and column.behavior == "UserLocal":
+        text = (
+            f"column {column.name} has the behavior User Local: a close date is an instant there, and a person east of UTC+13 or "
+            "west of UTC-10 sees another day"
+        )
+        todo = f"change the behavior of {column.name} to Date Only"
+        yield Check(f"dynamics.opportunity.{column.name}.behavior", "warning", text, todo)
+
+
+def _cycle(rest: Rest, names: Mapping[str, str]) -> Iterator[Check]:
+    """What a cycle reads: columns that it has to leave out, its own queries, and rows that it does not see."""
+    try:
+        org = describe.read(rest, names)
+    except (AuthFailed, Surprise):
+        return  # what is missing was named before
+    for collection, column in _closed_columns(org):
+        text = f"column {column} is secured, and no profile of the application user opens it: it is not synchronised"
+        yield Check(f"dynamics.{TABLES[collection]}.{column}.security", "warning", text, PROFILE)
+    bundles: list[translate.Bundle] = []
+
+    def sample() -> None:
+        bundles.extend(next(iter(read.all_in_scope(rest, org)), ()))
+
+    nobody = "nobody@cosell-sync.invalid"
+    queries: Mapping[str, Callable[[], object]] = {
+        "opportunities": sample,
+        "index": lambda: next(iter(read.index(rest, org)), None),
+        "referrals": lambda: read.by_referrals(rest, org, ["none"]),
+        "users": lambda: list(read.users(rest, org, [nobody])),
+        "accounts": lambda: list(read.accounts_by_name(rest, ["none none"])),
+        **{
+            f"changed_{TABLES[name]}": partial(changes.newest_stamp, rest, name)
+            for name in changes.feeds(org)
+        },
+    }
+    refused = False
+    for name, ask in queries.items():
+        try:
+            ask()
+        except (
+            AuthFailed,
+            Surprise,
+            RecordError,
+        ) as error:  # a right that is missing is refused like a sign-in
+            refused = True
+            text = f"the environment refuses this query of a cycle ({error})"
+            yield Check(f"dynamics.query.{name}", "fault", text, GRANT)
+    if not refused:
+        yield Check("dynamics.query", "ok", f"all {len(queries)} queries of a cycle are answered")
+    found = Counter(
+        name for each in bundles for name in set(translate.out_of_sight(each, org)) if name in LABELS
+    )
+    for name, count in found.items():
+        text = f"{LABELS[name]}: of {len(bundles)} opportunities, {count} name rows or columns out of sight"
+        yield Check(
+            f"dynamics.sharing.{name}", "warning", text, f"{GRANT}: Read of the whole organization; {PROFILE}"
+        )
+
+
+def _closed_columns(org: Org) -> Iterator[tuple[str, str]]:
+    """The secured columns that are read and that no profile opens."""
+    used = {
+        OPPORTUNITIES: tuple(org.names.values()),
+        ACCOUNTS: translate.ACCOUNT,
+        CONTACTS: translate.CONTACT,
+        USERS: translate.USER,
+        SOLUTIONS: (*translate.SOLUTION, *translate.SOLUTION_MORE),
+    }
+    for collection, listed in used.items():
+        for column in listed:
+            if org.security.closed(collection, column):
+                yield collection, column
 
 
 def _fields(columns: Mapping[str, Column], names: Mapping[str, str]) -> Iterator[Check]:

@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from cosell_sync.core.fields import KINDS, SELLER, Kind
 from cosell_sync.crm.report import Check
-from cosell_sync.crm.salesforce import composite, errors
+from cosell_sync.crm.salesforce import composite, describe, errors, queries, translate, versions
 from cosell_sync.crm.salesforce.org import (
     ACCOUNT,
     CONTACT,
     DEFAULT_NAMES,
     KEY,
+    LABELS,
     OPPORTUNITY,
     ROLE,
     SOLUTION,
     TEAM,
+    USER,
+    Org,
 )
 from cosell_sync.crm.salesforce.rest import Rest
-from cosell_sync.errors import OutsideError
+from cosell_sync.crm.values import pieces
+from cosell_sync.errors import OutsideError, Surprise
 
 GRANT: Final = "grant it in the permission set `Cosell Sync` and assign that to the integration user"
+SHARE: Final = "give View All on accounts and contacts in the permission set `Cosell Sync`, or share these rows with the integration user"
+SAMPLE: Final = 200  # opportunities that are looked through for rows out of sight
 PROVISION: Final = f"run `cosell-sync provision`; if it exists, {GRANT}"
 
 # Kind of our field → describe types that can hold it.
@@ -61,6 +68,7 @@ def _checks(rest: Rest, names: Mapping[str, str], stages: Sequence[str]) -> Iter
         yield from _fields(objects.get(OPPORTUNITY), names)
         yield from _objects(objects)
         yield from _stages(rest, stages)
+        yield from _cycle(rest, names)
     except OutsideError as error:
         yield Check("salesforce.reachable", "fault", str(error), error.hint or "try again later", error)
         return
@@ -147,6 +155,70 @@ def _stages(rest: Rest, stages: Sequence[str]) -> Iterator[Check]:
                 f"the org has no active stage {name}",
                 f"name one of these in mapping: {known}",
             )
+
+
+def _cycle(rest: Rest, names: Mapping[str, str]) -> Iterator[Check]:
+    """What a cycle reads: fields that it has to leave out, its own queries, and rows that it does not see."""
+    try:
+        org = describe.read(rest, names)
+    except Surprise:
+        return  # what is missing was named before
+    for ours, columns in {**org.hidden_parts, **org.hidden}.items():
+        for column in columns:
+            whole = ours in org.hidden
+            left = (
+                f"{LABELS.get(ours, ours)} not synchronised"
+                if whole
+                else f"{LABELS[ours]} synchronised without it"
+            )
+            todo = (
+                GRANT if not column.startswith(USER) else f"give the integration user read access to {column}"
+            )
+            text = f"field {column} is hidden from the integration user: {left}"
+            yield Check(f"salesforce.{column}", "warning", text, todo)
+    texts = _queries(org, versions.format_stamp(rest.clock()))
+    replies: list[composite.Reply] = []
+    for some in pieces(list(texts.values()), composite.QUERIES):
+        found, at = composite.send(rest, some, repeat=True)
+        replies += found
+    refused = {name: reply for name, reply in zip(texts, replies, strict=True) if not reply.fine}
+    for name, reply in refused.items():
+        fault = next(iter(errors.faults(reply.body)), None)
+        text = f"{fault.code}: {fault.text}" if fault else f"status {reply.status}"
+        yield Check(
+            f"salesforce.query.{name}", "fault", f"the org refuses this query of a cycle ({text})", GRANT
+        )
+    if not refused:
+        yield Check("salesforce.query", "ok", f"all {len(texts)} queries of a cycle are answered")
+        yield from _out_of_sight(org, composite.rows(replies[0], at).rows)
+
+
+def _queries(org: Org, stamp: str) -> Mapping[str, composite.Part]:
+    """The queries of a cycle, each for a few rows; the first one reads the opportunities changed last."""
+    person = ["nobody@cosell-sync.invalid"]
+    scope = queries.in_scope_filter(org)
+    texts = {
+        "opportunities": f"{queries.opportunities(org, scope, order='SystemModstamp DESC')} LIMIT {SAMPLE}",
+        "changed": queries.changed(org, stamp),
+        **{f"changed_{kind}": text for kind, text in queries.changed_around(org, stamp).items()},
+        "index": f"{queries.index(org)} LIMIT 1",
+        "referrals": queries.by_referrals(org, ["none"]),
+        "users": queries.users(person),
+        "contacts": queries.contacts(org, (), person) if "contacts" not in org.hidden else "",
+        "lookalikes": queries.lookalikes(org, ["none"]) if org.identifies_accounts else "",
+        "accounts": queries.accounts(org, ["none"]) if org.identifies_accounts else "",
+    }
+    parts = {name: composite.query(text) for name, text in texts.items() if text}
+    bin_ = {f"deleted_{kind}": text for kind, text in queries.deleted(org, stamp).items()}
+    return {**parts, **{name: composite.query(text, deleted=True) for name, text in bin_.items()}}
+
+
+def _out_of_sight(org: Org, rows: Sequence[composite.Row]) -> Iterator[Check]:
+    """Rows that opportunities name and the integration user does not see, in a sample."""
+    found = Counter(name for row in rows for name in translate.out_of_sight(row, org) if name in LABELS)
+    for name, count in found.items():
+        text = f"{LABELS[name]}: of {len(rows)} opportunities, {count} name rows that the integration user does not see"
+        yield Check(f"salesforce.sharing.{name}", "warning", text, SHARE)
 
 
 def _budget(rest: Rest) -> Iterator[Check]:

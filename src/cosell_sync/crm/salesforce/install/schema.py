@@ -12,7 +12,7 @@ https://developer.salesforce.com/docs/atlas.en-us.api_meta.meta/api_meta/customf
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -85,8 +85,9 @@ READ: Final = frozenset({"allowRead"})
 WRITE: Final = READ | {"allowCreate", "allowEdit"}
 OBJECT_RIGHTS: Final[Mapping[str, Mapping[str, frozenset[str]]]] = {
     INTEGRATION_SET: {
-        ACCOUNT: WRITE,
-        CONTACT: WRITE,
+        # With private sharing an account given to a seller would be out of sight, and its contacts with it.
+        ACCOUNT: WRITE | {"viewAllRecords"},
+        CONTACT: WRITE | {"viewAllRecords"},
         OPPORTUNITY: WRITE | {"viewAllRecords"},
         SOLUTION: WRITE | {"allowDelete"},
     },
@@ -100,6 +101,25 @@ OBJECT_RIGHTS: Final[Mapping[str, Mapping[str, frozenset[str]]]] = {
 RIGHTS: Final = (
     "allowCreate", "allowDelete", "allowEdit", "allowRead", "modifyAllRecords", "viewAllRecords",
 )  # fmt: skip
+
+
+# Standard fields that are read and written, by the names under which a permission set grants them. The minimum-access profile
+# gives none. Parts of an address go by the whole address. Names, required and system fields cannot be granted, and need not be.
+# https://developer.salesforce.com/docs/atlas.en-us.api_meta.meta/api_meta/meta_permissionset.htm
+STANDARD_FIELDS: Final = (
+    f"{ACCOUNT}.BillingAddress",
+    f"{CONTACT}.AccountId",
+    f"{CONTACT}.Email",
+    f"{CONTACT}.Phone",
+    f"{OPPORTUNITY}.AccountId",
+)
+NOT_GRANTABLE: Final = frozenset({"Name", "StageName", "CloseDate", "CurrencyIsoCode", "OwnerId"})
+
+
+def standard_fields(named: Mapping[str, str]) -> frozenset[str]:
+    """The standard fields to grant: those of related objects, and those of Opportunity that the mapping names."""
+    mapped = {crm for crm in named.values() if "__" not in crm} - NOT_GRANTABLE
+    return frozenset(STANDARD_FIELDS) | {f"{OPPORTUNITY}.{crm}" for crm in mapped}
 
 
 def creatable(name: str) -> bool:
@@ -127,7 +147,7 @@ def _components(named: Mapping[str, str]) -> Iterator[Component]:
         yield Component("ListView", f"{OPPORTUNITY}.{name}", body)
     access = {f"{OPPORTUNITY}.{name}": column for name, column in columns.items()}
     access |= {f"{SOLUTION}.{name}": column for name, column in solution_columns.items()}
-    yield Component("PermissionSet", INTEGRATION_SET, _integration_set(access))
+    yield Component("PermissionSet", INTEGRATION_SET, _integration_set({*access, *standard_fields(named)}))
     yield Component("PermissionSet", SELLER_SET, _seller_set(access))
     yield Component("LightningComponentBundle", PANEL, {})
 
@@ -224,7 +244,7 @@ def _list_views(named: Mapping[str, str]) -> Iterator[tuple[str, Body]]:
         )
 
 
-def _integration_set(access: Mapping[str, Column]) -> Body:
+def _integration_set(access: Iterable[str]) -> Body:
     return {
         "label": "Cosell Sync",
         "description": "For the user cosell-sync signs in as: reads and writes what is carried between the two systems.",

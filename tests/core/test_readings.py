@@ -1,0 +1,98 @@
+"""Through what a field is read, and what goes when that changes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from decimal import Decimal
+
+from deals import NOW, at_rest, here, remembering, rules
+
+from cosell_sync.core.deal import ABSENT, Side
+from cosell_sync.core.memory import Intent
+from cosell_sync.core.readings import (
+    from_text,
+    intent_without,
+    read_otherwise,
+    readings,
+    remembered,
+    to_text,
+    without_stale,
+)
+from cosell_sync.core.rules import Flow, Rules, Stages
+
+PC, CRM = Side.PARTNER_CENTER, Side.CRM
+
+
+def otherwise(before: Rules, *after: Rules) -> dict[str, bool]:
+    """What is read otherwise after the last of these than before it."""
+    known = readings(before)
+    for each in after[:-1]:
+        known = from_text(to_text(remembered(known, readings(each))))
+    return read_otherwise(known, readings(after[-1]))
+
+
+def mapped(name: str, column: str, flow: Flow = Flow.BOTH) -> Rules:
+    plain = rules()
+    return replace(plain, fields={**plain.fields, name: replace(plain.fields[name], crm=column, flow=flow)})
+
+
+def test_only_another_column_or_conversion_is_another_reading() -> None:
+    assert otherwise(rules(), rules()) == {}
+    assert otherwise(rules(), rules(flows={"notes": Flow.TO_CRM})) == {}
+    assert otherwise(rules(), mapped("notes", "Description")) == {"notes": False}
+    assert otherwise(rules(), rules(stages=Stages(sales={"Proposal": "Close"}))) == {"sales_stage": False}
+
+
+def test_what_is_off_is_compared_when_it_is_on_again() -> None:
+    off, moved = rules(flows={"notes": Flow.OFF}), mapped("notes", "Description", Flow.OFF)
+    assert otherwise(rules(), off) == {}
+    assert otherwise(rules(), off, rules()) == {"notes": True}
+    assert otherwise(rules(), moved, mapped("notes", "Description")) == {"notes": False}
+    assert otherwise(rules(), moved, rules()) == {"notes": True}
+
+
+def test_a_field_that_is_read_otherwise_loses_both_bases_and_every_mark() -> None:
+    link = remembering(
+        at_rest(),
+        rewritten={"notes": True, "name": True},
+        resolved={"notes": CRM},
+        disputed=("notes", "name"),
+        reported=("kept:notes", "conflict:notes:abc", "kept:name", "late"),
+    )
+    left = without_stale(link, {"notes": False}, link.opportunity)
+    assert "notes" not in {*left.base_referral, *left.base_opportunity}
+    assert left.base_referral.keys() == link.base_referral.keys() - {"notes"}
+    assert left.memory == replace(
+        link.memory,
+        rewritten={"name": True},
+        resolved={},
+        disputed=("name",),
+        reported=("kept:name", "late"),
+    )
+
+
+def test_an_amount_goes_with_its_currency() -> None:
+    left = without_stale(at_rest(), {"currency": False}, at_rest().opportunity)
+    assert not {"value", "currency"} & {*left.base_referral, *left.base_opportunity}
+
+
+def test_what_could_not_be_read_again_is_no_evidence() -> None:
+    left = without_stale(at_rest(), {"notes": False}, None)
+    assert left.opportunity is not None
+    assert (left.opportunity["notes"], left.opportunity.version) == (ABSENT, "")
+    assert left.opportunity["name"] == "Fabric"
+
+
+def test_another_column_for_a_stage_or_a_consent_is_no_move_and_no_wish() -> None:
+    link = replace(at_rest(), base_opportunity={**at_rest().base_opportunity, "consent": True})
+    fresh = here(link, stage="Proposal", consent=False).opportunity
+    left = without_stale(link, {"stage": False, "consent": False}, fresh)
+    assert (left.base_opportunity["stage"], left.base_opportunity["consent"]) == ("Proposal", False)
+
+
+def test_an_open_write_forgets_what_is_read_otherwise() -> None:
+    fields = {"value": Decimal(5), "currency": "EUR", "notes": "one", "state": "Won"}
+    intent = Intent("r:R1", PC, False, "1", fields, fields, "c", NOW)
+    assert intent_without(intent, ["name", "stage"]) is intent
+    left = intent_without(intent, ["value"])
+    assert left.fields == left.source == {"notes": "one", "state": "Won"}

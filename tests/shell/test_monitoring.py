@@ -1,0 +1,56 @@
+"""What the listener of a running daemon asks the store for: counts, and the deals that it lists; nothing for readiness."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from cosell_sync.cli.daemon_service import _MonitoredCycles
+from cosell_sync.core.deal import Side, SyncState
+from cosell_sync.core.memory import Link, Memory, Phase
+from cosell_sync.daemon import Status
+from cosell_sync.ports import Transaction
+from cosell_sync.store import serialize
+from cosell_sync.store.open import open_store
+
+NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
+
+
+class _Meter:
+    def pace(self, interval: timedelta) -> timedelta:
+        return interval
+
+
+def test_a_thousand_deals_are_counted_and_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = open_store("sqlite://", lambda: NOW)
+    urgent = Memory(sync_state=SyncState.NEEDS_ATTENTION)
+    links = [
+        Link(
+            f"r:{number:04}", str(number), phase=Phase.LINKED, memory=urgent if number % 4 == 0 else Memory()
+        )
+        for number in range(1000)
+    ]
+    with store.lease(timedelta()):
+        store.commit(Transaction(links=links))
+    settings = SimpleNamespace(crm="salesforce", sync=SimpleNamespace(interval=timedelta(minutes=1)))
+    wired: Any = SimpleNamespace(
+        store=store, settings=settings, clock=lambda: NOW, meters={Side.CRM: _Meter()}
+    )
+    daemon: Any = SimpleNamespace(status=Status())
+    monitor = _MonitoredCycles(wired)
+    read: list[str] = []
+    for name in ("to_link", "to_memory"):
+        real = getattr(serialize, name)
+        monkeypatch.setattr(serialize, name, lambda row, real=real, name=name: read.append(name) or real(row))
+    asked: list[str] = []
+    monkeypatch.setattr(store, "counts", lambda real=store.counts: asked.append("counts") or real())
+    monitor.health(daemon)
+    assert (asked, read) == ([], [])
+    facts = monitor.facts(daemon)
+    assert facts.states == {"In sync": 750, "Needs attention": 250}
+    assert len(facts.attention) == 100
+    assert read == ["to_memory"] * 100
+    store.close()
