@@ -700,7 +700,7 @@ class MemoryCrm:
         self.outside.at("landed")
         if kind == "lost":
             return Outcome(row.id, _trouble(kind, "The CRM"))
-        failed = _trouble("flaky", "The CRM") if unfinished else None
+        failed = _trouble("rejected", "The CRM") if unfinished else None
         after = None if kind == "unread" else self._snapshot(row)
         return Outcome(row.id, failed, after, int(failed is None), refused=refused)
 

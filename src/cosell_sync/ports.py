@@ -68,9 +68,8 @@ class Outcome:
     ``error`` None: landed, but for ``refused``. ``snapshot``: what the record holds after the last thing that landed, where
     it could be read (never a guess). ``steps``: how many steps of a walk landed. ``unheld``: per field the keys of members
     that this side cannot hold (a colleague who is no CRM user), which is no fault; `owner`: who could not be made the owner.
-    ``refused``: our names of fields that this side refused, and why, while the rest landed; of a set, the members that the
-    snapshot does not show as they were sent. ``stage`` and ``status`` stand for a move. Where every field was refused,
-    ``error`` is set as well.
+    ``refused``: our names of fields that this side refused, and why; of a set, the members that the snapshot does not show.
+    ``stage`` and ``status`` stand for a move. ``error`` is set as well where every field was refused.
     """
 
     id: str | None
@@ -86,10 +85,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class ReferralWrite:
-    """Steps of one referral, in order, the first guarded by the version of ``before``.
-
-    ``search``: whether a refusal that names no field may be searched for by halves.
-    """
+    """Steps of one referral, in order, the first guarded by the version of ``before``. ``search``: see `OpportunityWrite`."""
 
     before: Snapshot
     steps: tuple[Step, ...]

@@ -19,9 +19,9 @@ from cosell_sync.core.deal import ABSENT, Fields, Side, Snapshot, State, Step, V
 from cosell_sync.core.decision import ConflictKind
 from cosell_sync.core.fields import KINDS, SHARED, TOGETHER, Kind, partners
 from cosell_sync.core.memory import Failure, Intent, Link, Memory, Phase, set_known
-from cosell_sync.core.merge import Written, landed, learn, learn_landed, settle_notes, settle_set
+from cosell_sync.core.merge import Written, landed, learn, settle_notes, settle_set
 from cosell_sync.core.normalize import agree, by_key
-from cosell_sync.core.refusals import without
+from cosell_sync.core.refusals import learn_landed, with_bases_of_unmade, without
 from cosell_sync.core.retry import RetryPolicy, after_failure, content_digest, freed_from
 from cosell_sync.core.rules import CrmShape, Rules
 from cosell_sync.errors import Flaky, Gone, RecordError, Unclear
@@ -167,7 +167,7 @@ def after_create(
         known = replace(made, memory=replace(made.memory, rewritten=rewritten))
     else:
         known = _took_defaults(replace(made, memory=replace(made.memory, rewritten={})), rules)
-    return _with_bases_of_unmade(known, made, [name for name in sent if name in refused])
+    return with_bases_of_unmade(known, made, [name for name in sent if name in refused])
 
 
 def _took_defaults(link: Link, rules: Rules) -> Link:
@@ -181,24 +181,6 @@ def _took_defaults(link: Link, rules: Rules) -> Link:
         if here is not ABSENT:
             base_opportunity[name] = here
             set_known(base_referral, name, referral[name])
-    return replace(link, base_referral=base_referral, base_opportunity=base_opportunity)
-
-
-def _with_bases_of_unmade(link: Link, made: Link, refused: list[str]) -> Link:
-    """The link with bases of the fields that the new row did not take: Partner Center's values are still to be written, and
-    what stands there instead is nobody's edit. ``made``: with what the create taught of sets, member by member.
-
-    Without a base the two sides would merge at first sight, and the CRM's own default could travel to Partner Center.
-    """
-    base_referral, base_opportunity = dict(link.base_referral), dict(link.base_opportunity)
-    for name in refused:
-        if name not in SHARED or link.opportunity is None or link.opportunity[name] is ABSENT:
-            continue
-        if KINDS[name] in _SETS:
-            set_known(base_referral, name, made.base_referral.get(name, ()))
-            set_known(base_opportunity, name, made.base_opportunity.get(name, ()))
-        else:
-            base_referral[name], base_opportunity[name] = None, link.opportunity[name]
     return replace(link, base_referral=base_referral, base_opportunity=base_opportunity)
 
 

@@ -15,10 +15,12 @@ from dataclasses import replace
 from cosell_sync.core import messages
 from cosell_sync.core.as_json import fields_to_json
 from cosell_sync.core.builder import DecisionBuilder
-from cosell_sync.core.deal import Customer, Fields, Side, Snapshot, Value
+from cosell_sync.core.deal import ABSENT, Customer, Fields, Side, Snapshot, Value
 from cosell_sync.core.decision import Hold, HoldKind
-from cosell_sync.core.fields import STATUS_FIELDS, inseparable
-from cosell_sync.core.memory import Link, RefusedField
+from cosell_sync.core.fields import KINDS, SHARED, STATUS_FIELDS, Kind, inseparable
+from cosell_sync.core.memory import Link, RefusedField, set_known
+from cosell_sync.core.merge import Written, take_elements
+from cosell_sync.core.normalize import by_key
 from cosell_sync.core.rules import CrmShape, Rules
 from cosell_sync.errors import RecordError, Rejected
 
@@ -99,6 +101,41 @@ def without(sent: Fields, refused: Iterable[str]) -> Fields:
     """What landed of a write: all of ``sent`` but what was refused."""
     names = frozenset(refused)
     return {name: value for name, value in sent.items() if name not in names}
+
+
+def learn_landed(name: str, base_written: Value, base_source: Value, written: Written) -> tuple[Value, Value]:
+    """The bases after a write of which this field was refused: as they were, but for members of a set that did land.
+
+    A member landed where it stands as it was sent, or where it was new and is there now (a side may know its name otherwise).
+    """
+    if KINDS[name] not in {Kind.MEMBERS, Kind.SOLUTIONS}:
+        return base_written, base_source
+    before, sent, after = by_key(written.before), by_key(written.sent), by_key(written.after)
+    touched = [key for key in {**before, **sent} if before.get(key) != sent.get(key)]
+    there = [
+        key for key in touched if after.get(key) == sent.get(key) or (key not in before and key in after)
+    ]
+    return take_elements(base_written, written.after, there), take_elements(
+        base_source, written.source, there
+    )
+
+
+def with_bases_of_unmade(link: Link, made: Link, refused: list[str]) -> Link:
+    """The link with bases of the fields that the new row did not take: Partner Center's values are still to be written, and
+    what stands there instead is nobody's edit. ``made``: with what the create taught of sets, member by member.
+
+    Without a base the two sides would merge at first sight, and the CRM's own default could travel to Partner Center.
+    """
+    base_referral, base_opportunity = dict(link.base_referral), dict(link.base_opportunity)
+    for name in refused:
+        if name not in SHARED or link.opportunity is None or link.opportunity[name] is ABSENT:
+            continue
+        if KINDS[name] in {Kind.MEMBERS, Kind.SOLUTIONS}:
+            set_known(base_referral, name, made.base_referral.get(name, ()))
+            set_known(base_opportunity, name, made.base_opportunity.get(name, ()))
+        else:
+            base_referral[name], base_opportunity[name] = None, link.opportunity[name]
+    return replace(link, base_referral=base_referral, base_opportunity=base_opportunity)
 
 
 def _wanted(values: Fields, rules: Rules, shape: CrmShape) -> str:
