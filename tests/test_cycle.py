@@ -322,6 +322,107 @@ def test_lookalikes_are_marked_and_cleared(play: Play) -> None:
     assert (other["sync_state"], other["message"]) == (None, None)
 
 
+def test_sync_off_on_an_unanswered_deal_asks_and_sends_the_answer_once_it_is_on(play: Play) -> None:
+    play.begin(State.RECEIVED)
+    play.seller(sync=False)
+    play.cycle()
+    assert play.opportunity["sync_state"] == "Needs attention"
+    assert "switch Sync on" in str(play.opportunity["message"])
+    assert "choose Accept" not in str(play.opportunity["message"])
+    play.seller(action="Accept")
+    play.cycle()
+    assert (play.referral["state"], play.opportunity["sync_state"]) == ("Received", "Needs attention")
+    play.seller(sync=True)
+    play.cycle()
+    assert play.referral["state"] == "Accepted"
+
+
+@pytest.mark.parametrize(("left", "given"), [(13, [1, 2, 3]), (5, [1, 2, 3]), (2, [2, 3]), (0.5, [3])])
+def test_a_hold_has_a_clock(play: Play, left: float, given: list[int]) -> None:
+    """It is named at 7, 3 and 1 days, also when first seen with less left; expired, it stays in sight until acknowledged."""
+    start = play.outside.now
+    until = start + timedelta(days=left)
+    play.outside.new_referral(State.RECEIVED, customer=None, respond_by=until)
+    with structlog.testing.capture_logs() as logs:
+        while play.outside.now < until + timedelta(days=1):
+            play.cycle()
+            play.outside.pass_time(timedelta(hours=6))
+        play.cycle()
+    told = [each["reminder"] for each in logs if each["event"] == "deal.reminder"]
+    assert told == given
+    link = play.link
+    assert (link.phase, link.memory.failure and link.memory.failure.code) == ("waiting", "expired")
+    assert link.memory.sync_state == "Needs attention"
+    play.rests()
+    play.store.submit(OperatorCommand("1", "unlink", "R1"))
+    play.cycle()
+    assert play.link.phase == "parted"
+
+
+def claims(play: Play, *states: State) -> list[Link]:
+    """Referrals R1, R2 … that all name the one opportunity O1, after two cycles."""
+    row = play.outside.new_opportunity(sync=False)
+    for state in states:
+        play.outside.new_referral(state, external_reference=row.id)
+    play.cycle()
+    play.cycle()
+    return [play.store.by_keys([f"r:R{at}"])[f"r:R{at}"] for at in range(1, len(states) + 1)]
+
+
+def test_two_referrals_that_name_one_opportunity(play: Play) -> None:
+    """One gets it; the other is held and told, not dropped, and not doubled later either."""
+    won, held = claims(play, State.ACCEPTED, State.RECEIVED)
+    assert (won.opportunity_id, held.opportunity_id) == ("O1", None)
+    assert (held.memory.failure and held.memory.failure.code, held.phase) == ("claimed", "waiting")
+    assert held.memory.sync_state == "Needs attention"
+    play.outside.people(PC, "R2", {"value": Decimal(7)})
+    play.cycle()
+    assert list(play.outside.opportunities) == ["O1"]
+    play.rests()
+
+
+def test_an_open_referral_claims_before_one_that_is_over(play: Play) -> None:
+    over, open_ = claims(play, State.LOST, State.ACCEPTED)
+    assert (over.phase, open_.opportunity_id) == ("skipped", "O1")
+
+
+def test_a_deal_made_again_takes_over_the_opportunity_of_the_one_that_is_over(play: Play) -> None:
+    claims(play, State.ACCEPTED, State.ACCEPTED)
+    order = OperatorCommand("1", "link", "R2", other="O1")
+    play.store.submit(order)
+    play.cycle()
+    assert play.store.by_keys(["r:R2"])["r:R2"].opportunity_id is None  # the first one is still open
+    play.outside.portal_moves("R1", State.LOST)
+    play.cycle()
+    play.store.submit(replace(order, id="2"))
+    play.cycle()
+    play.cycle()
+    old, new = (play.store.by_keys([f"r:R{at}"])[f"r:R{at}"] for at in (1, 2))
+    assert (old.phase, old.referral_id, old.opportunity_id) == ("parted", "R1", None)
+    assert (new.opportunity_id, play.opportunity["referral_id"]) == ("O1", "R2")
+    play.rests()
+
+
+@pytest.mark.parametrize(
+    "typed", ["{0F8FAD5B-D9CB-469F-A165-70867728950E}", " 0f8fad5b-d9cb-469f-a165-70867728950e "]
+)
+@pytest.mark.parametrize("late", [False, True])
+def test_a_referrals_id_typed_in_the_crm_joins_and_is_written_as_it_is(
+    play: Play, typed: str, late: bool
+) -> None:
+    key = "0f8fad5b-d9cb-469f-a165-70867728950e"
+    play.outside.new_opportunity(referral_id=typed)
+    if late:
+        play.cycle()
+    row = play.outside.new_referral(State.ACCEPTED)
+    play.outside.referrals[key] = play.outside.referrals.pop(row.id)
+    row.id = key
+    for _ in range(4):
+        play.cycle()
+    assert list(play.outside.opportunities) == ["O1"]
+    assert str(play.opportunity["referral_id"]).strip() == key  # the CRMs strip blanks themselves
+
+
 def test_a_changed_rule_concerns_deals_that_nobody_touched(play: Play) -> None:
     """A hold is held until the rule changes, and no longer; then again nothing is looked at."""
     play.world = replace(play.world, rules=replace(play.world.rules, terminal_hold=timedelta(hours=9)))

@@ -93,6 +93,19 @@ def test_a_few_changes_are_no_surprise(pipeline: Pipeline) -> None:
     assert pipeline.cycle().written.crm == 3
 
 
+def test_the_full_compare_says_what_polling_missed(pipeline: Pipeline, logs: list[dict[str, object]]) -> None:
+    """Edits behind the watermark, on either side, which no pull can bring."""
+    for row in (pipeline.outside.referrals["R1"], pipeline.outside.opportunities["O2"]):
+        side = Side.PARTNER_CENTER if row.id == "R1" else Side.CRM
+        assert pipeline.outside.people(side, row.id, {"notes": "unseen"})
+        row.stamp = START - timedelta(days=1)
+    pipeline.cycle()
+    pipeline.outside.now += timedelta(hours=25)
+    logs.clear()
+    pipeline.cycle()
+    assert [each["missed"] for each in logs if each["event"] == "compare.finished"] == [2]
+
+
 def test_new_deals_do_not_count(pipeline: Pipeline) -> None:
     for _ in range(DEALS * 2):
         pipeline.outside.new_referral(State.ACCEPTED)

@@ -85,6 +85,11 @@ class Metrics:
             ["system"],
             registry=self.registry,
         )
+        self._held_until = Gauge(
+            "cosell_held_deal_expires_timestamp_seconds",
+            "When the first unanswered deal expires that is held back from the CRM; 0: none is held.",
+            registry=self.registry,
+        )
         for side in _SIDES:
             for counter in self._by_side.values():
                 counter.labels(side)
@@ -110,6 +115,10 @@ class Metrics:
         """Set how many deals stand in each sync state; a state that is not named has none."""
         for state in SyncState:
             self._deals.labels(state.value).set(by_state.get(state.value, 0))
+
+    def held(self, until: datetime | None) -> None:
+        """Set when the first deal expires that has no record in the CRM; None: there is none."""
+        self._held_until.set(until.timestamp() if until else 0)
 
     def budget(self, side: str, used: int, ceiling: int) -> None:
         """Set how much of the daily ceiling of API calls is used; a ceiling of 0 counts as unused."""

@@ -60,7 +60,7 @@ Clock = Callable[[], datetime]
 
 @dataclass(frozen=True)
 class Page:
-    """Some records of a pull, in the order of their stamps; ``gone``: ids seen to be deleted.
+    """Some records of a pull; ``gone``: ids seen to be deleted.
 
     ``watermark`` is an opaque text: once this page is stored, the next pull may start there (less the overlap).
     """
@@ -146,7 +146,7 @@ class Referrals(Protocol):
         """Why the last batch was cut short; None once the system answers again."""
 
     def changed_since(self, watermark: str | None, overlap: timedelta) -> Iterator[Page]:
-        """Referrals updated since the watermark less the overlap, oldest first; all of them without a watermark."""
+        """Referrals updated since the watermark less the overlap; all of them without a watermark."""
 
     def fetch(self, ids: Sequence[str]) -> Mapping[str, Snapshot | None]:
         """Each referral as it is now; None where it is gone or out of sight (404)."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
+from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from cosell_sync.ports import OpportunityDraft, Outcome
 from cosell_sync.sandbox.certificates import Certificates
 from cosell_sync.sandbox.dataverse.auth import CLIENT_ID, CLIENT_SECRET
 from cosell_sync.sandbox.dataverse.service import Dataverse
+from cosell_sync.sandbox.exchange import Request, Response
 from cosell_sync.sandbox.server import Server
 from cosell_sync.transport.client import HttpCaller, Limits
 from cosell_sync.transport.throttle import Governor
@@ -65,7 +67,7 @@ class World:
         self.clock = Clock()
         self.org = Dataverse(self.clock, **switches)
         self.org.strict_spaces = True
-        self.server = Server(self.org, certificates.server_context())
+        self.server = Server(self.dated, certificates.server_context())
         self.memory = Memory()
         self.bundle = bundle
         self.callers: list[HttpCaller] = []
@@ -94,6 +96,12 @@ class World:
         )
         self.callers.append(caller)
         return caller
+
+    def dated(self, request: Request) -> Response:
+        """The answer with the time of the stopped clock, as ``sandbox.systems`` serves it."""
+        response = self.org(request)
+        response.headers.setdefault("Date", format_datetime(self.clock(), usegmt=True))
+        return response
 
     def governor(self) -> Governor:
         return Governor("dynamics", clock=self.clock, monotonic=self.clock.monotonic, sleep=self.clock.sleep)

@@ -188,7 +188,7 @@ def test_a_pull_asks_for_what_changed_and_moves_the_watermark(stand: Stand) -> N
     route = stand.answers(page(referral(1), referral(2)))
     (found,) = stand.center.changed_since("2026-05-04T09:00:00.5Z", OVERLAP)
     assert queries(route) == [
-        {"$filter": ["updatedDateTime ge 2026-05-04T08:55:00Z"], "$orderby": ["updatedDateTime asc"]}
+        {"$filter": ["updatedDateTime ge 2026-05-04T08:55:00Z"], "$orderby": ["createdDateTime asc"]}
     ]
     assert "+" not in str(route.calls[0].request.url), "not every OData service reads a plus as a blank"
     assert [snapshot.id for snapshot in found.snapshots] == [guid(1), guid(2)]
@@ -204,7 +204,7 @@ def test_an_idle_pull_is_one_call_and_keeps_the_watermark(stand: Stand) -> None:
 def test_the_first_pull_has_no_filter(stand: Stand) -> None:
     route = stand.answers(page())
     list(stand.center.changed_since(None, OVERLAP))
-    assert queries(route) == [{"$orderby": ["updatedDateTime asc"]}]
+    assert queries(route) == [{"$orderby": ["createdDateTime asc"]}]
 
 
 def test_of_a_next_link_only_the_query_is_used(stand: Stand) -> None:
@@ -212,10 +212,7 @@ def test_of_a_next_link_only_the_query_is_used(stand: Stand) -> None:
     link = "http://api.partner.example/v1.0/referrals?$skiptoken=abc%2Fdef"
     route = stand.answers(page(referral(1), following=link), page(referral(2)))
     pages = list(stand.center.changed_since(None, OVERLAP))
-    assert [found.watermark for found in pages] == [
-        "2026-05-04T09:01:00.123456Z",
-        "2026-05-04T09:02:00.123456Z",
-    ]
+    assert [found.watermark for found in pages] == [None, "2026-05-04T09:02:00.123456Z"]
     assert str(route.calls[1].request.url) == f"{LIST}?$skiptoken=abc%2Fdef"
     assert route.calls[1].request.headers["authorization"] == "Bearer access-1"
 
@@ -273,10 +270,43 @@ def test_a_refused_filter_falls_back_to_newest_first(stand: Stand) -> None:
     assert queries(route)[3] == {"$orderby": ["updatedDateTime desc"]}, "and does not ask that again"
 
 
-def test_a_list_out_of_order_promises_nothing_before_its_end(stand: Stand) -> None:
+def test_a_list_promises_nothing_before_its_end(stand: Stand) -> None:
     stand.answers(page(referral(9), referral(3), following=f"{LIST}?$skiptoken=2"), page(referral(5)))
     pages = list(stand.center.changed_since(None, OVERLAP))
     assert [found.watermark for found in pages] == [None, "2026-05-04T09:09:00.123456Z"]
+
+
+def dated(rows: httpx.Response, minute: int) -> httpx.Response:
+    rows.headers["date"] = f"Mon, 04 May 2026 10:{minute:02}:00 GMT"
+    return rows
+
+
+def test_a_pull_without_news_moves_with_the_clock_of_the_service(stand: Stand) -> None:
+    """Once a row is older than the overlap, no idle pull brings it again."""
+    stand.answers(dated(page(referral(59)), 4), dated(page(referral(59)), 5), dated(page(), 11))
+    mark = "2026-05-04T09:59:00.123456Z"
+    assert [found.watermark for found in stand.center.changed_since(mark, OVERLAP)] == [None]
+    (found,) = stand.center.changed_since(mark, OVERLAP)
+    assert found.watermark == "2026-05-04T10:05:00Z"
+    (found,) = stand.center.changed_since(found.watermark, OVERLAP)
+    assert found.watermark == "2026-05-04T10:11:00Z"
+
+
+def test_a_long_pull_holds_no_further_than_when_it_began(stand: Stand) -> None:
+    """A row that was read on page one may have been edited while page two was."""
+    edited = {**referral(1), "updatedDateTime": "2026-05-04T10:03:00Z"}
+    pages = [dated(page(referral(1), following=f"{LIST}?$skiptoken=2"), 1), dated(page(edited), 3)]
+    stand.answers(*pages)
+    found = list(stand.center.changed_since(None, OVERLAP))
+    assert [each.watermark for each in found] == [None, "2026-05-04T10:01:00Z"]
+
+
+def test_a_clock_that_cannot_be_right_moves_nothing(stand: Stand) -> None:
+    rows = page()
+    rows.headers["date"] = "Fri, 31 Dec 9999 23:59:59 GMT"
+    stand.answers(rows)
+    (found,) = stand.center.changed_since("2026-05-04T09:00:00Z", OVERLAP)
+    assert found.watermark is None
 
 
 def test_a_continuation_that_is_refused_is_no_refused_filter(stand: Stand) -> None:

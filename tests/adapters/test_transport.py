@@ -41,7 +41,7 @@ from cosell_sync.transport.exact_json import parse
 from cosell_sync.transport.quota import Meter
 from cosell_sync.transport.session import LibrarySession, sign_in_session
 from cosell_sync.transport.throttle import Governor
-from cosell_sync.transport.tokens import AccessToken, TokenSource, renew_at
+from cosell_sync.transport.tokens import AccessToken, TokenSource, lifetime, renew_at
 from cosell_sync.transport.trust import trust
 
 HOST = "https://outside.example"
@@ -337,14 +337,22 @@ def test_no_error_body_is_too_odd(body: bytes) -> None:
         (" 30 ", 30.0),
         ("0", 0.0),
         (format_datetime(START + timedelta(seconds=42), usegmt=True), 42.0),
-        (format_datetime(START - timedelta(seconds=42), usegmt=True), 0.0),
-        ("soon", None),
-        ("-5", None),
-        ("1.5", None),
-        ("٣", None),
-        ("", None),
+        ("3600", 3600.0),
+        ("0" * 50 + "7", 7.0),
         (None, None),
-        ("9" * 400, 1e9),
+        # What cannot be meant is five minutes.
+        ("3601", 300.0),
+        ("99999999999", 300.0),
+        ("9" * 400, 300.0),
+        ("9" * 5000, 300.0),
+        ("-5", 300.0),
+        ("soon", 300.0),
+        ("1.5", 300.0),
+        ("٣", 300.0),
+        ("", 300.0),
+        (format_datetime(START - timedelta(seconds=42), usegmt=True), 300.0),
+        (format_datetime(START + timedelta(days=400), usegmt=True), 300.0),
+        ("Fri, 31 Dec 9999 23:59:59 -1200", 300.0),
     ],
 )
 def test_retry_after(header: str | None, seconds: float | None) -> None:
@@ -354,7 +362,61 @@ def test_retry_after(header: str | None, seconds: float | None) -> None:
 @given(st.text(max_size=60))
 def test_no_retry_after_is_too_odd(header: str) -> None:
     seconds = retry_after(header, START)
-    assert seconds is None or seconds >= 0
+    assert seconds is not None
+    assert 0 <= seconds <= 3600
+
+
+@pytest.mark.parametrize("header", ["9" * 11, "9" * 400, "-1", "soon"])
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_wait_that_cannot_be_meant_is_five_minutes_and_then_one_probe(
+    stand: Stand, header: str, status: int
+) -> None:
+    route = stand.answers(*[httpx.Response(status, headers={"retry-after": header})] * 9)
+    with structlog.testing.capture_logs() as logs, pytest.raises(Unavailable) as caught:
+        stand.get()
+    assert caught.value.retry_at == START + timedelta(minutes=5)
+    assert [each["said"] for each in logs if each["event"] == "retry_after.unbelieved"] == [header[:40]]
+    stand.time.passed = 100
+    with pytest.raises(Unavailable):
+        stand.get()
+    assert route.call_count == 1
+    stand.time.passed = 300
+    with pytest.raises(Unavailable) as caught:
+        stand.get()
+    assert (route.call_count, caught.value.retry_at) == (2, START + timedelta(minutes=10))
+
+
+def test_an_hour_is_obeyed_to_the_second(stand: Stand) -> None:
+    route = stand.answers(httpx.Response(429, headers={"retry-after": "3600"}), httpx.Response(200, json={}))
+    for stand.time.passed in (0, 3400):
+        with pytest.raises(Unavailable):
+            stand.get()
+    stand.time.passed = 3595
+    assert (stand.get().status, route.call_count) == (200, 2)
+    assert stand.time.slept == [5.0]
+
+
+@pytest.mark.parametrize("text", ["1e101", "-1e999999999", "1e-101", "1.5e999999999999999999999"])
+def test_a_number_that_would_fill_the_memory_is_none(text: str) -> None:
+    assert parse(text.encode()).is_nan()
+
+
+@pytest.mark.parametrize("said", [0, "0", -5, "9" * 400, "soon", None, 1.5, True])
+def test_a_token_whose_life_is_nonsense_lives_an_hour(said: object) -> None:
+    assert lifetime(said) == timedelta(hours=1)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"sforce-limit-info": f"api-usage={'9' * 5000}/{'9' * 5000}"},
+        {"sforce-limit-info": "api-usage=5/0"},
+    ],
+)
+def test_a_header_of_nonsense_teaches_the_meter_nothing(stand: Stand, headers: dict[str, str]) -> None:
+    stand.answers(httpx.Response(200, json={}, headers=headers))
+    stand.get()
+    assert stand.caller.governor.meter.usage is None
 
 
 @pytest.mark.parametrize(

@@ -285,6 +285,27 @@ def test_finding_by_the_ids_that_join_two_records(place: Place) -> None:
     assert (found["ref-3"].by_referral, found["ref-3"].by_reference) == (None, None)
 
 
+@pytest.mark.parametrize("typed", ["  {} ", "{{{}}}", "https://crm.example/x/{}?a=1", "short"])
+def test_the_id_of_an_opportunity_is_understood_as_people_type_it(place: Place, typed: str) -> None:
+    if not place.traits.sees_lookalikes:
+        pytest.skip("the memory CRM takes ids as they are")
+    linked, free = place.deal(referral_id="ref-1"), place.deal()
+    guid = "-" in free
+    forms = {
+        "short": "{}".format,
+        "https://crm.example/x/{}?a=1": (
+            "https://crm.example/main.aspx?etn=opportunity&id={}" if guid else "https://crm.example/r/{}/view"
+        ).format,
+    }
+    form = forms.get(typed, typed.format)
+    texts = [form(each if guid or typed != "short" else each[:15]) for each in (free, linked)]
+    found = place.crm.find(
+        [MatchQuery(f"ref-{at}", text, "x", Customer()) for at, text in enumerate(texts, 5)]
+    )
+    assert (found["ref-5"].by_reference, found["ref-5"].claimed) == (free, None)
+    assert (found["ref-6"].by_reference, found["ref-6"].claimed) == (None, linked)
+
+
 def test_lookalikes_are_open_unlinked_and_of_the_same_account_and_name(place: Place) -> None:
     if not place.traits.sees_lookalikes:
         pytest.skip("the memory CRM is told who looks alike")
@@ -552,3 +573,32 @@ def test_nothing_to_do_costs_nothing(place: Place, verb: str) -> None:
     do: Callable[[Sequence[Any]], Sequence[Outcome]] = getattr(place.crm, verb)
     assert list(do([])) == []
     assert place.crm.calls == calls
+
+
+def test_an_idle_pull_after_a_burst_costs_what_an_idle_pull_costs(place: Place, pull: Puller) -> None:
+    """The watermark moves with the CRM's clock, so what came in a burst is not read for ever."""
+    if not place.traits.sees_lookalikes:
+        pytest.skip("the memory CRM makes no calls worth counting")
+
+    span = timedelta(hours=2)  # the whole burst lies in the overlap
+
+    def idle() -> int:
+        before = place.crm.calls
+        assert pull(span) == (set(), set())
+        return place.crm.calls - before
+
+    place.world.org.page_size = 200  # type: ignore[attr-defined]
+    place.deal()
+    pull()
+    place.tick(3600)
+    idle()
+    usual = idle()
+    for number in range(300):
+        place.deal(name=f"Deal {number}", customer=Customer(f"Customer {number}", "Main Street 1"))
+    pull(span)
+    for _ in range(3):
+        place.tick(8000)
+        idle()
+    assert idle() == usual
+    late = place.deal()
+    assert pull(span) == ({late}, set())

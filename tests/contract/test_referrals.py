@@ -283,3 +283,36 @@ def test_calls_are_counted(place: Place) -> None:
     before = place.port.calls
     read(place, deal)
     assert place.port.calls == before + 1
+
+
+@pytest.mark.parametrize("whole", [True, False])
+@pytest.mark.parametrize("paging", ["position", "keyset"])
+@pytest.mark.parametrize("date_filter", ["unquoted", "refused"])
+def test_a_referral_that_is_touched_between_pages_is_not_missed(
+    certificates: Certificates, tmp_path: Path, whole: bool, paging: str, date_filter: str
+) -> None:
+    """25 referrals, ten a page; one of the first page is edited before each further page is read."""
+    place = Served(certificates, certificates.write(tmp_path / "ca.pem"))
+    try:
+        place.center.switches.page_size = 10
+        place.center.switches.paging = paging  # type: ignore[assignment]
+        place.center.switches.date_filter = date_filter  # type: ignore[assignment]
+        old = place.deal()
+        _, mark = pull(place)
+        place.tick(3600)
+        deals = [old, *(place.deal() for _ in range(24))]
+        place.edit(old, "first")
+        found: dict[str, Snapshot] = {}
+        start = None if whole else mark
+        for number, page in enumerate(place.port.changed_since(start, OVERLAP)):
+            found |= {each.id: each for each in page.snapshots}
+            mark = page.watermark or mark
+            place.tick(400)
+            place.edit(deals[number + 1], f"touched {number}")
+        assert set(deals) == set(found)
+        place.tick(400)
+        later, _ = pull(place, mark)
+        seen = {**found, **later}
+        assert all(seen[each].version == read(place, each).version for each in deals)
+    finally:
+        place.close()

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import date
+from datetime import UTC, date, datetime
 from decimal import Decimal
 
 import pytest
 from deals import FRESH, SHAPE, STAGES, at_rest, rules, shared
 
 from cosell_sync.core import messages
-from cosell_sync.core.deal import ABSENT, Customer, Snapshot, State, Value
+from cosell_sync.core.deal import ABSENT, Customer, Side, Snapshot, State, Value
 from cosell_sync.core.intake import IntakeAction, IntakeDecision, Matches, decide_intake, skipped_by_category
-from cosell_sync.core.memory import Link, Memory
+from cosell_sync.core.memory import Failure, Link, Memory
 from cosell_sync.core.rules import CrmShape, Flow, Rules, Stages
 
 NOTHING = Matches()
@@ -87,6 +87,21 @@ def test_lookalikes(match: str, lookalikes: tuple[str, ...], memory: Memory, ver
     }
     assert admission == said[verdict]
     assert bool(admission.fields) is (verdict is IntakeAction.CREATE)
+
+
+def test_an_opportunity_of_another_deal_is_not_taken_away() -> None:
+    held = admitted(waiting(), Matches(claimed="O9", lookalikes=("O1",)))
+    assert (held.action, held.code, held.reason) == ("hold", "claimed", messages.claimed("Fabric", "O9"))
+    assert admitted(waiting(Memory(create_anyway=True)), Matches(claimed="O9")).action == "create"
+    assert admitted(waiting(state="Lost"), Matches(claimed="O9")).action == "skip"
+
+
+def test_one_that_expired_while_it_was_held_stays_in_sight() -> None:
+    failure = Failure(Side.CRM, "unmappable", "x", datetime(2026, 5, 4, tzinfo=UTC))
+    held = admitted(waiting(Memory(failure=failure), state="Expired"))
+    assert (held.action, held.code) == ("hold", "expired")
+    assert admitted(waiting(state="Expired")).action == "skip"
+    assert admitted(waiting(Memory(failure=failure), state="Declined")).action == "skip"
 
 
 def test_closed_before_it_was_seen() -> None:

@@ -83,6 +83,8 @@ def said() -> Iterator[tuple[str, str]]:
     yield "the referral is over", messages.over(State.EXPIRED)
     yield "changed after the end", messages.late(["Amount", "Notes"])
     yield "Sync is off", messages.paused()
+    yield "a held deal expired (in deals list)", messages.expired_unseen("Fabric rollout")
+    yield "Sync is off, unanswered", messages.paused_unanswered(UNTIL)
     yield "an action on an accepted deal", messages.refused_action("Decline", State.ACCEPTED)
     yield "an action on a deal that is over", messages.refused_action("Accept", State.LOST)
     yield "a status that is not known here", messages.unknown_state("On ice")
@@ -125,6 +127,10 @@ def said() -> Iterator[tuple[str, str]]:
     yield "out of reach for long", messages.away("The CRM", UNTIL)
     yield "cosell-sync had an unexpected exception", messages.broken()
     yield "a look-alike came in", messages.looks_alike("Fabric rollout")
+    yield (
+        "its opportunity belongs to another (in deals list)",
+        messages.claimed("Fabric rollout", "0065g00000AbCdEFAA"),
+    )
     yield "cannot be shared yet", messages.cannot_share(["Amount", "the country of Account", "Amount"])
     yield "cannot be widened yet", messages.cannot_widen(["Consent", "a contact", "Consent"])
     yield "closed before it was shared", messages.closed_before_sharing()

@@ -12,6 +12,7 @@ from werkzeug.test import Client
 
 from cosell_sync.metrics import Metrics
 from cosell_sync.summary import Counts, CycleSummary
+from cosell_sync.web.arrivals import DEADLINE
 from cosell_sync.web.console import MOST_DEALS, render
 from cosell_sync.web.health import Attention, Facts, fresh_within, readiness
 from cosell_sync.web.server import Application, Listener
@@ -166,6 +167,53 @@ def test_it_serves_and_stops_within_a_second() -> None:
         socket.create_connection(("127.0.0.1", port), timeout=1)
 
 
+@pytest.mark.parametrize(
+    "begun",
+    [
+        b"G",
+        b"GET /livez HTTP/1.1\r\nHost: x\r\nX-Slow: ",
+        b"POST /webhooks/partner-center HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{",
+        b"POST /webhooks/partner-center HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{",
+    ],
+)
+def test_slow_clients_starve_nobody(begun: bytes) -> None:
+    """Six clients that drip: the process is alive within a second, and they are cut off at the deadline."""
+    with Listener(("127.0.0.1", 0), Application(lambda: GOOD, lambda: b"m 1\n")) as listener:
+        port = int(listener.url.rpartition(":")[2])
+        slow = [socket.create_connection(("127.0.0.1", port), timeout=DEADLINE + 2) for _ in range(6)]
+        began = time.monotonic()
+        for client in slow:
+            client.sendall(begun)
+        whole = b"chunked" not in begun
+        for path in ("/livez", "/livez", *(("/readyz", "/metrics") if whole else ())):
+            for client in slow:
+                client.sendall(b"a")
+            asked = time.monotonic()
+            with urllib.request.urlopen(f"{listener.url}{path}", timeout=5) as answer:
+                assert answer.status == 200
+            assert time.monotonic() - asked < 1
+        for client in slow:
+            while time.monotonic() - began < 2 * DEADLINE + 1 and client.recv(999):
+                pass
+        assert time.monotonic() - began < 2 * DEADLINE + 1
+        for client in slow:
+            client.close()
+        with urllib.request.urlopen(f"{listener.url}/readyz", timeout=5) as answer:
+            assert answer.status == 200
+
+
+def test_a_request_that_comes_in_pieces_is_answered_and_the_connection_stays() -> None:
+    with (
+        Listener(("127.0.0.1", 0), Application(lambda: GOOD, lambda: b"m 1\n")) as listener,
+        socket.create_connection(("127.0.0.1", int(listener.url.rpartition(":")[2])), timeout=5) as client,
+    ):
+        for path in ("/livez", "/readyz", "/livez"):
+            for piece in (f"GET {path} HTT", "P/1.1\r\nHost: x\r\n", "\r\n"):
+                client.sendall(piece.encode())
+                time.sleep(0.05)
+            assert client.recv(9999).startswith(b"HTTP/1.1 200")
+
+
 def test_a_taken_address_is_an_error() -> None:
     application = Application(lambda: GOOD, lambda: b"")
     with Listener(("127.0.0.1", 0), application) as first:
@@ -181,6 +229,7 @@ def test_metrics_follow_the_summary() -> None:
     metrics.deals({"Conflict": 2})
     metrics.budget("crm", 50, 200)
     metrics.sign_in("salesforce", 12)
+    metrics.held(datetime(1970, 1, 1, 0, 1, tzinfo=UTC))
     text = metrics.render().decode()
     for line in (
         'cosell_pulled_total{side="crm"} 8.0',
@@ -192,6 +241,7 @@ def test_metrics_follow_the_summary() -> None:
         'cosell_budget_used_ratio{side="crm"} 0.25',
         'cosell_build_info{crm="salesforce",version="1.0"} 1.0',
         'cosell_sign_in_age_seconds{system="salesforce"} 12.0',
+        "cosell_held_deal_expires_timestamp_seconds 60.0",
     ):
         assert line in text
     Metrics("1.0", "salesforce")  # a second one does not collide

@@ -10,6 +10,7 @@ from uuid import uuid4
 
 from cosell_sync.bootstrap import Program, program
 from cosell_sync.cli.common import purge_journal
+from cosell_sync.cli.deal_todo import URGENT, deadline
 from cosell_sync.core.memory import Phase
 from cosell_sync.cycle.cycle import run_cycle
 from cosell_sync.daemon import Daemon
@@ -89,6 +90,8 @@ class _MonitoredCycles:
         """Feed the metrics with a finished cycle, the states of all deals and the scarcest budget of each side."""
         self.metrics.cycle(summary, self.wired.clock())
         self.metrics.deals(self.states())
+        held = map(deadline, self.wired.store.links([Phase.WAITING], URGENT))
+        self.metrics.held(min(filter(None, held), default=None))
         for side, meter in self.wired.meters.items():
             if allowances := meter.allowances():
                 allowance = min(

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from cosell_sync.bootstrap import rules_from, utc_now
 from cosell_sync.cli.common import ConfigOption, JsonOption, console, load, show, show_json
-from cosell_sync.core import messages
+from cosell_sync.cli.deal_todo import URGENT, deadline, todo
 from cosell_sync.core.as_json import fields_to_json, to_json
 from cosell_sync.core.deal import Side, SyncState
 from cosell_sync.core.fields import SHARED
@@ -35,7 +35,6 @@ app = typer.Typer(
 Target = Annotated[str, typer.Argument(metavar="ID", help="A referral id or an opportunity id.")]
 _LANDED = frozenset({Action.CREATE, Action.UPDATE, Action.MOVE, Action.REPORT})
 _DECIDED = frozenset({Action.CONFLICT, Action.RESOLVE})
-_URGENT = {SyncState.NEEDS_ATTENTION, SyncState.CONFLICT}
 
 
 @contextmanager
@@ -61,7 +60,7 @@ def list_deals(
     """List deals with their state and, where a person must act, what to do."""
     phases = tuple(Phase) if every else (Phase.LINKED, Phase.WAITING)
     with _store(config) as (store, _):
-        rows = [_row(link) for link in store.links(phases, _URGENT if attention else SyncState)]
+        rows = [_row(link) for link in store.links(phases, URGENT if attention else SyncState)]
     if withheld:
         rows = [row for row in rows if row["withheld"]]
     if as_json:
@@ -72,14 +71,10 @@ def list_deals(
         table.add_column(column, no_wrap=True)
     table.add_column("what to do", overflow="fold")
     for row in rows:
-        table.add_row(
-            row["referral_id"],
-            row["opportunity_id"],
-            row["status"],
-            row["sync_state"],
-            ", ".join(item["kind"] for item in row["withheld"]),
-            row["todo"] or "",
-        )
+        until = f"Answer by {row['respond_by']}. " if row["respond_by"] and not row["opportunity_id"] else ""
+        withheld_kinds = ", ".join(item["kind"] for item in row["withheld"])
+        known = (row[name] for name in ("referral_id", "opportunity_id", "status", "sync_state"))
+        table.add_row(*known, withheld_kinds, f"{until}{row['todo'] or ''}".strip())
     console().print(table) if rows else show("No deals.")
 
 
@@ -96,48 +91,12 @@ def _row(link: Link) -> dict[str, Any]:
         "untold": bool(memory.untold),
         "attempts": memory.attempts,
         "next_attempt": to_json(memory.next_attempt),
+        "respond_by": to_json(deadline(link)),
         "gone": memory.gone.value if memory.gone else None,
         "lookalikes": list(memory.lookalikes),
         "withheld": [{"kind": item.kind.value, "reason": item.reason.value} for item in memory.withheld],
-        "todo": _todo(link),
+        "todo": todo(link),
     }
-
-
-def _todo(link: Link) -> str | None:
-    memory = link.memory
-    if memory.gone is Side.CRM:
-        return "The opportunity was deleted: undelete it, or run: cosell-sync deals unlink " + (
-            link.referral_id or ""
-        )
-    if memory.gone is Side.PARTNER_CENTER:
-        return messages.referral_gone()
-    if memory.lookalikes and memory.failure:
-        other = memory.lookalikes[0]
-        return (
-            f"Looks like {', '.join(memory.lookalikes)}. The same: cosell-sync deals link {link.referral_id} {other}. "
-            f"Another: cosell-sync deals create {link.referral_id}"
-        )
-    if memory.failure and memory.failure.locked:
-        return (
-            f"{memory.failure.text} (locked since {messages.minute(memory.failure.since)}, for example by an approval; "
-            "tried every hour until that ends)"
-        )
-    if memory.failure:
-        text = memory.failure.text
-        return f"{text} (parked; cosell-sync deals retry {link.referral_id})" if memory.parked else text
-    if memory.withheld:
-        target = link.referral_id or link.opportunity_id
-        return f"{messages.withheld(memory.withheld[0])} Release it: cosell-sync deals approve {target}"
-    if memory.untold:
-        closed = "The closed record takes no writes, so it does not show this"
-        return (
-            f"{memory.untold}\n{closed}."
-            if memory.sync_state in _URGENT
-            else f"{closed}; nothing is to be done."
-        )
-    if memory.sync_state in _URGENT and link.opportunity:
-        return link.opportunity.text("message") or None
-    return None
 
 
 @app.command(name="show")

@@ -1,7 +1,7 @@
 """What becomes of a referral that has no opportunity yet: it is skipped, linked, held or an opportunity is made.
 
 Nothing is created twice: an opportunity that carries the referral's id, or whose id the referral names, is always linked;
-one that merely looks like it is held for a person (``mapping.match``). Nothing is invented: a referral that the CRM cannot
+one that merely looks like it (``mapping.match``) or belongs to another referral is held for a person. Nothing is invented: a referral that the CRM cannot
 store as it is (a currency it does not know, no customer) is held with the reason.
 """
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from cosell_sync.core import messages
-from cosell_sync.core.deal import ABSENT, Category, Customer, Fields, Snapshot, Value, state_of
+from cosell_sync.core.deal import ABSENT, Category, Customer, Fields, Snapshot, State, Value, state_of
 from cosell_sync.core.fields import SHARED, STATUS_FIELDS
 from cosell_sync.core.lifecycle import TERMINAL
 from cosell_sync.core.limits import CRM_REQUIRES, why_crm_cannot_store
@@ -36,9 +36,11 @@ class IntakeCode(StrEnum):
     FOREIGN = "foreign"
     LEAD = "lead"
     CLOSED = "closed"
+    EXPIRED = "expired"
     REFERRAL_ID = "referral_id"
     EXTERNAL_REFERENCE = "external_reference"
     LOOKALIKE = "lookalike"
+    CLAIMED = "claimed"
     UNREADABLE = "unreadable"
     UNMAPPABLE = "unmappable"
     NEW = "new"
@@ -58,11 +60,15 @@ class IntakeDecision:
 
 @dataclass(frozen=True)
 class Matches:
-    """What the CRM has for a referral: one that carries its id, one whose id the referral names, and look-alikes."""
+    """What the CRM has for a referral: one that carries its id, one whose id the referral names, and look-alikes.
+
+    ``claimed``: the one whose id the referral names, where that belongs to another referral.
+    """
 
     by_referral: str | None = None
     by_reference: str | None = None
     lookalikes: tuple[str, ...] = ()
+    claimed: str | None = None
 
 
 def skipped_by_category(referral: Snapshot, rules: Rules) -> IntakeDecision | None:
@@ -88,10 +94,18 @@ def decide_intake(link: Link, found: Matches, rules: Rules, shape: CrmShape) -> 
         return IntakeDecision(
             IntakeAction.HOLD, IntakeCode.UNREADABLE, f"Partner Center sent something unreadable: {problem}"
         )
+    if state_of(referral) is State.EXPIRED and link.memory.failure is not None and not rules.import_closed:
+        # It was held until nobody could answer any more; it stays in sight until somebody says so (`deals unlink`).
+        return IntakeDecision(
+            IntakeAction.HOLD, IntakeCode.EXPIRED, messages.expired_unseen(referral.text("name"))
+        )
     if state_of(referral) in TERMINAL and not rules.import_closed:
         return IntakeDecision(
             IntakeAction.SKIP, IntakeCode.CLOSED, "closed before it was first seen; sync.import_closed is off"
         )
+    if found.claimed and not link.memory.create_anyway:
+        reason = messages.claimed(referral.text("name"), found.claimed)
+        return IntakeDecision(IntakeAction.HOLD, IntakeCode.CLAIMED, reason, opportunity_id=found.claimed)
     lookalikes = found.lookalikes
     if lookalikes and rules.match != "off" and not link.memory.create_anyway:
         if rules.match == "link" and len(lookalikes) == 1:

@@ -266,6 +266,14 @@ def paused() -> str:
     return "Paused: nothing is exchanged with Partner Center until Sync is switched on again."
 
 
+def paused_unanswered(until: datetime | None) -> str:
+    """Sync is off on a deal that waits for an answer."""
+    deadline = f" by {minute(until)}" if until else ""
+    return (
+        f"Microsoft waits for your answer{deadline}: switch Sync on, and what you chose under Action is sent."
+    )
+
+
 def refused_action(action: str, state: State) -> str:
     advice = (
         "To end it, close it as won or lost."
@@ -385,6 +393,19 @@ def looks_alike(name: str) -> str:
     return (
         f'Microsoft sent a deal that looks like this opportunity ("{name}"). If it is the same, ask your admin to link it '
         "(deals link); if not, to make it a new one (deals create)."
+    )
+
+
+def expired_unseen(name: str) -> str:
+    """A referral expired while it was held, so no record ever told a seller of it."""
+    return f'Microsoft\'s deal "{name}" expired unanswered: it was held back and never reached the CRM.'
+
+
+def claimed(name: str, opportunity_id: str) -> str:
+    """A referral names an opportunity that belongs to another referral."""
+    return (
+        f'Microsoft\'s deal "{name}" names the opportunity {opportunity_id}, which belongs to another deal. Is it the same deal '
+        "made again, or one of its own?"
     )
 
 

@@ -87,5 +87,9 @@ def _paused(builder: DecisionBuilder) -> bool:
     """Whether the seller switched Sync off; on a record that was never reported on it is switched on instead."""
     if builder.opportunity["sync"] is not False or not builder.opportunity.text("status"):
         return False
+    if builder.state is State.RECEIVED:  # the clock runs on
+        text = messages.paused_unanswered(builder.referral.moment("respond_by"))
+        builder.holds.append(Hold(HoldKind.NEED, "sync", ABSENT, False, text))
+        return True
     builder.holds.append(Hold(HoldKind.PAUSED, "sync", ABSENT, False, messages.paused()))
     return True

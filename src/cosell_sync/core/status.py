@@ -169,6 +169,11 @@ def reminders_passed(referral: Snapshot | None, state: State, now: datetime) -> 
     return sum(now >= reminder for reminder in _reminders(referral, state))
 
 
+def next_reminder(referral: Snapshot | None, state: State, now: datetime) -> datetime | None:
+    """When the next reminder of an unanswered deal is due; None: there is none left."""
+    return min((each for each in _reminders(referral, state) if each > now), default=None)
+
+
 def _reminders(referral: Snapshot | None, state: State) -> list[datetime]:
     until = referral.moment("respond_by") if referral is not None and state is State.RECEIVED else None
     return [until - span for span in REMINDERS] if until else []

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from cosell_sync.core.deal import Customer
+from cosell_sync.core.keys import referral_key
 from cosell_sync.crm.related import customer_key
 from cosell_sync.crm.values import folded
 from cosell_sync.ports import Matches, MatchQuery
@@ -33,17 +34,22 @@ def matches(
     ``by_referral``: folded referral id → opportunity id. ``referenced``: external reference of a referral → id of that
     opportunity, and the referral id that it carries. ``lookalikes``: by `lookalike_key`, open opportunities without a referral.
     """
-    return {
-        each.referral_id: Matches(
-            by_referral=by_referral.get(folded(each.referral_id)),
-            by_reference=_referenced(each, referenced),
-            lookalikes=tuple(lookalikes.get(lookalike_key(each.name, each.customer, match), ())),
-        )
-        for each in sought
-    }
+    return {each.referral_id: _matches(each, match, by_referral, referenced, lookalikes) for each in sought}
 
 
-def _referenced(query: MatchQuery, referenced: Mapping[str, tuple[str, object]]) -> str | None:
-    """The opportunity that the referral names, unless it carries another referral and so belongs to that one."""
-    opportunity_id, carried = referenced.get(query.external_reference or "", (None, None))
-    return opportunity_id if folded(carried) in {"", folded(query.referral_id)} else None
+def _matches(
+    sought: MatchQuery,
+    match: Sequence[str],
+    by_referral: Mapping[str, str],
+    referenced: Mapping[str, tuple[str, object]],
+    lookalikes: Mapping[tuple[str, ...], Sequence[str]],
+) -> Matches:
+    """An opportunity that carries another referral belongs to that one."""
+    opportunity_id, carried = referenced.get(sought.external_reference or "", (None, None))
+    ours = folded(referral_key(carried)) in {"", folded(referral_key(sought.referral_id))}
+    return Matches(
+        by_referral=by_referral.get(folded(sought.referral_id)),
+        by_reference=opportunity_id if ours else None,
+        lookalikes=tuple(lookalikes.get(lookalike_key(sought.name, sought.customer, match), ())),
+        claimed=None if ours else opportunity_id,
+    )

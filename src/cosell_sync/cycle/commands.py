@@ -14,7 +14,8 @@ from datetime import datetime
 import structlog
 
 from cosell_sync.core import messages
-from cosell_sync.core.deal import Side
+from cosell_sync.core.deal import Side, state_of
+from cosell_sync.core.lifecycle import TERMINAL
 from cosell_sync.core.memory import Action, Approval, JournalEntry, Link, Memory, OperatorCommand, Phase, Verb
 from cosell_sync.core.retry import freed
 from cosell_sync.cycle.context import Cycle, ids
@@ -108,9 +109,11 @@ def links_after(command: OperatorCommand, store: Store) -> list[Link]:
 def _link(command: OperatorCommand, store: Store) -> list[Link]:
     by_referral = store.by_referral([command.target]).get(command.target)
     by_opportunity = store.by_opportunity([command.other]).get(command.other)
+    over = by_opportunity is not None and _is_over(by_opportunity)
     for taken, other in ((by_referral, command.other), (by_opportunity, command.target)):
         if (
             taken is not None
+            and not (taken is by_opportunity and over)
             and taken.phase is Phase.LINKED
             and other not in {taken.referral_id, taken.opportunity_id}
         ):
@@ -130,4 +133,13 @@ def _link(command: OperatorCommand, store: Store) -> list[Link]:
     )
     if by_opportunity is None or by_opportunity.key == joined.key:
         return [joined]
+    if over:  # made again at Microsoft: the old deal stays known, so that it is not taken in once more
+        old = replace(by_opportunity, opportunity_id=None, opportunity=None, phase=Phase.PARTED)
+        return [joined, replace(old, memory=Memory(), dirty=False, due=None)]
     return [joined, released(by_opportunity)]
+
+
+def _is_over(link: Link) -> bool:
+    """Whether the referral has ended or is gone."""
+    ended = link.referral is not None and state_of(link.referral) in TERMINAL
+    return link.phase is Phase.LINKED and (ended or link.memory.gone is Side.PARTNER_CENTER)

@@ -36,6 +36,7 @@ def compare_when_due(cycle: Cycle, record: Record) -> None:
 
 def _compare_all(cycle: Cycle) -> None:
     log.info("compare.started")
+    before = sum(cycle.counters.pulled.values())
     present = {Side.PARTNER_CENTER: _stage_all_referrals(cycle), Side.CRM: _stage_all_opportunities(cycle)}
     linked = 0
     lost: dict[Side, list[str]] = {side: [] for side in Side}
@@ -56,7 +57,8 @@ def _compare_all(cycle: Cycle) -> None:
     _read_opportunities(cycle, [*lost[Side.CRM], *returned])
     _read_referrals(cycle, lost[Side.PARTNER_CENTER])
     cycle.crm.forget_shape()  # once a day: a picklist may have lost a value without anybody asking for it
-    log.info("compare.finished", linked=linked, lost=sum(len(each) for each in lost.values()))
+    missed = sum(cycle.counters.pulled.values()) - before
+    log.info("compare.finished", linked=linked, lost=sum(len(each) for each in lost.values()), missed=missed)
 
 
 def _stage_all_referrals(cycle: Cycle) -> set[str]:

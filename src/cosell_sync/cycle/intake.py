@@ -12,12 +12,13 @@ from cosell_sync.core.deal import Customer, Fields, Side, SyncState, Value, stat
 from cosell_sync.core.decision import Decision, Effect, Hold, HoldKind
 from cosell_sync.core.fields import SHARED
 from cosell_sync.core.intake import IntakeAction, IntakeDecision, Matches, decide_intake
+from cosell_sync.core.keys import referral_key
 from cosell_sync.core.lifecycle import TERMINAL
 from cosell_sync.core.memory import Action, Failure, Link, Memory, Phase
 from cosell_sync.core.normalize import for_crm
 from cosell_sync.core.retry import blocked_side, content_digest, freed
 from cosell_sync.core.rules import CrmShape
-from cosell_sync.core.status import status_report
+from cosell_sync.core.status import next_reminder, reminders_passed, status_report
 from cosell_sync.cycle import apply
 from cosell_sync.cycle.context import Cycle, DealPlan, ids
 from cosell_sync.cycle.decide import settled_as_made
@@ -32,6 +33,8 @@ from cosell_sync.cycle.record import (
 from cosell_sync.cycle.recover import settle_open_intents
 from cosell_sync.cycle.reread import note_gone, still_present
 from cosell_sync.ports import MatchQuery, OpportunityDraft, OpportunityWrite
+
+REMINDED = "held_reminder:"  # in ``Memory.reported``: which reminder was given
 
 log = structlog.get_logger("cosell_sync.cycle")
 
@@ -50,10 +53,33 @@ def take_in(cycle: Cycle, links: Sequence[Link]) -> list[Link]:
     linked = _link_all(cycle, record, verdicts[IntakeAction.LINK], holders)
     forgotten = _create(cycle, record, verdicts[IntakeAction.CREATE])
     commit(cycle.store, record)
+    _remind(cycle, links)
     for verdict in held:
         _mark_lookalikes(cycle, verdict.lookalikes, SyncState.NEEDS_ATTENTION.value, verdict.reason)
     _mark_lookalikes(cycle, forgotten, None, None)
     return [*joined, *linked]
+
+
+def _remind(cycle: Cycle, links: Sequence[Link]) -> None:
+    """Deals without a record could run out unseen: each is named as its deadline comes near, and looked at again then."""
+    record = Record()
+    for link in cycle.store.by_keys([each.key for each in links]).values():
+        if link.phase is not Phase.WAITING or link.referral is None or link.memory.failure is None:
+            continue
+        state = state_of(link.referral)
+        passed = reminders_passed(link.referral, state, cycle.now)
+        coming = next_reminder(link.referral, state, cycle.now)
+        memory = link.memory
+        if passed and (key := f"{REMINDED}{passed}") not in memory.reported:
+            log.warning("deal.reminder", **ids(link), reminder=passed)
+            kept = [each for each in memory.reported if not each.startswith(REMINDED)]
+            memory = replace(memory, reported=(*kept, key))
+        moments = [each for each in (coming, link.due) if each is not None and each > cycle.now]
+        again = replace(link, memory=memory, due=min(moments, default=None))
+        if again != link:
+            record.put(again)
+    if record.links:
+        commit(cycle.store, record)
 
 
 def _may_be_taken_in(cycle: Cycle, link: Link) -> bool:
@@ -77,14 +103,29 @@ def _verdicts(cycle: Cycle, waiting: Sequence[Link]) -> tuple[_Verdicts, dict[st
         if each
     }
     holders = dict(cycle.store.by_opportunity(sorted(opportunities)))
-    for link in waiting:
-        matches = found.get(link.referral_id or "", Matches())
-        holder = holders.get(matches.by_reference or "")
-        if holder is not None and holder.referral_id not in {None, link.referral_id}:
-            matches = replace(matches, by_reference=None)
+    owners = {each: link.referral_id for each, link in holders.items() if link.referral_id}
+    for link in sorted(waiting, key=_is_over):  # an open deal claims before one that is over
+        matches = _unclaimed(found.get(link.referral_id or "", Matches()), link, owners)
         verdict = decide_intake(link, matches, cycle.rules, cycle.shape)
+        if verdict.action is IntakeAction.LINK and verdict.opportunity_id and link.referral_id:
+            owners[verdict.opportunity_id] = link.referral_id
         verdicts[verdict.action].append((link, verdict))
     return verdicts, holders
+
+
+def _is_over(link: Link) -> bool:
+    return link.referral is not None and state_of(link.referral) in TERMINAL
+
+
+def _unclaimed(found: Matches, link: Link, owners: Mapping[str, str]) -> Matches:
+    """Without the opportunities that belong to another referral, or were given to one earlier in this batch."""
+    others = {each for each, owner in owners.items() if owner != link.referral_id}
+    return replace(
+        found,
+        by_reference=None if found.by_reference in others else found.by_reference,
+        lookalikes=tuple(each for each in found.lookalikes if each not in others),
+        claimed=found.by_reference if found.by_reference in others else found.claimed,
+    )
 
 
 def _link_all(
@@ -124,9 +165,9 @@ def _link(cycle: Cycle, record: Record, link: Link, verdict: IntakeDecision, own
 def _join_named(cycle: Cycle, record: Record, links: Sequence[Link]) -> list[Link]:
     """Opportunities that carry the id of a referral the store does not know (yet)."""
     named = {
-        link.opportunity.text("referral_id"): link
+        key: link
         for link in links
-        if link.opportunity and link.opportunity.text("referral_id")
+        if link.opportunity and (key := referral_key(link.opportunity["referral_id"]))
     }
     record.put(*(replace(link, dirty=False, due=None) for link in links if link not in named.values()))
     fetched = cycle.referrals.fetch(list(named)) if named else {}

@@ -15,6 +15,7 @@ import structlog
 
 from cosell_sync.core.deal import Side, Snapshot
 from cosell_sync.core.intake import skipped_by_category
+from cosell_sync.core.keys import referral_key
 from cosell_sync.core.memory import Link, Memory, Phase
 from cosell_sync.core.readings import (
     READINGS,
@@ -170,14 +171,13 @@ def staged_opportunities(cycle: Cycle, page: Page) -> list[Link]:
     store = cycle.store
     known = store.by_opportunity([*(snapshot.id for snapshot in page.snapshots), *page.gone])
     orphans = [snapshot for snapshot in page.snapshots if snapshot.id not in known]
-    named = store.by_referral(
-        [snapshot.text("referral_id") for snapshot in orphans if snapshot.text("referral_id")]
-    )
+    keys = {snapshot.id: referral_key(snapshot["referral_id"]) for snapshot in orphans}
+    named = store.by_referral(sorted({key for key in keys.values() if key}))
     staged: list[Link | None] = []
     for snapshot in page.snapshots:
         link = known.get(snapshot.id)
         if link is None:
-            link = _joined(named.get(snapshot.text("referral_id")), snapshot)
+            link = _joined(named.get(keys[snapshot.id]), snapshot)
             staged.append(link and _as_read(cycle, link, snapshot))
         else:
             staged.append(_changed(cycle, link, snapshot))

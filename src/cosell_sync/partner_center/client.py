@@ -43,7 +43,7 @@ from cosell_sync.errors import (
     Unclear,
 )
 from cosell_sync.partner_center import create, patch, read
-from cosell_sync.partner_center.paging import REFERRALS, SYSTEM, QueryRefused, pages
+from cosell_sync.partner_center.paging import REFERRALS, SYSTEM, QueryRefused, Reach, mark, pages
 from cosell_sync.partner_center.values import ID, WireOptions, tenant_of, timestamp
 from cosell_sync.ports import Identity, Outcome, Page, ReferralDraft, ReferralWrite
 from cosell_sync.transport.answers import Answer
@@ -126,25 +126,26 @@ class PartnerCenter:
     # -- reading -----------------------------------------------------------------------------------------------------
 
     def changed_since(self, watermark: str | None, overlap: timedelta) -> Iterator[Page]:
-        """Referrals updated since the watermark less the overlap, oldest first; all of them without a watermark."""
-        since = _back(watermark, overlap)
+        """Referrals updated since the watermark less the overlap; all of them without a watermark."""
+        reach = Reach(watermark, overlap)
+        since = reach.since
         if since is None:
-            yield from self._ascending("$orderby=updatedDateTime asc")
+            yield from self._by_creation("$orderby=createdDateTime asc", reach)
         elif self._filter_refused:
-            yield from self._newest_down_to(since)
+            yield from self._newest_down_to(since, reach)
         else:
-            query = f"$filter=updatedDateTime ge {timestamp(since)}&$orderby=updatedDateTime asc"
+            query = f"$filter=updatedDateTime ge {timestamp(since)}&$orderby=createdDateTime asc"
             try:
-                yield from self._ascending(query)
+                yield from self._by_creation(query, reach)
             except QueryRefused:
                 self._filter_refused = True
                 log.info("list.filter_refused", system=SYSTEM)
-                yield from self._newest_down_to(since)
+                yield from self._newest_down_to(since, reach)
 
     def index(self) -> Iterator[Page]:
         """Every referral there is. By creation, for that order no update disturbs while the pages are read."""
-        for rows in self._pages("$orderby=createdDateTime asc", whole=True):
-            snapshots, _ = self._ours(rows)
+        for rows, _ in self._pages("$orderby=createdDateTime asc", whole=True):
+            snapshots, _stamps = self._ours(rows)
             yield Page(snapshots)
 
     def fetch(self, ids: Sequence[str]) -> Mapping[str, Snapshot | None]:
@@ -162,9 +163,9 @@ class PartnerCenter:
         forms = (f"$filter=engagementId eq '{engagement_id}'", f"$filter=engagementId eq {engagement_id}")
         first, second = reversed(forms) if self._unquoted else forms
         try:
-            rows = [row for page in self._pages(first) for row in page]
+            rows = [row for page, _ in self._pages(first) for row in page]
         except QueryRefused:
-            rows = [row for page in self._pages(second) for row in page]
+            rows = [row for page, _ in self._pages(second) for row in page]
             self._unquoted = not self._unquoted
         own = self._configured or frozenset(self._learned)
         sides = (read.snapshot(row, self._wire, own=own) for row in rows)
@@ -176,8 +177,8 @@ class PartnerCenter:
         Neither ``externalReferenceId`` nor ``direction`` can be relied on in a filter, so we look through them.
         """
         seen = 0
-        for rows in self._pages("$orderby=createdDateTime desc"):
-            snapshots, _ = self._ours(rows)
+        for rows, _ in self._pages("$orderby=createdDateTime desc"):
+            snapshots, _stamps = self._ours(rows)
             for snapshot in snapshots:
                 if snapshot.text("external_reference") == external_reference:
                     return snapshot
@@ -186,29 +187,28 @@ class PartnerCenter:
                 return None
         return None
 
-    def _ascending(self, query: str) -> Iterator[Page]:
-        """Pages with a watermark as long as the rows do arrive in order; else only the last page has one."""
-        newest: datetime | None = None
-        ordered = True
-        held: list[Snapshot] | None = None
-        for rows in self._pages(query):
-            if held is not None:
-                yield Page(held, watermark=_mark(newest) if ordered else None)
-            held, stamps = self._ours(rows)
-            for moment in stamps:
-                ordered = ordered and (newest is None or moment >= newest)
-                newest = max(newest or moment, moment)
-        yield Page(held or [], watermark=_mark(newest))
+    def _by_creation(self, query: str, reach: Reach) -> Iterator[Page]:
+        """Pages in an order that no edit disturbs; the last one has the watermark.
 
-    def _newest_down_to(self, since: datetime) -> Iterator[Page]:
+        Pages go by position: by ``updatedDateTime``, a row that is edited between two of them moves to the end, and the next
+        page begins one row too late.
+        """
+        held: list[Snapshot] | None = None
+        for rows, at in self._pages(query):
+            if held is not None:
+                yield Page(held)
+            held, stamps = self._ours(rows)
+            reach.read(stamps, at)
+        yield Page(held or [], watermark=reach.watermark)
+
+    def _newest_down_to(self, since: datetime, reach: Reach) -> Iterator[Page]:
         """For a service that refuses our filter. What changed since is held until the watermark is reached, then
         given oldest first, so that no page promises what the next one may fail to bring.
         """
         found: list[tuple[datetime, Snapshot]] = []
-        newest: datetime | None = None
-        for rows in self._pages("$orderby=updatedDateTime desc"):
+        for rows, at in self._pages("$orderby=updatedDateTime desc"):
             snapshots, stamps = self._ours(rows)
-            newest = max([*stamps, *([newest] if newest else [])], default=None)
+            reach.read(stamps, at)
             found += [
                 (snapshot.moment("updated_at") or since, snapshot)
                 for snapshot in snapshots
@@ -220,7 +220,9 @@ class PartnerCenter:
         chunks = [found[start : start + CHUNK] for start in range(0, len(found), CHUNK)] or [[]]
         for number, chunk in enumerate(chunks, start=1):
             last = number == len(chunks)
-            yield Page([snapshot for _, snapshot in chunk], watermark=_mark(newest if last else chunk[-1][0]))
+            yield Page(
+                [snapshot for _, snapshot in chunk], watermark=reach.watermark if last else mark(chunk[-1][0])
+            )
 
     def _ours(self, rows: Sequence[object]) -> tuple[list[Snapshot], list[datetime]]:
         """Our rows of a page, and the stamps of all of them."""
@@ -247,12 +249,17 @@ class PartnerCenter:
             with self._lock:
                 self._learned.add(organization)
 
-    def _pages(self, query: str, *, whole: bool = False) -> Iterator[Sequence[object]]:
-        """The rows of a list, page by page. Raises ``QueryRefused`` where the query is answered 400. ``whole``: see `pages`."""
-        for rows in pages(self._caller, "&".join(filter(None, (query, self._top))), whole=whole):
+    def _pages(
+        self, query: str, *, whole: bool = False
+    ) -> Iterator[tuple[Sequence[object], datetime | None]]:
+        """The rows of a list, page by page, and the service's time. Raises ``QueryRefused`` where the query is answered 400.
+
+        ``whole``: see `pages`.
+        """
+        for page in pages(self._caller, "&".join(filter(None, (query, self._top))), whole=whole):
             self._answered()
             self._outage = None
-            yield rows
+            yield page
 
     def _fetched(self, referral_id: str) -> Snapshot | None:
         try:
@@ -475,16 +482,3 @@ def _named(error: Rejected) -> frozenset[str]:
 def _checked(referral_id: str) -> None:
     if not ID.fullmatch(referral_id):
         raise Gone("this is no referral id", code="malformed_id")
-
-
-def _back(watermark: str | None, overlap: timedelta) -> datetime | None:
-    if watermark is None:
-        return None
-    try:
-        return datetime.fromisoformat(watermark) - overlap
-    except OverflowError:
-        return None
-
-
-def _mark(moment: datetime | None) -> str | None:
-    return moment.isoformat().replace("+00:00", "Z") if moment else None

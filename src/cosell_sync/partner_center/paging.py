@@ -8,6 +8,7 @@ link that was followed before ends the pull with an error.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Any, Final
 from urllib.parse import quote, urlsplit
 
@@ -35,8 +36,53 @@ class QueryRefused(Unavailable):
         return Unavailable(SYSTEM, "Partner Center breaks off a list", code=self.code, status=self.status)
 
 
-def pages(caller: HttpCaller, query: str, *, whole: bool = False) -> Iterator[Sequence[object]]:
-    """The rows of each page of the list that ``query`` (not encoded) asks for.
+class Reach:
+    """How far a pull has read, and so the watermark that it leaves.
+
+    The rows of a long list may be edited while its pages are read, so it holds no further than the service's clock when the
+    reading began. Where nothing new came for longer than the overlap it is that clock: else a burst would be read again in
+    every pull until somebody edits.
+    """
+
+    def __init__(self, watermark: str | None, overlap: timedelta) -> None:
+        self._known = datetime.fromisoformat(watermark) if watermark else None
+        self._overlap = overlap
+        self._began: datetime | None = None
+        self._newest: datetime | None = None
+        self._pages = 0
+
+    @property
+    def since(self) -> datetime | None:
+        """From when on the pull must read; None: everything."""
+        try:
+            return None if self._known is None else self._known - self._overlap
+        except OverflowError:
+            return None
+
+    def read(self, stamps: Sequence[datetime], at: datetime | None) -> None:
+        """A page with these stamps came, at that time of the service."""
+        self._began = at if self._pages == 0 else self._began
+        self._newest = max([*stamps, *([self._newest] if self._newest else [])], default=None)
+        self._pages += 1
+
+    @property
+    def watermark(self) -> str | None:
+        """The watermark once everything is read; None: it stays."""
+        reached, began = self._newest, self._began
+        if began is not None:
+            if self._pages > 1 and reached is not None:
+                reached = min(reached, began)
+            newest = max(filter(None, (reached, self._known)), default=None)
+            reached = began if newest is None or began - newest > self._overlap else reached
+        if reached is None or (self._known is not None and reached <= self._known):
+            return None
+        return mark(reached)
+
+
+def pages(
+    caller: HttpCaller, query: str, *, whole: bool = False
+) -> Iterator[tuple[Sequence[object], datetime | None]]:
+    """The rows of each page of the list that ``query`` (not encoded) asks for, and the service's time (None: unknown).
 
     Raises ``QueryRefused`` where the first page is answered 400, ``Unavailable`` where a page cannot be read, leads to
     another host or goes in a circle. ``whole``: what is not in the list is taken for gone, so a list that ends before its own
@@ -64,7 +110,7 @@ def pages(caller: HttpCaller, query: str, *, whole: bool = False) -> Iterator[Se
         rows = answer.data.get("value") if isinstance(answer.data, Mapping) else None
         if not isinstance(rows, list):
             raise Unavailable(SYSTEM, "Partner Center's list has no rows", code="unreadable", status=200)
-        yield rows
+        yield rows, answer.at
         received += len(rows)
         empty = 0 if rows else empty + 1
         following = _next(answer.data, followed, empty, caller.host)
@@ -93,3 +139,8 @@ def _encoded(query: str) -> str:
     """Encoded by hand: blanks as %20, for not every OData service reads a plus as one."""
     pairs = (part.partition("=") for part in query.split("&"))
     return "&".join(f"{name}={quote(value, safe=chr(39) + ':,')}" for name, _, value in pairs)
+
+
+def mark(moment: datetime | None) -> str | None:
+    """The moment as a watermark."""
+    return moment.isoformat().replace("+00:00", "Z") if moment else None

@@ -16,7 +16,7 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, urlencode
 
@@ -25,7 +25,7 @@ from cosell_sync.ports import Clock, Tokens
 from cosell_sync.transport.client import HttpCaller, Safety
 from cosell_sync.transport.errors import Scope
 from cosell_sync.transport.throttle import Governor, utc_now
-from cosell_sync.transport.tokens import MARGIN, AccessToken
+from cosell_sync.transport.tokens import MARGIN, AccessToken, lifetime
 
 if TYPE_CHECKING:
     from cosell_sync.transport.session import LibrarySession
@@ -36,6 +36,7 @@ ACCESS_NAME: Final = "partner_center.access"
 SCOPE: Final = "https://api.partner.microsoft.com/.default"
 LOGIN: Final = "run cosell-sync login"
 UNREACHABLE: Final = "check partner_center.authority and the network"
+SLOWEST: Final = 60  # seconds from one question to the next that the authority may ask for
 
 # What the token endpoint's refusals ask of a person; whatever is not here asks for a login.
 HINTS: Final[Mapping[str, str]] = {
@@ -107,7 +108,7 @@ class SignIn:
         rotated = granted.get("refresh_token")
         if isinstance(rotated, str) and rotated and rotated != refresh_token:
             self._tokens.save(TOKEN_NAME, rotated)
-        return AccessToken(value, asked + timedelta(seconds=_seconds(life)))
+        return AccessToken(value, asked + lifetime(life))
 
     def _form(self, refresh_token: str) -> dict[str, str]:
         form = {
@@ -150,12 +151,6 @@ class Lent:
         except ValueError:
             return None
         return token if token.expires_at - self._clock() > MARGIN else None
-
-
-def _seconds(life: object) -> int:
-    """The v1 endpoint writes the number as a text; nonsense counts as an hour."""
-    text = str(life)
-    return int(text) if re.fullmatch(r"\d{1,6}", text, re.ASCII) else 3600
 
 
 def _parsed(body: bytes) -> Mapping[str, Any]:
@@ -226,7 +221,9 @@ def _device_flow(
         ) from cause
     if "user_code" not in flow:
         raise refusal(flow)
-    flow["interval"] = max(1, int(flow.get("interval", 5)))  # at 0 MSAL would poll without ever coming back
+    asked = str(flow.get("interval", 5))
+    seconds = int(asked) if re.fullmatch(r"\d{1,6}", asked, re.ASCII) else 5
+    flow["interval"] = min(max(1, seconds), SLOWEST)  # at 0 MSAL would poll without ever coming back
     show(str(flow.get("message") or f"Open {flow.get('verification_uri')} and enter {flow['user_code']}"))
     # A registration with a secret is asked for it in this flow as well (AADSTS7000218).
     data = {"client_secret": application.client_secret} if application.client_secret else {}

@@ -8,15 +8,19 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Any, Final
+
+LONGEST_WAIT: Final = 3600.0  # seconds of a Retry-After that is obeyed
+FARTHEST: Final = timedelta(hours=1)  # of a believable clock
+UNBELIEVED: Final = 300.0  # seconds to wait instead of one that is not; then the next call is the probe
 
 
 @dataclass(frozen=True)
 class Answer:
     """What came back. ``headers``: names in lower case. ``data``: the body as JSON (numbers with a fraction as
-    ``Decimal``), None where it is empty or the caller judges the status itself.
+    ``Decimal``), None where it is empty or the caller judges the status itself. ``at``: see ``server_time``.
     """
 
     status: int
@@ -24,6 +28,7 @@ class Answer:
     body: bytes = b""
     data: Any = None
     request_id: str = ""
+    at: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -83,20 +88,36 @@ def _text(value: object) -> str:
 
 
 def retry_after(value: str | None, now: datetime) -> float | None:
-    """Seconds to wait, from ``Retry-After`` as seconds or as an HTTP date; None where it says nothing of use."""
+    """Seconds to wait: what ``Retry-After`` asks for, ``UNBELIEVED`` where that cannot be meant; None without one."""
     if value is None:
         return None
+    asked = believable_wait(value, now)
+    return UNBELIEVED if asked is None else asked
+
+
+def believable_wait(value: str, now: datetime) -> float | None:
+    """Seconds, from ``Retry-After`` as seconds or as an HTTP date; None for what is negative, unreadable or beyond
+    ``LONGEST_WAIT``.
+    """
     value = value.strip()
+    seconds: float | None = None
     if value.isascii() and value.isdigit():
-        return float(value) if len(value) < 10 else 1e9
-    moment = http_date(value)
-    return None if moment is None else max(0.0, (moment - now).total_seconds())
+        seconds = float(value.lstrip("0") or "0") if len(value.lstrip("0")) < 10 else None
+    elif (moment := http_date(value)) is not None:
+        seconds = (moment - now).total_seconds()
+    return seconds if seconds is not None and 0 <= seconds <= LONGEST_WAIT else None
+
+
+def server_time(headers: Mapping[str, str], now: datetime) -> datetime | None:
+    """When the other side answered, by its ``Date``; None without one that is within ``FARTHEST`` of our own clock."""
+    moment = http_date(headers.get("date", ""))
+    return moment if moment is not None and abs(moment - now) <= FARTHEST else None
 
 
 def http_date(value: str) -> datetime | None:
     """The moment (UTC) that a header names; None for what is no date."""
     try:
         moment = parsedate_to_datetime(value)
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
     except (ValueError, TypeError, OverflowError):
         return None
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)

@@ -35,8 +35,8 @@ import httpx
 import structlog
 
 from cosell_sync.errors import CosellError, Flaky, Rejected, Unavailable, Unclear
-from cosell_sync.transport import errors
-from cosell_sync.transport.answers import Answer, ErrorBody, error_body, retry_after
+from cosell_sync.transport import answers, errors
+from cosell_sync.transport.answers import Answer, ErrorBody, error_body
 from cosell_sync.transport.deadline import DeadlineExceeded, Stopped, within_deadline
 from cosell_sync.transport.errors import Disposition, Refusal, Scope
 from cosell_sync.transport.exact_json import parse
@@ -272,7 +272,8 @@ class HttpCaller:
         self.governor.meter.answered(headers)
         request_id = next((headers[name] for name in REQUEST_IDS if name in headers), call_id)
         self._log(call, before, call_id, status=response.status_code, request_id=request_id)
-        return Answer(response.status_code, headers, response.content, request_id=request_id)
+        at = answers.server_time(headers, self._clock())
+        return Answer(response.status_code, headers, response.content, None, request_id, at)
 
     def _request(self, call: _Call, token: AccessToken | None, call_id: str, limit: float) -> httpx.Request:
         url = call.url
@@ -319,7 +320,7 @@ class HttpCaller:
     def _refused(self, answer: Answer, said: ErrorBody, found: Disposition, call: _Call) -> Exception:
         """An answer that is no success: what becomes of the call, and whether it may be tried again."""
         now = self._clock()
-        wait = retry_after(answer.headers.get("retry-after"), now)
+        wait = self.governor.asked_wait(answer.headers)
         if found is Disposition.THROTTLED:
             self.throttled(wait)
         elif found in errors.TRANSIENT and wait is not None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
-from typing import Any
+from typing import Any, Final
+
+ZEROS: Final = 100
 
 
 def parse(body: bytes) -> Any:
@@ -19,10 +21,14 @@ def parse(body: bytes) -> Any:
 
 
 def _decimal(text: str) -> Decimal:
+    """The number; NaN for one whose exponent is beyond what it is written with and ``ZEROS``: it would fill the memory."""
     try:
-        return Decimal(text)
+        number = Decimal(text)
     except InvalidOperation:
         return Decimal("NaN")
+    _, digits, exponent = number.as_tuple()
+    fits = isinstance(exponent, int) and abs(exponent) <= max(ZEROS, len(digits))
+    return number if fits else Decimal("NaN")
 
 
 def _integer(text: str) -> int | Decimal:

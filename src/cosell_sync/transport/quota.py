@@ -29,7 +29,7 @@ _WEIGHT: Final = 0.2  # of the newest cycle in the mean
 _TOLD_EVERY: Final = timedelta(hours=1)
 # Salesforce: "api-usage=18/5000", beside "per-app-api-usage=…".
 # https://developer.salesforce.com/docs/platform/api-rest/guide/headers-api-usage.html
-_API_USAGE: Final = re.compile(r"(?:^|[^-])api-usage=(\d+)/(\d+)")
+_API_USAGE: Final = re.compile(r"(?:^|[^-])api-usage=(\d{1,12})/([1-9]\d{0,11})(?!\d)", re.ASCII)
 
 Clock = Callable[[], datetime]
 
@@ -131,7 +131,7 @@ class Meter:
         """The moment at which the system answered, by its own clock (``Date``, RFC 9110)."""
         try:
             moment = parsedate_to_datetime(header or "")
-        except ValueError:
+        except (ValueError, OverflowError):
             return
         if moment.tzinfo is not None:
             self.skew = moment - self._clock()

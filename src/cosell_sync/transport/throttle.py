@@ -9,11 +9,16 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 
+import structlog
+
 from cosell_sync.errors import Unavailable
+from cosell_sync.transport.answers import UNBELIEVED, believable_wait, retry_after
 from cosell_sync.transport.quota import Meter
+
+log = structlog.get_logger()
 
 Clock = Callable[[], datetime]
 
@@ -43,6 +48,13 @@ class Governor:
         self._lock = threading.Lock()
         self._open_at = 0.0
         self.meter = meter or Meter(system, clock=clock)
+
+    def asked_wait(self, headers: Mapping[str, str]) -> float | None:
+        """Seconds that an answer asks us to wait, within bounds (``answers``); None where it asks for none."""
+        value, now = headers.get("retry-after"), self._clock()
+        if value is not None and believable_wait(value, now) is None:
+            log.warning("retry_after.unbelieved", system=self.system, said=value[:40], wait_s=UNBELIEVED)
+        return retry_after(value, now)
 
     def pause(self, seconds: float) -> None:
         """Nobody calls this host for that long; a longer pause already set stays."""

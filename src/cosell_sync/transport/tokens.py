@@ -6,6 +6,7 @@ refused names that token; only the first such thread signs in, the others take i
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -30,6 +31,12 @@ class AccessToken:
     base_url: str = ""
     user_id: str = ""
     organization: str = ""
+
+
+def lifetime(expires_in: object) -> timedelta:
+    """How long a token lives, from ``expires_in`` (seconds; v1 endpoints write it as text); nonsense counts as an hour."""
+    text = str(expires_in)
+    return timedelta(seconds=int(text) if re.fullmatch(r"0*[1-9]\d{0,5}", text, re.ASCII) else 3600)
 
 
 def renew_at(token: AccessToken, obtained: datetime, margin: timedelta = MARGIN) -> datetime:

@@ -1,5 +1,7 @@
 """The listener: five routes over a small threaded WSGI server that starts and stops within a second.
 
+No worker waits for a slow client: requests are gathered by ``arrivals``, which answers ``/livez`` itself.
+
 The application only routes and answers; what it says comes from pure functions and from one ``Facts`` provider, so
 that tests call it without a socket, and the daemon may be busy or hanging while it answers.
 """
@@ -10,9 +12,11 @@ import json
 import socket
 import threading
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
+from cheroot.server import HTTPConnection
 from cheroot.wsgi import Server as Cheroot
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import Map, Rule
@@ -20,6 +24,7 @@ from werkzeug.wrappers import Request, Response
 
 from cosell_sync.log import get_logger
 from cosell_sync.web import console, webhooks
+from cosell_sync.web.arrivals import DEADLINE, HEADERS_CAP, Arrivals
 from cosell_sync.web.health import Facts, readiness
 
 if TYPE_CHECKING:
@@ -117,7 +122,46 @@ def _json(content: dict[str, Any], status: int = 200) -> Response:
     return Response(json.dumps(content) + "\n", status, content_type="application/json")
 
 
+class _Connection(HTTPConnection):
+    """A connection that is cut when its request is not done in time: a body may drip, an answer may not be read."""
+
+    def communicate(self) -> bool:
+        """Whether the connection stays open."""
+        cut = threading.Timer(DEADLINE, self._cut)
+        cut.daemon = True
+        cut.start()
+        try:
+            return bool(super().communicate())  # type: ignore[no-untyped-call]
+        finally:
+            cut.cancel()
+
+    def _cut(self) -> None:
+        with suppress(OSError):
+            self.socket.shutdown(socket.SHUT_RDWR)
+
+
 class _Server(Cheroot):
+    ConnectionClass = _Connection
+
+    def __init__(self, address: tuple[str, int], application: Application) -> None:
+        super().__init__(address, application, numthreads=4, timeout=5)
+        self.arrivals = Arrivals(super().process_conn, self._answer_here, webhooks.BODY_CAP)
+
+    def process_conn(self, conn: HTTPConnection) -> None:
+        """A connection of which something has arrived: it goes to a worker once its request is whole."""
+        self.arrivals.put(conn)
+
+    def _answer_here(self, conn: HTTPConnection) -> None:
+        try:
+            stays = conn.communicate()  # type: ignore[no-untyped-call]
+        except Exception:  # noqa: BLE001 - this thread outlives any one request
+            self.error_log(traceback=True)
+            stays = False
+        if stays:
+            self.put_conn(conn)
+        else:
+            conn.close()
+
     def error_log(self, msg: str = "", level: int = 20, traceback: bool = False) -> None:
         """Log an event of ours instead of cheroot's own text on stderr, which may quote a request."""
         del msg, level
@@ -142,10 +186,11 @@ class Listener:
     """Serves an application on its own threads until stopped; also a context manager."""
 
     def __init__(self, address: tuple[str, int], application: Application) -> None:
-        self._server = _Server(address, application, numthreads=4, timeout=5)
+        self._server = _Server(address, application)
         self._server.shutdown_timeout = 0.5  # cheroot's stub says int, its code takes any
-        self._server.max_request_header_size = 32 * 1024
+        self._server.max_request_header_size = HEADERS_CAP
         self._server.max_request_body_size = webhooks.BODY_CAP
+        self._server.request_queue_size = 128  # of five, a sixth that connects at once would wait a second
         self._server.expiration_interval = 0.1
         self._thread: threading.Thread | None = None
 
@@ -165,6 +210,7 @@ class Listener:
         preparing.join()
         if failures:
             raise failures[0]
+        self._server.arrivals.start()
         self._thread = threading.Thread(target=self._server.serve, name="http", daemon=True)
         self._thread.start()
 
@@ -176,6 +222,7 @@ class Listener:
 
     def stop(self) -> None:
         """Stop, without waiting for a request that hangs."""
+        self._server.arrivals.stop()
         stopping = threading.Thread(target=self._server.stop, name="http-stop", daemon=True)
         stopping.start()
         stopping.join(1)

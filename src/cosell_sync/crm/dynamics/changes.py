@@ -273,7 +273,10 @@ def _follow(rest: Rest, org: Org, known: Watermark, overlap: timedelta, found: _
         if name in links:
             links[name] = _follow_link(rest, name, links[name], found, collect)
         else:
-            stamps[name] = max(stamps[name], _read_modified(rest, org, name, stamps[name] - overlap, collect))
+            newest, began = _read_modified(rest, org, name, stamps[name] - overlap, collect)
+            stamps[name] = max(stamps[name], newest)
+            if began is not None and began - stamps[name] > overlap:
+                stamps[name] = began  # else a burst would be read again and again, until somebody edits
     return replace(known, links=links, stamps=stamps)
 
 
@@ -340,15 +343,16 @@ def _live_and_deleted(name: str, rows: Iterable[Row]) -> tuple[list[Row], list[s
 
 def _read_modified(
     rest: Rest, org: Org, name: str, stamp: datetime, collect: Callable[[Sequence[Row]], None]
-) -> datetime:
-    """The newest stamp among the rows modified since that one."""
+) -> tuple[datetime, datetime | None]:
+    """The newest stamp among the rows modified since that one; and when the reading began, by the server's clock."""
     key = ID_COLUMNS[name]
     own = delta_columns(org, name) if name in TRACKED else (key, *org.stamps(name))
     where = odata.all_of(odata.since(stamp), read.in_scope_filter(org) if name == OPPORTUNITIES else "")
     path = odata.query(name, select=(*own, "modifiedon"), where=where, order=f"modifiedon asc,{key} asc")
-    newest = BEGINNING
-    for sheet in rest.sheets(path):
+    newest, began = BEGINNING, None
+    for number, sheet in enumerate(rest.sheets(path)):
+        began = sheet.at if number == 0 else began
         for some in pieces(sheet.rows, CHUNK):
             collect(some)
         newest = max([newest, *(moment(row.get("modifiedon")) or BEGINNING for row in sheet.rows)])
-    return newest
+    return newest, began

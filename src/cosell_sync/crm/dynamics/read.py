@@ -13,6 +13,7 @@ from typing import Final
 
 from cosell_sync.core.deal import Snapshot
 from cosell_sync.crm.dynamics import odata, translate
+from cosell_sync.crm.dynamics.ids import opportunity_id
 from cosell_sync.crm.dynamics.org import ACCOUNTS, CONNECTIONS, CONTACTS, OPPORTUNITIES, SOLUTIONS, USERS, Org
 from cosell_sync.crm.dynamics.rest import Rest
 from cosell_sync.crm.dynamics.translate import Bundle, Row
@@ -232,9 +233,9 @@ def by_referrals(rest: Rest, org: Org, referral_ids: Sequence[str]) -> Mapping[s
 def find(rest: Rest, org: Org, sought: Sequence[MatchQuery], match: Sequence[str]) -> Mapping[str, Matches]:
     """By referral id: the opportunity that has it, the one that the referral names, and look-alikes."""
     by_referral = by_referrals(rest, org, [each.referral_id for each in sought])
-    references = [each.external_reference or "" for each in sought if odata.is_guid(each.external_reference)]
+    named = {each.external_reference or "": opportunity_id(each.external_reference) for each in sought}
     by_id: dict[str, Row] = {}
-    for some in pieces(list(dict.fromkeys(each.lower() for each in references)), odata.AT_ONCE):
+    for some in pieces(sorted({each for each in named.values() if each}), odata.AT_ONCE):
         path = odata.query(
             OPPORTUNITIES, select=("opportunityid", org.key), where=odata.ids("opportunityid", some)
         )
@@ -244,9 +245,7 @@ def find(rest: Rest, org: Org, sought: Sequence[MatchQuery], match: Sequence[str
         match,
         by_referral=by_referral,
         referenced={
-            each: (each.lower(), by_id[each.lower()].get(org.key))
-            for each in references
-            if each.lower() in by_id
+            text: (each, by_id[each].get(org.key)) for text, each in named.items() if each and each in by_id
         },
         lookalikes=_lookalikes(rest, org, searchable_names(sought), match),
     )

@@ -31,7 +31,7 @@ from cosell_sync.errors import (
     Unavailable,
     Unclear,
 )
-from cosell_sync.transport.answers import Answer, error_body, retry_after
+from cosell_sync.transport.answers import Answer, error_body
 from cosell_sync.transport.client import HttpCaller, Safety
 from cosell_sync.transport.errors import Refusal, Scope, disposition, to_error
 from cosell_sync.transport.exact_json import encode
@@ -59,10 +59,14 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Sheet:
-    """One page of rows; ``delta``: the link to what changes from here on, on the last page of a tracked reading."""
+    """One page of rows; ``delta``: the link to what changes from here on, on the last page of a tracked reading.
+
+    ``at``: when the server answered, by its own clock; None where it does not say.
+    """
 
     rows: Sequence[Row]
     delta: str | None = None
+    at: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -155,16 +159,17 @@ class Rest:
         seen: set[str] = set()
         while True:
             try:
-                data = self._get(place, wanted, scope).data
+                answer = self._get(place, wanted, scope)
             except RecordError as error:
                 if scope is Scope.RECORD:
                     raise
                 raise refused(error) from None
+            data = answer.data
             found = data.get("value") if isinstance(data, Mapping) else None
             if not isinstance(found, list) or any(not isinstance(row, Mapping) for row in found):
                 raise strange()  # a row that is dropped would look deleted
             delta = data.get("@odata.deltaLink")
-            yield Sheet(found, delta and str(delta))
+            yield Sheet(found, delta and str(delta), answer.at)
             link = data.get("@odata.nextLink")
             if not link:
                 return
@@ -246,7 +251,7 @@ class Rest:
         reply = result.refused
         if reply is None or result.error is None or not errors.passes(reply.status, reply.body):
             return None
-        wait = retry_after(reply.headers.get("retry-after"), self.clock())
+        wait = self._caller.governor.asked_wait(reply.headers)
         if reply.status == HTTPStatus.TOO_MANY_REQUESTS:
             self._caller.throttled(wait)
         return RetryableError(result.error, wait)

@@ -13,7 +13,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
@@ -22,7 +21,7 @@ from cosell_sync.errors import AuthFailed, ConfigError, Unavailable
 from cosell_sync.ports import Clock
 from cosell_sync.transport.client import HttpCaller
 from cosell_sync.transport.throttle import utc_now
-from cosell_sync.transport.tokens import AccessToken
+from cosell_sync.transport.tokens import AccessToken, lifetime
 
 if TYPE_CHECKING:
     from cosell_sync.transport.session import LibrarySession
@@ -102,7 +101,7 @@ class SignIn:
         value = result.get("access_token")
         if not isinstance(value, str) or not value:
             raise refusal(result, managed=self._application.managed_identity is not None)
-        return AccessToken(value, asked + timedelta(seconds=_seconds(result.get("expires_in"))))
+        return AccessToken(value, asked + lifetime(result.get("expires_in")))
 
     def _acquire(self, session: LibrarySession) -> Mapping[str, Any]:
         import msal  # noqa: PLC0415 - imports requests, and is a good part of a command's start
@@ -168,11 +167,6 @@ def _bad_certificate() -> ConfigError:
         "dynamics.certificate cannot be used",
         hint="it must hold an unencrypted private key and its certificate, both in PEM form",
     )
-
-
-def _seconds(life: object) -> int:
-    text = str(life)
-    return int(text) if re.fullmatch(r"\d{1,6}", text, re.ASCII) else 3600
 
 
 def refusal(answer: Mapping[str, Any], *, managed: bool = False) -> AuthFailed | Unavailable:

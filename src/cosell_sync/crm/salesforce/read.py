@@ -5,13 +5,14 @@ what was deleted. A row's stamp is the time of the change, not of its commit, so
 hence the overlap, and the versions that drop what is known. Only opportunities that may have changed are read, so an idle
 pull costs two calls however many deals are linked.
 
+The watermark follows the rows, and where none came for longer than the overlap the server's clock.
+
 The order inside a pull matters for its watermark: first what was deleted and what changed in related rows, then the
 opportunities themselves, oldest stamp first. So a page's watermark holds for everything before it.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Final
@@ -21,6 +22,7 @@ from cosell_sync.core.deal import Snapshot
 from cosell_sync.crm.matches import lookalike_key, matches, searchable_names
 from cosell_sync.crm.salesforce import composite, errors, queries, translate, versions
 from cosell_sync.crm.salesforce.composite import Part, Reply, Row
+from cosell_sync.crm.salesforce.ids import is_opportunity_id, opportunity_id
 from cosell_sync.crm.salesforce.org import TEAM, Org
 from cosell_sync.crm.salesforce.rest import Rest
 from cosell_sync.crm.users import User
@@ -32,7 +34,6 @@ SOUGHT_AT_ONCE: Final = 100  # referrals in one search
 DELETED_LOG_SPAN: Final = timedelta(days=14)  # the platform keeps fifteen days
 KNOWN_AT_ONCE: Final = 2000  # ids asked of the store at once
 
-_OPPORTUNITY_ID: Final = re.compile(r"006[A-Za-z0-9]{12}(?:[A-Za-z0-9]{3})?")
 # Kind of row → column that holds the opportunity's id.
 _CHILD_PARENT: Final = {
     "account": "Id",
@@ -48,11 +49,6 @@ _STAMPED_WITH: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
     "team": {"UserId": ("User", "LastModifiedDate")},
     "solution": {},
 }
-
-
-def is_opportunity_id(text: str | None) -> bool:
-    """Whether the text has the form of an opportunity's id (prefix 006, 15 or 18 characters)."""
-    return text is not None and _OPPORTUNITY_ID.fullmatch(text) is not None
 
 
 # --- records by id ----------------------------------------------------------------------------------------------
@@ -134,6 +130,8 @@ def changed_since(
                     highest = max(highest, versions.parse_stamp(text))
     gone, removed, latest = _deletions(rest, org, stamp, own.at, seen)
     highest = max(highest, latest)
+    if own.at - highest > overlap:
+        highest = own.at  # else what once came in a burst would be read again and again, until somebody edits
     changed = {row["Id"] for row in own.rows}  # read in full below
     again = [each for each in (*_not_as_known(suspects, seen), *removed) if each not in changed]
     yield from _reread(rest, org, list(dict.fromkeys(again)), gone, seen)
@@ -283,9 +281,8 @@ def find(rest: Rest, org: Org, sought: Sequence[MatchQuery], match: Sequence[str
 
 def _find(rest: Rest, org: Org, sought: Sequence[MatchQuery], match: Sequence[str]) -> Mapping[str, Matches]:
     key = org.names["referral_id"]
-    references = [
-        each.external_reference or "" for each in sought if is_opportunity_id(each.external_reference)
-    ]
+    named = {each.external_reference or "": opportunity_id(each.external_reference) for each in sought}
+    references = sorted({each for each in named.values() if each})
     names = (
         queries.within_limits(searchable_names(sought)) if org.identifies_accounts else []
     )  # what looks alike has the same account
@@ -299,7 +296,7 @@ def _find(rest: Rest, org: Org, sought: Sequence[MatchQuery], match: Sequence[st
         sought,
         match,
         by_referral=by_referral,
-        referenced={each: by_id[each[:15]] for each in references if each[:15] in by_id},
+        referenced={text: by_id[each[:15]] for text, each in named.items() if each and each[:15] in by_id},
         lookalikes=_lookalikes(next(answers) if names else (), org, match),
     )
 

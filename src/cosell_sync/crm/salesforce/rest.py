@@ -23,7 +23,6 @@ from cosell_sync.crm.salesforce.signin import SYSTEM
 from cosell_sync.errors import Unavailable
 from cosell_sync.ports import Clock
 from cosell_sync.transport import answers
-from cosell_sync.transport.answers import http_date
 from cosell_sync.transport.client import HttpCaller, Safety
 from cosell_sync.transport.errors import VERDICTS, Scope
 from cosell_sync.transport.exact_json import encode, parse
@@ -214,7 +213,7 @@ class Rest:
         return self._caller.retrier.resend(LOCKS, send, items, retryable)
 
     def _moment(self, answer: answers.Answer) -> datetime:
-        return http_date(answer.headers.get("date", "")) or self.clock()
+        return answer.at or self.clock()
 
     # --- simple-salesforce --------------------------------------------------------------------------------------
 
