@@ -1230,6 +1230,20 @@ def test_an_approval_locks_the_record_and_nothing_else(world: Callable[..., Worl
     assert only(crm.write([OpportunityWrite(w.read(crm, held), {"notes": "x"})])).error is None
 
 
+def test_a_lock_is_no_refusal_of_a_field_and_is_not_searched_for(world: Callable[..., World]) -> None:
+    w = world()
+    crm = w.client()
+    deal = w.deal()
+    before = w.read(crm, deal)
+    w.org.lock(deal)
+    calls = crm.calls
+    fields = {"notes": "x", "close_date": date(2027, 5, 1), "campaign_id": "c-1", "value": Decimal(7)}
+    outcome = only(crm.write([OpportunityWrite(before, fields)]))
+    assert isinstance(outcome.error, Locked)
+    assert outcome.refused == {}
+    assert crm.calls - calls <= 2  # the write and its read-back
+
+
 def test_a_rule_against_changes_of_closed_opportunities(world: Callable[..., World]) -> None:
     w = world()
     w.org.closed_rows_writable = False
