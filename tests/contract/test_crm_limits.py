@@ -158,16 +158,16 @@ def test_an_update_from_partner_center_is_cut_the_same_way(place: Place, case: s
     assert made.referral is not None
     assert made.opportunity is not None
     changed = replace(made, referral=replace(made.referral, version="2", fields={**made.referral.fields, **CASES[case]}))  # fmt: skip
-    kept_equal = replace(place.rules, account_updates=AccountUpdates.ALL)
-    decision = decide(changed, kept_equal, place.crm.shape(), NOW)
+    rules = replace(place.rules, account_updates=AccountUpdates.ALL)
+    decision = decide(changed, rules, place.crm.shape(), NOW)
     assert decision.steps == ()
     place.world.clock.tick()
     if decision.crm:
         (done,) = place.crm.write([OpportunityWrite(made.opportunity, decision.crm)])
         assert done.error is None
         assert done.snapshot is not None
-        changed = after_opportunity(decision.link, decision.crm, done.snapshot, kept_equal, State.ACCEPTED)
-    at_rest(decide(changed, kept_equal, place.crm.shape(), NOW))
+        changed = after_opportunity(decision.link, decision.crm, done.snapshot, rules, State.ACCEPTED)
+    at_rest(decide(changed, rules, place.crm.shape(), NOW))
 
 
 @pytest.mark.parametrize("blank", [" ", "\u00a0\u2003", "\t\n", "\u200b", "\x0b"])

@@ -16,6 +16,10 @@ IDA: Final = "ida.kern@nordlicht.example"
 JONAS: Final = "jonas.brueck@nordlicht.example"
 MARA: Final = "mara.oconnell@nordlicht.example"
 
+AUTO_NUMBER = re.compile(
+    r"CS-\d+"
+)  # of a solution row in Salesforce; follows the order in which rows are made
+
 
 class SalesforceSellers:
     """``WORDS``: what our words are called there. ``TABLES``: what a client could make twice. ``VOLATILE``: no story."""
@@ -142,7 +146,9 @@ class SalesforceSellers:
         kept = {
             column: names.get(value, value) if isinstance(value, str) else value
             for column, value in sorted(row.items())
-            if value not in (None, "") and (column in self.STEADY or not self.VOLATILE.fullmatch(column))
+            if value not in (None, "")
+            and (column in self.STEADY or not self.VOLATILE.fullmatch(column))
+            and not (isinstance(value, str) and AUTO_NUMBER.fullmatch(value))
         }
         return str(kept)
 

@@ -82,7 +82,7 @@ ENDPOINTS = (
     Endpoint("salesforce", "query_more", "question", "further pages", {"method": "GET", "path": "/query/"}, {"403": "end"}),
     Endpoint(
         "salesforce", "deleted", "question", "log of deletions, asked alone",
-        {"method": "GET", "path": "/deleted/?$"}, {"wrong_json": "skipped", **SKIPPED}),
+        {"method": "GET", "path": "/deleted/?$"}, SKIPPED),
     Endpoint(
         "salesforce", "update", "guarded", "changes of opportunities and accounts",
         {**COMPOSITE, "body": '"method": ?"PATCH"'}, SALESFORCE_WHOLE),

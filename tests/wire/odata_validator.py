@@ -97,6 +97,7 @@ def _metadata_types() -> list[CsdlEntityType]:
             key=[logical],
         ),
         column("String", plain("MaxLength", "Edm.Int32")),
+        column("DateTime", plain("DateTimeBehavior")),
         column("Memo", plain("MaxLength", "Edm.Int32")),
         column("Money", plain("Precision", "Edm.Int32"), plain("PrecisionSource", "Edm.Int32"), plain("MaxValue", "Edm.Double")),
         column("Picklist", sets=("OptionSet", "GlobalOptionSet")),

@@ -178,7 +178,7 @@ PLACES = {
     "crm/salesforce/install/permissions.py": {"assign": "assignment", "_grant": "rows_made"},
     "crm/salesforce/install/setup.py": {"_get": "tooling deploy", "_send": "deploy"},
     "crm/salesforce/read.py": {"_deletions": "query", "_removed_members": "deleted"},
-    "crm/salesforce/rest.py": {"send": "query describe"},
+    "crm/salesforce/rest.py": {"send": "query describe", "_check_version": "describe"},
     "crm/salesforce/signin.py": {"__call__": "sign_in"},
     "crm/salesforce/write.py": {"_sent": "update update_alone"},
     "crm/dynamics/changes.py": {

@@ -58,6 +58,9 @@ def _merged(
             # the stage that the seller left made no claim; this one does
             sends = here if rule.goes_to_partner_center else ABSENT
             return Merged(base_there, base_here, to_referral=sends, rule="changed in the CRM")
+        if base_there is ABSENT and base_here is not ABSENT and here == base_here and rule.goes_to_crm:
+            # Partner Center made no claim when both agreed; it makes one now
+            return Merged(base_there, base_here, to_crm=there, rule="changed in Partner Center")
         return merge(rule, Sides(there, here, base_there, base_here), builder.shape, answer)
     if there not in {ABSENT, base_there} and rule.goes_to_crm:
         return Merged(base_there, base_here, to_crm=there, rule="changed in Partner Center")
