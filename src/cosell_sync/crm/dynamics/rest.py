@@ -372,7 +372,7 @@ def template(place: str) -> str:
 def refused(error: RecordError) -> Surprise | Unavailable:
     """A question that the org refuses: something of its shape has changed, or a right was taken away."""
     if isinstance(error, Flaky | Unclear):
-        text = f"Dataverse stumbles over a basic question ({error.code})"
+        text = f"Dataverse failed at a basic question ({error.code})"
         return Unavailable(SYSTEM, text, code=error.code, status=error.status)
     return Surprise(
         f"Dataverse refuses a question that it used to answer: {error.code or error.status}",

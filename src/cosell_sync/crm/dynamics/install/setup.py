@@ -89,7 +89,7 @@ class Setup:
         try:
             found = self.rest.get(path, scope=Scope.RECORD)
         except (Flaky, Unclear) as error:
-            raise Unavailable(SYSTEM, f"Dataverse stumbles ({error.code})", code=error.code) from None
+            raise Unavailable(SYSTEM, f"Dataverse failed ({error.code})", code=error.code) from None
         except RecordError as error:
             raise SetupRefused(error.code, error.text, error.status) from None
         if not isinstance(found, Mapping):

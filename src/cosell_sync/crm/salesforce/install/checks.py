@@ -132,7 +132,7 @@ def _objects(objects: Mapping[str, Mapping[str, Any]]) -> Iterator[Check]:
                 label,
                 "warning",
                 "team selling is off: a deal's team is its owner alone",
-                "enable Team Selling in Setup if colleagues shall travel with a deal",
+                "enable Team Selling in Setup to sync the colleagues of a deal",
             )
         elif described is None:
             yield Check(label, "fault", f"{name} is missing, or hidden from the integration user", PROVISION)
