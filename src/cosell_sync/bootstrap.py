@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from cosell_sync.catalogues import language
 from cosell_sync.checks import CrmPreconditions
 from cosell_sync.core.deal import Side, State
 from cosell_sync.core.retry import RetryPolicy
@@ -77,6 +78,7 @@ class Program:
             settings=self.cycle_settings,
             meters=self.meters,
             preconditions=self.preconditions,
+            language=language(self.settings.mapping.language),
         )
 
     @cached_property

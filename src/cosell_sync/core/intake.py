@@ -19,6 +19,7 @@ from cosell_sync.core.limits import CRM_REQUIRES, why_crm_cannot_store
 from cosell_sync.core.memory import Link
 from cosell_sync.core.normalize import empty, for_crm
 from cosell_sync.core.rules import CrmShape, Rules
+from cosell_sync.core.texts import Text
 
 
 class IntakeAction(StrEnum):
@@ -168,7 +169,9 @@ def _does_not_fit(referral: Snapshot, fields: Fields, rules: Rules, shape: CrmSh
     currency = referral.text("currency")
     own = rules.default_currency or shape.default_currency
     if not shape.currencies and currency and own and currency != own:
-        yield messages.crm_cannot("Currency", currency, f"it has one currency only, {own}")
+        yield messages.crm_cannot(
+            shape.label("currency"), currency, Text("it has one currency only, %(currency)s", currency=own)
+        )
     stage = fields.get("stage")
     if shape.stages and stage not in shape.stages:
         yield f'The CRM has no stage "{stage}"; correct mapping.stages.'

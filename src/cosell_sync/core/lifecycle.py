@@ -24,6 +24,7 @@ from enum import StrEnum
 from typing import Final
 
 from cosell_sync.core.deal import DealType, State
+from cosell_sync.core.texts import Text
 
 
 class Actor(StrEnum):
@@ -95,10 +96,10 @@ class Freeze:
 
 # Partner Center, bulk operations: what is fixed once created, and once shared; the rest is the connector's path list.
 FREEZES: Final = (
-    Freeze("customer", "Partner Center fixes the customer once a deal exists"),
+    Freeze("customer", Text("Partner Center fixes the customer once a deal exists")),
     Freeze(
         "contacts",
-        "Partner Center fixes the customer contacts once Microsoft was asked for help",
+        Text("Partner Center fixes the customer contacts once Microsoft was asked for help"),
         frozenset({DealType.COSELL}),
     ),
 )

@@ -7,42 +7,46 @@ from __future__ import annotations
 
 from typing import Final
 
-from cosell_sync.core import messages, microsoft
+from cosell_sync.core import microsoft
 from cosell_sync.core.countries import is_currency
 from cosell_sync.core.deal import DealType, Direction, Snapshot, Value
 from cosell_sync.core.lifecycle import frozen
 from cosell_sync.core.memory import Link
 from cosell_sync.core.normalize import empty
 from cosell_sync.core.rules import CrmShape, Rules
+from cosell_sync.core.texts import Text
 
 # Fields that must not become empty there.
 PARTNER_CENTER_REQUIRES: Final = frozenset({"name", "value", "currency", "close_date", "team", "solutions"})
 CRM_REQUIRES: Final = ("name", "close_date")
 
 
-def why_read_only(name: str, opportunity: Snapshot) -> str:
+def why_read_only(name: str, opportunity: Snapshot) -> Text:
     """Why the CRM does not take this field at the moment; for a field of ``Snapshot.readonly`` only."""
     if opportunity.flag("is_closed"):
-        return "the record is closed there; reopen it to take this over"
-    whys = {"currency": "a currency stays once it is set", "value": "the CRM computes it"}
-    return whys.get(name, "the sync user may not change it")
+        return Text("the record is closed there; reopen it to take this over")
+    whys = {
+        "currency": Text("a currency stays once it is set"),
+        "value": Text("the CRM computes it"),
+    }
+    return whys.get(name, Text("the sync user may not change it; ask your administrator"))
 
 
-def foreign_currency(referral: Snapshot, rules: Rules, shape: CrmShape) -> str | None:
+def foreign_currency(referral: Snapshot, rules: Rules, shape: CrmShape) -> Text | None:
     """Why no amount may cross: the CRM has one currency only, and the referral is in another."""
     own = rules.default_currency or shape.default_currency
     currency = referral.text("currency")
     if "currency" in shape.fields or not own or not currency or currency == own:
         return None
-    return f"it has one currency only, {own}"
+    return Text("it has one currency only, %(currency)s", currency=own)
 
 
 def why_not_sent(name: str, link: Link, rules: Rules) -> str | None:
     """Why this field is not sent to Partner Center, or None."""
     if name == "name" and not rules.write_name:
-        return "Partner Center is not known to take a new name (mapping.write_name)"
+        return Text("Partner Center takes no new name")
     if name == "favorite" and not rules.write_favorite:
-        return "Partner Center is not known to take the heart (mapping.write_favorite)"
+        return Text("the heart stays in the CRM")
     referral, opportunity = link.referral, link.opportunity
     if (
         name == "currency"
@@ -50,10 +54,10 @@ def why_not_sent(name: str, link: Link, rules: Rules) -> str | None:
         and (code := opportunity.text("currency"))
         and not is_currency(code)
     ):
-        return f"{code} is no currency that Partner Center knows"
+        return Text("%(currency)s is no currency that Partner Center knows", currency=code)
     consented = link.base_opportunity.get("consent")
     if name == "contacts" and consented is True and opportunity and opportunity["consent"] is False:
-        return "the customer's consent was taken back"
+        return Text("the customer's consent was taken back")
     words = str(microsoft.deal_type(link))
     outbound = referral is not None and referral.text("direction") == Direction.OUTBOUND
     return frozen(name, DealType(words) if words in set(DealType) else None, outbound=outbound)
@@ -62,11 +66,11 @@ def why_not_sent(name: str, link: Link, rules: Rules) -> str | None:
 def why_crm_cannot_store(name: str, value: Value, shape: CrmShape) -> str | None:
     """Why the CRM cannot store this value, or None."""
     if name in CRM_REQUIRES and empty(value):
-        return "it must not be empty"
+        return Text("it must not be empty")
     if name == "value" and value is not None and abs(value) > shape.maximum:  # type: ignore[arg-type,operator]
-        return f"the largest amount is {messages.shown(shape.maximum)}"
+        return Text("the largest amount is %(amount)s", amount=shape.maximum)
     if name == "currency" and isinstance(value, str) and shape.currencies and value not in shape.currencies:
-        return "this currency is not active there; an administrator of the CRM can activate it"
+        return Text("this currency is not active there; your administrator can activate it")
     if name == "sales_stage" and value not in shape.picklists.get(name, {value}):
-        return "it is none of its choices"
+        return Text("it is none of its choices; your administrator can add it")
     return None

@@ -1,8 +1,11 @@
 """What the seller reads on the record: what happened and what to do, in plain words.
 
-Rules for these texts: they speak of the seller's fields by the CRM's own labels, give dates and never remaining time
-or counts (a text that changes by itself would be written again and again), and end with the next step where there is
-one. Texts of other systems are quoted as they came.
+Rules for these texts: one or two sentences, the urgent one first, at most 255 characters with typical values. They name
+something that this seller can do, or who can (an admin, Microsoft, nobody: wait). No setting, API name or command. They speak
+of the seller's fields by the CRM's own labels, and give dates, never remaining time or counts (a text that changes by itself
+would be written again and again). Texts of other systems are quoted as they came.
+
+Every text is a ``Text``, whose template the catalogues translate (docs/languages.md); after a change: ``make messages``.
 """
 
 from __future__ import annotations
@@ -13,46 +16,47 @@ from decimal import Decimal
 
 from cosell_sync.core.deal import Customer, DealType, Member, Solution, State, Value
 from cosell_sync.core.memory import FinalKind, Withheld, WithheldBy
+from cosell_sync.core.texts import Day, Text, sentences
 from cosell_sync.errors import Cure
 
 
 def day(moment: datetime | date) -> str:
-    return moment.strftime("%Y-%m-%d")
+    return Text("%(day)s", day=Day(moment) if isinstance(moment, datetime) else moment)
 
 
 def minute(moment: datetime) -> str:
-    return moment.strftime("%Y-%m-%d %H:%M UTC")
+    return Text("%(moment)s", moment=moment)
 
 
 def listed(labels: Iterable[str]) -> str:
     """One, two or more of them: ``A``, ``A and B``, ``A, B and C``."""
-    *others, last = list(dict.fromkeys(labels)) or [""]
-    return f"{', '.join(others)} and {last}" if others else last
+    return Text("%(list)s", list=tuple(labels))
 
 
 def shown(value: Value) -> str:
     """A value as a person would write it."""
     match value:
         case bool():
-            return "yes" if value else "no"
+            return Text("yes") if value else Text("no")
         case Decimal():
-            return f"{value:,f}"
+            return Text("%(number)s", number=value)
         case datetime():
             return minute(value)
         case date():
             return day(value)
-        case tuple():
-            return (
-                listed(item.name or item.id if isinstance(item, Solution) else person(item) for item in value)
-                or "nobody"
+        case tuple() if value:
+            return listed(
+                item.name or item.id if isinstance(item, Solution) else person(item) for item in value
             )
+        case tuple():
+            return Text("nobody")
         case Customer():
             parts = (value.name, value.address_line1, value.address_line2, value.city)
             return ", ".join(part for part in (*parts, value.state, value.postal_code, value.country) if part)
         case str():
             return value if len(value) <= 200 else value[:197] + "..."
         case _:
-            return "nothing"
+            return Text("nothing")
 
 
 def person(member: Member) -> str:
@@ -60,416 +64,613 @@ def person(member: Member) -> str:
     return " ".join(part for part in (member.first_name, member.last_name) if part) or member.email
 
 
-def took(labels: Iterable[str]) -> str:
-    """Fields that were written to the CRM."""
-    return f"Taken over from Partner Center: {listed(labels)}."
-
-
-def sent(labels: Iterable[str]) -> str:
-    """Fields that were written to Partner Center."""
-    return f"Sent to Partner Center: {listed(labels)}."
-
-
-def imported(direction: str) -> str:
-    return "New deal from Microsoft." if direction == "Inbound" else "Taken over from Partner Center."
-
-
-def blocked_account(new: str, alike: Iterable[str]) -> str:
-    """A duplicate rule of the CRM does not let the customer be made beside these accounts."""
-    return _blocked(
-        f"the new account {new}",
-        alike,
-        "If it is the same company, correct the name, postal code and country there; otherwise ask your administrator to allow both.",
-    )
-
-
-def blocked_contact(new: str, alike: Iterable[str]) -> str:
-    """A duplicate rule of the CRM does not let the person be made beside these contacts."""
-    return _blocked(
-        f"the new contact {new}",
-        alike,
-        "If it is the same person, correct the e-mail address there; otherwise ask your administrator to allow both.",
-    )
-
-
-def _blocked(new: str, alike: Iterable[str], cure: str) -> str:
-    others = listed(alike)
-    if not others:
-        return f"The CRM takes {new} for a duplicate of a record that the sync cannot read. Ask your administrator to allow both."
-    return f"The CRM does not allow {new} because it resembles {others}. {cure}"
-
-
-def shared_emails(emails: Iterable[str]) -> str:
-    """Several users of the CRM have one e-mail address, so it does not say who is meant."""
-    return (
-        f"Several users of the CRM have the e-mail address {listed(sorted(emails))}, so nobody was added to the team for it. "
-        "Ask your administrator to give each user an address of their own."
-    )
-
-
-def nobody_may_own() -> str:
-    return (
-        "The CRM let none of the colleagues own this opportunity, so it belongs to the sync user. "
-        "Take it over yourself, or ask your admin to give the team the right to see opportunities."
-    )
-
-
-def account_differs(pairs: Iterable[tuple[str, str, str]]) -> str:
-    """What an account says otherwise than Partner Center: label, here, there."""
-    apart = "; ".join(f"{label} is {here} here and {there} in Partner Center" for label, here, there in pairs)
-    return f"{apart}. Both stay as they are, because other records may use this account."
-
-
-def linked() -> str:
-    return "This opportunity is now linked to its referral in Partner Center."
-
-
-MOVED = {
-    State.RECEIVED: "Partner Center shows this deal as not answered.",
-    State.ACCEPTED: "This deal was accepted.",
-    State.WON: "This deal was won.",
-    State.LOST: "This deal was lost.",
-    State.DECLINED: "This deal was declined.",
-    State.EXPIRED: "This deal expired because nobody answered it in time.",
+_STATES = {
+    State.RECEIVED: Text("not answered"),
+    State.ACCEPTED: Text("accepted"),
+    State.WON: Text("won"),
+    State.LOST: Text("lost"),
+    State.DECLINED: Text("declined"),
+    State.EXPIRED: Text("expired"),
 }
 
 
-def moved(state: State, reason: str = "") -> str:
+def _state(state: State) -> str:
+    """The state inside a sentence about a deal."""
+    return _STATES.get(state, state.lower())
+
+
+def took(labels: Iterable[str]) -> Text:
+    """Fields that were written to the CRM."""
+    return Text("Taken over from Partner Center: %(fields)s.", fields=tuple(labels))
+
+
+def sent(labels: Iterable[str]) -> Text:
+    """Fields that were written to Partner Center."""
+    return Text("Sent to Partner Center: %(fields)s.", fields=tuple(labels))
+
+
+def imported(direction: str) -> Text:
+    return (
+        Text("New deal from Microsoft.")
+        if direction == "Inbound"
+        else Text("Taken over from Partner Center.")
+    )
+
+
+def blocked_account(new: str, alike: Iterable[str]) -> Text:
+    """A duplicate rule of the CRM does not let the customer be made beside these accounts."""
+    others = tuple(alike)
+    if not others:
+        return _out_of_sight(new)
+    return Text(
+        "The CRM refuses the new account %(new)s because it resembles %(others)s. If it is the same company, correct its name, "
+        "postal code and country there; if not, ask your administrator to allow both.",
+        new=new,
+        others=others,
+    )
+
+
+def blocked_contact(new: str, alike: Iterable[str]) -> Text:
+    """A duplicate rule of the CRM does not let the person be made beside these contacts."""
+    others = tuple(alike)
+    if not others:
+        return _out_of_sight(new)
+    return Text(
+        "The CRM refuses the new contact %(new)s because it resembles %(others)s. If it is the same person, correct the e-mail "
+        "address there; if not, ask your administrator to allow both.",
+        new=new,
+        others=others,
+    )
+
+
+def _out_of_sight(new: str) -> Text:
+    return Text(
+        "The CRM takes %(new)s for a duplicate of a record that the sync cannot read. Ask your administrator to allow both.",
+        new=new,
+    )
+
+
+def shared_emails(emails: Iterable[str]) -> Text:
+    """Several users of the CRM have one e-mail address, so it does not say who is meant."""
+    return Text(
+        "Several users of the CRM have the e-mail address %(emails)s, so nobody was added to the team for it. "
+        "Ask your administrator to give each user an address of their own.",
+        emails=tuple(sorted(emails)),
+    )
+
+
+def nobody_may_own() -> Text:
+    return Text(
+        "The CRM let none of the colleagues own this opportunity, so it belongs to the sync user. "
+        "Take it over yourself, or ask your administrator to give the team the right to see opportunities."
+    )
+
+
+def account_differs(pairs: Iterable[tuple[str, str, str]]) -> Text:
+    """What an account says otherwise than Partner Center: label, here, there."""
+    apart = (
+        Text(
+            "%(field)s is %(here)s here and %(there)s in Partner Center.", field=label, here=here, there=there
+        )
+        for label, here, there in pairs
+    )
+    return sentences(*apart, Text("Both stay as they are, because other records may use this account."))
+
+
+def linked() -> Text:
+    return Text("This opportunity is now linked to its referral in Partner Center.")
+
+
+MOVED = {
+    State.RECEIVED: Text("Partner Center shows this deal as not answered."),
+    State.ACCEPTED: Text("This deal was accepted."),
+    State.WON: Text("This deal was won."),
+    State.LOST: Text("This deal was lost."),
+    State.DECLINED: Text("This deal was declined."),
+    State.EXPIRED: Text("This deal expired because nobody answered it in time."),
+}
+
+
+def moved(state: State, reason: str = "") -> Text:
     """The deal moved in Partner Center."""
-    return MOVED[state] + (f" Reason given: {reason}" if reason else "")
+    return (
+        sentences(MOVED[state], Text("Reason given: %(reason)s", reason=reason)) if reason else MOVED[state]
+    )
 
 
 def done(state: State) -> str:
-    """The seller's own move was taken."""
+    """The seller's own move was taken; empty where there is nothing to say."""
     return {
-        State.ACCEPTED: "You accepted this deal; Microsoft knows.",
-        State.WON: "Partner Center now shows this deal as won.",
-        State.LOST: "Partner Center now shows this deal as lost.",
-        State.DECLINED: "You declined this deal; Microsoft knows.",
+        State.ACCEPTED: Text("You accepted this deal; Microsoft knows."),
+        State.WON: Text("Partner Center now shows this deal as won."),
+        State.LOST: Text("Partner Center now shows this deal as lost."),
+        State.DECLINED: Text("You declined this deal; Microsoft knows."),
     }.get(state, "")
 
 
-def answer_by(moment: datetime | None, reminder: int) -> str:
-    """``reminder``: 0 none yet, then 1, 2, 3 as 7, 3 and 1 days are left."""
-    opening = ("", "Reminder: ", "Second reminder: ", "Last reminder: ")[reminder]
-    until = f" by {minute(moment)}, or it expires" if moment else ""
-    return f"{opening}Microsoft waits for your answer: choose Accept or Decline under Action{until}."
+def answer_by(moment: datetime | None, reminder: int, accept: str = "", decline: str = "") -> Text:
+    """``reminder``: 0 none yet, then 1, 2, 3 as 7, 3 and 1 days are left. ``accept``, ``decline``: the choices by the CRM's labels."""
+    choices = {"accept": accept or Text("Accept"), "decline": decline or Text("Decline")}
+    if moment is None:
+        return Text(
+            "Microsoft waits for your answer: choose %(accept)s or %(decline)s under Action.", **choices
+        )
+    due = Text(
+        "Answer by %(day)s: choose %(accept)s or %(decline)s under Action.", day=Day(moment), **choices
+    )
+    opening = ("", Text("Reminder:"), Text("Second reminder:"), Text("Last reminder:"))[reminder]
+    return sentences(opening, due)
 
 
-def conflict(label: str, referral: Value, opportunity: Value, kept: str | None) -> str:
+def conflict(label: str, referral: Value, opportunity: Value, kept: str | None) -> Text:
     """``kept``: partner_center, crm, or None where a person must decide."""
-    both = f"{label} was changed on both sides: Partner Center has {shown(referral)}, the CRM has {shown(opportunity)}."
+    both = Text(
+        "%(field)s was changed on both sides: Partner Center has %(there)s, the CRM has %(here)s.",
+        field=label,
+        there=shown(referral),
+        here=shown(opportunity),
+    )
     if kept is None:
-        return f"{both} Give both the same value, or ask your admin to decide (deals resolve)."
-    return f"{both} Kept: {'Partner Center' if kept == 'partner_center' else 'the CRM'}."
-
-
-def both_over(referral: State, stage: str) -> str:
-    return (
-        f"Partner Center says this deal is {referral.lower()}, the CRM says {stage}. Partner Center cannot be changed "
-        "any more: set the stage that fits, or leave it as it is and tell your admin."
+        return sentences(both, _DECIDE)
+    return sentences(
+        both, Text("Kept: Partner Center.") if kept == "partner_center" else Text("Kept: the CRM.")
     )
 
 
-def automation(label: str, referral: Value, opportunity: Value) -> str:
+_DECIDE = Text("Give both the same value, or ask your administrator to decide.")
+
+
+def both_over(referral: State, stage: str) -> Text:
+    return Text(
+        "Partner Center says this deal is %(state)s, the CRM says %(stage)s. Partner Center cannot be changed "
+        "any more: set the stage that fits, or leave it as it is and tell your administrator.",
+        state=_state(referral),
+        stage=stage,
+    )
+
+
+def automation(label: str, referral: Value, opportunity: Value) -> Text:
     """An automation in the CRM rewrote our write, twice."""
-    return (
-        f"Something in the CRM keeps changing {label} to {shown(opportunity)} after Partner Center's "
-        f"{shown(referral)} was written. Ask your admin to look at the flows on this field."
+    return Text(
+        "Something in the CRM keeps changing %(field)s to %(here)s after Partner Center's %(there)s was written. "
+        "Ask your administrator which automation changes this field.",
+        field=label,
+        here=shown(opportunity),
+        there=shown(referral),
     )
 
 
-def not_taken(label: str, referral: Value, opportunity: Value) -> str:
+def not_taken(label: str, referral: Value, opportunity: Value) -> Text:
     """A write landed, and Partner Center has something else than was sent."""
-    return (
-        f"Partner Center holds {shown(referral)} for {label} although {shown(opportunity)} was sent. Give both the same "
-        "value, or ask your admin to decide (deals resolve)."
+    held = Text(
+        "Partner Center holds %(there)s for %(field)s although %(here)s was sent.",
+        there=shown(referral),
+        field=label,
+        here=shown(opportunity),
+    )
+    return sentences(held, _DECIDE)
+
+
+def needs(labels: Iterable[str], target: State) -> Text:
+    """What must be filled in before this move."""
+    fields = tuple(labels)
+    match target:
+        case State.ACCEPTED:
+            return Text("To accept this deal, fill in %(fields)s.", fields=fields)
+        case State.WON:
+            return Text("To report this deal as won, fill in %(fields)s.", fields=fields)
+        case State.LOST:
+            return Text("To report this deal as lost, fill in %(fields)s.", fields=fields)
+        case State.DECLINED:
+            return Text("To decline this deal, fill in %(fields)s.", fields=fields)
+        case _:
+            return Text("To go on, fill in %(fields)s.", fields=fields)
+
+
+def declines_by_stage() -> Text:
+    """A deal that is not accepted was closed by its stage, without a reason."""
+    return Text(
+        "Closing a deal you have not accepted declines it at Microsoft for good. To go on, choose a Reason. "
+        "To keep the deal, move the stage back."
     )
 
 
-def needs(labels: Iterable[str], target: State) -> str:
-    """What must be filled in before this move."""
-    verb = {
-        State.ACCEPTED: "accept this deal",
-        State.WON: "report this deal as won",
-        State.LOST: "report this deal as lost",
-        State.DECLINED: "decline this deal",
-    }.get(target, "go on")
-    return f"To {verb}, fill in {listed(labels)}."
+def cannot_be_empty(label: str, kept: Value) -> Text:
+    return Text(
+        "Partner Center needs %(field)s; it keeps %(kept)s. Please fill it in again.",
+        field=label,
+        kept=shown(kept),
+    )
 
 
-def cannot_be_empty(label: str, kept: Value) -> str:
-    return f"Partner Center needs {label}; it keeps {shown(kept)}. Please fill it in again."
-
-
-def frozen(label: str, why: str) -> str:
+def frozen(label: str, why: str) -> Text:
     """Partner Center does not take this field; ``why`` ends the sentence."""
-    return f"{label} stays as you wrote it in the CRM but was not sent: {why}."
+    return Text("%(field)s stays as you wrote it in the CRM but was not sent: %(why)s.", field=label, why=why)
 
 
-def not_kept_in_step(label: str) -> str:
+def not_kept_in_step(label: str) -> Text:
     """Why a value that means something only with another one does not go over."""
-    return f"{label} differs and is not kept in step (mapping.fields)"
+    return Text("%(field)s differs and is not exchanged; your administrator can switch that on", field=label)
 
 
-def unanswered(labels: Iterable[str]) -> str:
-    return f"{listed(labels)}: your changes go to Partner Center together with your Accept."
+def unanswered(changes: Iterable[tuple[str, Value, Value]]) -> Text:
+    """Edits that go along with the accept: label, here, there."""
+    changed = list(changes)
+    if len(changed) != 1:
+        return Text("Accepting also sends your %(fields)s.", fields=tuple(label for label, *_ in changed))
+    ((label, here, there),) = changed
+    return Text(
+        "Accepting also sends your %(field)s %(here)s (Microsoft's was %(there)s).",
+        field=label,
+        here=shown(here),
+        there=shown(there),
+    )
 
 
-def holding(target: State, until: datetime) -> str:
+def unanswered_text(label: str) -> Text:
+    """The same of one long text, which is not repeated."""
+    return Text("Accepting also sends your %(fields)s.", fields=(label,))
+
+
+def holding(target: State, until: datetime) -> Text:
     """An end waits out ``sync.terminal_hold``."""
-    return (
-        f"{target.value} goes to Partner Center at {minute(until)} and cannot be undone there. "
-        "Until then you can take it back by changing the stage or the action."
+    name = {State.WON: Text("Won"), State.LOST: Text("Lost"), State.DECLINED: Text("Declined")}
+    return Text(
+        "%(end)s goes to Partner Center at %(until)s and cannot be undone there. "
+        "Until then you can take it back by changing the stage or the action.",
+        end=name.get(target, target.value),
+        until=until,
     )
 
 
 _WITHHELD = {
-    FinalKind.ACCEPT: "Your acceptance",
-    FinalKind.DECLINE: "Your refusal of this deal",
-    FinalKind.WIN: "Won",
-    FinalKind.LOSE: "Lost",
-    FinalKind.POST: "Sharing this opportunity",
-    FinalKind.INVITE: "Your request for Microsoft's help",
-    FinalKind.VISIBILITY: "Showing this deal to Microsoft's sellers",
+    FinalKind.ACCEPT: Text("Your acceptance"),
+    FinalKind.DECLINE: Text("Your refusal of this deal"),
+    FinalKind.WIN: Text("Won"),
+    FinalKind.LOSE: Text("Lost"),
+    FinalKind.POST: Text("Sharing this opportunity"),
+    FinalKind.INVITE: Text("Your request for Microsoft's help"),
+    FinalKind.VISIBILITY: Text("Showing this deal to Microsoft's sellers"),
 }
 
 
-def withheld(item: Withheld) -> str:
+def withheld(item: Withheld) -> Text:
     """A step that cannot be undone waits for a person's word: what, why, and who can release it."""
     why = {
-        WithheldBy.COUNT: "many deals changed like this at once",
-        WithheldBy.STAGE: f'the CRM has no stage "{item.stage}" any more',
-        WithheldBy.PRECONDITION: "cosell-sync found a fault in its setup",
+        WithheldBy.COUNT: Text("many deals changed like this at once"),
+        WithheldBy.STAGE: Text('the CRM has no stage "%(stage)s" any more', stage=item.stage),
+        WithheldBy.PRECONDITION: Text("the sync found a fault in its setup"),
     }[item.reason]
-    return (
-        f"{_WITHHELD[item.kind]} has not gone to Partner Center, because {why} and it could not be undone there. "
-        "cosell-sync's administrator can release it."
+    return Text(
+        "%(step)s has not gone to Partner Center, because %(why)s and it could not be undone there. "
+        "Your administrator can release it.",
+        step=_WITHHELD[item.kind],
+        why=why,
     )
 
 
-def hurried(until: datetime) -> str:
+def hurried(until: datetime) -> Text:
     """Won so early that the deal registration may be refused."""
-    return f"This deal is younger than 72 hours. Microsoft may refuse its deal registration when it is won before {minute(until)}."
+    return Text(
+        "This deal is younger than 72 hours. Microsoft may refuse its deal registration when it is won before %(until)s.",
+        until=until,
+    )
 
 
-def over(state: State) -> str:
-    return f"This deal is over in Partner Center ({state.lower()}); it cannot be changed there any more."
+def over(state: State) -> Text:
+    return Text(
+        "This deal is over in Partner Center (%(state)s); it cannot be changed there any more.",
+        state=_state(state),
+    )
 
 
-def late(labels: Iterable[str]) -> str:
+def late(labels: Iterable[str]) -> Text:
     """Changed in the CRM after the end."""
-    return f"Changed after the end and not sent: {listed(labels)}."
+    return Text("Changed after the end and not sent: %(fields)s.", fields=tuple(labels))
 
 
-def paused() -> str:
-    return "Paused: nothing is exchanged with Partner Center until Sync is switched on again."
+def paused() -> Text:
+    return Text("Paused: nothing is exchanged with Partner Center until Sync is switched on again.")
 
 
-def paused_unanswered(until: datetime | None) -> str:
+def paused_unanswered(until: datetime | None) -> Text:
     """Sync is off on a deal that waits for an answer."""
-    deadline = f" by {minute(until)}" if until else ""
-    return (
-        f"Microsoft waits for your answer{deadline}: switch Sync on, and what you chose under Action is sent."
+    if until is None:
+        return Text(
+            "Microsoft waits for your answer: switch Sync on, and what you chose under Action is sent."
+        )
+    return Text(
+        "Microsoft waits for your answer by %(day)s: switch Sync on, and what you chose under Action is sent.",
+        day=Day(until),
     )
 
 
-def refused_action(action: str, state: State) -> str:
-    advice = (
-        "To end it, close it as won or lost."
-        if state is State.ACCEPTED
-        else "Nothing can be changed any more."
+def refused_action(action: str, state: State) -> Text:
+    refused = Text(
+        "%(action)s is not possible: this deal is already %(state)s.",
+        action={"Accept": Text("Accept"), "Decline": Text("Decline")}.get(action, action),
+        state=_state(state),
     )
-    return f"{action} is not possible: this deal is already {state.lower()}. {advice}"
+    if state is State.ACCEPTED:
+        return sentences(refused, Text("To end it, close it as won or lost."))
+    return sentences(refused, Text("Nothing can be changed any more."))
 
 
-def unknown_state(status: str) -> str:
-    return f'Partner Center shows the status "{status}", which is not known here; nothing is sent until that changes.'
+def unknown_state(status: str) -> Text:
+    return Text(
+        'Partner Center shows the status "%(status)s", which is not known here; nothing is sent until that changes.',
+        status=status,
+    )
 
 
-def crm_cannot(label: str, value: Value, why: str) -> str:
-    return f"Partner Center has {shown(value)} for {label}, which the CRM cannot hold: {why}."
+def crm_cannot(label: str, value: Value, why: str) -> Text:
+    return Text(
+        "Partner Center has %(there)s for %(field)s, which the CRM cannot hold: %(why)s.",
+        there=shown(value),
+        field=label,
+        why=why,
+    )
 
 
-def unseen(label: str) -> str:
+def unseen(label: str) -> Text:
     """A field whose value the CRM does not show to the sync user: out of sight is not empty."""
-    return (
-        f"{label}: the sync user is not allowed to see all of it here, so it is neither sent nor changed. "
-        "Ask your admin to share it (doctor names what is missing)."
+    return Text(
+        "%(field)s: the sync user is not allowed to see all of it here, so it is neither sent nor changed. "
+        "Ask your administrator to share it.",
+        field=label,
     )
 
 
-NOT_SHOWN = "the sync user is not allowed to see it; ask your admin"
+NOT_SHOWN = Text("the sync user is not allowed to see it; ask your administrator")
 
 
-def shortened(labels: Iterable[str]) -> str:
-    return f"Shortened to what the CRM can hold: {listed(labels)}. Partner Center keeps the whole."
+def shortened(labels: Iterable[str]) -> Text:
+    return Text(
+        "Shortened to what the CRM can hold: %(fields)s. Partner Center keeps the whole.",
+        fields=tuple(labels),
+    )
 
 
-def read_only(label: str, value: Value, why: str) -> str:
-    return f"Partner Center has {shown(value)} for {label}; it cannot be set in the CRM: {why}."
+def read_only(label: str, value: Value, why: str) -> Text:
+    return Text(
+        "Partner Center has %(there)s for %(field)s; it cannot be set in the CRM: %(why)s.",
+        there=shown(value),
+        field=label,
+        why=why,
+    )
 
 
-def referral_gone() -> str:
-    return (
+def referral_gone() -> Text:
+    return Text(
         "This deal cannot be found in Partner Center any more, or the sync user may not see it. Nothing was changed here. "
-        "Ask your admin to check its rights, or to unlink it."
+        "Ask your administrator to check its rights, or to unlink it."
     )
 
 
-def refused_by(system: str, text: str, *, cure: Cure, parked: bool) -> str:
+def refused_by(system: str, text: str, *, cure: Cure, parked: bool) -> Text:
     """A refusal, told by who ends it. Only what the seller can correct is quoted: other texts name codes and rights."""
     match cure:
         case Cure.SELLER:
-            opening = f"{system} refused the last change: {text.strip()}"
-            return (
-                f"{opening} Change the record to try again, or ask your admin (deals retry)."
-                if parked
-                else f"{opening} Please correct it; it is tried again."
+            opening = Text(
+                "%(system)s refused the last change: %(words)s",
+                system=system,
+                words=text if isinstance(text, Text) else _ended(text.strip()),
             )
+            if parked:
+                return sentences(opening, Text("Change the record to try again, or ask your administrator."))
+            return sentences(opening, Text("Please correct it; it is tried again."))
         case Cure.MICROSOFT:
-            return (
-                f"{system} could not process the last change because of a fault of its own. "
-                "There is nothing for you to do; cosell-sync's administrator can report it."
+            return Text(
+                "%(system)s could not process the last change because of a fault of its own. "
+                "There is nothing for you to do; your administrator can report it.",
+                system=system,
+            )
+        case Cure.TIME if parked:
+            return Text(
+                "%(system)s could not take the last change yet. There is nothing for you to do; your administrator can have it "
+                "tried again.",
+                system=system,
             )
         case Cure.TIME:
-            again = "cosell-sync's administrator can have it tried again" if parked else "it is tried again"
-            return f"{system} could not take the last change yet. There is nothing for you to do; {again}."
+            return Text(
+                "%(system)s could not take the last change yet. There is nothing for you to do; it is tried again.",
+                system=system,
+            )
         case _:
-            return (
-                f"{system} does not take the last change, and the reason is not in what you entered. "
-                "Please tell cosell-sync's administrator, who can see it; there is nothing for you to correct."
+            return Text(
+                "%(system)s does not take the last change, and the reason is not in what you entered. "
+                "Please tell your administrator, who can see it; there is nothing for you to correct.",
+                system=system,
             )
 
 
-def waits_for_lock(since: datetime, *, long: bool) -> str:
+def _ended(words: str) -> str:
+    """Somebody's words as a sentence, since another one follows."""
+    return words if not words or words.endswith((".", "!", "?")) else f"{words}."
+
+
+THE_CRM = Text("The CRM")
+
+
+def waits_for_lock(since: datetime, *, long: bool) -> Text:
     """An approval, or an admin, holds the record. ``long``: for more than a day."""
-    text = f"This record has been locked in the CRM since {minute(since)}, for example by an approval; "
-    return (
-        f"{text}the last change cannot be written. Ask whoever approves it, or your CRM's administrator, to release it."
-        if long
-        else f"{text}the last change is written once it is free. There is nothing for you to do."
+    if long:
+        return Text(
+            "This record has been locked in the CRM since %(since)s, for example by an approval; the last change cannot be "
+            "written. Ask whoever approves it, or your administrator, to release it.",
+            since=since,
+        )
+    return Text(
+        "This record has been locked in the CRM since %(since)s, for example by an approval; the last change is written "
+        "once it is free. There is nothing for you to do.",
+        since=since,
     )
 
 
-def waits_for_admin(since: datetime) -> str:
+def waits_for_admin(since: datetime) -> Text:
     """The CRM takes nothing until its administrator has acted: its storage is full."""
-    return (
-        f"The CRM has stored nothing new since {minute(since)}; its administrator has to make room. "
-        "The last change is written then; there is nothing for you to do."
+    return Text(
+        "The CRM has stored nothing new since %(since)s; its administrator has to make room. "
+        "The last change is written then; there is nothing for you to do.",
+        since=since,
     )
 
 
-def away(system: str, since: datetime) -> str:
+def away(system: str, since: datetime) -> Text:
     """A transient failure that lasts."""
-    return f"{system} has not taken the last change since {minute(since)}. It is tried again until it works."
+    return Text(
+        "%(system)s has not taken the last change since %(since)s. It is tried again until it works; there is nothing for "
+        "you to do.",
+        system=system,
+        since=since,
+    )
 
 
-def broken() -> str:
+def broken() -> Text:
     """An unexpected exception of ours; what and where stands in the log and in ``deals show``."""
-    return (
-        "cosell-sync had an internal error with this deal and left it as it is. "
-        "Your admin has the details; there is nothing you need to do."
+    return Text(
+        "The sync had an internal error with this deal and left it as it is. "
+        "Your administrator has the details; there is nothing you need to do."
     )
 
 
-def looks_alike(name: str) -> str:
+def looks_alike(name: str) -> Text:
     """A referral may be the same deal as an opportunity that exists."""
-    return (
-        f'Microsoft sent a deal that looks like this opportunity ("{name}"). If it is the same, ask your admin to link it '
-        "(deals link); if not, to make it a new one (deals create)."
+    return Text(
+        'Microsoft sent a deal that looks like this opportunity ("%(name)s"). Tell your administrator whether it is the same deal, '
+        "to be linked, or a new one.",
+        name=name,
     )
 
 
-def expired_unseen(name: str) -> str:
+def expired_unseen(name: str) -> Text:
     """A referral expired while it was held, so no record ever told a seller of it."""
-    return f'Microsoft\'s deal "{name}" expired unanswered: it was held back and never reached the CRM.'
+    return Text(
+        'Microsoft\'s deal "%(name)s" expired unanswered: it was held back and never reached the CRM.',
+        name=name,
+    )
 
 
-def claimed(name: str, opportunity_id: str) -> str:
+def claimed(name: str, opportunity_id: str) -> Text:
     """A referral names an opportunity that belongs to another referral."""
-    return (
-        f'Microsoft\'s deal "{name}" names the opportunity {opportunity_id}, which belongs to another deal. Is it the same deal '
-        "made again, or one of its own?"
+    return Text(
+        'Microsoft\'s deal "%(name)s" names the opportunity %(opportunity)s, which belongs to another deal. Is it the same deal '
+        "made again, or one of its own?",
+        name=name,
+        opportunity=opportunity_id,
     )
 
 
 # --- deals made in the CRM ---------------------------------------------------------------------------------------
 
 
-def cannot_share(missing: Iterable[str]) -> str:
-    return f"Not shared with Partner Center yet. Please fill in: {'; '.join(dict.fromkeys(missing))}."
+def choose_account(label: str) -> Text:
+    """The opportunity has no account, so there is no customer to speak of."""
+    return Text("Choose an %(account)s.", account=label)
 
 
-def cannot_widen(missing: Iterable[str]) -> str:
-    return f"Microsoft was not asked or told yet. Please fill in: {'; '.join(dict.fromkeys(missing))}."
+def ask_consent(label: str) -> Text:
+    return Text(
+        "Ask the customer whether their contact details may be shared, then tick %(consent)s.", consent=label
+    )
 
 
-def closed_before_sharing() -> str:
-    return "Not shared with Partner Center: this opportunity is closed. Reopen it to share it, or switch Sync off."
+def cannot_share(missing: Iterable[str], asked: Iterable[str] = ()) -> Text:
+    """``missing``: what is to be filled in, beginning with its label; ``asked``: what else is to be done, in sentences."""
+    return sentences(Text("Not shared with Partner Center yet."), *_to_do(missing, asked))
 
 
-def shared(kind: DealType) -> str:
-    return {
-        DealType.PRIVATE: "Shared with Partner Center as a private deal; Microsoft does not see it.",
-        DealType.PARTNER_LED: "Shared with Partner Center; Microsoft's sellers can see it.",
-    }.get(kind, "Shared with Partner Center as a co-sell deal; Microsoft's sellers can see it.")
+def cannot_widen(missing: Iterable[str], asked: Iterable[str] = ()) -> Text:
+    return sentences(Text("Microsoft was not asked or told yet."), *_to_do(missing, asked))
 
 
-def widened() -> str:
-    return "Microsoft's sellers can see this deal now. That cannot be taken back."
+def _to_do(missing: Iterable[str], asked: Iterable[str]) -> Iterable[Text]:
+    labels = tuple(dict.fromkeys(missing))
+    fill = [Text("Please fill in: %(fields)s.", fields=sentences(*labels, between="; "))] if labels else []
+    return [*fill, *dict.fromkeys(each for each in asked if isinstance(each, Text))]
 
 
-def one_way(label: str, why: str) -> str:
-    return f"{label} was changed here, but not in Partner Center: {why}."
+def closed_before_sharing() -> Text:
+    return Text(
+        "Not shared with Partner Center: this opportunity is closed. Reopen it to share it, or switch Sync off."
+    )
 
 
-def invited() -> str:
-    return "Microsoft was asked for help."
+def shared(kind: DealType) -> Text:
+    match kind:
+        case DealType.PRIVATE:
+            return Text("Shared with Partner Center as a private deal; Microsoft does not see it.")
+        case DealType.PARTNER_LED:
+            return Text("Shared with Partner Center; Microsoft's sellers can see it.")
+        case _:
+            return Text("Shared with Partner Center as a co-sell deal; Microsoft's sellers can see it.")
+
+
+def widened() -> Text:
+    return Text("Microsoft's sellers can see this deal now. That cannot be taken back.")
+
+
+def one_way(label: str, why: str) -> Text:
+    return Text("%(field)s was changed here, but not in Partner Center: %(why)s.", field=label, why=why)
+
+
+def invited() -> Text:
+    return Text("Microsoft was asked for help.")
+
+
+_TO_ASK_AGAIN = Text("The deal goes on without Microsoft; to ask again, share it as a new opportunity.")
 
 
 def microsoft_side(status: str, reason: str, until: datetime | None) -> str:
     """Microsoft's side of the deal, as last read. Declining without a reason: referrals FAQ."""
     word, _, end = (part.strip() for part in status.partition("/"))
     match word, end:
+        case "New", _ if until:
+            return Text(
+                "Microsoft has until %(day)s to answer your request; an answer is not certain.",
+                day=Day(until),
+            )
         case "New", _:
-            by = f" until {minute(until)}" if until else ""
-            return f"Microsoft has{by} to answer your request; an answer is not certain."
+            return Text("Microsoft has to answer your request; an answer is not certain.")
         case "Active", _:
-            return "Microsoft accepted and works on this deal."
+            return Text("Microsoft accepted and works on this deal.")
+        case "Closed", "Declined" if reason.strip():
+            why = Text("Microsoft declined your request: %(reason)s.", reason=reason.strip())
+            return sentences(why, _TO_ASK_AGAIN)
         case "Closed", "Declined":
-            why = (
-                f"Microsoft declined your request: {reason.strip()}."
-                if reason.strip()
-                else "Microsoft declined your request without a reason, which happens when the invitation ran out or "
+            why = Text(
+                "Microsoft declined your request without a reason, as it does when the invitation ran out or "
                 "the value is below USD 25,000."
             )
-            return f"{why} The deal goes on without Microsoft; to ask again, share it as a new opportunity."
+            return sentences(why, _TO_ASK_AGAIN)
         case "Closed", "Expired":
-            return (
-                "Microsoft did not answer your request in time. The deal goes on without Microsoft; to ask again, "
-                "share it as a new opportunity."
-            )
+            return sentences(Text("Microsoft did not answer your request in time."), _TO_ASK_AGAIN)
         case "Closed", _:
-            return f"Microsoft closed its side of this deal: {end.lower()}."
+            known = {state.value.casefold(): text for state, text in _STATES.items()}
+            return Text(
+                "Microsoft closed its side of this deal: %(end)s.", end=known.get(end.casefold(), end.lower())
+            )
         case _:
-            return f"Microsoft's side of this deal: {status}." if status else ""
+            return Text("Microsoft's side of this deal: %(status)s.", status=status) if status else ""
 
 
-def registration(status: str) -> str:
+_REGISTRATION = {
+    "reviewpending": Text("Deal registration is being reviewed; nothing is to be done now."),
+    "actionrequired": Text(
+        "Deal registration needs something from you: open the deal by its link and complete the registration."
+    ),
+    "reviewpassed": Text("Deal registration passed the review."),
+    "passed": Text("Deal registration passed the review."),
+    "approved": Text("Deal registration was approved; nothing is to be done."),
+    "reviewfailed": Text("Deal registration failed the review: open the deal by its link to see why."),
+    "failed": Text("Deal registration failed: open the deal by its link to see why."),
+    "rejected": Text("Deal registration was rejected: open the deal by its link to see why."),
+}
+
+
+def registration(status: str) -> Text:
     """The deal registration of a won deal, and what the seller must do (register deals; other words are shown as they come)."""
-    known = {
-        "reviewpending": "is being reviewed; nothing is to be done now",
-        "actionrequired": "needs something from you: open the deal by its link and complete the registration",
-        "reviewpassed": "passed the review",
-        "passed": "passed the review",
-        "approved": "was approved; nothing is to be done",
-        "reviewfailed": "failed the review: open the deal by its link to see why",
-        "failed": "failed: open the deal by its link to see why",
-        "rejected": "was rejected: open the deal by its link to see why",
-    }.get("".join(status.split()).casefold())
-    return (
-        f"Deal registration {known}."
-        if known
-        else f'Deal registration stands at "{status}"; the deal\'s link shows what that asks of you.'
+    return _REGISTRATION.get("".join(status.split()).casefold()) or Text(
+        'Deal registration stands at "%(status)s"; the deal\'s link shows what that asks of you.',
+        status=status,
     )

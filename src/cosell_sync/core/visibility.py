@@ -14,8 +14,9 @@ from cosell_sync.core.lifecycle import TERMINAL
 from cosell_sync.core.memory import FinalKind, Invitation, Link, Phase
 from cosell_sync.core.microsoft import ONE_WAY, fix_help_request, takes_part
 from cosell_sync.core.publishing import new_referral_fields
-from cosell_sync.core.requirements import Gap, asks_for_help, missing
+from cosell_sync.core.requirements import Gap, asks_for_help, missing, words_of
 from cosell_sync.core.rules import CrmShape, Rules
+from cosell_sync.core.texts import Text
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,9 @@ def widening(link: Link, state: State, rules: Rules, shape: CrmShape, today: dat
     refused = tuple(_refusals(link, opportunity, referral, shape))
     asked = _asks_for_invitation(link, opportunity)
     if asked and takes_part(link):
-        refused += (Refusal("help", None, opportunity["help"], "Microsoft takes part in this deal already"),)
+        refused += (
+            Refusal("help", None, opportunity["help"], Text("Microsoft takes part in this deal already")),
+        )
         asked = False
     invites = asked and state is not State.RECEIVED
     gaps = _invitation_gaps(opportunity, state, rules, shape, today) if invites else ()
@@ -57,7 +60,7 @@ def widening(link: Link, state: State, rules: Rules, shape: CrmShape, today: dat
         return Widening(link, invites=invites, gaps=gaps, refused=refused)
     if opportunity["consent"] is True:
         return Widening(link, visible=True, invites=invites, gaps=gaps, refused=refused)
-    consent = Gap("consent", shape.label("consent"))
+    consent = Gap("consent", messages.ask_consent(shape.label("consent")), asks=True)
     return Widening(link, invites=invites, gaps=gaps or (consent,), refused=refused)
 
 
@@ -89,10 +92,10 @@ def _agree_on_visibility(link: Link, opportunity: Snapshot, referral: Snapshot) 
 def _refusals(link: Link, opportunity: Snapshot, referral: Snapshot, shape: CrmShape) -> Iterable[Refusal]:
     base = link.base_opportunity
     if referral.flag("visible") and base.get("visible") is True and opportunity["visible"] is False:
-        why = "Microsoft's sellers can see this deal, and that cannot be taken back"
+        why = Text("Microsoft's sellers can see this deal, and that cannot be taken back")
         yield Refusal("visible", True, False, why)
     if base.get("consent") is True and opportunity["consent"] is False:
-        why = "what was shared cannot be taken back; nothing more about customer contacts is sent"
+        why = Text("what was shared cannot be taken back; nothing more about customer contacts is sent")
         yield Refusal("consent", True, False, why)
     for name in ONE_WAY:
         if (
@@ -100,8 +103,11 @@ def _refusals(link: Link, opportunity: Snapshot, referral: Snapshot, shape: CrmS
             and opportunity[name] is not ABSENT
             and (base[name] or None) != (opportunity[name] or None)
         ):
-            label = shape.label(name)
-            why = f"Microsoft was asked with {label} {messages.shown(base[name])}, and that cannot be changed"
+            why = Text(
+                "Microsoft was asked with %(field)s %(value)s, and that cannot be changed",
+                field=shape.label(name),
+                value=messages.shown(base[name]),
+            )
             yield Refusal(name, base[name], opportunity[name], why)
 
 
@@ -139,7 +145,7 @@ def open_to_microsoft(builder: DecisionBuilder) -> None:
     if wider.visible and not builder.withholds(FinalKind.VISIBILITY, "visible", False, True):
         builder.to_referral["visible"] = True
         builder.reasons["visible"] = "the seller opens this deal to Microsoft"
-    text = messages.cannot_widen(gap.words for gap in wider.gaps)
+    text = messages.cannot_widen(*words_of(wider.gaps))
     for gap in wider.gaps:
         builder.holds.append(
             Hold(HoldKind.NEED, gap.field, builder.referral[gap.field], builder.opportunity[gap.field], text)

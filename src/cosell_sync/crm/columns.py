@@ -262,6 +262,18 @@ SOLUTION_COLUMNS: Final[Mapping[str, Column]] = {
 SOLUTION_LABEL: Final = "Co-sell Solution"
 SOLUTION_DESCRIPTION: Final = "A solution of a co-sell deal, one row each. Partner Center asks for at least one before a deal is shared."
 PARENT_DESCRIPTION: Final = "The opportunity that this solution is sold with."
+# What else people read in the setup, beside the columns and views; translated with them.
+OTHER_WORDS: Final = (
+    SOLUTION_LABEL,
+    f"{SOLUTION_LABEL}s",
+    SOLUTION_DESCRIPTION,
+    PARENT_DESCRIPTION,
+    "Yes",
+    "No",
+    "Name",
+    "The solution, in a few words.",
+    "Opportunity",
+)
 
 VIEWS: Final = (
     View(

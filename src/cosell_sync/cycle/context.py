@@ -13,6 +13,7 @@ from cosell_sync.core.preconditions import Fault
 from cosell_sync.core.retry import RetryPolicy
 from cosell_sync.core.rules import CrmShape, Rules
 from cosell_sync.core.status import StatusReport
+from cosell_sync.core.texts import PLAIN, Language
 from cosell_sync.ports import Clock, Crm, CycleState, Meter, Referrals, Store
 
 CHUNK = 200  # deals that are read, decided and written together; bounds the memory of a cycle
@@ -52,6 +53,7 @@ class Services:
     """Everything that a cycle works with: both systems, the store, the clock, the rules and the settings.
 
     ``meters``: per side its quota and clock; empty where nobody counts (tests). ``preconditions``: of this very CRM.
+    ``language``: that sellers read.
     """
 
     referrals: Referrals
@@ -62,6 +64,7 @@ class Services:
     settings: CycleSettings = field(default_factory=CycleSettings)
     meters: Mapping[Side, Meter] = field(default_factory=dict)
     preconditions: Preconditions = _none_known
+    language: Language = PLAIN
 
 
 @dataclass(frozen=True)
@@ -182,6 +185,12 @@ class Cycle:
         self.referrals, self.crm, self.store = services.referrals, services.crm, services.store
         self.rules, self.settings, self.meters = services.rules, services.settings, services.meters
         self.preconditions = services.preconditions
+        self._language = services.language
+
+    @property
+    def language(self) -> Language:
+        """That sellers read, with dates as the CRM's people write them."""
+        return self._language.of(self.shape.region, self.shape.zone)
 
 
 def ids(link: Link) -> dict[str, str | None]:

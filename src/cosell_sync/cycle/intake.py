@@ -213,7 +213,7 @@ def _mark_lookalikes(cycle: Cycle, ids: Sequence[str], state: str | None, messag
     """Say on look-alikes that a person must look, or take that back. Their links, if any, see it at the next pull."""
     fields: dict[str, Value] = {
         name: item
-        for name, item in (("sync_state", state), ("message", message))
+        for name, item in (("sync_state", state), ("message", message and cycle.language.say(message)))
         if name in cycle.shape.fields
     }
     known = cycle.crm.fetch(ids) if ids and fields else {}
@@ -232,13 +232,13 @@ def _create(cycle: Cycle, record: Record, admissions: Sequence[tuple[Link, Intak
             continue
         state = state_of(referral)
         fresh = carried(cycle, replace(link, memory=replace(freed(link.memory), lookalikes=())))
-        news = [messages.imported(referral.text("direction"))]
+        news: list[str] = [messages.imported(referral.text("direction"))]
         news += losses.lost_in_crm(
             [name for name in SHARED if name in admission.fields], referral, cycle.shape
         )
         if state in TERMINAL:
             news.append(messages.moved(state, referral.text("status_reason")))
-        status = status_report(Decision(fresh), news, cycle.shape, cycle.now)
+        status = status_report(Decision(fresh), news, cycle.shape, cycle.now, cycle.language)
         fields = {**status.fields, **admission.fields}
         source = {**{name: referral[name] for name in SHARED}, "state": state.value}
         reported.append(status.link)

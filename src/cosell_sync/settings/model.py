@@ -43,6 +43,7 @@ from cosell_sync.settings.values import (
     FieldConflict,
     FieldDirection,
     HttpsUrl,
+    LanguageCode,
     ListenAddress,
     PortalUrl,
     PositiveDuration,
@@ -270,6 +271,8 @@ class MappingSettings(Section):
     """Try to send renames."""
     write_favorite: bool = False
     """Try to send hearts."""
+    language: LanguageCode = "en"
+    """Language of everything that sellers read: en, es, or any other that there is a catalogue for (docs/languages.md)."""
     fields: dict[str, FieldRule] = Field(default_factory=lambda: _default_rules("salesforce"))
     """Per field of ours: its CRM name, direction and conflict policy. A plain text is the CRM name."""
 

@@ -11,10 +11,13 @@ import re
 import string
 from datetime import timedelta
 from decimal import Decimal, InvalidOperation
+from difflib import get_close_matches
 from typing import Annotated, Final, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, WithJsonSchema
+
+from cosell_sync.catalogues import languages
 
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _DURATION: Final = re.compile(r"(\d+)([smhd])")
@@ -113,6 +116,26 @@ def _listen_address(value: str) -> str:
     return value
 
 
+def _language(value: str) -> str:
+    known, wanted = languages(), value.strip().lower()
+    if wanted in known:
+        return wanted
+    nearest = get_close_matches(wanted, [*known, *_LANGUAGE_NAMES], 1, 0.5) or [wanted[:2]]
+    code = _LANGUAGE_NAMES.get(nearest[0], nearest[0])
+    meant = f" Did you mean {code}?" if code in known else ""
+    raise ValueError(f"is no language that there is a catalogue for; there are {', '.join(known)}.{meant}")
+
+
+# What people write for a code.
+_LANGUAGE_NAMES: Final = {
+    "english": "en",
+    "spanish": "es",
+    "español": "es",
+    "espanol": "es",
+    "castellano": "es",
+}
+
+
 def split_list(value: object) -> object:
     """The parts of ``a, b``, because a variable holds one text; anything but a text is returned as it is."""
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
@@ -141,6 +164,7 @@ StoreUrl = Annotated[
     Field(json_schema_extra={"x-secret": True}),
 ]
 ListenAddress = Annotated[str, AfterValidator(_listen_address)]
+LanguageCode = Annotated[str, AfterValidator(_language)]
 Text = Annotated[str, Field(min_length=1)]
 CallCount = Annotated[int, Field(ge=1)]
 

@@ -14,6 +14,7 @@ from decimal import Decimal
 from typing import Final
 
 from cosell_sync.core.fields import KINDS, Kind
+from cosell_sync.core.texts import Text
 from cosell_sync.crm.fields import read_only_fields, readable_fields
 from cosell_sync.crm.values import folded
 from cosell_sync.ports import CrmShape, StageFlags
@@ -114,17 +115,17 @@ COMPUTED: Final = "isrevenuesystemcalculated"
 # The largest amount of a money column that states no maximum.
 MONEY_LIMIT: Final = Decimal(922_337_203_685_477)
 LABELS: Final[Mapping[str, str]] = {
-    "customer": "Account",
-    "team": "Sales Team (connections)",
-    "contacts": "Contacts (connections)",
-    "solutions": "Co-sell Solutions",
-    "customer.name": "Account Name",
-    "customer.address_line1": "Address 1: Street 1",
-    "customer.address_line2": "Address 1: Street 2",
-    "customer.city": "Address 1: City",
-    "customer.state": "Address 1: State/Province",
-    "customer.postal_code": "Address 1: ZIP/Postal Code",
-    "customer.country": "Address 1: Country/Region",
+    "customer": Text("Account"),
+    "team": Text("Sales Team (connections)"),
+    "contacts": Text("Contacts (connections)"),
+    "solutions": Text("Co-sell Solutions"),
+    "customer.name": Text("Account Name"),
+    "customer.address_line1": Text("Address 1: Street 1"),
+    "customer.address_line2": Text("Address 1: Street 2"),
+    "customer.city": Text("Address 1: City"),
+    "customer.state": Text("Address 1: State/Province"),
+    "customer.postal_code": Text("Address 1: ZIP/Postal Code"),
+    "customer.country": Text("Address 1: Country/Region"),
 }
 
 

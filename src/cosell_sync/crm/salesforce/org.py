@@ -13,6 +13,7 @@ from decimal import Decimal
 from typing import Any, Final
 
 from cosell_sync.core.fields import KINDS, Kind
+from cosell_sync.core.texts import Text
 from cosell_sync.crm.fields import read_only_fields, readable_fields
 from cosell_sync.crm.salesforce import states
 from cosell_sync.ports import CrmShape, StageFlags
@@ -96,10 +97,10 @@ _PARTS: Final[tuple[tuple[str, str, Mapping[str, str]], ...]] = (
     ("solutions", SOLUTION, {"id": "Solution_Id__c", "name": "Solution_Name__c"}),
 )
 LABELS: Final[Mapping[str, str]] = {
-    "customer": "Account",
-    "team": "Opportunity Team",
-    "contacts": "Contact Roles",
-    "solutions": "Co-sell Solutions",
+    "customer": Text("Account"),
+    "team": Text("Opportunity Team"),
+    "contacts": Text("Contact Roles"),
+    "solutions": Text("Co-sell Solutions"),
 }
 
 
