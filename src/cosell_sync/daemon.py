@@ -59,7 +59,8 @@ def pause_after(failures: int, interval: timedelta) -> timedelta:
 class Daemon:
     """``run`` blocks until stopped; ``stop`` and ``wake`` may be called from any thread.
 
-    ``pace``: how far apart cycles must at least be, for the calls to last.
+    ``pace``: how far apart cycles must at least be, for the calls to last. ``stopping``: called when
+    somebody asks to stop, perhaps in a signal handler; it ends what a cycle waits for.
     """
 
     def __init__(
@@ -70,8 +71,8 @@ class Daemon:
         lease: Lease,
         clock: Clock,
         wait: Callable[[float], bool] | None = None,
-        on_cycle: Callable[[CycleSummary], None] | None = None,
         pace: Callable[[], timedelta] = timedelta,
+        stopping: Callable[[], None] = lambda: None,
         grace: timedelta = GRACE,
         leave: Callable[[int], Any] = os._exit,
     ) -> None:
@@ -81,8 +82,8 @@ class Daemon:
         self._clock = clock
         self._bell = threading.Event()
         self._wait = wait or self._bell.wait
-        self._on_cycle = on_cycle
         self._pace = pace
+        self._stopping = stopping
         self._grace = grace
         self._leave = leave
         self._asked = 0
@@ -105,6 +106,7 @@ class Daemon:
     def stop(self) -> None:
         """End soon; asked twice, end now."""
         self._asked += 1
+        self._stopping()
         self._bell.set()
 
     def wake(self) -> None:
@@ -208,8 +210,6 @@ class Daemon:
     # --- what is logged -----------------------------------------------------------------------------------------
 
     def _ended(self, summary: CycleSummary) -> None:
-        if self._on_cycle is not None:
-            self._on_cycle(summary)
         self._status = replace(self._status, last=summary)
         if summary.exit_code == OUT_OF_REACH:
             self._begin("a system was out of reach or refused the sign-in")
