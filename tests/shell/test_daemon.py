@@ -220,3 +220,27 @@ def test_a_hanging_call_is_left_behind(times: int) -> None:
     release.set()
     assert left == [0]
     assert "daemon.abandoned" in [event["event"] for event in events]
+
+
+def test_sighup_reads_the_configuration_again_and_the_daemon_goes_on() -> None:
+    """In the main thread and not in the handler: reading a file and logging take locks."""
+    heard: list[str] = []
+    reloaded = threading.Event()
+
+    def cycle() -> CycleSummary:
+        if not heard:
+            os.kill(os.getpid(), signal.SIGHUP)
+        return GOOD
+
+    def wait(_seconds: float) -> bool:
+        if reloaded.wait(10):
+            daemon.stop()
+        return False
+
+    def reload() -> None:
+        heard.append(threading.current_thread().name)
+        reloaded.set()
+
+    daemon = Daemon(cycle, interval=MINUTE, lease=Play().lease, clock=lambda: NOW, wait=wait, reload=reload)
+    assert daemon.run() == 0
+    assert heard == ["MainThread"]

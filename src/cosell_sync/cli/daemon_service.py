@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -23,8 +24,11 @@ from cosell_sync.web.server import Application, Listener
 MOST_DEALS = 100  # listed on the status page
 
 
-def serve(loaded: Settings) -> int:
-    """Run until SIGTERM or SIGINT; returns the exit code. Raises ``ConfigError`` where the listener's address is taken."""
+def serve(loaded: Settings, reload: Callable[[], None] = lambda: None) -> int:
+    """Run until SIGTERM or SIGINT; returns the exit code. ``reload``: called after SIGHUP.
+
+    Raises ``ConfigError`` where the listener's address is taken.
+    """
     with program(loaded) as wired, ExitStack() as stack:
         monitor = _MonitoredCycles(wired)
         daemon = Daemon(
@@ -34,6 +38,7 @@ def serve(loaded: Settings) -> int:
             clock=wired.clock,
             pace=monitor.pace,
             stopping=wired.stop.set,
+            reload=reload,
         )
         application = Application(
             lambda: monitor.facts(daemon),
@@ -45,8 +50,8 @@ def serve(loaded: Settings) -> int:
             stack.enter_context(Listener(loaded.http.address, application))
         except OSError as error:
             raise ConfigError(
-                f"http.listen {loaded.http.listen} cannot be used: {error.strerror}",
-                hint="free that address, or change http.listen",
+                f"http.listen {loaded.http.listen} cannot be used: {error.strerror or error}",
+                hint="another program, or another cosell-sync, may listen there: stop it, or change http.listen",
             ) from error
         return daemon.run()
 
