@@ -15,6 +15,7 @@ from cosell_sync.core.rules import CrmShape, Rules
 from cosell_sync.core.status import StatusReport
 from cosell_sync.core.texts import PLAIN, Language
 from cosell_sync.ports import Clock, Crm, CycleState, Meter, Referrals, Store
+from cosell_sync.summary import CycleSummary
 
 CHUNK = 200  # deals that are read, decided and written together; bounds the memory of a cycle
 
@@ -44,6 +45,10 @@ class CycleSettings:
 Preconditions = Callable[[bool], Sequence[Fault]]
 
 
+def _ignored(_summary: CycleSummary) -> None:
+    """Nobody wants to know."""
+
+
 def _none_known(_whole: bool) -> Sequence[Fault]:
     return ()
 
@@ -54,6 +59,7 @@ class Services:
 
     ``meters``: per side its quota and clock; empty where nobody counts (tests). ``preconditions``: of this very CRM.
     ``language``: that sellers read.
+    ``finished``: called with the summary of every cycle, those included that ended early.
     """
 
     referrals: Referrals
@@ -65,6 +71,7 @@ class Services:
     meters: Mapping[Side, Meter] = field(default_factory=dict)
     preconditions: Preconditions = _none_known
     language: Language = PLAIN
+    finished: Callable[[CycleSummary], None] = _ignored
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from sqlalchemy.exc import IntegrityError
 from cosell_sync.core import erasure as forgetting
 from cosell_sync.core.deal import Side, SyncState
 from cosell_sync.core.erasure import ErasureResult, Person
-from cosell_sync.core.memory import FinalKind, Intent, JournalEntry, Link, OperatorCommand, Phase
+from cosell_sync.core.memory import FinalKind, Intent, JournalEntry, Link, OperatorCommand, Outlook, Phase
 from cosell_sync.ports import Clock, CycleState, DealCount, Identity, Transaction, UrgentDeal
 from cosell_sync.store import binding, final_steps, schema, serialize, standing
 from cosell_sync.store.engine import reading, writing
@@ -49,6 +49,11 @@ class SqlStore:
         since = clock().astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
         name = f"process {os.getpid()} on {socket.gethostname()}, started {since}"
         self._lease = lease_of(engine, connection, name, deadline)
+
+    @property
+    def holds_lease(self) -> bool:
+        """Whether this process is the one writer."""
+        return self._lease.held
 
     def close(self) -> None:
         """Close every connection; the store must not be used after."""
@@ -157,6 +162,9 @@ class SqlStore:
 
     def counts(self) -> Sequence[DealCount]:
         return standing.counts(self.engine, self._connection)
+
+    def outlook(self) -> Outlook:
+        return standing.outlook(self.engine, self._connection)
 
     def submit(self, order: OperatorCommand) -> None:
         with writing(self.engine) as connection:
