@@ -13,12 +13,13 @@ from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from cosell_sync.catalogues import language
+from cosell_sync.catalogues import catalogue, language, languages
 from cosell_sync.checks import CrmPreconditions
 from cosell_sync.core.deal import Side, State
 from cosell_sync.core.retry import RetryPolicy
 from cosell_sync.core.rules import AccountUpdates, FieldRule, Flow, Policy, Rules, Stages
 from cosell_sync.crm.report import Finding
+from cosell_sync.crm.words import Words
 from cosell_sync.crm.writes import Ownership
 from cosell_sync.cycle.binding import configured, refuse_others
 from cosell_sync.cycle.context import CycleSettings, Services
@@ -137,6 +138,11 @@ def cycle_settings_from(settings: Settings) -> CycleSettings:
         retry_policy=RetryPolicy(sync.interval, sync.max_attempts),
         closed_rows=(settings.dynamics if settings.crm == "dynamics" else settings.salesforce).closed_rows,
     )
+
+
+def words(settings: Settings) -> Words:
+    """The languages of labels and choices; catalogues are read when they are needed."""
+    return Words(settings.mapping.language, languages(), catalogue)
 
 
 def application(settings: Settings) -> Application:
@@ -328,6 +334,7 @@ def dynamics(
         names={name: rule.crm for name, rule in mapping.fields.items() if rule.direction != "off"},
         match=mapping.account_match,
         ownership=Ownership(team=mapping.owner == "team", default=mapping.default_owner),
+        words=words(settings),
     )
 
 
@@ -350,12 +357,14 @@ def provision(
             from cosell_sync.crm.salesforce.install.deploy import provision as provision_salesforce  # noqa: PLC0415
 
             rest = salesforce(settings, stop, utc_now, closing, Meter("salesforce", clock=utc_now)).rest
-            return provision_salesforce(rest, names, dry_run=dry_run, assign=assign)
+            return provision_salesforce(rest, names, dry_run=dry_run, assign=assign, words=words(settings))
         from cosell_sync.crm.dynamics.install.deploy import provision as provision_dynamics  # noqa: PLC0415
 
         uncounted = Meter("dynamics", clock=utc_now)
         web = dynamics(settings, stop, utc_now, closing, uncounted, patience=CUSTOMIZING).rest
-        return provision_dynamics(web, names, dry_run=dry_run, assign=assign, progress=progress)
+        return provision_dynamics(
+            web, names, dry_run=dry_run, assign=assign, progress=progress, words=words(settings)
+        )
 
 
 @contextmanager

@@ -145,6 +145,8 @@ PLAIN: Final = Language()
 def _known_zone(name: str) -> tzinfo | None:
     if not name:
         return None
+    if name in {"GMT", "UTC", "Etc/GMT", "Etc/UTC"}:
+        return UTC
     try:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError):

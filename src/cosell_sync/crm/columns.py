@@ -262,6 +262,7 @@ SOLUTION_COLUMNS: Final[Mapping[str, Column]] = {
 SOLUTION_LABEL: Final = "Co-sell Solution"
 SOLUTION_DESCRIPTION: Final = "A solution of a co-sell deal, one row each. Partner Center asks for at least one before a deal is shared."
 PARENT_DESCRIPTION: Final = "The opportunity that this solution is sold with."
+PANEL_WORDS: Final = ("Microsoft co-sell", "Saved", "Partner Center hears of it within minutes.", "Save")
 # What else people read in the setup, beside the columns and views; translated with them.
 OTHER_WORDS: Final = (
     SOLUTION_LABEL,
@@ -273,6 +274,9 @@ OTHER_WORDS: Final = (
     "Name",
     "The solution, in a few words.",
     "Opportunity",
+    "Choose a co-sell reason before you decline.",
+    # The panel on Salesforce's record page.
+    *PANEL_WORDS,
 )
 
 VIEWS: Final = (

@@ -14,8 +14,10 @@ from typing import Any, Final
 
 from cosell_sync.core.fields import KINDS, Kind
 from cosell_sync.core.texts import Text
+from cosell_sync.crm.columns import OPPORTUNITY_COLUMNS
 from cosell_sync.crm.fields import read_only_fields, readable_fields
 from cosell_sync.crm.salesforce import states
+from cosell_sync.crm.words import region_of
 from cosell_sync.ports import CrmShape, StageFlags
 
 OPPORTUNITY: Final = "Opportunity"
@@ -128,6 +130,8 @@ class Org:
     states: tuple[states.Choice, ...] = ()
     currencies: Mapping[str, bool] = field(default_factory=dict)  # ISO code → corporate
     user_id: str = ""  # the integration user
+    locale: str = ""  # of the organization, as es_MX; empty where it does not say
+    zone: str = ""  # of the organization, as America/Mexico_City
 
     def has(self, name: str, column: str | None = None) -> bool:
         """Whether the object exists (and has that field)."""
@@ -311,6 +315,9 @@ class Org:
             currencies=frozenset(self.currencies) if "currency" in self.names else frozenset(),
             picklists={**_picklists(described), **self._listed_countries()},
             states=states.by_name(self.states, self.countries) if self.countries else None,
+            choices=_choices(described),
+            region=region_of(self.locale),
+            zone=self.zone,
             maximum=(Decimal(10) ** digits - 1).scaleb(-scale),
         )
 
@@ -318,6 +325,17 @@ class Org:
 def _text_lengths(described: Mapping[str, Field]) -> dict[str, int]:
     texts = {name: each for name, each in described.items() if KINDS[name] in {Kind.TEXT, Kind.NOTES}}
     return {name: int(each["length"]) for name, each in texts.items() if each.get("length")}
+
+
+def _choices(described: Mapping[str, Field]) -> dict[str, dict[str, str]]:
+    """Our name → value of its picklist → its label in the integration user's language."""
+    return {
+        name: {
+            str(value["value"]): str(value.get("label") or value["value"]) for value in each["picklistValues"]
+        }
+        for name, each in described.items()
+        if name in OPPORTUNITY_COLUMNS and each.get("type") == "picklist" and each.get("picklistValues")
+    }
 
 
 def _picklists(described: Mapping[str, Field]) -> dict[str, frozenset[str]]:

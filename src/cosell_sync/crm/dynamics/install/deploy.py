@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from cosell_sync.crm.columns import OPPORTUNITY_COLUMNS, SOLUTION_COLUMNS, VIEWS, Column, View
-from cosell_sync.crm.dynamics import describe, odata, org
+from cosell_sync.crm.dynamics import odata, org
 from cosell_sync.crm.dynamics.batch import Op
 from cosell_sync.crm.dynamics.errors import SYSTEM
 from cosell_sync.crm.dynamics.install import differences, schema
@@ -32,6 +32,7 @@ from cosell_sync.crm.dynamics.install.setup import BUSY_LIMIT, Installed, Progre
 from cosell_sync.crm.dynamics.org import OPPORTUNITIES, SOLUTIONS, TABLES, field_names
 from cosell_sync.crm.dynamics.rest import Rest, Row
 from cosell_sync.crm.report import Finding, Status, stop_when_unclear
+from cosell_sync.crm.words import ENGLISH_WORDS, Words
 from cosell_sync.errors import RecordError, Rejected
 from cosell_sync.transport.errors import Scope
 
@@ -55,16 +56,18 @@ def provision(
     dry_run: bool = False,
     assign: str | None = None,
     progress: Progress = _silent,
+    words: Words = ENGLISH_WORDS,
 ) -> Sequence[Finding]:
     """One finding a component.
 
     ``assign``: application id or name of the user who receives the daemon's role; by default the signed-in user.
-    ``progress`` is called with what is being made or waited for. Raises `SetupRefused` where the signed-in user lacks the
+    ``progress`` is called with what is being made or waited for. ``words``: the languages of what is made. Raises `SetupRefused` where the signed-in user lacks the
     rights, `Unavailable` where the environment does not answer.
     """
     with stop_when_unclear(SYSTEM):
+        named = field_names(names)
         return _Provisioning(
-            Setup(rest.consistent(), progress), field_names(names), dry_run=dry_run
+            Setup(rest.consistent(), progress, named, words), named, dry_run=dry_run
         ).findings(assign)
 
 
@@ -330,11 +333,13 @@ class _Provisioning:
     # --- views --------------------------------------------------------------------------------------------------
 
     def _views(self) -> Iterator[Finding]:
-        missing = [each for each in VIEWS if each.label not in self.installed.views]
+        missing = [
+            each for each in VIEWS if self.setup.words.all_of(each.label).isdisjoint(self.installed.views)
+        ]
         columns: Mapping[str, org.Column] = {}
         code = 0
         if missing and not self.dry_run:
-            columns = describe.table_columns(self.setup.rest, OPPORTUNITIES)
+            columns = self.setup.columns(OPPORTUNITIES)
             code = int(
                 self.setup.get(f"{definition(OPPORTUNITIES)}?$select=ObjectTypeCode")["ObjectTypeCode"]
             )
@@ -361,7 +366,7 @@ class _Provisioning:
                     self.missing.add(label)
                     return Finding(label, Status.BLOCKED, f"{self.names[ours]} has no choice {value}")
                 numbers[ours, value] = choice.value
-        body = schema.view(wanted, self.names, numbers, code)
+        body = schema.view(wanted, self.names, numbers, code, self.installed.labels)
         made = self._make(label, Op("POST", "savedqueries", body, IN_SOLUTION), depends_on)
         self.changed |= {OPPORTUNITY} if made.status is Status.MADE else set()
         return made

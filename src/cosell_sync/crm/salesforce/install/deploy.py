@@ -19,35 +19,43 @@ from cosell_sync.crm.salesforce.org import OPPORTUNITY, field_names
 from cosell_sync.crm.salesforce.queries import soql
 from cosell_sync.crm.salesforce.rest import Rest
 from cosell_sync.crm.salesforce.signin import SYSTEM
+from cosell_sync.crm.words import ENGLISH_WORDS, Words
 from cosell_sync.errors import Rejected
 
 REMEDY: Final = "cure what Salesforce names, then run provision again"
 
 
 def provision(
-    rest: Rest, names: Mapping[str, str] | None = None, *, dry_run: bool = False, assign: str | None = None
+    rest: Rest,
+    names: Mapping[str, str] | None = None,
+    *,
+    dry_run: bool = False,
+    assign: str | None = None,
+    words: Words = ENGLISH_WORDS,
 ) -> Sequence[Finding]:
     """One finding a component, in the order of `components`, then the grants and the assignment.
 
     ``assign``: name of the user who receives the integration permission set; by default the signed-in user.
+    ``words``: the language of what is made.
     Raises `SetupRefused` where the signed-in user lacks the rights, `Unavailable` where the org does not answer.
     """
     with stop_when_unclear(SYSTEM):
-        return _Provisioning(rest, field_names(names), dry_run=dry_run).findings(assign)
+        return _Provisioning(rest, field_names(names), dry_run=dry_run, words=words).findings(assign)
 
 
 class _Provisioning:
     """One run over one org."""
 
-    def __init__(self, rest: Rest, names: Mapping[str, str], *, dry_run: bool) -> None:
+    def __init__(self, rest: Rest, names: Mapping[str, str], *, dry_run: bool, words: Words) -> None:
         self.rest = rest
         self.names = names
+        self.words = words
         self.dry_run = dry_run
         self.made = Status.TO_MAKE if dry_run else Status.MADE
 
     def findings(self, assign: str | None) -> Sequence[Finding]:
         """Runs every step; one finding a component."""
-        wanted = components(self.names)
+        wanted = components(self.names, self.words)
         user_id, user_name = self._user(assign)
         installed = setup.read_installed(self.rest, wanted)
         missing = [each for each in wanted if str(each) not in installed.bodies]
@@ -84,7 +92,7 @@ class _Provisioning:
         """Component that failed → the org's text; empty where all of them were deployed or none was missing."""
         if not missing:
             return {}
-        zipped = package.bundle(missing, self.names, self.rest.version)
+        zipped = package.bundle(missing, self.names, self.rest.version, self.words)
         return setup.deploy(self.rest, zipped, check_only=self.dry_run)
 
     def _deployed(self, each: Component, failures: Mapping[str, str]) -> Finding:

@@ -27,6 +27,7 @@ from cosell_sync.crm.columns import (
     ColumnKind,
 )
 from cosell_sync.crm.salesforce.org import ACCOUNT, CONTACT, DEFAULT_NAMES, KEY, OPPORTUNITY, SOLUTION
+from cosell_sync.crm.words import ENGLISH_WORDS, Words
 
 Body = Mapping[str, Any]
 
@@ -127,23 +128,26 @@ def creatable(name: str) -> bool:
     return name.endswith("__c") and name.count("__") == 1
 
 
-def components(names: Mapping[str, str] | None = None) -> tuple[Component, ...]:
-    """Everything an org needs. ``names``: our name → field of Opportunity; defaults where not given."""
+def components(names: Mapping[str, str] | None = None, words: Words = ENGLISH_WORDS) -> tuple[Component, ...]:
+    """Everything an org needs. ``names``: our name → field of Opportunity; defaults where not given.
+
+    ``words``: in which language sellers read. Names, and the values of choices, are the same in every one.
+    """
     named = {**DEFAULT_NAMES, **(names or {})}
-    return tuple(_components(named))
+    return tuple(_components(named, words))
 
 
-def _components(named: Mapping[str, str]) -> Iterator[Component]:
+def _components(named: Mapping[str, str], words: Words) -> Iterator[Component]:
     columns = {named[ours]: column for ours, column in OPPORTUNITY_COLUMNS.items() if creatable(named[ours])}
     for name, column in columns.items():
-        yield Component("CustomField", f"{OPPORTUNITY}.{name}", _field(column))
-    yield Component("CustomObject", SOLUTION, _solution())
-    yield Component("CustomField", f"{SOLUTION}.{MASTER}", _master())
+        yield Component("CustomField", f"{OPPORTUNITY}.{name}", _field(column, words))
+    yield Component("CustomObject", SOLUTION, _solution(words))
+    yield Component("CustomField", f"{SOLUTION}.{MASTER}", _master(words))
     solution_columns = {SOLUTION_NAMES[ours]: column for ours, column in SOLUTION_COLUMNS.items()}
     for name, column in solution_columns.items():
-        yield Component("CustomField", f"{SOLUTION}.{name}", _field(column))
-    yield Component("ValidationRule", f"{OPPORTUNITY}.{DECLINE_RULE}", _decline_rule(named))
-    for name, body in _list_views(named):
+        yield Component("CustomField", f"{SOLUTION}.{name}", _field(column, words))
+    yield Component("ValidationRule", f"{OPPORTUNITY}.{DECLINE_RULE}", _decline_rule(named, words))
+    for name, body in _list_views(named, words):
         yield Component("ListView", f"{OPPORTUNITY}.{name}", body)
     access = {f"{OPPORTUNITY}.{name}": column for name, column in columns.items()}
     access |= {f"{SOLUTION}.{name}": column for name, column in solution_columns.items()}
@@ -152,11 +156,11 @@ def _components(named: Mapping[str, str]) -> Iterator[Component]:
     yield Component("LightningComponentBundle", PANEL, {})
 
 
-def _field(column: Column) -> Body:
+def _field(column: Column, words: Words) -> Body:
     body: dict[str, Any] = {
-        "label": column.label,
+        "label": words(column.label),
         "type": TYPES[column.kind],
-        "inlineHelpText": column.help,
+        "inlineHelpText": words(column.help),
         "description": column.description,
     }
     if column.kind is ColumnKind.FLAG:
@@ -177,19 +181,21 @@ def _field(column: Column) -> Body:
             "restricted": True,
             "valueSetDefinition": {
                 "sorted": False,
-                "value": [{"fullName": value, "default": False, "label": value} for value in column.values],
+                "value": [
+                    {"fullName": value, "default": False, "label": words(value)} for value in column.values
+                ],
             },
         }
     return body
 
 
-def _master() -> Body:
+def _master(words: Words) -> Body:
     return {
-        "label": "Opportunity",
+        "label": words("Opportunity"),
         "type": "MasterDetail",
         "description": PARENT_DESCRIPTION,
         "referenceTo": OPPORTUNITY,
-        "relationshipLabel": "Co-sell Solutions",
+        "relationshipLabel": words("Co-sell Solutions"),
         "relationshipName": "Cosell_Solutions",
         "relationshipOrder": 0,
         "reparentableMasterDetail": False,
@@ -197,28 +203,28 @@ def _master() -> Body:
     }
 
 
-def _solution() -> Body:
+def _solution(words: Words) -> Body:
     return {
-        "label": SOLUTION_LABEL,
-        "pluralLabel": f"{SOLUTION_LABEL}s",
+        "label": words(SOLUTION_LABEL),
+        "pluralLabel": words(f"{SOLUTION_LABEL}s"),
         "description": SOLUTION_DESCRIPTION,
         "deploymentStatus": "Deployed",
-        "nameField": {"displayFormat": "CS-{000000}", "label": SOLUTION_LABEL, "type": "AutoNumber"},
+        "nameField": {"displayFormat": "CS-{000000}", "label": words(SOLUTION_LABEL), "type": "AutoNumber"},
         "sharingModel": "ControlledByParent",
     }
 
 
-def _decline_rule(named: Mapping[str, str]) -> Body:
+def _decline_rule(named: Mapping[str, str], words: Words) -> Body:
     return {
         "active": True,
         "description": "Microsoft is told why a deal is declined.",
         "errorConditionFormula": f'AND(ISPICKVAL({named["action"]}, "Decline"), ISBLANK(TEXT({named["reason"]})))',
         "errorDisplayField": named["reason"],
-        "errorMessage": "Choose a co-sell reason before you decline.",
+        "errorMessage": words("Choose a co-sell reason before you decline."),
     }
 
 
-def _list_views(named: Mapping[str, str]) -> Iterator[tuple[str, Body]]:
+def _list_views(named: Mapping[str, str], words: Words) -> Iterator[tuple[str, Body]]:
     for each in VIEWS:
         filters = [
             {
@@ -236,7 +242,7 @@ def _list_views(named: Mapping[str, str]) -> Iterator[tuple[str, Body]]:
         yield (
             f"Cosell_{each.name}",
             {
-                "label": each.label,
+                "label": words(each.label),
                 "filterScope": "Everything",
                 "columns": ["OPPORTUNITY.NAME", "ACCOUNT.NAME", *columns],
                 "filters": filters,
