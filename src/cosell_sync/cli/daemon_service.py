@@ -88,6 +88,7 @@ class _MonitoredCycles:
         """Feed the metrics with a finished cycle, also one that ended early, and with how all deals stand after it."""
         self.metrics.cycle(summary, self.wired.clock())
         with suppress(Unavailable):  # the store may be what ended the cycle
+            self.wired.store.remember_cycle(summary)
             self.metrics.deals(self.states())
             self.outlook = self.wired.store.outlook()
 

@@ -18,6 +18,9 @@ COMMANDS: Final[Mapping[str, str]] = {
     "validation rule and a panel.",
     "sandbox": "Serve a fake Partner Center, Salesforce and Dataverse over TLS on loopback until Ctrl-C, and print how to "
     "use them.",
+    "backup": "Write the store and its key to one file; the daemon may go on meanwhile.",
+    "restore": "Put a backup in the place of the store, on the same database or another; stop the daemon first.",
+    "support-bundle": "Write version, masked settings, doctor, last cycles and counts to one file, without secrets or people.",
     "deals": "See deals and free what is stuck. Deals go by referral id or opportunity id.",
     "connection": "See to which org and tenant the store belongs; move it after a refresh or rename.",
     "config": "Validate the configuration, print it with secrets masked, or print its JSON Schema.",

@@ -14,6 +14,7 @@ and empty YAML values count as not given.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -180,6 +181,12 @@ class EnvironmentSource(TextSource):
         except ValueError:
             self.report(path, "is no valid JSON")
             return {} if is_map else ()
+
+
+def variables_set(environment: Mapping[str, str] | None = None) -> list[str]:
+    """Names of our variables that are set, those of the process unless others are given; never a value."""
+    names = os.environ if environment is None else environment
+    return sorted(name for name in names if name.startswith(PREFIX))
 
 
 def _is_ours(variable: str, prefix: str, path: KeyPath) -> bool:

@@ -136,6 +136,18 @@ cycle_state = Table(
     PrimaryKeyConstraint("connection", name="pk_cycle_state"),
 )
 
+# The newest cycles, as `cycle.finished` told them, with their exit code; `history` keeps so many.
+cycle = Table(
+    "cycle",
+    metadata,
+    _connection(),
+    Column("id", String, nullable=False),
+    Column("at", Moment, nullable=False),
+    Column("data", _DATA, nullable=False),
+    PrimaryKeyConstraint("connection", "id", name="pk_cycle"),
+    Index("ix_cycle_at", "connection", "at"),
+)
+
 # When a step that cannot be undone was last announced for a link without a person's word; the guard counts them.
 final_step = Table(
     "final_step",

@@ -24,10 +24,12 @@ from cosell_sync.core.deal import Side, SyncState
 from cosell_sync.core.erasure import ErasureResult, Person
 from cosell_sync.core.memory import FinalKind, Intent, JournalEntry, Link, OperatorCommand, Outlook, Phase
 from cosell_sync.ports import Clock, CycleState, DealCount, Identity, Transaction, UrgentDeal
-from cosell_sync.store import binding, final_steps, schema, serialize, standing
+from cosell_sync.store import binding, final_steps, history, schema, serialize, standing
 from cosell_sync.store.engine import reading, writing
+from cosell_sync.store.history import PastCycle
 from cosell_sync.store.lease import DEADLINE, Sleep, acquire, lease_of
 from cosell_sync.store.statements import CHUNK, chunks, upsert
+from cosell_sync.summary import CycleSummary
 
 
 class SqlStore:
@@ -165,6 +167,14 @@ class SqlStore:
 
     def outlook(self) -> Outlook:
         return standing.outlook(self.engine, self._connection)
+
+    def remember_cycle(self, summary: CycleSummary) -> None:
+        """Keep how a cycle went, that has just ended; needs no lease, for a cycle that lost it is told as well."""
+        history.remember(self.engine, self._connection, summary, self.clock())
+
+    def last_cycles(self, limit: int) -> Sequence[PastCycle]:
+        """The newest cycles of all processes, the newest first."""
+        return history.last(self.engine, self._connection, limit)
 
     def submit(self, order: OperatorCommand) -> None:
         with writing(self.engine) as connection:
