@@ -168,6 +168,8 @@ CALLS = {
 PLACES = {
     "partner_center/client.py": {"_read": "one", "create": "create invite", "_take": "patch"},
     "partner_center/paging.py": {"pages": "listing engagement"},
+    # Asked by a person's command, with the same caller and its rules as a list.
+    "partner_center/registration.py": {"_call": "listing"},
     "partner_center/signin.py": {"__call__": "sign_in", "_device_flow": "login"},
     "crm/salesforce/bulk.py": {
         "_send": "rows_made rows_changed opportunities_made solutions_made rows_removed",

@@ -22,6 +22,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "restore": "Put a backup in the place of the store, on the same database or another; stop the daemon first.",
     "support-bundle": "Write version, masked settings, doctor, last cycles and counts to one file, without secrets or people.",
     "deals": "See deals and free what is stuck. Deals go by referral id or opportunity id.",
+    "webhooks": "See, make and test the registration for Partner Center's events; there is one for the whole tenant.",
     "connection": "See to which org and tenant the store belongs; move it after a refresh or rename.",
     "config": "Validate the configuration, print it with secrets masked, or print its JSON Schema.",
 }
