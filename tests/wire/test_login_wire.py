@@ -129,12 +129,15 @@ def test_login_by_the_answer_that_is_pasted_into_a_terminal(stage: Stage) -> Non
         cwd=stage.home,
     )
     os.close(end)
+    os.set_blocking(terminal, False)
     said = ""
 
     def read() -> str:
         nonlocal said
         try:
             said += os.read(terminal, 65536).decode()
+        except BlockingIOError:
+            pass
         except OSError:  # the end of a terminal
             return said + "\n[end]"
         return said
@@ -201,7 +204,7 @@ def test_every_refusal_of_a_login_names_its_cure(
     entra.approve_at_once = True
     entra.arm(number)
     done = stage.cosell("login", "--device-code", expect=3)
-    assert f"AADSTS{number}: {CURES[number].means}" in done.sentences
+    assert f"{CURES[number].means} (AADSTS{number})" in done.sentences
     assert todo(done) == cure(number, Way.DEVICE_CODE)
     in_the_browser(stage, monkeypatch)
     entra.arm(number, "authorize")
@@ -217,7 +220,7 @@ def test_every_refusal_of_the_stored_sign_in_names_its_cure(stage: Stage, number
     stage.pc.entra.arm(number)
     token = stage.pc.entra.issue_refresh_token()
     done = stage.sync(expect=3, COSELL_PARTNER_CENTER__REFRESH_TOKEN=token)
-    assert f"AADSTS{number}: {CURES[number].means}" in done.sentences
+    assert f"{CURES[number].means} (AADSTS{number})" in done.sentences
     assert todo(done) == cure(number, Way.REFRESH)
     assert "nordlicht.example" not in done.err
 
@@ -230,7 +233,7 @@ def test_every_refusal_of_the_application_names_its_cure(
         stage.sandbox.dynamics.entra.arm(number)
         token = stage.pc.entra.issue_refresh_token()
         done = stage.sync(expect=3, COSELL_PARTNER_CENTER__REFRESH_TOKEN=token)
-        assert f"AADSTS{number}: {CURES[number].means}" in done.sentences
+        assert f"{CURES[number].means} (AADSTS{number})" in done.sentences
         assert todo(done) == cure(number, Way.APPLICATION)
 
 

@@ -131,7 +131,7 @@ def _partner_center(wired: Program) -> tuple[list[Row], bool]:
         signed_in = f"signed in to tenant {tenant}" if tenant else "signed in"
         seen = wired.referrals.sight()
     except AuthFailed as error:
-        told = f"{signed_in}, but: {error}" if signed_in else f"sign-in refused: {error}"
+        told = f"{signed_in}, but: {error}" if signed_in else str(error)
         return [Row(PARTNER_CENTER, "fault", f"{told} ({error.code})", error.hint)], True
     except OutsideError as error:
         hint = error.hint or "check partner_center.base_url and the network"

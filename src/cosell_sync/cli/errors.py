@@ -26,7 +26,7 @@ def explain(error: CosellError) -> int:
             code = WRONG_USAGE
         case AuthFailed():
             detail = f" ({error.code})" if error.code else ""
-            lines = [f"Error: {error.system} refused the sign-in{detail}: {error}"]
+            lines = [f"Error: {error.system} sign-in: {error}{detail}"]
             code = OUT_OF_REACH
         case OutsideError():
             detail = f" ({error.code})" if error.code else ""

@@ -129,7 +129,7 @@ def _refuse_stranger(granted: Granted, known: Identity | None, configured: str) 
         return
     raise ForeignSystem(
         f"this store belongs to {words(known)}, and this is a sign-in to tenant {tenant}; nothing was stored",
-        hint="sign in as a user of that tenant; to move the store to the other one, put its id into partner_center.tenant_id, "
+        hint=f"sign in as a user of tenant {known.account}; to move the store to the other one, put its id into partner_center.tenant_id, "
         "log in again and run cosell-sync connection rebind default",
     )
 

@@ -161,12 +161,11 @@ def refusal(
     """The token endpoint's refusal, with its code and AADSTS number and what to do; never its text."""
     code = re.sub(r"[^a-z_]", "", str(answer.get("error") or ""))[:60] or f"http_{status}"
     number = number_of(answer)
-    said = told(code, number)
     if code in PASSING:
-        return Unavailable(SYSTEM, f"Microsoft's sign-in is not available ({said})", code=code, status=status)
+        return Unavailable(SYSTEM, f"Microsoft's sign-in is not available ({code})", code=code, status=status)
     return AuthFailed(
         SYSTEM,
-        f"Microsoft refused the sign-in ({said})",
+        told(code, number),
         code=code,
         status=status,
         hint=cure(number, way) or HINTS.get(code, LOGIN),

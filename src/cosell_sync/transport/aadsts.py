@@ -37,8 +37,8 @@ _CONSENT: Final = (
     "Grant admin consent"
 )
 _POLICY: Final = (
-    "let an administrator look the sign-in up in Entra's sign-in logs, tab Conditional Access, and exclude this app and user "
-    "from the policy that blocked it, or sign in from where it allows it"
+    "let an administrator find the policy in Entra's sign-in logs (tab Conditional Access) and exclude this app and user, or "
+    "sign in from where the policy allows it"
 )
 _WITH_MFA: Final = "sign in again as a user with MFA: run cosell-sync login"
 _REGISTER_MFA: Final = (
@@ -219,8 +219,7 @@ def cure(number: int | None, way: Way) -> str:
 
 
 def told(code: str, number: int | None) -> str:
-    """The refusal for people: the code of the token endpoint, the number, and what it means where that is known."""
-    if number is None:
-        return code
-    found = CURES.get(number)
-    return f"{code} AADSTS{number}: {found.means}" if found else f"{code} AADSTS{number}"
+    """The refusal for people: what its number means, where that is known, else number or code."""
+    found = CURES.get(number) if number is not None else None
+    meant = f": {found.means}" if found else ""
+    return f"Microsoft refused the sign-in{meant} ({code if number is None else f'AADSTS{number}'})"

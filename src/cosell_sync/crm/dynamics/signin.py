@@ -166,13 +166,12 @@ def refusal(answer: Mapping[str, Any], *, managed: bool = False) -> AuthFailed |
     """What the authority refused, with its code and AADSTS number and what to do; never its text."""
     code = re.sub(r"[^a-z_]", "", str(answer.get("error") or "").lower())[:60] or "no_token"
     number = number_of(answer)
-    said = told(code, number)
     if code in PASSING:
-        return Unavailable(SYSTEM, f"Microsoft's sign-in is not available ({said})", code=code)
+        return Unavailable(SYSTEM, f"Microsoft's sign-in is not available ({code})", code=code)
     hint = cure(number, Way.APPLICATION) or HINTS.get("managed_identity" if managed else code, USER)
     return AuthFailed(
         SYSTEM,
-        f"Microsoft refused the sign-in ({said})",
+        told(code, number),
         code=code if number is None else f"AADSTS{number}",
         hint=hint,
     )
