@@ -222,6 +222,9 @@ def test_every_refusal_of_the_stored_sign_in_names_its_cure(stage: Stage, number
     done = stage.sync(expect=3, COSELL_PARTNER_CENTER__REFRESH_TOKEN=token)
     assert f"{CURES[number].means} (AADSTS{number})" in done.sentences
     assert todo(done) == cure(number, Way.REFRESH)
+    (event,) = done.named("system.failed")
+    assert f"AADSTS{number}" in event["reason"], "a daemon has nobody to tell but its log"
+    assert event["hint"] == cure(number, Way.REFRESH)
     assert "nordlicht.example" not in done.err
 
 
