@@ -95,7 +95,7 @@ def test_a_number_is_found_wherever_it_stands() -> None:
 
 
 def test_a_number_that_nobody_knows_is_told_without_advice() -> None:
-    assert told("invalid_grant", 1234567) == "Microsoft refused the sign-in (AADSTS1234567)"
+    assert told("invalid_grant", 1234567) == "Microsoft refused the sign-in (invalid_grant, AADSTS1234567)"
     assert told("invalid_grant", None) == "Microsoft refused the sign-in (invalid_grant)"
     assert cure(1234567, Way.BROWSER) == cure(None, Way.BROWSER) == ""
 

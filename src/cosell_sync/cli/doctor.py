@@ -135,7 +135,8 @@ def _partner_center(wired: Program) -> tuple[list[Row], bool]:
         seen = wired.referrals.sight()
     except AuthFailed as error:
         told = f"{signed_in}, but: {error}" if signed_in else str(error)
-        return [Row(PARTNER_CENTER, "fault", f"{told} ({error.code})", error.hint)], True
+        code = f" ({error.code})" if error.code not in told else ""
+        return [Row(PARTNER_CENTER, "fault", f"{told}{code}", error.hint)], True
     except OutsideError as error:
         hint = error.hint or "check partner_center.base_url and the network"
         return [Row(PARTNER_CENTER, "fault", f"not reachable: {error}", hint)], True

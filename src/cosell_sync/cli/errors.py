@@ -25,7 +25,7 @@ def explain(error: CosellError) -> int:
         case ConfigError():
             code = WRONG_USAGE
         case AuthFailed():
-            detail = f" ({error.code})" if error.code else ""
+            detail = f" ({error.code})" if error.code not in str(error) else ""
             lines = [f"Error: {error.system} sign-in: {error}{detail}"]
             code = OUT_OF_REACH
         case OutsideError():

@@ -1,7 +1,7 @@
 """What a sign-in shows: how many referrals of which locations, and of which organization, by one page of the list.
 
 A Referrals admin sees the referrals of the locations that the role covers, a Referrals user those of the own team
-(learn.microsoft.com/partner-center/account-settings/permissions-overview); what is out of sight is missing from the list
+(learn.microsoft.com/partner-center/permissions-overview); what is out of sight is missing from the list
 without a word.
 """
 
@@ -18,7 +18,7 @@ from cosell_sync.transport.client import HttpCaller
 
 NEWEST: Final = "$orderby=createdDateTime desc"
 # Replies tell whether the user passed MFA, since September 2025
-# (learn.microsoft.com/partner-center/security/partner-security-requirements-mandating-mfa).
+# (learn.microsoft.com/partner-center/developer/referral-api-authentication).
 COMPLIANT: Final = "ismfacompliant"
 
 

@@ -219,7 +219,7 @@ def cure(number: int | None, way: Way) -> str:
 
 
 def told(code: str, number: int | None) -> str:
-    """The refusal for people: what its number means, where that is known, else number or code."""
+    """The refusal for people: what its number means, where that is known; the code of the token endpoint and the number."""
     found = CURES.get(number) if number is not None else None
     meant = f": {found.means}" if found else ""
-    return f"Microsoft refused the sign-in{meant} ({code if number is None else f'AADSTS{number}'})"
+    return f"Microsoft refused the sign-in{meant} ({code if number is None else f'{code}, AADSTS{number}'})"

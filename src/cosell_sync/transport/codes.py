@@ -151,7 +151,7 @@ _PARTNER_CENTER: Final[Mapping[str, Meaning]] = {
     "notAllowed": _admin("see the deal in Partner Center: it does not allow this", disposition=_D.FORBIDDEN),
     "notSupported": _admin(_REPORT),
     # Enforced since June 2026 on calls of a user; another token of a sign-in that was made since may have it
-    # (learn.microsoft.com/partner-center/security/partner-security-requirements-mandating-mfa).
+    # (learn.microsoft.com/partner-center/developer/referral-api-authentication).
     "900421": Meaning(
         _D.EXPIRED,
         Scope.SYSTEM,
