@@ -59,6 +59,7 @@ class Services:
 
     ``meters``: per side its quota and clock; empty where nobody counts (tests). ``preconditions``: of this very CRM.
     ``language``: that sellers read.
+    ``lists_referrals``: whether this cycle asks Partner Center for what changed; while webhooks say so, not every one does.
     ``finished``: called with the summary of every cycle, those included that ended early.
     """
 
@@ -71,6 +72,7 @@ class Services:
     meters: Mapping[Side, Meter] = field(default_factory=dict)
     preconditions: Preconditions = _none_known
     language: Language = PLAIN
+    lists_referrals: Callable[[], bool] = lambda: True
     finished: Callable[[CycleSummary], None] = _ignored
 
 
@@ -191,8 +193,8 @@ class Cycle:
     def __post_init__(self, services: Services) -> None:
         self.referrals, self.crm, self.store = services.referrals, services.crm, services.store
         self.rules, self.settings, self.meters = services.rules, services.settings, services.meters
-        self.preconditions = services.preconditions
-        self._language = services.language
+        self.preconditions, self.clock = services.preconditions, services.clock
+        self.lists_referrals, self._language = services.lists_referrals, services.language
 
     @property
     def language(self) -> Language:

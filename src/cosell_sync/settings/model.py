@@ -33,6 +33,7 @@ from cosell_sync.settings.defaults import (
     field_rules,
     with_default_rules,
 )
+from cosell_sync.settings.section import Section
 from cosell_sync.settings.values import (
     DEFAULT_STORE,
     AccountMatch,
@@ -52,32 +53,9 @@ from cosell_sync.settings.values import (
     Share,
     StoreUrl,
     Text,
+    WebhookUrl,
     split_list,
 )
-
-
-def _describe_secret_files(schema: dict[str, Any]) -> None:
-    """Describe the ``_file`` form of each secret, which ``load`` resolves before the models see it."""
-    properties = schema["properties"]
-    for name in [name for name, value in properties.items() if _is_secret(value) or value.get("x-secret")]:
-        properties[f"{name}_file"] = {"type": "string", "description": f"A file that holds {name}."}
-
-
-def _is_secret(schema: Mapping[str, Any]) -> bool:
-    return any(option.get("format") == "password" for option in (schema, *schema.get("anyOf", [])))
-
-
-class Section(BaseModel):
-    """One block of the file."""
-
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        use_attribute_docstrings=True,
-        validate_default=True,
-        hide_input_in_errors=True,
-        json_schema_extra=_describe_secret_files,
-    )
 
 
 class PartnerCenterSettings(Section):
@@ -174,6 +152,8 @@ class SyncSettings(Section):
     """See surprise_moves."""
     full_every: PositiveDuration = timedelta(hours=24)
     """How often all ids and versions of both sides are compared."""
+    interval_with_webhooks: PositiveDuration = timedelta(minutes=5)
+    """How often Partner Center is asked for what changed while its webhooks arrive; the CRM is asked every interval."""
     import_closed: bool = False
     """Whether referrals already closed at first sight become opportunities."""
     call_timeout: Annotated[PositiveDuration, Field(le=timedelta(seconds=120))] = timedelta(seconds=30)
@@ -316,6 +296,31 @@ class HttpSettings(Section):
         return host.strip("[]"), int(port)
 
 
+class WebhooksSettings(Section):
+    enabled: bool = False
+    """Receive Partner Center's events on http.listen; polling goes on, only less often while events arrive."""
+    public_url: WebhookUrl | None = None
+    """Base address under which Partner Center reaches /webhooks/partner-center, usually a proxy in front of http.listen."""
+    header: Literal["authorization", "x-ms-signature"] = "authorization"
+    """Which header carries the signature; x-ms-signature where a proxy keeps Authorization for itself."""
+    certificate_hosts: Annotated[tuple[Text, ...], BeforeValidator(split_list), Field(min_length=1)] = (
+        "3psostorageacct.blob.core.windows.net",
+    )
+    """Hosts (host or host:port) that signing certificates may be fetched from."""
+    trusted_roots: Text | None = None
+    """PEM file of the roots and intermediates of the signing chain; else the roots that this machine trusts."""
+    organization: Text = "Microsoft Corporation"
+    """Organization of subject and issuer of the signing certificate."""
+
+    @model_validator(mode="after")
+    def _can_be_reached(self) -> Self:
+        if self.enabled and not self.public_url:
+            raise ValueError(
+                "enabled needs public_url, the address under which Partner Center reaches this program"
+            )
+        return self
+
+
 class LogSettings(Section):
     level: Literal["debug", "info", "warning", "error"] = "info"
     """Changed while the daemon runs: edit the file, then send SIGHUP."""
@@ -345,6 +350,7 @@ class Settings(BaseModel):
     mapping: MappingSettings = Field(default_factory=MappingSettings)
     budget: BudgetSettings = BudgetSettings()
     http: HttpSettings = HttpSettings()
+    webhooks: WebhooksSettings = WebhooksSettings()
     log: LogSettings = LogSettings()
 
     @model_validator(mode="before")
