@@ -197,6 +197,8 @@ def partner_center(
         tokens=source,
         limits=limits(settings),
         id_headers=ID_HEADERS,
+        name="Partner Center",
+        hint="check partner_center.base_url and the network",
     )
     closing.callback(authority.close)
     closing.callback(caller.close)
