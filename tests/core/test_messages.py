@@ -90,6 +90,11 @@ def said() -> Iterator[tuple[str, str]]:
     yield "a status that is not known here", messages.unknown_state("On ice")
     yield "the CRM has no room for a value", messages.crm_cannot("Currency", "XYZ", "it is not active")
     yield "the CRM has no room for all of a text", messages.shortened(["Name", "Notes"])
+    yield "the CRM refuses one field", messages.crm_refused("Currency", "USD", "it is fixed by the products")
+    yield (
+        "Partner Center refuses one field",
+        messages.partner_center_refused("Close Date", UNTIL.date(), None, "it takes no date in the past"),
+    )
     yield "the CRM locks a value", messages.read_only("Amount", FIVE, "the CRM computes it")
     yield from (
         (f"withheld until a person approves: {item.kind}, {item.reason}", messages.withheld(item))

@@ -147,6 +147,21 @@ class Failure:
 
 
 @dataclass(frozen=True)
+class RefusedField:
+    """A field that a side refused while the rest of the write landed; it is not sent again until something changes.
+
+    ``text``: the system's own words; ``code`` for logs. ``wanted``: digest of what was to be written and of the rule for it;
+    ``around``: digest of what the side held beside it.
+    """
+
+    side: Side
+    code: str
+    text: str
+    wanted: str
+    around: str
+
+
+@dataclass(frozen=True)
 class Memory:
     """What is remembered of a deal beside its snapshots and bases. Stored as JSON under these names."""
 
@@ -161,6 +176,7 @@ class Memory:
         str, ...
     ] = ()  # fields whose last write may or may not have landed before someone changed them
     carried_at: datetime | None = None
+    refused: Mapping[str, RefusedField] = field(default_factory=dict)  # by our name; see ``refusals``
     failure: Failure | None = None
     attempts: int = 0
     next_attempt: datetime | None = None

@@ -302,6 +302,21 @@ def unseen(label: str) -> str:
 NOT_SHOWN = "the sync user is not allowed to see it; ask your admin"
 
 
+def crm_refused(label: str, value: Value, why: str) -> str:
+    """The CRM refused one field; ``why``: its own words."""
+    return f"The CRM did not take {shown(value)} for {label} from Partner Center: {_sentence(why)}"
+
+
+def partner_center_refused(label: str, value: Value, kept: Value, why: str) -> str:
+    """Partner Center refused one field; ``why``: its own words."""
+    return f"Partner Center did not take {shown(value)} for {label} and keeps {shown(kept)}: {_sentence(why)}"
+
+
+def _sentence(text: str) -> str:
+    """Another system's words, ended by one full stop."""
+    return f"{text.strip().rstrip('.')}."
+
+
 def shortened(labels: Iterable[str]) -> str:
     return f"Shortened to what the CRM can hold: {listed(labels)}. Partner Center keeps the whole."
 
