@@ -33,7 +33,7 @@ from cosell_sync.core.deal import (
     Value,
     same_version,
 )
-from cosell_sync.core.fields import KINDS, SHARED, Kind, inseparable
+from cosell_sync.core.fields import KINDS, SHARED, STATUS_FIELDS, Kind, inseparable
 from cosell_sync.core.lifecycle import MOVES, TERMINAL, Actor, frozen
 from cosell_sync.core.memory import Link
 from cosell_sync.core.normalize import agree, by_key, for_crm
@@ -264,6 +264,7 @@ class Outside:
         default_factory=dict
     )  # fields that the CRM does not take so
     refuses_there: dict[str, Callable[[Value], bool]] = field(default_factory=dict)  # and Partner Center
+    cure: Cure = Cure.SELLER  # who ends such a refusal
     at: Boundary = field(default=_nothing)
     base: Callable[[Side, str], Fields] = field(default=_no_base)
     shape: CrmShape | None = None  # what an admin made of it
@@ -413,6 +414,12 @@ class Outside:
             row.stamp = max(row.stamp - late, min(before + SECOND, row.stamp))
         return True
 
+    def saves(self, record: str) -> None:
+        """Somebody saves an opportunity, and changes nothing of it that we read."""
+        row = self.opportunities[record]
+        self._touch(row)
+        row.by_us = False
+
     def _wait_for_the_next_second(self, row: Row, fields: Fields) -> None:
         """Two saves of one field within a second look like one where versions are seconds: that is not promised."""
         this = self.now.replace(microsecond=0)
@@ -483,12 +490,17 @@ def _trouble(kind: str, system: str) -> RecordError:
             return Flaky("not now", code="busy", status=503)
 
 
-def refused_of(refuses: Mapping[str, Callable[[Value], bool]], fields: Fields) -> dict[str, RecordError]:
+def refused_of(
+    refuses: Mapping[str, Callable[[Value], bool]], fields: Fields, cure: Cure
+) -> dict[str, RecordError]:
     """What a system does not take of these fields. An amount and its currency go together, as in the adapters."""
     bad = [name for name, value in fields.items() if refuses.get(name, _never)(value)]
-    names = [name for unit in inseparable(fields) if unit & set(bad) for name in unit]
-    error = Rejected(f"not so: {', '.join(bad)}", code="not_so", status=400, cure=Cure.SELLER)
-    return dict.fromkeys(names, error)
+    refused: dict[str, RecordError] = {}
+    for unit in inseparable(fields):
+        if wrong := sorted(unit & set(bad)):
+            error = Rejected(f"not so: {', '.join(wrong)}", code="not_so", status=400, cure=cure)
+            refused |= dict.fromkeys(sorted(unit), error)
+    return refused
 
 
 class MemoryReferrals:
@@ -538,13 +550,13 @@ class MemoryReferrals:
         refused: dict[str, RecordError] = {}
         for asked in write.steps:
             step = asked
-            found = refused_of(self.outside.refuses_there, step.fields)
+            found = refused_of(self.outside.refuses_there, step.fields, self.outside.cure)
             refused |= found
             if found:
                 step = Step(
                     {name: each for name, each in step.fields.items() if name not in found}, step.state
                 )
-            if found and not step.fields and step.state is None:
+            if found and not step.fields.keys() - {"external_reference"} and step.state is None:
                 return Outcome(row.id, next(iter(found.values())), snapshot, steps, refused=refused)
             kind = self.outside.fault(Side.PARTNER_CENTER)
             if kind == "away":
@@ -713,18 +725,23 @@ class MemoryCrm:
         self._call("write")
         if error := self._turned_down(row, write, kind):
             return Outcome(row.id, error)
-        locked = self._locked(row) & write.fields.keys()
+        locked = self._locked(row) & {**write.fields, **write.words}.keys()
         reopened = "stage" in write.fields and write.fields["stage"] != row.fields["stage"]
         if locked and not reopened:
             self.outside.violations.append(f"{row.id}: {sorted(locked)} written though it does not take them")
-        refused = refused_of(self.outside.refuses, write.fields)
+        refused = refused_of(self.outside.refuses, write.fields, self.outside.cure)
         unfinished = kind == "partly" and AROUND & write.fields.keys()
         left_out = {*refused, *(unfinished or ())}
-        if write.fields.keys() <= refused.keys():
+        fields = {name: value for name, value in write.fields.items() if name not in left_out}
+        if not refused.keys() - AROUND:  # the rows around it follow once its own row is written
+            fields |= write.words
+        if refused and fields.keys() <= STATUS_FIELDS.keys() - {"referral_id"}:
+            fields = {}
+        if refused and not fields:
             error = next(iter(refused.values()))
             return Outcome(row.id, error, self._snapshot(row), refused=refused)
         self.outside.writes += 1
-        self._put(row, {name: value for name, value in write.fields.items() if name not in left_out})
+        self._put(row, fields)
         self.outside.at("landed")
         if kind == "lost":
             return Outcome(row.id, _trouble(kind, "The CRM"))
@@ -782,7 +799,7 @@ class MemoryCrm:
         filled = {
             name: value for name, value in self.outside.defaults.items() if draft.fields.get(name) is None
         }
-        refused = refused_of(self.outside.refuses, draft.fields)
+        refused = refused_of(self.outside.refuses, draft.fields, self.outside.cure)
         taken = {name: value for name, value in draft.fields.items() if name not in refused}
         given = {**taken, **(filled if fresh else {}), "referral_id": draft.referral_id}
         self._put(row, given, made=fresh)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import date, timedelta
 from decimal import Decimal
+from itertools import pairwise
 
 import pytest
 import structlog
@@ -16,6 +17,7 @@ from core.deals import rules
 from cosell_sync.core.deal import Customer, Member, Side, State, SyncState, Value
 from cosell_sync.core.memory import Action, OperatorCommand, Verb
 from cosell_sync.core.rules import AccountUpdates
+from cosell_sync.errors import Cure
 from test_cycle import Play
 
 PC, CRM = Side.PARTNER_CENTER, Side.CRM
@@ -85,7 +87,7 @@ def test_a_refused_field_is_sent_again_once_it_or_the_record_changes(
 
 def test_deals_retry_sends_a_refused_field_again(play: Play) -> None:
     play.outside.refuses["notes"] = lambda _: True
-    play.colleague(notes="new")
+    play.colleague(notes="new", campaign_id="c-4")
     play.cycle()
     play.outside.refuses.clear()
     play.rests()
@@ -96,8 +98,9 @@ def test_deals_retry_sends_a_refused_field_again(play: Play) -> None:
 
 def test_an_edit_of_the_other_side_settles_a_refusal(play: Play) -> None:
     play.outside.refuses["notes"] = lambda _: True
-    play.colleague(notes="new")
+    play.colleague(notes="new", campaign_id="c-4")
     play.cycle()
+    assert "did not take" in message(play)
     play.seller(notes="new")
     play.cycle()
     assert "did not take" not in message(play)
@@ -135,13 +138,154 @@ def test_a_refused_field_of_an_open_deal_is_told_and_rests(play: Play) -> None:
     play.rests()
 
 
-def test_where_all_that_was_sent_is_refused_the_deal_has_not_failed(play: Play) -> None:
-    play.outside.refuses_there["close_date"] = lambda _: True
-    play.seller(close_date=date(2027, 5, 1))
+@pytest.mark.parametrize("side", [PC, CRM])
+def test_a_field_that_is_refused_alone_is_a_failure_of_the_deal(play: Play, side: Side) -> None:
+    """With growing pauses, then parked: nothing of the deal has landed. The record names the field all along."""
+    if side is PC:
+        play.outside.refuses_there["close_date"] = lambda _: True
+        play.seller(close_date=date(2027, 5, 1))
+    else:
+        play.outside.refuses["close_date"] = lambda _: True
+        play.colleague(close_date=date(2027, 5, 1))
+    assert play.cycle().failed == 1
+    for _ in range(40):
+        failure = play.link.memory.failure
+        assert failure is not None
+        assert (failure.side, failure.fields, play.link.memory.refused) == (side, ("close_date",), {})
+        assert "refused the last change of Close Date: not so: close_date" in message(play)
+        assert play.opportunity["sync_state"] == SyncState.NEEDS_ATTENTION
+        play.outside.now += timedelta(hours=1)
+        play.cycle()
+    assert (play.link.memory.parked, play.link.memory.attempts) == (True, 3)
+
+
+def test_what_was_held_stays_held_though_it_is_then_refused_alone(play: Play) -> None:
+    play.outside.refuses["notes"] = lambda _: True
+    play.colleague(notes="new", campaign_id="c-4")
     assert play.cycle().failed == 0
-    assert "for Close Date" in message(play)
-    assert (play.link.memory.failure, play.link.memory.attempts) == (None, 0)
+    play.outside.now += timedelta(hours=2)
+    assert play.cycle().failed == 0
+    assert play.link.memory.refused["notes"].tries == 2
     play.rests()
+
+
+def test_a_saved_record_frees_a_parked_deal_for_one_try(play: Play) -> None:
+    """What the seller mended may be no field that we read."""
+    play.outside.refuses["close_date"] = lambda _: True
+    play.colleague(close_date=date(2027, 5, 1))
+    for _ in range(10):
+        play.outside.now += timedelta(hours=1)
+        play.cycle()
+    assert play.link.memory.parked
+    play.outside.saves("O1")
+    play.cycle()
+    assert (play.link.memory.parked, play.link.memory.attempts) == (True, 4)
+    play.outside.refuses.clear()
+    play.outside.saves("O1")
+    play.cycle()
+    assert (play.opportunity["close_date"], play.opportunity["sync_state"]) == (date(2027, 5, 1), "In sync")
+    play.rests()
+
+
+@pytest.mark.parametrize("side", [PC, CRM])
+def test_a_held_field_goes_at_once_when_a_person_saves_the_record(
+    play: Play, events: list[dict[str, object]], side: Side
+) -> None:
+    refuses = play.outside.refuses_there if side is PC else play.outside.refuses
+    refuses["notes"] = lambda _: True
+    (play.seller if side is PC else play.colleague)(notes="new", campaign_id="c-4")
+    play.cycle()
+    play.rests()
+    play.outside.saves("O1")
+    play.cycle()
+    assert len(named(events)) == 2
+    play.rests()
+    refuses.clear()
+    play.outside.saves("O1")
+    play.cycle()
+    assert (play.opportunity["notes"], play.referral["notes"]) == ("new", "new")
+    assert play.opportunity["sync_state"] == SyncState.IN_SYNC
+    assert "did not take" not in message(play)
+    play.rests()
+
+
+@pytest.mark.parametrize("side", [PC, CRM])
+def test_a_held_field_is_tried_by_itself_ever_more_rarely_and_the_record_keeps_its_words(
+    play: Play, events: list[dict[str, object]], side: Side
+) -> None:
+    """Whoever ends a refusal may do it elsewhere. The record says the same until it has landed, and is not touched."""
+    refuses = play.outside.refuses_there if side is PC else play.outside.refuses
+    refuses["notes"] = lambda _: True
+    (play.seller if side is PC else play.colleague)(notes="new", campaign_id="c-4")
+    play.cycle()
+    before, words = play.outside.opportunities["O1"].version, message(play)
+    assert "did not take new for Notes" in words
+    assert "Taken over from Partner Center: Notes" not in words
+    tried: list[int] = []
+    for hour in range(24 * 5):
+        known = len(named(events))
+        play.outside.now += timedelta(hours=1)
+        play.cycle()
+        tried += [hour + 1] * (len(named(events)) - known)
+    assert tried[:5] == [1, 3, 7, 15, 31]
+    assert max(later - one for one, later in pairwise(tried)) <= 26
+    assert (play.outside.opportunities["O1"].version, message(play)) == (before, words)
+    refuses.clear()
+    for _ in range(26):
+        play.outside.now += timedelta(hours=1)
+        play.cycle()
+    assert (play.opportunity["notes"], play.referral["notes"]) == ("new", "new")
+    assert play.opportunity["sync_state"] == SyncState.IN_SYNC
+    assert "Notes" in message(play)
+    assert "did not take" not in message(play)
+    play.rests()
+
+
+@pytest.mark.parametrize("side", [PC, CRM])
+def test_held_fields_are_tried_one_at_a_time(play: Play, side: Side) -> None:
+    """So that one whose refusal is over is not kept out by another."""
+    refused = {name: lambda _: True for name in ("notes", "name", "close_date")}
+    play.outside.refuses, play.outside.refuses_there = (refused, {}) if side is CRM else ({}, refused)
+    edits = play.colleague if side is CRM else play.seller
+    edits(notes="new", name="New", close_date=date(2027, 5, 1), campaign_id="c-4")
+    play.cycle()
+    words = message(play)
+    assert play.link.memory.refused.keys() == {"notes", "name", "close_date"}
+    play.outside.now += timedelta(hours=1)
+    for left in (2, 1, 0):
+        tries = [each.tries for each in play.link.memory.refused.values()]
+        play.cycle()
+        assert sum(each.tries for each in play.link.memory.refused.values()) == sum(tries) + 1
+        assert [each.tries for each in play.link.memory.refused.values()].count(1) == left
+        assert message(play) == words
+    play.rests()
+
+
+def test_once_the_deal_is_over_a_held_field_is_tried_ever_more_rarely(
+    play: Play, events: list[dict[str, object]]
+) -> None:
+    play.outside.refuses["notes"] = lambda _: True
+    play.colleague(notes="new", campaign_id="c-4")
+    play.cycle()
+    assert play.outside.portal_moves("R1", State.WON)
+    for _ in range(200):
+        play.outside.now += timedelta(hours=24)
+        play.cycle()
+    assert len(named(events)) < 14
+
+
+@pytest.mark.parametrize("side", [PC, CRM])
+@pytest.mark.parametrize("alone", [True, False])
+def test_a_sellers_text_quotes_nothing_that_he_cannot_mend(play: Play, side: Side, alone: bool) -> None:
+    play.outside.cure = Cure.ADMIN
+    (play.outside.refuses_there if side is PC else play.outside.refuses)["notes"] = lambda _: True
+    more = {} if alone else {"campaign_id": "c-4"}
+    (play.seller if side is PC else play.colleague)(notes="new", **more)
+    play.cycle()
+    assert play.opportunity["sync_state"] == SyncState.NEEDS_ATTENTION
+    assert "not so" not in message(play)
+    assert "Notes" in message(play)
+    assert "administrator" in message(play)
 
 
 def test_known_limits_are_held_before_anything_is_sent(play: Play) -> None:

@@ -184,12 +184,14 @@ class MatchQuery:
 class OpportunityWrite:
     """New values of some fields of one opportunity, guarded by the version of ``before``. Sets are given whole.
 
-    ``search``: whether a refusal that names no field may be searched for by halves.
+    ``search``: whether a refusal that names no field may be searched for by halves. ``words``: more fields, which are true
+    only if everything lands (what a person reads of it), and so are left out of what is sent again after a refusal.
     """
 
     before: Snapshot
     fields: Fields
     search: bool = True
+    words: Fields = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ else, the field is *disputed*: it counts as changed on both sides, so that neith
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Collection, Container, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import Enum
@@ -264,10 +264,16 @@ def _forget_fields(memory: Memory, sent: Mapping[str, Value]) -> Memory:
 
 
 def after_failed_write(
-    link: Link, side: Side, error: RecordError, now: datetime, retry_policy: RetryPolicy
+    link: Link,
+    side: Side,
+    error: RecordError,
+    now: datetime,
+    retry_policy: RetryPolicy,
+    refused: Collection[str] = (),
 ) -> Link:
     """The link after a failed write. A transient fault of a system counts as no attempt (a 500 on one record does).
 
+    ``refused``: our names of the fields that it is about, where the side said so or they were found.
     A record that is gone is no failure: the link remembers the side.
     """
     if isinstance(error, Gone):
@@ -283,6 +289,7 @@ def after_failed_write(
         transient=transient,
         cure=error.cure,
         locked=locked,
+        fields=tuple(name for name in SHARED if name in refused),
     )
     return replace(link, memory=after_failure(link.memory, failure, now, retry_policy), dirty=True)
 

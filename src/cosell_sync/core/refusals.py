@@ -2,29 +2,37 @@
 
 The field's base stays, so its value is still to be written; it is held back as long as the same would be sent to the same
 record under the same rule. Any change of the value, of what the record holds beside it, or of the rule is a reason to try
-again; so is ``deals retry``. Our own writes to the record are none.
+again; so is ``deals retry``, and that a person saved the record. Our own writes to the record are none. And it is tried by
+itself now and then (``retry.pause_of_part``), one field at a time, because whoever ends a refusal may do it elsewhere: nothing
+is held for ever.
+
+A field of the deal that is refused alone, so that nothing landed, is a failure of the deal (``is_failure``).
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from datetime import datetime, timedelta
 
 from cosell_sync.core import messages
 from cosell_sync.core.as_json import fields_to_json
 from cosell_sync.core.builder import DecisionBuilder
-from cosell_sync.core.deal import ABSENT, Customer, Fields, Side, Snapshot, Value
+from cosell_sync.core.deal import ABSENT, Customer, Fields, Side, Snapshot, Value, state_of
 from cosell_sync.core.decision import Hold, HoldKind
 from cosell_sync.core.fields import KINDS, SHARED, STATUS_FIELDS, Kind, inseparable
+from cosell_sync.core.lifecycle import TERMINAL
 from cosell_sync.core.memory import Link, RefusedField, set_known
 from cosell_sync.core.merge import Written, take_elements
 from cosell_sync.core.normalize import by_key
+from cosell_sync.core.retry import blocked_side, pause_of_part
 from cosell_sync.core.rules import CrmShape, Rules
 from cosell_sync.errors import RecordError, Rejected
 
 MOVES = frozenset({"stage", "status"})  # a refused move is a failure of the deal, not of a field
+_ROWS = frozenset({Kind.MEMBERS, Kind.SOLUTIONS, Kind.CUSTOMER})  # kept in rows beside the opportunity's
 
 
 def hold_refused(builder: DecisionBuilder) -> None:
@@ -35,65 +43,102 @@ def hold_refused(builder: DecisionBuilder) -> None:
     kept: dict[str, RefusedField] = {}
     for side, outgoing in ((Side.PARTNER_CENTER, builder.to_referral), (Side.CRM, builder.to_crm)):
         known = {name: each for name, each in memory.refused.items() if each.side is side}
-        written = builder.referral if side is Side.PARTNER_CENTER else builder.opportunity
+        around = _around(builder.referral if side is Side.PARTNER_CENTER else builder.opportunity, side)
+        may_try = blocked_side(memory, builder.now) is not side
         for unit in inseparable([*outgoing, *known]):
             wanted = {name: outgoing[name] for name in unit if name in outgoing}
-            if not wanted or not unit & known.keys():
+            mark = _wanted(wanted, builder.rules, builder.shape)
+            before = {name: known[name] for name in unit if name in known and known[name].wanted == mark}
+            if not wanted or not before:
                 continue
-            mark = _wanted(wanted, builder.rules, builder.shape), _around(written, side)
-            if any((known[name].wanted, known[name].around) != mark for name in unit & known.keys()):
-                continue
-            kept |= {name: known[name] for name in unit & known.keys()}
-            why = next(known[name] for name in unit if name in known)
-            _hold_back(builder, outgoing, wanted, known, why)
+            kept |= before
+            why = next(iter(before.values()))
+            if any(each.around != around for each in before.values()):
+                builder.retried += _holds(builder, wanted, known, why)
+            elif may_try and (why.again or builder.now) <= builder.now:
+                may_try = False  # the next one goes with the next cycle: then each is judged by itself
+                builder.retried += _holds(builder, wanted, known, why)
+            else:
+                builder.holds += _holds(builder, wanted, known, why)
+                for name in wanted:
+                    del outgoing[name]
     builder.update_memory(refused=kept)
 
 
-def _hold_back(
-    builder: DecisionBuilder,
-    outgoing: dict[str, Value],
-    wanted: Fields,
-    known: Mapping[str, RefusedField],
-    why: RefusedField,
-) -> None:
+def _holds(
+    builder: DecisionBuilder, wanted: Fields, known: Mapping[str, RefusedField], why: RefusedField
+) -> Iterator[Hold]:
+    soon = builder.now + timedelta(seconds=1)
     for name, value in wanted.items():
-        label, text = builder.shape.label(name), known.get(name, why).text
+        refusal = known.get(name, why)
+        label = builder.shape.label(name)
         referral, opportunity = builder.referral[name], builder.opportunity[name]
         if why.side is Side.CRM:
-            kind, told = HoldKind.CRM_CANNOT, messages.crm_refused(label, value, text)
+            kind, told = HoldKind.CRM_CANNOT, messages.crm_refused(label, value, refusal.text, refusal.cure)
         else:
             kind = HoldKind.NEED
-            told = messages.partner_center_refused(label, value, referral, text)
-        builder.holds.append(Hold(kind, name, referral, opportunity, told))
-        del outgoing[name]
+            told = messages.partner_center_refused(label, value, referral, refusal.text, refusal.cure)
+        yield Hold(kind, name, referral, opportunity, told, max(why.again or soon, soon))
+
+
+def is_failure(
+    link: Link, side: Side, sent: Fields, refused: Mapping[str, RecordError], after: Snapshot | None
+) -> bool:
+    """Whether a write of which these fields were refused is a failure of the deal: nothing of the deal landed, and this is news.
+
+    What goes along with a change (the opportunity's id, our own words) is nothing of the deal. ``sent``: with the move, as
+    ``stage`` or ``status``. Rows beside the opportunity (account, people, solutions) never fail a deal in the CRM, and what
+    was held already stays held.
+    """
+    ours = {name for name in sent if name in SHARED or name in MOVES or name == "visible"}
+    if ours - refused.keys():
+        return False
+    before = link.referral if side is Side.PARTNER_CENTER else link.opportunity
+    rows = {name for name in ours if name in SHARED and KINDS[name] in _ROWS}
+    if before and after and any(before[name] != after[name] for name in rows):
+        return False  # some members landed
+    known = {name for name, each in link.memory.refused.items() if each.side is side}
+    return bool(ours - known - (rows if side is Side.CRM else frozenset()))
 
 
 def remember_refused(
-    link: Link, side: Side, sent: Fields, refused: Mapping[str, RecordError], rules: Rules, shape: CrmShape
+    link: Link,
+    side: Side,
+    sent: Fields,
+    refused: Mapping[str, RecordError],
+    rules: Rules,
+    shape: CrmShape,
+    now: datetime,
+    longest: timedelta,
 ) -> Link:
     """The link after a write of ``sent`` to this side, of which it refused some fields; moves are left out, and what is
-    no refusal (it was only not sent yet).
+    no refusal (it was only not sent yet). ``longest``: the longest pause between two tries of an open deal.
 
     What this side refused before and was not sent now stays refused, for what has changed on the record is our own write.
     """
     written = link.referral if side is Side.PARTNER_CENTER else link.opportunity
     if written is None:
         return link
+    over = link.referral is not None and state_of(link.referral) in TERMINAL
     if link.referral is not None:
         shape = shape.of_currency(link.referral.text("currency"))
     around = _around(written, side)
+    before = link.memory.refused
     known: dict[str, RefusedField] = {
         name: replace(each, around=around) if each.side is side else each
-        for name, each in link.memory.refused.items()
+        for name, each in before.items()
         if each.side is not side or name not in sent
     }
     final = (name for name, error in refused.items() if isinstance(error, Rejected))
     for unit in inseparable(name for name in final if name in sent and name not in MOVES):
         wanted = _wanted({name: sent[name] for name in unit}, rules, shape)
+        earlier = [before[name].tries for name in unit if name in before and before[name].wanted == wanted]
+        tries = max(earlier, default=0) + 1
+        again = now + pause_of_part(tries, None if over else longest)
         for name in unit:
             error = refused[name]
             code = error.code or type(error).__name__.lower()
-            known[name] = RefusedField(side, code, error.text, wanted, around)
+            known[name] = RefusedField(side, code, error.text, wanted, around, error.cure, tries, again)
     return replace(link, memory=replace(link.memory, refused=known))
 
 

@@ -25,6 +25,7 @@ from cosell_sync.core.normalize import empty, same
 from cosell_sync.core.rules import FieldRule, Flow
 from cosell_sync.core.sales_stage import merge_sales_stage
 from cosell_sync.core.together import merge_together
+from cosell_sync.errors import Cure
 
 # Kinds of conflict that are remembered of a field: a write landed, and yet the sides differ.
 _UNEQUAL_AFTER_WRITE: Final[Mapping[ConflictKind, str]] = {
@@ -217,7 +218,9 @@ def _why_not_up(builder: DecisionBuilder, name: str, value: Value) -> Reason | N
     if name in PARTNER_CENTER_REQUIRES and empty(value):
         return HoldKind.NEED, messages.cannot_be_empty(label, builder.referral[name])
     if why := why_partner_center_cannot_store(value, builder.now.date()):
-        return HoldKind.NEED, messages.partner_center_refused(label, value, builder.referral[name], why)
+        return HoldKind.NEED, messages.partner_center_refused(
+            label, value, builder.referral[name], why, Cure.SELLER
+        )
     if not builder.rules.fields[name].goes_to_partner_center:
         return HoldKind.FROZEN, messages.frozen(label, messages.not_kept_in_step(label))
     return None

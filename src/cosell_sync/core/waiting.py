@@ -120,7 +120,7 @@ def _held(hold: Hold, link: Link) -> Waiting:
     side = Side.CRM if to_crm else Side.PARTNER_CENTER
     value, before = (hold.referral, hold.opportunity) if to_crm else (hold.opportunity, hold.referral)
     if known := _refusal(link, hold.field, side):
-        return Waiting(hold.field, side, value, before, WaitKind.REFUSED, known.text)
+        return Waiting(hold.field, side, value, before, WaitKind.REFUSED, known.text, known.again)
     return Waiting(hold.field, side, value, before, WaitKind.HELD, hold.text, hold.until)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Generic, TypeVar
 
 from cosell_sync.core.deal import ABSENT, Customer, Fields, Snapshot
-from cosell_sync.core.fields import KINDS, SHARED, inseparable
+from cosell_sync.core.fields import KINDS, SHARED, STATUS_FIELDS, inseparable
 from cosell_sync.core.normalize import same
 from cosell_sync.core.parted import PartedWrite
 from cosell_sync.crm.related import members
@@ -42,7 +42,7 @@ class PendingWrite:
     ``error``: why it failed; ``partial_error``: why a part of it failed while the rest landed. ``may_have_landed``: something
     was sent that may have changed the CRM, so the record is read back. ``columns``: what is sent of the opportunity's own row.
     ``refused``: our fields that the CRM refused, and why; a `Flaky` there was left out of a create and follows as an update.
-    ``search``: see `ports.OpportunityWrite`. ``guard``: the record whose version guards the next request.
+    ``search``, ``words``: see `ports.OpportunityWrite`; ``fields`` has the words as well. ``guard``: the record whose version guards the next request.
     """
 
     id: str
@@ -57,6 +57,7 @@ class PendingWrite:
     columns: dict[str, object] = field(default_factory=dict)
     refused: dict[str, RecordError] = field(default_factory=dict)
     search: bool = True
+    words: frozenset[str] = frozenset()
     guard: Snapshot | None = None
 
     @property
@@ -116,7 +117,8 @@ class PendingWrite:
     @property
     def nothing_landed(self) -> bool:
         """Whether every field of an update was refused."""
-        return self.before is not None and bool(self.fields) and self.fields.keys() <= self.refused.keys()
+        names = self.fields.keys() - self.words - STATUS_FIELDS.keys()
+        return self.before is not None and bool(names) and names <= self.refused.keys()
 
     def may_do_without(self, error: RecordError, named: Iterable[str]) -> bool:
         """Whether a refused create may be sent again, and without what: then those fields are ``refused``.
@@ -143,7 +145,14 @@ R = TypeVar("R")
 def pending_updates(kind: type[W], batch: Sequence[OpportunityWrite]) -> list[W]:
     """A pending write for each update; ``kind``: the CRM's own class of them."""
     return [
-        kind(each.before.id, each.before, each.fields, search=each.search, guard=each.before)
+        kind(
+            each.before.id,
+            each.before,
+            {**each.words, **each.fields},
+            search=each.search,
+            words=frozenset(each.words.keys() - each.fields.keys()),
+            guard=each.before,
+        )
         for each in batch
     ]
 
@@ -153,13 +162,19 @@ def pending_creates(kind: type[W], batch: Sequence[OpportunityDraft]) -> list[W]
     return [kind("", None, {**each.fields, "referral_id": each.referral_id}) for each in batch]
 
 
-def parted(pending: PendingWrite, names: Iterable[str]) -> PartedWrite:
-    """The write of an opportunity's own row; ``names``: our fields whose columns are sent. A close goes with the last piece."""
-    given = list(names)
-    moves = {name for name in given if name == "stage"}
-    optional = [name for name in given if name in SHARED]
-    riders = [name for name in given if name not in SHARED and name not in moves]
-    return PartedWrite(optional, riders, moves, search=pending.search)
+def parted(pending: PendingWrite, names: Sequence[str]) -> PartedWrite:
+    """The write of an opportunity's own row; ``names``: our fields whose columns are sent. A close goes with the last piece.
+
+    The facts of the referral go along with what lands; where nothing does they are not worth a request of their own.
+    """
+    given = frozenset(names)
+    moves = given & {"stage"}
+    optional = [name for name in names if name in SHARED]
+    along = (given & STATUS_FIELDS.keys()) - {"referral_id"} - pending.words
+    riders = given - SHARED.keys() - moves - along - pending.words
+    return PartedWrite(
+        optional, riders, moves, along=along, words=given & pending.words, search=pending.search
+    )
 
 
 def copy_error(error: RecordError, text: str = "") -> RecordError:

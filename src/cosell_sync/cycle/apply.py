@@ -20,7 +20,7 @@ from cosell_sync.core.guard import final_effects
 from cosell_sync.core.memory import FinalKind, Intent, Link
 from cosell_sync.cycle.context import CrmPlan, Cycle
 from cosell_sync.cycle.guard import confirm
-from cosell_sync.cycle.record import Record, commit
+from cosell_sync.cycle.record import STATUS_WORDS, Record, commit
 from cosell_sync.ports import OpportunityDraft, OpportunityWrite, Outcome, ReferralDraft, ReferralWrite
 
 
@@ -126,11 +126,17 @@ def write_opportunities(
     intents = [_of_plan(cycle, item) for item in plans if item.decision.crm.keys() & {*SHARED, "stage"}]
     announce(cycle, record, intents)
     batch = [
-        OpportunityWrite(item.status.link.opportunity, item.fields, _may_search(item.decision.link))
+        _of_opportunity(item, item.status.link.opportunity)
         for item in plans
         if item.status.link.opportunity is not None
     ]
     return list(zip(plans, cycle.crm.write(batch), strict=True)) if plans else []
+
+
+def _of_opportunity(plan: CrmPlan, before: Snapshot) -> OpportunityWrite:
+    words = {name: value for name, value in plan.status.fields.items() if name in STATUS_WORDS}
+    fields = {name: value for name, value in plan.fields.items() if name not in words}
+    return OpportunityWrite(before, fields, _may_search(plan.decision.link), words)
 
 
 def create_opportunities(

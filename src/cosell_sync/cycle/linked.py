@@ -14,6 +14,7 @@ from cosell_sync.core.decision import Decision
 from cosell_sync.core.memory import Link
 from cosell_sync.core.reconcile import decide
 from cosell_sync.core.retry import blocked_side
+from cosell_sync.core.status import status_report
 from cosell_sync.cycle import apply, closed_rows
 from cosell_sync.cycle.context import CrmPlan, Cycle, ReferralResult
 from cosell_sync.cycle.decide import plan_crm
@@ -115,12 +116,19 @@ def _to_crm(cycle: Cycle, record: Record, plans: Sequence[CrmPlan]) -> set[str]:
 
 
 def _told_of_refusal(cycle: Cycle, plan: CrmPlan, link: Link, outcome: Outcome) -> RecordReport | None:
-    """What the record is to say of what the CRM refused; None where it refused nothing. ``link``: after the write."""
-    if outcome.refused and outcome.snapshot is not None and not _failed(link):
-        # the record names what it did not take, which is known only now
+    """What the record is to say of what the CRM refused, or took now that it had refused it; None where there is nothing.
+
+    ``link``: after the write, for only now it is known.
+    """
+    if (
+        (outcome.refused or plan.decision.retried_in_crm)
+        and outcome.snapshot is not None
+        and not _failed(link)
+    ):
         withheld = cycle.guard.withheld.get(link.key)
         decision = decide(link, cycle.rules, cycle.shape, cycle.now, None, withheld)
-        return _refusal(cycle, decision, replace(decision.link, dirty=link.dirty))
+        status = status_report(decision, (), cycle.shape, cycle.now)
+        return RecordReport(replace(status.link, dirty=link.dirty), status.fields)
     landed = outcome.error is None and outcome.snapshot is not None and "stage" not in outcome.refused
     return _refusal(cycle, plan.decision, link) if not landed and _failed(link) else None
 
@@ -134,7 +142,7 @@ def _as_answered(cycle: Cycle, record: Record, plans: Sequence[CrmPlan]) -> list
     kept = []
     for plan in plans:
         decision = closed_rows.without_closed(cycle, plan.decision)
-        now = CrmPlan(decision, closed_rows.untold(cycle, decision, plan.status))
+        now = CrmPlan(decision, closed_rows.untold(cycle, decision, plan.status), plan.news)
         if now.fields:
             kept.append(now)
         else:

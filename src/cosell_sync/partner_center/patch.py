@@ -107,15 +107,17 @@ def piece(step: Step, names: Collection[str]) -> Step:
 
 def parted(step: Step, *, search: bool) -> PartedWrite:
     """The step as a write that may be sent in pieces. An accept goes first, for an unanswered referral takes nothing else;
-    an end goes last, with its reason.
+    an end goes last, with its reason. The opportunity's id goes along with what lands, and is no reason for a PATCH of its own
+    once everything else is refused.
     """
     fields = [name for name in step.fields if name in SHARED]
-    others = step.fields.keys() - SHARED.keys()
+    along = step.fields.keys() & {"external_reference"}
+    others = step.fields.keys() - SHARED.keys() - along
     if step.state is None or step.state is State.ACCEPTED:
         moves = {MOVE} if step.state else set()
-        return PartedWrite(fields, others | moves, search=search)
+        return PartedWrite(fields, others | moves, along=along, search=search)
     reason = others & {"status_reason"}
-    return PartedWrite(fields, others - reason, {MOVE, *reason}, search=search)
+    return PartedWrite(fields, others - reason, {MOVE, *reason}, along=along, search=search)
 
 
 def _operation(before: Snapshot, name: str, value: Value, wire: WireOptions) -> dict[str, Any] | None:
