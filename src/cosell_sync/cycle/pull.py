@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 
 import structlog
 
-from cosell_sync.core.deal import Side, Snapshot, same_version
+from cosell_sync.core.deal import Side, Snapshot
 from cosell_sync.core.intake import skipped_by_category
 from cosell_sync.core.keys import referral_key
 from cosell_sync.core.memory import Link, Memory, Phase
@@ -205,10 +205,11 @@ def _changed(cycle: Cycle, link: Link, snapshot: Snapshot) -> Link | None:
 
 def _saved_by_a_person(cycle: Cycle, link: Link, snapshot: Snapshot) -> Link:
     """The link, due where somebody else than we has saved the record since and something of the deal was refused: what he
-    changed may be nothing that we read, and yet what the refusal was about.
+    changed may be nothing that we read, and yet what the refusal was about. A version that was read too soon may hide a save of
+    the same second, so the same one read again counts once.
     """
     known = link.opportunity
-    if snapshot.last_by_us is not False or known is None or same_version(known.version, snapshot.version):
+    if snapshot.last_by_us is not False or known is None or known.version == snapshot.version:
         return link
     memory = tried_at_once(link.memory, cycle.now)
     return link if memory == link.memory else replace(link, memory=memory, dirty=True)
