@@ -1230,6 +1230,24 @@ def test_an_approval_locks_the_record_and_nothing_else(world: Callable[..., Worl
     assert only(crm.write([OpportunityWrite(w.read(crm, held), {"notes": "x"})])).error is None
 
 
+def test_an_account_under_approval_keeps_nobody_out(world: Callable[..., World]) -> None:
+    w = world()
+    crm = w.client()
+    account = w.org.create("Account", Name="Fabrikam")
+    deal = w.deal(AccountId=account)
+    w.org.lock(account)
+    fields = {
+        "customer": Customer("Fabrikam", "Elsewhere 2"),
+        "contacts": (Member("ann@x.example", "Ann", "A"),),
+    }
+    outcome = only(crm.write([OpportunityWrite(w.read(crm, deal), {**fields, "notes": "x"})]))
+    assert (outcome.error, outcome.refused.keys()) == (None, {"customer"})
+    assert isinstance(outcome.refused["customer"], Locked)
+    held = w.read(crm, deal)
+    assert held["notes"] == "x"
+    assert [each.email for each in held["contacts"]] == ["ann@x.example"]
+
+
 def test_a_lock_is_no_refusal_of_a_field_and_is_not_searched_for(world: Callable[..., World]) -> None:
     w = world()
     crm = w.client()

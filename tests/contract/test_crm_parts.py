@@ -11,6 +11,7 @@ from contract.crm_implementations import BAD, COLLEAGUE, FABRIKAM, InMemory, Pla
 from contract.test_crm import certificates, draft, keys, only, place, read, write
 from cosell_sync.core.deal import Customer, Member, Solution
 from cosell_sync.errors import Rejected
+from cosell_sync.ports import OpportunityWrite
 
 __all__ = ["certificates", "place"]  # fixtures
 
@@ -46,6 +47,21 @@ def test_a_refused_field_does_not_hold_the_close(place: Place, named: bool) -> N
     assert (held["is_won"], held["message"]) == (True, "m")
 
 
+@pytest.mark.parametrize("named", [True, False])
+def test_words_that_are_true_only_of_the_whole_do_not_go_with_a_part(place: Place, named: bool) -> None:
+    before = read(place, place.deal(notes="old"))
+    place.tick()
+    place.refuse_notes(named=named)
+    (done,) = place.crm.write([OpportunityWrite(before, {"notes": BAD, "campaign_id": "c-1"}, words=TOLD)])
+    assert done.refused.keys() == {"notes"}
+    held = read(place, before.id)
+    assert (held["campaign_id"], held["message"]) == ("c-1", before["message"])
+    place.tick()
+    (done,) = place.crm.write([OpportunityWrite(held, {"notes": "fine", "campaign_id": "c-2"}, words=TOLD)])
+    assert (done.error, done.refused) == (None, {})
+    assert read(place, before.id)["message"] == "m"
+
+
 def test_a_search_takes_as_many_writes_as_halving_does(place: Place) -> None:
     """Five fields: one refusal of the whole, three halves at most, and the rest. Each that lands is read for its version."""
     if isinstance(place, InMemory):
@@ -60,8 +76,6 @@ def test_a_search_takes_as_many_writes_as_halving_does(place: Place) -> None:
 
 def test_nothing_is_searched_for_twice(place: Place) -> None:
     """The cycle says so once a search of the same content has found nothing."""
-    from cosell_sync.ports import OpportunityWrite
-
     if isinstance(place, InMemory):
         pytest.skip("it names what it refuses")
     before = read(place, place.deal(notes="old"))

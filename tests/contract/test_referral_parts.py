@@ -111,6 +111,30 @@ def test_a_refused_move_lets_the_fields_in_and_is_the_error(place: Served) -> No
     assert (held.text("state"), held["notes"]) == (State.ACCEPTED, "new")
 
 
+def test_a_move_that_is_refused_without_a_name_lets_the_fields_in(place: Served) -> None:
+    deal = place.deal(State.ACCEPTED)
+    silent(place)
+    outcome, patches = write(place, deal, Step(GOOD, State.LOST))
+    assert outcome.refused.keys() == {"status"}
+    assert outcome.error is outcome.refused["status"]
+    assert read(place, deal)["notes"] == "new"
+    assert patches <= 1 + 2 + 2
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_the_opportunitys_id_is_not_sent_by_itself_once_the_rest_is_refused(
+    place: Served, named: bool
+) -> None:
+    deal = place.deal(State.ACCEPTED)
+    place.center.switches.names_target = named
+    outcome, patches = write(place, deal, Step({"close_date": PAST, "external_reference": "O-1"}))
+    assert (outcome.refused.keys(), outcome.steps, patches) == ({"close_date"}, 0, 1)
+    assert outcome.error is outcome.refused["close_date"]
+    outcome, _ = write(place, deal, Step({"close_date": PAST, "notes": "n", "external_reference": "O-1"}))
+    assert (outcome.refused.keys(), outcome.error) == ({"close_date"}, None)
+    assert read(place, deal)["external_reference"] == "O-1"
+
+
 def test_without_a_search_a_refusal_that_names_nothing_is_the_deals(place: Served) -> None:
     deal = place.deal(State.ACCEPTED)
     silent(place)

@@ -96,6 +96,44 @@ def test_a_refused_move_lets_the_fields_in() -> None:
     assert set(side.landed) == set(FIELDS)
 
 
+def test_a_move_that_is_refused_without_a_name_lets_the_fields_in() -> None:
+    """It is the last suspect once everything else was tried without what the search had found."""
+    for fields in (FIELDS, ("notes",)):
+        side = Side(frozenset({"status"}), names=False)
+        write = PartedWrite(fields, (), MOVE)
+        side.play(write)
+        assert (write.refusals.keys(), write.error) == (MOVE, None)
+        assert set(side.landed) == set(fields)
+
+
+@given(fields=some, bad=some, names=st.booleans(), riders=st.booleans())
+def test_what_goes_along_never_goes_alone_and_words_only_with_the_whole(
+    fields: set[str], bad: set[str], names: bool, riders: bool
+) -> None:
+    side = Side(frozenset(bad), names=names)
+    moves = {"accept"} if riders else set()
+    write = PartedWrite(sorted(fields), moves, along={"external_reference"}, words={"message"})
+    side.play(write)
+    landed = set(side.landed)
+    assert ("message" in landed) is not bool(fields & bad)
+    assert ("external_reference" in landed) is (bool(landed & (fields | moves)) or not fields & bad)
+    assert not {"message", "external_reference"} & write.refusals.keys()
+    assert (write.error is None) is bool(landed | write.refusals.keys())
+
+
+def test_a_refusal_of_what_goes_along_lets_the_rest_in() -> None:
+    for extra in ("message", "external_reference"):
+        side = Side(frozenset({extra}), names=True)
+        write = PartedWrite(FIELDS, (), along={"external_reference"}, words={"message"})
+        side.play(write)
+        assert (write.refusals, write.error, side.pieces) == ({}, None, 2)
+        assert set(side.landed) >= set(FIELDS)
+    alone = Side(frozenset({"message"}), names=True)
+    write = PartedWrite((), (), words={"message"})
+    alone.play(write)
+    assert write.error is not None
+
+
 def test_what_cannot_be_left_out_is_an_error() -> None:
     for names in (True, False):
         side = Side(frozenset({"message"}), names=names)

@@ -22,8 +22,7 @@ RULE = "Above 9'000 a next step is needed."
 
 @pytest.fixture
 def stage(tmp_path: Path, crm: str) -> Iterator[Stage]:
-    for made in staged(tmp_path, crm, COSELL_SYNC__TERMINAL_HOLD="0s"):
-        yield made
+    yield from staged(tmp_path, crm, COSELL_SYNC__TERMINAL_HOLD="0s")
 
 
 def label(stage: Stage, word: str) -> str:

@@ -29,7 +29,7 @@ from cosell_sync.core.merge import Written, take_elements
 from cosell_sync.core.normalize import by_key
 from cosell_sync.core.retry import blocked_side, pause_of_part
 from cosell_sync.core.rules import CrmShape, Rules
-from cosell_sync.errors import RecordError, Rejected
+from cosell_sync.errors import Locked, RecordError, Rejected
 
 MOVES = frozenset({"stage", "status"})  # a refused move is a failure of the deal, not of a field
 _ROWS = frozenset({Kind.MEMBERS, Kind.SOLUTIONS, Kind.CUSTOMER})  # kept in rows beside the opportunity's
@@ -129,7 +129,7 @@ def remember_refused(
         for name, each in before.items()
         if each.side is not side or name not in sent
     }
-    final = (name for name, error in refused.items() if isinstance(error, Rejected))
+    final = (name for name, error in refused.items() if is_refusal(error))
     for unit in inseparable(name for name in final if name in sent and name not in MOVES):
         wanted = _wanted({name: sent[name] for name in unit}, rules, shape)
         earlier = [before[name].tries for name in unit if name in before and before[name].wanted == wanted]
@@ -140,6 +140,11 @@ def remember_refused(
             code = error.code or type(error).__name__.lower()
             known[name] = RefusedField(side, code, error.text, wanted, around, error.cure, tries, again)
     return replace(link, memory=replace(link.memory, refused=known))
+
+
+def is_refusal(error: RecordError) -> bool:
+    """Whether a field is held for this error; any other one says that it was not sent yet."""
+    return isinstance(error, Rejected | Locked)
 
 
 def without(sent: Fields, refused: Iterable[str]) -> Fields:

@@ -15,6 +15,7 @@ from cosell_sync.crm.users import Directory
 from cosell_sync.errors import (
     AuthFailed,
     Flaky,
+    Locked,
     OutsideError,
     RecordError,
     Rejected,
@@ -104,12 +105,13 @@ class PendingWrite:
             self.error = error
 
     def fail_field(self, name: str, error: RecordError) -> None:
-        """Note why a part was not written. ``name``: our field. A refusal is about that part alone, and the rest goes on;
-        any other error is about the write. Several writes may share the error.
+        """Note why a part was not written. ``name``: our field. A refusal of it, or a lock on its row (an account under
+        approval), is about that part alone, and the rest goes on; any other error is about the write. Several writes may
+        share the error.
         """
         own = copy_error(error)
         own.fields = own.fields or (name,)
-        if type(error) is Rejected:
+        if type(error) in {Rejected, Locked}:
             self.refused.setdefault(name, own)
         else:
             self.fail(own)

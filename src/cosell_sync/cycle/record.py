@@ -32,7 +32,7 @@ from cosell_sync.core.memory import (
 )
 from cosell_sync.core.normalize import same
 from cosell_sync.core.outcome import after_create, after_failed_write, after_opportunity, after_referral
-from cosell_sync.core.refusals import MOVES, is_failure, remember_refused, without
+from cosell_sync.core.refusals import MOVES, is_failure, is_refusal, remember_refused, without
 from cosell_sync.core.retry import freed_from
 from cosell_sync.core.status import LOCK_GRACE
 from cosell_sync.core.visibility import invited
@@ -330,7 +330,7 @@ def fields_refused(
     known = remember_refused(link, side, sent, refused, cycle.rules, cycle.shape, cycle.now, longest)
     written = link.referral if side is Side.PARTNER_CENTER else link.opportunity
     for name, error in refused.items():
-        if name in MOVES or name not in sent or written is None or not isinstance(error, Rejected):
+        if name in MOVES or name not in sent or written is None or not is_refusal(error):
             continue
         log.warning(
             "deal.field_refused",
