@@ -17,10 +17,10 @@ from enum import Enum
 from cosell_sync.core import messages
 from cosell_sync.core.deal import ABSENT, Fields, Side, Snapshot, State, Step, Value, same_version
 from cosell_sync.core.decision import ConflictKind
-from cosell_sync.core.fields import KINDS, SHARED, TOGETHER, Kind, partners
+from cosell_sync.core.fields import KINDS, SHARED, TOGETHER, Kind, inseparable, partners
 from cosell_sync.core.memory import Failure, Intent, Link, Memory, Phase, set_known
 from cosell_sync.core.merge import Written, landed, learn, settle_notes, settle_set
-from cosell_sync.core.normalize import agree, by_key, same
+from cosell_sync.core.normalize import agree, by_key, empty, same
 from cosell_sync.core.refusals import learn_landed, with_bases_of_unmade, without
 from cosell_sync.core.retry import RetryPolicy, after_failure, freed_from, seen_at_failure
 from cosell_sync.core.rules import AccountUpdates, CrmShape, Rules
@@ -401,7 +401,8 @@ def _shows_our_write(intent: Intent, written: Snapshot) -> bool | None:
 def _settle_create(link: Link, intent: Intent, rules: Rules | None) -> Link:
     """The opportunity that our lost create made holds what was sent; whatever differs, a person wrote since.
 
-    Unless the CRM says that nobody but us has touched it: then it is as it was made, defaults and all.
+    Unless the CRM says that nobody but us has touched it: then it is as it was made, defaults and all. What is empty there
+    though it was sent was refused: it is still to be written.
     """
     opportunity = link.opportunity
     if opportunity is None or link.base_opportunity:
@@ -424,4 +425,14 @@ def _settle_create(link: Link, intent: Intent, rules: Rules | None) -> Link:
             here = opportunity[name] if rules is None else rules.crm_value(name, opportunity)
             if (name not in intent.fields or name == "stage") and here is not ABSENT:
                 base_opportunity[name] = here
-    return replace(link, base_opportunity=base_opportunity, base_referral=base_referral)
+    settled = replace(link, base_opportunity=base_opportunity, base_referral=base_referral)
+    return with_bases_of_unmade(settled, settled, _refused_at_birth(intent, opportunity) if untouched else [])
+
+
+def _refused_at_birth(intent: Intent, opportunity: Snapshot) -> list[str]:
+    """The fields that a new record does not have though they were sent, with those that they mean nothing without."""
+    sent = {
+        name: value for name, value in intent.fields.items() if name in SHARED and KINDS[name] not in _SETS
+    }
+    empty_there = {name for name, value in sent.items() if not empty(value) and opportunity[name] is None}
+    return [name for unit in inseparable(sent) if unit & empty_there for name in sorted(unit)]
