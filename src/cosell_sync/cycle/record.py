@@ -63,6 +63,8 @@ class Record:
     final: list[FinalStepTaken] = field(default_factory=list)
     bindings: dict[Side, Identity] = field(default_factory=dict)
     unread: list[Side] = field(default_factory=list)
+    looked_at: Sequence[str] = ()
+    looked_until: datetime | None = None
 
     def put(self, *links: Link) -> None:
         """Store these links as they are now."""
@@ -85,6 +87,8 @@ class Record:
             final=self.final,
             bindings=self.bindings,
             unread=self.unread,
+            looked_at=self.looked_at,
+            looked_until=self.looked_until,
         )
         vars(self).update(vars(Record()))
         return whole
