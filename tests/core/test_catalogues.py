@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from babel.messages.catalog import Message
-from catalogue_templates import PLACE, entries, missing, path_of, templates, translated, update
+from catalogue_templates import PLACE, SOURCE, entries, missing, path_of, templates, translated, update
 from test_messages import said
 
 from cosell_sync import catalogues
@@ -99,6 +100,35 @@ def test_texts_are_short(code: str) -> None:
 
 def test_every_message_can_be_said_in_another_language() -> None:
     assert [text for _, text in said() if not isinstance(text, Text)] == []
+
+
+@pytest.mark.parametrize(
+    "module", ["messages", "limits", "losses", "requirements", "lifecycle", "visibility", "accounts"]
+)
+def test_what_these_modules_say_is_a_text(module: str) -> None:
+    """A plain string that is returned to a seller's sentence would stay English: write ``Text("…")``."""
+    tree = ast.parse((SOURCE / "core" / f"{module}.py").read_text(encoding="utf-8"))
+    plain = [
+        f"core/{module}.py:{node.lineno}"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Return)
+        and (
+            isinstance(node.value, ast.JoinedStr)
+            or (isinstance(node.value, ast.Constant) and isinstance(node.value.value, str))
+        )
+    ]
+    assert plain == []
+
+
+def test_every_record_is_told_in_the_configured_language() -> None:
+    calls = [
+        (path.name, node.lineno, ast.unparse(node))
+        for path in sorted((SOURCE / "cycle").glob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "status_report"
+    ]
+    assert calls
+    assert [call for call in calls if not call[2].endswith("cycle.language)")] == []
 
 
 @pytest.fixture

@@ -169,6 +169,10 @@ def _from_memory(memory: Memory, person: Person) -> Memory:
         memory,
         notices=tuple(_blotted(text, person) for text in memory.notices),
         failure=_from_failure(memory.failure, person),
+        refused={
+            name: replace(each, text=person.pattern.sub(BLOT, each.text))
+            for name, each in memory.refused.items()
+        },
         untold=person.pattern.sub(BLOT, memory.untold),
     )
 

@@ -10,7 +10,7 @@ Every text is a ``Text``, whose template the catalogues translate (docs/language
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import date, datetime
 from decimal import Decimal
 
@@ -424,6 +424,72 @@ def unseen(label: str) -> Text:
 NOT_SHOWN = Text("the sync user is not allowed to see it; ask your administrator")
 
 
+def crm_refused(label: str, value: Value, why: str, cure: Cure) -> Text:
+    """The CRM refused one field, and the rest landed; ``why``: its own words, quoted where the seller can end it."""
+    what = {"value": shown(value), "field": label}
+    match cure:
+        case Cure.SELLER:
+            return Text(
+                "The CRM did not take %(value)s for %(field)s from Partner Center: %(words)s It is tried again when you save "
+                "this record.",
+                words=_sentence(why),
+                **what,
+            )
+        case Cure.MICROSOFT:
+            return Text(
+                "The CRM did not take %(value)s for %(field)s from Partner Center, because of a fault of its own. "
+                "There is nothing for you to do; it is tried again.",
+                **what,
+            )
+        case Cure.TIME:
+            return Text(
+                "The CRM did not take %(value)s for %(field)s from Partner Center yet. "
+                "There is nothing for you to do; it is tried again.",
+                **what,
+            )
+        case _:
+            return Text(
+                "The CRM did not take %(value)s for %(field)s from Partner Center, and the reason is not in what you entered. "
+                "Please tell your administrator, who can see it; it is tried again.",
+                **what,
+            )
+
+
+def partner_center_refused(label: str, value: Value, kept: Value, why: str, cure: Cure) -> Text:
+    """Partner Center refused one field, and the rest landed; ``why``: as above."""
+    what = {"value": shown(value), "field": label, "kept": shown(kept)}
+    match cure:
+        case Cure.SELLER:
+            return Text(
+                "Partner Center did not take %(value)s for %(field)s and keeps %(kept)s: %(words)s Please correct it here.",
+                words=_sentence(why),
+                **what,
+            )
+        case Cure.MICROSOFT:
+            return Text(
+                "Partner Center did not take %(value)s for %(field)s and keeps %(kept)s, because of a fault of its own. "
+                "There is nothing for you to do; it is tried again.",
+                **what,
+            )
+        case Cure.TIME:
+            return Text(
+                "Partner Center did not take %(value)s for %(field)s and keeps %(kept)s yet. "
+                "There is nothing for you to do; it is tried again.",
+                **what,
+            )
+        case _:
+            return Text(
+                "Partner Center did not take %(value)s for %(field)s and keeps %(kept)s, and the reason is not in what you "
+                "entered. Please tell your administrator, who can see it; it is tried again.",
+                **what,
+            )
+
+
+def _sentence(words: str) -> str:
+    """Another system's words, ended by one full stop."""
+    return words if isinstance(words, Text) else f"{words.strip().rstrip('.')}."
+
+
 def shortened(labels: Iterable[str]) -> Text:
     return Text(
         "Shortened to what the CRM can hold: %(fields)s. Partner Center keeps the whole.",
@@ -447,13 +513,20 @@ def referral_gone() -> Text:
     )
 
 
-def refused_by(system: str, text: str, *, cure: Cure, parked: bool) -> Text:
-    """A refusal, told by who ends it. Only what the seller can correct is quoted: other texts name codes and rights."""
+def refused_by(system: str, text: str, *, cure: Cure, parked: bool, labels: Sequence[str] = ()) -> Text:
+    """A refusal, told by who ends it. Only what the seller can correct is quoted: other texts name codes and rights.
+
+    ``labels``: of the fields that were refused, where that is known.
+    """
+    change = (
+        Text("the last change of %(fields)s", fields=tuple(labels)) if labels else Text("the last change")
+    )
     match cure:
         case Cure.SELLER:
             opening = Text(
-                "%(system)s refused the last change: %(words)s",
+                "%(system)s refused %(change)s: %(words)s",
                 system=system,
+                change=change,
                 words=text if isinstance(text, Text) else _ended(text.strip()),
             )
             if parked:
@@ -461,26 +534,30 @@ def refused_by(system: str, text: str, *, cure: Cure, parked: bool) -> Text:
             return sentences(opening, Text("Please correct it; it is tried again."))
         case Cure.MICROSOFT:
             return Text(
-                "%(system)s could not process the last change because of a fault of its own. "
+                "%(system)s could not process %(change)s because of a fault of its own. "
                 "There is nothing for you to do; your administrator can report it.",
                 system=system,
+                change=change,
             )
         case Cure.TIME if parked:
             return Text(
-                "%(system)s could not take the last change yet. There is nothing for you to do; your administrator can have it "
+                "%(system)s could not take %(change)s yet. There is nothing for you to do; your administrator can have it "
                 "tried again.",
                 system=system,
+                change=change,
             )
         case Cure.TIME:
             return Text(
-                "%(system)s could not take the last change yet. There is nothing for you to do; it is tried again.",
+                "%(system)s could not take %(change)s yet. There is nothing for you to do; it is tried again.",
                 system=system,
+                change=change,
             )
         case _:
             return Text(
-                "%(system)s does not take the last change, and the reason is not in what you entered. "
+                "%(system)s does not take %(change)s, and the reason is not in what you entered. "
                 "Please tell your administrator, who can see it; there is nothing for you to correct.",
                 system=system,
+                change=change,
             )
 
 

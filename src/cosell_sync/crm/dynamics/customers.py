@@ -78,7 +78,7 @@ class Customers:
                 messages.shown(each) for each in rows if each and folded(each.name) == folded(wanted.name)
             ]
             text = messages.blocked_account(messages.shown(wanted), others)
-            made[key] = Rejected(text, code="duplicate", fields=("customer",))
+            made[key] = Rejected(text, code=errors.BLOCKED, fields=("customer",))
         return made
 
     def claim(self, account: str) -> str | None:
@@ -123,8 +123,10 @@ class Customers:
                 made[place] = str((here or people)[0]["contactid"]).lower()
                 continue
             new = f"{messages.person(wanted[place])} ({place[1]})"
-            text = messages.blocked_contact(new, [Text("a contact with the e-mail %(email)s", email=place[1])] if people else [])
-            made[place] = Rejected(text, code="duplicate", fields=("contacts",))
+            text = messages.blocked_contact(
+                new, [Text("a contact with the e-mail %(email)s", email=place[1])] if people else []
+            )
+            made[place] = Rejected(text, code=errors.BLOCKED, fields=("contacts",))
         return made
 
     def contact(self, account: str | None, address: str) -> str | RecordError | None:
