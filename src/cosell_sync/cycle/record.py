@@ -410,7 +410,9 @@ def failure(
     """
     failing = after_failed_write(link, side, error, cycle.now, cycle.settings.retry_policy, refused)
     cycle.counters.failed.add(link.key)
+    refused = failing.memory.failure.fields if failing.memory.failure else ()
     facts = {"side": side, "code": error.code, "status": error.status, "request_id": error.request_id}
+    facts["field"] = ", ".join(refused) or None
     if isinstance(error, Gone):
         log.warning("deal.gone", **ids(link), side=side)
     elif failing.memory.parked and not link.memory.parked:
@@ -492,10 +494,15 @@ def _waiting_for_a_person(cycle: Cycle, failing: Link) -> Link:
 
 
 def _written(cycle: Cycle, record: Record, link: Link, effects: Sequence[Effect]) -> None:
+    updated: dict[Side, list[str]] = {}
     for effect in effects:
         record.journal.append(effect_entry(cycle, link, effect))
         if effect.action == Action.MOVE:
             log.info("deal.moved", **ids(link), side=effect.side, state=effect.new)
+        elif effect.action == Action.UPDATE:
+            updated.setdefault(effect.side, []).append(effect.field)
+    for side, fields in updated.items():
+        log.info("deal.updated", **ids(link), side=side, fields=sorted(set(fields)))
 
 
 def _is_of(effect: Effect, taken: Sequence[Step]) -> bool:
