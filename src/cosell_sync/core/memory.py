@@ -181,6 +181,9 @@ class Memory:
     )  # Microsoft's side as last read: status, id, reason, until
     withheld: tuple[Withheld, ...] = ()
     approved: tuple[Approval, ...] = ()
+    stand_ins: tuple[
+        str, ...
+    ] = ()  # fields that the opportunity was made without a value of Microsoft's (``stand_ins``)
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from cosell_sync.core.merge import Written, landed, learn, settle_notes, settle_
 from cosell_sync.core.normalize import agree, by_key, same
 from cosell_sync.core.retry import RetryPolicy, after_failure, freed_from, seen_at_failure
 from cosell_sync.core.rules import AccountUpdates, CrmShape, Rules
+from cosell_sync.core.stand_ins import as_base, from_source
 from cosell_sync.errors import Flaky, Gone, Locked, RecordError, Unclear
 
 _SETS = frozenset({Kind.MEMBERS, Kind.SOLUTIONS})
@@ -118,7 +119,12 @@ def after_opportunity(link: Link, sent: Fields, after: Snapshot, rules: Rules, s
         opportunity=after,
         base_opportunity=bases[0],
         base_referral=bases[1],
-        memory=replace(memory, rewritten=rewritten, reported=tuple(dict.fromkeys(reported))),
+        memory=replace(
+            memory,
+            rewritten=rewritten,
+            reported=tuple(dict.fromkeys(reported)),
+            stand_ins=tuple(name for name in memory.stand_ins if name not in sent),
+        ),
     )
 
 
@@ -148,6 +154,7 @@ def after_create(
         made = replace(made, memory=replace(made.memory, rewritten=rewritten))
     else:
         made = _took_defaults(replace(made, memory=replace(made.memory, rewritten={})), rules)
+    made = as_base(replace(made, memory=replace(made.memory, stand_ins=link.memory.stand_ins)), sent)
     if account_made is not None or rules.account_updates is AccountUpdates.ALL:
         return made
     # The account was there: it is looked at like any other, so that what it leaves blank is filled.
@@ -370,7 +377,7 @@ def _settle_create(link: Link, intent: Intent, rules: Rules | None) -> Link:
     if opportunity is None or link.base_opportunity:
         return link
     base_opportunity = {name: intent.fields[name] for name in intent.fields.keys() & {*SHARED, "stage"}}
-    base_referral = dict(intent.source)
+    base_referral, stand_ins = from_source(intent.source)
     untouched = opportunity.last_by_us is True
     for name in intent.fields.keys() & SHARED.keys():
         if KINDS[name] in _SETS:
@@ -387,4 +394,5 @@ def _settle_create(link: Link, intent: Intent, rules: Rules | None) -> Link:
             here = opportunity[name] if rules is None else rules.crm_value(name, opportunity)
             if (name not in intent.fields or name == "stage") and here is not ABSENT:
                 base_opportunity[name] = here
-    return replace(link, base_opportunity=base_opportunity, base_referral=base_referral)
+    memory = replace(link.memory, stand_ins=stand_ins)
+    return replace(link, base_opportunity=base_opportunity, base_referral=base_referral, memory=memory)

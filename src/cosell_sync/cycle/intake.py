@@ -7,8 +7,18 @@ from dataclasses import replace
 
 import structlog
 
-from cosell_sync.core import losses, messages
-from cosell_sync.core.deal import Customer, Fields, Side, SyncState, Value, state_of
+from cosell_sync.core import losses, messages, stand_ins
+from cosell_sync.core.deal import (
+    ABSENT,
+    Customer,
+    Fields,
+    Side,
+    Snapshot,
+    State,
+    SyncState,
+    Value,
+    state_of,
+)
 from cosell_sync.core.decision import Decision, Effect, Hold, HoldKind
 from cosell_sync.core.fields import SHARED
 from cosell_sync.core.intake import IntakeAction, IntakeDecision, Matches, decide_intake
@@ -106,7 +116,7 @@ def _verdicts(cycle: Cycle, waiting: Sequence[Link]) -> tuple[_Verdicts, dict[st
     owners = {each: link.referral_id for each, link in holders.items() if link.referral_id}
     for link in sorted(waiting, key=_is_over):  # an open deal claims before one that is over
         matches = _unclaimed(found.get(link.referral_id or "", Matches()), link, owners)
-        verdict = decide_intake(link, matches, cycle.rules, cycle.shape)
+        verdict = decide_intake(link, matches, cycle.rules, cycle.shape, cycle.now)
         if verdict.action is IntakeAction.LINK and verdict.opportunity_id and link.referral_id:
             owners[verdict.opportunity_id] = link.referral_id
         verdicts[verdict.action].append((link, verdict))
@@ -227,38 +237,57 @@ def _create(cycle: Cycle, record: Record, admissions: Sequence[tuple[Link, Intak
         return []
     drafts: list[tuple[Link, OpportunityDraft, Fields]] = []
     reported: list[Link] = []
+    reminders: list[int] = []
     for link, admission in admissions:
         if (referral := link.referral) is None:
             continue
         state = state_of(referral)
-        fresh = carried(cycle, replace(link, memory=replace(freed(link.memory), lookalikes=())))
+        memory = replace(freed(link.memory), lookalikes=(), stand_ins=admission.stand_ins)
+        fresh = carried(cycle, replace(link, memory=memory))
         news = [messages.imported(referral.text("direction"))]
-        news += losses.lost_in_crm(
-            [name for name in SHARED if name in admission.fields], referral, cycle.shape
-        )
+        taken = [name for name in SHARED if name in admission.fields and name not in admission.stand_ins]
+        news += losses.lost_in_crm(taken, referral, cycle.shape)
         if state in TERMINAL:
             news.append(messages.moved(state, referral.text("status_reason")))
-        status = status_report(Decision(fresh), news, cycle.shape, cycle.now)
+        holds = _holds_of_new(cycle, referral, admission)
+        status = status_report(Decision(fresh, holds=holds), news, cycle.shape, cycle.now)
         fields = {**status.fields, **admission.fields}
         source = {**{name: referral[name] for name in SHARED}, "state": state.value}
+        source |= stand_ins.as_source(admission.stand_ins, referral)
         reported.append(status.link)
+        reminders.append(status.reminder)
         drafts.append((link, OpportunityDraft(link.referral_id or "", fields), source))
         rule = "new in Partner Center"
         effects = tuple(
             Effect(Side.CRM, Action.CREATE, name, None, item, rule) for name, item in fields.items()
         )
-        cycle.collect(DealPlan(link, effects=effects))
+        cycle.collect(DealPlan(link, effects=effects, holds=holds))
     forgotten: list[str] = []
     outcomes = apply.create_opportunities(cycle, record, drafts)
-    for (link, draft, _), after, outcome in zip(drafts, reported, outcomes, strict=True):
+    for (link, draft, _), after, reminder, outcome in zip(drafts, reported, reminders, outcomes, strict=True):
         made = opportunity_created(cycle, record, link, after, draft.fields, outcome)
         if made is not None:
+            if reminder:
+                log.warning("deal.reminder", **ids(made), reminder=reminder)
             if "owner" in outcome.unheld:
                 notices = (*made.memory.notices, messages.nobody_may_own())
                 made = replace(made, memory=replace(made.memory, notices=notices))
             record.put(settled_as_made(cycle, made))
             forgotten.extend(link.memory.lookalikes)
     return forgotten
+
+
+def _holds_of_new(cycle: Cycle, referral: Snapshot, admission: IntakeDecision) -> tuple[Hold, ...]:
+    """What the record says from its first cycle on, as every later decision would: stand-ins, a status that is not known."""
+    if state_of(referral) in TERMINAL:
+        return ()
+    shape = cycle.shape.of_currency(referral.text("currency"))
+    found = stand_ins.holds(admission.stand_ins, referral, admission.fields, cycle.rules, shape)
+    if state_of(referral) is State.UNKNOWN:
+        text = messages.unknown_state(referral.text("status_text"))
+        stage = admission.fields.get("stage", ABSENT)
+        found.append(Hold(HoldKind.UNKNOWN_STATE, "status", referral["status_text"], stage, text))
+    return tuple(found)
 
 
 def _sought(link: Link, shape: CrmShape) -> MatchQuery:
