@@ -139,6 +139,9 @@ def why_not_in_crm(
     kept = builder.opportunity[name]
     if name in CRM_REQUIRES and empty(value) and not empty(kept):
         return HoldKind.CRM_CANNOT, messages.cannot_be_cleared(label, kept)
+    if name == "currency" and empty(value):
+        amount = messages.shown(builder.referral["value"])
+        return HoldKind.CRM_CANNOT, messages.amount_without_currency([label], amount)
     if problem := why_crm_cannot_store(name, value, builder.shape):
         return HoldKind.CRM_CANNOT, messages.crm_cannot(label, shown, problem)
     return None

@@ -185,7 +185,8 @@ def _write_or_hold(builder: DecisionBuilder, group: Mapping[str, Merged]) -> Non
         for name, merged in group.items()
         if merged.to_crm is not ABSENT
         and not (len(group) > 1 and name in opportunity.readonly and merged.to_crm == opportunity[name])
-    }
+        and not (name == "currency" and empty(merged.to_crm) and empty(builder.referral["value"]))
+    }  # a currency without an amount says nothing, and no CRM clears one
     # the reason that is told is that of a part which differs, if it has one
     names = sorted(group, key=lambda name: builder.referral[name] == opportunity[name])
     no_up = [why for name in names if name in up and (why := _why_not_up(builder, name, up[name]))]

@@ -186,7 +186,11 @@ def standing(link: Link, rules: Rules, shape: CrmShape) -> tuple[str, ...]:
     referral = link.referral
     if referral is None:
         return ()
-    return tuple(name for name in sorted(untouched(link)) if lacks(name, referral, rules, shape))
+    return tuple(
+        name
+        for name in link.memory.stand_ins
+        if not _touched(name, link) and lacks(name, referral, rules, shape)
+    )
 
 
 def remembered(link: Link, rules: Rules, shape: CrmShape) -> tuple[str, ...]:
