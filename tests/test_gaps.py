@@ -57,7 +57,9 @@ def play(request: pytest.FixtureRequest) -> Play:
 
 def arrived(play: Play, gap: str, state: State = State.ACCEPTED) -> dict[str, Value]:
     """The deal after its first cycle, and Partner Center's record as it was before."""
-    play.outside.new_referral(state, solutions=(Solution("SOL-1", "One"),), team=(Member("t@x"),), **GAPS[gap][0])
+    play.outside.new_referral(
+        state, solutions=(Solution("SOL-1", "One"),), team=(Member("t@x"),), **GAPS[gap][0]
+    )
     before = dict(play.referral)
     play.cycle()
     return before
@@ -170,7 +172,9 @@ def test_a_linked_deal_whose_fields_become_unusable_keeps_what_it_has(
     play.cycle()
     play.rests()
     assert {name: play.opportunity[name] for name in changes} == kept
-    play.colleague(name="Theirs", close_date=DAY, value=NINE, currency="USD", customer=Customer("Theirs", country="US"))
+    play.colleague(
+        name="Theirs", close_date=DAY, value=NINE, currency="USD", customer=Customer("Theirs", country="US")
+    )
     play.cycle()
     play.cycle()
     assert (play.opportunity["close_date"], play.opportunity["value"]) == (DAY, NINE)

@@ -203,6 +203,7 @@ def _hold(cycle: Cycle, record: Record, link: Link, verdict: IntakeDecision) -> 
         link.memory,
         failure=failure if news else link.memory.failure,
         lookalikes=verdict.lookalikes,
+        claimed=verdict.opportunity_id or "",
         rejected=verdict.code != "lookalike",
         sync_state=SyncState.NEEDS_ATTENTION,
     )
@@ -242,7 +243,7 @@ def _create(cycle: Cycle, record: Record, admissions: Sequence[tuple[Link, Intak
         if (referral := link.referral) is None:
             continue
         state = state_of(referral)
-        memory = replace(freed(link.memory), lookalikes=(), stand_ins=admission.stand_ins)
+        memory = replace(freed(link.memory), lookalikes=(), claimed="", stand_ins=admission.stand_ins)
         fresh = carried(cycle, replace(link, memory=memory))
         news = [messages.imported(referral.text("direction"))]
         taken = [name for name in SHARED if name in admission.fields and name not in admission.stand_ins]
