@@ -11,6 +11,7 @@ import pytest
 import structlog
 
 from cosell_sync.core.deal import ABSENT, Customer, Member, Side, Solution, State, Value
+from cosell_sync.core.memory import OperatorCommand, Verb
 from memory_systems import LIKE_DYNAMICS, LIKE_SALESFORCE, CrmKind, Fault
 from test_cycle import Play
 
@@ -180,6 +181,19 @@ def test_a_linked_deal_whose_fields_become_unusable_keeps_what_it_has(
     assert (play.opportunity["close_date"], play.opportunity["value"]) == (DAY, NINE)
     assert play.opportunity["sync_state"] == "In sync"
     play.rests()
+
+
+def test_parted_and_joined_again_it_is_still_a_stand_in(play: Play) -> None:
+    before = arrived(play, "no date")
+    for verb in ("unlink", "link"):
+        play.store.submit(OperatorCommand(verb, Verb(verb), "R1", other="O1" if verb == "link" else ""))
+        play.cycle()
+    play.cycle()
+    assert play.link.phase == "linked"
+    assert play.referral == before
+    play.seller(close_date=DAY)
+    play.cycle()
+    assert play.referral["close_date"] == DAY
 
 
 @pytest.mark.parametrize("state", [State.UNKNOWN, State.ACCEPTED])
