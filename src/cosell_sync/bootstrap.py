@@ -43,6 +43,7 @@ from cosell_sync.transport.tokens import TokenSource
 if TYPE_CHECKING:
     from cosell_sync.crm.dynamics.client import DynamicsCrm
     from cosell_sync.crm.salesforce.client import SalesforceCrm
+    from cosell_sync.partner_center.registration import Registration
 
 
 def utc_now() -> datetime:
@@ -141,7 +142,7 @@ def cycle_settings_from(settings: Settings) -> CycleSettings:
         surprise_min=sync.surprise_min,
         surprise_moves=sync.surprise_moves,
         surprise_window=sync.surprise_window,
-        retry_policy=RetryPolicy(sync.interval, sync.max_attempts),
+        retry_policy=RetryPolicy(sync.interval, sync.max_attempts, sync.full_every),
         closed_rows=(settings.dynamics if settings.crm == "dynamics" else settings.salesforce).closed_rows,
     )
 
@@ -196,7 +197,7 @@ def partner_center(
         limits=limits(settings),
     )
     sign_in = SignIn(application(settings), tokens, authority, clock=clock)
-    source = TokenSource(Lent(sign_in, tokens, borrow=rehearsal, clock=clock))
+    source = TokenSource(Lent(sign_in, tokens, borrow=rehearsal, clock=clock), signed_in=meter.signed_in)
     governor = Governor("partner_center", stop=stop, meter=meter)
     caller = HttpCaller(
         "partner_center",
@@ -205,6 +206,8 @@ def partner_center(
         tokens=source,
         limits=limits(settings),
         id_headers=ID_HEADERS,
+        name="Partner Center",
+        hint="check partner_center.base_url and the network",
     )
     closing.callback(authority.close)
     closing.callback(caller.close)
@@ -222,12 +225,38 @@ def partner_center(
     return PartnerCenter(caller, wire, tenant=ours.tenant_id or "")
 
 
+def webhook_registration(settings: Settings, clock: Clock, closing: ExitStack) -> Registration:
+    """The registration API, which has a host and an audience of its own; the sign-in is that of referrals."""
+    from cosell_sync.partner_center.registration import SCOPE, Registration  # noqa: PLC0415 - see above
+
+    ours = settings.partner_center
+    store = open_store(settings.store.url, clock)
+    closing.callback(store.close)
+    tokens = open_tokens(settings, store)
+    if ours.refresh_token:
+        tokens.seed(TOKEN_NAME, ours.refresh_token.get_secret_value())
+    authority = HttpCaller("partner_center", ours.authority, limits=limits(settings))
+    sign_in = SignIn(replace(application(settings), scope=SCOPE), tokens, authority, clock=clock)
+    caller = HttpCaller(
+        "partner_center",
+        ours.webhook_base_url,
+        tokens=TokenSource(sign_in, clock=clock),
+        limits=limits(settings),
+        id_headers=ID_HEADERS,
+        name="the webhook registration of Partner Center",
+        hint="check partner_center.webhook_base_url and the network",
+    )
+    closing.callback(authority.close)
+    closing.callback(caller.close)
+    return Registration(caller)
+
+
 def salesforce(
     settings: Settings,
     stop: threading.Event,
     clock: Clock,
     closing: ExitStack,
-    meter: Meter | None = None,
+    meter: Meter,
 ) -> SalesforceCrm:
     from cosell_sync.crm.salesforce import errors  # noqa: PLC0415 - see above
     from cosell_sync.crm.salesforce.client import SalesforceCrm  # noqa: PLC0415
@@ -261,7 +290,9 @@ def salesforce(
         hint=HINT,
     )
     tokens = TokenSource(
-        SalesforceSignIn(ours.login_url, credentials, authority, clock=clock), system="salesforce"
+        SalesforceSignIn(ours.login_url, credentials, authority, clock=clock),
+        system="salesforce",
+        signed_in=meter.signed_in,
     )
     caller = HttpCaller(
         "salesforce",
@@ -290,7 +321,7 @@ def dynamics(
     stop: threading.Event,
     clock: Clock,
     closing: ExitStack,
-    meter: Meter | None = None,
+    meter: Meter,
     patience: Limits | None = None,
 ) -> DynamicsCrm:
     from cosell_sync.crm.dynamics import signin  # noqa: PLC0415 - see above
@@ -323,7 +354,7 @@ def dynamics(
         "dynamics",
         ours.url,
         governor=Governor("dynamics", stop=stop, meter=meter),
-        tokens=TokenSource(signin.SignIn(signing, authority, clock=clock)),
+        tokens=TokenSource(signin.SignIn(signing, authority, clock=clock), signed_in=meter.signed_in),
         limits=patience or limits(settings),
         id_headers=DYNAMICS_ID_HEADERS,
     )
@@ -356,11 +387,12 @@ def provision(
         if settings.crm == "salesforce":
             from cosell_sync.crm.salesforce.install.deploy import provision as provision_salesforce  # noqa: PLC0415
 
-            rest = salesforce(settings, stop, utc_now, closing).rest
+            rest = salesforce(settings, stop, utc_now, closing, Meter("salesforce", clock=utc_now)).rest
             return provision_salesforce(rest, names, dry_run=dry_run, assign=assign)
         from cosell_sync.crm.dynamics.install.deploy import provision as provision_dynamics  # noqa: PLC0415
 
-        web = dynamics(settings, stop, utc_now, closing, patience=CUSTOMIZING).rest
+        uncounted = Meter("dynamics", clock=utc_now)
+        web = dynamics(settings, stop, utc_now, closing, uncounted, patience=CUSTOMIZING).rest
         return provision_dynamics(web, names, dry_run=dry_run, assign=assign, progress=progress)
 
 

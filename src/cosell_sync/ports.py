@@ -22,6 +22,7 @@ from cosell_sync.core.memory import (
     JournalEntry,
     Link,
     OperatorCommand,
+    Outlook,
     Phase,
 )
 from cosell_sync.core.quota import Allowance, Forecast
@@ -74,10 +75,13 @@ class Page:
 class Outcome:
     """What became of one write.
 
-    ``error`` None: landed. ``snapshot``: what the record holds after the last thing that landed, where it could be
-    read (never a guess). ``steps``: how many steps of a walk landed. ``unheld``: per field the keys of members that
-    this side cannot hold (a colleague who is no CRM user), which is no fault; `owner`: who could not be made the owner.
-    ``ambiguous``: e-mails of the team that several users of the CRM share, so that they name nobody. ``account_made``: id of the account that was made for it.
+    ``error`` None: landed, but for ``refused``. ``snapshot``: what the record holds after the last thing that landed, where
+    it could be read (never a guess). ``steps``: how many steps of a walk landed. ``unheld``: per field the keys of members
+    that this side cannot hold (a colleague who is no CRM user), which is no fault; `owner`: who could not be made the owner.
+    ``ambiguous``: e-mails of the team that several users of the CRM share, so that they name nobody. ``account_made``: id of
+    the account that was made for it.
+    ``refused``: our names of fields that this side refused, and why; of a set, the members that the snapshot does not show.
+    ``stage`` and ``status`` stand for a move. ``error`` is set as well where every field was refused.
     """
 
     id: str | None
@@ -87,6 +91,7 @@ class Outcome:
     unheld: Mapping[str, frozenset[str]] = field(default_factory=dict)
     ambiguous: frozenset[str] = frozenset()
     account_made: str | None = None
+    refused: Mapping[str, RecordError] = field(default_factory=dict)
 
 
 # --- Partner Center ---------------------------------------------------------------------------------------------
@@ -94,10 +99,11 @@ class Outcome:
 
 @dataclass(frozen=True)
 class ReferralWrite:
-    """Steps of one referral, in order, the first guarded by the version of ``before``."""
+    """Steps of one referral, in order, the first guarded by the version of ``before``. ``search``: see `OpportunityWrite`."""
 
     before: Snapshot
     steps: tuple[Step, ...]
+    search: bool = True
 
 
 @dataclass(frozen=True)
@@ -177,10 +183,16 @@ class MatchQuery:
 
 @dataclass(frozen=True)
 class OpportunityWrite:
-    """New values of some fields of one opportunity, guarded by the version of ``before``. Sets are given whole."""
+    """New values of some fields of one opportunity, guarded by the version of ``before``. Sets are given whole.
+
+    ``search``: whether a refusal that names no field may be searched for by halves. ``words``: more fields, which are true
+    only if everything lands (what a person reads of it), and so are left out of what is sent again after a refusal.
+    """
 
     before: Snapshot
     fields: Fields
+    search: bool = True
+    words: Fields = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -299,6 +311,7 @@ class Transaction:
     and through what the CRM was read (``core.readings``).
     ``completed``: ids of commands that were carried out or refused. ``state``: replaced whole; None leaves it.
     ``final``: steps that cannot be undone, announced by this transaction; of a link and kind the last one counts.
+    ``looked_at``: referrals of which hints are done with, as far as they came before ``looked_until``.
     ``bindings``: by side, to whom the store belongs from now on. ``unread``: sides that are to be read from the start again.
     """
 
@@ -312,6 +325,8 @@ class Transaction:
     final: Sequence[FinalStepTaken] = ()
     bindings: Mapping[Side, Identity] = field(default_factory=dict)
     unread: Sequence[Side] = ()
+    looked_at: Sequence[str] = ()
+    looked_until: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -387,6 +402,12 @@ class Store(KnownRecords, Protocol):
     def counts(self) -> Sequence[DealCount]:
         """How many deals stand how; without those of which there are none."""
 
+    def hints(self, limit: int) -> Sequence[str]:
+        """Ids of referrals that webhooks said are worth a look, at most ``limit``, those first that wait longest."""
+
+    def outlook(self) -> Outlook:
+        """What has a clock running, asked of indexes."""
+
     def submit(self, order: OperatorCommand) -> None:
         """Leave a command for the next cycle; needs no lease, so it works while the daemon runs."""
 
@@ -404,7 +425,7 @@ class Store(KnownRecords, Protocol):
 
 
 class Meter(Protocol):
-    """What is known of a system beside its records: how many calls it still takes, and its clock."""
+    """What is known of a system beside its records: how many calls it still takes, its clock, how its calls go."""
 
     @property
     def skew(self) -> timedelta | None:

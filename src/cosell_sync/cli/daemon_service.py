@@ -2,30 +2,36 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from importlib.metadata import version
+from typing import Any
 from uuid import uuid4
 
 from cosell_sync.bootstrap import Program, program
 from cosell_sync.cli.common import purge_journal
-from cosell_sync.cli.deal_todo import URGENT, deadline
-from cosell_sync.core.memory import Phase
+from cosell_sync.core.memory import Outlook, Phase
 from cosell_sync.cycle.cycle import run_cycle
 from cosell_sync.daemon import Daemon
-from cosell_sync.errors import AuthFailed, ConfigError
+from cosell_sync.errors import AuthFailed, ConfigError, Unavailable
+from cosell_sync.log import get_logger
 from cosell_sync.metrics import Metrics
 from cosell_sync.settings import Settings
 from cosell_sync.summary import CycleSummary
 from cosell_sync.web.health import Attention, Facts, fresh_within
 from cosell_sync.web.server import Application, Listener
+from cosell_sync.web.webhooks import Event, Judge
 
 MOST_DEALS = 100  # listed on the status page
 
 
-def serve(loaded: Settings) -> int:
-    """Run until SIGTERM or SIGINT; returns the exit code. Raises ``ConfigError`` where the listener's address is taken."""
+def serve(loaded: Settings, reload: Callable[[], None] = lambda: None) -> int:
+    """Run until SIGTERM or SIGINT; returns the exit code. ``reload``: called after SIGHUP.
+
+    Raises ``ConfigError`` where the listener's address is taken.
+    """
     with program(loaded) as wired, ExitStack() as stack:
         monitor = _MonitoredCycles(wired)
         daemon = Daemon(
@@ -33,30 +39,51 @@ def serve(loaded: Settings) -> int:
             interval=loaded.sync.interval,
             lease=wired.store.lease,
             clock=wired.clock,
-            on_cycle=monitor.count,
             pace=monitor.pace,
+            stopping=wired.stop.set,
+            reload=reload,
         )
         application = Application(
             lambda: monitor.facts(daemon),
-            monitor.metrics.render,
+            lambda: monitor.rendered(daemon),
             health=lambda: monitor.health(daemon),
-            wake=daemon.wake,
+            **receiver(wired, monitor, daemon.wake),
         )
         try:
             stack.enter_context(Listener(loaded.http.address, application))
         except OSError as error:
             raise ConfigError(
-                f"http.listen {loaded.http.listen} cannot be used: {error.strerror}",
-                hint="free that address, or change http.listen",
+                f"http.listen {loaded.http.listen} cannot be used: {error.strerror or error}",
+                hint="another program, or another cosell-sync, may listen there: stop it, or change http.listen",
             ) from error
-        original = daemon.stop
-
-        def stop() -> None:
-            wired.stop.set()
-            original()
-
-        daemon.stop = stop  # type: ignore[method-assign]
         return daemon.run()
+
+
+def receiver(wired: Program, monitor: _MonitoredCycles, wake: Callable[[], None]) -> dict[str, Any]:
+    """The arguments with which the listener judges and takes webhooks; empty where they are off. Raises ConfigError."""
+    ours = wired.settings.webhooks
+    if not ours.enabled:
+        return {}
+    from cosell_sync.web.certificates import Certificates  # noqa: PLC0415 - only where webhooks are on
+    from cosell_sync.web.trusted import load_trust  # noqa: PLC0415
+
+    trust = load_trust(ours.trusted_roots, ours.organization)
+
+    def take(events: Sequence[Event]) -> None:
+        """Store what they say, then wake the daemon."""
+        hints = [(event.referral_id, event.name, event.changed) for event in events if event.referral_id]
+        fresh = wired.store.hint(hints) if hints else 0
+        for event in events:
+            get_logger().info("webhook.received", kind=event.name, referral_id=event.referral_id or None)
+        monitor.hinted_at = wired.clock()
+        monitor.events += len(events)
+        if fresh or len(hints) < len(events):
+            wake()
+
+    return {
+        "judge": Judge(ours.header, Certificates(ours.certificate_hosts), trust, wired.clock),
+        "take": take,
+    }
 
 
 class _MonitoredCycles:
@@ -65,19 +92,37 @@ class _MonitoredCycles:
     def __init__(self, wired: Program) -> None:
         self.wired = wired
         self.metrics = Metrics(version("cosell-sync"), wired.settings.crm)
+        self.outlook = Outlook()
         self.sign_ins: dict[str, str] = {}
         self.purged: datetime | None = None
+        self.hinted_at: datetime | None = None  # when the last event came that was Microsoft's
+        self.listed_at: datetime | None = None  # when Partner Center was last asked for what changed
+        self.events = 0
 
     def cycle(self) -> CycleSummary:
         """Run one cycle; remember which system refused the sign-in, until a cycle ends well."""
         self.purge()
         try:
-            summary = run_cycle(self.wired.cycle_services(), uuid4().hex[:12])
+            summary = run_cycle(
+                replace(
+                    self.wired.cycle_services(), finished=self.count, lists_referrals=self.lists_referrals
+                ),
+                uuid4().hex[:12],
+            )
         except AuthFailed as error:
             self.sign_ins[error.system] = error.code or "refused"
             raise
         self.sign_ins = {}
         return summary
+
+    def lists_referrals(self) -> bool:
+        """Whether this cycle asks Partner Center for what changed: always, but less often while its events arrive."""
+        now, pause = self.wired.clock(), self.wired.settings.sync.interval_with_webhooks
+        flowing = self.hinted_at is not None and now - self.hinted_at < 3 * pause
+        if flowing and self.listed_at is not None and now - self.listed_at < pause:
+            return False
+        self.listed_at = now
+        return True
 
     def purge(self) -> None:
         """Delete history older than ``store.journal_keep``, once a day, however the cycles end."""
@@ -87,17 +132,30 @@ class _MonitoredCycles:
             self.purged = now
 
     def count(self, summary: CycleSummary) -> None:
-        """Feed the metrics with a finished cycle, the states of all deals and the scarcest budget of each side."""
+        """Feed the metrics with a finished cycle, also one that ended early, and with how all deals stand after it."""
         self.metrics.cycle(summary, self.wired.clock())
-        self.metrics.deals(self.states())
-        held = map(deadline, self.wired.store.links([Phase.WAITING], URGENT))
-        self.metrics.held(min(filter(None, held), default=None))
+        with suppress(Unavailable):  # the store may be what ended the cycle
+            self.wired.store.remember_cycle(summary)
+            self.metrics.deals(self.states())
+            self.outlook = self.wired.store.outlook()
+
+    def rendered(self, daemon: Daemon) -> bytes:
+        """The metrics at this moment; asks the store nothing."""
+        now, status = self.wired.clock(), daemon.status
+        self.metrics.outlook(
+            self.outlook, now, carried_at=status.carried_at, failing=status.outage is not None
+        )
+        self.metrics.lease(held=self.wired.store.holds_lease)
         for side, meter in self.wired.meters.items():
+            self.metrics.errors(meter.system, meter.failures)
+            if meter.signed_in_at is not None:
+                self.metrics.sign_in(meter.system, (now - meter.signed_in_at).total_seconds())
             if allowances := meter.allowances():
                 allowance = min(
                     allowances, key=lambda each: each.left / each.ceiling if each.ceiling else 0.0
                 )
                 self.metrics.budget(side, allowance.used, allowance.ceiling)
+        return self.metrics.render()
 
     def pace(self) -> timedelta:
         """The pause between two cycles: ``sync.interval``, or longer where a budget of calls runs low."""

@@ -15,7 +15,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
-from cosell_sync.core.deal import ABSENT, Fields, Side, Snapshot, State, SyncState, Value
+from cosell_sync.core.deal import ABSENT, Fields, Side, Snapshot, State, SyncState, Value, state_of
 from cosell_sync.errors import Cure
 
 
@@ -133,7 +133,7 @@ class Failure:
 
     ``text`` is for the seller; ``code`` for logs. ``seen``: digest of what both sides had, so that a change
     frees the deal (``retry.content_digest``). ``cure``: who ends it. ``locked``: the record is held by somebody, which
-    counts as no attempt and has no end of its own.
+    counts as no attempt and has no end of its own. ``fields``: our names of what was refused, where that is known.
     """
 
     side: Side
@@ -144,6 +144,26 @@ class Failure:
     transient: bool = False
     cure: Cure = Cure.SELLER  # as earlier versions, which did not store it, spoke of every refusal
     locked: bool = False
+    fields: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class RefusedField:
+    """A field that a side refused while the rest of the write landed; it is held until something changes or it is time.
+
+    ``text``: the system's own words; ``code`` for logs. ``wanted``: digest of what was to be written and of the rule for it;
+    ``around``: digest of what the side held beside it. ``cure``: who ends it. ``tries``: how often the same was refused;
+    ``again``: when it is tried the next time though nothing changes.
+    """
+
+    side: Side
+    code: str
+    text: str
+    wanted: str
+    around: str
+    cure: Cure = Cure.SELLER
+    tries: int = 1
+    again: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -161,6 +181,7 @@ class Memory:
         str, ...
     ] = ()  # fields whose last write may or may not have landed before someone changed them
     carried_at: datetime | None = None
+    refused: Mapping[str, RefusedField] = field(default_factory=dict)  # by our name; see ``refusals``
     failure: Failure | None = None
     attempts: int = 0
     next_attempt: datetime | None = None
@@ -253,11 +274,34 @@ class JournalEntry:
     rule: str
 
 
+@dataclass(frozen=True)
+class Outlook:
+    """What of all deals has a clock running.
+
+    ``unanswered``: deals whose referral waits for accept or decline; ``expires``: when the first of these does;
+    ``held_expires``: the same of those that a person must free before they reach the CRM. ``refused``: by side that was to be
+    written, since when the write that has failed longest fails. ``intents``: writes whose fate is not known.
+    """
+
+    unanswered: int = 0
+    expires: datetime | None = None
+    held_expires: datetime | None = None
+    refused: Mapping[Side, datetime] = field(default_factory=dict)
+    intents: int = 0
+
+
 def reported_state(link: Link) -> State | None:
     """The state both sides last agreed on; from the record itself where the store does not know."""
     opportunity = link.opportunity
     words = link.base_referral.get("state") or (opportunity.text("status") if opportunity else "")
     return State(words) if isinstance(words, str) and words in set(State) else None
+
+
+def respond_by(link: Link) -> datetime | None:
+    """Until when the referral must be accepted or declined; None where it waits for neither."""
+    at_work = link.phase in {Phase.WAITING, Phase.LINKED}
+    unanswered = link.referral is not None and state_of(link.referral) is State.RECEIVED
+    return link.referral.moment("respond_by") if link.referral and at_work and unanswered else None
 
 
 def set_known(base: dict[str, Value], name: str, value: Value) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import InitVar, dataclass, field
 from datetime import datetime, timedelta
 
@@ -14,6 +14,7 @@ from cosell_sync.core.retry import RetryPolicy
 from cosell_sync.core.rules import CrmShape, Rules
 from cosell_sync.core.status import StatusReport
 from cosell_sync.ports import Clock, Crm, CycleState, Meter, Referrals, Store
+from cosell_sync.summary import CycleSummary
 
 CHUNK = 200  # deals that are read, decided and written together; bounds the memory of a cycle
 
@@ -43,6 +44,10 @@ class CycleSettings:
 Preconditions = Callable[[bool], Sequence[Fault]]
 
 
+def _ignored(_summary: CycleSummary) -> None:
+    """Nobody wants to know."""
+
+
 def _none_known(_whole: bool) -> Sequence[Fault]:
     return ()
 
@@ -52,6 +57,8 @@ class Services:
     """Everything that a cycle works with: both systems, the store, the clock, the rules and the settings.
 
     ``meters``: per side its quota and clock; empty where nobody counts (tests). ``preconditions``: of this very CRM.
+    ``lists_referrals``: whether this cycle asks Partner Center for what changed; while webhooks say so, not every one does.
+    ``finished``: called with the summary of every cycle, those included that ended early.
     """
 
     referrals: Referrals
@@ -62,6 +69,8 @@ class Services:
     settings: CycleSettings = field(default_factory=CycleSettings)
     meters: Mapping[Side, Meter] = field(default_factory=dict)
     preconditions: Preconditions = _none_known
+    lists_referrals: Callable[[], bool] = lambda: True
+    finished: Callable[[CycleSummary], None] = _ignored
 
 
 @dataclass(frozen=True)
@@ -94,15 +103,21 @@ class ReferralResult:
     stale: bool = False
 
 
+def _no_news(_refused: Collection[str]) -> Sequence[str]:
+    return ()
+
+
 @dataclass(frozen=True)
 class CrmPlan:
     """The decision about the CRM and what the record is to say; both are one write.
 
-    ``decision.crm``: shared fields and stage. ``status.fields``: our own fields.
+    ``decision.crm``: shared fields and stage. ``status.fields``: our own fields. ``news``: what happened, in the seller's
+    words, given the names of what the CRM did not take.
     """
 
     decision: Decision
     status: StatusReport
+    news: Callable[[Collection[str]], Sequence[str]] = _no_news
 
     @property
     def fields(self) -> Fields:
@@ -181,7 +196,8 @@ class Cycle:
     def __post_init__(self, services: Services) -> None:
         self.referrals, self.crm, self.store = services.referrals, services.crm, services.store
         self.rules, self.settings, self.meters = services.rules, services.settings, services.meters
-        self.preconditions = services.preconditions
+        self.preconditions, self.clock = services.preconditions, services.clock
+        self.lists_referrals = services.lists_referrals
 
 
 def ids(link: Link) -> dict[str, str | None]:

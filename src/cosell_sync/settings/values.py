@@ -21,6 +21,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, Wi
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _DURATION: Final = re.compile(r"(\d+)([smhd])")
 _NO_DURATION: Final = "is no duration; write 90s, 5m, 2h or 14d"
+DEFAULT_STORE: Final = "sqlite:///cosell-sync.db"
 _STARS: Final = "**********"
 
 
@@ -81,6 +82,14 @@ def _https(value: str) -> str:
     if parts.query or parts.fragment:
         raise ValueError("must not carry a query or fragment")
     return value.strip().rstrip("/")
+
+
+def _webhook_url(value: str) -> str:
+    """https, or plain http to this machine, as a sandbox sends it."""
+    if re.match(r"http://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?(/|$)", value):
+        _https("https" + value[4:])
+        return value.rstrip("/")
+    return _https(value)
 
 
 def _portal_url(value: str) -> str:
@@ -151,6 +160,7 @@ Share = Annotated[
     WithJsonSchema({"type": "string", "pattern": r"^\d+(\.\d+)?%$", "examples": ["30%"]}),
 ]
 HttpsUrl = Annotated[str, AfterValidator(_https), WithJsonSchema({"type": "string", "pattern": "^https://"})]
+WebhookUrl = Annotated[str, AfterValidator(_webhook_url)]
 PortalUrl = Annotated[str, AfterValidator(_portal_url)]
 StoreUrl = Annotated[
     str,

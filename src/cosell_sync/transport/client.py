@@ -35,7 +35,7 @@ import httpx
 import structlog
 
 from cosell_sync.errors import CosellError, Flaky, Rejected, Unavailable, Unclear
-from cosell_sync.transport import answers, errors
+from cosell_sync.transport import answers, errors, unreachable
 from cosell_sync.transport.answers import Answer, ErrorBody, error_body
 from cosell_sync.transport.deadline import DeadlineExceeded, Stopped, within_deadline
 from cosell_sync.transport.errors import Disposition, Refusal, Scope
@@ -133,12 +133,8 @@ class HttpCaller:
         self._lock = threading.Lock()
         self._calls = 0
         self._closed = threading.Event()
-        self._client = httpx.Client(
-            verify=verify or trust(),
-            trust_env=proxies,
-            follow_redirects=False,
-            timeout=httpx.Timeout(self._limits.read, connect=self._limits.connect),
-        )
+        patience = httpx.Timeout(self._limits.read, connect=self._limits.connect)
+        self._client = unreachable.make_client(verify or trust(), patience, proxies=proxies)
 
     @property
     def calls(self) -> int:
@@ -266,6 +262,7 @@ class HttpCaller:
             httpx.HTTPError, httpx.InvalidURL, RuntimeError, UnicodeError, Stopped, DeadlineExceeded
         ) as cause:  # fmt: skip
             code, sent = self._failure(cause)
+            self.governor.meter.failed(code)
             self._log(call, before, call_id, code=code)
             raise self._unanswered(code, sent, call) from None
         headers = dict(response.headers)
@@ -314,12 +311,13 @@ class HttpCaller:
             return Unavailable(self.system, text, code=code, hint=UNTRUSTED)
         if code == "protocol" and call.scope is Scope.RECORD:
             return Rejected("this request cannot be expressed in HTTP", code=code)
-        down = Unavailable(self.system, f"{self.name} does not answer ({code})", code=code, hint=self.hint)
+        text, hint = unreachable.why(code, call.url.host, self.name)
+        down = Unavailable(self.system, text, code=code, hint=hint or self.hint)
         return down if code == "protocol" or call.safety is Safety.ONCE else RetryableError(down)
 
     def _refused(self, answer: Answer, said: ErrorBody, found: Disposition, call: _Call) -> Exception:
         """An answer that is no success: what becomes of the call, and whether it may be tried again."""
-        now = self._clock()
+        self.governor.meter.failed(said.code or str(answer.status))
         wait = self.governor.asked_wait(answer.headers)
         if found is Disposition.THROTTLED:
             self.throttled(wait)
@@ -333,7 +331,7 @@ class HttpCaller:
             name=self.name,
             host=self.host,
             request_id=answer.request_id,
-            retry_at=now + timedelta(seconds=wait) if wait is not None else None,
+            retry_at=self._clock() + timedelta(seconds=wait) if wait is not None else None,
             may_have_landed=call.safety is not Safety.READ,
             hint=self._hints.get(said.code, "" if found in errors.TRANSIENT else self.hint),
         )
