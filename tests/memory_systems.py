@@ -729,6 +729,7 @@ class MemoryCrm:
         reopened = "stage" in write.fields and write.fields["stage"] != row.fields["stage"]
         if locked and not reopened:
             self.outside.violations.append(f"{row.id}: {sorted(locked)} written though it does not take them")
+        self._check_demands(row.id, write.fields)
         refused = refused_of(self.outside.refuses, write.fields, self.outside.cure)
         unfinished = kind == "partly" and AROUND & write.fields.keys()
         left_out = {*refused, *(unfinished or ())}
@@ -779,6 +780,7 @@ class MemoryCrm:
             kind = "rejected"
         if kind in {"rejected", "flaky"}:
             return Outcome(None, _trouble(kind, "The CRM"))
+        self._check_demands(draft.referral_id, {"name": None, "close_date": None, **draft.fields})
         self.outside.writes += 1
         row = self._holder(draft.referral_id)
         if row is None:
@@ -812,6 +814,18 @@ class MemoryCrm:
         if kind == "lost":
             return Outcome(None, _trouble(kind, "The CRM"))
         return Outcome(row.id, None, None if kind == "unread" else self._snapshot(row), 1, refused=refused)
+
+    def _check_demands(self, record: str, fields: Fields) -> None:
+        """What both CRMs refuse: no name, no close date, an amount or a currency that they do not hold."""
+        shape = self.outside.shape or self.outside.kind.shape
+        wrong = [name for name in ("name", "close_date") if name in fields and not fields[name]]
+        value, currency = fields.get("value"), fields.get("currency")
+        if isinstance(value, Decimal) and not shape.minimum <= value <= shape.maximum:
+            wrong.append("value")
+        if currency and currency not in shape.currencies:
+            wrong.append("currency")
+        if wrong:
+            self.outside.violations.append(f"{record}: {wrong} written though the CRM does not take them")
 
     def _holder(self, referral_id: str) -> Row | None:
         """The opportunity that has this referral id; the CRM lets no second one have it."""

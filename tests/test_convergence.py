@@ -197,6 +197,13 @@ SETS: Mapping[str, tuple[Member | Solution, ...]] = {
     "team": (Member("t@x.example"), Member("u@x.example")),
     "solutions": (Solution("S1", "One"), Solution("S2", "Two")),
 }
+GAPS: Mapping[str, Mapping[str, Value]] = {
+    "no date": {"close_date": None},
+    "date not told": {"close_date": ABSENT},
+    "no name": {"name": None},
+    "too much": {"value": Decimal("1e17")},
+    "foreign": {"currency": "PLN"},
+}
 Thing = tuple[str, object]
 PORTAL: list[Thing] = [
     *(("sales_stage", each) for each in ("Qualify", "Develop", "Propose")),
@@ -273,6 +280,7 @@ class Convergence(RuleBasedStateMachine):
         self.sent: dict[tuple[str, Side], Mapping[str, Value]] = {}  # announced, and nothing heard of it
         self.own: set[tuple[str, str]] = set()
         self.marked_at: dict[str, datetime] = {}
+        self.gaps: dict[str, list[str]] = {}  # by referral: fields that it came without
         self.marks: dict[str, int] = {}  # per deal: changes up to here were found carried
 
     @initialize(
@@ -312,6 +320,13 @@ class Convergence(RuleBasedStateMachine):
         self.outside.new_referral(
             State(state), solutions=SETS["solutions"][:1] if solution else (), currency=currency
         )
+
+    @precondition(lambda self: self._deals() < DEALS)
+    @rule(state=st.sampled_from(OPEN_STATES), gap=st.sampled_from(sorted(GAPS)))
+    def new_referral_with_a_gap(self, state: str, gap: str) -> None:
+        """What the CRM demands, or can hold, is not there; that it is not is nobody's edit."""
+        row = self.outside.new_referral(State(state), person=False, **GAPS[gap])
+        self.gaps[row.id] = [*GAPS[gap]]
 
     @precondition(lambda self: self._deals() < DEALS)
     @rule(consent=st.booleans(), help_wanted=st.booleans())
@@ -591,6 +606,7 @@ class Convergence(RuleBasedStateMachine):
         opportunity = replace(opportunity, version=known)
         assert (link.referral, link.opportunity) == (referral, opportunity), "a change was not seen"
         assert link.memory.failure is None, link.memory.failure
+        self._check_stand_ins(referral)
         assert not link.memory.refused, "a field is held though it would be taken"
         kind, locked = self.outside.kind, self.kind.locks and opportunity.flag("is_closed")
         decision = decide(link, self.rules, self.kind.shape, self.outside.now)
@@ -619,6 +635,20 @@ class Convergence(RuleBasedStateMachine):
             )
         self._check_stage(referral, opportunity, named)
         self._check_edits(link, decision, referral, opportunity, named)
+
+    def _check_stand_ins(self, referral: Snapshot) -> None:
+        """What came without a value has one by now only if a person has entered it; a lost store cannot tell (`past`)."""
+        for name in self.gaps.get(referral.id, ()) if not self.past else ():
+            entered = [
+                each.value
+                for each in self.outside.changes
+                if (each.deal, each.element, each.person) == (referral.id, (name, ""), True)
+            ]
+            unusable = (None, ABSENT, *(values.get(name) for values in GAPS.values()))
+            assert referral[name] in unusable or any(
+                self._equal(name, Side.PARTNER_CENTER, referral[name], value, self._shape(referral))
+                for value in entered
+            ), f"{name}: nobody has entered {referral[name]!r}"
 
     def _as_born(self, link: Link, name: str) -> bool:
         """What a flow made of our create is the CRM's own way, until somebody edits it on either side."""

@@ -9,9 +9,10 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from functools import cached_property
 from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
 
 from cosell_sync.checks import CrmPreconditions
 from cosell_sync.core.deal import Side, State
@@ -92,6 +93,12 @@ class Program:
         return list(dict.fromkeys([*named, *self.rules.stages.sales]))
 
 
+def close_date_zone(settings: Settings) -> tzinfo:
+    """The zone in which a close date is a day."""
+    name = settings.mapping.close_date_zone
+    return UTC if name == "UTC" else ZoneInfo(name)
+
+
 def rules_from(settings: Settings) -> Rules:
     """The configured part of what the core decides by."""
     mapping = settings.mapping
@@ -120,6 +127,8 @@ def rules_from(settings: Settings) -> Rules:
         default_currency=mapping.default_currency,
         cosell_recipe=mapping.cosell_recipe,
         reasons=dict(mapping.reasons),
+        default_close=mapping.default_close,
+        close_date_zone=close_date_zone(settings),
     )
 
 
@@ -211,6 +220,7 @@ def partner_center(
         marketplace_intent=mapping.marketplace_intent,
         attributes=mapping.deal_attributes,
         link=ours.portal_url,
+        close_date_zone=close_date_zone(settings),
     )
     return PartnerCenter(caller, wire, tenant=ours.tenant_id or "")
 
@@ -355,6 +365,7 @@ def dynamics(
         names={name: rule.crm for name, rule in mapping.fields.items() if rule.direction != "off"},
         match=mapping.account_match,
         ownership=Ownership(team=mapping.owner == "team", default=mapping.default_owner),
+        close_date_zone=close_date_zone(settings),
     )
 
 

@@ -94,6 +94,10 @@ def said() -> Iterator[tuple[str, str]]:
     yield "an end waits out its hold", messages.holding(State.WON, UNTIL)
     yield "won within 72 hours", messages.hurried(UNTIL)
     yield "the referral is over", messages.over(State.EXPIRED)
+    yield (
+        "the referral is over, nobody knows how",
+        messages.closed_otherwise("Closed / Withdrawn", "Stage"),
+    )
     yield "changed after the end", messages.late(["Amount", "Notes"])
     yield "Sync is off", messages.paused()
     yield "a held deal expired (in deals list)", messages.expired_unseen("Fabric rollout")
@@ -102,6 +106,26 @@ def said() -> Iterator[tuple[str, str]]:
     yield "an action on a deal that is over", messages.refused_action("Accept", State.LOST)
     yield "a status that is not known here", messages.unknown_state("On ice")
     yield "the CRM has no room for a value", messages.crm_cannot("Currency", "XYZ", "it is not active")
+    yield "made without a close date of Microsoft's", messages.stand_in("Close Date", date(2026, 12, 28))
+    yield "made without a name of Microsoft's", messages.stand_in("Name", "Contoso - Fabric")
+    yield "made without a customer of Microsoft's", messages.no_customer("Account")
+    money = "84,000.00 PLN"
+    yield "its currency is none of the CRM's", messages.amount_in_foreign_currency("Amount", None, money)
+    yield (
+        "its currency is not the CRM's only one",
+        messages.amount_in_foreign_currency("Amount", "USD", money),
+    )
+    yield "the same, once the seller has entered one", messages.amounts_apart("Amount", "USD", money)
+    yield (
+        "made with an amount in no currency",
+        messages.amount_without_currency(["Amount", "Currency"], "84,000.00"),
+    )
+    yield (
+        "made with an amount that does not fit",
+        messages.amount_does_not_fit("Amount", "100,000,000,000,000,000 EUR"),
+    )
+    yield "made with an amount that cannot be read", messages.amount_unreadable("Amount")
+    yield "Microsoft emptied what the CRM needs", messages.cannot_be_cleared("Close Date", date(2026, 6, 1))
     yield "the CRM has no room for all of a text", messages.shortened(["Name", "Notes"])
     yield (
         "the CRM refuses one field",
@@ -170,6 +194,7 @@ def said() -> Iterator[tuple[str, str]]:
         "Closed / Declined",
         "Closed / Expired",
         "Closed / Lost",
+        "closed / withdrawn",
     ):
         yield f"Microsoft's side: {status}", messages.microsoft_side(status, "", UNTIL)
     yield "Microsoft's side is new, no date known", messages.microsoft_side("New / Pending", "", None)

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from dataclasses import replace
 from decimal import Decimal
+from zoneinfo import ZoneInfo
 
 from deals import NOW, at_rest, here, remembering, rules
 
 from cosell_sync.core.deal import ABSENT, Side
 from cosell_sync.core.memory import Intent
 from cosell_sync.core.readings import (
+    days_read_otherwise,
     from_text,
     intent_without,
     read_otherwise,
     readings,
     remembered,
     to_text,
+    with_unread_day,
     without_stale,
 )
 from cosell_sync.core.rules import Flow, Rules, Stages
@@ -41,6 +44,20 @@ def test_only_another_column_or_conversion_is_another_reading() -> None:
     assert otherwise(rules(), rules(flows={"notes": Flow.TO_CRM})) == {}
     assert otherwise(rules(), mapped("notes", "Description")) == {"notes": False}
     assert otherwise(rules(), rules(stages=Stages(sales={"Proposal": "Close"}))) == {"sales_stage": False}
+
+
+def test_another_zone_is_another_reading_of_both_sides() -> None:
+    berlin = rules(close_date_zone=ZoneInfo("Europe/Berlin"))
+    assert otherwise(rules(), berlin) == {"close_date": False}
+    assert otherwise(rules(), rules(close_date_zone=ZoneInfo("UTC"))) == {}
+    known = [from_text(to_text(readings(each))) for each in (rules(), berlin, mapped("close_date", "Other"))]
+    assert days_read_otherwise(known[0], known[1])
+    assert days_read_otherwise(known[1], known[0])
+    assert not days_read_otherwise(known[1], known[1])
+    assert not days_read_otherwise(known[0], known[2])
+    again = with_unread_day(at_rest())
+    assert again.referral is not None
+    assert (again.referral["close_date"], again.referral.version) == (ABSENT, "")
 
 
 def test_what_is_off_is_compared_when_it_is_on_again() -> None:

@@ -12,11 +12,12 @@ from deals import HOLD, NOW, SHAPE, at_rest, here, remembering, rules, there
 
 from cosell_sync.core.deal import ABSENT, Customer, Fields, Member, Side, State, Value
 from cosell_sync.core.decision import Decision, HoldKind
-from cosell_sync.core.lifecycle import TERMINAL
 from cosell_sync.core.memory import Closing, Failure, Link, reported_state
 from cosell_sync.core.reconcile import decide
 from cosell_sync.core.retry import content_digest
 from cosell_sync.core.rules import AccountUpdates, CrmShape, Flow, Policy, Rules, Stages
+from cosell_sync.core.stage_table import ENDS as KNOWN_ENDS
+from cosell_sync.core.status import status_report
 
 PC, CRM = Side.PARTNER_CENTER, Side.CRM
 
@@ -498,7 +499,7 @@ def test_our_own_end_is_no_news(before: State, state: State, stage: str) -> None
     assert decision.link.base_referral["state"] == state.value
 
 
-@pytest.mark.parametrize("state", sorted(TERMINAL))
+@pytest.mark.parametrize("state", sorted(KNOWN_ENDS))
 def test_after_the_end_nothing_is_written(state: State) -> None:
     """What the seller changes then stays where it is and is named."""
     fits = "Closed Won" if state is State.WON else "Closed Lost"
@@ -509,12 +510,29 @@ def test_after_the_end_nothing_is_written(state: State) -> None:
     assert "Amount and Stage" in decision.holds[0].text
 
 
-@pytest.mark.parametrize("state", sorted(TERMINAL))
+@pytest.mark.parametrize("state", sorted(KNOWN_ENDS))
 def test_both_over_and_different_overwrites_nobody(state: State) -> None:
     stage = "Closed Lost" if state is State.WON else "Closed Won"
     decision = decided(there(here(at_rest(), stage=stage), state=state.value))
     assert (decision.steps, decision.crm) == ((), {})
     assert [(conflict.field, conflict.kept) for conflict in decision.conflicts] == [("stage", None)]
+
+
+@pytest.mark.parametrize("stage", ["Qualification", "Prospecting", "Closed Won", "Closed Lost"])
+@pytest.mark.parametrize("before", [State.RECEIVED, State.ACCEPTED])
+def test_closed_in_a_way_that_is_not_known_leaves_the_stage_to_the_seller(before: State, stage: str) -> None:
+    """Over is over: nothing is sent. Whether it is a win or a loss, nobody has said."""
+    link = here(at_rest(before), stage=stage, value=Decimal(5), is_closed=stage.startswith("Closed"), is_won=stage.endswith("Won"))  # fmt: skip
+    decision = decided(there(link, state="Closed", status_text="Closed / Withdrawn"))
+    assert (decision.steps, decision.crm, decision.conflicts) == ((), {}, ())
+    assert held(decision) == [(HoldKind.LATE, "value")]
+    report = status_report(decision, (), SHAPE, NOW)
+    assert report.state == "Closed"
+    assert 'closed this deal as "Closed / Withdrawn"' in report.message
+    assert "Set the Stage that fits" in report.message
+    assert "status" not in report.fields
+    later = decided(there(report.link, state="Won"), later=timedelta(days=1))
+    assert later.crm.get("stage") == (None if stage.startswith("Closed") else "Closed Won")
 
 
 def test_both_over_stays_a_conflict_though_the_record_was_told() -> None:

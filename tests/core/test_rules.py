@@ -7,6 +7,7 @@ import sys
 from dataclasses import fields, replace
 from datetime import timedelta
 from decimal import Decimal
+from zoneinfo import ZoneInfo
 
 import pytest
 from deals import SHAPE, STAGES, rules
@@ -108,6 +109,7 @@ CHANGED_SHAPE: dict[str, object] = {
     "currencies": frozenset({"USD"}),
     "picklists": {"sales_stage": frozenset({"Qualify"})},
     "maximum": Decimal(5),
+    "minimum": Decimal(0),
     "scales": {"JPY": 0},
     "states": {"US": {"washington": "WA"}},
     "ambiguous_stages": {"closed": ("Closed (3)", "Closed (4)")},
@@ -127,6 +129,8 @@ CHANGED_RULES: dict[str, object] = {
     "cosell_recipe": "one_post",
     "reasons": {"Out-Sold": "Other vendor chosen"},
     "account_updates": AccountUpdates.OWN,
+    "default_close": timedelta(days=1),
+    "close_date_zone": ZoneInfo("Europe/Berlin"),
 }
 
 

@@ -92,6 +92,40 @@ def test_other_durations_are_refused(text: str) -> None:
         parse_duration(text)
 
 
+@pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin", "Pacific/Auckland", "Asia/Kolkata", "Etc/GMT+5"])
+def test_a_time_zone_is_one_of_iana(tmp_path: Path, zone: str) -> None:
+    settings = load(given(tmp_path, f"mapping:\n  close_date_zone: {zone}\n"), {})
+    assert settings.mapping.close_date_zone == zone
+
+
+@pytest.mark.parametrize(
+    ("zone", "meant"),
+    [
+        ("Europe/Berlni", "Europe/Berlin"),
+        ("europe/berlin", "Europe/Berlin"),
+        ("Auckland", "Pacific/Auckland"),
+        ("new york", "America/New_York"),
+        ("Honolul", "Pacific/Honolulu"),
+        ("../../etc/passwd", ""),
+        ("Europe", ""),
+        ("''", ""),
+    ],
+)
+def test_another_time_zone_is_refused_with_the_nearest(tmp_path: Path, zone: str, meant: str) -> None:
+    with pytest.raises(InvalidSettings) as refused:
+        load(given(tmp_path, f"mapping:\n  close_date_zone: {zone}\n"), {})
+    text = str(refused.value)
+    assert "mapping.close_date_zone" in text
+    assert "is no time zone of the IANA database" in text
+    assert (f"did you mean {meant}?" in text) if meant else ("did you mean" not in text or zone == "Europe")
+
+
+@pytest.mark.parametrize("given_", ["0s", "4000d", "soon"])
+def test_a_close_date_lies_ahead_and_within_ten_years(tmp_path: Path, given_: str) -> None:
+    with pytest.raises(InvalidSettings):
+        load(given(tmp_path, f"mapping:\n  default_close: {given_}\n"), {})
+
+
 def test_every_field_has_a_rule_and_a_name_per_crm() -> None:
     salesforce, dynamics = Settings().mapping.fields, Settings(crm="dynamics").mapping.fields
     assert set(salesforce) == set(dynamics) == {*SHARED, *SELLER, *STATUS_FIELDS, "stage"}

@@ -47,13 +47,10 @@ def deal_type(referral: Document) -> str:
 
 def expected(stage: Stage, *, leads: bool = False, closed: bool = False) -> list[Document]:
     """Referrals that must have an opportunity, going by what they are now."""
-    currencies = stage.crm.currencies
     return [
         referral
         for referral in stage.pc.ours()
-        if (closed or referral["status"] != "Closed")
-        and (leads or not is_lead(referral))
-        and (not currencies or referral["details"]["currency"] in currencies)
+        if (closed or referral["status"] != "Closed") and (leads or not is_lead(referral))
     ]
 
 
@@ -94,9 +91,12 @@ def compared(
     details, crm = referral["details"], stage.crm
     board = board or crm.board()
     yield "name", _line(referral["name"])[: crm.name_length].rstrip(), _line(row["name"])
-    digits = crm.decimals(details["currency"])
-    yield "value", _rounded(details["dealValue"], digits), _rounded(row["value"], digits)
-    yield "currency", details["currency"], row.get("currency", details["currency"])
+    if not crm.currencies or details["currency"] in crm.currencies:
+        digits = crm.decimals(details["currency"])
+        yield "value", _rounded(details["dealValue"], digits), _rounded(row["value"], digits)
+        yield "currency", details["currency"], row.get("currency", details["currency"])
+    else:
+        yield "value", None, row["value"]  # left empty until somebody enters one
     yield "close date", (details["closingDateTime"] or "")[:10], row["close_date"]
     yield "campaign", _line(referral["campaignId"]), _line(row["campaign_id"])
     yield "notes", _lines(details["notes"]), _lines(row["notes"])

@@ -56,7 +56,7 @@ def _of_failure(link: Link, failure: Failure) -> str:
         return f"{failure.text} To take it off this list: cosell-sync deals unlink {link.referral_id}"
     if failure.code == IntakeCode.CLAIMED and link.opportunity_id is None:
         return (
-            f"{failure.text} The same: cosell-sync deals link {link.referral_id} OPPORTUNITY. "
+            f"{failure.text} The same: cosell-sync deals link {link.referral_id} {memory.claimed or 'OPPORTUNITY'}. "
             f"Its own: cosell-sync deals create {link.referral_id}"
         )
     if failure.locked:

@@ -9,8 +9,9 @@ from datetime import datetime
 from cosell_sync.core import messages
 from cosell_sync.core.deal import Fields, Side, Snapshot, State, Step, Value
 from cosell_sync.core.decision import Conflict, Decision, Effect, Hold, HoldKind
-from cosell_sync.core.limits import why_crm_cannot_store, why_read_only
+from cosell_sync.core.limits import CRM_REQUIRES, why_crm_cannot_store, why_read_only
 from cosell_sync.core.memory import Action, FinalKind, Link, Withheld, reported_state
+from cosell_sync.core.normalize import empty
 from cosell_sync.core.retry import blocked_side, freed_from
 from cosell_sync.core.rules import CrmShape, FieldRule, Rules
 from cosell_sync.core.stage_table import Consequence
@@ -137,6 +138,12 @@ def why_not_in_crm(
     if name in builder.opportunity.readonly:
         why = why_read_only(name, builder.opportunity)
         return HoldKind.READ_ONLY, messages.read_only(label, shown, why)
+    kept = builder.opportunity[name]
+    if name in CRM_REQUIRES and empty(value) and not empty(kept):
+        return HoldKind.CRM_CANNOT, messages.cannot_be_cleared(label, kept)
+    if name == "currency" and empty(value):
+        amount = messages.shown(builder.referral["value"])
+        return HoldKind.CRM_CANNOT, messages.amount_without_currency([label], amount)
     if problem := why_crm_cannot_store(name, value, builder.shape):
         return HoldKind.CRM_CANNOT, messages.crm_cannot(label, shown, problem)
     return None

@@ -8,8 +8,8 @@ snapshot      what one side had when it was last read, with the version that gua
 value         the content of one field; ``None`` means cleared, ``ABSENT`` means not known, and they are never the same
 stage         the CRM's word for where a deal stands; *state* is ours (see ``lifecycle``)
 
-``docs/glossary.md`` has the other words. Money is ``Decimal`` beside an ISO 4217 code, a close date is a ``date`` (the UTC
-day), a moment is an aware UTC ``datetime``. Versions are opaque: only the adapter that made one knows what it means.
+``docs/glossary.md`` has the other words. Money is ``Decimal`` beside an ISO 4217 code, a close date is a ``date`` (the day in
+``mapping.close_date_zone``), a moment is an aware UTC ``datetime``. Versions are opaque: only the adapter that made one knows what it means.
 """
 
 from __future__ import annotations
@@ -42,7 +42,10 @@ class Side(StrEnum):
 
 
 class State(StrEnum):
-    """Where a deal stands; the words of ``Cosell_Status__c``. ``UNKNOWN``: open, read-only, warned about."""
+    """Where a deal stands; the words of ``Cosell_Status__c``, which has none for the last two.
+
+    ``CLOSED``: over, in a way that is not known here. ``UNKNOWN``: open, read-only, warned about.
+    """
 
     RECEIVED = "Received"
     ACCEPTED = "Accepted"
@@ -50,6 +53,7 @@ class State(StrEnum):
     LOST = "Lost"
     DECLINED = "Declined"
     EXPIRED = "Expired"
+    CLOSED = "Closed"
     UNKNOWN = "Unknown"
 
 

@@ -16,6 +16,7 @@ class HoldKind(StrEnum):
     NEED = "need"  # a person must fill something in
     WITHHELD = "withheld"  # cannot be undone, and the guard wants a person's word first
     CRM_CANNOT = "crm_cannot"  # the CRM cannot store Partner Center's value
+    STAND_IN = "stand_in"  # the CRM holds a stand-in, or nothing, for what Partner Center does not bring
     PAUSED = "paused"
     UNKNOWN_STATE = "unknown_state"
     LATE = "late"  # after the end

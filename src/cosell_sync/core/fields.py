@@ -126,12 +126,19 @@ REFERRAL_ONLY: Final[Mapping[str, Kind]] = MappingProxyType(
         "registration_status": Kind.TEXT,  # of a won deal, as Partner Center words it
         "organization": Kind.TEXT,  # whose row it is, on rows of others; "Microsoft" for Microsoft's
         "problem": Kind.TEXT,  # why this referral cannot be understood, or absent
+        "unreadable": Kind.TEXT,  # our names of fields that cannot be understood, though the rest can; or absent
     }
 )
 
 
+# What only the intent of a create says, beside what was to be made.
+CREATE_ONLY: Final[Mapping[str, Kind]] = MappingProxyType(
+    {"stand_ins": Kind.TEXT}  # our names of the fields that were made with a stand-in
+)
+
+
 KINDS: Final[Mapping[str, Kind]] = MappingProxyType(
-    {**SHARED, **SELLER, **STATUS_FIELDS, **CRM_ONLY, **REFERRAL_ONLY}
+    {**SHARED, **SELLER, **STATUS_FIELDS, **CRM_ONLY, **REFERRAL_ONLY, **CREATE_ONLY}
 )
 
 

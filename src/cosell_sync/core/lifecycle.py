@@ -2,7 +2,8 @@
 
 A deal is *received* (Microsoft asks, we have not answered), *accepted* (both work on it) or over: *won*, *lost*,
 *declined*, *expired*. Over is over: Partner Center takes no change of a closed referral, not even of a note, so
-nothing leads out of these four (Partner Center, bulk operations and referrals FAQ).
+nothing leads out of these four (Partner Center, bulk operations and referrals FAQ). A closed status with a second word that
+is not known here is over too (``CLOSED``); whether that is a loss, only a person can say.
 
 Two actors move a deal. The *seller* moves it in the CRM; such a move is a request until Partner Center has taken it, so
 it is checked against the table before any call. The *portal* is a colleague in Partner Center, or the service itself, which
@@ -57,7 +58,7 @@ MOVES: Final = (
 )
 
 OPEN: Final = frozenset({State.RECEIVED, State.ACCEPTED})
-TERMINAL: Final = frozenset({State.WON, State.LOST, State.DECLINED, State.EXPIRED})
+TERMINAL: Final = frozenset({State.WON, State.LOST, State.DECLINED, State.EXPIRED, State.CLOSED})
 
 
 def legal_moves(source: State, actor: Actor) -> Iterator[Move]:

@@ -6,6 +6,7 @@ The functions return the reason in the seller's words; None where the side takes
 from __future__ import annotations
 
 from datetime import date, datetime
+from decimal import Decimal
 from typing import Final
 
 from cosell_sync.core import messages, microsoft
@@ -20,6 +21,12 @@ from cosell_sync.core.rules import CrmShape, Rules
 PARTNER_CENTER_REQUIRES: Final = frozenset({"name", "value", "currency", "close_date", "team", "solutions"})
 LARGEST_SET: Final = 50  # team members, contacts or solutions of a deal (Partner Center, bulk operations)
 CRM_REQUIRES: Final = ("name", "close_date")
+
+# Days that both CRMs hold: Salesforce from 1700 to 4000, Dataverse from 1753.
+# https://developer.salesforce.com/docs/atlas.en-us.object_reference.meta/object_reference/primitive_data_types.htm
+# https://learn.microsoft.com/power-apps/developer/data-platform/behavior-format-date-time-attribute
+FIRST_DAY: Final = date(1753, 1, 1)
+LAST_DAY: Final = date(3999, 12, 31)
 
 
 def why_read_only(name: str, opportunity: Snapshot) -> str:
@@ -74,8 +81,12 @@ def why_crm_cannot_store(name: str, value: Value, shape: CrmShape) -> str | None
     """Why the CRM cannot store this value, or None."""
     if name in CRM_REQUIRES and empty(value):
         return "it must not be empty"
-    if name == "value" and value is not None and abs(value) > shape.maximum:  # type: ignore[arg-type,operator]
+    if name == "value" and isinstance(value, Decimal) and value > shape.maximum:
         return f"the largest amount is {messages.shown(shape.maximum)}"
+    if name == "value" and isinstance(value, Decimal) and value < shape.minimum:
+        return f"the smallest amount is {messages.shown(shape.minimum)}"
+    if name == "close_date" and isinstance(value, date) and not FIRST_DAY <= value <= LAST_DAY:
+        return "it holds no such date"
     if name == "currency" and isinstance(value, str) and shape.currencies and value not in shape.currencies:
         return "this currency is not active there; an administrator of the CRM can activate it"
     if name == "sales_stage" and value not in shape.picklists.get(name, {value}):

@@ -131,6 +131,7 @@ MOVED = {
     State.LOST: "This deal was lost.",
     State.DECLINED: "This deal was declined.",
     State.EXPIRED: "This deal expired because nobody answered it in time.",
+    State.CLOSED: "This deal was closed.",
 }
 
 
@@ -257,6 +258,14 @@ def over(state: State) -> str:
     return f"This deal is over in Partner Center ({state.lower()}); it cannot be changed there any more."
 
 
+def closed_otherwise(status: str, label: str) -> str:
+    """Closed with a second word that says neither won nor lost. ``label``: of the stage."""
+    return (
+        f'Microsoft closed this deal as "{status}"; it cannot be changed there any more. '
+        f"Set the {label} that fits, for the CRM was not told whether it is won or lost."
+    )
+
+
 def late(labels: Iterable[str]) -> str:
     """Changed in the CRM after the end."""
     return f"Changed after the end and not sent: {listed(labels)}."
@@ -289,6 +298,46 @@ def unknown_state(status: str) -> str:
 
 def crm_cannot(label: str, value: Value, why: str) -> str:
     return f"Partner Center has {shown(value)} for {label}, which the CRM cannot hold: {why}."
+
+
+def stand_in(label: str, value: Value) -> str:
+    """The CRM needs a value, and Partner Center has none: ours stands there until somebody enters one."""
+    return f"Enter the {label}: Microsoft gave none, and {shown(value)} only stands in for it."
+
+
+def no_customer(label: str) -> str:
+    """``label``: what the CRM calls the customer."""
+    return f"Choose the {label}: Microsoft named no customer."
+
+
+def amount_in_foreign_currency(label: str, own: str | None, money: str) -> str:
+    """``own``: the only currency of the CRM; None where it has several. ``money``: Microsoft's amount and currency."""
+    where = own or "one of the CRM's currencies"
+    return f"Enter the {label} in {where}: Microsoft's is {money}, a currency that the CRM does not have."
+
+
+def amount_without_currency(labels: Iterable[str], money: str) -> str:
+    return f"Enter the {listed(labels)}: Microsoft gave {money} without a currency."
+
+
+def amount_does_not_fit(label: str, money: str) -> str:
+    return f"Enter the {label}: Microsoft's {money} does not fit here, so it was left empty."
+
+
+def amount_unreadable(label: str) -> str:
+    return f"Enter the {label}: what Microsoft gave is no amount."
+
+
+def amounts_apart(label: str, own: str, money: str) -> str:
+    """A CRM of one currency holds an amount of the seller's beside one of Microsoft's in another."""
+    return f"{label} is in {own} here and {money} at Microsoft; the two are not compared."
+
+
+def cannot_be_cleared(label: str, kept: Value) -> str:
+    """Partner Center emptied a field that the CRM needs."""
+    return (
+        f"Enter the {label} you expect: Microsoft has none any more, and {shown(kept)} stays here meanwhile."
+    )
 
 
 def unseen(label: str) -> str:
@@ -470,7 +519,7 @@ def invited() -> str:
 def microsoft_side(status: str, reason: str, until: datetime | None) -> str:
     """Microsoft's side of the deal, as last read. Declining without a reason: referrals FAQ."""
     word, _, end = (part.strip() for part in status.partition("/"))
-    match word, end:
+    match word.capitalize(), end.capitalize():
         case "New", _:
             by = f" until {minute(until)}" if until else ""
             return f"Microsoft has{by} to answer your request; an answer is not certain."
@@ -490,7 +539,7 @@ def microsoft_side(status: str, reason: str, until: datetime | None) -> str:
                 "share it as a new opportunity."
             )
         case "Closed", _:
-            return f"Microsoft closed its side of this deal: {end.lower()}."
+            return f"Microsoft closed its side of this deal: {end.lower() or 'without saying how'}."
         case _:
             return f"Microsoft's side of this deal: {status}." if status else ""
 

@@ -41,7 +41,7 @@ def awaited(link: Link) -> bool:
         and referral.text("direction") != Direction.INBOUND
         and bool(referral.text("engagement_id"))
         and deal_type(link) == DealType.COSELL
-        and not link.memory.microsoft.get("status", "").startswith("Closed")
+        and not link.memory.microsoft.get("status", "").casefold().startswith("closed")
     )
 
 

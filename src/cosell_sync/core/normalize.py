@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
-from decimal import ROUND_HALF_UP, Decimal
+from decimal import ROUND_HALF_UP, Context, Decimal
 from typing import Final
 
 from cosell_sync.core import text_limits
@@ -20,6 +20,8 @@ from cosell_sync.core.fields import KINDS, Kind
 from cosell_sync.core.rules import CrmShape
 
 Conversion = Callable[[str, Value, CrmShape], Value]
+
+_WIDE: Final = Context(prec=80)  # more digits than any number that is read has with any scale
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,7 @@ def _set_crm(name: str, value: Value, shape: CrmShape) -> Value:
 def _number_crm(_name: str, value: Value, shape: CrmShape) -> Value:
     if not isinstance(value, Decimal):
         return value
-    return value.quantize(Decimal(1).scaleb(-shape.scale), ROUND_HALF_UP)
+    return value.quantize(Decimal(1).scaleb(-shape.scale), ROUND_HALF_UP, _WIDE)
 
 
 def _moment_crm(_name: str, value: Value, _shape: CrmShape) -> Value:

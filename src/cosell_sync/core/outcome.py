@@ -24,6 +24,7 @@ from cosell_sync.core.normalize import agree, by_key, empty, same
 from cosell_sync.core.refusals import learn_landed, with_bases_of_unmade, without
 from cosell_sync.core.retry import RetryPolicy, after_failure, freed_from, seen_at_failure
 from cosell_sync.core.rules import AccountUpdates, CrmShape, Rules
+from cosell_sync.core.stand_ins import as_base, from_source
 from cosell_sync.errors import Flaky, Gone, Locked, RecordError, Unclear
 
 _SETS = frozenset({Kind.MEMBERS, Kind.SOLUTIONS})
@@ -141,7 +142,12 @@ def after_opportunity(
         opportunity=after,
         base_opportunity=bases[0],
         base_referral=bases[1],
-        memory=replace(memory, rewritten=rewritten, reported=tuple(dict.fromkeys(reported))),
+        memory=replace(
+            memory,
+            rewritten=rewritten,
+            reported=tuple(dict.fromkeys(reported)),
+            stand_ins=tuple(name for name in memory.stand_ins if name not in sent),
+        ),
     )
 
 
@@ -172,6 +178,7 @@ def after_create(
         known = replace(made, memory=replace(made.memory, rewritten=rewritten))
     else:
         known = _took_defaults(replace(made, memory=replace(made.memory, rewritten={})), rules)
+    known = as_base(replace(known, memory=replace(known.memory, stand_ins=link.memory.stand_ins)), sent)
     if account_made is None and rules.account_updates is not AccountUpdates.ALL:
         # The account was there: it is looked at like any other, so that what it leaves blank is filled.
         known = replace(
@@ -408,7 +415,7 @@ def _settle_create(link: Link, intent: Intent, rules: Rules | None) -> Link:
     if opportunity is None or link.base_opportunity:
         return link
     base_opportunity = {name: intent.fields[name] for name in intent.fields.keys() & {*SHARED, "stage"}}
-    base_referral = dict(intent.source)
+    base_referral, stand_ins = from_source(intent.source)
     untouched = opportunity.last_by_us is True
     for name in intent.fields.keys() & SHARED.keys():
         if KINDS[name] in _SETS:
@@ -425,7 +432,8 @@ def _settle_create(link: Link, intent: Intent, rules: Rules | None) -> Link:
             here = opportunity[name] if rules is None else rules.crm_value(name, opportunity)
             if (name not in intent.fields or name == "stage") and here is not ABSENT:
                 base_opportunity[name] = here
-    settled = replace(link, base_opportunity=base_opportunity, base_referral=base_referral)
+    memory = replace(link.memory, stand_ins=stand_ins)
+    settled = replace(link, base_opportunity=base_opportunity, base_referral=base_referral, memory=memory)
     return with_bases_of_unmade(settled, settled, _refused_at_birth(intent, opportunity) if untouched else [])
 
 

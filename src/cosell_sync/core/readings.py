@@ -22,6 +22,7 @@ from cosell_sync.core.memory import Intent, Link, Memory
 from cosell_sync.core.normalize import empty
 from cosell_sync.core.rules import Flow, Rules
 
+_ZONE: Final = "@"  # between a column and the zone of its days; no column's name has it
 READINGS: Final = "readings"  # through what the last cycle read the CRM, kept among the watermarks
 
 Readings = Mapping[
@@ -39,7 +40,21 @@ def readings(rules: Rules) -> Readings:
 
 def _conversion(name: str, rules: Rules) -> str:
     """What a value is read by beside its column. Equal for equal rules in every process."""
+    if name == "close_date":
+        zone = str(rules.close_date_zone)
+        return "" if zone == "UTC" else f"{_ZONE}{zone}"
     return json.dumps(rules.stages.sales, sort_keys=True) if name == "sales_stage" else ""
+
+
+def days_read_otherwise(before: Readings, now: Readings) -> bool:
+    """Whether a close date is a day in another zone than before: then Partner Center's is read otherwise too."""
+    zones = [known.get("close_date", ("", False))[0].partition(_ZONE)[2] for known in (before, now)]
+    return len(set(zones)) > 1
+
+
+def with_unread_day(link: Link) -> Link:
+    """The link without the close date that its referral had in the old zone; the next pull reads it again."""
+    return replace(link, referral=_unread(link.referral, ["close_date"]))
 
 
 def to_text(known: Readings) -> str:
@@ -133,13 +148,13 @@ def _may_keep(link: Link, name: str) -> bool:
     return nothing(referral) == nothing(opportunity)
 
 
-def _unread(opportunity: Snapshot | None, changed: Iterable[str]) -> Snapshot | None:
+def _unread(snapshot: Snapshot | None, changed: Iterable[str]) -> Snapshot | None:
     """A snapshot that says nothing of these fields, and is read again because its version is nobody's."""
-    if opportunity is None:
+    if snapshot is None:
         return None
     names = set(changed)
-    fields = {name: value for name, value in opportunity.fields.items() if name not in names}
-    return replace(opportunity, fields=fields, version="")
+    fields = {name: value for name, value in snapshot.fields.items() if name not in names}
+    return replace(snapshot, fields=fields, version="")
 
 
 def _without_marks(memory: Memory, stale: set[str]) -> Memory:
@@ -148,5 +163,6 @@ def _without_marks(memory: Memory, stale: set[str]) -> Memory:
         rewritten={name: pending for name, pending in memory.rewritten.items() if name not in stale},
         resolved={name: side for name, side in memory.resolved.items() if name not in stale},
         disputed=tuple(name for name in memory.disputed if name not in stale),
+        stand_ins=tuple(name for name in memory.stand_ins if name not in stale),
         reported=tuple(key for key in memory.reported if [*key.split(":"), ""][1] not in stale),
     )

@@ -11,7 +11,7 @@ import hashlib
 import json
 from collections.abc import Container, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
-from datetime import timedelta
+from datetime import UTC, date, datetime, timedelta, tzinfo
 from decimal import Decimal
 from enum import StrEnum
 
@@ -79,7 +79,7 @@ class CrmShape:
 
     ``fields``: our names of the fields that exist and are readable. ``labels``: our name → what the seller sees.
     ``lengths``: our name, or that of a part (`customer.name`, `contacts.first_name`, `solutions.id`; `customer.street` where
-    both lines share a column) → UTF-16 code units. ``digits``/``scale`` of the value field. ``currencies``: ISO codes,
+    both lines share a column) → UTF-16 code units. ``digits``/``scale``, ``minimum``/``maximum`` of the value field. ``currencies``: ISO codes,
     empty where the org has one only, which is then ``default_currency``. ``picklists``: our name → values allowed;
     `customer.country`: ISO codes, missing where a country is free text. ``states``: ISO code of a country → name or code
     of a state, without case → its code; None where a state is free text. ``scales``: ISO code → decimals, of the
@@ -97,6 +97,7 @@ class CrmShape:
     currencies: frozenset[str] = frozenset()
     picklists: Mapping[str, frozenset[str]] = field(default_factory=dict)
     maximum: Decimal = Decimal("9999999999999999.99")
+    minimum: Decimal = Decimal("-9999999999999999.99")
     scales: Mapping[str, int] = field(default_factory=dict)
     ambiguous_stages: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     states: Mapping[str, Mapping[str, str]] | None = None
@@ -212,6 +213,12 @@ class Rules:
     account_updates: AccountUpdates = AccountUpdates.FILL
     cosell_recipe: str = "two_posts"  # or one_post: the post that makes a co-sell deal also invites Microsoft
     reasons: Mapping[str, str] = field(default_factory=dict)  # the CRM's own loss reason → closed reason
+    default_close: timedelta = timedelta(days=30)  # from today to the close date of a deal that brings none
+    close_date_zone: tzinfo = UTC  # in which a close date is a day
+
+    def today(self, now: datetime) -> date:
+        """The day of this moment where close dates are days."""
+        return now.astimezone(self.close_date_zone).date()
 
     def crm_value(self, name: str, opportunity: Snapshot) -> Value:
         """A shared field as the CRM holds it; its sales stage may be what its stage means."""

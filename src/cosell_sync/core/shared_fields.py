@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
-from cosell_sync.core import messages
+from cosell_sync.core import messages, stand_ins
 from cosell_sync.core.accounts import difference, keeps_equal, merge_account
 from cosell_sync.core.builder import DecisionBuilder, why_not_in_crm
 from cosell_sync.core.deal import ABSENT, Customer, Fields, Side, State, Value
@@ -50,10 +50,27 @@ def merge_shared_fields(builder: DecisionBuilder) -> None:
                 merge_sales_stage(builder, rule, base_referral, base_opportunity)
         elif name == "value" and _is_other_money(builder):
             continue  # five of one currency are not five of another; the hold says so
+        elif name == "customer" and stand_ins.has_no_customer(builder.referral):
+            continue  # no account can be found or made for nobody, and Partner Center takes none of ours
         elif name in builder.shape.fields and name not in _LED:
             _merge_field(builder, rule, base_referral, base_opportunity)
     _hold_other_money(builder)
+    _hold_stand_ins(builder)
     builder.link = replace(builder.link, base_referral=base_referral, base_opportunity=base_opportunity)
+
+
+def _hold_stand_ins(builder: DecisionBuilder) -> None:
+    """Say what stands in for what Microsoft does not bring, once for each field; forget those that stand no longer."""
+    referral, rules, shape, link = builder.referral, builder.rules, builder.shape, builder.link
+    if not link.memory.stand_ins:
+        return
+    if builder.state not in TERMINAL:
+        held = {hold.field for hold in builder.holds if hold.kind is HoldKind.CRM_CANNOT}
+        names = tuple(name for name in stand_ins.standing(link, rules, shape) if name not in held)
+        builder.holds += stand_ins.holds(names, referral, builder.opportunity.fields, rules, shape)
+        apart = stand_ins.kept_apart(referral, builder.opportunity, rules, shape)
+        builder.holds += [apart] if apart and "value" in link.memory.stand_ins else []
+    builder.update_memory(stand_ins=stand_ins.remembered(link, rules, shape))
 
 
 def _together(builder: DecisionBuilder, name: str) -> tuple[str, ...]:
@@ -105,6 +122,10 @@ def _merge_field(
     taken = frozenset[Side]().union(
         *(_taken_as_changed(name, memory, unequal=bool(unequal[name])) for name in names)
     )
+    if rule.name in stand_ins.untouched(builder.link) and not stand_ins.lacks(
+        rule.name, builder.referral, builder.rules, builder.shape
+    ):
+        taken |= {Side.PARTNER_CENTER}  # what the CRM could not hold when it was made, it can hold now
     group = {
         name: Sides(
             builder.referral[name],
@@ -170,7 +191,8 @@ def _write_or_hold(builder: DecisionBuilder, group: Mapping[str, Merged]) -> Non
         for name, merged in group.items()
         if merged.to_crm is not ABSENT
         and not (len(group) > 1 and name in opportunity.readonly and merged.to_crm == opportunity[name])
-    }
+        and not (name == "currency" and empty(merged.to_crm) and empty(builder.referral["value"]))
+    }  # a currency without an amount says nothing, and no CRM clears one
     # the reason that is told is that of a part which differs, if it has one
     names = sorted(group, key=lambda name: builder.referral[name] == opportunity[name])
     no_up = [why for name in names if name in up and (why := _why_not_up(builder, name, up[name]))]
@@ -248,7 +270,7 @@ def _hold_other_money(builder: DecisionBuilder) -> None:
     """A CRM of one currency holds neither the currency nor an amount in another; told once."""
     referral, opportunity, shape = builder.referral, builder.opportunity, builder.shape
     why = foreign_currency(referral, builder.rules, shape)
-    if why is None or builder.state in TERMINAL:
+    if why is None or builder.state in TERMINAL or "value" in builder.link.memory.stand_ins:
         return
     label, shown = shape.label("currency"), referral["currency"]
     differs = not same(KINDS["value"], referral["value"], opportunity["value"])

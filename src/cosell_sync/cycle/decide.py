@@ -91,7 +91,7 @@ def may_invite(cycle: Cycle, link: Link) -> bool:
         return False
     if any(item.kind is FinalKind.INVITE for item in link.memory.withheld):
         return False
-    fields = visibility.invitation(link, cycle.rules, cycle.shape, cycle.now.date())
+    fields = visibility.invitation(link, cycle.rules, cycle.shape, cycle.rules.today(cycle.now))
     return fields is not None and blocked_side(link.memory, cycle.now) is not Side.PARTNER_CENTER
 
 

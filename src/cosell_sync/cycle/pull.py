@@ -19,12 +19,14 @@ from cosell_sync.core.keys import referral_key
 from cosell_sync.core.memory import Link, Memory, Phase
 from cosell_sync.core.readings import (
     READINGS,
+    days_read_otherwise,
     from_text,
     intent_without,
     read_otherwise,
     readings,
     remembered,
     to_text,
+    with_unread_day,
     without_stale,
 )
 from cosell_sync.core.retry import tried_at_once
@@ -121,6 +123,9 @@ def requeue_after_rule_change(cycle: Cycle, record: Record) -> None:
         _requeue(cycle, record, lambda link: replace(link, dirty=True))
     if changed:
         _read_otherwise(cycle, record, changed)
+    if days_read_otherwise(before, now):
+        _requeue(cycle, record, with_unread_day)
+        record.unread.append(Side.PARTNER_CENTER)
     record.watermarks[READINGS] = known
     keep_state(cycle, record, rules=rules)
 

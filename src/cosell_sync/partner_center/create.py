@@ -48,7 +48,7 @@ def body(draft: ReferralDraft, wire: WireOptions) -> dict[str, Any]:
             "consentToShareReferralWithMicrosoftSellers": kind is not DealType.PRIVATE,
         },
         "details": {
-            **_details(fields),
+            **_details(fields, wire),
             "requirements": {
                 "solutions": solutions,
                 "additionalRequirements": {
@@ -95,12 +95,12 @@ def _customer_body(customer: Customer) -> dict[str, Any]:
     }
 
 
-def _details(fields: Fields) -> dict[str, Any]:
+def _details(fields: Fields, wire: WireOptions) -> dict[str, Any]:
     close = _known(fields, "close_date")
     known = {
         "dealValue": _known(fields, "value"),
         "currency": _known(fields, "currency"),
-        "closingDateTime": midnight(close) if isinstance(close, date) else None,
+        "closingDateTime": midnight(close, wire.close_date_zone) if isinstance(close, date) else None,
     }
     notes = _known(fields, "notes")
     return {**{name: value for name, value in known.items() if value is not None}, "notes": notes or ""}

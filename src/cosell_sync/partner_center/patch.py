@@ -146,7 +146,7 @@ def _wire_value(name: str, value: Value, current: Value, wire: WireOptions) -> A
         case datetime():
             return timestamp(value)
         case date():
-            return midnight(value)
+            return midnight(value, wire.close_date_zone)
         case str():
             return sales_stage_code(value, wire) if name == "sales_stage" else str(value)
         case _:

@@ -15,7 +15,7 @@ Choices that the pages leave open:
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, tzinfo
 from decimal import Decimal
 from types import MappingProxyType
 from typing import Any, Final
@@ -48,6 +48,16 @@ from cosell_sync.partner_center.values import (
 # A referral that is not answered within this time expires (learn.microsoft.com/partner-center/manage-co-sell-opportunities).
 ANSWER_WITHIN: Final = timedelta(days=14)
 
+# Fields that have a stand-in in the CRM (see core), so that one of them keeps no deal out of it.
+_STOOD_IN_FOR: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "name": "name",
+        "value": "details.dealValue",
+        "currency": "details.currency",
+        "close_date": "details.closingDateTime",
+    }
+)
+
 # Status and substatus, without case → our state.
 STATES: Final[Mapping[tuple[str, str], State]] = MappingProxyType(
     {
@@ -75,8 +85,11 @@ def snapshot(document: object, wire: WireOptions, *, own: frozenset[str] = froze
     reader = _Reader(document)
     fields = _fields(reader, id, wire, own)
     version = reader.version()
-    if reader.malformed:
-        fields["problem"] = "This referral cannot be understood: " + "; ".join(reader.malformed[:5])
+    unreadable = [ours for ours, path in _STOOD_IN_FOR.items() if path in reader.malformed]
+    if vital := [text for path, text in reader.malformed.items() if path not in _STOOD_IN_FOR.values()]:
+        fields["problem"] = "This referral cannot be understood: " + "; ".join(vital[:5])
+    if unreadable:
+        fields["unreadable"] = " ".join(unreadable)
     return Snapshot(
         id=id,
         version=version,
@@ -87,7 +100,9 @@ def snapshot(document: object, wire: WireOptions, *, own: frozenset[str] = froze
 
 def _fields(read: _Reader, id: str, wire: WireOptions, own: frozenset[str]) -> dict[str, Value]:  # noqa: A002
     status, substatus = read.text("status"), read.text("substatus")
-    state = STATES.get((folded(status), folded(substatus)), State.UNKNOWN)
+    # Over is over, whatever the second word: a closed referral takes no change.
+    other = State.CLOSED if folded(status) == "closed" else State.UNKNOWN
+    state = STATES.get((folded(status), folded(substatus)), other)
     created = read.moment("createdDateTime")
     engagement, organization = read.text("engagementId"), read.text("organizationId")
     inviter = read.text("inviteContext", "invitedBy", "organizationId")
@@ -100,8 +115,8 @@ def _fields(read: _Reader, id: str, wire: WireOptions, own: frozenset[str]) -> d
     return {
         "name": read.text("name"),
         "value": read.number("details", "dealValue"),
-        "currency": read.text("details", "currency"),
-        "close_date": read.day("details", "closingDateTime"),
+        "currency": read.currency(),
+        "close_date": read.day(wire.close_date_zone, "details", "closingDateTime"),
         "sales_stage": read.sales_stage(),
         "campaign_id": read.text("campaignId"),
         "notes": read.text("details", "notes"),
@@ -205,7 +220,7 @@ class _Reader:
 
     def __init__(self, document: Mapping[str, Any]) -> None:
         self._document = document
-        self.malformed: list[str] = []
+        self.malformed: dict[str, str] = {}  # path of a property → what is wrong, with the path in front
         self.readonly: set[str] = set()
 
     def _at(self, *path: str) -> Any:
@@ -214,16 +229,15 @@ class _Reader:
             if node is None:
                 return ABSENT
             if not isinstance(node, Mapping):
-                self._note(f"{'.'.join(path[:depth])} is no object")
+                self._note(".".join(path[:depth]), "is no object")
                 return ABSENT
             node = node.get(name, ABSENT)
             if node is ABSENT:
                 return ABSENT
         return node
 
-    def _note(self, problem: str) -> None:
-        if problem not in self.malformed:
-            self.malformed.append(problem)
+    def _note(self, path: str, problem: str) -> None:
+        self.malformed.setdefault(path, f"{path} {problem}")
 
     def _value(self, path: tuple[str, ...], convert: Callable[[Any], Value]) -> Value:
         raw = self._at(*path)
@@ -232,7 +246,7 @@ class _Reader:
         try:
             return convert(raw)
         except Malformed as cause:
-            self._note(f"{'.'.join(path)} {cause}")
+            self._note(".".join(path), str(cause))
             return ABSENT
 
     def version(self) -> str:
@@ -240,7 +254,7 @@ class _Reader:
         tag = self._document.get("eTag")
         if isinstance(tag, str) and tag and tag == tag.strip() and tag.isascii() and tag.isprintable():
             return tag
-        self._note("eTag is missing or malformed")
+        self._note("eTag", "is missing or malformed")
         return ""
 
     def text(self, *path: str) -> Value:
@@ -255,8 +269,11 @@ class _Reader:
     def moment(self, *path: str) -> Value:
         return self._value(path, values.moment)
 
-    def day(self, *path: str) -> Value:
-        return self._value(path, values.day)
+    def day(self, zone: tzinfo, *path: str) -> Value:
+        return self._value(path, lambda raw: values.day(raw, zone))
+
+    def currency(self) -> Value:
+        return self._value(("details", "currency"), values.currency)
 
     def sales_stage(self) -> Value:
         raw = self._at("salesStage")

@@ -12,7 +12,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, time, tzinfo
 from decimal import Decimal
 from types import MappingProxyType
 from typing import Any, Final
@@ -74,6 +74,7 @@ class WireOptions:
     link: str = PORTAL  # the portal's address of a deal; documented nowhere, so configurable
     marketplace_intent: str = "HaveNotDecided"
     qualification: str = "SalesQualified"  # D2
+    close_date_zone: tzinfo = UTC  # in which a close date is a day
     # More attributes of new deals, type → id (D3).
     attributes: Mapping[str, str] = field(default_factory=dict)
 
@@ -147,6 +148,12 @@ def text(raw: Any) -> str | None:
     return clean(raw) or None
 
 
+def currency(raw: Any) -> str | None:
+    """A currency's code in capitals, as ISO 4217 and both CRMs write it; any other text as it stands, None for blank."""
+    found = (text(raw) or "").strip()
+    return (found.upper() if len(found) == 3 and found.isascii() and found.isalpha() else found) or None
+
+
 def flag(raw: Any) -> bool:
     """True or false, never a guess from another type."""
     if not isinstance(raw, bool):
@@ -189,23 +196,32 @@ def moment(raw: Any) -> datetime | None:
     return at.replace(microsecond=int((fraction or "").ljust(6, "0")[:6]))
 
 
-def day(raw: Any) -> date | None:
-    """The UTC day of a date and time; None for year 1."""
+def day(raw: Any, zone: tzinfo = UTC) -> date | None:
+    """The day in that zone of a date and time; None for year 1."""
     at = moment(raw)
-    return at.date() if at else None
+    try:
+        return at.astimezone(zone).date() if at else None
+    except OverflowError:
+        raise Malformed("is no date") from None
 
 
 # --- writing -------------------------------------------------------------------------------------------------
 
 
-def midnight(day: date) -> str:
-    """A close date as it is written: the start of the UTC day. A portal in another zone may show its neighbour."""
-    return f"{day.isoformat()}T00:00:00Z"
+def midnight(day: date, zone: tzinfo = UTC) -> str:
+    """A close date as it is written, the inverse of ``day``: the start of that day in the zone, in UTC.
+
+    A portal in another zone may show its neighbour. Where the clocks skip midnight it is the first moment after.
+    """
+    try:
+        return timestamp(datetime.combine(day, time(), zone))
+    except OverflowError:  # the first or the last day that there is
+        return timestamp(datetime.combine(day, time(), UTC))
 
 
 def timestamp(at: datetime) -> str:
     """UTC, in whole seconds, with ``Z``."""
-    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return at.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="seconds") + "Z"
 
 
 def sales_stage_code(name: str, wire: WireOptions) -> str:

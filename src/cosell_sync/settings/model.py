@@ -51,6 +51,7 @@ from cosell_sync.settings.values import (
     Share,
     StoreUrl,
     Text,
+    TimeZone,
     WebhookUrl,
     split_list,
 )
@@ -246,6 +247,10 @@ class MappingSettings(Section):
     """The CRM's own loss reasons (status reason, stage, loss_reason) to closed reasons, for deals lost without our Reason."""
     default_currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$")] | None = None
     """ISO code where the CRM has no currency field; else the org's own."""
+    default_close: Annotated[PositiveDuration, Field(le=timedelta(days=3650))] = timedelta(days=30)
+    """From today to the close date of an inbound deal that brings none."""
+    close_date_zone: TimeZone = "UTC"
+    """IANA time zone in which a close date is a day, for example Europe/Berlin."""
     leads: Literal["skip", "import"] = "skip"
     """Marketplace and qualified leads."""
     match: Literal["propose", "link", "off"] = "propose"

@@ -11,8 +11,10 @@ import re
 import string
 from datetime import timedelta
 from decimal import Decimal, InvalidOperation
+from difflib import get_close_matches
 from typing import Annotated, Final, Literal
 from urllib.parse import urlsplit
+from zoneinfo import available_timezones
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, WithJsonSchema
 
@@ -122,6 +124,22 @@ def _listen_address(value: str) -> str:
     return value
 
 
+def _time_zone(value: str) -> str:
+    known = available_timezones()
+    if value in known:
+        return value
+    cities = {name.rpartition("/")[2].casefold(): name for name in sorted(known, reverse=True)}
+    whole = {name.casefold(): name for name in known}
+    wanted = value.strip().replace(" ", "_").casefold()
+    near = [
+        names[found]
+        for names in (whole, cities)
+        for found in get_close_matches(wanted, names, n=1, cutoff=0.75)
+    ]
+    meant = f"; did you mean {near[0]}?" if near else ""
+    raise ValueError(f"is no time zone of the IANA database, for example Europe/Berlin{meant}")
+
+
 def split_list(value: object) -> object:
     """The parts of ``a, b``, because a variable holds one text; anything but a text is returned as it is."""
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
@@ -151,6 +169,7 @@ StoreUrl = Annotated[
     Field(json_schema_extra={"x-secret": True}),
 ]
 ListenAddress = Annotated[str, AfterValidator(_listen_address)]
+TimeZone = Annotated[str, AfterValidator(_time_zone)]
 Text = Annotated[str, Field(min_length=1)]
 CallCount = Annotated[int, Field(ge=1)]
 

@@ -197,7 +197,7 @@ def table_columns(rest: Rest, collection: str) -> Mapping[str, Column]:
 _DETAILS: Final[Mapping[str, str]] = {
     "String": "$select=LogicalName,MaxLength",
     "Memo": "$select=LogicalName,MaxLength",
-    "Money": "$select=LogicalName,Precision,PrecisionSource,MaxValue",
+    "Money": "$select=LogicalName,Precision,PrecisionSource,MaxValue,MinValue",
     "DateTime": "$select=LogicalName,DateTimeBehavior",
     "Picklist": "$select=LogicalName&$expand=OptionSet,GlobalOptionSet",
     "Status": "$select=LogicalName&$expand=OptionSet",
@@ -206,7 +206,10 @@ _DETAILS: Final[Mapping[str, str]] = {
 
 def _column(name: str, row: Mapping[str, Any]) -> Column:
     choices = row.get("OptionSet") or row.get("GlobalOptionSet") or {}
-    maximum = row.get("MaxValue")
+    most, least = (
+        Decimal(str(bound)) if isinstance(bound, (int, float, Decimal)) else None
+        for bound in (row.get("MaxValue"), row.get("MinValue"))
+    )
     source = row.get("PrecisionSource")
     behavior = row.get("DateTimeBehavior")
     return Column(
@@ -215,7 +218,8 @@ def _column(name: str, row: Mapping[str, Any]) -> Column:
         label=_label(row.get("DisplayName")),
         length=row.get("MaxLength") if isinstance(row.get("MaxLength"), int) else None,
         scale=row["Precision"] if isinstance(row.get("Precision"), int) else None,
-        maximum=Decimal(str(maximum)) if isinstance(maximum, (int, float, Decimal)) else None,
+        maximum=most,
+        minimum=least,
         creatable=row.get("IsValidForCreate") is not False,
         updatable=row.get("IsValidForUpdate") is not False,
         precision_source=source if isinstance(source, int) else 0,

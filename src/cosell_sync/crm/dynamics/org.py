@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, tzinfo
 from decimal import Decimal
 from typing import Final
 
@@ -162,6 +163,7 @@ class Column:
     length: int | None = None
     scale: int | None = None
     maximum: Decimal | None = None
+    minimum: Decimal | None = None
     creatable: bool = True
     updatable: bool = True
     choices: tuple[Choice, ...] = ()
@@ -232,6 +234,7 @@ class Org:
     roles: Mapping[str, str] = field(default_factory=dict)  # our field → id of the connection role to give
     user_id: str = ""  # the application user
     security: Security = field(default_factory=Security)
+    close_date_zone: tzinfo = UTC  # configured: in which a close date is a day
 
     def column(self, name: str) -> Column | None:
         """The opportunity's column for one of our names."""
@@ -339,7 +342,9 @@ class Org:
         """What the environment can hold, in our names."""
         described = {name: self.columns[OPPORTUNITIES][crm] for name, crm in self.names.items()}
         base = next((each for each in self.currencies if each.id == self.base_currency), None)
-        scale, maximum = self._amount_bounds(described.get("value"))
+        amount = described.get("value")
+        scale, maximum = self._amount_bounds(amount)
+        least = amount.minimum if amount else None
         codes = {each.code for each in self.currencies if each.active} if "currency" in self.names else set()
         return CrmShape(
             fields=readable_fields(described, solutions=self.solutions),
@@ -359,6 +364,7 @@ class Org:
             currencies=frozenset(codes),
             picklists=_picklists(described),
             maximum=maximum,
+            minimum=-MONEY_LIMIT if least is None else least,
         )
 
 

@@ -128,7 +128,7 @@ def snapshot(bundle: Bundle, org: Org) -> Snapshot:
             if code is not None or (known is None and not org.security.closed(OPPORTUNITIES, crm)):
                 fields[name] = code
         elif crm in row and column is not None and not unreadable(org, OPPORTUNITIES, crm, row[crm]):
-            fields[name] = value(KINDS[name], row[crm], column)
+            fields[name] = value(KINDS[name], row[crm], column, org.close_date_zone)
     fields |= {"is_closed": state != OPEN, "is_won": state == WON}
     unseen = set(out_of_sight(bundle, org))
     fields |= {name: item for name, item in _related(bundle, org).items() if name not in unseen}
@@ -255,7 +255,7 @@ def columns(fields: Fields, org: Org, *, creating: bool = False) -> dict[str, ob
         if name == "currency":
             made |= _currency_column(crm, item, org)
         else:
-            made[crm] = column_value(KINDS[name], item, org.column(name))
+            made[crm] = column_value(KINDS[name], item, org.column(name), org.close_date_zone)
     if org.names.get("value") in made and COMPUTED in known:
         made[COMPUTED] = False
     return {name: item for name, item in made.items() if item is not None} if creating else made

@@ -310,7 +310,8 @@ class Org:
             currencies=frozenset(self.currencies) if "currency" in self.names else frozenset(),
             picklists={**_picklists(described), **self._listed_countries()},
             states=states.by_name(self.states, self.countries) if self.countries else None,
-            maximum=(Decimal(10) ** digits - 1).scaleb(-scale),
+            maximum=(most := (Decimal(10) ** digits - 1).scaleb(-scale)),
+            minimum=-most,
         )
 
 
