@@ -208,6 +208,7 @@ def partner_center(
         marketplace_intent=mapping.marketplace_intent,
         attributes=mapping.deal_attributes,
         link=ours.portal_url,
+        publishers=ours.publisher_names,
     )
     return PartnerCenter(caller, wire, tenant=ours.tenant_id or "")
 

@@ -14,12 +14,12 @@ day), a moment is an aware UTC ``datetime``. Versions are opaque: only the adapt
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from decimal import Decimal
 from enum import Enum, StrEnum
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 
 class Absent(Enum):
@@ -178,6 +178,7 @@ class Snapshot:
     ``fields`` maps names of ``fields.KINDS`` to values; a name that is missing is ``ABSENT``.
     ``readonly``: fields that this side does not take at the moment (an amount summed from products).
     ``rows``: ids of the child rows it was read from, so that a deleted child is traced back to its deal.
+    ``unkeyed``: per set the rows as the side holds them that cannot be told apart, for a write of the whole set.
     ``last_by_us``: whether the record itself was last changed by the user that we sign in as; None: the side does not
     say. It is known of what was just read only, and not kept.
     """
@@ -187,6 +188,9 @@ class Snapshot:
     fields: Fields = field(default_factory=dict)
     readonly: frozenset[str] = frozenset()
     rows: frozenset[str] = frozenset()
+    unkeyed: Mapping[str, Sequence[Mapping[str, Any]]] = field(
+        default_factory=dict, compare=False, repr=False
+    )
     last_by_us: bool | None = field(default=None, compare=False)
 
     def __getitem__(self, name: str) -> Value:

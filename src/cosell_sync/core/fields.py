@@ -58,6 +58,13 @@ def partners(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(name for name in SHARED if name in asked)
 
 
+# Who or what of a set cannot be told apart there, so that it stays on its side: people without an e-mail address, solutions
+# without an id. Each side says its own, in words.
+UNKEYED: Final[Mapping[str, str]] = MappingProxyType(
+    {"team": "team_unkeyed", "contacts": "contacts_unkeyed", "solutions": "solutions_unkeyed"}
+)
+
+
 # What only a seller writes, in the CRM.
 SELLER: Final[Mapping[str, Kind]] = MappingProxyType(
     {
@@ -124,7 +131,14 @@ REFERRAL_ONLY: Final[Mapping[str, Kind]] = MappingProxyType(
 
 
 KINDS: Final[Mapping[str, Kind]] = MappingProxyType(
-    {**SHARED, **SELLER, **STATUS_FIELDS, **CRM_ONLY, **REFERRAL_ONLY}
+    {
+        **SHARED,
+        **SELLER,
+        **STATUS_FIELDS,
+        **CRM_ONLY,
+        **REFERRAL_ONLY,
+        **dict.fromkeys(UNKEYED.values(), Kind.TEXT),
+    }
 )
 
 

@@ -15,6 +15,7 @@ from typing import Final
 from cosell_sync.core import messages
 from cosell_sync.core.countries import is_country, is_currency
 from cosell_sync.core.deal import ABSENT, Customer, Member, Snapshot, Value, hidden_parts
+from cosell_sync.core.fields import UNKEYED
 from cosell_sync.core.normalize import by_key, empty
 from cosell_sync.core.rules import CrmShape, Rules
 
@@ -107,7 +108,7 @@ def _set_gaps(opportunity: Snapshot, shape: CrmShape) -> Iterable[Gap]:
         if count > MOST:
             yield Gap(name, f"{shape.label(name)} (at most {MOST})")
         elif name == "solutions" and not count:
-            yield Gap(name, f"{shape.label(name)} (at least one)")
+            yield Gap(name, f"{shape.label(name)} (at least one{_without(name, 'id', opportunity)})")
     yield from _person_gap("team", "a colleague", opportunity, shape)
 
 
@@ -124,10 +125,18 @@ def _person_gap(name: str, who: str, opportunity: Snapshot, shape: CrmShape) -> 
     if people and min(map(len, lacking.values())) == 0:
         return
     words = f"{shape.label(name)} ({who} with first name, last name, phone and e-mail"
+    if not people:
+        words += _without(name, "e-mail", opportunity)
     if people:
         closest = min(people, key=lambda each: len(lacking[each.email]))
         words += f"; {messages.person(closest)} has no {messages.listed(lacking[closest.email])}"
     yield Gap(name, f"{words})")
+
+
+def _without(name: str, what: str, opportunity: Snapshot) -> str:
+    """Who is there and does not count, because nothing tells them from others."""
+    names = opportunity.text(UNKEYED[name])
+    return f"; {names} has no {what}" if names else ""
 
 
 def _lacking(member: Member) -> Iterable[str]:

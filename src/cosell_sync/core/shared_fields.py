@@ -11,7 +11,7 @@ from cosell_sync.core.accounts import difference, keeps_equal, merge_account
 from cosell_sync.core.builder import DecisionBuilder, why_not_in_crm
 from cosell_sync.core.deal import ABSENT, Customer, Fields, Side, State, Value
 from cosell_sync.core.decision import Conflict, ConflictKind, Hold, HoldKind
-from cosell_sync.core.fields import KINDS, SHARED, TOGETHER
+from cosell_sync.core.fields import KINDS, SHARED, TOGETHER, UNKEYED
 from cosell_sync.core.lifecycle import TERMINAL
 from cosell_sync.core.limits import PARTNER_CENTER_REQUIRES, foreign_currency, why_not_sent
 from cosell_sync.core.memory import Memory, set_known
@@ -47,7 +47,25 @@ def merge_shared_fields(builder: DecisionBuilder) -> None:
         elif name in builder.shape.fields and name not in _LED:
             _merge_field(builder, rule, base_referral, base_opportunity)
     _hold_other_money(builder)
+    _hold_unkeyed(builder)
     builder.link = replace(builder.link, base_referral=base_referral, base_opportunity=base_opportunity)
+
+
+def _hold_unkeyed(builder: DecisionBuilder) -> None:
+    """Name whoever stays on one side, because nothing there tells them from others."""
+    if builder.state in TERMINAL:
+        return
+    for name, told in UNKEYED.items():
+        rule = builder.rules.fields.get(name)
+        if rule is None or name not in builder.shape.fields:
+            continue
+        there, here, label = builder.referral[told], builder.opportunity[told], builder.shape.label(name)
+        if rule.goes_to_partner_center and not empty(here):
+            text = messages.without_key_here(name, label, str(here))
+            builder.holds.append(Hold(HoldKind.UNKEYED, name, ABSENT, here, text))
+        if rule.goes_to_crm and not empty(there):
+            text = messages.without_key_there(name, label, str(there))
+            builder.holds.append(Hold(HoldKind.UNKEYED, name, there, ABSENT, text))
 
 
 def _together(builder: DecisionBuilder, name: str) -> tuple[str, ...]:

@@ -36,6 +36,7 @@ _STATE_OF_HOLD = {
     HoldKind.FROZEN: SyncState.IN_SYNC,
     HoldKind.UNSEEN: SyncState.IN_SYNC,
     HoldKind.READ_ONLY: SyncState.IN_SYNC,
+    HoldKind.UNKEYED: SyncState.IN_SYNC,
     HoldKind.SHARED: SyncState.IN_SYNC,
 }
 _URGENCY = (
@@ -135,7 +136,7 @@ def _conditions(
             yield SyncState.CONFLICT, conflict_text(conflict, shape)
     for hold in sorted(decision.holds, key=lambda item: list(HoldKind).index(item.kind)):
         yield _STATE_OF_HOLD[hold.kind], hold.text
-    held = {hold.field for hold in decision.holds}
+    held = {hold.field for hold in decision.holds if hold.kind is not HoldKind.UNKEYED}
     for conflict in decision.conflicts:
         if conflict.kept is not None and conflict.field in held:
             yield SyncState.IN_SYNC, conflict_text(conflict, shape)

@@ -12,7 +12,7 @@ from cosell_sync.core.deal import ABSENT, Fields, Snapshot, State, Value
 from cosell_sync.core.decision import Hold, HoldKind
 from cosell_sync.core.lifecycle import TERMINAL
 from cosell_sync.core.memory import FinalKind, Invitation, Link, Phase
-from cosell_sync.core.microsoft import ONE_WAY, fix_help_request, takes_part
+from cosell_sync.core.microsoft import ONE_WAY, fix_help_request, joined_elsewhere, takes_part
 from cosell_sync.core.publishing import new_referral_fields
 from cosell_sync.core.requirements import Gap, asks_for_help, missing
 from cosell_sync.core.rules import CrmShape, Rules
@@ -133,6 +133,8 @@ def open_to_microsoft(builder: DecisionBuilder) -> None:
     """One-way, and only where the seller asks for it; what is missing or no longer possible is held with its reason."""
     wider = widening(builder.link, builder.state, builder.rules, builder.shape, builder.now.date())
     builder.link = wider.link
+    if builder.state not in TERMINAL and joined_elsewhere(builder.link):
+        builder.notices.append(messages.joined())
     builder.invites = wider.invites and not wider.gaps
     if builder.invites and builder.referral["visible"] is not False:
         builder.withholds(FinalKind.INVITE, "help", builder.referral["help"], builder.opportunity["help"])

@@ -108,7 +108,7 @@ def _of_pair(
 
 
 def _held(hold: Hold) -> Waiting:
-    to_crm = hold.kind in _TO_CRM
+    to_crm = hold.kind in _TO_CRM or (hold.kind is HoldKind.UNKEYED and hold.opportunity is ABSENT)
     side = Side.CRM if to_crm else Side.PARTNER_CENTER
     value, before = (hold.referral, hold.opportunity) if to_crm else (hold.opportunity, hold.referral)
     return Waiting(hold.field, side, value, before, WaitKind.HELD, hold.text, hold.until)

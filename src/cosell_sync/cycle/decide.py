@@ -13,7 +13,7 @@ from dataclasses import replace
 import structlog
 
 from cosell_sync.core import losses, messages, requirements, visibility
-from cosell_sync.core.deal import Side
+from cosell_sync.core.deal import Side, State
 from cosell_sync.core.decision import Conflict, Decision
 from cosell_sync.core.fields import SHARED
 from cosell_sync.core.guard import kept_withheld
@@ -63,7 +63,7 @@ def plan_crm(cycle: Cycle, record: Record, first: Decision, result: ReferralResu
         for item in first.conflicts
         if item.kept is Side.CRM and item.field in result.fields and item not in decision.conflicts
     ]
-    news = _news(cycle, decision, result, sent)
+    news = _news(cycle, decision, result, sent, first.taken_back)
     link = conflicts(cycle, record, decision.link, [*sent, *decision.conflicts])
     if any(name in decision.crm for name in (*SHARED, "stage")):
         link = carried(cycle, link)
@@ -105,12 +105,16 @@ def settled_as_made(cycle: Cycle, link: Link) -> Link:
 
 
 def _news(
-    cycle: Cycle, decision: Decision, result: ReferralResult, sent: Sequence[Conflict]
+    cycle: Cycle,
+    decision: Decision,
+    result: ReferralResult,
+    sent: Sequence[Conflict],
+    taken_back: State | None,
 ) -> Sequence[str]:
     """What happened, in the seller's words; empty where nothing did."""
     down = [name for name in (*SHARED, "stage") if name in decision.crm]
     decided = [item for item in decision.conflicts if item.kept is not None and item.field in down]
-    news = [*result.notices, *decision.notices]
+    news = [*_carried_news(cycle, result, taken_back), *decision.notices]
     news += [conflict_text(item, cycle.shape) for item in (*sent, *decided)]
     shared = [name for name in SHARED if name in decision.crm]
     if shared:
@@ -118,6 +122,16 @@ def _news(
     if result.link.referral is not None:
         news += losses.lost_in_crm(shared, result.link.referral, cycle.shape)
     return news
+
+
+def _carried_news(cycle: Cycle, result: ReferralResult, taken_back: State | None) -> Sequence[str]:
+    """What Partner Center took. Of an end that was taken back the seller reads that, not that the stage went over."""
+    if taken_back is None:
+        return result.notices
+    labels = [cycle.shape.label(name) for name in SHARED if name in result.fields]
+    others = [cycle.shape.label(name) for name in SHARED if name in result.fields and name != "sales_stage"]
+    said = [notice for notice in result.notices if notice != messages.sent(labels)]
+    return [messages.taken_back(taken_back), *([messages.sent(others)] if others else []), *said]
 
 
 def _as_if_written(cycle: Cycle, link: Link) -> Link:

@@ -79,14 +79,14 @@ def _operation(before: Snapshot, name: str, value: Value, wire: WireOptions) -> 
     if name == "close_date" and current == value:
         return None  # the same day: the time of day stays as it was set
     operation = "add" if current is ABSENT else "replace"
-    return {"op": operation, "path": path, "value": _wire_value(name, value, current, wire)}
+    return {"op": operation, "path": path, "value": _wire_value(name, value, before, wire)}
 
 
-def _wire_value(name: str, value: Value, current: Value, wire: WireOptions) -> Any:
+def _wire_value(name: str, value: Value, before: Snapshot, wire: WireOptions) -> Any:
     if name == "visible" and value is not True:
         raise ValueError("visibility cannot be withdrawn")
     if name in {"team", "contacts", "solutions"}:
-        return write_list(value, current)
+        return write_list(value, before[name], before.unkeyed.get(name, ()))
     match value:
         case None | bool() | Decimal():
             return value

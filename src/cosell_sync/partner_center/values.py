@@ -74,6 +74,9 @@ class WireOptions:
     link: str = PORTAL  # the portal's address of a deal; documented nowhere, so configurable
     marketplace_intent: str = "HaveNotDecided"
     qualification: str = "SalesQualified"  # D2
+    publishers: tuple[
+        str, ...
+    ] = ()  # names under which our solutions are published, beside the organization's
     # More attributes of new deals, type → id (D3).
     attributes: Mapping[str, str] = field(default_factory=dict)
 

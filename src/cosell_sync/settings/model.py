@@ -95,6 +95,8 @@ class PartnerCenterSettings(Section):
     """Seeds the store; later tokens rotate there. A seed that differs from the last one replaces what is stored."""
     portal_url: PortalUrl = "https://partner.microsoft.com/dashboard/referrals/v2/leads/{referral_id}"
     """The deal's page in the portal, with {referral_id} or {engagement_id}."""
+    publisher_names: Annotated[tuple[Text, ...], BeforeValidator(split_list)] = ()
+    """Names under which your solutions are published, where they differ from your organization's name in Partner Center."""
 
 
 class SalesforceSettings(Section):
