@@ -139,6 +139,7 @@ def said() -> Iterator[tuple[str, str]]:
         messages.claimed("Fabric rollout", "0065g00000AbCdEFAA"),
     )
     yield "cannot be shared yet", messages.cannot_share(["Amount", "the country of Account", "Amount"])
+    yield "cannot be shared without an account", messages.cannot_share(["Amount"], ["Account"])
     yield "cannot be widened yet", messages.cannot_widen(["Consent", "a contact", "Consent"])
     yield "closed before it was shared", messages.closed_before_sharing()
     for kind in (DealType.PRIVATE, DealType.PARTNER_LED, DealType.COSELL):

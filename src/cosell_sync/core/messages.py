@@ -433,12 +433,19 @@ def claimed(name: str, opportunity_id: str) -> str:
 # --- deals made in the CRM ---------------------------------------------------------------------------------------
 
 
-def cannot_share(missing: Iterable[str]) -> str:
-    return f"Not shared with Partner Center yet. Please fill in: {'; '.join(dict.fromkeys(missing))}."
+def cannot_share(missing: Iterable[str], unchosen: Iterable[str] = ()) -> str:
+    """``missing``: fields to fill in. ``unchosen``: records to choose, without which their fields need not be spoken of."""
+    return f"Not shared with Partner Center yet. {_wanted(missing, unchosen)}"
 
 
-def cannot_widen(missing: Iterable[str]) -> str:
-    return f"Microsoft was not asked or told yet. Please fill in: {'; '.join(dict.fromkeys(missing))}."
+def cannot_widen(missing: Iterable[str], unchosen: Iterable[str] = ()) -> str:
+    return f"Microsoft was not asked or told yet. {_wanted(missing, unchosen)}"
+
+
+def _wanted(missing: Iterable[str], unchosen: Iterable[str]) -> str:
+    chosen = [f"Choose {'an' if label[:1] in 'AEIOU' else 'a'} {label}." for label in unchosen]
+    labels = "; ".join(dict.fromkeys(missing))
+    return " ".join([*chosen, *([f"Please fill in: {labels}."] if labels else [])])
 
 
 def closed_before_sharing() -> str:

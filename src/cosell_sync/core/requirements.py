@@ -6,7 +6,7 @@ Mandatory fields: learn.microsoft.com/partner-center/manage-co-sell-opportunitie
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
@@ -38,10 +38,20 @@ _PARTS: Final = (("first_name", "first name"), ("last_name", "last name"), ("pho
 
 @dataclass(frozen=True)
 class Gap:
-    """Something without which a deal is not shared. ``words``: what is missing, beginning with the CRM's label."""
+    """Something without which a deal is not shared. ``words``: what is missing, beginning with the CRM's label.
+
+    ``unchosen``: it is a record to be chosen, named by its label alone.
+    """
 
     field: str
     words: str
+    unchosen: bool = False
+
+
+def told(gaps: Iterable[Gap], text: Callable[[Iterable[str], Iterable[str]], str]) -> str:
+    """These gaps in one text for the seller: ``messages.cannot_share`` or ``cannot_widen``."""
+    gaps = list(gaps)
+    return text([gap.words for gap in gaps if not gap.unchosen], [gap.words for gap in gaps if gap.unchosen])
 
 
 def missing(
@@ -91,8 +101,10 @@ def _currency(opportunity: Snapshot, rules: Rules, shape: CrmShape) -> Value:
 
 
 def _customer_gaps(opportunity: Snapshot, shape: CrmShape) -> Iterable[Gap]:
-    value = opportunity["customer"]
-    customer = value if isinstance(value, Customer) else Customer()
+    customer = opportunity["customer"]
+    if not isinstance(customer, Customer):
+        yield Gap("customer", shape.label("customer"), unchosen=True)
+        return
     for part in ("name", "address_line1", "city"):
         if empty(getattr(customer, part)):
             yield Gap("customer", shape.label(f"customer.{part}"))
