@@ -110,6 +110,7 @@ def said() -> Iterator[tuple[str, str]]:
         messages.without_key_here("contacts", "Contact Roles", "Greta Oz"),
     )
     yield "a solution in the CRM has no id", messages.without_key_here("solutions", "Solutions", "Planner")
+    yield "solutions, one of which has no id", messages.frozen("Solutions", messages.WITHOUT_ID_THERE)
     yield "a contact there has no e-mail", messages.without_key_there("contacts", "Contact Roles", "Greta Oz")
     yield "a solution there has no id", messages.without_key_there("solutions", "Solutions", "Planner")
     yield "the referral is not to be found", messages.referral_gone()

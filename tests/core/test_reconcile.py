@@ -10,13 +10,14 @@ from decimal import Decimal
 import pytest
 from deals import HOLD, NOW, SHAPE, at_rest, here, remembering, rules, there
 
-from cosell_sync.core.deal import ABSENT, Customer, Fields, Member, Side, State, Value
+from cosell_sync.core.deal import ABSENT, Customer, Fields, Member, Side, Solution, State, SyncState, Value
 from cosell_sync.core.decision import Decision, HoldKind
 from cosell_sync.core.lifecycle import TERMINAL
 from cosell_sync.core.memory import Closing, Failure, FinalKind, Link, Withheld, WithheldBy, reported_state
 from cosell_sync.core.reconcile import decide
 from cosell_sync.core.retry import content_digest
 from cosell_sync.core.rules import AccountUpdates, CrmShape, Flow, Policy, Rules, Stages
+from cosell_sync.core.status import status_report
 
 PC, CRM = Side.PARTNER_CENTER, Side.CRM
 
@@ -299,6 +300,38 @@ def test_both_moved_the_sales_stage_alike_and_one_goes_on() -> None:
 @pytest.mark.parametrize("flow", [Flow.OFF, Flow.TO_CRM])
 def test_a_sales_stage_that_may_not_go(flow: Flow) -> None:
     assert not decided(here(at_rest(), stage="Proposal"), rules(flows={"sales_stage": flow})).steps
+
+
+# --- who and what has no key ---
+
+
+def test_who_has_no_key_is_named_and_nothing_waits_for_it() -> None:
+    link = there(here(at_rest(), contacts_unkeyed="Sil Ent"), solutions_unkeyed="Suite")
+    decision = decided(link)
+    assert (decision.steps, decision.crm) == ((), {})
+    assert held(decision) == [(HoldKind.UNKEYED, "contacts"), (HoldKind.UNKEYED, "solutions")]
+    told = status_report(decision, (), SHAPE, NOW)
+    assert told.state is SyncState.IN_SYNC
+    assert "Sil Ent" in told.message
+    assert "Suite" in told.message
+    off = rules(flows={"contacts": Flow.OFF, "solutions": Flow.TO_PARTNER_CENTER})
+    assert held(decided(link, off)) == []
+    assert HoldKind.UNKEYED not in {kind for kind, _ in held(decided(there(link, state="Won")))}
+
+
+def test_a_list_is_not_written_over_a_solution_without_an_id() -> None:
+    link = there(at_rest(), solutions_unkeyed="Suite")
+    more = decided(here(link, solutions=(Solution("S1", "One"), Solution("S2", "Two"))))
+    assert len(more.steps) == 1, "another one is appended"
+    fewer = decided(here(link, solutions=(Solution("S2", "Two"),)))
+    assert (fewer.steps, held(fewer)[0]) == ((), (HoldKind.FROZEN, "solutions"))
+
+
+def test_whose_solution_it_is_partner_center_says() -> None:
+    link = there(at_rest(), solutions=(Solution("S1", "One", "Third party"),))
+    chosen = decided(here(link, solutions=(Solution("S1", "One", "Own"),)))
+    assert (chosen.steps, chosen.crm["solutions"]) == ((), (Solution("S1", "One", "Third party"),))
+    assert not chosen.conflicts
 
 
 # --- received ----------------------------------------------------------------------------------------------------

@@ -338,6 +338,11 @@ def without_key_there(field: str, label: str, names: str) -> str:
     )
 
 
+WITHOUT_ID_THERE = (
+    "one that has no id in Partner Center would be lost there; a colleague can correct that there"
+)
+
+
 def shortened(labels: Iterable[str]) -> str:
     return f"Shortened to what the CRM can hold: {listed(labels)}. Partner Center keeps the whole."
 

@@ -16,7 +16,7 @@ from cosell_sync.core.lifecycle import TERMINAL
 from cosell_sync.core.limits import PARTNER_CENTER_REQUIRES, foreign_currency, why_not_sent
 from cosell_sync.core.memory import Memory, set_known
 from cosell_sync.core.merge import Merged, Sides, merge
-from cosell_sync.core.normalize import empty, same
+from cosell_sync.core.normalize import empty, only_adds, same
 from cosell_sync.core.rules import FieldRule, Flow
 from cosell_sync.core.sales_stage import merge_sales_stage
 from cosell_sync.core.together import merge_together
@@ -231,6 +231,10 @@ def _why_not_up(builder: DecisionBuilder, name: str, value: Value) -> Reason | N
         return HoldKind.NEED, messages.cannot_be_empty(label, builder.referral[name])
     if not builder.rules.fields[name].goes_to_partner_center:
         return HoldKind.FROZEN, messages.frozen(label, messages.not_kept_in_step(label))
+    nameless = name == "solutions" and not empty(builder.referral[UNKEYED[name]])
+    if nameless and not only_adds(builder.referral[name], value):
+        # The list would be written whole, and a solution without an id is not known to be taken (resource page, SolutionTag).
+        return HoldKind.FROZEN, messages.frozen(label, messages.WITHOUT_ID_THERE)
     return None
 
 
