@@ -115,7 +115,7 @@ class Member:
 
 @dataclass(frozen=True)
 class Solution:
-    """What is sold, known by its id (``SOL-…`` a partner's own, a GUID Microsoft's).
+    """What is sold, known by its id (mostly ``SOL-…`` a partner's, a GUID Microsoft's; whose it is, ``type`` says).
 
     ``type``: ``Own``, ``Microsoft``, ``Third party`` or None where the side does not say.
     """
