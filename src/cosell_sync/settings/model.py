@@ -252,11 +252,7 @@ class MappingSettings(Section):
     """Marketplace and qualified leads."""
     match: Literal["propose", "link", "off"] = "propose"
     """What to do with an opportunity that looks like an incoming referral."""
-    account_match: Annotated[tuple[AccountMatch, ...], BeforeValidator(split_list), Field(min_length=1)] = (
-        "name",
-        "postal_code",
-        "country",
-    )
+    account_match: AccountMatch = ("name", "postal_code", "country")
     """What must agree for an existing account to be taken as the customer."""
     account_updates: Literal["fill", "own", "all"] = "fill"
     """What a referral changes of an account that exists: fill blanks only, own keeps those made for the deal equal, all keeps all."""
