@@ -38,6 +38,7 @@ class DecisionBuilder:
     conflicts: list[Conflict] = field(default_factory=list)
     holds: list[Hold] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
+    retried: list[Hold] = field(default_factory=list)
 
     def update_memory(self, **changes: object) -> None:
         """Replace fields of the link's memory."""
@@ -87,6 +88,7 @@ def build_decision(builder: DecisionBuilder, steps: tuple[Step, ...] = ()) -> De
         holds=tuple(builder.holds),
         notices=tuple(builder.notices),
         taken_back=builder.taken_back,
+        retried=tuple(builder.retried),
     )
 
 
