@@ -221,6 +221,7 @@ def partner_center(
         attributes=mapping.deal_attributes,
         link=ours.portal_url,
         close_date_zone=close_date_zone(settings),
+        publishers=ours.publisher_names,
     )
     return PartnerCenter(caller, wire, tenant=ours.tenant_id or "")
 

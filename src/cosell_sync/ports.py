@@ -267,12 +267,15 @@ class Crm(Protocol):
 class EngagementQueue:
     """Whose turn it is to have Microsoft's side read: keys of links, the one that waits longest first.
 
-    ``asked``: deals into which we asked Microsoft, read again and again while they are open. ``once``: deals that are read
-    when it is their turn, and leave the queue then.
+    ``asked``: deals into which we asked Microsoft, read again and again while they are open. ``elsewhere``: deals into which
+    Microsoft was asked in Partner Center, read as often while there are few of both, else in rounds; ``round``: when the last
+    round began. ``once``: deals that are read when it is their turn, and leave the queue then.
     """
 
     asked: tuple[str, ...] = ()
     once: tuple[str, ...] = ()
+    elsewhere: tuple[str, ...] = ()
+    round: datetime | None = None
 
 
 @dataclass(frozen=True)

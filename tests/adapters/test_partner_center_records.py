@@ -140,6 +140,10 @@ def apply(document: Mapping[str, Any], operations: list[dict[str, Any]]) -> dict
         node = result
         for name in parents:
             node = node[name]
+        if isinstance(node, list):
+            assert (operation["op"], last) == ("add", "-")
+            node.append(operation["value"])
+            continue
         assert operation["op"] == "add" or last in node, "replace needs something to be there"
         node[last] = operation["value"]
     return result
@@ -416,6 +420,41 @@ def test_solution_types() -> None:
     assert types == ["Own", "Microsoft", "Third party", "Microsoft", None]
 
 
+@pytest.mark.parametrize(
+    ("row", "kind"),
+    [
+        ({"publisherName": "Contoso Apps GmbH"}, "Own"),
+        ({"publisherName": " CONTOSO apps, GmbH "}, "Own"),
+        ({"publisherName": "Brand"}, "Own"),
+        ({"publisherName": "Green Ltd"}, "Third party"),
+        ({"publisherName": "Green Ltd", "id": "2f0c6f3e-0000-4000-8000-000000000009"}, "Third party"),
+        ({"publisherName": "Green Ltd", "solutionType": "1P"}, "Third party"),
+        ({"publisherName": "Microsoft"}, "Microsoft"),
+        ({"publisherName": "Microsoft Corporation"}, "Microsoft"),
+        ({"publisherId": "msft"}, "Microsoft"),
+        ({"publisherId": "11111111-2222-4333-8444-555555555555"}, "Own"),
+        ({"organizationName": "Green Ltd"}, "Third party"),
+        ({"publisherName": None}, "Own"),
+        ({"publisherName": ""}, "Own"),
+    ],
+)
+def test_whose_solution_it_is_its_publisher_says(row: dict[str, Any], kind: str) -> None:
+    ours = {"organizationId": "11111111-2222-4333-8444-555555555555", "organizationName": "Contoso Apps GmbH"}
+    document = {**DOCUMENT, **ours, "details": {"requirements": {"solutions": [{"id": "SOL-1", **row}]}}}
+    snapshot = read_snapshot(document, WireOptions(publishers=("Brand",)))
+    assert snapshot is not None
+    (found,) = snapshot["solutions"]  # type: ignore[misc]
+    assert found.type == kind  # type: ignore[union-attr]
+
+
+def test_who_is_not_known_by_name_has_no_third_parties() -> None:
+    document = {**DOCUMENT, "organizationId": None, "organizationName": None}
+    document["details"] = {"requirements": {"solutions": [{"id": "SOL-1", "publisherName": "Whoever"}]}}
+    snapshot = read_snapshot(document, WIRE)
+    assert snapshot is not None
+    assert [each.type for each in snapshot["solutions"]] == ["Own"]  # type: ignore[union-attr]
+
+
 # --- writing ----------------------------------------------------------------------------------------------------
 
 
@@ -502,9 +541,41 @@ def test_a_whole_array_keeps_what_we_do_not_know() -> None:
     }
 
 
-def test_members_that_have_no_key_at_all_make_the_field_readonly() -> None:
-    snapshot = read({"team": [{"firstName": "No", "lastName": "Address"}]})
-    assert (snapshot["team"], snapshot.readonly) == ((), frozenset({"team"}))
+NAMELESS = [{"firstName": "No", "lastName": "Address", "title": "?"}, {"title": "nobody at all"}]
+
+
+def test_members_without_a_key_are_named_and_stay_whatever_is_written() -> None:
+    """Also where all of them lack one; and after the snapshot was remembered."""
+    before = read({"team": NAMELESS})
+    assert (before["team"], before["team_unkeyed"]) == ((), "No Address, (no name)")
+    again = as_json.snapshot_from_json(json.loads(json.dumps(as_json.snapshot_to_json(before))))
+    new = Member("new@partner.example", "New")
+    row = {"firstName": "New", "email": "new@partner.example"}
+    for snapshot in (before, again):
+        (appended,) = patch.operations(snapshot, Step({"team": (new,)}), WIRE)
+        assert appended == {"op": "add", "path": "/team/-", "value": row}
+    both = read({"team": [*DOCUMENT["team"], *NAMELESS]})
+    assert both["team_unkeyed"] == "No Address, (no name)"
+    (whole,) = patch.operations(both, Step({"team": (new,)}), WIRE)
+    assert (whole["op"], whole["value"]) == ("replace", [row, *NAMELESS])
+
+
+def test_a_second_row_of_a_person_is_not_said_to_lack_a_key() -> None:
+    before = read({"team": [*DOCUMENT["team"], {**DOCUMENT["team"][0], "title": "twice"}]})
+    assert before["team_unkeyed"] is ABSENT
+    assert isinstance(before["team"], tuple)
+    renamed = (replace(before["team"][0], first_name="I."),)  # type: ignore[type-var]
+    (operation,) = patch.operations(before, Step({"team": renamed}), WIRE)  # type: ignore[dict-item]
+    assert [each["title"] for each in operation["value"]] == ["Lead", "twice"]
+
+
+def test_rows_that_an_earlier_version_remembered_beside_a_member_stay_too() -> None:
+    before = read()
+    assert isinstance(before["team"], tuple)
+    carrier = replace(before["team"][0], extra={"~unkeyed": NAMELESS})  # type: ignore[type-var]
+    stored = replace(before, fields={**before.fields, "team": (carrier,)})  # type: ignore[dict-item]
+    (operation,) = patch.operations(stored, Step({"team": ()}), WIRE)
+    assert operation["value"] == NAMELESS
 
 
 def test_an_address_keeps_its_letter_case() -> None:
@@ -612,6 +683,18 @@ def test_a_partner_led_deal_is_a_visible_one() -> None:
     assert body["type"] == "Independent"
     assert body["consent"]["consentToShareReferralWithMicrosoftSellers"] is True
     assert "inviteContext" not in body
+
+
+def test_only_our_own_solutions_are_the_target() -> None:
+    chosen = (
+        Solution("SOL-1", "Ours", "Own"),
+        Solution("ours-by-another-form", "Ours too", "Own"),
+        Solution("SOL-2", "Theirs", "Third party"),
+        Solution("SOL-3", "Microsoft's", "Microsoft"),
+        Solution("SOL-4", "Not told", None),
+    )
+    body = create.body(ReferralDraft("006", {**ASKING, "solutions": chosen}), WIRE)
+    assert [each["id"] for each in body["target"]] == ["SOL-1", "ours-by-another-form", "SOL-4"]
 
 
 def test_cosell_in_two_posts() -> None:

@@ -92,6 +92,10 @@ def said() -> Iterator[tuple[str, str]]:
     )
     yield "changed before the answer", messages.unanswered(["Amount", "Notes", "Close Date"])
     yield "an end waits out its hold", messages.holding(State.WON, UNTIL)
+    yield "won before it was answered", messages.holding(State.WON, UNTIL, with_accept=True)
+    yield "accepted, lest it expire before the win", messages.accepted_in_time()
+    yield "a win was taken back in time", messages.taken_back(State.WON)
+    yield "a refusal was taken back in time", messages.taken_back(State.DECLINED)
     yield "won within 72 hours", messages.hurried(UNTIL)
     yield "the referral is over", messages.over(State.EXPIRED)
     yield (
@@ -148,6 +152,15 @@ def said() -> Iterator[tuple[str, str]]:
         messages.frozen("Amount", messages.not_kept_in_step("Currency")),
     )
     yield "the CRM does not show a value", messages.unseen("Contact Roles")
+    yield "a deal became co-sell elsewhere", messages.joined()
+    yield (
+        "a contact in the CRM has no e-mail",
+        messages.without_key_here("contacts", "Contact Roles", "Greta Oz"),
+    )
+    yield "a solution in the CRM has no id", messages.without_key_here("solutions", "Solutions", "Planner")
+    yield "solutions, one of which has no id", messages.frozen("Solutions", messages.WITHOUT_ID_THERE)
+    yield "a contact there has no e-mail", messages.without_key_there("contacts", "Contact Roles", "Greta Oz")
+    yield "a solution there has no id", messages.without_key_there("solutions", "Solutions", "Planner")
     yield "the referral is not to be found", messages.referral_gone()
     yield (
         "refused, and tried again",
@@ -181,6 +194,7 @@ def said() -> Iterator[tuple[str, str]]:
         messages.claimed("Fabric rollout", "0065g00000AbCdEFAA"),
     )
     yield "cannot be shared yet", messages.cannot_share(["Amount", "the country of Account", "Amount"])
+    yield "cannot be shared without an account", messages.cannot_share(["Amount"], ["Account"])
     yield "cannot be widened yet", messages.cannot_widen(["Consent", "a contact", "Consent"])
     yield "closed before it was shared", messages.closed_before_sharing()
     for kind in (DealType.PRIVATE, DealType.PARTNER_LED, DealType.COSELL):

@@ -24,7 +24,8 @@ def todo(link: Link) -> str | None:
         return _of_failure(link, memory.failure)
     if memory.withheld:
         target = link.referral_id or link.opportunity_id
-        return f"{messages.withheld(memory.withheld[0])} Release it: cosell-sync deals approve {target}"
+        texts = " ".join(dict.fromkeys(messages.withheld(item) for item in memory.withheld))
+        return f"{texts} Release it: cosell-sync deals approve {target}"
     if memory.untold:
         return _untold(link)
     if memory.sync_state in URGENT and link.opportunity:

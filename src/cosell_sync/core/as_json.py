@@ -85,6 +85,11 @@ def snapshot_to_json(snapshot: Snapshot) -> dict[str, Any]:
         "fields": fields_to_json(snapshot.fields),
         "readonly": sorted(snapshot.readonly),
         "rows": sorted(snapshot.rows),
+        **(
+            {"unkeyed": {name: list(rows) for name, rows in snapshot.unkeyed.items()}}
+            if snapshot.unkeyed
+            else {}
+        ),
     }
 
 
@@ -96,4 +101,5 @@ def snapshot_from_json(data: Mapping[str, Any]) -> Snapshot:
         fields=fields_from_json(data["fields"]),
         readonly=frozenset(data.get("readonly", ())),
         rows=frozenset(data.get("rows", ())),
+        unkeyed=data.get("unkeyed", {}),
     )

@@ -31,6 +31,7 @@ class DecisionBuilder:
     follows: Consequence  # what the stage in the CRM means for this deal
     own_move: State | None = None
     withheld: Mapping[FinalKind, Withheld] = field(default_factory=dict)  # what the guard lets nobody do now
+    taken_back: State | None = None  # an end that is not asked for any more, before its hold was over
     invites: bool = False  # Microsoft is to be invited, which is no step of a walk
     to_referral: dict[str, Value] = field(default_factory=dict)
     to_crm: dict[str, Value] = field(default_factory=dict)
@@ -87,6 +88,7 @@ def build_decision(builder: DecisionBuilder, steps: tuple[Step, ...] = ()) -> De
         conflicts=tuple(builder.conflicts),
         holds=tuple(builder.holds),
         notices=tuple(builder.notices),
+        taken_back=builder.taken_back,
         retried=tuple(builder.retried),
     )
 

@@ -14,12 +14,12 @@ stage         the CRM's word for where a deal stands; *state* is ours (see ``lif
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from decimal import Decimal
 from enum import Enum, StrEnum
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 
 class Absent(Enum):
@@ -119,7 +119,7 @@ class Member:
 
 @dataclass(frozen=True)
 class Solution:
-    """What is sold, known by its id (``SOL-…`` a partner's own, a GUID Microsoft's).
+    """What is sold, known by its id (mostly ``SOL-…`` a partner's, a GUID Microsoft's; whose it is, ``type`` says).
 
     ``type``: ``Own``, ``Microsoft``, ``Third party`` or None where the side does not say.
     """
@@ -182,6 +182,7 @@ class Snapshot:
     ``fields`` maps names of ``fields.KINDS`` to values; a name that is missing is ``ABSENT``.
     ``readonly``: fields that this side does not take at the moment (an amount summed from products).
     ``rows``: ids of the child rows it was read from, so that a deleted child is traced back to its deal.
+    ``unkeyed``: per set the rows as the side holds them that cannot be told apart, for a write of the whole set.
     ``last_by_us``: whether the record itself was last changed by the user that we sign in as; None: the side does not
     say. It is known of what was just read only, and not kept.
     """
@@ -191,6 +192,9 @@ class Snapshot:
     fields: Fields = field(default_factory=dict)
     readonly: frozenset[str] = frozenset()
     rows: frozenset[str] = frozenset()
+    unkeyed: Mapping[str, Sequence[Mapping[str, Any]]] = field(
+        default_factory=dict, compare=False, repr=False
+    )
     last_by_us: bool | None = field(default=None, compare=False)
 
     def __getitem__(self, name: str) -> Value:

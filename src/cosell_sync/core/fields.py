@@ -58,6 +58,13 @@ def partners(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(name for name in SHARED if name in asked)
 
 
+# Who or what of a set cannot be told apart there, so that it stays on its side: people without an e-mail address, solutions
+# without an id. Each side says its own, in words.
+UNKEYED: Final[Mapping[str, str]] = MappingProxyType(
+    {"team": "team_unkeyed", "contacts": "contacts_unkeyed", "solutions": "solutions_unkeyed"}
+)
+
+
 def inseparable(names: Iterable[str]) -> list[frozenset[str]]:
     """The names, each alone or with those of them that it means something with, in their order."""
     given = dict.fromkeys(names)
@@ -138,7 +145,15 @@ CREATE_ONLY: Final[Mapping[str, Kind]] = MappingProxyType(
 
 
 KINDS: Final[Mapping[str, Kind]] = MappingProxyType(
-    {**SHARED, **SELLER, **STATUS_FIELDS, **CRM_ONLY, **REFERRAL_ONLY, **CREATE_ONLY}
+    {
+        **SHARED,
+        **SELLER,
+        **STATUS_FIELDS,
+        **CRM_ONLY,
+        **REFERRAL_ONLY,
+        **CREATE_ONLY,
+        **dict.fromkeys(UNKEYED.values(), Kind.TEXT),
+    }
 )
 
 

@@ -193,14 +193,19 @@ def final_effects(decision: Decision) -> Iterable[tuple[FinalKind, str]]:
 
 def kept_withheld(link: Link) -> dict[FinalKind, Withheld]:
     """What the count withheld and nobody approved stays withheld, for as long as the record asks for that very step."""
+    found = standing_withheld(link)
+    return {kind: item for kind, item in found.items() if item.reason is WithheldBy.COUNT}
+
+
+def standing_withheld(link: Link) -> dict[FinalKind, Withheld]:
+    """What was withheld when the deal was last decided, for whatever reason, that the record still asks for and nobody approved."""
     opportunity = link.opportunity
     if opportunity is None:
         return {}
     return {
         item.kind: item
         for item in link.memory.withheld
-        if item.reason is WithheldBy.COUNT
-        and item.mark == mark_of(item.kind, opportunity)
+        if item.mark == mark_of(item.kind, opportunity)
         and Approval(item.kind, item.mark) not in link.memory.approved
     }
 

@@ -69,12 +69,14 @@ class Invitation(StrEnum):
 class Closing:
     """A request to win, lose or decline that waits out ``sync.terminal_hold``.
 
-    ``mark``: the stage and action that ask for it; a change of them starts the wait again.
+    ``mark``: the stage and action that ask for it; a change of them starts the wait again. ``hurried``: the accept that goes
+    before it could not wait, because the referral would have expired.
     """
 
     state: State
     mark: str
     since: datetime
+    hurried: bool = False
 
 
 class FinalKind(StrEnum):

@@ -42,6 +42,11 @@ def merge_record(
         first = was_there is None or was_here is None or bool(without_base & set(part))
         changed_there = first or value_there != _held(was_there, part)
         changed_here = first or _held(here, part) != _held(was_here, part)
+        if part == ("type",) and value_there != (None,):
+            changed_there, changed_here = (
+                True,
+                False,
+            )  # whose solution it is, its publisher says and nobody else
         if changed_there and changed_here:
             if _is_within(value_there, value_here) or _is_within(value_here, value_there):
                 changed_here = _is_within(value_there, value_here)

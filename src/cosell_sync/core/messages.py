@@ -217,12 +217,28 @@ def unanswered(labels: Iterable[str]) -> str:
     return f"{listed(labels)}: your changes go to Partner Center together with your Accept."
 
 
-def holding(target: State, until: datetime) -> str:
-    """An end waits out ``sync.terminal_hold``."""
+def holding(target: State, until: datetime, *, with_accept: bool = False) -> str:
+    """An end waits out ``sync.terminal_hold``. ``with_accept``: and with it the answer to a deal that has none yet."""
+    if with_accept:
+        return (
+            f"Accepted and {target.value} go to Partner Center together at {minute(until)} and cannot be undone there. "
+            "Until then you can take both back by changing the stage."
+        )
     return (
         f"{target.value} goes to Partner Center at {minute(until)} and cannot be undone there. "
         "Until then you can take it back by changing the stage or the action."
     )
+
+
+def accepted_in_time() -> str:
+    """A deal won before it was answered was accepted at once."""
+    return "The deal was accepted at once, because it would have expired before; only Won can be taken back."
+
+
+def taken_back(state: State) -> str:
+    """The seller took an end back while it waited out its hold."""
+    what = "Your refusal of this deal" if state is State.DECLINED else f"Your {state.value}"
+    return f"{what} was taken back in time; Microsoft was not told of it."
 
 
 _WITHHELD = {
@@ -349,6 +365,31 @@ def unseen(label: str) -> str:
 
 
 NOT_SHOWN = "the sync user is not allowed to see it; ask your admin"
+
+
+def without_key_here(field: str, label: str, names: str) -> str:
+    """Who or what of a set in the CRM cannot be sent. ``names``: as they are listed there."""
+    if field == "solutions":
+        return f"Not sent to Microsoft, because the solution's id is missing: {names} ({label}). Please fill it in."
+    return f"Not sent to Microsoft, because there is no e-mail address: {names} ({label}). Please add it."
+
+
+def without_key_there(field: str, label: str, names: str) -> str:
+    """Who or what of a set in Partner Center cannot be shown in the CRM."""
+    if field == "solutions":
+        return (
+            f"Not shown here, because Partner Center has no id for it: {names} ({label}). "
+            "A colleague can choose the solution again in Partner Center."
+        )
+    return (
+        f"Not shown here, because Partner Center has no e-mail address: {names} ({label}). "
+        "A colleague can add it in Partner Center."
+    )
+
+
+WITHOUT_ID_THERE = (
+    "one that has no id in Partner Center would be lost there; a colleague can correct that there"
+)
 
 
 def crm_refused(label: str, value: Value, why: str, cure: Cure) -> str:
@@ -485,12 +526,19 @@ def claimed(name: str, opportunity_id: str) -> str:
 # --- deals made in the CRM ---------------------------------------------------------------------------------------
 
 
-def cannot_share(missing: Iterable[str]) -> str:
-    return f"Not shared with Partner Center yet. Please fill in: {'; '.join(dict.fromkeys(missing))}."
+def cannot_share(missing: Iterable[str], unchosen: Iterable[str] = ()) -> str:
+    """``missing``: fields to fill in. ``unchosen``: records to choose, without which their fields need not be spoken of."""
+    return f"Not shared with Partner Center yet. {_wanted(missing, unchosen)}"
 
 
-def cannot_widen(missing: Iterable[str]) -> str:
-    return f"Microsoft was not asked or told yet. Please fill in: {'; '.join(dict.fromkeys(missing))}."
+def cannot_widen(missing: Iterable[str], unchosen: Iterable[str] = ()) -> str:
+    return f"Microsoft was not asked or told yet. {_wanted(missing, unchosen)}"
+
+
+def _wanted(missing: Iterable[str], unchosen: Iterable[str]) -> str:
+    chosen = [f"Choose {'an' if label[:1] in 'AEIOU' else 'a'} {label}." for label in unchosen]
+    labels = "; ".join(dict.fromkeys(missing))
+    return " ".join([*chosen, *([f"Please fill in: {labels}."] if labels else [])])
 
 
 def closed_before_sharing() -> str:
@@ -514,6 +562,11 @@ def one_way(label: str, why: str) -> str:
 
 def invited() -> str:
     return "Microsoft was asked for help."
+
+
+def joined() -> str:
+    """A deal became co-sell in Partner Center, or by Microsoft."""
+    return "This deal is a co-sell deal now: Microsoft was brought in through Partner Center. There is nothing for you to do."
 
 
 def microsoft_side(status: str, reason: str, until: datetime | None) -> str:

@@ -190,6 +190,14 @@ def by_key(value: Value) -> dict[str, Member | Solution]:
     return {item.key: item for item in value} if isinstance(value, tuple) else {}
 
 
+def only_adds(before: Value, after: Value) -> bool:
+    """Whether a set keeps every member as it was, and has others besides."""
+    was, now = by_key(before), by_key(after)
+    return len(now) > len(was) and all(
+        key in now and same_record(now[key], item) for key, item in was.items()
+    )
+
+
 def agree(name: str, referral: Value, opportunity: Value, shape: CrmShape) -> bool:
     """Whether both sides have the same, as far as each can store it."""
     kind = KINDS[name]

@@ -11,7 +11,7 @@ from cosell_sync.core.accounts import difference, keeps_equal, merge_account
 from cosell_sync.core.builder import DecisionBuilder, why_not_in_crm
 from cosell_sync.core.deal import ABSENT, Customer, Fields, Side, State, Value
 from cosell_sync.core.decision import Conflict, ConflictKind, Hold, HoldKind
-from cosell_sync.core.fields import KINDS, SHARED, TOGETHER
+from cosell_sync.core.fields import KINDS, SHARED, TOGETHER, UNKEYED
 from cosell_sync.core.lifecycle import TERMINAL
 from cosell_sync.core.limits import (
     PARTNER_CENTER_REQUIRES,
@@ -21,7 +21,7 @@ from cosell_sync.core.limits import (
 )
 from cosell_sync.core.memory import Memory, set_known
 from cosell_sync.core.merge import Merged, Sides, merge
-from cosell_sync.core.normalize import empty, same
+from cosell_sync.core.normalize import empty, only_adds, same
 from cosell_sync.core.rules import FieldRule, Flow
 from cosell_sync.core.sales_stage import merge_sales_stage
 from cosell_sync.core.together import merge_together
@@ -56,6 +56,7 @@ def merge_shared_fields(builder: DecisionBuilder) -> None:
             _merge_field(builder, rule, base_referral, base_opportunity)
     _hold_other_money(builder)
     _hold_stand_ins(builder)
+    _hold_unkeyed(builder)
     builder.link = replace(builder.link, base_referral=base_referral, base_opportunity=base_opportunity)
 
 
@@ -71,6 +72,23 @@ def _hold_stand_ins(builder: DecisionBuilder) -> None:
         apart = stand_ins.kept_apart(referral, builder.opportunity, rules, shape)
         builder.holds += [apart] if apart and "value" in link.memory.stand_ins else []
     builder.update_memory(stand_ins=stand_ins.remembered(link, rules, shape))
+
+
+def _hold_unkeyed(builder: DecisionBuilder) -> None:
+    """Name whoever stays on one side, because nothing there tells them from others."""
+    if builder.state in TERMINAL:
+        return
+    for name, told in UNKEYED.items():
+        rule = builder.rules.fields.get(name)
+        if rule is None or name not in builder.shape.fields:
+            continue
+        there, here, label = builder.referral[told], builder.opportunity[told], builder.shape.label(name)
+        if rule.goes_to_partner_center and not empty(here):
+            text = messages.without_key_here(name, label, str(here))
+            builder.holds.append(Hold(HoldKind.UNKEYED, name, ABSENT, here, text))
+        if rule.goes_to_crm and not empty(there):
+            text = messages.without_key_there(name, label, str(there))
+            builder.holds.append(Hold(HoldKind.UNKEYED, name, there, ABSENT, text))
 
 
 def _together(builder: DecisionBuilder, name: str) -> tuple[str, ...]:
@@ -245,6 +263,10 @@ def _why_not_up(builder: DecisionBuilder, name: str, value: Value) -> Reason | N
         )
     if not builder.rules.fields[name].goes_to_partner_center:
         return HoldKind.FROZEN, messages.frozen(label, messages.not_kept_in_step(label))
+    nameless = name == "solutions" and not empty(builder.referral[UNKEYED[name]])
+    if nameless and not only_adds(builder.referral[name], value):
+        # The list would be written whole, and a solution without an id is not known to be taken (resource page, SolutionTag).
+        return HoldKind.FROZEN, messages.frozen(label, messages.WITHOUT_ID_THERE)
     return None
 
 

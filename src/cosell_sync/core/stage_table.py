@@ -39,7 +39,7 @@ class Consequence(StrEnum):
     ACCEPT = "the seller accepts"
     DECLINE = "the seller declines, after the hold"
     WIN = "the seller wins, after the hold"
-    ACCEPT_AND_WIN = "the seller accepts now and wins after the hold"
+    ACCEPT_AND_WIN = "the seller accepts and wins, after the hold"
     LOSE = "the seller loses, after the hold"
     AGREE = "both sides agree on it"
     FOLLOW = "the CRM follows to the stage of this state"

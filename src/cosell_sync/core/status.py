@@ -38,6 +38,7 @@ _STATE_OF_HOLD = {
     HoldKind.FROZEN: SyncState.IN_SYNC,
     HoldKind.UNSEEN: SyncState.IN_SYNC,
     HoldKind.READ_ONLY: SyncState.IN_SYNC,
+    HoldKind.UNKEYED: SyncState.IN_SYNC,
     HoldKind.SHARED: SyncState.IN_SYNC,
 }
 _NOT_REFUSED = frozenset({HoldKind.WITHHELD, HoldKind.STAND_IN})  # though they need a person
@@ -152,7 +153,7 @@ def _conditions(
     holds = (*decision.holds, *decision.retried)
     for hold in sorted(holds, key=_place):
         yield _STATE_OF_HOLD[hold.kind], hold.text
-    held = {hold.field for hold in holds}
+    held = {hold.field for hold in holds if hold.kind is not HoldKind.UNKEYED}
     for conflict in decision.conflicts:
         if conflict.kept is not None and conflict.field in held:
             yield SyncState.IN_SYNC, conflict_text(conflict, shape)

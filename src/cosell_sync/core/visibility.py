@@ -12,9 +12,9 @@ from cosell_sync.core.deal import ABSENT, Fields, Snapshot, State, Value
 from cosell_sync.core.decision import Hold, HoldKind
 from cosell_sync.core.lifecycle import TERMINAL
 from cosell_sync.core.memory import FinalKind, Invitation, Link, Phase
-from cosell_sync.core.microsoft import ONE_WAY, fix_help_request, takes_part
+from cosell_sync.core.microsoft import ONE_WAY, fix_help_request, joined_elsewhere, takes_part
 from cosell_sync.core.publishing import new_referral_fields
-from cosell_sync.core.requirements import Gap, asks_for_help, missing
+from cosell_sync.core.requirements import Gap, asks_for_help, missing, told
 from cosell_sync.core.rules import CrmShape, Rules
 from cosell_sync.core.stand_ins import standing
 
@@ -144,13 +144,15 @@ def open_to_microsoft(builder: DecisionBuilder) -> None:
         builder.link, builder.state, builder.rules, builder.shape, builder.rules.today(builder.now)
     )
     builder.link = wider.link
+    if builder.state not in TERMINAL and joined_elsewhere(builder.link):
+        builder.notices.append(messages.joined())
     builder.invites = wider.invites and not wider.gaps
     if builder.invites and builder.referral["visible"] is not False:
         builder.withholds(FinalKind.INVITE, "help", builder.referral["help"], builder.opportunity["help"])
     if wider.visible and not builder.withholds(FinalKind.VISIBILITY, "visible", False, True):
         builder.to_referral["visible"] = True
         builder.reasons["visible"] = "the seller opens this deal to Microsoft"
-    text = messages.cannot_widen(gap.words for gap in wider.gaps)
+    text = told(wider.gaps, messages.cannot_widen)
     for gap in wider.gaps:
         builder.holds.append(
             Hold(HoldKind.NEED, gap.field, builder.referral[gap.field], builder.opportunity[gap.field], text)

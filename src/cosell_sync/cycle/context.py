@@ -173,6 +173,7 @@ class Cycle:
     ``collect``: receives what is found about each deal. ``accept``: a person has seen what would be stopped as a surprise.
     ``approve``: and every step that cannot be undone.
     ``wishes``: keys of opportunities that want to be shared. ``changed``: keys of pairs whose referral was read anew.
+    ``untold``: of these, whose change no field of ours explains.
     ``shape``: what the CRM can hold, empty before it was read. ``state``: what the last cycle left, as this one changes it
     (``record.keep_state``). ``decided``: first decisions of this chunk, by link key.
     ``first_due``: the first chunk of what is due, read and not worked on yet; None where it must be read.
@@ -188,6 +189,7 @@ class Cycle:
     counters: Counters = field(default_factory=Counters)
     wishes: list[str] = field(default_factory=list)
     changed: list[str] = field(default_factory=list)
+    untold: list[str] = field(default_factory=list)
     shape: CrmShape = field(default_factory=lambda: CrmShape(frozenset(), {}))
     decided: dict[str, tuple[Link, Decision]] = field(default_factory=dict)
     first_due: list[Link] | None = None

@@ -127,6 +127,7 @@ def sync_chunk(cycle: Cycle, chunk: Sequence[Link]) -> None:
     pairs = [link for link in links if link.phase is Phase.LINKED]
     if waiting := [link for link in links if link.phase is Phase.WAITING]:
         pairs += take_in(cycle, waiting)
+        await_microsoft(cycle, list(cycle.store.by_keys([link.key for link in waiting]).values()))
     exchange(cycle, pairs)
     exchange(cycle, invite_microsoft(cycle, pairs))
 

@@ -155,7 +155,7 @@ def _holds(cycle: Cycle, opportunity: Snapshot) -> list[Hold]:
         return [Hold(HoldKind.LATE, "stage", ABSENT, opportunity["stage"], text)]
     cosell = requirements.asks_for_help(opportunity)
     gaps = requirements.missing(opportunity, rules, shape, cycle.rules.today(cycle.now), cosell=cosell)
-    text = messages.cannot_share(gap.words for gap in gaps)
+    text = requirements.told(gaps, messages.cannot_share)
     return [Hold(HoldKind.NEED, gap.field, ABSENT, opportunity[gap.field], text) for gap in gaps]
 
 

@@ -17,6 +17,7 @@ from cosell_sync.core.deal import Side, Snapshot
 from cosell_sync.core.intake import skipped_by_category
 from cosell_sync.core.keys import referral_key
 from cosell_sync.core.memory import Link, Memory, Phase
+from cosell_sync.core.microsoft import tells_too_little
 from cosell_sync.core.readings import (
     READINGS,
     days_read_otherwise,
@@ -183,6 +184,8 @@ def staged_referrals(cycle: Cycle, page: Page) -> list[Link]:
         cycle.counters.pulled[Side.PARTNER_CENTER] += 1
         if link.phase is Phase.LINKED and link.referral is not None:
             cycle.changed.append(link.key)
+            if tells_too_little(link.referral, snapshot):
+                cycle.untold.append(link.key)
         skipped = skipped_by_category(snapshot, cycle.rules) if link.opportunity_id is None else None
         phase = Phase.SKIPPED if skipped else link.phase if link.opportunity_id else Phase.WAITING
         memory = replace(link.memory, gone=None) if returned else link.memory

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import date
 from typing import Any
 
-from cosell_sync.core.deal import ABSENT, Customer, DealType, Fields, Value
+from cosell_sync.core.deal import ABSENT, Customer, DealType, Fields, Solution, Value
 from cosell_sync.partner_center.members import write_list
 from cosell_sync.partner_center.values import (
     ADDRESS,
@@ -60,7 +60,7 @@ def body(draft: ReferralDraft, wire: WireOptions) -> dict[str, Any]:
             },
         },
         "team": write_list(_known(fields, "team"), ()),
-        "target": _target(kind, invites, solutions),
+        "target": _target(kind, invites, _known(fields, "solutions")),
     }
     if (campaign := _known(fields, "campaign_id")) is not None:
         made["campaignId"] = campaign
@@ -106,13 +106,18 @@ def _details(fields: Fields, wire: WireOptions) -> dict[str, Any]:
     return {**{name: value for name, value in known.items() if value is not None}, "notes": notes or ""}
 
 
-def _target(kind: DealType, invites: bool, solutions: list[dict[str, Any]]) -> list[dict[str, str]]:
+def _target(kind: DealType, invites: bool, solutions: Value) -> list[dict[str, str]]:
     if invites:
         return [{"type": "BusinessProfileLocation", "id": MICROSOFT}]
-    if kind is not DealType.COSELL:
+    if kind is not DealType.COSELL or not isinstance(solutions, tuple):
         return []
-    own = (row["id"] for row in solutions if str(row["id"]).upper().startswith("SOL-"))
+    own = (item.id for item in solutions if isinstance(item, Solution) and _is_ours(item))
     return [{"type": "SolutionProfile", "id": id} for id in own]  # noqa: A001 - the domain's word
+
+
+def _is_ours(solution: Solution) -> bool:
+    """Whether we published it; where the type is not told, a partner's solution (``SOL-…``) is taken for ours."""
+    return solution.type == "Own" if solution.type else solution.id.upper().startswith("SOL-")
 
 
 def _invitation(fields: Fields) -> dict[str, Any]:

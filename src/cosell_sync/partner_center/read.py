@@ -8,7 +8,7 @@ the page is read.
 Choices that the pages leave open:
 
 - A null list reads as empty, because that is how such a write reads back.
-- A list whose members all lack a key is read-only, since nothing could carry them through a write (see `members`).
+- Members of a list that lack a key are kept beside it, for a write of the list and for the seller to be told (`members`).
 - A sales stage that is none of the four, or null, is ``ABSENT``.
 """
 
@@ -31,8 +31,9 @@ from cosell_sync.core.deal import (
     State,
     Value,
 )
+from cosell_sync.core.fields import UNKEYED
 from cosell_sync.partner_center import values
-from cosell_sync.partner_center.members import read_list, read_member, read_solution
+from cosell_sync.partner_center.members import nameless, publisher_key, read_list, read_member, read_solution
 from cosell_sync.partner_center.values import (
     ADDRESS,
     ID,
@@ -85,6 +86,7 @@ def snapshot(document: object, wire: WireOptions, *, own: frozenset[str] = froze
     reader = _Reader(document)
     fields = _fields(reader, id, wire, own)
     version = reader.version()
+    fields |= {UNKEYED[name]: who for name, rows in reader.unkeyed.items() if (who := nameless(rows))}
     unreadable = [ours for ours, path in _STOOD_IN_FOR.items() if path in reader.malformed]
     if vital := [text for path, text in reader.malformed.items() if path not in _STOOD_IN_FOR.values()]:
         fields["problem"] = "This referral cannot be understood: " + "; ".join(vital[:5])
@@ -94,7 +96,7 @@ def snapshot(document: object, wire: WireOptions, *, own: frozenset[str] = froze
         id=id,
         version=version,
         fields={name: value for name, value in fields.items() if value is not ABSENT},
-        readonly=frozenset(reader.readonly),
+        unkeyed=reader.unkeyed,
     )
 
 
@@ -124,7 +126,7 @@ def _fields(read: _Reader, id: str, wire: WireOptions, own: frozenset[str]) -> d
         "customer": read.customer(),
         "team": read.members("team", "team"),
         "contacts": read.members("contacts", "customerProfile", "team"),
-        "solutions": read.solutions(),
+        "solutions": read.solutions(_own_publisher(read, organization, wire)),
         "state": state,
         "status_text": " / ".join(part for part in (status, substatus) if isinstance(part, str)),
         "status_reason": read.text("statusReason"),
@@ -144,6 +146,12 @@ def _fields(read: _Reader, id: str, wire: WireOptions, own: frozenset[str]) -> d
         "organization": _shown_organization(read, organization) if category == "foreign" else ABSENT,
         "referral_link": _link(wire.link, id, engagement),
     }
+
+
+def _own_publisher(read: _Reader, organization: Value, wire: WireOptions) -> frozenset[str]:
+    """The names under which our solutions are published: the organization's, and those that are configured."""
+    known = (organization, read.text("organizationName"), *wire.publishers)
+    return frozenset(key for name in known if (key := publisher_key(name)))
 
 
 def _is_foreign(organization: str, name: str, own: frozenset[str]) -> bool:
@@ -221,7 +229,7 @@ class _Reader:
     def __init__(self, document: Mapping[str, Any]) -> None:
         self._document = document
         self.malformed: dict[str, str] = {}  # path of a property → what is wrong, with the path in front
-        self.readonly: set[str] = set()
+        self.unkeyed: dict[str, list[Any]] = {}
 
     def _at(self, *path: str) -> Any:
         node: Any = self._document
@@ -287,8 +295,9 @@ class _Reader:
     def members(self, field: str, *path: str) -> Value:
         return self._list(field, path, read_member)
 
-    def solutions(self) -> Value:
-        return self._list("solutions", ("details", "requirements", "solutions"), read_solution)
+    def solutions(self, own: frozenset[str]) -> Value:
+        path = ("details", "requirements", "solutions")
+        return self._list("solutions", path, lambda row: read_solution(row, own))
 
     def _list(
         self,
@@ -298,8 +307,8 @@ class _Reader:
     ) -> Value:
         def gather(raw: Any) -> Value:
             keyed, unkeyed = read_list(raw, read_item)
-            if unkeyed and not keyed:
-                self.readonly.add(field)
+            if unkeyed:
+                self.unkeyed[field] = unkeyed
             return keyed  # type: ignore[return-value]  # all of one type: read_item makes them
 
         value = self._value(path, gather)

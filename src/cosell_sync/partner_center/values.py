@@ -75,6 +75,9 @@ class WireOptions:
     marketplace_intent: str = "HaveNotDecided"
     qualification: str = "SalesQualified"  # D2
     close_date_zone: tzinfo = UTC  # in which a close date is a day
+    publishers: tuple[
+        str, ...
+    ] = ()  # names under which our solutions are published, beside the organization's
     # More attributes of new deals, type → id (D3).
     attributes: Mapping[str, str] = field(default_factory=dict)
 

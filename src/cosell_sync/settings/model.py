@@ -98,6 +98,8 @@ class PartnerCenterSettings(Section):
     """Seeds the store; later tokens rotate there. A seed that differs from the last one replaces what is stored."""
     portal_url: PortalUrl = "https://partner.microsoft.com/dashboard/referrals/v2/leads/{referral_id}"
     """The deal's page in the portal, with {referral_id} or {engagement_id}."""
+    publisher_names: Annotated[tuple[Text, ...], BeforeValidator(split_list)] = ()
+    """Names under which your solutions are published, where they differ from your organization's name in Partner Center."""
 
 
 class SalesforceSettings(Section):
@@ -255,11 +257,7 @@ class MappingSettings(Section):
     """Marketplace and qualified leads."""
     match: Literal["propose", "link", "off"] = "propose"
     """What to do with an opportunity that looks like an incoming referral."""
-    account_match: Annotated[tuple[AccountMatch, ...], BeforeValidator(split_list), Field(min_length=1)] = (
-        "name",
-        "postal_code",
-        "country",
-    )
+    account_match: AccountMatch = ("name", "postal_code", "country")
     """What must agree for an existing account to be taken as the customer."""
     account_updates: Literal["fill", "own", "all"] = "fill"
     """What a referral changes of an account that exists: fill blanks only, own keeps those made for the deal equal, all keeps all."""

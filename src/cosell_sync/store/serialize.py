@@ -102,9 +102,25 @@ def from_state(state: CycleState) -> dict[str, Any]:
         "clock": state.clock,
         "rules": state.rules,
         "shape": _shape(state),
-        "engagements": None if queue is None else {"asked": [*queue.asked], "once": [*queue.once]},
+        "engagements": None if queue is None else _from_queue(queue),
         "broken": [*state.broken] or None,
     }
+
+
+def _from_queue(queue: EngagementQueue) -> dict[str, Any]:
+    began = {"round": queue.round.isoformat()} if queue.round else {}
+    return {"asked": [*queue.asked], "once": [*queue.once], "elsewhere": [*queue.elsewhere], **began}
+
+
+def _to_queue(data: Mapping[str, Any]) -> EngagementQueue:
+    """Earlier versions stored neither ``elsewhere`` nor ``round``."""
+    began = data.get("round")
+    return EngagementQueue(
+        tuple(data["asked"]),
+        tuple(data["once"]),
+        tuple(data.get("elsewhere", ())),
+        datetime.fromisoformat(began) if began else None,
+    )
 
 
 def _shape(state: CycleState) -> dict[str, Any] | None:
@@ -129,7 +145,7 @@ def to_state(row: Row | None) -> CycleState:
         clock=row["clock"],
         rules=row["rules"],
         shape=shape or None,
-        engagements=queue and EngagementQueue(tuple(queue["asked"]), tuple(queue["once"])),
+        engagements=queue and _to_queue(queue),
         closed_rows=said and ClosedRows(said["writable"], datetime.fromisoformat(said["at"]), said["rules"]),
         broken=tuple(row["broken"] or ()),
     )

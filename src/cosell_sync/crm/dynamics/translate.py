@@ -32,7 +32,7 @@ from cosell_sync.crm.dynamics.org import (
 )
 from cosell_sync.crm.dynamics.single_values import column_value, unreadable, value
 from cosell_sync.crm.dynamics.versions import Version
-from cosell_sync.crm.related import Person, member, unique
+from cosell_sync.crm.related import Person, member, nameless, unique, unkeyed
 from cosell_sync.crm.values import email, text
 
 Row = Mapping[str, Any]
@@ -132,6 +132,7 @@ def snapshot(bundle: Bundle, org: Org) -> Snapshot:
     fields |= {"is_closed": state != OPEN, "is_won": state == WON}
     unseen = set(out_of_sight(bundle, org))
     fields |= {name: item for name, item in _related(bundle, org).items() if name not in unseen}
+    fields |= unkeyed(_unkeyed(bundle, org), unseen)
     return Snapshot(
         id=bundle.id,
         version=mark.text,
@@ -152,6 +153,20 @@ def _related(bundle: Bundle, org: Org) -> dict[str, Known]:
         "team": team(bundle, org),
     }
     return {**found, "solutions": solutions(bundle, org)} if org.solutions else found
+
+
+def _unkeyed(bundle: Bundle, org: Org) -> dict[str, str | None]:
+    """Who or what of a set has no e-mail address or id, by field."""
+    linked = [bundle.contacts[other] for _, other in connected(bundle, bundle.contacts)]
+    first = bundle.contacts.get(bundle.primary or "")
+    colleagues = [bundle.users.get(user_id) for _, user_id in team_rows(bundle, org)]
+    people = ("firstname", "lastname")
+    found = {
+        "contacts": nameless((first, *linked), CONTACT_PERSON.email, people),
+        "team": nameless(colleagues, USER_PERSON.email, people),
+    }
+    rows = bundle.solutions if org.solutions else ()
+    return {**found, "solutions": nameless(rows, "cosell_solutioncode", ("cosell_solutionname",))}
 
 
 def target(row: Row, name: str) -> str:
@@ -312,12 +327,18 @@ def colleagues(bundle: Bundle, org: Org) -> list[tuple[Row, str]]:
     return [pair for pair in connected(bundle, bundle.users) if pair[1] != org.user_id]
 
 
-def team(bundle: Bundle, org: Org) -> tuple[Member, ...]:
-    """Active colleagues: the connected ones, else the owner."""
-    rows = [(row.get("connectionid"), other) for row, other in colleagues(bundle, org)]
-    people: list[tuple[object, str]] = rows
-    if not rows and bundle.owner and bundle.owner != org.user_id:
+def team_rows(bundle: Bundle, org: Org) -> list[tuple[object, str]]:
+    """Active colleagues: the connected ones, else the owner. The connection and the user's id."""
+    people: list[tuple[object, str]] = [
+        (row.get("connectionid"), other) for row, other in colleagues(bundle, org)
+    ]
+    if not people and bundle.owner and bundle.owner != org.user_id:
         people = [(None, bundle.owner)]
+    return [pair for pair in people if bundle.users.get(pair[1], {}).get("isdisabled") is not True]
+
+
+def team(bundle: Bundle, org: Org) -> tuple[Member, ...]:
+    """Active colleagues."""
     return unique(
         member(
             bundle.users.get(user_id),
@@ -326,8 +347,7 @@ def team(bundle: Bundle, org: Org) -> tuple[Member, ...]:
             user=user_id,
             connection=connection,
         )
-        for connection, user_id in people
-        if bundle.users.get(user_id, {}).get("isdisabled") is not True
+        for connection, user_id in team_rows(bundle, org)
     )
 
 

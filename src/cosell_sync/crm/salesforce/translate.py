@@ -13,7 +13,7 @@ from typing import Any, Final
 from cosell_sync.core.countries import country_code
 from cosell_sync.core.deal import HIDDEN, Customer, Fields, Known, Member, Snapshot, Solution
 from cosell_sync.core.fields import KINDS, Kind
-from cosell_sync.crm.related import Person, member, unique
+from cosell_sync.crm.related import Person, member, nameless, unique, unkeyed
 from cosell_sync.crm.salesforce import states, versions
 from cosell_sync.crm.salesforce.org import ACCOUNT, CONTACT, KEY, OPPORTUNITY, SOLUTION, USER, Org
 from cosell_sync.crm.salesforce.signin import SYSTEM
@@ -40,6 +40,7 @@ def snapshot(row: Row, org: Org, at: datetime) -> Snapshot:
     fields |= {"is_closed": bool(row.get("IsClosed")), "is_won": bool(row.get("IsWon"))}
     unseen = {*org.hidden, *out_of_sight(row, org)}
     fields |= {name: item for name, item in _related(row, org).items() if name not in unseen}
+    fields |= unkeyed(_unkeyed(row, org), unseen)
     return Snapshot(
         id=str(row["Id"]),
         version=mark.text,
@@ -65,6 +66,17 @@ def _related(row: Row, org: Org) -> dict[str, Known]:
         "team": team(row, org),
     }
     return {**found, "solutions": solutions(row, org)} if org.solutions else found
+
+
+def _unkeyed(row: Row, org: Org) -> dict[str, str | None]:
+    """Who or what of a set has no e-mail address or id, by field."""
+    people = ("FirstName", "LastName")
+    found = {
+        "contacts": nameless((each.get("Contact") for each in children(row, ROLES)), PERSON.email, people),
+        "team": nameless((user for user, _, _ in colleagues(row, org)), PERSON.email, people),
+    }
+    rows = children(row, SOLUTIONS) if org.solutions else ()
+    return {**found, "solutions": nameless(rows, "Solution_Id__c", ("Solution_Name__c",))}
 
 
 def out_of_sight(row: Row, org: Org) -> Iterator[str]:
@@ -165,8 +177,8 @@ def team_rows(row: Row, org: Org) -> list[Row]:
     return [each for each in children(row, MEMBERS) if each.get("UserId") != org.user_id]
 
 
-def team(row: Row, org: Org) -> tuple[Member, ...]:
-    """Active colleagues: the team's rows, else the owner; without the integration user."""
+def colleagues(row: Row, org: Org) -> list[tuple[Row, object, object]]:
+    """Active colleagues: the team's rows, else the owner; without the integration user. User, its id, the team's row."""
     rows = team_rows(row, org)
     if rows:
         people = [(each.get("User"), each.get("UserId"), each.get("Id")) for each in rows]
@@ -174,10 +186,18 @@ def team(row: Row, org: Org) -> tuple[Member, ...]:
         people = [(row.get("Owner"), row.get("OwnerId"), None)]
     else:
         people = []
-    return unique(
-        member(user, PERSON, hidden=org.unknown_parts(USER), user=user_id, member=row_id)
+    return [
+        (user, user_id, row_id)
         for user, user_id, row_id in people
         if isinstance(user, Mapping) and user.get("IsActive", True)
+    ]
+
+
+def team(row: Row, org: Org) -> tuple[Member, ...]:
+    """Active colleagues."""
+    return unique(
+        member(user, PERSON, hidden=org.unknown_parts(USER), user=user_id, member=row_id)
+        for user, user_id, row_id in colleagues(row, org)
     )
 
 
