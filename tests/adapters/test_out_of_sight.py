@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from adapters import served_dynamics, served_salesforce
-from adapters.served_dynamics import SAM
-from cosell_sync.core.deal import ABSENT, Customer, Member, hidden_parts
+from adapters.served_dynamics import SAM, only
+from cosell_sync.core.deal import ABSENT, Customer, Member, Solution, hidden_parts
 from cosell_sync.ports import OpportunityWrite
 from cosell_sync.sandbox.certificates import Certificates
 
@@ -180,6 +180,28 @@ def test_a_secured_column_without_a_profile_is_unknown(
     assert dynamics.pull(crm)[0] == {deal}
     assert dynamics.memory.snapshots[deal][field] is ABSENT
     assert dynamics.memory.snapshots[deal]["name"] == "Later"
+
+
+@pytest.mark.parametrize(
+    ("column", "rows"),
+    [("cosell_solutionname", 2), ("cosell_solutiontype", 2), ("cosell_key", 2), ("cosell_solutioncode", 1)],
+)
+def test_a_secured_column_of_solutions_is_left_out_of_their_rows(
+    dynamics: served_dynamics.World, column: str, rows: int
+) -> None:
+    """A write that names a secured column is refused whole. Without the solution's id, no row is made and all are unknown."""
+    deal = dynamics.deal(cosell_referralid="ref-1")
+    dynamics.solution(deal, "SOL-1")
+    secure(dynamics, "cosell_solution", column)
+    crm = dynamics.client()
+    wanted = (Solution("SOL-1", "One", "Own"), Solution("SOL-2", "Two", "Own"))
+    seen = dynamics.read(crm, deal)
+    assert only(crm.write([OpportunityWrite(seen, {"solutions": wanted})])).error is None
+    assert only(crm.create([served_dynamics.draft("ref-2", solutions=wanted)])).error is None
+    made = [row for row in dynamics.org.rows("cosell_solution") if row["cosell_opportunity"] == deal]
+    assert (len(made), len(dynamics.org.rows("cosell_solution")) - len(made)) == (rows, 2 * (rows - 1))
+    unknown = dynamics.read(crm, deal)["solutions"] is ABSENT
+    assert unknown is (column == "cosell_solutioncode")
 
 
 def test_a_secured_phone_is_unknown_and_the_contact_is_not(dynamics: served_dynamics.World) -> None:

@@ -324,6 +324,11 @@ class Org:
         needed = ("name", ADDRESS["postal_code"], ADDRESS["country"])
         return not any(self.security.closed(ACCOUNTS, column) for column in needed)
 
+    @property
+    def identifies_solutions(self) -> bool:
+        """Whether solution rows can be told apart: by the solution's id. Without it none is made, changed or removed."""
+        return not self.security.closed(SOLUTIONS, "cosell_solutioncode")
+
     def opened(self, collection: str, columns: Mapping[str, object]) -> dict[str, object]:
         """The columns without those that column security keeps from the application user: a write of one is refused whole."""
         return {name: item for name, item in columns.items() if not self.security.closed(collection, name)}

@@ -187,7 +187,7 @@ def out_of_sight(bundle: Bundle, org: Org) -> Iterator[str]:
     ):
         yield "team"
     secured = ("cosell_solutioncode",)
-    if any(_hides(org, SOLUTIONS, secured, each) for each in bundle.solutions):
+    if not org.identifies_solutions or any(_hides(org, SOLUTIONS, secured, each) for each in bundle.solutions):
         yield "solutions"
 
 
