@@ -204,6 +204,40 @@ def test_a_secured_column_of_solutions_is_left_out_of_their_rows(
     assert unknown is (column == "cosell_solutioncode")
 
 
+@pytest.mark.parametrize("restarted", [True, False])
+def test_rows_that_a_role_of_lesser_reach_does_not_list_are_not_taken_for_deleted(
+    dynamics: served_dynamics.World, restarted: bool
+) -> None:
+    """A list leaves them out without a word. That they may be missing shows where change tracking is refused."""
+    deal, _, _ = dynamics_deal(dynamics)
+    dynamics.solution(deal, "SOL-1")
+    crm = dynamics.client()
+    dynamics.pull(crm)
+    sets = ("contacts", "team", "solutions")
+    before = [dynamics.memory.snapshots[deal][name] for name in sets]
+    assert ABSENT not in before
+    org = dynamics.org
+    org.rights.organization_wide_read = False
+    org.rights.unseen |= {row["cosell_solutionid"] for row in org.rows("cosell_solution")}
+    org.rights.unseen |= {row["connectionid"] for row in org.rows("connection")}
+    for name in ("Later", "Later still"):
+        org.edit("opportunity", deal, name=name)
+        dynamics.clock.tick()
+        crm = dynamics.client() if restarted else crm
+        assert dynamics.pull(crm)[:2] == ({deal}, set())
+        seen = dynamics.memory.snapshots[deal]
+        assert (seen["name"], [seen[each] for each in sets]) == (name, [ABSENT] * 3)
+    told = {each.name for each in served_dynamics.check(crm) if each.status == "warning"}
+    assert {"dynamics.connection.reach", "dynamics.cosell_solution.reach"} <= told
+    org.rights.organization_wide_read = True
+    org.rights.unseen.clear()
+    dynamics.pull(crm)
+    org.edit("opportunity", deal, name="Seen")
+    dynamics.clock.tick()
+    dynamics.pull(crm)
+    assert [dynamics.memory.snapshots[deal][name] for name in sets] == before
+
+
 def test_a_secured_phone_is_unknown_and_the_contact_is_not(dynamics: served_dynamics.World) -> None:
     deal, _, _ = dynamics_deal(dynamics)
     secure(dynamics, "contact", "telephone1")
