@@ -71,10 +71,12 @@ def test_a_failed_cycle_is_counted_and_a_store_that_is_away_harms_no_count() -> 
     daemon: Any = SimpleNamespace(status=Status(outage="salesforce"))
     monitor.count(CycleSummary("c-1", 1.5, exit_code=3))
 
-    def away() -> None:
+    assert [each.exit_code for each in store.last_cycles(5)] == [3]
+
+    def away(*_: object) -> None:
         raise Unavailable("store", "away")
 
-    wired.store = SimpleNamespace(counts=away, holds_lease=False)
+    wired.store = SimpleNamespace(remember_cycle=away, counts=away, holds_lease=False)
     monitor.count(CycleSummary("c-2", 1.5, exit_code=3))
     text = monitor.rendered(daemon).decode()
     store.close()

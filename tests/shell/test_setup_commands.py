@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import stat
+import zipfile
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -13,10 +15,12 @@ from typer.testing import CliRunner
 
 from cosell_sync.cli.main import app
 from cosell_sync.errors import ConfigError
+from cosell_sync.ports import CycleState, Transaction
 from cosell_sync.settings import InvalidSettings, load
+from cosell_sync.store.open import open_store
 from cosell_sync.web.health import Facts
 from cosell_sync.web.server import Application, Listener
-from shell.test_web import GOOD
+from shell.test_web import CYCLE, GOOD
 
 TENANT = "72f988bf-86f1-41af-91ab-2d7cd011db47"
 SALESFORCE = {
@@ -191,3 +195,41 @@ def test_health_asks_the_listener_of_the_configuration(monkeypatch: pytest.Monke
     code, said = asked("--config", "my.yaml")
     assert (code, said["ready"]) == (1, False)
     assert f"nothing answers at 127.0.0.1:{port}" in str(said["reasons"])
+
+
+# --- what an operator keeps ---------------------------------------------------------------------------------------
+
+
+def test_backup_and_restore_by_the_command(tmp_path: Path) -> None:
+    run("init", "my.yaml", *assignments(SALESFORCE))
+    store = open_store(load(Path("my.yaml"), {}).store.url, lambda: GOOD.now)
+    with store.lease(timedelta()):
+        store.commit(Transaction(state=CycleState(clock=datetime.now(UTC) - timedelta(hours=1))))
+    said = run("backup", "b.tar", "--config", "my.yaml")
+    assert "0 deals" in said
+    with pytest.raises(ConfigError, match="exists"):
+        run("backup", "b.tar", "--config", "my.yaml")
+    assert "Restored" in run("restore", "b.tar", "--config", "my.yaml")
+    with store.lease(timedelta()):
+        store.commit(Transaction(state=CycleState(clock=datetime.now(UTC) + timedelta(hours=1))))
+    store.close()
+    with pytest.raises(ConfigError, match="has gone on since") as refused:
+        run("restore", "b.tar", "--config", "my.yaml")
+    assert "--force" in refused.value.hint
+    assert "Restored" in run("restore", "b.tar", "--config", "my.yaml", "--force")
+
+
+def test_a_support_bundle_holds_nothing_of_people_and_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    run("init", "my.yaml", *assignments({**SALESFORCE, "mapping.default_owner": "ann.lee@acme.example"}))
+    monkeypatch.setenv("COSELL_SALESFORCE__CONSUMER_SECRET", "Tr0ub4dor")
+    store = open_store(load(Path("my.yaml"), {}).store.url, lambda: GOOD.now)
+    store.remember_cycle(CYCLE)
+    store.close()
+    run("support-bundle", "x.zip", "--no-doctor", "--config", "my.yaml")
+    with zipfile.ZipFile("x.zip") as archive:
+        parts = {name: archive.read(name).decode() for name in archive.namelist()}
+    assert set(parts) == {"about.json", "settings.json", "counts.json", "cycles.json"}
+    assert json.loads(parts["cycles.json"])[0]["cycle_id"] == CYCLE.cycle_id
+    assert "COSELL_SALESFORCE__CONSUMER_SECRET" in parts["about.json"]
+    for secret in ("Tr0ub4dor", "ann.lee"):
+        assert secret not in "".join(parts.values())

@@ -12,6 +12,7 @@ from cosell_sync.settings.model import Settings
 from cosell_sync.settings.problems import InvalidSettings, Problem
 from cosell_sync.settings.required import Command, plausible, required
 from cosell_sync.settings.schema import json_schema
+from cosell_sync.settings.sources import variables_set
 from cosell_sync.settings.values import CrmName, format_duration, parse_duration
 
 __all__ = [
@@ -27,4 +28,5 @@ __all__ = [
     "parse_duration",
     "plausible",
     "required",
+    "variables_set",
 ]

@@ -14,6 +14,7 @@ and empty YAML values count as not given.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -169,7 +170,7 @@ class EnvironmentSource(TextSource):
     def _decoded(self, path: KeyPath, text: str) -> Any:
         """Maps and lists are JSON; everything else is its text."""
         is_map = keys_below(path) is not None
-        may_be_json = is_map or path[-1] == "account_match"
+        may_be_json = is_map or path[-1] in {"account_match", "certificate_hosts"}
         if not (may_be_json and text.lstrip().startswith(("{", "["))):
             if is_map and path[:-1] != FIELD_RULES:  # a field rule as plain text is the CRM's field name
                 self.report(path, "must be a map", "Give it as JSON, for example {…}")
@@ -180,6 +181,12 @@ class EnvironmentSource(TextSource):
         except ValueError:
             self.report(path, "is no valid JSON")
             return {} if is_map else ()
+
+
+def variables_set(environment: Mapping[str, str] | None = None) -> list[str]:
+    """Names of our variables that are set, those of the process unless others are given; never a value."""
+    names = os.environ if environment is None else environment
+    return sorted(name for name in names if name.startswith(PREFIX))
 
 
 def _is_ours(variable: str, prefix: str, path: KeyPath) -> bool:

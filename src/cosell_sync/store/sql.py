@@ -24,10 +24,13 @@ from cosell_sync.core.deal import Side, SyncState
 from cosell_sync.core.erasure import ErasureResult, Person
 from cosell_sync.core.memory import FinalKind, Intent, JournalEntry, Link, OperatorCommand, Outlook, Phase
 from cosell_sync.ports import Clock, CycleState, DealCount, Identity, Transaction, UrgentDeal
-from cosell_sync.store import binding, final_steps, schema, serialize, standing
+from cosell_sync.store import binding, final_steps, history, schema, serialize, standing
+from cosell_sync.store import hints as hints_table
 from cosell_sync.store.engine import reading, writing
+from cosell_sync.store.history import PastCycle
 from cosell_sync.store.lease import DEADLINE, Sleep, acquire, lease_of
 from cosell_sync.store.statements import CHUNK, chunks, upsert
+from cosell_sync.summary import CycleSummary
 
 
 class SqlStore:
@@ -163,8 +166,23 @@ class SqlStore:
     def counts(self) -> Sequence[DealCount]:
         return standing.counts(self.engine, self._connection)
 
+    def hint(self, hints: Sequence[tuple[str, str, str]]) -> int:
+        """Keep what a webhook said (referral id, event, changed); how many of them were new. Needs no lease."""
+        return hints_table.put(self.engine, self._connection, hints, self.clock())
+
+    def hints(self, limit: int) -> Sequence[str]:
+        return hints_table.waiting(self.engine, self._connection, limit)
+
     def outlook(self) -> Outlook:
         return standing.outlook(self.engine, self._connection)
+
+    def remember_cycle(self, summary: CycleSummary) -> None:
+        """Keep how a cycle went, that has just ended; needs no lease, for a cycle that lost it is told as well."""
+        history.remember(self.engine, self._connection, summary, self.clock())
+
+    def last_cycles(self, limit: int) -> Sequence[PastCycle]:
+        """The newest cycles of all processes, the newest first."""
+        return history.last(self.engine, self._connection, limit)
 
     def submit(self, order: OperatorCommand) -> None:
         with writing(self.engine) as connection:
@@ -195,6 +213,10 @@ class SqlStore:
                 )
                 binding.bind(connection, self._connection, transaction.bindings, transaction.unread)
                 self._upsert(connection, schema.final_step, final_steps.rows(transaction.final))
+                if transaction.looked_until is not None:
+                    hints_table.take(
+                        connection, self._connection, transaction.looked_at, transaction.looked_until
+                    )
                 if transaction.state is not None:
                     self._upsert(connection, schema.cycle_state, [serialize.from_state(transaction.state)])
                 if transaction.completed:
