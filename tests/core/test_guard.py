@@ -58,7 +58,9 @@ def test_a_stage_that_nobody_left_ends_no_deal_whatever_it_means_now() -> None:
     stays = {"stages": ("Signed", "Signed")}
     assert reasons([step(1, **stays)], Evidence(limit=10)) == {WithheldBy.UNMOVED}
     assert reasons([step(1, stages=("Proposal", "Signed"))], Evidence(limit=10)) == set()
-    assert reasons([step(1, stages=("Signed",))], Evidence(limit=10)) == set(), "never agreed on: at first sight"
+    assert reasons([step(1, stages=("Signed",))], Evidence(limit=10)) == set(), (
+        "never agreed on: at first sight"
+    )
     assert reasons([step(1, approved=True, **stays)], Evidence(limit=10)) == set()
 
 

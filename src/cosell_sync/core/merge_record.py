@@ -57,7 +57,10 @@ def merge_record(
 
 
 def waiting_parts(
-    written: Record | None, source: Record | None, *, not_sent: tuple[Record | None, Record | None] | None = None
+    written: Record | None,
+    source: Record | None,
+    *,
+    not_sent: tuple[Record | None, Record | None] | None = None,
 ) -> frozenset[str]:
     """The attributes in which a member differs on both sides after it was written: the written side's own, which still have to
     go to the source.
@@ -84,7 +87,7 @@ def with_parts_of(record: Record | None, was: Record | None, names: frozenset[st
         return record
     if was is None:
         return None
-    return replace(record, **{name: getattr(was, name) for name in names})  # type: ignore[arg-type]
+    return replace(record, **{name: getattr(was, name) for name in names})
 
 
 def _parts(record: Record) -> Iterator[tuple[str, ...]]:
