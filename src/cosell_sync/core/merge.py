@@ -349,8 +349,8 @@ def learn(name: str, base_written: Value, base_source: Value, written: Written) 
             for key in touched
         }
         return (
-            _take_elements(base_written, written.after, waiting),
-            _take_elements(base_source, written.source, waiting),
+            take_elements(base_written, written.after, waiting),
+            take_elements(base_source, written.source, waiting),
         )
     if kind is Kind.NOTES:
         if same(kind, written.after, written.source):
@@ -363,7 +363,7 @@ def learn(name: str, base_written: Value, base_source: Value, written: Written) 
     return written.after, written.source
 
 
-def _take_elements(base: Value, current: Value, waiting: Mapping[str, frozenset[str]]) -> Value:
+def take_elements(base: Value, current: Value, waiting: Mapping[str, frozenset[str]]) -> Value:
     """The base with these members as they are now; of their attributes that still have to go the other way, as they were."""
     records, now = dict(by_key(base)), by_key(current)
     for key, names in waiting.items():
@@ -386,7 +386,7 @@ def settle_set(
         for key, record in wanted.items()
         if there.get(key) == record and key in other
     }
-    return _take_elements(base_written, now, waiting), _take_elements(base_source, source, waiting)
+    return take_elements(base_written, now, waiting), take_elements(base_source, source, waiting)
 
 
 def settle_notes(base_written: Value, base_source: Value, source: Value) -> tuple[Value, Value]:
