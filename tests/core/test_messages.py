@@ -25,7 +25,7 @@ FIVE, SIX = Decimal(5), Decimal("1234567.60")
 
 WITHHELD_KINDS = [Withheld(kind, "", WithheldBy.COUNT) for kind in FinalKind]
 WITHHELD_REASONS = [
-    Withheld(FinalKind.WIN, "", reason, "Signed") for reason in (WithheldBy.STAGE, WithheldBy.PRECONDITION)
+    Withheld(FinalKind.WIN, "", reason, "Signed") for reason in WithheldBy if reason is not WithheldBy.COUNT
 ]
 
 

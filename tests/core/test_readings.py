@@ -21,7 +21,7 @@ from cosell_sync.core.readings import (
     with_unread_day,
     without_stale,
 )
-from cosell_sync.core.rules import Flow, Rules, Stages
+from cosell_sync.core.rules import FieldRule, Flow, Rules, Stages
 
 PC, CRM = Side.PARTNER_CENTER, Side.CRM
 
@@ -58,6 +58,17 @@ def test_another_zone_is_another_reading_of_both_sides() -> None:
     again = with_unread_day(at_rest())
     assert again.referral is not None
     assert (again.referral["close_date"], again.referral.version) == (ABSENT, "")
+
+
+def test_another_standby_stage_is_another_reading_but_not_after_a_version_that_noted_none() -> None:
+    plain = rules()
+    plain = replace(plain, fields={**plain.fields, "stage": FieldRule("stage", "StageName")})
+    renamed = replace(plain, stages=replace(plain.stages, received="New lead"))
+    assert otherwise(plain, renamed) == {"stage": False}
+    assert otherwise(renamed, renamed) == {}
+    earlier = {**readings(plain), "stage": ("StageName", True)}
+    assert read_otherwise(earlier, readings(renamed)) == {}
+    assert read_otherwise({**earlier, "stage": ("Phase__c", True)}, readings(plain)) == {"stage": False}
 
 
 def test_what_is_off_is_compared_when_it_is_on_again() -> None:

@@ -95,6 +95,7 @@ class WithheldBy(StrEnum):
     """Why the guard withholds such a step (``guard``)."""
 
     STAGE = "stage"
+    UNMOVED = "unmoved"  # nobody changed the stage: it means something else now
     PRECONDITION = "precondition"
     COUNT = "count"
 

@@ -61,6 +61,40 @@ def merge_record(
     return replace(there, **up), replace(here, **down), clash  # type: ignore[arg-type]
 
 
+def waiting_parts(
+    written: Record | None,
+    source: Record | None,
+    *,
+    not_sent: tuple[Record | None, Record | None] | None = None,
+) -> frozenset[str]:
+    """The attributes in which a member differs on both sides after it was written: the written side's own, which still have to
+    go to the source.
+
+    ``not_sent``: the written side's member before and as it was sent; what these differ in has come from the source, though
+    it may have been cut on its way.
+    """
+    if written is None or source is None or (not_sent and None in not_sent):
+        return frozenset()
+    unseen = hidden_parts(written) | hidden_parts(source)
+    return frozenset(
+        name
+        for part in _parts(written)
+        if _held(written, part) != _held(source, part)
+        and (not_sent is None or _held(not_sent[0], part) == _held(not_sent[1], part))
+        for name in part
+        if name not in unseen
+    )
+
+
+def with_parts_of(record: Record | None, was: Record | None, names: frozenset[str]) -> Record | None:
+    """The record with these attributes as they were; None where it was not there, so that it is merged as at first sight."""
+    if record is None or not names:
+        return record
+    if was is None:
+        return None
+    return replace(record, **{name: getattr(was, name) for name in names})
+
+
 def _parts(record: Record) -> Iterator[tuple[str, ...]]:
     """The attributes of a record, each by itself; a person's two names are one, or both sides would make up a third."""
     names = [item.name for item in fields(record) if item.compare]

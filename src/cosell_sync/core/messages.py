@@ -257,6 +257,7 @@ def withheld(item: Withheld) -> str:
     why = {
         WithheldBy.COUNT: "many deals changed like this at once",
         WithheldBy.STAGE: f'the CRM has no stage "{item.stage}" any more',
+        WithheldBy.UNMOVED: "nobody moved this record to another stage (the stage itself means something else now)",
         WithheldBy.PRECONDITION: "cosell-sync found a fault in its setup",
     }[item.reason]
     return (

@@ -5,6 +5,9 @@ stages another meaning, the same base would make an edit of whatever stands ther
 side. So the base goes, and both sides are merged as at first sight. The snapshot that was read through the old column is
 no evidence either; the caller reads it again.
 
+So it is with the stage: once `mapping.stages.received` names another one, as after an admin has renamed it, the records are
+where they were, under the names that stand there now.
+
 A field that is switched off and on again keeps its base, so that edits made meanwhile arrive as edits, unless one side is
 empty by then: nothing is deleted for what happened while nobody kept the two in step.
 """
@@ -43,6 +46,8 @@ def _conversion(name: str, rules: Rules) -> str:
     if name == "close_date":
         zone = str(rules.close_date_zone)
         return "" if zone == "UTC" else f"{_ZONE}{zone}"
+    if name == "stage":
+        return f" {rules.stages.received}"
     return json.dumps(rules.stages.sales, sort_keys=True) if name == "sales_stage" else ""
 
 
@@ -75,8 +80,13 @@ def read_otherwise(before: Readings, now: Readings) -> dict[str, bool]:
     return {
         name: before[name][0] == column
         for name, (column, on) in now.items()
-        if on and name in before and before[name] != (column, on)
+        if on and name in before and not _equal(name, before[name], (column, on))
     }
+
+
+def _equal(name: str, before: tuple[str, bool], now: tuple[str, bool]) -> bool:
+    """Whether a field is read as before. An earlier version noted of the stage its column alone."""
+    return before == now or (name == "stage" and now[0].startswith(f"{before[0]} ") and before[1] == now[1])
 
 
 def remembered(before: Readings, now: Readings) -> Readings:
@@ -93,6 +103,7 @@ def without_stale(link: Link, changed: Mapping[str, bool], fresh: Snapshot | Non
     ``fresh``: the opportunity as it reads now; None: it could not be read, and of the fields nothing is known.
     """
     opportunity = fresh or _unread(link.opportunity, changed)
+    asked = _asks_for_a_move(link, opportunity)
     link = replace(link, opportunity=opportunity)
     stale = {name for name, was_off in changed.items() if not (was_off and _may_keep(link, name))}
     stale |= set(partners(stale & SHARED.keys()))
@@ -105,7 +116,7 @@ def without_stale(link: Link, changed: Mapping[str, bool], fresh: Snapshot | Non
     # What only the seller writes, and the stage: what stands there now is how it was, not a move or a wish.
     for name in stale & link.base_opportunity.keys() & {*SELLER, "stage"}:
         now = ABSENT if opportunity is None else opportunity[name]
-        if now is ABSENT:
+        if now is ABSENT or (name == "stage" and asked):
             continue
         base_opportunity[name] = now
     return replace(
@@ -114,6 +125,12 @@ def without_stale(link: Link, changed: Mapping[str, bool], fresh: Snapshot | Non
         base_opportunity=base_opportunity,
         memory=_without_marks(link.memory, stale),
     )
+
+
+def _asks_for_a_move(link: Link, fresh: Snapshot | None) -> bool:
+    """Whether the seller had left the agreed stage already, and the record is where it was then: an end that waits goes on."""
+    before, agreed = link.opportunity, link.base_opportunity.get("stage", ABSENT)
+    return before is not None and fresh is not None and before["stage"] == fresh["stage"] != agreed
 
 
 def intent_without(intent: Intent, changed: Iterable[str]) -> Intent:

@@ -210,6 +210,8 @@ class Security:
 
     columns: Mapping[str, frozenset[str]] = field(default_factory=dict)
     readable: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    narrow: frozenset[str] = frozenset()
+    """Sets of which rows may be out of sight: one that is not listed is not known to be gone."""
 
     def secured(self, collection: str, column: str) -> bool:
         """Whether the column is under column security, so that what it shows may be a mask."""
@@ -326,6 +328,11 @@ class Org:
         """Whether accounts can be told apart: by name, postal code and country. Without one of them none is looked up or made."""
         needed = ("name", ADDRESS["postal_code"], ADDRESS["country"])
         return not any(self.security.closed(ACCOUNTS, column) for column in needed)
+
+    @property
+    def identifies_solutions(self) -> bool:
+        """Whether solution rows can be told apart: by the solution's id. Without it none is made, changed or removed."""
+        return not self.security.closed(SOLUTIONS, "cosell_solutioncode")
 
     def opened(self, collection: str, columns: Mapping[str, object]) -> dict[str, object]:
         """The columns without those that column security keeps from the application user: a write of one is refused whole."""

@@ -20,6 +20,7 @@ from cosell_sync.crm.dynamics.org import (
     ACCOUNTS,
     ADDRESS,
     COMPUTED,
+    CONNECTIONS,
     CONTACTS,
     LENGTHS,
     OPEN,
@@ -184,6 +185,7 @@ def out_of_sight(bundle: Bundle, org: Org) -> Iterator[str]:
     lost_primary = bundle.primary is not None and first is None
     if (
         lost_primary
+        or CONNECTIONS in org.security.narrow
         or not {"contact", ""}.isdisjoint(lost)
         or any(_hides(org, CONTACTS, CONTACT_PERSON[:1], each) for each in (*people, first))
     ):
@@ -196,13 +198,15 @@ def out_of_sight(bundle: Bundle, org: Org) -> Iterator[str]:
         yield "owner_email"
     users: list[Row | None] = [bundle.users[other] for _, other in members] or [owner]
     if (
-        not {"systemuser", ""}.isdisjoint(lost)
+        CONNECTIONS in org.security.narrow
+        or not {"systemuser", ""}.isdisjoint(lost)
         or (lost_owner and not members)
         or any(_hides(org, USERS, USER_PERSON[:1], each) for each in users)
     ):
         yield "team"
     secured = ("cosell_solutioncode",)
-    if any(_hides(org, SOLUTIONS, secured, each) for each in bundle.solutions):
+    unclear = not org.identifies_solutions or SOLUTIONS in org.security.narrow
+    if unclear or any(_hides(org, SOLUTIONS, secured, each) for each in bundle.solutions):
         yield "solutions"
 
 

@@ -130,6 +130,9 @@ def _days(column: Column | None) -> Iterator[Check]:
         yield Check(f"dynamics.opportunity.{column.name}.behavior", "warning", text, todo)
 
 
+ROWS_OF: Final = {CONNECTIONS: "contacts and team", SOLUTIONS: "solutions"}
+
+
 def _cycle(rest: Rest, names: Mapping[str, str]) -> Iterator[Check]:
     """What a cycle reads: columns that it has to leave out, its own queries, and rows that it does not see."""
     try:
@@ -139,6 +142,12 @@ def _cycle(rest: Rest, names: Mapping[str, str]) -> Iterator[Check]:
     for collection, column in _closed_columns(org):
         text = f"column {column} is secured, and no profile of the application user opens it: it is not synchronised"
         yield Check(f"dynamics.{TABLES[collection]}.{column}.security", "warning", text, PROFILE)
+    for name in changes.PARENT:
+        if name in org.tracked and changes.is_narrow(rest, org, name):
+            text = f"the application user may not read every row of {TABLES[name]}: {ROWS_OF[name]} are not synchronised"
+            yield Check(
+                f"dynamics.{TABLES[name]}.reach", "warning", text, f"{GRANT}: Read of the whole organization"
+            )
     bundles: list[translate.Bundle] = []
 
     def sample() -> None:
