@@ -261,6 +261,7 @@ class Outside:
     shape: CrmShape | None = None  # what an admin made of it
     writes: int = 0
     shut_when_closed: bool = False  # a rule of the org locks closed opportunities
+    doubtful: dict[str, str] = field(default_factory=dict)  # field → ignored or refused by Partner Center
     identities: dict[Side, Identity] = field(default_factory=lambda: dict(IDENTITIES))
 
     def clock(self) -> datetime:
@@ -517,6 +518,7 @@ class MemoryReferrals:
 
     def _carry(self, write: ReferralWrite) -> Outcome:
         snapshot, steps, version = None, 0, int(write.before.version)
+        refused: dict[str, RecordError] = {}
         error: RecordError | None = None
         row = self.outside.referrals[write.before.id]
         for step in write.steps:
@@ -527,7 +529,10 @@ class MemoryReferrals:
                 return Outcome(row.id, Flaky("not now", code="unavailable"), snapshot, steps)
             self._call("write")
             error = self._take(row, step, version, kind)
-            if error is None:
+            if step.trial and isinstance(error, Rejected):
+                refused |= dict.fromkeys(step.fields, error)
+                steps, snapshot, error = steps + 1, snapshot or write.before, None
+            elif error is None:
                 self.outside.at("landed")
                 steps += 1
                 snapshot = None if kind == "unread" else self._snapshot(row)
@@ -538,7 +543,7 @@ class MemoryReferrals:
                 self.outside.at("lost")
             if error is not None:
                 break
-        return Outcome(row.id, error, snapshot, steps)
+        return Outcome(row.id, error, snapshot, steps, refused=refused)
 
     def _take(self, row: Row, step: Step, version: int, kind: str | None) -> RecordError | None:
         if row.gone:
@@ -547,7 +552,11 @@ class MemoryReferrals:
             return _trouble(kind, "Partner Center")
         if row.version != version:
             return Stale("412", code="modified", status=412)
+        worlds = {self.outside.doubtful.get(name) for name in step.fields}
+        if "refused" in worlds:
+            return Rejected("cannot be changed", code="invalidRequest", status=400)
         fields = self._judged(row, step)
+        fields = {name: value for name, value in fields.items() if name not in self.outside.doubtful}
         self.outside.writes += 1
         self.outside.change(Side.PARTNER_CENTER, row, fields, person=False)
         return _trouble(kind, "Partner Center") if kind == "lost" else None

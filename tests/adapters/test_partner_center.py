@@ -260,14 +260,20 @@ def test_a_refused_filter_falls_back_to_newest_first(stand: Stand) -> None:
     rows = [referral(number) for number in (30, 20, 10, 5)]
     link = f"{LIST}?$skiptoken=2"
     route = stand.answers(
-        refused(), page(*rows[:2], following=link), page(*rows[2:], following=f"{link}3"), page(rows[0])
+        refused(),
+        refused(),
+        page(*rows[:2], following=link),
+        page(*rows[2:], following=f"{link}3"),
+        page(rows[0]),
     )
     (found,) = stand.center.changed_since("2026-05-04T09:20:00Z", OVERLAP)
     assert [snapshot.id for snapshot in found.snapshots] == [guid(20), guid(30)], "oldest first"
     assert found.watermark == "2026-05-04T09:30:00.123456Z"
-    assert route.call_count == 3, "it stops at the watermark"
+    asked = [query["$filter"][0].partition(" ge ")[2] for query in queries(route)[:2]]
+    assert asked == ["2026-05-04T09:15:00Z", "'2026-05-04T09:15:00Z'"], "plain first, then in quotes"
+    assert route.call_count == 4, "it stops at the watermark"
     (found,) = stand.center.changed_since(found.watermark, OVERLAP)
-    assert queries(route)[3] == {"$orderby": ["updatedDateTime desc"]}, "and does not ask that again"
+    assert queries(route)[4] == {"$orderby": ["updatedDateTime desc"]}, "and does not ask that again"
 
 
 def test_a_list_promises_nothing_before_its_end(stand: Stand) -> None:

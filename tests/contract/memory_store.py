@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from cosell_sync.core import erasure as forgetting
+from cosell_sync.core.capabilities import Capability, Verdict
 from cosell_sync.core.deal import Side, SyncState
 from cosell_sync.core.erasure import ErasureResult, Person
 from cosell_sync.core.memory import (
@@ -44,6 +45,7 @@ class _Held:
     bindings: dict[Side, Identity] = field(default_factory=dict)
     orders: dict[str, OperatorCommand] = field(default_factory=dict)
     final: dict[tuple[str, FinalKind], FinalStepTaken] = field(default_factory=dict)
+    verdicts: dict[Capability, Verdict] = field(default_factory=dict)
     holder: MemoryStore | None = None
 
 
@@ -147,6 +149,9 @@ class MemoryStore:
                 found[kind].add(key)
         return {kind: frozenset(keys) for kind, keys in found.items()}
 
+    def verdicts(self) -> Sequence[Verdict]:
+        return [verdict for _, verdict in sorted(self._held.verdicts.items())]
+
     def submit(self, order: OperatorCommand) -> None:
         self._held.orders[order.id] = order
 
@@ -219,6 +224,9 @@ class MemoryStore:
         held.watermarks = {name: value for name, value in marks.items() if name not in unread}
         held.bindings.update(transaction.bindings)
         held.state = transaction.state or held.state
+        for capability in transaction.forgotten:
+            held.verdicts.pop(capability, None)
+        held.verdicts.update({verdict.capability: verdict for verdict in transaction.verdicts})
         held.final.update({(step.link, step.kind): step for step in transaction.final})
 
     @contextmanager

@@ -5,6 +5,8 @@ The functions return the reason in the seller's words; None where the side takes
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Final
 
 from cosell_sync.core import messages, microsoft
@@ -18,6 +20,13 @@ from cosell_sync.core.rules import CrmShape, Rules
 # Fields that must not become empty there.
 PARTNER_CENTER_REQUIRES: Final = frozenset({"name", "value", "currency", "close_date", "team", "solutions"})
 CRM_REQUIRES: Final = ("name", "close_date")
+# Fields that are sent only where Partner Center takes them (doubt D6) → why this one is not.
+NOT_TAKEN: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "name": "Partner Center does not take a new name",
+        "favorite": "Partner Center does not take the heart from outside",
+    }
+)
 
 
 def why_read_only(name: str, opportunity: Snapshot) -> str:
@@ -39,10 +48,8 @@ def foreign_currency(referral: Snapshot, rules: Rules, shape: CrmShape) -> str |
 
 def why_not_sent(name: str, link: Link, rules: Rules) -> str | None:
     """Why this field is not sent to Partner Center, or None."""
-    if name == "name" and not rules.write_name:
-        return "Partner Center is not known to take a new name (mapping.write_name)"
-    if name == "favorite" and not rules.write_favorite:
-        return "Partner Center is not known to take the heart (mapping.write_favorite)"
+    if rules.takes(name) is False:
+        return NOT_TAKEN[name]
     referral, opportunity = link.referral, link.opportunity
     if (
         name == "currency"

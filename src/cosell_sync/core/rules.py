@@ -198,13 +198,16 @@ class Stages:
 
 @dataclass(frozen=True)
 class Rules:
-    """Everything configured that the core decides by."""
+    """Everything configured that the core decides by, and what was found out where the configuration leaves it open.
+
+    ``write_name``, ``write_favorite``: None is ``auto``: ``found`` says it, by our name of the field (``takes``).
+    """
 
     fields: Mapping[str, FieldRule]
     stages: Stages = Stages()
     terminal_hold: timedelta = timedelta(minutes=15)
-    write_name: bool = False
-    write_favorite: bool = False
+    write_name: bool | None = False
+    write_favorite: bool | None = False
     import_closed: bool = False
     import_leads: bool = False
     match: str = "propose"  # propose, link, off
@@ -212,6 +215,12 @@ class Rules:
     account_updates: AccountUpdates = AccountUpdates.FILL
     cosell_recipe: str = "two_posts"  # or one_post: the post that makes a co-sell deal also invites Microsoft
     reasons: Mapping[str, str] = field(default_factory=dict)  # the CRM's own loss reason → closed reason
+    found: Mapping[str, bool] = field(default_factory=dict)  # whether Partner Center was found to take a field
+
+    def takes(self, name: str) -> bool | None:
+        """Whether Partner Center takes this field, by configuration or by what was found out; None: not known yet."""
+        configured = {"name": self.write_name, "favorite": self.write_favorite}.get(name, True)
+        return self.found.get(name) if configured is None else configured
 
     def crm_value(self, name: str, opportunity: Snapshot) -> Value:
         """A shared field as the CRM holds it; its sales stage may be what its stage means."""
@@ -236,11 +245,11 @@ class Rules:
 
 
 def digest(rules: Rules, shape: CrmShape) -> str:
-    """Sixteen hex digits that change with any part of the configuration or of what the CRM can store.
+    """Sixteen hex digits that change with any part of the configuration or of what the CRM can store; not with ``found``.
 
     Equal for equal values in every process: sets and mappings have no order here.
     """
-    text = json.dumps([_canonical(rules), _canonical(shape)], sort_keys=True)
+    text = json.dumps([_canonical(replace(rules, found={})), _canonical(shape)], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

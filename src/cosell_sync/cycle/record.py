@@ -16,6 +16,7 @@ from typing import Any
 import structlog
 
 from cosell_sync.core import messages
+from cosell_sync.core.capabilities import Capability, Verdict
 from cosell_sync.core.deal import ABSENT, Fields, Side, Snapshot, Step, SyncState, Value, state_of
 from cosell_sync.core.decision import Conflict, Decision, Effect
 from cosell_sync.core.fields import KINDS, SELLER, SHARED
@@ -52,6 +53,8 @@ class Record:
     final: list[FinalStepTaken] = field(default_factory=list)
     bindings: dict[Side, Identity] = field(default_factory=dict)
     unread: list[Side] = field(default_factory=list)
+    verdicts: dict[Capability, Verdict] = field(default_factory=dict)
+    forgotten: list[Capability] = field(default_factory=list)
 
     def put(self, *links: Link) -> None:
         """Store these links as they are now."""
@@ -74,6 +77,8 @@ class Record:
             final=self.final,
             bindings=self.bindings,
             unread=self.unread,
+            verdicts=[*self.verdicts.values()],
+            forgotten=self.forgotten,
         )
         vars(self).update(vars(Record()))
         return whole
@@ -130,12 +135,14 @@ def carried(cycle: Cycle, link: Link) -> Link:
 # --- writes to Partner Center ----------------------------------------------------------------------------------------
 
 
-def referral_outcome(cycle: Cycle, record: Record, decision: Decision, outcome: Outcome) -> ReferralResult:
-    """What Partner Center took of the steps of a decision."""
-    link, taken = decision.link, decision.steps[: outcome.steps]
+def referral_outcome(
+    cycle: Cycle, record: Record, decision: Decision, outcome: Outcome, taken: Sequence[Step]
+) -> ReferralResult:
+    """What Partner Center took of the steps of a decision. ``taken``: the steps that landed, with what it holds of them."""
+    link = decision.link
     result = ReferralResult(link)
     if taken and outcome.snapshot is not None:
-        learned = after_referral(link, taken, outcome.snapshot, cycle.rules, cycle.shape)
+        learned = after_referral(link, tuple(taken), outcome.snapshot, cycle.rules, cycle.shape)
         link = carried(cycle, learned.link)
         fields = frozenset().union(*(step.fields for step in taken))
         result = ReferralResult(link, learned.notices, learned.state, fields)
