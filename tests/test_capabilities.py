@@ -223,6 +223,24 @@ def test_a_configured_answer_is_never_asked(play: Play, logs: list[Any]) -> None
     assert settled(logs) == []
 
 
+def test_a_promise_made_before_the_answer_is_taken_back(play: Play) -> None:
+    """An unanswered deal was told that its new name goes along with the accept; another deal found out that it does not."""
+    play.outside.doubtful["name"] = "refused"
+    play.begin(State.RECEIVED)
+    play.seller(name="Ours")
+    play.cycle()
+    assert "together with your Accept" in str(play.opportunity["message"])
+    play.outside.new_referral(State.ACCEPTED)
+    play.cycle()
+    play.cycle()
+    assert play.outside.people(CRM, "O2", {"name": "Other"})
+    play.cycle()
+    play.cycle()
+    assert KEPT in str(play.opportunity["message"])
+    assert "together with your Accept" not in str(play.opportunity["message"])
+    play.rests()
+
+
 def test_a_plan_shows_every_try_as_one_and_settles_nothing(play: Play, logs: list[Any]) -> None:
     deals(play, 2)
     for number in (1, 2):

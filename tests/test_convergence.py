@@ -37,6 +37,7 @@ from hypothesis.stateful import (
 )
 
 from cosell_sync.core import memory
+from cosell_sync.core.capabilities import Capability, found_of
 from cosell_sync.core.deal import (
     ABSENT,
     Customer,
@@ -272,7 +273,8 @@ class Convergence(RuleBasedStateMachine):
         self.marks: dict[str, int] = {}  # per deal: changes up to here were found carried
 
     @initialize(
-        write_name=st.booleans(),
+        write_name=st.sampled_from((None, None, True, False)),
+        doubtful=st.sampled_from(("taken", "ignored", "refused")),
         hold=st.sampled_from((0, 15)),
         flow=st.sampled_from(sorted(FLOWS)),
         own=st.booleans(),
@@ -280,8 +282,18 @@ class Convergence(RuleBasedStateMachine):
         moves=st.sampled_from((DEALS, 1, 0)),
     )
     def start(
-        self, write_name: bool, hold: int, flow: str, own: bool, states: list[str], moves: int = DEALS
+        self,
+        write_name: bool | None,
+        hold: int,
+        flow: str,
+        own: bool,
+        states: list[str],
+        moves: int = DEALS,
+        doubtful: str = "taken",
     ) -> None:
+        """``doubtful``: what Partner Center does with a new name, where that is to be found out (``write_name`` None)."""
+        if write_name is None and doubtful != "taken":
+            self.outside.doubtful["name"] = doubtful
         self.moves = moves
         self.outside.kind = replace(self.kind, own=own)
         self.rules = rules(
@@ -400,12 +412,12 @@ class Convergence(RuleBasedStateMachine):
     @rule()
     def lose_store(self) -> None:
         """The base is lost: nothing may be deleted for lack of it, so what took something away and was not carried is
-        void. The next cycle makes a new one.
+        void (a heart as well, for one that is not set says nothing). The next cycle makes a new one.
         """
         self.past += self._journal()
         self.store = CountingStore()
         self.sent.clear()
-        taken = {(item.deal, item.element) for item in self._since_marks() if item.value is None}
+        taken = {(item.deal, item.element) for item in self._since_marks() if item.value is None or item.value is False}
         self.outside.changes[:] = [
             item if (item.deal, item.element) not in taken else replace(item, person=False)
             for item in self.outside.changes
@@ -503,6 +515,7 @@ class Convergence(RuleBasedStateMachine):
                 surprise_min=DEALS,
                 surprise_moves=self.moves,
                 retry_policy=RetryPolicy(MINUTE, 4),
+                basis={Capability.WRITE_NAME: "v1.0"} if self.rules.write_name is None else {},
             ),
         )
         try:
@@ -584,7 +597,8 @@ class Convergence(RuleBasedStateMachine):
         assert (link.referral, link.opportunity) == (referral, opportunity), "a change was not seen"
         assert link.memory.failure is None, link.memory.failure
         kind, locked = self.outside.kind, self.kind.locks and opportunity.flag("is_closed")
-        decision = decide(link, self.rules, self.kind.shape, self.outside.now)
+        found = found_of(self.store.verdicts())
+        decision = decide(link, replace(self.rules, found=found), self.kind.shape, self.outside.now)
         assert not decision.steps
         assert not decision.crm
         assert all(hold.text for hold in decision.holds)

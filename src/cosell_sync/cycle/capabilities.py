@@ -59,14 +59,27 @@ def recall(cycle: Cycle, record: Record) -> None:
         if SIDES[each.capability] is Side.PARTNER_CENTER
     )
     _to_rules(cycle)
-    waiting = {each.capability for each in over if negative(each)}
-    if waiting:
-        for link in cycle.store.links([Phase.LINKED, Phase.WAITING]):
-            if _waits(link, waiting):
-                record.put(replace(link, dirty=True))
-            if len(record.links) >= CHUNK:
-                commit(cycle.store, record)
+    _requeue(cycle, record, {each.capability for each in over if negative(each)})
     record.forgotten += [each.capability for each in over]
+
+
+def end(cycle: Cycle) -> None:
+    """End the cycle: remember what the adapter found out, and let those deals come due whose records said otherwise until now."""
+    record = Record()
+    collect(cycle, record)
+    _requeue(cycle, record, cycle.denied)
+    commit(cycle.store, record)
+
+
+def _requeue(cycle: Cycle, record: Record, capabilities: set[Capability]) -> None:
+    """Decide every deal anew of which something depends on these."""
+    if not capabilities:
+        return
+    for link in cycle.store.links([Phase.LINKED, Phase.WAITING]):
+        if _waits(link, capabilities):
+            record.put(replace(link, dirty=True))
+        if len(record.links) >= CHUNK:
+            commit(cycle.store, record)
 
 
 def _waits(link: Link, capabilities: set[Capability]) -> bool:
@@ -87,6 +100,8 @@ def note(cycle: Cycle, record: Record, finding: Finding) -> None:
     if cycle.rehearsal or under is None or same:
         return
     verdict = Verdict(finding.capability, finding.answer, finding.code, cycle.now, under)
+    if verdict.capability in FIELDS.values() and verdict.answer == NO:
+        cycle.denied.add(verdict.capability)
     cycle.verdicts[verdict.capability] = record.verdicts[verdict.capability] = verdict
     if before is None or before.answer != verdict.answer:
         log.info(

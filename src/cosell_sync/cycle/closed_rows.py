@@ -1,10 +1,10 @@
 """Whether a closed opportunity takes our own fields: status, state, message. Asked once, and remembered.
 
 No page says whether a closed row may be written, and many orgs forbid it by a rule of their own. With ``closed_rows: auto`` the
-first closed record that is to be told something is written alone; what the CRM answers counts for all of them, for a day or
-until the configuration or the CRM's shape changes. A record that refuses although others take it is left alone until it
-changes. Either way the deal does not fail: nothing but words is missing, and these stand in ``deals list``
-(``Memory.untold``).
+first closed record that is to be told something is written alone; what the CRM answers counts for all of them: a refusal for
+a day, a success until the configuration or the CRM's shape changes (``cycle.capabilities``). A record that refuses although
+others take it is left alone until it changes. Either way the deal does not fail: nothing but words is missing, and these
+stand in ``deals list`` (``Memory.untold``).
 """
 
 from __future__ import annotations

@@ -168,7 +168,7 @@ class Cycle:
     (``record.keep_state``). ``decided``: first decisions of this chunk, by link key.
     ``first_due``: the first chunk of what is due, read and not worked on yet; None where it must be read.
     ``verdicts``: what is known of the systems' capabilities; ``rules`` follow them. ``tried``: fields that were tried in this
-    cycle. ``postponed``: keys of links that wait for such a try, and are due again.
+    cycle. ``postponed``: keys of links that wait for such a try, and are due again. ``denied``: what turned out not to be taken.
     """
 
     services: InitVar[Services]
@@ -188,6 +188,7 @@ class Cycle:
     verdicts: dict[Capability, Verdict] = field(default_factory=dict)
     tried: frozenset[str] = frozenset()
     postponed: set[str] = field(default_factory=set)
+    denied: set[Capability] = field(default_factory=set)
 
     def __post_init__(self, services: Services) -> None:
         self.referrals, self.crm, self.store = services.referrals, services.crm, services.store

@@ -89,9 +89,7 @@ def _cycle(cycle: Cycle) -> None:
         isolate(cycle, wishes, publish_chunk)
         end_if_unavailable(cycle)
     exchange(cycle, read_engagements(cycle))
-    record = Record()
-    capabilities.collect(cycle, record)
-    commit(cycle.store, record)
+    capabilities.end(cycle)
     end_if_unavailable(cycle)
 
 
