@@ -37,7 +37,7 @@ from hypothesis.stateful import (
 )
 
 from cosell_sync.core import memory
-from cosell_sync.core.capabilities import Capability, found_of
+from cosell_sync.core.capabilities import FIELDS, Capability, found_of
 from cosell_sync.core.deal import (
     ABSENT,
     Customer,
@@ -273,8 +273,7 @@ class Convergence(RuleBasedStateMachine):
         self.marks: dict[str, int] = {}  # per deal: changes up to here were found carried
 
     @initialize(
-        write_name=st.sampled_from((None, None, True, False)),
-        doubtful=st.sampled_from(("taken", "ignored", "refused")),
+        write_name=st.booleans(),
         hold=st.sampled_from((0, 15)),
         flow=st.sampled_from(sorted(FLOWS)),
         own=st.booleans(),
@@ -292,7 +291,7 @@ class Convergence(RuleBasedStateMachine):
         doubtful: str = "taken",
     ) -> None:
         """``doubtful``: what Partner Center does with a new name, where that is to be found out (``write_name`` None)."""
-        if write_name is None and doubtful != "taken":
+        if doubtful != "taken":
             self.outside.doubtful["name"] = doubtful
         self.moves = moves
         self.outside.kind = replace(self.kind, own=own)
@@ -740,6 +739,32 @@ class LikeDynamics(Convergence):
     kind = LIKE_DYNAMICS
 
 
+class Unsettled(Convergence):
+    """Whether Partner Center takes a new name is found out by the first deal that has one, in whatever trouble it is."""
+
+    kind = LIKE_SALESFORCE
+
+    @initialize(
+        doubtful=st.sampled_from(("taken", "ignored", "refused")),
+        states=st.lists(st.sampled_from(OPEN_STATES), min_size=1, max_size=DEALS),
+    )
+    def start(self, doubtful: str, states: list[str]) -> None:  # type: ignore[override]  # its own draws
+        super().start(write_name=None, hold=0, flow="none", own=True, states=states, doubtful=doubtful)
+
+    @precondition(lambda self: self._deals())
+    @rule(number=st.integers(0, DEALS - 1), name=st.sampled_from(VALUES["name"]), action=st.booleans())
+    def renamed(self, number: int, name: str, action: bool) -> None:
+        """A seller's new name, with or without the accept."""
+        Edit("crm", number, "name", name)(self.outside)
+        if action:
+            Edit("crm", number, "action", "Accept")(self.outside)
+
+    def _check(self) -> None:
+        super()._check()
+        taken = {verdict.answer for verdict in self.store.verdicts() if verdict.capability in FIELDS.values()}
+        assert taken <= {"no" if self.outside.doubtful else "yes"}, "the answer is not what the world does"
+
+
 KINDS_OF_CRM = (LikeSalesforce, LikeDynamics)
 
 
@@ -754,6 +779,10 @@ def play(machine: type[Convergence], examples: int | None = None) -> None:
 @pytest.mark.parametrize("machine", KINDS_OF_CRM)
 def test_two_systems_and_their_people_agree_in_the_end(machine: type[Convergence]) -> None:
     play(machine)
+
+
+def test_what_is_found_out_is_true_and_holds_nothing_up() -> None:
+    play(Unsettled, examples=60)
 
 
 # --- scripts ------------------------------------------------------------------------------------------------------

@@ -166,7 +166,7 @@ CALLS = {
 }
 # Each place in the code, and the operations that put it to every fault. A new place needs an endpoint in the table.
 PLACES = {
-    "partner_center/client.py": {"_read": "one", "create": "create invite", "_take": "patch"},
+    "partner_center/client.py": {"_read": "one", "_post": "create invite", "_send": "patch"},
     "partner_center/paging.py": {"pages": "listing engagement"},
     "partner_center/signin.py": {"__call__": "sign_in", "_device_flow": "login"},
     "crm/salesforce/bulk.py": {
