@@ -15,6 +15,7 @@ from cosell_sync.core.retry import RetryPolicy
 from cosell_sync.core.rules import CrmShape, Rules
 from cosell_sync.core.status import StatusReport
 from cosell_sync.ports import Clock, Crm, CycleState, Findings, Meter, Referrals, Store
+from cosell_sync.summary import CycleSummary
 
 CHUNK = 200  # deals that are read, decided and written together; bounds the memory of a cycle
 
@@ -46,6 +47,10 @@ class CycleSettings:
 Preconditions = Callable[[bool], Sequence[Fault]]
 
 
+def _ignored(_summary: CycleSummary) -> None:
+    """Nobody wants to know."""
+
+
 def _none_known(_whole: bool) -> Sequence[Fault]:
     return ()
 
@@ -56,6 +61,7 @@ class Services:
 
     ``meters``: per side its quota and clock; empty where nobody counts (tests). ``preconditions``: of this very CRM.
     ``findings``: shared with the adapter of Partner Center. ``rehearsal``: the ports only pretend to write.
+    ``finished``: called with the summary of every cycle, those included that ended early.
     """
 
     referrals: Referrals
@@ -68,6 +74,7 @@ class Services:
     preconditions: Preconditions = _none_known
     findings: Findings = field(default_factory=Findings)
     rehearsal: bool = False
+    finished: Callable[[CycleSummary], None] = _ignored
 
 
 @dataclass(frozen=True)
