@@ -66,7 +66,11 @@ def test_a_name_entered_with_the_accept_reaches_partner_center(play: Play, logs:
     play.begin(State.RECEIVED)
     play.seller(name="Ours", action="Accept", favorite=True)
     assert calls(play) == 3
-    assert (play.referral["name"], play.referral["favorite"], play.referral["state"]) == ("Ours", True, State.ACCEPTED)
+    assert (play.referral["name"], play.referral["favorite"], play.referral["state"]) == (
+        "Ours",
+        True,
+        State.ACCEPTED,
+    )
     assert settled(logs) == [
         ("mapping.write_name", "yes", "taken"),
         ("mapping.write_favorite", "yes", "taken"),
@@ -125,7 +129,9 @@ def test_the_others_follow_in_the_same_cycle_where_the_first_was_taken(play: Pla
     for number in range(1, 5):
         assert play.outside.people(CRM, f"O{number}", {"name": f"New {number}", "value": Decimal(8)})
     assert calls(play) == 5, "the first in two, the others in one each"
-    assert {row.fields["name"] for row in play.outside.referrals.values()} == {f"New {n}" for n in range(1, 5)}
+    assert {row.fields["name"] for row in play.outside.referrals.values()} == {
+        f"New {n}" for n in range(1, 5)
+    }
     assert len(settled(logs)) == 1
     play.cycle()
     play.rests()
@@ -140,7 +146,9 @@ def test_a_try_that_says_nothing_is_made_once_a_cycle(play: Play, logs: list[Any
     assert calls(play) == 1
     assert not settled(logs)
     assert calls(play) == 3
-    assert {row.fields["name"] for row in play.outside.referrals.values()} == {f"New {n}" for n in range(1, 4)}
+    assert {row.fields["name"] for row in play.outside.referrals.values()} == {
+        f"New {n}" for n in range(1, 4)
+    }
     play.cycle()
     play.rests()
 
@@ -185,7 +193,9 @@ def test_it_is_forgotten_with_the_setting_or_the_version_of_the_api(
     play.outside.doubtful.clear()
     now = {Capability.WRITE_NAME: basis} if basis else {}
     settings = replace(play.world.settings, basis=now)
-    play.world = replace(play.world, settings=settings, rules=replace(play.world.rules, write_name=configured))
+    play.world = replace(
+        play.world, settings=settings, rules=replace(play.world.rules, write_name=configured)
+    )
     play.cycle()
     assert play.referral["name"] == "Ours"
     assert [verdict.basis for verdict in play.store.verdicts()] == ([basis] if basis else [])

@@ -416,7 +416,11 @@ class Convergence(RuleBasedStateMachine):
         self.past += self._journal()
         self.store = CountingStore()
         self.sent.clear()
-        taken = {(item.deal, item.element) for item in self._since_marks() if item.value is None or item.value is False}
+        taken = {
+            (item.deal, item.element)
+            for item in self._since_marks()
+            if item.value is None or item.value is False
+        }
         self.outside.changes[:] = [
             item if (item.deal, item.element) not in taken else replace(item, person=False)
             for item in self.outside.changes

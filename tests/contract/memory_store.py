@@ -246,9 +246,8 @@ class MemoryStore:
         held.watermarks = {name: value for name, value in marks.items() if name not in unread}
         held.bindings.update(transaction.bindings)
         held.state = transaction.state or held.state
-        for capability in transaction.forgotten:
-            held.verdicts.pop(capability, None)
-        held.verdicts.update({verdict.capability: verdict for verdict in transaction.verdicts})
+        kept = {name: each for name, each in held.verdicts.items() if name not in transaction.forgotten}
+        held.verdicts = {**kept, **{each.capability: each for each in transaction.verdicts}}
         held.final.update({(step.link, step.kind): step for step in transaction.final})
 
     @contextmanager

@@ -112,7 +112,9 @@ def _found_out(wired: Program) -> Iterator[Row]:
         under[Capability.CLOSED_ROWS] = wired.store.cycle_state().rules or ""
     for capability in (each for each in Capability if each in under):
         verdict = known.get(capability)
-        name = f"{wired.settings.crm}.{capability}" if capability is Capability.CLOSED_ROWS else capability.value
+        name = (
+            f"{wired.settings.crm}.{capability}" if capability is Capability.CLOSED_ROWS else capability.value
+        )
         if verdict is None or not stands(verdict, under[capability], now):
             yield Row(name, "ok", f"not known yet: {_TRIED_BY[capability]}")
         else:

@@ -29,7 +29,10 @@ def plan(config: ConfigOption = None, as_json: JsonOption = False) -> None:
         try:
             with store.lease(wired.settings.sync.interval):
                 world = wired.cycle_services(
-                    store=store, referrals=DryReferrals(wired.referrals), crm=DryCrm(wired.crm), rehearsal=True
+                    store=store,
+                    referrals=DryReferrals(wired.referrals),
+                    crm=DryCrm(wired.crm),
+                    rehearsal=True,
                 )
                 run_cycle(
                     world, f"plan-{uuid4().hex[:8]}", accept=True, approve=False, collect=findings.append

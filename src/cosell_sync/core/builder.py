@@ -16,7 +16,6 @@ from cosell_sync.core.retry import blocked_side, freed_from
 from cosell_sync.core.rules import CrmShape, FieldRule, Rules
 from cosell_sync.core.stage_table import Consequence
 
-
 TRIED: Final = "a try: whether Partner Center takes this is not known yet"
 
 

@@ -150,9 +150,7 @@ def _steps(builder: DecisionBuilder, path: tuple[Move, ...]) -> tuple[Step, ...]
     return _with_trials(builder, steps, unknown)
 
 
-def _with_trials(
-    builder: DecisionBuilder, steps: Sequence[Step], unknown: Sequence[str]
-) -> tuple[Step, ...]:
+def _with_trials(builder: DecisionBuilder, steps: Sequence[Step], unknown: Sequence[str]) -> tuple[Step, ...]:
     """The steps, and a PATCH of its own for each field of which it is not known whether Partner Center takes it.
 
     An unanswered referral takes no edit, and one that is over none any more, so they stand between accept and end; a deal

@@ -215,7 +215,9 @@ class Rules:
     account_updates: AccountUpdates = AccountUpdates.FILL
     cosell_recipe: str = "two_posts"  # or one_post: the post that makes a co-sell deal also invites Microsoft
     reasons: Mapping[str, str] = field(default_factory=dict)  # the CRM's own loss reason → closed reason
-    found: Mapping[str, bool] = field(default_factory=dict)  # whether Partner Center was found to take a field
+    found: Mapping[str, bool] = field(
+        default_factory=dict
+    )  # whether Partner Center was found to take a field
 
     def takes(self, name: str) -> bool | None:
         """Whether Partner Center takes this field, by configuration or by what was found out; None: not known yet."""

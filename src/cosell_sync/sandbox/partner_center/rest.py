@@ -194,7 +194,9 @@ class Rest:
         )
         if invites and self.switches.one_post:
             _refuse(rules.check_invitation({**body, "target": [MICROSOFT_TARGET]}, ours, self.switches))
-        ours = rules.as_kept(schema.blank(), ours, replace(self.switches, accept_name=True))  # a post has a name
+        ours = rules.as_kept(
+            schema.blank(), ours, replace(self.switches, accept_name=True)
+        )  # a post has a name
         stored = self.referrals.put(ours, stamp=stamp)
         if invites and self.switches.one_post:
             self._invite(stored, body)
@@ -274,7 +276,9 @@ class Rest:
         wants_body = "return=representation" in request.headers.get("Prefer", "").replace(" ", "")
         if wants_body and not self.switches.always_204:
             return Response(
-                200, self._shown(stored), {"ETag": stored["eTag"], "Preference-Applied": "return=representation"}
+                200,
+                self._shown(stored),
+                {"ETag": stored["eTag"], "Preference-Applied": "return=representation"},
             )
         return Response(204, None, {"ETag": stored["eTag"]})
 
