@@ -327,6 +327,7 @@ class Transaction:
     and through what the CRM was read (``core.readings``).
     ``completed``: ids of commands that were carried out or refused. ``state``: replaced whole; None leaves it.
     ``final``: steps that cannot be undone, announced by this transaction; of a link and kind the last one counts.
+    ``looked_at``: referrals of which hints are done with, as far as they came before ``looked_until``.
     ``bindings``: by side, to whom the store belongs from now on. ``unread``: sides that are to be read from the start again.
     ``verdicts``: each in the place of the one about the same capability; ``forgotten``: capabilities without a verdict.
     """
@@ -343,6 +344,8 @@ class Transaction:
     unread: Sequence[Side] = ()
     verdicts: Sequence[Verdict] = ()
     forgotten: Sequence[Capability] = ()
+    looked_at: Sequence[str] = ()
+    looked_until: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -420,6 +423,9 @@ class Store(KnownRecords, Protocol):
 
     def counts(self) -> Sequence[DealCount]:
         """How many deals stand how; without those of which there are none."""
+
+    def hints(self, limit: int) -> Sequence[str]:
+        """Ids of referrals that webhooks said are worth a look, at most ``limit``, those first that wait longest."""
 
     def outlook(self) -> Outlook:
         """What has a clock running, asked of indexes."""

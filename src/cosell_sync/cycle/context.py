@@ -61,6 +61,7 @@ class Services:
 
     ``meters``: per side its quota and clock; empty where nobody counts (tests). ``preconditions``: of this very CRM.
     ``findings``: shared with the adapter of Partner Center. ``rehearsal``: the ports only pretend to write.
+    ``lists_referrals``: whether this cycle asks Partner Center for what changed; while webhooks say so, not every one does.
     ``finished``: called with the summary of every cycle, those included that ended early.
     """
 
@@ -74,6 +75,7 @@ class Services:
     preconditions: Preconditions = _none_known
     findings: Findings = field(default_factory=Findings)
     rehearsal: bool = False
+    lists_referrals: Callable[[], bool] = lambda: True
     finished: Callable[[CycleSummary], None] = _ignored
 
 
@@ -200,7 +202,8 @@ class Cycle:
     def __post_init__(self, services: Services) -> None:
         self.referrals, self.crm, self.store = services.referrals, services.crm, services.store
         self.rules, self.settings, self.meters = services.rules, services.settings, services.meters
-        self.preconditions = services.preconditions
+        self.preconditions, self.clock = services.preconditions, services.clock
+        self.lists_referrals = services.lists_referrals
         self.findings, self.rehearsal = services.findings, services.rehearsal
 
 

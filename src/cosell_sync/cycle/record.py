@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Any
 
 import structlog
@@ -55,6 +56,8 @@ class Record:
     unread: list[Side] = field(default_factory=list)
     verdicts: dict[Capability, Verdict] = field(default_factory=dict)
     forgotten: list[Capability] = field(default_factory=list)
+    looked_at: Sequence[str] = ()
+    looked_until: datetime | None = None
 
     def put(self, *links: Link) -> None:
         """Store these links as they are now."""
@@ -79,6 +82,8 @@ class Record:
             unread=self.unread,
             verdicts=[*self.verdicts.values()],
             forgotten=self.forgotten,
+            looked_at=self.looked_at,
+            looked_until=self.looked_until,
         )
         vars(self).update(vars(Record()))
         return whole
