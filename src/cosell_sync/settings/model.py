@@ -35,7 +35,7 @@ from cosell_sync.settings.defaults import (
 )
 from cosell_sync.settings.values import (
     DEFAULT_STORE,
-    AccountMatch,
+    AccountMatches,
     AutoFlag,
     CallCount,
     ClosedReason,
@@ -251,11 +251,7 @@ class MappingSettings(Section):
     """Marketplace and qualified leads."""
     match: Literal["propose", "link", "off"] = "propose"
     """What to do with an opportunity that looks like an incoming referral."""
-    account_match: Annotated[tuple[AccountMatch, ...], BeforeValidator(split_list), Field(min_length=1)] = (
-        "name",
-        "postal_code",
-        "country",
-    )
+    account_match: AccountMatches = ("name", "postal_code", "country")
     """What must agree for an existing account to be taken as the customer."""
     account_updates: Literal["fill", "own", "all"] = "fill"
     """What a referral changes of an account that exists: fill blanks only, own keeps those made for the deal equal, all keeps all."""

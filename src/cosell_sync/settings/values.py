@@ -159,6 +159,7 @@ FieldDirection = Literal["both", "to_crm", "to_partner_center", "off"]
 FieldConflict = Literal["partner_center", "crm", "ask", "merge"]
 SalesStage = Literal["Qualify", "Develop", "Propose", "Close"]
 AccountMatch = Literal["name", "postal_code", "country", "city", "state", "address_line1"]
+AccountMatches = Annotated[tuple[AccountMatch, ...], BeforeValidator(split_list), Field(min_length=1)]
 
 
 def _switch(value: object) -> object:
