@@ -588,7 +588,7 @@ def test_a_refusal_that_the_other_form_does_not_cure_is_the_first_one(stand: Sta
     """One that names another property is not about the form; what both forms are refused for settles nothing."""
     hopeful(stand, sales_stage="auto")
     route = stand.answers(*[about_field(target)] * 4)
-    error = stand.write(STAGE).error
+    error = stand.write(Step({"sales_stage": "Propose"})).error
     assert isinstance(error, Rejected)
     assert error.fields == (target,)
     assert stages_sent(route) == (["60", "Propose"] if target == "salesStage" else ["60"])
@@ -597,7 +597,7 @@ def test_a_refusal_that_the_other_form_does_not_cure_is_the_first_one(stand: Sta
 def test_a_configured_form_is_never_changed(stand: Stand) -> None:
     hopeful(stand)
     route = stand.answers(about_field("salesStage"))
-    assert isinstance(stand.write(STAGE).error, Rejected)
+    assert isinstance(stand.write(Step({"sales_stage": "Propose"})).error, Rejected)
     assert stages_sent(route) == ["60"]
 
 

@@ -6,6 +6,7 @@ The functions return the reason in the seller's words; None where the side takes
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import date, datetime
 from types import MappingProxyType
 from typing import Final
 
@@ -19,6 +20,7 @@ from cosell_sync.core.rules import CrmShape, Rules
 
 # Fields that must not become empty there.
 PARTNER_CENTER_REQUIRES: Final = frozenset({"name", "value", "currency", "close_date", "team", "solutions"})
+LARGEST_SET: Final = 50  # team members, contacts or solutions of a deal (Partner Center, bulk operations)
 CRM_REQUIRES: Final = ("name", "close_date")
 # Fields that are sent only where Partner Center takes them (doubt D6) → why this one is not.
 NOT_TAKEN: Final[Mapping[str, str]] = MappingProxyType(
@@ -64,6 +66,15 @@ def why_not_sent(name: str, link: Link, rules: Rules) -> str | None:
     words = str(microsoft.deal_type(link))
     outbound = referral is not None and referral.text("direction") == Direction.OUTBOUND
     return frozen(name, DealType(words) if words in set(DealType) else None, outbound=outbound)
+
+
+def why_partner_center_cannot_store(value: Value, today: date) -> str | None:
+    """Why Partner Center cannot take this value, or None. One such value would refuse everything that goes along with it."""
+    if isinstance(value, tuple) and len(value) > LARGEST_SET:
+        return f"it takes at most {LARGEST_SET} entries"
+    if isinstance(value, date) and not isinstance(value, datetime) and value < today:
+        return "it takes no date in the past"
+    return None
 
 
 def why_crm_cannot_store(name: str, value: Value, shape: CrmShape) -> str | None:

@@ -10,6 +10,8 @@ What the service does not say, and what is done about it:
 - There is no batch write, so PATCHes go through a small pool; the steps of one referral stay in order, each guarded
   by the eTag that the one before left. An answer 500 proves nothing, so the referral is looked at: the same eTag
   means that nothing happened, and it may be tried again.
+- One refused property refuses the whole PATCH. What the answer names as its ``target`` is left out, and the rest is sent
+  again; without a target it is searched for by halves (``core.parted``).
 - PATCH may answer 204 without a body even though ``Prefer: return=representation`` was sent; then we read back.
 
 When Partner Center goes away in the middle of a batch, nothing further is started: what is known is returned, and
@@ -64,6 +66,9 @@ ID_HEADERS: Final = (
 )  # for the caller: one new GUID for every request
 CHUNK: Final = 100  # snapshots a page, where we cut the pages ourselves
 NEWEST: Final = 500  # among so many newest referrals a create whose answer was lost is looked for
+ABOUT_CONTENT: Final = frozenset(
+    {400, 413, 422}
+)  # statuses of a refusal that may be about one field of several
 SILENT_AFTER: Final = 3  # so many in a row mean that the system is away
 
 T = TypeVar("T")
@@ -388,7 +393,7 @@ class PartnerCenter:
                 if carried.steps and carried.snapshot is None:
                     raise Flaky("the referral could not be read after the last step", code="no_version")
                 try:
-                    self._take(current, step, carried)
+                    self._take(current, step, carried, search=write.search)
                 except (Rejected, Flaky) as cause:
                     if not (step.trial and _says_no(cause, step)):
                         raise
@@ -404,8 +409,35 @@ class PartnerCenter:
             self._unanswered(error)
         return Outcome(referral_id, error, carried.snapshot, carried.steps, refused=carried.refused)
 
-    def _take(self, current: Snapshot, step: Step, carried: _Carried) -> None:
-        """One step. Notes in ``carried`` what landed, even where reading it back then fails."""
+    def _take(self, current: Snapshot, step: Step, carried: _Carried, *, search: bool) -> None:
+        """One step, in pieces where parts of it are refused. It counts once every piece is through.
+
+        Raises Rejected where all of it was refused, or its move; after a refused move nothing further is sent.
+        """
+        write = patch.parted(step, search=search)
+        pieces = 0
+        while (names := write.next_piece()) is not None:
+            if pieces and carried.snapshot is None:
+                raise Flaky("the referral could not be read after a part of the step", code="no_version")
+            try:
+                self._formed(carried.snapshot or current, patch.piece(step, names), carried)
+            except Rejected as error:
+                if error.status not in ABOUT_CONTENT:
+                    raise
+                write.refused(error, _named(error))
+            else:
+                pieces += 1
+                write.landed()
+        carried.refused |= write.refusals
+        if write.error is not None:
+            raise write.error
+        carried.steps += bool(pieces)
+        for cause in write.refusals.values():
+            if not pieces or cause is write.refusals.get(patch.MOVE):
+                raise cause
+
+    def _formed(self, current: Snapshot, step: Step, carried: _Carried) -> None:
+        """One PATCH, its sales stage in the form that is known to be taken, else in either (``forms``)."""
         wire = self._forms.wire
         other = self._forms.other(wire) if "sales_stage" in step.fields else None
         try:
@@ -418,7 +450,6 @@ class PartnerCenter:
             except Rejected:
                 raise refusal from None
             wire = other
-        carried.steps += 1
         if other is not None:
             self._judge(current, step, carried, wire)
 
@@ -533,6 +564,11 @@ def _says_no(cause: Rejected | Flaky, step: Step) -> bool:
     if isinstance(cause, Flaky):
         return cause.status == 500
     return about(cause, *step.fields)
+
+
+def _named(error: Rejected) -> frozenset[str]:
+    """Our names of what a refusal names as its target; empty where that is nothing of ours."""
+    return frozenset(name for name in map(patch.field_of, error.fields) if name)
 
 
 def _checked(referral_id: str) -> None:
