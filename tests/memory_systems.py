@@ -270,6 +270,7 @@ class Outside:
     shape: CrmShape | None = None  # what an admin made of it
     writes: int = 0
     shut_when_closed: bool = False  # a rule of the org locks closed opportunities
+    doubtful: dict[str, str] = field(default_factory=dict)  # field → ignored or refused by Partner Center
     identities: dict[Side, Identity] = field(default_factory=lambda: dict(IDENTITIES))
 
     def clock(self) -> datetime:
@@ -549,13 +550,10 @@ class MemoryReferrals:
         row = self.outside.referrals[write.before.id]
         refused: dict[str, RecordError] = {}
         for asked in write.steps:
-            step = asked
-            found = refused_of(self.outside.refuses_there, step.fields, self.outside.cure)
+            found = refused_of(self.outside.refuses_there, asked.fields, self.outside.cure)
             refused |= found
-            if found:
-                step = Step(
-                    {name: each for name, each in step.fields.items() if name not in found}, step.state
-                )
+            left = {name: each for name, each in asked.fields.items() if name not in found}
+            step = Step(left, asked.state, asked.trial)
             if found and not step.fields.keys() - {"external_reference"} and step.state is None:
                 return Outcome(row.id, next(iter(found.values())), snapshot, steps, refused=refused)
             kind = self.outside.fault(Side.PARTNER_CENTER)
@@ -565,7 +563,10 @@ class MemoryReferrals:
                 return Outcome(row.id, Flaky("not now", code="unavailable"), snapshot, steps)
             self._call("write")
             error = self._take(row, step, version, kind)
-            if error is None:
+            if step.trial and isinstance(error, Rejected):
+                refused |= dict.fromkeys(step.fields, error)
+                steps, snapshot, error = steps + 1, snapshot or write.before, None
+            elif error is None:
                 self.outside.at("landed")
                 steps += 1
                 snapshot = None if kind == "unread" else self._snapshot(row)
@@ -585,7 +586,11 @@ class MemoryReferrals:
             return _trouble(kind, "Partner Center")
         if row.version != version:
             return Stale("412", code="modified", status=412)
+        worlds = {self.outside.doubtful.get(name) for name in step.fields}
+        if "refused" in worlds:
+            return Rejected("cannot be changed", code="invalidRequest", status=400)
         fields = self._judged(row, step)
+        fields = {name: value for name, value in fields.items() if name not in self.outside.doubtful}
         self.outside.writes += 1
         self.outside.change(Side.PARTNER_CENTER, row, fields, person=False)
         return _trouble(kind, "Partner Center") if kind == "lost" else None

@@ -37,6 +37,7 @@ from hypothesis.stateful import (
 )
 
 from cosell_sync.core import memory
+from cosell_sync.core.capabilities import FIELDS, Capability, found_of
 from cosell_sync.core.deal import (
     ABSENT,
     Customer,
@@ -292,8 +293,18 @@ class Convergence(RuleBasedStateMachine):
         moves=st.sampled_from((DEALS, 1, 0)),
     )
     def start(
-        self, write_name: bool, hold: int, flow: str, own: bool, states: list[str], moves: int = DEALS
+        self,
+        write_name: bool | None,
+        hold: int,
+        flow: str,
+        own: bool,
+        states: list[str],
+        moves: int = DEALS,
+        doubtful: str = "taken",
     ) -> None:
+        """``doubtful``: what Partner Center does with a new name, where that is to be found out (``write_name`` None)."""
+        if doubtful != "taken":
+            self.outside.doubtful["name"] = doubtful
         self.moves = moves
         self.outside.kind = replace(self.kind, own=own)
         self.rules = rules(
@@ -419,12 +430,16 @@ class Convergence(RuleBasedStateMachine):
     @rule()
     def lose_store(self) -> None:
         """The base is lost: nothing may be deleted for lack of it, so what took something away and was not carried is
-        void. The next cycle makes a new one.
+        void (a heart as well, for one that is not set says nothing). The next cycle makes a new one.
         """
         self.past += self._journal()
         self.store = CountingStore()
         self.sent.clear()
-        taken = {(item.deal, item.element) for item in self._since_marks() if item.value is None}
+        taken = {
+            (item.deal, item.element)
+            for item in self._since_marks()
+            if item.value is None or item.value is False
+        }
         self.outside.changes[:] = [
             item if (item.deal, item.element) not in taken else replace(item, person=False)
             for item in self.outside.changes
@@ -525,6 +540,7 @@ class Convergence(RuleBasedStateMachine):
                 surprise_min=DEALS,
                 surprise_moves=self.moves,
                 retry_policy=RetryPolicy(MINUTE, 4),
+                basis={Capability.WRITE_NAME: "v1.0"} if self.rules.write_name is None else {},
             ),
         )
         try:
@@ -609,7 +625,8 @@ class Convergence(RuleBasedStateMachine):
         self._check_stand_ins(referral)
         assert not link.memory.refused, "a field is held though it would be taken"
         kind, locked = self.outside.kind, self.kind.locks and opportunity.flag("is_closed")
-        decision = decide(link, self.rules, self.kind.shape, self.outside.now)
+        found = found_of(self.store.verdicts())
+        decision = decide(link, replace(self.rules, found=found), self.kind.shape, self.outside.now)
         assert not decision.steps
         assert not decision.crm
         assert all(hold.text for hold in decision.holds)
@@ -765,6 +782,32 @@ class LikeDynamics(Convergence):
     kind = LIKE_DYNAMICS
 
 
+class Unsettled(Convergence):
+    """Whether Partner Center takes a new name is found out by the first deal that has one, in whatever trouble it is."""
+
+    kind = LIKE_SALESFORCE
+
+    @initialize(
+        doubtful=st.sampled_from(("taken", "ignored", "refused")),
+        states=st.lists(st.sampled_from(OPEN_STATES), min_size=1, max_size=DEALS),
+    )
+    def start(self, doubtful: str, states: list[str]) -> None:  # type: ignore[override]  # its own draws
+        super().start(write_name=None, hold=0, flow="none", own=True, states=states, doubtful=doubtful)
+
+    @precondition(lambda self: self._deals())
+    @rule(number=st.integers(0, DEALS - 1), name=st.sampled_from(VALUES["name"]), action=st.booleans())
+    def renamed(self, number: int, name: str, action: bool) -> None:
+        """A seller's new name, with or without the accept."""
+        Edit("crm", number, "name", name)(self.outside)
+        if action:
+            Edit("crm", number, "action", "Accept")(self.outside)
+
+    def _check(self) -> None:
+        super()._check()
+        taken = {verdict.answer for verdict in self.store.verdicts() if verdict.capability in FIELDS.values()}
+        assert taken <= {"no" if self.outside.doubtful else "yes"}, "the answer is not what the world does"
+
+
 KINDS_OF_CRM = (LikeSalesforce, LikeDynamics)
 
 
@@ -805,6 +848,10 @@ def play(machine: type[Convergence], examples: int | None = None) -> None:
 @pytest.mark.parametrize("machine", KINDS_OF_CRM)
 def test_two_systems_and_their_people_agree_in_the_end(machine: type[Convergence]) -> None:
     play(machine)
+
+
+def test_what_is_found_out_is_true_and_holds_nothing_up() -> None:
+    play(Unsettled, examples=60)
 
 
 @pytest.mark.parametrize("machine", [RefusingLikeSalesforce, RefusingLikeDynamics])

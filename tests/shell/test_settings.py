@@ -375,3 +375,21 @@ def test_the_schema_knows_the_file_forms() -> None:
     definitions = json_schema()["$defs"]
     assert "client_secret_file" in definitions["PartnerCenterSettings"]["properties"]
     assert "url_file" in definitions["StoreSettings"]["properties"]
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [("auto", "auto"), ("AUTO", "auto"), ("true", True), ("no", False), ("off", False), ("False", False)],
+)
+def test_a_switch_may_be_left_to_be_found_out(written: str, read: object) -> None:
+    """The default; true and false are read as ever, from the file and from a variable."""
+    assert Settings().mapping.write_name == "auto"
+    mapping = load(None, {"COSELL_MAPPING__WRITE_NAME": written}).mapping
+    assert (mapping.write_name, mapping.write_favorite) == (read, "auto")
+    assert Settings(mapping={"write_name": read}).mapping.write_name == read
+
+
+def test_an_invitation_is_never_tried_out() -> None:
+    """It cannot be taken back, so the recipe has no auto."""
+    with pytest.raises(ConfigError, match="cosell_recipe"):
+        load(None, {"COSELL_MAPPING__COSELL_RECIPE": "auto"})

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from types import MappingProxyType
+from typing import Final
 
 import typer
 from rich.table import Table
@@ -13,6 +15,16 @@ from rich.text import Text
 from cosell_sync.bootstrap import Program, program
 from cosell_sync.checks import check_crm
 from cosell_sync.cli.common import ConfigOption, JsonOption, console, load, show_json
+from cosell_sync.core.capabilities import (
+    FAILED,
+    IGNORED,
+    READ,
+    TAKEN,
+    Capability,
+    Verdict,
+    again_at,
+    stands,
+)
 from cosell_sync.core.preconditions import stage_faults
 from cosell_sync.cycle import binding
 from cosell_sync.errors import AuthFailed, ConfigError, ForeignSystem, OutsideError, Surprise
@@ -61,6 +73,7 @@ def checked(loaded: Settings) -> tuple[Sequence[Row], int]:
         rows.append(_connection(wired))
         found, out_of_reach = _partner_center(wired)
         rows += found
+        rows += _found_out(wired)
         unreachable = False
         for check in check_crm(wired.settings.crm, wired.crm, wired.stages):
             rows.append(Row(check.name, check.status, check.message, check.todo))
@@ -96,6 +109,53 @@ def _ambiguous(wired: Program, rows: Sequence[Row]) -> Iterator[Row]:
     for name, text, todo in wired.rules.stages.problems(shape):
         if name not in shape.stages and name not in faulty:
             yield Row(f"stages.{name}", "fault", text, todo)
+
+
+def _found_out(wired: Program) -> Iterator[Row]:
+    """What is left to ``auto``: what was found out, how and when, and how to ask again; or what will find it out."""
+    now, settings = wired.clock(), wired.cycle_settings
+    known = {verdict.capability: verdict for verdict in wired.store.verdicts()}
+    under: dict[Capability, str | None] = {**settings.basis}
+    if settings.closed_rows == "auto":
+        under[Capability.CLOSED_ROWS] = wired.store.cycle_state().rules or ""
+    for capability in (each for each in Capability if each in under):
+        verdict = known.get(capability)
+        name = (
+            f"{wired.settings.crm}.{capability}" if capability is Capability.CLOSED_ROWS else capability.value
+        )
+        if verdict is None or not stands(verdict, under[capability], now):
+            yield Row(name, "ok", f"not known yet: {_TRIED_BY[capability]}")
+        else:
+            yield Row(name, "ok", _answer(verdict), _AGAIN if name.startswith("mapping.") else "")
+
+
+_AGAIN: Final = "to have it asked again, set it to a value of its own for one cycle, then to auto"
+# What finds out, where nothing is known yet.
+_TRIED_BY: Final[Mapping[Capability, str]] = MappingProxyType(
+    {
+        Capability.WRITE_NAME: "the first rename in the CRM is the try",
+        Capability.WRITE_FAVORITE: "the first heart set in the CRM is the try",
+        Capability.SALES_STAGE: "the first sales stage that is read or sent tells",
+        Capability.CLOSED_ROWS: "the first closed opportunity that is to be told something is the try",
+        Capability.CHANGES_FILTER: "the next cycle tells",
+        Capability.ENGAGEMENT_FILTER: "the first deal shared with Microsoft tells",
+    }
+)
+_HOW: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        TAKEN: "a call was answered so",
+        READ: "read in Microsoft's own values",
+        IGNORED: "answered with success, and the old value stayed",
+        FAILED: "answered with an error of the system",
+    }
+)
+
+
+def _answer(verdict: Verdict) -> str:
+    how, on = _HOW.get(verdict.code, f"refused with {verdict.code or 'no code'}"), f"{verdict.at:%Y-%m-%d}"
+    again = again_at(verdict)
+    text = f"auto found out: {verdict.answer} ({how}, {on})"
+    return f"{text}; may be tried once more from {again:%Y-%m-%d} on" if again else text
 
 
 def _condensed(rows: Sequence[Row]) -> Iterator[Row]:

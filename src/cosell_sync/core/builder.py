@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import Final
 
 from cosell_sync.core import messages
 from cosell_sync.core.deal import Fields, Side, Snapshot, State, Step, Value
@@ -15,6 +16,8 @@ from cosell_sync.core.normalize import empty
 from cosell_sync.core.retry import blocked_side, freed_from
 from cosell_sync.core.rules import CrmShape, FieldRule, Rules
 from cosell_sync.core.stage_table import Consequence
+
+TRIED: Final = "a try: whether Partner Center takes this is not known yet"
 
 
 @dataclass
@@ -110,6 +113,8 @@ def _referral_effects(steps: tuple[Step, ...], builder: DecisionBuilder) -> list
     for step in steps:
         for name, value in step.fields.items():
             rule = builder.reasons.get(name, "goes along with this change")
+            if step.trial:
+                rule = f"{rule}; {TRIED}"
             effects.append(
                 Effect(Side.PARTNER_CENTER, Action.UPDATE, name, builder.referral[name], value, rule)
             )

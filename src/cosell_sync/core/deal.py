@@ -217,10 +217,15 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class Step:
-    """One PATCH: fields of ``SHARED`` (plus ``external_reference``, ``status_reason``, ``visible``), at most one move."""
+    """One PATCH: fields of ``SHARED`` (plus ``external_reference``, ``status_reason``, ``visible``), at most one move.
+
+    ``trial``: it holds one field of which it is not known whether Partner Center takes it; where it is refused, the steps
+    after it are carried out all the same.
+    """
 
     fields: Fields
     state: State | None = None
+    trial: bool = False
 
 
 def state_of(referral: Snapshot) -> State:

@@ -5,8 +5,10 @@ The functions return the reason in the seller's words; None where the side takes
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import date, datetime
 from decimal import Decimal
+from types import MappingProxyType
 from typing import Final
 
 from cosell_sync.core import messages, microsoft
@@ -21,6 +23,13 @@ from cosell_sync.core.rules import CrmShape, Rules
 PARTNER_CENTER_REQUIRES: Final = frozenset({"name", "value", "currency", "close_date", "team", "solutions"})
 LARGEST_SET: Final = 50  # team members, contacts or solutions of a deal (Partner Center, bulk operations)
 CRM_REQUIRES: Final = ("name", "close_date")
+# Fields that are sent only where Partner Center takes them (doubt D6) → why this one is not.
+NOT_TAKEN: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "name": "Partner Center does not take a new name",
+        "favorite": "Partner Center does not take the heart from outside",
+    }
+)
 
 # Days that both CRMs hold: Salesforce from 1700 to 4000, Dataverse from 1753.
 # https://developer.salesforce.com/docs/atlas.en-us.object_reference.meta/object_reference/primitive_data_types.htm
@@ -48,10 +57,8 @@ def foreign_currency(referral: Snapshot, rules: Rules, shape: CrmShape) -> str |
 
 def why_not_sent(name: str, link: Link, rules: Rules) -> str | None:
     """Why this field is not sent to Partner Center, or None."""
-    if name == "name" and not rules.write_name:
-        return "Partner Center is not known to take a new name (mapping.write_name)"
-    if name == "favorite" and not rules.write_favorite:
-        return "Partner Center is not known to take the heart (mapping.write_favorite)"
+    if rules.takes(name) is False:
+        return NOT_TAKEN[name]
     referral, opportunity = link.referral, link.opportunity
     if (
         name == "currency"

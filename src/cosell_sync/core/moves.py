@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 
@@ -174,7 +175,10 @@ def _reason(opportunity: Snapshot, rules: Rules) -> str:
 
 def _steps(builder: DecisionBuilder, path: tuple[Move, ...]) -> tuple[Step, ...]:
     steps = []
-    fields: dict[str, Value] = dict(builder.to_referral)
+    unknown = [name for name in builder.to_referral if builder.rules.takes(name) is None]
+    fields: dict[str, Value] = {
+        name: value for name, value in builder.to_referral.items() if name not in unknown
+    }
     reason = _reason(builder.opportunity, builder.rules)
     for move in path:
         if "reason" in move.needs and reason:
@@ -185,4 +189,16 @@ def _steps(builder: DecisionBuilder, path: tuple[Move, ...]) -> tuple[Step, ...]
         steps.append(Step(fields))
     if steps and empty(builder.referral["external_reference"]):
         steps[0] = replace(steps[0], fields={**steps[0].fields, "external_reference": builder.opportunity.id})
-    return tuple(steps)
+    return _with_trials(builder, steps, unknown)
+
+
+def _with_trials(builder: DecisionBuilder, steps: Sequence[Step], unknown: Sequence[str]) -> tuple[Step, ...]:
+    """The steps, and a PATCH of its own for each field of which it is not known whether Partner Center takes it.
+
+    An unanswered referral takes no edit, and one that is over none any more, so they stand between accept and end; a deal
+    that is declined is no place to find out.
+    """
+    trials = [Step({name: builder.to_referral[name]}, trial=True) for name in unknown]
+    end = next((at for at, step in enumerate(steps) if step.state in TERMINAL), len(steps))
+    answered = builder.state is not State.RECEIVED or end > 0
+    return (*steps[:end], *(trials if answered else ()), *steps[end:])

@@ -199,13 +199,16 @@ class Stages:
 
 @dataclass(frozen=True)
 class Rules:
-    """Everything configured that the core decides by."""
+    """Everything configured that the core decides by, and what was found out where the configuration leaves it open.
+
+    ``write_name``, ``write_favorite``: None is ``auto``: ``found`` says it, by our name of the field (``takes``).
+    """
 
     fields: Mapping[str, FieldRule]
     stages: Stages = Stages()
     terminal_hold: timedelta = timedelta(minutes=15)
-    write_name: bool = False
-    write_favorite: bool = False
+    write_name: bool | None = False
+    write_favorite: bool | None = False
     import_closed: bool = False
     import_leads: bool = False
     match: str = "propose"  # propose, link, off
@@ -215,10 +218,18 @@ class Rules:
     reasons: Mapping[str, str] = field(default_factory=dict)  # the CRM's own loss reason → closed reason
     default_close: timedelta = timedelta(days=30)  # from today to the close date of a deal that brings none
     close_date_zone: tzinfo = UTC  # in which a close date is a day
+    found: Mapping[str, bool] = field(
+        default_factory=dict
+    )  # whether Partner Center was found to take a field
 
     def today(self, now: datetime) -> date:
         """The day of this moment where close dates are days."""
         return now.astimezone(self.close_date_zone).date()
+
+    def takes(self, name: str) -> bool | None:
+        """Whether Partner Center takes this field, by configuration or by what was found out; None: not known yet."""
+        configured = {"name": self.write_name, "favorite": self.write_favorite}.get(name, True)
+        return self.found.get(name) if configured is None else configured
 
     def crm_value(self, name: str, opportunity: Snapshot) -> Value:
         """A shared field as the CRM holds it; its sales stage may be what its stage means."""
@@ -243,11 +254,11 @@ class Rules:
 
 
 def digest(rules: Rules, shape: CrmShape) -> str:
-    """Sixteen hex digits that change with any part of the configuration or of what the CRM can store.
+    """Sixteen hex digits that change with any part of the configuration or of what the CRM can store; not with ``found``.
 
     Equal for equal values in every process: sets and mappings have no order here.
     """
-    text = json.dumps([_canonical(rules), _canonical(shape)], sort_keys=True)
+    text = json.dumps([_canonical(replace(rules, found={})), _canonical(shape)], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

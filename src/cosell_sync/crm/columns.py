@@ -182,7 +182,7 @@ OPPORTUNITY_COLUMNS: Final[Mapping[str, Column]] = {
     "favorite": _flag(
         "Co-sell favorite",
         "The heart in Partner Center: puts the deal on your list of favorites.",
-        "The heart, carried both ways where mapping.write_favorite allows.",
+        "The heart, carried both ways where Partner Center takes it (mapping.write_favorite).",
     ),
     "respond_by": Column(
         "Co-sell respond by",

@@ -67,7 +67,7 @@ _DIGITS: Final = 30  # digits and decimal exponent of a number that is kept
 class WireOptions:
     """What Microsoft's pages leave open, as switches. D1 to D6 are numbers of open questions."""
 
-    sales_stage: str = "percent"  # or "name" (D5)
+    sales_stage: str = "percent"  # or "name" (D5); "auto": see ``sales_stage_form``
     write_name: bool = False  # D6
     write_favorite: bool = False  # D6
     recipe: str = "two_posts"  # or "one_post" (D1)
@@ -232,6 +232,15 @@ def sales_stage_code(name: str, wire: WireOptions) -> str:
     if name not in SALES_STAGES:
         raise ValueError("no such sales stage in Partner Center")
     return name if wire.sales_stage == "name" else SALES_STAGES[name]
+
+
+def sales_stage_form(row: Any) -> str | None:
+    """In which form a referral carries its sales stage, ``percent`` or ``name``; None where it has none of the four."""
+    raw = row.get("salesStage") if isinstance(row, Mapping) else None
+    written = str(raw).strip().rstrip("%").casefold() if isinstance(raw, (str, int, Decimal)) else ""
+    if written not in SALES_STAGE_OF:
+        return None
+    return "percent" if written.isdigit() else "name"
 
 
 def tenant_of(token: str) -> str:

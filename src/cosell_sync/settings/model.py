@@ -36,6 +36,7 @@ from cosell_sync.settings.defaults import (
 from cosell_sync.settings.values import (
     DEFAULT_STORE,
     AccountMatch,
+    AutoFlag,
     CallCount,
     ClosedReason,
     ClosedRows,
@@ -266,17 +267,17 @@ class MappingSettings(Section):
     default_owner: Text | None = None
     """CRM user who owns what the team cannot."""
     cosell_recipe: Literal["two_posts", "one_post"] = "two_posts"
-    """How Microsoft is invited."""
+    """How Microsoft is invited; never tried out, for an invitation cannot be taken back."""
     marketplace_intent: Text = "HaveNotDecided"
     """CustomerMarketplaceIntent of new deals; values in config/value-lists-fy26.yaml."""
     deal_attributes: dict[Text, Text] = Field(default_factory=dict)
     """More attributes of new deals, type to id: PartnerRole, SolutionArea and SolutionPlay of services partners."""
-    sales_stage_wire: Literal["percent", "name"] = "percent"
-    """Wire form of the sales stage."""
-    write_name: bool = False
-    """Try to send renames."""
-    write_favorite: bool = False
-    """Try to send hearts."""
+    sales_stage_wire: Literal["auto", "percent", "name"] = "auto"
+    """Wire form of the sales stage; auto finds it out and remembers the answer."""
+    write_name: AutoFlag = "auto"
+    """Whether renames are sent; auto tries one and remembers the answer."""
+    write_favorite: AutoFlag = "auto"
+    """Whether hearts are sent; auto tries one and remembers the answer."""
     fields: dict[str, FieldRule] = Field(default_factory=lambda: _default_rules("salesforce"))
     """Per field of ours: its CRM name, direction and conflict policy. A plain text is the CRM name."""
 

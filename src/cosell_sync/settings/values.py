@@ -190,6 +190,13 @@ def _switch(value: object) -> object:
     return {"true": "on", "yes": "on", "false": "off", "no": "off"}.get(text, text)
 
 
+def _auto(value: object) -> object:
+    """``auto`` in any case; everything else is read as a truth value."""
+    text = value.strip().lower() if isinstance(value, str) else value
+    return text if text in {"auto", "true", "false", "yes", "no", "on", "off"} else value
+
+
+AutoFlag = Annotated[Literal["auto"] | bool, BeforeValidator(_auto)]
 ClosedRows = Annotated[Literal["auto", "on", "off"], BeforeValidator(_switch)]
 ClosedReason = Literal[
     "Budget insufficient",
