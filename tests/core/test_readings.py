@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from decimal import Decimal
 
-from deals import NOW, at_rest, here, remembering, rules
+from deals import NOW, SHAPE, at_rest, here, remembering, rules
 
 from cosell_sync.core.deal import ABSENT, Side
+from cosell_sync.core.fields import NEWER
 from cosell_sync.core.memory import Intent
 from cosell_sync.core.readings import (
     from_text,
@@ -25,10 +26,10 @@ PC, CRM = Side.PARTNER_CENTER, Side.CRM
 
 def otherwise(before: Rules, *after: Rules) -> dict[str, bool]:
     """What is read otherwise after the last of these than before it."""
-    known = readings(before)
+    known = readings(before, SHAPE)
     for each in after[:-1]:
-        known = from_text(to_text(remembered(known, readings(each))))
-    return read_otherwise(known, readings(after[-1]))
+        known = from_text(to_text(remembered(known, readings(each, SHAPE))))
+    return read_otherwise(known, readings(after[-1], SHAPE))
 
 
 def mapped(name: str, column: str, flow: Flow = Flow.BOTH) -> Rules:
@@ -49,6 +50,24 @@ def test_what_is_off_is_compared_when_it_is_on_again() -> None:
     assert otherwise(rules(), off, rules()) == {"notes": True}
     assert otherwise(rules(), moved, mapped("notes", "Description")) == {"notes": False}
     assert otherwise(rules(), moved, rules()) == {"notes": True}
+
+
+def test_a_column_that_is_made_later_is_read_then() -> None:
+    """An earlier version left the CRM without it; an opportunity that was read meanwhile says nothing of it."""
+    without = replace(SHAPE, fields=SHAPE.fields - {*NEWER})
+    before = readings(rules(), without)
+    assert read_otherwise(before, readings(rules(), without)) == {}
+    assert read_otherwise(before, readings(rules(), SHAPE)) == dict.fromkeys(NEWER, True)
+    assert read_otherwise(before, readings(rules(), replace(without, duns=True))) == {"customer.duns": True}
+
+
+def test_what_a_newer_version_reads_besides_is_read_anew() -> None:
+    now = readings(rules(), SHAPE)
+    earlier = {name: each for name, each in now.items() if name not in {*NEWER, "customer.duns"}}
+    assert read_otherwise(earlier, now) == dict.fromkeys(NEWER, True)
+    left = without_stale(at_rest(), dict.fromkeys(NEWER, True), None)
+    assert left.opportunity is not None
+    assert (left.opportunity["location"], left.base_opportunity) == (ABSENT, at_rest().base_opportunity)
 
 
 def test_a_field_that_is_read_otherwise_loses_both_bases_and_every_mark() -> None:

@@ -110,6 +110,7 @@ CHANGED_SHAPE: dict[str, object] = {
     "maximum": Decimal(5),
     "scales": {"JPY": 0},
     "states": {"US": {"washington": "WA"}},
+    "duns": True,
     "ambiguous_stages": {"closed": ("Closed (3)", "Closed (4)")},
 }
 

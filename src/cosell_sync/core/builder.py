@@ -9,7 +9,7 @@ from datetime import datetime
 from cosell_sync.core import messages
 from cosell_sync.core.deal import Fields, Side, Snapshot, State, Step, Value
 from cosell_sync.core.decision import Conflict, Decision, Effect, Hold, HoldKind
-from cosell_sync.core.limits import why_crm_cannot_store, why_read_only
+from cosell_sync.core.limits import no_choice_for, why_crm_cannot_store, why_read_only
 from cosell_sync.core.memory import Action, FinalKind, Link, Withheld, reported_state
 from cosell_sync.core.retry import blocked_side, freed_from
 from cosell_sync.core.rules import CrmShape, FieldRule, Rules
@@ -135,6 +135,8 @@ def why_not_in_crm(
     if name in builder.opportunity.readonly:
         why = why_read_only(name, builder.opportunity)
         return HoldKind.READ_ONLY, messages.read_only(label, shown, why)
+    if no_choice_for(name, value, builder.shape):
+        return HoldKind.READ_ONLY, messages.no_choice(label, shown)
     if problem := why_crm_cannot_store(name, value, builder.shape):
         return HoldKind.CRM_CANNOT, messages.crm_cannot(label, shown, problem)
     return None

@@ -291,6 +291,11 @@ def crm_cannot(label: str, value: Value, why: str) -> str:
     return f"Partner Center has {shown(value)} for {label}, which the CRM cannot hold: {why}."
 
 
+def no_choice(label: str, value: Value) -> str:
+    """What Microsoft answered for a deal is none of the values that the CRM's list offers."""
+    return f"Partner Center has {shown(value)} for {label}, which the list here does not offer. Ask your admin to add it."
+
+
 def unseen(label: str) -> str:
     """A field whose value the CRM does not show to the sync user: out of sight is not empty."""
     return (

@@ -8,7 +8,7 @@ else, the field is *disputed*: it counts as changed on both sides, so that neith
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import Enum
@@ -16,7 +16,7 @@ from enum import Enum
 from cosell_sync.core import messages
 from cosell_sync.core.deal import ABSENT, Fields, Side, Snapshot, State, Step, Value, same_version
 from cosell_sync.core.decision import ConflictKind
-from cosell_sync.core.fields import KINDS, SHARED, TOGETHER, Kind, partners
+from cosell_sync.core.fields import KINDS, NEWER, SHARED, TOGETHER, Kind, partners
 from cosell_sync.core.memory import Failure, Intent, Link, Memory, Phase, set_known
 from cosell_sync.core.merge import Written, landed, learn, settle_notes, settle_set
 from cosell_sync.core.normalize import agree, by_key, same
@@ -148,18 +148,25 @@ def after_create(
         made = replace(made, memory=replace(made.memory, rewritten=rewritten))
     else:
         made = _took_defaults(replace(made, memory=replace(made.memory, rewritten={})), rules)
+    # What was left out because the CRM offers no such choice is looked at like any other value: told, and taken over once it does.
+    left_out = {*NEWER} - sent.keys()
+    made = replace(
+        made,
+        base_referral=_without(made.base_referral, left_out),
+        base_opportunity=_without(made.base_opportunity, left_out),
+    )
     if account_made is not None or rules.account_updates is AccountUpdates.ALL:
         return made
     # The account was there: it is looked at like any other, so that what it leaves blank is filled.
     return replace(
         made,
-        base_referral=_without_customer(made.base_referral),
-        base_opportunity=_without_customer(made.base_opportunity),
+        base_referral=_without(made.base_referral, {"customer"}),
+        base_opportunity=_without(made.base_opportunity, {"customer"}),
     )
 
 
-def _without_customer(base: Fields) -> Fields:
-    return {name: value for name, value in base.items() if name != "customer"}
+def _without(base: Fields, names: Container[str]) -> Fields:
+    return {name: value for name, value in base.items() if name not in names}
 
 
 def after_shared_write(link: Link, before: Value, after: Value) -> Link:

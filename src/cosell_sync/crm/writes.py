@@ -35,6 +35,7 @@ class PendingWrite:
 
     ``error``: why it failed; ``partial_error``: why a part of it failed while the rest landed. ``may_have_landed``: something
     was sent that may have changed the CRM, so the record is read back. ``columns``: what is sent of the opportunity's own row.
+    ``location``: the partner's, of a new opportunity.
     """
 
     id: str
@@ -46,6 +47,7 @@ class PendingWrite:
     unheld: dict[str, frozenset[str]] = field(default_factory=dict)
     ambiguous: frozenset[str] = frozenset()
     account_made: str | None = None
+    location: str | None = None
     columns: dict[str, object] = field(default_factory=dict)
 
     @property
@@ -109,7 +111,10 @@ def pending_updates(kind: type[W], batch: Sequence[OpportunityWrite]) -> list[W]
 
 def pending_creates(kind: type[W], batch: Sequence[OpportunityDraft]) -> list[W]:
     """A pending write for each new opportunity."""
-    return [kind("", None, {**each.fields, "referral_id": each.referral_id}) for each in batch]
+    return [
+        kind("", None, {**each.fields, "referral_id": each.referral_id}, location=each.location)
+        for each in batch
+    ]
 
 
 def copy_error(error: RecordError) -> RecordError:
@@ -215,7 +220,9 @@ def _steps(pending: PendingWrite) -> int:
 
 @dataclass(frozen=True)
 class Ownership:
-    """Who owns an imported opportunity: a colleague of its team if ``team``, else ``default`` (e-mail or user name).
+    """Who owns an imported opportunity: who answers for its location, else a colleague of its team if ``team``, else ``default``.
+
+    ``by_location``: MPN id of a partner location → e-mail or user name, which ``default`` is as well.
 
     The CRM may refuse one (somebody without the right to read opportunities, or without a role); then the next is tried.
     Last of all the opportunity is made without naming an owner, and belongs to the sync user: an owner sinks no deal.
@@ -223,14 +230,20 @@ class Ownership:
 
     team: bool = True
     default: str | None = None
+    by_location: Mapping[str, str] = field(default_factory=dict)
 
     def owners(self, pending: Sequence[PendingWrite], directory: Directory) -> Sequence[Sequence[str | None]]:
         """For each write the user ids to try, in order; None, the CRM's own default, ends each."""
         teams = [(members(each.fields, "team") or ()) if self.team else () for each in pending]
-        users = directory.find([each.email for team in teams for each in team]).users
+        placed = [self.by_location.get(each.location or "") for each in pending]
+        asked = [name for name in (*placed, self.default) if name]
+        users = directory.find([*(each.email for team in teams for each in team), *asked]).users
         fallback = directory.named(self.default)
-        found = [[users[each.email] for each in team if each.email in users] for team in teams]
-        return [[*dict.fromkeys([*own, *([fallback] if fallback else [])]), None] for own in found]
+        found = [
+            [directory.named(name), *(users.get(each.email) for each in team), fallback]
+            for name, team in zip(placed, teams, strict=True)
+        ]
+        return [[*dict.fromkeys(each for each in own if each), None] for own in found]
 
 
 def first_taken(

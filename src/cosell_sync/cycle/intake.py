@@ -242,7 +242,8 @@ def _create(cycle: Cycle, record: Record, admissions: Sequence[tuple[Link, Intak
         fields = {**status.fields, **admission.fields}
         source = {**{name: referral[name] for name in SHARED}, "state": state.value}
         reported.append(status.link)
-        drafts.append((link, OpportunityDraft(link.referral_id or "", fields), source))
+        draft = OpportunityDraft(link.referral_id or "", fields, referral.text("location") or None)
+        drafts.append((link, draft, source))
         rule = "new in Partner Center"
         effects = tuple(
             Effect(Side.CRM, Action.CREATE, name, None, item, rule) for name, item in fields.items()

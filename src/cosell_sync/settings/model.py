@@ -44,6 +44,7 @@ from cosell_sync.settings.values import (
     FieldDirection,
     HttpsUrl,
     ListenAddress,
+    MpnId,
     PortalUrl,
     PositiveDuration,
     SalesStage,
@@ -258,12 +259,18 @@ class MappingSettings(Section):
     """Owner of imported opportunities: the first CRM user of the referral's team, or always default_owner."""
     default_owner: Text | None = None
     """CRM user who owns what the team cannot."""
+    owner_by_location: dict[MpnId, Text] = Field(default_factory=dict)
+    """Partner location (MPN id) to CRM user, who then owns its imported opportunities before anybody of the team."""
+    location: MpnId | None = None
+    """Partner location (MPN id) of new deals whose seller gives none."""
     cosell_recipe: Literal["two_posts", "one_post"] = "two_posts"
     """How Microsoft is invited."""
     marketplace_intent: Text = "HaveNotDecided"
-    """CustomerMarketplaceIntent of new deals; values in config/value-lists-fy26.yaml."""
+    """CustomerMarketplaceIntent of new deals whose seller chose none; an id of the value list."""
     deal_attributes: dict[Text, Text] = Field(default_factory=dict)
-    """More attributes of new deals, type to id: PartnerRole, SolutionArea and SolutionPlay of services partners."""
+    """More attributes of new deals, type to id. Of PartnerRole, SolutionArea and SolutionPlay: where the seller chose none."""
+    value_lists: Text | None = None
+    """A file like config/value-lists.yaml with this fiscal year's values; else the one that cosell-sync brings."""
     sales_stage_wire: Literal["percent", "name"] = "percent"
     """Wire form of the sales stage."""
     write_name: bool = False

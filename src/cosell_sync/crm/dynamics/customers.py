@@ -46,7 +46,9 @@ class Customers:
         wanted = {customer_key(each, self._match): each for each in customers if each.name}
         found: dict[Key, str | RecordError] = {**self._known_accounts(wanted)}
         missing = [key for key in wanted if key not in found]
-        bodies = [self._org.opened(ACCOUNTS, translate.account_columns(wanted[key])) for key in missing]
+        bodies = [
+            self._org.opened(ACCOUNTS, translate.account_columns(wanted[key], self._org)) for key in missing
+        ]
         made = self._make([Op("POST", ACCOUNTS, body) for body in bodies])
         self._made |= {each for each in made if isinstance(each, str)}
         found |= zip(missing, made, strict=True)
@@ -57,7 +59,7 @@ class Customers:
         """The oldest account that is the same, of those that there are."""
         found: dict[Key, str] = {}
         for row in self._accounts_by_name(wanted.values()):
-            known = translate.customer(row)
+            known = translate.customer(row, self._org)
             key = customer_key(known, self._match) if known else ()
             if key in wanted:
                 found.setdefault(key, str(row["accountid"]).lower())
@@ -65,12 +67,12 @@ class Customers:
 
     def _accounts_by_name(self, customers: Iterable[Customer]) -> list[translate.Row]:
         names = list(dict.fromkeys(each.name or "" for each in customers))
-        return list(read.accounts_by_name(self._rest, names)) if names else []
+        return list(read.accounts_by_name(self._rest, self._org, names)) if names else []
 
     def _of_refused_accounts(self, refused: Mapping[Key, Customer]) -> Mapping[Key, str | RecordError]:
         """The accounts that somebody made meanwhile; for the others an error that names those in the way."""
         made: dict[Key, str | RecordError] = {**self._known_accounts(refused)}
-        rows = [translate.customer(row) for row in self._accounts_by_name(refused.values())]
+        rows = [translate.customer(row, self._org) for row in self._accounts_by_name(refused.values())]
         for key in refused.keys() - made.keys():
             wanted = refused[key]
             others = [

@@ -47,6 +47,11 @@ DEFAULT_NAMES: Final[Mapping[str, str]] = {
     "stage": "statuscode",
     "sales_stage": "salesstage",
     "campaign_id": "cosell_campaignid",
+    "marketplace_intent": "cosell_marketplaceintent",
+    "partner_role": "cosell_partnerrole",
+    "solution_area": "cosell_solutionarea",
+    "solution_play": "cosell_solutionplay",
+    "location": "cosell_location",
     "notes": "cosell_notes",
     "favorite": "cosell_favorite",
     "sync": "cosell_sync",
@@ -102,6 +107,18 @@ ADDRESS: Final[Mapping[str, str]] = {
     "postal_code": "address1_postalcode",
     "country": "address1_country",
 }
+# Columns of account that are read, beside the id.
+ACCOUNT: Final = (
+    "name",
+    "address1_line1",
+    "address1_line2",
+    "address1_line3",
+    "address1_city",
+    "address1_stateorprovince",
+    "address1_postalcode",
+    "address1_country",
+)
+DUNS: Final = "cosell_duns"  # ours on account, which has no column of its own for it
 CUSTOMER_LENGTHS: Final[Mapping[str, int]] = {
     f"customer.{part}": LENGTHS[column] for part, column in {"name": "name", **ADDRESS}.items()
 }
@@ -125,6 +142,7 @@ LABELS: Final[Mapping[str, str]] = {
     "customer.state": "Address 1: State/Province",
     "customer.postal_code": "Address 1: ZIP/Postal Code",
     "customer.country": "Address 1: Country/Region",
+    "customer.duns": "D-U-N-S number",
 }
 
 
@@ -231,6 +249,7 @@ class Org:
     guarded: frozenset[str] = frozenset()  # sets whose rows take an ETag in If-Match
     roles: Mapping[str, str] = field(default_factory=dict)  # our field → id of the connection role to give
     user_id: str = ""  # the application user
+    has_duns: bool = False  # whether account has our column for the D-U-N-S number
     security: Security = field(default_factory=Security)
 
     def column(self, name: str) -> Column | None:
@@ -294,6 +313,11 @@ class Org:
         """What a seller calls one of our fields."""
         column = self.column(name)
         return (column.label if column else "") or LABELS.get(name, name)
+
+    @property
+    def account_columns(self) -> tuple[str, ...]:
+        """The columns of an account that are read of a customer."""
+        return (*ACCOUNT, DUNS) if self.has_duns else ACCOUNT
 
     def tag(self, collection: str, etag: str) -> str:
         """What ``If-Match`` may carry on this table: the ETag, or without optimistic concurrency ``*`` (must exist)."""
@@ -359,6 +383,7 @@ class Org:
             currencies=frozenset(codes),
             picklists=_picklists(described),
             maximum=maximum,
+            duns=self.has_duns and not self.security.closed(ACCOUNTS, DUNS),
         )
 
 

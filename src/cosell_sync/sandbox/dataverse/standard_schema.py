@@ -130,6 +130,11 @@ COSELL_COLUMNS = (
     memo("cosell_helpnote", "Note to Microsoft", 32_000),
     flag("cosell_consent", "Customer consent"),
     text("cosell_campaignid", "Co-sell campaign ID", 255),
+    choice("cosell_marketplaceintent", "Marketplace intent", ("Have not decided", "Yes", "No")),
+    text("cosell_partnerrole", "Partner role", 255),
+    text("cosell_solutionarea", "Solution area", 255),
+    text("cosell_solutionplay", "Solution play", 255),
+    text("cosell_location", "Partner location", 255),
     memo("cosell_notes", "Co-sell notes", 32_000),
     flag("cosell_favorite", "Co-sell favorite"),
     Column("cosell_respondby", "Co-sell respond by", "datetime"),
@@ -139,6 +144,8 @@ COSELL_COLUMNS = (
     memo("cosell_message", "Co-sell message", 32_000),
     Column("cosell_lastsync", "Co-sell last sync", "datetime"),
 )  # fmt: skip
+
+COSELL_ACCOUNT = (text("cosell_duns", "D-U-N-S number", 40),)
 
 REFERRAL_KEY = Key("cosell_referralkey", "cosell_ReferralKey", ("cosell_referralid",))
 
@@ -372,15 +379,26 @@ def _shapes() -> list[tuple[str, str, str, int, str, list[Column], dict[str, Any
     ]  # fmt: skip
 
 
-def build(*, cosell_installed: bool = True) -> dict[str, Table]:
-    """The schema of an environment, with our own parts or before `provision`."""
+# What an environment lacks that was set up before these were asked for.
+NEWER = frozenset(
+    {
+        "cosell_marketplaceintent", "cosell_partnerrole", "cosell_solutionarea", "cosell_solutionplay", "cosell_location",
+        "cosell_duns",
+    }
+)  # fmt: skip
+
+
+def build(*, cosell_installed: bool = True, of_earlier_version: bool = False) -> dict[str, Table]:
+    """The schema of an environment, with our own parts or before `provision`. ``of_earlier_version``: without `NEWER`."""
     shapes = _shapes()
+    ours = {"opportunity": COSELL_COLUMNS, "account": COSELL_ACCOUNT} if cosell_installed else {}
+    lacking = NEWER if of_earlier_version else frozenset()
     if cosell_installed:
         shapes.append(("cosell_solution", "cosell_solutions", "Co-sell Solution", 10_500, "cosell_name", _solution(), {}))  # fmt: skip
     made: dict[str, Table] = {}
     for name, set_name, label, code, primary, columns, properties in shapes:
         key = "activityid" if properties.get("activity") else f"{name}id"
-        own = list(COSELL_COLUMNS) if cosell_installed and name == "opportunity" else []
+        own = [each for each in ours.get(name, ()) if each.name not in lacking]
         bases = [
             read_only(replace(each, name=f"{each.name}_base", label=f"{each.label} (Base)"))
             for each in columns
