@@ -640,7 +640,11 @@ def test_a_new_deal_carries_what_the_seller_chose_by_its_id(chosen: str) -> None
 @pytest.mark.parametrize("nothing", [None, "", "  "])
 def test_where_the_seller_chose_nothing_the_configuration_answers(nothing: str | None) -> None:
     sent = attributes(dict.fromkeys(values.ATTRIBUTES, nothing))
-    assert sent == {"CustomerMarketplaceIntent": "HaveNotDecided", "SolutionArea": "Security", "Industry": "Mills"}
+    assert sent == {
+        "CustomerMarketplaceIntent": "HaveNotDecided",
+        "SolutionArea": "Security",
+        "Industry": "Mills",
+    }
     assert attributes({"marketplace_intent": "have not decided", "solution_area": "Data"}) == {
         "CustomerMarketplaceIntent": "HaveNotDecided",
         "SolutionArea": "Data",
@@ -655,7 +659,9 @@ def test_the_location_goes_with_our_own_row_only() -> None:
     assert "mpnId" not in create.body(ReferralDraft("006", FIELDS), WIRE)
 
 
-@pytest.mark.parametrize(("number", "sent"), [("315000001", True), ("31-500-0001", True), ("31500001", False)])
+@pytest.mark.parametrize(
+    ("number", "sent"), [("315000001", True), ("31-500-0001", True), ("31500001", False)]
+)
 def test_only_a_whole_duns_number_is_sent(number: str, *, sent: bool) -> None:
     customer = replace(cast("Customer", FIELDS["customer"]), duns=number)
     profile = create.body(ReferralDraft("006", {**FIELDS, "customer": customer}), WIRE)["customerProfile"]
@@ -683,7 +689,9 @@ def test_what_microsoft_answered_is_read_by_its_label() -> None:
     assert asked({"attributes": []}) == dict.fromkeys(values.ATTRIBUTES)
 
 
-@pytest.mark.parametrize("given", [None, [], "x", {"attributes": None}, {"attributes": {"type": "SolutionArea"}}])
+@pytest.mark.parametrize(
+    "given", [None, [], "x", {"attributes": None}, {"attributes": {"type": "SolutionArea"}}]
+)
 def test_attributes_of_another_shape_say_nothing_and_harm_nothing(given: Any) -> None:
     assert asked(given) == {}
 

@@ -181,7 +181,9 @@ def test_fields_are_the_documented_ones(of: str, fields: Mapping[str, object]) -
         if isinstance(kind, list):
             assert _text(path, "type") == "Picklist"
             assert values == kind
-            renewed = name == "Cosell_Marketplace_Intent__c"  # Microsoft's answers are shown, whatever the list says
+            renewed = (
+                name == "Cosell_Marketplace_Intent__c"
+            )  # Microsoft's answers are shown, whatever the list says
             assert _text(path, "valueSet", "restricted") == str(not renewed).lower()
         else:
             assert (_text(path, "type"), values) == (kind, [])
@@ -287,7 +289,9 @@ def test_the_wheel_carries_the_files_that_an_admin_deploys_and_copies() -> None:
     """One source: what the wheel includes is the folder that is read here."""
     build = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
     packed = {ROOT / path: ROOT / "src" / there for path, there in build["force-include"].items()}
-    assert packed.pop(ROOT / "config" / value_lists.FILE) == Path(value_lists.__file__).with_name(value_lists.FILE)
+    assert packed.pop(ROOT / "config" / value_lists.FILE) == Path(value_lists.__file__).with_name(
+        value_lists.FILE
+    )
     assert packed == {package.panel_folder(): Path(package.__file__).with_name(PANEL)}
 
 

@@ -142,8 +142,12 @@ def test_an_admin_who_restricts_the_list_is_respected(open_place: Open) -> None:
     assert place.crm.shape().picklists["marketplace_intent"] == {"Have not decided", "Yes", "No"}
 
 
-@pytest.mark.parametrize(("written", "number"), [(NUMBER, NUMBER), (" 31-500-0001", NUMBER), ("unknown", "unknown"), (None, None)])
-def test_a_duns_number_is_read_however_it_was_typed(place: Place, written: str | None, number: str | None) -> None:
+@pytest.mark.parametrize(
+    ("written", "number"), [(NUMBER, NUMBER), (" 31-500-0001", NUMBER), ("unknown", "unknown"), (None, None)]
+)
+def test_a_duns_number_is_read_however_it_was_typed(
+    place: Place, written: str | None, number: str | None
+) -> None:
     crm = place.crm
     made = place.make(crm)
     place.edit_account(**{place.words["duns"]: written})
@@ -162,7 +166,9 @@ def test_a_new_account_is_given_the_number_and_a_blank_one_filled(place: Place) 
     assert outcome.snapshot is not None
     assert customer(outcome.snapshot).duns == NUMBER
     other = replace(WHO, name="Contoso", duns="079000002")
-    (new,) = crm.create([replace(place.draft("ref-2"), fields={**place.draft("ref-2").fields, "customer": other})])
+    (new,) = crm.create(
+        [replace(place.draft("ref-2"), fields={**place.draft("ref-2").fields, "customer": other})]
+    )
     assert new.snapshot is not None
     assert customer(new.snapshot).duns == "079000002"
 
@@ -183,7 +189,9 @@ def test_the_location_decides_on_the_owner_before_the_team_does(place: Place) ->
     for name in ("Nora", "Theo"):
         org.add_user(name, "Seller", f"{name.lower()}@contoso.example")
     crm = place.world.client(
-        ownership=Ownership(by_location={"4100001": "nora@contoso.example", "4100002": "gone@contoso.example"})
+        ownership=Ownership(
+            by_location={"4100001": "nora@contoso.example", "4100002": "gone@contoso.example"}
+        )
     )
     team = (Member("theo@contoso.example", "Theo", "Seller"),)
     drafts = [
@@ -201,14 +209,20 @@ def test_a_crm_of_an_earlier_version_goes_on_without_and_doctor_names_what_it_la
     assert not crm.shape().duns
     made = place.make(crm, name="Deal")
     assert not made.fields.keys() & {*NEWER}
-    (outcome,) = crm.write([OpportunityWrite(made, {"name": "Renamed", "customer": replace(WHO, duns=NUMBER)})])
+    (outcome,) = crm.write(
+        [OpportunityWrite(made, {"name": "Renamed", "customer": replace(WHO, duns=NUMBER)})]
+    )
     assert outcome.error is None
     found = [each for each in place.check() if each.status != "ok"]
     assert {each.status for each in found} == {"warning"}
     lacking = {each.name.rpartition(".")[2] for each in found if "provision" in each.todo}
     assert len(lacking) == 6
     assert {place.words["intent"], place.words["duns"]} <= lacking
-    made_now = [name for name, each in place.provision().items() if each.status.value == "made" and place.words["duns"][:6] in name]
+    made_now = [
+        name
+        for name, each in place.provision().items()
+        if each.status.value == "made" and place.words["duns"][:6] in name
+    ]
     assert len([name for name in made_now if name.startswith(("CustomField ", "Column "))]) == 6
     crm.forget_shape()
     assert {*NEWER} <= crm.shape().fields
@@ -218,7 +232,11 @@ def test_a_crm_of_an_earlier_version_goes_on_without_and_doctor_names_what_it_la
 def test_lists_become_choices_and_an_empty_one_takes_text(open_place: Open) -> None:
     """A list that is renewed later: what lacks is told, what stands beside is left, and either form of column does."""
     place = open_place(of_earlier_version=True)
-    choices = {"marketplace_intent": ("Yes", "No"), "solution_area": ("Security", "Data & AI"), "solution_play": ()}
+    choices = {
+        "marketplace_intent": ("Yes", "No"),
+        "solution_area": ("Security", "Data & AI"),
+        "solution_play": (),
+    }
     made = place.provision(choices=choices)
     area, play = (next(each for name, each in made.items() if name.endswith(word)) for word in (
         ("Solution_Area__c", "solutionarea"), ("Solution_Play__c", "solutionplay"),
@@ -228,7 +246,9 @@ def test_lists_become_choices_and_an_empty_one_takes_text(open_place: Open) -> N
     crm = place.crm
     deal = place.make(crm, solution_area="Security", solution_play="Anything at all")
     assert (deal["solution_area"], deal["solution_play"]) == ("Security", "Anything at all")
-    again = place.provision(choices={**choices, "solution_area": ("Security", "AI Workforce"), "solution_play": ("P1",)})
+    again = place.provision(
+        choices={**choices, "solution_area": ("Security", "AI Workforce"), "solution_play": ("P1",)}
+    )
     differing = {name: each.text for name, each in again.items() if each.status.needs_action}
     assert list(differing.values()) in (["lacks the values AI Workforce"], ["lacks the choices AI Workforce"])
 
@@ -239,7 +259,12 @@ def test_the_platforms_own_field_is_used_and_granted_where_accounts_have_it(open
     place = open_place(data_com=True, of_earlier_version=True)
     org = place.world.org
     assert place.crm.org.duns is None  # type: ignore[attr-defined]  # nobody granted it
-    row = {"SobjectType": "Account", "Field": "Account.DunsNumber", "PermissionsRead": True, "PermissionsEdit": True}
+    row = {
+        "SobjectType": "Account",
+        "Field": "Account.DunsNumber",
+        "PermissionsRead": True,
+        "PermissionsEdit": True,
+    }
     parent = next(each["Id"] for each in org.rows("PermissionSet") if each["Name"] == "Cosell_Sync")
     org.create("FieldPermissions", ParentId=parent, **row)
     crm = place.crm

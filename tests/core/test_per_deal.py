@@ -28,7 +28,7 @@ TODAY = date(2026, 3, 2)
 
 
 def decided(link: Link, shape: CrmShape = SHAPE, **changes: object) -> Decision:
-    return decide(link, rules({name: Policy.PARTNER_CENTER for name in NEWER}, **changes), shape, NOW)  # type: ignore[arg-type]
+    return decide(link, rules(dict.fromkeys(NEWER, Policy.PARTNER_CENTER), **changes), shape, NOW)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", NEWER)
@@ -51,7 +51,9 @@ def test_a_deal_that_exists_takes_no_other_answer(name: str) -> None:
 def test_both_changed_it_and_partner_center_keeps_its_own(name: str) -> None:
     decision = decided(there(here(at_rest(), **{name: "41"}), **{name: "42"}))
     assert dict(decision.crm) == {name: "42"}
-    assert [(each.field, each.referral, each.opportunity) for each in decision.conflicts] == [(name, "42", "41")]
+    assert [(each.field, each.referral, each.opportunity) for each in decision.conflicts] == [
+        (name, "42", "41")
+    ]
 
 
 def test_an_answer_that_is_none_of_the_choices_is_told_and_harms_nothing() -> None:
@@ -63,11 +65,15 @@ def test_an_answer_that_is_none_of_the_choices_is_told_and_harms_nothing() -> No
     assert hold.text == (
         "Partner Center has Data & AI for Solution Area, which the list here does not offer. Ask your admin to add it."
     )
-    assert dict(decided(there(at_rest(), solution_area="Security"), shape=LISTED).crm) == {"solution_area": "Security"}
+    assert dict(decided(there(at_rest(), solution_area="Security"), shape=LISTED).crm) == {
+        "solution_area": "Security"
+    }
 
 
 def test_a_new_referral_is_imported_with_what_fits() -> None:
-    referral = there(at_rest(State.RECEIVED), solution_area="Data & AI", location="4100001", solution_play="X").referral
+    referral = there(
+        at_rest(State.RECEIVED), solution_area="Data & AI", location="4100001", solution_play="X"
+    ).referral
     made = decide_intake(Link("r:R1", "R1", referral=referral), Matches(), rules(), LISTED)
     assert made.action is IntakeAction.CREATE
     assert "solution_area" not in made.fields
@@ -75,7 +81,11 @@ def test_a_new_referral_is_imported_with_what_fits() -> None:
 
 
 def test_a_new_deal_says_what_the_seller_chose_and_leaves_the_rest_to_the_configuration() -> None:
-    chosen: dict[str, Value] = {"marketplace_intent": " Yes ", "solution_area": "Security", "location": "4100001"}
+    chosen: dict[str, Value] = {
+        "marketplace_intent": " Yes ",
+        "solution_area": "Security",
+        "location": "4100001",
+    }
     sent = publishing.new_referral_fields(opportunity(**chosen), RULES, SHAPE)
     assert {name: sent[name] for name in NEWER if name in sent} == {**chosen, "marketplace_intent": "Yes"}
     absent = opportunity(**dict.fromkeys(NEWER, ABSENT))
@@ -90,7 +100,9 @@ def test_the_default_that_was_sent_is_shown_on_the_record() -> None:
     assert dict(decision.crm) == {"marketplace_intent": "Have not decided", "location": "4100001"}
 
 
-@pytest.mark.parametrize(("location", "told"), [("4100001", False), (" 4100001 ", False), ("Berlin", True), ("٤", True)])
+@pytest.mark.parametrize(
+    ("location", "told"), [("4100001", False), (" 4100001 ", False), ("Berlin", True), ("٤", True)]
+)
 def test_a_location_is_made_of_digits(location: str, *, told: bool) -> None:
     gaps = missing(opportunity(location=location), RULES, SHAPE, TODAY, cosell=False)
     assert [gap.words for gap in gaps] == (["Partner Location (digits only, or empty)"] if told else [])
@@ -137,7 +149,9 @@ NUMBER = "315000001"
         (replace(ACCOUNT, city="Bonn"), None),  # another site
     ],
 )
-def test_the_number_is_filled_into_the_account_of_that_company_only(account: Customer, number: str | None) -> None:
+def test_the_number_is_filled_into_the_account_of_that_company_only(
+    account: Customer, number: str | None
+) -> None:
     assert filled(account, replace(ACCOUNT, duns=NUMBER)).duns == number
 
 

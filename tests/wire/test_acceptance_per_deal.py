@@ -53,7 +53,10 @@ def test_an_inbound_deal_shows_what_was_said(stage: Stage) -> None:
     deal = inbound(stage, said, mpnId="4100001", customerProfile={"name": "Numbered AG", "ids": [{"profileType": "Duns", "id": "31-500-0001"}]})  # fmt: skip
     stage.sync()
     row = stage.deal(deal)
-    assert {name: row[word] for name, word in ASKED.items()} == {**said, "CustomerMarketplaceIntent": "Have not decided"}
+    assert {name: row[word] for name, word in ASKED.items()} == {
+        **said,
+        "CustomerMarketplaceIntent": "Have not decided",
+    }
     assert row["location"] == "4100001"
     assert stage.crm.get("account", row["account"])["duns"] == NUMBER
     stage.quiet()
@@ -99,7 +102,9 @@ def test_a_deal_of_ones_own_carries_what_the_seller_chose(stage: Stage) -> None:
     assert made["mpnId"] == "4100007"
     assert made["customerProfile"]["ids"] == [{"profileType": "Duns", "id": NUMBER}]
     stage.sync()
-    assert stage.crm.get("opportunity", deal)["solution_play"] == "P 7", "the record shows what Microsoft was told"
+    assert stage.crm.get("opportunity", deal)["solution_play"] == "P 7", (
+        "the record shows what Microsoft was told"
+    )
     stage.quiet()
     stage.crm.edit("opportunity", deal, solution_area="Data", value=85000)
     stage.sync()
@@ -117,7 +122,11 @@ def test_the_configuration_answers_where_the_seller_left_it_empty(stage: Stage) 
     stage.sync(**settings)
     assert (attributes(shared(stage, deal)), shared(stage, deal)["mpnId"]) == ({"CustomerMarketplaceIntent": "No"}, "4100009")  # fmt: skip
     record = stage.crm.get("opportunity", deal)
-    assert (record["marketplace_intent"], record["location"], record["partner_role"]) == ("No", "4100009", None)
+    assert (record["marketplace_intent"], record["location"], record["partner_role"]) == (
+        "No",
+        "4100009",
+        None,
+    )
     stage.quiet(**settings)
 
 
@@ -158,7 +167,10 @@ def test_a_blank_number_of_an_account_is_filled(stage: Stage) -> None:
 
 def test_the_location_decides_on_the_owner(stage: Stage) -> None:
     ida = "ida.kern@nordlicht.example"
-    settings = {"COSELL_MAPPING__OWNER_BY_LOCATION": f'{{"4100001": "{ida}"}}', "COSELL_MAPPING__OWNER": "default"}
+    settings = {
+        "COSELL_MAPPING__OWNER_BY_LOCATION": f'{{"4100001": "{ida}"}}',
+        "COSELL_MAPPING__OWNER": "default",
+    }
     here, there = stage.add(mpnId="4100001"), stage.add(mpnId="4100002")
     stage.sync(**settings)
     assert stage.deal(here)["owner"] == stage.user(ida)
@@ -190,7 +202,11 @@ def test_without_the_columns_everything_goes_on_until_they_are_made(tmp_path: Pa
         assert stage.cosell("provision", "--json").json()["changed"]
         stage.sync()
         row = stage.deal(deal)
-        assert (row["marketplace_intent"], row["solution_area"], row["location"]) == ("Yes", "Security", "4100001")
+        assert (row["marketplace_intent"], row["solution_area"], row["location"]) == (
+            "Yes",
+            "Security",
+            "4100001",
+        )
         assert stage.crm.get("account", row["account"])["duns"] == NUMBER
         assert stage.crm.get("opportunity", mine)["marketplace_intent"] == "Have not decided"
         stage.quiet()

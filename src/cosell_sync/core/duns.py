@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from typing import Final
 
-_GROUPING: Final = re.compile(r"[\s\u200b\u2060\ufeff\-\u2010-\u2015\u2212]+")  # blanks, and hyphens of every kind
+_GROUPING: Final = re.compile(
+    r"[\s\u200b\u2060\ufeff\-\u2010-\u2015\u2212]+"
+)  # blanks, and hyphens of every kind
 _NUMBER: Final = re.compile(r"[0-9]{9}")
 
 

@@ -200,9 +200,7 @@ def agree(name: str, referral: Value, opportunity: Value, shape: CrmShape) -> bo
     """Whether both sides have the same, as far as each can store it."""
     kind = KINDS[name]
     there = keeping_duns(for_crm(name, referral, shape), opportunity)
-    return same(kind, there, opportunity) or same(
-        kind, for_referral(name, opportunity, shape), referral
-    )
+    return same(kind, there, opportunity) or same(kind, for_referral(name, opportunity, shape), referral)
 
 
 def empty(value: Value) -> bool:

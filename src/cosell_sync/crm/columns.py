@@ -314,7 +314,6 @@ SOLUTION_COLUMNS: Final[Mapping[str, Column]] = {
 }
 
 
-
 def opportunity_columns(choices: Mapping[str, Sequence[str]]) -> Mapping[str, Column]:
     """The columns of the opportunity, with these values where a list is renewed; such a column without values takes text."""
     return {

@@ -279,7 +279,11 @@ class _Reader:
             return {}
         given: dict[str, list[str]] = {}
         for each in found:
-            if isinstance(each, Mapping) and isinstance(each.get("id"), str) and values.clean(each["id"]).strip():
+            if (
+                isinstance(each, Mapping)
+                and isinstance(each.get("id"), str)
+                and values.clean(each["id"]).strip()
+            ):
                 given.setdefault(folded(each.get("type")), []).append(values.clean(each["id"]).strip())
         return {
             name: "; ".join(dict.fromkeys(map(asked.label, given.get(asked.type.casefold(), ())))) or None

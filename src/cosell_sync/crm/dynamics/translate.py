@@ -18,13 +18,10 @@ from cosell_sync.core.fields import KINDS
 from cosell_sync.crm import values
 from cosell_sync.crm.dynamics import odata, versions
 from cosell_sync.crm.dynamics.org import (
-    ACCOUNT,
     ACCOUNTS,
-    ADDRESS,
     COMPUTED,
     CONTACTS,
     DUNS,
-    LENGTHS,
     OPEN,
     OPPORTUNITIES,
     SOLUTIONS,
@@ -34,6 +31,7 @@ from cosell_sync.crm.dynamics.org import (
     Org,
 )
 from cosell_sync.crm.dynamics.single_values import column_value, unreadable, value
+from cosell_sync.crm.dynamics.stock_columns import ACCOUNT, ADDRESS, LENGTHS
 from cosell_sync.crm.dynamics.versions import Version
 from cosell_sync.crm.related import Person, member, unique
 from cosell_sync.crm.values import email, text
@@ -42,7 +40,7 @@ Row = Mapping[str, Any]
 
 LOOKUPS: Final = frozenset({"currency"})  # of the fields that are columns
 
-# Columns that are read, beside the id; those of account: `org.ACCOUNT`.
+# Columns that are read, beside the id; those of account: `stock_columns.ACCOUNT`.
 CONTACT_PERSON: Final = Person("emailaddress1", "firstname", "lastname", "telephone1")
 USER_PERSON: Final = Person("internalemailaddress", "firstname", "lastname", "address1_telephone1")
 CONTACT: Final = (*CONTACT_PERSON, "_parentcustomerid_value")

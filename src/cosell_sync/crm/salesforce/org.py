@@ -349,7 +349,6 @@ def _picklists(described: Mapping[str, Field]) -> dict[str, frozenset[str]]:
             str(value["value"]) for value in each.get("picklistValues") or () if value.get("active", True)
         )
         for name, each in described.items()
-        if each.get("type") == "picklist" and (
-            each.get("restrictedPicklist") if name in ASKED_PER_DEAL else each.get("picklistValues")
-        )
+        if each.get("type") == "picklist"
+        and (each.get("restrictedPicklist") if name in ASKED_PER_DEAL else each.get("picklistValues"))
     }

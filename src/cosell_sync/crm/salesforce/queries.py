@@ -60,9 +60,7 @@ def opportunities(org: Org, where: str, *, order: str = "", stamps_only: bool = 
     if not stamps_only:
         columns += ["LastModifiedById", "IsClosed", "IsWon", *org.names.values()]
         columns += ["HasOpportunityLineItem"] if org.has("Opportunity", "HasOpportunityLineItem") else []
-        columns += (
-            _through("Account", org.customer_columns) if org.reads_account else []
-        )
+        columns += _through("Account", org.customer_columns) if org.reads_account else []
         columns += _through("Owner", org.seen(USER, ("Email", "IsActive", *PERSON_PARTS)))
     children = [_roles(org, stamps_only), *([_team(org, stamps_only)] if org.team else [])]
     children += [_solutions(org, stamps_only)] if org.solutions else []

@@ -80,7 +80,10 @@ COSELL_OPPORTUNITY = (
     checkbox("Cosell_Consent__c", "Customer consent"),
     text("Cosell_Campaign_Id__c", "Co-sell campaign ID", 255),
     picklist(
-        "Cosell_Marketplace_Intent__c", "Marketplace intent", ("Have not decided", "Yes", "No"), restricted=False
+        "Cosell_Marketplace_Intent__c",
+        "Marketplace intent",
+        ("Have not decided", "Yes", "No"),
+        restricted=False,
     ),
     text("Cosell_Partner_Role__c", "Partner role", 255),
     text("Cosell_Solution_Area__c", "Solution area", 255),

@@ -18,7 +18,6 @@ from cosell_sync.crm.dynamics.org import (
     CONTACTS,
     DEFAULT_NAMES,
     DUNS,
-    LABELS,
     LOST,
     OPEN,
     OPPORTUNITIES,
@@ -31,6 +30,7 @@ from cosell_sync.crm.dynamics.org import (
 )
 from cosell_sync.crm.dynamics.org import OPTIONAL as READ
 from cosell_sync.crm.dynamics.rest import Rest
+from cosell_sync.crm.dynamics.stock_columns import LABELS
 from cosell_sync.crm.report import Check
 from cosell_sync.crm.values import folded
 from cosell_sync.errors import AuthFailed, OutsideError, RecordError, Surprise

@@ -38,7 +38,9 @@ def _choices(wanted: Column, found: org.Column) -> Iterator[str]:
     if lacking := [value for value in wanted.values if found.labelled(value) is None]:
         yield f"lacks the choices {', '.join(lacking)}"
     known = {folded(value) for value in wanted.values}
-    if not wanted.renewed and (extra := [each.label for each in found.choices if known.isdisjoint(each.labels)]):
+    if not wanted.renewed and (
+        extra := [each.label for each in found.choices if known.isdisjoint(each.labels)]
+    ):
         yield f"has choices that mean nothing here: {', '.join(extra)}"
 
 

@@ -156,9 +156,7 @@ def _components(
 ) -> Iterator[Component]:
     columns = {named[ours]: column for ours, column in wanted.items() if creatable(named[ours])}
     for name, column in columns.items():
-        yield Component(
-            "CustomField", f"{OPPORTUNITY}.{name}", _field(column), column.renewed, column.note
-        )
+        yield Component("CustomField", f"{OPPORTUNITY}.{name}", _field(column), column.renewed, column.note)
     platform, ours = (f"{ACCOUNT}.{name}" for name in DUNS)
     if not own_duns:
         yield Component("CustomField", ours, _field(DUNS_COLUMN))
