@@ -6,7 +6,7 @@ WORKDIR /src
 COPY pyproject.toml uv.lock README.md LICENSE ./
 RUN uv sync --frozen --no-dev --extra postgresql --no-install-project
 COPY src src
-COPY config/salesforce config/salesforce
+COPY config config
 RUN uv sync --frozen --no-dev --extra postgresql --no-editable
 
 FROM python:3.13-slim
@@ -17,11 +17,11 @@ WORKDIR /data
 VOLUME /data
 ENV PATH=/opt/cosell-sync/bin:$PATH PYTHONUNBUFFERED=1 \
     COSELL_CONFIG=/config/cosell-sync.yaml \
-    COSELL_STORE__URL=sqlite:////data/cosell-sync.db \
-    COSELL_HTTP__LISTEN=0.0.0.0:8080
+    COSELL_DEFAULT_STORE__URL=sqlite:////data/cosell-sync.db \
+    COSELL_DEFAULT_HTTP__LISTEN=0.0.0.0:8080
 EXPOSE 8080
 # No shell is needed at run time: commands are given as lists.
-HEALTHCHECK --interval=30s --timeout=5s --start-period=20s CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8080/livez', timeout=4)"]
+HEALTHCHECK --interval=30s --timeout=5s --start-period=20s CMD ["cosell-sync", "health", "--alive"]
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["cosell-sync"]
 CMD ["run"]

@@ -208,7 +208,7 @@ def partner_center(
         limits=limits(settings),
     )
     sign_in = SignIn(application(settings), tokens, authority, clock=clock)
-    source = TokenSource(Lent(sign_in, tokens, borrow=rehearsal, clock=clock))
+    source = TokenSource(Lent(sign_in, tokens, borrow=rehearsal, clock=clock), signed_in=meter.signed_in)
     governor = Governor("partner_center", stop=stop, meter=meter)
     caller = HttpCaller(
         "partner_center",
@@ -240,7 +240,7 @@ def salesforce(
     stop: threading.Event,
     clock: Clock,
     closing: ExitStack,
-    meter: Meter | None = None,
+    meter: Meter,
 ) -> SalesforceCrm:
     from cosell_sync.crm.salesforce import errors  # noqa: PLC0415 - see above
     from cosell_sync.crm.salesforce.client import SalesforceCrm  # noqa: PLC0415
@@ -274,7 +274,9 @@ def salesforce(
         hint=HINT,
     )
     tokens = TokenSource(
-        SalesforceSignIn(ours.login_url, credentials, authority, clock=clock), system="salesforce"
+        SalesforceSignIn(ours.login_url, credentials, authority, clock=clock),
+        system="salesforce",
+        signed_in=meter.signed_in,
     )
     caller = HttpCaller(
         "salesforce",
@@ -303,7 +305,7 @@ def dynamics(
     stop: threading.Event,
     clock: Clock,
     closing: ExitStack,
-    meter: Meter | None = None,
+    meter: Meter,
     patience: Limits | None = None,
 ) -> DynamicsCrm:
     from cosell_sync.crm.dynamics import signin  # noqa: PLC0415 - see above
@@ -336,7 +338,7 @@ def dynamics(
         "dynamics",
         ours.url,
         governor=Governor("dynamics", stop=stop, meter=meter),
-        tokens=TokenSource(signin.SignIn(signing, authority, clock=clock)),
+        tokens=TokenSource(signin.SignIn(signing, authority, clock=clock), signed_in=meter.signed_in),
         limits=patience or limits(settings),
         id_headers=DYNAMICS_ID_HEADERS,
     )
@@ -376,11 +378,12 @@ def provision(
         if settings.crm == "salesforce":
             from cosell_sync.crm.salesforce.install.deploy import provision as provision_salesforce  # noqa: PLC0415
 
-            rest = salesforce(settings, stop, utc_now, closing).rest
+            rest = salesforce(settings, stop, utc_now, closing, Meter("salesforce", clock=utc_now)).rest
             return provision_salesforce(rest, names, dry_run=dry_run, assign=assign, choices=choices)
         from cosell_sync.crm.dynamics.install.deploy import provision as provision_dynamics  # noqa: PLC0415
 
-        web = dynamics(settings, stop, utc_now, closing, patience=CUSTOMIZING).rest
+        uncounted = Meter("dynamics", clock=utc_now)
+        web = dynamics(settings, stop, utc_now, closing, uncounted, patience=CUSTOMIZING).rest
         return provision_dynamics(
             web, names, dry_run=dry_run, assign=assign, progress=progress, choices=choices
         )

@@ -31,6 +31,7 @@ GRACE: Final = timedelta(seconds=8)
 LONGEST: Final = timedelta(minutes=5)
 STANDBY: Final = timedelta(seconds=5)
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+_HANGUP: Final = signal.SIGHUP
 _TICK: Final = 0.1
 
 Lease = Callable[[timedelta], AbstractContextManager[None]]
@@ -59,7 +60,9 @@ def pause_after(failures: int, interval: timedelta) -> timedelta:
 class Daemon:
     """``run`` blocks until stopped; ``stop`` and ``wake`` may be called from any thread.
 
-    ``pace``: how far apart cycles must at least be, for the calls to last.
+    ``pace``: how far apart cycles must at least be, for the calls to last. ``stopping``: called when
+    somebody asks to stop, perhaps in a signal handler; it ends what a cycle waits for. ``reload``: called after
+    SIGHUP, in the main thread.
     """
 
     def __init__(
@@ -70,8 +73,9 @@ class Daemon:
         lease: Lease,
         clock: Clock,
         wait: Callable[[float], bool] | None = None,
-        on_cycle: Callable[[CycleSummary], None] | None = None,
         pace: Callable[[], timedelta] = timedelta,
+        stopping: Callable[[], None] = lambda: None,
+        reload: Callable[[], None] = lambda: None,
         grace: timedelta = GRACE,
         leave: Callable[[int], Any] = os._exit,
     ) -> None:
@@ -81,8 +85,10 @@ class Daemon:
         self._clock = clock
         self._bell = threading.Event()
         self._wait = wait or self._bell.wait
-        self._on_cycle = on_cycle
         self._pace = pace
+        self._stopping = stopping
+        self._reload = reload
+        self._reload_asked = False
         self._grace = grace
         self._leave = leave
         self._asked = 0
@@ -105,7 +111,11 @@ class Daemon:
     def stop(self) -> None:
         """End soon; asked twice, end now."""
         self._asked += 1
+        self._stopping()
         self._bell.set()
+
+    def _ask_for_reload(self) -> None:
+        self._reload_asked = True
 
     def wake(self) -> None:
         """Run the next cycle at once; while cycles fail the pause is kept."""
@@ -117,12 +127,15 @@ class Daemon:
     def run(self) -> int:
         """Loop until stopped by signal or ``stop``; 0 is the exit code of the command. Call it in the main thread."""
         worker = threading.Thread(target=self._work, name="cycles", daemon=True)
-        with _handling(self.stop):
+        with _handling(self.stop, self._ask_for_reload):
             get_logger().info("daemon.started", interval_s=self._interval.total_seconds())
             worker.start()
             # A signal handler must not touch a lock that this thread holds, so it waits for the thread, not the event.
             while worker.is_alive() and not self.stopping:
                 worker.join(_TICK)
+                if self._reload_asked:
+                    self._reload_asked = False
+                    self._reload()
             if worker.is_alive():
                 get_logger().info("daemon.stopping")
             deadline = time.monotonic() + self._grace.total_seconds()
@@ -208,8 +221,6 @@ class Daemon:
     # --- what is logged -----------------------------------------------------------------------------------------
 
     def _ended(self, summary: CycleSummary) -> None:
-        if self._on_cycle is not None:
-            self._on_cycle(summary)
         self._status = replace(self._status, last=summary)
         if summary.exit_code == OUT_OF_REACH:
             self._begin("a system was out of reach or refused the sign-in")
@@ -248,17 +259,20 @@ class Daemon:
 
 
 @contextmanager
-def _handling(stop: Callable[[], None]) -> Iterator[None]:
-    """Both signals ask to stop; the handlers that stood before come back. Outside the main thread nothing is done."""
+def _handling(stop: Callable[[], None], reload: Callable[[], None]) -> Iterator[None]:
+    """SIGTERM and SIGINT ask to stop, SIGHUP to read the configuration again; the handlers that stood before come back.
+
+    Outside the main thread nothing is done.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def handler(number: int, frame: FrameType | None) -> None:
-        del number, frame
-        stop()
+        del frame
+        (reload if number == _HANGUP else stop)()
 
-    before = {number: signal.signal(number, handler) for number in _SIGNALS}
+    before = {number: signal.signal(number, handler) for number in (*_SIGNALS, _HANGUP)}
     try:
         yield
     finally:

@@ -225,16 +225,17 @@ class _Stderr(logging.Handler):
 
 def configure(
     level: Literal["debug", "info", "warning", "error"] = "info",
-    format: Literal["json", "console"] = "json",  # noqa: A002 - the word of the configuration
+    format: Literal["auto", "json", "console"] = "auto",  # noqa: A002 - the word of the configuration
     stream: IO[str] | None = None,
 ) -> None:
-    """Set up structlog and the root logger of the process; stderr unless a stream is given."""
+    """Set up structlog and the root logger of the process; stderr unless a stream is given. ``auto``: for people on a
+    terminal, JSON elsewhere.
+    """
+    terminal = (stream or sys.stderr).isatty()
     renderer: Any = (
-        structlog.processors.JSONRenderer(ensure_ascii=False)
-        if format == "json"
-        else structlog.dev.ConsoleRenderer(
-            colors=(stream or sys.stderr).isatty(), exception_formatter=_no_traceback
-        )
+        structlog.dev.ConsoleRenderer(colors=terminal, exception_formatter=_no_traceback)
+        if format == "console" or (format == "auto" and terminal)
+        else structlog.processors.JSONRenderer(ensure_ascii=False)
     )
     structlog.configure(
         processors=[

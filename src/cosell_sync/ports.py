@@ -22,6 +22,7 @@ from cosell_sync.core.memory import (
     JournalEntry,
     Link,
     OperatorCommand,
+    Outlook,
     Phase,
 )
 from cosell_sync.core.quota import Allowance, Forecast
@@ -391,6 +392,9 @@ class Store(KnownRecords, Protocol):
     def counts(self) -> Sequence[DealCount]:
         """How many deals stand how; without those of which there are none."""
 
+    def outlook(self) -> Outlook:
+        """What has a clock running, asked of indexes."""
+
     def submit(self, order: OperatorCommand) -> None:
         """Leave a command for the next cycle; needs no lease, so it works while the daemon runs."""
 
@@ -408,7 +412,7 @@ class Store(KnownRecords, Protocol):
 
 
 class Meter(Protocol):
-    """What is known of a system beside its records: how many calls it still takes, and its clock."""
+    """What is known of a system beside its records: how many calls it still takes, its clock, how its calls go."""
 
     @property
     def skew(self) -> timedelta | None:

@@ -289,10 +289,15 @@ def test_the_wheel_carries_the_files_that_an_admin_deploys_and_copies() -> None:
     """One source: what the wheel includes is the folder that is read here."""
     build = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
     packed = {ROOT / path: ROOT / "src" / there for path, there in build["force-include"].items()}
-    assert packed.pop(ROOT / "config" / value_lists.FILE) == Path(value_lists.__file__).with_name(
-        value_lists.FILE
-    )
-    assert packed == {package.panel_folder(): Path(package.__file__).with_name(PANEL)}
+    beside = Path(value_lists.__file__).parent
+    assert packed == {
+        package.panel_folder(): Path(package.__file__).with_name(PANEL),
+        ROOT / "config" / value_lists.FILE: beside / value_lists.FILE,
+        **{
+            ROOT / "config" / f"{crm}.yaml": beside / "examples" / f"{crm}.yaml"
+            for crm in ("salesforce", "dynamics")
+        },
+    }
 
 
 def test_no_layout_or_page_of_the_customer_is_replaced() -> None:

@@ -428,6 +428,15 @@ def test_a_429_is_waited_out_to_the_second(stand: Stand, header: str | None, sle
     stand.answers(httpx.Response(429, headers=headers), httpx.Response(200, json={}))
     stand.get()
     assert sum(stand.time.slept) == slept
+    assert stand.caller.governor.meter.failures == {"429": 1}
+
+
+def test_failures_are_counted_by_code_and_a_system_that_invents_codes_fills_nothing(stand: Stand) -> None:
+    for number in range(150):
+        stand.caller.governor.meter.failed(f"E{number}")
+    stand.caller.governor.meter.failed("ann.lee@fabrikam.example said no")
+    failures = stand.caller.governor.meter.failures
+    assert (len(failures), failures["other"], failures["E0"]) == (101, 51, 1)
 
 
 def test_a_wait_beyond_the_cap_is_told_rather_than_slept(stand: Stand) -> None:

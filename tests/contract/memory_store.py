@@ -22,7 +22,9 @@ from cosell_sync.core.memory import (
     JournalEntry,
     Link,
     OperatorCommand,
+    Outlook,
     Phase,
+    respond_by,
 )
 from cosell_sync.errors import Busy, Fenced
 from cosell_sync.ports import CycleState, Identity, Transaction, UrgentDeal
@@ -146,6 +148,26 @@ class MemoryStore:
             if step.at > since:
                 found[kind].add(key)
         return {kind: frozenset(keys) for kind, keys in found.items()}
+
+    def outlook(self) -> Outlook:
+        at_work = list(self.links((Phase.LINKED, Phase.WAITING)))
+        urgent = (SyncState.NEEDS_ATTENTION, SyncState.CONFLICT)
+        until = [moment for link in at_work if (moment := respond_by(link))]
+        held = [
+            moment
+            for link in at_work
+            if link.phase is Phase.WAITING
+            and link.memory.sync_state in urgent
+            and (moment := respond_by(link))
+        ]
+        refused: dict[Side, datetime] = {}
+        for link in at_work:
+            failure = link.memory.failure
+            if failure is not None and (link.due is not None or link.memory.parked):
+                refused[failure.side] = min(refused.get(failure.side, failure.since), failure.since)
+        return Outlook(
+            len(until), min(until, default=None), min(held, default=None), refused, len(self._held.intents)
+        )
 
     def submit(self, order: OperatorCommand) -> None:
         self._held.orders[order.id] = order

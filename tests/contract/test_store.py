@@ -36,6 +36,7 @@ from cosell_sync.core.memory import (
     JournalEntry,
     Link,
     Memory,
+    Outlook,
     Phase,
     Withheld,
     WithheldBy,
@@ -320,6 +321,43 @@ def test_links_by_phase_and_key(store: Store) -> None:
     assert [link.key for link in store.links()] == sorted(keys)
     assert [link.key for link in store.links([Phase.LINKED, Phase.SKIPPED])] == ["o:1", "o:A", "o:B", "r:1"]
     assert list(store.links([])) == []
+
+
+def test_what_has_a_clock_running(store: Store) -> None:
+    """Unanswered referrals and the first to expire, the first of those held back, the oldest refused write of each side."""
+    assert store.outlook() == Outlook()
+
+    def deal(key: str, hours: int | None, state: str = "Received", **changes: Any) -> Link:
+        until = None if hours is None else NOW + timedelta(hours=hours)
+        return Link(key, key, referral=Snapshot(key, "1", {"state": state, "respond_by": until}), **changes)
+
+    def refused(side: Side, hours: int) -> Memory:
+        return Memory(failure=Failure(side, "c", "no", NOW - timedelta(hours=hours)))
+
+    urgent = Memory(sync_state=SyncState.NEEDS_ATTENTION)
+    store.commit(
+        Transaction(
+            links=[
+                deal("r:1", 9, phase=Phase.LINKED),
+                deal("r:2", 5, phase=Phase.LINKED),
+                deal("r:3", 7, phase=Phase.WAITING, memory=urgent),
+                deal("r:4", 1, phase=Phase.SKIPPED),
+                deal("r:5", 1, state="Accepted", phase=Phase.LINKED),
+                deal("r:6", None, phase=Phase.LINKED, memory=refused(Side.CRM, 2), due=NOW),
+                deal("r:7", None, phase=Phase.LINKED, memory=replace(refused(Side.CRM, 30), parked=True)),
+                deal("r:8", None, phase=Phase.LINKED, memory=refused(Side.PARTNER_CENTER, 3), due=NOW),
+                deal("r:9", None, phase=Phase.PARTED, memory=refused(Side.PARTNER_CENTER, 90), due=NOW),
+            ],
+            intents=[intent()],
+        )
+    )
+    assert store.outlook() == Outlook(
+        unanswered=3,
+        expires=NOW + timedelta(hours=5),
+        held_expires=NOW + timedelta(hours=7),
+        refused={Side.CRM: NOW - timedelta(hours=30), Side.PARTNER_CENTER: NOW - timedelta(hours=3)},
+        intents=1,
+    )
 
 
 def test_due(store: Store) -> None:
@@ -732,7 +770,7 @@ def test_store_of_a_newer_version(sql: Any) -> None:
     store = sql.open()
     with store.engine.begin() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '9876'"))
-    with pytest.raises(ConfigError, match=r"9876.*0005") as error:
+    with pytest.raises(ConfigError, match=f"9876.*{NEWEST}") as error:
         sql.open()
     assert error.value.hint
     with pytest.raises(ConfigError, match="9876"):
@@ -754,14 +792,17 @@ OLD_WATERMARKS = {
 @pytest.mark.parametrize("known", [True, False], ids=["known", "empty"])
 def test_a_store_of_a_released_version_keeps_what_it_knows(sql: Any, version: str, known: bool) -> None:
     """Made by the migrations of that version, with what it wrote, its words for a failure and what was said among it."""
+    assert FULL.referral is not None
+    received = replace(FULL.referral, fields={**FULL.referral.fields, "state": "Received"})
+    unanswered = replace(FULL, referral=received)
     engine = make_engine(parse(sql.url))
     with writing(engine) as connection:
         configuration = Config()
         configuration.set_main_option("script_location", str(Path(migrations.__file__ or "").parent))
         configuration.attributes["connection"] = connection
         command.upgrade(configuration, version)
-        row = serialize.from_link(FULL)
-        del row["withheld"]
+        row = serialize.from_link(unanswered)
+        del row["withheld"], row["respond_by"]
         row["memory"]["trouble"] = row["memory"].pop("failure")
         row["memory"]["told"] = row["memory"].pop("reported")
         if known:
@@ -772,7 +813,10 @@ def test_a_store_of_a_released_version_keeps_what_it_knows(sql: Any, version: st
             )
     engine.dispose()
     store = sql.open()
-    assert list(store.links()) == ([FULL] if known else [])
+    assert list(store.links()) == ([unanswered] if known else [])
+    # Its failure is stored under the old name until the deal is next written.
+    clock = Outlook(unanswered=1, expires=NOW)
+    assert store.outlook() == (clock if known else Outlook())
     assert store.cycle_state() == (STATE if known else CycleState())
     assert (store.watermark("crm"), store.watermark("partner_center")) == (
         ("w1", "w2") if known else (None, None)

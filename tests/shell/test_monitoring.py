@@ -12,9 +12,12 @@ from cosell_sync.cli.daemon_service import _MonitoredCycles
 from cosell_sync.core.deal import Side, SyncState
 from cosell_sync.core.memory import Link, Memory, Phase
 from cosell_sync.daemon import Status
+from cosell_sync.errors import Unavailable
 from cosell_sync.ports import Transaction
 from cosell_sync.store import serialize
 from cosell_sync.store.open import open_store
+from cosell_sync.summary import CycleSummary
+from cosell_sync.transport.quota import Meter
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 
@@ -54,3 +57,35 @@ def test_a_thousand_deals_are_counted_and_not_read(monkeypatch: pytest.MonkeyPat
     assert len(facts.attention) == 100
     assert read == ["to_memory"] * 100
     store.close()
+
+
+def test_a_failed_cycle_is_counted_and_a_store_that_is_away_harms_no_count() -> None:
+    """The summary of a cycle that ended early arrives like any other."""
+    store = open_store("sqlite://", lambda: NOW)
+    settings = SimpleNamespace(crm="salesforce", sync=SimpleNamespace(interval=timedelta(minutes=1)))
+    meter = Meter("salesforce", clock=lambda: NOW)
+    meter.failed("REQUEST_LIMIT_EXCEEDED")
+    meter.signed_in(NOW - timedelta(minutes=3))
+    wired: Any = SimpleNamespace(store=store, settings=settings, clock=lambda: NOW, meters={Side.CRM: meter})
+    monitor = _MonitoredCycles(wired)
+    daemon: Any = SimpleNamespace(status=Status(outage="salesforce"))
+    monitor.count(CycleSummary("c-1", 1.5, exit_code=3))
+
+    assert [each.exit_code for each in store.last_cycles(5)] == [3]
+
+    def away(*_: object) -> None:
+        raise Unavailable("store", "away")
+
+    wired.store = SimpleNamespace(remember_cycle=away, counts=away, holds_lease=False)
+    monitor.count(CycleSummary("c-2", 1.5, exit_code=3))
+    text = monitor.rendered(daemon).decode()
+    store.close()
+    for line in (
+        'cosell_cycles_total{exit_code="3"} 2.0',
+        'cosell_cycles_total{exit_code="0"} 0.0',
+        'cosell_http_errors_total{code="REQUEST_LIMIT_EXCEEDED",system="salesforce"} 1.0',
+        'cosell_sign_in_age_seconds{system="salesforce"} 180.0',
+        "cosell_lease_held 0.0",
+    ):
+        assert line in text
+    assert 'cosell_last_cycle_timestamp_seconds{outcome="failure"}' in text

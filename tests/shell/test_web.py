@@ -1,6 +1,7 @@
 """The listener: health is a judgement over facts, webhooks believe nobody unsigned, the console shows no person."""
 
 import json
+import re
 import socket
 import time
 import urllib.request
@@ -10,6 +11,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from werkzeug.test import Client
 
+from cosell_sync.core.deal import Side
+from cosell_sync.core.memory import Outlook
 from cosell_sync.metrics import Metrics
 from cosell_sync.summary import Counts, CycleSummary
 from cosell_sync.web.arrivals import DEADLINE
@@ -229,7 +232,13 @@ def test_metrics_follow_the_summary() -> None:
     metrics.deals({"Conflict": 2})
     metrics.budget("crm", 50, 200)
     metrics.sign_in("salesforce", 12)
-    metrics.held(datetime(1970, 1, 1, 0, 1, tzinfo=UTC))
+    first = datetime(1970, 1, 1, 0, 1, tzinfo=UTC)
+    refused = {Side.CRM: NOW - timedelta(hours=2)}
+    outlook = Outlook(unanswered=3, expires=first, held_expires=first, refused=refused, intents=1)
+    metrics.outlook(outlook, NOW, carried_at=NOW - timedelta(hours=1), failing=False)
+    for seen in (1, 3):
+        metrics.errors("salesforce", {"429": seen})
+    metrics.lease(held=True)
     text = metrics.render().decode()
     for line in (
         'cosell_pulled_total{side="crm"} 8.0',
@@ -242,8 +251,19 @@ def test_metrics_follow_the_summary() -> None:
         'cosell_build_info{crm="salesforce",version="1.0"} 1.0',
         'cosell_sign_in_age_seconds{system="salesforce"} 12.0',
         "cosell_held_deal_expires_timestamp_seconds 60.0",
+        "cosell_next_expiry_timestamp_seconds 60.0",
+        "cosell_deals_unanswered 3.0",
+        "cosell_open_intents 1.0",
+        'cosell_lag_seconds{side="partner_center"} 7200.0',
+        'cosell_lag_seconds{side="crm"} 0.0',
+        'cosell_http_errors_total{code="429",system="salesforce"} 3.0',
+        "cosell_lease_held 1.0",
+        "process_resident_memory_bytes",
     ):
         assert line in text
+    assert not re.search(r"_created(?!_total)", text)
+    metrics.outlook(Outlook(), NOW, carried_at=NOW - timedelta(hours=1), failing=True)
+    assert 'cosell_lag_seconds{side="crm"} 3600.0' in metrics.render().decode()
     Metrics("1.0", "salesforce")  # a second one does not collide
 
 

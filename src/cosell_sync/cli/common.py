@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from cosell_sync import settings
-from cosell_sync.settings import Command, Settings
+from cosell_sync.settings import Command, InvalidSettings, Settings
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -45,6 +45,19 @@ def load(config: Path | None, command: Command | None = None) -> Settings:
     if command is not None:
         settings.required(loaded, command)
     return loaded
+
+
+def reload_log(config: Path | None) -> None:
+    """Take over the log's level and format from the configuration as it is now; the rest waits for a restart."""
+    from cosell_sync import log  # noqa: PLC0415 - as in `load`
+
+    try:
+        wanted = settings.load(config).log
+    except InvalidSettings as error:
+        log.get_logger().error("config.refused", problems=len(error.problems))
+        return
+    log.configure(wanted.level, wanted.format)
+    log.get_logger().warning("log.reloaded", log_level=wanted.level)
 
 
 @contextmanager

@@ -17,7 +17,7 @@ app = typer.Typer(
 def check(config: ConfigOption = None) -> None:
     """Validate the configuration; contacts nothing."""
     loaded = settings.load(config)
-    settings.required(loaded, "sync")
+    settings.plausible(loaded, "sync")
     show(f"The configuration is valid (crm: {loaded.crm}). Next: cosell-sync doctor")
 
 

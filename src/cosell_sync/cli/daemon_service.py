@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from importlib.metadata import version
@@ -10,11 +11,10 @@ from uuid import uuid4
 
 from cosell_sync.bootstrap import Program, program
 from cosell_sync.cli.common import purge_journal
-from cosell_sync.cli.deal_todo import URGENT, deadline
-from cosell_sync.core.memory import Phase
+from cosell_sync.core.memory import Outlook, Phase
 from cosell_sync.cycle.cycle import run_cycle
 from cosell_sync.daemon import Daemon
-from cosell_sync.errors import AuthFailed, ConfigError
+from cosell_sync.errors import AuthFailed, ConfigError, Unavailable
 from cosell_sync.metrics import Metrics
 from cosell_sync.settings import Settings
 from cosell_sync.summary import CycleSummary
@@ -24,8 +24,11 @@ from cosell_sync.web.server import Application, Listener
 MOST_DEALS = 100  # listed on the status page
 
 
-def serve(loaded: Settings) -> int:
-    """Run until SIGTERM or SIGINT; returns the exit code. Raises ``ConfigError`` where the listener's address is taken."""
+def serve(loaded: Settings, reload: Callable[[], None] = lambda: None) -> int:
+    """Run until SIGTERM or SIGINT; returns the exit code. ``reload``: called after SIGHUP.
+
+    Raises ``ConfigError`` where the listener's address is taken.
+    """
     with program(loaded) as wired, ExitStack() as stack:
         monitor = _MonitoredCycles(wired)
         daemon = Daemon(
@@ -33,12 +36,13 @@ def serve(loaded: Settings) -> int:
             interval=loaded.sync.interval,
             lease=wired.store.lease,
             clock=wired.clock,
-            on_cycle=monitor.count,
             pace=monitor.pace,
+            stopping=wired.stop.set,
+            reload=reload,
         )
         application = Application(
             lambda: monitor.facts(daemon),
-            monitor.metrics.render,
+            lambda: monitor.rendered(daemon),
             health=lambda: monitor.health(daemon),
             wake=daemon.wake,
         )
@@ -46,16 +50,9 @@ def serve(loaded: Settings) -> int:
             stack.enter_context(Listener(loaded.http.address, application))
         except OSError as error:
             raise ConfigError(
-                f"http.listen {loaded.http.listen} cannot be used: {error.strerror}",
-                hint="free that address, or change http.listen",
+                f"http.listen {loaded.http.listen} cannot be used: {error.strerror or error}",
+                hint="another program, or another cosell-sync, may listen there: stop it, or change http.listen",
             ) from error
-        original = daemon.stop
-
-        def stop() -> None:
-            wired.stop.set()
-            original()
-
-        daemon.stop = stop  # type: ignore[method-assign]
         return daemon.run()
 
 
@@ -65,6 +62,7 @@ class _MonitoredCycles:
     def __init__(self, wired: Program) -> None:
         self.wired = wired
         self.metrics = Metrics(version("cosell-sync"), wired.settings.crm)
+        self.outlook = Outlook()
         self.sign_ins: dict[str, str] = {}
         self.purged: datetime | None = None
 
@@ -72,7 +70,7 @@ class _MonitoredCycles:
         """Run one cycle; remember which system refused the sign-in, until a cycle ends well."""
         self.purge()
         try:
-            summary = run_cycle(self.wired.cycle_services(), uuid4().hex[:12])
+            summary = run_cycle(replace(self.wired.cycle_services(), finished=self.count), uuid4().hex[:12])
         except AuthFailed as error:
             self.sign_ins[error.system] = error.code or "refused"
             raise
@@ -87,17 +85,30 @@ class _MonitoredCycles:
             self.purged = now
 
     def count(self, summary: CycleSummary) -> None:
-        """Feed the metrics with a finished cycle, the states of all deals and the scarcest budget of each side."""
+        """Feed the metrics with a finished cycle, also one that ended early, and with how all deals stand after it."""
         self.metrics.cycle(summary, self.wired.clock())
-        self.metrics.deals(self.states())
-        held = map(deadline, self.wired.store.links([Phase.WAITING], URGENT))
-        self.metrics.held(min(filter(None, held), default=None))
+        with suppress(Unavailable):  # the store may be what ended the cycle
+            self.wired.store.remember_cycle(summary)
+            self.metrics.deals(self.states())
+            self.outlook = self.wired.store.outlook()
+
+    def rendered(self, daemon: Daemon) -> bytes:
+        """The metrics at this moment; asks the store nothing."""
+        now, status = self.wired.clock(), daemon.status
+        self.metrics.outlook(
+            self.outlook, now, carried_at=status.carried_at, failing=status.outage is not None
+        )
+        self.metrics.lease(held=self.wired.store.holds_lease)
         for side, meter in self.wired.meters.items():
+            self.metrics.errors(meter.system, meter.failures)
+            if meter.signed_in_at is not None:
+                self.metrics.sign_in(meter.system, (now - meter.signed_in_at).total_seconds())
             if allowances := meter.allowances():
                 allowance = min(
                     allowances, key=lambda each: each.left / each.ceiling if each.ceiling else 0.0
                 )
                 self.metrics.budget(side, allowance.used, allowance.ceiling)
+        return self.metrics.render()
 
     def pace(self) -> timedelta:
         """The pause between two cycles: ``sync.interval``, or longer where a budget of calls runs low."""

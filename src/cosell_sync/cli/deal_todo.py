@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-
 from cosell_sync.core import messages
-from cosell_sync.core.deal import Side, State, SyncState, state_of
+from cosell_sync.core.deal import Side, SyncState
 from cosell_sync.core.intake import IntakeCode
 from cosell_sync.core.memory import Failure, Link
 
 URGENT = {SyncState.NEEDS_ATTENTION, SyncState.CONFLICT}
-
-
-def deadline(link: Link) -> datetime | None:
-    """Until when an unanswered deal must be answered."""
-    unanswered = link.referral is not None and state_of(link.referral) is State.RECEIVED
-    return link.referral.moment("respond_by") if link.referral and unanswered else None
 
 
 def todo(link: Link) -> str | None:

@@ -14,11 +14,11 @@ from rich.table import Table
 
 from cosell_sync.bootstrap import rules_from, utc_now
 from cosell_sync.cli.common import ConfigOption, JsonOption, console, load, show, show_json
-from cosell_sync.cli.deal_todo import URGENT, deadline, todo
+from cosell_sync.cli.deal_todo import URGENT, todo
 from cosell_sync.core.as_json import fields_to_json, to_json
 from cosell_sync.core.deal import Side, SyncState
 from cosell_sync.core.fields import SHARED
-from cosell_sync.core.memory import Action, JournalEntry, Link, OperatorCommand, Phase, Verb
+from cosell_sync.core.memory import Action, JournalEntry, Link, OperatorCommand, Phase, Verb, respond_by
 from cosell_sync.core.rules import Rules
 from cosell_sync.core.waiting import Waiting, waiting
 from cosell_sync.cycle.commands import Refused, find, links_after, obey
@@ -91,7 +91,7 @@ def _row(link: Link) -> dict[str, Any]:
         "untold": bool(memory.untold),
         "attempts": memory.attempts,
         "next_attempt": to_json(memory.next_attempt),
-        "respond_by": to_json(deadline(link)),
+        "respond_by": to_json(respond_by(link)),
         "gone": memory.gone.value if memory.gone else None,
         "lookalikes": list(memory.lookalikes),
         "withheld": [{"kind": item.kind.value, "reason": item.reason.value} for item in memory.withheld],

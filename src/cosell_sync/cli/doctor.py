@@ -16,7 +16,7 @@ from cosell_sync.cli.common import ConfigOption, JsonOption, console, load, show
 from cosell_sync.core.preconditions import stage_faults
 from cosell_sync.cycle import binding
 from cosell_sync.errors import AuthFailed, ConfigError, ForeignSystem, OutsideError, Surprise
-from cosell_sync.settings import value_lists
+from cosell_sync.settings import Settings, value_lists
 from cosell_sync.summary import NEEDS_A_PERSON, NEEDS_NOBODY, OUT_OF_REACH
 
 _COLOURS = {"ok": "green", "warning": "yellow", "fault": "red"}
@@ -34,9 +34,20 @@ class Row:
 
 def doctor(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Check settings, reachability, sign-ins, fields, stages and rights; each fault with its remedy."""
-    loaded = load(config, "doctor")
+    rows, code = checked(load(config, "doctor"))
+    if as_json:
+        show_json({"checks": [asdict(row) for row in rows], "ok": code == NEEDS_NOBODY})
+    else:
+        table = Table("", "check", "found", "what to do", box=None, header_style="bold")
+        for row in _condensed(rows):
+            table.add_row(Text(row.status, _COLOURS[row.status]), row.name, row.message, row.todo)
+        console().print(table)
+    raise typer.Exit(code)
+
+
+def checked(loaded: Settings) -> tuple[Sequence[Row], int]:
+    """Every check, and the exit code that follows."""
     rows = [Row("settings", "ok", "the configuration is valid")]
-    code = NEEDS_NOBODY
     with program(loaded, rebinding=True) as wired:
         rows.append(Row("store", "ok", "open and up to date"))
         rows += _value_lists(wired)
@@ -50,19 +61,10 @@ def doctor(config: ConfigOption = None, as_json: JsonOption = False) -> None:
         if not unreachable:
             rows += _meanings(wired)
             rows += _ambiguous(wired, rows)
-        out_of_reach = out_of_reach or unreachable
-    if out_of_reach:
-        code = OUT_OF_REACH
-    elif any(row.status == "fault" for row in rows):
-        code = NEEDS_A_PERSON
-    if as_json:
-        show_json({"checks": [asdict(row) for row in rows], "ok": code == NEEDS_NOBODY})
-    else:
-        table = Table("", "check", "found", "what to do", box=None, header_style="bold")
-        for row in _condensed(rows):
-            table.add_row(Text(row.status, _COLOURS[row.status]), row.name, row.message, row.todo)
-        console().print(table)
-    raise typer.Exit(code)
+    if out_of_reach or unreachable:
+        return rows, OUT_OF_REACH
+    faulty = any(row.status == "fault" for row in rows)
+    return rows, NEEDS_A_PERSON if faulty else NEEDS_NOBODY
 
 
 def _meanings(wired: Program) -> list[Row]:

@@ -30,13 +30,14 @@ class LazyGroup(TyperGroup):
 
 def load_command(name: str) -> Any:
     """The command of ``cosell_sync.cli.NAME``: its group ``app``, else its function of that name."""
-    module = import_module(f"cosell_sync.cli.{name}")
+    word = name.replace("-", "_")
+    module = import_module(f"cosell_sync.cli.{word}")
     parent = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
     parent.callback()(_nothing)  # makes it a group, whatever stands below
     if hasattr(module, "app"):
         parent.add_typer(module.app, name=name)
     else:
-        parent.command(name)(getattr(module, name))
+        parent.command(name)(getattr(module, word))
     return cast("TyperGroup", typer.main.get_command(parent)).commands[name]
 
 

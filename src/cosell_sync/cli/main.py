@@ -20,7 +20,6 @@ app = typer.Typer(
     "Start with `cosell-sync demo`; then `config check`, `login`, `doctor`, `plan`, `sync`, and `run` for good.",
     epilog="Exit codes: 0 nothing needs a person, 1 something does, 2 wrong usage or configuration, 3 a system is out of reach.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )

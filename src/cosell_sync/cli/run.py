@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import typer
 
-from cosell_sync.cli.common import ConfigOption, load
+from cosell_sync.cli.common import ConfigOption, load, reload_log
 from cosell_sync.cli.daemon_service import serve
 
 
 def run(config: ConfigOption = None) -> None:
     """Run cycles every sync.interval until stopped, with health, metrics and a status page on http.listen."""
-    raise typer.Exit(serve(load(config, "run")))
+    raise typer.Exit(serve(load(config, "run"), lambda: reload_log(config)))

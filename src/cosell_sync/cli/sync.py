@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated
 from uuid import uuid4
 
 import typer
 
 from cosell_sync.cli.common import ConfigOption, JsonOption, load, purge_journal, show, show_json, writing
 from cosell_sync.cycle.cycle import run_cycle
+from cosell_sync.errors import Unavailable
 from cosell_sync.summary import CycleSummary
+
+if TYPE_CHECKING:
+    from cosell_sync.bootstrap import Program
 
 
 def sync(
@@ -26,12 +33,23 @@ def sync(
     """Run one full cycle, then exit: 0 nothing needs a person, 1 some deal does, 3 a system is out of reach."""
     with writing(load(config, "sync")) as wired:
         purge_journal(wired)
-        summary = run_cycle(wired.cycle_services(), uuid4().hex[:12], accept=accept)
+        services = replace(wired.cycle_services(), finished=remembering(wired))
+        summary = run_cycle(services, uuid4().hex[:12], accept=accept)
     if as_json:
         show_json(summary.as_event())
     else:
         show(sentence(summary))
     raise typer.Exit(summary.exit_code)
+
+
+def remembering(wired: Program) -> Callable[[CycleSummary], None]:
+    """What keeps each finished cycle in the store, unless that is away."""
+
+    def finished(summary: CycleSummary) -> None:
+        with suppress(Unavailable):
+            wired.store.remember_cycle(summary)
+
+    return finished
 
 
 def sentence(summary: CycleSummary) -> str:

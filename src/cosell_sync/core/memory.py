@@ -15,7 +15,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
-from cosell_sync.core.deal import ABSENT, Fields, Side, Snapshot, State, SyncState, Value
+from cosell_sync.core.deal import ABSENT, Fields, Side, Snapshot, State, SyncState, Value, state_of
 from cosell_sync.errors import Cure
 
 
@@ -249,11 +249,34 @@ class JournalEntry:
     rule: str
 
 
+@dataclass(frozen=True)
+class Outlook:
+    """What of all deals has a clock running.
+
+    ``unanswered``: deals whose referral waits for accept or decline; ``expires``: when the first of these does;
+    ``held_expires``: the same of those that a person must free before they reach the CRM. ``refused``: by side that was to be
+    written, since when the write that has failed longest fails. ``intents``: writes whose fate is not known.
+    """
+
+    unanswered: int = 0
+    expires: datetime | None = None
+    held_expires: datetime | None = None
+    refused: Mapping[Side, datetime] = field(default_factory=dict)
+    intents: int = 0
+
+
 def reported_state(link: Link) -> State | None:
     """The state both sides last agreed on; from the record itself where the store does not know."""
     opportunity = link.opportunity
     words = link.base_referral.get("state") or (opportunity.text("status") if opportunity else "")
     return State(words) if isinstance(words, str) and words in set(State) else None
+
+
+def respond_by(link: Link) -> datetime | None:
+    """Until when the referral must be accepted or declined; None where it waits for neither."""
+    at_work = link.phase in {Phase.WAITING, Phase.LINKED}
+    unanswered = link.referral is not None and state_of(link.referral) is State.RECEIVED
+    return link.referral.moment("respond_by") if link.referral and at_work and unanswered else None
 
 
 def set_known(base: dict[str, Value], name: str, value: Value) -> None:

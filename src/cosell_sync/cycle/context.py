@@ -14,6 +14,7 @@ from cosell_sync.core.retry import RetryPolicy
 from cosell_sync.core.rules import CrmShape, Rules
 from cosell_sync.core.status import StatusReport
 from cosell_sync.ports import Clock, Crm, CycleState, Meter, Referrals, Store
+from cosell_sync.summary import CycleSummary
 
 CHUNK = 200  # deals that are read, decided and written together; bounds the memory of a cycle
 
@@ -43,6 +44,10 @@ class CycleSettings:
 Preconditions = Callable[[bool], Sequence[Fault]]
 
 
+def _ignored(_summary: CycleSummary) -> None:
+    """Nobody wants to know."""
+
+
 def _none_known(_whole: bool) -> Sequence[Fault]:
     return ()
 
@@ -52,6 +57,7 @@ class Services:
     """Everything that a cycle works with: both systems, the store, the clock, the rules and the settings.
 
     ``meters``: per side its quota and clock; empty where nobody counts (tests). ``preconditions``: of this very CRM.
+    ``finished``: called with the summary of every cycle, those included that ended early.
     """
 
     referrals: Referrals
@@ -62,6 +68,7 @@ class Services:
     settings: CycleSettings = field(default_factory=CycleSettings)
     meters: Mapping[Side, Meter] = field(default_factory=dict)
     preconditions: Preconditions = _none_known
+    finished: Callable[[CycleSummary], None] = _ignored
 
 
 @dataclass(frozen=True)

@@ -73,6 +73,7 @@ def run_cycle(
         schedule.log_forecasts(cycle)
         summary = summarize(cycle, time.monotonic() - started, _calls(world) - before, failure)
         log.info("cycle.finished", **summary.as_event())
+        world.finished(summary)
     if failure is not None:
         raise failure
     return summary

@@ -2,15 +2,17 @@
 
 ``values`` the types and their parsing · ``defaults`` what depends on the CRM · ``model`` the sections · ``keys`` what may
 be written where · ``sources``, ``yaml_source`` the layers, with places · ``load`` all of it together · ``problems`` the
-mistakes · ``required`` what a command cannot begin without · ``schema`` the JSON Schema.
+mistakes, ``plain_words`` those that pydantic finds · ``required`` what a command cannot begin without · ``schema`` the JSON
+Schema · ``template`` a new file from the example.
 """
 
 from cosell_sync.settings.keys import known_keys
 from cosell_sync.settings.load import load
 from cosell_sync.settings.model import Settings
 from cosell_sync.settings.problems import InvalidSettings, Problem
-from cosell_sync.settings.required import Command, required
+from cosell_sync.settings.required import Command, plausible, required
 from cosell_sync.settings.schema import json_schema
+from cosell_sync.settings.sources import variables_set
 from cosell_sync.settings.values import CrmName, format_duration, parse_duration
 
 __all__ = [
@@ -24,5 +26,7 @@ __all__ = [
     "known_keys",
     "load",
     "parse_duration",
+    "plausible",
     "required",
+    "variables_set",
 ]

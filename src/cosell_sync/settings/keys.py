@@ -14,6 +14,7 @@ from cosell_sync.settings.model import FieldRule, Section, Settings, Stages
 KeyPath = tuple[str, ...]
 
 PREFIX: Final = "COSELL_"
+IMAGE_PREFIX: Final = "COSELL_DEFAULT_"  # what a container image suggests; anything else overrides it
 CONFIG_VARIABLE: Final = "COSELL_CONFIG"  # names the YAML file
 # Maps whose keys are the user's own: given once more, they are replaced as a whole.
 FREE_MAPS: Final[tuple[KeyPath, ...]] = (

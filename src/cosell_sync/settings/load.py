@@ -1,6 +1,7 @@
 """Reads the configuration of a run and checks it as a whole, before anything is contacted.
 
-Three layers make one tree: built-in defaults, the YAML file, variables ``COSELL_<SECTION>__<KEY>``; the last wins.
+Four layers make one tree: built-in defaults, those of a container image (``COSELL_DEFAULT_<SECTION>__<KEY>``), the YAML file,
+variables ``COSELL_<SECTION>__<KEY>``; the last wins.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
-from cosell_sync.settings.keys import CONFIG_VARIABLE
+from cosell_sync.settings.keys import CONFIG_VARIABLE, IMAGE_PREFIX
 from cosell_sync.settings.model import Settings
+from cosell_sync.settings.plain_words import in_plain_words
 from cosell_sync.settings.problems import InvalidSettings, Problem
 from cosell_sync.settings.sources import EnvironmentSource, TextSource
 
@@ -28,11 +30,13 @@ def load(path: Path | None = None, env: Mapping[str, str] | None = None) -> Sett
     env = os.environ if env is None else env
     if path is None and env.get(CONFIG_VARIABLE, "").strip():
         path = Path(env[CONFIG_VARIABLE].strip())
+    image = EnvironmentSource(env, IMAGE_PREFIX)
     sources: list[TextSource] = [EnvironmentSource(env)]
     if path is not None:
         from cosell_sync.settings.yaml_source import YamlSource  # noqa: PLC0415 - variables alone need no YAML
 
-        sources.append(YamlSource(path))
+        sources.append(YamlSource(path, store="store" not in image.tree))
+    sources.append(image)
     problems = [problem for source in sources for problem in source.problems]
     try:
         settings = Settings(**_merged(sources))
@@ -78,5 +82,4 @@ def _problem(error: Any, sources: Sequence[TextSource]) -> Problem:
         place for source in sources for at, place in source.places.items() if at and at[: len(path)] == path
     ]
     where = next(iter((*at_or_above, *below)), "")
-    what = error["msg"].removeprefix("Value error, ")
-    return Problem(".".join(path) or "configuration", where, what[:1].lower() + what[1:])
+    return Problem(".".join(path) or "configuration", where, in_plain_words(error))

@@ -34,6 +34,7 @@ from cosell_sync.settings.defaults import (
     with_default_rules,
 )
 from cosell_sync.settings.values import (
+    DEFAULT_STORE,
     AccountMatch,
     CallCount,
     ClosedReason,
@@ -141,8 +142,8 @@ class DynamicsSettings(Section):
 
 
 class StoreSettings(Section):
-    url: StoreUrl = "sqlite:///cosell-sync.db"
-    """SQLAlchemy URL; postgresql+psycopg://… for several workers."""
+    url: StoreUrl = DEFAULT_STORE
+    """SQLAlchemy URL; postgresql+psycopg://… for several workers. A relative path in a file begins at that file."""
     key: SecretStr | None = None
     """Encrypts the stored refresh token; else a key file beside a SQLite store."""
     journal_keep: PositiveDuration = timedelta(days=400)
@@ -321,7 +322,9 @@ class HttpSettings(Section):
 
 class LogSettings(Section):
     level: Literal["debug", "info", "warning", "error"] = "info"
-    format: Literal["json", "console"] = "json"
+    """Changed while the daemon runs: edit the file, then send SIGHUP."""
+    format: Literal["auto", "json", "console"] = "auto"
+    """auto: for people on a terminal, one JSON object a line elsewhere."""
 
 
 class Settings(BaseModel):

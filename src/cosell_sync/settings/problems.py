@@ -34,5 +34,5 @@ class InvalidSettings(ConfigError):
         else:
             lines = "".join(f"\n- {problem}" for problem in problems)
             text = f"{len(problems)} problems in the configuration:{lines}"
-        super().__init__(text, hint=next((problem.hint for problem in problems if problem.hint), ""))
+        super().__init__(text, hint="correct that, then: cosell-sync config check")
         self.problems = tuple(problems)

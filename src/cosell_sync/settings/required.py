@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Final, Literal
 
@@ -28,16 +29,66 @@ _ALTERNATIVES: Final[Mapping[KeyPath, str]] = {
 }
 
 
+# What the shipped examples hold where an administrator's own value belongs.
+PLACEHOLDERS: Final = frozenset(
+    {
+        "00000000-0000-0000-0000-000000000000",
+        "11111111-1111-1111-1111-111111111111",
+        "22222222-2222-2222-2222-222222222222",
+        "https://example.my.salesforce.com",
+        "consumer-key-of-the-external-client-app",
+        "https://example.crm.dynamics.com",
+    }
+)
+_GUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+_DOMAIN: Final = re.compile(r"[a-z0-9-]+(\.[a-z0-9-]+)+", re.IGNORECASE)
+
+
 def required(settings: Settings, for_: Command) -> None:
     """Refuse to begin while credentials are missing. Raises ``InvalidSettings`` with every missing key."""
-    missing = [
-        path
-        for system in _SYSTEMS[for_]
-        for path in _needed(settings, system)
-        if not getattr(getattr(settings, path[0]), path[1])
-    ]
+    missing = [path for path, value in _credentials(settings, for_) if not value]
     if missing:
         raise InvalidSettings([_missing(path, for_) for path in missing])
+
+
+def plausible(settings: Settings, for_: Command) -> None:
+    """As ``required``, and refuse values that can only be a mistake. Raises ``InvalidSettings`` with all of both."""
+    problems = []
+    for path, value in _credentials(settings, for_):
+        if not value:
+            problems.append(_missing(path, for_))
+        elif isinstance(value, str) and (what := _mistake(path, value)):
+            problems.append(Problem(".".join(path), "", *what))
+    if problems:
+        raise InvalidSettings(problems)
+
+
+def _credentials(settings: Settings, command: Command) -> Iterator[tuple[KeyPath, object]]:
+    for system in _SYSTEMS[command]:
+        for path in _needed(settings, system):
+            yield path, getattr(getattr(settings, path[0]), path[1])
+
+
+def _mistake(path: KeyPath, value: str) -> tuple[str, str] | None:
+    """What is wrong with a value that cannot be right, and what to do; None where it may be."""
+    if value in PLACEHOLDERS:
+        return "still holds the example's value", "Put your own in its place"
+    if path[1] == "tenant_id" and not (_GUID.fullmatch(value) or _DOMAIN.fullmatch(value)):
+        return (
+            "is neither a directory id nor a domain",
+            "Entra ID shows it as Directory (tenant) ID: 8 letters or digits, 4, 4, 4 and 12, with hyphens between",
+        )
+    if path == ("salesforce", "login_url") and value.endswith(
+        (".lightning.force.com", ".salesforce-setup.com")
+    ):
+        mine = re.sub(
+            r"\.lightning\.force\.com$|\.(my\.)?salesforce-setup\.com$", ".my.salesforce.com", value
+        )
+        return (
+            "is the address of Salesforce's pages, where nobody signs in",
+            f"Give the My Domain address: {mine}",
+        )
+    return None
 
 
 def _needed(settings: Settings, system: System) -> Iterator[KeyPath]:

@@ -14,6 +14,7 @@ and empty YAML values count as not given.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from cosell_sync.settings import value_lists
 from cosell_sync.settings.keys import (
     FIELD_RULES,
     FREE_MAPS,
+    IMAGE_PREFIX,
     PREFIX,
     KeyPath,
     is_known,
@@ -138,16 +140,20 @@ class TextSource(PydanticBaseSettingsSource):
 
 
 class EnvironmentSource(TextSource):
-    """The variables ``COSELL_<SECTION>__<KEY>``; a whole map may be given as JSON in one of them."""
+    """The variables ``COSELL_<SECTION>__<KEY>``, or those that begin with another ``prefix``; a whole map may be given as JSON
+    in one of them.
+    """
 
-    def __init__(self, environment: Mapping[str, str]) -> None:
+    def __init__(self, environment: Mapping[str, str], prefix: str = PREFIX) -> None:
         super().__init__("environment", Path())
         # Shorter names first, so that a whole map given as JSON is refined by variables for its parts.
         for variable in sorted(environment, key=lambda name: (name.count("__"), name)):
             text = environment[variable]
-            path = tuple(variable.removeprefix(PREFIX).lower().split("__"))
-            if text.strip() and _is_ours(variable, path):
+            path = tuple(variable.removeprefix(prefix).lower().split("__"))
+            if text.strip() and _is_ours(variable, prefix, path):
                 self._take(variable, path, text)
+            elif text.strip() and prefix == PREFIX and (meant := _misspelt(variable)):
+                self.problems.append(Problem(variable, "", "is read by nothing", f"Did you mean {meant}?"))
         self.finish()
 
     def _take(self, variable: str, path: KeyPath, text: str) -> None:
@@ -191,8 +197,26 @@ class EnvironmentSource(TextSource):
             return {} if is_map else ()
 
 
-def _is_ours(variable: str, path: KeyPath) -> bool:
+def variables_set(environment: Mapping[str, str] | None = None) -> list[str]:
+    """Names of our variables that are set, those of the process unless others are given; never a value."""
+    names = os.environ if environment is None else environment
+    return sorted(name for name in names if name.startswith(PREFIX))
+
+
+def _is_ours(variable: str, prefix: str, path: KeyPath) -> bool:
     """Other programs may use the prefix too: only sections and the top-level keys are taken, never those of our tests."""
-    if not variable.startswith(PREFIX) or variable.startswith(f"{PREFIX}TEST_"):
+    others = (f"{PREFIX}TEST_", IMAGE_PREFIX) if prefix == PREFIX else ()
+    if not variable.startswith(prefix) or variable.startswith(others):
         return False
     return len(path) > 1 or path[0] in Settings.model_fields
+
+
+def _misspelt(variable: str) -> str | None:
+    """The variable that was meant by one with a single underscore between section and key; None where none was."""
+    if not variable.startswith(PREFIX) or "__" in variable:
+        return None
+    words = variable.removeprefix(PREFIX).lower().split("_")
+    splits = (
+        ("_".join(words[:n]), "_".join(words[n:])) for n in range(1, len(words))
+    )  # a section may have one of its own
+    return next((variable_name(path) for path in splits if path[1] in (keys_below(path[:1]) or ())), None)

@@ -19,6 +19,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, Wi
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _DURATION: Final = re.compile(r"(\d+)([smhd])")
 _NO_DURATION: Final = "is no duration; write 90s, 5m, 2h or 14d"
+DEFAULT_STORE: Final = "sqlite:///cosell-sync.db"
 _STARS: Final = "**********"
 
 

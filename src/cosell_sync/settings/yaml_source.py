@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, Final
 
@@ -10,14 +11,18 @@ import yaml
 from cosell_sync.settings.keys import CONFIG_VARIABLE, KeyPath, is_known
 from cosell_sync.settings.problems import Problem
 from cosell_sync.settings.sources import TextSource
+from cosell_sync.settings.values import DEFAULT_STORE
 
+RELATIVE_STORE: Final = re.compile(r"(sqlite(?:\+pysqlite)?:///)([^/?][^?]*)")
 _DEEPEST: Final = 8  # keys inside keys; no valid key is that deep, and an alias may nest without end
 
 
 class YamlSource(TextSource):
-    """The texts of one YAML file; empty, with a problem, where it cannot be read."""
+    """The texts of one YAML file; empty, with a problem, where it cannot be read. ``store``: whether a store that the file does
+    not name lies beside it.
+    """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, store: bool = True) -> None:
         super().__init__(str(path), path.parent)
         self.places[()] = str(path)
         node = self._read(path)
@@ -26,6 +31,20 @@ class YamlSource(TextSource):
         elif node is not None:
             self._reject("YAML", str(path), "must be a map of sections at the top")
         self.finish()
+        self._settle_store(beside=store)
+
+    def _settle_store(self, *, beside: bool) -> None:
+        """A store that is a file lies beside this file, wherever the command is started: not a second, empty one elsewhere."""
+        store = self.tree.get("store", {})
+        url = store.get("url", DEFAULT_STORE) if isinstance(store, dict) else None
+        found = RELATIVE_STORE.fullmatch(url) if isinstance(url, str) else None
+        if found is None or found[2] == ":memory:":
+            return
+        if "url" not in store and (
+            not beside or (Path(found[2]).exists() and not (self.folder / found[2]).exists())
+        ):
+            return  # the image names another place; or it lies where earlier versions kept it
+        self.tree["store"] = {**store, "url": f"{found[1]}{(self.folder / found[2]).absolute()}"}
 
     def _read(self, path: Path) -> yaml.Node | None:
         try:

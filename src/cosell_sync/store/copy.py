@@ -1,12 +1,16 @@
-"""A copy of the store in memory, for what must not write anywhere: ``plan`` decides on a copy and throws it away."""
+"""A copy of the store: in memory, for what must not write anywhere (``plan`` decides on a copy and throws it away), or in a file
+of its own, for a backup.
+"""
 
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 from contextlib import closing
+from pathlib import Path
 from typing import Final
 
-from sqlalchemy import URL, Connection, Engine, insert, select
+from sqlalchemy import URL, Connection, Engine, Table, delete, insert, select, text
 
 from cosell_sync.errors import ConfigError
 from cosell_sync.ports import Clock
@@ -29,6 +33,41 @@ def copy_into_memory(store: SqlStore) -> SqlStore:
         with reading(store.engine) as source:
             _copy_rows(source, memory)
     return SqlStore(memory, store.clock)
+
+
+def copy_into_file(store: SqlStore, path: Path) -> None:
+    """Everything the store holds at this moment, as a SQLite store of this version. The daemon may run meanwhile."""
+    engine = make_engine(URL.create("sqlite", database=str(path)))
+    try:
+        if store.engine.dialect.name == "sqlite":
+            with reading(store.engine) as source:
+                _backup(_driver(source), engine)
+        else:
+            upgrade(engine)
+            with reading(store.engine) as source:
+                replace_rows(source, engine)
+    finally:
+        engine.dispose()
+
+
+def replace_rows(source: Connection, target: Engine) -> None:
+    """Put the rows of one store of this version in the place of another's, in one transaction; the lease stays as it is."""
+    kept = (schema.lease, schema.connection)
+    tables = [table for table in schema.metadata.sorted_tables if table not in kept]
+    with writing(target) as into:
+        for table in reversed(tables):
+            into.execute(delete(table))
+        known = set(into.execute(select(schema.connection.c.name)).scalars())
+        names = set(source.execute(select(schema.connection.c.name)).scalars())
+        for name in sorted(names - known):
+            into.execute(insert(schema.connection).values(name=name))
+        _insert_rows(source, into, tables)
+        if into.dialect.name == "postgresql":  # ids were given, so the sequence has not seen them
+            into.execute(
+                text(
+                    "SELECT setval(pg_get_serial_sequence('journal', 'id'), (SELECT coalesce(max(id), 1) FROM journal))"
+                )
+            )
 
 
 def open_copy(url: str, clock: Clock) -> SqlStore:
@@ -79,7 +118,11 @@ def _driver(connection: Connection) -> sqlite3.Connection:
 def _copy_rows(source: Connection, memory: Engine) -> None:
     with writing(memory) as target:
         schema.metadata.create_all(target)
-        for table in schema.metadata.sorted_tables:
-            rows = source.execution_options(yield_per=_PART).execute(select(table)).mappings()
-            for part in rows.partitions():
-                target.execute(insert(table), [dict(row) for row in part])
+        _insert_rows(source, target, schema.metadata.sorted_tables)
+
+
+def _insert_rows(source: Connection, target: Connection, tables: Sequence[Table]) -> None:
+    for table in tables:
+        rows = source.execution_options(yield_per=_PART).execute(select(table)).mappings()
+        for part in rows.partitions():
+            target.execute(insert(table), [dict(row) for row in part])

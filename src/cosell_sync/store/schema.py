@@ -81,6 +81,7 @@ link = Table(
     Column("parked", Boolean, nullable=False),
     Column("rejected", Boolean, nullable=False),
     Column("withheld", Boolean, nullable=False, server_default=false()),
+    Column("respond_by", Moment),  # while the referral waits for accept or decline
     Column("referral_version", String),
     Column("opportunity_version", String),
     Column("referral", _DATA),
@@ -93,6 +94,7 @@ link = Table(
     UniqueConstraint("connection", "opportunity_id", name="uq_link_opportunity"),
     Index("ix_link_dirty", "connection", "dirty", "key"),
     Index("ix_link_due", "connection", "due"),
+    Index("ix_link_respond_by", "connection", "respond_by"),
     Index("ix_link_phase", "connection", "phase", "key"),
     Index("ix_link_standing", "connection", "phase", "sync_state", "parked", "rejected", "withheld", "key"),
 )
@@ -132,6 +134,18 @@ cycle_state = Table(
     Column("engagements", _DATA),
     Column("broken", _DATA),
     PrimaryKeyConstraint("connection", name="pk_cycle_state"),
+)
+
+# The newest cycles, as `cycle.finished` told them, with their exit code; `history` keeps so many.
+cycle = Table(
+    "cycle",
+    metadata,
+    _connection(),
+    Column("id", String, nullable=False),
+    Column("at", Moment, nullable=False),
+    Column("data", _DATA, nullable=False),
+    PrimaryKeyConstraint("connection", "id", name="pk_cycle"),
+    Index("ix_cycle_at", "connection", "at"),
 )
 
 # When a step that cannot be undone was last announced for a link without a person's word; the guard counts them.

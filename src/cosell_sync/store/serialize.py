@@ -16,7 +16,7 @@ from pydantic import TypeAdapter
 from cosell_sync.core import as_json
 from cosell_sync.core.deal import ABSENT, Customer, Member, Side, SyncState, Value
 from cosell_sync.core.fields import Kind
-from cosell_sync.core.memory import Action, Intent, JournalEntry, Link, Memory, Phase
+from cosell_sync.core.memory import Action, Intent, JournalEntry, Link, Memory, Phase, respond_by
 from cosell_sync.ports import ClosedRows, CycleState, EngagementQueue, UrgentDeal
 
 Row = Mapping[Any, Any]  # by column name; SQLAlchemy types its keys more loosely than we use them
@@ -41,6 +41,7 @@ def from_link(link: Link) -> dict[str, Any]:
         "parked": link.memory.parked,
         "rejected": link.memory.rejected,
         "withheld": bool(link.memory.withheld),
+        "respond_by": respond_by(link),
         "referral_version": None if link.referral is None else link.referral.version,
         "opportunity_version": None if link.opportunity is None else link.opportunity.version,
         "referral": None if link.referral is None else as_json.snapshot_to_json(link.referral),

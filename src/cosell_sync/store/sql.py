@@ -22,12 +22,14 @@ from sqlalchemy.exc import IntegrityError
 from cosell_sync.core import erasure as forgetting
 from cosell_sync.core.deal import Side, SyncState
 from cosell_sync.core.erasure import ErasureResult, Person
-from cosell_sync.core.memory import FinalKind, Intent, JournalEntry, Link, OperatorCommand, Phase
+from cosell_sync.core.memory import FinalKind, Intent, JournalEntry, Link, OperatorCommand, Outlook, Phase
 from cosell_sync.ports import Clock, CycleState, DealCount, Identity, Transaction, UrgentDeal
-from cosell_sync.store import binding, final_steps, schema, serialize, standing
+from cosell_sync.store import binding, final_steps, history, schema, serialize, standing
 from cosell_sync.store.engine import reading, writing
+from cosell_sync.store.history import PastCycle
 from cosell_sync.store.lease import DEADLINE, Sleep, acquire, lease_of
 from cosell_sync.store.statements import CHUNK, chunks, upsert
+from cosell_sync.summary import CycleSummary
 
 
 class SqlStore:
@@ -49,6 +51,11 @@ class SqlStore:
         since = clock().astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
         name = f"process {os.getpid()} on {socket.gethostname()}, started {since}"
         self._lease = lease_of(engine, connection, name, deadline)
+
+    @property
+    def holds_lease(self) -> bool:
+        """Whether this process is the one writer."""
+        return self._lease.held
 
     def close(self) -> None:
         """Close every connection; the store must not be used after."""
@@ -157,6 +164,17 @@ class SqlStore:
 
     def counts(self) -> Sequence[DealCount]:
         return standing.counts(self.engine, self._connection)
+
+    def outlook(self) -> Outlook:
+        return standing.outlook(self.engine, self._connection)
+
+    def remember_cycle(self, summary: CycleSummary) -> None:
+        """Keep how a cycle went, that has just ended; needs no lease, for a cycle that lost it is told as well."""
+        history.remember(self.engine, self._connection, summary, self.clock())
+
+    def last_cycles(self, limit: int) -> Sequence[PastCycle]:
+        """The newest cycles of all processes, the newest first."""
+        return history.last(self.engine, self._connection, limit)
 
     def submit(self, order: OperatorCommand) -> None:
         with writing(self.engine) as connection:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from itertools import product
 from typing import Final
 
-from sqlalchemy import Engine, func, select
+from sqlalchemy import Engine, func, or_, select
 
-from cosell_sync.core.deal import SyncState
-from cosell_sync.core.memory import Phase
+from cosell_sync.core.deal import Side, SyncState
+from cosell_sync.core.memory import Outlook, Phase
 from cosell_sync.ports import DealCount, UrgentDeal
 from cosell_sync.store import schema, serialize
 from cosell_sync.store.engine import reading
@@ -65,3 +66,41 @@ def urgent(engine: Engine, name: str, limit: int) -> list[UrgentDeal]:
             .order_by(column.key)
         )
         return [serialize.to_urgent(row) for row in connection.execute(rows).mappings()]
+
+
+def outlook(engine: Engine, name: str) -> Outlook:
+    """What of the deals of the connection of that name has a clock running.
+
+    The failures are read out of the memory of those deals only that are to be looked at again or are parked.
+    """
+    column, intent = schema.link.c, schema.intent.c
+    of_us = column.connection == name
+    at_work = column.phase.in_([phase.value for phase in _AT_WORK])
+    first = func.min(column.respond_by)
+    failure = column.memory["failure"]
+    side, since = failure["side"].as_string(), func.min(failure["since"].as_string())
+    with reading(engine) as connection:
+        open_ones = select(func.count(column.respond_by), first).where(of_us, column.respond_by.is_not(None))
+        unanswered, expires = connection.execute(open_ones).one()
+        held = connection.execute(
+            select(first).where(
+                of_us,
+                column.respond_by.is_not(None),
+                column.phase == Phase.WAITING.value,
+                column.sync_state.in_([state.value for state in _URGENT]),
+            )
+        ).scalar_one()
+        failing = (
+            select(side, since)
+            .where(of_us, at_work, or_(column.due.is_not(None), column.parked), side.is_not(None))
+            .group_by(side)
+        )
+        refused = connection.execute(failing).all()
+        intents = connection.execute(select(func.count()).where(intent.connection == name)).scalar_one()
+    return Outlook(
+        unanswered=unanswered,
+        expires=expires,
+        held_expires=held,
+        refused={Side(where): datetime.fromisoformat(moment) for where, moment in refused},
+        intents=intents,
+    )

@@ -91,6 +91,18 @@ class StoredTokens:
         return hmac.digest(key, f"seed:{name}:{token}".encode(), "sha256").hex()
 
 
+def sealed_again(secret: bytes, old: str, new: str) -> bytes:
+    """What was encrypted with one of the old keys, encrypted with the first of the new ones.
+
+    Raises ConfigError where none of the old keys opens it.
+    """
+    try:
+        opened = MultiFernet([Fernet(one) for one in _keys(old)]).decrypt(secret)
+    except InvalidToken:
+        raise ConfigError("the sign-in in the backup cannot be read with the key in the backup") from None
+    return Fernet(_keys(new)[0]).encrypt(opened)
+
+
 def find_key(url: URL, configured: str | None) -> str:
     """The configured key; else, for a SQLite store, the one in the file beside it, made if there is none."""
     if configured and configured.strip():

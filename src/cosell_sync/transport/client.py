@@ -266,6 +266,7 @@ class HttpCaller:
             httpx.HTTPError, httpx.InvalidURL, RuntimeError, UnicodeError, Stopped, DeadlineExceeded
         ) as cause:  # fmt: skip
             code, sent = self._failure(cause)
+            self.governor.meter.failed(code)
             self._log(call, before, call_id, code=code)
             raise self._unanswered(code, sent, call) from None
         headers = dict(response.headers)
@@ -319,7 +320,7 @@ class HttpCaller:
 
     def _refused(self, answer: Answer, said: ErrorBody, found: Disposition, call: _Call) -> Exception:
         """An answer that is no success: what becomes of the call, and whether it may be tried again."""
-        now = self._clock()
+        self.governor.meter.failed(said.code or str(answer.status))
         wait = self.governor.asked_wait(answer.headers)
         if found is Disposition.THROTTLED:
             self.throttled(wait)
@@ -333,7 +334,7 @@ class HttpCaller:
             name=self.name,
             host=self.host,
             request_id=answer.request_id,
-            retry_at=now + timedelta(seconds=wait) if wait is not None else None,
+            retry_at=self._clock() + timedelta(seconds=wait) if wait is not None else None,
             may_have_landed=call.safety is not Safety.READ,
             hint=self._hints.get(said.code, "" if found in errors.TRANSIENT else self.hint),
         )

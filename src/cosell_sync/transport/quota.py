@@ -1,4 +1,4 @@
-"""One meter per outside system: the calls of the day, the system's own limit, and its clock.
+"""One meter per outside system: the calls of the day, those that failed, the system's own limit, its clock, the sign-in.
 
 The day's count stands in the store, for every process and every one-shot ``sync`` of the day adds to it. It is reserved
 there in blocks *before* the calls are made, and what was not used is given back at the end: a crash loses the rest of a
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 import threading
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
@@ -25,6 +26,8 @@ from cosell_sync.errors import Unavailable
 
 BLOCK: Final = 50
 SHARE: Final = 20  # a block is at most this part of what is left
+MOST_CODES: Final = 100  # told apart; a system that invents codes must not fill the metrics
+_CODE: Final = re.compile(r"[\w.:-]{1,80}", re.ASCII)
 _WEIGHT: Final = 0.2  # of the newest cycle in the mean
 _TOLD_EVERY: Final = timedelta(hours=1)
 # Salesforce: "api-usage=18/5000", beside "per-app-api-usage=…".
@@ -66,7 +69,9 @@ class Meter:
         self._per_cycle = _Mean()
         self._per_look = _Mean()
         self._told: tuple[object, datetime] | None = None
+        self._failures: Counter[str] = Counter()
         self.skew: timedelta | None = None
+        self.signed_in_at: datetime | None = None
 
     # --- one call -----------------------------------------------------------------------------------------------
 
@@ -115,6 +120,22 @@ class Meter:
         self.dated(headers.get("date"))
         if usage := _API_USAGE.search(headers.get("sforce-limit-info", "")):
             self.observe(int(usage[1]), int(usage[2]))
+
+    def failed(self, code: str) -> None:
+        """A request was refused or not answered. ``code``: the system's own, the HTTP status, or why no answer came."""
+        with self._lock:
+            known = code in self._failures or len(self._failures) < MOST_CODES
+            self._failures[code if known and _CODE.fullmatch(code) else "other"] += 1
+
+    @property
+    def failures(self) -> Mapping[str, int]:
+        """Code → requests that failed with it, since this process began."""
+        with self._lock:
+            return dict(self._failures)
+
+    def signed_in(self, at: datetime) -> None:
+        """The system gave an access token at that moment."""
+        self.signed_in_at = at
 
     @property
     def usage(self) -> tuple[int, int] | None:

@@ -55,6 +55,7 @@ class TokenSource:
 
     Where the renewed one is for another org or host, whoever asks gets ``Unavailable`` instead, for the work under way was begun
     elsewhere; until somebody looks whose it is (``whose``). ``system`` is named by that error.
+    ``signed_in``: called with the moment of each sign-in.
     """
 
     def __init__(
@@ -64,8 +65,10 @@ class TokenSource:
         clock: Clock = utc_now,
         margin: timedelta = MARGIN,
         system: str = "",
+        signed_in: Callable[[datetime], None] = lambda _: None,
     ) -> None:
         self._system = system
+        self._signed_in = signed_in
         self._strange = False
         self._obtain = obtain
         self._clock = clock
@@ -103,7 +106,9 @@ class TokenSource:
                 self._failure = failure
                 raise
             before, self._token = self._token, token
-            self._renew_at = renew_at(token, self._clock(), self._margin)
+            obtained_at = self._clock()
+            self._signed_in(obtained_at)
+            self._renew_at = renew_at(token, obtained_at, self._margin)
             self._strange = self._strange or (before is not None and _whose(before) != _whose(token))
             return self._known(token, looking=looking)
 
