@@ -173,6 +173,25 @@ def test_a_new_account_is_given_the_number_and_a_blank_one_filled(place: Place) 
     assert customer(new.snapshot).duns == "079000002"
 
 
+@pytest.mark.parametrize(("street", "there", "then"), [
+    ("Main St 1", None, NUMBER), ("Main St 1", "079000002", "079000002"), ("Side St 9", None, None),
+])  # fmt: skip
+def test_an_account_that_is_found_for_a_new_deal_is_given_its_number(
+    place: Place, street: str, there: str | None, then: str | None
+) -> None:
+    """With the deal itself, so that nothing is left to be written; not where the address says that it is another site."""
+    crm = place.crm
+    place.make(crm)
+    place.edit_account(**{place.words["duns"]: there})
+    numbered = replace(WHO, address_line1=street, duns=NUMBER)
+    (second,) = crm.create(
+        [replace(place.draft("ref-2"), fields={**place.draft("ref-2").fields, "customer": numbered})]
+    )
+    assert second.snapshot is not None
+    assert customer(second.snapshot).duns == then
+    assert [row[place.words["duns"]] for row in place.accounts()] == [then]
+
+
 def test_a_customer_without_a_number_clears_none(place: Place) -> None:
     crm = place.crm
     made = place.make(crm)

@@ -17,6 +17,8 @@ from cosell_sync.core.decision import Decision, HoldKind
 from cosell_sync.core.fields import NEWER, Kind
 from cosell_sync.core.intake import IntakeAction, Matches, decide_intake
 from cosell_sync.core.memory import Link
+from cosell_sync.core.outcome import after_create
+from cosell_sync.core.readings import without_stale
 from cosell_sync.core.reconcile import decide
 from cosell_sync.core.requirements import missing
 from cosell_sync.core.rules import AccountUpdates, CrmShape, Policy
@@ -78,6 +80,29 @@ def test_a_new_referral_is_imported_with_what_fits() -> None:
     assert made.action is IntakeAction.CREATE
     assert "solution_area" not in made.fields
     assert (made.fields["location"], made.fields["solution_play"]) == ("4100001", "X")
+
+
+def test_a_choice_that_an_admin_adds_later_is_taken_over() -> None:
+    """What was left out of the new opportunity is not taken for agreed."""
+    referral = there(at_rest(State.RECEIVED), solution_area="Data & AI").referral
+    assert referral is not None
+    link = Link("r:R1", "R1", referral=referral)
+    fields = decide_intake(link, Matches(), rules(), LISTED).fields
+    opportunity = at_rest(State.RECEIVED).opportunity
+    assert opportunity is not None
+    made = after_create(link, fields, replace(opportunity, last_by_us=True), rules(), State.RECEIVED)
+    assert [hold.field for hold in decided(made, LISTED).holds] == ["solution_area"]
+    assert decided(made).crm["solution_area"] == "Data & AI"
+
+
+def test_what_the_crm_could_not_be_given_before_is_news_once_it_can() -> None:
+    """The column for D-U-N-S numbers was made; the account is filled as if Partner Center had brought the number now."""
+    numbered = Customer("Contoso", country="US", duns=NUMBER)
+    link = there(at_rest(), customer=numbered)
+    link = replace(link, base_referral={**link.base_referral, "customer": numbered})
+    assert "customer" not in decided(link, NUMBERED).crm
+    again = without_stale(link, {"customer.duns": True}, link.opportunity)
+    assert decided(again, NUMBERED).crm["customer"] == numbered
 
 
 def test_a_new_deal_says_what_the_seller_chose_and_leaves_the_rest_to_the_configuration() -> None:

@@ -16,11 +16,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from cosell_sync.core import messages
+from cosell_sync.core.accounts import filled
 from cosell_sync.core.deal import Customer, Member
-from cosell_sync.crm.dynamics import errors, odata, read, related, translate
+from cosell_sync.crm.dynamics import errors, odata, read, related, translate, versions
 from cosell_sync.crm.dynamics.batch import Op
-from cosell_sync.crm.dynamics.org import ACCOUNTS, CONTACTS, Org
-from cosell_sync.crm.dynamics.rest import Rest
+from cosell_sync.crm.dynamics.org import ACCOUNTS, CONTACTS, DUNS, Org
+from cosell_sync.crm.dynamics.rest import Rest, updated
 from cosell_sync.crm.related import customer_key
 from cosell_sync.crm.values import email, folded, pieces
 from cosell_sync.errors import RecordError, Rejected, Unclear
@@ -40,11 +41,13 @@ class Customers:
         self._match = match
         self._contacts: dict[Place, str | RecordError] = {}
         self._made: set[str] = set()  # accounts, until a deal claims them
+        self._numbers: list[Op] = []  # D-U-N-S numbers that accounts are to be given
 
     def accounts(self, customers: Iterable[Customer]) -> Mapping[Key, str | RecordError]:
         """Account id of each customer, by `customer_key`: the oldest that matches, else a new one, or why there is none."""
         wanted = {customer_key(each, self._match): each for each in customers if each.name}
         found: dict[Key, str | RecordError] = {**self._known_accounts(wanted)}
+        self._fill_numbers()
         missing = [key for key in wanted if key not in found]
         bodies = [
             self._org.opened(ACCOUNTS, translate.account_columns(wanted[key], self._org)) for key in missing
@@ -61,9 +64,21 @@ class Customers:
         for row in self._accounts_by_name(wanted.values()):
             known = translate.customer(row, self._org)
             key = customer_key(known, self._match) if known else ()
-            if key in wanted:
-                found.setdefault(key, str(row["accountid"]).lower())
+            if known and key in wanted and key not in found:
+                found[key] = str(row["accountid"]).lower()
+                number = filled(known, wanted[key]).duns
+                if number and number != known.duns and self._org.shape().duns:
+                    tag = self._org.tag(ACCOUNTS, versions.etag(row))
+                    self._numbers.append(updated(ACCOUNTS, found[key], {DUNS: number}, tag))
         return found
+
+    def _fill_numbers(self) -> None:
+        """Give the accounts that were found the D-U-N-S numbers that they lack. One that is refused sinks no deal: it is told
+        when the deal is looked at.
+        """
+        ops, self._numbers = self._numbers, []
+        if ops:
+            self._rest.send([(op,) for op in ops])
 
     def _accounts_by_name(self, customers: Iterable[Customer]) -> list[translate.Row]:
         names = list(dict.fromkeys(each.name or "" for each in customers))
