@@ -42,6 +42,7 @@ from cosell_sync.transport.tokens import TokenSource
 if TYPE_CHECKING:
     from cosell_sync.crm.dynamics.client import DynamicsCrm
     from cosell_sync.crm.salesforce.client import SalesforceCrm
+    from cosell_sync.partner_center.registration import Registration
 
 
 def utc_now() -> datetime:
@@ -233,6 +234,32 @@ def partner_center(
         link=ours.portal_url,
     )
     return PartnerCenter(caller, wire, tenant=ours.tenant_id or "")
+
+
+def webhook_registration(settings: Settings, clock: Clock, closing: ExitStack) -> Registration:
+    """The registration API, which has a host and an audience of its own; the sign-in is that of referrals."""
+    from cosell_sync.partner_center.registration import SCOPE, Registration  # noqa: PLC0415 - see above
+
+    ours = settings.partner_center
+    store = open_store(settings.store.url, clock)
+    closing.callback(store.close)
+    tokens = open_tokens(settings, store)
+    if ours.refresh_token:
+        tokens.seed(TOKEN_NAME, ours.refresh_token.get_secret_value())
+    authority = HttpCaller("partner_center", ours.authority, limits=limits(settings))
+    sign_in = SignIn(replace(application(settings), scope=SCOPE), tokens, authority, clock=clock)
+    caller = HttpCaller(
+        "partner_center",
+        ours.webhook_base_url,
+        tokens=TokenSource(sign_in, clock=clock),
+        limits=limits(settings),
+        id_headers=ID_HEADERS,
+        name="the webhook registration of Partner Center",
+        hint="check partner_center.webhook_base_url and the network",
+    )
+    closing.callback(authority.close)
+    closing.callback(caller.close)
+    return Registration(caller)
 
 
 def salesforce(

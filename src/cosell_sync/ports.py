@@ -304,6 +304,7 @@ class Transaction:
     and through what the CRM was read (``core.readings``).
     ``completed``: ids of commands that were carried out or refused. ``state``: replaced whole; None leaves it.
     ``final``: steps that cannot be undone, announced by this transaction; of a link and kind the last one counts.
+    ``looked_at``: referrals of which hints are done with, as far as they came before ``looked_until``.
     ``bindings``: by side, to whom the store belongs from now on. ``unread``: sides that are to be read from the start again.
     """
 
@@ -317,6 +318,8 @@ class Transaction:
     final: Sequence[FinalStepTaken] = ()
     bindings: Mapping[Side, Identity] = field(default_factory=dict)
     unread: Sequence[Side] = ()
+    looked_at: Sequence[str] = ()
+    looked_until: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -391,6 +394,9 @@ class Store(KnownRecords, Protocol):
 
     def counts(self) -> Sequence[DealCount]:
         """How many deals stand how; without those of which there are none."""
+
+    def hints(self, limit: int) -> Sequence[str]:
+        """Ids of referrals that webhooks said are worth a look, at most ``limit``, those first that wait longest."""
 
     def outlook(self) -> Outlook:
         """What has a clock running, asked of indexes."""

@@ -303,12 +303,16 @@ def test_a_code_knows_more_than_its_status() -> None:
     assert errors.disposition("partner_center", 400, "resourceModified") is Disposition.STALE
 
 
-def test_both_documented_shapes_of_errors_are_read() -> None:
+def test_every_documented_shape_of_errors_is_read() -> None:
     nested = b'{"error": {"code": "invalidRequest", "message": "No.", "target": "details/dealValue",'
     nested += b'"innerError": {"code": "badNumber", "innerError": {"code": null}}}}'
     assert error_body(nested) == ErrorBody("badNumber", "No.", "details/dealValue")
     assert error_body(b'{"statusCode": 429, "message": "slow"}') == ErrorBody("429", "slow")
     assert error_body(b'[{"errorCode": "X_Y", "message": "no"}]') == ErrorBody("X_Y", "no")
+    flat = b'{"code": %s, "description": "MFA is required.", "data": [], "source": "PartnerFD"}'
+    for code in (b'"900421"', b"900421"):
+        assert error_body(flat % code) == ErrorBody("900421", "MFA is required.")
+        assert error_body(b'{"error": %s}' % (flat % code)) == ErrorBody("900421", "MFA is required.")
     assert error_body(b"<html>") == ErrorBody()
     assert error_body(b"[" * 100_000) == ErrorBody()
 
@@ -318,7 +322,8 @@ def test_both_documented_shapes_of_errors_are_read() -> None:
     | st.recursive(
         st.none() | st.text(),
         lambda x: (
-            st.lists(x) | st.dictionaries(st.sampled_from(["error", "code", "message", "innerError"]), x)
+            st.lists(x)
+            | st.dictionaries(st.sampled_from(["error", "code", "message", "description", "innerError"]), x)
         ),
     ).map(lambda x: repr(x).encode())
 )

@@ -46,6 +46,7 @@ class _Held:
     bindings: dict[Side, Identity] = field(default_factory=dict)
     orders: dict[str, OperatorCommand] = field(default_factory=dict)
     final: dict[tuple[str, FinalKind], FinalStepTaken] = field(default_factory=dict)
+    hints: dict[tuple[str, str, str], bool] = field(default_factory=dict)  # → whether a cycle has looked
     holder: MemoryStore | None = None
 
 
@@ -149,6 +150,16 @@ class MemoryStore:
                 found[kind].add(key)
         return {kind: frozenset(keys) for kind, keys in found.items()}
 
+    def hint(self, hints: Sequence[tuple[str, str, str]]) -> int:
+        """As the real store's; the listener of a daemon calls it."""
+        fresh = [each for each in dict.fromkeys(hints) if each not in self._held.hints]
+        self._held.hints.update(dict.fromkeys(fresh, False))
+        return len(fresh)
+
+    def hints(self, limit: int) -> Sequence[str]:
+        waiting = [referral_id for (referral_id, *_), taken in self._held.hints.items() if not taken]
+        return list(dict.fromkeys(waiting))[:limit]
+
     def outlook(self) -> Outlook:
         at_work = list(self.links((Phase.LINKED, Phase.WAITING)))
         urgent = (SyncState.NEEDS_ATTENTION, SyncState.CONFLICT)
@@ -228,6 +239,7 @@ class MemoryStore:
             if intent.link not in held.links and intent.link not in changed:
                 raise ValueError(f"an intent for {intent.link}, which is not known")
         held.links.update(changed)
+        held.hints |= {each: True for each in held.hints if each[0] in transaction.looked_at}
         for completed in transaction.completed:
             held.orders.pop(completed, None)
         held.referrals, held.opportunities = referrals, opportunities

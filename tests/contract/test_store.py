@@ -360,6 +360,26 @@ def test_what_has_a_clock_running(store: Store) -> None:
     )
 
 
+def test_hints_wait_until_a_cycle_has_looked(store: Any) -> None:
+    """Said twice is said once; what comes while a cycle looks is not taken with what it saw."""
+    assert store.hints(10) == []
+    first = [
+        ("1", "referral-updated", "t1"),
+        ("2", "referral-created", "t1"),
+        ("1", "referral-updated", "t2"),
+    ]
+    assert store.hint(first) == 3
+    assert store.hint(first[:1]) == 0
+    assert store.hints(10) == ["1", "2"]
+    assert store.hints(1) == ["1"]
+    store.commit(Transaction(looked_at=["1"], looked_until=NOW))
+    assert store.hints(10) == ["2"]
+    assert store.hint(first[:1]) == 0  # a repetition wakes nobody
+    assert store.hints(10) == ["2"]
+    assert store.hint([("1", "referral-updated", "t3")]) == 1
+    assert store.hints(10) == ["2", "1"] or store.hints(10) == ["1", "2"]
+
+
 def test_due(store: Store) -> None:
     """Dirty, come due or with an open intent, and not parted; the moment itself counts as come."""
     quiet = Link("", dirty=False)

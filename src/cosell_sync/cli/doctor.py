@@ -16,9 +16,17 @@ from cosell_sync.cli.common import ConfigOption, JsonOption, console, load, show
 from cosell_sync.core.preconditions import stage_faults
 from cosell_sync.cycle import binding
 from cosell_sync.errors import AuthFailed, ConfigError, ForeignSystem, OutsideError, Surprise
+from cosell_sync.partner_center.sight import Sight
 from cosell_sync.settings import Settings, value_lists
 from cosell_sync.summary import NEEDS_A_PERSON, NEEDS_NOBODY, OUT_OF_REACH
 
+PARTNER_CENTER = "Partner Center"
+VISIBLE = "referrals visible"
+LOCATIONS = 8  # that are named, the most frequent first
+MISSING = (
+    "if a referral that Microsoft announced is missing: it belongs to another tenant of the same account, or to a location that "
+    "the role of the signed-in user does not cover"
+)
 _COLOURS = {"ok": "green", "warning": "yellow", "fault": "red"}
 
 
@@ -52,8 +60,8 @@ def checked(loaded: Settings) -> tuple[Sequence[Row], int]:
         rows.append(Row("store", "ok", "open and up to date"))
         rows += _value_lists(wired)
         rows.append(_connection(wired))
-        outcome, out_of_reach = _partner_center(wired)
-        rows.append(outcome)
+        found, out_of_reach = _partner_center(wired)
+        rows += found
         unreachable = False
         for check in check_crm(wired.settings.crm, wired.crm, wired.stages):
             rows.append(Row(check.name, check.status, check.message, check.todo))
@@ -145,23 +153,62 @@ def _connection(wired: Program) -> Row:
     return Row("connection", "ok", f"the first cycle binds the store to {told or 'whoever answers then'}")
 
 
-def _partner_center(wired: Program) -> tuple[Row, bool]:
-    """Sign in and list referrals, as every cycle does; the row, and whether the system is out of reach."""
+def _partner_center(wired: Program) -> tuple[list[Row], bool]:
+    """Sign in and list the newest referrals: one call; the rows, and whether the system is out of reach."""
+    signed_in = ""
     try:
-        page = next(iter(wired.referrals.changed_since(None, wired.cycle_settings.overlap)), None)
+        tenant = wired.referrals.identity().account
+        signed_in = f"signed in to tenant {tenant}" if tenant else "signed in"
+        seen = wired.referrals.sight()
     except AuthFailed as error:
-        return Row("Partner Center", "fault", f"sign-in refused ({error.code}): {error}", error.hint), True
+        told = f"{signed_in}, but: {error}" if signed_in else str(error)
+        code = f" ({error.code})" if error.code not in told else ""
+        return [Row(PARTNER_CENTER, "fault", f"{told}{code}", error.hint)], True
     except OutsideError as error:
         hint = error.hint or "check partner_center.base_url and the network"
-        return Row("Partner Center", "fault", f"not reachable: {error}", hint), True
+        return [Row(PARTNER_CENTER, "fault", f"not reachable: {error}", hint)], True
     except ConfigError as error:
-        return Row("Partner Center", "fault", str(error), error.hint), False
-    seen = len(page.snapshots) if page else 0
-    if not seen:
-        return Row(
-            "Partner Center",
+        return [Row(PARTNER_CENTER, "fault", str(error), error.hint)], False
+    whose = " and ".join(f"{name or 'organization'} ({key})" for key, name in seen.organizations.items())
+    first = Row(PARTNER_CENTER, "ok", f"{signed_in}{f', as {whose}' if whose else ''}")
+    return [first, *_mfa(seen), _visible(seen)], False
+
+
+def _mfa(seen: Sight) -> Iterator[Row]:
+    """Whether the user passed MFA, where that can be told."""
+    if seen.mfa is None:
+        return
+    yield (
+        Row("MFA", "ok", "the signed-in user passed multifactor authentication")
+        if seen.mfa
+        else Row(
+            "MFA",
             "warning",
-            "signed in, but no referral is visible",
-            "if there are some: give the sync user the role Referrals admin for all locations",
-        ), False
-    return Row("Partner Center", "ok", "signed in, referrals can be read"), False
+            "signed in without multifactor authentication (MFA); Partner Center refuses such calls (900421)",
+            "sign in again as a user with MFA: run cosell-sync login",
+        )
+    )
+
+
+def _visible(seen: Sight) -> Row:
+    """Which referrals the sign-in shows."""
+    if not seen.referrals:
+        return Row(
+            VISIBLE,
+            "warning",
+            "no referral is visible",
+            "if there are some: give the sync user the role Referrals admin for all locations, and check that the tenant is "
+            "that of the Partner Center account",
+        )
+    places = [
+        f"{count} of location {name}" if name else f"{count} without a location"
+        for name, count in seen.locations.items()
+    ]
+    shown = [
+        *places[:LOCATIONS],
+        *([f"{len(places) - LOCATIONS} more locations"] if len(places) > LOCATIONS else []),
+    ]
+    newest = (
+        f"among the {seen.referrals} newest (there are more)" if seen.more else f"{seen.referrals} in all"
+    )
+    return Row(VISIBLE, "ok", f"{newest}: {', '.join(shown)}", MISSING)

@@ -25,8 +25,8 @@ def explain(error: CosellError) -> int:
         case ConfigError():
             code = WRONG_USAGE
         case AuthFailed():
-            detail = f" ({error.code})" if error.code else ""
-            lines = [f"Error: {error.system} refused the sign-in{detail}: {error}"]
+            detail = f" ({error.code})" if error.code not in str(error) else ""
+            lines = [f"Error: {error.system} sign-in: {error}{detail}"]
             code = OUT_OF_REACH
         case OutsideError():
             detail = f" ({error.code})" if error.code else ""

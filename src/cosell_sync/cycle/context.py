@@ -57,6 +57,7 @@ class Services:
     """Everything that a cycle works with: both systems, the store, the clock, the rules and the settings.
 
     ``meters``: per side its quota and clock; empty where nobody counts (tests). ``preconditions``: of this very CRM.
+    ``lists_referrals``: whether this cycle asks Partner Center for what changed; while webhooks say so, not every one does.
     ``finished``: called with the summary of every cycle, those included that ended early.
     """
 
@@ -68,6 +69,7 @@ class Services:
     settings: CycleSettings = field(default_factory=CycleSettings)
     meters: Mapping[Side, Meter] = field(default_factory=dict)
     preconditions: Preconditions = _none_known
+    lists_referrals: Callable[[], bool] = lambda: True
     finished: Callable[[CycleSummary], None] = _ignored
 
 
@@ -188,7 +190,8 @@ class Cycle:
     def __post_init__(self, services: Services) -> None:
         self.referrals, self.crm, self.store = services.referrals, services.crm, services.store
         self.rules, self.settings, self.meters = services.rules, services.settings, services.meters
-        self.preconditions = services.preconditions
+        self.preconditions, self.clock = services.preconditions, services.clock
+        self.lists_referrals = services.lists_referrals
 
 
 def ids(link: Link) -> dict[str, str | None]:

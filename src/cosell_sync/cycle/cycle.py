@@ -40,7 +40,7 @@ from cosell_sync.cycle.recover import settle_open_intents
 from cosell_sync.cycle.reread import still_present
 from cosell_sync.cycle.safety import check_clock, check_planned_changes, check_shape, check_stages
 from cosell_sync.cycle.summarize import summarize
-from cosell_sync.errors import Broken, CosellError, OutsideError, Surprise
+from cosell_sync.errors import AuthFailed, Broken, CosellError, OutsideError, Surprise
 from cosell_sync.summary import Counts, CycleSummary
 
 log = structlog.get_logger("cosell_sync.cycle")
@@ -153,7 +153,8 @@ def _reported(error: Exception) -> OutsideError | Surprise | Broken:
             log.error("cycle.surprise", **error.facts)
             return error
         case OutsideError():
-            log.error("system.failed", system=error.system, code=error.code, status=error.status)
+            told = {"reason": str(error), "hint": error.hint} if isinstance(error, AuthFailed) else {}
+            log.error("system.failed", system=error.system, code=error.code, status=error.status, **told)
             return error
         case CosellError():
             raise error

@@ -33,6 +33,7 @@ from cosell_sync.cycle.record import Record, commit, keep_state
 from cosell_sync.cycle.safety import SKEW
 from cosell_sync.ports import Page
 
+MOST_HINTS = 100  # looked at in a cycle; more wait for the next
 SOON = timedelta(seconds=30)  # so close to the last cycle the clock need not be noted again
 
 log = structlog.get_logger("cosell_sync.cycle")
@@ -42,12 +43,27 @@ def pull(cycle: Cycle, record: Record) -> None:
     """Stage what changed. Pages with news are stored at once; a watermark that moves alone waits for the next commit."""
     store, overlap = cycle.store, cycle.settings.overlap
     known = {side: store.watermark(side) for side in Side}
-    for page in cycle.referrals.changed_since(known[Side.PARTNER_CENTER], overlap):
-        record.put(*staged_referrals(cycle, page))
-        _move_watermark(cycle, record, Side.PARTNER_CENTER, page, known)
+    asked_at, hinted = cycle.clock(), store.hints(MOST_HINTS)
+    seen: set[str] = set()
+    if cycle.lists_referrals():
+        for page in cycle.referrals.changed_since(known[Side.PARTNER_CENTER], overlap):
+            seen.update(snapshot.id for snapshot in page.snapshots)
+            record.put(*staged_referrals(cycle, page))
+            _move_watermark(cycle, record, Side.PARTNER_CENTER, page, known)
+    if hinted:
+        _look_at(cycle, record, [each for each in hinted if each not in seen])
+        record.looked_at, record.looked_until = hinted, asked_at
+        commit(store, record)
     for page in cycle.crm.changed_since(known[Side.CRM], overlap, store):
         record.put(*staged_opportunities(cycle, page))
         _move_watermark(cycle, record, Side.CRM, page, known)
+
+
+def _look_at(cycle: Cycle, record: Record, referral_ids: Sequence[str]) -> None:
+    """Read these by id: a webhook named them, and the list does not show them (yet). What is out of sight stays a hint only."""
+    found = cycle.referrals.fetch(referral_ids) if referral_ids else {}
+    snapshots = [snapshot for snapshot in found.values() if snapshot is not None]
+    record.put(*staged_referrals(cycle, Page(snapshots)))
 
 
 def _move_watermark(

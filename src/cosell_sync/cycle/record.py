@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Any
 
 import structlog
@@ -52,6 +53,8 @@ class Record:
     final: list[FinalStepTaken] = field(default_factory=list)
     bindings: dict[Side, Identity] = field(default_factory=dict)
     unread: list[Side] = field(default_factory=list)
+    looked_at: Sequence[str] = ()
+    looked_until: datetime | None = None
 
     def put(self, *links: Link) -> None:
         """Store these links as they are now."""
@@ -74,6 +77,8 @@ class Record:
             final=self.final,
             bindings=self.bindings,
             unread=self.unread,
+            looked_at=self.looked_at,
+            looked_until=self.looked_until,
         )
         vars(self).update(vars(Record()))
         return whole

@@ -42,6 +42,7 @@ from cosell_sync.errors import (
 )
 from cosell_sync.partner_center import create, patch, read
 from cosell_sync.partner_center.paging import REFERRALS, SYSTEM, QueryRefused, Reach, mark, pages
+from cosell_sync.partner_center.sight import Sight, look
 from cosell_sync.partner_center.values import ID, WireOptions, tenant_of, timestamp
 from cosell_sync.ports import Identity, Outcome, Page, ReferralDraft, ReferralWrite
 from cosell_sync.transport.answers import Answer
@@ -106,6 +107,10 @@ class PartnerCenter:
         token = self._caller.sign_in()
         tenant = tenant_of(token.value) if token else ""
         return Identity(SYSTEM, tenant or self._tenant.lower(), self._caller.address)
+
+    def sight(self) -> Sight:
+        """What this sign-in shows, by one call."""
+        return look(self._caller)
 
     @property
     def calls(self) -> int:

@@ -250,13 +250,30 @@ def sales_stage_code(name: str, wire: WireOptions) -> str:
 
 
 def tenant_of(token: str) -> str:
-    """The tenant (``tid``) that an access token was made for; empty where it is not one that can be read.
+    """The tenant (``tid``) that an access token was made for; empty where it is not one that can be read."""
+    tenant = _claims(token).get("tid")
+    return tenant.lower() if isinstance(tenant, str) else ""
+
+
+def made_with_mfa(token: str) -> bool | None:
+    """Whether the user passed MFA for this access token (``mfa`` in ``amr``); None where the token does not say.
+
+    Tokens of version 1.0, as Partner Center's are, name every method in ``amr``; those of version 2.0 need not have it
+    (learn.microsoft.com/entra/identity-platform/access-token-claims-reference).
+    """
+    claims = _claims(token)
+    methods = claims.get("amr", [] if claims.get("ver") == "1.0" else None)
+    return "mfa" in methods if isinstance(methods, list) else None
+
+
+def _claims(token: str) -> Mapping[str, Any]:
+    """What an access token says of itself; nothing where it cannot be read.
 
     The signature is not verified: this tells one account from another, it opens nothing.
     """
     try:
-        claims = token.split(".")[1]
-        tenant = json.loads(base64.urlsafe_b64decode(claims + "=" * (-len(claims) % 4)))["tid"]
-    except (IndexError, KeyError, TypeError, ValueError):
-        return ""
-    return tenant.lower() if isinstance(tenant, str) else ""
+        part = token.split(".")[1]
+        claims = json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
+    except (IndexError, ValueError, RecursionError):
+        return {}
+    return claims if isinstance(claims, dict) else {}

@@ -92,9 +92,11 @@ class Sandbox:
     def start(self) -> Self:
         for server in self.servers:
             server.start()
+        self.partner_center.webhooks.address = self.partner_center_server.url
         return self
 
     def stop(self) -> None:
+        self.partner_center.webhooks.stop()
         for server in self.servers:
             server.stop()
 
@@ -110,11 +112,16 @@ class Sandbox:
         """The variables with which `cosell-sync` finds this sandbox; files go into ``home``."""
         authority = home / "sandbox-ca.pem"
         self.certificates.write(authority)
+        signing = home / "sandbox-signing-root.pem"
+        signing.write_bytes(self.partner_center.webhooks.authority_pem)
         entra = self.partner_center.entra
         return {
             "SSL_CERT_FILE": str(authority),
             "REQUESTS_CA_BUNDLE": str(authority),
             "COSELL_PARTNER_CENTER__BASE_URL": self.partner_center_server.url,
+            "COSELL_PARTNER_CENTER__WEBHOOK_BASE_URL": self.partner_center_server.url,
+            "COSELL_WEBHOOKS__TRUSTED_ROOTS": str(signing),
+            "COSELL_WEBHOOKS__CERTIFICATE_HOSTS": self.partner_center_server.url.removeprefix("https://"),
             "COSELL_PARTNER_CENTER__AUTHORITY": self.partner_center_server.url,
             "COSELL_PARTNER_CENTER__TENANT_ID": entra.tenant,
             "COSELL_PARTNER_CENTER__CLIENT_ID": entra.client_id,

@@ -52,6 +52,7 @@ from cosell_sync.settings.values import (
     Share,
     StoreUrl,
     Text,
+    WebhookUrl,
     split_list,
 )
 
@@ -174,6 +175,8 @@ class SyncSettings(Section):
     """See surprise_moves."""
     full_every: PositiveDuration = timedelta(hours=24)
     """How often all ids and versions of both sides are compared."""
+    interval_with_webhooks: PositiveDuration = timedelta(minutes=5)
+    """How often Partner Center is asked for what changed while its webhooks arrive; the CRM is asked every interval."""
     import_closed: bool = False
     """Whether referrals already closed at first sight become opportunities."""
     call_timeout: Annotated[PositiveDuration, Field(le=timedelta(seconds=120))] = timedelta(seconds=30)
@@ -320,6 +323,31 @@ class HttpSettings(Section):
         return host.strip("[]"), int(port)
 
 
+class WebhooksSettings(Section):
+    enabled: bool = False
+    """Receive Partner Center's events on http.listen; polling goes on, only less often while events arrive."""
+    public_url: WebhookUrl | None = None
+    """Base address under which Partner Center reaches /webhooks/partner-center, usually a proxy in front of http.listen."""
+    header: Literal["authorization", "x-ms-signature"] = "authorization"
+    """Which header carries the signature; x-ms-signature where a proxy keeps Authorization for itself."""
+    certificate_hosts: Annotated[tuple[Text, ...], BeforeValidator(split_list), Field(min_length=1)] = (
+        "3psostorageacct.blob.core.windows.net",
+    )
+    """Hosts (host or host:port) that signing certificates may be fetched from."""
+    trusted_roots: Text | None = None
+    """PEM file of the roots and intermediates of the signing chain; else the roots that this machine trusts."""
+    organization: Text = "Microsoft Corporation"
+    """Organization of subject and issuer of the signing certificate."""
+
+    @model_validator(mode="after")
+    def _can_be_reached(self) -> Self:
+        if self.enabled and not self.public_url:
+            raise ValueError(
+                "enabled needs public_url, the address under which Partner Center reaches this program"
+            )
+        return self
+
+
 class LogSettings(Section):
     level: Literal["debug", "info", "warning", "error"] = "info"
     """Changed while the daemon runs: edit the file, then send SIGHUP."""
@@ -349,6 +377,7 @@ class Settings(BaseModel):
     mapping: MappingSettings = Field(default_factory=MappingSettings)
     budget: BudgetSettings = BudgetSettings()
     http: HttpSettings = HttpSettings()
+    webhooks: WebhooksSettings = WebhooksSettings()
     log: LogSettings = LogSettings()
 
     @model_validator(mode="before")

@@ -184,7 +184,7 @@ class EnvironmentSource(TextSource):
     def _decoded(self, path: KeyPath, text: str) -> Any:
         """Maps and lists are JSON; everything else is its text."""
         is_map = keys_below(path) is not None
-        may_be_json = is_map or path[-1] == "account_match"
+        may_be_json = is_map or path[-1] in {"account_match", "certificate_hosts"}
         if not (may_be_json and text.lstrip().startswith(("{", "["))):
             if is_map and path[:-1] != FIELD_RULES:  # a field rule as plain text is the CRM's field name
                 self.report(path, "must be a map", "Give it as JSON, for example {…}")

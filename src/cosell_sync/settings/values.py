@@ -82,6 +82,14 @@ def _https(value: str) -> str:
     return value.strip().rstrip("/")
 
 
+def _webhook_url(value: str) -> str:
+    """https, or plain http to this machine, as a sandbox sends it."""
+    if re.match(r"http://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?(/|$)", value):
+        _https("https" + value[4:])
+        return value.rstrip("/")
+    return _https(value)
+
+
 def _portal_url(value: str) -> str:
     try:
         names = {name for _, name, _, _ in string.Formatter().parse(value) if name is not None}
@@ -134,6 +142,7 @@ Share = Annotated[
     WithJsonSchema({"type": "string", "pattern": r"^\d+(\.\d+)?%$", "examples": ["30%"]}),
 ]
 HttpsUrl = Annotated[str, AfterValidator(_https), WithJsonSchema({"type": "string", "pattern": "^https://"})]
+WebhookUrl = Annotated[str, AfterValidator(_webhook_url)]
 PortalUrl = Annotated[str, AfterValidator(_portal_url)]
 StoreUrl = Annotated[
     str,

@@ -16,6 +16,7 @@ from cosell_sync.sandbox.partner_center.rest import Rest, Violation
 from cosell_sync.sandbox.partner_center.rows import Referrals, assign, with_status
 from cosell_sync.sandbox.partner_center.rules import Switches
 from cosell_sync.sandbox.partner_center.schema import HELP, Document
+from cosell_sync.sandbox.partner_center.webhooks import Webhooks
 
 
 class Actions:
@@ -36,6 +37,8 @@ class Actions:
         self._lock = threading.RLock()
         self._random = random.Random(seed)  # noqa: S311  (repeatable on purpose)
         self._referrals = Referrals(clock)
+        self.webhooks = Webhooks(clock)
+        self._referrals.changed = self.webhooks.changed
         self._rest = Rest(clock, self.entra, self.switches, self._referrals, self._random, self.violations)
 
     def load(self, documents: list[Document]) -> None:

@@ -68,6 +68,19 @@ class Refusal(Exception):
         return Response(self.status, {"error": error})
 
 
+class MfaDemanded(Refusal):
+    """A user who did not pass MFA, in the shape of Partner Center's other APIs
+    (learn.microsoft.com/partner-center/developer/error-codes).
+    """
+
+    def __init__(self) -> None:
+        super().__init__(401, "900421", "MFA is required to call this API: cosell.service@nordlicht.example.")
+
+    def response(self) -> Response:
+        error = {"code": self.code, "description": self.sentence, "data": [], "source": "PartnerFD"}
+        return Response(self.status, error)
+
+
 def _refuse(problems: list[rules.Problem]) -> None:
     if problems:
         sentence = "; ".join(f"{target.strip('/').replace('/', '.')} {wrong}" for target, wrong in problems)
@@ -109,10 +122,7 @@ class Rest:
         return response
 
     def _answer(self, request: Request) -> Response:
-        if not self.entra.is_signed_in(request.headers.get("Authorization")):
-            raise Refusal(
-                401, "unauthenticated", "The access token is missing, expired or for another audience."
-            )
+        self._check_caller(request.headers.get("Authorization"))
         if not re.fullmatch(query.GUID, request.headers.get("client-request-id", "")):
             raise Refusal(
                 400, "invalidRequest", "A client-request-id (GUID) is required.", "client-request-id"
@@ -128,7 +138,7 @@ class Rest:
         if single is None:
             raise Refusal(404, "itemNotFound", "There is no such resource.")
         document = self.referrals.documents.get(single[1].lower())
-        if document is None:
+        if document is None or not self._in_sight(document):
             raise Refusal(404, "itemNotFound", "The referral does not exist or is out of scope.", "id")
         match request.method:
             case "GET":
@@ -137,12 +147,23 @@ class Rest:
                 return self._patch(request, document)
         raise Refusal(405, "invalidRequest", f"{request.method} is not allowed here.")
 
+    def _check_caller(self, authorization: str | None) -> None:
+        if not self.entra.is_signed_in(authorization):
+            raise Refusal(
+                401, "unauthenticated", "The access token is missing, expired or for another audience."
+            )
+        if self.switches.demand_mfa and not self.entra.passed_mfa(authorization):
+            raise MfaDemanded
+        if not self.switches.referrals_role:
+            raise Refusal(403, "accessDenied", "The user has no role for referrals.")
+
     def _list(self, request: Request) -> Response:
         asked = query.parse(request.query, date_filter=self.switches.date_filter)
         seen = (
             document
             for document in self.referrals.documents.values()
-            if asked.engagement or document["organizationId"] == schema.ORGANIZATION_ID
+            if (asked.engagement or document["organizationId"] == schema.ORGANIZATION_ID)
+            and self._in_sight(document)
         )
         rows, following = query.page(
             asked, seen, self.switches.page_size, keyset=self.switches.paging == "keyset"
@@ -160,6 +181,12 @@ class Rest:
                 f"http://{host}/v1.0/referrals?{kept}{'&' if kept else ''}$skiptoken={quote(following)}"
             )
         return Response(200, body)
+
+    def _in_sight(self, document: Document) -> bool:
+        """Whether the referral is of a location that the user's role covers; other organizations' rows have none of ours."""
+        covered = self.switches.locations
+        ours = document["organizationId"] == schema.ORGANIZATION_ID
+        return covered is None or not ours or document["mpnId"] in covered
 
     def _create(self, request: Request) -> Response:
         body = _json(request)

@@ -48,6 +48,13 @@ class Switches:
     sales_stage: Literal["any", "percent", "name"] = "any"
     date_filter: Literal["unquoted", "quoted", "refused"] = "unquoted"
     paging: Literal["position", "keyset"] = "position"
+    # MFA, enforced on calls of a user since 8 June 2026 (announced on learn.microsoft.com/partner-center/developer/
+    # referral-api-authentication, too); that the referrals answer exactly so is likely, not proven.
+    demand_mfa: bool = True
+    referrals_role: bool = True  # whether the user is a Referrals admin or user; else 403
+    # Locations (mpnId) of the role: other referrals are out of sight. None: all
+    # (learn.microsoft.com/partner-center/permissions-overview).
+    locations: list[str] | None = None
     page_size: int = 100
     create_status: int = 200
     stale_status: int = 412
