@@ -9,7 +9,8 @@ from typing import Final, get_args
 from pydantic import SecretStr
 
 from cosell_sync.settings.defaults import FIELDS, OPTIONAL_FIELDS
-from cosell_sync.settings.model import FieldRule, Section, Settings, Stages
+from cosell_sync.settings.model import FieldRule, Settings, Stages
+from cosell_sync.settings.section import Section
 
 KeyPath = tuple[str, ...]
 

@@ -33,6 +33,7 @@ from cosell_sync.settings.defaults import (
     field_rules,
     with_default_rules,
 )
+from cosell_sync.settings.section import Section
 from cosell_sync.settings.values import (
     DEFAULT_STORE,
     AccountMatch,
@@ -55,30 +56,6 @@ from cosell_sync.settings.values import (
     WebhookUrl,
     split_list,
 )
-
-
-def _describe_secret_files(schema: dict[str, Any]) -> None:
-    """Describe the ``_file`` form of each secret, which ``load`` resolves before the models see it."""
-    properties = schema["properties"]
-    for name in [name for name, value in properties.items() if _is_secret(value) or value.get("x-secret")]:
-        properties[f"{name}_file"] = {"type": "string", "description": f"A file that holds {name}."}
-
-
-def _is_secret(schema: Mapping[str, Any]) -> bool:
-    return any(option.get("format") == "password" for option in (schema, *schema.get("anyOf", [])))
-
-
-class Section(BaseModel):
-    """One block of the file."""
-
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        use_attribute_docstrings=True,
-        validate_default=True,
-        hide_input_in_errors=True,
-        json_schema_extra=_describe_secret_files,
-    )
 
 
 class PartnerCenterSettings(Section):
