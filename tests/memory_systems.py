@@ -33,7 +33,7 @@ from cosell_sync.core.deal import (
     Value,
     same_version,
 )
-from cosell_sync.core.fields import KINDS, NEWER, SHARED, Kind
+from cosell_sync.core.fields import KINDS, NEWER, SHARED, STATUS_FIELDS, Kind, inseparable
 from cosell_sync.core.lifecycle import MOVES, TERMINAL, Actor, frozen
 from cosell_sync.core.memory import Link
 from cosell_sync.core.normalize import agree, by_key, for_crm
@@ -232,6 +232,10 @@ def _untouched(_name: str, value: Value) -> Value:
     return value
 
 
+def _never(_value: Value) -> bool:
+    return False
+
+
 def _no_base(_side: Side, _record: str) -> Fields:
     return {}
 
@@ -257,6 +261,11 @@ class Outside:
         default_factory=dict
     )  # of a new record, what was not as it was given
     bad_names: set[str] = field(default_factory=set)  # the CRM takes no record of such a name
+    refuses: dict[str, Callable[[Value], bool]] = field(
+        default_factory=dict
+    )  # fields that the CRM does not take so
+    refuses_there: dict[str, Callable[[Value], bool]] = field(default_factory=dict)  # and Partner Center
+    cure: Cure = Cure.SELLER  # who ends such a refusal
     at: Boundary = field(default=_nothing)
     base: Callable[[Side, str], Fields] = field(default=_no_base)
     shape: CrmShape | None = None  # what an admin made of it
@@ -407,6 +416,12 @@ class Outside:
             row.stamp = max(row.stamp - late, min(before + SECOND, row.stamp))
         return True
 
+    def saves(self, record: str) -> None:
+        """Somebody saves an opportunity, and changes nothing of it that we read."""
+        row = self.opportunities[record]
+        self._touch(row)
+        row.by_us = False
+
     def _wait_for_the_next_second(self, row: Row, fields: Fields) -> None:
         """Two saves of one field within a second look like one where versions are seconds: that is not promised."""
         this = self.now.replace(microsecond=0)
@@ -477,6 +492,19 @@ def _trouble(kind: str, system: str) -> RecordError:
             return Flaky("not now", code="busy", status=503)
 
 
+def refused_of(
+    refuses: Mapping[str, Callable[[Value], bool]], fields: Fields, cure: Cure
+) -> dict[str, RecordError]:
+    """What a system does not take of these fields. An amount and its currency go together, as in the adapters."""
+    bad = [name for name, value in fields.items() if refuses.get(name, _never)(value)]
+    refused: dict[str, RecordError] = {}
+    for unit in inseparable(fields):
+        if wrong := sorted(unit & set(bad)):
+            error = Rejected(f"not so: {', '.join(wrong)}", code="not_so", status=400, cure=cure)
+            refused |= dict.fromkeys(sorted(unit), error)
+    return refused
+
+
 class MemoryReferrals:
     """``ports.Referrals``."""
 
@@ -521,7 +549,17 @@ class MemoryReferrals:
         snapshot, steps, version = None, 0, int(write.before.version)
         error: RecordError | None = None
         row = self.outside.referrals[write.before.id]
-        for step in write.steps:
+        refused: dict[str, RecordError] = {}
+        for asked in write.steps:
+            step = asked
+            found = refused_of(self.outside.refuses_there, step.fields, self.outside.cure)
+            refused |= found
+            if found:
+                step = Step(
+                    {name: each for name, each in step.fields.items() if name not in found}, step.state
+                )
+            if found and not step.fields.keys() - {"external_reference"} and step.state is None:
+                return Outcome(row.id, next(iter(found.values())), snapshot, steps, refused=refused)
             kind = self.outside.fault(Side.PARTNER_CENTER)
             if kind == "away":
                 self.outage = Unavailable("partner_center", "away")
@@ -540,7 +578,7 @@ class MemoryReferrals:
                 self.outside.at("lost")
             if error is not None:
                 break
-        return Outcome(row.id, error, snapshot, steps)
+        return Outcome(row.id, error, snapshot, steps, refused=refused)
 
     def _take(self, row: Row, step: Step, version: int, kind: str | None) -> RecordError | None:
         if row.gone:
@@ -687,31 +725,46 @@ class MemoryCrm:
         if self.outage is not None:
             return Outcome(row.id, Flaky("not now", code="unavailable"))
         self._call("write")
-        if row.gone:
-            return Outcome(row.id, Gone("deleted", code="NOT_FOUND"))
-        if write.fields.get("name") in self.outside.bad_names:
-            kind = "rejected"
-        if kind in {"rejected", "flaky", "locked"}:
-            return Outcome(row.id, _trouble(kind, "The CRM"))
-        if self.outside.shut_when_closed and self.outside.closed(row) and "stage" not in write.fields:
-            return Outcome(
-                row.id,
-                Rejected("A closed opportunity cannot be changed.", code="FIELD_CUSTOM_VALIDATION_EXCEPTION"),
-            )
-        if not same_version(self.outside.version(row), write.before.version):
-            return Outcome(row.id, Stale("changed", code="stale"))
-        locked = self._locked(row) & write.fields.keys()
+        if error := self._turned_down(row, write, kind):
+            return Outcome(row.id, error)
+        locked = self._locked(row) & {**write.fields, **write.words}.keys()
         reopened = "stage" in write.fields and write.fields["stage"] != row.fields["stage"]
         if locked and not reopened:
             self.outside.violations.append(f"{row.id}: {sorted(locked)} written though it does not take them")
-        refused = kind == "partly" and AROUND & write.fields.keys()
+        refused = refused_of(self.outside.refuses, write.fields, self.outside.cure)
+        unfinished = kind == "partly" and AROUND & write.fields.keys()
+        left_out = {*refused, *(unfinished or ())}
+        fields = {name: value for name, value in write.fields.items() if name not in left_out}
+        if not refused.keys() - AROUND:  # the rows around it follow once its own row is written
+            fields |= write.words
+        if refused and fields.keys() <= STATUS_FIELDS.keys() - {"referral_id"}:
+            fields = {}
+        if refused and not fields:
+            error = next(iter(refused.values()))
+            return Outcome(row.id, error, self._snapshot(row), refused=refused)
         self.outside.writes += 1
-        self._put(row, {name: value for name, value in write.fields.items() if name not in (refused or ())})
+        self._put(row, fields)
         self.outside.at("landed")
         if kind == "lost":
             return Outcome(row.id, _trouble(kind, "The CRM"))
-        error = _trouble("rejected", "The CRM") if refused else None
-        return Outcome(row.id, error, None if kind == "unread" else self._snapshot(row), int(error is None))
+        failed = _trouble("rejected", "The CRM") if unfinished else None
+        after = None if kind == "unread" else self._snapshot(row)
+        return Outcome(row.id, failed, after, int(failed is None), refused=refused)
+
+    def _turned_down(self, row: Row, write: OpportunityWrite, kind: str | None) -> RecordError | None:
+        """Why nothing of this write lands, whatever its fields are."""
+        if row.gone:
+            return Gone("deleted", code="NOT_FOUND")
+        if write.fields.get("name") in self.outside.bad_names:
+            kind = "rejected"
+        if kind in {"rejected", "flaky", "locked"}:
+            return _trouble(kind, "The CRM")
+        if self.outside.shut_when_closed and self.outside.closed(row) and "stage" not in write.fields:
+            text = "A closed opportunity cannot be changed."
+            return Rejected(text, code="FIELD_CUSTOM_VALIDATION_EXCEPTION")
+        if not same_version(self.outside.version(row), write.before.version):
+            return Stale("changed", code="stale")
+        return None
 
     def create(self, batch: Sequence[OpportunityDraft]) -> Sequence[Outcome]:
         self.outage = None
@@ -748,17 +801,19 @@ class MemoryCrm:
         filled = {
             name: value for name, value in self.outside.defaults.items() if draft.fields.get(name) is None
         }
-        given = {**draft.fields, **(filled if fresh else {}), "referral_id": draft.referral_id}
+        refused = refused_of(self.outside.refuses, draft.fields, self.outside.cure)
+        taken = {name: value for name, value in draft.fields.items() if name not in refused}
+        given = {**taken, **(filled if fresh else {}), "referral_id": draft.referral_id}
         self._put(row, given, made=fresh)
         if fresh:
-            asked = self.outside.held(row, draft.fields)
+            asked = self.outside.held(row, taken)
             self.outside.born[row.id] = {
                 name: row.fields[name] for name in SHARED if name in asked and row.fields[name] != asked[name]
             }
         self.outside.at("landed")
         if kind == "lost":
             return Outcome(None, _trouble(kind, "The CRM"))
-        return Outcome(row.id, None, None if kind == "unread" else self._snapshot(row), 1)
+        return Outcome(row.id, None, None if kind == "unread" else self._snapshot(row), 1, refused=refused)
 
     def _holder(self, referral_id: str) -> Row | None:
         """The opportunity that has this referral id; the CRM lets no second one have it."""

@@ -255,6 +255,10 @@ FLOWS: Mapping[str, Callable[[str, Value], Value]] = {  # automations in the CRM
 }
 
 
+def _whatever_it_is(_value: Value) -> bool:
+    return True
+
+
 class Convergence(RuleBasedStateMachine):
     """Two fixed sides, at most three deals, few values."""
 
@@ -425,7 +429,10 @@ class Convergence(RuleBasedStateMachine):
 
     @rule()
     def quiet(self) -> None:
-        """When edits stop and what is withheld was approved, both sides agree, and nothing more is written."""
+        """When edits stop, what is withheld was approved and what was refused is taken again, both sides agree, and nothing
+        more is written.
+        """
+        self.outside.refuses = self.outside.refuses_there = {}
         for _ in range(QUIET_CYCLES):
             self._cycle({})
         for _ in FinalKind:
@@ -515,10 +522,11 @@ class Convergence(RuleBasedStateMachine):
             store.before_remember = store.after_commit = None
 
     def _wait_out_attempts(self) -> None:
-        """Refused deals rest between tries; a person frees the parked ones."""
+        """Refused deals rest between tries; a person frees the parked ones. Refused fields are tried again by themselves."""
         for _ in range(8):
             waiting = [link for link in self.store.links() if link.memory.next_attempt or link.memory.parked]
-            if not waiting:
+            held = any(link.memory.refused for link in self.store.links())
+            if not waiting and not held:
                 return
             self.store = self.store.another()
             with self.store.lease(timedelta()):
@@ -531,7 +539,7 @@ class Convergence(RuleBasedStateMachine):
                         ]
                     )
                 )
-            self.outside.pass_time(10 * MINUTE)
+            self.outside.pass_time(timedelta(hours=25) if held else 10 * MINUTE)
             self._cycle({})
             self._cycle({})
 
@@ -584,6 +592,7 @@ class Convergence(RuleBasedStateMachine):
         opportunity = replace(opportunity, version=known)
         assert (link.referral, link.opportunity) == (referral, opportunity), "a change was not seen"
         assert link.memory.failure is None, link.memory.failure
+        assert not link.memory.refused, "a field is held though it would be taken"
         kind, locked = self.outside.kind, self.kind.locks and opportunity.flag("is_closed")
         decision = decide(link, self.rules, self.kind.shape, self.outside.now)
         assert not decision.steps
@@ -730,6 +739,32 @@ class LikeDynamics(Convergence):
 KINDS_OF_CRM = (LikeSalesforce, LikeDynamics)
 
 
+class Refusing(Convergence):
+    """Systems that take no change of some fields for a while."""
+
+    @rule(
+        side=st.sampled_from(SIDES),
+        names=st.sets(
+            st.sampled_from(("notes", "value", "campaign_id", "solutions", "contacts")), max_size=3
+        ),
+    )
+    def refuse(self, side: str, names: set[str]) -> None:
+        """From now on one side takes no change of these fields; the rest of a deal goes on. ``quiet`` mends it."""
+        refuses = dict.fromkeys(sorted(names), _whatever_it_is)
+        if side == "crm":
+            self.outside.refuses = refuses
+        else:
+            self.outside.refuses_there = refuses
+
+
+class RefusingLikeSalesforce(Refusing):
+    kind = LIKE_SALESFORCE
+
+
+class RefusingLikeDynamics(Refusing):
+    kind = LIKE_DYNAMICS
+
+
 def play(machine: type[Convergence], examples: int | None = None) -> None:
     """``examples``: so many at most and without shrinking, to see whether the machine notices something at all."""
     chosen = PROFILE
@@ -741,6 +776,11 @@ def play(machine: type[Convergence], examples: int | None = None) -> None:
 @pytest.mark.parametrize("machine", KINDS_OF_CRM)
 def test_two_systems_and_their_people_agree_in_the_end(machine: type[Convergence]) -> None:
     play(machine)
+
+
+@pytest.mark.parametrize("machine", [RefusingLikeSalesforce, RefusingLikeDynamics])
+def test_what_was_refused_holds_nothing_else_and_lands_in_the_end(machine: type[Convergence]) -> None:
+    play(machine, 40)
 
 
 # --- scripts ------------------------------------------------------------------------------------------------------

@@ -133,7 +133,7 @@ def cycle_settings_from(settings: Settings) -> CycleSettings:
         surprise_min=sync.surprise_min,
         surprise_moves=sync.surprise_moves,
         surprise_window=sync.surprise_window,
-        retry_policy=RetryPolicy(sync.interval, sync.max_attempts),
+        retry_policy=RetryPolicy(sync.interval, sync.max_attempts, sync.full_every),
         closed_rows=(settings.dynamics if settings.crm == "dynamics" else settings.salesforce).closed_rows,
     )
 
@@ -218,6 +218,8 @@ def partner_center(
         tokens=source,
         limits=limits(settings),
         id_headers=ID_HEADERS,
+        name="Partner Center",
+        hint="check partner_center.base_url and the network",
     )
     closing.callback(authority.close)
     closing.callback(caller.close)

@@ -75,10 +75,13 @@ class Page:
 class Outcome:
     """What became of one write.
 
-    ``error`` None: landed. ``snapshot``: what the record holds after the last thing that landed, where it could be
-    read (never a guess). ``steps``: how many steps of a walk landed. ``unheld``: per field the keys of members that
-    this side cannot hold (a colleague who is no CRM user), which is no fault; `owner`: who could not be made the owner.
-    ``ambiguous``: e-mails of the team that several users of the CRM share, so that they name nobody. ``account_made``: id of the account that was made for it.
+    ``error`` None: landed, but for ``refused``. ``snapshot``: what the record holds after the last thing that landed, where
+    it could be read (never a guess). ``steps``: how many steps of a walk landed. ``unheld``: per field the keys of members
+    that this side cannot hold (a colleague who is no CRM user), which is no fault; `owner`: who could not be made the owner.
+    ``ambiguous``: e-mails of the team that several users of the CRM share, so that they name nobody. ``account_made``: id of
+    the account that was made for it.
+    ``refused``: our names of fields that this side refused, and why; of a set, the members that the snapshot does not show.
+    ``stage`` and ``status`` stand for a move. ``error`` is set as well where every field was refused.
     """
 
     id: str | None
@@ -88,6 +91,7 @@ class Outcome:
     unheld: Mapping[str, frozenset[str]] = field(default_factory=dict)
     ambiguous: frozenset[str] = frozenset()
     account_made: str | None = None
+    refused: Mapping[str, RecordError] = field(default_factory=dict)
 
 
 # --- Partner Center ---------------------------------------------------------------------------------------------
@@ -95,10 +99,11 @@ class Outcome:
 
 @dataclass(frozen=True)
 class ReferralWrite:
-    """Steps of one referral, in order, the first guarded by the version of ``before``."""
+    """Steps of one referral, in order, the first guarded by the version of ``before``. ``search``: see `OpportunityWrite`."""
 
     before: Snapshot
     steps: tuple[Step, ...]
+    search: bool = True
 
 
 @dataclass(frozen=True)
@@ -178,10 +183,16 @@ class MatchQuery:
 
 @dataclass(frozen=True)
 class OpportunityWrite:
-    """New values of some fields of one opportunity, guarded by the version of ``before``. Sets are given whole."""
+    """New values of some fields of one opportunity, guarded by the version of ``before``. Sets are given whole.
+
+    ``search``: whether a refusal that names no field may be searched for by halves. ``words``: more fields, which are true
+    only if everything lands (what a person reads of it), and so are left out of what is sent again after a refusal.
+    """
 
     before: Snapshot
     fields: Fields
+    search: bool = True
+    words: Fields = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

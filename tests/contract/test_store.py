@@ -38,10 +38,11 @@ from cosell_sync.core.memory import (
     Memory,
     Outlook,
     Phase,
+    RefusedField,
     Withheld,
     WithheldBy,
 )
-from cosell_sync.errors import Busy, ConfigError, Fenced
+from cosell_sync.errors import Busy, ConfigError, Cure, Fenced
 from cosell_sync.ports import (
     ClosedRows,
     CycleState,
@@ -203,7 +204,11 @@ FULL = Link(
         reported=("due-7",),
         resolved={"name": Side.CRM},
         carried_at=NOW,
-        failure=Failure(Side.CRM, "FIELD_CUSTOM", "no", NOW, "digest", transient=True),
+        failure=Failure(Side.CRM, "FIELD_CUSTOM", "no", NOW, "digest", transient=True, fields=("value",)),
+        refused={
+            "notes": RefusedField(Side.CRM, "x", "no", "w", "a", Cure.TIME, 3, NOW + timedelta(hours=4)),
+            "team": RefusedField(Side.PARTNER_CENTER, "y", "no", "w", "a"),
+        },
         attempts=3,
         next_attempt=NOW + timedelta(hours=1),
         parked=True,

@@ -29,6 +29,19 @@ WITHHELD_REASONS = [
 ]
 
 
+def refused_fields() -> Iterator[tuple[str, str]]:
+    """One field of several was refused, by who ends it."""
+    for cure in (Cure.ADMIN, Cure.MICROSOFT, Cure.TIME):
+        yield (
+            f"the CRM refuses one field; ended by: {cure}",
+            messages.crm_refused("Currency", "USD", "", cure),
+        )
+        yield (
+            f"Partner Center refuses one field; ended by: {cure}",
+            messages.partner_center_refused("Amount", FIVE, SIX, "", cure),
+        )
+
+
 def said() -> Iterator[tuple[str, str]]:
     """When, and the sentence; every function of `messages` with every way it can go."""
     yield "a change of Microsoft's was taken over", messages.took(["Amount", "Close Date", "Amount"])
@@ -91,6 +104,17 @@ def said() -> Iterator[tuple[str, str]]:
     yield "the CRM has no room for a value", messages.crm_cannot("Currency", "XYZ", "it is not active")
     yield "a choice that the CRM does not offer", messages.no_choice("Solution area", "Security")
     yield "the CRM has no room for all of a text", messages.shortened(["Name", "Notes"])
+    yield (
+        "the CRM refuses one field",
+        messages.crm_refused("Currency", "USD", "it is fixed by the products", Cure.SELLER),
+    )
+    yield (
+        "Partner Center refuses one field",
+        messages.partner_center_refused(
+            "Close Date", UNTIL.date(), None, "it takes no date in the past", Cure.SELLER
+        ),
+    )
+    yield from refused_fields()
     yield "the CRM locks a value", messages.read_only("Amount", FIVE, "the CRM computes it")
     yield from (
         (f"withheld until a person approves: {item.kind}, {item.reason}", messages.withheld(item))
@@ -105,6 +129,12 @@ def said() -> Iterator[tuple[str, str]]:
     yield (
         "refused, and tried again",
         messages.refused_by("Partner Center", " Too small. ", cure=Cure.SELLER, parked=False),
+    )
+    yield (
+        "one field is all there was, and it is refused",
+        messages.refused_by(
+            "Partner Center", "Too small.", cure=Cure.SELLER, parked=False, labels=["Amount"]
+        ),
     )
     yield "refused too often", messages.refused_by("The CRM", "Too small.", cure=Cure.SELLER, parked=True)
     yield (
@@ -226,14 +256,21 @@ def test_no_seller_is_told_to_correct_what_others_or_time_cure(
     """Each code of the table: what the record says names something this seller can do, or who can."""
     known = CODES[system][code]
     words = f"{code}: no privilege (mapping.stages) at HTTP 403"
-    text = messages.refused_by("The CRM", words, cure=known.cure, parked=parked)
+    texts = (
+        messages.refused_by("The CRM", words, cure=known.cure, parked=parked, labels=["Amount"]),
+        messages.crm_refused("Amount", FIVE, words, known.cure),
+        messages.partner_center_refused("Amount", FIVE, None, words, known.cure),
+    )
     assert known.ends
-    if known.cure is Cure.SELLER:
-        assert words in text
-        return
-    assert not TO_CORRECT.search(text)
-    assert not TECHNICAL.search(text)
-    assert "administrator" in text or "nothing for you to do" in text
+    for text in texts:
+        assert "Amount" in text
+        if known.cure is Cure.SELLER:
+            assert words in text
+            continue
+        assert not TO_CORRECT.search(text)
+        assert not TECHNICAL.search(text)
+        assert "administrator" in text or "nothing for you to do" in text
+        assert "no privilege" not in text
 
 
 @pytest.mark.parametrize("long", [False, True])

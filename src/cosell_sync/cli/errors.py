@@ -30,7 +30,10 @@ def explain(error: CosellError) -> int:
             code = OUT_OF_REACH
         case OutsideError():
             detail = f" ({error.code})" if error.code else ""
-            lines = [f"Error: {error.system} cannot be reached{detail}: {error}"]
+            said = str(error)
+            lines = [
+                f"Error: {said if 'reached' in said else f'{error.system} cannot be reached{detail}: {said}'}"
+            ]
             code = OUT_OF_REACH
         case Busy():
             lines.append("Next: stop that process, or wait until it is done.")

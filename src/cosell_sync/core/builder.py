@@ -37,6 +37,7 @@ class DecisionBuilder:
     conflicts: list[Conflict] = field(default_factory=list)
     holds: list[Hold] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
+    retried: list[Hold] = field(default_factory=list)
 
     def update_memory(self, **changes: object) -> None:
         """Replace fields of the link's memory."""
@@ -85,6 +86,7 @@ def build_decision(builder: DecisionBuilder, steps: tuple[Step, ...] = ()) -> De
         conflicts=tuple(builder.conflicts),
         holds=tuple(builder.holds),
         notices=tuple(builder.notices),
+        retried=tuple(builder.retried),
     )
 
 

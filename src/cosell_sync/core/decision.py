@@ -90,3 +90,11 @@ class Decision:
     conflicts: tuple[Conflict, ...] = ()
     holds: tuple[Hold, ...] = ()
     notices: tuple[str, ...] = ()  # what the CRM write of this decision brings, in the seller's words
+    retried: tuple[
+        Hold, ...
+    ] = ()  # what a side refused before and is sent again now; held until it has landed
+
+    @property
+    def retried_in_crm(self) -> frozenset[str]:
+        """The fields of ``retried`` that go to the CRM."""
+        return frozenset(hold.field for hold in self.retried if hold.kind is HoldKind.CRM_CANNOT)

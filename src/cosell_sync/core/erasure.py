@@ -167,6 +167,10 @@ def _from_memory(memory: Memory, person: Person) -> Memory:
         memory,
         notices=tuple(person.pattern.sub(BLOT, text) for text in memory.notices),
         failure=_from_failure(memory.failure, person),
+        refused={
+            name: replace(each, text=person.pattern.sub(BLOT, each.text))
+            for name, each in memory.refused.items()
+        },
         untold=person.pattern.sub(BLOT, memory.untold),
     )
 

@@ -70,6 +70,13 @@ def partners(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(name for name in SHARED if name in asked)
 
 
+def inseparable(names: Iterable[str]) -> list[frozenset[str]]:
+    """The names, each alone or with those of them that it means something with, in their order."""
+    given = dict.fromkeys(names)
+    whole = {name: frozenset(partners([name])) | {name} for name in given}
+    return list(dict.fromkeys(frozenset(unit & given.keys()) for unit in whole.values()))
+
+
 # What only a seller writes, in the CRM.
 SELLER: Final[Mapping[str, Kind]] = MappingProxyType(
     {

@@ -5,6 +5,7 @@ The functions return the reason in the seller's words; None where the side takes
 
 from __future__ import annotations
 
+from datetime import date, datetime
 from typing import Final
 
 from cosell_sync.core import messages, microsoft
@@ -18,6 +19,7 @@ from cosell_sync.core.rules import CrmShape, Rules
 
 # Fields that must not become empty there.
 PARTNER_CENTER_REQUIRES: Final = frozenset({"name", "value", "currency", "close_date", "team", "solutions"})
+LARGEST_SET: Final = 50  # team members, contacts or solutions of a deal (Partner Center, bulk operations)
 CRM_REQUIRES: Final = ("name", "close_date")
 
 
@@ -64,6 +66,15 @@ def no_choice_for(name: str, value: Value, shape: CrmShape) -> bool:
     """Whether Microsoft's answer is none of the choices that the CRM offers for it, so that only an admin can add it."""
     choices = shape.picklists.get(name) if name in ASKED_PER_DEAL else None
     return choices is not None and isinstance(value, str) and value not in choices
+
+
+def why_partner_center_cannot_store(value: Value, today: date) -> str | None:
+    """Why Partner Center cannot take this value, or None. One such value would refuse everything that goes along with it."""
+    if isinstance(value, tuple) and len(value) > LARGEST_SET:
+        return f"it takes at most {LARGEST_SET} entries"
+    if isinstance(value, date) and not isinstance(value, datetime) and value < today:
+        return "it takes no date in the past"
+    return None
 
 
 def why_crm_cannot_store(name: str, value: Value, shape: CrmShape) -> str | None:

@@ -133,7 +133,7 @@ class Failure:
 
     ``text`` is for the seller; ``code`` for logs. ``seen``: digest of what both sides had, so that a change
     frees the deal (``retry.content_digest``). ``cure``: who ends it. ``locked``: the record is held by somebody, which
-    counts as no attempt and has no end of its own.
+    counts as no attempt and has no end of its own. ``fields``: our names of what was refused, where that is known.
     """
 
     side: Side
@@ -144,6 +144,26 @@ class Failure:
     transient: bool = False
     cure: Cure = Cure.SELLER  # as earlier versions, which did not store it, spoke of every refusal
     locked: bool = False
+    fields: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class RefusedField:
+    """A field that a side refused while the rest of the write landed; it is held until something changes or it is time.
+
+    ``text``: the system's own words; ``code`` for logs. ``wanted``: digest of what was to be written and of the rule for it;
+    ``around``: digest of what the side held beside it. ``cure``: who ends it. ``tries``: how often the same was refused;
+    ``again``: when it is tried the next time though nothing changes.
+    """
+
+    side: Side
+    code: str
+    text: str
+    wanted: str
+    around: str
+    cure: Cure = Cure.SELLER
+    tries: int = 1
+    again: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -161,6 +181,7 @@ class Memory:
         str, ...
     ] = ()  # fields whose last write may or may not have landed before someone changed them
     carried_at: datetime | None = None
+    refused: Mapping[str, RefusedField] = field(default_factory=dict)  # by our name; see ``refusals``
     failure: Failure | None = None
     attempts: int = 0
     next_attempt: datetime | None = None

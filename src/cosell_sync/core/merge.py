@@ -345,8 +345,8 @@ def learn(name: str, base_written: Value, base_source: Value, written: Written) 
         before, sent = by_key(written.before), by_key(written.sent)
         touched = [key for key in {**before, **sent} if before.get(key) != sent.get(key)]
         return (
-            _take_elements(base_written, written.after, touched),
-            _take_elements(base_source, written.source, touched),
+            take_elements(base_written, written.after, touched),
+            take_elements(base_source, written.source, touched),
         )
     if kind is Kind.NOTES:
         if same(kind, written.after, written.source):
@@ -359,7 +359,8 @@ def learn(name: str, base_written: Value, base_source: Value, written: Written) 
     return written.after, written.source
 
 
-def _take_elements(base: Value, current: Value, keys: list[str]) -> Value:
+def take_elements(base: Value, current: Value, keys: list[str]) -> Value:
+    """The base of a set, with the members of these keys as they are now."""
     records, now = dict(by_key(base)), by_key(current)
     for key in keys:
         _set_record(records, key, now.get(key))
@@ -377,7 +378,7 @@ def settle_set(
     """Bases after a set write of unknown fate: members that stand as they were sent have landed, others have not."""
     wanted, there, other = by_key(sent), by_key(now), by_key(source)
     keys = [key for key, record in wanted.items() if there.get(key) == record and other.get(key) is not None]
-    return _take_elements(base_written, now, keys), _take_elements(base_source, source, keys)
+    return take_elements(base_written, now, keys), take_elements(base_source, source, keys)
 
 
 def settle_notes(base_written: Value, base_source: Value, source: Value) -> tuple[Value, Value]:

@@ -7,7 +7,7 @@ one. Texts of other systems are quoted as they came.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import date, datetime
 from decimal import Decimal
 
@@ -307,6 +307,41 @@ def unseen(label: str) -> str:
 NOT_SHOWN = "the sync user is not allowed to see it; ask your admin"
 
 
+def crm_refused(label: str, value: Value, why: str, cure: Cure) -> str:
+    """The CRM refused one field, and the rest landed; ``why``: its own words, quoted where the seller can end it."""
+    what = f"The CRM did not take {shown(value)} for {label} from Partner Center"
+    if cure is Cure.SELLER:
+        return f"{what}: {_sentence(why)} It is tried again when you save this record."
+    return f"{what}{_ended_by(cure)}"
+
+
+def partner_center_refused(label: str, value: Value, kept: Value, why: str, cure: Cure) -> str:
+    """Partner Center refused one field, and the rest landed; ``why``: as above."""
+    what = f"Partner Center did not take {shown(value)} for {label} and keeps {shown(kept)}"
+    if cure is Cure.SELLER:
+        return f"{what}: {_sentence(why)} Please correct it here."
+    return f"{what}{_ended_by(cure)}"
+
+
+def _ended_by(cure: Cure) -> str:
+    """The end of a sentence about a refused field that the seller cannot mend, and who can."""
+    match cure:
+        case Cure.MICROSOFT:
+            return ", because of a fault of its own. There is nothing for you to do; it is tried again."
+        case Cure.TIME:
+            return " yet. There is nothing for you to do; it is tried again."
+        case _:
+            return (
+                ", and the reason is not in what you entered. Please tell cosell-sync's administrator, who can see it; "
+                "it is tried again."
+            )
+
+
+def _sentence(text: str) -> str:
+    """Another system's words, ended by one full stop."""
+    return f"{text.strip().rstrip('.')}."
+
+
 def shortened(labels: Iterable[str]) -> str:
     return f"Shortened to what the CRM can hold: {listed(labels)}. Partner Center keeps the whole."
 
@@ -322,11 +357,15 @@ def referral_gone() -> str:
     )
 
 
-def refused_by(system: str, text: str, *, cure: Cure, parked: bool) -> str:
-    """A refusal, told by who ends it. Only what the seller can correct is quoted: other texts name codes and rights."""
+def refused_by(system: str, text: str, *, cure: Cure, parked: bool, labels: Sequence[str] = ()) -> str:
+    """A refusal, told by who ends it. Only what the seller can correct is quoted: other texts name codes and rights.
+
+    ``labels``: of the fields that were refused, where that is known.
+    """
+    change = f"the last change of {listed(labels)}" if labels else "the last change"
     match cure:
         case Cure.SELLER:
-            opening = f"{system} refused the last change: {text.strip()}"
+            opening = f"{system} refused {change}: {text.strip()}"
             return (
                 f"{opening} Change the record to try again, or ask your admin (deals retry)."
                 if parked
@@ -334,15 +373,15 @@ def refused_by(system: str, text: str, *, cure: Cure, parked: bool) -> str:
             )
         case Cure.MICROSOFT:
             return (
-                f"{system} could not process the last change because of a fault of its own. "
+                f"{system} could not process {change} because of a fault of its own. "
                 "There is nothing for you to do; cosell-sync's administrator can report it."
             )
         case Cure.TIME:
             again = "cosell-sync's administrator can have it tried again" if parked else "it is tried again"
-            return f"{system} could not take the last change yet. There is nothing for you to do; {again}."
+            return f"{system} could not take {change} yet. There is nothing for you to do; {again}."
         case _:
             return (
-                f"{system} does not take the last change, and the reason is not in what you entered. "
+                f"{system} does not take {change}, and the reason is not in what you entered. "
                 "Please tell cosell-sync's administrator, who can see it; there is nothing for you to correct."
             )
 

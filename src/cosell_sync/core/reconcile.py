@@ -27,6 +27,7 @@ from cosell_sync.core.guard import standing_approvals
 from cosell_sync.core.lifecycle import TERMINAL
 from cosell_sync.core.memory import FinalKind, Link, Withheld
 from cosell_sync.core.moves import seller_moves
+from cosell_sync.core.refusals import hold_refused
 from cosell_sync.core.retry import changed_since_failure, freed
 from cosell_sync.core.rules import CrmShape, Rules
 from cosell_sync.core.shared_fields import merge_shared_fields
@@ -65,6 +66,7 @@ def decide(
     if opportunity["sync"] is False:
         builder.to_crm["sync"] = True
     merge_shared_fields(builder)
+    hold_refused(builder)
     if follows is Consequence.WAIT:
         text = messages.unknown_state(referral.text("status_text"))
         builder.holds.append(

@@ -13,13 +13,19 @@ from cosell_sync.core.deal import ABSENT, Customer, Fields, Side, State, Value
 from cosell_sync.core.decision import Conflict, ConflictKind, Hold, HoldKind
 from cosell_sync.core.fields import KINDS, SHARED, TOGETHER
 from cosell_sync.core.lifecycle import TERMINAL
-from cosell_sync.core.limits import PARTNER_CENTER_REQUIRES, foreign_currency, why_not_sent
+from cosell_sync.core.limits import (
+    PARTNER_CENTER_REQUIRES,
+    foreign_currency,
+    why_not_sent,
+    why_partner_center_cannot_store,
+)
 from cosell_sync.core.memory import Memory, set_known
 from cosell_sync.core.merge import Merged, Sides, merge
 from cosell_sync.core.normalize import empty, same
 from cosell_sync.core.rules import FieldRule, Flow
 from cosell_sync.core.sales_stage import merge_sales_stage
 from cosell_sync.core.together import merge_together
+from cosell_sync.errors import Cure
 
 # Kinds of conflict that are remembered of a field: a write landed, and yet the sides differ.
 _UNEQUAL_AFTER_WRITE: Final[Mapping[ConflictKind, str]] = {
@@ -211,6 +217,10 @@ def _why_not_up(builder: DecisionBuilder, name: str, value: Value) -> Reason | N
         return HoldKind.FROZEN, messages.frozen(label, why)
     if name in PARTNER_CENTER_REQUIRES and empty(value):
         return HoldKind.NEED, messages.cannot_be_empty(label, builder.referral[name])
+    if why := why_partner_center_cannot_store(value, builder.now.date()):
+        return HoldKind.NEED, messages.partner_center_refused(
+            label, value, builder.referral[name], why, Cure.SELLER
+        )
     if not builder.rules.fields[name].goes_to_partner_center:
         return HoldKind.FROZEN, messages.frozen(label, messages.not_kept_in_step(label))
     return None

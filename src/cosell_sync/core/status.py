@@ -7,13 +7,14 @@ written; dates are given, never remaining time.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from cosell_sync.core import messages, microsoft
 from cosell_sync.core.deal import ABSENT, Fields, Side, Snapshot, State, SyncState, Value, state_of
-from cosell_sync.core.decision import Conflict, ConflictKind, Decision, HoldKind
+from cosell_sync.core.decision import Conflict, ConflictKind, Decision, Hold, HoldKind
+from cosell_sync.core.fields import SHARED
 from cosell_sync.core.lifecycle import TERMINAL
 from cosell_sync.core.memory import INTERNAL_ERROR, Failure, Link, Memory
 from cosell_sync.core.normalize import for_crm
@@ -81,7 +82,7 @@ def status_report(decision: Decision, news: Iterable[str], shape: CrmShape, now:
     message = "\n".join(dict.fromkeys(parts))
     rejected = any(
         _STATE_OF_HOLD[hold.kind] is SyncState.NEEDS_ATTENTION and hold.kind is not HoldKind.WITHHELD
-        for hold in decision.holds
+        for hold in (*decision.holds, *decision.retried)
     )
     memory = replace(memory, sync_state=sync_state, rejected=rejected)
     link = replace(link, memory=memory, due=_due(decision, memory, referral, state, now), dirty=False)
@@ -129,19 +130,30 @@ def _conditions(
     if memory.gone is Side.PARTNER_CENTER and not over:
         yield SyncState.NEEDS_ATTENTION, messages.referral_gone()
     if memory.failure is not None:
-        yield from _failing(memory.failure, now, parked=memory.parked, over=over)
+        labels = [shape.label(name) for name in memory.failure.fields]
+        yield from _failing(memory.failure, labels, now, parked=memory.parked, over=over)
     for conflict in decision.conflicts:
         if conflict.kept is None:
             yield SyncState.CONFLICT, conflict_text(conflict, shape)
-    for hold in sorted(decision.holds, key=lambda item: list(HoldKind).index(item.kind)):
+    holds = (*decision.holds, *decision.retried)
+    for hold in sorted(holds, key=_place):
         yield _STATE_OF_HOLD[hold.kind], hold.text
-    held = {hold.field for hold in decision.holds}
+    held = {hold.field for hold in holds}
     for conflict in decision.conflicts:
         if conflict.kept is not None and conflict.field in held:
             yield SyncState.IN_SYNC, conflict_text(conflict, shape)
 
 
-def _failing(failure: Failure, now: datetime, *, parked: bool, over: bool) -> Iterable[tuple[SyncState, str]]:
+def _place(hold: Hold) -> tuple[int, int]:
+    """Where a hold stands in the message: by its kind, then by its field, whatever order they were found in."""
+    names = list(SHARED)
+    at = names.index(hold.field) if hold.field in SHARED else len(names)
+    return list(HoldKind).index(hold.kind), at
+
+
+def _failing(
+    failure: Failure, labels: Sequence[str], now: datetime, *, parked: bool, over: bool
+) -> Iterable[tuple[SyncState, str]]:
     """A failure is named at once, a transient one only when it lasts. A lock that lasts for a day needs a person, unless the
     deal is over: then nothing waits but words.
     """
@@ -158,7 +170,7 @@ def _failing(failure: Failure, now: datetime, *, parked: bool, over: bool) -> It
             else messages.waits_for_lock(failure.since, long=long),
         )
     elif not failure.transient:
-        text = messages.refused_by(system, failure.text, cure=failure.cure, parked=parked)
+        text = messages.refused_by(system, failure.text, cure=failure.cure, parked=parked, labels=labels)
         yield SyncState.NEEDS_ATTENTION, text
     elif now - failure.since >= TRANSIENT_GRACE:
         yield SyncState.WAITING, messages.away(system, failure.since)
@@ -183,7 +195,8 @@ def _due(
     decision: Decision, memory: Memory, referral: Snapshot | None, state: State, now: datetime
 ) -> datetime | None:
     """When this deal must be decided again though nothing changes; None: never."""
-    moments = [hold.until for hold in decision.holds if hold.until is not None]
+    holds = (*decision.holds, *decision.retried)
+    moments = [hold.until for hold in holds if hold.until is not None]
     moments += _reminders(referral, state)
     if memory.next_attempt is not None:
         moments.append(memory.next_attempt)

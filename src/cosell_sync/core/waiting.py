@@ -15,7 +15,7 @@ from enum import StrEnum
 from cosell_sync.core.deal import ABSENT, Side, Snapshot, Value
 from cosell_sync.core.decision import Hold, HoldKind
 from cosell_sync.core.fields import SHARED
-from cosell_sync.core.memory import Intent, Link, Phase
+from cosell_sync.core.memory import Intent, Link, Phase, RefusedField
 from cosell_sync.core.normalize import empty
 from cosell_sync.core.reconcile import decide
 from cosell_sync.core.retry import freed
@@ -87,7 +87,7 @@ def _of_pair(
     # As if nothing had failed: what a pause keeps from being written is what is to be told.
     decision = decide(replace(link, memory=freed(link.memory)), rules, shape, now)
     for hold in decision.holds:
-        yield _held(hold)
+        yield _held(hold, link)
     for item in decision.conflicts:
         if item.kept is None:
             yield Waiting(item.field, Side.CRM, item.referral, item.opportunity, WaitKind.CONFLICT, item.rule)
@@ -105,12 +105,22 @@ def _of_pair(
             )
         elif link.dirty:
             yield Waiting(*value, WaitKind.NEXT, effect.rule)
+        elif known := _refusal(link, effect.field, effect.side):
+            yield Waiting(*value, WaitKind.REFUSED, known.text)
 
 
-def _held(hold: Hold) -> Waiting:
+def _refusal(link: Link, name: str, side: Side) -> RefusedField | None:
+    """What this side said when it refused this field while the rest landed."""
+    known = link.memory.refused.get(name)
+    return known if known is not None and known.side is side else None
+
+
+def _held(hold: Hold, link: Link) -> Waiting:
     to_crm = hold.kind in _TO_CRM
     side = Side.CRM if to_crm else Side.PARTNER_CENTER
     value, before = (hold.referral, hold.opportunity) if to_crm else (hold.opportunity, hold.referral)
+    if known := _refusal(link, hold.field, side):
+        return Waiting(hold.field, side, value, before, WaitKind.REFUSED, known.text, known.again)
     return Waiting(hold.field, side, value, before, WaitKind.HELD, hold.text, hold.until)
 
 

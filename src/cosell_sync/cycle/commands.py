@@ -82,7 +82,7 @@ def links_after(command: OperatorCommand, store: Store) -> list[Link]:
     link = find(store, command.target)
     if link is None:
         raise Refused(f"no deal with the id {command.target} is known")
-    memory = replace(freed(link.memory), gone=None)
+    memory = replace(freed(link.memory), gone=None, refused={})
     match command.verb:
         case Verb.RETRY:
             again = replace(link, memory=memory, dirty=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import InitVar, dataclass, field
 from datetime import datetime, timedelta
 
@@ -103,15 +103,21 @@ class ReferralResult:
     stale: bool = False
 
 
+def _no_news(_refused: Collection[str]) -> Sequence[str]:
+    return ()
+
+
 @dataclass(frozen=True)
 class CrmPlan:
     """The decision about the CRM and what the record is to say; both are one write.
 
-    ``decision.crm``: shared fields and stage. ``status.fields``: our own fields.
+    ``decision.crm``: shared fields and stage. ``status.fields``: our own fields. ``news``: what happened, in the seller's
+    words, given the names of what the CRM did not take.
     """
 
     decision: Decision
     status: StatusReport
+    news: Callable[[Collection[str]], Sequence[str]] = _no_news
 
     @property
     def fields(self) -> Fields:

@@ -7,8 +7,9 @@ the first one has no steps nothing was written in between, and it is the second 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 
 import structlog
 
@@ -63,20 +64,23 @@ def plan_crm(cycle: Cycle, record: Record, first: Decision, result: ReferralResu
         for item in first.conflicts
         if item.kept is Side.CRM and item.field in result.fields and item not in decision.conflicts
     ]
-    news = _news(cycle, decision, result, sent)
+    news = partial(_news, cycle, decision, result, sent)
+    retried = decision.retried_in_crm  # the record says of these what is so until they have landed
     link = conflicts(cycle, record, decision.link, [*sent, *decision.conflicts])
-    if any(name in decision.crm for name in (*SHARED, "stage")):
+    if any(name in decision.crm and name not in retried for name in (*SHARED, "stage")):
         link = carried(cycle, link)
     decision = replace(decision, link=link)
     expected = replace(decision, link=_as_if_written(cycle, link))
-    status = closed_rows.untold(cycle, decision, status_report(expected, news, cycle.shape, cycle.now))
+    status = closed_rows.untold(
+        cycle, decision, status_report(expected, news(retried), cycle.shape, cycle.now)
+    )
     # What follows only now (a sales stage after the accept) goes with the next cycle; an invitation follows at once.
     if decision.steps or may_invite(cycle, status.link):
         status = replace(status, link=replace(status.link, dirty=True))
     cycle.collect(_deal_plan(first, decision, status))
     if status.reminder and "message" in status.fields and result.link.opportunity is not None:
         log.warning("deal.reminder", **ids(result.link), reminder=status.reminder)
-    return CrmPlan(decision, status)
+    return CrmPlan(decision, status, news)
 
 
 def may_invite(cycle: Cycle, link: Link) -> bool:
@@ -105,14 +109,18 @@ def settled_as_made(cycle: Cycle, link: Link) -> Link:
 
 
 def _news(
-    cycle: Cycle, decision: Decision, result: ReferralResult, sent: Sequence[Conflict]
+    cycle: Cycle,
+    decision: Decision,
+    result: ReferralResult,
+    sent: Sequence[Conflict],
+    refused: Collection[str],
 ) -> Sequence[str]:
-    """What happened, in the seller's words; empty where nothing did."""
-    down = [name for name in (*SHARED, "stage") if name in decision.crm]
+    """What happened, in the seller's words; empty where nothing did. ``refused``: what the CRM did not take."""
+    down = [name for name in (*SHARED, "stage") if name in decision.crm and name not in refused]
     decided = [item for item in decision.conflicts if item.kept is not None and item.field in down]
-    news = [*result.notices, *decision.notices]
+    news = [*result.notices, *(() if "stage" in refused else decision.notices)]
     news += [conflict_text(item, cycle.shape) for item in (*sent, *decided)]
-    shared = [name for name in SHARED if name in decision.crm]
+    shared = [name for name in down if name != "stage"]
     if shared:
         news.append(messages.took(cycle.shape.label(name) for name in shared))
     if result.link.referral is not None:

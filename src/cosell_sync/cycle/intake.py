@@ -16,6 +16,7 @@ from cosell_sync.core.keys import referral_key
 from cosell_sync.core.lifecycle import TERMINAL
 from cosell_sync.core.memory import Action, Failure, Link, Memory, Phase
 from cosell_sync.core.normalize import for_crm
+from cosell_sync.core.reconcile import decide
 from cosell_sync.core.retry import blocked_side, content_digest, freed
 from cosell_sync.core.rules import CrmShape
 from cosell_sync.core.status import next_reminder, reminders_passed, status_report
@@ -31,6 +32,7 @@ from cosell_sync.cycle.record import (
     released,
 )
 from cosell_sync.cycle.recover import settle_open_intents
+from cosell_sync.cycle.report import RecordReport, report
 from cosell_sync.cycle.reread import note_gone, still_present
 from cosell_sync.ports import MatchQuery, OpportunityDraft, OpportunityWrite
 
@@ -250,6 +252,7 @@ def _create(cycle: Cycle, record: Record, admissions: Sequence[tuple[Link, Intak
         )
         cycle.collect(DealPlan(link, effects=effects))
     forgotten: list[str] = []
+    held: list[RecordReport] = []
     outcomes = apply.create_opportunities(cycle, record, drafts)
     for (link, draft, _), after, outcome in zip(drafts, reported, outcomes, strict=True):
         made = opportunity_created(cycle, record, link, after, draft.fields, outcome)
@@ -257,9 +260,21 @@ def _create(cycle: Cycle, record: Record, admissions: Sequence[tuple[Link, Intak
             if "owner" in outcome.unheld:
                 notices = (*made.memory.notices, messages.nobody_may_own())
                 made = replace(made, memory=replace(made.memory, notices=notices))
-            record.put(settled_as_made(cycle, made))
+            settled = settled_as_made(cycle, made)
+            record.put(settled)
             forgotten.extend(link.memory.lookalikes)
+            if made.memory.refused:
+                held.append(_held_parts(cycle, settled))
+    if held:
+        report(cycle, record, held)
     return forgotten
+
+
+def _held_parts(cycle: Cycle, made: Link) -> RecordReport:
+    """What a new record is to say of the fields that it did not take."""
+    decision = decide(made, cycle.rules, cycle.shape, cycle.now)
+    status = status_report(decision, (), cycle.shape, cycle.now)
+    return RecordReport(replace(status.link, dirty=made.dirty), status.fields)
 
 
 def _sought(link: Link, shape: CrmShape) -> MatchQuery:

@@ -27,6 +27,7 @@ from cosell_sync.core.readings import (
     to_text,
     without_stale,
 )
+from cosell_sync.core.retry import tried_at_once
 from cosell_sync.core.rules import digest
 from cosell_sync.cycle.context import CHUNK, Cycle
 from cosell_sync.cycle.record import Record, commit, keep_state
@@ -95,6 +96,10 @@ def _corrected(link: Link, now: datetime) -> Link:
         memory = replace(memory, next_attempt=min(memory.next_attempt, now))
     if memory.failure is not None:
         memory = replace(memory, failure=replace(memory.failure, since=min(memory.failure.since, now)))
+    refused = {
+        name: replace(each, again=min(each.again or now, now)) for name, each in memory.refused.items()
+    }
+    memory = replace(memory, refused=refused)
     return replace(link, memory=memory, dirty=True)
 
 
@@ -206,11 +211,24 @@ def _changed(cycle: Cycle, link: Link, snapshot: Snapshot) -> Link | None:
     back = link.memory.gone is Side.CRM
     if link.phase is Phase.PARTED or (link.opportunity == snapshot and not back):
         return None
+    link = _saved_by_a_person(cycle, link, snapshot)
     if link.memory.gone is None and _same_content(link.opportunity, snapshot):
         # A newer version of the same: nothing to decide, unless a lock may have been lifted by it.
         locked = link.memory.failure is not None and link.memory.failure.locked
         return replace(link, opportunity=snapshot, dirty=link.dirty or locked)
     return _as_read(cycle, link, snapshot)
+
+
+def _saved_by_a_person(cycle: Cycle, link: Link, snapshot: Snapshot) -> Link:
+    """The link, due where somebody else than we has saved the record since and something of the deal was refused: what he
+    changed may be nothing that we read, and yet what the refusal was about. A version that was read too soon may hide a save of
+    the same second, so the same one read again counts once.
+    """
+    known = link.opportunity
+    if snapshot.last_by_us is not False or known is None or known.version == snapshot.version:
+        return link
+    memory = tried_at_once(link.memory, cycle.now)
+    return link if memory == link.memory else replace(link, memory=memory, dirty=True)
 
 
 def _as_read(cycle: Cycle, link: Link, snapshot: Snapshot) -> Link:

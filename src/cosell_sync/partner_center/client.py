@@ -7,6 +7,8 @@ What the service does not say, and what is done about it:
 - There is no batch write, so PATCHes go through a small pool; the steps of one referral stay in order, each guarded
   by the eTag that the one before left. An answer 500 proves nothing, so the referral is looked at: the same eTag
   means that nothing happened, and it may be tried again.
+- One refused property refuses the whole PATCH. What the answer names as its ``target`` is left out, and the rest is sent
+  again; without a target it is searched for by halves (``core.parted``).
 - PATCH may answer 204 without a body even though ``Prefer: return=representation`` was sent; then we read back.
 
 When Partner Center goes away in the middle of a batch, nothing further is started: what is known is returned, and
@@ -19,7 +21,7 @@ import contextvars
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Final, TypeVar
@@ -58,6 +60,9 @@ ID_HEADERS: Final = (
 )  # for the caller: one new GUID for every request
 CHUNK: Final = 100  # snapshots a page, where we cut the pages ourselves
 NEWEST: Final = 500  # among so many newest referrals a create whose answer was lost is looked for
+ABOUT_CONTENT: Final = frozenset(
+    {400, 413, 422}
+)  # statuses of a refusal that may be about one field of several
 SILENT_AFTER: Final = 3  # so many in a row mean that the system is away
 
 T = TypeVar("T")
@@ -70,6 +75,7 @@ class _Carried:
 
     steps: int = 0
     snapshot: Snapshot | None = None
+    refused: dict[str, RecordError] = field(default_factory=dict)
 
 
 class PartnerCenter:
@@ -351,7 +357,7 @@ class PartnerCenter:
                 current = carried.snapshot or current
                 if carried.steps and carried.snapshot is None:
                     raise Flaky("the referral could not be read after the last step", code="no_version")
-                self._take(current, step, carried)
+                self._take(current, step, carried, search=write.search)
         except RecordError as cause:
             error = cause
         except OutsideError as cause:
@@ -359,17 +365,43 @@ class PartnerCenter:
             error = _unavailable(cause)
         if isinstance(error, Unclear):
             self._unanswered(error)
-        return Outcome(referral_id, error, carried.snapshot, carried.steps)
+        return Outcome(referral_id, error, carried.snapshot, carried.steps, refused=carried.refused)
 
-    def _take(self, current: Snapshot, step: Step, carried: _Carried) -> None:
-        """One step. Notes in ``carried`` what landed, even where reading it back then fails."""
+    def _take(self, current: Snapshot, step: Step, carried: _Carried, *, search: bool) -> None:
+        """One step, in pieces where parts of it are refused. It counts once every piece is through.
+
+        Raises Rejected where all of it was refused, or its move; after a refused move nothing further is sent.
+        """
+        write = patch.parted(step, search=search)
+        pieces = 0
+        while (names := write.next_piece()) is not None:
+            if pieces and carried.snapshot is None:
+                raise Flaky("the referral could not be read after a part of the step", code="no_version")
+            try:
+                self._send(carried.snapshot or current, patch.piece(step, names), carried)
+            except Rejected as error:
+                if error.status not in ABOUT_CONTENT:
+                    raise
+                write.refused(error, _named(error))
+            else:
+                pieces += 1
+                write.landed()
+        carried.refused |= write.refusals
+        if write.error is not None:
+            raise write.error
+        carried.steps += bool(pieces)
+        for cause in write.refusals.values():
+            if not pieces or cause is write.refusals.get(patch.MOVE):
+                raise cause
+
+    def _send(self, current: Snapshot, step: Step, carried: _Carried) -> None:
+        """One PATCH. Notes in ``carried`` what the referral holds then, None where reading it back fails."""
         try:
             operations = patch.operations(current, step, self._wire)
         except ValueError as bug:
             raise Rejected(str(bug), code="not_expressible") from bug
         if not operations:
             carried.snapshot = self._read(current.id)
-            carried.steps += 1
             return
         if not current.version:
             raise Stale("this referral was read without its version", code="no_version")
@@ -392,7 +424,6 @@ class PartnerCenter:
             found = self._looked(current.id)
             if answer.data is not None and (found is None or found.version == current.version):
                 raise Unclear("Partner Center answered with something else", code="unreadable")
-        carried.steps += 1
         carried.snapshot = found
 
     def _unchanged(self, current: Snapshot, carried: _Carried) -> bool:
@@ -446,6 +477,11 @@ class PartnerCenter:
 def _unavailable(cause: OutsideError) -> Flaky:
     code = "unauthenticated" if isinstance(cause, AuthFailed) else "unavailable"
     return Flaky("Partner Center is not available just now", code=code, status=cause.status)
+
+
+def _named(error: Rejected) -> frozenset[str]:
+    """Our names of what a refusal names as its target; empty where that is nothing of ours."""
+    return frozenset(name for name in map(patch.field_of, error.fields) if name)
 
 
 def _checked(referral_id: str) -> None:

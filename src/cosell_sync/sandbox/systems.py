@@ -119,9 +119,11 @@ class Sandbox:
             "SSL_CERT_FILE": str(authority),
             "REQUESTS_CA_BUNDLE": str(authority),
             "COSELL_PARTNER_CENTER__BASE_URL": self.partner_center_server.url,
-            "COSELL_PARTNER_CENTER__WEBHOOK_BASE_URL": self.partner_center_server.url,
-            "COSELL_WEBHOOKS__TRUSTED_ROOTS": str(signing),
-            "COSELL_WEBHOOKS__CERTIFICATE_HOSTS": self.partner_center_server.url.removeprefix("https://"),
+            "COSELL_DEFAULT_PARTNER_CENTER__WEBHOOK_BASE_URL": self.partner_center_server.url,
+            "COSELL_DEFAULT_WEBHOOKS__TRUSTED_ROOTS": str(signing),
+            "COSELL_DEFAULT_WEBHOOKS__CERTIFICATE_HOSTS": self.partner_center_server.url.removeprefix(
+                "https://"
+            ),
             "COSELL_PARTNER_CENTER__AUTHORITY": self.partner_center_server.url,
             "COSELL_PARTNER_CENTER__TENANT_ID": entra.tenant,
             "COSELL_PARTNER_CENTER__CLIENT_ID": entra.client_id,

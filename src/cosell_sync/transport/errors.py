@@ -8,6 +8,7 @@ stops; it is not retried.
 
 from __future__ import annotations
 
+import socket
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -175,20 +176,22 @@ def _refused(refusal: Refusal, words: str, hint: str) -> AuthFailed:
 
 def connection_failure(cause: BaseException) -> tuple[str, bool]:
     """A failure without an answer: its code for logs, and whether the request may have reached the system."""
-    if _distrusted(cause):
+    if _caused_by(cause, ssl.SSLCertVerificationError):
         return "certificate", False
+    if _caused_by(cause, socket.gaierror):
+        return "name_not_found", False
     for kind, code, sent in _CONNECTION_FAILURES:
         if isinstance(cause, kind):
             return code, sent
     return "transport", True
 
 
-def _distrusted(cause: BaseException | None) -> bool:
-    """Whether it was the certificate, and not a connection that broke inside TLS."""
+def _caused_by(cause: BaseException | None, kind: type[BaseException]) -> bool:
+    """Whether it was this, and not merely a connection that broke."""
     for _ in range(8):
         if cause is None:
             return False
-        if isinstance(cause, ssl.SSLCertVerificationError):
+        if isinstance(cause, kind):
             return True
         cause = cause.__cause__ or cause.__context__
     return False

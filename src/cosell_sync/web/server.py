@@ -145,6 +145,7 @@ class _Server(Cheroot):
 
     def __init__(self, address: tuple[str, int], application: Application) -> None:
         super().__init__(address, application, numthreads=4, timeout=5)
+        self.refused: OSError | None = None  # why an address could not be taken
         self.arrivals = Arrivals(super().process_conn, self._answer_here, webhooks.BODY_CAP)
 
     def process_conn(self, conn: HTTPConnection) -> None:
@@ -174,8 +175,9 @@ class _Server(Cheroot):
         )
         try:
             bound: socket.socket = self.bind_socket(sock, self.bind_addr)  # type: ignore[no-untyped-call]
-        except OSError:
+        except OSError as error:
             sock.close()
+            self.refused = error
             raise
         self.socket = bound
         self.bind_addr = self.resolve_real_bind_addr(bound)  # type: ignore[no-untyped-call]
@@ -218,7 +220,7 @@ class Listener:
         try:
             self._server.prepare()
         except OSError as error:
-            failures.append(error)
+            failures.append(self._server.refused or error)  # cheroot's own names the socket, not the cause
 
     def stop(self) -> None:
         """Stop, without waiting for a request that hangs."""

@@ -94,7 +94,7 @@ class Customers:
                 messages.shown(each) for each in rows if each and folded(each.name) == folded(wanted.name)
             ]
             text = messages.blocked_account(messages.shown(wanted), others)
-            made[key] = Rejected(text, code="duplicate", fields=("customer",))
+            made[key] = Rejected(text, code=errors.BLOCKED, fields=("customer",))
         return made
 
     def claim(self, account: str) -> str | None:
@@ -140,7 +140,7 @@ class Customers:
                 continue
             new = f"{messages.person(wanted[place])} ({place[1]})"
             text = messages.blocked_contact(new, [f"a contact with the e-mail {place[1]}"] if people else [])
-            made[place] = Rejected(text, code="duplicate", fields=("contacts",))
+            made[place] = Rejected(text, code=errors.BLOCKED, fields=("contacts",))
         return made
 
     def contact(self, account: str | None, address: str) -> str | RecordError | None:

@@ -327,6 +327,11 @@ class Actions:
             }  # fmt: skip
             return self._user(row)
 
+    def make_read_only(self, account: str) -> None:
+        """Nobody may change this row any more, though it can be read."""
+        with self._lock:
+            self._org.read_only_rows.add(account)
+
     def take_roles(self, user: str) -> None:
         """This user has no security role any more, and can be made the owner of nothing."""
         with self._lock:

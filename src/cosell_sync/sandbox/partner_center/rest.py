@@ -290,7 +290,12 @@ class Rest:
         invited = any(
             side["organizationId"] == "msft" for side in self.referrals.sides(document["engagementId"])
         )
-        _refuse(rules.check_change(document, changed, invited=invited, switches=self.switches))
+        problems = rules.check_change(
+            document, changed, invited=invited, switches=self.switches, today=f"{self.clock():%Y-%m-%d}"
+        )
+        if problems and not self.switches.names_target:
+            raise Refusal(400, "invalidRequest", "One of the values is not valid.")
+        _refuse(problems)
         if (changed["status"], changed["substatus"]) != (document["status"], document["substatus"]):
             changed = with_status(changed, changed["status"], changed["substatus"], self.referrals.now())
         stored = self.referrals.put(changed)

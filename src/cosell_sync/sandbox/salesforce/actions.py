@@ -204,9 +204,11 @@ class Actions:
             for row in self.rows("Opportunity", StageName=old):
                 self.edit("Opportunity", row["Id"], StageName=new)
 
-    def add_validation_rule(self, name: str, broken: Rule, message: str) -> None:
-        """Refuses every save of that object whose record makes `broken` true."""
-        self._org.rules.append((name, broken, message))
+    def add_validation_rule(
+        self, name: str, broken: Rule, message: str, fields: tuple[str, ...] = ()
+    ) -> None:
+        """Refuses every save of that object whose record makes `broken` true. `fields`: the error location, else the page."""
+        self._org.rules.append((name, broken, message, fields))
 
     def add_automation(self, name: str, rewrite: Automation) -> None:
         """A flow that runs before each save: gets the record before and the changes, returns the changes to save."""
@@ -235,6 +237,21 @@ class Actions:
             return self._org.insert(
                 "User", {**row, "Username": username}, self.integration_user, trusted=True
             )
+
+    def take_membership(self, user: str) -> None:
+        """This user can be on no opportunity team (a licence without opportunities)."""
+        with self._lock:
+            self._org.no_members.add(user)
+
+    def make_read_only(self, account: str) -> None:
+        """The integration user may read this account and not change it."""
+        with self._lock:
+            self._org.read_only_accounts.add(self._id(account))
+
+    def make_person(self, account: str) -> None:
+        """This account is a person account: its name is read-only."""
+        with self._lock:
+            self._org.person_accounts.add(self._id(account))
 
     def take_read(self, user: str) -> None:
         """This user may not read opportunities any more, and so cannot own one."""
