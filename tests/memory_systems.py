@@ -33,7 +33,7 @@ from cosell_sync.core.deal import (
     Value,
     same_version,
 )
-from cosell_sync.core.fields import KINDS, SHARED, STATUS_FIELDS, Kind, inseparable
+from cosell_sync.core.fields import KINDS, NEWER, SHARED, STATUS_FIELDS, Kind, inseparable
 from cosell_sync.core.lifecycle import MOVES, TERMINAL, Actor, frozen
 from cosell_sync.core.memory import Link
 from cosell_sync.core.normalize import agree, by_key, for_crm
@@ -140,6 +140,7 @@ POLICIES = {
     "campaign_id": Policy.PARTNER_CENTER,
     "close_date": Policy.ASK,
     "customer": Policy.PARTNER_CENTER,
+    **dict.fromkeys(NEWER, Policy.PARTNER_CENTER),
 }
 
 
@@ -346,6 +347,7 @@ class Outside:
             "close_date": (START + timedelta(days=90)).date(),
             "notes": None,
             "campaign_id": None,
+            **dict.fromkeys(NEWER),
             "favorite": False,
             "customer": Customer(name="Contoso", country="US"),
             "team": (),

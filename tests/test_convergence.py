@@ -184,6 +184,7 @@ VALUES: Mapping[str, tuple[Value, ...]] = {
     "currency": ("USD", "JPY"),
     "close_date": (date(2026, 4, 5), date(2026, 5, 1), date(2026, 6, 1)),
     "campaign_id": (None, "C1", "C2"),
+    "solution_area": (None, "Security", "Data & AI"),  # Partner Center fixes it once a deal exists
     "name": ("Deal 1", "Beta", "A name too long for the CRM"),
     "customer": (Customer(name="Contoso", country="US"), Customer(name="Fabrikam", country="US")),
     "favorite": (False, True),

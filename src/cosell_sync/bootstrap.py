@@ -27,9 +27,9 @@ from cosell_sync.errors import ConfigError
 from cosell_sync.partner_center.client import ID_HEADERS, PartnerCenter
 from cosell_sync.partner_center.paging import REFERRALS
 from cosell_sync.partner_center.signin import TOKEN_NAME, UNREACHABLE, Application, Lent, SignIn
-from cosell_sync.partner_center.values import WireOptions
+from cosell_sync.partner_center.values import Attribute, WireOptions
 from cosell_sync.ports import Clock, Crm, Findings, Referrals, Store
-from cosell_sync.settings import Settings
+from cosell_sync.settings import Settings, value_lists
 from cosell_sync.store.copy import open_copy
 from cosell_sync.store.engine import parse
 from cosell_sync.store.open import open_store
@@ -216,6 +216,27 @@ def login_caller(settings: Settings) -> HttpCaller:
     )
 
 
+class Asked(Mapping[str, Attribute]):
+    """What Partner Center asks per deal, by the lists in force. Read at the first use: a cycle without news needs none."""
+
+    def __init__(self, named: str | None) -> None:
+        self._named = named
+
+    @cached_property
+    def _lists(self) -> Mapping[str, Attribute]:
+        found = value_lists.lists(self._named)
+        return {name: Attribute(each.type, each.labels) for name, each in found.items()}
+
+    def __getitem__(self, name: str) -> Attribute:
+        return self._lists[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._lists)
+
+    def __len__(self) -> int:
+        return len(self._lists)
+
+
 def partner_center(
     settings: Settings,
     tokens: StoredTokens,
@@ -259,6 +280,8 @@ def partner_center(
         recipe=mapping.cosell_recipe,
         marketplace_intent=mapping.marketplace_intent,
         attributes=mapping.deal_attributes,
+        asked=Asked(mapping.value_lists),
+        location=mapping.location,
         link=ours.portal_url,
         close_date_zone=close_date_zone(settings),
         publishers=ours.publisher_names,
@@ -352,7 +375,7 @@ def salesforce(
         Rest(caller, tokens, clock=clock, api_version=ours.api_version),
         names={name: rule.crm for name, rule in mapping.fields.items() if rule.direction != "off"},
         match=mapping.account_match,
-        ownership=Ownership(team=mapping.owner == "team", default=mapping.default_owner),
+        ownership=_ownership(settings),
         guard=Guard(last_modified=ours.guard_stamp == "last_modified", parts=ours.guard_parts),
     )
 
@@ -405,8 +428,15 @@ def dynamics(
         Rest(caller, clock=clock),
         names={name: rule.crm for name, rule in mapping.fields.items() if rule.direction != "off"},
         match=mapping.account_match,
-        ownership=Ownership(team=mapping.owner == "team", default=mapping.default_owner),
+        ownership=_ownership(settings),
         close_date_zone=close_date_zone(settings),
+    )
+
+
+def _ownership(settings: Settings) -> Ownership:
+    mapping = settings.mapping
+    return Ownership(
+        team=mapping.owner == "team", default=mapping.default_owner, by_location=mapping.owner_by_location
     )
 
 
@@ -423,18 +453,21 @@ def provision(
     ``assign``: who receives the rights; None: the signed-in user. ``progress`` is called with each slow step.
     """
     names = {name: rule.crm for name, rule in settings.mapping.fields.items() if rule.direction != "off"}
+    choices = value_lists.choices(value_lists.lists(settings.mapping.value_lists))
     stop = threading.Event()
     with ExitStack() as closing:
         if settings.crm == "salesforce":
             from cosell_sync.crm.salesforce.install.deploy import provision as provision_salesforce  # noqa: PLC0415
 
             rest = salesforce(settings, stop, utc_now, closing, Meter("salesforce", clock=utc_now)).rest
-            return provision_salesforce(rest, names, dry_run=dry_run, assign=assign)
+            return provision_salesforce(rest, names, dry_run=dry_run, assign=assign, choices=choices)
         from cosell_sync.crm.dynamics.install.deploy import provision as provision_dynamics  # noqa: PLC0415
 
         uncounted = Meter("dynamics", clock=utc_now)
         web = dynamics(settings, stop, utc_now, closing, uncounted, patience=CUSTOMIZING).rest
-        return provision_dynamics(web, names, dry_run=dry_run, assign=assign, progress=progress)
+        return provision_dynamics(
+            web, names, dry_run=dry_run, assign=assign, progress=progress, choices=choices
+        )
 
 
 @contextmanager

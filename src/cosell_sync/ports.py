@@ -234,10 +234,14 @@ class OpportunityWrite:
 
 @dataclass(frozen=True)
 class OpportunityDraft:
-    """A new opportunity for a referral; the referral id is the external key that keeps it single."""
+    """A new opportunity for a referral; the referral id is the external key that keeps it single.
+
+    ``location``: of the partner, as the referral says, whether or not the CRM has a column for it.
+    """
 
     referral_id: str
     fields: Fields
+    location: str | None = None
 
 
 class KnownRecords(Protocol):

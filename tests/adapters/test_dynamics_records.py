@@ -302,16 +302,16 @@ def test_what_a_row_does_not_take() -> None:
 
 def test_only_what_differs_of_a_customer_is_written() -> None:
     before = Customer("A", "Main 1", "x, y", "Berlin", None, "10115", "DE")
-    assert translate.account_columns(before, before) == {}
+    assert translate.account_columns(before, WORLD, before) == {}
     moved = Customer("A", "Main 1", "z", "Kiel", None, "10115", "DE")
-    assert translate.account_columns(moved, before) == {
+    assert translate.account_columns(moved, WORLD, before) == {
         "address1_city": "Kiel",
         "address1_line2": "z",
         "address1_line3": None,
     }
-    assert translate.account_columns(Customer("A" * 200, city=None)) == {"name": "A" * 160}
-    assert translate.account_columns(Customer(None, city="X"), before)["address1_city"] == "X"
-    assert "name" not in translate.account_columns(Customer(None, city="X"), before)
+    assert translate.account_columns(Customer("A" * 200, city=None), WORLD) == {"name": "A" * 160}
+    assert translate.account_columns(Customer(None, city="X"), WORLD, before)["address1_city"] == "X"
+    assert "name" not in translate.account_columns(Customer(None, city="X"), WORLD, before)
 
 
 # --- rows around --------------------------------------------------------------------------------------------------

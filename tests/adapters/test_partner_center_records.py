@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Any, cast
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -50,6 +50,7 @@ DOCUMENT: dict[str, Any] = {
     "organizationName": "Nordlicht",
     "externalReferenceId": "006Ab00000XyZ12",
     "campaignId": None,
+    "mpnId": "4100001",
     "createdDateTime": "2026-05-04T10:11:12.2931817Z",
     "updatedDateTime": "2026-05-05T10:11:12.9999999Z",
     "closedDateTime": None,
@@ -94,6 +95,12 @@ DOCUMENT: dict[str, Any] = {
                     "future": {"deep": [1, 2.5, None]},
                 }
             ],
+            "additionalRequirements": {
+                "attributes": [
+                    {"type": "CustomerMarketplaceIntent", "id": "HaveNotDecided"},
+                    {"type": "SolutionArea", "id": "Security"},
+                ]
+            },
         },
     },
     "inviteContext": {"invitedBy": {"organizationId": US}, "assistanceRequestCode": "Unknown"},
@@ -163,9 +170,14 @@ def test_a_whole_document() -> None:
         "close_date": date(2026, 11, 30),
         "sales_stage": "Develop",
         "campaign_id": None,
+        "marketplace_intent": "HaveNotDecided",
+        "partner_role": None,
+        "solution_area": "Security",
+        "solution_play": None,
+        "location": "4100001",
         "notes": "Two\nlines",
         "favorite": False,
-        "customer": Customer("Harbor Mills GmbH", "Kai 7", None, "Bremen", None, None, "DE"),
+        "customer": Customer("Harbor Mills GmbH", "Kai 7", None, "Bremen", None, None, "DE", "315000001"),
         "team": (Member("ida.kern@partner.example", "Ida", "Kern", "+49421000001"),),
         "contacts": (Member("g.oez@customer.example", "Greta", "Öz", "+49"),),
         "solutions": (Solution("SOL-10001-ABC", "Mill Planner", "Own"),),
@@ -676,6 +688,109 @@ def test_a_private_deal() -> None:
         ],
         "target": [],
     }
+
+
+LISTED = WireOptions(
+    attributes={"SolutionArea": "Security", "Industry": "Mills"},
+    location="4100009",
+    asked={**values.ATTRIBUTES, "marketplace_intent": values.Attribute("CustomerMarketplaceIntent", {"HaveNotDecided": "Have not decided", "Yes": "Yes"})},
+)  # fmt: skip
+
+
+def attributes(chosen: Mapping[str, Value]) -> dict[str, str]:
+    body = create.body(ReferralDraft("006", {**FIELDS, **chosen}), LISTED)
+    listed = body["details"]["requirements"]["additionalRequirements"]["attributes"]
+    found = {each["type"]: each["id"] for each in listed}
+    assert len(found) == len(listed)
+    return found
+
+
+@pytest.mark.parametrize("chosen", ["Yes", " yes ", "YES"])
+def test_a_new_deal_carries_what_the_seller_chose_by_its_id(chosen: str) -> None:
+    assert attributes({"marketplace_intent": chosen, "solution_play": "Play 7"}) == {
+        "CustomerMarketplaceIntent": "Yes",
+        "SolutionArea": "Security",
+        "SolutionPlay": "Play 7",
+        "Industry": "Mills",
+    }
+
+
+@pytest.mark.parametrize("nothing", [None, "", "  "])
+def test_where_the_seller_chose_nothing_the_configuration_answers(nothing: str | None) -> None:
+    sent = attributes(dict.fromkeys(values.ATTRIBUTES, nothing))
+    assert sent == {
+        "CustomerMarketplaceIntent": "HaveNotDecided",
+        "SolutionArea": "Security",
+        "Industry": "Mills",
+    }
+    assert attributes({"marketplace_intent": "have not decided", "solution_area": "Data"}) == {
+        "CustomerMarketplaceIntent": "HaveNotDecided",
+        "SolutionArea": "Data",
+        "Industry": "Mills",
+    }
+
+
+def test_the_location_goes_with_our_own_row_only() -> None:
+    assert create.body(ReferralDraft("006", FIELDS), LISTED)["mpnId"] == "4100009"
+    assert create.body(ReferralDraft("006", {**ASKING, "location": "4100001"}), LISTED)["mpnId"] == "4100001"
+    assert "mpnId" not in create.body(ReferralDraft("006", ASKING, "the-engagement"), LISTED)
+    assert "mpnId" not in create.body(ReferralDraft("006", FIELDS), WIRE)
+
+
+@pytest.mark.parametrize(
+    ("number", "sent"), [("315000001", True), ("31-500-0001", True), ("31500001", False)]
+)
+def test_only_a_whole_duns_number_is_sent(number: str, *, sent: bool) -> None:
+    customer = replace(cast("Customer", FIELDS["customer"]), duns=number)
+    profile = create.body(ReferralDraft("006", {**FIELDS, "customer": customer}), WIRE)["customerProfile"]
+    assert profile.get("ids") == ([{"profileType": "Duns", "id": "315000001"}] if sent else None)
+
+
+def asked(additional: Any) -> dict[str, Value]:
+    found = read({"details": {"requirements": {"additionalRequirements": additional}}}, LISTED)
+    assert "problem" not in found.fields
+    return {name: found[name] for name in values.ATTRIBUTES if name in found.fields}
+
+
+def test_what_microsoft_answered_is_read_by_its_label() -> None:
+    pairs = [
+        {"type": "customermarketplaceintent", "id": "havenotdecided"},
+        {"type": "SolutionArea", "id": "Data"}, {"type": "SolutionArea", "id": "Security"}, {"type": "SolutionPlay", "id": " "},
+        {"type": "Brandnew", "id": "x"}, {"type": "PartnerRole"}, None, "x",
+    ]  # fmt: skip
+    assert asked({"attributes": pairs}) == {
+        "marketplace_intent": "Have not decided",
+        "partner_role": None,
+        "solution_area": "Data; Security",
+        "solution_play": None,
+    }
+    assert asked({"attributes": []}) == dict.fromkeys(values.ATTRIBUTES)
+
+
+@pytest.mark.parametrize(
+    "given", [None, [], "x", {"attributes": None}, {"attributes": {"type": "SolutionArea"}}]
+)
+def test_attributes_of_another_shape_say_nothing_and_harm_nothing(given: Any) -> None:
+    assert asked(given) == {}
+
+
+@pytest.mark.parametrize(
+    ("ids", "number"),
+    [
+        ([{"profileType": "External", "id": "1"}, {"profileType": "duns", "id": "31-500-0001"}], "315000001"),
+        ({"profileType": "Duns", "id": "315000001"}, "315000001"),
+        ([{"profileType": "Duns", "id": "unknown"}], None), ([None, "x", {}], None), (None, None), ("x", None),
+    ],
+)  # fmt: skip
+def test_the_duns_number_among_the_customers_ids(ids: Any, number: str | None) -> None:
+    customer = read({"customerProfile": {"ids": ids}})["customer"]
+    assert isinstance(customer, Customer)
+    assert customer.duns == number
+
+
+def test_a_location_may_be_a_number() -> None:
+    assert read({"mpnId": 4100001})["location"] == "4100001"
+    assert read({"mpnId": None})["location"] is None
 
 
 def test_a_partner_led_deal_is_a_visible_one() -> None:

@@ -130,6 +130,7 @@ def said() -> Iterator[tuple[str, str]]:
     )
     yield "made with an amount that cannot be read", messages.amount_unreadable("Amount")
     yield "Microsoft emptied what the CRM needs", messages.cannot_be_cleared("Close Date", date(2026, 6, 1))
+    yield "a choice that the CRM does not offer", messages.no_choice("Solution area", "Security")
     yield "the CRM has no room for all of a text", messages.shortened(["Name", "Notes"])
     yield (
         "the CRM refuses one field",

@@ -112,6 +112,7 @@ CHANGED_SHAPE: dict[str, object] = {
     "minimum": Decimal(0),
     "scales": {"JPY": 0},
     "states": {"US": {"washington": "WA"}},
+    "duns": True,
     "ambiguous_stages": {"closed": ("Closed (3)", "Closed (4)")},
 }
 

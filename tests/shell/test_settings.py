@@ -9,7 +9,7 @@ import jsonschema
 import pytest
 import yaml
 
-from cosell_sync.core.fields import SELLER, SHARED, STATUS_FIELDS
+from cosell_sync.core.fields import NEWER, SELLER, SHARED, STATUS_FIELDS
 from cosell_sync.errors import ConfigError
 from cosell_sync.settings import (
     InvalidSettings,
@@ -136,7 +136,7 @@ def test_every_field_has_a_rule_and_a_name_per_crm() -> None:
     policies = {name: rule.conflict for name, rule in salesforce.items() if name in SHARED}
     assert policies == {
         **dict.fromkeys(("name", "value", "close_date", "campaign_id", "favorite", "sales_stage"), "crm"),
-        **dict.fromkeys(("currency", "customer"), "partner_center"),
+        **dict.fromkeys(("currency", "customer", *NEWER), "partner_center"),
         **dict.fromkeys(("notes", "team", "contacts", "solutions"), "merge"),
     }
 

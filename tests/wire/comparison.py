@@ -30,6 +30,13 @@ STAGE = {"Received": "Standby", "Won": "Won", "Lost": "Lost", "Declined": "Lost"
 # The portal's percents; 0 and 10 say no more than that the deal is accepted.
 SALES = {"20": "Qualify", "40": "Develop", "60": "Propose", "80": "Close"}
 COUNTRIES = {"DE": "Germany", "PL": "Poland", "US": "United States", "JP": "Japan", "FR": "France", "GB": "United Kingdom"}  # fmt: skip
+ASKED = {
+    "CustomerMarketplaceIntent": "marketplace_intent",
+    "PartnerRole": "partner_role",
+    "SolutionArea": "solution_area",
+    "SolutionPlay": "solution_play",
+}
+INTENTS = {"HaveNotDecided": "Have not decided"}
 VISIBLE = "consentToShareReferralWithMicrosoftSellers"
 
 
@@ -99,6 +106,8 @@ def compared(
         yield "value", None, row["value"]  # left empty until somebody enters one
     yield "close date", (details["closingDateTime"] or "")[:10], row["close_date"]
     yield "campaign", _line(referral["campaignId"]), _line(row["campaign_id"])
+    yield from _asked(referral, row)
+    yield "location", referral["mpnId"], row["location"]
     yield "notes", _lines(details["notes"]), _lines(row["notes"])
     yield "favorite", bool(referral["favorite"]), bool(row["favorite"])
     yield from _stage(referral, row, crm.unclaimed)
@@ -106,6 +115,14 @@ def compared(
     yield from _people(stage, referral, row, board)
     yield from _solutions(referral, board.solutions.get(row["id"], []))
     yield from _facts(referral, row)
+
+
+def _asked(referral: Document, row: Row) -> Iterator[tuple[str, Any, Any]]:
+    """What is asked per deal."""
+    found = referral["details"]["requirements"]["additionalRequirements"]["attributes"]
+    said = {each["type"]: INTENTS.get(each["id"], each["id"]) for each in found}
+    for name, word in ASKED.items():
+        yield word, said.get(name), row[word]
 
 
 def _stage(referral: Document, row: Row, unclaimed: str) -> Iterator[tuple[str, Any, Any]]:

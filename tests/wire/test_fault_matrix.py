@@ -181,7 +181,7 @@ PLACES = {
     "crm/salesforce/describe.py": {"read": "query", "_described": "describe"},
     "crm/salesforce/install/checks.py": {"_describe": "describe", "_cycle": "query"},
     "crm/salesforce/install/permissions.py": {"assign": "assignment", "_grant": "rows_made"},
-    "crm/salesforce/install/setup.py": {"_get": "tooling deploy", "_send": "deploy"},
+    "crm/salesforce/install/setup.py": {"_get": "tooling deploy", "has_field": "describe", "_send": "deploy"},
     "crm/salesforce/read.py": {"_deletions": "query", "_removed_members": "deleted"},
     "crm/salesforce/rest.py": {"send": "query describe", "_check_version": "describe"},
     "crm/salesforce/signin.py": {"__call__": "sign_in"},

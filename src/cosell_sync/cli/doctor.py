@@ -29,7 +29,7 @@ from cosell_sync.core.preconditions import stage_faults
 from cosell_sync.cycle import binding
 from cosell_sync.errors import AuthFailed, ConfigError, ForeignSystem, OutsideError, Surprise
 from cosell_sync.partner_center.sight import Sight
-from cosell_sync.settings import Settings
+from cosell_sync.settings import Settings, value_lists
 from cosell_sync.summary import NEEDS_A_PERSON, NEEDS_NOBODY, OUT_OF_REACH
 
 PARTNER_CENTER = "Partner Center"
@@ -70,6 +70,7 @@ def checked(loaded: Settings) -> tuple[Sequence[Row], int]:
     rows = [Row("settings", "ok", "the configuration is valid")]
     with program(loaded, rebinding=True) as wired:
         rows.append(Row("store", "ok", "open and up to date"))
+        rows += _value_lists(wired)
         rows.append(_connection(wired))
         found, out_of_reach = _partner_center(wired)
         rows += found
@@ -156,6 +157,32 @@ def _answer(verdict: Verdict) -> str:
     again = again_at(verdict)
     text = f"auto found out: {verdict.answer} ({how}, {on})"
     return f"{text}; may be tried once more from {again:%Y-%m-%d} on" if again else text
+
+
+def _value_lists(wired: Program) -> Iterator[Row]:
+    """Whether the lists of what Partner Center asks per deal are of this fiscal year of Microsoft's, and hold what is configured."""
+    mapping = wired.settings.mapping
+    began = value_lists.fiscal_year_began(wired.clock().date())
+    renew = (
+        f"compare it with Partner Center's form, enter the values and valid_from in {mapping.value_lists}"
+        if mapping.value_lists
+        else "copy config/value-lists.yaml, enter what Partner Center's form offers and valid_from, name it in mapping.value_lists"
+    )
+    for name, each in value_lists.lists(mapping.value_lists).items():
+        label, default = f"value_lists.{name}", mapping.deal_attributes.get(each.type)
+        if name == "marketplace_intent":
+            default = default or mapping.marketplace_intent
+        known = {id.casefold() for id in each.labels}  # noqa: A001 - Partner Center's word
+        if not each.labels:
+            text = "empty: Microsoft's list could not be obtained, so its column takes any text"
+            yield Row(label, "ok", text)
+        elif each.valid_from is not None and each.valid_from < began:
+            text = f"of {each.valid_from}; Microsoft's fiscal year began on {began}"
+            yield Row(label, "warning", text, renew)
+        elif default is not None and default.casefold() not in known:
+            yield Row(label, "warning", f"the configured default {default} is none of its ids", renew)
+        else:
+            yield Row(label, "ok", f"of {each.valid_from}, {len(each.labels)} values")
 
 
 def _condensed(rows: Sequence[Row]) -> Iterator[Row]:

@@ -10,7 +10,7 @@ from typing import Final
 from cosell_sync.core import messages
 from cosell_sync.core.deal import Fields, Side, Snapshot, State, Step, Value
 from cosell_sync.core.decision import Conflict, Decision, Effect, Hold, HoldKind
-from cosell_sync.core.limits import CRM_REQUIRES, why_crm_cannot_store, why_read_only
+from cosell_sync.core.limits import CRM_REQUIRES, no_choice_for, why_crm_cannot_store, why_read_only
 from cosell_sync.core.memory import Action, FinalKind, Link, Withheld, reported_state
 from cosell_sync.core.normalize import empty
 from cosell_sync.core.retry import blocked_side, freed_from
@@ -145,6 +145,8 @@ def why_not_in_crm(
     if name in builder.opportunity.readonly:
         why = why_read_only(name, builder.opportunity)
         return HoldKind.READ_ONLY, messages.read_only(label, shown, why)
+    if no_choice_for(name, value, builder.shape):
+        return HoldKind.READ_ONLY, messages.no_choice(label, shown)
     kept = builder.opportunity[name]
     if name in CRM_REQUIRES and empty(value) and not empty(kept):
         return HoldKind.CRM_CANNOT, messages.cannot_be_cleared(label, kept)

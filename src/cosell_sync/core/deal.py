@@ -137,7 +137,10 @@ class Solution:
 
 @dataclass(frozen=True)
 class Customer:
-    """The customer's organization and address; ``country`` in two letters (ISO 3166)."""
+    """The customer's organization and address; ``country`` in two letters (ISO 3166).
+
+    ``duns``: the D-U-N-S number, nine digits; what stands in the CRM and is none, as it stands there.
+    """
 
     name: str | None = None
     address_line1: str | None = None
@@ -146,6 +149,7 @@ class Customer:
     state: str | None = None
     postal_code: str | None = None
     country: str | None = None
+    duns: str | None = None
     extra: Mapping[str, object] = field(default_factory=dict, compare=False, repr=False)
 
 

@@ -34,6 +34,11 @@ SHARED: Final[Mapping[str, Kind]] = MappingProxyType(
         "close_date": Kind.DATE,
         "sales_stage": Kind.TEXT,  # Qualify, Develop, Propose, Close; ABSENT: this side makes no claim
         "campaign_id": Kind.TEXT,
+        "marketplace_intent": Kind.TEXT,
+        "partner_role": Kind.TEXT,
+        "solution_area": Kind.TEXT,
+        "solution_play": Kind.TEXT,
+        "location": Kind.TEXT,  # of the partner: digits, the location's MPN id
         "notes": Kind.NOTES,
         "favorite": Kind.FLAG,
         "customer": Kind.CUSTOMER,
@@ -42,6 +47,13 @@ SHARED: Final[Mapping[str, Kind]] = MappingProxyType(
         "solutions": Kind.SOLUTIONS,
     }
 )
+
+
+# What Partner Center asks of every deal, each answered from one of Microsoft's lists of values. A CRM may hold a value as
+# text or as a choice of the list, and an answer of Microsoft's that is none of the choices sinks no deal.
+ASKED_PER_DEAL: Final = ("marketplace_intent", "partner_role", "solution_area", "solution_play")
+# Fields whose columns a CRM lacks that an earlier version set up: deals are kept in step without them.
+NEWER: Final = (*ASKED_PER_DEAL, "location")
 
 
 # Fields that mean something only together: they have one winner, cross together or are held together. The first one's
@@ -180,6 +192,11 @@ LABELS: Final[Mapping[str, str]] = {
     "sales_stage": "Stage",
     "stage": "Stage",
     "campaign_id": "Campaign Id",
+    "marketplace_intent": "Marketplace Intent",
+    "partner_role": "Partner Role",
+    "solution_area": "Solution Area",
+    "solution_play": "Solution Play",
+    "location": "Partner Location",
     "notes": "Notes",
     "favorite": "Favorite",
     "customer": "Account",
@@ -193,6 +210,7 @@ LABELS: Final[Mapping[str, str]] = {
     "customer.state": "Billing State/Province",
     "customer.postal_code": "Billing Zip/Postal Code",
     "customer.country": "Billing Country",
+    "customer.duns": "D-U-N-S Number",
     "consent": "Consent",
     "visible": "Visible to Microsoft",
     "help": "Help",

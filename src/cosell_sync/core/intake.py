@@ -15,7 +15,7 @@ from cosell_sync.core import messages
 from cosell_sync.core.deal import ABSENT, Category, Fields, Snapshot, State, Value, state_of
 from cosell_sync.core.fields import SHARED
 from cosell_sync.core.lifecycle import TERMINAL
-from cosell_sync.core.limits import why_crm_cannot_store
+from cosell_sync.core.limits import no_choice_for, why_crm_cannot_store
 from cosell_sync.core.memory import Link
 from cosell_sync.core.normalize import for_crm
 from cosell_sync.core.rules import CrmShape, Rules
@@ -138,6 +138,8 @@ def new_opportunity_fields(referral: Snapshot, rules: Rules, shape: CrmShape) ->
             or why_crm_cannot_store(name, value, shape)
         ):
             continue
+        if no_choice_for(name, value, shape):
+            continue  # told on the record once it is there
         if value is not ABSENT and rule.goes_to_crm:
             fields[name] = for_crm(name, value, shape)
     fields["stage"] = rules.stages.for_state(state_of(referral), referral["sales_stage"])

@@ -25,6 +25,7 @@ from enum import StrEnum
 from typing import Final
 
 from cosell_sync.core.deal import DealType, State
+from cosell_sync.core.fields import NEWER
 
 
 class Actor(StrEnum):
@@ -94,7 +95,8 @@ class Freeze:
     types: frozenset[DealType] = frozenset(DealType)  # the deal types it holds for
 
 
-# Partner Center, bulk operations: what is fixed once created, and once shared; the rest is the connector's path list.
+# Partner Center, bulk operations: what is fixed once created (customer with its D-U-N-S number, partner location), and once
+# shared; the rest, such as what is asked per deal, is missing in the connector's list of paths.
 FREEZES: Final = (
     Freeze("customer", "Partner Center fixes the customer once a deal exists"),
     Freeze(
@@ -102,6 +104,7 @@ FREEZES: Final = (
         "Partner Center fixes the customer contacts once Microsoft was asked for help",
         frozenset({DealType.COSELL}),
     ),
+    *(Freeze(name, "Partner Center fixes it once a deal exists") for name in NEWER),
 )
 
 
@@ -112,6 +115,6 @@ def frozen(field: str, deal_type: DealType | None, *, outbound: bool) -> str | N
     creation or upgrade.
     """
     for freeze in FREEZES:
-        if freeze.field == field and deal_type in freeze.types:
+        if freeze.field == field and (deal_type in freeze.types or freeze.types == frozenset(DealType)):
             return freeze.why if field != "contacts" or outbound else None
     return None

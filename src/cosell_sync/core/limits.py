@@ -14,6 +14,7 @@ from typing import Final
 from cosell_sync.core import messages, microsoft
 from cosell_sync.core.countries import is_currency
 from cosell_sync.core.deal import DealType, Direction, Snapshot, Value
+from cosell_sync.core.fields import ASKED_PER_DEAL
 from cosell_sync.core.lifecycle import frozen
 from cosell_sync.core.memory import Link
 from cosell_sync.core.normalize import empty
@@ -73,6 +74,12 @@ def why_not_sent(name: str, link: Link, rules: Rules) -> str | None:
     words = str(microsoft.deal_type(link))
     outbound = referral is not None and referral.text("direction") == Direction.OUTBOUND
     return frozen(name, DealType(words) if words in set(DealType) else None, outbound=outbound)
+
+
+def no_choice_for(name: str, value: Value, shape: CrmShape) -> bool:
+    """Whether Microsoft's answer is none of the choices that the CRM offers for it, so that only an admin can add it."""
+    choices = shape.picklists.get(name) if name in ASKED_PER_DEAL else None
+    return choices is not None and isinstance(value, str) and value not in choices
 
 
 def why_partner_center_cannot_store(value: Value, today: date) -> str | None:

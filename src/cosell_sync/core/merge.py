@@ -40,6 +40,7 @@ from cosell_sync.core.normalize import (
     empty,
     for_crm,
     for_referral,
+    keeping_duns,
     same,
     same_record,
     storable,
@@ -103,7 +104,7 @@ def _merge_value(rule: FieldRule, kind: Kind, sides: Sides, shape: CrmShape, ans
     still = Merged(sides.base_referral, sides.base_opportunity)
     if agree(rule.name, sides.referral, sides.opportunity, shape):
         return Merged(sides.referral, sides.opportunity)
-    to_crm = for_crm(rule.name, sides.referral, shape)
+    to_crm = keeping_duns(for_crm(rule.name, sides.referral, shape), sides.opportunity)
     to_referral = for_referral(rule.name, sides.opportunity, shape)
     outcomes = {
         Side.PARTNER_CENTER: replace(still, to_crm=to_crm, rule="changed in Partner Center"),

@@ -357,6 +357,11 @@ def cannot_be_cleared(label: str, kept: Value) -> str:
     )
 
 
+def no_choice(label: str, value: Value) -> str:
+    """What Microsoft answered for a deal is none of the values that the CRM's list offers."""
+    return f"Partner Center has {shown(value)} for {label}, which the list here does not offer. Ask your admin to add it."
+
+
 def unseen(label: str) -> str:
     """A field whose value the CRM does not show to the sync user: out of sight is not empty."""
     return (

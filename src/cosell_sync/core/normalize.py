@@ -75,7 +75,8 @@ def _customer_crm(name: str, value: Value, shape: CrmShape) -> Value:
         country = text_limits.fit(country, shape.lengths.get(f"{name}.country")) or None
     if shape.states is not None:
         stored["state"] = shape.states.get(country or "", {}).get((stored["state"] or "").casefold())
-    return replace(value, country=country, **stored)  # type: ignore[arg-type]  # none of the parts is ``extra``
+    duns = value.duns if shape.duns else None
+    return replace(value, country=country, duns=duns, **stored)  # type: ignore[arg-type]  # none of the parts is ``extra``
 
 
 def _street(stored: Mapping[str, str | None], most: int) -> dict[str, str | None]:
@@ -198,12 +199,18 @@ def only_adds(before: Value, after: Value) -> bool:
     )
 
 
+def keeping_duns(customer: Value, account: Value) -> Value:
+    """A customer for the CRM, with the account's D-U-N-S number where Partner Center says none: that clears no number."""
+    if isinstance(customer, Customer) and isinstance(account, Customer) and customer.duns is None:
+        return replace(customer, duns=account.duns)
+    return customer
+
+
 def agree(name: str, referral: Value, opportunity: Value, shape: CrmShape) -> bool:
     """Whether both sides have the same, as far as each can store it."""
     kind = KINDS[name]
-    return same(kind, for_crm(name, referral, shape), opportunity) or same(
-        kind, for_referral(name, opportunity, shape), referral
-    )
+    there = keeping_duns(for_crm(name, referral, shape), opportunity)
+    return same(kind, there, opportunity) or same(kind, for_referral(name, opportunity, shape), referral)
 
 
 def empty(value: Value) -> bool:

@@ -17,7 +17,7 @@ from enum import Enum
 from cosell_sync.core import messages
 from cosell_sync.core.deal import ABSENT, Fields, Side, Snapshot, State, Step, Value, same_version
 from cosell_sync.core.decision import ConflictKind
-from cosell_sync.core.fields import KINDS, SHARED, TOGETHER, Kind, inseparable, partners
+from cosell_sync.core.fields import KINDS, NEWER, SHARED, TOGETHER, Kind, inseparable, partners
 from cosell_sync.core.memory import Failure, Intent, Link, Memory, Phase, set_known
 from cosell_sync.core.merge import Written, landed, learn, settle_notes, settle_set
 from cosell_sync.core.normalize import agree, by_key, empty, same
@@ -179,18 +179,21 @@ def after_create(
     else:
         known = _took_defaults(replace(made, memory=replace(made.memory, rewritten={})), rules)
     known = as_base(replace(known, memory=replace(known.memory, stand_ins=link.memory.stand_ins)), sent)
+    # What was left out because the CRM offers no such choice is looked at like any other value: told, and taken over once it does.
+    anew = {*NEWER} - sent.keys()
     if account_made is None and rules.account_updates is not AccountUpdates.ALL:
         # The account was there: it is looked at like any other, so that what it leaves blank is filled.
-        known = replace(
-            known,
-            base_referral=_without_customer(known.base_referral),
-            base_opportunity=_without_customer(known.base_opportunity),
-        )
+        anew.add("customer")
+    known = replace(
+        known,
+        base_referral=_without(known.base_referral, anew),
+        base_opportunity=_without(known.base_opportunity, anew),
+    )
     return with_bases_of_unmade(known, made, [name for name in sent if name in refused])
 
 
-def _without_customer(base: Fields) -> Fields:
-    return {name: value for name, value in base.items() if name != "customer"}
+def _without(base: Fields, names: Container[str]) -> Fields:
+    return {name: value for name, value in base.items() if name not in names}
 
 
 def after_shared_write(link: Link, before: Value, after: Value) -> Link:

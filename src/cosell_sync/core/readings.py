@@ -19,11 +19,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Final
 
-from cosell_sync.core.deal import ABSENT, Snapshot, Value
-from cosell_sync.core.fields import SELLER, SHARED, partners
+from cosell_sync.core.deal import ABSENT, Customer, Snapshot, Value
+from cosell_sync.core.fields import NEWER, SELLER, SHARED, partners
 from cosell_sync.core.memory import Intent, Link, Memory
 from cosell_sync.core.normalize import empty
-from cosell_sync.core.rules import Flow, Rules
+from cosell_sync.core.rules import CrmShape, Flow, Rules
 
 _ZONE: Final = "@"  # between a column and the zone of its days; no column's name has it
 READINGS: Final = "readings"  # through what the last cycle read the CRM, kept among the watermarks
@@ -33,12 +33,20 @@ Readings = Mapping[
 ]  # our name of a field → column with conversion; whether it is read at all
 
 
-def readings(rules: Rules) -> Readings:
-    """Through what each configured field is read now."""
-    return {
-        name: (rule.crm + _conversion(name, rules), rule.flow is not Flow.OFF)
+def readings(rules: Rules, shape: CrmShape) -> Readings:
+    """Through what each configured field is read now. Of the fields that an earlier version did not make (`NEWER`, and the
+    D-U-N-S number of the customer), whether they are read depends on the CRM, too: they may be made at any time.
+    """
+    found = {
+        name: (
+            rule.crm + _conversion(name, rules),
+            rule.flow is not Flow.OFF and (name not in NEWER or name in shape.fields),
+        )
         for name, rule in rules.fields.items()
     }
+    customer = rules.fields.get("customer")
+    reads_customer = customer is not None and customer.flow is not Flow.OFF
+    return {**found, "customer.duns": ("", reads_customer and shape.duns)}
 
 
 def _conversion(name: str, rules: Rules) -> str:
@@ -75,12 +83,12 @@ def read_otherwise(before: Readings, now: Readings) -> dict[str, bool]:
     """The fields whose values were read otherwise before; True where only the reading was off meanwhile.
 
     A field that is off now is left out: what it held is compared when it is on again. A field that was not known
-    before (a newer version brought it) has no base to lose.
+    before (a newer version brought it) has no base to lose, and was off as it were: no snapshot has it.
     """
     return {
-        name: before[name][0] == column
+        name: name not in before or before[name][0] == column
         for name, (column, on) in now.items()
-        if on and name in before and not _equal(name, before[name], (column, on))
+        if on and (name not in before or not _equal(name, before[name], (column, on)))
     }
 
 
@@ -113,6 +121,8 @@ def without_stale(link: Link, changed: Mapping[str, bool], fresh: Snapshot | Non
         for name, value in link.base_opportunity.items()
         if not _drops(name, stale) and not (name == "sales_stage" and name in stale)
     }
+    if "customer.duns" in changed and isinstance(known := base_referral.get("customer"), Customer):
+        base_referral["customer"] = replace(known, duns=None)  # the CRM could not be given it
     # What only the seller writes, and the stage: what stands there now is how it was, not a move or a wish.
     for name in stale & link.base_opportunity.keys() & {*SELLER, "stage"}:
         now = ABSENT if opportunity is None else opportunity[name]

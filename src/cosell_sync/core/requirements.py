@@ -12,14 +12,14 @@ from datetime import date
 from decimal import Decimal
 from typing import Final
 
-from cosell_sync.core import messages
+from cosell_sync.core import duns, messages
 from cosell_sync.core.countries import is_country, is_currency
 from cosell_sync.core.deal import ABSENT, Customer, Member, Snapshot, Value, hidden_parts
 from cosell_sync.core.fields import UNKEYED
 from cosell_sync.core.normalize import by_key, empty
 from cosell_sync.core.rules import CrmShape, Rules
 
-# The six kinds of Cosell_Help__c; Partner Center's codes for them stand in config/value-lists-fy26.yaml.
+# The six kinds of Cosell_Help__c; Partner Center's codes for them stand in config/value-lists.yaml.
 HELP_KINDS: Final = (
     "Workload-specific value proposition",
     "Customer technical architecture",
@@ -90,6 +90,9 @@ def _own_gaps(opportunity: Snapshot, rules: Rules, shape: CrmShape, today: date)
         yield Gap("close_date", shape.label("close_date"))
     elif close < today:
         yield Gap("close_date", f"{shape.label('close_date')} (must not be in the past)")
+    location = opportunity.text("location").strip()
+    if location and not (location.isascii() and location.isdigit()):
+        yield Gap("location", f"{shape.label('location')} (digits only, or empty)")
 
 
 def _currency(opportunity: Snapshot, rules: Rules, shape: CrmShape) -> Value:
@@ -112,6 +115,8 @@ def _customer_gaps(opportunity: Snapshot, shape: CrmShape) -> Iterable[Gap]:
     if not is_country(country):
         known = f' ("{country}" is no country known here)' if country else ""
         yield Gap("customer", f"{shape.label('customer.country')}{known}")
+    if customer.duns and duns.normalized(customer.duns) is None:
+        yield Gap("customer", f"{shape.label('customer.duns')} (nine digits, or empty)")
 
 
 def _set_gaps(opportunity: Snapshot, shape: CrmShape) -> Iterable[Gap]:

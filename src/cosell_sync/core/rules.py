@@ -82,7 +82,8 @@ class CrmShape:
     both lines share a column) → UTF-16 code units. ``digits``/``scale``, ``minimum``/``maximum`` of the value field. ``currencies``: ISO codes,
     empty where the org has one only, which is then ``default_currency``. ``picklists``: our name → values allowed;
     `customer.country`: ISO codes, missing where a country is free text. ``states``: ISO code of a country → name or code
-    of a state, without case → its code; None where a state is free text. ``scales``: ISO code → decimals, of the
+    of a state, without case → its code; None where a state is free text. ``duns``: whether an account can be given a
+    D-U-N-S number. ``scales``: ISO code → decimals, of the
     currencies with fewer than ``scale``.
     ``ambiguous_stages``: a name, in lower case, that several stages have → the names that these go by here.
     """
@@ -101,6 +102,7 @@ class CrmShape:
     scales: Mapping[str, int] = field(default_factory=dict)
     ambiguous_stages: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     states: Mapping[str, Mapping[str, str]] | None = None
+    duns: bool = False
 
     def of_currency(self, code: str) -> CrmShape:
         """The same for a deal in this currency, whose amounts may have fewer decimals."""

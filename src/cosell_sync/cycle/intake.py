@@ -284,7 +284,8 @@ def _draft(
     rule = "new in Partner Center"
     effects = tuple(Effect(Side.CRM, Action.CREATE, name, None, item, rule) for name, item in fields.items())
     cycle.collect(DealPlan(link, effects=effects, holds=holds))
-    return OpportunityDraft(link.referral_id or "", fields), source, status
+    draft = OpportunityDraft(link.referral_id or "", fields, referral.text("location") or None)
+    return draft, source, status
 
 
 def _holds_of_new(cycle: Cycle, referral: Snapshot, admission: IntakeDecision) -> tuple[Hold, ...]:

@@ -112,7 +112,7 @@ def requeue_after_rule_change(cycle: Cycle, record: Record) -> None:
     Where it changed through what the CRM is read, the opportunities are read again first, and what was remembered of
     the old reading goes. A store that does not say through what it was read takes it that nothing changed.
     """
-    rules, now = digest(cycle.rules, cycle.shape), readings(cycle.rules)
+    rules, now = digest(cycle.rules, cycle.shape), readings(cycle.rules, cycle.shape)
     stored = cycle.store.watermark(READINGS)
     before = now if stored is None else from_text(stored)
     known = to_text(remembered(before, now))

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import date
 from typing import Any
 
+from cosell_sync.core import duns
 from cosell_sync.core.deal import ABSENT, Customer, DealType, Fields, Solution, Value
 from cosell_sync.partner_center.members import write_list
 from cosell_sync.partner_center.values import (
     ADDRESS,
+    DUNS,
     HELP_CODES,
     MICROSOFT,
     WireOptions,
@@ -52,10 +55,7 @@ def body(draft: ReferralDraft, wire: WireOptions) -> dict[str, Any]:
             "requirements": {
                 "solutions": solutions,
                 "additionalRequirements": {
-                    "attributes": [
-                        {"type": "CustomerMarketplaceIntent", "id": wire.marketplace_intent},
-                        *({"type": name, "id": id} for name, id in wire.attributes.items()),  # noqa: A001
-                    ]
+                    "attributes": [{"type": name, "id": id} for name, id in _attributes(fields, wire)]  # noqa: A001
                 },
             },
         },
@@ -66,9 +66,21 @@ def body(draft: ReferralDraft, wire: WireOptions) -> dict[str, Any]:
         made["campaignId"] = campaign
     if isinstance(stage := _known(fields, "sales_stage"), str):
         made["salesStage"] = sales_stage_code(stage, wire)
+    location = _known(fields, "location") or wire.location
+    if location and draft.engagement_id is None:  # the invited organization's row is not of our location
+        made["mpnId"] = location
     if invites:
         made["inviteContext"] = _invitation(fields)
     return made
+
+
+def _attributes(fields: Fields, wire: WireOptions) -> Iterable[tuple[str, str]]:
+    """Type and id of each attribute: what the seller chose, else what is configured."""
+    sent = {wire.asked["marketplace_intent"].type: wire.marketplace_intent, **wire.attributes}
+    for name, attribute in wire.asked.items():
+        if isinstance(chosen := _known(fields, name), str) and chosen.strip():
+            sent[attribute.type] = attribute.id(chosen)
+    return sent.items()
 
 
 def _known(fields: Fields, name: str) -> Value:
@@ -87,11 +99,11 @@ def _draft_type(fields: Fields) -> DealType:
 
 def _customer_body(customer: Customer) -> dict[str, Any]:
     address = {theirs: getattr(customer, ours) for ours, theirs in ADDRESS.items()}
-    duns = customer.extra.get("duns")
+    number = duns.normalized(customer.duns)
     return {
         "name": customer.name or "",
         "address": {name: text for name, text in address.items() if text is not None},
-        **({"ids": [{"profileType": "Duns", "id": duns}]} if isinstance(duns, str) else {}),
+        **({"ids": [{"profileType": DUNS, "id": number}]} if number else {}),
     }
 
 

@@ -20,6 +20,7 @@ from typing import Any, Final
 from cosell_sync.core.deal import Value
 
 MICROSOFT: Final = "msft"
+DUNS: Final = "Duns"  # profileType of a customer's D-U-N-S number
 PORTAL: Final = "https://partner.microsoft.com/dashboard/referrals/v2/deals/{engagement_id}"
 
 # Our name → the portal's percentage. The contract has names instead (doubt D5), so both are read.
@@ -64,6 +65,37 @@ _DIGITS: Final = 30  # digits and decimal exponent of a number that is kept
 
 
 @dataclass(frozen=True)
+class Attribute:
+    """One attribute that Partner Center asks of every deal. ``labels``: id → what people read; other ids stand for themselves."""
+
+    type: str
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+    def label(self, id: str) -> str:  # noqa: A002 - Partner Center's word
+        """What people read for this id."""
+        return next((label for known, label in self.labels.items() if known.casefold() == id.casefold()), id)
+
+    def id(self, text: str) -> str:
+        """The id of what a person chose or typed: a label of the list, an id, or else the text itself."""
+        wanted = text.strip().casefold()
+        known = {label.casefold(): id for id, label in self.labels.items()}  # noqa: A001
+        known |= {id.casefold(): id for id in self.labels}  # noqa: A001
+        return known.get(wanted, text.strip())
+
+
+# Our name → attribute. Only CustomerMarketplaceIntent was seen; the others are spelled likewise (doubt D3), so the file of value
+# lists may say otherwise. https://learn.microsoft.com/partner-center/developer/create-a-referral
+ATTRIBUTES: Final[Mapping[str, Attribute]] = MappingProxyType(
+    {
+        "marketplace_intent": Attribute("CustomerMarketplaceIntent"),
+        "partner_role": Attribute("PartnerRole"),
+        "solution_area": Attribute("SolutionArea"),
+        "solution_play": Attribute("SolutionPlay"),
+    }
+)
+
+
+@dataclass(frozen=True)
 class WireOptions:
     """What Microsoft's pages leave open, as switches. D1 to D6 are numbers of open questions."""
 
@@ -78,8 +110,10 @@ class WireOptions:
     publishers: tuple[
         str, ...
     ] = ()  # names under which our solutions are published, beside the organization's
-    # More attributes of new deals, type → id (D3).
+    # More attributes of new deals, type → id (D3); of those that sellers choose, what goes where they chose nothing.
     attributes: Mapping[str, str] = field(default_factory=dict)
+    asked: Mapping[str, Attribute] = field(default_factory=lambda: ATTRIBUTES)
+    location: str | None = None  # MPN id of the location of new deals whose seller gives none
 
 
 class Malformed(Exception):

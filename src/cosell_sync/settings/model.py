@@ -33,6 +33,7 @@ from cosell_sync.settings.defaults import (
     field_rules,
     with_default_rules,
 )
+from cosell_sync.settings.section import Section
 from cosell_sync.settings.values import (
     DEFAULT_STORE,
     AccountMatch,
@@ -46,6 +47,7 @@ from cosell_sync.settings.values import (
     FieldDirection,
     HttpsUrl,
     ListenAddress,
+    MpnId,
     PortalUrl,
     PositiveDuration,
     SalesStage,
@@ -56,30 +58,6 @@ from cosell_sync.settings.values import (
     WebhookUrl,
     split_list,
 )
-
-
-def _describe_secret_files(schema: dict[str, Any]) -> None:
-    """Describe the ``_file`` form of each secret, which ``load`` resolves before the models see it."""
-    properties = schema["properties"]
-    for name in [name for name, value in properties.items() if _is_secret(value) or value.get("x-secret")]:
-        properties[f"{name}_file"] = {"type": "string", "description": f"A file that holds {name}."}
-
-
-def _is_secret(schema: Mapping[str, Any]) -> bool:
-    return any(option.get("format") == "password" for option in (schema, *schema.get("anyOf", [])))
-
-
-class Section(BaseModel):
-    """One block of the file."""
-
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        use_attribute_docstrings=True,
-        validate_default=True,
-        hide_input_in_errors=True,
-        json_schema_extra=_describe_secret_files,
-    )
 
 
 class PartnerCenterSettings(Section):
@@ -266,12 +244,18 @@ class MappingSettings(Section):
     """Owner of imported opportunities: the first CRM user of the referral's team, or always default_owner."""
     default_owner: Text | None = None
     """CRM user who owns what the team cannot."""
+    owner_by_location: dict[MpnId, Text] = Field(default_factory=dict)
+    """Partner location (MPN id) to CRM user, who then owns its imported opportunities before anybody of the team."""
+    location: MpnId | None = None
+    """Partner location (MPN id) of new deals whose seller gives none."""
     cosell_recipe: Literal["two_posts", "one_post"] = "two_posts"
     """How Microsoft is invited; never tried out, for an invitation cannot be taken back."""
     marketplace_intent: Text = "HaveNotDecided"
-    """CustomerMarketplaceIntent of new deals; values in config/value-lists-fy26.yaml."""
+    """CustomerMarketplaceIntent of new deals whose seller chose none; an id of the value list."""
     deal_attributes: dict[Text, Text] = Field(default_factory=dict)
-    """More attributes of new deals, type to id: PartnerRole, SolutionArea and SolutionPlay of services partners."""
+    """More attributes of new deals, type to id. Of PartnerRole, SolutionArea and SolutionPlay: where the seller chose none."""
+    value_lists: Text | None = None
+    """A file like config/value-lists.yaml with this fiscal year's values; else the one that cosell-sync brings."""
     sales_stage_wire: Literal["auto", "percent", "name"] = "auto"
     """Wire form of the sales stage; auto finds it out and remembers the answer."""
     write_name: AutoFlag = "auto"

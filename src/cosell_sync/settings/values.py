@@ -172,6 +172,9 @@ ListenAddress = Annotated[str, AfterValidator(_listen_address)]
 TimeZone = Annotated[str, AfterValidator(_time_zone)]
 Text = Annotated[str, Field(min_length=1)]
 CallCount = Annotated[int, Field(ge=1)]
+MpnId = Annotated[
+    str, Field(pattern=r"^[0-9]{1,20}$")
+]  # of a partner location; Partner Center writes digits as a text
 
 CrmName = Literal["salesforce", "dynamics"]
 FieldDirection = Literal["both", "to_crm", "to_partner_center", "off"]

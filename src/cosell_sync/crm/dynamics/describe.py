@@ -16,6 +16,7 @@ from cosell_sync.crm.dynamics.org import (
     ACCOUNTS,
     CONNECTIONS,
     CONTACTS,
+    DUNS,
     ENGLISH,
     OPEN,
     OPPORTUNITIES,
@@ -69,6 +70,7 @@ def read(rest: Rest, names: Mapping[str, str]) -> Org:
         ),
         roles=_roles(rest),
         user_id=str(who.get("UserId") or "").lower(),
+        has_duns=has_duns(tables),
         security=security(rest, str(who.get("UserId") or "")),
     )
 
@@ -141,19 +143,25 @@ def refresh(rest: Rest, org: Org) -> None:
 
 
 def table_flags(rest: Rest) -> Mapping[str, Mapping[str, Any]]:
-    """Entity set → what its table says of itself."""
+    """Entity set → what its table says of itself, and our column of account (``has_duns``) where it has it."""
     wanted = " or ".join(f"LogicalName eq {odata.literal(name)}" for name in TABLES.values())
     path = odata.query(
         "EntityDefinitions",
         select=("LogicalName", "EntitySetName", "ChangeTrackingEnabled", "IsOptimisticConcurrencyEnabled"),
         where=wanted,
     )
+    path += f"&$expand=Attributes($select=LogicalName;$filter=LogicalName%20eq%20{odata.literal(DUNS)})"
     sets = {logical: collection for collection, logical in TABLES.items()}
     return {
         sets[str(row["LogicalName"])]: row
         for row in _metadata(rest, path)
         if str(row.get("LogicalName")) in sets
     }
+
+
+def has_duns(tables: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Whether account has our column for the D-U-N-S number. ``tables``: as ``table_flags`` reads them."""
+    return bool(tables.get(ACCOUNTS, {}).get("Attributes"))
 
 
 def _metadata(rest: Rest, path: str) -> Sequence[Mapping[str, Any]]:

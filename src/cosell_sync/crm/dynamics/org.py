@@ -15,6 +15,7 @@ from decimal import Decimal
 from typing import Final
 
 from cosell_sync.core.fields import KINDS, Kind
+from cosell_sync.crm.dynamics.stock_columns import ACCOUNT, ADDRESS, CONTACT_LENGTHS, CUSTOMER_LENGTHS, LABELS
 from cosell_sync.crm.fields import read_only_fields, readable_fields
 from cosell_sync.crm.values import folded
 from cosell_sync.ports import CrmShape, StageFlags
@@ -48,6 +49,11 @@ DEFAULT_NAMES: Final[Mapping[str, str]] = {
     "stage": "statuscode",
     "sales_stage": "salesstage",
     "campaign_id": "cosell_campaignid",
+    "marketplace_intent": "cosell_marketplaceintent",
+    "partner_role": "cosell_partnerrole",
+    "solution_area": "cosell_solutionarea",
+    "solution_play": "cosell_solutionplay",
+    "location": "cosell_location",
     "notes": "cosell_notes",
     "favorite": "cosell_favorite",
     "sync": "cosell_sync",
@@ -72,63 +78,14 @@ DEFAULT_NAMES: Final[Mapping[str, str]] = {
 }
 # Our names of Sales' own columns. The other columns are ours, and may be written to a closed row too.
 STOCK: Final = frozenset({"name", "value", "currency", "close_date", "sales_stage"})
-# https://learn.microsoft.com/power-apps/developer/data-platform/reference/entities/account
-LENGTHS: Final[Mapping[str, int]] = {
-    "name": 160,
-    "address1_line1": 250,
-    "address1_line2": 250,
-    "address1_city": 80,
-    "address1_stateorprovince": 50,
-    "address1_postalcode": 20,
-    "address1_country": 80,
-    "firstname": 50,
-    "lastname": 50,
-    "telephone1": 50,
-    "emailaddress1": 100,  # of a contact
-}
-_CONTACT: Final = {
-    "email": "emailaddress1",
-    "first_name": "firstname",
-    "last_name": "lastname",
-    "phone": "telephone1",
-}
 _SOLUTION: Final = {"id": "cosell_solutioncode", "name": "cosell_solutionname"}
 REFERRAL_ID: Final = 64  # what our own column for it holds
-# Parts of the customer, beside the name → columns of account.
-ADDRESS: Final[Mapping[str, str]] = {
-    "address_line1": "address1_line1",
-    "address_line2": "address1_line2",
-    "city": "address1_city",
-    "state": "address1_stateorprovince",
-    "postal_code": "address1_postalcode",
-    "country": "address1_country",
-}
-CUSTOMER_LENGTHS: Final[Mapping[str, int]] = {
-    f"customer.{part}": LENGTHS[column] for part, column in {"name": "name", **ADDRESS}.items()
-}
+DUNS: Final = "cosell_duns"  # ours on account, which has no column of its own for it
 BY_ORGANIZATION: Final = 1
 BY_CURRENCY: Final = 2
-CONTACT_LENGTHS: Final[Mapping[str, int]] = {
-    f"contacts.{part}": LENGTHS[column] for part, column in _CONTACT.items()
-}
 COMPUTED: Final = "isrevenuesystemcalculated"
 # The largest amount of a money column that states no maximum.
 MONEY_LIMIT: Final = Decimal(922_337_203_685_477)
-LABELS: Final[Mapping[str, str]] = {
-    "customer": "Account",
-    "team": "Sales Team (connections)",
-    "contacts": "Contacts (connections)",
-    "solutions": "Co-sell Solutions",
-    "customer.name": "Account Name",
-    "customer.address_line1": "Address 1: Street 1",
-    "customer.address_line2": "Address 1: Street 2",
-    "customer.city": "Address 1: City",
-    "customer.state": "Address 1: State/Province",
-    "customer.postal_code": "Address 1: ZIP/Postal Code",
-    "customer.country": "Address 1: Country/Region",
-}
-
-
 # Fields that are read only where they are configured.
 OPTIONAL: Final = frozenset({"loss_reason"})
 
@@ -235,6 +192,7 @@ class Org:
     guarded: frozenset[str] = frozenset()  # sets whose rows take an ETag in If-Match
     roles: Mapping[str, str] = field(default_factory=dict)  # our field → id of the connection role to give
     user_id: str = ""  # the application user
+    has_duns: bool = False  # whether account has our column for the D-U-N-S number
     security: Security = field(default_factory=Security)
     close_date_zone: tzinfo = UTC  # configured: in which a close date is a day
 
@@ -299,6 +257,11 @@ class Org:
         """What a seller calls one of our fields."""
         column = self.column(name)
         return (column.label if column else "") or LABELS.get(name, name)
+
+    @property
+    def account_columns(self) -> tuple[str, ...]:
+        """The columns of an account that are read of a customer."""
+        return (*ACCOUNT, DUNS) if self.has_duns else ACCOUNT
 
     def tag(self, collection: str, etag: str) -> str:
         """What ``If-Match`` may carry on this table: the ETag, or without optimistic concurrency ``*`` (must exist)."""
@@ -372,6 +335,7 @@ class Org:
             picklists=_picklists(described),
             maximum=maximum,
             minimum=-MONEY_LIMIT if least is None else least,
+            duns=self.has_duns and not self.security.closed(ACCOUNTS, DUNS),
         )
 
 

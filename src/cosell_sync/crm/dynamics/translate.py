@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from cosell_sync.core import duns
 from cosell_sync.core.countries import country_code
 from cosell_sync.core.deal import HIDDEN, Customer, Fields, Known, Member, Snapshot, Solution
 from cosell_sync.core.fields import KINDS
@@ -18,11 +19,10 @@ from cosell_sync.crm import values
 from cosell_sync.crm.dynamics import odata, versions
 from cosell_sync.crm.dynamics.org import (
     ACCOUNTS,
-    ADDRESS,
     COMPUTED,
     CONNECTIONS,
     CONTACTS,
-    LENGTHS,
+    DUNS,
     OPEN,
     OPPORTUNITIES,
     SOLUTIONS,
@@ -32,6 +32,7 @@ from cosell_sync.crm.dynamics.org import (
     Org,
 )
 from cosell_sync.crm.dynamics.single_values import column_value, unreadable, value
+from cosell_sync.crm.dynamics.stock_columns import ACCOUNT, ADDRESS, LENGTHS
 from cosell_sync.crm.dynamics.versions import Version
 from cosell_sync.crm.related import Person, member, nameless, unique, unkeyed
 from cosell_sync.crm.values import email, text
@@ -40,17 +41,7 @@ Row = Mapping[str, Any]
 
 LOOKUPS: Final = frozenset({"currency"})  # of the fields that are columns
 
-# Columns that are read, beside the id.
-ACCOUNT: Final = (
-    "name",
-    "address1_line1",
-    "address1_line2",
-    "address1_line3",
-    "address1_city",
-    "address1_stateorprovince",
-    "address1_postalcode",
-    "address1_country",
-)
+# Columns that are read, beside the id; those of account: `stock_columns.ACCOUNT`.
 CONTACT_PERSON: Final = Person("emailaddress1", "firstname", "lastname", "telephone1")
 USER_PERSON: Final = Person("internalemailaddress", "firstname", "lastname", "address1_telephone1")
 CONTACT: Final = (*CONTACT_PERSON, "_parentcustomerid_value")
@@ -149,7 +140,7 @@ def _related(bundle: Bundle, org: Org) -> dict[str, Known]:
     owner = bundle.users.get(bundle.owner or "")
     found: dict[str, Known] = {
         "owner_email": email(owner.get("internalemailaddress")) if owner else None,
-        "customer": customer(bundle.account),
+        "customer": customer(bundle.account, org),
         "contacts": contacts(bundle, org),
         "team": team(bundle, org),
     }
@@ -389,10 +380,13 @@ def solution_columns(solution: Solution, org: Org) -> dict[str, object]:
     return {name: item for name, item in found.items() if org.has(SOLUTIONS, name)}
 
 
-def customer(account: Row | None) -> Customer | None:
+def customer(account: Row | None, org: Org) -> Customer | None:
     """The customer of an account: the country in two letters where it is known, the second and third address line as one."""
     if account is None:
         return None
+    number = account.get(DUNS)
+    if unreadable(org, ACCOUNTS, DUNS, number):
+        number = None
     more = [text(account.get(f"address1_line{at}")) for at in (2, 3)]
     return Customer(
         name=text(account.get("name")),
@@ -402,11 +396,12 @@ def customer(account: Row | None) -> Customer | None:
         state=text(account.get("address1_stateorprovince")),
         postal_code=text(account.get("address1_postalcode")),
         country=country_code(account.get("address1_country")),
+        duns=duns.as_written(text(number)),
         extra={"account": str(account["accountid"]).lower()} if account.get("accountid") else {},
     )
 
 
-def account_columns(wanted: Customer, before: Customer | None = None) -> dict[str, object]:
+def account_columns(wanted: Customer, org: Org, before: Customer | None = None) -> dict[str, object]:
     """The columns of account for that customer; with ``before`` only those that differ from it."""
     made: dict[str, object] = {}
     if wanted.name and (before is None or before.name != wanted.name):
@@ -415,6 +410,8 @@ def account_columns(wanted: Customer, before: Customer | None = None) -> dict[st
         new = getattr(wanted, name)
         if before is None or getattr(before, name) != new:
             made[crm] = short(crm, new)
+    if org.has_duns and wanted.duns and (before is None or before.duns != wanted.duns):
+        made[DUNS] = wanted.duns  # Partner Center never says that there is none
     if before is not None and "address1_line2" in made:
         made["address1_line3"] = None  # its text is part of our second line
     return made if before is not None else {name: item for name, item in made.items() if item is not None}

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
+from cosell_sync.core import duns
 from cosell_sync.core.countries import country_code
 from cosell_sync.core.deal import HIDDEN, Customer, Fields, Known, Member, Snapshot, Solution
 from cosell_sync.core.fields import KINDS, Kind
@@ -236,8 +237,7 @@ def customer(account: object, org: Org, account_id: object = None) -> Customer |
     lines = [line.strip() for line in str(account.get("BillingStreet") or "").splitlines() if line.strip()]
     country = account.get(org.country)
     extra: dict[str, object] = {} if account_id is None else {"account": account_id}
-    if duns := text(account.get("DunsNumber")):
-        extra["duns"] = duns  # speeds Microsoft's matching of the account; never compared
+    number = account.get(org.duns) if org.duns else None
     return Customer(
         name=text(account.get("Name")),
         address_line1=lines[0] if lines else None,
@@ -246,6 +246,7 @@ def customer(account: object, org: Org, account_id: object = None) -> Customer |
         state=text(account.get(org.state)),
         postal_code=text(account.get("BillingPostalCode")),
         country=states.country(org.countries, text(country)) if org.codes else country_code(country),
+        duns=None if masked(number) else duns.as_written(text(number)),
         extra=extra,
     )
 
@@ -270,5 +271,7 @@ def account_columns(wanted: Customer, org: Org, before: Customer | None = None) 
         made[org.country] = country
     if differs("state", *(["country"] if org.codes else [])):
         made[org.state] = states.state_code(org.states, country, wanted.state) if org.codes else wanted.state
+    if org.duns and wanted.duns and differs("duns") and org.may(ACCOUNT, org.duns, "updateable"):
+        made[org.duns] = wanted.duns  # Partner Center never says that there is none
     made = {name: item for name, item in made.items() if org.sees(ACCOUNT, name)}
     return made if before is not None else {name: item for name, item in made.items() if item is not None}
