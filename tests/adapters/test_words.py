@@ -7,14 +7,22 @@ from collections import defaultdict
 import pytest
 
 from cosell_sync.catalogues import catalogue, languages
-from cosell_sync.crm.columns import OPPORTUNITY_COLUMNS, SOLUTION_COLUMNS, VIEWS
+from cosell_sync.crm.columns import DUNS_COLUMN, SOLUTION_COLUMNS, VIEWS, opportunity_columns
+from cosell_sync.crm.dynamics import describe
 from cosell_sync.crm.dynamics.install.schema import Labels, label_languages
+from cosell_sync.crm.dynamics.org import DEFAULT_NAMES, OPPORTUNITIES, Choice, Column
 from cosell_sync.crm.salesforce.install.schema import components
 from cosell_sync.crm.values import folded
 from cosell_sync.crm.words import ENGLISH_WORDS, Words, region_of, region_of_lcid
+from cosell_sync.settings import value_lists
 
-SPANISH = Words("es", languages(), catalogue)
-COLUMNS = {**OPPORTUNITY_COLUMNS, **{f"solution {name}": column for name, column in SOLUTION_COLUMNS.items()}}
+SHIPPED = value_lists.choices(value_lists.shipped())
+SPANISH = Words("es", languages(), catalogue, lambda: SHIPPED)
+COLUMNS = {
+    **opportunity_columns(SHIPPED),
+    **{f"solution {name}": column for name, column in SOLUTION_COLUMNS.items()},
+    "duns": DUNS_COLUMN,
+}
 
 
 @pytest.mark.parametrize("name", [name for name, column in COLUMNS.items() if column.values])
@@ -34,6 +42,25 @@ def test_a_choice_that_is_none_or_more_than_one_of_ours_is_not_guessed() -> None
     assert SPANISH.english(("Accept", "Decline"), ["Quizás"]) is None
     assert SPANISH.english(("Accept", "Decline"), ["Aceptar", "Rechazar"]) is None
     assert ENGLISH_WORDS.english(("Accept", "Decline"), ["Aceptar"]) is None
+
+
+@pytest.mark.parametrize(
+    ("listed", "labels", "meant"),
+    [
+        (SHIPPED["marketplace_intent"], ("Sin decidir", "Sí", "No"), ["Have not decided", "Yes", "No"]),
+        (("Sí", "No", "Sin decidir"), ("Sí", "No", "Sin decidir"), ["Sí", "No", "Sin decidir"]),
+        (("Yes", "No"), ("Sí", "Quizás"), ["Yes", "Quizás"]),
+    ],
+)
+def test_choices_of_a_list_that_microsoft_renews_are_understood_by_the_list_in_force(
+    listed: tuple[str, ...], labels: tuple[str, ...], meant: list[str]
+) -> None:
+    words = Words("es", languages(), catalogue, lambda: {"marketplace_intent": listed})
+    name = DEFAULT_NAMES["marketplace_intent"]
+    choices = tuple(Choice(value, each, frozenset({folded(each)})) for value, each in enumerate(labels))
+    columns = {name: Column(name, "Picklist", choices=choices)}
+    found = describe.understood(OPPORTUNITIES, columns, DEFAULT_NAMES, words)
+    assert [each.label for each in found[name].choices] == meant
 
 
 @pytest.mark.parametrize("code", languages())

@@ -51,8 +51,10 @@ def templates() -> dict[str, list[str]]:
 def column_words() -> Iterator[str]:
     """Labels, help texts and choices of our columns, and the names of our views."""
     from cosell_sync.crm import columns
+    from cosell_sync.settings import value_lists
 
-    for column in (*columns.OPPORTUNITY_COLUMNS.values(), *columns.SOLUTION_COLUMNS.values()):
+    ours = columns.opportunity_columns(value_lists.choices(value_lists.shipped()))
+    for column in (*ours.values(), *columns.SOLUTION_COLUMNS.values(), columns.DUNS_COLUMN):
         yield from (column.label, column.help, *column.values)
     yield from (view.label for view in columns.VIEWS)
     yield from columns.OTHER_WORDS

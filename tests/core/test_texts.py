@@ -14,7 +14,7 @@ from cosell_sync.core import as_json, messages
 from cosell_sync.core.deal import State
 from cosell_sync.core.memory import Memory
 from cosell_sync.core.rules import CrmShape, Rules, digest
-from cosell_sync.core.texts import Day, Language, Text, sentences
+from cosell_sync.core.texts import PLAIN, Day, Language, Text, sentences
 from cosell_sync.store.serialize import from_memory, to_memory
 
 MOMENT = datetime(2026, 12, 12, 3, 5, tzinfo=UTC)
@@ -65,6 +65,15 @@ def test_dates_and_numbers_as_the_readers_write_them(code: str, region: str, zon
     text = Text("%(a)s | %(b)s | %(c)s", a=Day(MOMENT), b=MOMENT, c=Decimal("1234567.60"))
     now = Language(code).of(region, zone).say(text)
     assert now.replace("\u202f", " ").replace("\xa0", " ") == said.replace("\u202f", " ")
+
+
+@pytest.mark.parametrize(
+    "number", [9 * 10**40, -(10**28), Decimal(10) ** 29, Decimal("1e-30"), Decimal("-1.5e27")]
+)
+def test_a_number_of_any_size_can_be_said(number: Decimal | int) -> None:
+    english = PLAIN.number(number)
+    assert Language("en").of("GB", "").number(number) == english
+    assert Language("es").number(number).translate(str.maketrans(".,", ",.")) == english
 
 
 def test_a_close_date_is_the_same_day_everywhere() -> None:

@@ -36,6 +36,11 @@ SHARED: Final[Mapping[str, Kind]] = MappingProxyType(
         "close_date": Kind.DATE,
         "sales_stage": Kind.TEXT,  # Qualify, Develop, Propose, Close; ABSENT: this side makes no claim
         "campaign_id": Kind.TEXT,
+        "marketplace_intent": Kind.TEXT,
+        "partner_role": Kind.TEXT,
+        "solution_area": Kind.TEXT,
+        "solution_play": Kind.TEXT,
+        "location": Kind.TEXT,  # of the partner: digits, the location's MPN id
         "notes": Kind.NOTES,
         "favorite": Kind.FLAG,
         "customer": Kind.CUSTOMER,
@@ -44,6 +49,13 @@ SHARED: Final[Mapping[str, Kind]] = MappingProxyType(
         "solutions": Kind.SOLUTIONS,
     }
 )
+
+
+# What Partner Center asks of every deal, each answered from one of Microsoft's lists of values. A CRM may hold a value as
+# text or as a choice of the list, and an answer of Microsoft's that is none of the choices sinks no deal.
+ASKED_PER_DEAL: Final = ("marketplace_intent", "partner_role", "solution_area", "solution_play")
+# Fields whose columns a CRM lacks that an earlier version set up: deals are kept in step without them.
+NEWER: Final = (*ASKED_PER_DEAL, "location")
 
 
 # Fields that mean something only together: they have one winner, cross together or are held together. The first one's
@@ -58,6 +70,14 @@ def partners(names: Iterable[str]) -> tuple[str, ...]:
         if asked & set(group):
             asked |= set(group)
     return tuple(name for name in SHARED if name in asked)
+
+
+# Who or what of a set cannot be told apart there, so that it stays on its side: people without an e-mail address, solutions
+# without an id. Each side says its own, in words.
+UNKEYED: Final[Mapping[str, str]] = MappingProxyType(
+    {"team": "team_unkeyed", "contacts": "contacts_unkeyed", "solutions": "solutions_unkeyed"}
+)
+NO_NAME: Final = Text("(no name)")  # one of them that has no name either
 
 
 def inseparable(names: Iterable[str]) -> list[frozenset[str]]:
@@ -128,12 +148,27 @@ REFERRAL_ONLY: Final[Mapping[str, Kind]] = MappingProxyType(
         "registration_status": Kind.TEXT,  # of a won deal, as Partner Center words it
         "organization": Kind.TEXT,  # whose row it is, on rows of others; "Microsoft" for Microsoft's
         "problem": Kind.TEXT,  # why this referral cannot be understood, or absent
+        "unreadable": Kind.TEXT,  # our names of fields that cannot be understood, though the rest can; or absent
     }
 )
 
 
+# What only the intent of a create says, beside what was to be made.
+CREATE_ONLY: Final[Mapping[str, Kind]] = MappingProxyType(
+    {"stand_ins": Kind.TEXT}  # our names of the fields that were made with a stand-in
+)
+
+
 KINDS: Final[Mapping[str, Kind]] = MappingProxyType(
-    {**SHARED, **SELLER, **STATUS_FIELDS, **CRM_ONLY, **REFERRAL_ONLY}
+    {
+        **SHARED,
+        **SELLER,
+        **STATUS_FIELDS,
+        **CRM_ONLY,
+        **REFERRAL_ONLY,
+        **CREATE_ONLY,
+        **dict.fromkeys(UNKEYED.values(), Kind.TEXT),
+    }
 )
 
 
@@ -160,6 +195,11 @@ LABELS: Final[Mapping[str, str]] = {
     "sales_stage": Text("Stage"),
     "stage": Text("Stage"),
     "campaign_id": Text("Campaign Id"),
+    "marketplace_intent": Text("Marketplace Intent"),
+    "partner_role": Text("Partner Role"),
+    "solution_area": Text("Solution Area"),
+    "solution_play": Text("Solution Play"),
+    "location": Text("Partner Location"),
     "notes": Text("Notes"),
     "favorite": Text("Favorite"),
     "customer": Text("Account"),
@@ -173,6 +213,7 @@ LABELS: Final[Mapping[str, str]] = {
     "customer.state": Text("Billing State/Province"),
     "customer.postal_code": Text("Billing Zip/Postal Code"),
     "customer.country": Text("Billing Country"),
+    "customer.duns": Text("D-U-N-S Number"),
     "consent": Text("Consent"),
     "visible": Text("Visible to Microsoft"),
     "help": Text("Help"),

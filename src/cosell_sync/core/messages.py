@@ -15,6 +15,7 @@ from datetime import date, datetime
 from decimal import Decimal
 
 from cosell_sync.core.deal import Customer, DealType, Member, Solution, State, Value
+from cosell_sync.core.fields import NO_NAME
 from cosell_sync.core.memory import FinalKind, Withheld, WithheldBy
 from cosell_sync.core.texts import Day, Text, sentences
 from cosell_sync.errors import Cure
@@ -62,6 +63,12 @@ def shown(value: Value) -> str:
 def person(member: Member) -> str:
     """By name, else by e-mail address."""
     return " ".join(part for part in (member.first_name, member.last_name) if part) or member.email
+
+
+def named(names: str) -> Text:
+    """Names as a snapshot lists them; those who have none are said to."""
+    parts = (NO_NAME if name == NO_NAME else name for name in names.split(", "))
+    return sentences(*parts, between=", ")
 
 
 _STATES = {
@@ -168,6 +175,7 @@ MOVED = {
     State.LOST: Text("This deal was lost."),
     State.DECLINED: Text("This deal was declined."),
     State.EXPIRED: Text("This deal expired because nobody answered it in time."),
+    State.CLOSED: Text("This deal was closed."),
 }
 
 
@@ -312,15 +320,41 @@ def unanswered_text(label: str) -> Text:
     return Text("Accepting also sends your %(fields)s.", fields=(label,))
 
 
-def holding(target: State, until: datetime) -> Text:
-    """An end waits out ``sync.terminal_hold``."""
+def holding(target: State, until: datetime, *, with_accept: bool = False) -> Text:
+    """An end waits out ``sync.terminal_hold``. ``with_accept``: and with it the answer to a deal that has none yet."""
     name = {State.WON: Text("Won"), State.LOST: Text("Lost"), State.DECLINED: Text("Declined")}
+    end = name.get(target, target.value)
+    if with_accept:
+        return Text(
+            "Accepted and %(end)s go to Partner Center together at %(until)s and cannot be undone there. "
+            "Until then you can take both back by changing the stage.",
+            end=end,
+            until=until,
+        )
     return Text(
         "%(end)s goes to Partner Center at %(until)s and cannot be undone there. "
         "Until then you can take it back by changing the stage or the action.",
-        end=name.get(target, target.value),
+        end=end,
         until=until,
     )
+
+
+def accepted_in_time() -> Text:
+    """A deal won before it was answered was accepted at once."""
+    return Text(
+        "The deal was accepted at once, because it would have expired before; only Won can be taken back."
+    )
+
+
+def taken_back(state: State) -> Text:
+    """The seller took an end back while it waited out its hold."""
+    match state:
+        case State.WON:
+            return Text("Your Won was taken back in time; Microsoft was not told of it.")
+        case State.LOST:
+            return Text("Your Lost was taken back in time; Microsoft was not told of it.")
+        case _:
+            return Text("Your refusal of this deal was taken back in time; Microsoft was not told of it.")
 
 
 _WITHHELD = {
@@ -339,6 +373,9 @@ def withheld(item: Withheld) -> Text:
     why = {
         WithheldBy.COUNT: Text("many deals changed like this at once"),
         WithheldBy.STAGE: Text('the CRM has no stage "%(stage)s" any more', stage=item.stage),
+        WithheldBy.UNMOVED: Text(
+            "nobody moved this record to another stage (the stage itself means something else now)"
+        ),
         WithheldBy.PRECONDITION: Text("the sync found a fault in its setup"),
     }[item.reason]
     return Text(
@@ -361,6 +398,16 @@ def over(state: State) -> Text:
     return Text(
         "This deal is over in Partner Center (%(state)s); it cannot be changed there any more.",
         state=_state(state),
+    )
+
+
+def closed_otherwise(status: str, label: str) -> Text:
+    """Closed with a second word that says neither won nor lost. ``label``: of the stage."""
+    return Text(
+        'Microsoft closed this deal as "%(status)s"; it cannot be changed there any more. '
+        "Set the %(stage)s that fits, for the CRM was not told whether it is won or lost.",
+        status=status,
+        stage=label,
     )
 
 
@@ -412,6 +459,78 @@ def crm_cannot(label: str, value: Value, why: str) -> Text:
     )
 
 
+def stand_in(label: str, value: Value) -> Text:
+    """The CRM needs a value, and Partner Center has none: ours stands there until somebody enters one."""
+    return Text(
+        "Enter the %(field)s: Microsoft gave none, and %(here)s only stands in for it.",
+        field=label,
+        here=shown(value),
+    )
+
+
+def no_customer(label: str) -> Text:
+    """``label``: what the CRM calls the customer."""
+    return Text("Choose the %(account)s: Microsoft named no customer.", account=label)
+
+
+def amount_in_foreign_currency(label: str, own: str | None, money: str) -> Text:
+    """``own``: the only currency of the CRM; None where it has several. ``money``: Microsoft's amount and currency."""
+    return Text(
+        "Enter the %(field)s in %(currency)s: Microsoft's is %(money)s, a currency that the CRM does not have.",
+        field=label,
+        currency=own or Text("one of the CRM's currencies"),
+        money=money,
+    )
+
+
+def amount_without_currency(labels: Iterable[str], money: str) -> Text:
+    return Text(
+        "Enter the %(fields)s: Microsoft gave %(money)s without a currency.",
+        fields=tuple(labels),
+        money=money,
+    )
+
+
+def amount_does_not_fit(label: str, money: str) -> Text:
+    return Text(
+        "Enter the %(field)s: Microsoft's %(money)s does not fit here, so it was left empty.",
+        field=label,
+        money=money,
+    )
+
+
+def amount_unreadable(label: str) -> Text:
+    return Text("Enter the %(field)s: what Microsoft gave is no amount.", field=label)
+
+
+def amounts_apart(label: str, own: str, money: str) -> Text:
+    """A CRM of one currency holds an amount of the seller's beside one of Microsoft's in another."""
+    return Text(
+        "%(field)s is in %(currency)s here and %(money)s at Microsoft; the two are not compared.",
+        field=label,
+        currency=own,
+        money=money,
+    )
+
+
+def cannot_be_cleared(label: str, kept: Value) -> Text:
+    """Partner Center emptied a field that the CRM needs."""
+    return Text(
+        "Enter the %(field)s you expect: Microsoft has none any more, and %(kept)s stays here meanwhile.",
+        field=label,
+        kept=shown(kept),
+    )
+
+
+def no_choice(label: str, value: Value) -> Text:
+    """What Microsoft answered for a deal is none of the values that the CRM's list offers."""
+    return Text(
+        "Partner Center has %(there)s for %(field)s, which the list here does not offer. Ask your administrator to add it.",
+        there=shown(value),
+        field=label,
+    )
+
+
 def unseen(label: str) -> Text:
     """A field whose value the CRM does not show to the sync user: out of sight is not empty."""
     return Text(
@@ -422,6 +541,43 @@ def unseen(label: str) -> Text:
 
 
 NOT_SHOWN = Text("the sync user is not allowed to see it; ask your administrator")
+
+
+def without_key_here(field: str, label: str, names: str) -> Text:
+    """Who or what of a set in the CRM cannot be sent. ``names``: as they are listed there."""
+    if field == "solutions":
+        return Text(
+            "Not sent to Microsoft, because the solution's id is missing: %(names)s (%(field)s). Please fill it in.",
+            names=named(names),
+            field=label,
+        )
+    return Text(
+        "Not sent to Microsoft, because there is no e-mail address: %(names)s (%(field)s). Please add it.",
+        names=named(names),
+        field=label,
+    )
+
+
+def without_key_there(field: str, label: str, names: str) -> Text:
+    """Who or what of a set in Partner Center cannot be shown in the CRM."""
+    if field == "solutions":
+        return Text(
+            "Not shown here, because Partner Center has no id for it: %(names)s (%(field)s). "
+            "A colleague can choose the solution again in Partner Center.",
+            names=named(names),
+            field=label,
+        )
+    return Text(
+        "Not shown here, because Partner Center has no e-mail address: %(names)s (%(field)s). "
+        "A colleague can add it in Partner Center.",
+        names=named(names),
+        field=label,
+    )
+
+
+WITHOUT_ID_THERE = Text(
+    "one that has no id in Partner Center would be lost there; a colleague can correct that there"
+)
 
 
 def crm_refused(label: str, value: Value, why: str, cure: Cure) -> Text:
@@ -643,7 +799,9 @@ def claimed(name: str, opportunity_id: str) -> Text:
 
 def choose_account(label: str) -> Text:
     """The opportunity has no account, so there is no customer to speak of."""
-    return Text("Choose an %(account)s.", account=label)
+    if label[:1] in "AEIOU":
+        return Text("Choose an %(account)s.", account=label)
+    return Text("Choose a %(account)s.", account=label)
 
 
 def ask_consent(label: str) -> Text:
@@ -664,7 +822,7 @@ def cannot_widen(missing: Iterable[str], asked: Iterable[str] = ()) -> Text:
 def _to_do(missing: Iterable[str], asked: Iterable[str]) -> Iterable[Text]:
     labels = tuple(dict.fromkeys(missing))
     fill = [Text("Please fill in: %(fields)s.", fields=sentences(*labels, between="; "))] if labels else []
-    return [*fill, *dict.fromkeys(each for each in asked if isinstance(each, Text))]
+    return [*dict.fromkeys(each for each in asked if isinstance(each, Text)), *fill]
 
 
 def closed_before_sharing() -> Text:
@@ -698,10 +856,17 @@ def invited() -> Text:
 _TO_ASK_AGAIN = Text("The deal goes on without Microsoft; to ask again, share it as a new opportunity.")
 
 
+def joined() -> Text:
+    """A deal became co-sell in Partner Center, or by Microsoft."""
+    return Text(
+        "This deal is a co-sell deal now: Microsoft was brought in through Partner Center. There is nothing for you to do."
+    )
+
+
 def microsoft_side(status: str, reason: str, until: datetime | None) -> str:
     """Microsoft's side of the deal, as last read. Declining without a reason: referrals FAQ."""
     word, _, end = (part.strip() for part in status.partition("/"))
-    match word, end:
+    match word.capitalize(), end.capitalize():
         case "New", _ if until:
             return Text(
                 "Microsoft has until %(day)s to answer your request; an answer is not certain.",
@@ -724,9 +889,8 @@ def microsoft_side(status: str, reason: str, until: datetime | None) -> str:
             return sentences(Text("Microsoft did not answer your request in time."), _TO_ASK_AGAIN)
         case "Closed", _:
             known = {state.value.casefold(): text for state, text in _STATES.items()}
-            return Text(
-                "Microsoft closed its side of this deal: %(end)s.", end=known.get(end.casefold(), end.lower())
-            )
+            how = known.get(end.casefold()) or end.lower() or Text("without saying how")
+            return Text("Microsoft closed its side of this deal: %(end)s.", end=how)
         case _:
             return Text("Microsoft's side of this deal: %(status)s.", status=status) if status else ""
 

@@ -6,20 +6,21 @@ Mandatory fields: learn.microsoft.com/partner-center/manage-co-sell-opportunitie
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 from typing import Final
 
-from cosell_sync.core import messages
+from cosell_sync.core import duns, messages
 from cosell_sync.core.countries import is_country, is_currency
 from cosell_sync.core.deal import ABSENT, Customer, Member, Snapshot, Value, hidden_parts
+from cosell_sync.core.fields import UNKEYED
 from cosell_sync.core.normalize import by_key, empty
 from cosell_sync.core.rules import CrmShape, Rules
 from cosell_sync.core.texts import Text, sentences
 
-# The six kinds of Cosell_Help__c; Partner Center's codes for them stand in config/value-lists-fy26.yaml.
+# The six kinds of Cosell_Help__c; Partner Center's codes for them stand in config/value-lists.yaml.
 HELP_KINDS: Final = (
     "Workload-specific value proposition",
     "Customer technical architecture",
@@ -52,10 +53,10 @@ class Gap:
     asks: bool = False
 
 
-def words_of(gaps: Iterable[Gap]) -> tuple[list[str], list[str]]:
-    """What is to be filled in, and the sentences about what else is to be done."""
-    found = list(gaps)
-    return [gap.words for gap in found if not gap.asks], [gap.words for gap in found if gap.asks]
+def told(gaps: Iterable[Gap], text: Callable[[Iterable[str], Iterable[str]], Text]) -> Text:
+    """These gaps in one text for the seller: ``messages.cannot_share`` or ``cannot_widen``."""
+    gaps = list(gaps)
+    return text([gap.words for gap in gaps if not gap.asks], [gap.words for gap in gaps if gap.asks])
 
 
 def missing(
@@ -94,6 +95,9 @@ def _own_gaps(opportunity: Snapshot, rules: Rules, shape: CrmShape, today: date)
         yield Gap("close_date", shape.label("close_date"))
     elif close < today:
         yield Gap("close_date", _noted(shape.label("close_date"), Text("must not be in the past")))
+    location = opportunity.text("location").strip()
+    if location and not (location.isascii() and location.isdigit()):
+        yield Gap("location", _noted(shape.label("location"), Text("digits only, or empty")))
 
 
 def _currency(opportunity: Snapshot, rules: Rules, shape: CrmShape) -> Value:
@@ -105,11 +109,10 @@ def _currency(opportunity: Snapshot, rules: Rules, shape: CrmShape) -> Value:
 
 
 def _customer_gaps(opportunity: Snapshot, shape: CrmShape) -> Iterable[Gap]:
-    value = opportunity["customer"]
-    if not isinstance(value, Customer):
+    customer = opportunity["customer"]
+    if not isinstance(customer, Customer):
         yield Gap("customer", messages.choose_account(shape.label("customer")), asks=True)
         return
-    customer = value
     for part in ("name", "address_line1", "city"):
         if empty(getattr(customer, part)):
             yield Gap("customer", shape.label(f"customer.{part}"))
@@ -118,6 +121,8 @@ def _customer_gaps(opportunity: Snapshot, shape: CrmShape) -> Iterable[Gap]:
         label = shape.label("customer.country")
         unknown = Text('"%(country)s" is no country known here', country=country)
         yield Gap("customer", _noted(label, unknown) if country else label)
+    if customer.duns and duns.normalized(customer.duns) is None:
+        yield Gap("customer", _noted(shape.label("customer.duns"), Text("nine digits, or empty")))
 
 
 def _set_gaps(opportunity: Snapshot, shape: CrmShape) -> Iterable[Gap]:
@@ -126,7 +131,7 @@ def _set_gaps(opportunity: Snapshot, shape: CrmShape) -> Iterable[Gap]:
         if count > MOST:
             yield Gap(name, _noted(shape.label(name), Text("at most %(number)s", number=MOST)))
         elif name == "solutions" and not count:
-            yield Gap(name, _noted(shape.label(name), Text("at least one")))
+            yield Gap(name, _noted(shape.label(name), _with_unkeyed(Text("at least one"), name, opportunity)))
     yield from _person_gap(
         "team", Text("a colleague with first name, last name, phone and e-mail"), opportunity, shape
     )
@@ -149,7 +154,7 @@ def _person_gap(name: str, who: Text, opportunity: Snapshot, shape: CrmShape) ->
     lacking = {each.email: [*_lacking(each)] for each in people}
     if people and min(map(len, lacking.values())) == 0:
         return
-    words: str = who
+    words = who if people else _with_unkeyed(who, name, opportunity)
     if people:
         closest = min(people, key=lambda each: len(lacking[each.email]))
         has_no = Text(
@@ -163,6 +168,16 @@ def _person_gap(name: str, who: Text, opportunity: Snapshot, shape: CrmShape) ->
 
 def _noted(label: str, note: str) -> str:
     return Text("%(label)s (%(note)s)", label=label, note=note)
+
+
+def _with_unkeyed(wanted: Text, name: str, opportunity: Snapshot) -> Text:
+    """What is wanted, and who is there and does not count, because nothing tells them from others."""
+    names = opportunity.text(UNKEYED[name])
+    if not names:
+        return wanted
+    if name == "solutions":
+        return sentences(wanted, Text("%(names)s has no id", names=messages.named(names)), between="; ")
+    return sentences(wanted, Text("%(names)s has no e-mail", names=messages.named(names)), between="; ")
 
 
 def _lacking(member: Member) -> Iterable[str]:

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, tzinfo
-from decimal import Decimal
+from decimal import Decimal, localcontext
 from functools import cache
 from typing import Any, Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -107,7 +107,10 @@ class Language:
 
         decimals = max(0, -int(number.as_tuple().exponent)) if isinstance(number, Decimal) else 0
         shape = "#,##0" + ("." + "0" * decimals if decimals else "")
-        return format_decimal(number, shape, locale=self._locale)
+        with localcontext(
+            prec=max(28, Decimal(number).adjusted() + 2 + decimals)
+        ):  # babel rounds, for which 28 digits are too few for some
+            return format_decimal(number, shape, locale=self._locale)
 
     def day(self, day: date) -> str:
         """A day by the calendar; of a moment the day in this zone."""

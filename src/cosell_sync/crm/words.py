@@ -21,13 +21,21 @@ def _no_catalogue(_code: str) -> Catalogue:
     return {}
 
 
+def _no_lists() -> Mapping[str, Sequence[str]]:
+    return {}
+
+
 @dataclass(frozen=True)
 class Words:
-    """``language``: that sellers read. ``languages``: those with a catalogue; ``catalogue``: of a code, read when it is needed."""
+    """``language``: that sellers read. ``languages``: those with a catalogue; ``catalogue``: of a code, read when it is needed.
+
+    ``lists``: our name → values of the lists that Microsoft renews, in their own words; read when they are needed.
+    """
 
     language: str = ENGLISH
     languages: Sequence[str] = (ENGLISH,)
     catalogue: Callable[[str], Catalogue] = _no_catalogue
+    lists: Callable[[], Mapping[str, Sequence[str]]] = _no_lists
 
     def __call__(self, text: str) -> str:
         """The text in the language that sellers read."""

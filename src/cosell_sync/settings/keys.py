@@ -22,6 +22,7 @@ FREE_MAPS: Final[tuple[KeyPath, ...]] = (
     ("mapping", "sales_stages"),
     ("mapping", "reasons"),
     ("mapping", "deal_attributes"),
+    ("mapping", "owner_by_location"),
 )
 FIELD_RULES: Final[KeyPath] = ("mapping", "fields")
 _STAGES: Final[KeyPath] = ("mapping", "stages")

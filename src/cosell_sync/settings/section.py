@@ -1,4 +1,4 @@
-"""What every block of the configuration is: frozen, without unknown keys, its secrets described in their ``_file`` form too."""
+"""What every block of the configuration file has in common: frozen values, no unknown keys, secrets that may stand in files."""
 
 from __future__ import annotations
 

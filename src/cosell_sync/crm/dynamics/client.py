@@ -11,6 +11,8 @@ install    what an admin installs and `doctor` checks; no cycle uses it
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, tzinfo
 from functools import partial
 
 from cosell_sync.crm.adapter import MATCH, CrmAdapter, CrmFunctions
@@ -26,7 +28,8 @@ from cosell_sync.crm.writes import Ownership
 class DynamicsCrm(CrmAdapter[Org, Writer]):
     """``names``: our name → column of opportunity, replacing defaults. ``match``: the parts of a customer by which two are one.
 
-    ``words``: the language of the sellers, and those that choices may be labelled in.
+    ``words``: the language of the sellers, and those that choices may be labelled in. ``close_date_zone``: in which a close date
+    is a day; it matters where the column travels as an instant (`single_values`).
     """
 
     def __init__(
@@ -37,6 +40,7 @@ class DynamicsCrm(CrmAdapter[Org, Writer]):
         match: Sequence[str] = MATCH,
         ownership: Ownership | None = None,
         words: Words | None = None,
+        close_date_zone: tzinfo = UTC,
     ) -> None:
         self.rest = rest
         self.words = words or ENGLISH_WORDS
@@ -45,7 +49,7 @@ class DynamicsCrm(CrmAdapter[Org, Writer]):
         functions = CrmFunctions(
             calls=lambda: rest.calls,
             identity=lambda: describe.identity(rest),
-            org=lambda: describe.read(rest, named, self.words),
+            org=lambda: replace(describe.read(rest, named, self.words), close_date_zone=close_date_zone),
             stages=lambda: describe.read_stages(rest, named["stage"]),
             changed_since=partial(changes.changed_since, rest),
             fetch=partial(read.fetch, rest),

@@ -17,6 +17,7 @@ from cosell_sync.crm.dynamics.org import (
     ACCOUNTS,
     CONNECTIONS,
     CONTACTS,
+    DUNS,
     ENGLISH,
     OPEN,
     OPPORTUNITIES,
@@ -40,7 +41,10 @@ SOLUTION_TYPE: Final = "cosell_solutiontype"
 
 
 def read(rest: Rest, names: Mapping[str, str], words: Words = ENGLISH_WORDS) -> Org:
-    """The environment, in about a dozen calls. ``words``: by which choices are understood and labels chosen. Raises `Surprise` where a table or the referral id's column is missing."""
+    """The environment, in about a dozen calls. ``words``: by which choices are understood and labels chosen.
+
+    Raises `Surprise` where a table or the referral id's column is missing.
+    """
     tables = table_flags(rest)
     for collection in (OPPORTUNITIES, ACCOUNTS, CONTACTS, CONNECTIONS):
         if collection not in tables:
@@ -74,6 +78,7 @@ def read(rest: Rest, names: Mapping[str, str], words: Words = ENGLISH_WORDS) -> 
         ),
         roles=_roles(rest),
         user_id=str(who.get("UserId") or "").lower(),
+        has_duns=has_duns(tables),
         security=security(rest, str(who.get("UserId") or "")),
     )
 
@@ -146,19 +151,25 @@ def refresh(rest: Rest, org: Org) -> None:
 
 
 def table_flags(rest: Rest) -> Mapping[str, Mapping[str, Any]]:
-    """Entity set → what its table says of itself."""
+    """Entity set → what its table says of itself, and our column of account (``has_duns``) where it has it."""
     wanted = " or ".join(f"LogicalName eq {odata.literal(name)}" for name in TABLES.values())
     path = odata.query(
         "EntityDefinitions",
         select=("LogicalName", "EntitySetName", "ChangeTrackingEnabled", "IsOptimisticConcurrencyEnabled"),
         where=wanted,
     )
+    path += f"&$expand=Attributes($select=LogicalName;$filter=LogicalName%20eq%20{odata.literal(DUNS)})"
     sets = {logical: collection for collection, logical in TABLES.items()}
     return {
         sets[str(row["LogicalName"])]: row
         for row in _metadata(rest, path)
         if str(row.get("LogicalName")) in sets
     }
+
+
+def has_duns(tables: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Whether account has our column for the D-U-N-S number. ``tables``: as ``table_flags`` reads them."""
+    return bool(tables.get(ACCOUNTS, {}).get("Attributes"))
 
 
 def _metadata(rest: Rest, path: str) -> Sequence[Mapping[str, Any]]:
@@ -202,7 +213,7 @@ def table_columns(rest: Rest, collection: str) -> Mapping[str, Column]:
 _DETAILS: Final[Mapping[str, str]] = {
     "String": "$select=LogicalName,MaxLength",
     "Memo": "$select=LogicalName,MaxLength",
-    "Money": "$select=LogicalName,Precision,PrecisionSource,MaxValue",
+    "Money": "$select=LogicalName,Precision,PrecisionSource,MaxValue,MinValue",
     "DateTime": "$select=LogicalName,DateTimeBehavior",
     "Picklist": "$select=LogicalName&$expand=OptionSet,GlobalOptionSet",
     "Status": "$select=LogicalName&$expand=OptionSet",
@@ -211,7 +222,10 @@ _DETAILS: Final[Mapping[str, str]] = {
 
 def _column(name: str, row: Mapping[str, Any]) -> Column:
     choices = row.get("OptionSet") or row.get("GlobalOptionSet") or {}
-    maximum = row.get("MaxValue")
+    most, least = (
+        Decimal(str(bound)) if isinstance(bound, (int, float, Decimal)) else None
+        for bound in (row.get("MaxValue"), row.get("MinValue"))
+    )
     source = row.get("PrecisionSource")
     behavior = row.get("DateTimeBehavior")
     return Column(
@@ -221,7 +235,8 @@ def _column(name: str, row: Mapping[str, Any]) -> Column:
         words=_by_language(row.get("DisplayName")),
         length=row.get("MaxLength") if isinstance(row.get("MaxLength"), int) else None,
         scale=row["Precision"] if isinstance(row.get("Precision"), int) else None,
-        maximum=Decimal(str(maximum)) if isinstance(maximum, (int, float, Decimal)) else None,
+        maximum=most,
+        minimum=least,
         creatable=row.get("IsValidForCreate") is not False,
         updatable=row.get("IsValidForUpdate") is not False,
         precision_source=source if isinstance(source, int) else 0,
@@ -261,14 +276,17 @@ def understood(
     column of opportunity.
     """
     if collection == SOLUTIONS:
-        ours = {SOLUTION_TYPE: SOLUTION_COLUMNS["type"].values}
+        ours = {"type": (SOLUTION_TYPE, SOLUTION_COLUMNS["type"])}
+    elif collection == OPPORTUNITIES:
+        ours = {name: (names[name], each) for name, each in OPPORTUNITY_COLUMNS.items() if name in names}
     else:
-        ours = {names[name]: column.values for name, column in OPPORTUNITY_COLUMNS.items() if name in names}
+        ours = {}
     found = dict(columns)
-    for name, values in ours.items():
+    for ours_name, (name, wanted) in ours.items():
         column = columns.get(name)
-        if column is None or not values:
+        if column is None or not column.choices:
             continue
+        values = words.lists().get(ours_name, ()) if wanted.renewed else wanted.values
         meant = [words.english(values, each.labels) for each in column.choices]
         choices = tuple(
             replace(each, label=value, labels=each.labels | {folded(value)})

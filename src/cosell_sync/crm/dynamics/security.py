@@ -17,6 +17,8 @@ class Security:
 
     columns: Mapping[str, frozenset[str]] = field(default_factory=dict)
     readable: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    narrow: frozenset[str] = frozenset()
+    """Sets of which rows may be out of sight: one that is not listed is not known to be gone."""
 
     def secured(self, collection: str, column: str) -> bool:
         """Whether the column is under column security, so that what it shows may be a mask."""
