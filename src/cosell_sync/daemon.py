@@ -31,7 +31,7 @@ GRACE: Final = timedelta(seconds=8)
 LONGEST: Final = timedelta(minutes=5)
 STANDBY: Final = timedelta(seconds=5)
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
-_HANGUP: Final = signal.SIGHUP
+_HANGUP: Final = getattr(signal, "SIGHUP", None)  # not on Windows
 _TICK: Final = 0.1
 
 Lease = Callable[[timedelta], AbstractContextManager[None]]
@@ -272,7 +272,8 @@ def _handling(stop: Callable[[], None], reload: Callable[[], None]) -> Iterator[
         del frame
         (reload if number == _HANGUP else stop)()
 
-    before = {number: signal.signal(number, handler) for number in (*_SIGNALS, _HANGUP)}
+    numbers = _SIGNALS if _HANGUP is None else (*_SIGNALS, _HANGUP)
+    before = {number: signal.signal(number, handler) for number in numbers}
     try:
         yield
     finally:
