@@ -39,7 +39,7 @@ ENV PATH=/opt/cosell-sync/bin:$PATH HOME=/data PYTHONUNBUFFERED=1 \
     COSELL_DEFAULT_HTTP__LISTEN=0.0.0.0:8080
 EXPOSE 8080
 # No shell is needed at run time: commands are given as lists.
-HEALTHCHECK --interval=30s --timeout=5s --start-period=20s CMD ["cosell-sync", "health", "--alive"]
+HEALTHCHECK --interval=30s --timeout=10s --start-period=30s CMD ["cosell-sync", "health", "--alive"]
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["cosell-sync"]
 CMD ["run"]
