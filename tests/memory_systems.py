@@ -33,7 +33,7 @@ from cosell_sync.core.deal import (
     Value,
     same_version,
 )
-from cosell_sync.core.fields import KINDS, SHARED, Kind
+from cosell_sync.core.fields import KINDS, NEWER, SHARED, STATUS_FIELDS, Kind, inseparable
 from cosell_sync.core.lifecycle import MOVES, TERMINAL, Actor, frozen
 from cosell_sync.core.memory import Link
 from cosell_sync.core.normalize import agree, by_key, for_crm
@@ -140,6 +140,7 @@ POLICIES = {
     "campaign_id": Policy.PARTNER_CENTER,
     "close_date": Policy.ASK,
     "customer": Policy.PARTNER_CENTER,
+    **dict.fromkeys(NEWER, Policy.PARTNER_CENTER),
 }
 
 
@@ -231,6 +232,10 @@ def _untouched(_name: str, value: Value) -> Value:
     return value
 
 
+def _never(_value: Value) -> bool:
+    return False
+
+
 def _no_base(_side: Side, _record: str) -> Fields:
     return {}
 
@@ -256,11 +261,17 @@ class Outside:
         default_factory=dict
     )  # of a new record, what was not as it was given
     bad_names: set[str] = field(default_factory=set)  # the CRM takes no record of such a name
+    refuses: dict[str, Callable[[Value], bool]] = field(
+        default_factory=dict
+    )  # fields that the CRM does not take so
+    refuses_there: dict[str, Callable[[Value], bool]] = field(default_factory=dict)  # and Partner Center
+    cure: Cure = Cure.SELLER  # who ends such a refusal
     at: Boundary = field(default=_nothing)
     base: Callable[[Side, str], Fields] = field(default=_no_base)
     shape: CrmShape | None = None  # what an admin made of it
     writes: int = 0
     shut_when_closed: bool = False  # a rule of the org locks closed opportunities
+    doubtful: dict[str, str] = field(default_factory=dict)  # field → ignored or refused by Partner Center
     identities: dict[Side, Identity] = field(default_factory=lambda: dict(IDENTITIES))
 
     def clock(self) -> datetime:
@@ -336,6 +347,7 @@ class Outside:
             "close_date": (START + timedelta(days=90)).date(),
             "notes": None,
             "campaign_id": None,
+            **dict.fromkeys(NEWER),
             "favorite": False,
             "customer": Customer(name="Contoso", country="US"),
             "team": (),
@@ -404,6 +416,12 @@ class Outside:
         if row.stamp != before:
             row.stamp = max(row.stamp - late, min(before + SECOND, row.stamp))
         return True
+
+    def saves(self, record: str) -> None:
+        """Somebody saves an opportunity, and changes nothing of it that we read."""
+        row = self.opportunities[record]
+        self._touch(row)
+        row.by_us = False
 
     def _wait_for_the_next_second(self, row: Row, fields: Fields) -> None:
         """Two saves of one field within a second look like one where versions are seconds: that is not promised."""
@@ -475,6 +493,19 @@ def _trouble(kind: str, system: str) -> RecordError:
             return Flaky("not now", code="busy", status=503)
 
 
+def refused_of(
+    refuses: Mapping[str, Callable[[Value], bool]], fields: Fields, cure: Cure
+) -> dict[str, RecordError]:
+    """What a system does not take of these fields. An amount and its currency go together, as in the adapters."""
+    bad = [name for name, value in fields.items() if refuses.get(name, _never)(value)]
+    refused: dict[str, RecordError] = {}
+    for unit in inseparable(fields):
+        if wrong := sorted(unit & set(bad)):
+            error = Rejected(f"not so: {', '.join(wrong)}", code="not_so", status=400, cure=cure)
+            refused |= dict.fromkeys(sorted(unit), error)
+    return refused
+
+
 class MemoryReferrals:
     """``ports.Referrals``."""
 
@@ -519,7 +550,14 @@ class MemoryReferrals:
         snapshot, steps, version = None, 0, int(write.before.version)
         error: RecordError | None = None
         row = self.outside.referrals[write.before.id]
-        for step in write.steps:
+        refused: dict[str, RecordError] = {}
+        for asked in write.steps:
+            found = refused_of(self.outside.refuses_there, asked.fields, self.outside.cure)
+            refused |= found
+            left = {name: each for name, each in asked.fields.items() if name not in found}
+            step = Step(left, asked.state, asked.trial)
+            if found and not step.fields.keys() - {"external_reference"} and step.state is None:
+                return Outcome(row.id, next(iter(found.values())), snapshot, steps, refused=refused)
             kind = self.outside.fault(Side.PARTNER_CENTER)
             if kind == "away":
                 self.outage = Unavailable("partner_center", "away")
@@ -527,7 +565,10 @@ class MemoryReferrals:
                 return Outcome(row.id, Flaky("not now", code="unavailable"), snapshot, steps)
             self._call("write")
             error = self._take(row, step, version, kind)
-            if error is None:
+            if step.trial and isinstance(error, Rejected):
+                refused |= dict.fromkeys(step.fields, error)
+                steps, snapshot, error = steps + 1, snapshot or write.before, None
+            elif error is None:
                 self.outside.at("landed")
                 steps += 1
                 snapshot = None if kind == "unread" else self._snapshot(row)
@@ -538,7 +579,7 @@ class MemoryReferrals:
                 self.outside.at("lost")
             if error is not None:
                 break
-        return Outcome(row.id, error, snapshot, steps)
+        return Outcome(row.id, error, snapshot, steps, refused=refused)
 
     def _take(self, row: Row, step: Step, version: int, kind: str | None) -> RecordError | None:
         if row.gone:
@@ -547,7 +588,11 @@ class MemoryReferrals:
             return _trouble(kind, "Partner Center")
         if row.version != version:
             return Stale("412", code="modified", status=412)
+        worlds = {self.outside.doubtful.get(name) for name in step.fields}
+        if "refused" in worlds:
+            return Rejected("cannot be changed", code="invalidRequest", status=400)
         fields = self._judged(row, step)
+        fields = {name: value for name, value in fields.items() if name not in self.outside.doubtful}
         self.outside.writes += 1
         self.outside.change(Side.PARTNER_CENTER, row, fields, person=False)
         return _trouble(kind, "Partner Center") if kind == "lost" else None
@@ -685,31 +730,47 @@ class MemoryCrm:
         if self.outage is not None:
             return Outcome(row.id, Flaky("not now", code="unavailable"))
         self._call("write")
-        if row.gone:
-            return Outcome(row.id, Gone("deleted", code="NOT_FOUND"))
-        if write.fields.get("name") in self.outside.bad_names:
-            kind = "rejected"
-        if kind in {"rejected", "flaky", "locked"}:
-            return Outcome(row.id, _trouble(kind, "The CRM"))
-        if self.outside.shut_when_closed and self.outside.closed(row) and "stage" not in write.fields:
-            return Outcome(
-                row.id,
-                Rejected("A closed opportunity cannot be changed.", code="FIELD_CUSTOM_VALIDATION_EXCEPTION"),
-            )
-        if not same_version(self.outside.version(row), write.before.version):
-            return Outcome(row.id, Stale("changed", code="stale"))
-        locked = self._locked(row) & write.fields.keys()
+        if error := self._turned_down(row, write, kind):
+            return Outcome(row.id, error)
+        locked = self._locked(row) & {**write.fields, **write.words}.keys()
         reopened = "stage" in write.fields and write.fields["stage"] != row.fields["stage"]
         if locked and not reopened:
             self.outside.violations.append(f"{row.id}: {sorted(locked)} written though it does not take them")
-        refused = kind == "partly" and AROUND & write.fields.keys()
+        self._check_demands(row.id, write.fields)
+        refused = refused_of(self.outside.refuses, write.fields, self.outside.cure)
+        unfinished = kind == "partly" and AROUND & write.fields.keys()
+        left_out = {*refused, *(unfinished or ())}
+        fields = {name: value for name, value in write.fields.items() if name not in left_out}
+        if not refused.keys() - AROUND:  # the rows around it follow once its own row is written
+            fields |= write.words
+        if refused and fields.keys() <= STATUS_FIELDS.keys() - {"referral_id"}:
+            fields = {}
+        if refused and not fields:
+            error = next(iter(refused.values()))
+            return Outcome(row.id, error, self._snapshot(row), refused=refused)
         self.outside.writes += 1
-        self._put(row, {name: value for name, value in write.fields.items() if name not in (refused or ())})
+        self._put(row, fields)
         self.outside.at("landed")
         if kind == "lost":
             return Outcome(row.id, _trouble(kind, "The CRM"))
-        error = _trouble("rejected", "The CRM") if refused else None
-        return Outcome(row.id, error, None if kind == "unread" else self._snapshot(row), int(error is None))
+        failed = _trouble("rejected", "The CRM") if unfinished else None
+        after = None if kind == "unread" else self._snapshot(row)
+        return Outcome(row.id, failed, after, int(failed is None), refused=refused)
+
+    def _turned_down(self, row: Row, write: OpportunityWrite, kind: str | None) -> RecordError | None:
+        """Why nothing of this write lands, whatever its fields are."""
+        if row.gone:
+            return Gone("deleted", code="NOT_FOUND")
+        if write.fields.get("name") in self.outside.bad_names:
+            kind = "rejected"
+        if kind in {"rejected", "flaky", "locked"}:
+            return _trouble(kind, "The CRM")
+        if self.outside.shut_when_closed and self.outside.closed(row) and "stage" not in write.fields:
+            text = "A closed opportunity cannot be changed."
+            return Rejected(text, code="FIELD_CUSTOM_VALIDATION_EXCEPTION")
+        if not same_version(self.outside.version(row), write.before.version):
+            return Stale("changed", code="stale")
+        return None
 
     def create(self, batch: Sequence[OpportunityDraft]) -> Sequence[Outcome]:
         self.outage = None
@@ -726,6 +787,7 @@ class MemoryCrm:
             kind = "rejected"
         if kind in {"rejected", "flaky"}:
             return Outcome(None, _trouble(kind, "The CRM"))
+        self._check_demands(draft.referral_id, {"name": None, "close_date": None, **draft.fields})
         self.outside.writes += 1
         row = self._holder(draft.referral_id)
         if row is None:
@@ -746,17 +808,31 @@ class MemoryCrm:
         filled = {
             name: value for name, value in self.outside.defaults.items() if draft.fields.get(name) is None
         }
-        given = {**draft.fields, **(filled if fresh else {}), "referral_id": draft.referral_id}
+        refused = refused_of(self.outside.refuses, draft.fields, self.outside.cure)
+        taken = {name: value for name, value in draft.fields.items() if name not in refused}
+        given = {**taken, **(filled if fresh else {}), "referral_id": draft.referral_id}
         self._put(row, given, made=fresh)
         if fresh:
-            asked = self.outside.held(row, draft.fields)
+            asked = self.outside.held(row, taken)
             self.outside.born[row.id] = {
                 name: row.fields[name] for name in SHARED if name in asked and row.fields[name] != asked[name]
             }
         self.outside.at("landed")
         if kind == "lost":
             return Outcome(None, _trouble(kind, "The CRM"))
-        return Outcome(row.id, None, None if kind == "unread" else self._snapshot(row), 1)
+        return Outcome(row.id, None, None if kind == "unread" else self._snapshot(row), 1, refused=refused)
+
+    def _check_demands(self, record: str, fields: Fields) -> None:
+        """What both CRMs refuse: no name, no close date, an amount or a currency that they do not hold."""
+        shape = self.outside.shape or self.outside.kind.shape
+        wrong = [name for name in ("name", "close_date") if name in fields and not fields[name]]
+        value, currency = fields.get("value"), fields.get("currency")
+        if isinstance(value, Decimal) and not shape.minimum <= value <= shape.maximum:
+            wrong.append("value")
+        if currency and currency not in shape.currencies:
+            wrong.append("currency")
+        if wrong:
+            self.outside.violations.append(f"{record}: {wrong} written though the CRM does not take them")
 
     def _holder(self, referral_id: str) -> Row | None:
         """The opportunity that has this referral id; the CRM lets no second one have it."""

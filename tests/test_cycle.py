@@ -342,7 +342,7 @@ def test_a_hold_has_a_clock(play: Play, left: float, given: list[int]) -> None:
     """It is named at 7, 3 and 1 days, also when first seen with less left; expired, it stays in sight until acknowledged."""
     start = play.outside.now
     until = start + timedelta(days=left)
-    play.outside.new_referral(State.RECEIVED, customer=None, respond_by=until)
+    play.outside.new_referral(State.RECEIVED, problem="no status", respond_by=until)
     with structlog.testing.capture_logs() as logs:
         while play.outside.now < until + timedelta(days=1):
             play.cycle()
@@ -589,3 +589,41 @@ def test_a_deal_is_decided_and_stored_no_more_often_than_needed(
     play.colleague(value=Decimal(300))
     assert commits_of_a_cycle() == (1, 4)
     assert play.opportunity["value"] == Decimal(300)
+
+
+# --- hints of webhooks ------------------------------------------------------------------------------------------------
+
+
+def test_a_hinted_referral_is_read_by_id_where_the_list_is_not_asked_and_the_list_comes_again() -> None:
+    """The poll stays the truth: what no event told is carried as soon as the list is asked again."""
+    play = Play()
+    play.begin(value=Decimal(1))
+    play.world = replace(play.world, lists_referrals=lambda: False)
+    play.outside.people(PC, "R1", {"notes": "told"})
+    play.outside.new_referral(State.ACCEPTED)
+    before = play.world.referrals.calls
+    play.cycle()
+    assert play.world.referrals.calls == before
+    play.store.hint([("R1", "referral-updated", "t1"), ("R404", "referral-updated", "t1")])
+    play.cycle()
+    assert play.opportunity["notes"] == "told"
+    assert play.world.referrals.calls == before + 2
+    assert play.store.hints(10) == []
+    play.cycle()
+    assert play.world.referrals.calls == before + 2
+    assert len(play.outside.opportunities) == 1
+    play.world = replace(play.world, lists_referrals=lambda: True)
+    play.cycle()
+    assert len(play.outside.opportunities) == 2
+
+
+def test_a_hint_of_what_the_list_shows_costs_nothing() -> None:
+    play = Play()
+    play.begin()
+    play.outside.people(PC, "R1", {"notes": "told"})
+    play.store.hint([("R1", "referral-updated", "t1")])
+    before = play.world.referrals.calls
+    play.cycle()
+    assert play.world.referrals.calls == before + 1
+    assert play.opportunity["notes"] == "told"
+    assert play.store.hints(10) == []

@@ -29,6 +29,7 @@ from cosell_sync.summary import OUT_OF_REACH, CycleSummary
 
 GRACE: Final = timedelta(seconds=8)
 LONGEST: Final = timedelta(minutes=5)
+GATHER: Final = 1.0  # seconds
 STANDBY: Final = timedelta(seconds=5)
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 _HANGUP: Final = getattr(signal, "SIGHUP", None)  # not on Windows
@@ -207,8 +208,10 @@ class Daemon:
         self._pause(pause)
 
     def _pause(self, span: timedelta) -> None:
-        if not self.stopping:
-            self._wait(span.total_seconds())
+        if not self.stopping and self._wait(span.total_seconds()) and not self.stopping:
+            # Somebody rang: what comes with it within a moment goes into the same cycle.
+            self._bell.clear()
+            self._wait(min(GATHER, span.total_seconds()))
 
     def _pause_for(self, error: Exception) -> timedelta:
         """As long as the system asked for, within the bound."""

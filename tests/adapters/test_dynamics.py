@@ -297,8 +297,7 @@ def test_an_amount_summed_from_products_is_read_only(world: Build) -> None:
     got = w.read(crm, deal)
     assert got.readonly == {"currency", "value"}
     outcome = only(crm.write([OpportunityWrite(got, {"value": Decimal(9), "campaign_id": "C"})]))
-    assert isinstance(outcome.error, Rejected)
-    assert outcome.error.fields == ("value",)
+    assert (outcome.error, outcome.refused.keys()) == (None, {"value"})
     assert outcome.snapshot is not None
     assert (outcome.snapshot["value"], outcome.snapshot["campaign_id"]) == (Decimal(500), "C")
 
@@ -542,7 +541,7 @@ def test_a_currency_is_never_changed(world: Build) -> None:
     crm = w.client()
     deal = w.deal()
     outcome = only(crm.write([OpportunityWrite(w.read(crm, deal), {"currency": "USD", "name": "N"})]))
-    assert isinstance(outcome.error, Rejected)
+    assert (outcome.error, outcome.refused.keys()) == (None, {"currency"})
     row = w.org.get("opportunity", deal)
     assert (row["transactioncurrencyid"], row["name"]) == (w.org.currencies["EUR"], "N")
 
@@ -806,8 +805,7 @@ def test_a_bad_contact_does_not_keep_the_deal_from_being_made(world: Build) -> N
     crm = w.client()
     w.org.add_validation_rule("contact", lambda row: "bad" in str(row.get("emailaddress1")), "Not him.")
     outcome = only(crm.create([draft("ref-1", contacts=people("bad@x.example", "good@x.example"))]))
-    assert isinstance(outcome.error, Rejected)
-    assert outcome.error.fields == ("contacts",)
+    assert (outcome.error, outcome.refused.keys()) == (None, {"contacts"})
     assert outcome.snapshot is not None
     assert [each.email for each in outcome.snapshot["contacts"]] == ["good@x.example"]  # type: ignore[union-attr]
 

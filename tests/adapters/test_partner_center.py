@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import ssl
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
@@ -28,7 +27,7 @@ from cosell_sync.errors import (
     Unavailable,
     Unclear,
 )
-from cosell_sync.partner_center import read, signin
+from cosell_sync.partner_center import read
 from cosell_sync.partner_center.client import ID_HEADERS, REFERRALS, PartnerCenter
 from cosell_sync.partner_center.signin import Application, Lent, SignIn
 from cosell_sync.partner_center.values import WireOptions
@@ -260,14 +259,20 @@ def test_a_refused_filter_falls_back_to_newest_first(stand: Stand) -> None:
     rows = [referral(number) for number in (30, 20, 10, 5)]
     link = f"{LIST}?$skiptoken=2"
     route = stand.answers(
-        refused(), page(*rows[:2], following=link), page(*rows[2:], following=f"{link}3"), page(rows[0])
+        refused(),
+        refused(),
+        page(*rows[:2], following=link),
+        page(*rows[2:], following=f"{link}3"),
+        page(rows[0]),
     )
     (found,) = stand.center.changed_since("2026-05-04T09:20:00Z", OVERLAP)
     assert [snapshot.id for snapshot in found.snapshots] == [guid(20), guid(30)], "oldest first"
     assert found.watermark == "2026-05-04T09:30:00.123456Z"
-    assert route.call_count == 3, "it stops at the watermark"
+    asked = [query["$filter"][0].partition(" ge ")[2] for query in queries(route)[:2]]
+    assert asked == ["2026-05-04T09:15:00Z", "'2026-05-04T09:15:00Z'"], "plain first, then in quotes"
+    assert route.call_count == 4, "it stops at the watermark"
     (found,) = stand.center.changed_since(found.watermark, OVERLAP)
-    assert queries(route)[3] == {"$orderby": ["updatedDateTime desc"]}, "and does not ask that again"
+    assert queries(route)[4] == {"$orderby": ["updatedDateTime desc"]}, "and does not ask that again"
 
 
 def test_a_list_promises_nothing_before_its_end(stand: Stand) -> None:
@@ -518,6 +523,105 @@ def test_what_becomes_of_a_write(
     assert stand.center.outage is None, "one record's trouble is not the system's"
 
 
+TRIAL = Step({"name": "Ours"}, trial=True)
+
+
+def hopeful(stand: Stand, **wire: Any) -> None:
+    stand.center = PartnerCenter(stand.api, WireOptions(write_name=True, **wire))
+
+
+def landed(letter: str, **changes: Any) -> httpx.Response:
+    return httpx.Response(200, json=referral(1, eTag=f'"1-{letter}"', **changes))
+
+
+def about_field(target: str | None) -> httpx.Response:
+    error = {"code": "invalidRequest", "message": "No.", "target": target}
+    return httpx.Response(400, json={"error": error})
+
+
+def test_a_refusal_of_a_trial_that_names_something_else_is_no_answer(stand: Stand) -> None:
+    """Then the deal fails like any other: the refusal is about the deal, not about whether names are taken."""
+    hopeful(stand)
+    stand.answers(about_field("status"))
+    outcome = stand.write(TRIAL)
+    assert isinstance(outcome.error, Rejected)
+    assert (outcome.steps, outcome.refused) == (0, {})
+    stand.answers(httpx.Response(403, json={"error": {"code": "accessDenied"}}))
+    assert stand.write(TRIAL).error is not None
+
+
+def test_a_trial_that_is_answered_500_again_and_again_holds_nothing(stand: Stand) -> None:
+    """Each time the referral is seen unchanged; the step after the trial is guarded by the version before it."""
+    hopeful(stand)
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.method == "GET":
+            return httpx.Response(200, json=referral(1))
+        return httpx.Response(500) if b"/name" in request.content else landed("b")
+
+    route = stand.answers(answer)
+    outcome = stand.write(TRIAL, NOTE)
+    assert (outcome.error, outcome.steps) == (None, 2)
+    assert isinstance(outcome.refused["name"], Flaky)
+    assert route.calls.last.request.headers["if-match"] == '"1-a"'
+
+
+STAGE = Step({"sales_stage": "Propose", "notes": "x"})
+
+
+def stages_sent(route: respx.Route) -> list[str]:
+    bodies = [json.loads(call.request.content) for call in route.calls if call.request.content]
+    return [each["value"] for body in bodies for each in body if each["path"] == "/salesStage"]
+
+
+def test_a_refused_sales_stage_is_sent_in_its_other_form_once(stand: Stand) -> None:
+    hopeful(stand, sales_stage="auto")
+    route = stand.answers(about_field("salesStage"), landed("b", salesStage="Propose"), landed("c"))
+    assert stand.write(STAGE).error is None
+    assert stages_sent(route) == ["60", "Propose"]
+    stand.write(STAGE)
+    assert stages_sent(route)[2:] == ["Propose"], "from then on at once"
+
+
+@pytest.mark.parametrize("target", ["details.notes", "salesStage"])
+def test_a_refusal_that_the_other_form_does_not_cure_is_the_first_one(stand: Stand, target: str) -> None:
+    """One that names another property is not about the form; what both forms are refused for settles nothing."""
+    hopeful(stand, sales_stage="auto")
+    route = stand.answers(*[about_field(target)] * 4)
+    error = stand.write(Step({"sales_stage": "Propose"})).error
+    assert isinstance(error, Rejected)
+    assert error.fields == (target,)
+    assert stages_sent(route) == (["60", "Propose"] if target == "salesStage" else ["60"])
+
+
+def test_a_configured_form_is_never_changed(stand: Stand) -> None:
+    hopeful(stand)
+    route = stand.answers(about_field("salesStage"))
+    assert isinstance(stand.write(Step({"sales_stage": "Propose"})).error, Rejected)
+    assert stages_sent(route) == ["60"]
+
+
+def test_a_sales_stage_ignored_in_both_forms_is_not_sent_twice_again(stand: Stand) -> None:
+    hopeful(stand, sales_stage="auto")
+    route = stand.answers(landed("b"), landed("c"), landed("d"))
+    assert stand.write(STAGE).error is None
+    assert stages_sent(route) == ["60", "Propose"]
+    stand.write(STAGE)
+    assert stages_sent(route)[2:] == ["60"]
+
+
+def test_a_post_refused_for_its_sales_stage_is_posted_in_the_other_form(stand: Stand) -> None:
+    """A 400 made nothing. A refusal that does not name the stage is not repeated."""
+    hopeful(stand, sales_stage="auto")
+    draft = replace(DRAFT, fields={**DRAFT.fields, "sales_stage": "Propose"})
+    route = stand.answers(about_field("salesStage"), landed("a", salesStage="Propose"), about_field(None))
+    assert stand.center.create(draft).error is None
+    posted = [json.loads(call.request.content)["salesStage"] for call in route.calls]
+    assert posted == ["60", "Propose"]
+    assert isinstance(stand.center.create(draft).error, Rejected)
+    assert route.call_count == 3
+
+
 def test_an_answer_500_is_settled_by_looking(stand: Stand) -> None:
     """The same eTag proves that nothing happened: it may be tried again."""
     landed = httpx.Response(200, json=referral(1, eTag='"1-b"'))
@@ -761,26 +865,25 @@ def sign_in_answer(stand: Stand, *answers: httpx.Response) -> None:
     stand.mock.post(f"{LOGIN}/tenant/oauth2/v2.0/token").mock(side_effect=list(answers))
 
 
-SECRET_TEXT = "AADSTS70008: The refresh token of ida.kern@partner.example has expired."
-
-
 @pytest.mark.parametrize(
-    ("status", "error", "hint"),
+    ("status", "error", "number", "hint"),
     [
-        (400, "invalid_grant", "cosell-sync login"),
-        (400, "interaction_required", "cosell-sync login"),
-        (401, "invalid_client", "client_secret"),
-        (403, "access_denied", "cosell-sync login"),
+        (400, "invalid_grant", 70008, "cosell-sync login"),
+        (400, "interaction_required", 50076, "user with MFA: run cosell-sync login"),
+        (401, "invalid_client", 7000222, "partner_center.client_secret has expired"),
+        (401, "invalid_client", 1234567, "check partner_center.client_id and partner_center.client_secret"),
+        (403, "access_denied", 1234567, "cosell-sync login"),
     ],
 )
 def test_a_refused_sign_in_names_the_code_and_the_next_step(
-    stand: Stand, status: int, error: str, hint: str
+    stand: Stand, status: int, error: str, number: int, hint: str
 ) -> None:
-    sign_in_answer(stand, httpx.Response(status, json={"error": error, "error_description": SECRET_TEXT}))
+    text = f"AADSTS{number}: The refresh token of ida.kern@partner.example has expired."
+    sign_in_answer(stand, httpx.Response(status, json={"error": error, "error_description": text}))
     with pytest.raises(AuthFailed) as caught:
         stand.source.token()
     assert caught.value.code == error
-    assert "AADSTS70008" in str(caught.value)
+    assert f"AADSTS{number}" in str(caught.value)
     assert "ida.kern" not in str(caught.value)
     assert hint in caught.value.hint
     assert stand.tokens.tokens == {"partner_center": "refresh-0"}, "a stored token is never discarded"
@@ -828,81 +931,58 @@ def test_a_confidential_client_sends_its_secret(stand: Stand) -> None:
     assert stand.tokens.events == [], "an answer without a refresh token leaves the stored one"
 
 
-# --- the device code --------------------------------------------------------------------------------------------
+# --- MFA --------------------------------------------------------------------------------------------------------
 
 
-class Entra:
-    """Answers of the sign-in service to MSAL, and the caller over which it asks."""
-
-    def __init__(self, mock: respx.MockRouter, *polls: dict[str, Any]) -> None:
-        self.polls = list(polls)
-        self.forms: list[Mapping[str, str]] = []
-        self.slept: list[float] = []
-        self.stop = threading.Event()
-        mock.route(url__startswith=LOGIN).mock(side_effect=self.send)
-        self.caller = HttpCaller(
-            "partner_center",
-            "",
-            governor=Governor("partner_center", stop=self.stop, sleep=self.slept.append),
-            verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
-        )
-
-    def send(self, request: httpx.Request) -> httpx.Response:
-        url = str(request.url)
-        base = f"{LOGIN}/tenant"
-        body: dict[str, Any]
-        if "openid-configuration" in url:
-            body = {
-                "authorization_endpoint": f"{base}/oauth2/v2.0/authorize",
-                "token_endpoint": f"{base}/oauth2/v2.0/token",
-                "device_authorization_endpoint": f"{base}/oauth2/v2.0/devicecode",
-                "issuer": f"{base}/v2.0",
-            }
-        elif "devicecode" in url:
-            body = {"user_code": "ABC", "device_code": "d", "verification_uri": "u", "interval": 0}
-            body |= {"expires_in": 900, "message": "Open u and enter ABC"}
-        else:
-            form = parse_qs(request.content.decode())
-            self.forms.append({key: value[0] for key, value in form.items()})
-            body = self.polls.pop(0)
-        return httpx.Response(400 if "error" in body else 200, json=body)
-
-
-@pytest.fixture
-def entra() -> Iterator[Callable[..., Entra]]:
-    with respx.mock(assert_all_called=False) as mock:
-        yield lambda *polls: Entra(mock, *polls)
-
-
-PENDING = {"error": "authorization_pending"}
-
-
-def test_a_device_login_stores_the_refresh_token(entra: Callable[..., Entra]) -> None:
-    grant = {"access_token": "a", "refresh_token": "r", "expires_in": 3600, "token_type": "Bearer"}
-    world = entra(PENDING, grant)
-    tokens, shown = Memory(), list[str]()
-    application = Application("tenant", "client", "s3cret", LOGIN)
-    signin.device_login(application, tokens, shown.append, world.caller)
-    assert tokens.tokens == {"partner_center": "r"}
-    assert shown == ["Open u and enter ABC"]
-    assert world.slept == [1.0]
-    assert {form["client_secret"] for form in world.forms} == {"s3cret"}
-
-
-@pytest.mark.parametrize("error", ["authorization_declined", "expired_token", "bad_verification_code"])
-def test_a_device_login_that_is_declined_stores_nothing(entra: Callable[..., Entra], error: str) -> None:
-    world = entra({"error": error, "error_description": SECRET_TEXT})
-    tokens = Memory()
-    application = Application("tenant", "client", None, LOGIN)
+@pytest.mark.parametrize("code", ["900421", 900421])
+@pytest.mark.parametrize("act", ["list", "read", "create"])
+def test_a_user_without_mfa_is_told_to_sign_in_again_with_it(stand: Stand, act: str, code: object) -> None:
+    """Another token is tried first, for somebody may have signed in since."""
+    body = {
+        "code": code,
+        "description": "ida.kern@partner.example has no MFA.",
+        "data": [],
+        "source": "PartnerFD",
+    }
+    stand.answers(*[httpx.Response(401, json=body)] * 2)
+    acts: dict[str, Callable[[], object]] = {
+        "list": lambda: list(stand.center.index()),
+        "read": lambda: stand.center.fetch([guid(1)]),
+        "create": lambda: stand.center.create(DRAFT),
+    }
     with pytest.raises(AuthFailed) as caught:
-        signin.device_login(application, tokens, lambda _: None, world.caller)
-    assert caught.value.code == error
-    assert tokens.tokens == {}
+        acts[act]()
+    assert caught.value.code == "900421"
+    assert "multifactor authentication (MFA)" in str(caught.value)
+    assert caught.value.hint == "sign in again as a user with MFA: run cosell-sync login"
+    assert "ida.kern" not in str(caught.value)
+    assert (stand.granted, stand.center.calls) == (2, 2)
 
 
-def test_a_device_login_can_be_stopped(entra: Callable[..., Entra]) -> None:
-    world = entra(*[PENDING] * 9)
-    application = Application("tenant", "client", None, LOGIN)
-    with pytest.raises(Unavailable) as caught:
-        signin.device_login(application, Memory(), lambda _: world.stop.set(), world.caller)
-    assert caught.value.code == "stopping"
+def test_a_sign_in_with_mfa_counts_with_the_next_call(stand: Stand) -> None:
+    stand.answers(httpx.Response(401, json={"code": "900421", "description": "No MFA."}), page())
+    list(stand.center.index())
+    assert stand.granted == 2
+
+
+# --- what the sign-in shows -------------------------------------------------------------------------------------
+
+
+def test_one_page_tells_of_which_locations_referrals_are_seen(stand: Stand) -> None:
+    rows = [referral(number, mpnId=place) for number, place in enumerate(["1", "2", "2", None, 5])]
+    rows.append(referral(9, organizationId="msft", organizationName="Microsoft"))
+    answer = {"value": rows, "@odata.nextLink": "http://x/?$skiptoken=1"}
+    stand.answers(httpx.Response(200, json=answer, headers={"isMfaCompliant": "false"}))
+    seen = stand.center.sight()
+    assert (seen.referrals, seen.more, seen.mfa) == (5, True, False)
+    assert seen.locations == {"2": 2, "": 2, "1": 1}
+    assert seen.organizations == {US: ""}
+    assert stand.center.calls == 1
+
+
+@pytest.mark.parametrize(("said", "mfa"), [("True", True), ("false", False), ("maybe", None)])
+def test_the_reply_tells_of_mfa_where_the_token_cannot_be_read(
+    stand: Stand, said: str, mfa: bool | None
+) -> None:
+    stand.answers(httpx.Response(200, json={"value": []}, headers={"isMfaCompliant": said}))
+    assert stand.center.sight().mfa is mfa

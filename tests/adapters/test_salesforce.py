@@ -7,7 +7,7 @@ import json
 import ssl
 import threading
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from datetime import date, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -462,10 +462,36 @@ def test_a_refused_contact_is_told_and_the_deal_stays(world: Callable[..., World
     made = only(
         w.client().create([draft("ref-1", contacts=(Member("ok@x.example"), Member("bad@x.example")))])
     )
-    assert isinstance(made.error, Rejected)
-    assert (made.error.text, made.error.fields) == ("No such people.", ("contacts",))
+    assert made.error is None
+    assert made.refused["contacts"].text == "No such people."
     assert made.snapshot is not None
     assert made.snapshot["contacts"] == (Member("ok@x.example", None, "ok"),)
+
+
+def test_an_amount_does_not_change_its_currency_where_products_fix_it(world: Callable[..., World]) -> None:
+    """110 USD written to a row in EUR would be another amount, so both are refused, and the rest lands."""
+    w = world()
+    deal = w.deal(CurrencyIsoCode="EUR", Amount=100)
+    w.org.add_products(deal, 100)
+    crm = w.client()
+    before = w.read(crm, deal)
+    fields = {"currency": "USD", "value": Decimal(110), "close_date": date(2027, 5, 1), "notes": "new"}
+    outcome = only(crm.write([OpportunityWrite(before, fields)]))
+    assert (outcome.error, outcome.refused.keys()) == (None, {"currency", "value"})
+    row = w.org.get("Opportunity", deal)
+    assert (row["CurrencyIsoCode"], row["CloseDate"], row["Amount"]) == ("EUR", "2027-05-01", 100)
+
+
+def test_the_name_of_a_person_account_keeps_nobody_out(world: Callable[..., World]) -> None:
+    w = world()
+    account = w.org.create("Account", Name="Ann Example")
+    w.org.make_person(account)
+    crm = w.client()
+    before = w.read(crm, w.deal(AccountId=account))
+    fields = {"customer": Customer("Ann B. Example"), "contacts": (Member("ann@x.example", "Ann", "E"),)}
+    outcome = only(crm.write([OpportunityWrite(before, fields)]))
+    assert (outcome.error, outcome.refused.keys()) == (None, {"customer"})
+    assert [each["Email"] for each in w.org.rows("Contact")] == ["ann@x.example"]
 
 
 def test_the_oldest_of_several_matching_accounts_is_taken(world: Callable[..., World]) -> None:
@@ -1202,6 +1228,38 @@ def test_an_approval_locks_the_record_and_nothing_else(world: Callable[..., Worl
     assert outcomes[1].error is None
     w.org.unlock(held)
     assert only(crm.write([OpportunityWrite(w.read(crm, held), {"notes": "x"})])).error is None
+
+
+def test_an_account_under_approval_keeps_nobody_out(world: Callable[..., World]) -> None:
+    w = world()
+    crm = w.client()
+    account = w.org.create("Account", Name="Fabrikam")
+    deal = w.deal(AccountId=account)
+    w.org.lock(account)
+    fields = {
+        "customer": Customer("Fabrikam", "Elsewhere 2"),
+        "contacts": (Member("ann@x.example", "Ann", "A"),),
+    }
+    outcome = only(crm.write([OpportunityWrite(w.read(crm, deal), {**fields, "notes": "x"})]))
+    assert (outcome.error, outcome.refused.keys()) == (None, {"customer"})
+    assert isinstance(outcome.refused["customer"], Locked)
+    held = w.read(crm, deal)
+    assert held["notes"] == "x"
+    assert [each.email for each in held["contacts"]] == ["ann@x.example"]
+
+
+def test_a_lock_is_no_refusal_of_a_field_and_is_not_searched_for(world: Callable[..., World]) -> None:
+    w = world()
+    crm = w.client()
+    deal = w.deal()
+    before = w.read(crm, deal)
+    w.org.lock(deal)
+    calls = crm.calls
+    fields = {"notes": "x", "close_date": date(2027, 5, 1), "campaign_id": "c-1", "value": Decimal(7)}
+    outcome = only(crm.write([OpportunityWrite(before, fields)]))
+    assert isinstance(outcome.error, Locked)
+    assert outcome.refused == {}
+    assert crm.calls - calls <= 2  # the write and its read-back
 
 
 def test_a_rule_against_changes_of_closed_opportunities(world: Callable[..., World]) -> None:

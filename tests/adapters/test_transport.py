@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 import threading
 import time
@@ -33,7 +34,7 @@ from cosell_sync.errors import (
     Unavailable,
     Unclear,
 )
-from cosell_sync.transport import codes, errors
+from cosell_sync.transport import codes, errors, unreachable
 from cosell_sync.transport.answers import Answer, ErrorBody, error_body, retry_after
 from cosell_sync.transport.client import HttpCaller, Limits, Safety
 from cosell_sync.transport.errors import Disposition, Scope
@@ -303,12 +304,16 @@ def test_a_code_knows_more_than_its_status() -> None:
     assert errors.disposition("partner_center", 400, "resourceModified") is Disposition.STALE
 
 
-def test_both_documented_shapes_of_errors_are_read() -> None:
+def test_every_documented_shape_of_errors_is_read() -> None:
     nested = b'{"error": {"code": "invalidRequest", "message": "No.", "target": "details/dealValue",'
     nested += b'"innerError": {"code": "badNumber", "innerError": {"code": null}}}}'
     assert error_body(nested) == ErrorBody("badNumber", "No.", "details/dealValue")
     assert error_body(b'{"statusCode": 429, "message": "slow"}') == ErrorBody("429", "slow")
     assert error_body(b'[{"errorCode": "X_Y", "message": "no"}]') == ErrorBody("X_Y", "no")
+    flat = b'{"code": %s, "description": "MFA is required.", "data": [], "source": "PartnerFD"}'
+    for code in (b'"900421"', b"900421"):
+        assert error_body(flat % code) == ErrorBody("900421", "MFA is required.")
+        assert error_body(b'{"error": %s}' % (flat % code)) == ErrorBody("900421", "MFA is required.")
     assert error_body(b"<html>") == ErrorBody()
     assert error_body(b"[" * 100_000) == ErrorBody()
 
@@ -318,7 +323,8 @@ def test_both_documented_shapes_of_errors_are_read() -> None:
     | st.recursive(
         st.none() | st.text(),
         lambda x: (
-            st.lists(x) | st.dictionaries(st.sampled_from(["error", "code", "message", "innerError"]), x)
+            st.lists(x)
+            | st.dictionaries(st.sampled_from(["error", "code", "message", "description", "innerError"]), x)
         ),
     ).map(lambda x: repr(x).encode())
 )
@@ -785,3 +791,41 @@ def test_an_unknown_code_goes_by_its_status_and_to_an_administrator() -> None:
     assert (found, codes.cure("dynamics", "0xdeadbeef", found)) == (Disposition.REJECTED, Cure.ADMIN)
     found = codes.disposition("dynamics", 503, "")
     assert codes.cure("dynamics", "", found) is Cure.TIME
+
+
+# --- why nobody answers -----------------------------------------------------------------------------------------------
+
+
+def test_an_unknown_name_is_told_as_that() -> None:
+    lost = httpx.ConnectError("x")
+    lost.__cause__ = socket.gaierror(-2, "Name or service not known")
+    assert errors.connection_failure(lost) == ("name_not_found", False)
+    text, hint = unreachable.why("name_not_found", "nosuch.example", "Salesforce")
+    assert "DNS knows no nosuch.example" in text
+    assert hint == ""  # the caller's own names the setting
+
+
+@pytest.mark.parametrize("code", ["connect", "connect_timeout", "proxy"])
+def test_a_dead_proxy_is_named_with_its_variable_and_never_with_its_password(
+    monkeypatch: pytest.MonkeyPatch, code: str
+) -> None:
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    monkeypatch.setenv("HTTPS_PROXY", "http://user:s3cret@proxy.example:3128")
+    text, hint = unreachable.why(code, "api.example", "Salesforce")
+    assert "proxy.example:3128 of HTTPS_PROXY" in text
+    assert "s3cret" not in text + hint
+    assert "api.example in NO_PROXY" in hint
+    monkeypatch.setenv("NO_PROXY", "api.example")
+    assert unreachable.why(code, "api.example", "Salesforce") == (
+        f"Salesforce does not answer at api.example ({code})",
+        "",
+    )
+    assert unreachable.why("read_timeout", "other.example", "Salesforce")[1] == ""
+
+
+def test_a_proxy_that_is_no_address_is_a_mistake_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "nonsense:::/x")
+    with pytest.raises(ConfigError, match="HTTPS_PROXY is no address of a proxy"):
+        HttpCaller("salesforce", "https://api.example")

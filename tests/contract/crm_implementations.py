@@ -63,6 +63,15 @@ class Place(Protocol):
     def picky(self) -> None:
         """From now on nobody may be called ``BAD``."""
 
+    def refuse_notes(self, *, named: bool) -> None:
+        """From now on notes may not read ``BAD``. ``named``: whether the refusal says that it is about the notes."""
+
+    def refuse_account(self, deal: str) -> None:
+        """The account of the deal cannot be changed by us."""
+
+    def refuse_member(self) -> None:
+        """The colleague can be on no team."""
+
     def rewriting(self, old: str, new: str) -> None:
         """An automation puts one name in the place of another."""
 
@@ -116,6 +125,15 @@ class InMemory:
 
     def picky(self) -> None:
         self.outside.bad_names.add(BAD)
+
+    def refuse_notes(self, *, named: bool) -> None:
+        self.outside.refuses["notes"] = lambda value: value == BAD
+
+    def refuse_account(self, deal: str) -> None:
+        self.outside.refuses["customer"] = lambda value: True
+
+    def refuse_member(self) -> None:
+        self.outside.refuses["team"] = lambda value: COLLEAGUE in value  # type: ignore[operator]
 
     def rewriting(self, old: str, new: str) -> None:
         self.outside.flow = lambda name, value: new if (name, value) == ("name", old) else value
@@ -197,6 +215,19 @@ class OnSalesforce:
 
     def picky(self) -> None:
         self.world.org.add_validation_rule("Opportunity", lambda row: row["Name"] == BAD, "Not so.")
+
+    def refuse_notes(self, *, named: bool) -> None:
+        place = ("Cosell_Notes__c",) if named else ()
+        self.world.org.add_validation_rule(
+            "Opportunity", lambda row: row["Cosell_Notes__c"] == BAD, "Not so.", place
+        )
+
+    def refuse_account(self, deal: str) -> None:
+        self.world.org.make_read_only(str(self.world.org.get("Opportunity", deal)["AccountId"]))
+
+    def refuse_member(self) -> None:
+        (user,) = self.world.org.rows("User", Email=SAM)
+        self.world.org.take_membership(str(user["Id"]))
 
     def rewriting(self, old: str, new: str) -> None:
         def flow(_before: Any, changes: Any) -> Any:
@@ -288,6 +319,17 @@ class OnDynamics:
 
     def picky(self) -> None:
         self.world.org.add_validation_rule("opportunity", lambda row: row.get("name") == BAD, "Not so.")
+
+    def refuse_notes(self, *, named: bool) -> None:
+        text = "The value of 'cosell_notes' is not so." if named else "Not so."
+        self.world.org.add_validation_rule("opportunity", lambda row: row.get("cosell_notes") == BAD, text)
+
+    def refuse_account(self, deal: str) -> None:
+        self.world.org.make_read_only(str(self.world.org.get("opportunity", deal)["parentaccountid"]))
+
+    def refuse_member(self) -> None:
+        (user,) = self.world.org.rows("systemuser", internalemailaddress=SAM)
+        self.world.org.take_roles(str(user["systemuserid"]))
 
     def rewriting(self, old: str, new: str) -> None:
         def flow(_before: Any, changes: Any) -> Any:

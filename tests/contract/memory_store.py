@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from cosell_sync.core import erasure as forgetting
+from cosell_sync.core.capabilities import Capability, Verdict
 from cosell_sync.core.deal import Side, SyncState
 from cosell_sync.core.erasure import ErasureResult, Person
 from cosell_sync.core.memory import (
@@ -46,6 +47,8 @@ class _Held:
     bindings: dict[Side, Identity] = field(default_factory=dict)
     orders: dict[str, OperatorCommand] = field(default_factory=dict)
     final: dict[tuple[str, FinalKind], FinalStepTaken] = field(default_factory=dict)
+    verdicts: dict[Capability, Verdict] = field(default_factory=dict)
+    hints: dict[tuple[str, str, str], bool] = field(default_factory=dict)  # → whether a cycle has looked
     holder: MemoryStore | None = None
 
 
@@ -149,6 +152,19 @@ class MemoryStore:
                 found[kind].add(key)
         return {kind: frozenset(keys) for kind, keys in found.items()}
 
+    def verdicts(self) -> Sequence[Verdict]:
+        return [verdict for _, verdict in sorted(self._held.verdicts.items())]
+
+    def hint(self, hints: Sequence[tuple[str, str, str]]) -> int:
+        """As the real store's; the listener of a daemon calls it."""
+        fresh = [each for each in dict.fromkeys(hints) if each not in self._held.hints]
+        self._held.hints.update(dict.fromkeys(fresh, False))
+        return len(fresh)
+
+    def hints(self, limit: int) -> Sequence[str]:
+        waiting = [referral_id for (referral_id, *_), taken in self._held.hints.items() if not taken]
+        return list(dict.fromkeys(waiting))[:limit]
+
     def outlook(self) -> Outlook:
         at_work = list(self.links((Phase.LINKED, Phase.WAITING)))
         urgent = (SyncState.NEEDS_ATTENTION, SyncState.CONFLICT)
@@ -228,6 +244,7 @@ class MemoryStore:
             if intent.link not in held.links and intent.link not in changed:
                 raise ValueError(f"an intent for {intent.link}, which is not known")
         held.links.update(changed)
+        held.hints |= {each: True for each in held.hints if each[0] in transaction.looked_at}
         for completed in transaction.completed:
             held.orders.pop(completed, None)
         held.referrals, held.opportunities = referrals, opportunities
@@ -241,6 +258,8 @@ class MemoryStore:
         held.watermarks = {name: value for name, value in marks.items() if name not in unread}
         held.bindings.update(transaction.bindings)
         held.state = transaction.state or held.state
+        kept = {name: each for name, each in held.verdicts.items() if name not in transaction.forgotten}
+        held.verdicts = {**kept, **{each.capability: each for each in transaction.verdicts}}
         held.final.update({(step.link, step.kind): step for step in transaction.final})
 
     @contextmanager

@@ -26,6 +26,7 @@ from postgres import private_schema, server
 from sqlalchemy import insert, select, text
 from sqlalchemy.exc import OperationalError
 
+from cosell_sync.core.capabilities import Capability, Verdict
 from cosell_sync.core.deal import ABSENT, Customer, Member, Side, Snapshot, Solution, State, SyncState
 from cosell_sync.core.memory import (
     Closing,
@@ -38,12 +39,12 @@ from cosell_sync.core.memory import (
     Memory,
     Outlook,
     Phase,
+    RefusedField,
     Withheld,
     WithheldBy,
 )
-from cosell_sync.errors import Busy, ConfigError, Fenced
+from cosell_sync.errors import Busy, ConfigError, Cure, Fenced
 from cosell_sync.ports import (
-    ClosedRows,
     CycleState,
     DealCount,
     EngagementQueue,
@@ -203,7 +204,11 @@ FULL = Link(
         reported=("due-7",),
         resolved={"name": Side.CRM},
         carried_at=NOW,
-        failure=Failure(Side.CRM, "FIELD_CUSTOM", "no", NOW, "digest", transient=True),
+        failure=Failure(Side.CRM, "FIELD_CUSTOM", "no", NOW, "digest", transient=True, fields=("value",)),
+        refused={
+            "notes": RefusedField(Side.CRM, "x", "no", "w", "a", Cure.TIME, 3, NOW + timedelta(hours=4)),
+            "team": RefusedField(Side.PARTNER_CENTER, "y", "no", "w", "a"),
+        },
         attempts=3,
         next_attempt=NOW + timedelta(hours=1),
         parked=True,
@@ -358,6 +363,26 @@ def test_what_has_a_clock_running(store: Store) -> None:
         refused={Side.CRM: NOW - timedelta(hours=30), Side.PARTNER_CENTER: NOW - timedelta(hours=3)},
         intents=1,
     )
+
+
+def test_hints_wait_until_a_cycle_has_looked(store: Any) -> None:
+    """Said twice is said once; what comes while a cycle looks is not taken with what it saw."""
+    assert store.hints(10) == []
+    first = [
+        ("1", "referral-updated", "t1"),
+        ("2", "referral-created", "t1"),
+        ("1", "referral-updated", "t2"),
+    ]
+    assert store.hint(first) == 3
+    assert store.hint(first[:1]) == 0
+    assert store.hints(10) == ["1", "2"]
+    assert store.hints(1) == ["1"]
+    store.commit(Transaction(looked_at=["1"], looked_until=NOW))
+    assert store.hints(10) == ["2"]
+    assert store.hint(first[:1]) == 0  # a repetition wakes nobody
+    assert store.hints(10) == ["2"]
+    assert store.hint([("1", "referral-updated", "t3")]) == 1
+    assert store.hints(10) == ["2", "1"] or store.hints(10) == ["1", "2"]
 
 
 def test_due(store: Store) -> None:
@@ -991,16 +1016,19 @@ def test_steps_that_cannot_be_undone_are_counted_by_kind_within_a_window(store: 
     assert list(store.withheld()) == [link]
 
 
-def test_what_the_crm_said_of_closed_rows_is_kept(place: Any) -> None:
-    """Beside the shape or without one, and gone when it is forgotten."""
+def test_what_was_found_out_is_kept_by_capability(place: Any) -> None:
+    """One verdict each, the last one counts; a forgotten one is gone, unless the same transaction has another."""
     store = place.open()
-    said = ClosedRows(False, NOW, "abc")
+    name = Verdict(Capability.WRITE_NAME, "no", "invalidRequest", NOW, "https://api/v1.0")
+    closed = Verdict(Capability.CLOSED_ROWS, "yes", "taken", NOW + timedelta(hours=1), "abc")
+    assert store.verdicts() == []
     with store.lease(NO_WAIT):
-        for state in (
-            CycleState(closed_rows=said),
-            CycleState(closed_rows=said, shape={"fields": ["name"]}),
-            CycleState(shape={"fields": ["name"]}),
-            CycleState(),
-        ):
-            store.commit(Transaction(state=state))
-            assert store.cycle_state() == state
+        store.commit(Transaction(verdicts=[name, closed]))
+        assert list(place.open().verdicts()) == [closed, name]
+        other = replace(name, answer="yes", code="taken")
+        store.commit(Transaction(verdicts=[other]))
+        assert list(store.verdicts()) == [closed, other]
+        store.commit(Transaction(forgotten=[Capability.CLOSED_ROWS, Capability.WRITE_NAME], verdicts=[name]))
+        assert list(store.verdicts()) == [name]
+        store.commit(Transaction(forgotten=[Capability.WRITE_NAME]))
+    assert store.verdicts() == []

@@ -10,7 +10,7 @@ from deals import NOW, SHAPE, at_rest, here, remembering, rules, there
 from cosell_sync.core.as_json import fields_to_json, snapshot_to_json
 from cosell_sync.core.deal import Member, Side, Snapshot, Value
 from cosell_sync.core.erasure import BLOT, Person, from_entry, from_intent, from_link, values
-from cosell_sync.core.memory import Failure, Intent, JournalEntry, Link, Phase
+from cosell_sync.core.memory import Failure, Intent, JournalEntry, Link, Phase, RefusedField
 from cosell_sync.core.normalize import by_key
 from cosell_sync.core.reconcile import decide
 
@@ -44,7 +44,8 @@ def everything(link: Link) -> str:
 
 def told(text: str) -> Link:
     trouble = Failure(Side.CRM, "x", text, NOW)
-    return remembering(agreed(), notices=(text,), failure=trouble)
+    refused = {"team": RefusedField(Side.CRM, "x", text, "wanted", "around")}
+    return remembering(agreed(), notices=(text,), failure=trouble, refused=refused)
 
 
 def test_nothing_readable_of_the_person_stays_in_a_link() -> None:

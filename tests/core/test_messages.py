@@ -25,8 +25,21 @@ FIVE, SIX = Decimal(5), Decimal("1234567.60")
 
 WITHHELD_KINDS = [Withheld(kind, "", WithheldBy.COUNT) for kind in FinalKind]
 WITHHELD_REASONS = [
-    Withheld(FinalKind.WIN, "", reason, "Signed") for reason in (WithheldBy.STAGE, WithheldBy.PRECONDITION)
+    Withheld(FinalKind.WIN, "", reason, "Signed") for reason in WithheldBy if reason is not WithheldBy.COUNT
 ]
+
+
+def refused_fields() -> Iterator[tuple[str, str]]:
+    """One field of several was refused, by who ends it."""
+    for cure in (Cure.ADMIN, Cure.MICROSOFT, Cure.TIME):
+        yield (
+            f"the CRM refuses one field; ended by: {cure}",
+            messages.crm_refused("Currency", "USD", "", cure),
+        )
+        yield (
+            f"Partner Center refuses one field; ended by: {cure}",
+            messages.partner_center_refused("Amount", FIVE, SIX, "", cure),
+        )
 
 
 def said() -> Iterator[tuple[str, str]]:
@@ -79,8 +92,16 @@ def said() -> Iterator[tuple[str, str]]:
     )
     yield "changed before the answer", messages.unanswered(["Amount", "Notes", "Close Date"])
     yield "an end waits out its hold", messages.holding(State.WON, UNTIL)
+    yield "won before it was answered", messages.holding(State.WON, UNTIL, with_accept=True)
+    yield "accepted, lest it expire before the win", messages.accepted_in_time()
+    yield "a win was taken back in time", messages.taken_back(State.WON)
+    yield "a refusal was taken back in time", messages.taken_back(State.DECLINED)
     yield "won within 72 hours", messages.hurried(UNTIL)
     yield "the referral is over", messages.over(State.EXPIRED)
+    yield (
+        "the referral is over, nobody knows how",
+        messages.closed_otherwise("Closed / Withdrawn", "Stage"),
+    )
     yield "changed after the end", messages.late(["Amount", "Notes"])
     yield "Sync is off", messages.paused()
     yield "a held deal expired (in deals list)", messages.expired_unseen("Fabric rollout")
@@ -89,7 +110,39 @@ def said() -> Iterator[tuple[str, str]]:
     yield "an action on a deal that is over", messages.refused_action("Accept", State.LOST)
     yield "a status that is not known here", messages.unknown_state("On ice")
     yield "the CRM has no room for a value", messages.crm_cannot("Currency", "XYZ", "it is not active")
+    yield "made without a close date of Microsoft's", messages.stand_in("Close Date", date(2026, 12, 28))
+    yield "made without a name of Microsoft's", messages.stand_in("Name", "Contoso - Fabric")
+    yield "made without a customer of Microsoft's", messages.no_customer("Account")
+    money = "84,000.00 PLN"
+    yield "its currency is none of the CRM's", messages.amount_in_foreign_currency("Amount", None, money)
+    yield (
+        "its currency is not the CRM's only one",
+        messages.amount_in_foreign_currency("Amount", "USD", money),
+    )
+    yield "the same, once the seller has entered one", messages.amounts_apart("Amount", "USD", money)
+    yield (
+        "made with an amount in no currency",
+        messages.amount_without_currency(["Amount", "Currency"], "84,000.00"),
+    )
+    yield (
+        "made with an amount that does not fit",
+        messages.amount_does_not_fit("Amount", "100,000,000,000,000,000 EUR"),
+    )
+    yield "made with an amount that cannot be read", messages.amount_unreadable("Amount")
+    yield "Microsoft emptied what the CRM needs", messages.cannot_be_cleared("Close Date", date(2026, 6, 1))
+    yield "a choice that the CRM does not offer", messages.no_choice("Solution area", "Security")
     yield "the CRM has no room for all of a text", messages.shortened(["Name", "Notes"])
+    yield (
+        "the CRM refuses one field",
+        messages.crm_refused("Currency", "USD", "it is fixed by the products", Cure.SELLER),
+    )
+    yield (
+        "Partner Center refuses one field",
+        messages.partner_center_refused(
+            "Close Date", UNTIL.date(), None, "it takes no date in the past", Cure.SELLER
+        ),
+    )
+    yield from refused_fields()
     yield "the CRM locks a value", messages.read_only("Amount", FIVE, "the CRM computes it")
     yield from (
         (f"withheld until a person approves: {item.kind}, {item.reason}", messages.withheld(item))
@@ -100,10 +153,25 @@ def said() -> Iterator[tuple[str, str]]:
         messages.frozen("Amount", messages.not_kept_in_step("Currency")),
     )
     yield "the CRM does not show a value", messages.unseen("Contact Roles")
+    yield "a deal became co-sell elsewhere", messages.joined()
+    yield (
+        "a contact in the CRM has no e-mail",
+        messages.without_key_here("contacts", "Contact Roles", "Greta Oz"),
+    )
+    yield "a solution in the CRM has no id", messages.without_key_here("solutions", "Solutions", "Planner")
+    yield "solutions, one of which has no id", messages.frozen("Solutions", messages.WITHOUT_ID_THERE)
+    yield "a contact there has no e-mail", messages.without_key_there("contacts", "Contact Roles", "Greta Oz")
+    yield "a solution there has no id", messages.without_key_there("solutions", "Solutions", "Planner")
     yield "the referral is not to be found", messages.referral_gone()
     yield (
         "refused, and tried again",
         messages.refused_by("Partner Center", " Too small. ", cure=Cure.SELLER, parked=False),
+    )
+    yield (
+        "one field is all there was, and it is refused",
+        messages.refused_by(
+            "Partner Center", "Too small.", cure=Cure.SELLER, parked=False, labels=["Amount"]
+        ),
     )
     yield "refused too often", messages.refused_by("The CRM", "Too small.", cure=Cure.SELLER, parked=True)
     yield (
@@ -127,6 +195,7 @@ def said() -> Iterator[tuple[str, str]]:
         messages.claimed("Fabric rollout", "0065g00000AbCdEFAA"),
     )
     yield "cannot be shared yet", messages.cannot_share(["Amount", "the country of Account", "Amount"])
+    yield "cannot be shared without an account", messages.cannot_share(["Amount"], ["Account"])
     yield "cannot be widened yet", messages.cannot_widen(["Consent", "a contact", "Consent"])
     yield "closed before it was shared", messages.closed_before_sharing()
     for kind in (DealType.PRIVATE, DealType.PARTNER_LED, DealType.COSELL):
@@ -140,6 +209,7 @@ def said() -> Iterator[tuple[str, str]]:
         "Closed / Declined",
         "Closed / Expired",
         "Closed / Lost",
+        "closed / withdrawn",
     ):
         yield f"Microsoft's side: {status}", messages.microsoft_side(status, "", UNTIL)
     yield "Microsoft's side is new, no date known", messages.microsoft_side("New / Pending", "", None)
@@ -225,14 +295,21 @@ def test_no_seller_is_told_to_correct_what_others_or_time_cure(
     """Each code of the table: what the record says names something this seller can do, or who can."""
     known = CODES[system][code]
     words = f"{code}: no privilege (mapping.stages) at HTTP 403"
-    text = messages.refused_by("The CRM", words, cure=known.cure, parked=parked)
+    texts = (
+        messages.refused_by("The CRM", words, cure=known.cure, parked=parked, labels=["Amount"]),
+        messages.crm_refused("Amount", FIVE, words, known.cure),
+        messages.partner_center_refused("Amount", FIVE, None, words, known.cure),
+    )
     assert known.ends
-    if known.cure is Cure.SELLER:
-        assert words in text
-        return
-    assert not TO_CORRECT.search(text)
-    assert not TECHNICAL.search(text)
-    assert "administrator" in text or "nothing for you to do" in text
+    for text in texts:
+        assert "Amount" in text
+        if known.cure is Cure.SELLER:
+            assert words in text
+            continue
+        assert not TO_CORRECT.search(text)
+        assert not TECHNICAL.search(text)
+        assert "administrator" in text or "nothing for you to do" in text
+        assert "no privilege" not in text
 
 
 @pytest.mark.parametrize("long", [False, True])

@@ -408,6 +408,21 @@ def test_our_lost_create_holds_what_was_sent() -> None:
     assert not decided(settled).conflicts
 
 
+def test_what_a_lost_create_did_not_take_is_written_now() -> None:
+    """Nobody has touched the record, so what it lacks was refused: it is no edit, and does not empty the other side."""
+    link = there(at_rest(), notes="from there")
+    assert link.referral is not None
+    sent = {**link.base_opportunity, "notes": "from there"}
+    source = {**link.base_referral, "notes": "from there", "state": "Accepted"}
+    found = replace(here(link, notes=None), base_referral={}, base_opportunity={})
+    assert found.opportunity is not None
+    found = replace(found, opportunity=replace(found.opportunity, last_by_us=True))
+    decision = decided(settle(found, intent(CRM, sent, source, create=True)))
+    assert decision.crm["notes"] == "from there"
+    assert not decision.steps
+    assert not decision.conflicts
+
+
 def test_a_settled_create_says_what_each_side_held() -> None:
     """Of rows those that were made; of the account what the CRM holds, since it may have been there before."""
     sent: Fields = {

@@ -18,11 +18,14 @@ LONGEST = 400
 LONG = {
     "bootstrap.py": "the one file that wires every adapter",
     "core/messages.py": "one short function for each sentence that a seller may read",
-    "cycle/record.py": "one function for each kind of outcome that is recorded",
+    "core/outcome.py": "what each kind of write teaches, whole, in part or with its answer lost",
     "sandbox/dataverse/actions.py": "one list of what people and admins do in the fake, each a few lines",
+    "cycle/record.py": "what every kind of outcome means, whole, in part or refused, and its journal",
+    "crm/dynamics/write.py": "one update, step by step; its steps share what was read and what is refused",
     "partner_center/client.py": "reading and writing share one pool and one state of outage",
     "store/sql.py": "one method for each of the port's; what they share is split off already",
     "ports.py": "every Protocol of the cycle, with the values that it takes and gives",
+    "crm/dynamics/translate.py": "one opportunity with its related rows, read into our values and written from them",
     "cli/deals.py": "one short function for each command on deals",
 }
 

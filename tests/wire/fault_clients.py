@@ -17,6 +17,7 @@ from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
+from urllib.parse import parse_qsl, urlsplit
 
 import httpx
 from simple_salesforce.exceptions import SalesforceError
@@ -43,16 +44,17 @@ from cosell_sync.crm.salesforce.signin import ClientCredentials
 from cosell_sync.crm.salesforce.signin import SignIn as SalesforceSignIn
 from cosell_sync.crm.salesforce.write import Guard
 from cosell_sync.errors import Flaky, Gone, Rejected
-from cosell_sync.partner_center import signin
 from cosell_sync.partner_center.client import ID_HEADERS, PartnerCenter
-from cosell_sync.partner_center.signin import Application, SignIn
+from cosell_sync.partner_center.login import Terminal, sign_in
+from cosell_sync.partner_center.signin import TOKEN_NAME, Application, SignIn
 from cosell_sync.ports import OpportunityWrite, ReferralDraft, ReferralWrite
 from cosell_sync.sandbox.certificates import Certificates
 from cosell_sync.sandbox.dataverse import service as dataverse
-from cosell_sync.sandbox.exchange import Call, Calls, Request, Response
+from cosell_sync.sandbox.exchange import Call, Calls, Headers, Request, Response
 from cosell_sync.sandbox.partner_center import service as fake
 from cosell_sync.sandbox.salesforce import service as salesforce
 from cosell_sync.sandbox.server import Server
+from cosell_sync.transport.aadsts import Way
 from cosell_sync.transport.client import HttpCaller, Limits
 from cosell_sync.transport.retry import RetryStrategy
 from cosell_sync.transport.throttle import Governor
@@ -270,13 +272,29 @@ class PartnerCenterHarness(Harness):
         yield from (*entra._access, *entra._refresh, entra.client_secret or TEXT)
 
     def login(self) -> Operation:
+        terminal = Terminal(lambda _: void(self.world.entra.approve()))
+        return self._signing_in(Way.DEVICE_CODE, terminal)
+
+    def login_by_code(self) -> Operation:
+        shown: list[str] = []
+
+        def ask() -> str:
+            self.world.entra.approve_at_once = True
+            address = next(line for line in shown[-1].splitlines() if line.startswith("https://"))
+            asked = urlsplit(address)
+            page = self.world(
+                Request("GET", asked.path, dict(parse_qsl(asked.query)), asked.query, Headers({}), b"")
+            )
+            return page.headers["Location"]
+
+        return self._signing_in(Way.PASTE, Terminal(shown.append, ask))
+
+    def _signing_in(self, way: Way, terminal: Terminal) -> Operation:
         tokens = Tokens()
         authority = self.caller(self.governor(), None)
 
         def act() -> None:
-            signin.device_login(
-                self.application, tokens, lambda _: void(self.world.entra.approve()), authority
-            )
+            tokens.save(TOKEN_NAME, sign_in(self.application, authority, way, terminal).refresh_token)
 
         return Operation(act, act, lambda: len(tokens.tokens))
 

@@ -64,6 +64,7 @@ ENDPOINTS = (
         {"method": "POST", "path": "/devicecode$"},
     ),
     Endpoint("partner_center", "login", "sign-in", "`login`: token by that code", TOKEN, LOGIN_SPENT),
+    Endpoint("partner_center", "login_by_code", "sign-in", "`login`: token by the code that the browser brings", TOKEN, LOGIN_SPENT),
     Endpoint("partner_center", "listing", "question", "list of referrals", LIST),
     Endpoint("partner_center", "engagement", "question", "the sides of an engagement", LIST),
     Endpoint(

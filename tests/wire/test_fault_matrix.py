@@ -160,15 +160,20 @@ def test_every_kind_knows_every_fault() -> None:
 
 # What a call to the outside looks like in each package, where its kind of request is chosen.
 CALLS = {
-    "partner_center": r"caller\.call$|^msal\.\w+Application$|\.acquire_token_by_device_flow$",
+    "partner_center": r"caller\.call$|^msal\.\w+Application$|\.acquire_token_by_(device|auth_code)_flow$",
     "crm/salesforce": r"rest\.(call|send|salesforce)$|composite\.send$|caller\.call$",
     "crm/dynamics": r"rest\.(get|sheets)$|caller\.call$|^msal\.\w+(Application|Client)$|^Op$",
 }
 # Each place in the code, and the operations that put it to every fault. A new place needs an endpoint in the table.
 PLACES = {
-    "partner_center/client.py": {"_read": "one", "create": "create invite", "_take": "patch"},
-    "partner_center/paging.py": {"pages": "listing engagement"},
-    "partner_center/signin.py": {"__call__": "sign_in", "_device_flow": "login"},
+    "partner_center/client.py": {"_read": "one", "_post": "create invite", "_send": "patch"},
+    # Asked by a person's command, with the same caller and its rules as a list.
+    "partner_center/registration.py": {"_call": "listing"},
+    "partner_center/login.py": {
+        "_client": "login login_by_code", "_device_flow": "login", "_code_flow": "login_by_code",
+    },
+    "partner_center/paging.py": {"list_page": "listing engagement"},
+    "partner_center/signin.py": {"__call__": "sign_in"},
     "crm/salesforce/bulk.py": {
         "_send": "rows_made rows_changed opportunities_made solutions_made rows_removed",
     },
@@ -176,13 +181,13 @@ PLACES = {
     "crm/salesforce/describe.py": {"read": "query", "_described": "describe"},
     "crm/salesforce/install/checks.py": {"_describe": "describe", "_cycle": "query"},
     "crm/salesforce/install/permissions.py": {"assign": "assignment", "_grant": "rows_made"},
-    "crm/salesforce/install/setup.py": {"_get": "tooling deploy", "_send": "deploy"},
+    "crm/salesforce/install/setup.py": {"_get": "tooling deploy", "has_field": "describe", "_send": "deploy"},
     "crm/salesforce/read.py": {"_deletions": "query", "_removed_members": "deleted"},
     "crm/salesforce/rest.py": {"send": "query describe", "_check_version": "describe"},
     "crm/salesforce/signin.py": {"__call__": "sign_in"},
     "crm/salesforce/write.py": {"_sent": "update update_alone"},
     "crm/dynamics/changes.py": {
-        "_start_tracking": "tracked", "newest_stamp": "table", "_follow_link": "delta", "_read_modified": "table",
+        "_start_tracking": "tracked", "is_narrow": "tracked", "newest_stamp": "table", "_follow_link": "delta", "_read_modified": "table",
     },
     "crm/dynamics/closing.py": {"close": "win lose", "status_writes": "update"},
     "crm/dynamics/create.py": {"_upsert": "create_by_key"},

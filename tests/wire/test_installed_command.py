@@ -89,6 +89,7 @@ def test_login_shows_the_code_and_keeps_the_token(stage: Stage, tmp_path: Path) 
         "COSELL_STORE__URL": f"sqlite:///{tmp_path / 'fresh.db'}",
     }
     done = stage.cosell("login", process=True, **env)
-    assert "Signed in. Next: cosell-sync doctor" in done.out
+    assert "Signed in to Partner Center" in done.out
+    assert "Next: cosell-sync doctor" in done.out
     assert stage.sync(expect=None, **env).named("cycle.finished")
     assert stage.cosell("login", **env).code == 0

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from importlib.metadata import version
+from typing import Any
 from uuid import uuid4
 
 from cosell_sync.bootstrap import Program, program
@@ -15,11 +16,13 @@ from cosell_sync.core.memory import Outlook, Phase
 from cosell_sync.cycle.cycle import run_cycle
 from cosell_sync.daemon import Daemon
 from cosell_sync.errors import AuthFailed, ConfigError, Unavailable
+from cosell_sync.log import get_logger
 from cosell_sync.metrics import Metrics
 from cosell_sync.settings import Settings
 from cosell_sync.summary import CycleSummary
 from cosell_sync.web.health import Attention, Facts, fresh_within
 from cosell_sync.web.server import Application, Listener
+from cosell_sync.web.webhooks import Event, Judge
 
 MOST_DEALS = 100  # listed on the status page
 
@@ -44,7 +47,7 @@ def serve(loaded: Settings, reload: Callable[[], None] = lambda: None) -> int:
             lambda: monitor.facts(daemon),
             lambda: monitor.rendered(daemon),
             health=lambda: monitor.health(daemon),
-            wake=daemon.wake,
+            **receiver(wired, monitor, daemon.wake),
         )
         try:
             stack.enter_context(Listener(loaded.http.address, application))
@@ -56,6 +59,33 @@ def serve(loaded: Settings, reload: Callable[[], None] = lambda: None) -> int:
         return daemon.run()
 
 
+def receiver(wired: Program, monitor: _MonitoredCycles, wake: Callable[[], None]) -> dict[str, Any]:
+    """The arguments with which the listener judges and takes webhooks; empty where they are off. Raises ConfigError."""
+    ours = wired.settings.webhooks
+    if not ours.enabled:
+        return {}
+    from cosell_sync.web.certificates import Certificates  # noqa: PLC0415 - only where webhooks are on
+    from cosell_sync.web.trusted import load_trust  # noqa: PLC0415
+
+    trust = load_trust(ours.trusted_roots, ours.organization)
+
+    def take(events: Sequence[Event]) -> None:
+        """Store what they say, then wake the daemon."""
+        hints = [(event.referral_id, event.name, event.changed) for event in events if event.referral_id]
+        fresh = wired.store.hint(hints) if hints else 0
+        for event in events:
+            get_logger().info("webhook.received", kind=event.name, referral_id=event.referral_id or None)
+        monitor.hinted_at = wired.clock()
+        monitor.events += len(events)
+        if fresh or len(hints) < len(events):
+            wake()
+
+    return {
+        "judge": Judge(ours.header, Certificates(ours.certificate_hosts), trust, wired.clock),
+        "take": take,
+    }
+
+
 class _MonitoredCycles:
     """Runs the daemon's cycles, feeds the metrics with them, and gathers what the listener shows."""
 
@@ -65,17 +95,34 @@ class _MonitoredCycles:
         self.outlook = Outlook()
         self.sign_ins: dict[str, str] = {}
         self.purged: datetime | None = None
+        self.hinted_at: datetime | None = None  # when the last event came that was Microsoft's
+        self.listed_at: datetime | None = None  # when Partner Center was last asked for what changed
+        self.events = 0
 
     def cycle(self) -> CycleSummary:
         """Run one cycle; remember which system refused the sign-in, until a cycle ends well."""
         self.purge()
         try:
-            summary = run_cycle(replace(self.wired.cycle_services(), finished=self.count), uuid4().hex[:12])
+            summary = run_cycle(
+                replace(
+                    self.wired.cycle_services(), finished=self.count, lists_referrals=self.lists_referrals
+                ),
+                uuid4().hex[:12],
+            )
         except AuthFailed as error:
             self.sign_ins[error.system] = error.code or "refused"
             raise
         self.sign_ins = {}
         return summary
+
+    def lists_referrals(self) -> bool:
+        """Whether this cycle asks Partner Center for what changed: always, but less often while its events arrive."""
+        now, pause = self.wired.clock(), self.wired.settings.sync.interval_with_webhooks
+        flowing = self.hinted_at is not None and now - self.hinted_at < 3 * pause
+        if flowing and self.listed_at is not None and now - self.listed_at < pause:
+            return False
+        self.listed_at = now
+        return True
 
     def purge(self) -> None:
         """Delete history older than ``store.journal_keep``, once a day, however the cycles end."""

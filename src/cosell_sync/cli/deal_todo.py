@@ -6,6 +6,7 @@ from cosell_sync.core import messages
 from cosell_sync.core.deal import Side, SyncState
 from cosell_sync.core.intake import IntakeCode
 from cosell_sync.core.memory import Failure, Link
+from cosell_sync.errors import Cure
 
 URGENT = {SyncState.NEEDS_ATTENTION, SyncState.CONFLICT}
 
@@ -23,12 +24,24 @@ def todo(link: Link) -> str | None:
         return _of_failure(link, memory.failure)
     if memory.withheld:
         target = link.referral_id or link.opportunity_id
-        return f"{messages.withheld(memory.withheld[0])} Release it: cosell-sync deals approve {target}"
+        texts = " ".join(dict.fromkeys(messages.withheld(item) for item in memory.withheld))
+        return f"{texts} Release it: cosell-sync deals approve {target}"
     if memory.untold:
         return _untold(link)
     if memory.sync_state in URGENT and link.opportunity:
-        return link.opportunity.text("message") or None
+        return "\n".join(filter(None, [link.opportunity.text("message"), *_refusals(link)])) or None
     return None
+
+
+def _refusals(link: Link) -> list[str]:
+    """The other system's words about fields that it refused, where the record does not quote them to the seller."""
+    others = [each for each in link.memory.refused.values() if each.cure is not Cure.SELLER]
+    quoted = list(dict.fromkeys(each.text for each in others))
+    return (
+        [*quoted, f"Tried again by itself; at once: cosell-sync deals retry {link.referral_id}"]
+        if quoted
+        else []
+    )
 
 
 def _of_failure(link: Link, failure: Failure) -> str:
@@ -44,7 +57,7 @@ def _of_failure(link: Link, failure: Failure) -> str:
         return f"{failure.text} To take it off this list: cosell-sync deals unlink {link.referral_id}"
     if failure.code == IntakeCode.CLAIMED and link.opportunity_id is None:
         return (
-            f"{failure.text} The same: cosell-sync deals link {link.referral_id} OPPORTUNITY. "
+            f"{failure.text} The same: cosell-sync deals link {link.referral_id} {memory.claimed or 'OPPORTUNITY'}. "
             f"Its own: cosell-sync deals create {link.referral_id}"
         )
     if failure.locked:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from types import MappingProxyType
+from typing import Final
 
 import typer
 from rich.table import Table
@@ -13,12 +15,30 @@ from rich.text import Text
 from cosell_sync.bootstrap import Program, program
 from cosell_sync.checks import check_crm
 from cosell_sync.cli.common import ConfigOption, JsonOption, console, load, show_json
+from cosell_sync.core.capabilities import (
+    FAILED,
+    IGNORED,
+    READ,
+    TAKEN,
+    Capability,
+    Verdict,
+    again_at,
+    stands,
+)
 from cosell_sync.core.preconditions import stage_faults
 from cosell_sync.cycle import binding
 from cosell_sync.errors import AuthFailed, ConfigError, ForeignSystem, OutsideError, Surprise
-from cosell_sync.settings import Settings
+from cosell_sync.partner_center.sight import Sight
+from cosell_sync.settings import Settings, value_lists
 from cosell_sync.summary import NEEDS_A_PERSON, NEEDS_NOBODY, OUT_OF_REACH
 
+PARTNER_CENTER = "Partner Center"
+VISIBLE = "referrals visible"
+LOCATIONS = 8  # that are named, the most frequent first
+MISSING = (
+    "if a referral that Microsoft announced is missing: it belongs to another tenant of the same account, or to a location that "
+    "the role of the signed-in user does not cover"
+)
 _COLOURS = {"ok": "green", "warning": "yellow", "fault": "red"}
 
 
@@ -50,9 +70,11 @@ def checked(loaded: Settings) -> tuple[Sequence[Row], int]:
     rows = [Row("settings", "ok", "the configuration is valid")]
     with program(loaded, rebinding=True) as wired:
         rows.append(Row("store", "ok", "open and up to date"))
+        rows += _value_lists(wired)
         rows.append(_connection(wired))
-        outcome, out_of_reach = _partner_center(wired)
-        rows.append(outcome)
+        found, out_of_reach = _partner_center(wired)
+        rows += found
+        rows += _found_out(wired)
         unreachable = False
         for check in check_crm(wired.settings.crm, wired.crm, wired.stages):
             rows.append(Row(check.name, check.status, check.message, check.todo))
@@ -90,6 +112,79 @@ def _ambiguous(wired: Program, rows: Sequence[Row]) -> Iterator[Row]:
             yield Row(f"stages.{name}", "fault", text, todo)
 
 
+def _found_out(wired: Program) -> Iterator[Row]:
+    """What is left to ``auto``: what was found out, how and when, and how to ask again; or what will find it out."""
+    now, settings = wired.clock(), wired.cycle_settings
+    known = {verdict.capability: verdict for verdict in wired.store.verdicts()}
+    under: dict[Capability, str | None] = {**settings.basis}
+    if settings.closed_rows == "auto":
+        under[Capability.CLOSED_ROWS] = wired.store.cycle_state().rules or ""
+    for capability in (each for each in Capability if each in under):
+        verdict = known.get(capability)
+        name = (
+            f"{wired.settings.crm}.{capability}" if capability is Capability.CLOSED_ROWS else capability.value
+        )
+        if verdict is None or not stands(verdict, under[capability], now):
+            yield Row(name, "ok", f"not known yet: {_TRIED_BY[capability]}")
+        else:
+            yield Row(name, "ok", _answer(verdict), _AGAIN if name.startswith("mapping.") else "")
+
+
+_AGAIN: Final = "to have it asked again, set it to a value of its own for one cycle, then to auto"
+# What finds out, where nothing is known yet.
+_TRIED_BY: Final[Mapping[Capability, str]] = MappingProxyType(
+    {
+        Capability.WRITE_NAME: "the first rename in the CRM is the try",
+        Capability.WRITE_FAVORITE: "the first heart set in the CRM is the try",
+        Capability.SALES_STAGE: "the first sales stage that is read or sent tells",
+        Capability.CLOSED_ROWS: "the first closed opportunity that is to be told something is the try",
+        Capability.CHANGES_FILTER: "the next cycle tells",
+        Capability.ENGAGEMENT_FILTER: "the first deal shared with Microsoft tells",
+    }
+)
+_HOW: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        TAKEN: "a call was answered so",
+        READ: "read in Microsoft's own values",
+        IGNORED: "answered with success, and the old value stayed",
+        FAILED: "answered with an error of the system",
+    }
+)
+
+
+def _answer(verdict: Verdict) -> str:
+    how, on = _HOW.get(verdict.code, f"refused with {verdict.code or 'no code'}"), f"{verdict.at:%Y-%m-%d}"
+    again = again_at(verdict)
+    text = f"auto found out: {verdict.answer} ({how}, {on})"
+    return f"{text}; may be tried once more from {again:%Y-%m-%d} on" if again else text
+
+
+def _value_lists(wired: Program) -> Iterator[Row]:
+    """Whether the lists of what Partner Center asks per deal are of this fiscal year of Microsoft's, and hold what is configured."""
+    mapping = wired.settings.mapping
+    began = value_lists.fiscal_year_began(wired.clock().date())
+    renew = (
+        f"compare it with Partner Center's form, enter the values and valid_from in {mapping.value_lists}"
+        if mapping.value_lists
+        else "copy config/value-lists.yaml, enter what Partner Center's form offers and valid_from, name it in mapping.value_lists"
+    )
+    for name, each in value_lists.lists(mapping.value_lists).items():
+        label, default = f"value_lists.{name}", mapping.deal_attributes.get(each.type)
+        if name == "marketplace_intent":
+            default = default or mapping.marketplace_intent
+        known = {id.casefold() for id in each.labels}  # noqa: A001 - Partner Center's word
+        if not each.labels:
+            text = "empty: Microsoft's list could not be obtained, so its column takes any text"
+            yield Row(label, "ok", text)
+        elif each.valid_from is not None and each.valid_from < began:
+            text = f"of {each.valid_from}; Microsoft's fiscal year began on {began}"
+            yield Row(label, "warning", text, renew)
+        elif default is not None and default.casefold() not in known:
+            yield Row(label, "warning", f"the configured default {default} is none of its ids", renew)
+        else:
+            yield Row(label, "ok", f"of {each.valid_from}, {len(each.labels)} values")
+
+
 def _condensed(rows: Sequence[Row]) -> Iterator[Row]:
     """The rows, with neighbours of one kind that are fine joined to one line, so that faults stand out."""
     for (kind, status), group in itertools.groupby(
@@ -118,23 +213,62 @@ def _connection(wired: Program) -> Row:
     return Row("connection", "ok", f"the first cycle binds the store to {told or 'whoever answers then'}")
 
 
-def _partner_center(wired: Program) -> tuple[Row, bool]:
-    """Sign in and list referrals, as every cycle does; the row, and whether the system is out of reach."""
+def _partner_center(wired: Program) -> tuple[list[Row], bool]:
+    """Sign in and list the newest referrals: one call; the rows, and whether the system is out of reach."""
+    signed_in = ""
     try:
-        page = next(iter(wired.referrals.changed_since(None, wired.cycle_settings.overlap)), None)
+        tenant = wired.referrals.identity().account
+        signed_in = f"signed in to tenant {tenant}" if tenant else "signed in"
+        seen = wired.referrals.sight()
     except AuthFailed as error:
-        return Row("Partner Center", "fault", f"sign-in refused ({error.code}): {error}", error.hint), True
+        told = f"{signed_in}, but: {error}" if signed_in else str(error)
+        code = f" ({error.code})" if error.code not in told else ""
+        return [Row(PARTNER_CENTER, "fault", f"{told}{code}", error.hint)], True
     except OutsideError as error:
         hint = error.hint or "check partner_center.base_url and the network"
-        return Row("Partner Center", "fault", f"not reachable: {error}", hint), True
+        return [Row(PARTNER_CENTER, "fault", f"not reachable: {error}", hint)], True
     except ConfigError as error:
-        return Row("Partner Center", "fault", str(error), error.hint), False
-    seen = len(page.snapshots) if page else 0
-    if not seen:
-        return Row(
-            "Partner Center",
+        return [Row(PARTNER_CENTER, "fault", str(error), error.hint)], False
+    whose = " and ".join(f"{name or 'organization'} ({key})" for key, name in seen.organizations.items())
+    first = Row(PARTNER_CENTER, "ok", f"{signed_in}{f', as {whose}' if whose else ''}")
+    return [first, *_mfa(seen), _visible(seen)], False
+
+
+def _mfa(seen: Sight) -> Iterator[Row]:
+    """Whether the user passed MFA, where that can be told."""
+    if seen.mfa is None:
+        return
+    yield (
+        Row("MFA", "ok", "the signed-in user passed multifactor authentication")
+        if seen.mfa
+        else Row(
+            "MFA",
             "warning",
-            "signed in, but no referral is visible",
-            "if there are some: give the sync user the role Referrals admin for all locations",
-        ), False
-    return Row("Partner Center", "ok", "signed in, referrals can be read"), False
+            "signed in without multifactor authentication (MFA); Partner Center refuses such calls (900421)",
+            "sign in again as a user with MFA: run cosell-sync login",
+        )
+    )
+
+
+def _visible(seen: Sight) -> Row:
+    """Which referrals the sign-in shows."""
+    if not seen.referrals:
+        return Row(
+            VISIBLE,
+            "warning",
+            "no referral is visible",
+            "if there are some: give the sync user the role Referrals admin for all locations, and check that the tenant is "
+            "that of the Partner Center account",
+        )
+    places = [
+        f"{count} of location {name}" if name else f"{count} without a location"
+        for name, count in seen.locations.items()
+    ]
+    shown = [
+        *places[:LOCATIONS],
+        *([f"{len(places) - LOCATIONS} more locations"] if len(places) > LOCATIONS else []),
+    ]
+    newest = (
+        f"among the {seen.referrals} newest (there are more)" if seen.more else f"{seen.referrals} in all"
+    )
+    return Row(VISIBLE, "ok", f"{newest}: {', '.join(shown)}", MISSING)

@@ -25,12 +25,15 @@ def explain(error: CosellError) -> int:
         case ConfigError():
             code = WRONG_USAGE
         case AuthFailed():
-            detail = f" ({error.code})" if error.code else ""
-            lines = [f"Error: {error.system} refused the sign-in{detail}: {error}"]
+            detail = f" ({error.code})" if error.code not in str(error) else ""
+            lines = [f"Error: {error.system} sign-in: {error}{detail}"]
             code = OUT_OF_REACH
         case OutsideError():
             detail = f" ({error.code})" if error.code else ""
-            lines = [f"Error: {error.system} cannot be reached{detail}: {error}"]
+            said = str(error)
+            lines = [
+                f"Error: {said if 'reached' in said else f'{error.system} cannot be reached{detail}: {said}'}"
+            ]
             code = OUT_OF_REACH
         case Busy():
             lines.append("Next: stop that process, or wait until it is done.")

@@ -11,9 +11,9 @@ COMMANDS: Final[Mapping[str, str]] = {
     "sync": "Run one full cycle, then exit: 0 nothing needs a person, 1 some deal does, 3 a system is out of reach.",
     "run": "Run cycles every sync.interval until stopped, with health, metrics and a status page on http.listen.",
     "health": "Ask the running daemon whether it carries edits: 0 ready, 1 not, with the reasons.",
-    "plan": "Show what the next sync would write, field by field, old and new, and why. Writes nothing anywhere.",
+    "plan": "Show what the next sync would write, old and new, and why, a line for each deal. Writes nothing anywhere.",
     "doctor": "Check settings, reachability, sign-ins, fields, stages and rights; each fault with its remedy.",
-    "login": "Sign in to Partner Center (device code, with MFA) and store the refresh token, encrypted.",
+    "login": "Sign in to Partner Center as a user with MFA, and store the refresh token, encrypted. Exits 0, 2 or 3.",
     "provision": "Create what is missing in the CRM: fields, child object, keys, list views, rights; in Salesforce also a "
     "validation rule and a panel.",
     "sandbox": "Serve a fake Partner Center, Salesforce and Dataverse over TLS on loopback until Ctrl-C, and print how to "
@@ -22,6 +22,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "restore": "Put a backup in the place of the store, on the same database or another; stop the daemon first.",
     "support-bundle": "Write version, masked settings, doctor, last cycles and counts to one file, without secrets or people.",
     "deals": "See deals and free what is stuck. Deals go by referral id or opportunity id.",
+    "webhooks": "See, make and test the registration for Partner Center's events; there is one for the whole tenant.",
     "connection": "See to which org and tenant the store belongs; move it after a refresh or rename.",
     "config": "Validate the configuration, print it with secrets masked, or print its JSON Schema.",
 }

@@ -119,7 +119,11 @@ def from_snapshot(snapshot: Snapshot | None, person: Person) -> Snapshot | None:
     if snapshot is None:
         return None
     fields = {name: from_value(value, person) for name, value in snapshot.fields.items()}
-    return snapshot if fields == snapshot.fields else replace(snapshot, fields=fields, version=UNREAD)
+    return (
+        snapshot
+        if fields == snapshot.fields
+        else replace(snapshot, fields=fields, unkeyed={}, version=UNREAD)
+    )
 
 
 def from_intent(intent: Intent, person: Person) -> Intent:
@@ -167,6 +171,10 @@ def _from_memory(memory: Memory, person: Person) -> Memory:
         memory,
         notices=tuple(person.pattern.sub(BLOT, text) for text in memory.notices),
         failure=_from_failure(memory.failure, person),
+        refused={
+            name: replace(each, text=person.pattern.sub(BLOT, each.text))
+            for name, each in memory.refused.items()
+        },
         untold=person.pattern.sub(BLOT, memory.untold),
     )
 

@@ -69,12 +69,14 @@ class Invitation(StrEnum):
 class Closing:
     """A request to win, lose or decline that waits out ``sync.terminal_hold``.
 
-    ``mark``: the stage and action that ask for it; a change of them starts the wait again.
+    ``mark``: the stage and action that ask for it; a change of them starts the wait again. ``hurried``: the accept that goes
+    before it could not wait, because the referral would have expired.
     """
 
     state: State
     mark: str
     since: datetime
+    hurried: bool = False
 
 
 class FinalKind(StrEnum):
@@ -93,6 +95,7 @@ class WithheldBy(StrEnum):
     """Why the guard withholds such a step (``guard``)."""
 
     STAGE = "stage"
+    UNMOVED = "unmoved"  # nobody changed the stage: it means something else now
     PRECONDITION = "precondition"
     COUNT = "count"
 
@@ -133,7 +136,7 @@ class Failure:
 
     ``text`` is for the seller; ``code`` for logs. ``seen``: digest of what both sides had, so that a change
     frees the deal (``retry.content_digest``). ``cure``: who ends it. ``locked``: the record is held by somebody, which
-    counts as no attempt and has no end of its own.
+    counts as no attempt and has no end of its own. ``fields``: our names of what was refused, where that is known.
     """
 
     side: Side
@@ -144,6 +147,26 @@ class Failure:
     transient: bool = False
     cure: Cure = Cure.SELLER  # as earlier versions, which did not store it, spoke of every refusal
     locked: bool = False
+    fields: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class RefusedField:
+    """A field that a side refused while the rest of the write landed; it is held until something changes or it is time.
+
+    ``text``: the system's own words; ``code`` for logs. ``wanted``: digest of what was to be written and of the rule for it;
+    ``around``: digest of what the side held beside it. ``cure``: who ends it. ``tries``: how often the same was refused;
+    ``again``: when it is tried the next time though nothing changes.
+    """
+
+    side: Side
+    code: str
+    text: str
+    wanted: str
+    around: str
+    cure: Cure = Cure.SELLER
+    tries: int = 1
+    again: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -161,6 +184,7 @@ class Memory:
         str, ...
     ] = ()  # fields whose last write may or may not have landed before someone changed them
     carried_at: datetime | None = None
+    refused: Mapping[str, RefusedField] = field(default_factory=dict)  # by our name; see ``refusals``
     failure: Failure | None = None
     attempts: int = 0
     next_attempt: datetime | None = None
@@ -168,6 +192,7 @@ class Memory:
     rejected: bool = False  # refused by our own checks, until someone mends the record
     gone: Side | None = None  # the side whose record vanished
     lookalikes: tuple[str, ...] = ()  # opportunities that may be the same deal
+    claimed: str = ""  # the opportunity that its referral names, which belongs to another deal
     account_made: str | None = None  # id of the account that was made for this deal and that no other uses
     create_anyway: bool = False  # a person said: it is not one of the lookalikes
     sync_state: SyncState = SyncState.IN_SYNC
@@ -181,6 +206,9 @@ class Memory:
     )  # Microsoft's side as last read: status, id, reason, until
     withheld: tuple[Withheld, ...] = ()
     approved: tuple[Approval, ...] = ()
+    stand_ins: tuple[
+        str, ...
+    ] = ()  # fields that the opportunity was made without a value of Microsoft's (``stand_ins``)
 
 
 @dataclass(frozen=True)

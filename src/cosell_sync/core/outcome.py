@@ -1,14 +1,15 @@
 """What a write teaches: bases, snapshots and memory after its outcome, or after a lost answer.
 
-A write that landed moves the base (``merge.learn``) to what the written side has now. One that was refused is a
-failure with a next attempt. One without an answer leaves its intent open; ``settle`` closes it in the next cycle, by
+A write that landed moves the base (``merge.learn``) to what the written side has now. Of one that landed in part the
+refused fields keep their base (``refusals`` remembers them); a refused move is a failure all the same. One that was
+refused is a failure with a next attempt. One without an answer leaves its intent open; ``settle`` closes it in the next cycle, by
 comparing what the side has then with what was sent: the same, it landed; the version unchanged, it did not; anything
 else, the field is *disputed*: it counts as changed on both sides, so that neither edit can get lost silently.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Container, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import Enum
@@ -16,12 +17,14 @@ from enum import Enum
 from cosell_sync.core import messages
 from cosell_sync.core.deal import ABSENT, Fields, Side, Snapshot, State, Step, Value, same_version
 from cosell_sync.core.decision import ConflictKind
-from cosell_sync.core.fields import KINDS, SHARED, TOGETHER, Kind, partners
+from cosell_sync.core.fields import KINDS, NEWER, SHARED, TOGETHER, Kind, inseparable, partners
 from cosell_sync.core.memory import Failure, Intent, Link, Memory, Phase, set_known
 from cosell_sync.core.merge import Written, landed, learn, settle_notes, settle_set
-from cosell_sync.core.normalize import agree, by_key, same
+from cosell_sync.core.normalize import agree, by_key, empty, same
+from cosell_sync.core.refusals import learn_landed, with_bases_of_unmade, without
 from cosell_sync.core.retry import RetryPolicy, after_failure, freed_from, seen_at_failure
 from cosell_sync.core.rules import AccountUpdates, CrmShape, Rules
+from cosell_sync.core.stand_ins import as_base, from_source
 from cosell_sync.errors import Flaky, Gone, Locked, RecordError, Unclear
 
 _SETS = frozenset({Kind.MEMBERS, Kind.SOLUTIONS})
@@ -37,9 +40,14 @@ class Learned:
 
 
 def after_referral(
-    link: Link, steps: tuple[Step, ...], after: Snapshot, rules: Rules, shape: CrmShape
+    link: Link,
+    steps: tuple[Step, ...],
+    after: Snapshot,
+    rules: Rules,
+    shape: CrmShape,
+    refused: Container[str] = frozenset(),
 ) -> Learned:
-    """The link after Partner Center took these steps; it has ``after`` now."""
+    """The link after Partner Center took these steps, but for the ``refused`` fields and move; it has ``after`` now."""
     before, opportunity = link.referral, link.opportunity
     if before is None or opportunity is None:
         return Learned(replace(link, referral=after))
@@ -49,13 +57,17 @@ def after_referral(
     for step in steps:
         sent |= step.fields
         state = step.state or state
+    if "status" in refused:
+        state = None
     for name in sent.keys() & SHARED.keys():
         written = Written(before[name], sent[name], after[name], rules.crm_value(name, opportunity))
-        _set_bases(name, base_referral, base_opportunity, written)
+        _set_bases(name, base_referral, base_opportunity, written, landed=name not in refused)
+    sent = dict(without(sent, [name for name in sent if name in refused]))
     _set_bases_along(sent, base_referral, base_opportunity, after, opportunity)
     done = {*sent, *partners(sent)}
     unequal = [ConflictKind.NOT_TAKEN.key(name) for name in _not_taken(sent, after, opportunity, shape)]
-    memory = _forget_fields(freed_from(link.memory, Side.PARTNER_CENTER), sent)
+    freed = link.memory if "status" in refused else freed_from(link.memory, Side.PARTNER_CENTER)
+    memory = _forget_fields(freed, sent)
     memory = replace(
         memory,
         rewritten={name: pending and name not in done for name, pending in memory.rewritten.items()},
@@ -93,16 +105,28 @@ def _notices(sent: Fields, state: State | None, shape: CrmShape) -> Iterator[str
         yield messages.done(state)
 
 
-def after_opportunity(link: Link, sent: Fields, after: Snapshot, rules: Rules, state: State) -> Link:
-    """The link after the CRM took these fields; it has ``after`` now."""
+def after_opportunity(
+    link: Link,
+    sent: Fields,
+    after: Snapshot,
+    rules: Rules,
+    state: State,
+    refused: Container[str] = frozenset(),
+) -> Link:
+    """The link after the CRM took these fields, but for the ``refused`` ones; it has ``after`` now."""
     referral, before = link.referral, link.opportunity
     if referral is None or before is None:
         return replace(link, opportunity=after)
     bases = dict(link.base_opportunity), dict(link.base_referral)
-    memory = _forget_fields(freed_from(link.memory, Side.CRM), sent)
+    freed = link.memory if "stage" in refused else freed_from(link.memory, Side.CRM)
+    taken = without(sent, [name for name in sent if name in refused])
+    memory = _forget_fields(freed, taken)
     rewritten, reported = dict(memory.rewritten), list(memory.reported)
     for name in sent.keys() & SHARED.keys():
-        _set_bases(name, bases[0], bases[1], Written(before[name], sent[name], after[name], referral[name]))
+        written = Written(before[name], sent[name], after[name], referral[name])
+        _set_bases(name, bases[0], bases[1], written, landed=name in taken)
+        if name not in taken:
+            continue
         if KINDS[name] in _SETS or after[name] is ABSENT or landed(name, sent[name], after[name]):
             rewritten.pop(name, None)
         elif rewritten.get(name) is False:
@@ -110,15 +134,20 @@ def after_opportunity(link: Link, sent: Fields, after: Snapshot, rules: Rules, s
             reported.append(ConflictKind.AUTOMATION.key(name))
         else:
             rewritten[name] = True
-    _set_bases_along(sent, bases[0], bases[1], after, referral)
-    if "stage" in sent:
+    _set_bases_along(taken, bases[0], bases[1], after, referral)
+    if "stage" in taken:
         _agree_on_stage(bases[1], bases[0], referral, after, rules, state)
     return replace(
         link,
         opportunity=after,
         base_opportunity=bases[0],
         base_referral=bases[1],
-        memory=replace(memory, rewritten=rewritten, reported=tuple(dict.fromkeys(reported))),
+        memory=replace(
+            memory,
+            rewritten=rewritten,
+            reported=tuple(dict.fromkeys(reported)),
+            stand_ins=tuple(name for name in memory.stand_ins if name not in sent),
+        ),
     )
 
 
@@ -128,10 +157,11 @@ def after_create(
     after: Snapshot,
     rules: Rules,
     state: State,
+    refused: Container[str] = frozenset(),
     *,
     account_made: str | None = None,
 ) -> Link:
-    """The link after the CRM made the opportunity; what it has beside what was sent is its own.
+    """The link after the CRM made the opportunity, without the ``refused`` fields; what it has beside these is its own.
 
     What reads back differently is how the CRM took our create: a default, a flow, an account that was there before.
     That is nobody's edit: it is base on that side and does not travel. Only where the CRM says that somebody else has
@@ -141,25 +171,29 @@ def after_create(
     """
     nothing = Snapshot(after.id, "")
     started = replace(link, phase=Phase.LINKED, opportunity_id=after.id, opportunity=nothing)
-    made = after_opportunity(started, sent, after, rules, state)
+    made = after_opportunity(started, sent, after, rules, state, refused)
     made = replace(made, memory=replace(made.memory, account_made=account_made))
     if after.last_by_us is False:
         rewritten = {name: pending for name, pending in made.memory.rewritten.items() if name != "customer"}
-        made = replace(made, memory=replace(made.memory, rewritten=rewritten))
+        known = replace(made, memory=replace(made.memory, rewritten=rewritten))
     else:
-        made = _took_defaults(replace(made, memory=replace(made.memory, rewritten={})), rules)
-    if account_made is not None or rules.account_updates is AccountUpdates.ALL:
-        return made
-    # The account was there: it is looked at like any other, so that what it leaves blank is filled.
-    return replace(
-        made,
-        base_referral=_without_customer(made.base_referral),
-        base_opportunity=_without_customer(made.base_opportunity),
+        known = _took_defaults(replace(made, memory=replace(made.memory, rewritten={})), rules)
+    known = as_base(replace(known, memory=replace(known.memory, stand_ins=link.memory.stand_ins)), sent)
+    # What was left out because the CRM offers no such choice is looked at like any other value: told, and taken over once it does.
+    anew = {*NEWER} - sent.keys()
+    if account_made is None and rules.account_updates is not AccountUpdates.ALL:
+        # The account was there: it is looked at like any other, so that what it leaves blank is filled.
+        anew.add("customer")
+    known = replace(
+        known,
+        base_referral=_without(known.base_referral, anew),
+        base_opportunity=_without(known.base_opportunity, anew),
     )
+    return with_bases_of_unmade(known, made, [name for name in sent if name in refused])
 
 
-def _without_customer(base: Fields) -> Fields:
-    return {name: value for name, value in base.items() if name != "customer"}
+def _without(base: Fields, names: Container[str]) -> Fields:
+    return {name: value for name, value in base.items() if name not in names}
 
 
 def after_shared_write(link: Link, before: Value, after: Value) -> Link:
@@ -203,10 +237,16 @@ def _agree_on_stage(
     set_known(base_opportunity, "sales_stage", rules.stages.sales_stage(after))
 
 
-def _set_bases(name: str, written: dict[str, Value], source: dict[str, Value], fact: Written) -> None:
+def _set_bases(
+    name: str, written: dict[str, Value], source: dict[str, Value], fact: Written, *, landed: bool
+) -> None:
+    """``landed``: whether the side took the field; of a refused set its members may have landed."""
     if fact.after is ABSENT or fact.source is ABSENT:
         return  # what cannot be read after the write teaches nothing
-    new_written, new_source = learn(name, written.get(name), source.get(name), fact)
+    if not landed and KINDS[name] not in _SETS:
+        return
+    teach = learn if landed else learn_landed
+    new_written, new_source = teach(name, written.get(name), source.get(name), fact)
     set_known(written, name, new_written)
     set_known(source, name, new_source)
 
@@ -234,10 +274,16 @@ def _forget_fields(memory: Memory, sent: Mapping[str, Value]) -> Memory:
 
 
 def after_failed_write(
-    link: Link, side: Side, error: RecordError, now: datetime, retry_policy: RetryPolicy
+    link: Link,
+    side: Side,
+    error: RecordError,
+    now: datetime,
+    retry_policy: RetryPolicy,
+    refused: Collection[str] = (),
 ) -> Link:
     """The link after a failed write. A transient fault of a system counts as no attempt (a 500 on one record does).
 
+    ``refused``: our names of the fields that it is about, where the side said so or they were found.
     A record that is gone is no failure: the link remembers the side.
     """
     if isinstance(error, Gone):
@@ -253,6 +299,7 @@ def after_failed_write(
         transient=transient,
         cure=error.cure,
         locked=locked,
+        fields=tuple(name for name in SHARED if name in refused),
     )
     return replace(link, memory=after_failure(link.memory, failure, now, retry_policy), dirty=True)
 
@@ -364,13 +411,14 @@ def _shows_our_write(intent: Intent, written: Snapshot) -> bool | None:
 def _settle_create(link: Link, intent: Intent, rules: Rules | None) -> Link:
     """The opportunity that our lost create made holds what was sent; whatever differs, a person wrote since.
 
-    Unless the CRM says that nobody but us has touched it: then it is as it was made, defaults and all.
+    Unless the CRM says that nobody but us has touched it: then it is as it was made, defaults and all. What is empty there
+    though it was sent was refused: it is still to be written.
     """
     opportunity = link.opportunity
     if opportunity is None or link.base_opportunity:
         return link
     base_opportunity = {name: intent.fields[name] for name in intent.fields.keys() & {*SHARED, "stage"}}
-    base_referral = dict(intent.source)
+    base_referral, stand_ins = from_source(intent.source)
     untouched = opportunity.last_by_us is True
     for name in intent.fields.keys() & SHARED.keys():
         if KINDS[name] in _SETS:
@@ -387,4 +435,15 @@ def _settle_create(link: Link, intent: Intent, rules: Rules | None) -> Link:
             here = opportunity[name] if rules is None else rules.crm_value(name, opportunity)
             if (name not in intent.fields or name == "stage") and here is not ABSENT:
                 base_opportunity[name] = here
-    return replace(link, base_opportunity=base_opportunity, base_referral=base_referral)
+    memory = replace(link.memory, stand_ins=stand_ins)
+    settled = replace(link, base_opportunity=base_opportunity, base_referral=base_referral, memory=memory)
+    return with_bases_of_unmade(settled, settled, _refused_at_birth(intent, opportunity) if untouched else [])
+
+
+def _refused_at_birth(intent: Intent, opportunity: Snapshot) -> list[str]:
+    """The fields that a new record does not have though they were sent, with those that they mean nothing without."""
+    sent = {
+        name: value for name, value in intent.fields.items() if name in SHARED and KINDS[name] not in _SETS
+    }
+    empty_there = {name for name, value in sent.items() if not empty(value) and opportunity[name] is None}
+    return [name for unit in inseparable(sent) if unit & empty_there for name in sorted(unit)]

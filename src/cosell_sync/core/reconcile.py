@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
 
-from cosell_sync.core import messages
+from cosell_sync.core import messages, stand_ins
 from cosell_sync.core.builder import DecisionBuilder, build_decision
 from cosell_sync.core.deal import ABSENT, State, state_of
 from cosell_sync.core.decision import Decision, Hold, HoldKind
@@ -27,6 +27,7 @@ from cosell_sync.core.guard import standing_approvals
 from cosell_sync.core.lifecycle import TERMINAL
 from cosell_sync.core.memory import FinalKind, Link, Withheld
 from cosell_sync.core.moves import seller_moves
+from cosell_sync.core.refusals import hold_refused
 from cosell_sync.core.retry import changed_since_failure, freed
 from cosell_sync.core.rules import CrmShape, Rules
 from cosell_sync.core.shared_fields import merge_shared_fields
@@ -48,7 +49,8 @@ def decide(
     ``own_move``: the state that our own write brought about in this cycle, so that it is not reported as news.
     ``withheld``: steps that the guard withholds (``guard``); they are held with its reason.
     """
-    referral, opportunity = link.referral, link.opportunity
+    link = stand_ins.as_base(link)
+    referral, opportunity = stand_ins.told(link), link.opportunity
     if referral is None or opportunity is None or link.memory.gone is not None:
         return Decision(link)
     shape = shape.of_currency(referral.text("currency"))
@@ -65,6 +67,7 @@ def decide(
     if opportunity["sync"] is False:
         builder.to_crm["sync"] = True
     merge_shared_fields(builder)
+    hold_refused(builder)
     if follows is Consequence.WAIT:
         text = messages.unknown_state(referral.text("status_text"))
         builder.holds.append(

@@ -4,6 +4,9 @@ The first retry is due in the next cycle, then after 2, 4, 8 … intervals, at m
 the deal is parked, a dead letter, until a person or a change of the record frees it. Faults of a whole system count as
 no attempt: they say nothing about the deal. Nor does a lock on the record (an approval of three days): it is tried every
 hour for as long as it lasts, and at once when the record changes in any way.
+
+A field that is refused while the rest of the deal lands is no failure of the deal (``refusals``). It is tried after 1, 2, 4 …
+hours, at most as far apart as full compares are; once the deal is over, ever more rarely.
 """
 
 from __future__ import annotations
@@ -20,14 +23,16 @@ from cosell_sync.core.memory import Failure, Link, Memory
 
 LONGEST = timedelta(hours=6)
 LOCK_PAUSE = timedelta(hours=1)
+PART_PAUSE = timedelta(hours=1)
 
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """``sync.interval`` and ``sync.max_attempts``."""
+    """``sync.interval`` and ``sync.max_attempts``; ``longest_hold``: between two tries of a held field (``sync.full_every``)."""
 
     interval: timedelta = timedelta(seconds=60)
     max_attempts: int = 8
+    longest_hold: timedelta = timedelta(hours=24)
 
 
 def pause(attempts: int, interval: timedelta) -> timedelta:
@@ -37,8 +42,12 @@ def pause(attempts: int, interval: timedelta) -> timedelta:
 
 def after_failure(memory: Memory, failure: Failure, now: datetime, retry_policy: RetryPolicy) -> Memory:
     """The memory after one more failed try. A transient failure changes neither count nor schedule."""
-    since = memory.failure.since if memory.failure and memory.failure.code == failure.code else failure.since
-    failure = replace(failure, since=since)
+    if memory.failure is not None and memory.failure.code == failure.code:
+        failure = replace(failure, since=memory.failure.since)
+        if failure.text == memory.failure.text and not failure.fields:
+            failure = replace(
+                failure, fields=memory.failure.fields
+            )  # what was found once is not searched for again
     if failure.transient:
         if memory.failure is not None and not memory.failure.transient:
             return replace(memory, next_attempt=now)  # the deal's own failure stays the one that is reported
@@ -54,6 +63,23 @@ def after_failure(memory: Memory, failure: Failure, now: datetime, retry_policy:
         parked=parked,
         next_attempt=None if parked else now + pause(attempts, retry_policy.interval),
     )
+
+
+def pause_of_part(tries: int, longest: timedelta | None) -> timedelta:
+    """How long a field that was refused ``tries`` times is held. ``longest`` None: there is no limit, the deal is over."""
+    wait: timedelta = PART_PAUSE * (1 << min(max(tries - 1, 0), 14))
+    return wait if longest is None else min(wait, longest)
+
+
+def tried_at_once(memory: Memory, now: datetime) -> Memory:
+    """The memory of a deal whose record a person saved: whatever was refused may be mended by that, though we read nothing
+    new. One try follows at once; the count of attempts goes on.
+    """
+    refused = {name: replace(each, again=now) for name, each in memory.refused.items()}
+    memory = replace(memory, refused=refused)
+    if memory.failure is None or memory.failure.transient or memory.failure.locked:
+        return memory
+    return replace(memory, parked=False, next_attempt=now)
 
 
 def freed(memory: Memory) -> Memory:

@@ -7,13 +7,14 @@ written; dates are given, never remaining time.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from cosell_sync.core import messages, microsoft
 from cosell_sync.core.deal import ABSENT, Fields, Side, Snapshot, State, SyncState, Value, state_of
-from cosell_sync.core.decision import Conflict, ConflictKind, Decision, HoldKind
+from cosell_sync.core.decision import Conflict, ConflictKind, Decision, Hold, HoldKind
+from cosell_sync.core.fields import SHARED
 from cosell_sync.core.lifecycle import TERMINAL
 from cosell_sync.core.memory import INTERNAL_ERROR, Failure, Link, Memory
 from cosell_sync.core.normalize import for_crm
@@ -28,6 +29,7 @@ _STATE_OF_HOLD = {
     HoldKind.NEED: SyncState.NEEDS_ATTENTION,
     HoldKind.WITHHELD: SyncState.NEEDS_ATTENTION,
     HoldKind.CRM_CANNOT: SyncState.NEEDS_ATTENTION,
+    HoldKind.STAND_IN: SyncState.NEEDS_ATTENTION,
     HoldKind.PAUSED: SyncState.WAITING,
     HoldKind.UNKNOWN_STATE: SyncState.WAITING,
     HoldKind.LATE: SyncState.CLOSED,
@@ -36,8 +38,11 @@ _STATE_OF_HOLD = {
     HoldKind.FROZEN: SyncState.IN_SYNC,
     HoldKind.UNSEEN: SyncState.IN_SYNC,
     HoldKind.READ_ONLY: SyncState.IN_SYNC,
+    HoldKind.UNKEYED: SyncState.IN_SYNC,
     HoldKind.SHARED: SyncState.IN_SYNC,
 }
+_NOT_REFUSED = frozenset({HoldKind.WITHHELD, HoldKind.STAND_IN})  # though they need a person
+_NOT_OF_THE_ANSWER = frozenset({HoldKind.CRM_CANNOT, HoldKind.STAND_IN})
 _URGENCY = (
     SyncState.CONFLICT,
     SyncState.NEEDS_ATTENTION,
@@ -69,28 +74,33 @@ def status_report(decision: Decision, news: Iterable[str], shape: CrmShape, now:
     referral = link.referral
     state = state_of(referral) if referral else State.UNKNOWN
     reminder = reminders_passed(referral, state, now)
-    conditions = [*_conditions(decision, memory, shape, now), *_background(referral, memory, state)]
+    conditions = [*_conditions(decision, memory, shape, now), *_background(referral, memory, state, shape)]
     states = {condition for condition, _ in conditions} | {SyncState.IN_SYNC}
     lines = [text for _, text in conditions]
-    if state is State.RECEIVED and SyncState.NEEDS_ATTENTION not in states and _unanswered(decision):
-        lines.append(messages.answer_by(referral.moment("respond_by") if referral else None, reminder))
+    if state is State.RECEIVED and _unanswered(decision) and not _blocked(decision, conditions):
+        answer = messages.answer_by(referral.moment("respond_by") if referral else None, reminder)
+        lines = [answer, *lines] if SyncState.NEEDS_ATTENTION in states else [*lines, answer]
     sync_state = next(item for item in _URGENCY if item in states)
     if state in TERMINAL and sync_state is SyncState.WAITING:
         sync_state = SyncState.CLOSED
     parts = [*lines, *memory.notices] if _urgent(sync_state) else [*memory.notices, *lines]
     message = "\n".join(dict.fromkeys(parts))
     rejected = any(
-        _STATE_OF_HOLD[hold.kind] is SyncState.NEEDS_ATTENTION and hold.kind is not HoldKind.WITHHELD
-        for hold in decision.holds
+        _STATE_OF_HOLD[hold.kind] is SyncState.NEEDS_ATTENTION and hold.kind not in _NOT_REFUSED
+        for hold in (*decision.holds, *decision.retried)
     )
     memory = replace(memory, sync_state=sync_state, rejected=rejected)
     link = replace(link, memory=memory, due=_due(decision, memory, referral, state, now), dirty=False)
     return StatusReport(link, _differences(link, message, shape), sync_state, message, reminder)
 
 
-def _background(referral: Snapshot | None, memory: Memory, state: State) -> Iterable[tuple[SyncState, str]]:
+def _background(
+    referral: Snapshot | None, memory: Memory, state: State, shape: CrmShape
+) -> Iterable[tuple[SyncState, str]]:
     """What is so, and asks nothing of the seller now: the end, its registration, Microsoft's side."""
-    if state in TERMINAL:
+    if state is State.CLOSED and referral is not None:
+        yield SyncState.CLOSED, messages.closed_otherwise(referral.text("status_text"), shape.label("stage"))
+    elif state in TERMINAL:
         yield SyncState.CLOSED, messages.over(state)
         registered = referral.text("registration_status") if referral and state is State.WON else ""
         if registered and registered != "None":
@@ -102,6 +112,12 @@ def _background(referral: Snapshot | None, memory: Memory, state: State) -> Iter
 def _unanswered(decision: Decision) -> bool:
     """Neither an answer of the seller's is on its way nor one that waits out its hold."""
     return not decision.steps and all(hold.kind is not HoldKind.TERMINAL for hold in decision.holds)
+
+
+def _blocked(decision: Decision, conditions: Iterable[tuple[SyncState, str]]) -> bool:
+    """Whether a person must act on the answer itself. A value that the CRM does not hold hides no deadline."""
+    beside = {hold.text for hold in decision.holds if hold.kind in _NOT_OF_THE_ANSWER}
+    return any(state is SyncState.NEEDS_ATTENTION and text not in beside for state, text in conditions)
 
 
 def _urgent(state: SyncState) -> bool:
@@ -129,19 +145,30 @@ def _conditions(
     if memory.gone is Side.PARTNER_CENTER and not over:
         yield SyncState.NEEDS_ATTENTION, messages.referral_gone()
     if memory.failure is not None:
-        yield from _failing(memory.failure, now, parked=memory.parked, over=over)
+        labels = [shape.label(name) for name in memory.failure.fields]
+        yield from _failing(memory.failure, labels, now, parked=memory.parked, over=over)
     for conflict in decision.conflicts:
         if conflict.kept is None:
             yield SyncState.CONFLICT, conflict_text(conflict, shape)
-    for hold in sorted(decision.holds, key=lambda item: list(HoldKind).index(item.kind)):
+    holds = (*decision.holds, *decision.retried)
+    for hold in sorted(holds, key=_place):
         yield _STATE_OF_HOLD[hold.kind], hold.text
-    held = {hold.field for hold in decision.holds}
+    held = {hold.field for hold in holds if hold.kind is not HoldKind.UNKEYED}
     for conflict in decision.conflicts:
         if conflict.kept is not None and conflict.field in held:
             yield SyncState.IN_SYNC, conflict_text(conflict, shape)
 
 
-def _failing(failure: Failure, now: datetime, *, parked: bool, over: bool) -> Iterable[tuple[SyncState, str]]:
+def _place(hold: Hold) -> tuple[int, int]:
+    """Where a hold stands in the message: by its kind, then by its field, whatever order they were found in."""
+    names = list(SHARED)
+    at = names.index(hold.field) if hold.field in SHARED else len(names)
+    return list(HoldKind).index(hold.kind), at
+
+
+def _failing(
+    failure: Failure, labels: Sequence[str], now: datetime, *, parked: bool, over: bool
+) -> Iterable[tuple[SyncState, str]]:
     """A failure is named at once, a transient one only when it lasts. A lock that lasts for a day needs a person, unless the
     deal is over: then nothing waits but words.
     """
@@ -158,7 +185,7 @@ def _failing(failure: Failure, now: datetime, *, parked: bool, over: bool) -> It
             else messages.waits_for_lock(failure.since, long=long),
         )
     elif not failure.transient:
-        text = messages.refused_by(system, failure.text, cure=failure.cure, parked=parked)
+        text = messages.refused_by(system, failure.text, cure=failure.cure, parked=parked, labels=labels)
         yield SyncState.NEEDS_ATTENTION, text
     elif now - failure.since >= TRANSIENT_GRACE:
         yield SyncState.WAITING, messages.away(system, failure.since)
@@ -183,7 +210,8 @@ def _due(
     decision: Decision, memory: Memory, referral: Snapshot | None, state: State, now: datetime
 ) -> datetime | None:
     """When this deal must be decided again though nothing changes; None: never."""
-    moments = [hold.until for hold in decision.holds if hold.until is not None]
+    holds = (*decision.holds, *decision.retried)
+    moments = [hold.until for hold in holds if hold.until is not None]
     moments += _reminders(referral, state)
     if memory.next_attempt is not None:
         moments.append(memory.next_attempt)
@@ -211,7 +239,7 @@ def facts(link: Link) -> dict[str, Value]:
         "microsoft_status": link.memory.microsoft.get("status", referral["microsoft_status"]),
         "microsoft_id": link.memory.microsoft.get("id", referral["microsoft_id"]),
     }
-    if state is not State.UNKNOWN:
+    if state not in {State.UNKNOWN, State.CLOSED}:
         shown["status"] = state.value
     return shown
 

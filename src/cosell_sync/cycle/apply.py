@@ -20,7 +20,7 @@ from cosell_sync.core.guard import final_effects
 from cosell_sync.core.memory import FinalKind, Intent, Link
 from cosell_sync.cycle.context import CrmPlan, Cycle
 from cosell_sync.cycle.guard import confirm
-from cosell_sync.cycle.record import Record, commit
+from cosell_sync.cycle.record import STATUS_WORDS, Record, commit
 from cosell_sync.ports import OpportunityDraft, OpportunityWrite, Outcome, ReferralDraft, ReferralWrite
 
 
@@ -64,7 +64,9 @@ def write_referrals(cycle: Cycle, decisions: Sequence[Decision]) -> list[tuple[D
     record.put(*(item.link for item in decisions))
     announce(cycle, record, [_of_steps(cycle, item) for item in decisions])
     batch = [
-        ReferralWrite(item.link.referral, item.steps) for item in decisions if item.link.referral is not None
+        ReferralWrite(item.link.referral, item.steps, _may_search(item.link))
+        for item in decisions
+        if item.link.referral is not None
     ]
     return list(zip(decisions, cycle.referrals.write(batch), strict=True))
 
@@ -124,11 +126,17 @@ def write_opportunities(
     intents = [_of_plan(cycle, item) for item in plans if item.decision.crm.keys() & {*SHARED, "stage"}]
     announce(cycle, record, intents)
     batch = [
-        OpportunityWrite(item.status.link.opportunity, item.fields)
+        _of_opportunity(item, item.status.link.opportunity)
         for item in plans
         if item.status.link.opportunity is not None
     ]
     return list(zip(plans, cycle.crm.write(batch), strict=True)) if plans else []
+
+
+def _of_opportunity(plan: CrmPlan, before: Snapshot) -> OpportunityWrite:
+    words = {name: value for name, value in plan.status.fields.items() if name in STATUS_WORDS}
+    fields = {name: value for name, value in plan.fields.items() if name not in words}
+    return OpportunityWrite(before, fields, _may_search(plan.decision.link), words)
 
 
 def create_opportunities(
@@ -149,6 +157,12 @@ def create_opportunities(
 def write_status(cycle: Cycle, writes: Sequence[OpportunityWrite]) -> list[Outcome]:
     """Write nothing but our own fields, which may be repeated and so needs no intent."""
     return list(cycle.crm.write(writes))
+
+
+def _may_search(link: Link) -> bool:
+    """Whether a refusal that names no field may be searched for: once per content, for a change of it frees the deal."""
+    failure = link.memory.failure
+    return failure is None or failure.transient or failure.locked
 
 
 def _of_plan(cycle: Cycle, plan: CrmPlan) -> Announcement:

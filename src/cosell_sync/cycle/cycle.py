@@ -23,7 +23,7 @@ from collections.abc import Sequence
 import structlog
 
 from cosell_sync.core.memory import Link, Phase
-from cosell_sync.cycle import closed_rows, schedule
+from cosell_sync.cycle import capabilities, schedule
 from cosell_sync.cycle.binding import check_binding
 from cosell_sync.cycle.commands import run_commands
 from cosell_sync.cycle.context import Collect, Cycle, Services
@@ -40,7 +40,7 @@ from cosell_sync.cycle.recover import settle_open_intents
 from cosell_sync.cycle.reread import still_present
 from cosell_sync.cycle.safety import check_clock, check_planned_changes, check_shape, check_stages
 from cosell_sync.cycle.summarize import summarize
-from cosell_sync.errors import Broken, CosellError, OutsideError, Surprise
+from cosell_sync.errors import AuthFailed, Broken, CosellError, OutsideError, Surprise
 from cosell_sync.summary import Counts, CycleSummary
 
 log = structlog.get_logger("cosell_sync.cycle")
@@ -90,6 +90,7 @@ def _cycle(cycle: Cycle) -> None:
         isolate(cycle, wishes, publish_chunk)
         end_if_unavailable(cycle)
     exchange(cycle, read_engagements(cycle))
+    capabilities.end(cycle)
     end_if_unavailable(cycle)
 
 
@@ -108,12 +109,13 @@ def read(cycle: Cycle) -> None:
     if cycle.accept:
         requeue_withheld(cycle, record)  # to let it through, or for a plan to show it
     requeue_after_rule_change(cycle, record)
-    closed_rows.forget_when_due(cycle, record)
+    capabilities.recall(cycle, record)
     commit(cycle.store, record)
     pull(cycle, record)
     check_clock(cycle)
     correct_times(cycle, record)
     compare_when_due(cycle, record)
+    capabilities.collect(cycle, record)
     commit(cycle.store, record)
     schedule.reading_done(cycle)
 
@@ -127,6 +129,7 @@ def sync_chunk(cycle: Cycle, chunk: Sequence[Link]) -> None:
     pairs = [link for link in links if link.phase is Phase.LINKED]
     if waiting := [link for link in links if link.phase is Phase.WAITING]:
         pairs += take_in(cycle, waiting)
+        await_microsoft(cycle, list(cycle.store.by_keys([link.key for link in waiting]).values()))
     exchange(cycle, pairs)
     exchange(cycle, invite_microsoft(cycle, pairs))
 
@@ -153,7 +156,8 @@ def _reported(error: Exception) -> OutsideError | Surprise | Broken:
             log.error("cycle.surprise", **error.facts)
             return error
         case OutsideError():
-            log.error("system.failed", system=error.system, code=error.code, status=error.status)
+            told = {"reason": str(error), "hint": error.hint} if isinstance(error, AuthFailed) else {}
+            log.error("system.failed", system=error.system, code=error.code, status=error.status, **told)
             return error
         case CosellError():
             raise error

@@ -127,7 +127,7 @@ class DryCrm:
         return [
             Outcome(
                 write.before.id,
-                snapshot=replace(write.before, fields={**write.before.fields, **write.fields}),
+                snapshot=replace(write.before, fields={**write.before.fields, **write.fields, **write.words}),
             )
             for write in batch
         ]

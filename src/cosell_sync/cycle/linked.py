@@ -12,8 +12,10 @@ from dataclasses import replace
 from cosell_sync.core.deal import Side
 from cosell_sync.core.decision import Decision
 from cosell_sync.core.memory import Link
+from cosell_sync.core.reconcile import decide
 from cosell_sync.core.retry import blocked_side
-from cosell_sync.cycle import apply, closed_rows
+from cosell_sync.core.status import status_report
+from cosell_sync.cycle import apply, capabilities, closed_rows
 from cosell_sync.cycle.context import CrmPlan, Cycle, ReferralResult
 from cosell_sync.cycle.decide import plan_crm
 from cosell_sync.cycle.guard import guarded
@@ -29,6 +31,7 @@ from cosell_sync.cycle.report import RecordReport, report, words_of
 from cosell_sync.cycle.reread import note_gone, read_again
 from cosell_sync.cycle.shared_rows import Change, changed_account, follow_account_writes, still_own
 from cosell_sync.errors import Stale
+from cosell_sync.ports import Outcome
 
 ROUNDS = 3  # times that a deal is decided anew in a cycle because its record changed meanwhile
 
@@ -46,9 +49,7 @@ def _exchange_once(cycle: Cycle, links: Sequence[Link], *, last: bool) -> list[L
     record = Record()
     decisions = guarded(cycle, still_own(cycle, links))
     results = {item.link.key: ReferralResult(item.link) for item in decisions}
-    if writing := [item for item in decisions if item.steps]:
-        for item, outcome in apply.write_referrals(cycle, writing):
-            results[item.link.key] = referral_outcome(cycle, record, item, outcome)
+    decisions = _to_partner_center(cycle, record, decisions, results)
     plans = _plans(cycle, record, decisions, results)
     stale = {key for key, result in results.items() if result.stale} | _to_crm(cycle, record, plans)
     # what Partner Center took stays learned, though the CRM's record turned out stale
@@ -58,6 +59,22 @@ def _exchange_once(cycle: Cycle, links: Sequence[Link], *, last: bool) -> list[L
         commit(cycle.store, record)
         return []
     return read_again(cycle, again) if again else []
+
+
+def _to_partner_center(
+    cycle: Cycle, record: Record, decisions: Sequence[Decision], results: dict[str, ReferralResult]
+) -> list[Decision]:
+    """Carry out the steps, and put what became of them into the results. Returns the decisions as they were carried out."""
+    carried_out: list[Decision] = []
+    for batch in capabilities.in_order(cycle, decisions):
+        carried_out += batch
+        if writing := [item for item in batch if item.steps]:
+            for item, outcome in apply.write_referrals(cycle, writing):
+                capabilities.learn(cycle, record, item, outcome)
+                taken = capabilities.taken_steps(cycle, item, outcome)
+                results[item.link.key] = referral_outcome(cycle, record, item, outcome, taken)
+    place = {item.link.key: at for at, item in enumerate(decisions)}
+    return sorted(carried_out, key=lambda item: place[item.link.key])
 
 
 def _plans(
@@ -72,6 +89,8 @@ def _plans(
             if result.stale or result.link.memory.gone is not None:
                 continue
             plan = plan_crm(cycle, record, decision, result)
+            if result.link.key in cycle.postponed:
+                plan = replace(plan, status=replace(plan.status, link=replace(plan.status.link, dirty=True)))
             if plan.fields and blocked_side(plan.status.link.memory, cycle.now) is not Side.CRM:
                 plans.append(plan)
             else:
@@ -99,18 +118,39 @@ def _to_crm(cycle: Cycle, record: Record, plans: Sequence[CrmPlan]) -> set[str]:
                 closed_rows.done(cycle, record, plan, outcome)
                 continue
             link = opportunity_outcome(cycle, record, plan, outcome)
-            landed = outcome.error is None and outcome.snapshot is not None
             if "customer" in plan.decision.crm and (
                 changed := changed_account(plan.status.link.opportunity, outcome.snapshot)
             ):
                 accounts.append((link.key, *changed))
             if isinstance(outcome.error, Stale):
                 stale.add(link.key)
-            elif not landed and link.memory.failure is not None and not transient(link):
-                refused.append(_refusal(cycle, plan.decision, link))
+            elif told := _told_of_refusal(cycle, plan, link, outcome):
+                refused.append(told)
     follow_account_writes(cycle, record, accounts)
     report(cycle, record, refused)
     return stale
+
+
+def _told_of_refusal(cycle: Cycle, plan: CrmPlan, link: Link, outcome: Outcome) -> RecordReport | None:
+    """What the record is to say of what the CRM refused, or took now that it had refused it; None where there is nothing.
+
+    ``link``: after the write, for only now it is known.
+    """
+    if (
+        (outcome.refused or plan.decision.retried_in_crm)
+        and outcome.snapshot is not None
+        and not _failed(link)
+    ):
+        withheld = cycle.guard.withheld.get(link.key)
+        decision = decide(link, cycle.rules, cycle.shape, cycle.now, None, withheld)
+        status = status_report(decision, (), cycle.shape, cycle.now)
+        return RecordReport(replace(status.link, dirty=link.dirty), status.fields)
+    landed = outcome.error is None and outcome.snapshot is not None and "stage" not in outcome.refused
+    return _refusal(cycle, plan.decision, link) if not landed and _failed(link) else None
+
+
+def _failed(link: Link) -> bool:
+    return link.memory.failure is not None and not transient(link)
 
 
 def _as_answered(cycle: Cycle, record: Record, plans: Sequence[CrmPlan]) -> list[CrmPlan]:
@@ -118,7 +158,7 @@ def _as_answered(cycle: Cycle, record: Record, plans: Sequence[CrmPlan]) -> list
     kept = []
     for plan in plans:
         decision = closed_rows.without_closed(cycle, plan.decision)
-        now = CrmPlan(decision, closed_rows.untold(cycle, decision, plan.status))
+        now = CrmPlan(decision, closed_rows.untold(cycle, decision, plan.status), plan.news)
         if now.fields:
             kept.append(now)
         else:

@@ -17,22 +17,27 @@ from cosell_sync.core.deal import Side, Snapshot
 from cosell_sync.core.intake import skipped_by_category
 from cosell_sync.core.keys import referral_key
 from cosell_sync.core.memory import Link, Memory, Phase
+from cosell_sync.core.microsoft import tells_too_little
 from cosell_sync.core.readings import (
     READINGS,
+    days_read_otherwise,
     from_text,
     intent_without,
     read_otherwise,
     readings,
     remembered,
     to_text,
+    with_unread_day,
     without_stale,
 )
+from cosell_sync.core.retry import tried_at_once
 from cosell_sync.core.rules import digest
 from cosell_sync.cycle.context import CHUNK, Cycle
 from cosell_sync.cycle.record import Record, commit, keep_state
 from cosell_sync.cycle.safety import SKEW
 from cosell_sync.ports import Page
 
+MOST_HINTS = 100  # looked at in a cycle; more wait for the next
 SOON = timedelta(seconds=30)  # so close to the last cycle the clock need not be noted again
 
 log = structlog.get_logger("cosell_sync.cycle")
@@ -42,12 +47,27 @@ def pull(cycle: Cycle, record: Record) -> None:
     """Stage what changed. Pages with news are stored at once; a watermark that moves alone waits for the next commit."""
     store, overlap = cycle.store, cycle.settings.overlap
     known = {side: store.watermark(side) for side in Side}
-    for page in cycle.referrals.changed_since(known[Side.PARTNER_CENTER], overlap):
-        record.put(*staged_referrals(cycle, page))
-        _move_watermark(cycle, record, Side.PARTNER_CENTER, page, known)
+    asked_at, hinted = cycle.clock(), store.hints(MOST_HINTS)
+    seen: set[str] = set()
+    if cycle.lists_referrals():
+        for page in cycle.referrals.changed_since(known[Side.PARTNER_CENTER], overlap):
+            seen.update(snapshot.id for snapshot in page.snapshots)
+            record.put(*staged_referrals(cycle, page))
+            _move_watermark(cycle, record, Side.PARTNER_CENTER, page, known)
+    if hinted:
+        _look_at(cycle, record, [each for each in hinted if each not in seen])
+        record.looked_at, record.looked_until = hinted, asked_at
+        commit(store, record)
     for page in cycle.crm.changed_since(known[Side.CRM], overlap, store):
         record.put(*staged_opportunities(cycle, page))
         _move_watermark(cycle, record, Side.CRM, page, known)
+
+
+def _look_at(cycle: Cycle, record: Record, referral_ids: Sequence[str]) -> None:
+    """Read these by id: a webhook named them, and the list does not show them (yet). What is out of sight stays a hint only."""
+    found = cycle.referrals.fetch(referral_ids) if referral_ids else {}
+    snapshots = [snapshot for snapshot in found.values() if snapshot is not None]
+    record.put(*staged_referrals(cycle, Page(snapshots)))
 
 
 def _move_watermark(
@@ -79,6 +99,10 @@ def _corrected(link: Link, now: datetime) -> Link:
         memory = replace(memory, next_attempt=min(memory.next_attempt, now))
     if memory.failure is not None:
         memory = replace(memory, failure=replace(memory.failure, since=min(memory.failure.since, now)))
+    refused = {
+        name: replace(each, again=min(each.again or now, now)) for name, each in memory.refused.items()
+    }
+    memory = replace(memory, refused=refused)
     return replace(link, memory=memory, dirty=True)
 
 
@@ -88,7 +112,7 @@ def requeue_after_rule_change(cycle: Cycle, record: Record) -> None:
     Where it changed through what the CRM is read, the opportunities are read again first, and what was remembered of
     the old reading goes. A store that does not say through what it was read takes it that nothing changed.
     """
-    rules, now = digest(cycle.rules, cycle.shape), readings(cycle.rules)
+    rules, now = digest(cycle.rules, cycle.shape), readings(cycle.rules, cycle.shape)
     stored = cycle.store.watermark(READINGS)
     before = now if stored is None else from_text(stored)
     known = to_text(remembered(before, now))
@@ -100,6 +124,9 @@ def requeue_after_rule_change(cycle: Cycle, record: Record) -> None:
         _requeue(cycle, record, lambda link: replace(link, dirty=True))
     if changed:
         _read_otherwise(cycle, record, changed)
+    if days_read_otherwise(before, now):
+        _requeue(cycle, record, with_unread_day)
+        record.unread.append(Side.PARTNER_CENTER)
     record.watermarks[READINGS] = known
     keep_state(cycle, record, rules=rules)
 
@@ -157,6 +184,8 @@ def staged_referrals(cycle: Cycle, page: Page) -> list[Link]:
         cycle.counters.pulled[Side.PARTNER_CENTER] += 1
         if link.phase is Phase.LINKED and link.referral is not None:
             cycle.changed.append(link.key)
+            if tells_too_little(link.referral, snapshot):
+                cycle.untold.append(link.key)
         skipped = skipped_by_category(snapshot, cycle.rules) if link.opportunity_id is None else None
         phase = Phase.SKIPPED if skipped else link.phase if link.opportunity_id else Phase.WAITING
         memory = replace(link.memory, gone=None) if returned else link.memory
@@ -190,11 +219,24 @@ def _changed(cycle: Cycle, link: Link, snapshot: Snapshot) -> Link | None:
     back = link.memory.gone is Side.CRM
     if link.phase is Phase.PARTED or (link.opportunity == snapshot and not back):
         return None
+    link = _saved_by_a_person(cycle, link, snapshot)
     if link.memory.gone is None and _same_content(link.opportunity, snapshot):
         # A newer version of the same: nothing to decide, unless a lock may have been lifted by it.
         locked = link.memory.failure is not None and link.memory.failure.locked
         return replace(link, opportunity=snapshot, dirty=link.dirty or locked)
     return _as_read(cycle, link, snapshot)
+
+
+def _saved_by_a_person(cycle: Cycle, link: Link, snapshot: Snapshot) -> Link:
+    """The link, due where somebody else than we has saved the record since and something of the deal was refused: what he
+    changed may be nothing that we read, and yet what the refusal was about. A version that was read too soon may hide a save of
+    the same second, so the same one read again counts once.
+    """
+    known = link.opportunity
+    if snapshot.last_by_us is not False or known is None or known.version == snapshot.version:
+        return link
+    memory = tried_at_once(link.memory, cycle.now)
+    return link if memory == link.memory else replace(link, memory=memory, dirty=True)
 
 
 def _as_read(cycle: Cycle, link: Link, snapshot: Snapshot) -> Link:

@@ -9,19 +9,31 @@ counters and log events, so several outcomes, and the intents of the writes that
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Any
 
 import structlog
 
 from cosell_sync.core import messages
+from cosell_sync.core.capabilities import Capability, Verdict
 from cosell_sync.core.deal import ABSENT, Fields, Side, Snapshot, Step, SyncState, Value, state_of
 from cosell_sync.core.decision import Conflict, Decision, Effect
 from cosell_sync.core.fields import KINDS, SELLER, SHARED
-from cosell_sync.core.memory import Action, FinalStepTaken, Intent, Invitation, JournalEntry, Link, Phase
+from cosell_sync.core.memory import (
+    Action,
+    FinalStepTaken,
+    Intent,
+    Invitation,
+    JournalEntry,
+    Link,
+    Memory,
+    Phase,
+)
 from cosell_sync.core.normalize import same
 from cosell_sync.core.outcome import after_create, after_failed_write, after_opportunity, after_referral
+from cosell_sync.core.refusals import MOVES, is_failure, is_refusal, remember_refused, without
 from cosell_sync.core.retry import freed_from
 from cosell_sync.core.status import LOCK_GRACE
 from cosell_sync.core.visibility import invited
@@ -52,6 +64,10 @@ class Record:
     final: list[FinalStepTaken] = field(default_factory=list)
     bindings: dict[Side, Identity] = field(default_factory=dict)
     unread: list[Side] = field(default_factory=list)
+    verdicts: dict[Capability, Verdict] = field(default_factory=dict)
+    forgotten: list[Capability] = field(default_factory=list)
+    looked_at: Sequence[str] = ()
+    looked_until: datetime | None = None
 
     def put(self, *links: Link) -> None:
         """Store these links as they are now."""
@@ -74,6 +90,10 @@ class Record:
             final=self.final,
             bindings=self.bindings,
             unread=self.unread,
+            verdicts=[*self.verdicts.values()],
+            forgotten=self.forgotten,
+            looked_at=self.looked_at,
+            looked_until=self.looked_until,
         )
         vars(self).update(vars(Record()))
         return whole
@@ -130,27 +150,72 @@ def carried(cycle: Cycle, link: Link) -> Link:
 # --- writes to Partner Center ----------------------------------------------------------------------------------------
 
 
-def referral_outcome(cycle: Cycle, record: Record, decision: Decision, outcome: Outcome) -> ReferralResult:
-    """What Partner Center took of the steps of a decision."""
-    link, taken = decision.link, decision.steps[: outcome.steps]
+def referral_outcome(
+    cycle: Cycle, record: Record, decision: Decision, outcome: Outcome, taken: Sequence[Step]
+) -> ReferralResult:
+    """What Partner Center took of the steps of a decision. ``taken``: the steps that landed, with what it holds of them."""
+    outcome = _without_trials(decision, outcome)
+    link, refused = decision.link, outcome.refused
     result = ReferralResult(link)
     if taken and outcome.snapshot is not None:
-        learned = after_referral(link, taken, outcome.snapshot, cycle.rules, cycle.shape)
-        link = carried(cycle, learned.link)
-        fields = frozenset().union(*(step.fields for step in taken))
+        learned = after_referral(link, tuple(taken), outcome.snapshot, cycle.rules, cycle.shape, refused)
+        link = learned.link
+        fields = frozenset(without(_fields_of(taken), refused))
+        if fields or learned.state is not None:
+            link = carried(cycle, link)
+            cycle.counters.written[Side.PARTNER_CENTER].add(link.key)
         result = ReferralResult(link, learned.notices, learned.state, fields)
-        cycle.counters.written[Side.PARTNER_CENTER].add(link.key)
         effects = [effect for effect in decision.effects if effect.side is Side.PARTNER_CENTER]
+        effects = [effect for effect in effects if effect.field not in refused]
         _written(cycle, record, link, [effect for effect in effects if _is_of(effect, taken)])
+    tried = decision.steps[
+        : outcome.steps + 1
+    ]  # what is refused is of the steps that landed, or of the next one
+    sent = _fields_of(tried)
+    failed = _failed(decision.link, Side.PARTNER_CENTER, {**sent, **_moves_of(tried)}, outcome)
+    if taken or (refused and failed is None):
+        landed = _fields_of(taken)
+        known = {name: value for name, value in sent.items() if name in landed or name in refused}
+        link = fields_refused(cycle, record, link, Side.PARTNER_CENTER, known, refused)
+        result = replace(result, link=link)
     unread = outcome.steps > 0 and outcome.snapshot is None  # landed, but what it holds now must be looked up
     if not unread and not isinstance(outcome.error, Unclear):
         record.settle(link, Side.PARTNER_CENTER)
     if isinstance(outcome.error, Stale):
         result = replace(result, stale=True)
-    elif outcome.error is not None:
-        result = replace(result, link=failure(cycle, record, link, Side.PARTNER_CENTER, outcome.error))
+    elif error := failed or refused.get("status"):
+        about = refused if failed and not taken else ()
+        failing = failure(cycle, record, link, Side.PARTNER_CENTER, error, about)
+        result = replace(result, link=failing)
     record.put(result.link)
     return result
+
+
+def _fields_of(steps: Sequence[Step]) -> Fields:
+    fields: dict[str, Value] = {}
+    for step in steps:
+        fields |= step.fields
+    return fields
+
+
+def _moves_of(steps: Sequence[Step]) -> Fields:
+    moves = [step.state.value for step in steps if step.state is not None]
+    return {"status": moves[-1]} if moves else {}
+
+
+def _failed(link: Link, side: Side, sent: Fields, outcome: Outcome) -> RecordError | None:
+    """Why the deal itself failed; None where nothing did, or only fields that are held while the rest goes on."""
+    of_fields = any(outcome.error is error for error in outcome.refused.values())
+    if of_fields and not is_failure(link, side, sent, outcome.refused, outcome.snapshot):
+        return None
+    return outcome.error
+
+
+def _without_trials(decision: Decision, outcome: Outcome) -> Outcome:
+    """The outcome less the refusals that only answered a question (``cycle.capabilities``)."""
+    answered = {name for step in decision.steps[: outcome.steps] if step.trial for name in step.fields}
+    refused = {name: error for name, error in outcome.refused.items() if name not in answered}
+    return replace(outcome, refused=refused)
 
 
 def post_landed(
@@ -208,8 +273,9 @@ def post_failed(cycle: Cycle, record: Record, link: Link, error: RecordError) ->
 def opportunity_outcome(cycle: Cycle, record: Record, plan: CrmPlan, outcome: Outcome) -> Link:
     """What the CRM took of a plan. A stale one is not recorded, for the caller reads and decides it again."""
     link = plan.status.link
-    if outcome.error is None and outcome.snapshot is not None and link.referral is not None:
-        landed = _opportunity_landed(cycle, record, plan, outcome, outcome.snapshot, link.referral)
+    failed = _failed(plan.decision.link, Side.CRM, plan.decision.crm, outcome)
+    if failed is None and outcome.snapshot is not None and link.referral is not None:
+        landed = _opportunity_landed(cycle, record, plan, outcome, outcome.snapshot)
         record.put(landed)
         return landed
     error = outcome.error or Unclear("no answer")
@@ -219,27 +285,86 @@ def opportunity_outcome(cycle: Cycle, record: Record, plan: CrmPlan, outcome: Ou
         return link
     # part of it may have landed, words for the seller among it that are not true now
     read = replace(plan.decision.link, opportunity=outcome.snapshot or link.opportunity)
-    failing = failure(cycle, record, read, Side.CRM, error)
+    failing = failure(cycle, record, read, Side.CRM, error, outcome.refused)
     record.put(failing)
     return failing
 
 
 def _opportunity_landed(
-    cycle: Cycle, record: Record, plan: CrmPlan, outcome: Outcome, after: Snapshot, referral: Snapshot
+    cycle: Cycle, record: Record, plan: CrmPlan, outcome: Outcome, after: Snapshot
 ) -> Link:
-    link, before = plan.status.link, plan.status.link.opportunity
-    if before is None:
+    link, before, refused = plan.status.link, plan.status.link.opportunity, outcome.refused
+    if before is None or link.referral is None:
         return link
-    learned = after_opportunity(link, plan.decision.crm, after, cycle.rules, state_of(referral))
+    sent, state = plan.decision.crm, state_of(link.referral)
+    landed = [name for name in (*SHARED, "stage") if name in without(sent, refused)]
+    link = replace(link, memory=replace(link.memory, **_told(plan, before, refused, landed, cycle.now)))
+    if "stage" in refused:  # the move failed before, perhaps: its attempts go on being counted
+        link = replace(link, memory=replace(link.memory, **_failing(plan.decision.link.memory)))
+    learned = after_opportunity(link, sent, after, cycle.rules, state, refused)
     if outcome.account_made is not None:
         learned = replace(learned, memory=replace(learned.memory, account_made=outcome.account_made))
     learned = _named_nobody(learned, outcome.ambiguous)
-    cycle.counters.written[Side.CRM].add(link.key)
+    learned = fields_refused(cycle, record, learned, Side.CRM, sent, refused)
+    if landed or not refused:
+        cycle.counters.written[Side.CRM].add(link.key)
     record.settle(link, Side.CRM)
-    _written(cycle, record, link, [effect for effect in plan.decision.effects if effect.side is Side.CRM])
+    effects = [effect for effect in plan.decision.effects if effect.side is Side.CRM]
+    _written(cycle, record, link, [effect for effect in effects if effect.field not in refused])
     words = {name: value for name, value in plan.status.fields.items() if name in STATUS_WORDS}
+    words = {name: value for name, value in words.items() if same(KINDS[name], value, after[name])}
     record.journal += [effect_entry(cycle, link, effect) for effect in status_effects(before, words)]
-    return replace(learned, dirty=learned.dirty or _changed_meanwhile(before, plan.fields, after))
+    learned = replace(
+        learned, dirty=learned.dirty or _changed_meanwhile(before, without(plan.fields, refused), after)
+    )
+    if "stage" in refused:
+        return failure(cycle, record, learned, Side.CRM, refused["stage"])
+    return learned
+
+
+def _failing(memory: Memory) -> dict[str, Any]:
+    """What a memory knows of a failure, to be put into another one."""
+    names = ("failure", "attempts", "parked", "next_attempt")
+    return {name: getattr(memory, name) for name in names}
+
+
+def _told(
+    plan: CrmPlan, before: Snapshot, refused: Mapping[str, RecordError], landed: Sequence[str], now: datetime
+) -> dict[str, Any]:
+    """What is to be said of a write, now that it is known what of it landed; empty where all did, as was foreseen."""
+    if not refused and not plan.decision.retried_in_crm:
+        return {}
+    news = tuple(dict.fromkeys(plan.news(refused.keys())))
+    return {
+        "notices": news or plan.decision.link.memory.notices,
+        "carried_at": now.replace(microsecond=0) if landed else before.moment("last_sync"),
+    }
+
+
+def fields_refused(
+    cycle: Cycle, record: Record, link: Link, side: Side, sent: Fields, refused: Mapping[str, RecordError]
+) -> Link:
+    """The link after a side refused some fields of a write that landed but for them. Journals and logs each once."""
+    longest = cycle.settings.retry_policy.longest_hold
+    known = remember_refused(link, side, sent, refused, cycle.rules, cycle.shape, cycle.now, longest)
+    written = link.referral if side is Side.PARTNER_CENTER else link.opportunity
+    for name, error in refused.items():
+        if name in MOVES or name not in sent or written is None or not is_refusal(error):
+            continue
+        log.warning(
+            "deal.field_refused",
+            **ids(link),
+            side=side,
+            field=cycle.rules.crm_name(name),
+            code=error.code,
+            status=error.status,
+            request_id=error.request_id,
+        )
+        code = error.code or type(error).__name__.lower()
+        record.journal.append(
+            journal_entry(cycle, link, side, Action.HOLD, code, name, written[name], sent[name])
+        )
+    return known
 
 
 def opportunity_created(
@@ -253,19 +378,22 @@ def opportunity_created(
         failing = _waiting_for_a_person(cycle, failure(cycle, record, link, Side.CRM, error))
         record.put(replace(failing, dirty=False, due=failing.memory.next_attempt))
         return None
+    refused = outcome.refused
     made = after_create(
         reported,
         fields,
         outcome.snapshot,
         cycle.rules,
         state_of(link.referral),
+        refused,
         account_made=outcome.account_made,
     )
     made = _named_nobody(made, outcome.ambiguous)
+    made = fields_refused(cycle, record, made, Side.CRM, fields, refused)
     record.settle(link, Side.CRM)
     record.journal += [
         journal_entry(cycle, made, Side.CRM, Action.CREATE, "new in Partner Center", name, None, value)
-        for name, value in fields.items()
+        for name, value in without(fields, refused).items()
     ]
     cycle.counters.created[Side.CRM] += 1
     log.info("deal.created", **ids(made), side=Side.CRM)
@@ -288,11 +416,18 @@ def status_outcome(
 # --- failures and conflicts ------------------------------------------------------------------------------------------
 
 
-def failure(cycle: Cycle, record: Record, link: Link, side: Side, error: RecordError) -> Link:
-    """The link after a write to this side failed: its reason, its next attempt, or that it is parked."""
-    failing = after_failed_write(link, side, error, cycle.now, cycle.settings.retry_policy)
+def failure(
+    cycle: Cycle, record: Record, link: Link, side: Side, error: RecordError, refused: Collection[str] = ()
+) -> Link:
+    """The link after a write to this side failed: its reason, its next attempt, or that it is parked.
+
+    ``refused``: our names of the fields that it is about, where that is known.
+    """
+    failing = after_failed_write(link, side, error, cycle.now, cycle.settings.retry_policy, refused)
     cycle.counters.failed.add(link.key)
+    refused = failing.memory.failure.fields if failing.memory.failure else ()
     facts = {"side": side, "code": error.code, "status": error.status, "request_id": error.request_id}
+    facts["field"] = ", ".join(refused) or None
     if isinstance(error, Gone):
         log.warning("deal.gone", **ids(link), side=side)
     elif failing.memory.parked and not link.memory.parked:
@@ -374,10 +509,15 @@ def _waiting_for_a_person(cycle: Cycle, failing: Link) -> Link:
 
 
 def _written(cycle: Cycle, record: Record, link: Link, effects: Sequence[Effect]) -> None:
+    updated: dict[Side, list[str]] = {}
     for effect in effects:
         record.journal.append(effect_entry(cycle, link, effect))
         if effect.action == Action.MOVE:
             log.info("deal.moved", **ids(link), side=effect.side, state=effect.new)
+        elif effect.action == Action.UPDATE:
+            updated.setdefault(effect.side, []).append(effect.field)
+    for side, fields in updated.items():
+        log.info("deal.updated", **ids(link), side=side, fields=sorted(set(fields)))
 
 
 def _is_of(effect: Effect, taken: Sequence[Step]) -> bool:

@@ -13,7 +13,7 @@ from typing import Any, Final
 from urllib.parse import quote, urlsplit
 
 from cosell_sync.errors import Unavailable
-from cosell_sync.transport.answers import error_body
+from cosell_sync.transport.answers import Answer, error_body
 from cosell_sync.transport.client import HttpCaller, Safety
 from cosell_sync.transport.errors import Scope
 
@@ -95,21 +95,8 @@ def pages(
     empty = 0
     while following is not None:
         followed.add(following)
-        answer = caller.call(
-            "GET",
-            f"{REFERRALS}?{following}",
-            template=REFERRALS,
-            safety=Safety.READ,
-            scope=Scope.SYSTEM,
-            headers={"content-type": "application/json"},
-            accept=(400,),
-        )
-        if answer.status == 400:
-            refused = QueryRefused(error_body(answer.body).code)
-            raise refused if len(followed) == 1 else refused.midway()
-        rows = answer.data.get("value") if isinstance(answer.data, Mapping) else None
-        if not isinstance(rows, list):
-            raise Unavailable(SYSTEM, "Partner Center's list has no rows", code="unreadable", status=200)
+        answer = list_page(caller, following, first=len(followed) == 1, encoded=True)
+        rows = rows_of(answer)
         yield rows, answer.at
         received += len(rows)
         empty = 0 if rows else empty + 1
@@ -117,6 +104,31 @@ def pages(
         promised = answer.data.get("@odata.count")
         if whole and following is None and isinstance(promised, int) and promised > received:
             raise Unavailable(SYSTEM, "Partner Center's list ends before its end", code="incomplete_list")
+
+
+def list_page(caller: HttpCaller, query: str, *, first: bool, encoded: bool = False) -> Answer:
+    """One page of the list. Raises ``QueryRefused`` where the ``first`` one is answered 400, else ``Unavailable``."""
+    answer = caller.call(
+        "GET",
+        f"{REFERRALS}?{query if encoded else _encoded(query)}",
+        template=REFERRALS,
+        safety=Safety.READ,
+        scope=Scope.SYSTEM,
+        headers={"content-type": "application/json"},
+        accept=(400,),
+    )
+    if answer.status == 400:
+        refused = QueryRefused(error_body(answer.body).code)
+        raise refused if first else refused.midway()
+    return answer
+
+
+def rows_of(answer: Answer) -> list[object]:
+    """The rows of a page, as they came. Raises ``Unavailable`` where it has none to read."""
+    rows = answer.data.get("value") if isinstance(answer.data, Mapping) else None
+    if not isinstance(rows, list):
+        raise Unavailable(SYSTEM, "Partner Center's list has no rows", code="unreadable", status=200)
+    return rows
 
 
 def _next(page: Mapping[str, Any], followed: set[str], empty: int, our_host: str) -> str | None:

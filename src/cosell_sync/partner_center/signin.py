@@ -1,42 +1,36 @@
-"""Signing in to Partner Center: App+User, by refresh token; by device code once, to get the first one.
+"""Signing in to Partner Center: App+User, by the refresh token that a person's sign-in left (``login``).
 
 Referrals take no app-only sign-in (learn.microsoft.com/partner-center/developer/referral-api-authentication), so a
 service user signs in once, with MFA, and its refresh token is kept. Microsoft hands out a new refresh token with each
 use; it is stored before the access token is used, for once that is spent the old one may be worth nothing. A stored
 token is never discarded: a refused one may be mended by an administrator.
 
-The texts of refusals name users and are left out; the AADSTS number says what is wrong
-(learn.microsoft.com/entra/identity-platform/reference-error-codes).
+The texts of refusals name users and are left out; the AADSTS number says what is wrong (``transport.aadsts``).
 """
 
 from __future__ import annotations
 
 import json
 import re
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 from urllib.parse import quote, urlencode
 
-from cosell_sync.errors import AuthFailed, ConfigError, Unavailable
+from cosell_sync.errors import AuthFailed, Unavailable
 from cosell_sync.ports import Clock, Tokens
+from cosell_sync.transport.aadsts import LOGIN, Way, cure, number_of, told
 from cosell_sync.transport.client import HttpCaller, Safety
 from cosell_sync.transport.errors import Scope
-from cosell_sync.transport.throttle import Governor, utc_now
+from cosell_sync.transport.throttle import utc_now
 from cosell_sync.transport.tokens import MARGIN, AccessToken, lifetime
-
-if TYPE_CHECKING:
-    from cosell_sync.transport.session import LibrarySession
 
 SYSTEM: Final = "partner_center"
 TOKEN_NAME: Final = "partner_center"  # noqa: S105 - a name, not a token
 ACCESS_NAME: Final = "partner_center.access"
 SCOPE: Final = "https://api.partner.microsoft.com/.default"
-LOGIN: Final = "run cosell-sync login"
 UNREACHABLE: Final = "check partner_center.authority and the network"
-SLOWEST: Final = 60  # seconds from one question to the next that the authority may ask for
 
 # What the token endpoint's refusals ask of a person; whatever is not here asks for a login.
 HINTS: Final[Mapping[str, str]] = {
@@ -161,93 +155,18 @@ def _parsed(body: bytes) -> Mapping[str, Any]:
     return data if isinstance(data, Mapping) else {}
 
 
-def refusal(answer: Mapping[str, Any], status: int | None = None) -> AuthFailed | Unavailable:
+def refusal(
+    answer: Mapping[str, Any], status: int | None = None, *, way: Way = Way.REFRESH
+) -> AuthFailed | Unavailable:
     """The token endpoint's refusal, with its code and AADSTS number and what to do; never its text."""
     code = re.sub(r"[^a-z_]", "", str(answer.get("error") or ""))[:60] or f"http_{status}"
-    number = re.search(r"AADSTS\d{3,8}", str(answer.get("error_description") or ""))
-    said = f"{code} {number[0]}" if number else code
+    number = number_of(answer)
     if code in PASSING:
-        return Unavailable(SYSTEM, f"Microsoft's sign-in is not available ({said})", code=code, status=status)
+        return Unavailable(SYSTEM, f"Microsoft's sign-in is not available ({code})", code=code, status=status)
     return AuthFailed(
         SYSTEM,
-        f"Microsoft refused the sign-in ({said})",
+        told(code, number),
         code=code,
         status=status,
-        hint=HINTS.get(code, LOGIN),
+        hint=cure(number, way) or HINTS.get(code, LOGIN),
     )
-
-
-def device_login(
-    application: Application,
-    tokens: Tokens,
-    show: Callable[[str], None],
-    caller: HttpCaller,
-) -> None:
-    """Sign in with a code that a person types elsewhere, and store the refresh token.
-
-    ``show`` gets Microsoft's sentence with address and code. ``caller`` calls whatever host the authority names, without
-    tokens of its own. Raises AuthFailed, Unavailable or ConfigError.
-    """
-    from cosell_sync.transport.session import sign_in_session  # noqa: PLC0415 - imports requests
-
-    with sign_in_session(caller) as session:
-        result = _device_flow(application, session, show, caller.governor)
-    tokens.save(TOKEN_NAME, result)
-
-
-def _device_flow(
-    application: Application,
-    session: LibrarySession,
-    show: Callable[[str], None],
-    governor: Governor,
-) -> str:
-    """Play the flow; the refresh token."""
-    import msal  # noqa: PLC0415 - only `login` needs it, and it is a good part of a command's start
-
-    try:
-        client = msal.PublicClientApplication(
-            application.client_id,
-            authority=f"{application.authority.rstrip('/')}/{application.tenant_id}",
-            http_client=session,
-            # The authority is the operator's own word; asking login.microsoftonline.com whether it knows it would
-            # fail for sovereign and sandbox authorities.
-            instance_discovery=False,
-        )
-        flow = client.initiate_device_flow(scopes=[application.scope])
-    except (ValueError, KeyError) as cause:  # MSAL words an unknown tenant as a ValueError
-        raise ConfigError(
-            "the sign-in authority does not know this tenant or does not answer as one",
-            hint="check partner_center.authority and partner_center.tenant_id",
-        ) from cause
-    if "user_code" not in flow:
-        raise refusal(flow)
-    asked = str(flow.get("interval", 5))
-    seconds = int(asked) if re.fullmatch(r"\d{1,6}", asked, re.ASCII) else 5
-    flow["interval"] = min(max(1, seconds), SLOWEST)  # at 0 MSAL would poll without ever coming back
-    show(str(flow.get("message") or f"Open {flow.get('verification_uri')} and enter {flow['user_code']}"))
-    # A registration with a secret is asked for it in this flow as well (AADSTS7000218).
-    data = {"client_secret": application.client_secret} if application.client_secret else {}
-    while True:
-        result = dict(
-            client.acquire_token_by_device_flow(flow, exit_condition=lambda _: True, data=dict(data))
-        )
-        if result.get("error") not in {"authorization_pending", "slow_down"}:
-            break
-        if flow.get("expires_at", 0) < time.time():
-            raise AuthFailed(
-                SYSTEM, "the sign-in was not completed in time", code="expired_token", hint=LOGIN
-            )
-        governor.wait(float(flow["interval"]))
-    if "access_token" not in result:
-        raise refusal(result)
-    # To the end, for the search holds a lock of MSAL's as long as it is not.
-    kept = list(client.token_cache.search(msal.TokenCache.CredentialType.REFRESH_TOKEN))
-    token = next((entry.get("secret") for entry in kept), None)
-    if not isinstance(token, str) or not token:
-        raise AuthFailed(
-            SYSTEM,
-            "Microsoft gave no refresh token",
-            code="no_refresh_token",
-            hint="allow the app offline_access, then run cosell-sync login again",
-        )
-    return token

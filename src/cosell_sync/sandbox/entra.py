@@ -1,23 +1,26 @@
 """Microsoft's sign-in service (Entra ID) for one delegated (App+User) application.
 
-Grants: refresh token and device code. A refresh token rotates: every use returns a new one. Entra itself accepts the old one
-for a while; `strict_rotation` refuses it, to test that a client stores the new one. Errors carry the AADSTS numbers that
-operators search for. Access tokens are JSON web tokens that name their tenant, as those for Partner Center are; only their
-last part is random, and nobody verifies the signature.
+Grants: authorization code with PKCE (`authorization`), device code, refresh token. A refresh token rotates: every use returns
+a new one. Entra itself accepts the old one for a while; `strict_rotation` refuses it, to test that a client stores the new one.
+Errors carry the AADSTS numbers that operators search for, and any of `aadsts.REFUSALS` can be armed. Access tokens are JSON
+web tokens that name their tenant and how the user signed in (`amr`, learn.microsoft.com/entra/identity-platform/
+access-token-claims-reference), as those for Partner Center do; only their last part is random, and nobody verifies the signature.
 
 The sandbox's clock decides about expiry. Only the id token carries the real time, because MSAL checks it against the
 machine's clock.
 """
 
-import base64
-import json
 import secrets
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Literal
 
+from cosell_sync.sandbox import aadsts
+from cosell_sync.sandbox import entra_documents as documents
+from cosell_sync.sandbox.aadsts import Refused
+from cosell_sync.sandbox.authorization import Authorization, error_page, question, returned
 from cosell_sync.sandbox.exchange import Request, Response
 
 REFERRALS = "https://api.partner.microsoft.com"
@@ -31,6 +34,7 @@ SCOPES = {
 COMPANY_SCOPES = {"openid", "profile", "offline_access", "email"}
 DEVICE_GRANT = "urn:ietf:params:oauth:grant-type:device_code"
 ENDPOINTS = (
+    "/oauth2/v2.0/authorize",
     "/oauth2/v2.0/token",
     "/oauth2/v2.0/devicecode",
     "/v2.0/.well-known/openid-configuration",
@@ -40,27 +44,22 @@ REFRESH_LIFE = timedelta(days=90)
 DEVICE_LIFE = timedelta(minutes=15)
 
 
-class Refused(Exception):
-    """An error answer of the sign-in service."""
-
-    def __init__(self, error: str, number: int, sentence: str, status: int = 400) -> None:
-        super().__init__(sentence)
-        self.error, self.number, self.sentence, self.status = error, number, sentence, status
-
-
 @dataclass
 class AccessToken:
-    """For which audience and until when."""
+    """For which audience, until when, and whether of a user who passed MFA."""
 
     audience: str
     expires: datetime
+    mfa: bool = True
 
 
 @dataclass
 class RefreshToken:
-    """When it was issued, and whether it still works."""
+    """When and by which sign-in it was issued, and whether it still works."""
 
     used_at: datetime
+    mfa: bool = True
+    by_device_code: bool = False
     spent: bool = False
     revoked: bool = False
 
@@ -73,6 +72,17 @@ class DeviceCode:
     audience: str
     expires: datetime
     outcome: str = "pending"  # then approved, declined or used
+
+
+@dataclass
+class Armed:
+    """A refusal that every request at that place meets until it is lifted."""
+
+    refusal: Refused
+    at: str
+
+
+Place = Literal["authorize", "devicecode", "token"]
 
 
 @dataclass
@@ -89,13 +99,21 @@ class Entra:
     device_interval: int = 5
     strict_rotation: bool = False
     approve_at_once: bool = False
+    mfa: bool = True  # whether the user passes MFA when signing in
+    # A Conditional Access policy that blocks device codes, and the refresh tokens that came from one
+    # (learn.microsoft.com/entra/identity/conditional-access/concept-authentication-flows). "silent": only the browser
+    # is told, and the client goes on polling.
+    block_device_code: Literal["no", "told", "silent"] = "no"
+    armed: Armed | None = None
     _access: dict[str, AccessToken] = field(default_factory=dict)
     _refresh: dict[str, RefreshToken] = field(default_factory=dict)
     _devices: dict[str, DeviceCode] = field(default_factory=dict)
     _lock: threading.RLock = field(default_factory=threading.RLock)
+    authorization: Authorization = field(init=False)
 
     def __post_init__(self) -> None:
         self._refresh[self.refresh_token] = RefreshToken(self.clock())
+        self.authorization = Authorization(self.clock)
 
     # What tests and people do
 
@@ -118,23 +136,32 @@ class Entra:
             for token in self._refresh.values():
                 token.revoked = True
 
-    def issue_refresh_token(self) -> str:
-        """A new refresh token."""
+    def arm(self, number: int | None, at: Place = "token") -> None:
+        """From now on requests at that place are refused with this AADSTS number; None: no longer."""
+        self.armed = None if number is None else Armed(aadsts.refused(number), at)
+
+    def set_policies(self, **switches: object) -> None:
+        """Sets `mfa`, `block_device_code`, `approve_at_once`; LookupError for anything else."""
+        for name, value in switches.items():
+            if name not in {"mfa", "block_device_code", "approve_at_once"}:
+                raise LookupError(name)
+            setattr(self, name, value)
+
+    def issue_refresh_token(self, *, mfa: bool | None = None, by_device_code: bool = False) -> str:
+        """A new refresh token; ``mfa``: of a user who passed MFA; None: as `self.mfa` says."""
         with self._lock:
             token = f"0.rt-{secrets.token_urlsafe(32)}"
-            self._refresh[token] = RefreshToken(self.clock())
+            self._refresh[token] = RefreshToken(
+                self.clock(), self.mfa if mfa is None else mfa, by_device_code
+            )
             return token
 
-    def issue_access_token(self, audience: str = REFERRALS) -> str:
-        """A new access token for an audience."""
+    def issue_access_token(self, audience: str = REFERRALS, *, mfa: bool | None = True) -> str:
+        """A new access token for an audience; ``mfa`` None: not of a user."""
         with self._lock:
-            claims = json.dumps({"aud": audience, "tid": self.tenant, "ver": "1.0"}).encode()
-            parts = [
-                base64.urlsafe_b64encode(part).rstrip(b"=").decode() for part in (b'{"typ":"JWT"}', claims)
-            ]
-            token = ".".join([*parts, secrets.token_urlsafe(32)])
+            token = documents.access_token(audience, self.tenant, mfa)
             self._access[token] = AccessToken(
-                audience, self.clock() + timedelta(seconds=self.access_token_life)
+                audience, self.clock() + timedelta(seconds=self.access_token_life), bool(mfa)
             )
             return token
 
@@ -149,6 +176,11 @@ class Entra:
                 and known.audience == audience
                 and self.clock() < known.expires
             )
+
+    def passed_mfa(self, authorization: str | None) -> bool:
+        """Whether the user of that Authorization header passed MFA."""
+        known = self._access.get((authorization or "").partition(" ")[2])
+        return known is not None and known.mfa
 
     # What clients do
 
@@ -166,11 +198,14 @@ class Entra:
         tenant = request.path.split("/")[1]
         base = f"https://{request.headers.get('Host', 'localhost')}"
         if request.path.endswith("/discovery/instance"):
-            return Response(200, self._instance(base))
+            return Response(200, documents.instance(base, self.tenant))
         if tenant not in {self.tenant, "organizations", "common"}:
             raise Refused("invalid_request", 90002, f"Tenant '{tenant}' not found.")
         if request.path.endswith("/openid-configuration"):
-            return Response(200, self._openid(base, tenant))
+            return Response(200, documents.openid(base, tenant, self.tenant))
+        if request.path.endswith("/authorize"):
+            with self._lock:
+                return self._authorize(request)
         if request.method != "POST":
             raise Refused("invalid_request", 900561, "The endpoint only accepts POST requests.", status=405)
         if not request.headers.get("Content-Type", "").startswith("application/x-www-form-urlencoded"):
@@ -178,38 +213,47 @@ class Entra:
         form = request.form()
         with self._lock:
             if request.path.endswith("/devicecode"):
+                self._meet("devicecode")
                 return Response(200, self._start_device(form, base))
+            self._meet("token")
             return Response(200, self._token(form, base), {"Cache-Control": "no-store"})
 
+    def _meet(self, place: Place) -> None:
+        if self.armed is not None and self.armed.at == place:
+            raise self.armed.refusal
+
+    def _authorize(self, request: Request) -> Response:
+        """The page where a person signs in; the query holds the request, and in this sandbox the person's choice."""
+        asked = dict(request.query)
+        try:
+            self._check_client(asked, with_secret=False)
+            self.authorization.check_redirect(asked)
+        except Refused as refusal:
+            return error_page(refusal, self.clock())
+        choice = asked.get("sandbox") or ("approve" if self.approve_at_once else "")
+        try:
+            self._meet("authorize")
+            self.authorization.check(asked)
+            audience = self._audience(asked)
+            self._check_choice(choice)
+        except Refused as refusal:
+            error = "access_denied" if refusal.error == aadsts.GRANT else refusal.error
+            return returned(asked, {"error": error, "error_description": refusal.description(self.clock())})
+        return returned(asked, self.authorization.grant(asked, audience)) if choice else question(request)
+
+    def _check_choice(self, choice: str) -> None:
+        if choice == "deny":
+            raise Refused("access_denied", 65004, "User declined to consent to access the app.")
+
     def _error(self, refusal: Refused) -> dict[str, object]:
-        now, trace = self.clock(), secrets.token_hex(16)
+        now = self.clock()
         return {
             "error": refusal.error,
-            "error_description": f"AADSTS{refusal.number}: {refusal.sentence} Trace ID: {trace} Timestamp: {now:%Y-%m-%d %H:%M:%SZ}",
+            "error_description": refusal.description(now),
             "error_codes": [refusal.number],
             "timestamp": f"{now:%Y-%m-%d %H:%M:%SZ}",
-            "trace_id": trace,
+            "trace_id": secrets.token_hex(16),
             "correlation_id": secrets.token_hex(16),
-        }
-
-    def _instance(self, base: str) -> dict[str, object]:
-        return {
-            "tenant_discovery_endpoint": f"{base}/{self.tenant}/v2.0/.well-known/openid-configuration",
-            "api-version": "1.1",
-            "metadata": [],
-        }
-
-    def _openid(self, base: str, tenant: str) -> dict[str, object]:
-        return {
-            "issuer": f"{base}/{self.tenant}/v2.0",
-            "authorization_endpoint": f"{base}/{tenant}/oauth2/v2.0/authorize",
-            "token_endpoint": f"{base}/{tenant}/oauth2/v2.0/token",
-            "device_authorization_endpoint": f"{base}/{tenant}/oauth2/v2.0/devicecode",
-            "token_endpoint_auth_methods_supported": ["client_secret_post"],
-            "response_types_supported": ["code", "id_token"],
-            "subject_types_supported": ["pairwise"],
-            "id_token_signing_alg_values_supported": ["RS256"],
-            "tenant_region_scope": "EU",
         }
 
     def _check_client(self, form: dict[str, str], *, with_secret: bool) -> None:
@@ -257,11 +301,16 @@ class Entra:
         if not grant:
             raise Refused("invalid_request", 900144, "The request body must contain 'grant_type'.")
         self._check_client(form, with_secret=True)
+        mfa, nonce, by_device_code = self.mfa, "", False
         if grant == "refresh_token":
             audience = self._audience(form)
-            self._use_refresh_token(form.get("refresh_token"))
+            used = self._use_refresh_token(form.get("refresh_token"))
+            mfa, by_device_code = used.mfa, used.by_device_code
+        elif grant == "authorization_code":
+            code = self.authorization.redeem(form)
+            audience, nonce = code.audience, code.nonce
         elif grant == DEVICE_GRANT:
-            audience = self._redeem_device_code(form.get("device_code"))
+            audience, by_device_code = self._redeem_device_code(form.get("device_code")), True
         elif grant == "client_credentials":
             raise Refused("unauthorized_client", 700016, "Referrals are for App+User sign-in only.")
         else:
@@ -271,13 +320,13 @@ class Entra:
             "scope": f"{audience}/user_impersonation {audience}/.default",
             "expires_in": self.access_token_life,
             "ext_expires_in": self.access_token_life,
-            "access_token": self.issue_access_token(audience),
-            "refresh_token": self.issue_refresh_token(),
-            "id_token": self._id_token(base),
-            "client_info": _base64({"uid": "u-0001", "utid": self.tenant}),
+            "access_token": self.issue_access_token(audience, mfa=mfa),
+            "refresh_token": self.issue_refresh_token(mfa=mfa, by_device_code=by_device_code),
+            "id_token": documents.id_token(base, self.tenant, self.client_id, self.username, nonce),
+            "client_info": documents.base64_json({"uid": "u-0001", "utid": self.tenant}),
         }
 
-    def _use_refresh_token(self, token: str | None) -> None:
+    def _use_refresh_token(self, token: str | None) -> RefreshToken:
         if not token:
             raise Refused("invalid_request", 900144, "The request body must contain 'refresh_token'.")
         known = self._refresh.get(token)
@@ -289,7 +338,10 @@ class Entra:
             raise Refused("invalid_grant", 700082, "The refresh token has expired due to inactivity.")
         if known.spent and self.strict_rotation:
             raise Refused("invalid_grant", 54005, "The refresh token was already redeemed.")
+        if known.by_device_code and self.block_device_code != "no":
+            raise aadsts.refused(530036)
         known.spent = True
+        return known
 
     def _start_device(self, form: dict[str, str], base: str) -> dict[str, object]:
         self._check_client(form, with_secret=False)
@@ -314,7 +366,9 @@ class Entra:
             raise Refused("authorization_declined", 70019, "The user declined.")
         if self.clock() > waiting.expires:
             raise Refused("expired_token", 70020, "The device code has expired.")
-        if waiting.outcome == "pending":
+        if waiting.outcome != "pending" and self.block_device_code == "told":
+            raise aadsts.refused(53003)
+        if waiting.outcome == "pending" or self.block_device_code == "silent":
             raise Refused("authorization_pending", 70016, "Authorization is pending. Continue polling.")
         waiting.outcome = "used"
         return waiting.audience
@@ -329,24 +383,3 @@ class Entra:
             for device in waiting:
                 device.outcome = outcome
             return len(waiting)
-
-    def _id_token(self, base: str) -> str:
-        now = int(time.time())
-        claims = {
-            "aud": self.client_id,
-            "iss": f"{base}/{self.tenant}/v2.0",
-            "iat": now,
-            "nbf": now - 60,
-            "exp": now + 3600,
-            "oid": "u-0001",
-            "sub": "u-0001",
-            "tid": self.tenant,
-            "preferred_username": self.username,
-            "name": "Co-sell Service",
-            "ver": "2.0",
-        }
-        return f"{_base64({'alg': 'none', 'typ': 'JWT'})}.{_base64(claims)}.{_base64({})}"
-
-
-def _base64(value: object) -> str:
-    return base64.urlsafe_b64encode(json.dumps(value).encode()).decode().rstrip("=")

@@ -39,15 +39,22 @@ class Sandbox:
         seed: int = 7,
         clock: Callable[[], datetime] | None = None,
         installed: bool = True,
+        of_earlier_version: bool = False,
         crm: str = "salesforce",
     ) -> None:
-        """``installed``: whether the CRM holds our fields already. ``crm``: the one that `environment` names."""
+        """``installed``: whether the CRM holds our fields already; ``of_earlier_version``: only those that an earlier version
+        made. ``crm``: the one that `environment` names.
+        """
         self.crm = crm
         self.clock = clock or Clock()
         self.certificates = Certificates()
         self.partner_center = PartnerCenter(self.clock)
-        self.salesforce = Salesforce(self.clock, cosell_fields_installed=installed)
-        self.dynamics = Dataverse(self.clock, cosell_installed=installed)
+        self.salesforce = Salesforce(
+            self.clock, cosell_fields_installed=installed, of_earlier_version=of_earlier_version
+        )
+        self.dynamics = Dataverse(
+            self.clock, cosell_installed=installed, of_earlier_version=of_earlier_version
+        )
         self.seller: Seller = (
             SalesforceSeller(self.salesforce) if crm == "salesforce" else DataverseSeller(self.dynamics)
         )
@@ -85,9 +92,11 @@ class Sandbox:
     def start(self) -> Self:
         for server in self.servers:
             server.start()
+        self.partner_center.webhooks.address = self.partner_center_server.url
         return self
 
     def stop(self) -> None:
+        self.partner_center.webhooks.stop()
         for server in self.servers:
             server.stop()
 
@@ -103,11 +112,18 @@ class Sandbox:
         """The variables with which `cosell-sync` finds this sandbox; files go into ``home``."""
         authority = home / "sandbox-ca.pem"
         self.certificates.write(authority)
+        signing = home / "sandbox-signing-root.pem"
+        signing.write_bytes(self.partner_center.webhooks.authority_pem)
         entra = self.partner_center.entra
         return {
             "SSL_CERT_FILE": str(authority),
             "REQUESTS_CA_BUNDLE": str(authority),
             "COSELL_PARTNER_CENTER__BASE_URL": self.partner_center_server.url,
+            "COSELL_DEFAULT_PARTNER_CENTER__WEBHOOK_BASE_URL": self.partner_center_server.url,
+            "COSELL_DEFAULT_WEBHOOKS__TRUSTED_ROOTS": str(signing),
+            "COSELL_DEFAULT_WEBHOOKS__CERTIFICATE_HOSTS": self.partner_center_server.url.removeprefix(
+                "https://"
+            ),
             "COSELL_PARTNER_CENTER__AUTHORITY": self.partner_center_server.url,
             "COSELL_PARTNER_CENTER__TENANT_ID": entra.tenant,
             "COSELL_PARTNER_CENTER__CLIENT_ID": entra.client_id,

@@ -35,6 +35,9 @@ class YamlSource(TextSource):
 
     def _settle_store(self, *, beside: bool) -> None:
         """A store that is a file lies beside this file, wherever the command is started: not a second, empty one elsewhere."""
+        webhooks = self.tree.get("webhooks")
+        if isinstance(webhooks, dict) and isinstance(roots := webhooks.get("trusted_roots"), str):
+            webhooks["trusted_roots"] = str(self.folder / Path(roots).expanduser())
         store = self.tree.get("store", {})
         url = store.get("url", DEFAULT_STORE) if isinstance(store, dict) else None
         found = RELATIVE_STORE.fullmatch(url) if isinstance(url, str) else None

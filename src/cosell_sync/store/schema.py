@@ -148,6 +148,20 @@ cycle = Table(
     Index("ix_cycle_at", "connection", "at"),
 )
 
+# What a webhook said of a referral: worth a look. ``taken``: a cycle has looked; kept for a day, so that a repetition is known.
+hint = Table(
+    "hint",
+    metadata,
+    _connection(),
+    Column("referral_id", _KEY, nullable=False),
+    Column("event", String, nullable=False),
+    Column("changed", String, nullable=False),
+    Column("at", Moment, nullable=False),
+    Column("taken", Boolean, nullable=False),
+    PrimaryKeyConstraint("connection", "referral_id", "event", "changed", name="pk_hint"),
+    Index("ix_hint_taken", "connection", "taken", "at"),
+)
+
 # When a step that cannot be undone was last announced for a link without a person's word; the guard counts them.
 final_step = Table(
     "final_step",
@@ -170,6 +184,19 @@ binding = Table(
     Column("account", String, nullable=False),
     Column("host", String, nullable=False),
     PrimaryKeyConstraint("connection", "side", name="pk_binding"),
+)
+
+# What was found out of the other systems' capabilities, as in ``core.capabilities.Verdict``.
+verdict = Table(
+    "verdict",
+    metadata,
+    _connection(),
+    Column("capability", String, nullable=False),
+    Column("answer", String, nullable=False),
+    Column("code", String, nullable=False),
+    Column("at", Moment, nullable=False),
+    Column("basis", String, nullable=False),
+    PrimaryKeyConstraint("connection", "capability", name="pk_verdict"),
 )
 
 intent = Table(

@@ -28,6 +28,12 @@ def upsert(connection: Connection, table: Table) -> Any:
     )
 
 
+def insert_new(connection: Connection, table: Table) -> Any:
+    """INSERT that leaves a row of the same key as it is."""
+    dialects: dict[str, Callable[[Table], Any]] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
+    return dialects[connection.dialect.name](table).on_conflict_do_nothing()
+
+
 def chunks(values: Sequence[T]) -> Iterator[list[T]]:
     """The values in lists of at most ``CHUNK``."""
     rest = iter(values)

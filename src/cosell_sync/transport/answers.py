@@ -44,9 +44,10 @@ def error_body(body: bytes) -> ErrorBody:
     """The system's own words, from any of the shapes that errors come in; empty for HTML and other foreign matter.
 
     ``{"error": {"code", "message", "target", "innerError"}}`` (Partner Center, Dataverse; the innermost code is the
-    most specific), ``{"statusCode", "message"}`` (Partner Center's 429), ``[{"errorCode", "message", "fields"}]``
-    (Salesforce), ``{"error", "error_description"}`` (token endpoints; their description is left out, it may name
-    people).
+    most specific), ``{"code", "description", "data", "source"}`` (Partner Center's older services,
+    learn.microsoft.com/partner-center/developer/error-codes; the code is a text or a number), ``{"statusCode", "message"}``
+    (Partner Center's 429), ``[{"errorCode", "message", "fields"}]`` (Salesforce), ``{"error", "error_description"}`` (token
+    endpoints; their description is left out, it may name people).
     """
     try:
         data = json.loads(body)
@@ -63,7 +64,7 @@ def error_body(body: bytes) -> ErrorBody:
         return ErrorBody(code=_token(error))
     return ErrorBody(
         code=_token(data.get("errorCode") or data.get("code") or data.get("statusCode")),
-        text=_text(data.get("message")),
+        text=_text(data.get("message")) or _text(data.get("description")),
     )
 
 
@@ -74,7 +75,8 @@ def _nested(error: Mapping[str, Any]) -> ErrorBody:
         if not isinstance(inner, dict):
             break
         node, code = inner, _token(inner.get("code")) or code
-    return ErrorBody(code=code, text=_text(error.get("message")), target=_token(error.get("target")))
+    text = _text(error.get("message")) or _text(error.get("description"))
+    return ErrorBody(code=code, text=text, target=_token(error.get("target")))
 
 
 def _token(value: object) -> str:

@@ -35,7 +35,7 @@ import httpx
 import structlog
 
 from cosell_sync.errors import CosellError, Flaky, Rejected, Unavailable, Unclear
-from cosell_sync.transport import answers, errors
+from cosell_sync.transport import answers, errors, unreachable
 from cosell_sync.transport.answers import Answer, ErrorBody, error_body
 from cosell_sync.transport.deadline import DeadlineExceeded, Stopped, within_deadline
 from cosell_sync.transport.errors import Disposition, Refusal, Scope
@@ -133,12 +133,8 @@ class HttpCaller:
         self._lock = threading.Lock()
         self._calls = 0
         self._closed = threading.Event()
-        self._client = httpx.Client(
-            verify=verify or trust(),
-            trust_env=proxies,
-            follow_redirects=False,
-            timeout=httpx.Timeout(self._limits.read, connect=self._limits.connect),
-        )
+        patience = httpx.Timeout(self._limits.read, connect=self._limits.connect)
+        self._client = unreachable.make_client(verify or trust(), patience, proxies=proxies)
 
     @property
     def calls(self) -> int:
@@ -315,7 +311,8 @@ class HttpCaller:
             return Unavailable(self.system, text, code=code, hint=UNTRUSTED)
         if code == "protocol" and call.scope is Scope.RECORD:
             return Rejected("this request cannot be expressed in HTTP", code=code)
-        down = Unavailable(self.system, f"{self.name} does not answer ({code})", code=code, hint=self.hint)
+        text, hint = unreachable.why(code, call.url.host, self.name)
+        down = Unavailable(self.system, text, code=code, hint=hint or self.hint)
         return down if code == "protocol" or call.safety is Safety.ONCE else RetryableError(down)
 
     def _refused(self, answer: Answer, said: ErrorBody, found: Disposition, call: _Call) -> Exception:

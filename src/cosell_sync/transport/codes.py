@@ -69,6 +69,7 @@ class Meaning:
     scope: Scope
     cure: Cure
     ends: str
+    says: str = ""  # the same as a sentence, where it means that who signed in is refused
 
 
 _D = Disposition
@@ -140,9 +141,24 @@ _PARTNER_CENTER: Final[Mapping[str, Meaning]] = {
     "badRequest": _seller(scope=Scope.PART),
     "invalidInput": _seller(scope=Scope.PART),
     "validationError": _seller(scope=Scope.PART),
-    "accessDenied": _admin("give the signed-in user the referrals admin role", disposition=_D.FORBIDDEN),
+    "accessDenied": Meaning(
+        _D.FORBIDDEN,
+        Scope.RECORD,
+        Cure.ADMIN,
+        "give the signed-in user the role Referrals admin in Partner Center, for all locations",
+        "Partner Center lets this user see no referrals",
+    ),
     "notAllowed": _admin("see the deal in Partner Center: it does not allow this", disposition=_D.FORBIDDEN),
     "notSupported": _admin(_REPORT),
+    # Enforced since June 2026 on calls of a user; another token of a sign-in that was made since may have it
+    # (learn.microsoft.com/partner-center/developer/referral-api-authentication).
+    "900421": Meaning(
+        _D.EXPIRED,
+        Scope.SYSTEM,
+        Cure.ADMIN,
+        "sign in again as a user with MFA: run cosell-sync login",
+        "Partner Center demands multifactor authentication (MFA), and this sign-in was made without it",
+    ),
 }
 
 _DYNAMICS: Final[Mapping[str, Meaning]] = {

@@ -8,6 +8,7 @@ stops; it is not retried.
 
 from __future__ import annotations
 
+import socket
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -30,7 +31,7 @@ from cosell_sync.errors import (
     Unclear,
 )
 from cosell_sync.transport.answers import ErrorBody
-from cosell_sync.transport.codes import Disposition, Scope, cure, disposition
+from cosell_sync.transport.codes import Disposition, Scope, cure, disposition, meaning
 
 __all__ = ["Disposition", "Scope", "disposition"]
 
@@ -129,8 +130,7 @@ def to_error(refusal: Refusal, scope: Scope) -> CosellError:
             refusal.system, words, code=code, status=status, retry_at=refusal.retry_at, hint=refusal.hint
         )
     if found is Disposition.EXPIRED:
-        words = f"{name} refuses a token that it just gave out"
-        return AuthFailed(refusal.system, words, code=code, status=status, hint=refusal.hint)
+        return _refused(refusal, f"{name} refuses a token that it just gave out", refusal.hint)
     if found is Disposition.REDIRECTED:  # never about one record: a proxy or a wrong address answers
         words = f"{refusal.host or name} answered with a redirect, which is never followed"
         hint = refusal.hint or "check the configured URL"
@@ -149,12 +149,10 @@ def to_error(refusal: Refusal, scope: Scope) -> CosellError:
 
 def _about_the_system(refusal: Refusal, name: str) -> CosellError:
     if refusal.disposition is Disposition.FORBIDDEN:
-        return AuthFailed(
-            refusal.system,
+        return _refused(
+            refusal,
             f"{name} refuses access (status {refusal.status})",
-            code=refusal.code,
-            status=refusal.status,
-            hint="check the roles and permissions of the signed-in user",
+            "check the roles and permissions of the signed-in user",
         )
     return Unavailable(
         refusal.system,
@@ -165,25 +163,35 @@ def _about_the_system(refusal: Refusal, name: str) -> CosellError:
     )
 
 
+def _refused(refusal: Refusal, words: str, hint: str) -> AuthFailed:
+    """Words and hint: where the code says nothing of the sign-in itself."""
+    known = meaning(refusal.system, refusal.body.code)
+    if known is not None and known.says:
+        words, hint = known.says, known.ends
+    return AuthFailed(refusal.system, words, code=refusal.code, status=refusal.status, hint=hint)
+
+
 # --- no answer --------------------------------------------------------------------------------------------------
 
 
 def connection_failure(cause: BaseException) -> tuple[str, bool]:
     """A failure without an answer: its code for logs, and whether the request may have reached the system."""
-    if _distrusted(cause):
+    if _caused_by(cause, ssl.SSLCertVerificationError):
         return "certificate", False
+    if _caused_by(cause, socket.gaierror):
+        return "name_not_found", False
     for kind, code, sent in _CONNECTION_FAILURES:
         if isinstance(cause, kind):
             return code, sent
     return "transport", True
 
 
-def _distrusted(cause: BaseException | None) -> bool:
-    """Whether it was the certificate, and not a connection that broke inside TLS."""
+def _caused_by(cause: BaseException | None, kind: type[BaseException]) -> bool:
+    """Whether it was this, and not merely a connection that broke."""
     for _ in range(8):
         if cause is None:
             return False
-        if isinstance(cause, ssl.SSLCertVerificationError):
+        if isinstance(cause, kind):
             return True
         cause = cause.__cause__ or cause.__context__
     return False

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import socket
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -41,7 +41,8 @@ _HEADERS: Final = {
 
 class Application:
     """The WSGI application. ``facts``: everything the status page shows; ``health``: what readiness is judged by, if that
-    is cheaper to gather. ``wake`` is called for each accepted event; ``metrics`` renders what Prometheus reads.
+    is cheaper to gather. ``metrics`` renders what Prometheus reads. ``judge``: what an event is answered with; ``take`` stores
+    events that are Microsoft's, before they are answered.
     """
 
     def __init__(
@@ -50,14 +51,14 @@ class Application:
         metrics: Callable[[], bytes],
         *,
         health: Callable[[], Facts] | None = None,
-        verify: webhooks.Verify = webhooks.refuse_all,
-        wake: Callable[[], None] = lambda: None,
+        judge: Callable[..., webhooks.Verdict] = webhooks.refuse_all,
+        take: Callable[[Sequence[webhooks.Event]], None] = lambda _: None,
     ) -> None:
         self._facts = facts
         self._health = health or facts
         self._render = metrics
-        self._verify = verify
-        self._wake = wake
+        self._judge = judge
+        self._take = take
         self._routes = Map([
             Rule("/", endpoint=self._console, methods=["GET"]),
             Rule("/livez", endpoint=self._livez, methods=["GET"]),
@@ -105,17 +106,16 @@ class Application:
         return Response(console.render(self._facts()), content_type="text/html; charset=utf-8")
 
     def _webhook(self, request: Request) -> Response:
-        status = webhooks.judge(
+        verdict = self._judge(
             dict(request.headers.items()),
             request.content_length,
             lambda: request.stream.read(webhooks.BODY_CAP + 1),
-            self._verify,
         )
-        if status == webhooks.ACCEPTED:
-            self._wake()
+        if verdict.status == webhooks.ACCEPTED:
+            self._take(verdict.events)  # where this fails the sender gets 500 and tries again
         else:
-            get_logger().info("webhook.refused", status=status)
-        return Response(status=status)
+            get_logger().info("webhook.refused", status=verdict.status, reason=verdict.reason)
+        return Response(status=verdict.status)
 
 
 def _json(content: dict[str, Any], status: int = 200) -> Response:
@@ -145,6 +145,7 @@ class _Server(Cheroot):
 
     def __init__(self, address: tuple[str, int], application: Application) -> None:
         super().__init__(address, application, numthreads=4, timeout=5)
+        self.refused: OSError | None = None  # why an address could not be taken
         self.arrivals = Arrivals(super().process_conn, self._answer_here, webhooks.BODY_CAP)
 
     def process_conn(self, conn: HTTPConnection) -> None:
@@ -174,8 +175,9 @@ class _Server(Cheroot):
         )
         try:
             bound: socket.socket = self.bind_socket(sock, self.bind_addr)  # type: ignore[no-untyped-call]
-        except OSError:
+        except OSError as error:
             sock.close()
+            self.refused = error
             raise
         self.socket = bound
         self.bind_addr = self.resolve_real_bind_addr(bound)  # type: ignore[no-untyped-call]
@@ -218,7 +220,7 @@ class Listener:
         try:
             self._server.prepare()
         except OSError as error:
-            failures.append(error)
+            failures.append(self._server.refused or error)  # cheroot's own names the socket, not the cause
 
     def stop(self) -> None:
         """Stop, without waiting for a request that hangs."""

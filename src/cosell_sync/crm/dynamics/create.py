@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
+from cosell_sync.core.fields import inseparable
 from cosell_sync.crm.dynamics import closing, errors, odata, read, translate, versions
 from cosell_sync.crm.dynamics.batch import Op
 from cosell_sync.crm.dynamics.org import OPEN, OPPORTUNITIES, Org
@@ -65,19 +66,25 @@ def _make(ownership: Ownership, writer: Writer, pending: Sequence[PendingOpportu
         for each, owners in zip(missing, ownership.owners(missing, writer.directory), strict=True)
         if each.active and (op := _upsert(each, writer.org))
     ]
-    results = first_taken(
-        [owners for *_, owners in jobs],
-        lambda asked: writer.rest.send([(_owned(jobs[at][1], owner),) for at, owner in asked]),
-        lambda result, owner: (
-            result.error is not None and errors.owner_refused(result.error, owner, writer.org.user_id)
-        ),
-    )
     unnamed = []
-    for (each, _, owners), (result, owner) in zip(jobs, results, strict=True):
-        each.owned(owners, owner)
-        if _settle(writer, each, result):
-            unnamed.append(each)
-    writer.note_outage([result for result, _ in results])
+    while jobs:
+        results = first_taken(
+            [owners for *_, owners in jobs],
+            partial(_send, writer, jobs),
+            lambda result, owner: (
+                result.error is not None and errors.owner_refused(result.error, owner, writer.org.user_id)
+            ),
+        )
+        again = []
+        for (each, _, owners), (result, owner) in zip(jobs, results, strict=True):
+            if (less := _without_refused(writer, each, result)) is not None:
+                again.append((each, less, owners))
+                continue
+            each.owned(owners, owner)
+            if _settle(writer, each, result):
+                unnamed.append(each)
+        writer.note_outage([result for result, _ in results])
+        jobs = again
     if writer.outage is not None:
         raise writer.outage
     _find_existing(writer, unnamed)
@@ -92,7 +99,10 @@ def _set_accounts(writer: Writer, missing: Sequence[PendingOpportunity]) -> None
     for each in missing:
         account = accounts[customer_key(each.customer, writer.match)] if placed and each.customer else None
         if isinstance(account, RecordError):
-            each.fail(copy_error(account))
+            if errors.code_of(account) in {*errors.ALIKE, errors.BLOCKED}:
+                each.fail(copy_error(account))  # which account it is, a person must say
+            else:
+                each.fail_field("customer", account)
         elif account is not None:
             each.columns = account_binding(account)
             each.account_made = writer.customers.claim(account)
@@ -110,6 +120,24 @@ def _settle(writer: Writer, pending: PendingOpportunity, result: Result) -> bool
     return pending.may_have_landed and not pending.id
 
 
+def _send(
+    writer: Writer,
+    jobs: Sequence[tuple[PendingOpportunity, Op, Sequence[str | None]]],
+    asked: Sequence[tuple[int, str | None]],
+) -> Sequence[Result]:
+    return writer.rest.send([(_owned(jobs[at][1], owner),) for at, owner in asked])
+
+
+def _without_refused(writer: Writer, pending: PendingOpportunity, result: Result) -> Op | None:
+    """The create without the fields that were refused, to be sent again; None where it landed or that would not help."""
+    error = writer.failure(result)
+    if type(error) is not Rejected or errors.code_of(error) in {*errors.KEY_EXISTS, *errors.ABOUT_THE_ROW}:
+        return None
+    if not pending.may_do_without(error, writer.named(pending, error)):
+        return None
+    return _upsert(pending, writer.org)
+
+
 def _owned(op: Op, owner: str | None) -> Op:
     if owner is None:
         return op
@@ -124,11 +152,16 @@ def _upsert(pending: PendingOpportunity, org: Org) -> Op | None:
         return None
     # The key is in the address, so it is no column of the body.
     fields = {name: item for name, item in pending.fields.items() if name != "referral_id"}
-    try:
-        columns = translate.columns(fields, org, creating=True)
-    except LookupError as error:
-        pending.fail(unknown_choice(error))
-        return None
+    for unit in inseparable(fields):
+        try:
+            translate.columns({name: fields[name] for name in unit}, org, creating=True)
+        except LookupError as error:
+            if not pending.may_do_without(unknown_choice(error), unit):
+                pending.fail(unknown_choice(error))
+                return None
+    columns = translate.columns(
+        {name: item for name, item in fields.items() if name not in pending.refused}, org, creating=True
+    )
     stage = pending.fields.get("stage")
     status = org.status(stage)
     if status is None and stage:

@@ -7,6 +7,7 @@ https://learn.microsoft.com/power-apps/developer/data-platform/reference/web-ser
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 from cosell_sync.crm import writes
@@ -20,8 +21,12 @@ SYSTEM: Final = "dynamics"
 EXPIRED_LINK: Final = "0x80044352"  # ExpiredVersionStamp: "perform a full sync"
 NOT_TRACKED: Final = "0x80072491"  # ChangeTrackingNotEnabledForEntity
 KEY_EXISTS: Final = frozenset({"0x80060892", "0x80040237"})  # DuplicateRecordEntityKey, DuplicateRecord
-# Another row has the value of an alternate key, or a duplicate rule found one alike (DuplicateRecordsFound).
-ALIKE: Final = KEY_EXISTS | {"0x80040333"}
+DUPLICATES: Final = "0x80040333"  # DuplicateRecordsFound: a duplicate rule
+# Another row has the value of an alternate key, or a duplicate rule found one alike.
+ALIKE: Final = KEY_EXISTS | {DUPLICATES}
+BLOCKED: Final = (
+    "duplicate"  # our own code: such a row is in the way, and a person must say which one is meant
+)
 READ_ONLY: Final = "0x8004022E"  # CannotUpdateBecauseItIsReadOnly: a closed row
 # AlreadyClosed, CannotBeClosed, AlreadyOpen: the row may stand where it was to go.
 NOT_FROM_HERE: Final = frozenset({"0x80040515", "0x80040516", "0x8004051A"})
@@ -29,9 +34,27 @@ NOT_FROM_HERE: Final = frozenset({"0x80040515", "0x80040516", "0x8004051A"})
 # What an owner may be refused with: no role, no privilege, disabled, not in this environment. 0x80040203 is said of any bad
 # argument, of a disabled assignee too.
 OWNER: Final = frozenset({"0x80042F09", "0x80040220", "0x80040231", "0x80041D1F", "0x80072560", "0x80040203"})
+NO_PRIVILEGE: Final = (
+    "0x80040220"  # PrivilegeDenied: the principal in the text lacks a right, which may be an assignee
+)
+# What is about the row, or about our rights on it, and never about one of several fields.
+ABOUT_THE_ROW: Final = frozenset({NO_PRIVILEGE, "0x80048306", "0x80048405", READ_ONLY, "0x80048408"})
+FIELD_OF: Final[Mapping[str, str]] = {
+    "0x80048479": "currency"
+}  # codes that are about one field of ours, whatever they say
 _CANONICAL: Final = {
     code.lower(): code
-    for code in {*CODES[SYSTEM], *OWNER, *ALIKE, *NOT_FROM_HERE, EXPIRED_LINK, NOT_TRACKED, READ_ONLY}
+    for code in {
+        *CODES[SYSTEM],
+        *OWNER,
+        *ALIKE,
+        *NOT_FROM_HERE,
+        *ABOUT_THE_ROW,
+        *FIELD_OF,
+        EXPIRED_LINK,
+        NOT_TRACKED,
+        READ_ONLY,
+    }
 }
 
 
@@ -66,6 +89,17 @@ def with_advice(error: RecordError) -> RecordError:
         request_id=error.request_id,
         cure=known.cure if known else error.cure,
     )
+
+
+def of_colleague(error: RecordError, user: str, address: str) -> RecordError:
+    """The refusal of a row about a colleague, told by the e-mail address. The text names the user that lacks a privilege
+    by id alone, and that is not always ours.
+    """
+    if code_of(error) == NO_PRIVILEGE and user in error.text.lower():
+        text = f"{address} has no security role for opportunities; an administrator can give one"
+    else:
+        text = f"{address}: {error.text}"
+    return writes.copy_error(error, text)
 
 
 def record_error(status: int, body: bytes, request_id: str = "") -> RecordError:

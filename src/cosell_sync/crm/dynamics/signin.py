@@ -1,11 +1,11 @@
 """Signing in to Dataverse: the application itself, by secret, by certificate, or as a managed identity of Azure.
 
 MSAL (Microsoft's own library) speaks to the authority, over a session of ours. It keeps a cache of its own, which would
-hand out a refused token again, so every sign-in starts without one; `TokenSource` is the only cache. Texts of refusals may name people and are left out, their AADSTS number says what is
-wrong. A sign-in is no API call and is not counted.
+hand out a refused token again, so every sign-in starts without one; `TokenSource` is the only cache. Texts of refusals may name
+people and are left out, their AADSTS number says what is wrong (`transport.aadsts`). A sign-in is no API call and is not
+counted.
 
 https://learn.microsoft.com/power-apps/developer/data-platform/use-single-tenant-server-server-authentication
-https://learn.microsoft.com/entra/identity-platform/reference-error-codes
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 from cosell_sync.crm.dynamics.errors import SYSTEM
 from cosell_sync.errors import AuthFailed, ConfigError, Unavailable
 from cosell_sync.ports import Clock
+from cosell_sync.transport.aadsts import Way, cure, number_of, told
 from cosell_sync.transport.client import HttpCaller
 from cosell_sync.transport.throttle import utc_now
 from cosell_sync.transport.tokens import AccessToken, lifetime
@@ -43,14 +44,6 @@ USER: Final = (
 )
 UNREACHABLE: Final = "check dynamics.authority, the network, and SSL_CERT_FILE for a private authority"
 HINTS: Final[Mapping[str, str]] = {
-    "AADSTS7000215": "dynamics.client_secret is wrong; it must be the secret's value, not its id",
-    "AADSTS7000222": "dynamics.client_secret has expired; make a new one in the app registration",
-    "AADSTS700016": "check dynamics.client_id and dynamics.tenant_id: that tenant knows no such app",
-    "AADSTS90002": "check dynamics.tenant_id: there is no such tenant",
-    "AADSTS900023": "check dynamics.tenant_id: it is no tenant id",
-    "AADSTS700027": "the certificate of dynamics.certificate is not the one in the app registration, or has expired",
-    "AADSTS500011": "check dynamics.url: the tenant knows no such environment",
-    "AADSTS7000112": "the app registration is disabled",
     "invalid_client": "check dynamics.client_id and dynamics.client_secret or dynamics.certificate",
     "unauthorized_client": "check dynamics.client_id and the tenant of the app registration",
     "invalid_scope": "check dynamics.url",
@@ -172,10 +165,13 @@ def _bad_certificate() -> ConfigError:
 def refusal(answer: Mapping[str, Any], *, managed: bool = False) -> AuthFailed | Unavailable:
     """What the authority refused, with its code and AADSTS number and what to do; never its text."""
     code = re.sub(r"[^a-z_]", "", str(answer.get("error") or "").lower())[:60] or "no_token"
-    found = re.search(r"AADSTS\d{3,8}", str(answer.get("error_description") or ""))
-    number = found[0] if found else ""
-    said = f"{code} {number}".strip()
+    number = number_of(answer)
     if code in PASSING:
-        return Unavailable(SYSTEM, f"Microsoft's sign-in is not available ({said})", code=code)
-    hint = HINTS.get(number) or HINTS.get("managed_identity" if managed else code, USER)
-    return AuthFailed(SYSTEM, f"Microsoft refused the sign-in ({said})", code=number or code, hint=hint)
+        return Unavailable(SYSTEM, f"Microsoft's sign-in is not available ({code})", code=code)
+    hint = cure(number, Way.APPLICATION) or HINTS.get("managed_identity" if managed else code, USER)
+    return AuthFailed(
+        SYSTEM,
+        told(code, number),
+        code=code if number is None else f"AADSTS{number}",
+        hint=hint,
+    )

@@ -15,11 +15,13 @@ A failure of one record is its outcome. In an outage, what was not finished is `
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
 from cosell_sync.core.deal import ABSENT, Customer, Fields, Snapshot
+from cosell_sync.core.fields import inseparable
 from cosell_sync.crm import writes
 from cosell_sync.crm.dynamics import closing, errors, odata, read, related, translate, versions
 from cosell_sync.crm.dynamics.batch import Group, Op
@@ -37,9 +39,13 @@ Job = tuple["PendingOpportunity", str, Op]  # our field, and the change of one r
 
 @dataclass
 class PendingOpportunity(writes.PendingWrite):
-    """``bundle``: the opportunity with its related rows as read just now, where these matter. ``related``: what they need."""
+    """``bundle``: the opportunity with its related rows as read just now, where these matter. ``related``: what they need.
+    ``writable``: the fields that the row takes. ``binding``: the columns that give it an account.
+    """
 
     bundle: Bundle | None = None
+    writable: Fields = field(default_factory=dict)
+    binding: dict[str, object] = field(default_factory=dict)
     related: RelatedChanges[Op] = field(default_factory=RelatedChanges)
 
 
@@ -52,6 +58,7 @@ class Writer:
         self.directory = directory
         self.match = match
         self.customers = Customers(rest, org, match)
+        self._emails: dict[str, str] = {}  # user id → e-mail, of the colleagues that were looked up
         self.batch = writes.Batch[PendingOpportunity](
             errors.SYSTEM,
             "Dataverse",
@@ -97,10 +104,8 @@ class Writer:
     def _set_columns(self, pending: Sequence[PendingOpportunity]) -> None:
         """What to write; an opportunity without an account gets the customer's, found or made."""
         for each in pending:
-            try:
-                each.columns = translate.columns(self._writable(each), self.org)
-            except LookupError as error:
-                each.fail(unknown_choice(error))
+            each.writable = self._storable(each, self._writable(each))
+            each.columns = translate.columns(each.writable, self.org)
         without_account = [
             (each, customer)
             for each in pending
@@ -112,12 +117,21 @@ class Writer:
         for each, customer in without_account:
             account = found[customer_key(customer, self.match)]
             if isinstance(account, RecordError):
-                each.fail(writes.copy_error(account))
+                each.fail_field("customer", account)
             elif each.bundle is not None:
                 each.account_made = self.customers.claim(account)
-                each.columns |= account_binding(
+                each.binding = account_binding(
                     account, customer_too=each.bundle.row.get("_customerid_value") is None
                 )
+
+    def _storable(self, pending: PendingOpportunity, wanted: Fields) -> Fields:
+        """The fields whose values the environment has a choice or a currency for; the others are refused."""
+        for unit in inseparable(wanted):
+            try:
+                translate.columns({name: wanted[name] for name in unit}, self.org)
+            except LookupError as error:
+                pending.refused |= dict.fromkeys(unit, unknown_choice(error))
+        return {name: item for name, item in wanted.items() if name not in pending.refused}
 
     def _writable(self, pending: PendingOpportunity) -> Fields:
         """The fields that the row takes. A currency that is set stays; a closed row takes only our own columns."""
@@ -128,12 +142,13 @@ class Writer:
         currency = before["currency"]
         if "currency" in wanted and currency not in {None, ABSENT} and wanted.pop("currency") != currency:
             text = "a currency is never changed once it is set"
-            pending.partial_error = Rejected(text, code="fixed", fields=("currency",))
+            pending.fail_field("currency", Rejected(text, code="fixed", fields=("currency",)))
+            if wanted.pop("value", ABSENT) is not ABSENT:  # an amount of another currency is another amount
+                pending.fail_field("value", pending.refused["currency"])
         if "value" in wanted and "value" in before.readonly and before["is_closed"] is False:
             del wanted["value"]
-            pending.partial_error = Rejected(
-                "the amount is summed from products", code="computed", fields=("value",)
-            )
+            text = "the amount is summed from products"
+            pending.fail_field("value", Rejected(text, code="computed", fields=("value",)))
         return self._closed_row_fields(pending, wanted) if self._stays_closed(pending) else wanted
 
     def _closed_row_fields(self, pending: PendingOpportunity, wanted: Fields) -> Fields:
@@ -163,36 +178,83 @@ class Writer:
 
     def _write_opportunities(self, pending: Sequence[PendingOpportunity]) -> None:
         """Step 3: columns and status."""
-        jobs = [(each, group) for each in pending if each.active and (group := self._group(each))]
-        results = self.rest.send([group for _, group in jobs])
-        for (each, _), result in zip(jobs, results, strict=True):
-            error = self.failure(result)
-            each.may_have_landed = each.may_have_landed or result.outage is None
-            if error is None:
-                continue
-            code = errors.code_of(error)
-            if code in errors.NOT_FROM_HERE:
-                self._settle_status(each, error)
-            else:
-                each.fail(error)
-        self.note_outage(results)
+        active = {each.id: (each, writes.parted(each, self._names(each))) for each in pending if each.active}
 
-    def _group(self, pending: PendingOpportunity) -> Group:
-        """The requests for one opportunity's columns and status; empty where there is nothing to send or the write failed."""
-        before = pending.before
+        def settle(each: PendingOpportunity, error: RecordError | None) -> None:
+            write = active[each.id][1]
+            code = errors.code_of(error) if error is not None else ""
+            if error is None:
+                each.guard = None
+                write.landed()
+            elif code in errors.NOT_FROM_HERE:
+                self._settle_status(each, error)
+                each.guard = None
+                write.landed()
+            elif type(error) is not Rejected or code in errors.ABOUT_THE_ROW:
+                each.fail(error)
+            else:
+                write.refused(error, self.named(each, error))
+
+        def send(pieces: Sequence[tuple[PendingOpportunity, frozenset[str]]]) -> None:
+            jobs = []
+            for each, names in pieces:
+                if group := self._group(each, names):
+                    jobs.append((each, group))
+                elif each.active:  # nothing of it has a column here
+                    active[each.id][1].landed()
+            results = self.rest.send([group for _, group in jobs])
+            for (each, _), result in zip(jobs, results, strict=True):
+                each.may_have_landed = each.may_have_landed or result.outage is None
+                settle(each, self.failure(result))
+            self.note_outage(results)
+
+        self.batch.send_pieces(list(active.values()), send)
+
+    def _names(self, pending: PendingOpportunity) -> Sequence[str]:
+        """Our fields whose columns, or whose status, are sent with the opportunity's own row."""
+        own = [name for name in pending.writable if name in self.org.names or name == "stage"]
+        own += ["stage"] if "stage" in pending.fields and "stage" not in own else []
+        own += ["customer"] if pending.binding else []
+        return [*own, *(["contacts"] if self._primary(pending) else [])]
+
+    def named(self, pending: PendingOpportunity, error: RecordError) -> frozenset[str]:
+        """Our names of what a refusal is about, by its target or by the columns that its text names; empty where there is none.
+
+        Dataverse has no list of fields in its errors; validation errors quote the column in their text.
+        https://learn.microsoft.com/power-apps/developer/data-platform/reference/web-service-error-codes
+        """
+        code = errors.code_of(error)
+        if errors.FIELD_OF.get(code) in pending.fields:
+            return frozenset({errors.FIELD_OF[code]})
+        wanted = pending.fields if pending.before is None else dict.fromkeys(self._names(pending))
+        columns = {crm: name for name, crm in self.org.names.items()}
+        columns |= {"parentaccountid": "customer", "customerid": "customer", "parentcontactid": "contacts"}
+        quoted = {*re.findall(r"['\"](\w+)['\"]", error.text), *error.fields}
+        words = quoted | {
+            word for word in re.findall(r"\w+", error.text) if word not in {"name", "description"}
+        }
+        return frozenset(name for crm, name in columns.items() if crm in words and name in wanted)
+
+    def _group(self, pending: PendingOpportunity, names: frozenset[str]) -> Group:
+        """The requests for these fields of one opportunity and its status; empty where there is nothing to send or the write
+        failed.
+        """
+        before = pending.guard
         version = versions.parse(before.version) if before else None
         if version is None or before is None:
             pending.fail(Stale("planned on a version of an unknown kind", code="UNKNOWN_VERSION"))
             return ()
-        stage = pending.fields.get("stage")
-        target = self.org.status(stage) if "stage" in pending.fields else None
-        if target is None and "stage" in pending.fields:
+        stage = pending.fields.get("stage") if "stage" in names else None
+        target = self.org.status(stage) if "stage" in names else None
+        if target is None and "stage" in names:
             pending.fail(unknown_status(stage))
             return ()
         now = self._current_status(before)
-        columns = dict(pending.columns)
-        if now.state == OPEN or not self._stays_closed(pending):
-            columns |= self._primary(pending)
+        columns = translate.columns(
+            {name: item for name, item in pending.writable.items() if name in names}, self.org
+        )
+        columns |= pending.binding if "customer" in names else {}
+        columns |= self._primary(pending) if "contacts" in names else {}
         if not columns and target is not None and target.state != OPEN == now.state:
             # The actions take no version, so a PATCH that changes nothing carries it.
             columns = {self.org.names["name"]: before["name"]}
@@ -204,7 +266,7 @@ class Writer:
     def _primary(self, pending: PendingOpportunity) -> dict[str, object]:
         """The opportunity's own contact column, where it has to change."""
         email = pending.related.primary_contact
-        if email is None or pending.bundle is None:
+        if email is None or pending.bundle is None or self._stays_closed(pending):
             return {}
         if not email:
             return {"parentcontactid@odata.bind": None}
@@ -235,7 +297,7 @@ class Writer:
             if not each.active or account is None or not isinstance(wanted, Customer):
                 continue
             if columns := self.org.opened(
-                ACCOUNTS, translate.account_columns(wanted, translate.customer(account))
+                ACCOUNTS, translate.account_columns(wanted, self.org, translate.customer(account, self.org))
             ):
                 tag = self.org.tag(ACCOUNTS, versions.etag(account))
                 jobs.append((each, updated(ACCOUNTS, str(account["accountid"]), columns, tag)))
@@ -251,6 +313,7 @@ class Writer:
         active = [each for each in pending if each.active and each.bundle is not None]
         emails = [person.email for each in active for person in members(each.fields, "team") or ()]
         found = self.directory.find(emails)
+        self._emails |= {user: email for email, user in found.users.items()}
         for each in active:
             if each.bundle is not None:
                 each.related = related.changes(
@@ -300,13 +363,23 @@ class Writer:
             result = results[key]
             if op.method == "DELETE" and isinstance(result.error, Gone):
                 result = Result()  # a row that is gone is as good as removed
-            self._settle(each, name, result)
+            self._settle(each, name, result, self._colleague(op))
         self.note_outage(sent)
 
-    def _settle(self, pending: PendingOpportunity, name: str, result: Result) -> None:
+    def _settle(
+        self, pending: PendingOpportunity, name: str, result: Result, colleague: tuple[str, str] | None = None
+    ) -> None:
+        """``colleague``: user id and e-mail of the team member that the row was about."""
         pending.may_have_landed = pending.may_have_landed or result.outage is None
         if error := self.failure(result):
-            pending.fail_field(name, errors.moved(error))
+            error = errors.moved(error)
+            if colleague is not None and type(error) is Rejected:
+                error = errors.of_colleague(error, *colleague)
+            pending.fail_field(name, error)
+
+    def _colleague(self, op: Op) -> tuple[str, str] | None:
+        user = odata.guid_in(str((op.body or {}).get("record2id_systemuser@odata.bind", "")))
+        return (user, self._emails[user]) if user in self._emails else None
 
     # --- the end ------------------------------------------------------------------------------------------------
 
@@ -325,7 +398,7 @@ def account_id(pending: PendingOpportunity) -> str | None:
     """The account of the opportunity, or the one that this write gives it."""
     if pending.bundle is not None and pending.bundle.account_id:
         return pending.bundle.account_id
-    given = pending.columns.get("parentaccountid@odata.bind")
+    given = {**pending.columns, **pending.binding}.get("parentaccountid@odata.bind")
     return odata.guid_in(given) if isinstance(given, str) else None
 
 

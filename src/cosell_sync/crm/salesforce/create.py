@@ -57,26 +57,36 @@ def _upsert(ownership: Ownership, writer: Writer, pending: Sequence[PendingOppor
     changes = list(_changes(writer, missing, ownership))
     # Ordered by account, so that parallel writes rarely wait for each other's locks.
     changes.sort(key=lambda each: str((each[1].columns or {}).get("AccountId", "")))
-    sent = first_taken(
-        [owners for *_, owners in changes],
-        lambda asked: bulk.send(writer.rest, [_owned(changes[at][1], owner) for at, owner in asked]),
-        lambda result, _: errors.owner_refused(result.faults),
-    )
     refused_as_existing = []
-    for (each, _, owners), (result, owner) in zip(changes, sent, strict=True):
-        each.owned(owners, owner)
-        if _settle(writer, each, result):
-            refused_as_existing.append(each)
+    while changes:
+        sent = first_taken(
+            [owners for *_, owners in changes],
+            partial(_send, writer, changes),
+            lambda result, _: errors.owner_refused(result.faults),
+        )
+        again = []
+        for (each, change, owners), (result, owner) in zip(changes, sent, strict=True):
+            if (less := _without_refused(writer, each, change, result)) is not None:
+                again.append((each, less, owners))
+                continue
+            each.owned(owners, owner)
+            if _settle(writer, each, result):
+                refused_as_existing.append(each)
+        changes = again
     if refused_as_existing and writer.outage is None:
-        # Somebody made it after it was looked up; if it carries this referral id, it is found now.
-        existing = _ids(writer, [each.referral_id for each in refused_as_existing])
-        for each in refused_as_existing:
-            if found := existing.get(folded(each.referral_id)):
-                each.id, each.error = found, None
-            elif each.error is not None and writer.org.names["referral_id"] in each.error.text:
-                each.error = Rejected(OUT_OF_SIGHT, code="out_of_sight", fields=("referral_id",))
+        _take_existing(writer, refused_as_existing)
     if writer.outage is not None:
         raise writer.outage
+
+
+def _take_existing(writer: Writer, refused: Sequence[PendingOpportunity]) -> None:
+    """Somebody made it after it was looked up; if it carries this referral id, it is found now."""
+    existing = _ids(writer, [each.referral_id for each in refused])
+    for each in refused:
+        if found := existing.get(folded(each.referral_id)):
+            each.id, each.error = found, None
+        elif each.error is not None and writer.org.names["referral_id"] in each.error.text:
+            each.error = Rejected(OUT_OF_SIGHT, code="out_of_sight", fields=("referral_id",))
 
 
 def _changes(
@@ -95,11 +105,42 @@ def _changes(
         if placed and each.customer:
             account = accounts[customer_key(each.customer, writer.match)]
             if isinstance(account, RecordError):
-                each.fail(copy_error(account))
-                continue
-            columns["AccountId"] = account
-            each.account_made = writer.customers.claim(account)
-        yield each, Change(Operation.UPSERT, OPPORTUNITY, columns, key=org.names["referral_id"]), owners
+                if account.code == errors.DUPLICATES:  # which account it is, a person must say
+                    each.fail(copy_error(account))
+                    continue
+                each.fail_field("customer", account)
+            else:
+                columns["AccountId"] = account
+                each.account_made = writer.customers.claim(account)
+        if each.active:
+            yield each, Change(Operation.UPSERT, OPPORTUNITY, columns, key=org.names["referral_id"]), owners
+
+
+def _send(
+    writer: Writer,
+    changes: Sequence[tuple[PendingOpportunity, Change, Sequence[str | None]]],
+    asked: Sequence[tuple[int, str | None]],
+) -> Sequence[Result]:
+    return bulk.send(writer.rest, [_owned(changes[at][1], owner) for at, owner in asked])
+
+
+def _without_refused(
+    writer: Writer, pending: PendingOpportunity, change: Change, result: Result
+) -> Change | None:
+    """The upsert without the fields that were refused, to be sent again; None where it landed or that would not help."""
+    error = results.failure(writer.org, result)
+    codes = {fault.code for fault in result.faults}
+    if type(error) is not Rejected or codes & {
+        errors.DUPLICATE_VALUE,
+        errors.DUPLICATES,
+        *errors.ABOUT_THE_ROW,
+    }:
+        return None
+    if not pending.may_do_without(error, error.fields):
+        return None
+    names = {writer.org.names.get(name) for name in pending.refused}
+    kept = {name: item for name, item in (change.columns or {}).items() if name not in names}
+    return replace(change, columns=kept)
 
 
 def _owned(change: Change, owner: str | None) -> Change:

@@ -40,6 +40,10 @@ OWNER_NAMED: Final = frozenset(
         "INVALID_FIELD_FOR_INSERT_UPDATE",
     }
 )
+# What is about the row, or about our rights on it, and never about one of several fields.
+ABOUT_THE_ROW: Final = frozenset(
+    {"INSUFFICIENT_ACCESS_OR_READONLY", "INSUFFICIENT_ACCESS_ON_CROSS_REFERENCE_ENTITY", "ENTITY_IS_LOCKED"}
+)
 SHAPE: Final = frozenset({"INVALID_FIELD", "INVALID_TYPE", "INVALID_FIELD_FOR_INSERT_UPDATE"})
 
 

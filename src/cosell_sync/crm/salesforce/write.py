@@ -13,7 +13,7 @@ A failure of one record is its outcome. In an outage, what was not finished is `
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from email.utils import format_datetime
@@ -33,10 +33,11 @@ from cosell_sync.crm.salesforce.rest import Rest
 from cosell_sync.crm.salesforce.signin import SYSTEM
 from cosell_sync.crm.users import Directory
 from cosell_sync.crm.values import pieces
-from cosell_sync.errors import Gone, OutsideError, RecordError, Stale, Unavailable, Unclear
+from cosell_sync.errors import Gone, OutsideError, RecordError, Rejected, Stale, Unavailable, Unclear
 from cosell_sync.ports import OpportunityWrite, Outcome
 
 Job = tuple["PendingOpportunity", str, Change]  # our field, and the change of one related row
+GuardedJob = tuple["PendingOpportunity", str, str, Mapping[str, object], str]  # table, row id, columns, stamp
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,7 @@ class Writer:
         self.guard = guard
         self.match = match
         self.customers = Customers(rest, org, match)
+        self._emails: dict[str, str] = {}  # user id → e-mail, of the colleagues that were looked up
         self.batch = writes.Batch[PendingOpportunity](
             SYSTEM,
             "Salesforce",
@@ -127,7 +129,7 @@ class Writer:
         for each, customer in without_account:
             account = found[customer_key(customer, self.match)]
             if isinstance(account, RecordError):
-                each.fail(writes.copy_error(account))
+                each.fail_field("customer", account)
             else:
                 each.columns["AccountId"] = account
                 each.account_made = self.customers.claim(account)
@@ -137,19 +139,52 @@ class Writer:
         """Step 2, in the order of the accounts, so that parallel writes rarely wait for each other's locks."""
         active = [each for each in pending if each.active and each.columns]
         active.sort(key=lambda each: _known_account(each.before))
-        jobs = []
-        for each in active:
-            version = versions.parse(each.before.version) if each.before else None
-            if version is None:
-                each.fail(Stale("planned on a version of an unknown kind", code="UNKNOWN_VERSION"))
-                continue
-            stamp = version.modified if self.guard.last_modified else version.stamp
-            jobs.append((each, OPPORTUNITY, each.id, each.columns, stamp))
-        self._guarded(jobs)
+        jobs = {each.id: (each, writes.parted(each, self._names(each))) for each in active}
+
+        def settle(each: PendingOpportunity, error: RecordError | None) -> None:
+            write = jobs[each.id][1]
+            if error is None:
+                each.may_have_landed, each.guard = True, None
+                write.landed()
+            elif type(error) is not Rejected or error.code in errors.ABOUT_THE_ROW:
+                each.fail(error)
+            else:
+                write.refused(error, self._named(each, error))
+
+        def send(pieces: Sequence[tuple[PendingOpportunity, frozenset[str]]]) -> None:
+            guarded: list[GuardedJob] = []
+            for each, names in pieces:
+                version = versions.parse(each.guard.version) if each.guard else None
+                if version is None:
+                    each.fail(Stale("planned on a version of an unknown kind", code="UNKNOWN_VERSION"))
+                    continue
+                stamp = version.modified if self.guard.last_modified else version.stamp
+                guarded.append((each, OPPORTUNITY, each.id, self._columns(each, names), stamp))
+            self._guarded(guarded, settle)
+
+        self.batch.send_pieces(list(jobs.values()), send)
+
+    def _names(self, pending: PendingOpportunity) -> Sequence[str]:
+        """Our fields whose columns are sent with the opportunity's own row."""
+        return [
+            name
+            for name in pending.fields
+            if name in self.org.names or (name == "customer" and "AccountId" in pending.columns)
+        ]
+
+    def _columns(self, pending: PendingOpportunity, names: frozenset[str]) -> dict[str, object]:
+        sent = {self.org.names[name] for name in names if name in self.org.names}
+        sent |= {"AccountId"} if "customer" in names else set()
+        return {column: item for column, item in pending.columns.items() if column in sent}
+
+    def _named(self, pending: PendingOpportunity, error: RecordError) -> frozenset[str]:
+        """Our names of what a refusal is about; empty where it names nothing that was sent."""
+        named = {"customer" if name == "AccountId" else name for name in error.fields}
+        return frozenset(named & pending.fields.keys())
 
     def _patch_accounts(self, pending: Sequence[PendingOpportunity]) -> None:
         """The customer's columns, guarded by the account's own stamp."""
-        jobs = []
+        jobs: list[GuardedJob] = []
         for each in pending:
             wanted = each.fields.get("customer")
             account = each.row.get("Account") if each.row is not None else None
@@ -159,13 +194,22 @@ class Writer:
             if columns:
                 stamp = str(account.get("SystemModstamp"))
                 jobs.append((each, ACCOUNT, str(each.row["AccountId"]), columns, stamp))
-        self._guarded(jobs)
+
+        def settle(each: PendingOpportunity, error: RecordError | None) -> None:
+            if error is None:
+                each.may_have_landed = True
+            else:
+                each.fail_field("customer", results.related_error(error))
+
+        self._guarded(jobs, settle)
 
     def _guarded(
-        self, jobs: Sequence[tuple[PendingOpportunity, str, str, Mapping[str, object], str]]
+        self,
+        jobs: Sequence[GuardedJob],
+        settle: Callable[[PendingOpportunity, RecordError | None], None],
     ) -> None:
         """Parts of composites, or single calls where parts do not honour the guard. Two calls in a row without an
-        answer mean that nobody is there.
+        answer mean that nobody is there. ``settle`` is told what became of each; None: landed.
         """
         silent = 0
         for some in pieces(jobs, composite.PARTS if self.guard.parts else 1):
@@ -174,11 +218,8 @@ class Writer:
                 for _, table, row_id, columns, stamp in some
             ]
             answers = self.rest.resend_locked(self._send_parts, parts, itemgetter(1))
-            for (deal, table, *_), (found, _) in zip(some, answers, strict=True):
-                if found is None:
-                    deal.may_have_landed = True
-                else:
-                    deal.fail(found if table == OPPORTUNITY else results.related_error(found))
+            for (deal, *_), (found, _) in zip(some, answers, strict=True):
+                settle(deal, found)
             unanswered = [error for error, _ in answers if isinstance(error, Unclear)]
             silent = silent + 1 if len(unanswered) == len(answers) else 0
             if silent == 2:
@@ -228,6 +269,7 @@ class Writer:
     def _plan_related(self, active: Sequence[PendingOpportunity]) -> None:
         emails = [person.email for each in active for person in members(each.fields, "team") or ()]
         found = self.directory.find(emails)
+        self._emails |= {user: email for email, user in found.users.items()}
         for each in active:
             each.related = related.changes(
                 each.row or {}, self.org, each.fields, found.users, each.referral_id
@@ -258,15 +300,21 @@ class Writer:
             columns = {**(known.columns or {}), **(change.columns or {})}
             unique[key] = replace(change, columns=columns)
         sent = dict(zip(unique, bulk.send(self.rest, list(unique.values())), strict=True))
-        for key, (each, name, _) in zip(keys, jobs, strict=True):
-            self._settle(each, name, sent[key])
+        for key, (each, name, change) in zip(keys, jobs, strict=True):
+            self._settle(each, name, sent[key], self._emails.get(str((change.columns or {}).get("UserId"))))
         if outage := next((each.outage for each in sent.values() if each.outage), None):
             self.batch.outage = outage
 
-    def _settle(self, pending: PendingOpportunity, name: str, result: Result) -> None:
+    def _settle(
+        self, pending: PendingOpportunity, name: str, result: Result, colleague: str | None = None
+    ) -> None:
+        """``colleague``: the e-mail of the team member that the row was about."""
         pending.may_have_landed = pending.may_have_landed or result.outage is None
         if error := self.failure(result):
-            pending.fail_field(name, results.related_error(error))
+            error = results.related_error(error)
+            if colleague is not None:
+                error = writes.copy_error(error, f"{colleague}: {error.text}")
+            pending.fail_field(name, error)
 
     def failure(self, result: Result) -> RecordError | None:
         """Why a row did not land; None where it landed."""

@@ -32,9 +32,19 @@ from cosell_sync.sandbox.dataverse.values import Ref
 class Actions:
     """One environment. Switches that tests turn are plain attributes; everything else is a method."""
 
-    def __init__(self, clock: Callable[[], datetime], *, cosell_installed: bool, base_currency: str) -> None:
+    def __init__(
+        self,
+        clock: Callable[[], datetime],
+        *,
+        cosell_installed: bool,
+        of_earlier_version: bool,
+        base_currency: str,
+    ) -> None:
         self._lock = threading.RLock()
-        self._org = Org(standard_schema.build(cosell_installed=cosell_installed), clock)
+        schema = standard_schema.build(
+            cosell_installed=cosell_installed, of_earlier_version=of_earlier_version
+        )
+        self._org = Org(schema, clock)
         self.rights = Rights()
         self._reader = Reader(
             self._org,
@@ -316,6 +326,11 @@ class Actions:
                 "isdisabled": not active, "domainname": name,
             }  # fmt: skip
             return self._user(row)
+
+    def make_read_only(self, account: str) -> None:
+        """Nobody may change this row any more, though it can be read."""
+        with self._lock:
+            self._org.read_only_rows.add(account)
 
     def take_roles(self, user: str) -> None:
         """This user has no security role any more, and can be made the owner of nothing."""

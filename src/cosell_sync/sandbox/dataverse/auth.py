@@ -17,7 +17,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
-from cosell_sync.sandbox.entra import Entra, Refused
+from cosell_sync.sandbox.aadsts import Refused
+from cosell_sync.sandbox.entra import Entra
 from cosell_sync.sandbox.exchange import Request, Response
 
 CLIENT_ID = "9d2e7c10-0000-4000-8000-00000000d001"
@@ -64,7 +65,7 @@ class AppSignIn(Entra):
 
     def issue(self, client_id: str, audience: str = ANYWHERE) -> str:
         with self._lock:
-            token = self.issue_access_token(audience)
+            token = self.issue_access_token(audience, mfa=None)
             self._opens[token] = client_id
             return token
 

@@ -37,6 +37,8 @@ class Org(Store):
     """What was deleted, by the id of the row that people deleted, with what went along."""
     without_role: set[str] = field(default_factory=set)
     """Users who have no security role, and so may own nothing."""
+    read_only_rows: set[str] = field(default_factory=set)
+    """Ids of rows that may be read and not changed: they belong to another business unit, and are not shared."""
     delegate: str | None = None
     """The application user on whose behalf somebody else is named, during such a request."""
     plugin_status: int = 400
@@ -76,6 +78,8 @@ class Org(Store):
         """Changes a row with converted values by that user."""
         table = self.schema[name]
         before = self.live(name, row_id)
+        if row_id in self.read_only_rows and not trusted:
+            raise Refused(values.NO_ACCESS, f"SecLib::AccessCheckEx failed. ObjectTypeCode: {name}.", 403)
         if not (table.writable or trusted):
             raise Refused(
                 values.NO_MESSAGE, f"The 'Update' method does not support entities of type '{name}'."
@@ -161,8 +165,9 @@ class Org(Store):
                 raise Refused(
                     values.BAD_ARGUMENT, f"Cannot assign {table.name} to a disabled user: {value.id}"
                 )
-            if name == "ownerid" and value.id in self.without_role:
-                # Whoever is to own a row must be able to read it; the principal that is named is the assignee.
+            joins = table.name == "connection" and name in {"record1id", "record2id"}
+            if (name == "ownerid" or joins) and value.id in self.without_role:
+                # Whoever is to own a row, or is connected to one, must be able to read it; the principal that is named is the assignee.
                 # https://learn.microsoft.com/troubleshoot/power-platform/dataverse/dataverse-permission-issues/missing-privilege
                 raise Refused(
                     values.NO_PRIVILEGE,

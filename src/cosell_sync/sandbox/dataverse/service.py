@@ -20,13 +20,13 @@ from datetime import datetime, timedelta
 from typing import Literal
 from uuid import uuid4
 
+from cosell_sync.sandbox.aadsts import Refused as SignInRefused
 from cosell_sync.sandbox.control import PREFIX, Asked, Route, Router, crm_routes, explain, unknown
 from cosell_sync.sandbox.dataverse import values
 from cosell_sync.sandbox.dataverse.actions import Actions
 from cosell_sync.sandbox.dataverse.auth import CLIENT_ID, CLIENT_SECRET, MANAGED_IDENTITY_PATH, AppSignIn
 from cosell_sync.sandbox.dataverse.payload import Part
 from cosell_sync.sandbox.dataverse.values import Refused
-from cosell_sync.sandbox.entra import Refused as SignInRefused
 from cosell_sync.sandbox.exchange import Request, Response
 
 ROOT = "/api/data/v9.2/"
@@ -67,9 +67,19 @@ class Dataverse(Actions):
     """One environment, served: an App."""
 
     def __init__(
-        self, clock: Callable[[], datetime], *, cosell_installed: bool = True, base_currency: str = "USD"
+        self,
+        clock: Callable[[], datetime],
+        *,
+        cosell_installed: bool = True,
+        of_earlier_version: bool = False,
+        base_currency: str = "USD",
     ) -> None:
-        super().__init__(clock, cosell_installed=cosell_installed, base_currency=base_currency)
+        super().__init__(
+            clock,
+            cosell_installed=cosell_installed,
+            of_earlier_version=of_earlier_version,
+            base_currency=base_currency,
+        )
         self._running = 0
         self._counting = threading.Lock()
         self.requests: list[Request] = []

@@ -16,6 +16,7 @@ from cosell_sync.sandbox.partner_center.rest import Rest, Violation
 from cosell_sync.sandbox.partner_center.rows import Referrals, assign, with_status
 from cosell_sync.sandbox.partner_center.rules import Switches
 from cosell_sync.sandbox.partner_center.schema import HELP, Document
+from cosell_sync.sandbox.partner_center.webhooks import Webhooks
 
 
 class Actions:
@@ -36,6 +37,8 @@ class Actions:
         self._lock = threading.RLock()
         self._random = random.Random(seed)  # noqa: S311  (repeatable on purpose)
         self._referrals = Referrals(clock)
+        self.webhooks = Webhooks(clock)
+        self._referrals.changed = self.webhooks.changed
         self._rest = Rest(clock, self.entra, self.switches, self._referrals, self._random, self.violations)
 
     def load(self, documents: list[Document]) -> None:
@@ -166,6 +169,20 @@ class Actions:
                 made_up = f"7-{self._random.randrange(10**9):09d}"
                 known = side["trackingInfo"]["microsoftMsxId"]
                 side["trackingInfo"] = {**side["trackingInfo"], "microsoftMsxId": msx_id or known or made_up}
+            self._referrals.put(side)
+            return self.get(side["id"])
+
+    def microsoft_joins(self, referral_id: str, *, flips: bool = True) -> Document:
+        """Microsoft gets a side of a deal of ours, unasked by the API: a colleague asked in the portal, or a claim did.
+
+        ``flips``: our own row becomes ``Shared``; whether it does is not documented, but it gets another tag either way.
+        """
+        with self._lock:
+            ours = self.get(referral_id)
+            ours |= {"type": "Shared"} if flips else {}
+            self._referrals.put(ours)
+            invitation = {"invitedBy": schema.US, "assistanceRequestCode": HELP[5], "notes": None}
+            side = samples.microsoft_side(ours, self.clock(), self._random, inviteContext=invitation)
             self._referrals.put(side)
             return self.get(side["id"])
 

@@ -8,7 +8,7 @@ import random
 import re
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 from urllib.parse import quote
@@ -68,6 +68,19 @@ class Refusal(Exception):
         return Response(self.status, {"error": error})
 
 
+class MfaDemanded(Refusal):
+    """A user who did not pass MFA, in the shape of Partner Center's other APIs
+    (learn.microsoft.com/partner-center/developer/error-codes).
+    """
+
+    def __init__(self) -> None:
+        super().__init__(401, "900421", "MFA is required to call this API: cosell.service@nordlicht.example.")
+
+    def response(self) -> Response:
+        error = {"code": self.code, "description": self.sentence, "data": [], "source": "PartnerFD"}
+        return Response(self.status, error)
+
+
 def _refuse(problems: list[rules.Problem]) -> None:
     if problems:
         sentence = "; ".join(f"{target.strip('/').replace('/', '.')} {wrong}" for target, wrong in problems)
@@ -109,10 +122,7 @@ class Rest:
         return response
 
     def _answer(self, request: Request) -> Response:
-        if not self.entra.is_signed_in(request.headers.get("Authorization")):
-            raise Refusal(
-                401, "unauthenticated", "The access token is missing, expired or for another audience."
-            )
+        self._check_caller(request.headers.get("Authorization"))
         if not re.fullmatch(query.GUID, request.headers.get("client-request-id", "")):
             raise Refusal(
                 400, "invalidRequest", "A client-request-id (GUID) is required.", "client-request-id"
@@ -128,21 +138,32 @@ class Rest:
         if single is None:
             raise Refusal(404, "itemNotFound", "There is no such resource.")
         document = self.referrals.documents.get(single[1].lower())
-        if document is None:
+        if document is None or not self._in_sight(document):
             raise Refusal(404, "itemNotFound", "The referral does not exist or is out of scope.", "id")
         match request.method:
             case "GET":
-                return Response(200, document, {"ETag": document["eTag"]})
+                return Response(200, self._shown(document), {"ETag": document["eTag"]})
             case "PATCH":
                 return self._patch(request, document)
         raise Refusal(405, "invalidRequest", f"{request.method} is not allowed here.")
+
+    def _check_caller(self, authorization: str | None) -> None:
+        if not self.entra.is_signed_in(authorization):
+            raise Refusal(
+                401, "unauthenticated", "The access token is missing, expired or for another audience."
+            )
+        if self.switches.demand_mfa and not self.entra.passed_mfa(authorization):
+            raise MfaDemanded
+        if not self.switches.referrals_role:
+            raise Refusal(403, "accessDenied", "The user has no role for referrals.")
 
     def _list(self, request: Request) -> Response:
         asked = query.parse(request.query, date_filter=self.switches.date_filter)
         seen = (
             document
             for document in self.referrals.documents.values()
-            if asked.engagement or document["organizationId"] == schema.ORGANIZATION_ID
+            if (asked.engagement or document["organizationId"] == schema.ORGANIZATION_ID)
+            and self._in_sight(document)
         )
         rows, following = query.page(
             asked, seen, self.switches.page_size, keyset=self.switches.paging == "keyset"
@@ -151,7 +172,7 @@ class Rest:
         body: Document = {
             "@odata.context": f"https://{host}/v1.0/engagements/$metadata#referrals",
             "@odata.count": len(rows),  # of this page; the documentation does not say whether it is the total
-            "value": [asked.shown(row) for row in rows],
+            "value": [asked.shown(self._shown(row)) for row in rows],
         }
         if following:
             # As printed in Microsoft's samples: not https, and without /engagements.
@@ -160,6 +181,12 @@ class Rest:
                 f"http://{host}/v1.0/referrals?{kept}{'&' if kept else ''}$skiptoken={quote(following)}"
             )
         return Response(200, body)
+
+    def _in_sight(self, document: Document) -> bool:
+        """Whether the referral is of a location that the user's role covers; other organizations' rows have none of ours."""
+        covered = self.switches.locations
+        ours = document["organizationId"] == schema.ORGANIZATION_ID
+        return covered is None or not ours or document["mpnId"] in covered
 
     def _create(self, request: Request) -> Response:
         body = _json(request)
@@ -194,6 +221,9 @@ class Rest:
         )
         if invites and self.switches.one_post:
             _refuse(rules.check_invitation({**body, "target": [MICROSOFT_TARGET]}, ours, self.switches))
+        ours = rules.as_kept(
+            schema.blank(), ours, replace(self.switches, accept_name=True)
+        )  # a post has a name
         stored = self.referrals.put(ours, stamp=stamp)
         if invites and self.switches.one_post:
             self._invite(stored, body)
@@ -235,7 +265,10 @@ class Rest:
         return self.referrals.put(side)
 
     def _created(self, document: Document) -> Response:
-        return Response(self.switches.create_status, document, {"ETag": document["eTag"]})
+        return Response(self.switches.create_status, self._shown(document), {"ETag": document["eTag"]})
+
+    def _shown(self, document: Document) -> Document:
+        return rules.as_shown(document, self.switches)
 
     def _patch(self, request: Request, document: Document) -> Response:
         media_type = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
@@ -259,18 +292,25 @@ class Rest:
             self.violations.append(Violation(request.method, document["id"], operations))
             raise Refusal(400, "invalidRequest", "A closed referral cannot be changed.", "status")
         _refuse(rules.check_operations(operations, self.switches))
-        changed = rules.patched(document, operations)
+        changed = rules.as_kept(document, rules.patched(document, operations), self.switches)
         invited = any(
             side["organizationId"] == "msft" for side in self.referrals.sides(document["engagementId"])
         )
-        _refuse(rules.check_change(document, changed, invited=invited, switches=self.switches))
+        problems = rules.check_change(
+            document, changed, invited=invited, switches=self.switches, today=f"{self.clock():%Y-%m-%d}"
+        )
+        if problems and not self.switches.names_target:
+            raise Refusal(400, "invalidRequest", "One of the values is not valid.")
+        _refuse(problems)
         if (changed["status"], changed["substatus"]) != (document["status"], document["substatus"]):
             changed = with_status(changed, changed["status"], changed["substatus"], self.referrals.now())
         stored = self.referrals.put(changed)
         wants_body = "return=representation" in request.headers.get("Prefer", "").replace(" ", "")
         if wants_body and not self.switches.always_204:
             return Response(
-                200, stored, {"ETag": stored["eTag"], "Preference-Applied": "return=representation"}
+                200,
+                self._shown(stored),
+                {"ETag": stored["eTag"], "Preference-Applied": "return=representation"},
             )
         return Response(204, None, {"ETag": stored["eTag"]})
 

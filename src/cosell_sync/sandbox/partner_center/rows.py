@@ -21,6 +21,9 @@ class Referrals:
         self._engagements: dict[str, list[str]] = {}  # ids of all sides, removed ones included
         self._writes = 0
         self._last_tick = 0
+        self.changed: Callable[..., None] = lambda *_, **__: (
+            None
+        )  # called with each document that was written
 
     def load(self, documents: list[Document]) -> None:
         """Stores documents as they are, times included."""
@@ -50,7 +53,9 @@ class Referrals:
         sides = self._engagements.setdefault(stored["engagementId"], [])
         if stored["id"] not in sides:
             sides.append(stored["id"])
+        created = stored["id"] not in self.documents
         self.documents[stored["id"]] = stored
+        self.changed(stored, created=created)
         return stored
 
     def sides(self, engagement_id: str) -> list[Document]:

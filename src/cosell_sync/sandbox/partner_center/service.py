@@ -10,11 +10,12 @@ from datetime import datetime
 from typing import Any
 
 from cosell_sync.sandbox.control import PREFIX, Asked, Route, Router
-from cosell_sync.sandbox.entra import Entra
+from cosell_sync.sandbox.entra import WEBHOOKS, Entra
 from cosell_sync.sandbox.exchange import Request, Response
 from cosell_sync.sandbox.partner_center.actions import Actions
 from cosell_sync.sandbox.partner_center.rules import Switches
 from cosell_sync.sandbox.partner_center.schema import Document
+from cosell_sync.sandbox.partner_center.webhooks import CERTIFICATE, Mischief
 
 
 class PartnerCenter(Actions):
@@ -42,8 +43,29 @@ class PartnerCenter(Actions):
             return self._device_login()
         if self.entra.answers(request.path):
             return self.entra(request)
+        if self.webhooks.answers(request.path):
+            return self._webhook_api(request)
         with self._lock:
             return self._rest.answer(request)
+
+    def _webhook_api(self, request: Request) -> Response:
+        """The registration, for a token of its own audience; the certificate, for everybody."""
+        if request.path == CERTIFICATE:
+            return Response(200, self.webhooks.signer.der, {"Content-Type": "application/pkix-cert"})
+        if not self.entra.is_signed_in(request.headers.get("Authorization"), WEBHOOKS):
+            return Response(
+                401, {"code": "900420", "description": "Unauthorized", "data": [], "source": "Webhooks"}
+            )
+        with self._lock:
+            return self.webhooks.answer(request)
+
+    def _mischief(self, asked: Asked) -> dict[str, Any]:
+        """Read, and change with a PATCH, how events go wrong."""
+        for name, value in asked.body.items():
+            if name not in {one.name for one in fields(Mischief)}:
+                raise LookupError(name)
+            setattr(self.webhooks.mischief, name, value)
+        return asdict(self.webhooks.mischief)
 
     def _device_login(self) -> Response:
         """Where a device-code sign-in sends a person: here, opening the page is the agreement."""
@@ -67,11 +89,19 @@ class PartnerCenter(Actions):
             Route("POST", "referrals/{id}/lose", move(self.lose)),
             Route("POST", "referrals/{id}/remove", lambda asked: self.remove(asked.steps["id"])),
             Route("POST", "referrals/{id}/restore", lambda asked: self.restore(asked.steps["id"])),
+            Route("POST", "referrals/{id}/microsoft", move(self.microsoft_joins)),
             Route("POST", "engagements/{id}/microsoft", move(self.microsoft_answers)),
             Route("POST", "expire", lambda _: self.expire_due()),
             Route("POST", "approve", lambda asked: {"approved": self.approve(asked.body.get("user_code"))}),
             Route("POST", "expire-tokens", lambda _: self.expire_tokens()),
             Route("POST", "revoke-refresh-tokens", lambda _: self.revoke_refresh_tokens()),
+            Route("GET", "webhooks", lambda _: [asdict(each) for each in self.webhooks.deliveries]),
+            Route("GET", "webhooks/mischief", self._mischief),
+            Route("PATCH", "webhooks/mischief", self._mischief),
+            Route("POST", "webhooks/release", lambda _: {"sent": self.webhooks.release()}),
+            Route("POST", "webhooks/replay", lambda asked: self.webhooks.replay(asked.body)),
+            Route("POST", "refuse-sign-ins", lambda asked: self.entra.arm(**asked.body)),
+            Route("POST", "sign-ins", lambda asked: self.entra.set_policies(**asked.body)),
             Route("GET", "violations", lambda _: [asdict(violation) for violation in self.violations]),
             Route("GET", "switches", self._switched),
             Route("PATCH", "switches", self._switched),
@@ -100,6 +130,12 @@ CONTROL_PATHS = (
     "POST /_sandbox/approve {user_code}",
     "POST /_sandbox/expire-tokens",
     "POST /_sandbox/revoke-refresh-tokens",
+    "GET /_sandbox/webhooks",
+    "GET|PATCH /_sandbox/webhooks/mischief {copies, drop, delay, forged, tampered, backwards}",
+    "POST /_sandbox/webhooks/release",
+    "POST /_sandbox/webhooks/replay {EventName, ResourceUri, ResourceChangeUtcDate}",
+    "POST /_sandbox/refuse-sign-ins {number: AADSTS number or null, at: authorize|devicecode|token}",
+    "POST /_sandbox/sign-ins {mfa, block_device_code: no|told|silent, approve_at_once}",
     "GET /_sandbox/violations",
     "GET|PATCH /_sandbox/switches",
     "GET|POST|DELETE /_sandbox/faults {kind, method, path, body, times, skip, applied, status, headers, answer, seconds}",

@@ -31,6 +31,8 @@ class Actions:
         team_selling: bool,
         state_country_picklists: bool,
         cosell_fields_installed: bool,
+        of_earlier_version: bool,
+        data_com: bool,
         api_calls_limit: int,
     ) -> None:
         self._lock = threading.RLock()
@@ -39,6 +41,8 @@ class Actions:
             "team_selling": team_selling,
             "state_country_picklists": state_country_picklists,
             "cosell_fields_installed": cosell_fields_installed,
+            "of_earlier_version": of_earlier_version,
+            "data_com": data_com,
         }
         self.api_calls_limit = api_calls_limit
         self.api_used = 0
@@ -142,7 +146,7 @@ class Actions:
         """The prepared org: our fields and objects are closed, and the deployed permission set opens them."""
         access = self._setup.access
         access.objects.add("Cosell_Solution__c")
-        for name in ("Opportunity", "Cosell_Solution__c"):
+        for name in ("Opportunity", "Account", "Cosell_Solution__c"):
             access.fields |= {
                 (name, each.name) for each in self._org.schema[name].fields.values() if each.custom
             }
@@ -200,9 +204,11 @@ class Actions:
             for row in self.rows("Opportunity", StageName=old):
                 self.edit("Opportunity", row["Id"], StageName=new)
 
-    def add_validation_rule(self, name: str, broken: Rule, message: str) -> None:
-        """Refuses every save of that object whose record makes `broken` true."""
-        self._org.rules.append((name, broken, message))
+    def add_validation_rule(
+        self, name: str, broken: Rule, message: str, fields: tuple[str, ...] = ()
+    ) -> None:
+        """Refuses every save of that object whose record makes `broken` true. `fields`: the error location, else the page."""
+        self._org.rules.append((name, broken, message, fields))
 
     def add_automation(self, name: str, rewrite: Automation) -> None:
         """A flow that runs before each save: gets the record before and the changes, returns the changes to save."""
@@ -231,6 +237,21 @@ class Actions:
             return self._org.insert(
                 "User", {**row, "Username": username}, self.integration_user, trusted=True
             )
+
+    def take_membership(self, user: str) -> None:
+        """This user can be on no opportunity team (a licence without opportunities)."""
+        with self._lock:
+            self._org.no_members.add(user)
+
+    def make_read_only(self, account: str) -> None:
+        """The integration user may read this account and not change it."""
+        with self._lock:
+            self._org.read_only_accounts.add(self._id(account))
+
+    def make_person(self, account: str) -> None:
+        """This account is a person account: its name is read-only."""
+        with self._lock:
+            self._org.person_accounts.add(self._id(account))
 
     def take_read(self, user: str) -> None:
         """This user may not read opportunities any more, and so cannot own one."""

@@ -185,7 +185,7 @@ class Deployment:
         def act() -> None:
             self.rules[name] = {each: value for each, value in tree.items() if each != "fullName"}
             if tree["active"] == "true":
-                self.org.rules.append((of, lambda row: bool(condition.value(row)), tree["errorMessage"]))
+                self.org.rules.append((of, lambda row: bool(condition.value(row)), tree["errorMessage"], ()))
 
         self.last.append(act)
 

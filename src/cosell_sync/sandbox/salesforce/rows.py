@@ -33,7 +33,12 @@ class Org(Store):
 
     duplicates: DuplicateRules = field(default_factory=DuplicateRules)
     without_read: set[str] = field(default_factory=set)  # users who may not read opportunities
-    rules: list[tuple[str, Rule, str]] = field(default_factory=list)
+    read_only_accounts: set[str] = field(
+        default_factory=set
+    )  # out of reach of the integration user's sharing
+    person_accounts: set[str] = field(default_factory=set)
+    no_members: set[str] = field(default_factory=set)  # users who can be on no opportunity team
+    rules: list[tuple[str, Rule, str, tuple[str, ...]]] = field(default_factory=list)
     automations: list[tuple[str, Automation]] = field(default_factory=list)
     locked: set[str] = field(default_factory=set)
     """Ids of rows that an approval holds: nobody but an admin changes them
@@ -76,6 +81,12 @@ class Org(Store):
             Id=values.make_id(shape.prefix, self._count), IsDeleted=False, CreatedDate=now, CreatedById=actor,
         )  # fmt: skip
         if name == "OpportunityTeamMember":
+            if row["UserId"] in self.no_members:
+                raise Refused(
+                    "INSUFFICIENT_ACCESS_ON_CROSS_REFERENCE_ENTITY",
+                    "insufficient access rights on cross-reference id",
+                    ("UserId",),
+                )
             twin = self._existing_member(row)
             if twin is not None:
                 self.update(
@@ -115,10 +126,34 @@ class Org(Store):
         if name == "Opportunity" and before.get("HasOpportunityLineItem") and not trusted:
             # The platform keeps the sum of the products and reports success.
             changes.pop("Amount", None)
+            # Prices are of one currency; the words are those of the check of the products.
+            # https://help.salesforce.com/s/articleView?id=sf.products_multicurrency.htm
+            if changes.get("CurrencyIsoCode", before.get("CurrencyIsoCode")) != before.get("CurrencyIsoCode"):
+                raise Refused(
+                    "FIELD_INTEGRITY_EXCEPTION",
+                    "pricebook entry currency code does not match opportunity currency code",
+                    ("CurrencyIsoCode",),
+                )
+        if name == "Account" and not trusted:
+            self._check_account(before, changes)
         if "OwnerId" in changes and changes["OwnerId"] is None:
             raise Refused("INVALID_CROSS_REFERENCE_KEY", "Owner ID: owner cannot be blank", ("OwnerId",))
         after = {**before, **changes}
         self._check_and_save(shape, after, changes, before, actor, allow_save=allow_save, trusted=trusted)
+
+    def _check_account(self, before: Row, changes: Record) -> None:
+        """An account that the user may only read, and a person account, whose name is put together from its parts.
+
+        https://developer.salesforce.com/docs/atlas.en-us.object_reference.meta/object_reference/sforce_api_guidelines_personaccounts.htm
+        """
+        if before["Id"] in self.read_only_accounts:
+            raise Refused("INSUFFICIENT_ACCESS_OR_READONLY", "insufficient access rights on object id")
+        if before["Id"] in self.person_accounts and "Name" in changes:
+            raise Refused(
+                "INVALID_FIELD_FOR_INSERT_UPDATE",
+                "Account: bad field names on insert/update call: Name",
+                ("Name",),
+            )
 
     def _readable(
         self, shape: SObject, sent: Mapping[str, object], *, creating: bool, trusted: bool
@@ -196,9 +231,9 @@ class Org(Store):
         if not trusted:
             self._check_references(shape, row, changes)
         derive(self, shape, row, changes, before)
-        for name, broken, message in self.rules:
+        for name, broken, message, place in self.rules:
             if name == shape.name and not trusted and broken(self.record(name, row)):
-                raise Refused("FIELD_CUSTOM_VALIDATION_EXCEPTION", message)
+                raise Refused("FIELD_CUSTOM_VALIDATION_EXCEPTION", message, place)
         if before is not None and self._is_shut(shape, before, row) and not trusted:
             raise Refused("FIELD_CUSTOM_VALIDATION_EXCEPTION", "A closed opportunity cannot be changed.")
         self._check_keys(shape, row)

@@ -1,4 +1,4 @@
-"""When an unanswered referral expires, in a column: counted and sorted without reading a deal; and the newest cycles.
+"""When an unanswered referral expires, in a column: counted and sorted without reading a deal; the newest cycles; hints.
 
 The column is filled from what was read of the referral. Never imports ``schema``, as any revision.
 """
@@ -13,6 +13,7 @@ from alembic import op
 revision = "0006"
 down_revision = "0005"
 
+_KEY = sa.String().with_variant(sa.String(collation="C"), "postgresql")
 _PAGE = 500
 
 
@@ -26,6 +27,17 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("connection", "id", name="pk_cycle"),
     )
     op.create_index("ix_cycle_at", "cycle", ["connection", "at"])
+    op.create_table(
+        "hint",
+        sa.Column("connection", sa.String(), sa.ForeignKey("connection.name"), nullable=False),
+        sa.Column("referral_id", _KEY, nullable=False),
+        sa.Column("event", sa.String(), nullable=False),
+        sa.Column("changed", sa.String(), nullable=False),
+        sa.Column("at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("taken", sa.Boolean(), nullable=False),
+        sa.PrimaryKeyConstraint("connection", "referral_id", "event", "changed", name="pk_hint"),
+    )
+    op.create_index("ix_hint_taken", "hint", ["connection", "taken", "at"])
     op.add_column("link", sa.Column("respond_by", sa.DateTime(timezone=True)))
     op.create_index("ix_link_respond_by", "link", ["connection", "respond_by"])
     database = op.get_bind()
