@@ -12,7 +12,7 @@ from __future__ import annotations
 import shutil
 import sys
 import sysconfig
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -28,23 +28,19 @@ BYTECODE: Final = (
 def unread(site: Path, languages: Collection[str]) -> Iterator[Path]:
     """Files and folders below a ``site-packages`` that are not read when these languages are all that is asked for."""
     kept = {"root", "en", *languages}
-    for translations in (site / "pycountry" / "locales").glob("*/LC_MESSAGES/*.mo"):
-        if translations.name != "iso3166-1.mo":
-            yield translations
-    for locale in (site / "babel" / "locale-data").glob("*.dat"):
-        if locale.stem not in kept:
-            yield locale
-    for lexer in (site / "pygments" / "lexers").glob("*.py"):
-        if lexer.stem not in LEXERS:
-            yield lexer
-            yield from (lexer.parent / "__pycache__").glob(f"{lexer.stem}.*.pyc")
-    for name in TESTS:
-        yield site / name
-    for source in site.rglob("*"):
-        if source.suffix in SOURCES and source.is_file():
-            yield source
+    yield from _others((site / "pycountry" / "locales").glob("*/LC_MESSAGES/*.mo"), {"iso3166-1"})
+    yield from _others((site / "babel" / "locale-data").glob("*.dat"), kept)
+    for lexer in _others((site / "pygments" / "lexers").glob("*.py"), LEXERS):
+        yield lexer
+        yield from (lexer.parent / "__pycache__").glob(f"{lexer.stem}.*.pyc")
+    yield from (site / name for name in TESTS)
+    yield from (each for each in site.rglob("*") if each.suffix in SOURCES and each.is_file())
     for name in BYTECODE:
         yield from (site / name).rglob("__pycache__")
+
+
+def _others(files: Iterable[Path], kept: Collection[str]) -> Iterator[Path]:
+    return (each for each in files if each.stem not in kept)
 
 
 def size(path: Path) -> int:

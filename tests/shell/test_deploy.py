@@ -508,7 +508,9 @@ def test_every_action_is_pinned_and_every_script_parses() -> None:
 
 
 @pytest.mark.parametrize(("tag", "code"), [(f"v{VERSION}", 0), ("v99.0.0", 1)])
-def test_a_release_has_one_version_and_a_section_of_the_changelog(tmp_path: Path, tag: str, code: int) -> None:
+def test_a_release_has_one_version_and_a_section_of_the_changelog(
+    tmp_path: Path, tag: str, code: int
+) -> None:
     """The steps of the workflow themselves, on a copy of what they read."""
     for part in ("pyproject.toml", "CHANGELOG.md", "deploy/helm/cosell-sync/Chart.yaml"):
         (tmp_path / part).parent.mkdir(parents=True, exist_ok=True)
