@@ -33,7 +33,7 @@ from cosell_sync.core.deal import (
     Value,
     same_version,
 )
-from cosell_sync.core.fields import KINDS, SHARED, STATUS_FIELDS, Kind, inseparable
+from cosell_sync.core.fields import KINDS, NEWER, SHARED, STATUS_FIELDS, Kind, inseparable
 from cosell_sync.core.lifecycle import MOVES, TERMINAL, Actor, frozen
 from cosell_sync.core.memory import Link
 from cosell_sync.core.normalize import agree, by_key, for_crm
@@ -140,6 +140,7 @@ POLICIES = {
     "campaign_id": Policy.PARTNER_CENTER,
     "close_date": Policy.ASK,
     "customer": Policy.PARTNER_CENTER,
+    **dict.fromkeys(NEWER, Policy.PARTNER_CENTER),
 }
 
 
@@ -270,6 +271,7 @@ class Outside:
     shape: CrmShape | None = None  # what an admin made of it
     writes: int = 0
     shut_when_closed: bool = False  # a rule of the org locks closed opportunities
+    doubtful: dict[str, str] = field(default_factory=dict)  # field → ignored or refused by Partner Center
     identities: dict[Side, Identity] = field(default_factory=lambda: dict(IDENTITIES))
 
     def clock(self) -> datetime:
@@ -345,6 +347,7 @@ class Outside:
             "close_date": (START + timedelta(days=90)).date(),
             "notes": None,
             "campaign_id": None,
+            **dict.fromkeys(NEWER),
             "favorite": False,
             "customer": Customer(name="Contoso", country="US"),
             "team": (),
@@ -549,13 +552,10 @@ class MemoryReferrals:
         row = self.outside.referrals[write.before.id]
         refused: dict[str, RecordError] = {}
         for asked in write.steps:
-            step = asked
-            found = refused_of(self.outside.refuses_there, step.fields, self.outside.cure)
+            found = refused_of(self.outside.refuses_there, asked.fields, self.outside.cure)
             refused |= found
-            if found:
-                step = Step(
-                    {name: each for name, each in step.fields.items() if name not in found}, step.state
-                )
+            left = {name: each for name, each in asked.fields.items() if name not in found}
+            step = Step(left, asked.state, asked.trial)
             if found and not step.fields.keys() - {"external_reference"} and step.state is None:
                 return Outcome(row.id, next(iter(found.values())), snapshot, steps, refused=refused)
             kind = self.outside.fault(Side.PARTNER_CENTER)
@@ -565,7 +565,10 @@ class MemoryReferrals:
                 return Outcome(row.id, Flaky("not now", code="unavailable"), snapshot, steps)
             self._call("write")
             error = self._take(row, step, version, kind)
-            if error is None:
+            if step.trial and isinstance(error, Rejected):
+                refused |= dict.fromkeys(step.fields, error)
+                steps, snapshot, error = steps + 1, snapshot or write.before, None
+            elif error is None:
                 self.outside.at("landed")
                 steps += 1
                 snapshot = None if kind == "unread" else self._snapshot(row)
@@ -585,7 +588,11 @@ class MemoryReferrals:
             return _trouble(kind, "Partner Center")
         if row.version != version:
             return Stale("412", code="modified", status=412)
+        worlds = {self.outside.doubtful.get(name) for name in step.fields}
+        if "refused" in worlds:
+            return Rejected("cannot be changed", code="invalidRequest", status=400)
         fields = self._judged(row, step)
+        fields = {name: value for name, value in fields.items() if name not in self.outside.doubtful}
         self.outside.writes += 1
         self.outside.change(Side.PARTNER_CENTER, row, fields, person=False)
         return _trouble(kind, "Partner Center") if kind == "lost" else None
@@ -729,6 +736,7 @@ class MemoryCrm:
         reopened = "stage" in write.fields and write.fields["stage"] != row.fields["stage"]
         if locked and not reopened:
             self.outside.violations.append(f"{row.id}: {sorted(locked)} written though it does not take them")
+        self._check_demands(row.id, write.fields)
         refused = refused_of(self.outside.refuses, write.fields, self.outside.cure)
         unfinished = kind == "partly" and AROUND & write.fields.keys()
         left_out = {*refused, *(unfinished or ())}
@@ -779,6 +787,7 @@ class MemoryCrm:
             kind = "rejected"
         if kind in {"rejected", "flaky"}:
             return Outcome(None, _trouble(kind, "The CRM"))
+        self._check_demands(draft.referral_id, {"name": None, "close_date": None, **draft.fields})
         self.outside.writes += 1
         row = self._holder(draft.referral_id)
         if row is None:
@@ -812,6 +821,18 @@ class MemoryCrm:
         if kind == "lost":
             return Outcome(None, _trouble(kind, "The CRM"))
         return Outcome(row.id, None, None if kind == "unread" else self._snapshot(row), 1, refused=refused)
+
+    def _check_demands(self, record: str, fields: Fields) -> None:
+        """What both CRMs refuse: no name, no close date, an amount or a currency that they do not hold."""
+        shape = self.outside.shape or self.outside.kind.shape
+        wrong = [name for name in ("name", "close_date") if name in fields and not fields[name]]
+        value, currency = fields.get("value"), fields.get("currency")
+        if isinstance(value, Decimal) and not shape.minimum <= value <= shape.maximum:
+            wrong.append("value")
+        if currency and currency not in shape.currencies:
+            wrong.append("currency")
+        if wrong:
+            self.outside.violations.append(f"{record}: {wrong} written though the CRM does not take them")
 
     def _holder(self, referral_id: str) -> Row | None:
         """The opportunity that has this referral id; the CRM lets no second one have it."""

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import date, timedelta
 from decimal import Decimal
+from zoneinfo import ZoneInfo
 
 import pytest
 import structlog
@@ -310,3 +311,29 @@ def test_a_default_of_a_store_that_knows_no_base_of_it_is_no_edit() -> None:
     play.cycle()
     assert play.referral.get("sales_stage") is None
     assert play.link.base_opportunity["sales_stage"] == "Qualify"
+
+
+# --- close dates in another zone -------------------------------------------------------------------------------------
+
+
+@KINDS
+def test_in_another_zone_both_sides_are_read_again(kind: CrmKind) -> None:
+    """The referral has not changed, and its day has. What both agreed on in the old zone is no edit of anybody's."""
+    play = begun(kind)
+    configure(play, "close_date", policy=Policy.CRM)
+    play.cycle()
+    day = play.opportunity["close_date"]
+    assert isinstance(day, date)
+    play.world = replace(
+        play.world, rules=replace(play.world.rules, close_date_zone=ZoneInfo("America/New_York"))
+    )
+    play.referral["close_date"] = day - timedelta(days=1)  # midnight in Greenwich is an evening there
+    play.cycle()
+    assert play.link.referral is not None
+    assert play.opportunity["close_date"] == day, "policy crm, as at first sight"
+    assert play.referral["close_date"] == day
+    play.rests()
+    play.seller(close_date=LATER)
+    play.cycle()
+    assert play.referral["close_date"] == LATER
+    play.rests()

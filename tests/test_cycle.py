@@ -342,7 +342,7 @@ def test_a_hold_has_a_clock(play: Play, left: float, given: list[int]) -> None:
     """It is named at 7, 3 and 1 days, also when first seen with less left; expired, it stays in sight until acknowledged."""
     start = play.outside.now
     until = start + timedelta(days=left)
-    play.outside.new_referral(State.RECEIVED, customer=None, respond_by=until)
+    play.outside.new_referral(State.RECEIVED, problem="no status", respond_by=until)
     with structlog.testing.capture_logs() as logs:
         while play.outside.now < until + timedelta(days=1):
             play.cycle()

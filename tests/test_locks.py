@@ -108,7 +108,8 @@ def test_closed_rows_are_asked_once_and_again_after_a_day(play: Play) -> None:
     before = play.crm.calls
     with structlog.testing.capture_logs() as logs:
         play.cycle()
-    assert [each["event"] for each in logs].count("closed_rows.known") == 1
+    settled = [each for each in logs if each["event"] == "doubt.settled"]
+    assert [(each["capability"], each["answer"]) for each in settled] == [("closed_rows", "no")]
     writes = [each for each in logs if each["event"] == "deal.untold"]
     assert len(writes) == 1
     assert play.crm.calls - before < 10

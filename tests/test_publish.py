@@ -10,11 +10,12 @@ from decimal import Decimal
 import pytest
 import structlog
 
-from cosell_sync.core.deal import Customer, Member, Side, State
+from cosell_sync.core.deal import Customer, Member, Side, State, Value
 from cosell_sync.core.memory import Phase
 from cosell_sync.cycle.engagements import READS
 from cosell_sync.ports import Transaction
 from memory_sharing import HELP, Crash, Stage
+from memory_systems import Row
 
 KINDS = {
     "private": ({}, "Private", 1, 0),
@@ -455,23 +456,109 @@ def test_up_to_twenty_an_idle_cycle_stores_nothing() -> None:
     ]
 
 
-def test_a_deal_made_in_the_portal_is_read_once_a_change() -> None:
+def made_in_the_portal(stage: Stage, **fields: Value) -> Row:
+    """A deal of ours that a colleague made in Partner Center, accepted as such deals are."""
+    known: dict[str, Value] = {
+        "direction": "Outbound",
+        "respond_by": None,
+        "engagement_id": f"P{len(stage.outside.referrals)}",
+    }
+    return stage.outside.new_referral(State.ACCEPTED, **{**known, **fields})
+
+
+def test_microsofts_side_of_a_deal_made_in_the_portal_is_fresh_within_two_cycles() -> None:
     stage = Stage()
-    row = stage.outside.new_referral(
-        State.ACCEPTED, direction="Outbound", engagement_id="E1", respond_by=None
+    stage.posts._invited(made_in_the_portal(stage))
+    stage.cycle()
+    assert stage.record()["microsoft_status"] == "New / Pending"
+    stage.posts.answers("Active / Accepted", microsoft_id="7-9")
+    stage.cycle()
+    assert (stage.record()["microsoft_status"], stage.record()["microsoft_id"]) == (
+        "Active / Accepted",
+        "7-9",
     )
-    stage.posts._invited(row)
-    stage.settled(1)
-    assert stage.posts.looks == 0, "an import costs no reads"
+    stage.posts.answers("Closed / Declined", status_reason="not managed")
+    stage.settled(2)
+    looks = stage.posts.looks
+    stage.cycle()
+    assert (stage.posts.looks, stage.record()["microsoft_status"]) == (looks, "Closed / Declined")
+
+
+def test_twenty_deals_wherever_they_were_made_are_read_in_each_cycle() -> None:
+    stage = Stage()
+    for number in range(READS):
+        if number % 2:
+            stage.opportunity(help=HELP)
+        else:
+            stage.posts._invited(made_in_the_portal(stage))
+    stage.settled(2)
+    for number in range(READS):
+        stage.posts.answers("Active / Accepted", number)
+    looks = stage.posts.looks
+    stage.cycle()
+    assert stage.posts.looks == looks + READS
+    shown = [each.fields["microsoft_status"] for each in stage.outside.opportunities.values()]
+    assert shown == ["Active / Accepted"] * READS
+
+
+def test_many_deals_made_in_the_portal_are_read_once_an_hour_and_after_a_change() -> None:
+    stage = Stage()
+    for _ in range(READS + 5):
+        stage.posts._invited(made_in_the_portal(stage))
+    stage.settled(2)
+    assert stage.posts.looks == 0, "an import of many costs no reads"
     stage.outside.people(Side.PARTNER_CENTER, "R1", {"notes": "new"})
-    stage.cycle()
-    assert (stage.posts.looks, stage.record()["microsoft_status"]) == (1, "New / Pending")
-    stage.posts.answers("Active / Accepted")
-    stage.cycle()
-    assert stage.posts.looks == 1
-    stage.outside.now += timedelta(hours=25)  # the full compare
     stage.settled(1)
-    assert (stage.posts.looks, stage.record()["microsoft_status"]) == (2, "Active / Accepted")
+    assert (stage.posts.looks, stage.record()["microsoft_status"]) == (1, "New / Pending")
+    stage.outside.now += timedelta(hours=1)
+    stage.cycle()
+    assert stage.posts.looks == 1 + READS, "at most twenty a cycle"
+    stage.settled(1)
+    assert stage.posts.looks == 1 + READS + 5
+    shown = [each.fields["microsoft_status"] for each in stage.outside.opportunities.values()]
+    assert shown == ["New / Pending"] * (READS + 5)
+    for number in range(READS + 5):
+        stage.posts.answers("Closed / Declined", number)
+    stage.outside.now += timedelta(hours=1)
+    stage.settled(2)
+    looks = stage.posts.looks
+    stage.outside.now += timedelta(hours=1)
+    stage.cycle()
+    assert stage.posts.looks == looks, "what Microsoft closed is read no more"
+
+
+@pytest.mark.parametrize("type_follows", [True, False])
+@pytest.mark.parametrize("direction", ["Outbound", "Inbound"])
+def test_a_partner_led_deal_that_becomes_cosell_elsewhere_is_noticed(
+    direction: str, *, type_follows: bool
+) -> None:
+    """Whether or not our own row says so; by a change that tells nothing but another tag."""
+    stage = Stage()
+    stage.posts.type_follows = type_follows
+    row = made_in_the_portal(stage, deal_type="Partner-led", visible=True, direction=direction)
+    stage.settled(1)
+    assert (stage.posts.looks, stage.record()["deal_type"]) == (0, "Partner-led")
+    stage.posts._invited(row)
+    stage.outside._touch(row)
+    stage.cycle()
+    assert (stage.record()["deal_type"], stage.record()["sync_state"]) == ("Co-sell", "In sync")
+    assert "co-sell deal now" in str(stage.record()["message"])
+    assert stage.record()["microsoft_status"] == "New / Pending"
+    stage.settled(1)
+
+
+def test_an_edit_of_a_visible_deal_costs_no_read() -> None:
+    stage = Stage()
+    made_in_the_portal(stage, deal_type="Partner-led", visible=True)
+    made_in_the_portal(stage, deal_type="Private", visible=False)
+    stage.settled(1)
+    stage.outside.people(Side.PARTNER_CENTER, "R1", {"notes": "new"})
+    stage.outside._touch(stage.outside.referrals["R2"])
+    stage.settled(1)
+    assert stage.posts.looks == 0
+    stage.outside._touch(stage.outside.referrals["R1"])
+    stage.settled(1)
+    assert (stage.posts.looks, stage.record()["deal_type"]) == (1, "Partner-led"), "nobody joined"
 
 
 def test_many_awaited_deals_do_not_keep_out_the_others() -> None:

@@ -13,7 +13,7 @@ import structlog
 from cosell_sync.core.deal import Side, State
 from cosell_sync.core.memory import FinalKind, OperatorCommand, Verb, WithheldBy
 from cosell_sync.core.preconditions import Fault
-from cosell_sync.core.rules import CrmShape, StageFlags
+from cosell_sync.core.rules import CrmShape, FieldRule, StageFlags
 from cosell_sync.cycle import apply
 from cosell_sync.cycle.apply import Announcement, FinalStep
 from cosell_sync.cycle.commands import Refused, obey
@@ -59,7 +59,8 @@ class Office:
         self.posts = Posts(self.outside)
         self.crm = Remembering(self.outside)
         self.faults: list[Fault] = []
-        self.rules = rules(terminal_hold=timedelta(), **changes)
+        made = rules(terminal_hold=timedelta(), **changes)
+        self.rules = replace(made, fields={**made.fields, "stage": FieldRule("stage", "stage")})
         self.settings = CycleSettings(surprise_min=1000)
         self.found: list[DealPlan] = []
 
@@ -105,15 +106,17 @@ class Office:
                     self.store, OperatorCommand(each, Verb.APPROVE, each), cycle_id="p", now=self.outside.now
                 )
 
-    def rename(self, monkeypatch: pytest.MonkeyPatch, old: str, new: str) -> None:
-        """An admin renames a stage; the opportunities in it show the new name."""
+    def rename(self, monkeypatch: pytest.MonkeyPatch, old: str, new: str, *, touched: bool = True) -> None:
+        """An admin renames a stage; the opportunities in it show the new name. ``touched``: and have another version."""
         monkeypatch.setitem(FLAGS, new, FLAGS[old])
         shape = MemoryCrm(self.outside).shape()
         stages = {new if name == old else name: flags for name, flags in shape.stages.items()}
         self.outside.shape = replace(shape, stages=stages)
         for row in self.outside.opportunities.values():
-            if row.fields["stage"] == old:
+            if row.fields["stage"] == old and touched:
                 self.outside.change(Side.CRM, row, {"stage": new}, person=True)
+            elif row.fields["stage"] == old:
+                row.fields["stage"] = new
 
 
 @pytest.fixture
@@ -162,6 +165,31 @@ def test_a_stage_renamed_under_a_running_program_accepts_nothing(
     assert office.having(State.ACCEPTED) == 1, "and an accept is one again"
 
 
+@pytest.mark.parametrize("touched", [True, False])
+def test_a_stage_that_is_renamed_with_its_mapping_is_left_as_ever(
+    office: Office, monkeypatch: pytest.MonkeyPatch, touched: bool
+) -> None:
+    """Nobody left it when it got its name, and who leaves it then accepts. Dataverse's rows hold a number, so none of them
+    is touched by the new name; the other rows keep what their sellers asked for before.
+    """
+    first, _ = office.deals(2)
+    (ending,) = office.deals(1, State.ACCEPTED)
+    office.rules = replace(office.rules, terminal_hold=timedelta(hours=1))
+    office.seller([ending], stage="Closed Won")
+    office.cycle()
+    office.rename(monkeypatch, "Prospecting", "New lead", touched=touched)
+    stages = replace(office.rules.stages, received="New lead")
+    office.rules = replace(office.rules, stages=stages)
+    office.cycle(accept=True)
+    assert (office.having(State.RECEIVED), office.withheld()) == (2, [])
+    office.seller([first], stage="Qualification")
+    office.cycle()
+    assert (office.having(State.RECEIVED), office.having(State.ACCEPTED)) == (1, 2)
+    office.outside.now += timedelta(hours=1)
+    office.cycle()
+    assert (office.having(State.WON), office.withheld()) == (1, [])
+
+
 def test_a_stage_that_was_entered_and_is_none_wins_nothing(
     office: Office, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -174,6 +202,33 @@ def test_a_stage_that_was_entered_and_is_none_wins_nothing(
     office.seller([deal], stage="Closed Won")
     office.cycle()
     assert (office.states(), office.withheld()) == ({"Won"}, [])
+
+
+def test_a_stage_that_is_a_won_one_now_wins_no_deal_that_stood_in_it(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An admin gives the stage of running deals another type, and any edit brings their records along."""
+    deals = office.deals(2, State.ACCEPTED)
+    stage = str(office.outside.opportunities[deals[0]].fields["stage"])
+    monkeypatch.setitem(FLAGS, stage, FLAGS["Closed Won"])
+    office.outside.shape = replace(office.outside.kind.shape, stages=dict(FLAGS))
+    stages = replace(office.rules.stages, accepted="Development", sales={})
+    office.rules = replace(office.rules, stages=stages)
+    office.crm.forget_shape()
+    office.seller(deals, campaign_id="C7")
+    for _ in range(2):
+        assert office.cycle().exit_code == NEEDS_A_PERSON
+    assert office.states() == {"Accepted"}
+    assert office.withheld() == [(FinalKind.WIN, WithheldBy.UNMOVED)] * 2
+    assert "nobody moved this record" in office.message(deals[0])
+    office.approve(deals[0])
+    office.cycle()
+    assert (office.having(State.WON), len(office.withheld())) == (1, 1)
+    office.seller(deals[1:], stage="Development")
+    office.cycle()
+    office.seller(deals[1:], stage=stage)
+    office.cycle()
+    assert (office.having(State.WON), office.withheld()) == (2, []), "and a move is one again"
 
 
 def test_stages_are_read_once_a_cycle_and_only_for_a_step_that_rests_on_one(office: Office) -> None:

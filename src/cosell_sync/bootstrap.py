@@ -9,11 +9,13 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
+from zoneinfo import ZoneInfo
 
 from cosell_sync.checks import CrmPreconditions
+from cosell_sync.core.capabilities import Capability, found_of, stands
 from cosell_sync.core.deal import Side, State
 from cosell_sync.core.retry import RetryPolicy
 from cosell_sync.core.rules import AccountUpdates, FieldRule, Flow, Policy, Rules, Stages
@@ -23,10 +25,11 @@ from cosell_sync.cycle.binding import configured, refuse_others
 from cosell_sync.cycle.context import CycleSettings, Services
 from cosell_sync.errors import ConfigError
 from cosell_sync.partner_center.client import ID_HEADERS, PartnerCenter
+from cosell_sync.partner_center.paging import REFERRALS
 from cosell_sync.partner_center.signin import TOKEN_NAME, UNREACHABLE, Application, Lent, SignIn
-from cosell_sync.partner_center.values import WireOptions
-from cosell_sync.ports import Clock, Crm, Referrals, Store
-from cosell_sync.settings import Settings
+from cosell_sync.partner_center.values import Attribute, WireOptions
+from cosell_sync.ports import Clock, Crm, Findings, Referrals, Store
+from cosell_sync.settings import Settings, value_lists
 from cosell_sync.store.copy import open_copy
 from cosell_sync.store.engine import parse
 from cosell_sync.store.open import open_store
@@ -64,11 +67,20 @@ class Program:
     clock: Clock
     stop: threading.Event
     meters: Mapping[Side, Meter]
+    findings: Findings
 
     def cycle_services(
-        self, *, store: Store | None = None, referrals: Referrals | None = None, crm: Crm | None = None
+        self,
+        *,
+        store: Store | None = None,
+        referrals: Referrals | None = None,
+        crm: Crm | None = None,
+        rehearsal: bool = False,
     ) -> Services:
-        """What a cycle needs, over the program's own store and systems unless others are given, as `plan` does."""
+        """What a cycle needs, over the program's own store and systems unless others are given, as `plan` does.
+
+        ``rehearsal``: the systems given only pretend to write.
+        """
         return Services(
             referrals=referrals or self.referrals,
             crm=crm or self.crm,
@@ -78,6 +90,8 @@ class Program:
             settings=self.cycle_settings,
             meters=self.meters,
             preconditions=self.preconditions,
+            findings=self.findings,
+            rehearsal=rehearsal,
         )
 
     @cached_property
@@ -90,6 +104,12 @@ class Program:
         """The stages that the mapping names, each once."""
         named = [self.rules.stages.for_state(state) for state in State if state is not State.UNKNOWN]
         return list(dict.fromkeys([*named, *self.rules.stages.sales]))
+
+
+def close_date_zone(settings: Settings) -> tzinfo:
+    """The zone in which a close date is a day."""
+    name = settings.mapping.close_date_zone
+    return UTC if name == "UTC" else ZoneInfo(name)
 
 
 def rules_from(settings: Settings) -> Rules:
@@ -111,8 +131,8 @@ def rules_from(settings: Settings) -> Rules:
             sales=dict(mapping.sales_stages),
         ),
         terminal_hold=settings.sync.terminal_hold,
-        write_name=mapping.write_name,
-        write_favorite=mapping.write_favorite,
+        write_name=_flag(mapping.write_name),
+        write_favorite=_flag(mapping.write_favorite),
         import_closed=settings.sync.import_closed,
         import_leads=mapping.leads == "import",
         match=mapping.match,
@@ -120,7 +140,16 @@ def rules_from(settings: Settings) -> Rules:
         default_currency=mapping.default_currency,
         cosell_recipe=mapping.cosell_recipe,
         reasons=dict(mapping.reasons),
+        default_close=mapping.default_close,
+        close_date_zone=close_date_zone(settings),
     )
+
+
+def rules_found(settings: Settings, store: SqlStore, now: datetime) -> Rules:
+    """The rules as a cycle of this moment would have them: with what was found out and still counts."""
+    basis = cycle_settings_from(settings).basis
+    known = [each for each in store.verdicts() if stands(each, basis.get(each.capability), now)]
+    return replace(rules_from(settings), found=found_of(known))
 
 
 def cycle_settings_from(settings: Settings) -> CycleSettings:
@@ -135,7 +164,26 @@ def cycle_settings_from(settings: Settings) -> CycleSettings:
         surprise_window=sync.surprise_window,
         retry_policy=RetryPolicy(sync.interval, sync.max_attempts, sync.full_every),
         closed_rows=(settings.dynamics if settings.crm == "dynamics" else settings.salesforce).closed_rows,
+        basis=_basis(settings),
     )
+
+
+def _basis(settings: Settings) -> dict[Capability, str]:
+    """The questions about Partner Center that are left to ``auto``, and what an answer depends on: host and API version."""
+    mapping, api = settings.mapping, f"{settings.partner_center.base_url}{REFERRALS}"
+    left_open = {
+        Capability.WRITE_NAME: mapping.write_name == "auto",
+        Capability.WRITE_FAVORITE: mapping.write_favorite == "auto",
+        Capability.SALES_STAGE: mapping.sales_stage_wire == "auto",
+        Capability.CHANGES_FILTER: True,
+        Capability.ENGAGEMENT_FILTER: True,
+    }
+    return {capability: api for capability, is_open in left_open.items() if is_open}
+
+
+def _flag(configured: Literal["auto"] | bool) -> bool | None:
+    """A switch for the core; None: it is to be found out."""
+    return None if configured == "auto" else configured
 
 
 def application(settings: Settings) -> Application:
@@ -168,6 +216,27 @@ def login_caller(settings: Settings) -> HttpCaller:
     )
 
 
+class Asked(Mapping[str, Attribute]):
+    """What Partner Center asks per deal, by the lists in force. Read at the first use: a cycle without news needs none."""
+
+    def __init__(self, named: str | None) -> None:
+        self._named = named
+
+    @cached_property
+    def _lists(self) -> Mapping[str, Attribute]:
+        found = value_lists.lists(self._named)
+        return {name: Attribute(each.type, each.labels) for name, each in found.items()}
+
+    def __getitem__(self, name: str) -> Attribute:
+        return self._lists[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._lists)
+
+    def __len__(self) -> int:
+        return len(self._lists)
+
+
 def partner_center(
     settings: Settings,
     tokens: StoredTokens,
@@ -175,6 +244,7 @@ def partner_center(
     clock: Clock,
     closing: ExitStack,
     meter: Meter,
+    findings: Findings,
     *,
     rehearsal: bool = False,
 ) -> PartnerCenter:
@@ -205,14 +275,18 @@ def partner_center(
     mapping = settings.mapping
     wire = WireOptions(
         sales_stage=mapping.sales_stage_wire,
-        write_name=mapping.write_name,
-        write_favorite=mapping.write_favorite,
+        write_name=mapping.write_name is not False,
+        write_favorite=mapping.write_favorite is not False,
         recipe=mapping.cosell_recipe,
         marketplace_intent=mapping.marketplace_intent,
         attributes=mapping.deal_attributes,
+        asked=Asked(mapping.value_lists),
+        location=mapping.location,
         link=ours.portal_url,
+        close_date_zone=close_date_zone(settings),
+        publishers=ours.publisher_names,
     )
-    return PartnerCenter(caller, wire, tenant=ours.tenant_id or "")
+    return PartnerCenter(caller, wire, tenant=ours.tenant_id or "", findings=findings)
 
 
 def webhook_registration(settings: Settings, clock: Clock, closing: ExitStack) -> Registration:
@@ -301,7 +375,7 @@ def salesforce(
         Rest(caller, tokens, clock=clock, api_version=ours.api_version),
         names={name: rule.crm for name, rule in mapping.fields.items() if rule.direction != "off"},
         match=mapping.account_match,
-        ownership=Ownership(team=mapping.owner == "team", default=mapping.default_owner),
+        ownership=_ownership(settings),
         guard=Guard(last_modified=ours.guard_stamp == "last_modified", parts=ours.guard_parts),
     )
 
@@ -354,7 +428,15 @@ def dynamics(
         Rest(caller, clock=clock),
         names={name: rule.crm for name, rule in mapping.fields.items() if rule.direction != "off"},
         match=mapping.account_match,
-        ownership=Ownership(team=mapping.owner == "team", default=mapping.default_owner),
+        ownership=_ownership(settings),
+        close_date_zone=close_date_zone(settings),
+    )
+
+
+def _ownership(settings: Settings) -> Ownership:
+    mapping = settings.mapping
+    return Ownership(
+        team=mapping.owner == "team", default=mapping.default_owner, by_location=mapping.owner_by_location
     )
 
 
@@ -371,18 +453,21 @@ def provision(
     ``assign``: who receives the rights; None: the signed-in user. ``progress`` is called with each slow step.
     """
     names = {name: rule.crm for name, rule in settings.mapping.fields.items() if rule.direction != "off"}
+    choices = value_lists.choices(value_lists.lists(settings.mapping.value_lists))
     stop = threading.Event()
     with ExitStack() as closing:
         if settings.crm == "salesforce":
             from cosell_sync.crm.salesforce.install.deploy import provision as provision_salesforce  # noqa: PLC0415
 
             rest = salesforce(settings, stop, utc_now, closing, Meter("salesforce", clock=utc_now)).rest
-            return provision_salesforce(rest, names, dry_run=dry_run, assign=assign)
+            return provision_salesforce(rest, names, dry_run=dry_run, assign=assign, choices=choices)
         from cosell_sync.crm.dynamics.install.deploy import provision as provision_dynamics  # noqa: PLC0415
 
         uncounted = Meter("dynamics", clock=utc_now)
         web = dynamics(settings, stop, utc_now, closing, uncounted, patience=CUSTOMIZING).rest
-        return provision_dynamics(web, names, dry_run=dry_run, assign=assign, progress=progress)
+        return provision_dynamics(
+            web, names, dry_run=dry_run, assign=assign, progress=progress, choices=choices
+        )
 
 
 @contextmanager
@@ -412,13 +497,22 @@ def program(
         }
         for meter in meters.values():
             closing.callback(meter.close)
+        findings = Findings()
         yield Program(
             settings=settings,
             store=store,
             tokens=tokens,
             referrals=partner_center(
-                settings, tokens, stop, clock, closing, meters[Side.PARTNER_CENTER], rehearsal=rehearsal
+                settings,
+                tokens,
+                stop,
+                clock,
+                closing,
+                meters[Side.PARTNER_CENTER],
+                findings,
+                rehearsal=rehearsal,
             ),
+            findings=findings,
             crm=crm(settings, stop, clock, closing, meters[Side.CRM]),
             rules=rules_from(settings),
             cycle_settings=cycle_settings_from(settings),

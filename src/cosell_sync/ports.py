@@ -6,12 +6,14 @@ snapshot); a failure of a whole system is raised (``Unavailable``, ``AuthFailed`
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
+from cosell_sync.core.capabilities import Capability, Finding, Verdict
 from cosell_sync.core.deal import Customer, Fields, Side, Snapshot, Step, SyncState
 from cosell_sync.core.erasure import ErasureResult
 from cosell_sync.core.intake import Matches
@@ -31,13 +33,13 @@ from cosell_sync.errors import OutsideError, RecordError
 
 __all__ = [
     "Clock",
-    "ClosedRows",
     "Crm",
     "CrmShape",
     "CycleState",
     "DealCount",
     "EngagementQueue",
     "ErasureResult",
+    "Findings",
     "KnownRecords",
     "MatchQuery",
     "Matches",
@@ -76,7 +78,8 @@ class Outcome:
     """What became of one write.
 
     ``error`` None: landed, but for ``refused``. ``snapshot``: what the record holds after the last thing that landed, where
-    it could be read (never a guess). ``steps``: how many steps of a walk landed. ``unheld``: per field the keys of members
+    it could be read (never a guess). ``steps``: how many steps of a walk landed, or were
+    trials that were refused. ``unheld``: per field the keys of members
     that this side cannot hold (a colleague who is no CRM user), which is no fault; `owner`: who could not be made the owner.
     ``ambiguous``: e-mails of the team that several users of the CRM share, so that they name nobody. ``account_made``: id of
     the account that was made for it.
@@ -92,6 +95,40 @@ class Outcome:
     ambiguous: frozenset[str] = frozenset()
     account_made: str | None = None
     refused: Mapping[str, RecordError] = field(default_factory=dict)
+
+
+class Findings:
+    """What an adapter finds out of its system's capabilities while it works, and what was found out before.
+
+    One object is shared by the cycle and the adapter; safe to use from several threads.
+    """
+
+    def __init__(self, known: Mapping[Capability, Finding] | None = None) -> None:
+        self._lock = threading.Lock()
+        self._known = dict(known or {})
+        self._new: dict[Capability, Finding] = {}
+
+    def recall(self, known: Iterable[Finding]) -> None:
+        """Take these for all that is known; what was learned and not collected yet stays."""
+        with self._lock:
+            self._known = {**{each.capability: each for each in known}, **self._new}
+
+    def get(self, capability: Capability) -> Finding | None:
+        """The answer, as far as it is known."""
+        with self._lock:
+            return self._known.get(capability)
+
+    def learn(self, finding: Finding) -> None:
+        """Note an answer; nothing happens where it is known already, for the same reason."""
+        with self._lock:
+            if self._known.get(finding.capability) != finding:
+                self._known[finding.capability] = self._new[finding.capability] = finding
+
+    def collect(self) -> Sequence[Finding]:
+        """What was learned since the last time."""
+        with self._lock:
+            new, self._new = list(self._new.values()), {}
+            return new
 
 
 # --- Partner Center ---------------------------------------------------------------------------------------------
@@ -197,10 +234,14 @@ class OpportunityWrite:
 
 @dataclass(frozen=True)
 class OpportunityDraft:
-    """A new opportunity for a referral; the referral id is the external key that keeps it single."""
+    """A new opportunity for a referral; the referral id is the external key that keeps it single.
+
+    ``location``: of the partner, as the referral says, whether or not the CRM has a column for it.
+    """
 
     referral_id: str
     fields: Fields
+    location: str | None = None
 
 
 class KnownRecords(Protocol):
@@ -267,21 +308,15 @@ class Crm(Protocol):
 class EngagementQueue:
     """Whose turn it is to have Microsoft's side read: keys of links, the one that waits longest first.
 
-    ``asked``: deals into which we asked Microsoft, read again and again while they are open. ``once``: deals that are read
-    when it is their turn, and leave the queue then.
+    ``asked``: deals into which we asked Microsoft, read again and again while they are open. ``elsewhere``: deals into which
+    Microsoft was asked in Partner Center, read as often while there are few of both, else in rounds; ``round``: when the last
+    round began. ``once``: deals that are read when it is their turn, and leave the queue then.
     """
 
     asked: tuple[str, ...] = ()
     once: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class ClosedRows:
-    """Whether closed opportunities take our own fields, as the CRM answered. ``rules``: the digest of the rules then."""
-
-    writable: bool
-    at: datetime
-    rules: str = ""
+    elsewhere: tuple[str, ...] = ()
+    round: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -291,7 +326,6 @@ class CycleState:
     ``compared_at``: when every id and version was last compared. ``clock``: the last cycle's begin, by this machine's clock.
     ``rules``: a digest of what the last cycle decided by. ``shape``: what the CRM could hold then, as JSON.
     ``engagements``: the queue of reads of Microsoft's side. ``broken``: names of the preconditions that were broken.
-    ``closed_rows``: what the CRM said of writes to closed rows.
     """
 
     compared_at: datetime | None = None
@@ -300,7 +334,6 @@ class CycleState:
     shape: Mapping[str, Any] | None = None
     engagements: EngagementQueue | None = None
     broken: tuple[str, ...] = ()
-    closed_rows: ClosedRows | None = None
 
 
 @dataclass(frozen=True)
@@ -313,6 +346,7 @@ class Transaction:
     ``final``: steps that cannot be undone, announced by this transaction; of a link and kind the last one counts.
     ``looked_at``: referrals of which hints are done with, as far as they came before ``looked_until``.
     ``bindings``: by side, to whom the store belongs from now on. ``unread``: sides that are to be read from the start again.
+    ``verdicts``: each in the place of the one about the same capability; ``forgotten``: capabilities without a verdict.
     """
 
     links: Sequence[Link] = ()
@@ -325,6 +359,8 @@ class Transaction:
     final: Sequence[FinalStepTaken] = ()
     bindings: Mapping[Side, Identity] = field(default_factory=dict)
     unread: Sequence[Side] = ()
+    verdicts: Sequence[Verdict] = ()
+    forgotten: Sequence[Capability] = ()
     looked_at: Sequence[str] = ()
     looked_until: datetime | None = None
 
@@ -385,6 +421,9 @@ class Store(KnownRecords, Protocol):
 
     def bindings(self) -> Mapping[Side, Identity]:
         """To whom this store belongs; a side is missing before its first contact."""
+
+    def verdicts(self) -> Sequence[Verdict]:
+        """What was found out of the other systems' capabilities, by name."""
 
     def counts(self) -> Sequence[DealCount]:
         """How many deals stand how; without those of which there are none."""

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
@@ -164,6 +165,54 @@ def test_what_cannot_be_read_is_cleared_and_never_guessed(name: str, data: objec
     assert single_values.value(KINDS[name], data, column) == expected
 
 
+@given(
+    st.sampled_from(["DateOnly", "TimeZoneIndependent", "UserLocal"]),
+    st.sampled_from(
+        [
+            "UTC",
+            "Europe/Berlin",
+            "Pacific/Auckland",
+            "Pacific/Honolulu",
+            "Pacific/Kiritimati",
+            "Pacific/Pago_Pago",
+        ]
+    ),
+    st.dates(date(2000, 1, 1), date(2099, 12, 31)),
+)
+def test_a_close_date_reads_back_by_every_behavior_in_every_zone(behavior: str, name: str, day: date) -> None:
+    column, zone = Column("estimatedclosedate", "DateTime", behavior=behavior), ZoneInfo(name)
+    written = single_values.column_value(Kind.DATE, day, column, zone)
+    assert single_values.value(Kind.DATE, written, column, zone) == day
+
+
+@pytest.mark.parametrize("day", [date(2026, 1, 15), date(2026, 7, 15)])
+@pytest.mark.parametrize("configured", ["UTC", "Europe/Berlin", "Pacific/Auckland", "America/New_York"])
+@pytest.mark.parametrize(
+    "seller",
+    [
+        "Pacific/Honolulu",
+        "America/New_York",
+        "UTC",
+        "Europe/Berlin",
+        "Asia/Tokyo",
+        "Pacific/Auckland",
+        "Pacific/Chatham",
+    ],
+)
+def test_a_user_local_day_is_the_one_that_its_seller_entered(configured: str, seller: str, day: date) -> None:
+    """Midnight where the seller lives; the zone of close dates takes none of these people away."""
+    column = Column("estimatedclosedate", "DateTime", behavior="UserLocal")
+    entered = datetime.combine(day, datetime.min.time(), ZoneInfo(seller)).astimezone(UTC)
+    assert single_values.value(Kind.DATE, entered.isoformat(), column, ZoneInfo(configured)) == day
+
+
+@pytest.mark.parametrize("zone", ["Pacific/Kiritimati", "Pacific/Pago_Pago"])
+def test_at_the_edge_of_the_calendar_the_zone_of_close_dates_decides(zone: str) -> None:
+    column = Column("estimatedclosedate", "DateTime", behavior="UserLocal")
+    entered = datetime(2026, 6, 30, tzinfo=ZoneInfo(zone)).astimezone(UTC)
+    assert single_values.value(Kind.DATE, entered.isoformat(), column, ZoneInfo(zone)) == date(2026, 6, 30)
+
+
 def test_an_amount_travels_with_its_switch_and_a_currency_by_its_id() -> None:
     made = translate.columns({"value": Decimal("1.10"), "currency": "EUR", "stage": "Won", "team": ()}, WORLD)
     assert made == {
@@ -253,16 +302,16 @@ def test_what_a_row_does_not_take() -> None:
 
 def test_only_what_differs_of_a_customer_is_written() -> None:
     before = Customer("A", "Main 1", "x, y", "Berlin", None, "10115", "DE")
-    assert translate.account_columns(before, before) == {}
+    assert translate.account_columns(before, WORLD, before) == {}
     moved = Customer("A", "Main 1", "z", "Kiel", None, "10115", "DE")
-    assert translate.account_columns(moved, before) == {
+    assert translate.account_columns(moved, WORLD, before) == {
         "address1_city": "Kiel",
         "address1_line2": "z",
         "address1_line3": None,
     }
-    assert translate.account_columns(Customer("A" * 200, city=None)) == {"name": "A" * 160}
-    assert translate.account_columns(Customer(None, city="X"), before)["address1_city"] == "X"
-    assert "name" not in translate.account_columns(Customer(None, city="X"), before)
+    assert translate.account_columns(Customer("A" * 200, city=None), WORLD) == {"name": "A" * 160}
+    assert translate.account_columns(Customer(None, city="X"), WORLD, before)["address1_city"] == "X"
+    assert "name" not in translate.account_columns(Customer(None, city="X"), WORLD, before)
 
 
 # --- rows around --------------------------------------------------------------------------------------------------

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from adapters import served_dynamics, served_salesforce
-from adapters.served_dynamics import SAM
-from cosell_sync.core.deal import ABSENT, Customer, Member, hidden_parts
+from adapters.served_dynamics import SAM, only
+from cosell_sync.core.deal import ABSENT, Customer, Member, Solution, hidden_parts
 from cosell_sync.ports import OpportunityWrite
 from cosell_sync.sandbox.certificates import Certificates
 
@@ -180,6 +180,62 @@ def test_a_secured_column_without_a_profile_is_unknown(
     assert dynamics.pull(crm)[0] == {deal}
     assert dynamics.memory.snapshots[deal][field] is ABSENT
     assert dynamics.memory.snapshots[deal]["name"] == "Later"
+
+
+@pytest.mark.parametrize(
+    ("column", "rows"),
+    [("cosell_solutionname", 2), ("cosell_solutiontype", 2), ("cosell_key", 2), ("cosell_solutioncode", 1)],
+)
+def test_a_secured_column_of_solutions_is_left_out_of_their_rows(
+    dynamics: served_dynamics.World, column: str, rows: int
+) -> None:
+    """A write that names a secured column is refused whole. Without the solution's id, no row is made and all are unknown."""
+    deal = dynamics.deal(cosell_referralid="ref-1")
+    dynamics.solution(deal, "SOL-1")
+    secure(dynamics, "cosell_solution", column)
+    crm = dynamics.client()
+    wanted = (Solution("SOL-1", "One", "Own"), Solution("SOL-2", "Two", "Own"))
+    seen = dynamics.read(crm, deal)
+    assert only(crm.write([OpportunityWrite(seen, {"solutions": wanted})])).error is None
+    assert only(crm.create([served_dynamics.draft("ref-2", solutions=wanted)])).error is None
+    made = [row for row in dynamics.org.rows("cosell_solution") if row["cosell_opportunity"] == deal]
+    assert (len(made), len(dynamics.org.rows("cosell_solution")) - len(made)) == (rows, 2 * (rows - 1))
+    unknown = dynamics.read(crm, deal)["solutions"] is ABSENT
+    assert unknown is (column == "cosell_solutioncode")
+
+
+@pytest.mark.parametrize("restarted", [True, False])
+def test_rows_that_a_role_of_lesser_reach_does_not_list_are_not_taken_for_deleted(
+    dynamics: served_dynamics.World, restarted: bool
+) -> None:
+    """A list leaves them out without a word. That they may be missing shows where change tracking is refused."""
+    deal, _, _ = dynamics_deal(dynamics)
+    dynamics.solution(deal, "SOL-1")
+    crm = dynamics.client()
+    dynamics.pull(crm)
+    sets = ("contacts", "team", "solutions")
+    before = [dynamics.memory.snapshots[deal][name] for name in sets]
+    assert ABSENT not in before
+    org = dynamics.org
+    org.rights.organization_wide_read = False
+    org.rights.unseen |= {row["cosell_solutionid"] for row in org.rows("cosell_solution")}
+    org.rights.unseen |= {row["connectionid"] for row in org.rows("connection")}
+    for name in ("Later", "Later still"):
+        org.edit("opportunity", deal, name=name)
+        dynamics.clock.tick()
+        crm = dynamics.client() if restarted else crm
+        assert dynamics.pull(crm)[:2] == ({deal}, set())
+        seen = dynamics.memory.snapshots[deal]
+        assert (seen["name"], [seen[each] for each in sets]) == (name, [ABSENT] * 3)
+    told = {each.name for each in served_dynamics.check(crm) if each.status == "warning"}
+    assert {"dynamics.connection.reach", "dynamics.cosell_solution.reach"} <= told
+    org.rights.organization_wide_read = True
+    org.rights.unseen.clear()
+    dynamics.pull(crm)
+    org.edit("opportunity", deal, name="Seen")
+    dynamics.clock.tick()
+    dynamics.pull(crm)
+    assert [dynamics.memory.snapshots[deal][name] for name in sets] == before
 
 
 def test_a_secured_phone_is_unknown_and_the_contact_is_not(dynamics: served_dynamics.World) -> None:

@@ -259,14 +259,20 @@ def test_a_refused_filter_falls_back_to_newest_first(stand: Stand) -> None:
     rows = [referral(number) for number in (30, 20, 10, 5)]
     link = f"{LIST}?$skiptoken=2"
     route = stand.answers(
-        refused(), page(*rows[:2], following=link), page(*rows[2:], following=f"{link}3"), page(rows[0])
+        refused(),
+        refused(),
+        page(*rows[:2], following=link),
+        page(*rows[2:], following=f"{link}3"),
+        page(rows[0]),
     )
     (found,) = stand.center.changed_since("2026-05-04T09:20:00Z", OVERLAP)
     assert [snapshot.id for snapshot in found.snapshots] == [guid(20), guid(30)], "oldest first"
     assert found.watermark == "2026-05-04T09:30:00.123456Z"
-    assert route.call_count == 3, "it stops at the watermark"
+    asked = [query["$filter"][0].partition(" ge ")[2] for query in queries(route)[:2]]
+    assert asked == ["2026-05-04T09:15:00Z", "'2026-05-04T09:15:00Z'"], "plain first, then in quotes"
+    assert route.call_count == 4, "it stops at the watermark"
     (found,) = stand.center.changed_since(found.watermark, OVERLAP)
-    assert queries(route)[3] == {"$orderby": ["updatedDateTime desc"]}, "and does not ask that again"
+    assert queries(route)[4] == {"$orderby": ["updatedDateTime desc"]}, "and does not ask that again"
 
 
 def test_a_list_promises_nothing_before_its_end(stand: Stand) -> None:
@@ -515,6 +521,105 @@ def test_what_becomes_of_a_write(
     assert type(outcome.error) is kind
     assert (outcome.steps, route.call_count) == (0, 1)
     assert stand.center.outage is None, "one record's trouble is not the system's"
+
+
+TRIAL = Step({"name": "Ours"}, trial=True)
+
+
+def hopeful(stand: Stand, **wire: Any) -> None:
+    stand.center = PartnerCenter(stand.api, WireOptions(write_name=True, **wire))
+
+
+def landed(letter: str, **changes: Any) -> httpx.Response:
+    return httpx.Response(200, json=referral(1, eTag=f'"1-{letter}"', **changes))
+
+
+def about_field(target: str | None) -> httpx.Response:
+    error = {"code": "invalidRequest", "message": "No.", "target": target}
+    return httpx.Response(400, json={"error": error})
+
+
+def test_a_refusal_of_a_trial_that_names_something_else_is_no_answer(stand: Stand) -> None:
+    """Then the deal fails like any other: the refusal is about the deal, not about whether names are taken."""
+    hopeful(stand)
+    stand.answers(about_field("status"))
+    outcome = stand.write(TRIAL)
+    assert isinstance(outcome.error, Rejected)
+    assert (outcome.steps, outcome.refused) == (0, {})
+    stand.answers(httpx.Response(403, json={"error": {"code": "accessDenied"}}))
+    assert stand.write(TRIAL).error is not None
+
+
+def test_a_trial_that_is_answered_500_again_and_again_holds_nothing(stand: Stand) -> None:
+    """Each time the referral is seen unchanged; the step after the trial is guarded by the version before it."""
+    hopeful(stand)
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.method == "GET":
+            return httpx.Response(200, json=referral(1))
+        return httpx.Response(500) if b"/name" in request.content else landed("b")
+
+    route = stand.answers(answer)
+    outcome = stand.write(TRIAL, NOTE)
+    assert (outcome.error, outcome.steps) == (None, 2)
+    assert isinstance(outcome.refused["name"], Flaky)
+    assert route.calls.last.request.headers["if-match"] == '"1-a"'
+
+
+STAGE = Step({"sales_stage": "Propose", "notes": "x"})
+
+
+def stages_sent(route: respx.Route) -> list[str]:
+    bodies = [json.loads(call.request.content) for call in route.calls if call.request.content]
+    return [each["value"] for body in bodies for each in body if each["path"] == "/salesStage"]
+
+
+def test_a_refused_sales_stage_is_sent_in_its_other_form_once(stand: Stand) -> None:
+    hopeful(stand, sales_stage="auto")
+    route = stand.answers(about_field("salesStage"), landed("b", salesStage="Propose"), landed("c"))
+    assert stand.write(STAGE).error is None
+    assert stages_sent(route) == ["60", "Propose"]
+    stand.write(STAGE)
+    assert stages_sent(route)[2:] == ["Propose"], "from then on at once"
+
+
+@pytest.mark.parametrize("target", ["details.notes", "salesStage"])
+def test_a_refusal_that_the_other_form_does_not_cure_is_the_first_one(stand: Stand, target: str) -> None:
+    """One that names another property is not about the form; what both forms are refused for settles nothing."""
+    hopeful(stand, sales_stage="auto")
+    route = stand.answers(*[about_field(target)] * 4)
+    error = stand.write(Step({"sales_stage": "Propose"})).error
+    assert isinstance(error, Rejected)
+    assert error.fields == (target,)
+    assert stages_sent(route) == (["60", "Propose"] if target == "salesStage" else ["60"])
+
+
+def test_a_configured_form_is_never_changed(stand: Stand) -> None:
+    hopeful(stand)
+    route = stand.answers(about_field("salesStage"))
+    assert isinstance(stand.write(Step({"sales_stage": "Propose"})).error, Rejected)
+    assert stages_sent(route) == ["60"]
+
+
+def test_a_sales_stage_ignored_in_both_forms_is_not_sent_twice_again(stand: Stand) -> None:
+    hopeful(stand, sales_stage="auto")
+    route = stand.answers(landed("b"), landed("c"), landed("d"))
+    assert stand.write(STAGE).error is None
+    assert stages_sent(route) == ["60", "Propose"]
+    stand.write(STAGE)
+    assert stages_sent(route)[2:] == ["60"]
+
+
+def test_a_post_refused_for_its_sales_stage_is_posted_in_the_other_form(stand: Stand) -> None:
+    """A 400 made nothing. A refusal that does not name the stage is not repeated."""
+    hopeful(stand, sales_stage="auto")
+    draft = replace(DRAFT, fields={**DRAFT.fields, "sales_stage": "Propose"})
+    route = stand.answers(about_field("salesStage"), landed("a", salesStage="Propose"), about_field(None))
+    assert stand.center.create(draft).error is None
+    posted = [json.loads(call.request.content)["salesStage"] for call in route.calls]
+    assert posted == ["60", "Propose"]
+    assert isinstance(stand.center.create(draft).error, Rejected)
+    assert route.call_count == 3
 
 
 def test_an_answer_500_is_settled_by_looking(stand: Stand) -> None:

@@ -21,6 +21,7 @@ from lxml import etree
 from cosell_sync.crm.salesforce.install import package
 from cosell_sync.crm.salesforce.install.differences import differences
 from cosell_sync.crm.salesforce.install.schema import PANEL, Component, components
+from cosell_sync.settings import value_lists
 
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / "config" / "salesforce"
@@ -51,6 +52,11 @@ OPPORTUNITY: Mapping[str, object] = {
     "Cosell_Help_Note__c": "LongTextArea",
     "Cosell_Consent__c": "Checkbox",
     "Cosell_Campaign_Id__c": "Text",
+    "Cosell_Marketplace_Intent__c": ["Have not decided", "Yes", "No"],
+    "Cosell_Partner_Role__c": "Text",
+    "Cosell_Solution_Area__c": "Text",
+    "Cosell_Solution_Play__c": "Text",
+    "Cosell_Location__c": "Text",
     "Cosell_Notes__c": "LongTextArea",
     "Cosell_Favorite__c": "Checkbox",
     "Cosell_Respond_By__c": "DateTime",
@@ -60,6 +66,7 @@ OPPORTUNITY: Mapping[str, object] = {
     "Cosell_Message__c": "LongTextArea",
     "Cosell_Last_Sync__c": "DateTime",
 }
+ACCOUNT: Mapping[str, object] = {"Cosell_Duns__c": "Text"}
 SOLUTION: Mapping[str, object] = {
     "Opportunity__c": "MasterDetail",
     "Solution_Id__c": "Text",
@@ -71,6 +78,8 @@ SELLERS_EDIT = {
     "Cosell_Sync__c", "Cosell_Action__c", "Cosell_Reason__c", "Cosell_Reason_Note__c", "Cosell_Visible_To_Microsoft__c",
     "Cosell_Help__c", "Cosell_Help_Note__c", "Cosell_Consent__c", "Cosell_Campaign_Id__c", "Cosell_Notes__c",
     "Cosell_Favorite__c", "Solution_Id__c", "Solution_Name__c", "Solution_Type__c",
+    "Cosell_Marketplace_Intent__c", "Cosell_Partner_Role__c", "Cosell_Solution_Area__c", "Cosell_Solution_Play__c",
+    "Cosell_Location__c", "Cosell_Duns__c",
 }  # fmt: skip
 # Of standard objects, what is read and written; the profile of the integration user gives none of it.
 STANDARD = {
@@ -160,7 +169,9 @@ def test_the_files_are_those_that_provision_makes() -> None:
         assert (CONFIG / path).read_bytes() == content, path
 
 
-@pytest.mark.parametrize(("of", "fields"), [("Opportunity", OPPORTUNITY), ("Cosell_Solution__c", SOLUTION)])
+@pytest.mark.parametrize(
+    ("of", "fields"), [("Opportunity", OPPORTUNITY), ("Account", ACCOUNT), ("Cosell_Solution__c", SOLUTION)]
+)
 def test_fields_are_the_documented_ones(of: str, fields: Mapping[str, object]) -> None:
     found = {path.name.partition(".")[0] for path in (SOURCE / "objects" / of / "fields").iterdir()}
     assert found == fields.keys()
@@ -170,7 +181,10 @@ def test_fields_are_the_documented_ones(of: str, fields: Mapping[str, object]) -
         if isinstance(kind, list):
             assert _text(path, "type") == "Picklist"
             assert values == kind
-            assert _text(path, "valueSet", "restricted") == "true"
+            renewed = (
+                name == "Cosell_Marketplace_Intent__c"
+            )  # Microsoft's answers are shown, whatever the list says
+            assert _text(path, "valueSet", "restricted") == str(not renewed).lower()
         else:
             assert (_text(path, "type"), values) == (kind, [])
 
@@ -233,6 +247,7 @@ def test_permission_sets_give_what_is_needed_and_no_more(name: str) -> None:
     standard = set() if name == "Cosell_Seller" else STANDARD
     assert rights.keys() == standard | {
         *(f"Opportunity.{field}" for field in OPPORTUNITY),
+        *(f"Account.{field}" for field in ACCOUNT),
         *(f"Cosell_Solution__c.{field}" for field in SOLUTION if field != "Opportunity__c"),
     }
     assert {each.findtext(f"{NS}readable") for each in rights.values()} == {"true"}
@@ -242,7 +257,7 @@ def test_permission_sets_give_what_is_needed_and_no_more(name: str) -> None:
         if each.findtext(f"{NS}editable") == "true" and field not in standard
     }
     assert editable == (
-        SELLERS_EDIT if name == "Cosell_Seller" else {*OPPORTUNITY, *SOLUTION} - {"Opportunity__c"}
+        SELLERS_EDIT if name == "Cosell_Seller" else {*OPPORTUNITY, *ACCOUNT, *SOLUTION} - {"Opportunity__c"}
     )
     assert set(_texts(path, "objectPermissions", "modifyAllRecords")) == {"false"}
     given = {
@@ -270,13 +285,19 @@ def test_the_panel_imports_fields_that_are_there_and_no_apex() -> None:
     assert "<object>Opportunity</object>" in about
 
 
-def test_the_wheel_carries_the_panel_that_an_admin_deploys() -> None:
+def test_the_wheel_carries_the_files_that_an_admin_deploys_and_copies() -> None:
     """One source: what the wheel includes is the folder that is read here."""
     build = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
-    (source,) = [ROOT / path for path in build["force-include"]]
-    (packed,) = build["force-include"].values()
-    assert source == package.panel_folder()
-    assert Path(packed) == Path(package.__file__).with_name(PANEL).relative_to(ROOT / "src")
+    packed = {ROOT / path: ROOT / "src" / there for path, there in build["force-include"].items()}
+    beside = Path(value_lists.__file__).parent
+    assert packed == {
+        package.panel_folder(): Path(package.__file__).with_name(PANEL),
+        ROOT / "config" / value_lists.FILE: beside / value_lists.FILE,
+        **{
+            ROOT / "config" / f"{crm}.yaml": beside / "examples" / f"{crm}.yaml"
+            for crm in ("salesforce", "dynamics")
+        },
+    }
 
 
 def test_no_layout_or_page_of_the_customer_is_replaced() -> None:

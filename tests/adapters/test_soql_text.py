@@ -70,7 +70,7 @@ def test_without_our_child_object_and_team_selling_nothing_asks_for_them() -> No
     )
     for text in texts(bare):
         soql.parse(text)
-        assert "Solution" not in text
+        assert "Cosell_Solutions__r" not in text
         assert "TeamMember" not in text
         assert "Cosell_Sync__c" not in text
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from cosell_sync.core import erasure as forgetting
+from cosell_sync.core.capabilities import Capability, Verdict
 from cosell_sync.core.deal import Side, SyncState
 from cosell_sync.core.erasure import ErasureResult, Person
 from cosell_sync.core.memory import (
@@ -46,6 +47,7 @@ class _Held:
     bindings: dict[Side, Identity] = field(default_factory=dict)
     orders: dict[str, OperatorCommand] = field(default_factory=dict)
     final: dict[tuple[str, FinalKind], FinalStepTaken] = field(default_factory=dict)
+    verdicts: dict[Capability, Verdict] = field(default_factory=dict)
     hints: dict[tuple[str, str, str], bool] = field(default_factory=dict)  # → whether a cycle has looked
     holder: MemoryStore | None = None
 
@@ -137,6 +139,9 @@ class MemoryStore:
             if step.at > since:
                 found[kind].add(key)
         return {kind: frozenset(keys) for kind, keys in found.items()}
+
+    def verdicts(self) -> Sequence[Verdict]:
+        return [verdict for _, verdict in sorted(self._held.verdicts.items())]
 
     def hint(self, hints: Sequence[tuple[str, str, str]]) -> int:
         """As the real store's; the listener of a daemon calls it."""
@@ -241,6 +246,8 @@ class MemoryStore:
         held.watermarks = {name: value for name, value in marks.items() if name not in unread}
         held.bindings.update(transaction.bindings)
         held.state = transaction.state or held.state
+        kept = {name: each for name, each in held.verdicts.items() if name not in transaction.forgotten}
+        held.verdicts = {**kept, **{each.capability: each for each in transaction.verdicts}}
         held.final.update({(step.link, step.kind): step for step in transaction.final})
 
     @contextmanager

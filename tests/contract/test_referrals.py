@@ -17,6 +17,7 @@ from adapters.served_dynamics import OVERLAP, Clock
 from cosell_sync.core.deal import Customer, Member, Side, Snapshot, Solution, State, Step
 from cosell_sync.errors import Gone, Stale, Unclear
 from cosell_sync.partner_center.client import ID_HEADERS, PartnerCenter
+from cosell_sync.partner_center.values import WireOptions
 from cosell_sync.ports import Outcome, ReferralDraft, Referrals, ReferralWrite
 from cosell_sync.sandbox.certificates import Certificates
 from cosell_sync.sandbox.partner_center import service as sandbox
@@ -39,6 +40,9 @@ class Place(Protocol):
     def win(self, referral: str) -> None: ...
     def remove(self, referral: str) -> None: ...
     def restore(self, referral: str) -> None: ...
+    def doubt(self, world: str) -> None:
+        """What becomes of a new name: ``ignored`` or ``refused``."""
+
     def lost(self) -> None:
         """The next write lands, and its answer is lost."""
 
@@ -68,6 +72,9 @@ class InMemory:
     def restore(self, referral: str) -> None:
         self.outside.vanish(Side.PARTNER_CENTER, referral, gone=False)
 
+    def doubt(self, world: str) -> None:
+        self.outside.doubtful["name"] = world
+
     def lost(self) -> None:
         self.outside.faults.append(Fault("partner_center", "lost"))
 
@@ -92,7 +99,7 @@ class Served:
             monotonic=self.clock.monotonic,
             chance=lambda: 0.5,
         )
-        self.port: Referrals = PartnerCenter(self.caller)
+        self.port: Referrals = PartnerCenter(self.caller, WireOptions(write_name=True))
 
     def _token(self) -> AccessToken:
         return AccessToken(self.center.entra.issue_access_token(), self.clock() + timedelta(hours=1))
@@ -121,6 +128,9 @@ class Served:
 
     def restore(self, referral: str) -> None:
         self.center.restore(referral)
+
+    def doubt(self, world: str) -> None:
+        self.center.switches.accept_name = "ignored" if world == "ignored" else False
 
     def lost(self) -> None:
         self.server.faults.reset_after(body=".")
@@ -225,6 +235,27 @@ def test_a_walk_takes_its_steps_in_order(place: Place) -> None:
     assert (done.error, done.steps) == (None, 2)
     assert done.snapshot is not None
     assert done.snapshot["state"] == "Won"
+
+
+@pytest.mark.parametrize("world", ["ignored", "refused"])
+def test_a_trial_that_is_not_taken_stops_no_step_after_it(place: Place, world: str) -> None:
+    place.doubt(world)
+    before = read(place, place.deal(State.RECEIVED))
+    place.tick()
+    edits = Step({"value": Decimal("10.00"), "close_date": date(2027, 11, 30)}, State.ACCEPTED)
+    done = write(place, before, edits, Step({"name": "Ours"}, trial=True), Step({}, State.WON))
+    assert (done.error, done.steps) == (None, 3)
+    assert done.snapshot is not None
+    assert (done.snapshot["state"], done.snapshot["name"]) == ("Won", before["name"])
+    assert done.refused.keys() == ({"name"} if world == "refused" else set())
+
+
+def test_a_trial_alone_that_is_refused_is_no_failure(place: Place) -> None:
+    place.doubt("refused")
+    before = read(place, place.deal())
+    done = write(place, before, Step({"name": "Ours"}, trial=True))
+    assert (done.error, done.steps, done.refused.keys()) == (None, 1, {"name"})
+    assert done.snapshot == before
 
 
 def test_one_that_fails_harms_no_other(place: Place) -> None:

@@ -26,6 +26,7 @@ from postgres import private_schema, server
 from sqlalchemy import insert, select, text
 from sqlalchemy.exc import OperationalError
 
+from cosell_sync.core.capabilities import Capability, Verdict
 from cosell_sync.core.deal import ABSENT, Customer, Member, Side, Snapshot, Solution, State, SyncState
 from cosell_sync.core.memory import (
     Closing,
@@ -44,7 +45,6 @@ from cosell_sync.core.memory import (
 )
 from cosell_sync.errors import Busy, ConfigError, Cure, Fenced
 from cosell_sync.ports import (
-    ClosedRows,
     CycleState,
     DealCount,
     EngagementQueue,
@@ -919,7 +919,7 @@ def test_a_store_of_a_released_version_keeps_what_it_knows(sql: Any, version: st
     engine.dispose()
     store = sql.open()
     assert list(store.links()) == ([unanswered] if known else [])
-    found = [store.page(Query(text=text)).links for text in ("R-1", "fjord", "nowhere")]
+    found = [store.page(Query(text=text)).links for text in ("006A", "contoso", "nowhere")]
     assert found == ([[unanswered], [unanswered], []] if known else [[], [], []])
     # Its failure is stored under the old name until the deal is next written.
     clock = Outlook(unanswered=1, expires=NOW)
@@ -1098,16 +1098,19 @@ def test_steps_that_cannot_be_undone_are_counted_by_kind_within_a_window(store: 
     assert list(store.withheld()) == [link]
 
 
-def test_what_the_crm_said_of_closed_rows_is_kept(place: Any) -> None:
-    """Beside the shape or without one, and gone when it is forgotten."""
+def test_what_was_found_out_is_kept_by_capability(place: Any) -> None:
+    """One verdict each, the last one counts; a forgotten one is gone, unless the same transaction has another."""
     store = place.open()
-    said = ClosedRows(False, NOW, "abc")
+    name = Verdict(Capability.WRITE_NAME, "no", "invalidRequest", NOW, "https://api/v1.0")
+    closed = Verdict(Capability.CLOSED_ROWS, "yes", "taken", NOW + timedelta(hours=1), "abc")
+    assert store.verdicts() == []
     with store.lease(NO_WAIT):
-        for state in (
-            CycleState(closed_rows=said),
-            CycleState(closed_rows=said, shape={"fields": ["name"]}),
-            CycleState(shape={"fields": ["name"]}),
-            CycleState(),
-        ):
-            store.commit(Transaction(state=state))
-            assert store.cycle_state() == state
+        store.commit(Transaction(verdicts=[name, closed]))
+        assert list(place.open().verdicts()) == [closed, name]
+        other = replace(name, answer="yes", code="taken")
+        store.commit(Transaction(verdicts=[other]))
+        assert list(store.verdicts()) == [closed, other]
+        store.commit(Transaction(forgotten=[Capability.CLOSED_ROWS, Capability.WRITE_NAME], verdicts=[name]))
+        assert list(store.verdicts()) == [name]
+        store.commit(Transaction(forgotten=[Capability.WRITE_NAME]))
+    assert store.verdicts() == []

@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 
 from cosell_sync.core.deal import Customer, Member, Snapshot, Solution, State, Value
-from cosell_sync.core.fields import KINDS, SHARED
+from cosell_sync.core.fields import KINDS, NEWER, SHARED
 from cosell_sync.core.memory import Link, Memory, Phase
 from cosell_sync.core.rules import CrmShape, FieldRule, Flow, Policy, Rules, StageFlags, Stages
 
@@ -47,6 +47,7 @@ def shared() -> dict[str, Value]:
         "currency": "USD",
         "close_date": date(2026, 6, 1),
         "campaign_id": None,
+        **dict.fromkeys(NEWER),
         "notes": "one",
         "favorite": False,
         "customer": Customer(name="Contoso", country="US"),

@@ -10,6 +10,7 @@ from deals import SHAPE, rules
 
 from cosell_sync.core import publishing
 from cosell_sync.core.deal import Customer, Member, Snapshot, Solution, Value
+from cosell_sync.core.fields import NEWER
 from cosell_sync.core.memory import Link
 
 TODAY = date(2026, 3, 2)
@@ -31,6 +32,7 @@ COMPLETE: dict[str, Value] = {
     "contacts": (Member("greta@c.example", "Greta", "Öz", "+49"),),
     "solutions": (Solution("SOL-1", "Planner", "Own"),),
     "campaign_id": None,
+    **dict.fromkeys(NEWER),
     "notes": None,
     "stage": "Qualification",
     "sync": True,

@@ -53,6 +53,17 @@ def test_as_many_as_the_limit_go_and_one_more_withholds_all_of_that_kind() -> No
     assert (len(verdict.withheld), verdict.closed) == (11, {WIN})
 
 
+def test_a_stage_that_nobody_left_ends_no_deal_whatever_it_means_now() -> None:
+    """An admin turned the stage of running deals into a won one. A move is a seller's act; an Action and an approval are too."""
+    stays = {"stages": ("Signed", "Signed")}
+    assert reasons([step(1, **stays)], Evidence(limit=10)) == {WithheldBy.UNMOVED}
+    assert reasons([step(1, stages=("Proposal", "Signed"))], Evidence(limit=10)) == set()
+    assert reasons([step(1, stages=("Signed",))], Evidence(limit=10)) == set(), (
+        "never agreed on: at first sight"
+    )
+    assert reasons([step(1, approved=True, **stays)], Evidence(limit=10)) == set()
+
+
 def test_what_went_before_within_the_window_counts() -> None:
     recent = {WIN: frozenset(f"r:{number}" for number in range(100, 108))}
     assert len(judge(wins(2), Evidence(limit=10, recent=recent)).passed) == 2

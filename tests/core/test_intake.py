@@ -1,13 +1,14 @@
-"""What becomes of a referral without an opportunity: skipped, linked, held or made; never doubled, never invented."""
+"""What becomes of a referral without an opportunity: skipped, linked, held or made; never doubled, never kept out for a gap."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from zoneinfo import ZoneInfo
 
 import pytest
-from deals import FRESH, SHAPE, STAGES, at_rest, rules, shared
+from deals import FRESH, NOW, SHAPE, STAGES, at_rest, rules, shared
 
 from cosell_sync.core import messages
 from cosell_sync.core.deal import ABSENT, Customer, Side, Snapshot, State, Value
@@ -28,7 +29,7 @@ def waiting(memory: Memory = FRESH, **changes: Value) -> Link:
 def admitted(
     link: Link, found: Matches = NOTHING, rule: Rules | None = None, shape: CrmShape = SHAPE
 ) -> IntakeDecision:
-    return decide_intake(link, found, rule or rules(), shape)
+    return decide_intake(link, found, rule or rules(), shape, NOW)
 
 
 FOREIGN = IntakeDecision(IntakeAction.SKIP, "foreign", "another organization's side of a deal")
@@ -159,45 +160,92 @@ def test_a_direction_that_is_closed_brings_nothing() -> None:
     assert "campaign_id" not in admitted(waiting(campaign_id=ABSENT)).fields
 
 
+EUROS = replace(SHAPE, currencies=frozenset({"USD"}))
+SMALL = replace(SHAPE, maximum=Decimal(1000), minimum=Decimal(0), labels={"value": "Betrag"})
+IN_A_MONTH = NOW.date() + timedelta(days=30)
+
+
 @pytest.mark.parametrize(
-    ("changes", "shape", "words"),
+    ("changes", "shape", "stood_in", "made"),
     [
-        ({"name": None}, SHAPE, "Name is missing"),
-        ({"close_date": ABSENT}, SHAPE, "Close Date is missing"),
-        ({"customer": None}, SHAPE, "customer has no name"),
-        ({"customer": Customer(city="Here")}, SHAPE, "customer has no name"),
-        (
-            {"value": Decimal(5000)},
-            replace(SHAPE, maximum=Decimal(1000), labels={"value": "Betrag"}),
-            "Partner Center has 5,000.00 for Betrag, which the CRM cannot hold: the largest amount is 1,000",
-        ),
-        (
-            {"currency": "EUR"},
-            SHAPE,
-            "Partner Center has EUR for Currency, which the CRM cannot hold: it has one currency only, USD",
-        ),
-        ({"currency": "EUR"}, replace(SHAPE, currencies=frozenset({"USD"})), "not active"),
-        ({}, replace(SHAPE, stages={"Other": STAGES}), 'no stage "Prospecting"'),
-        ({"problem": "no status"}, SHAPE, "no status"),
+        ({"name": None}, SHAPE, ("name",), {"name": "Contoso"}),
+        ({"name": " \u200b "}, SHAPE, ("name",), {"name": "Contoso"}),
+        ({"name": ABSENT}, replace(SHAPE, lengths={}), ("name",), {"name": "Contoso - One"}),
+        ({"name": None, "solutions": ()}, replace(SHAPE, lengths={}), ("name",), {"name": "Contoso"}),
+        ({"close_date": None}, SHAPE, ("close_date",), {"close_date": IN_A_MONTH}),
+        ({"close_date": ABSENT}, SHAPE, ("close_date",), {"close_date": IN_A_MONTH}),
+        ({"close_date": date(9999, 12, 31)}, SHAPE, ("close_date",), {"close_date": IN_A_MONTH}),
+        ({"close_date": date(1601, 1, 1)}, SHAPE, ("close_date",), {"close_date": IN_A_MONTH}),
+        ({"customer": None}, SHAPE, ("customer",), {"customer": ABSENT}),
+        ({"customer": Customer(city="Here")}, SHAPE, ("customer",), {"customer": ABSENT}),
+        ({"value": Decimal(5000)}, SMALL, ("value",), {"value": None, "currency": "USD"}),
+        ({"value": Decimal(-1)}, SMALL, ("value",), {"value": None}),
+        ({"value": Decimal("1e17")}, SHAPE, ("value",), {"value": None}),
+        ({"value": Decimal("9e29")}, SHAPE, ("value",), {"value": None}),
+        ({"value": ABSENT, "unreadable": "value"}, SHAPE, ("value",), {"value": None}),
+        ({"currency": "EUR"}, SHAPE, ("value",), {"value": None, "currency": ABSENT}),
+        ({"currency": "EUR"}, EUROS, ("value",), {"value": None, "currency": ABSENT}),
+        ({"currency": None}, EUROS, ("value",), {"value": None, "currency": ABSENT}),
+        ({"currency": ABSENT}, SHAPE, ("value",), {"value": None}),
+        ({"currency": None, "value": None}, EUROS, (), {"value": None}),
+        ({"value": None}, SHAPE, (), {"value": None, "currency": "USD"}),
+        ({"name": None, "close_date": None, "customer": None}, SHAPE, ("name", "close_date", "customer"), {"name": "One"}),
+    ],
+)  # fmt: skip
+def test_what_the_crm_demands_or_cannot_store_has_a_stand_in(
+    changes: dict[str, Value], shape: CrmShape, stood_in: tuple[str, ...], made: dict[str, Value]
+) -> None:
+    """No deal waits for what Partner Center does not promise."""
+    admission = admitted(waiting(**changes), shape=shape)
+    assert (admission.action, admission.stand_ins) == (IntakeAction.CREATE, stood_in)
+    assert {name: admission.fields.get(name, ABSENT) for name in made} == made
+
+
+def test_a_deal_without_any_name_is_called_by_its_id() -> None:
+    admission = admitted(
+        waiting(name=None, customer=None, solutions=()), shape=replace(SHAPE, lengths={"name": 80})
+    )
+    assert admission.fields["name"] == "Deal R1"
+
+
+def test_the_close_date_that_stands_in_is_configured_and_of_the_zone_of_close_dates() -> None:
+    """It is ten o'clock in the morning in Greenwich, and the next day on Kiritimati already."""
+    rule = rules(default_close=timedelta(days=10), close_date_zone=ZoneInfo("Pacific/Kiritimati"))
+    assert admitted(waiting(close_date=None), rule=rule).fields["close_date"] == date(2026, 3, 13)
+
+
+@pytest.mark.parametrize("name", ["name", "close_date"])
+def test_a_field_that_only_goes_the_other_way_is_made_with_what_is_known(name: str) -> None:
+    """There is no record without it, and nothing for the seller to fill in."""
+    one_way = rules(flows={name: Flow.TO_PARTNER_CENTER})
+    admission = admitted(waiting(), rule=one_way)
+    assert (admission.fields[name], admission.stand_ins) == (shared()[name], ())
+    assert admitted(waiting(**{name: None}), rule=one_way).stand_ins == ()
+
+
+@pytest.mark.parametrize(
+    ("changes", "shape", "code", "words"),
+    [
+        ({}, replace(SHAPE, stages={"Other": STAGES}), "unmappable", 'no stage "Prospecting"'),
+        ({"problem": "no status"}, SHAPE, "unreadable", "no status"),
     ],
 )
-def test_what_the_crm_could_not_hold_faithfully_is_held(
-    changes: dict[str, Value], shape: CrmShape, words: str
+def test_what_nothing_can_stand_in_for_is_held(
+    changes: dict[str, Value], shape: CrmShape, code: str, words: str
 ) -> None:
     admission = admitted(waiting(**changes), shape=shape)
-    assert (admission.action, admission.code) == (
-        IntakeAction.HOLD,
-        "unreadable" if "problem" in changes else "unmappable",
-    )
+    assert (admission.action, admission.code) == (IntakeAction.HOLD, code)
     assert words in admission.reason
 
 
-def test_every_reason_is_named_at_once() -> None:
-    admission = admitted(waiting(name=None, close_date=None, customer=None))
-    assert admission.reason == (
-        "Name is missing in Partner Center. Close Date is missing in Partner Center. "
-        "The customer has no name in Partner Center."
-    )
+def test_one_that_cannot_be_read_and_is_over_is_over() -> None:
+    assert admitted(waiting(problem="odd", state="Lost")).action is IntakeAction.SKIP
+    failure = Failure(Side.CRM, "unreadable", "x", datetime(2026, 5, 4, tzinfo=UTC))
+    assert admitted(waiting(Memory(failure=failure), problem="odd", state="Expired")).code == "expired"
+
+
+def test_closed_with_a_second_word_that_is_not_known_is_closed() -> None:
+    assert admitted(waiting(state="Closed")).code == "closed"
 
 
 @pytest.mark.parametrize("default", ["EUR", None])
@@ -206,4 +254,4 @@ def test_the_currency_of_an_org_that_has_one(default: str | None) -> None:
     admission = admitted(
         waiting(currency="EUR", close_date=date(2026, 1, 1)), rule=rules(default_currency=default)
     )
-    assert admission.action is (IntakeAction.CREATE if default else IntakeAction.HOLD)
+    assert admission.stand_ins == (() if default else ("value",))

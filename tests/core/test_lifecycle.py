@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from cosell_sync.core.deal import DealType, State
+from cosell_sync.core.fields import NEWER
 from cosell_sync.core.lifecycle import MOVES, OPEN, TERMINAL, Actor, frozen, legal_moves, walk
 
 DOCS = Path(__file__).parents[2] / "docs" / "lifecycle.md"
@@ -98,7 +99,7 @@ def test_needs(name: str, needs: tuple[str, ...]) -> None:
 @pytest.mark.parametrize("outbound", [True, False])
 def test_freezes(deal_type: DealType | None, *, outbound: bool) -> None:
     """The customer is fixed once a deal exists; contacts only on co-sell deals that we made ourselves."""
-    assert bool(frozen("customer", deal_type, outbound=outbound)) is (deal_type is not None)
+    assert all(frozen(name, deal_type, outbound=outbound) for name in ("customer", *NEWER))
     assert bool(frozen("contacts", deal_type, outbound=outbound)) is (
         outbound and deal_type is DealType.COSELL
     )

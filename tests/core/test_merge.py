@@ -386,6 +386,22 @@ def test_learn_moves_written_members_only() -> None:
     assert learn("contacts", (ANN,), (ANN,), written) == ((ANN, BEN), (ANN, BEN))
 
 
+def test_learn_leaves_what_still_has_to_go_the_other_way() -> None:
+    """A phone of Partner Center's and a name of the CRM's: the one that was written teaches nothing of the other."""
+    was, there, here = (Member("greta@x", *each) for each in (("Greta", "Oz", "1"), ("Greta", "Oz", "77"), ("Gerda", "Oz", "1")))  # fmt: skip
+    both = Member("greta@x", "Gerda", "Oz", "77")
+    written = Written(before=(there,), sent=(both,), after=(both,), source=(here,))
+    assert learn("contacts", (was,), (was,), written) == ((here,), (here,)), "the phone is still to come"
+    assert learn("contacts", (), (), written) == ((), ()), "and so it is at first sight"
+    cut = Written(before=(was,), sent=(there,), after=(there,), source=(replace(there, phone="77 ext. 4"),))
+    assert learn("contacts", (was,), (was,), cut) == ((there,), cut.source), "a cut is no edit"
+
+
+def test_an_answer_that_got_lost_leaves_what_still_has_to_go_the_other_way() -> None:
+    was, here, both = (Member("greta@x", *each) for each in (("Greta", "Oz", "1"), ("Gerda", "Oz", "1"), ("Gerda", "Oz", "77")))  # fmt: skip
+    assert settle_set((was,), (was,), (both,), (here,), (both,)) == ((here,), (here,))
+
+
 def test_learn_moves_written_lines_only() -> None:
     written = Written(before="one", sent="one\ntwo", after="one\ntwo\nlate", source="one\ntwo")
     assert learn("notes", "one", "one", written) == ("one\ntwo", "one\ntwo")

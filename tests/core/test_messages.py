@@ -25,7 +25,7 @@ FIVE, SIX = Decimal(5), Decimal("1234567.60")
 
 WITHHELD_KINDS = [Withheld(kind, "", WithheldBy.COUNT) for kind in FinalKind]
 WITHHELD_REASONS = [
-    Withheld(FinalKind.WIN, "", reason, "Signed") for reason in (WithheldBy.STAGE, WithheldBy.PRECONDITION)
+    Withheld(FinalKind.WIN, "", reason, "Signed") for reason in WithheldBy if reason is not WithheldBy.COUNT
 ]
 
 
@@ -92,8 +92,16 @@ def said() -> Iterator[tuple[str, str]]:
     )
     yield "changed before the answer", messages.unanswered(["Amount", "Notes", "Close Date"])
     yield "an end waits out its hold", messages.holding(State.WON, UNTIL)
+    yield "won before it was answered", messages.holding(State.WON, UNTIL, with_accept=True)
+    yield "accepted, lest it expire before the win", messages.accepted_in_time()
+    yield "a win was taken back in time", messages.taken_back(State.WON)
+    yield "a refusal was taken back in time", messages.taken_back(State.DECLINED)
     yield "won within 72 hours", messages.hurried(UNTIL)
     yield "the referral is over", messages.over(State.EXPIRED)
+    yield (
+        "the referral is over, nobody knows how",
+        messages.closed_otherwise("Closed / Withdrawn", "Stage"),
+    )
     yield "changed after the end", messages.late(["Amount", "Notes"])
     yield "Sync is off", messages.paused()
     yield "a held deal expired (in deals list)", messages.expired_unseen("Fabric rollout")
@@ -102,6 +110,27 @@ def said() -> Iterator[tuple[str, str]]:
     yield "an action on a deal that is over", messages.refused_action("Accept", State.LOST)
     yield "a status that is not known here", messages.unknown_state("On ice")
     yield "the CRM has no room for a value", messages.crm_cannot("Currency", "XYZ", "it is not active")
+    yield "made without a close date of Microsoft's", messages.stand_in("Close Date", date(2026, 12, 28))
+    yield "made without a name of Microsoft's", messages.stand_in("Name", "Contoso - Fabric")
+    yield "made without a customer of Microsoft's", messages.no_customer("Account")
+    money = "84,000.00 PLN"
+    yield "its currency is none of the CRM's", messages.amount_in_foreign_currency("Amount", None, money)
+    yield (
+        "its currency is not the CRM's only one",
+        messages.amount_in_foreign_currency("Amount", "USD", money),
+    )
+    yield "the same, once the seller has entered one", messages.amounts_apart("Amount", "USD", money)
+    yield (
+        "made with an amount in no currency",
+        messages.amount_without_currency(["Amount", "Currency"], "84,000.00"),
+    )
+    yield (
+        "made with an amount that does not fit",
+        messages.amount_does_not_fit("Amount", "100,000,000,000,000,000 EUR"),
+    )
+    yield "made with an amount that cannot be read", messages.amount_unreadable("Amount")
+    yield "Microsoft emptied what the CRM needs", messages.cannot_be_cleared("Close Date", date(2026, 6, 1))
+    yield "a choice that the CRM does not offer", messages.no_choice("Solution area", "Security")
     yield "the CRM has no room for all of a text", messages.shortened(["Name", "Notes"])
     yield (
         "the CRM refuses one field",
@@ -124,6 +153,15 @@ def said() -> Iterator[tuple[str, str]]:
         messages.frozen("Amount", messages.not_kept_in_step("Currency")),
     )
     yield "the CRM does not show a value", messages.unseen("Contact Roles")
+    yield "a deal became co-sell elsewhere", messages.joined()
+    yield (
+        "a contact in the CRM has no e-mail",
+        messages.without_key_here("contacts", "Contact Roles", "Greta Oz"),
+    )
+    yield "a solution in the CRM has no id", messages.without_key_here("solutions", "Solutions", "Planner")
+    yield "solutions, one of which has no id", messages.frozen("Solutions", messages.WITHOUT_ID_THERE)
+    yield "a contact there has no e-mail", messages.without_key_there("contacts", "Contact Roles", "Greta Oz")
+    yield "a solution there has no id", messages.without_key_there("solutions", "Solutions", "Planner")
     yield "the referral is not to be found", messages.referral_gone()
     yield (
         "refused, and tried again",
@@ -157,6 +195,7 @@ def said() -> Iterator[tuple[str, str]]:
         messages.claimed("Fabric rollout", "0065g00000AbCdEFAA"),
     )
     yield "cannot be shared yet", messages.cannot_share(["Amount", "the country of Account", "Amount"])
+    yield "cannot be shared without an account", messages.cannot_share(["Amount"], ["Account"])
     yield "cannot be widened yet", messages.cannot_widen(["Consent", "a contact", "Consent"])
     yield "closed before it was shared", messages.closed_before_sharing()
     for kind in (DealType.PRIVATE, DealType.PARTNER_LED, DealType.COSELL):
@@ -170,6 +209,7 @@ def said() -> Iterator[tuple[str, str]]:
         "Closed / Declined",
         "Closed / Expired",
         "Closed / Lost",
+        "closed / withdrawn",
     ):
         yield f"Microsoft's side: {status}", messages.microsoft_side(status, "", UNTIL)
     yield "Microsoft's side is new, no date known", messages.microsoft_side("New / Pending", "", None)

@@ -10,7 +10,7 @@ import pytest
 from deals import SHAPE
 from sharing import NOW, RULES, pair
 
-from cosell_sync.core import microsoft
+from cosell_sync.core import messages, microsoft
 from cosell_sync.core.deal import ABSENT, Side, Snapshot, Value
 from cosell_sync.core.memory import Invitation, Memory, Phase
 from cosell_sync.core.reconcile import decide
@@ -61,6 +61,63 @@ def test_microsofts_side_is_awaited_while_it_may_change(
 ) -> None:
     asked = replace(pair(**there), memory=Memory(invite=Invitation.DONE))
     assert microsoft.awaited(replace(asked, **changes)) is awaited  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("change", "little"),
+    [
+        ({}, True),
+        ({"updated_at": NOW, "deal_type": "Co-sell", "contacts": ()}, True),
+        ({"notes": "new"}, False),
+        ({"contacts": (), "value": None}, False),
+        ({"state": "Won"}, False),
+    ],
+)
+def test_a_change_tells_too_little_where_no_field_of_ours_explains_it(
+    change: dict[str, Value], *, little: bool
+) -> None:
+    before = pair().referral
+    assert before is not None
+    after = replace(before, version="r2", fields={**before.fields, **change})
+    assert microsoft.tells_too_little(before, after) is little
+
+
+@pytest.mark.parametrize(
+    ("there", "changes", "may"),
+    [
+        ({"visible": True}, {}, True),
+        ({"visible": True, **INBOUND}, {}, True),
+        ({"visible": False}, {}, False),
+        ({"visible": True, "state": "Received"}, {}, False),
+        ({"visible": True, "engagement_id": None}, {}, False),
+        ({"visible": True}, {"phase": Phase.PARTED}, False),
+        ({"visible": True}, {"referral": None}, False),
+    ],
+)
+def test_microsoft_may_have_joined_an_open_deal_that_it_sees(
+    there: dict[str, Value], changes: dict[str, object], *, may: bool
+) -> None:
+    assert microsoft.may_have_joined(replace(pair(**there), **changes)) is may  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("told", "memory", "joined"),
+    [
+        ("Partner-led", Memory(microsoft={"status": "New / Pending"}), True),
+        ("Private", Memory(microsoft={"status": "New / Pending"}), True),
+        ("Co-sell", Memory(microsoft={"status": "New / Pending"}), False),
+        (None, Memory(microsoft={"status": "New / Pending"}), False),
+        ("Partner-led", Memory(), False),
+        ("Partner-led", Memory(invite=Invitation.DONE), False),
+    ],
+)
+def test_a_deal_that_became_cosell_elsewhere_is_told_once(
+    told: str | None, memory: Memory, *, joined: bool
+) -> None:
+    link = replace(pair({"deal_type": told}, deal_type="Partner-led"), memory=memory)
+    decision = decide(link, RULES, SHAPE, NOW)
+    assert microsoft.joined_elsewhere(link) is joined
+    assert (messages.joined() in decision.notices) is joined
 
 
 def side(status: str, number: int = 1, **fields: Value) -> Snapshot:

@@ -145,7 +145,7 @@ def test_what_each_side_makes_of_a_value(name: str, value: Value, crm: Value, re
 
 
 def test_every_part_of_a_customer_is_cut_for_itself() -> None:
-    parts = [part.name for part in fields(Customer) if part.name != "extra"]
+    parts = [part.name for part in fields(Customer) if part.name not in {"extra", "duns"}]
     shape = CrmShape(frozenset(), {}, lengths={f"customer.{part}": 3 for part in parts})
     whole = Customer(*["ab cd"] * len(parts), extra={"id": 1})
     cut = for_crm("customer", whole, shape)

@@ -10,13 +10,14 @@ from decimal import Decimal
 import pytest
 from deals import HOLD, NOW, SHAPE, at_rest, here, remembering, rules, there
 
-from cosell_sync.core.deal import ABSENT, Customer, Fields, Member, Side, State, Value
+from cosell_sync.core.deal import ABSENT, Customer, Fields, Member, Side, Solution, State, SyncState, Value
 from cosell_sync.core.decision import Decision, HoldKind
-from cosell_sync.core.lifecycle import TERMINAL
-from cosell_sync.core.memory import Closing, Failure, Link, reported_state
+from cosell_sync.core.memory import Closing, Failure, FinalKind, Link, Withheld, WithheldBy, reported_state
 from cosell_sync.core.reconcile import decide
 from cosell_sync.core.retry import content_digest
 from cosell_sync.core.rules import AccountUpdates, CrmShape, Flow, Policy, Rules, Stages
+from cosell_sync.core.stage_table import ENDS as KNOWN_ENDS
+from cosell_sync.core.status import status_report
 
 PC, CRM = Side.PARTNER_CENTER, Side.CRM
 
@@ -301,6 +302,38 @@ def test_a_sales_stage_that_may_not_go(flow: Flow) -> None:
     assert not decided(here(at_rest(), stage="Proposal"), rules(flows={"sales_stage": flow})).steps
 
 
+# --- who and what has no key ---
+
+
+def test_who_has_no_key_is_named_and_nothing_waits_for_it() -> None:
+    link = there(here(at_rest(), contacts_unkeyed="Sil Ent"), solutions_unkeyed="Suite")
+    decision = decided(link)
+    assert (decision.steps, decision.crm) == ((), {})
+    assert held(decision) == [(HoldKind.UNKEYED, "contacts"), (HoldKind.UNKEYED, "solutions")]
+    told = status_report(decision, (), SHAPE, NOW)
+    assert told.state is SyncState.IN_SYNC
+    assert "Sil Ent" in told.message
+    assert "Suite" in told.message
+    off = rules(flows={"contacts": Flow.OFF, "solutions": Flow.TO_PARTNER_CENTER})
+    assert held(decided(link, off)) == []
+    assert HoldKind.UNKEYED not in {kind for kind, _ in held(decided(there(link, state="Won")))}
+
+
+def test_a_list_is_not_written_over_a_solution_without_an_id() -> None:
+    link = there(at_rest(), solutions_unkeyed="Suite")
+    more = decided(here(link, solutions=(Solution("S1", "One"), Solution("S2", "Two"))))
+    assert len(more.steps) == 1, "another one is appended"
+    fewer = decided(here(link, solutions=(Solution("S2", "Two"),)))
+    assert (fewer.steps, held(fewer)[0]) == ((), (HoldKind.FROZEN, "solutions"))
+
+
+def test_whose_solution_it_is_partner_center_says() -> None:
+    link = there(at_rest(), solutions=(Solution("S1", "One", "Third party"),))
+    chosen = decided(here(link, solutions=(Solution("S1", "One", "Own"),)))
+    assert (chosen.steps, chosen.crm["solutions"]) == ((), (Solution("S1", "One", "Third party"),))
+    assert not chosen.conflicts
+
+
 # --- received ----------------------------------------------------------------------------------------------------
 
 
@@ -325,10 +358,42 @@ def test_received_and_declined(edit: dict[str, Value]) -> None:
     assert sent(second)["status_reason"] == "Other: moved away"
 
 
-def test_received_and_won_is_accepted_now_and_won_after_the_hold() -> None:
+def test_received_and_won_is_accepted_and_won_after_the_hold() -> None:
+    """Nothing that cannot be undone goes before the seller could take it back."""
     first = decided(here(at_rest(State.RECEIVED), stage="Closed Won"))
-    assert (moves(first), held(first)) == ([State.ACCEPTED], [(HoldKind.TERMINAL, "status")])
+    assert (first.steps, held(first)) == ((), [(HoldKind.TERMINAL, "status")])
+    assert "Accepted and Won" in first.holds[0].text
+    assert not decided(first.link, later=HOLD - timedelta(seconds=1)).steps
+    assert moves(decided(first.link, later=HOLD)) == [State.ACCEPTED, State.WON]
+    back = decided(here(first.link, stage="Prospecting"), later=timedelta(minutes=5))
+    assert (back.steps, back.taken_back, back.link.memory.closing) == ((), State.WON, None)
     assert moves(decided(first.link, rules(terminal_hold=timedelta()))) == [State.ACCEPTED, State.WON]
+
+
+def test_received_won_and_accepted_by_action_is_accepted_now() -> None:
+    """The Action is the seller's word for the accept."""
+    first = decided(here(at_rest(State.RECEIVED), stage="Closed Won", action="Accept"))
+    assert (moves(first), held(first)) == ([State.ACCEPTED], [(HoldKind.TERMINAL, "status")])
+
+
+@pytest.mark.parametrize(("left", "at_once"), [(14, True), (19, True), (20, False), (None, False)])
+def test_the_accept_does_not_wait_until_the_referral_has_expired(left: int | None, *, at_once: bool) -> None:
+    respond_by = None if left is None else NOW + timedelta(minutes=left)
+    link = there(here(at_rest(State.RECEIVED), stage="Closed Won"), respond_by=respond_by)
+    first = decided(link)
+    assert moves(first) == ([State.ACCEPTED] if at_once else [])
+    assert [hold.until for hold in first.holds] == [NOW + HOLD]
+    accepted = decided(there(first.link, state="Accepted", respond_by=None))
+    assert ("accepted at once" in accepted.holds[0].text) is at_once
+    assert moves(decided(accepted.link, later=HOLD)) == [State.WON]
+
+
+@pytest.mark.parametrize("kind", [FinalKind.ACCEPT, FinalKind.WIN])
+def test_an_accept_that_is_there_for_a_win_is_withheld_with_it(kind: FinalKind) -> None:
+    link = here(at_rest(State.RECEIVED), stage="Closed Won")
+    item = Withheld(kind, "Closed Won|", WithheldBy.COUNT)
+    decision = decide(link, rules(terminal_hold=timedelta()), SHAPE, NOW, None, {kind: item})
+    assert (decision.steps, held(decision)) == ((), [(HoldKind.WITHHELD, "status")])
 
 
 def test_received_and_never_in_standby_takes_an_explicit_act() -> None:
@@ -498,7 +563,7 @@ def test_our_own_end_is_no_news(before: State, state: State, stage: str) -> None
     assert decision.link.base_referral["state"] == state.value
 
 
-@pytest.mark.parametrize("state", sorted(TERMINAL))
+@pytest.mark.parametrize("state", sorted(KNOWN_ENDS))
 def test_after_the_end_nothing_is_written(state: State) -> None:
     """What the seller changes then stays where it is and is named."""
     fits = "Closed Won" if state is State.WON else "Closed Lost"
@@ -509,12 +574,29 @@ def test_after_the_end_nothing_is_written(state: State) -> None:
     assert "Amount and Stage" in decision.holds[0].text
 
 
-@pytest.mark.parametrize("state", sorted(TERMINAL))
+@pytest.mark.parametrize("state", sorted(KNOWN_ENDS))
 def test_both_over_and_different_overwrites_nobody(state: State) -> None:
     stage = "Closed Lost" if state is State.WON else "Closed Won"
     decision = decided(there(here(at_rest(), stage=stage), state=state.value))
     assert (decision.steps, decision.crm) == ((), {})
     assert [(conflict.field, conflict.kept) for conflict in decision.conflicts] == [("stage", None)]
+
+
+@pytest.mark.parametrize("stage", ["Qualification", "Prospecting", "Closed Won", "Closed Lost"])
+@pytest.mark.parametrize("before", [State.RECEIVED, State.ACCEPTED])
+def test_closed_in_a_way_that_is_not_known_leaves_the_stage_to_the_seller(before: State, stage: str) -> None:
+    """Over is over: nothing is sent. Whether it is a win or a loss, nobody has said."""
+    link = here(at_rest(before), stage=stage, value=Decimal(5), is_closed=stage.startswith("Closed"), is_won=stage.endswith("Won"))  # fmt: skip
+    decision = decided(there(link, state="Closed", status_text="Closed / Withdrawn"))
+    assert (decision.steps, decision.crm, decision.conflicts) == ((), {}, ())
+    assert held(decision) == [(HoldKind.LATE, "value")]
+    report = status_report(decision, (), SHAPE, NOW)
+    assert report.state == "Closed"
+    assert 'closed this deal as "Closed / Withdrawn"' in report.message
+    assert "Set the Stage that fits" in report.message
+    assert "status" not in report.fields
+    later = decided(there(report.link, state="Won"), later=timedelta(days=1))
+    assert later.crm.get("stage") == (None if stage.startswith("Closed") else "Closed Won")
 
 
 def test_both_over_stays_a_conflict_though_the_record_was_told() -> None:

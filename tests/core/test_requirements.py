@@ -43,16 +43,33 @@ def test_every_gap_is_named_by_the_crms_own_labels() -> None:
         Gap("value", "<value>"),
         Gap("currency", "<currency>"),
         Gap("close_date", "<close_date>"),
-        Gap("customer", "<customer.name>"),
-        Gap("customer", "<customer.address_line1>"),
-        Gap("customer", "<customer.city>"),
-        Gap("customer", "<customer.country>"),
+        Gap("customer", "<customer>", unchosen=True),
         Gap("solutions", "<solutions> (at least one)"),
         Gap("team", f"<team> (a colleague {PERSON})"),
         Gap("consent", "<consent>"),
         Gap("contacts", f"<contacts> (a customer contact {PERSON})"),
         Gap("help", "<help> (one of the six kinds)"),
     )
+
+
+def test_without_an_account_its_fields_are_not_spoken_of() -> None:
+    found = requirements.missing(opportunity(customer=None, value=None), RULES, SHAPE, TODAY, cosell=False)
+    text = requirements.told(found, messages.cannot_share)
+    assert text == "Not shared with Partner Center yet. Choose an Account. Please fill in: Amount."
+    alone = [gap for gap in found if gap.unchosen]
+    assert requirements.told(alone, messages.cannot_widen).endswith("told yet. Choose an Account.")
+
+
+def test_who_is_there_and_cannot_be_sent_is_named() -> None:
+    found = requirements.missing(
+        opportunity(contacts=(), solutions=(), contacts_unkeyed="Greta Oz", solutions_unkeyed="Planner"),
+        RULES,
+        LABELLED,
+        TODAY,
+        cosell=True,
+    )
+    assert Gap("solutions", "<solutions> (at least one; Planner has no id)") in found
+    assert Gap("contacts", f"<contacts> (a customer contact {PERSON}; Greta Oz has no e-mail)") in found
 
 
 def test_what_the_crm_does_not_show_is_not_asked_of_the_seller() -> None:
@@ -186,7 +203,7 @@ def test_a_currency_is_the_deals_or_the_only_one_there_is() -> None:
 def test_all_that_is_missing_is_told_in_one_message() -> None:
     nothing = Snapshot("006", "1", {"stage": "Qualification", "sync": True, "help": HELP})
     found = requirements.missing(nothing, RULES, SHAPE, TODAY, cosell=True)
-    text = messages.cannot_share(gap.words for gap in found)
+    text = requirements.told(found, messages.cannot_share)
     assert "\n" not in text
     assert all(gap.words in text for gap in found)
 

@@ -7,6 +7,7 @@ import sys
 from dataclasses import fields, replace
 from datetime import timedelta
 from decimal import Decimal
+from zoneinfo import ZoneInfo
 
 import pytest
 from deals import SHAPE, STAGES, rules
@@ -108,8 +109,10 @@ CHANGED_SHAPE: dict[str, object] = {
     "currencies": frozenset({"USD"}),
     "picklists": {"sales_stage": frozenset({"Qualify"})},
     "maximum": Decimal(5),
+    "minimum": Decimal(0),
     "scales": {"JPY": 0},
     "states": {"US": {"washington": "WA"}},
+    "duns": True,
     "ambiguous_stages": {"closed": ("Closed (3)", "Closed (4)")},
 }
 
@@ -127,13 +130,19 @@ CHANGED_RULES: dict[str, object] = {
     "cosell_recipe": "one_post",
     "reasons": {"Out-Sold": "Other vendor chosen"},
     "account_updates": AccountUpdates.OWN,
+    "default_close": timedelta(days=1),
+    "close_date_zone": ZoneInfo("Europe/Berlin"),
 }
+NO_PART_OF_THE_CONFIGURATION = {"found"}
 
 
 def test_any_change_of_rules_or_shape_changes_the_digest() -> None:
     """A part that does not count would keep a deal held after its reason is gone."""
     assert CHANGED_SHAPE.keys() == {each.name for each in fields(CrmShape)}
-    assert CHANGED_RULES.keys() == {each.name for each in fields(Rules)}
+    assert CHANGED_RULES.keys() | NO_PART_OF_THE_CONFIGURATION == {each.name for each in fields(Rules)}
+    assert digest(rules(found={"name": True}), SHAPE) == digest(rules(), SHAPE), (
+        "what was found requeues nothing"
+    )
     shapes = [replace(SHAPE, **{name: value}) for name, value in CHANGED_SHAPE.items()]  # type: ignore[arg-type]
     others = [replace(rules(), **{name: value}) for name, value in CHANGED_RULES.items()]  # type: ignore[arg-type]
     more_choices = replace(SHAPE, picklists={"sales_stage": frozenset({"Qualify", "Develop"})})

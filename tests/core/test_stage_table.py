@@ -19,6 +19,8 @@ from cosell_sync.core.stage_table import (
     ANY_BEFORE,
     ANY_STANDING,
     ANY_TOLD,
+    CLOSED_AS_LOST,
+    ENDS,
     NOT_OVER,
     REQUESTS,
     ROWS,
@@ -97,9 +99,8 @@ def table() -> str:
     ]
     for row in ROWS:
         cells = [
-            "any end but Won"
-            if row.states == TERMINAL - {State.WON}
-            else _words(row.states, frozenset(State)),
+            {ENDS: "any known end", CLOSED_AS_LOST: "any known end but Won"}.get(row.states)
+            or _words(row.states, frozenset(State)),
             "no end yet" if row.told == NOT_OVER else _words(row.told, ANY_TOLD),
             _words(row.standings, ANY_STANDING),
             _words(row.before, ANY_BEFORE),

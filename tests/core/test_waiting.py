@@ -7,10 +7,26 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import pytest
+from deals import SHAPE as SHARED_SHAPE
+from deals import rules
+from sharing import HELP, opportunity, pair
+from sharing import NOW as NOW_SHARED
 
-from cosell_sync.core.deal import Side, Snapshot
+from cosell_sync.core import messages
+from cosell_sync.core.deal import Side, Snapshot, Value
 from cosell_sync.core.fields import KINDS
-from cosell_sync.core.memory import Failure, Intent, Link, Memory, Phase
+from cosell_sync.core.guard import mark_of
+from cosell_sync.core.memory import (
+    Approval,
+    Failure,
+    FinalKind,
+    Intent,
+    Link,
+    Memory,
+    Phase,
+    Withheld,
+    WithheldBy,
+)
 from cosell_sync.core.rules import CrmShape, FieldRule, Flow, Policy, Rules
 from cosell_sync.core.waiting import Waiting, WaitKind, waiting
 
@@ -92,3 +108,40 @@ def test_half_a_deal_tells_every_value_that_is_to_be_made() -> None:
 )
 def test_a_pair_that_is_parted_or_lost_a_record_is_paused(link: Link) -> None:
     assert [item.kind for item in told(link)] == [WaitKind.PAUSED]
+
+
+@pytest.mark.parametrize("reason", WithheldBy)
+@pytest.mark.parametrize("kind", [FinalKind.WIN, FinalKind.INVITE, FinalKind.VISIBILITY])
+def test_a_step_that_the_guard_withholds_is_told_with_its_reason(kind: FinalKind, reason: WithheldBy) -> None:
+    """Whatever withholds it, and though nothing is due."""
+    asks: dict[FinalKind, dict[str, Value]] = {
+        FinalKind.WIN: {"stage": "Closed Won"},
+        FinalKind.INVITE: {"help": HELP},
+        FinalKind.VISIBILITY: {"visible": True},
+    }
+    link = pair(asks[kind], visible=kind is FinalKind.INVITE)
+    assert link.opportunity is not None
+    item = Withheld(kind, mark_of(kind, link.opportunity), reason, "Signed")
+    memory = replace(link.memory, withheld=(item,))
+    now = NOW_SHARED
+    found = waiting(
+        replace(link, memory=memory, dirty=False), (), rules(terminal_hold=timedelta()), SHARED_SHAPE, now
+    )
+    (told_of,) = [each for each in found if each.kind is WaitKind.WITHHELD]
+    assert (told_of.side, told_of.reason) == (Side.PARTNER_CENTER, messages.withheld(item))
+    let_through = replace(memory, approved=(Approval(kind, item.mark),))
+    again = waiting(
+        replace(link, memory=let_through), (), rules(terminal_hold=timedelta()), SHARED_SHAPE, now
+    )
+    assert WaitKind.WITHHELD not in {each.kind for each in again}
+
+
+def test_an_opportunity_that_is_not_shared_says_what_withholds_it() -> None:
+    asking = opportunity(visible=True)
+    item = Withheld(FinalKind.POST, mark_of(FinalKind.POST, asking), WithheldBy.COUNT)
+    link = Link(
+        "o:006", opportunity_id="006", opportunity=asking, memory=Memory(withheld=(item,)), dirty=False
+    )
+    assert [(each.field, each.kind, each.reason) for each in told(link)] == [
+        ("sync", WaitKind.WITHHELD, messages.withheld(item))
+    ]

@@ -12,7 +12,8 @@ from werkzeug.test import Client
 
 from cosell_sync.bootstrap import rules_from
 from cosell_sync.cli.console_pages import console
-from cosell_sync.core.deal import Customer, Member, Side, Snapshot, SyncState
+from cosell_sync.core.deal import Customer, Member, Side, Snapshot, SyncState, Value
+from cosell_sync.core.fields import SHARED, Kind
 from cosell_sync.core.memory import (
     Action,
     Failure,
@@ -33,6 +34,7 @@ from cosell_sync.transport.quota import Meter
 from cosell_sync.web.health import Facts
 from cosell_sync.web.server import Application
 
+_EMPTY: dict[Kind, Value] = {Kind.FLAG: False, Kind.MEMBERS: (), Kind.SOLUTIONS: ()}
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 ANNA = Member("anna.berg@customer.example", "Anna", "Berg", "+31 20 555 0103")
 NOTES = "Anna wants a discount, keep it quiet"
@@ -43,7 +45,8 @@ def deal(number: int, name: str = "", *, state: str = "Accepted", **changes: Any
     """A linked deal at rest with a contact and notes."""
     referral_id = f"{number:08}-aaaa-4bbb-8ccc-000000000000"
     name = name or f"Cloud move {number}"
-    shared = {
+    shared: dict[str, Value] = {
+        **{field: _EMPTY.get(kind) for field, kind in SHARED.items() if field != "sales_stage"},
         "name": name,
         "value": Decimal(250_000),
         "currency": "EUR",
@@ -51,10 +54,6 @@ def deal(number: int, name: str = "", *, state: str = "Accepted", **changes: Any
         "customer": Customer(name="Contoso Nederland B.V.", city="Delft", country="NL"),
         "contacts": (ANNA,),
         "notes": NOTES,
-        "campaign_id": None,
-        "favorite": False,
-        "team": (),
-        "solutions": (),
     }
     respond_by = NOW + timedelta(hours=number) if state == "Received" else None
     link = f"https://partner.microsoft.com/dashboard/referrals/v2/leads/{referral_id}"

@@ -25,6 +25,7 @@ LONG = {
     "partner_center/client.py": "reading and writing share one pool and one state of outage",
     "store/sql.py": "one method for each of the port's; what they share is split off already",
     "ports.py": "every Protocol of the cycle, with the values that it takes and gives",
+    "crm/dynamics/translate.py": "one opportunity with its related rows, read into our values and written from them",
     "cli/deals.py": "one short function for each command on deals",
 }
 

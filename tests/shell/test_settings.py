@@ -9,7 +9,7 @@ import jsonschema
 import pytest
 import yaml
 
-from cosell_sync.core.fields import SELLER, SHARED, STATUS_FIELDS
+from cosell_sync.core.fields import NEWER, SELLER, SHARED, STATUS_FIELDS
 from cosell_sync.errors import ConfigError
 from cosell_sync.settings import (
     InvalidSettings,
@@ -92,6 +92,40 @@ def test_other_durations_are_refused(text: str) -> None:
         parse_duration(text)
 
 
+@pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin", "Pacific/Auckland", "Asia/Kolkata", "Etc/GMT+5"])
+def test_a_time_zone_is_one_of_iana(tmp_path: Path, zone: str) -> None:
+    settings = load(given(tmp_path, f"mapping:\n  close_date_zone: {zone}\n"), {})
+    assert settings.mapping.close_date_zone == zone
+
+
+@pytest.mark.parametrize(
+    ("zone", "meant"),
+    [
+        ("Europe/Berlni", "Europe/Berlin"),
+        ("europe/berlin", "Europe/Berlin"),
+        ("Auckland", "Pacific/Auckland"),
+        ("new york", "America/New_York"),
+        ("Honolul", "Pacific/Honolulu"),
+        ("../../etc/passwd", ""),
+        ("Europe", ""),
+        ("''", ""),
+    ],
+)
+def test_another_time_zone_is_refused_with_the_nearest(tmp_path: Path, zone: str, meant: str) -> None:
+    with pytest.raises(InvalidSettings) as refused:
+        load(given(tmp_path, f"mapping:\n  close_date_zone: {zone}\n"), {})
+    text = str(refused.value)
+    assert "mapping.close_date_zone" in text
+    assert "is no time zone of the IANA database" in text
+    assert (f"did you mean {meant}?" in text) if meant else ("did you mean" not in text or zone == "Europe")
+
+
+@pytest.mark.parametrize("given_", ["0s", "4000d", "soon"])
+def test_a_close_date_lies_ahead_and_within_ten_years(tmp_path: Path, given_: str) -> None:
+    with pytest.raises(InvalidSettings):
+        load(given(tmp_path, f"mapping:\n  default_close: {given_}\n"), {})
+
+
 def test_every_field_has_a_rule_and_a_name_per_crm() -> None:
     salesforce, dynamics = Settings().mapping.fields, Settings(crm="dynamics").mapping.fields
     assert set(salesforce) == set(dynamics) == {*SHARED, *SELLER, *STATUS_FIELDS, "stage"}
@@ -102,7 +136,7 @@ def test_every_field_has_a_rule_and_a_name_per_crm() -> None:
     policies = {name: rule.conflict for name, rule in salesforce.items() if name in SHARED}
     assert policies == {
         **dict.fromkeys(("name", "value", "close_date", "campaign_id", "favorite", "sales_stage"), "crm"),
-        **dict.fromkeys(("currency", "customer"), "partner_center"),
+        **dict.fromkeys(("currency", "customer", *NEWER), "partner_center"),
         **dict.fromkeys(("notes", "team", "contacts", "solutions"), "merge"),
     }
 
@@ -341,3 +375,21 @@ def test_the_schema_knows_the_file_forms() -> None:
     definitions = json_schema()["$defs"]
     assert "client_secret_file" in definitions["PartnerCenterSettings"]["properties"]
     assert "url_file" in definitions["StoreSettings"]["properties"]
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [("auto", "auto"), ("AUTO", "auto"), ("true", True), ("no", False), ("off", False), ("False", False)],
+)
+def test_a_switch_may_be_left_to_be_found_out(written: str, read: object) -> None:
+    """The default; true and false are read as ever, from the file and from a variable."""
+    assert Settings().mapping.write_name == "auto"
+    mapping = load(None, {"COSELL_MAPPING__WRITE_NAME": written}).mapping
+    assert (mapping.write_name, mapping.write_favorite) == (read, "auto")
+    assert Settings(mapping={"write_name": read}).mapping.write_name == read
+
+
+def test_an_invitation_is_never_tried_out() -> None:
+    """It cannot be taken back, so the recipe has no auto."""
+    with pytest.raises(ConfigError, match="cosell_recipe"):
+        load(None, {"COSELL_MAPPING__COSELL_RECIPE": "auto"})

@@ -30,6 +30,13 @@ STAGE = {"Received": "Standby", "Won": "Won", "Lost": "Lost", "Declined": "Lost"
 # The portal's percents; 0 and 10 say no more than that the deal is accepted.
 SALES = {"20": "Qualify", "40": "Develop", "60": "Propose", "80": "Close"}
 COUNTRIES = {"DE": "Germany", "PL": "Poland", "US": "United States", "JP": "Japan", "FR": "France", "GB": "United Kingdom"}  # fmt: skip
+ASKED = {
+    "CustomerMarketplaceIntent": "marketplace_intent",
+    "PartnerRole": "partner_role",
+    "SolutionArea": "solution_area",
+    "SolutionPlay": "solution_play",
+}
+INTENTS = {"HaveNotDecided": "Have not decided"}
 VISIBLE = "consentToShareReferralWithMicrosoftSellers"
 
 
@@ -47,13 +54,10 @@ def deal_type(referral: Document) -> str:
 
 def expected(stage: Stage, *, leads: bool = False, closed: bool = False) -> list[Document]:
     """Referrals that must have an opportunity, going by what they are now."""
-    currencies = stage.crm.currencies
     return [
         referral
         for referral in stage.pc.ours()
-        if (closed or referral["status"] != "Closed")
-        and (leads or not is_lead(referral))
-        and (not currencies or referral["details"]["currency"] in currencies)
+        if (closed or referral["status"] != "Closed") and (leads or not is_lead(referral))
     ]
 
 
@@ -94,11 +98,16 @@ def compared(
     details, crm = referral["details"], stage.crm
     board = board or crm.board()
     yield "name", _line(referral["name"])[: crm.name_length].rstrip(), _line(row["name"])
-    digits = crm.decimals(details["currency"])
-    yield "value", _rounded(details["dealValue"], digits), _rounded(row["value"], digits)
-    yield "currency", details["currency"], row.get("currency", details["currency"])
+    if not crm.currencies or details["currency"] in crm.currencies:
+        digits = crm.decimals(details["currency"])
+        yield "value", _rounded(details["dealValue"], digits), _rounded(row["value"], digits)
+        yield "currency", details["currency"], row.get("currency", details["currency"])
+    else:
+        yield "value", None, row["value"]  # left empty until somebody enters one
     yield "close date", (details["closingDateTime"] or "")[:10], row["close_date"]
     yield "campaign", _line(referral["campaignId"]), _line(row["campaign_id"])
+    yield from _asked(referral, row)
+    yield "location", referral["mpnId"], row["location"]
     yield "notes", _lines(details["notes"]), _lines(row["notes"])
     yield "favorite", bool(referral["favorite"]), bool(row["favorite"])
     yield from _stage(referral, row, crm.unclaimed)
@@ -106,6 +115,14 @@ def compared(
     yield from _people(stage, referral, row, board)
     yield from _solutions(referral, board.solutions.get(row["id"], []))
     yield from _facts(referral, row)
+
+
+def _asked(referral: Document, row: Row) -> Iterator[tuple[str, Any, Any]]:
+    """What is asked per deal."""
+    found = referral["details"]["requirements"]["additionalRequirements"]["attributes"]
+    said = {each["type"]: INTENTS.get(each["id"], each["id"]) for each in found}
+    for name, word in ASKED.items():
+        yield word, said.get(name), row[word]
 
 
 def _stage(referral: Document, row: Row, unclaimed: str) -> Iterator[tuple[str, Any, Any]]:

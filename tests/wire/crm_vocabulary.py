@@ -29,7 +29,9 @@ OWN = {
     "sync": "Sync", "referral_id": "Referral_Id", "referral_link": "Referral_Link", "status": "Status",
     "direction": "Direction", "deal_type": "Deal_Type", "action": "Action", "reason": "Reason",
     "reason_note": "Reason_Note", "visible": "Visible_To_Microsoft", "help": "Help", "help_note": "Help_Note",
-    "consent": "Consent", "campaign_id": "Campaign_Id", "notes": "Notes", "favorite": "Favorite",
+    "consent": "Consent", "campaign_id": "Campaign_Id", "marketplace_intent": "Marketplace_Intent",
+    "partner_role": "Partner_Role", "solution_area": "Solution_Area", "solution_play": "Solution_Play",
+    "location": "Location", "notes": "Notes", "favorite": "Favorite",
     "respond_by": "Respond_By", "microsoft_status": "Microsoft_Status", "microsoft_id": "Microsoft_Id",
     "sync_state": "Sync_State", "message": "Message", "last_sync": "Last_Sync",
 }  # fmt: skip
@@ -413,7 +415,7 @@ SALESFORCE = {
     }),
     "account": Table("Account", "Id", {
         "name": "Name", "street": "BillingStreet", "city": "BillingCity", "state": "BillingState",
-        "postal_code": "BillingPostalCode", "country": "BillingCountry",
+        "postal_code": "BillingPostalCode", "country": "BillingCountry", "duns": "Cosell_Duns__c",
     }),
     "contact": Table("Contact", "Id", {
         "first_name": "FirstName", "last_name": "LastName", "email": "Email", "phone": "Phone", "account": "AccountId",
@@ -433,6 +435,7 @@ SALESFORCE_CALLS: dict[str, Row] = {
     "read back": {"method": "POST", "path": _COMPOSITE, "body": "Opportunity%20WHERE%20Id%20IN"},
     "account": {"method": "POST", "path": _ROWS, "body": '"type":"Account"'},
     "opportunity": {"method": "PATCH", "path": r"/composite/sobjects/Opportunity/"},
+    "account write": {"method": "POST", "path": _COMPOSITE, "body": "/sobjects/Account/001"},
     "contact": {"method": "POST", "path": _ROWS, "body": '"type":"Contact"'},
     "solution": {"method": "PATCH", "path": r"/composite/sobjects/Cosell_Solution__c/"},
     "person": {"method": "POST", "path": _ROWS, "body": "OpportunityContactRole|OpportunityTeamMember"},
@@ -452,6 +455,7 @@ DYNAMICS = {
     "account": Table("account", "accountid", {
         "name": "name", "city": "address1_city", "state": "address1_stateorprovince",
         "postal_code": "address1_postalcode", "country": "address1_country", "merged": "merged",
+        "duns": "cosell_duns",
     }),
     "contact": Table("contact", "contactid", {
         "first_name": "firstname", "last_name": "lastname", "email": "emailaddress1", "phone": "telephone1",
@@ -481,6 +485,7 @@ DYNAMICS_CALLS: dict[str, Row] = {
     "read back": {"method": "GET", "path": r"/opportunities$"},
     "account": part("POST", "/accounts"),
     "opportunity": part("PATCH", r"/opportunities\(cosell_[^)]*\)"),
+    "account write": part("PATCH", f"/accounts{GUID}"),
     "contact": part("POST", "/contacts"),
     "solution": part("POST", "/cosell_solutions"),
     "person": part("POST", "/connections"),

@@ -101,7 +101,7 @@ def _metadata_types() -> list[CsdlEntityType]:
         column("String", plain("MaxLength", "Edm.Int32")),
         column("DateTime", plain("DateTimeBehavior")),
         column("Memo", plain("MaxLength", "Edm.Int32")),
-        column("Money", plain("Precision", "Edm.Int32"), plain("PrecisionSource", "Edm.Int32"), plain("MaxValue", "Edm.Double")),
+        column("Money", plain("Precision", "Edm.Int32"), plain("PrecisionSource", "Edm.Int32"), plain("MaxValue", "Edm.Double"), plain("MinValue", "Edm.Double")),
         column("Picklist", sets=("OptionSet", "GlobalOptionSet")),
         column("Status", sets=("OptionSet",)),
         CsdlEntityType("EntityKeyMetadata", [CsdlProperty("LogicalName", "Edm.String", nullable=False), plain("EntityKeyIndexStatus"), plain("SchemaName"), CsdlProperty("KeyAttributes", "Edm.String", collection=True)], key=[logical]),

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from acceptance import Stage, staged
+from acceptance import Stage, staged, struck
 from crm_vocabulary import Row
 from test_acceptance_people import known_customer, own
 
-from cosell_sync.sandbox.partner_center.samples import member
+from cosell_sync.sandbox.partner_center.samples import member, own_member
 from cosell_sync.sandbox.partner_center.schema import Document
 
 pytestmark = pytest.mark.wire
@@ -126,3 +126,58 @@ def test_a_contact_of_the_same_name_is_not_sent_to_microsoft(tmp_path: Path, crm
         stage.quiet()
         people = stage.referral(deal)["customerProfile"]["team"]
         assert [person["email"] for person in people] == ["greta@customer.example"]
+
+
+def test_a_crash_after_an_account_was_written_makes_it_nobodys_edit_all_the_same(
+    tmp_path: Path, crm: str
+) -> None:
+    """Killed between the write and its record: the deals that share the account are told what is so, and send nothing."""
+    for stage in staged(tmp_path, crm):
+        stage.env["COSELL_MAPPING__ACCOUNT_UPDATES"] = "all"
+        profile = {"name": "Fjord AS", "address": MOVED}
+        first, *rest = [stage.add(name=f"Deal {at}", customerProfile=profile) for at in range(3)]
+        stage.sync()
+        shared = stage.deal(first)["account"]
+        stage.pc.edit(first["id"], "customerProfile/name", "Fjord ASA")
+        server = stage.crm.server
+        server.faults.hang(**stage.crm.calls["account write"], applied=True)
+        stage.killed("sync", at=struck(server))
+        assert account(stage, shared)["name"] == "Fjord ASA"
+        stage.forget_calls()
+        stage.sync()
+        stage.sync()
+        assert account(stage, shared)["name"] == "Fjord ASA"
+        for each in (first, *rest):
+            assert stage.patches(each["id"]) == []
+            message = stage.deal(each)["message"] or ""
+            assert "as you wrote it" not in message
+            assert "Sent to Partner Center" not in message
+        for each in rest:
+            assert "Fjord ASA here and Fjord AS in Partner Center" in stage.deal(each)["message"]
+        stage.quiet()
+
+
+def test_of_two_users_with_one_email_nobody_is_added_and_the_rest_of_the_team_is(
+    tmp_path: Path, crm: str
+) -> None:
+    for stage in staged(tmp_path, crm):
+        shared, other = "ida.kern@nordlicht.example", "jonas.brueck@nordlicht.example"
+        twins = [stage.user(shared), stage.user("tariq.aziz@nordlicht.example")]
+        stage.crm.edit("user", twins[1], email=shared)
+        deal = stage.add(team=[own_member(other), own_member(shared)])
+        stage.sync()
+        stage.sync()
+        row = stage.deal(deal)
+        assert row["owner"] == stage.user(other)
+        assert set(stage.crm.team(row["id"])) & set(twins) == set()
+        assert stage.team(deal) <= {other}
+        assert shared in row["message"]
+        assert row["sync_state"] == "In sync"
+        people = [person["email"] for person in stage.referral(deal)["team"]]
+        assert people == [other, shared], "Microsoft's side keeps the team"
+        stage.seller(deal, value=11)
+        stage.sync()
+        assert stage.referral(deal)["details"]["dealValue"] == 11
+        assert [person["email"] for person in stage.referral(deal)["team"]] == people
+        assert set(stage.crm.team(row["id"])) & set(twins) == set()
+        stage.quiet()

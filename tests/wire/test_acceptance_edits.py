@@ -29,12 +29,14 @@ PLANNER = {"id": "SOL-10001-ABC", "name": "Mill Planner", "type": "Name", "solut
 TIDE = {"id": "SOL-10002-DEF", "name": "Tide & Flow", "type": "Name", "solutionType": "3P", "price": None}
 AZURE = {"id": "0a1b2c3d-1111-4000-8000-000000000001", "name": "Azure", "type": "Name", "solutionType": "1P"}
 GRETA = member("Greta", "Öztürk", "greta@customer.example", "+49 421 100001", title="Head of IT")
+GERDA = {**GRETA, "email": "gerda@customer.example"}
 LIAM = member("Liam", "O'Hara", "liam@customer.example", "+353 1 100002")
 NAMES = (
     "crm_value", "crm_date", "crm_stage", "crm_campaign", "crm_notes", "crm_team", "crm_phone", "crm_contact",
     "crm_solution", "crm_unsold", "crm_currency", "crm_several", "pc_value", "pc_date", "pc_stage", "pc_campaign",
     "pc_notes", "pc_team", "pc_contact", "pc_phone", "pc_solution", "pc_unsold", "pc_name", "pc_favorite", "pc_nothing",
-    "both_value", "both_currency", "both_notes", "both_team", "both_solutions", "both_fields", "both_same", "untouched",
+    "both_value", "both_currency", "both_notes", "both_team", "both_solutions", "both_fields", "both_contact", "both_same",
+    "untouched",
 )  # fmt: skip
 
 
@@ -69,7 +71,7 @@ def prepared(stage: Stage) -> dict[str, Document]:
             salesStage="20",
             team=[own_member(IDA, emailValidationStatus="Valid"), own_member(PIA)],
             details={"notes": "Line one\nLine two", "dealValue": 1000, "requirements": requirements},
-            customerProfile={"team": [GRETA]},
+            customerProfile={"team": [GERDA if name == "both_contact" else GRETA]},
         )
         for name in NAMES
     }
@@ -120,6 +122,8 @@ def edit(stage: Stage, deals: dict[str, Document]) -> None:
     crm.delete("solution", stage.solutions(deals["both_solutions"])[AZURE["id"]]["id"])
     pc.edit(deals["both_fields"]["id"], "details/dealValue", 5111)
     crm.edit("opportunity", opp["both_fields"], close_date="2028-05-05")
+    pc.edit(deals["both_contact"]["id"], "customerProfile/team", [{**GERDA, "phoneNumber": "+49 2"}])
+    crm.edit("contact", stage.contacts(deals["both_contact"])[GERDA["email"]]["id"], first_name="Gerda")
     pc.edit(deals["both_same"]["id"], "details/dealValue", 6000)
     crm.edit("opportunity", opp["both_same"], value=6000)
 
@@ -276,6 +280,10 @@ def test_edits_of_different_parts_merge(play: Play) -> None:
     assert play.stage.team(play.deals["both_team"]) == {IDA, JONAS, MARA}
     assert {person["email"] for person in play.now("both_team")["team"]} == {IDA, PIA, JONAS, MARA}
     assert set(play.stage.solutions(play.deals["both_solutions"])) == {PLANNER["id"], TIDE["id"]}
+    person = play.stage.contacts(play.deals["both_contact"])[GERDA["email"]]
+    assert (person["first_name"], person["phone"]) == ("Gerda", "+49 2")
+    (person,) = play.now("both_contact")["customerProfile"]["team"]
+    assert (person["firstName"], person["phoneNumber"]) == ("Gerda", "+49 2")
     assert play.row("both_fields")["value"] == 5111
     assert play.now("both_fields")["details"]["closingDateTime"] == "2028-05-05T00:00:00Z"
 

@@ -254,13 +254,11 @@ def test_an_end_waits_out_its_hold_and_can_be_taken_back(tmp_path: Path, crm: st
             row = stage.deal(deal)
             assert row["sync_state"] == "Waiting", row["message"]
             assert abs(date_in(row["message"]) - due) < timedelta(minutes=2)
-            assert (
-                stage.status(deal) == ("Active", "Accepted") if deal is not declined else ("New", "Pending")
-            )
-        assert [patch.get("substatus") for patch in stage.patches(jumped["id"])] == ["Accepted"], (
-            "the accept at once"
-        )
-        assert stage.patches(won["id"]) == stage.patches(declined["id"]) == []
+            unanswered = deal in (declined, jumped)
+            assert stage.status(deal) == (("New", "Pending") if unanswered else ("Active", "Accepted"))
+        assert "Accepted and Won" in stage.deal(jumped)["message"]
+        for deal in (won, declined, jumped):
+            assert stage.patches(deal["id"]) == [], "the accept before an end waits with it"
         assert stage.referral(other)["details"]["dealValue"] == 31, "edits do not wait for the end"
         assert re.search(r"72 hours", stage.deal(won)["message"])
         stage.quiet()
@@ -273,6 +271,8 @@ def test_an_end_waits_out_its_hold_and_can_be_taken_back(tmp_path: Path, crm: st
             {"salesStage"}
         ]
         assert stage.deal(back)["sync_state"] == "In sync"
+        assert stage.deal(back)["message"].startswith("Your Won was taken back in time")
+        assert "Sent to" not in stage.deal(back)["message"]
         assert "Won" in stage.deal(lost)["message"]
         assert stage.status(lost) == ("Active", "Accepted")
         # over: by the store's clock, across restarts

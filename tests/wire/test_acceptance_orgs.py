@@ -62,19 +62,27 @@ def single_currency(tmp_path: Path) -> Iterator[Stage]:
         yield Stage(sandbox, tmp_path, {"COSELL_MAPPING__DEFAULT_CURRENCY": "EUR"})
 
 
-def test_an_org_with_one_currency_holds_what_is_in_another(tmp_path: Path) -> None:
+def test_an_org_with_one_currency_leaves_an_amount_in_another_empty(tmp_path: Path) -> None:
     """Amounts are never taken over as if they were of the org's own currency; team selling is off besides.
 
     Salesforce only: there, several currencies and team selling are features that an org may lack. Dataverse has both
-    always; a currency that its list lacks is held too (`test_acceptance_import`).
+    always; an amount in a currency that its list lacks is left empty too (`test_acceptance_gaps`).
     """
     for stage in single_currency(tmp_path):
         run = StoryRun(stage)
         deal, foreign = stage.add(), stage.add(details={"currency": "USD"})
         stage.sync(expect=1)
-        assert stage.deals(foreign) == []
-        assert "USD" in run.attention[foreign["id"]]
+        assert stage.deal(foreign)["value"] is None
+        assert "84,000 USD" in run.attention[foreign["id"]]
         assert stage.deal(deal)["value"] == 84000
+        before = stage.referral(foreign)
+        stage.seller(foreign, value=79000)
+        stage.sync()
+        row = stage.deal(foreign)
+        assert (row["value"], row["sync_state"]) == (79000, "In sync")
+        assert "84,000 USD at Microsoft" in row["message"]
+        stage.quiet()
+        assert stage.referral(foreign) == before, "79,000 euros are not 79,000 dollars"
         stage.pc.edit(deal["id"], {"details/dealValue": 5, "details/currency": "USD"})
         stage.sync(expect=1)
         row = stage.deal(deal)
@@ -85,7 +93,7 @@ def test_an_org_with_one_currency_holds_what_is_in_another(tmp_path: Path) -> No
         stage.pc.edit(foreign["id"], "details/currency", "EUR")
         stage.sync()
         assert stage.deal(deal)["value"] == 5
-        assert stage.deal(foreign)["value"] == 84000
+        assert stage.deal(foreign)["value"] == 79000 == stage.referral(foreign)["details"]["dealValue"]
 
 
 def org_of(stage: Stage) -> Any:

@@ -68,6 +68,8 @@ class Pair:
             referral_id=self.referral["id"],
             status="Accepted",
             campaign_id="SPRING-26",
+            marketplace_intent="Have not decided",
+            location="4100001",
             notes="One\r\nTwo",
             favorite=True,
         )
@@ -93,7 +95,7 @@ def pair(crm: str) -> Iterator[Pair]:
 def test_a_pair_that_tells_the_same_story_is_agreed(pair: Pair) -> None:
     found = pair.judged()
     assert found.faults == []
-    assert (found.deals, found.fields, found.named, found.holds) == (1, 14, [], True)
+    assert (found.deals, found.fields, found.named, found.holds) == (1, 16, [], True)
 
 
 BREACHES: dict[str, Callable[[Pair], object]] = {
@@ -105,6 +107,8 @@ BREACHES: dict[str, Callable[[Pair], object]] = {
     "Stage": lambda pair: pair.seller.move(pair.deal, "won"),
     "Sales Stage": lambda pair: pair.seller.move(pair.deal, "Develop"),
     "Campaign": lambda pair: pair.seller.write(pair.deal, campaign_id=None),
+    "Marketplace intent": lambda pair: pair.seller.write(pair.deal, marketplace_intent="No"),
+    "Partner location": lambda pair: pair.seller.write(pair.deal, location=None),
     "Notes": lambda pair: pair.portal("details/notes", "One\nTwo\nThree"),
     "Favorite": lambda pair: pair.seller.write(pair.deal, favorite=False),
     "Account": lambda pair: pair.portal("customerProfile/name", "Fjord A/S"),

@@ -166,7 +166,7 @@ CALLS = {
 }
 # Each place in the code, and the operations that put it to every fault. A new place needs an endpoint in the table.
 PLACES = {
-    "partner_center/client.py": {"_read": "one", "create": "create invite", "_take": "patch"},
+    "partner_center/client.py": {"_read": "one", "_post": "create invite", "_send": "patch"},
     # Asked by a person's command, with the same caller and its rules as a list.
     "partner_center/registration.py": {"_call": "listing"},
     "partner_center/login.py": {
@@ -181,13 +181,13 @@ PLACES = {
     "crm/salesforce/describe.py": {"read": "query", "_described": "describe"},
     "crm/salesforce/install/checks.py": {"_describe": "describe", "_cycle": "query"},
     "crm/salesforce/install/permissions.py": {"assign": "assignment", "_grant": "rows_made"},
-    "crm/salesforce/install/setup.py": {"_get": "tooling deploy", "_send": "deploy"},
+    "crm/salesforce/install/setup.py": {"_get": "tooling deploy", "has_field": "describe", "_send": "deploy"},
     "crm/salesforce/read.py": {"_deletions": "query", "_removed_members": "deleted"},
     "crm/salesforce/rest.py": {"send": "query describe", "_check_version": "describe"},
     "crm/salesforce/signin.py": {"__call__": "sign_in"},
     "crm/salesforce/write.py": {"_sent": "update update_alone"},
     "crm/dynamics/changes.py": {
-        "_start_tracking": "tracked", "newest_stamp": "table", "_follow_link": "delta", "_read_modified": "table",
+        "_start_tracking": "tracked", "is_narrow": "tracked", "newest_stamp": "table", "_follow_link": "delta", "_read_modified": "table",
     },
     "crm/dynamics/closing.py": {"close": "win lose", "status_writes": "update"},
     "crm/dynamics/create.py": {"_upsert": "create_by_key"},

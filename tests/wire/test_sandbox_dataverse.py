@@ -512,7 +512,7 @@ def test_choices_and_columns_are_found_by_metadata(org: Dataverse, client: Clien
     ours = client.get(
         f"{attributes}?$select=LogicalName,AttributeType&$filter=IsCustomAttribute eq true"
     ).value
-    assert len(ours) == 22
+    assert len(ours) == 27
     assert client.get(f"{attributes}?$select=MaxLength").status == 400, "only behind the cast"
     flags = "EntityDefinitions(LogicalName='opportunity')?$select=ChangeTrackingEnabled,IsOptimisticConcurrencyEnabled"
     assert client.get(flags).body["ChangeTrackingEnabled"] is True

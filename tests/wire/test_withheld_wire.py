@@ -74,6 +74,21 @@ def test_a_stage_renamed_under_a_running_program_accepts_nothing(tmp_path: Path,
         assert statuses(play) == {"New"}
 
 
+def test_a_stage_that_is_renamed_with_its_mapping_is_left_by_who_accepts(stage: Stage, crm: str) -> None:
+    """No row of Dataverse is touched by a new name, and what is remembered of the deals has the old one."""
+    world = stage.sandbox.salesforce if crm == "salesforce" else stage.sandbox.dynamics
+    deals = [stage.add("inbound_received") for _ in range(3)]
+    stage.sync()
+    (world.rename_stage if crm == "salesforce" else world.rename_status_reason)(STANDBY[crm], "New lead")
+    stage.env["COSELL_MAPPING__STAGES__RECEIVED"] = "New lead"
+    stage.sync()
+    assert {stage.status(deal)[0] for deal in deals} == {"New"}
+    stage.seller(deals[0], stage="Accepted")
+    stage.sync()
+    assert [stage.status(deal)[1] for deal in deals] == ["Accepted", "Received", "Received"]
+    stage.quiet()
+
+
 def test_a_misspelt_stage_accepts_nothing_from_a_fresh_store(tmp_path: Path, crm: str) -> None:
     """As ``doctor`` says: the records say Received, and no stage is the standby one."""
     with wired_program(tmp_path, crm) as play:

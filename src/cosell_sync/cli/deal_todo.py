@@ -24,7 +24,8 @@ def todo(link: Link) -> str | None:
         return _of_failure(link, memory.failure)
     if memory.withheld:
         target = link.referral_id or link.opportunity_id
-        return f"{messages.withheld(memory.withheld[0])} Release it: cosell-sync deals approve {target}"
+        texts = " ".join(dict.fromkeys(messages.withheld(item) for item in memory.withheld))
+        return f"{texts} Release it: cosell-sync deals approve {target}"
     if memory.untold:
         return _untold(link)
     if memory.sync_state in URGENT and link.opportunity:
@@ -56,7 +57,7 @@ def _of_failure(link: Link, failure: Failure) -> str:
         return f"{failure.text} To take it off this list: cosell-sync deals unlink {link.referral_id}"
     if failure.code == IntakeCode.CLAIMED and link.opportunity_id is None:
         return (
-            f"{failure.text} The same: cosell-sync deals link {link.referral_id} OPPORTUNITY. "
+            f"{failure.text} The same: cosell-sync deals link {link.referral_id} {memory.claimed or 'OPPORTUNITY'}. "
             f"Its own: cosell-sync deals create {link.referral_id}"
         )
     if failure.locked:

@@ -12,7 +12,7 @@ from uuid import uuid4
 import typer
 from rich.table import Table
 
-from cosell_sync.bootstrap import rules_from, utc_now
+from cosell_sync.bootstrap import rules_found, rules_from, utc_now
 from cosell_sync.cli.common import ConfigOption, JsonOption, console, load, show, show_json
 from cosell_sync.cli.deal_todo import URGENT, todo
 from cosell_sync.core.as_json import fields_to_json, to_json
@@ -42,7 +42,7 @@ def _store(config: Any) -> Iterator[tuple[SqlStore, Rules]]:
     loaded = load(config)
     store = open_store(loaded.store.url, utc_now)
     try:
-        yield store, rules_from(loaded)
+        yield store, rules_found(loaded, store, utc_now())
     finally:
         store.close()
 

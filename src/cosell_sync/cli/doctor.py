@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from types import MappingProxyType
+from typing import Final
 
 import typer
 from rich.table import Table
@@ -13,11 +15,21 @@ from rich.text import Text
 from cosell_sync.bootstrap import Program, program
 from cosell_sync.checks import check_crm
 from cosell_sync.cli.common import ConfigOption, JsonOption, console, load, show_json
+from cosell_sync.core.capabilities import (
+    FAILED,
+    IGNORED,
+    READ,
+    TAKEN,
+    Capability,
+    Verdict,
+    again_at,
+    stands,
+)
 from cosell_sync.core.preconditions import stage_faults
 from cosell_sync.cycle import binding
 from cosell_sync.errors import AuthFailed, ConfigError, ForeignSystem, OutsideError, Surprise
 from cosell_sync.partner_center.sight import Sight
-from cosell_sync.settings import Settings
+from cosell_sync.settings import Settings, value_lists
 from cosell_sync.summary import NEEDS_A_PERSON, NEEDS_NOBODY, OUT_OF_REACH
 
 PARTNER_CENTER = "Partner Center"
@@ -58,9 +70,11 @@ def checked(loaded: Settings) -> tuple[Sequence[Row], int]:
     rows = [Row("settings", "ok", "the configuration is valid")]
     with program(loaded, rebinding=True) as wired:
         rows.append(Row("store", "ok", "open and up to date"))
+        rows += _value_lists(wired)
         rows.append(_connection(wired))
         found, out_of_reach = _partner_center(wired)
         rows += found
+        rows += _found_out(wired)
         unreachable = False
         for check in check_crm(wired.settings.crm, wired.crm, wired.stages):
             rows.append(Row(check.name, check.status, check.message, check.todo))
@@ -96,6 +110,79 @@ def _ambiguous(wired: Program, rows: Sequence[Row]) -> Iterator[Row]:
     for name, text, todo in wired.rules.stages.problems(shape):
         if name not in shape.stages and name not in faulty:
             yield Row(f"stages.{name}", "fault", text, todo)
+
+
+def _found_out(wired: Program) -> Iterator[Row]:
+    """What is left to ``auto``: what was found out, how and when, and how to ask again; or what will find it out."""
+    now, settings = wired.clock(), wired.cycle_settings
+    known = {verdict.capability: verdict for verdict in wired.store.verdicts()}
+    under: dict[Capability, str | None] = {**settings.basis}
+    if settings.closed_rows == "auto":
+        under[Capability.CLOSED_ROWS] = wired.store.cycle_state().rules or ""
+    for capability in (each for each in Capability if each in under):
+        verdict = known.get(capability)
+        name = (
+            f"{wired.settings.crm}.{capability}" if capability is Capability.CLOSED_ROWS else capability.value
+        )
+        if verdict is None or not stands(verdict, under[capability], now):
+            yield Row(name, "ok", f"not known yet: {_TRIED_BY[capability]}")
+        else:
+            yield Row(name, "ok", _answer(verdict), _AGAIN if name.startswith("mapping.") else "")
+
+
+_AGAIN: Final = "to have it asked again, set it to a value of its own for one cycle, then to auto"
+# What finds out, where nothing is known yet.
+_TRIED_BY: Final[Mapping[Capability, str]] = MappingProxyType(
+    {
+        Capability.WRITE_NAME: "the first rename in the CRM is the try",
+        Capability.WRITE_FAVORITE: "the first heart set in the CRM is the try",
+        Capability.SALES_STAGE: "the first sales stage that is read or sent tells",
+        Capability.CLOSED_ROWS: "the first closed opportunity that is to be told something is the try",
+        Capability.CHANGES_FILTER: "the next cycle tells",
+        Capability.ENGAGEMENT_FILTER: "the first deal shared with Microsoft tells",
+    }
+)
+_HOW: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        TAKEN: "a call was answered so",
+        READ: "read in Microsoft's own values",
+        IGNORED: "answered with success, and the old value stayed",
+        FAILED: "answered with an error of the system",
+    }
+)
+
+
+def _answer(verdict: Verdict) -> str:
+    how, on = _HOW.get(verdict.code, f"refused with {verdict.code or 'no code'}"), f"{verdict.at:%Y-%m-%d}"
+    again = again_at(verdict)
+    text = f"auto found out: {verdict.answer} ({how}, {on})"
+    return f"{text}; may be tried once more from {again:%Y-%m-%d} on" if again else text
+
+
+def _value_lists(wired: Program) -> Iterator[Row]:
+    """Whether the lists of what Partner Center asks per deal are of this fiscal year of Microsoft's, and hold what is configured."""
+    mapping = wired.settings.mapping
+    began = value_lists.fiscal_year_began(wired.clock().date())
+    renew = (
+        f"compare it with Partner Center's form, enter the values and valid_from in {mapping.value_lists}"
+        if mapping.value_lists
+        else "copy config/value-lists.yaml, enter what Partner Center's form offers and valid_from, name it in mapping.value_lists"
+    )
+    for name, each in value_lists.lists(mapping.value_lists).items():
+        label, default = f"value_lists.{name}", mapping.deal_attributes.get(each.type)
+        if name == "marketplace_intent":
+            default = default or mapping.marketplace_intent
+        known = {id.casefold() for id in each.labels}  # noqa: A001 - Partner Center's word
+        if not each.labels:
+            text = "empty: Microsoft's list could not be obtained, so its column takes any text"
+            yield Row(label, "ok", text)
+        elif each.valid_from is not None and each.valid_from < began:
+            text = f"of {each.valid_from}; Microsoft's fiscal year began on {began}"
+            yield Row(label, "warning", text, renew)
+        elif default is not None and default.casefold() not in known:
+            yield Row(label, "warning", f"the configured default {default} is none of its ids", renew)
+        else:
+            yield Row(label, "ok", f"of {each.valid_from}, {len(each.labels)} values")
 
 
 def _condensed(rows: Sequence[Row]) -> Iterator[Row]:

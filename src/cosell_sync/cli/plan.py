@@ -47,7 +47,10 @@ def plan(
         try:
             with store.lease(wired.settings.sync.interval):
                 world = wired.cycle_services(
-                    store=store, referrals=DryReferrals(wired.referrals), crm=DryCrm(wired.crm)
+                    store=store,
+                    referrals=DryReferrals(wired.referrals),
+                    crm=DryCrm(wired.crm),
+                    rehearsal=True,
                 )
                 run_cycle(
                     world, f"plan-{uuid4().hex[:8]}", accept=True, approve=False, collect=findings.append

@@ -9,6 +9,8 @@ all    every account is kept equal
 
 The name is never filled or changed under `fill`: it is what the account was found by. An address is one thing: where a part
 of it that both sides have differs, filling the blank parts would make up an address that nobody has, so nothing is filled.
+A D-U-N-S number is that of one site of one company: it is filled only where the name is the same and no part of the address
+contradicts, for the account may be the customer's parent.
 """
 
 from __future__ import annotations
@@ -23,7 +25,9 @@ from cosell_sync.core.merge import Merged, Sides
 from cosell_sync.core.normalize import agree, for_crm
 from cosell_sync.core.rules import AccountUpdates, CrmShape, FieldRule
 
-ADDRESS: Final = tuple(each.name for each in fields(Customer) if each.compare and each.name != "name")
+ADDRESS: Final = tuple(
+    each.name for each in fields(Customer) if each.compare and each.name not in {"name", "duns"}
+)
 _BLANK: Final = Customer()
 
 
@@ -47,7 +51,9 @@ def filled(account: Customer, brought: Customer) -> Customer:
     if any(not _alike(getattr(account, part), getattr(brought, part)) for part in both):
         return account
     blank = {part: getattr(brought, part) for part in ADDRESS if not getattr(account, part)}
-    return replace(account, **blank)
+    same_company = _alike(account.name, brought.name)
+    duns = account.duns or (brought.duns if same_company else None)
+    return replace(account, duns=duns, **blank)
 
 
 def _alike(one: str | None, other: str | None) -> bool:
@@ -83,7 +89,7 @@ def difference(there: Value, here: Value, shape: CrmShape) -> str | None:
         return None
     apart = [
         part
-        for part in ("name", *ADDRESS)
+        for part in ("name", *ADDRESS, "duns")
         if getattr(brought, part)
         and getattr(here, part)
         and not _alike(getattr(brought, part), getattr(here, part))
@@ -91,7 +97,9 @@ def difference(there: Value, here: Value, shape: CrmShape) -> str | None:
     pairs = []
     if "name" in apart:
         pairs.append((shape.label("customer.name"), here.name or "", brought.name or ""))
-    if {*apart} - {"name"}:
+    if "duns" in apart:
+        pairs.append((shape.label("customer.duns"), here.duns or "", brought.duns or ""))
+    if {*apart} - {"name", "duns"}:
         ours, theirs = (messages.shown(replace(each, name=None)) for each in (here, brought))
         pairs.append(("Address", ours, theirs))
     return messages.account_differs(pairs) if pairs else None

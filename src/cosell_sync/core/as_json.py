@@ -13,6 +13,7 @@ from cosell_sync.core.fields import KINDS, Kind
 _PERSON = ("email", "first_name", "last_name", "phone")
 _SOLUTION = ("id", "name", "type")
 _CUSTOMER = ("name", "address_line1", "address_line2", "city", "state", "postal_code", "country")
+_CUSTOMER_MAY_HAVE = ("duns",)  # left out where there is none, as earlier versions did
 
 
 def to_json(value: Value, *, extras: bool = True) -> Any:
@@ -31,7 +32,8 @@ def to_json(value: Value, *, extras: bool = True) -> Any:
                 _record(item, _PERSON if isinstance(item, Member) else _SOLUTION, extras) for item in value
             ]
         case Customer():
-            return _record(value, _CUSTOMER, extras)
+            has = (name for name in _CUSTOMER_MAY_HAVE if getattr(value, name) is not None)
+            return _record(value, (*_CUSTOMER, *has), extras)
         case _:
             return None
 
@@ -85,6 +87,11 @@ def snapshot_to_json(snapshot: Snapshot) -> dict[str, Any]:
         "fields": fields_to_json(snapshot.fields),
         "readonly": sorted(snapshot.readonly),
         "rows": sorted(snapshot.rows),
+        **(
+            {"unkeyed": {name: list(rows) for name, rows in snapshot.unkeyed.items()}}
+            if snapshot.unkeyed
+            else {}
+        ),
     }
 
 
@@ -96,4 +103,5 @@ def snapshot_from_json(data: Mapping[str, Any]) -> Snapshot:
         fields=fields_from_json(data["fields"]),
         readonly=frozenset(data.get("readonly", ())),
         rows=frozenset(data.get("rows", ())),
+        unkeyed=data.get("unkeyed", {}),
     )

@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import Final
 
 from cosell_sync.core import messages
 from cosell_sync.core.deal import Fields, Side, Snapshot, State, Step, Value
 from cosell_sync.core.decision import Conflict, Decision, Effect, Hold, HoldKind
-from cosell_sync.core.limits import why_crm_cannot_store, why_read_only
+from cosell_sync.core.limits import CRM_REQUIRES, no_choice_for, why_crm_cannot_store, why_read_only
 from cosell_sync.core.memory import Action, FinalKind, Link, Withheld, reported_state
+from cosell_sync.core.normalize import empty
 from cosell_sync.core.retry import blocked_side, freed_from
 from cosell_sync.core.rules import CrmShape, FieldRule, Rules
 from cosell_sync.core.stage_table import Consequence
+
+TRIED: Final = "a try: whether Partner Center takes this is not known yet"
 
 
 @dataclass
@@ -30,6 +34,7 @@ class DecisionBuilder:
     follows: Consequence  # what the stage in the CRM means for this deal
     own_move: State | None = None
     withheld: Mapping[FinalKind, Withheld] = field(default_factory=dict)  # what the guard lets nobody do now
+    taken_back: State | None = None  # an end that is not asked for any more, before its hold was over
     invites: bool = False  # Microsoft is to be invited, which is no step of a walk
     to_referral: dict[str, Value] = field(default_factory=dict)
     to_crm: dict[str, Value] = field(default_factory=dict)
@@ -86,6 +91,7 @@ def build_decision(builder: DecisionBuilder, steps: tuple[Step, ...] = ()) -> De
         conflicts=tuple(builder.conflicts),
         holds=tuple(builder.holds),
         notices=tuple(builder.notices),
+        taken_back=builder.taken_back,
         retried=tuple(builder.retried),
     )
 
@@ -107,6 +113,8 @@ def _referral_effects(steps: tuple[Step, ...], builder: DecisionBuilder) -> list
     for step in steps:
         for name, value in step.fields.items():
             rule = builder.reasons.get(name, "goes along with this change")
+            if step.trial:
+                rule = f"{rule}; {TRIED}"
             effects.append(
                 Effect(Side.PARTNER_CENTER, Action.UPDATE, name, builder.referral[name], value, rule)
             )
@@ -137,6 +145,14 @@ def why_not_in_crm(
     if name in builder.opportunity.readonly:
         why = why_read_only(name, builder.opportunity)
         return HoldKind.READ_ONLY, messages.read_only(label, shown, why)
+    if no_choice_for(name, value, builder.shape):
+        return HoldKind.READ_ONLY, messages.no_choice(label, shown)
+    kept = builder.opportunity[name]
+    if name in CRM_REQUIRES and empty(value) and not empty(kept):
+        return HoldKind.CRM_CANNOT, messages.cannot_be_cleared(label, kept)
+    if name == "currency" and empty(value):
+        amount = messages.shown(builder.referral["value"])
+        return HoldKind.CRM_CANNOT, messages.amount_without_currency([label], amount)
     if problem := why_crm_cannot_store(name, value, builder.shape):
         return HoldKind.CRM_CANNOT, messages.crm_cannot(label, shown, problem)
     return None

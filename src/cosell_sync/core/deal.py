@@ -8,18 +8,18 @@ snapshot      what one side had when it was last read, with the version that gua
 value         the content of one field; ``None`` means cleared, ``ABSENT`` means not known, and they are never the same
 stage         the CRM's word for where a deal stands; *state* is ours (see ``lifecycle``)
 
-``docs/glossary.md`` has the other words. Money is ``Decimal`` beside an ISO 4217 code, a close date is a ``date`` (the UTC
-day), a moment is an aware UTC ``datetime``. Versions are opaque: only the adapter that made one knows what it means.
+``docs/glossary.md`` has the other words. Money is ``Decimal`` beside an ISO 4217 code, a close date is a ``date`` (the day in
+``mapping.close_date_zone``), a moment is an aware UTC ``datetime``. Versions are opaque: only the adapter that made one knows what it means.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from decimal import Decimal
 from enum import Enum, StrEnum
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 
 class Absent(Enum):
@@ -42,7 +42,10 @@ class Side(StrEnum):
 
 
 class State(StrEnum):
-    """Where a deal stands; the words of ``Cosell_Status__c``. ``UNKNOWN``: open, read-only, warned about."""
+    """Where a deal stands; the words of ``Cosell_Status__c``, which has none for the last two.
+
+    ``CLOSED``: over, in a way that is not known here. ``UNKNOWN``: open, read-only, warned about.
+    """
 
     RECEIVED = "Received"
     ACCEPTED = "Accepted"
@@ -50,6 +53,7 @@ class State(StrEnum):
     LOST = "Lost"
     DECLINED = "Declined"
     EXPIRED = "Expired"
+    CLOSED = "Closed"
     UNKNOWN = "Unknown"
 
 
@@ -115,7 +119,7 @@ class Member:
 
 @dataclass(frozen=True)
 class Solution:
-    """What is sold, known by its id (``SOL-…`` a partner's own, a GUID Microsoft's).
+    """What is sold, known by its id (mostly ``SOL-…`` a partner's, a GUID Microsoft's; whose it is, ``type`` says).
 
     ``type``: ``Own``, ``Microsoft``, ``Third party`` or None where the side does not say.
     """
@@ -133,7 +137,10 @@ class Solution:
 
 @dataclass(frozen=True)
 class Customer:
-    """The customer's organization and address; ``country`` in two letters (ISO 3166)."""
+    """The customer's organization and address; ``country`` in two letters (ISO 3166).
+
+    ``duns``: the D-U-N-S number, nine digits; what stands in the CRM and is none, as it stands there.
+    """
 
     name: str | None = None
     address_line1: str | None = None
@@ -142,6 +149,7 @@ class Customer:
     state: str | None = None
     postal_code: str | None = None
     country: str | None = None
+    duns: str | None = None
     extra: Mapping[str, object] = field(default_factory=dict, compare=False, repr=False)
 
 
@@ -178,6 +186,7 @@ class Snapshot:
     ``fields`` maps names of ``fields.KINDS`` to values; a name that is missing is ``ABSENT``.
     ``readonly``: fields that this side does not take at the moment (an amount summed from products).
     ``rows``: ids of the child rows it was read from, so that a deleted child is traced back to its deal.
+    ``unkeyed``: per set the rows as the side holds them that cannot be told apart, for a write of the whole set.
     ``last_by_us``: whether the record itself was last changed by the user that we sign in as; None: the side does not
     say. It is known of what was just read only, and not kept.
     """
@@ -187,6 +196,9 @@ class Snapshot:
     fields: Fields = field(default_factory=dict)
     readonly: frozenset[str] = frozenset()
     rows: frozenset[str] = frozenset()
+    unkeyed: Mapping[str, Sequence[Mapping[str, Any]]] = field(
+        default_factory=dict, compare=False, repr=False
+    )
     last_by_us: bool | None = field(default=None, compare=False)
 
     def __getitem__(self, name: str) -> Value:
@@ -209,10 +221,15 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class Step:
-    """One PATCH: fields of ``SHARED`` (plus ``external_reference``, ``status_reason``, ``visible``), at most one move."""
+    """One PATCH: fields of ``SHARED`` (plus ``external_reference``, ``status_reason``, ``visible``), at most one move.
+
+    ``trial``: it holds one field of which it is not known whether Partner Center takes it; where it is refused, the steps
+    after it are carried out all the same.
+    """
 
     fields: Fields
     state: State | None = None
+    trial: bool = False
 
 
 def state_of(referral: Snapshot) -> State:

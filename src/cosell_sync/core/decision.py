@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
-from cosell_sync.core.deal import Fields, Side, Step, Value
+from cosell_sync.core.deal import Fields, Side, State, Step, Value
 from cosell_sync.core.memory import Action, Link
 
 
@@ -16,6 +16,7 @@ class HoldKind(StrEnum):
     NEED = "need"  # a person must fill something in
     WITHHELD = "withheld"  # cannot be undone, and the guard wants a person's word first
     CRM_CANNOT = "crm_cannot"  # the CRM cannot store Partner Center's value
+    STAND_IN = "stand_in"  # the CRM holds a stand-in, or nothing, for what Partner Center does not bring
     PAUSED = "paused"
     UNKNOWN_STATE = "unknown_state"
     LATE = "late"  # after the end
@@ -24,6 +25,7 @@ class HoldKind(StrEnum):
     FROZEN = "frozen"  # Partner Center does not take it
     UNSEEN = "unseen"  # the CRM does not show it to us, so nothing of it is compared
     READ_ONLY = "read_only"  # the CRM computes it, or does not let us
+    UNKEYED = "unkeyed"  # people without an e-mail address, solutions without an id: they stay on their side
     SHARED = "shared"  # it stands in a row that other deals use too
 
 
@@ -89,6 +91,9 @@ class Decision:
     effects: tuple[Effect, ...] = ()
     conflicts: tuple[Conflict, ...] = ()
     holds: tuple[Hold, ...] = ()
+    taken_back: State | None = (
+        None  # an end that waited out its hold, and that the seller does not ask for any more
+    )
     notices: tuple[str, ...] = ()  # what the CRM write of this decision brings, in the seller's words
     retried: tuple[
         Hold, ...

@@ -119,7 +119,11 @@ def from_snapshot(snapshot: Snapshot | None, person: Person) -> Snapshot | None:
     if snapshot is None:
         return None
     fields = {name: from_value(value, person) for name, value in snapshot.fields.items()}
-    return snapshot if fields == snapshot.fields else replace(snapshot, fields=fields, version=UNREAD)
+    return (
+        snapshot
+        if fields == snapshot.fields
+        else replace(snapshot, fields=fields, unkeyed={}, version=UNREAD)
+    )
 
 
 def from_intent(intent: Intent, person: Person) -> Intent:

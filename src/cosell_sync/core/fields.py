@@ -34,6 +34,11 @@ SHARED: Final[Mapping[str, Kind]] = MappingProxyType(
         "close_date": Kind.DATE,
         "sales_stage": Kind.TEXT,  # Qualify, Develop, Propose, Close; ABSENT: this side makes no claim
         "campaign_id": Kind.TEXT,
+        "marketplace_intent": Kind.TEXT,
+        "partner_role": Kind.TEXT,
+        "solution_area": Kind.TEXT,
+        "solution_play": Kind.TEXT,
+        "location": Kind.TEXT,  # of the partner: digits, the location's MPN id
         "notes": Kind.NOTES,
         "favorite": Kind.FLAG,
         "customer": Kind.CUSTOMER,
@@ -42,6 +47,13 @@ SHARED: Final[Mapping[str, Kind]] = MappingProxyType(
         "solutions": Kind.SOLUTIONS,
     }
 )
+
+
+# What Partner Center asks of every deal, each answered from one of Microsoft's lists of values. A CRM may hold a value as
+# text or as a choice of the list, and an answer of Microsoft's that is none of the choices sinks no deal.
+ASKED_PER_DEAL: Final = ("marketplace_intent", "partner_role", "solution_area", "solution_play")
+# Fields whose columns a CRM lacks that an earlier version set up: deals are kept in step without them.
+NEWER: Final = (*ASKED_PER_DEAL, "location")
 
 
 # Fields that mean something only together: they have one winner, cross together or are held together. The first one's
@@ -56,6 +68,13 @@ def partners(names: Iterable[str]) -> tuple[str, ...]:
         if asked & set(group):
             asked |= set(group)
     return tuple(name for name in SHARED if name in asked)
+
+
+# Who or what of a set cannot be told apart there, so that it stays on its side: people without an e-mail address, solutions
+# without an id. Each side says its own, in words.
+UNKEYED: Final[Mapping[str, str]] = MappingProxyType(
+    {"team": "team_unkeyed", "contacts": "contacts_unkeyed", "solutions": "solutions_unkeyed"}
+)
 
 
 def inseparable(names: Iterable[str]) -> list[frozenset[str]]:
@@ -126,12 +145,27 @@ REFERRAL_ONLY: Final[Mapping[str, Kind]] = MappingProxyType(
         "registration_status": Kind.TEXT,  # of a won deal, as Partner Center words it
         "organization": Kind.TEXT,  # whose row it is, on rows of others; "Microsoft" for Microsoft's
         "problem": Kind.TEXT,  # why this referral cannot be understood, or absent
+        "unreadable": Kind.TEXT,  # our names of fields that cannot be understood, though the rest can; or absent
     }
 )
 
 
+# What only the intent of a create says, beside what was to be made.
+CREATE_ONLY: Final[Mapping[str, Kind]] = MappingProxyType(
+    {"stand_ins": Kind.TEXT}  # our names of the fields that were made with a stand-in
+)
+
+
 KINDS: Final[Mapping[str, Kind]] = MappingProxyType(
-    {**SHARED, **SELLER, **STATUS_FIELDS, **CRM_ONLY, **REFERRAL_ONLY}
+    {
+        **SHARED,
+        **SELLER,
+        **STATUS_FIELDS,
+        **CRM_ONLY,
+        **REFERRAL_ONLY,
+        **CREATE_ONLY,
+        **dict.fromkeys(UNKEYED.values(), Kind.TEXT),
+    }
 )
 
 
@@ -158,6 +192,11 @@ LABELS: Final[Mapping[str, str]] = {
     "sales_stage": "Stage",
     "stage": "Stage",
     "campaign_id": "Campaign Id",
+    "marketplace_intent": "Marketplace Intent",
+    "partner_role": "Partner Role",
+    "solution_area": "Solution Area",
+    "solution_play": "Solution Play",
+    "location": "Partner Location",
     "notes": "Notes",
     "favorite": "Favorite",
     "customer": "Account",
@@ -171,6 +210,7 @@ LABELS: Final[Mapping[str, str]] = {
     "customer.state": "Billing State/Province",
     "customer.postal_code": "Billing Zip/Postal Code",
     "customer.country": "Billing Country",
+    "customer.duns": "D-U-N-S Number",
     "consent": "Consent",
     "visible": "Visible to Microsoft",
     "help": "Help",

@@ -4,12 +4,13 @@ Such a step is an accept, a decline, a win or a loss (by the stage or by an Acti
 or a deal made visible to Microsoft (by a tick). It is withheld, whatever path it comes by, when
 
 stage         the stage that was left, or the one that was entered, is not among the org's stages as read in this cycle,
+unmoved       the record stands in the stage that both sides agreed on: an admin gave that stage another meaning,
 precondition  something that ``doctor`` calls a fault is broken,
 count         it would bring the steps of its kind within ``sync.surprise_window`` above ``sync.surprise_moves``.
 
 Where the count withholds one step it withholds all of that kind in the cycle, for a mass update is right or wrong as a
-whole. A withheld step stays so until a person approves it, the seller takes it back, or, for the first two reasons, the
-cause is gone. A seller's Action is a person's word for that one deal, so the count leaves it alone; an approved step
+whole. A withheld step stays so until a person approves it, the seller takes it back, or, for every reason but the count,
+the cause is gone. A seller's Action is a person's word for that one deal, so the count leaves it alone; an approved step
 passes for every reason. Both are not counted.
 
 Everything here is pure. ``cycle.guard`` gathers the evidence.
@@ -140,6 +141,8 @@ def _withheld_for_itself(each: Candidate, evidence: Evidence) -> Withheld | None
     gone = [stage for stage in each.stages if known is not None and stage not in known]
     if gone:
         return Withheld(each.kind, each.mark, WithheldBy.STAGE, gone[0])
+    if len(each.stages) > 1 and len({*each.stages}) == 1:
+        return Withheld(each.kind, each.mark, WithheldBy.UNMOVED)
     return Withheld(each.kind, each.mark, WithheldBy.PRECONDITION) if evidence.broken else None
 
 
@@ -193,14 +196,19 @@ def final_effects(decision: Decision) -> Iterable[tuple[FinalKind, str]]:
 
 def kept_withheld(link: Link) -> dict[FinalKind, Withheld]:
     """What the count withheld and nobody approved stays withheld, for as long as the record asks for that very step."""
+    found = standing_withheld(link)
+    return {kind: item for kind, item in found.items() if item.reason is WithheldBy.COUNT}
+
+
+def standing_withheld(link: Link) -> dict[FinalKind, Withheld]:
+    """What was withheld when the deal was last decided, for whatever reason, that the record still asks for and nobody approved."""
     opportunity = link.opportunity
     if opportunity is None:
         return {}
     return {
         item.kind: item
         for item in link.memory.withheld
-        if item.reason is WithheldBy.COUNT
-        and item.mark == mark_of(item.kind, opportunity)
+        if item.mark == mark_of(item.kind, opportunity)
         and Approval(item.kind, item.mark) not in link.memory.approved
     }
 

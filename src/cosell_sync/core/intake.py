@@ -1,24 +1,25 @@
 """What becomes of a referral that has no opportunity yet: it is skipped, linked, held or an opportunity is made.
 
 Nothing is created twice: an opportunity that carries the referral's id, or whose id the referral names, is always linked;
-one that merely looks like it (``mapping.match``) or belongs to another referral is held for a person. Nothing is invented: a referral that the CRM cannot
-store as it is (a currency it does not know, no customer) is held with the reason.
+one that merely looks like it (``mapping.match``) or belongs to another referral is held for a person. What the CRM demands
+and the referral lacks, or holds in a form that the CRM cannot store, has a stand-in (``stand_ins``): no deal is kept out for it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 
 from cosell_sync.core import messages
-from cosell_sync.core.deal import ABSENT, Category, Customer, Fields, Snapshot, State, Value, state_of
-from cosell_sync.core.fields import SHARED, STATUS_FIELDS
+from cosell_sync.core.deal import ABSENT, Category, Fields, Snapshot, State, Value, state_of
+from cosell_sync.core.fields import SHARED
 from cosell_sync.core.lifecycle import TERMINAL
-from cosell_sync.core.limits import CRM_REQUIRES, why_crm_cannot_store
+from cosell_sync.core.limits import no_choice_for, why_crm_cannot_store
 from cosell_sync.core.memory import Link
-from cosell_sync.core.normalize import empty, for_crm
+from cosell_sync.core.normalize import for_crm
 from cosell_sync.core.rules import CrmShape, Rules
+from cosell_sync.core.stand_ins import with_stand_ins
 
 
 class IntakeAction(StrEnum):
@@ -56,6 +57,7 @@ class IntakeDecision:
     opportunity_id: str | None = None
     lookalikes: tuple[str, ...] = ()
     fields: Fields = field(default_factory=dict)
+    stand_ins: tuple[str, ...] = ()  # of ``fields``, see ``stand_ins``
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ def skipped_by_category(referral: Snapshot, rules: Rules) -> IntakeDecision | No
     return None
 
 
-def decide_intake(link: Link, found: Matches, rules: Rules, shape: CrmShape) -> IntakeDecision:
+def decide_intake(link: Link, found: Matches, rules: Rules, shape: CrmShape, now: datetime) -> IntakeDecision:
     """What becomes of ``link.referral``, given what the CRM has for it already. The link must have a referral."""
     referral = link.referral
     assert referral is not None  # noqa: S101 - only links with a referral come here
@@ -89,10 +91,6 @@ def decide_intake(link: Link, found: Matches, rules: Rules, shape: CrmShape) -> 
         code = IntakeCode.REFERRAL_ID if found.by_referral else IntakeCode.EXTERNAL_REFERENCE
         return IntakeDecision(
             IntakeAction.LINK, code, "its id is known on the other side", opportunity_id=existing
-        )
-    if problem := referral.text("problem"):
-        return IntakeDecision(
-            IntakeAction.HOLD, IntakeCode.UNREADABLE, f"Partner Center sent something unreadable: {problem}"
         )
     if state_of(referral) is State.EXPIRED and link.memory.failure is not None and not rules.import_closed:
         # It was held until nobody could answer any more; it stays in sight until somebody says so (`deals unlink`).
@@ -102,6 +100,10 @@ def decide_intake(link: Link, found: Matches, rules: Rules, shape: CrmShape) -> 
     if state_of(referral) in TERMINAL and not rules.import_closed:
         return IntakeDecision(
             IntakeAction.SKIP, IntakeCode.CLOSED, "closed before it was first seen; sync.import_closed is off"
+        )
+    if problem := referral.text("problem"):
+        return IntakeDecision(
+            IntakeAction.HOLD, IntakeCode.UNREADABLE, f"Partner Center sent something unreadable: {problem}"
         )
     if found.claimed and not link.memory.create_anyway:
         reason = messages.claimed(referral.text("name"), found.claimed)
@@ -115,9 +117,10 @@ def decide_intake(link: Link, found: Matches, rules: Rules, shape: CrmShape) -> 
         reason = messages.looks_alike(referral.text("name"))
         return IntakeDecision(IntakeAction.HOLD, IntakeCode.LOOKALIKE, reason, lookalikes=lookalikes)
     fields = new_opportunity_fields(referral, rules, shape)
-    if problems := unmappable(referral, fields, rules, shape):
-        return IntakeDecision(IntakeAction.HOLD, IntakeCode.UNMAPPABLE, " ".join(problems))
-    return IntakeDecision(IntakeAction.CREATE, IntakeCode.NEW, fields=fields)
+    if problem := _without_stage(fields, shape):
+        return IntakeDecision(IntakeAction.HOLD, IntakeCode.UNMAPPABLE, problem)
+    fields, names = with_stand_ins(fields, referral, rules, shape, rules.today(now))
+    return IntakeDecision(IntakeAction.CREATE, IntakeCode.NEW, fields=fields, stand_ins=names)
 
 
 def new_opportunity_fields(referral: Snapshot, rules: Rules, shape: CrmShape) -> dict[str, Value]:
@@ -135,6 +138,8 @@ def new_opportunity_fields(referral: Snapshot, rules: Rules, shape: CrmShape) ->
             or why_crm_cannot_store(name, value, shape)
         ):
             continue
+        if no_choice_for(name, value, shape):
+            continue  # told on the record once it is there
         if value is not ABSENT and rule.goes_to_crm:
             fields[name] = for_crm(name, value, shape)
     fields["stage"] = rules.stages.for_state(state_of(referral), referral["sales_stage"])
@@ -143,32 +148,9 @@ def new_opportunity_fields(referral: Snapshot, rules: Rules, shape: CrmShape) ->
     return fields
 
 
-def unmappable(referral: Snapshot, fields: Fields, rules: Rules, shape: CrmShape) -> list[str]:
-    """Every reason why the CRM cannot store this referral, in words for people; empty where it can."""
-    return [*_missing(referral, fields, shape), *_does_not_fit(referral, fields, rules, shape)]
-
-
-def _missing(referral: Snapshot, fields: Fields, shape: CrmShape) -> Iterator[str]:
-    for name in CRM_REQUIRES:
-        if empty(fields.get(name, ABSENT)):
-            yield f"{shape.label(name)} is missing in Partner Center."
-    customer = referral["customer"]
-    if not isinstance(customer, Customer) or empty(customer.name):
-        yield "The customer has no name in Partner Center."
-
-
-def _does_not_fit(referral: Snapshot, fields: Fields, rules: Rules, shape: CrmShape) -> Iterator[str]:
-    for name, value in fields.items():
-        if (
-            name not in CRM_REQUIRES
-            and name not in STATUS_FIELDS
-            and (why := why_crm_cannot_store(name, value, shape))
-        ):
-            yield messages.crm_cannot(shape.label(name), value, why)
-    currency = referral.text("currency")
-    own = rules.default_currency or shape.default_currency
-    if not shape.currencies and currency and own and currency != own:
-        yield messages.crm_cannot("Currency", currency, f"it has one currency only, {own}")
+def _without_stage(fields: Fields, shape: CrmShape) -> str:
+    """Why there is no stage to make this deal in; empty where there is one. No other will do: it says where a deal stands."""
     stage = fields.get("stage")
     if shape.stages and stage not in shape.stages:
-        yield f'The CRM has no stage "{stage}"; correct mapping.stages.'
+        return f'The CRM has no stage "{stage}"; correct mapping.stages.'
+    return ""

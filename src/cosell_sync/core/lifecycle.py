@@ -2,7 +2,8 @@
 
 A deal is *received* (Microsoft asks, we have not answered), *accepted* (both work on it) or over: *won*, *lost*,
 *declined*, *expired*. Over is over: Partner Center takes no change of a closed referral, not even of a note, so
-nothing leads out of these four (Partner Center, bulk operations and referrals FAQ).
+nothing leads out of these four (Partner Center, bulk operations and referrals FAQ). A closed status with a second word that
+is not known here is over too (``CLOSED``); whether that is a loss, only a person can say.
 
 Two actors move a deal. The *seller* moves it in the CRM; such a move is a request until Partner Center has taken it, so
 it is checked against the table before any call. The *portal* is a colleague in Partner Center, or the service itself, which
@@ -24,6 +25,7 @@ from enum import StrEnum
 from typing import Final
 
 from cosell_sync.core.deal import DealType, State
+from cosell_sync.core.fields import NEWER
 
 
 class Actor(StrEnum):
@@ -57,7 +59,7 @@ MOVES: Final = (
 )
 
 OPEN: Final = frozenset({State.RECEIVED, State.ACCEPTED})
-TERMINAL: Final = frozenset({State.WON, State.LOST, State.DECLINED, State.EXPIRED})
+TERMINAL: Final = frozenset({State.WON, State.LOST, State.DECLINED, State.EXPIRED, State.CLOSED})
 
 
 def legal_moves(source: State, actor: Actor) -> Iterator[Move]:
@@ -93,7 +95,8 @@ class Freeze:
     types: frozenset[DealType] = frozenset(DealType)  # the deal types it holds for
 
 
-# Partner Center, bulk operations: what is fixed once created, and once shared; the rest is the connector's path list.
+# Partner Center, bulk operations: what is fixed once created (customer with its D-U-N-S number, partner location), and once
+# shared; the rest, such as what is asked per deal, is missing in the connector's list of paths.
 FREEZES: Final = (
     Freeze("customer", "Partner Center fixes the customer once a deal exists"),
     Freeze(
@@ -101,6 +104,7 @@ FREEZES: Final = (
         "Partner Center fixes the customer contacts once Microsoft was asked for help",
         frozenset({DealType.COSELL}),
     ),
+    *(Freeze(name, "Partner Center fixes it once a deal exists") for name in NEWER),
 )
 
 
@@ -111,6 +115,6 @@ def frozen(field: str, deal_type: DealType | None, *, outbound: bool) -> str | N
     creation or upgrade.
     """
     for freeze in FREEZES:
-        if freeze.field == field and deal_type in freeze.types:
+        if freeze.field == field and (deal_type in freeze.types or freeze.types == frozenset(DealType)):
             return freeze.why if field != "contacts" or outbound else None
     return None

@@ -5,12 +5,16 @@ The functions return the reason in the seller's words; None where the side takes
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import date, datetime
+from decimal import Decimal
+from types import MappingProxyType
 from typing import Final
 
 from cosell_sync.core import messages, microsoft
 from cosell_sync.core.countries import is_currency
 from cosell_sync.core.deal import DealType, Direction, Snapshot, Value
+from cosell_sync.core.fields import ASKED_PER_DEAL
 from cosell_sync.core.lifecycle import frozen
 from cosell_sync.core.memory import Link
 from cosell_sync.core.normalize import empty
@@ -20,6 +24,19 @@ from cosell_sync.core.rules import CrmShape, Rules
 PARTNER_CENTER_REQUIRES: Final = frozenset({"name", "value", "currency", "close_date", "team", "solutions"})
 LARGEST_SET: Final = 50  # team members, contacts or solutions of a deal (Partner Center, bulk operations)
 CRM_REQUIRES: Final = ("name", "close_date")
+# Fields that are sent only where Partner Center takes them (doubt D6) → why this one is not.
+NOT_TAKEN: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "name": "Partner Center does not take a new name",
+        "favorite": "Partner Center does not take the heart from outside",
+    }
+)
+
+# Days that both CRMs hold: Salesforce from 1700 to 4000, Dataverse from 1753.
+# https://developer.salesforce.com/docs/atlas.en-us.object_reference.meta/object_reference/primitive_data_types.htm
+# https://learn.microsoft.com/power-apps/developer/data-platform/behavior-format-date-time-attribute
+FIRST_DAY: Final = date(1753, 1, 1)
+LAST_DAY: Final = date(3999, 12, 31)
 
 
 def why_read_only(name: str, opportunity: Snapshot) -> str:
@@ -41,10 +58,8 @@ def foreign_currency(referral: Snapshot, rules: Rules, shape: CrmShape) -> str |
 
 def why_not_sent(name: str, link: Link, rules: Rules) -> str | None:
     """Why this field is not sent to Partner Center, or None."""
-    if name == "name" and not rules.write_name:
-        return "Partner Center is not known to take a new name (mapping.write_name)"
-    if name == "favorite" and not rules.write_favorite:
-        return "Partner Center is not known to take the heart (mapping.write_favorite)"
+    if rules.takes(name) is False:
+        return NOT_TAKEN[name]
     referral, opportunity = link.referral, link.opportunity
     if (
         name == "currency"
@@ -61,6 +76,12 @@ def why_not_sent(name: str, link: Link, rules: Rules) -> str | None:
     return frozen(name, DealType(words) if words in set(DealType) else None, outbound=outbound)
 
 
+def no_choice_for(name: str, value: Value, shape: CrmShape) -> bool:
+    """Whether Microsoft's answer is none of the choices that the CRM offers for it, so that only an admin can add it."""
+    choices = shape.picklists.get(name) if name in ASKED_PER_DEAL else None
+    return choices is not None and isinstance(value, str) and value not in choices
+
+
 def why_partner_center_cannot_store(value: Value, today: date) -> str | None:
     """Why Partner Center cannot take this value, or None. One such value would refuse everything that goes along with it."""
     if isinstance(value, tuple) and len(value) > LARGEST_SET:
@@ -74,8 +95,12 @@ def why_crm_cannot_store(name: str, value: Value, shape: CrmShape) -> str | None
     """Why the CRM cannot store this value, or None."""
     if name in CRM_REQUIRES and empty(value):
         return "it must not be empty"
-    if name == "value" and value is not None and abs(value) > shape.maximum:  # type: ignore[arg-type,operator]
+    if name == "value" and isinstance(value, Decimal) and value > shape.maximum:
         return f"the largest amount is {messages.shown(shape.maximum)}"
+    if name == "value" and isinstance(value, Decimal) and value < shape.minimum:
+        return f"the smallest amount is {messages.shown(shape.minimum)}"
+    if name == "close_date" and isinstance(value, date) and not FIRST_DAY <= value <= LAST_DAY:
+        return "it holds no such date"
     if name == "currency" and isinstance(value, str) and shape.currencies and value not in shape.currencies:
         return "this currency is not active there; an administrator of the CRM can activate it"
     if name == "sales_stage" and value not in shape.picklists.get(name, {value}):

@@ -69,12 +69,14 @@ class Invitation(StrEnum):
 class Closing:
     """A request to win, lose or decline that waits out ``sync.terminal_hold``.
 
-    ``mark``: the stage and action that ask for it; a change of them starts the wait again.
+    ``mark``: the stage and action that ask for it; a change of them starts the wait again. ``hurried``: the accept that goes
+    before it could not wait, because the referral would have expired.
     """
 
     state: State
     mark: str
     since: datetime
+    hurried: bool = False
 
 
 class FinalKind(StrEnum):
@@ -93,6 +95,7 @@ class WithheldBy(StrEnum):
     """Why the guard withholds such a step (``guard``)."""
 
     STAGE = "stage"
+    UNMOVED = "unmoved"  # nobody changed the stage: it means something else now
     PRECONDITION = "precondition"
     COUNT = "count"
 
@@ -189,6 +192,7 @@ class Memory:
     rejected: bool = False  # refused by our own checks, until someone mends the record
     gone: Side | None = None  # the side whose record vanished
     lookalikes: tuple[str, ...] = ()  # opportunities that may be the same deal
+    claimed: str = ""  # the opportunity that its referral names, which belongs to another deal
     account_made: str | None = None  # id of the account that was made for this deal and that no other uses
     create_anyway: bool = False  # a person said: it is not one of the lookalikes
     sync_state: SyncState = SyncState.IN_SYNC
@@ -202,6 +206,9 @@ class Memory:
     )  # Microsoft's side as last read: status, id, reason, until
     withheld: tuple[Withheld, ...] = ()
     approved: tuple[Approval, ...] = ()
+    stand_ins: tuple[
+        str, ...
+    ] = ()  # fields that the opportunity was made without a value of Microsoft's (``stand_ins``)
 
 
 @dataclass(frozen=True)

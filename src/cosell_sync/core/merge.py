@@ -32,7 +32,7 @@ from cosell_sync.core.deal import ABSENT, HIDDEN, Customer, Side, Value, hidden_
 from cosell_sync.core.decision import Conflict
 from cosell_sync.core.erasure import recalled
 from cosell_sync.core.fields import KINDS, Kind
-from cosell_sync.core.merge_record import Pair, Record, merge_record
+from cosell_sync.core.merge_record import Pair, Record, merge_record, waiting_parts, with_parts_of
 from cosell_sync.core.normalize import (
     agree,
     by_key,
@@ -40,6 +40,7 @@ from cosell_sync.core.normalize import (
     empty,
     for_crm,
     for_referral,
+    keeping_duns,
     same,
     same_record,
     storable,
@@ -103,7 +104,7 @@ def _merge_value(rule: FieldRule, kind: Kind, sides: Sides, shape: CrmShape, ans
     still = Merged(sides.base_referral, sides.base_opportunity)
     if agree(rule.name, sides.referral, sides.opportunity, shape):
         return Merged(sides.referral, sides.opportunity)
-    to_crm = for_crm(rule.name, sides.referral, shape)
+    to_crm = keeping_duns(for_crm(rule.name, sides.referral, shape), sides.opportunity)
     to_referral = for_referral(rule.name, sides.opportunity, shape)
     outcomes = {
         Side.PARTNER_CENTER: replace(still, to_crm=to_crm, rule="changed in Partner Center"),
@@ -343,9 +344,14 @@ def learn(name: str, base_written: Value, base_source: Value, written: Written) 
     if kind in {Kind.MEMBERS, Kind.SOLUTIONS}:
         before, sent = by_key(written.before), by_key(written.sent)
         touched = [key for key in {**before, **sent} if before.get(key) != sent.get(key)]
+        after, source = by_key(written.after), by_key(written.source)
+        waiting = {
+            key: waiting_parts(after.get(key), source.get(key), not_sent=(before.get(key), sent.get(key)))
+            for key in touched
+        }
         return (
-            take_elements(base_written, written.after, touched),
-            take_elements(base_source, written.source, touched),
+            take_elements(base_written, written.after, waiting),
+            take_elements(base_source, written.source, waiting),
         )
     if kind is Kind.NOTES:
         if same(kind, written.after, written.source):
@@ -358,11 +364,11 @@ def learn(name: str, base_written: Value, base_source: Value, written: Written) 
     return written.after, written.source
 
 
-def take_elements(base: Value, current: Value, keys: list[str]) -> Value:
-    """The base of a set, with the members of these keys as they are now."""
+def take_elements(base: Value, current: Value, waiting: Mapping[str, frozenset[str]]) -> Value:
+    """The base with these members as they are now; of their attributes that still have to go the other way, as they were."""
     records, now = dict(by_key(base)), by_key(current)
-    for key in keys:
-        _set_record(records, key, now.get(key))
+    for key, names in waiting.items():
+        _set_record(records, key, with_parts_of(now.get(key), records.get(key), names))
     return _pack(records)
 
 
@@ -376,8 +382,12 @@ def settle_set(
 ) -> tuple[Value, Value]:
     """Bases after a set write of unknown fate: members that stand as they were sent have landed, others have not."""
     wanted, there, other = by_key(sent), by_key(now), by_key(source)
-    keys = [key for key, record in wanted.items() if there.get(key) == record and other.get(key) is not None]
-    return take_elements(base_written, now, keys), take_elements(base_source, source, keys)
+    waiting = {
+        key: waiting_parts(record, other[key])
+        for key, record in wanted.items()
+        if there.get(key) == record and key in other
+    }
+    return take_elements(base_written, now, waiting), take_elements(base_source, source, waiting)
 
 
 def settle_notes(base_written: Value, base_source: Value, source: Value) -> tuple[Value, Value]:

@@ -42,6 +42,11 @@ def merge_record(
         first = was_there is None or was_here is None or bool(without_base & set(part))
         changed_there = first or value_there != _held(was_there, part)
         changed_here = first or _held(here, part) != _held(was_here, part)
+        if part == ("type",) and value_there != (None,):
+            changed_there, changed_here = (
+                True,
+                False,
+            )  # whose solution it is, its publisher says and nobody else
         if changed_there and changed_here:
             if _is_within(value_there, value_here) or _is_within(value_here, value_there):
                 changed_here = _is_within(value_there, value_here)
@@ -54,6 +59,40 @@ def merge_record(
         elif changed_here:
             up |= zip(part, value_here, strict=True)
     return replace(there, **up), replace(here, **down), clash  # type: ignore[arg-type]
+
+
+def waiting_parts(
+    written: Record | None,
+    source: Record | None,
+    *,
+    not_sent: tuple[Record | None, Record | None] | None = None,
+) -> frozenset[str]:
+    """The attributes in which a member differs on both sides after it was written: the written side's own, which still have to
+    go to the source.
+
+    ``not_sent``: the written side's member before and as it was sent; what these differ in has come from the source, though
+    it may have been cut on its way.
+    """
+    if written is None or source is None or (not_sent and None in not_sent):
+        return frozenset()
+    unseen = hidden_parts(written) | hidden_parts(source)
+    return frozenset(
+        name
+        for part in _parts(written)
+        if _held(written, part) != _held(source, part)
+        and (not_sent is None or _held(not_sent[0], part) == _held(not_sent[1], part))
+        for name in part
+        if name not in unseen
+    )
+
+
+def with_parts_of(record: Record | None, was: Record | None, names: frozenset[str]) -> Record | None:
+    """The record with these attributes as they were; None where it was not there, so that it is merged as at first sight."""
+    if record is None or not names:
+        return record
+    if was is None:
+        return None
+    return replace(record, **{name: getattr(was, name) for name in names})
 
 
 def _parts(record: Record) -> Iterator[tuple[str, ...]]:

@@ -131,6 +131,7 @@ MOVED = {
     State.LOST: "This deal was lost.",
     State.DECLINED: "This deal was declined.",
     State.EXPIRED: "This deal expired because nobody answered it in time.",
+    State.CLOSED: "This deal was closed.",
 }
 
 
@@ -216,12 +217,28 @@ def unanswered(labels: Iterable[str]) -> str:
     return f"{listed(labels)}: your changes go to Partner Center together with your Accept."
 
 
-def holding(target: State, until: datetime) -> str:
-    """An end waits out ``sync.terminal_hold``."""
+def holding(target: State, until: datetime, *, with_accept: bool = False) -> str:
+    """An end waits out ``sync.terminal_hold``. ``with_accept``: and with it the answer to a deal that has none yet."""
+    if with_accept:
+        return (
+            f"Accepted and {target.value} go to Partner Center together at {minute(until)} and cannot be undone there. "
+            "Until then you can take both back by changing the stage."
+        )
     return (
         f"{target.value} goes to Partner Center at {minute(until)} and cannot be undone there. "
         "Until then you can take it back by changing the stage or the action."
     )
+
+
+def accepted_in_time() -> str:
+    """A deal won before it was answered was accepted at once."""
+    return "The deal was accepted at once, because it would have expired before; only Won can be taken back."
+
+
+def taken_back(state: State) -> str:
+    """The seller took an end back while it waited out its hold."""
+    what = "Your refusal of this deal" if state is State.DECLINED else f"Your {state.value}"
+    return f"{what} was taken back in time; Microsoft was not told of it."
 
 
 _WITHHELD = {
@@ -240,6 +257,7 @@ def withheld(item: Withheld) -> str:
     why = {
         WithheldBy.COUNT: "many deals changed like this at once",
         WithheldBy.STAGE: f'the CRM has no stage "{item.stage}" any more',
+        WithheldBy.UNMOVED: "nobody moved this record to another stage (the stage itself means something else now)",
         WithheldBy.PRECONDITION: "cosell-sync found a fault in its setup",
     }[item.reason]
     return (
@@ -255,6 +273,14 @@ def hurried(until: datetime) -> str:
 
 def over(state: State) -> str:
     return f"This deal is over in Partner Center ({state.lower()}); it cannot be changed there any more."
+
+
+def closed_otherwise(status: str, label: str) -> str:
+    """Closed with a second word that says neither won nor lost. ``label``: of the stage."""
+    return (
+        f'Microsoft closed this deal as "{status}"; it cannot be changed there any more. '
+        f"Set the {label} that fits, for the CRM was not told whether it is won or lost."
+    )
 
 
 def late(labels: Iterable[str]) -> str:
@@ -291,6 +317,51 @@ def crm_cannot(label: str, value: Value, why: str) -> str:
     return f"Partner Center has {shown(value)} for {label}, which the CRM cannot hold: {why}."
 
 
+def stand_in(label: str, value: Value) -> str:
+    """The CRM needs a value, and Partner Center has none: ours stands there until somebody enters one."""
+    return f"Enter the {label}: Microsoft gave none, and {shown(value)} only stands in for it."
+
+
+def no_customer(label: str) -> str:
+    """``label``: what the CRM calls the customer."""
+    return f"Choose the {label}: Microsoft named no customer."
+
+
+def amount_in_foreign_currency(label: str, own: str | None, money: str) -> str:
+    """``own``: the only currency of the CRM; None where it has several. ``money``: Microsoft's amount and currency."""
+    where = own or "one of the CRM's currencies"
+    return f"Enter the {label} in {where}: Microsoft's is {money}, a currency that the CRM does not have."
+
+
+def amount_without_currency(labels: Iterable[str], money: str) -> str:
+    return f"Enter the {listed(labels)}: Microsoft gave {money} without a currency."
+
+
+def amount_does_not_fit(label: str, money: str) -> str:
+    return f"Enter the {label}: Microsoft's {money} does not fit here, so it was left empty."
+
+
+def amount_unreadable(label: str) -> str:
+    return f"Enter the {label}: what Microsoft gave is no amount."
+
+
+def amounts_apart(label: str, own: str, money: str) -> str:
+    """A CRM of one currency holds an amount of the seller's beside one of Microsoft's in another."""
+    return f"{label} is in {own} here and {money} at Microsoft; the two are not compared."
+
+
+def cannot_be_cleared(label: str, kept: Value) -> str:
+    """Partner Center emptied a field that the CRM needs."""
+    return (
+        f"Enter the {label} you expect: Microsoft has none any more, and {shown(kept)} stays here meanwhile."
+    )
+
+
+def no_choice(label: str, value: Value) -> str:
+    """What Microsoft answered for a deal is none of the values that the CRM's list offers."""
+    return f"Partner Center has {shown(value)} for {label}, which the list here does not offer. Ask your admin to add it."
+
+
 def unseen(label: str) -> str:
     """A field whose value the CRM does not show to the sync user: out of sight is not empty."""
     return (
@@ -300,6 +371,31 @@ def unseen(label: str) -> str:
 
 
 NOT_SHOWN = "the sync user is not allowed to see it; ask your admin"
+
+
+def without_key_here(field: str, label: str, names: str) -> str:
+    """Who or what of a set in the CRM cannot be sent. ``names``: as they are listed there."""
+    if field == "solutions":
+        return f"Not sent to Microsoft, because the solution's id is missing: {names} ({label}). Please fill it in."
+    return f"Not sent to Microsoft, because there is no e-mail address: {names} ({label}). Please add it."
+
+
+def without_key_there(field: str, label: str, names: str) -> str:
+    """Who or what of a set in Partner Center cannot be shown in the CRM."""
+    if field == "solutions":
+        return (
+            f"Not shown here, because Partner Center has no id for it: {names} ({label}). "
+            "A colleague can choose the solution again in Partner Center."
+        )
+    return (
+        f"Not shown here, because Partner Center has no e-mail address: {names} ({label}). "
+        "A colleague can add it in Partner Center."
+    )
+
+
+WITHOUT_ID_THERE = (
+    "one that has no id in Partner Center would be lost there; a colleague can correct that there"
+)
 
 
 def crm_refused(label: str, value: Value, why: str, cure: Cure) -> str:
@@ -436,12 +532,19 @@ def claimed(name: str, opportunity_id: str) -> str:
 # --- deals made in the CRM ---------------------------------------------------------------------------------------
 
 
-def cannot_share(missing: Iterable[str]) -> str:
-    return f"Not shared with Partner Center yet. Please fill in: {'; '.join(dict.fromkeys(missing))}."
+def cannot_share(missing: Iterable[str], unchosen: Iterable[str] = ()) -> str:
+    """``missing``: fields to fill in. ``unchosen``: records to choose, without which their fields need not be spoken of."""
+    return f"Not shared with Partner Center yet. {_wanted(missing, unchosen)}"
 
 
-def cannot_widen(missing: Iterable[str]) -> str:
-    return f"Microsoft was not asked or told yet. Please fill in: {'; '.join(dict.fromkeys(missing))}."
+def cannot_widen(missing: Iterable[str], unchosen: Iterable[str] = ()) -> str:
+    return f"Microsoft was not asked or told yet. {_wanted(missing, unchosen)}"
+
+
+def _wanted(missing: Iterable[str], unchosen: Iterable[str]) -> str:
+    chosen = [f"Choose {'an' if label[:1] in 'AEIOU' else 'a'} {label}." for label in unchosen]
+    labels = "; ".join(dict.fromkeys(missing))
+    return " ".join([*chosen, *([f"Please fill in: {labels}."] if labels else [])])
 
 
 def closed_before_sharing() -> str:
@@ -467,10 +570,15 @@ def invited() -> str:
     return "Microsoft was asked for help."
 
 
+def joined() -> str:
+    """A deal became co-sell in Partner Center, or by Microsoft."""
+    return "This deal is a co-sell deal now: Microsoft was brought in through Partner Center. There is nothing for you to do."
+
+
 def microsoft_side(status: str, reason: str, until: datetime | None) -> str:
     """Microsoft's side of the deal, as last read. Declining without a reason: referrals FAQ."""
     word, _, end = (part.strip() for part in status.partition("/"))
-    match word, end:
+    match word.capitalize(), end.capitalize():
         case "New", _:
             by = f" until {minute(until)}" if until else ""
             return f"Microsoft has{by} to answer your request; an answer is not certain."
@@ -490,7 +598,7 @@ def microsoft_side(status: str, reason: str, until: datetime | None) -> str:
                 "share it as a new opportunity."
             )
         case "Closed", _:
-            return f"Microsoft closed its side of this deal: {end.lower()}."
+            return f"Microsoft closed its side of this deal: {end.lower() or 'without saying how'}."
         case _:
             return f"Microsoft's side of this deal: {status}." if status else ""
 

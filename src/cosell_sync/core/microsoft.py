@@ -9,6 +9,7 @@ from typing import Final
 
 from cosell_sync.core import messages
 from cosell_sync.core.deal import ABSENT, Category, DealType, Direction, Fields, Snapshot, State, Value
+from cosell_sync.core.fields import UNKEYED
 from cosell_sync.core.memory import Invitation, Link, Phase
 
 MICROSOFT: Final = "Microsoft"
@@ -41,7 +42,45 @@ def awaited(link: Link) -> bool:
         and referral.text("direction") != Direction.INBOUND
         and bool(referral.text("engagement_id"))
         and deal_type(link) == DealType.COSELL
-        and not link.memory.microsoft.get("status", "").startswith("Closed")
+        and not link.memory.microsoft.get("status", "").casefold().startswith("closed")
+    )
+
+
+def may_have_joined(link: Link) -> bool:
+    """Whether Microsoft may be in this deal, or have moved on in it, without our row saying so: open, and its sellers see it.
+
+    A customer's consent to an incentive claim turns a partner-led referral into a co-sell one; nobody here asks for that.
+    """
+    referral = link.referral
+    return (
+        link.phase is Phase.LINKED
+        and link.memory.gone is None
+        and referral is not None
+        and referral.text("state") == State.ACCEPTED
+        and referral.flag("visible")
+        and bool(referral.text("engagement_id"))
+    )
+
+
+# Beside what the service writes of itself, what changes when Microsoft is asked: the customer's contact is filled in.
+_TELLS_NOTHING: Final = frozenset(
+    {"updated_at", "contacts", "visible", "deal_type", "help_code", *UNKEYED.values()}
+)
+
+
+def tells_too_little(before: Snapshot, after: Snapshot) -> bool:
+    """Whether a referral changed without a field of ours that explains it, so that the change may lie on Microsoft's side."""
+    names = {*before.fields, *after.fields} - _TELLS_NOTHING
+    return all(before[name] == after[name] for name in names)
+
+
+def joined_elsewhere(link: Link) -> bool:
+    """Whether a deal that the record calls private or partner-led is a co-sell one now, and not because we asked."""
+    told = link.opportunity.text("deal_type") if link.opportunity is not None else ""
+    return (
+        told in {DealType.PRIVATE, DealType.PARTNER_LED}
+        and link.memory.invite is Invitation.NONE
+        and deal_type(link) == DealType.COSELL
     )
 
 

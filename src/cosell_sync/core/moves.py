@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 
@@ -17,6 +18,7 @@ from cosell_sync.core.rules import Rules
 from cosell_sync.core.sales_stage import send_sales_stage_with_accept
 from cosell_sync.core.stage_table import REQUESTS
 
+IN_TIME = timedelta(minutes=5)  # an accept goes no later than this before the referral expires
 REGISTRATION_WAIT = timedelta(hours=72)  # Partner Center, register deals: a win before that may be refused
 
 
@@ -32,7 +34,7 @@ def seller_moves(builder: DecisionBuilder) -> tuple[Step, ...]:
     if target is not None:
         path = _allowed_moves(builder, target)
     if target not in TERMINAL:
-        builder.update_memory(closing=None)
+        _forget_closing(builder)
     if builder.state is not State.RECEIVED:
         return _steps(builder, path)
     if not path:
@@ -73,21 +75,60 @@ def _remember_closing(builder: DecisionBuilder, target: State) -> None:
         builder.update_memory(closing=Closing(target, mark, builder.now))
 
 
+def _forget_closing(builder: DecisionBuilder) -> None:
+    """The seller took an end back before it went to Partner Center."""
+    closing = builder.link.memory.closing
+    if closing is not None:
+        builder.taken_back = closing.state
+        builder.update_memory(closing=None)
+
+
 def _allowed_moves(builder: DecisionBuilder, target: State) -> tuple[Move, ...]:
-    """The part of the way that may be walked now: legal, nothing missing, not waiting. What stops it is held."""
+    """The part of the way that may be walked now: legal, nothing missing, not waiting. What stops it is held.
+
+    An accept that is only there for an end waits with it, so that both can be taken back.
+    """
+    path = walk(Actor.SELLER, builder.state, target) or ()
     allowed: list[Move] = []
-    for move in walk(Actor.SELLER, builder.state, target) or ():
+    for move in path:
         if move.target in TERMINAL:
             _remember_closing(builder, target)
-        holds = _needs_something(builder, move) or _waits(builder, move)
-        if holds:
+        if holds := _needs_something(builder, move):
             builder.holds += holds
             break
-        kind = KIND_OF_MOVE[move.target]
-        if builder.withholds(kind, "status", builder.state.value, move.target.value):
-            break  # the wait before an end goes on meanwhile, so that an approved one goes at once
+        if target in TERMINAL:
+            _remember_closing(builder, target)  # what waits for the end waits from now on
+        if _stopped(builder, move, path[-1]):
+            break
         allowed.append(move)
     return tuple(allowed)
+
+
+def _stopped(builder: DecisionBuilder, move: Move, last: Move) -> bool:
+    """Whether this move waits, or the guard withholds it or the end that it is there for; then that is held."""
+    for_the_end = move is not last and last.target in TERMINAL and not _accepts_at_once(builder)
+    if (move is last or for_the_end) and (holds := _waits(builder, last, with_accept=for_the_end)):
+        builder.holds += holds
+        return True
+    # The wait before an end goes on while it is withheld, so that an approved one goes at once.
+    stopped = _withheld(builder, move)
+    return (_withheld(builder, last) or stopped) if for_the_end else stopped
+
+
+def _withheld(builder: DecisionBuilder, move: Move) -> bool:
+    return builder.withholds(KIND_OF_MOVE[move.target], "status", builder.state.value, move.target.value)
+
+
+def _accepts_at_once(builder: DecisionBuilder) -> bool:
+    """Whether the accept before an end does not wait: the seller chose it, or the referral would expire meanwhile."""
+    closing = builder.link.memory.closing
+    if builder.opportunity.text("action") == SellerAction.ACCEPT or closing is None:
+        return True
+    respond_by, until = builder.referral.moment("respond_by"), closing.since + builder.rules.terminal_hold
+    hurried = respond_by is not None and respond_by < until + IN_TIME and builder.now < until
+    if hurried:
+        builder.update_memory(closing=replace(closing, hurried=True))
+    return hurried
 
 
 def _needs_something(builder: DecisionBuilder, move: Move) -> list[Hold]:
@@ -100,15 +141,17 @@ def _needs_something(builder: DecisionBuilder, move: Move) -> list[Hold]:
     ]
 
 
-def _waits(builder: DecisionBuilder, move: Move) -> list[Hold]:
-    """Won, lost and declined wait, for Partner Center cannot undo them."""
+def _waits(builder: DecisionBuilder, move: Move, *, with_accept: bool = False) -> list[Hold]:
+    """Won, lost and declined wait, for Partner Center cannot undo them. ``with_accept``: so does the accept before it."""
     closing = builder.link.memory.closing
     if move.target not in TERMINAL or closing is None:
         return []
     until = closing.since + builder.rules.terminal_hold
     if builder.now >= until:
         return []
-    text = messages.holding(move.target, until)
+    text = messages.holding(move.target, until, with_accept=with_accept)
+    if closing.hurried:
+        text += " " + messages.accepted_in_time()
     created = builder.referral.moment("created_at")
     if move.target is State.WON and created and builder.now < created + REGISTRATION_WAIT:
         text += " " + messages.hurried(created + REGISTRATION_WAIT)
@@ -132,7 +175,10 @@ def _reason(opportunity: Snapshot, rules: Rules) -> str:
 
 def _steps(builder: DecisionBuilder, path: tuple[Move, ...]) -> tuple[Step, ...]:
     steps = []
-    fields: dict[str, Value] = dict(builder.to_referral)
+    unknown = [name for name in builder.to_referral if builder.rules.takes(name) is None]
+    fields: dict[str, Value] = {
+        name: value for name, value in builder.to_referral.items() if name not in unknown
+    }
     reason = _reason(builder.opportunity, builder.rules)
     for move in path:
         if "reason" in move.needs and reason:
@@ -143,4 +189,16 @@ def _steps(builder: DecisionBuilder, path: tuple[Move, ...]) -> tuple[Step, ...]
         steps.append(Step(fields))
     if steps and empty(builder.referral["external_reference"]):
         steps[0] = replace(steps[0], fields={**steps[0].fields, "external_reference": builder.opportunity.id})
-    return tuple(steps)
+    return _with_trials(builder, steps, unknown)
+
+
+def _with_trials(builder: DecisionBuilder, steps: Sequence[Step], unknown: Sequence[str]) -> tuple[Step, ...]:
+    """The steps, and a PATCH of its own for each field of which it is not known whether Partner Center takes it.
+
+    An unanswered referral takes no edit, and one that is over none any more, so they stand between accept and end; a deal
+    that is declined is no place to find out.
+    """
+    trials = [Step({name: builder.to_referral[name]}, trial=True) for name in unknown]
+    end = next((at for at, step in enumerate(steps) if step.state in TERMINAL), len(steps))
+    answered = builder.state is not State.RECEIVED or end > 0
+    return (*steps[:end], *(trials if answered else ()), *steps[end:])

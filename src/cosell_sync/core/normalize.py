@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
-from decimal import ROUND_HALF_UP, Decimal
+from decimal import ROUND_HALF_UP, Context, Decimal
 from typing import Final
 
 from cosell_sync.core import text_limits
@@ -20,6 +20,8 @@ from cosell_sync.core.fields import KINDS, Kind
 from cosell_sync.core.rules import CrmShape
 
 Conversion = Callable[[str, Value, CrmShape], Value]
+
+_WIDE: Final = Context(prec=80)  # more digits than any number that is read has with any scale
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,8 @@ def _customer_crm(name: str, value: Value, shape: CrmShape) -> Value:
         country = text_limits.fit(country, shape.lengths.get(f"{name}.country")) or None
     if shape.states is not None:
         stored["state"] = shape.states.get(country or "", {}).get((stored["state"] or "").casefold())
-    return replace(value, country=country, **stored)  # type: ignore[arg-type]  # none of the parts is ``extra``
+    duns = value.duns if shape.duns else None
+    return replace(value, country=country, duns=duns, **stored)  # type: ignore[arg-type]  # none of the parts is ``extra``
 
 
 def _street(stored: Mapping[str, str | None], most: int) -> dict[str, str | None]:
@@ -108,7 +111,7 @@ def _set_crm(name: str, value: Value, shape: CrmShape) -> Value:
 def _number_crm(_name: str, value: Value, shape: CrmShape) -> Value:
     if not isinstance(value, Decimal):
         return value
-    return value.quantize(Decimal(1).scaleb(-shape.scale), ROUND_HALF_UP)
+    return value.quantize(Decimal(1).scaleb(-shape.scale), ROUND_HALF_UP, _WIDE)
 
 
 def _moment_crm(_name: str, value: Value, _shape: CrmShape) -> Value:
@@ -188,12 +191,26 @@ def by_key(value: Value) -> dict[str, Member | Solution]:
     return {item.key: item for item in value} if isinstance(value, tuple) else {}
 
 
+def only_adds(before: Value, after: Value) -> bool:
+    """Whether a set keeps every member as it was, and has others besides."""
+    was, now = by_key(before), by_key(after)
+    return len(now) > len(was) and all(
+        key in now and same_record(now[key], item) for key, item in was.items()
+    )
+
+
+def keeping_duns(customer: Value, account: Value) -> Value:
+    """A customer for the CRM, with the account's D-U-N-S number where Partner Center says none: that clears no number."""
+    if isinstance(customer, Customer) and isinstance(account, Customer) and customer.duns is None:
+        return replace(customer, duns=account.duns)
+    return customer
+
+
 def agree(name: str, referral: Value, opportunity: Value, shape: CrmShape) -> bool:
     """Whether both sides have the same, as far as each can store it."""
     kind = KINDS[name]
-    return same(kind, for_crm(name, referral, shape), opportunity) or same(
-        kind, for_referral(name, opportunity, shape), referral
-    )
+    there = keeping_duns(for_crm(name, referral, shape), opportunity)
+    return same(kind, there, opportunity) or same(kind, for_referral(name, opportunity, shape), referral)
 
 
 def empty(value: Value) -> bool:

@@ -17,13 +17,14 @@ from enum import Enum
 from cosell_sync.core import messages
 from cosell_sync.core.deal import ABSENT, Fields, Side, Snapshot, State, Step, Value, same_version
 from cosell_sync.core.decision import ConflictKind
-from cosell_sync.core.fields import KINDS, SHARED, TOGETHER, Kind, inseparable, partners
+from cosell_sync.core.fields import KINDS, NEWER, SHARED, TOGETHER, Kind, inseparable, partners
 from cosell_sync.core.memory import Failure, Intent, Link, Memory, Phase, set_known
 from cosell_sync.core.merge import Written, landed, learn, settle_notes, settle_set
 from cosell_sync.core.normalize import agree, by_key, empty, same
 from cosell_sync.core.refusals import learn_landed, with_bases_of_unmade, without
 from cosell_sync.core.retry import RetryPolicy, after_failure, freed_from, seen_at_failure
 from cosell_sync.core.rules import AccountUpdates, CrmShape, Rules
+from cosell_sync.core.stand_ins import as_base, from_source
 from cosell_sync.errors import Flaky, Gone, Locked, RecordError, Unclear
 
 _SETS = frozenset({Kind.MEMBERS, Kind.SOLUTIONS})
@@ -141,7 +142,12 @@ def after_opportunity(
         opportunity=after,
         base_opportunity=bases[0],
         base_referral=bases[1],
-        memory=replace(memory, rewritten=rewritten, reported=tuple(dict.fromkeys(reported))),
+        memory=replace(
+            memory,
+            rewritten=rewritten,
+            reported=tuple(dict.fromkeys(reported)),
+            stand_ins=tuple(name for name in memory.stand_ins if name not in sent),
+        ),
     )
 
 
@@ -172,18 +178,22 @@ def after_create(
         known = replace(made, memory=replace(made.memory, rewritten=rewritten))
     else:
         known = _took_defaults(replace(made, memory=replace(made.memory, rewritten={})), rules)
+    known = as_base(replace(known, memory=replace(known.memory, stand_ins=link.memory.stand_ins)), sent)
+    # What was left out because the CRM offers no such choice is looked at like any other value: told, and taken over once it does.
+    anew = {*NEWER} - sent.keys()
     if account_made is None and rules.account_updates is not AccountUpdates.ALL:
         # The account was there: it is looked at like any other, so that what it leaves blank is filled.
-        known = replace(
-            known,
-            base_referral=_without_customer(known.base_referral),
-            base_opportunity=_without_customer(known.base_opportunity),
-        )
+        anew.add("customer")
+    known = replace(
+        known,
+        base_referral=_without(known.base_referral, anew),
+        base_opportunity=_without(known.base_opportunity, anew),
+    )
     return with_bases_of_unmade(known, made, [name for name in sent if name in refused])
 
 
-def _without_customer(base: Fields) -> Fields:
-    return {name: value for name, value in base.items() if name != "customer"}
+def _without(base: Fields, names: Container[str]) -> Fields:
+    return {name: value for name, value in base.items() if name not in names}
 
 
 def after_shared_write(link: Link, before: Value, after: Value) -> Link:
@@ -408,7 +418,7 @@ def _settle_create(link: Link, intent: Intent, rules: Rules | None) -> Link:
     if opportunity is None or link.base_opportunity:
         return link
     base_opportunity = {name: intent.fields[name] for name in intent.fields.keys() & {*SHARED, "stage"}}
-    base_referral = dict(intent.source)
+    base_referral, stand_ins = from_source(intent.source)
     untouched = opportunity.last_by_us is True
     for name in intent.fields.keys() & SHARED.keys():
         if KINDS[name] in _SETS:
@@ -425,7 +435,8 @@ def _settle_create(link: Link, intent: Intent, rules: Rules | None) -> Link:
             here = opportunity[name] if rules is None else rules.crm_value(name, opportunity)
             if (name not in intent.fields or name == "stage") and here is not ABSENT:
                 base_opportunity[name] = here
-    settled = replace(link, base_opportunity=base_opportunity, base_referral=base_referral)
+    memory = replace(link.memory, stand_ins=stand_ins)
+    settled = replace(link, base_opportunity=base_opportunity, base_referral=base_referral, memory=memory)
     return with_bases_of_unmade(settled, settled, _refused_at_birth(intent, opportunity) if untouched else [])
 
 

@@ -22,14 +22,14 @@ from typing import Final
 
 from cosell_sync.core import messages
 from cosell_sync.core.deal import ABSENT, DealType, Fields, Snapshot, State, Value
-from cosell_sync.core.fields import SHARED
+from cosell_sync.core.fields import NEWER, SHARED
 from cosell_sync.core.memory import Invitation, Link, Memory, Phase
 from cosell_sync.core.microsoft import fix_help_request
 from cosell_sync.core.normalize import by_key, empty, for_referral
 from cosell_sync.core.requirements import _currency, asks_for_help
 from cosell_sync.core.rules import CrmShape, Rules, Standing
 
-_OPTIONAL: Final = ("campaign_id", "notes", "sales_stage", "contacts")
+_OPTIONAL: Final = ("campaign_id", "notes", "sales_stage", "contacts", *NEWER)
 
 
 def wants_sharing(link: Link) -> bool:
@@ -102,7 +102,8 @@ def after_post(
 
     ``known``: see ``source_values``. ``answered``: ``referral`` is the reply to the post itself, so whatever differs from what
     was sent is Partner Center's own doing, and so is what it filled in by itself; else the reply was lost, and what
-    differs was written by a person since.
+    differs was written by a person since. What is asked per deal and the location are no such case: where the seller left
+    them empty the configured default was sent, and the record is to show it.
     """
     base_referral: dict[str, Value] = {"state": State.ACCEPTED.value}  # our own deals start so
     base_opportunity = {name: known[name] for name in ("stage", "visible", "consent") if name in known}
@@ -111,7 +112,8 @@ def after_post(
         here = known.get(name, ABSENT)
         if there is not ABSENT and here is not ABSENT:
             base_referral[name], base_opportunity[name] = there, here
-    for name in SHARED.keys() - sent.keys() if answered and link.opportunity is not None else ():
+    unsent = SHARED.keys() - sent.keys() - {*NEWER}
+    for name in unsent if answered and link.opportunity is not None else ():
         there, here = referral[name], rules.crm_value(name, link.opportunity)  # type: ignore[arg-type]  # asked above
         if here is not ABSENT and empty(here) and not empty(there):
             base_referral[name], base_opportunity[name] = there, here

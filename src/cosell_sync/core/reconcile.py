@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
 
-from cosell_sync.core import messages
+from cosell_sync.core import messages, stand_ins
 from cosell_sync.core.builder import DecisionBuilder, build_decision
 from cosell_sync.core.deal import ABSENT, State, state_of
 from cosell_sync.core.decision import Decision, Hold, HoldKind
@@ -49,7 +49,8 @@ def decide(
     ``own_move``: the state that our own write brought about in this cycle, so that it is not reported as news.
     ``withheld``: steps that the guard withholds (``guard``); they are held with its reason.
     """
-    referral, opportunity = link.referral, link.opportunity
+    link = stand_ins.as_base(link)
+    referral, opportunity = stand_ins.told(link), link.opportunity
     if referral is None or opportunity is None or link.memory.gone is not None:
         return Decision(link)
     shape = shape.of_currency(referral.text("currency"))

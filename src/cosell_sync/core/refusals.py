@@ -165,8 +165,9 @@ def learn_landed(name: str, base_written: Value, base_source: Value, written: Wr
     there = [
         key for key in touched if after.get(key) == sent.get(key) or (key not in before and key in after)
     ]
-    return take_elements(base_written, written.after, there), take_elements(
-        base_source, written.source, there
+    whole = dict.fromkeys(there, frozenset[str]())
+    return take_elements(base_written, written.after, whole), take_elements(
+        base_source, written.source, whole
     )
 
 

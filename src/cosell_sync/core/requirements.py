@@ -6,19 +6,20 @@ Mandatory fields: learn.microsoft.com/partner-center/manage-co-sell-opportunitie
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 from typing import Final
 
-from cosell_sync.core import messages
+from cosell_sync.core import duns, messages
 from cosell_sync.core.countries import is_country, is_currency
 from cosell_sync.core.deal import ABSENT, Customer, Member, Snapshot, Value, hidden_parts
+from cosell_sync.core.fields import UNKEYED
 from cosell_sync.core.normalize import by_key, empty
 from cosell_sync.core.rules import CrmShape, Rules
 
-# The six kinds of Cosell_Help__c; Partner Center's codes for them stand in config/value-lists-fy26.yaml.
+# The six kinds of Cosell_Help__c; Partner Center's codes for them stand in config/value-lists.yaml.
 HELP_KINDS: Final = (
     "Workload-specific value proposition",
     "Customer technical architecture",
@@ -37,10 +38,20 @@ _PARTS: Final = (("first_name", "first name"), ("last_name", "last name"), ("pho
 
 @dataclass(frozen=True)
 class Gap:
-    """Something without which a deal is not shared. ``words``: what is missing, beginning with the CRM's label."""
+    """Something without which a deal is not shared. ``words``: what is missing, beginning with the CRM's label.
+
+    ``unchosen``: it is a record to be chosen, named by its label alone.
+    """
 
     field: str
     words: str
+    unchosen: bool = False
+
+
+def told(gaps: Iterable[Gap], text: Callable[[Iterable[str], Iterable[str]], str]) -> str:
+    """These gaps in one text for the seller: ``messages.cannot_share`` or ``cannot_widen``."""
+    gaps = list(gaps)
+    return text([gap.words for gap in gaps if not gap.unchosen], [gap.words for gap in gaps if gap.unchosen])
 
 
 def missing(
@@ -79,6 +90,9 @@ def _own_gaps(opportunity: Snapshot, rules: Rules, shape: CrmShape, today: date)
         yield Gap("close_date", shape.label("close_date"))
     elif close < today:
         yield Gap("close_date", f"{shape.label('close_date')} (must not be in the past)")
+    location = opportunity.text("location").strip()
+    if location and not (location.isascii() and location.isdigit()):
+        yield Gap("location", f"{shape.label('location')} (digits only, or empty)")
 
 
 def _currency(opportunity: Snapshot, rules: Rules, shape: CrmShape) -> Value:
@@ -90,8 +104,10 @@ def _currency(opportunity: Snapshot, rules: Rules, shape: CrmShape) -> Value:
 
 
 def _customer_gaps(opportunity: Snapshot, shape: CrmShape) -> Iterable[Gap]:
-    value = opportunity["customer"]
-    customer = value if isinstance(value, Customer) else Customer()
+    customer = opportunity["customer"]
+    if not isinstance(customer, Customer):
+        yield Gap("customer", shape.label("customer"), unchosen=True)
+        return
     for part in ("name", "address_line1", "city"):
         if empty(getattr(customer, part)):
             yield Gap("customer", shape.label(f"customer.{part}"))
@@ -99,6 +115,8 @@ def _customer_gaps(opportunity: Snapshot, shape: CrmShape) -> Iterable[Gap]:
     if not is_country(country):
         known = f' ("{country}" is no country known here)' if country else ""
         yield Gap("customer", f"{shape.label('customer.country')}{known}")
+    if customer.duns and duns.normalized(customer.duns) is None:
+        yield Gap("customer", f"{shape.label('customer.duns')} (nine digits, or empty)")
 
 
 def _set_gaps(opportunity: Snapshot, shape: CrmShape) -> Iterable[Gap]:
@@ -107,7 +125,7 @@ def _set_gaps(opportunity: Snapshot, shape: CrmShape) -> Iterable[Gap]:
         if count > MOST:
             yield Gap(name, f"{shape.label(name)} (at most {MOST})")
         elif name == "solutions" and not count:
-            yield Gap(name, f"{shape.label(name)} (at least one)")
+            yield Gap(name, f"{shape.label(name)} (at least one{_without(name, 'id', opportunity)})")
     yield from _person_gap("team", "a colleague", opportunity, shape)
 
 
@@ -124,10 +142,18 @@ def _person_gap(name: str, who: str, opportunity: Snapshot, shape: CrmShape) -> 
     if people and min(map(len, lacking.values())) == 0:
         return
     words = f"{shape.label(name)} ({who} with first name, last name, phone and e-mail"
+    if not people:
+        words += _without(name, "e-mail", opportunity)
     if people:
         closest = min(people, key=lambda each: len(lacking[each.email]))
         words += f"; {messages.person(closest)} has no {messages.listed(lacking[closest.email])}"
     yield Gap(name, f"{words})")
+
+
+def _without(name: str, what: str, opportunity: Snapshot) -> str:
+    """Who is there and does not count, because nothing tells them from others."""
+    names = opportunity.text(UNKEYED[name])
+    return f"; {names} has no {what}" if names else ""
 
 
 def _lacking(member: Member) -> Iterable[str]:

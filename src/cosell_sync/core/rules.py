@@ -11,7 +11,7 @@ import hashlib
 import json
 from collections.abc import Container, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
-from datetime import timedelta
+from datetime import UTC, date, datetime, timedelta, tzinfo
 from decimal import Decimal
 from enum import StrEnum
 
@@ -79,10 +79,11 @@ class CrmShape:
 
     ``fields``: our names of the fields that exist and are readable. ``labels``: our name → what the seller sees.
     ``lengths``: our name, or that of a part (`customer.name`, `contacts.first_name`, `solutions.id`; `customer.street` where
-    both lines share a column) → UTF-16 code units. ``digits``/``scale`` of the value field. ``currencies``: ISO codes,
+    both lines share a column) → UTF-16 code units. ``digits``/``scale``, ``minimum``/``maximum`` of the value field. ``currencies``: ISO codes,
     empty where the org has one only, which is then ``default_currency``. ``picklists``: our name → values allowed;
     `customer.country`: ISO codes, missing where a country is free text. ``states``: ISO code of a country → name or code
-    of a state, without case → its code; None where a state is free text. ``scales``: ISO code → decimals, of the
+    of a state, without case → its code; None where a state is free text. ``duns``: whether an account can be given a
+    D-U-N-S number. ``scales``: ISO code → decimals, of the
     currencies with fewer than ``scale``.
     ``ambiguous_stages``: a name, in lower case, that several stages have → the names that these go by here.
     """
@@ -97,9 +98,11 @@ class CrmShape:
     currencies: frozenset[str] = frozenset()
     picklists: Mapping[str, frozenset[str]] = field(default_factory=dict)
     maximum: Decimal = Decimal("9999999999999999.99")
+    minimum: Decimal = Decimal("-9999999999999999.99")
     scales: Mapping[str, int] = field(default_factory=dict)
     ambiguous_stages: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     states: Mapping[str, Mapping[str, str]] | None = None
+    duns: bool = False
 
     def of_currency(self, code: str) -> CrmShape:
         """The same for a deal in this currency, whose amounts may have fewer decimals."""
@@ -198,13 +201,16 @@ class Stages:
 
 @dataclass(frozen=True)
 class Rules:
-    """Everything configured that the core decides by."""
+    """Everything configured that the core decides by, and what was found out where the configuration leaves it open.
+
+    ``write_name``, ``write_favorite``: None is ``auto``: ``found`` says it, by our name of the field (``takes``).
+    """
 
     fields: Mapping[str, FieldRule]
     stages: Stages = Stages()
     terminal_hold: timedelta = timedelta(minutes=15)
-    write_name: bool = False
-    write_favorite: bool = False
+    write_name: bool | None = False
+    write_favorite: bool | None = False
     import_closed: bool = False
     import_leads: bool = False
     match: str = "propose"  # propose, link, off
@@ -212,6 +218,20 @@ class Rules:
     account_updates: AccountUpdates = AccountUpdates.FILL
     cosell_recipe: str = "two_posts"  # or one_post: the post that makes a co-sell deal also invites Microsoft
     reasons: Mapping[str, str] = field(default_factory=dict)  # the CRM's own loss reason → closed reason
+    default_close: timedelta = timedelta(days=30)  # from today to the close date of a deal that brings none
+    close_date_zone: tzinfo = UTC  # in which a close date is a day
+    found: Mapping[str, bool] = field(
+        default_factory=dict
+    )  # whether Partner Center was found to take a field
+
+    def today(self, now: datetime) -> date:
+        """The day of this moment where close dates are days."""
+        return now.astimezone(self.close_date_zone).date()
+
+    def takes(self, name: str) -> bool | None:
+        """Whether Partner Center takes this field, by configuration or by what was found out; None: not known yet."""
+        configured = {"name": self.write_name, "favorite": self.write_favorite}.get(name, True)
+        return self.found.get(name) if configured is None else configured
 
     def crm_value(self, name: str, opportunity: Snapshot) -> Value:
         """A shared field as the CRM holds it; its sales stage may be what its stage means."""
@@ -236,11 +256,11 @@ class Rules:
 
 
 def digest(rules: Rules, shape: CrmShape) -> str:
-    """Sixteen hex digits that change with any part of the configuration or of what the CRM can store.
+    """Sixteen hex digits that change with any part of the configuration or of what the CRM can store; not with ``found``.
 
     Equal for equal values in every process: sets and mappings have no order here.
     """
-    text = json.dumps([_canonical(rules), _canonical(shape)], sort_keys=True)
+    text = json.dumps([_canonical(replace(rules, found={})), _canonical(shape)], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
-from cosell_sync.core import messages
+from cosell_sync.core import messages, stand_ins
 from cosell_sync.core.accounts import difference, keeps_equal, merge_account
 from cosell_sync.core.builder import DecisionBuilder, why_not_in_crm
 from cosell_sync.core.deal import ABSENT, Customer, Fields, Side, State, Value
 from cosell_sync.core.decision import Conflict, ConflictKind, Hold, HoldKind
-from cosell_sync.core.fields import KINDS, SHARED, TOGETHER
+from cosell_sync.core.fields import KINDS, SHARED, TOGETHER, UNKEYED
 from cosell_sync.core.lifecycle import TERMINAL
 from cosell_sync.core.limits import (
     PARTNER_CENTER_REQUIRES,
@@ -21,7 +21,7 @@ from cosell_sync.core.limits import (
 )
 from cosell_sync.core.memory import Memory, set_known
 from cosell_sync.core.merge import Merged, Sides, merge
-from cosell_sync.core.normalize import empty, same
+from cosell_sync.core.normalize import empty, only_adds, same
 from cosell_sync.core.rules import FieldRule, Flow
 from cosell_sync.core.sales_stage import merge_sales_stage
 from cosell_sync.core.together import merge_together
@@ -50,10 +50,45 @@ def merge_shared_fields(builder: DecisionBuilder) -> None:
                 merge_sales_stage(builder, rule, base_referral, base_opportunity)
         elif name == "value" and _is_other_money(builder):
             continue  # five of one currency are not five of another; the hold says so
+        elif name == "customer" and stand_ins.has_no_customer(builder.referral):
+            continue  # no account can be found or made for nobody, and Partner Center takes none of ours
         elif name in builder.shape.fields and name not in _LED:
             _merge_field(builder, rule, base_referral, base_opportunity)
     _hold_other_money(builder)
+    _hold_stand_ins(builder)
+    _hold_unkeyed(builder)
     builder.link = replace(builder.link, base_referral=base_referral, base_opportunity=base_opportunity)
+
+
+def _hold_stand_ins(builder: DecisionBuilder) -> None:
+    """Say what stands in for what Microsoft does not bring, once for each field; forget those that stand no longer."""
+    referral, rules, shape, link = builder.referral, builder.rules, builder.shape, builder.link
+    if not link.memory.stand_ins:
+        return
+    if builder.state not in TERMINAL:
+        held = {hold.field for hold in builder.holds if hold.kind is HoldKind.CRM_CANNOT}
+        names = tuple(name for name in stand_ins.standing(link, rules, shape) if name not in held)
+        builder.holds += stand_ins.holds(names, referral, builder.opportunity.fields, rules, shape)
+        apart = stand_ins.kept_apart(referral, builder.opportunity, rules, shape)
+        builder.holds += [apart] if apart and "value" in link.memory.stand_ins else []
+    builder.update_memory(stand_ins=stand_ins.remembered(link, rules, shape))
+
+
+def _hold_unkeyed(builder: DecisionBuilder) -> None:
+    """Name whoever stays on one side, because nothing there tells them from others."""
+    if builder.state in TERMINAL:
+        return
+    for name, told in UNKEYED.items():
+        rule = builder.rules.fields.get(name)
+        if rule is None or name not in builder.shape.fields:
+            continue
+        there, here, label = builder.referral[told], builder.opportunity[told], builder.shape.label(name)
+        if rule.goes_to_partner_center and not empty(here):
+            text = messages.without_key_here(name, label, str(here))
+            builder.holds.append(Hold(HoldKind.UNKEYED, name, ABSENT, here, text))
+        if rule.goes_to_crm and not empty(there):
+            text = messages.without_key_there(name, label, str(there))
+            builder.holds.append(Hold(HoldKind.UNKEYED, name, there, ABSENT, text))
 
 
 def _together(builder: DecisionBuilder, name: str) -> tuple[str, ...]:
@@ -105,6 +140,10 @@ def _merge_field(
     taken = frozenset[Side]().union(
         *(_taken_as_changed(name, memory, unequal=bool(unequal[name])) for name in names)
     )
+    if rule.name in stand_ins.untouched(builder.link) and not stand_ins.lacks(
+        rule.name, builder.referral, builder.rules, builder.shape
+    ):
+        taken |= {Side.PARTNER_CENTER}  # what the CRM could not hold when it was made, it can hold now
     group = {
         name: Sides(
             builder.referral[name],
@@ -170,7 +209,8 @@ def _write_or_hold(builder: DecisionBuilder, group: Mapping[str, Merged]) -> Non
         for name, merged in group.items()
         if merged.to_crm is not ABSENT
         and not (len(group) > 1 and name in opportunity.readonly and merged.to_crm == opportunity[name])
-    }
+        and not (name == "currency" and empty(merged.to_crm) and empty(builder.referral["value"]))
+    }  # a currency without an amount says nothing, and no CRM clears one
     # the reason that is told is that of a part which differs, if it has one
     names = sorted(group, key=lambda name: builder.referral[name] == opportunity[name])
     no_up = [why for name in names if name in up and (why := _why_not_up(builder, name, up[name]))]
@@ -223,6 +263,10 @@ def _why_not_up(builder: DecisionBuilder, name: str, value: Value) -> Reason | N
         )
     if not builder.rules.fields[name].goes_to_partner_center:
         return HoldKind.FROZEN, messages.frozen(label, messages.not_kept_in_step(label))
+    nameless = name == "solutions" and not empty(builder.referral[UNKEYED[name]])
+    if nameless and not only_adds(builder.referral[name], value):
+        # The list would be written whole, and a solution without an id is not known to be taken (resource page, SolutionTag).
+        return HoldKind.FROZEN, messages.frozen(label, messages.WITHOUT_ID_THERE)
     return None
 
 
@@ -248,7 +292,7 @@ def _hold_other_money(builder: DecisionBuilder) -> None:
     """A CRM of one currency holds neither the currency nor an amount in another; told once."""
     referral, opportunity, shape = builder.referral, builder.opportunity, builder.shape
     why = foreign_currency(referral, builder.rules, shape)
-    if why is None or builder.state in TERMINAL:
+    if why is None or builder.state in TERMINAL or "value" in builder.link.memory.stand_ins:
         return
     label, shown = shape.label("currency"), referral["currency"]
     differs = not same(KINDS["value"], referral["value"], opportunity["value"])

@@ -39,7 +39,7 @@ class Consequence(StrEnum):
     ACCEPT = "the seller accepts"
     DECLINE = "the seller declines, after the hold"
     WIN = "the seller wins, after the hold"
-    ACCEPT_AND_WIN = "the seller accepts now and wins after the hold"
+    ACCEPT_AND_WIN = "the seller accepts and wins, after the hold"
     LOSE = "the seller loses, after the hold"
     AGREE = "both sides agree on it"
     FOLLOW = "the CRM follows to the stage of this state"
@@ -99,7 +99,8 @@ ANY_BEFORE: Final = frozenset(Before)
 ANY_ACTION: Final = frozenset({*SellerAction, None})
 ANY_STANDING: Final = frozenset(Standing)
 NOT_OVER: Final = ANY_TOLD - TERMINAL  # the CRM was told no end yet
-CLOSED_AS_LOST: Final = TERMINAL - {State.WON}
+ENDS: Final = TERMINAL - {State.CLOSED}  # that are known to be a win or not
+CLOSED_AS_LOST: Final = ENDS - {State.WON}
 STILL_OPEN: Final = frozenset({Standing.STANDBY, Standing.OPEN})
 IS_NEWS: Final = frozenset({Before.STANDBY, Before.CHANGED})
 NOT_DECLINED: Final = ANY_ACTION - {SellerAction.DECLINE}
@@ -153,7 +154,8 @@ ROWS: Final = (
     _from(_ACCEPTED, ANY_TOLD, _OPEN, Consequence.AGREE),
     _from(_ACCEPTED, ANY_TOLD, _IS_WON, Consequence.WIN),
     _from(_ACCEPTED, ANY_TOLD, _IS_LOST, Consequence.LOSE),
-    _from(TERMINAL, NOT_OVER, STILL_OPEN, Consequence.FOLLOW),
+    _from(frozenset({State.CLOSED}), ANY_TOLD, ANY_STANDING, Consequence.NOTHING),
+    _from(ENDS, NOT_OVER, STILL_OPEN, Consequence.FOLLOW),
     _from(_WON, NOT_OVER, _IS_WON, Consequence.AGREE),
     _from(_WON, NOT_OVER, _IS_LOST, Consequence.CONFLICT),
     _from(_WON, TERMINAL, _IS_WON, Consequence.NOTHING),

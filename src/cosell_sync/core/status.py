@@ -29,6 +29,7 @@ _STATE_OF_HOLD = {
     HoldKind.NEED: SyncState.NEEDS_ATTENTION,
     HoldKind.WITHHELD: SyncState.NEEDS_ATTENTION,
     HoldKind.CRM_CANNOT: SyncState.NEEDS_ATTENTION,
+    HoldKind.STAND_IN: SyncState.NEEDS_ATTENTION,
     HoldKind.PAUSED: SyncState.WAITING,
     HoldKind.UNKNOWN_STATE: SyncState.WAITING,
     HoldKind.LATE: SyncState.CLOSED,
@@ -37,8 +38,11 @@ _STATE_OF_HOLD = {
     HoldKind.FROZEN: SyncState.IN_SYNC,
     HoldKind.UNSEEN: SyncState.IN_SYNC,
     HoldKind.READ_ONLY: SyncState.IN_SYNC,
+    HoldKind.UNKEYED: SyncState.IN_SYNC,
     HoldKind.SHARED: SyncState.IN_SYNC,
 }
+_NOT_REFUSED = frozenset({HoldKind.WITHHELD, HoldKind.STAND_IN})  # though they need a person
+_NOT_OF_THE_ANSWER = frozenset({HoldKind.CRM_CANNOT, HoldKind.STAND_IN})
 _URGENCY = (
     SyncState.CONFLICT,
     SyncState.NEEDS_ATTENTION,
@@ -70,18 +74,19 @@ def status_report(decision: Decision, news: Iterable[str], shape: CrmShape, now:
     referral = link.referral
     state = state_of(referral) if referral else State.UNKNOWN
     reminder = reminders_passed(referral, state, now)
-    conditions = [*_conditions(decision, memory, shape, now), *_background(referral, memory, state)]
+    conditions = [*_conditions(decision, memory, shape, now), *_background(referral, memory, state, shape)]
     states = {condition for condition, _ in conditions} | {SyncState.IN_SYNC}
     lines = [text for _, text in conditions]
-    if state is State.RECEIVED and SyncState.NEEDS_ATTENTION not in states and _unanswered(decision):
-        lines.append(messages.answer_by(referral.moment("respond_by") if referral else None, reminder))
+    if state is State.RECEIVED and _unanswered(decision) and not _blocked(decision, conditions):
+        answer = messages.answer_by(referral.moment("respond_by") if referral else None, reminder)
+        lines = [answer, *lines] if SyncState.NEEDS_ATTENTION in states else [*lines, answer]
     sync_state = next(item for item in _URGENCY if item in states)
     if state in TERMINAL and sync_state is SyncState.WAITING:
         sync_state = SyncState.CLOSED
     parts = [*lines, *memory.notices] if _urgent(sync_state) else [*memory.notices, *lines]
     message = "\n".join(dict.fromkeys(parts))
     rejected = any(
-        _STATE_OF_HOLD[hold.kind] is SyncState.NEEDS_ATTENTION and hold.kind is not HoldKind.WITHHELD
+        _STATE_OF_HOLD[hold.kind] is SyncState.NEEDS_ATTENTION and hold.kind not in _NOT_REFUSED
         for hold in (*decision.holds, *decision.retried)
     )
     memory = replace(memory, sync_state=sync_state, rejected=rejected)
@@ -89,9 +94,13 @@ def status_report(decision: Decision, news: Iterable[str], shape: CrmShape, now:
     return StatusReport(link, _differences(link, message, shape), sync_state, message, reminder)
 
 
-def _background(referral: Snapshot | None, memory: Memory, state: State) -> Iterable[tuple[SyncState, str]]:
+def _background(
+    referral: Snapshot | None, memory: Memory, state: State, shape: CrmShape
+) -> Iterable[tuple[SyncState, str]]:
     """What is so, and asks nothing of the seller now: the end, its registration, Microsoft's side."""
-    if state in TERMINAL:
+    if state is State.CLOSED and referral is not None:
+        yield SyncState.CLOSED, messages.closed_otherwise(referral.text("status_text"), shape.label("stage"))
+    elif state in TERMINAL:
         yield SyncState.CLOSED, messages.over(state)
         registered = referral.text("registration_status") if referral and state is State.WON else ""
         if registered and registered != "None":
@@ -103,6 +112,12 @@ def _background(referral: Snapshot | None, memory: Memory, state: State) -> Iter
 def _unanswered(decision: Decision) -> bool:
     """Neither an answer of the seller's is on its way nor one that waits out its hold."""
     return not decision.steps and all(hold.kind is not HoldKind.TERMINAL for hold in decision.holds)
+
+
+def _blocked(decision: Decision, conditions: Iterable[tuple[SyncState, str]]) -> bool:
+    """Whether a person must act on the answer itself. A value that the CRM does not hold hides no deadline."""
+    beside = {hold.text for hold in decision.holds if hold.kind in _NOT_OF_THE_ANSWER}
+    return any(state is SyncState.NEEDS_ATTENTION and text not in beside for state, text in conditions)
 
 
 def _urgent(state: SyncState) -> bool:
@@ -138,7 +153,7 @@ def _conditions(
     holds = (*decision.holds, *decision.retried)
     for hold in sorted(holds, key=_place):
         yield _STATE_OF_HOLD[hold.kind], hold.text
-    held = {hold.field for hold in holds}
+    held = {hold.field for hold in holds if hold.kind is not HoldKind.UNKEYED}
     for conflict in decision.conflicts:
         if conflict.kept is not None and conflict.field in held:
             yield SyncState.IN_SYNC, conflict_text(conflict, shape)
@@ -224,7 +239,7 @@ def facts(link: Link) -> dict[str, Value]:
         "microsoft_status": link.memory.microsoft.get("status", referral["microsoft_status"]),
         "microsoft_id": link.memory.microsoft.get("id", referral["microsoft_id"]),
     }
-    if state is not State.UNKNOWN:
+    if state not in {State.UNKNOWN, State.CLOSED}:
         shown["status"] = state.value
     return shown
 

@@ -12,10 +12,11 @@ from cosell_sync.core.deal import ABSENT, Fields, Snapshot, State, Value
 from cosell_sync.core.decision import Hold, HoldKind
 from cosell_sync.core.lifecycle import TERMINAL
 from cosell_sync.core.memory import FinalKind, Invitation, Link, Phase
-from cosell_sync.core.microsoft import ONE_WAY, fix_help_request, takes_part
+from cosell_sync.core.microsoft import ONE_WAY, fix_help_request, joined_elsewhere, takes_part
 from cosell_sync.core.publishing import new_referral_fields
-from cosell_sync.core.requirements import Gap, asks_for_help, missing
+from cosell_sync.core.requirements import Gap, asks_for_help, missing, told
 from cosell_sync.core.rules import CrmShape, Rules
+from cosell_sync.core.stand_ins import standing
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ def widening(link: Link, state: State, rules: Rules, shape: CrmShape, today: dat
         refused += (Refusal("help", None, opportunity["help"], "Microsoft takes part in this deal already"),)
         asked = False
     invites = asked and state is not State.RECEIVED
-    gaps = _invitation_gaps(opportunity, state, rules, shape, today) if invites else ()
+    gaps = _invitation_gaps(link, opportunity, state, rules, shape, today) if invites else ()
     wanted = opportunity.flag("visible") or (invites and not gaps)
     if referral["visible"] is not False or not wanted:
         return Widening(link, invites=invites, gaps=gaps, refused=refused)
@@ -62,12 +63,20 @@ def widening(link: Link, state: State, rules: Rules, shape: CrmShape, today: dat
 
 
 def _invitation_gaps(
-    opportunity: Snapshot, state: State, rules: Rules, shape: CrmShape, today: date
+    link: Link, opportunity: Snapshot, state: State, rules: Rules, shape: CrmShape, today: date
 ) -> tuple[Gap, ...]:
-    """What is missing before Microsoft is invited. Nothing can be filled in after the end: then it is the help itself."""
+    """What is missing before Microsoft is invited. Nothing can be filled in after the end: then it is the help itself.
+
+    What only stands in for a value is missing: the invitation would send it as if a person had written it.
+    """
     if state in TERMINAL:
         return (Gap("help", shape.label("help")),)
-    return missing(opportunity, rules, shape, today, cosell=True)
+    gaps = missing(opportunity, rules, shape, today, cosell=True)
+    filled = {gap.field for gap in gaps}
+    return (
+        *gaps,
+        *(Gap(name, shape.label(name)) for name in standing(link, rules, shape) if name not in filled),
+    )
 
 
 def _asks_for_invitation(link: Link, opportunity: Snapshot) -> bool:
@@ -131,15 +140,19 @@ def invited(link: Link, side: Mapping[str, str], known: Fields) -> Link:
 
 def open_to_microsoft(builder: DecisionBuilder) -> None:
     """One-way, and only where the seller asks for it; what is missing or no longer possible is held with its reason."""
-    wider = widening(builder.link, builder.state, builder.rules, builder.shape, builder.now.date())
+    wider = widening(
+        builder.link, builder.state, builder.rules, builder.shape, builder.rules.today(builder.now)
+    )
     builder.link = wider.link
+    if builder.state not in TERMINAL and joined_elsewhere(builder.link):
+        builder.notices.append(messages.joined())
     builder.invites = wider.invites and not wider.gaps
     if builder.invites and builder.referral["visible"] is not False:
         builder.withholds(FinalKind.INVITE, "help", builder.referral["help"], builder.opportunity["help"])
     if wider.visible and not builder.withholds(FinalKind.VISIBILITY, "visible", False, True):
         builder.to_referral["visible"] = True
         builder.reasons["visible"] = "the seller opens this deal to Microsoft"
-    text = messages.cannot_widen(gap.words for gap in wider.gaps)
+    text = told(wider.gaps, messages.cannot_widen)
     for gap in wider.gaps:
         builder.holds.append(
             Hold(HoldKind.NEED, gap.field, builder.referral[gap.field], builder.opportunity[gap.field], text)

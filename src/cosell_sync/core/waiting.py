@@ -1,7 +1,7 @@
 """What of a deal waits, as told from what is remembered of it: decided or wanted, and not written.
 
 The journal holds what landed. What has not is decided anew from the same memory, so it can be told without asking anybody:
-values held back and until when, writes that a system refused (in its own words), that failed for now, or that go with the
+values held back and until when, steps that the guard withholds, writes that a system refused (in its own words), that failed for now, or that go with the
 next cycle. Pure.
 """
 
@@ -12,9 +12,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 
+from cosell_sync.core import messages
 from cosell_sync.core.deal import ABSENT, Side, Snapshot, Value
 from cosell_sync.core.decision import Hold, HoldKind
 from cosell_sync.core.fields import SHARED
+from cosell_sync.core.guard import standing_withheld
 from cosell_sync.core.memory import Intent, Link, Phase, RefusedField
 from cosell_sync.core.normalize import empty
 from cosell_sync.core.reconcile import decide
@@ -27,6 +29,7 @@ class WaitKind(StrEnum):
 
     NEXT = "next cycle"
     HELD = "held"
+    WITHHELD = "withheld"  # cannot be undone; until a person lets it through (deals approve)
     CONFLICT = "conflict"  # a person must say whose value wins
     REFUSED = "refused"  # by the system that was to be written, or by our own checks
     FAILED = "failed"  # for now
@@ -85,7 +88,9 @@ def _of_pair(
     link: Link, intents: Sequence[Intent], rules: Rules, shape: CrmShape, now: datetime
 ) -> Iterator[Waiting]:
     # As if nothing had failed: what a pause keeps from being written is what is to be told.
-    decision = decide(replace(link, memory=freed(link.memory)), rules, shape, now)
+    decision = decide(
+        replace(link, memory=freed(link.memory)), rules, shape, now, None, standing_withheld(link)
+    )
     for hold in decision.holds:
         yield _held(hold, link)
     for item in decision.conflicts:
@@ -116,12 +121,13 @@ def _refusal(link: Link, name: str, side: Side) -> RefusedField | None:
 
 
 def _held(hold: Hold, link: Link) -> Waiting:
-    to_crm = hold.kind in _TO_CRM
+    to_crm = hold.kind in _TO_CRM or (hold.kind is HoldKind.UNKEYED and hold.opportunity is ABSENT)
     side = Side.CRM if to_crm else Side.PARTNER_CENTER
     value, before = (hold.referral, hold.opportunity) if to_crm else (hold.opportunity, hold.referral)
     if known := _refusal(link, hold.field, side):
         return Waiting(hold.field, side, value, before, WaitKind.REFUSED, known.text, known.again)
-    return Waiting(hold.field, side, value, before, WaitKind.HELD, hold.text, hold.until)
+    kind = WaitKind.WITHHELD if hold.kind is HoldKind.WITHHELD else WaitKind.HELD
+    return Waiting(hold.field, side, value, before, kind, hold.text, hold.until)
 
 
 def _of_half(link: Link) -> Iterator[Waiting]:
@@ -129,7 +135,11 @@ def _of_half(link: Link) -> Iterator[Waiting]:
     side, here = (
         (Side.CRM, link.referral) if link.referral is not None else (Side.PARTNER_CENTER, link.opportunity)
     )
-    if link.phase is not Phase.WAITING or here is None or not (link.dirty or link.memory.failure):
+    if link.phase is not Phase.WAITING or here is None:
+        return
+    for item in standing_withheld(link).values():
+        yield Waiting("sync", side, True, False, WaitKind.WITHHELD, messages.withheld(item))
+    if link.memory.withheld or not (link.dirty or link.memory.failure):
         return
     failure = link.memory.failure
     kind = _kind(link) if failure else WaitKind.NEXT

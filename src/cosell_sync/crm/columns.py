@@ -7,7 +7,7 @@ The `install.schema` of each CRM turns this into metadata. The name of a column 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
@@ -43,7 +43,11 @@ LONG: Final = 32_000
 
 @dataclass(frozen=True)
 class Column:
-    """One column. ``values``: labels of a choice. ``key``: unique. ``editable``: by sellers, not only by the daemon."""
+    """One column. ``values``: labels of a choice. ``key``: unique. ``editable``: by sellers, not only by the daemon.
+
+    ``renewed``: its values come from a list that Microsoft renews. A column of text does as well, and values of another year
+    may stand beside the list's own.
+    """
 
     label: str
     kind: ColumnKind
@@ -53,6 +57,13 @@ class Column:
     values: tuple[str, ...] = ()
     key: bool = False
     editable: bool = False
+    renewed: bool = False
+
+    @property
+    def note(self) -> str:
+        """What an admin is to know of a column whose list is empty."""
+        missing = self.renewed and self.kind is ColumnKind.TEXT
+        return "Microsoft's list of values could not be obtained, so it takes any text" if missing else ""
 
 
 @dataclass(frozen=True)
@@ -80,6 +91,11 @@ def _choice(
 
 def _long(label: str, help_text: str, description: str, *, editable: bool = True) -> Column:
     return Column(label, ColumnKind.LONG, help_text, description, length=LONG, editable=editable)
+
+
+def _asked(label: str, help_text: str, description: str) -> Column:
+    """Of what Partner Center asks per deal; a choice once its list is known (`opportunity_columns`)."""
+    return Column(label, ColumnKind.TEXT, help_text, description, length=255, editable=True, renewed=True)
 
 
 _SYNC_WRITES = "Written by cosell-sync; do not edit."
@@ -174,6 +190,35 @@ OPPORTUNITY_COLUMNS: Final[Mapping[str, Column]] = {
         length=255,
         editable=True,
     ),
+    "marketplace_intent": _asked(
+        "Marketplace intent",
+        "Does the customer want to buy through Microsoft's marketplace? Microsoft takes your answer when the deal is shared "
+        "and not afterwards.",
+        "Asked per deal in Partner Center; mapping.marketplace_intent goes where it is empty.",
+    ),
+    "partner_role": _asked(
+        "Partner role",
+        "Your role in a services deal. Microsoft takes your answer when the deal is shared and not afterwards.",
+        "Asked of services deals; mapping.deal_attributes goes where it is empty. Values: value-lists.yaml.",
+    ),
+    "solution_area": _asked(
+        "Solution area",
+        "Microsoft's solution area of a services deal. Microsoft takes your answer when the deal is shared and not afterwards.",
+        "Asked of services deals; mapping.deal_attributes goes where it is empty. Values: value-lists.yaml.",
+    ),
+    "solution_play": _asked(
+        "Solution play",
+        "Microsoft's solution play of a services deal. Microsoft takes your answer when the deal is shared and not afterwards.",
+        "Asked of services deals; mapping.deal_attributes goes where it is empty. Values: value-lists.yaml.",
+    ),
+    "location": Column(
+        "Partner location",
+        ColumnKind.TEXT,
+        "The MPN ID (digits) of your company's location that the deal belongs to. It is fixed once the deal is shared.",
+        "The partner location's MPN id; mapping.location goes where it is empty.",
+        length=255,
+        editable=True,
+    ),
     "notes": _long(
         "Co-sell notes",
         "The deal's notes. Everyone who takes part in the deal reads them, at Microsoft too.",
@@ -182,7 +227,7 @@ OPPORTUNITY_COLUMNS: Final[Mapping[str, Column]] = {
     "favorite": _flag(
         "Co-sell favorite",
         "The heart in Partner Center: puts the deal on your list of favorites.",
-        "The heart, carried both ways where mapping.write_favorite allows.",
+        "The heart, carried both ways where Partner Center takes it (mapping.write_favorite).",
     ),
     "respond_by": Column(
         "Co-sell respond by",
@@ -224,6 +269,15 @@ OPPORTUNITY_COLUMNS: Final[Mapping[str, Column]] = {
         _SYNC_WRITES,
     ),
 }
+# Of an account.
+DUNS_COLUMN: Final = Column(
+    "D-U-N-S number",
+    ColumnKind.TEXT,
+    "The nine digits by which Dun & Bradstreet knows this company. Microsoft finds the customer sooner by them.",
+    "Sent with a new deal, and filled from deals that Microsoft sends (mapping.account_updates).",
+    length=40,
+    editable=True,
+)
 # Of a solution row, the child of an opportunity.
 SOLUTION_COLUMNS: Final[Mapping[str, Column]] = {
     "code": Column(
@@ -258,6 +312,17 @@ SOLUTION_COLUMNS: Final[Mapping[str, Column]] = {
         key=True,
     ),
 }
+
+
+def opportunity_columns(choices: Mapping[str, Sequence[str]]) -> Mapping[str, Column]:
+    """The columns of the opportunity, with these values where a list is renewed; such a column without values takes text."""
+    return {
+        ours: replace(column, kind=ColumnKind.CHOICE, values=tuple(choices[ours]), length=0)
+        if column.renewed and choices.get(ours)
+        else column
+        for ours, column in OPPORTUNITY_COLUMNS.items()
+    }
+
 
 SOLUTION_LABEL: Final = "Co-sell Solution"
 SOLUTION_DESCRIPTION: Final = "A solution of a co-sell deal, one row each. Partner Center asks for at least one before a deal is shared."

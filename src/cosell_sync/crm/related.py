@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from cosell_sync.core.deal import ABSENT, HIDDEN, Customer, Fields, Member, hidden_parts
+from cosell_sync.core.fields import UNKEYED
 from cosell_sync.crm.values import email, folded, masked, text
 
 Change = TypeVar("Change")
@@ -48,6 +49,24 @@ def member(row: object, columns: Person, *, hidden: Iterable[str] = (), **extra:
     known = {part: None if part in unseen else text(data) for part, data in parts.items()}
     extra |= {HIDDEN: unseen} if unseen else {}
     return Member(address, **known, extra={name: item for name, item in extra.items() if item is not None})
+
+
+def nameless(rows: Iterable[object], key: str, names: Sequence[str]) -> str | None:
+    """Who or what lacks the column by which a set knows its members, by the names that are given; None where there is nobody.
+
+    Rows that cannot be read are none of these, and what is masked is not missing.
+    """
+    found = (each for each in rows if isinstance(each, Mapping) and key in each and not email(each[key]))
+    shown = (
+        " ".join(part for name in names if (part := text(each.get(name)))) or "(no name)" for each in found
+    )
+    return ", ".join(dict.fromkeys(shown)) or None
+
+
+def unkeyed(sets: Mapping[str, str | None], unseen: Iterable[str]) -> dict[str, str]:
+    """A snapshot's fields for rows without a key (``fields.UNKEYED``): none where there are none, or the set is out of sight."""
+    out = set(unseen)
+    return {UNKEYED[name]: shown for name, shown in sets.items() if shown and name not in out}
 
 
 def unique(people: Iterable[Member | None]) -> tuple[Member, ...]:

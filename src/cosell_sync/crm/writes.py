@@ -42,6 +42,7 @@ class PendingWrite:
 
     ``error``: why it failed; ``partial_error``: why a part of it failed while the rest landed. ``may_have_landed``: something
     was sent that may have changed the CRM, so the record is read back. ``columns``: what is sent of the opportunity's own row.
+    ``location``: the partner's, of a new opportunity.
     ``refused``: our fields that the CRM refused, and why; a `Flaky` there was left out of a create and follows as an update.
     ``search``, ``words``: see `ports.OpportunityWrite`; ``fields`` has the words as well. ``guard``: the record whose version guards the next request.
     """
@@ -55,6 +56,7 @@ class PendingWrite:
     unheld: dict[str, frozenset[str]] = field(default_factory=dict)
     ambiguous: frozenset[str] = frozenset()
     account_made: str | None = None
+    location: str | None = None
     columns: dict[str, object] = field(default_factory=dict)
     refused: dict[str, RecordError] = field(default_factory=dict)
     search: bool = True
@@ -161,7 +163,10 @@ def pending_updates(kind: type[W], batch: Sequence[OpportunityWrite]) -> list[W]
 
 def pending_creates(kind: type[W], batch: Sequence[OpportunityDraft]) -> list[W]:
     """A pending write for each new opportunity."""
-    return [kind("", None, {**each.fields, "referral_id": each.referral_id}) for each in batch]
+    return [
+        kind("", None, {**each.fields, "referral_id": each.referral_id}, location=each.location)
+        for each in batch
+    ]
 
 
 def parted(pending: PendingWrite, names: Sequence[str]) -> PartedWrite:
@@ -330,7 +335,9 @@ def _if_nothing_landed(pending: PendingWrite) -> RecordError | None:
 
 @dataclass(frozen=True)
 class Ownership:
-    """Who owns an imported opportunity: a colleague of its team if ``team``, else ``default`` (e-mail or user name).
+    """Who owns an imported opportunity: who answers for its location, else a colleague of its team if ``team``, else ``default``.
+
+    ``by_location``: MPN id of a partner location → e-mail or user name, which ``default`` is as well.
 
     The CRM may refuse one (somebody without the right to read opportunities, or without a role); then the next is tried.
     Last of all the opportunity is made without naming an owner, and belongs to the sync user: an owner sinks no deal.
@@ -338,14 +345,20 @@ class Ownership:
 
     team: bool = True
     default: str | None = None
+    by_location: Mapping[str, str] = field(default_factory=dict)
 
     def owners(self, pending: Sequence[PendingWrite], directory: Directory) -> Sequence[Sequence[str | None]]:
         """For each write the user ids to try, in order; None, the CRM's own default, ends each."""
         teams = [(members(each.fields, "team") or ()) if self.team else () for each in pending]
-        users = directory.find([each.email for team in teams for each in team]).users
+        placed = [self.by_location.get(each.location or "") for each in pending]
+        asked = [name for name in (*placed, self.default) if name]
+        users = directory.find([*(each.email for team in teams for each in team), *asked]).users
         fallback = directory.named(self.default)
-        found = [[users[each.email] for each in team if each.email in users] for team in teams]
-        return [[*dict.fromkeys([*own, *([fallback] if fallback else [])]), None] for own in found]
+        found = [
+            [directory.named(name), *(users.get(each.email) for each in team), fallback]
+            for name, team in zip(placed, teams, strict=True)
+        ]
+        return [[*dict.fromkeys(each for each in own if each), None] for own in found]
 
 
 def first_taken(

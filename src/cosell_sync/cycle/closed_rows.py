@@ -1,35 +1,35 @@
 """Whether a closed opportunity takes our own fields: status, state, message. Asked once, and remembered.
 
 No page says whether a closed row may be written, and many orgs forbid it by a rule of their own. With ``closed_rows: auto`` the
-first closed record that is to be told something is written alone; what the CRM answers counts for all of them, for a day or
-until the configuration or the CRM's shape changes. A record that refuses although others take it is left alone until it
-changes. Either way the deal does not fail: nothing but words is missing, and these stand in ``deals list``
-(``Memory.untold``).
+first closed record that is to be told something is written alone; what the CRM answers counts for all of them: a refusal for
+a day, a success until the configuration or the CRM's shape changes (``cycle.capabilities``). A record that refuses although
+others take it is left alone until it changes. Either way the deal does not fail: nothing but words is missing, and these
+stand in ``deals list`` (``Memory.untold``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import timedelta
 from typing import Final
 
 import structlog
 
+from cosell_sync.core.capabilities import NO, TAKEN, YES, Capability, Finding
 from cosell_sync.core.deal import Fields, Side, Snapshot, state_of
 from cosell_sync.core.decision import Decision
 from cosell_sync.core.fields import KINDS, STATUS_FIELDS, Kind
 from cosell_sync.core.lifecycle import TERMINAL
-from cosell_sync.core.memory import Action, Link, Phase
+from cosell_sync.core.memory import Action, Link
 from cosell_sync.core.normalize import same
 from cosell_sync.core.retry import content_digest, freed_from
 from cosell_sync.core.status import StatusReport
-from cosell_sync.cycle.context import CHUNK, CrmPlan, Cycle, ids
-from cosell_sync.cycle.record import Record, commit, journal_entry, keep_state
+from cosell_sync.cycle import capabilities
+from cosell_sync.cycle.context import CrmPlan, Cycle, ids
+from cosell_sync.cycle.record import Record, journal_entry
 from cosell_sync.errors import RecordError, Rejected
-from cosell_sync.ports import ClosedRows, Outcome
+from cosell_sync.ports import Outcome
 
-ASK_AGAIN: Final = timedelta(hours=24)
 # Fields in rows of their own, which do not close with the opportunity.
 _ROWS: Final = frozenset(
     name for name, kind in KINDS.items() if kind in {Kind.MEMBERS, Kind.SOLUTIONS, Kind.CUSTOMER}
@@ -47,23 +47,8 @@ def writable(cycle: Cycle) -> bool | None:
     configured = cycle.settings.closed_rows
     if configured != "auto":
         return configured == "on"
-    known = cycle.state.closed_rows
-    return known.writable if known else None
-
-
-def forget_when_due(cycle: Cycle, record: Record) -> None:
-    """Let a refusal be asked again after a day or once the rules or the shape have changed; what waits for it comes due."""
-    known = cycle.state.closed_rows
-    if known is None or (known.rules == cycle.state.rules and cycle.now - known.at < ASK_AGAIN):
-        return
-    keep_state(cycle, record, closed_rows=None)
-    if known.writable:
-        return
-    for link in cycle.store.links([Phase.LINKED, Phase.WAITING]):
-        if link.memory.untold:
-            record.put(replace(link, dirty=True))
-        if len(record.links) >= CHUNK:
-            commit(cycle.store, record)
+    known = cycle.verdicts.get(Capability.CLOSED_ROWS)
+    return known.answer == YES if known else None
 
 
 def left_alone(cycle: Cycle, link: Link) -> bool:
@@ -106,8 +91,8 @@ def learn(cycle: Cycle, record: Record, before: Snapshot | None, fields: Fields,
         return
     answer = _answer(fields, outcome)
     if answer is not None:
-        log.info("closed_rows.known", writable=answer, code=outcome.error.code if outcome.error else "")
-        keep_state(cycle, record, closed_rows=ClosedRows(answer, cycle.now, cycle.state.rules or ""))
+        code = outcome.error.code if outcome.error and not answer else TAKEN
+        capabilities.note(cycle, record, Finding(Capability.CLOSED_ROWS, YES if answer else NO, code))
 
 
 def is_done(plan: CrmPlan, error: RecordError) -> bool:

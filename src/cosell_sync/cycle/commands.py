@@ -88,7 +88,8 @@ def links_after(command: OperatorCommand, store: Store) -> list[Link]:
             again = replace(link, memory=memory, dirty=True)
             return [replace(again, referral=None) if link.memory.gone and link.opportunity_id else again]
         case Verb.UNLINK:
-            return [replace(link, phase=Phase.PARTED, memory=Memory(), dirty=False, due=None)]
+            kept = Memory(stand_ins=link.memory.stand_ins)  # joined again, they are still nobody's words
+            return [replace(link, phase=Phase.PARTED, memory=kept, dirty=False, due=None)]
         case Verb.CREATE:
             if link.phase is not Phase.WAITING or link.referral is None:
                 raise Refused("only a referral that waits for an opportunity can get a new one")
@@ -128,7 +129,10 @@ def _link(command: OperatorCommand, store: Store) -> list[Link]:
         opportunity=by_opportunity.opportunity if by_opportunity else None,
         base_referral={},
         base_opportunity={},
-        memory=Memory(notices=(messages.linked(),)),
+        memory=Memory(
+            notices=(messages.linked(),),
+            stand_ins=base.memory.stand_ins if base.opportunity_id == command.other else (),
+        ),
         dirty=True,
     )
     if by_opportunity is None or by_opportunity.key == joined.key:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import InitVar, dataclass, field
 from datetime import datetime, timedelta
 
+from cosell_sync.core.capabilities import Capability, Verdict
 from cosell_sync.core.deal import Fields, Side, State
 from cosell_sync.core.decision import Conflict, Decision, Effect, Hold
 from cosell_sync.core.memory import FinalKind, Link, Withheld
@@ -13,7 +14,7 @@ from cosell_sync.core.preconditions import Fault
 from cosell_sync.core.retry import RetryPolicy
 from cosell_sync.core.rules import CrmShape, Rules
 from cosell_sync.core.status import StatusReport
-from cosell_sync.ports import Clock, Crm, CycleState, Meter, Referrals, Store
+from cosell_sync.ports import Clock, Crm, CycleState, Findings, Meter, Referrals, Store
 from cosell_sync.summary import CycleSummary
 
 CHUNK = 200  # deals that are read, decided and written together; bounds the memory of a cycle
@@ -27,7 +28,8 @@ class CycleSettings:
     compared. ``surprise_share`` (0 to 1) and ``surprise_min`` (deals): a plan that changes more than both stops the cycle.
     ``surprise_moves`` and ``surprise_window``: so many steps of one kind that cannot be undone may be taken in so long a time
     without a person's word. ``retry_policy``: when a failing deal is tried again. ``closed_rows`` (auto, on, off):
-    whether closed opportunities are told.
+    whether closed opportunities are told. ``basis``: the questions about Partner Center that are left to ``auto``, each with
+    what an answer depends on (``core.capabilities``).
     """
 
     overlap: timedelta = timedelta(minutes=5)
@@ -38,6 +40,7 @@ class CycleSettings:
     surprise_window: timedelta = timedelta(hours=1)
     retry_policy: RetryPolicy = field(default_factory=RetryPolicy)
     closed_rows: str = "auto"
+    basis: Mapping[Capability, str] = field(default_factory=dict)
 
 
 # What ``doctor`` calls a fault in the CRM. True: everything it checks; False: what is known of the org as it was read.
@@ -57,6 +60,7 @@ class Services:
     """Everything that a cycle works with: both systems, the store, the clock, the rules and the settings.
 
     ``meters``: per side its quota and clock; empty where nobody counts (tests). ``preconditions``: of this very CRM.
+    ``findings``: shared with the adapter of Partner Center. ``rehearsal``: the ports only pretend to write.
     ``lists_referrals``: whether this cycle asks Partner Center for what changed; while webhooks say so, not every one does.
     ``finished``: called with the summary of every cycle, those included that ended early.
     """
@@ -69,6 +73,8 @@ class Services:
     settings: CycleSettings = field(default_factory=CycleSettings)
     meters: Mapping[Side, Meter] = field(default_factory=dict)
     preconditions: Preconditions = _none_known
+    findings: Findings = field(default_factory=Findings)
+    rehearsal: bool = False
     lists_referrals: Callable[[], bool] = lambda: True
     finished: Callable[[CycleSummary], None] = _ignored
 
@@ -173,9 +179,12 @@ class Cycle:
     ``collect``: receives what is found about each deal. ``accept``: a person has seen what would be stopped as a surprise.
     ``approve``: and every step that cannot be undone.
     ``wishes``: keys of opportunities that want to be shared. ``changed``: keys of pairs whose referral was read anew.
+    ``untold``: of these, whose change no field of ours explains.
     ``shape``: what the CRM can hold, empty before it was read. ``state``: what the last cycle left, as this one changes it
     (``record.keep_state``). ``decided``: first decisions of this chunk, by link key.
     ``first_due``: the first chunk of what is due, read and not worked on yet; None where it must be read.
+    ``verdicts``: what is known of the systems' capabilities; ``rules`` follow them. ``tried``: fields that were tried in this
+    cycle. ``postponed``: keys of links that wait for such a try, and are due again. ``denied``: what turned out not to be taken.
     """
 
     services: InitVar[Services]
@@ -188,16 +197,22 @@ class Cycle:
     counters: Counters = field(default_factory=Counters)
     wishes: list[str] = field(default_factory=list)
     changed: list[str] = field(default_factory=list)
+    untold: list[str] = field(default_factory=list)
     shape: CrmShape = field(default_factory=lambda: CrmShape(frozenset(), {}))
     decided: dict[str, tuple[Link, Decision]] = field(default_factory=dict)
     first_due: list[Link] | None = None
     state: CycleState = field(default_factory=CycleState)
+    verdicts: dict[Capability, Verdict] = field(default_factory=dict)
+    tried: frozenset[str] = frozenset()
+    postponed: set[str] = field(default_factory=set)
+    denied: set[Capability] = field(default_factory=set)
 
     def __post_init__(self, services: Services) -> None:
         self.referrals, self.crm, self.store = services.referrals, services.crm, services.store
         self.rules, self.settings, self.meters = services.rules, services.settings, services.meters
         self.preconditions, self.clock = services.preconditions, services.clock
         self.lists_referrals = services.lists_referrals
+        self.findings, self.rehearsal = services.findings, services.rehearsal
 
 
 def ids(link: Link) -> dict[str, str | None]:

@@ -23,7 +23,7 @@ from collections.abc import Sequence
 import structlog
 
 from cosell_sync.core.memory import Link, Phase
-from cosell_sync.cycle import closed_rows, schedule
+from cosell_sync.cycle import capabilities, schedule
 from cosell_sync.cycle.binding import check_binding
 from cosell_sync.cycle.commands import run_commands
 from cosell_sync.cycle.context import Collect, Cycle, Services
@@ -90,6 +90,7 @@ def _cycle(cycle: Cycle) -> None:
         isolate(cycle, wishes, publish_chunk)
         end_if_unavailable(cycle)
     exchange(cycle, read_engagements(cycle))
+    capabilities.end(cycle)
     end_if_unavailable(cycle)
 
 
@@ -108,12 +109,13 @@ def read(cycle: Cycle) -> None:
     if cycle.accept:
         requeue_withheld(cycle, record)  # to let it through, or for a plan to show it
     requeue_after_rule_change(cycle, record)
-    closed_rows.forget_when_due(cycle, record)
+    capabilities.recall(cycle, record)
     commit(cycle.store, record)
     pull(cycle, record)
     check_clock(cycle)
     correct_times(cycle, record)
     compare_when_due(cycle, record)
+    capabilities.collect(cycle, record)
     commit(cycle.store, record)
     schedule.reading_done(cycle)
 
@@ -127,6 +129,7 @@ def sync_chunk(cycle: Cycle, chunk: Sequence[Link]) -> None:
     pairs = [link for link in links if link.phase is Phase.LINKED]
     if waiting := [link for link in links if link.phase is Phase.WAITING]:
         pairs += take_in(cycle, waiting)
+        await_microsoft(cycle, list(cycle.store.by_keys([link.key for link in waiting]).values()))
     exchange(cycle, pairs)
     exchange(cycle, invite_microsoft(cycle, pairs))
 

@@ -14,7 +14,7 @@ from functools import partial
 import structlog
 
 from cosell_sync.core import losses, messages, requirements, visibility
-from cosell_sync.core.deal import Side
+from cosell_sync.core.deal import Side, State
 from cosell_sync.core.decision import Conflict, Decision
 from cosell_sync.core.fields import SHARED
 from cosell_sync.core.guard import kept_withheld
@@ -64,7 +64,7 @@ def plan_crm(cycle: Cycle, record: Record, first: Decision, result: ReferralResu
         for item in first.conflicts
         if item.kept is Side.CRM and item.field in result.fields and item not in decision.conflicts
     ]
-    news = partial(_news, cycle, decision, result, sent)
+    news = partial(_news, cycle, decision, result, sent, first.taken_back)
     retried = decision.retried_in_crm  # the record says of these what is so until they have landed
     link = conflicts(cycle, record, decision.link, [*sent, *decision.conflicts])
     if any(name in decision.crm and name not in retried for name in (*SHARED, "stage")):
@@ -91,7 +91,7 @@ def may_invite(cycle: Cycle, link: Link) -> bool:
         return False
     if any(item.kind is FinalKind.INVITE for item in link.memory.withheld):
         return False
-    fields = visibility.invitation(link, cycle.rules, cycle.shape, cycle.now.date())
+    fields = visibility.invitation(link, cycle.rules, cycle.shape, cycle.rules.today(cycle.now))
     return fields is not None and blocked_side(link.memory, cycle.now) is not Side.PARTNER_CENTER
 
 
@@ -113,12 +113,16 @@ def _news(
     decision: Decision,
     result: ReferralResult,
     sent: Sequence[Conflict],
+    taken_back: State | None,
     refused: Collection[str],
 ) -> Sequence[str]:
     """What happened, in the seller's words; empty where nothing did. ``refused``: what the CRM did not take."""
     down = [name for name in (*SHARED, "stage") if name in decision.crm and name not in refused]
     decided = [item for item in decision.conflicts if item.kept is not None and item.field in down]
-    news = [*result.notices, *(() if "stage" in refused else decision.notices)]
+    news = [
+        *_carried_news(cycle, result, taken_back),
+        *(() if "stage" in refused else decision.notices),
+    ]
     news += [conflict_text(item, cycle.shape) for item in (*sent, *decided)]
     shared = [name for name in down if name != "stage"]
     if shared:
@@ -126,6 +130,16 @@ def _news(
     if result.link.referral is not None:
         news += losses.lost_in_crm(shared, result.link.referral, cycle.shape)
     return news
+
+
+def _carried_news(cycle: Cycle, result: ReferralResult, taken_back: State | None) -> Sequence[str]:
+    """What Partner Center took. Of an end that was taken back the seller reads that, not that the stage went over."""
+    if taken_back is None:
+        return result.notices
+    labels = [cycle.shape.label(name) for name in SHARED if name in result.fields]
+    others = [cycle.shape.label(name) for name in SHARED if name in result.fields and name != "sales_stage"]
+    said = [notice for notice in result.notices if notice != messages.sent(labels)]
+    return [messages.taken_back(taken_back), *([messages.sent(others)] if others else []), *said]
 
 
 def _as_if_written(cycle: Cycle, link: Link) -> Link:

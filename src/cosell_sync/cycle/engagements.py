@@ -1,9 +1,13 @@
 """Microsoft's part in a deal: the invitation, and Microsoft's side of it, read by engagement.
 
 There is no batch for these reads and no list shows them, so they are made in turn, at most twenty a cycle, the oldest read
-first. Whose turn it is, the store keeps between cycles (``EngagementQueue``). Deals into which Microsoft was asked from here
-are awaited and take turns for as long as they are open. Deals that were made in the portal with Microsoft in them are read
-once after each change of their referral and with each full compare, so that an idle cycle costs nothing for them.
+first. Whose turn it is, the store keeps between cycles (``EngagementQueue``).
+
+asked from here     Microsoft's answer is awaited: read in turn for as long as the deal is open
+asked elsewhere     a colleague made the deal a co-sell one in the portal: the same, while there are no more than twenty of
+                    both; beyond, read once after each change, and all of them in a round an hour
+not known to be so  Microsoft may have joined a deal that its sellers see, by an incentive claim for instance, and our row
+                    need not say so but for another tag: read once after a change that tells nothing else
 
 Only a queue that changed is written back: up to twenty awaited deals cost their reads and nothing else. What changed makes
 the deal due again and is reported in the same cycle. Where few calls are left, these reads are the first to wait.
@@ -11,8 +15,9 @@ the deal due again and is reported in the same cycle. Where few calls are left, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 
 import structlog
 
@@ -32,6 +37,7 @@ from cosell_sync.errors import RecordError, Rejected, Unavailable
 from cosell_sync.ports import EngagementQueue
 
 READS = 20
+ROUND = timedelta(hours=1)  # how often those beyond are read
 SPARED = 2  # of these for deals that are read once, so that many awaited ones do not keep them out
 
 log = structlog.get_logger("cosell_sync.cycle")
@@ -110,33 +116,69 @@ def _side(cycle: Cycle, engagement: str) -> Mapping[str, str]:
 
 
 def await_microsoft(cycle: Cycle, links: Sequence[Link]) -> None:
-    """Remember, before a deal is done with, that Microsoft's side of it is awaited."""
-    waiting = [link.key for link in links if link.memory.invite and microsoft.awaited(link)]
-    if not waiting:
-        return
+    """Remember, before a deal is done with, that Microsoft's side of it is awaited; or that it is not any more."""
     queue = _queue(cycle)
-    # Never read is older than everything.
-    if new := tuple(key for key in waiting if key not in queue.asked):
-        _keep_queue(cycle, replace(queue, asked=(*new, *queue.asked)))
+    known = _with_awaited(queue, links)
+    over = {link.key for link in links if not microsoft.awaited(link)}
+    elsewhere = tuple(key for key in known.elsewhere if key not in over)
+    if (known := replace(known, elsewhere=elsewhere)) != queue:
+        _keep_queue(cycle, known)
+
+
+def _with_awaited(queue: EngagementQueue, links: Iterable[Link]) -> EngagementQueue:
+    """The queue with these links, as far as they are awaited. Never read is older than everything."""
+    asked: list[str] = []
+    elsewhere: list[str] = []
+    for link in links:
+        if microsoft.awaited(link) and link.key not in queue.asked:
+            (asked if link.memory.invite else elsewhere).append(link.key)
+    more = tuple(key for key in elsewhere if key not in queue.elsewhere)
+    kept = tuple(key for key in queue.elsewhere if key not in asked)
+    return replace(queue, asked=(*asked, *queue.asked), elsewhere=(*more, *kept))
 
 
 def read_engagements(cycle: Cycle) -> list[Link]:
     """Read in turn. Returns the deals whose Microsoft side is not as remembered, to be reported."""
-    queue = _queue(cycle)
-    if new := _newly_changed(cycle, queue):
-        queue = _keep_queue(cycle, replace(queue, once=(*queue.once, *new)))
+    queue = _start_round(cycle, _with_changed(cycle, _queue(cycle)))
+    if queue != cycle.state.engagements and (queue.asked or queue.elsewhere or queue.once):
+        _keep_queue(cycle, queue)
     turn = _Turn()
-    _take_turns(cycle, turn, queue.asked, READS - min(SPARED, len(queue.once)))
-    asked = (*(key for key in queue.asked if key not in turn.done | turn.over), *turn.done)
-    _take_turns(cycle, turn, queue.once, READS)
+    polled = (*queue.asked, *(queue.elsewhere if _few(queue) else ()))
+    _take_turns(cycle, turn, polled, READS - min(SPARED, len(queue.once)), microsoft.awaited)
+    asked = _rotated(queue.asked, turn)
+    _take_turns(cycle, turn, queue.once, READS, _of_interest)
     once = tuple(key for key in queue.once if key not in turn.done | turn.over)
+    elsewhere = tuple(key for key in queue.elsewhere if key not in turn.over)
     record = Record()
     record.put(*turn.changed)
-    queue = EngagementQueue(asked, once)
+    queue = _with_awaited(replace(queue, asked=asked, once=once, elsewhere=elsewhere), turn.changed)
     if queue != cycle.state.engagements:
         keep_state(cycle, record, engagements=queue)
     commit(cycle.store, record)
     return turn.changed
+
+
+def _rotated(keys: Sequence[str], turn: _Turn) -> tuple[str, ...]:
+    """Those that were read go to the end, in the order in which they were read."""
+    return (
+        *(key for key in keys if key not in turn.done | turn.over),
+        *(key for key in turn.done if key in keys),
+    )
+
+
+def _few(queue: EngagementQueue) -> bool:
+    """Whether all deals that are awaited can be read in every cycle."""
+    return len(queue.asked) + len(queue.elsewhere) <= READS
+
+
+def _start_round(cycle: Cycle, queue: EngagementQueue) -> EngagementQueue:
+    """Where there are too many deals to read each in every cycle: once an hour all of them in turn. The first hour counts."""
+    if _few(queue):
+        return queue if queue.round is None else replace(queue, round=None)
+    if queue.round is not None and queue.round <= cycle.now < queue.round + ROUND:
+        return queue
+    more = () if queue.round is None else tuple(key for key in queue.elsewhere if key not in queue.once)
+    return replace(queue, once=(*queue.once, *more), round=cycle.now)
 
 
 @dataclass
@@ -152,13 +194,19 @@ class _Turn:
     ended: bool = False
 
 
-def _take_turns(cycle: Cycle, turn: _Turn, keys: Sequence[str], limit: int) -> None:
+def _of_interest(link: Link) -> bool:
+    return microsoft.awaited(link) or microsoft.may_have_joined(link)
+
+
+def _take_turns(
+    cycle: Cycle, turn: _Turn, keys: Sequence[str], limit: int, wanted: Callable[[Link], bool]
+) -> None:
     """Read these in order, until ``limit`` reads were made in this cycle or one cannot be made."""
     for key in keys:
         if turn.ended or len(turn.done) >= limit:
             return
         link = cycle.store.by_keys([key]).get(key)
-        if link is None or not microsoft.awaited(link):
+        if link is None or not wanted(link):
             turn.over[key] = None
             continue
         side = _read(cycle, link) if allowed(cycle, Urgency.BACKGROUND) else None
@@ -191,13 +239,17 @@ def _keep_queue(cycle: Cycle, queue: EngagementQueue) -> EngagementQueue:
     return queue
 
 
-def _newly_changed(cycle: Cycle, queue: EngagementQueue) -> list[str]:
-    """Deals with Microsoft in them that changed, or that a full compare found, and do not wait for their turn yet."""
+def _with_changed(cycle: Cycle, queue: EngagementQueue) -> EngagementQueue:
+    """The queue with what this cycle brought: deals that are awaited from now on, and those of which too little was told."""
     if not cycle.changed:
-        return []
-    waiting = set(queue.once)
-    links = [link for link in cycle.store.by_keys(cycle.changed).values() if not link.memory.invite]
-    return [link.key for link in links if microsoft.awaited(link) and link.key not in waiting]
+        return queue
+    links = cycle.store.by_keys(cycle.changed)
+    queue = _with_awaited(queue, links.values())
+    waiting = {*queue.once, *queue.asked, *(queue.elsewhere if _few(queue) else ())}
+    changed = [key for key in cycle.changed if key in queue.elsewhere]
+    untold = [key for key in cycle.untold if key in links and microsoft.may_have_joined(links[key])]
+    new = tuple(key for key in dict.fromkeys((*changed, *untold)) if key not in waiting)
+    return replace(queue, once=(*queue.once, *new))
 
 
 def _queue(cycle: Cycle) -> EngagementQueue:
@@ -205,6 +257,4 @@ def _queue(cycle: Cycle) -> EngagementQueue:
     if cycle.state.engagements is not None:
         return cycle.state.engagements
     links = cycle.store.links([Phase.LINKED])
-    return EngagementQueue(
-        tuple(link.key for link in links if link.memory.invite and microsoft.awaited(link))
-    )
+    return _with_awaited(EngagementQueue(), list(links))

@@ -7,8 +7,18 @@ from dataclasses import replace
 
 import structlog
 
-from cosell_sync.core import losses, messages
-from cosell_sync.core.deal import Customer, Fields, Side, SyncState, Value, state_of
+from cosell_sync.core import losses, messages, stand_ins
+from cosell_sync.core.deal import (
+    ABSENT,
+    Customer,
+    Fields,
+    Side,
+    Snapshot,
+    State,
+    SyncState,
+    Value,
+    state_of,
+)
 from cosell_sync.core.decision import Decision, Effect, Hold, HoldKind
 from cosell_sync.core.fields import SHARED
 from cosell_sync.core.intake import IntakeAction, IntakeDecision, Matches, decide_intake
@@ -19,7 +29,7 @@ from cosell_sync.core.normalize import for_crm
 from cosell_sync.core.reconcile import decide
 from cosell_sync.core.retry import blocked_side, content_digest, freed
 from cosell_sync.core.rules import CrmShape
-from cosell_sync.core.status import next_reminder, reminders_passed, status_report
+from cosell_sync.core.status import StatusReport, next_reminder, reminders_passed, status_report
 from cosell_sync.cycle import apply
 from cosell_sync.cycle.context import Cycle, DealPlan, ids
 from cosell_sync.cycle.decide import settled_as_made
@@ -108,7 +118,7 @@ def _verdicts(cycle: Cycle, waiting: Sequence[Link]) -> tuple[_Verdicts, dict[st
     owners = {each: link.referral_id for each, link in holders.items() if link.referral_id}
     for link in sorted(waiting, key=_is_over):  # an open deal claims before one that is over
         matches = _unclaimed(found.get(link.referral_id or "", Matches()), link, owners)
-        verdict = decide_intake(link, matches, cycle.rules, cycle.shape)
+        verdict = decide_intake(link, matches, cycle.rules, cycle.shape, cycle.now)
         if verdict.action is IntakeAction.LINK and verdict.opportunity_id and link.referral_id:
             owners[verdict.opportunity_id] = link.referral_id
         verdicts[verdict.action].append((link, verdict))
@@ -195,6 +205,7 @@ def _hold(cycle: Cycle, record: Record, link: Link, verdict: IntakeDecision) -> 
         link.memory,
         failure=failure if news else link.memory.failure,
         lookalikes=verdict.lookalikes,
+        claimed=verdict.opportunity_id or "",
         rejected=verdict.code != "lookalike",
         sync_state=SyncState.NEEDS_ATTENTION,
     )
@@ -227,35 +238,17 @@ def _create(cycle: Cycle, record: Record, admissions: Sequence[tuple[Link, Intak
     """Make the opportunities. Returns the ids of look-alikes whose mark is to be taken back."""
     if not admissions:
         return []
-    drafts: list[tuple[Link, OpportunityDraft, Fields]] = []
-    reported: list[Link] = []
-    for link, admission in admissions:
-        if (referral := link.referral) is None:
-            continue
-        state = state_of(referral)
-        fresh = carried(cycle, replace(link, memory=replace(freed(link.memory), lookalikes=())))
-        news = [messages.imported(referral.text("direction"))]
-        news += losses.lost_in_crm(
-            [name for name in SHARED if name in admission.fields], referral, cycle.shape
-        )
-        if state in TERMINAL:
-            news.append(messages.moved(state, referral.text("status_reason")))
-        status = status_report(Decision(fresh), news, cycle.shape, cycle.now)
-        fields = {**status.fields, **admission.fields}
-        source = {**{name: referral[name] for name in SHARED}, "state": state.value}
-        reported.append(status.link)
-        drafts.append((link, OpportunityDraft(link.referral_id or "", fields), source))
-        rule = "new in Partner Center"
-        effects = tuple(
-            Effect(Side.CRM, Action.CREATE, name, None, item, rule) for name, item in fields.items()
-        )
-        cycle.collect(DealPlan(link, effects=effects))
+    drafted = [(link, *_draft(cycle, link, each)) for link, each in admissions if link.referral is not None]
     forgotten: list[str] = []
     held: list[RecordReport] = []
-    outcomes = apply.create_opportunities(cycle, record, drafts)
-    for (link, draft, _), after, outcome in zip(drafts, reported, outcomes, strict=True):
-        made = opportunity_created(cycle, record, link, after, draft.fields, outcome)
+    outcomes = apply.create_opportunities(
+        cycle, record, [(link, draft, source) for link, draft, source, _ in drafted]
+    )
+    for (link, draft, _, status), outcome in zip(drafted, outcomes, strict=True):
+        made = opportunity_created(cycle, record, link, status.link, draft.fields, outcome)
         if made is not None:
+            if status.reminder:
+                log.warning("deal.reminder", **ids(made), reminder=status.reminder)
             if "owner" in outcome.unheld:
                 notices = (*made.memory.notices, messages.nobody_may_own())
                 made = replace(made, memory=replace(made.memory, notices=notices))
@@ -267,6 +260,45 @@ def _create(cycle: Cycle, record: Record, admissions: Sequence[tuple[Link, Intak
     if held:
         report(cycle, record, held)
     return forgotten
+
+
+def _draft(
+    cycle: Cycle, link: Link, admission: IntakeDecision
+) -> tuple[OpportunityDraft, Fields, StatusReport]:
+    """What the opportunity is made with, what Partner Center holds of it, and what the record is to say."""
+    referral = link.referral
+    assert referral is not None  # noqa: S101 - the caller has looked
+    state = state_of(referral)
+    memory = replace(freed(link.memory), lookalikes=(), claimed="", stand_ins=admission.stand_ins)
+    fresh = carried(cycle, replace(link, memory=memory))
+    news = [messages.imported(referral.text("direction"))]
+    taken = [name for name in SHARED if name in admission.fields and name not in admission.stand_ins]
+    news += losses.lost_in_crm(taken, referral, cycle.shape)
+    if state in TERMINAL:
+        news.append(messages.moved(state, referral.text("status_reason")))
+    holds = _holds_of_new(cycle, referral, admission)
+    status = status_report(Decision(fresh, holds=holds), news, cycle.shape, cycle.now)
+    fields = {**status.fields, **admission.fields}
+    source = {**{name: referral[name] for name in SHARED}, "state": state.value}
+    source |= stand_ins.as_source(admission.stand_ins, referral)
+    rule = "new in Partner Center"
+    effects = tuple(Effect(Side.CRM, Action.CREATE, name, None, item, rule) for name, item in fields.items())
+    cycle.collect(DealPlan(link, effects=effects, holds=holds))
+    draft = OpportunityDraft(link.referral_id or "", fields, referral.text("location") or None)
+    return draft, source, status
+
+
+def _holds_of_new(cycle: Cycle, referral: Snapshot, admission: IntakeDecision) -> tuple[Hold, ...]:
+    """What the record says from its first cycle on, as every later decision would: stand-ins, a status that is not known."""
+    if state_of(referral) in TERMINAL:
+        return ()
+    shape = cycle.shape.of_currency(referral.text("currency"))
+    found = stand_ins.holds(admission.stand_ins, referral, admission.fields, cycle.rules, shape)
+    if state_of(referral) is State.UNKNOWN:
+        text = messages.unknown_state(referral.text("status_text"))
+        stage = admission.fields.get("stage", ABSENT)
+        found.append(Hold(HoldKind.UNKNOWN_STATE, "status", referral["status_text"], stage, text))
+    return tuple(found)
 
 
 def _held_parts(cycle: Cycle, made: Link) -> RecordReport:

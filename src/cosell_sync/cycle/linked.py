@@ -15,7 +15,7 @@ from cosell_sync.core.memory import Link
 from cosell_sync.core.reconcile import decide
 from cosell_sync.core.retry import blocked_side
 from cosell_sync.core.status import status_report
-from cosell_sync.cycle import apply, closed_rows
+from cosell_sync.cycle import apply, capabilities, closed_rows
 from cosell_sync.cycle.context import CrmPlan, Cycle, ReferralResult
 from cosell_sync.cycle.decide import plan_crm
 from cosell_sync.cycle.guard import guarded
@@ -49,9 +49,7 @@ def _exchange_once(cycle: Cycle, links: Sequence[Link], *, last: bool) -> list[L
     record = Record()
     decisions = guarded(cycle, still_own(cycle, links))
     results = {item.link.key: ReferralResult(item.link) for item in decisions}
-    if writing := [item for item in decisions if item.steps]:
-        for item, outcome in apply.write_referrals(cycle, writing):
-            results[item.link.key] = referral_outcome(cycle, record, item, outcome)
+    decisions = _to_partner_center(cycle, record, decisions, results)
     plans = _plans(cycle, record, decisions, results)
     stale = {key for key, result in results.items() if result.stale} | _to_crm(cycle, record, plans)
     # what Partner Center took stays learned, though the CRM's record turned out stale
@@ -61,6 +59,22 @@ def _exchange_once(cycle: Cycle, links: Sequence[Link], *, last: bool) -> list[L
         commit(cycle.store, record)
         return []
     return read_again(cycle, again) if again else []
+
+
+def _to_partner_center(
+    cycle: Cycle, record: Record, decisions: Sequence[Decision], results: dict[str, ReferralResult]
+) -> list[Decision]:
+    """Carry out the steps, and put what became of them into the results. Returns the decisions as they were carried out."""
+    carried_out: list[Decision] = []
+    for batch in capabilities.in_order(cycle, decisions):
+        carried_out += batch
+        if writing := [item for item in batch if item.steps]:
+            for item, outcome in apply.write_referrals(cycle, writing):
+                capabilities.learn(cycle, record, item, outcome)
+                taken = capabilities.taken_steps(cycle, item, outcome)
+                results[item.link.key] = referral_outcome(cycle, record, item, outcome, taken)
+    place = {item.link.key: at for at, item in enumerate(decisions)}
+    return sorted(carried_out, key=lambda item: place[item.link.key])
 
 
 def _plans(
@@ -75,6 +89,8 @@ def _plans(
             if result.stale or result.link.memory.gone is not None:
                 continue
             plan = plan_crm(cycle, record, decision, result)
+            if result.link.key in cycle.postponed:
+                plan = replace(plan, status=replace(plan.status, link=replace(plan.status.link, dirty=True)))
             if plan.fields and blocked_side(plan.status.link.memory, cycle.now) is not Side.CRM:
                 plans.append(plan)
             else:

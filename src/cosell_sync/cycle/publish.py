@@ -154,8 +154,8 @@ def _holds(cycle: Cycle, opportunity: Snapshot) -> list[Hold]:
         text = messages.closed_before_sharing()
         return [Hold(HoldKind.LATE, "stage", ABSENT, opportunity["stage"], text)]
     cosell = requirements.asks_for_help(opportunity)
-    gaps = requirements.missing(opportunity, rules, shape, cycle.now.date(), cosell=cosell)
-    text = messages.cannot_share(gap.words for gap in gaps)
+    gaps = requirements.missing(opportunity, rules, shape, cycle.rules.today(cycle.now), cosell=cosell)
+    text = requirements.told(gaps, messages.cannot_share)
     return [Hold(HoldKind.NEED, gap.field, ABSENT, opportunity[gap.field], text) for gap in gaps]
 
 

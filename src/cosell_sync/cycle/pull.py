@@ -17,14 +17,17 @@ from cosell_sync.core.deal import Side, Snapshot
 from cosell_sync.core.intake import skipped_by_category
 from cosell_sync.core.keys import referral_key
 from cosell_sync.core.memory import Link, Memory, Phase
+from cosell_sync.core.microsoft import tells_too_little
 from cosell_sync.core.readings import (
     READINGS,
+    days_read_otherwise,
     from_text,
     intent_without,
     read_otherwise,
     readings,
     remembered,
     to_text,
+    with_unread_day,
     without_stale,
 )
 from cosell_sync.core.retry import tried_at_once
@@ -109,7 +112,7 @@ def requeue_after_rule_change(cycle: Cycle, record: Record) -> None:
     Where it changed through what the CRM is read, the opportunities are read again first, and what was remembered of
     the old reading goes. A store that does not say through what it was read takes it that nothing changed.
     """
-    rules, now = digest(cycle.rules, cycle.shape), readings(cycle.rules)
+    rules, now = digest(cycle.rules, cycle.shape), readings(cycle.rules, cycle.shape)
     stored = cycle.store.watermark(READINGS)
     before = now if stored is None else from_text(stored)
     known = to_text(remembered(before, now))
@@ -121,6 +124,9 @@ def requeue_after_rule_change(cycle: Cycle, record: Record) -> None:
         _requeue(cycle, record, lambda link: replace(link, dirty=True))
     if changed:
         _read_otherwise(cycle, record, changed)
+    if days_read_otherwise(before, now):
+        _requeue(cycle, record, with_unread_day)
+        record.unread.append(Side.PARTNER_CENTER)
     record.watermarks[READINGS] = known
     keep_state(cycle, record, rules=rules)
 
@@ -178,6 +184,8 @@ def staged_referrals(cycle: Cycle, page: Page) -> list[Link]:
         cycle.counters.pulled[Side.PARTNER_CENTER] += 1
         if link.phase is Phase.LINKED and link.referral is not None:
             cycle.changed.append(link.key)
+            if tells_too_little(link.referral, snapshot):
+                cycle.untold.append(link.key)
         skipped = skipped_by_category(snapshot, cycle.rules) if link.opportunity_id is None else None
         phase = Phase.SKIPPED if skipped else link.phase if link.opportunity_id else Phase.WAITING
         memory = replace(link.memory, gone=None) if returned else link.memory

@@ -17,6 +17,7 @@ from typing import Any
 import structlog
 
 from cosell_sync.core import messages
+from cosell_sync.core.capabilities import Capability, Verdict
 from cosell_sync.core.deal import ABSENT, Fields, Side, Snapshot, Step, SyncState, Value, state_of
 from cosell_sync.core.decision import Conflict, Decision, Effect
 from cosell_sync.core.fields import KINDS, SELLER, SHARED
@@ -63,6 +64,8 @@ class Record:
     final: list[FinalStepTaken] = field(default_factory=list)
     bindings: dict[Side, Identity] = field(default_factory=dict)
     unread: list[Side] = field(default_factory=list)
+    verdicts: dict[Capability, Verdict] = field(default_factory=dict)
+    forgotten: list[Capability] = field(default_factory=list)
     looked_at: Sequence[str] = ()
     looked_until: datetime | None = None
 
@@ -87,6 +90,8 @@ class Record:
             final=self.final,
             bindings=self.bindings,
             unread=self.unread,
+            verdicts=[*self.verdicts.values()],
+            forgotten=self.forgotten,
             looked_at=self.looked_at,
             looked_until=self.looked_until,
         )
@@ -145,12 +150,15 @@ def carried(cycle: Cycle, link: Link) -> Link:
 # --- writes to Partner Center ----------------------------------------------------------------------------------------
 
 
-def referral_outcome(cycle: Cycle, record: Record, decision: Decision, outcome: Outcome) -> ReferralResult:
-    """What Partner Center took of the steps of a decision."""
-    link, taken, refused = decision.link, decision.steps[: outcome.steps], outcome.refused
+def referral_outcome(
+    cycle: Cycle, record: Record, decision: Decision, outcome: Outcome, taken: Sequence[Step]
+) -> ReferralResult:
+    """What Partner Center took of the steps of a decision. ``taken``: the steps that landed, with what it holds of them."""
+    outcome = _without_trials(decision, outcome)
+    link, refused = decision.link, outcome.refused
     result = ReferralResult(link)
     if taken and outcome.snapshot is not None:
-        learned = after_referral(link, taken, outcome.snapshot, cycle.rules, cycle.shape, refused)
+        learned = after_referral(link, tuple(taken), outcome.snapshot, cycle.rules, cycle.shape, refused)
         link = learned.link
         fields = frozenset(without(_fields_of(taken), refused))
         if fields or learned.state is not None:
@@ -201,6 +209,13 @@ def _failed(link: Link, side: Side, sent: Fields, outcome: Outcome) -> RecordErr
     if of_fields and not is_failure(link, side, sent, outcome.refused, outcome.snapshot):
         return None
     return outcome.error
+
+
+def _without_trials(decision: Decision, outcome: Outcome) -> Outcome:
+    """The outcome less the refusals that only answered a question (``cycle.capabilities``)."""
+    answered = {name for step in decision.steps[: outcome.steps] if step.trial for name in step.fields}
+    refused = {name: error for name, error in outcome.refused.items() if name not in answered}
+    return replace(outcome, refused=refused)
 
 
 def post_landed(
@@ -410,7 +425,9 @@ def failure(
     """
     failing = after_failed_write(link, side, error, cycle.now, cycle.settings.retry_policy, refused)
     cycle.counters.failed.add(link.key)
+    refused = failing.memory.failure.fields if failing.memory.failure else ()
     facts = {"side": side, "code": error.code, "status": error.status, "request_id": error.request_id}
+    facts["field"] = ", ".join(refused) or None
     if isinstance(error, Gone):
         log.warning("deal.gone", **ids(link), side=side)
     elif failing.memory.parked and not link.memory.parked:
@@ -492,10 +509,15 @@ def _waiting_for_a_person(cycle: Cycle, failing: Link) -> Link:
 
 
 def _written(cycle: Cycle, record: Record, link: Link, effects: Sequence[Effect]) -> None:
+    updated: dict[Side, list[str]] = {}
     for effect in effects:
         record.journal.append(effect_entry(cycle, link, effect))
         if effect.action == Action.MOVE:
             log.info("deal.moved", **ids(link), side=effect.side, state=effect.new)
+        elif effect.action == Action.UPDATE:
+            updated.setdefault(effect.side, []).append(effect.field)
+    for side, fields in updated.items():
+        log.info("deal.updated", **ids(link), side=side, fields=sorted(set(fields)))
 
 
 def _is_of(effect: Effect, taken: Sequence[Step]) -> bool:

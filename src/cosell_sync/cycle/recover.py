@@ -20,6 +20,7 @@ from cosell_sync.core.retry import freed_from
 from cosell_sync.cycle.context import Cycle, ids
 from cosell_sync.cycle.record import Record, carried, commit, released
 from cosell_sync.cycle.reread import refresh
+from cosell_sync.cycle.shared_rows import Change, account_that_landed, follow_account_writes
 
 log = structlog.get_logger("cosell_sync.cycle")
 
@@ -78,13 +79,18 @@ def _settle_writes(cycle: Cycle, links: Sequence[Link], intents: Sequence[Intent
     keys = {intent.link for intent in intents}
     read = {link.key: link for link in refresh(cycle, [link for link in links if link.key in keys])}
     record = Record()
+    accounts: list[tuple[str, str, Change]] = []
     for intent in intents:
         link = read.get(intent.link)
         if link is None or (intent.create and link.opportunity is None):
             continue  # the intake finds it by its referral id, or makes it again under the same id
+        if found := account_that_landed(link, intent):
+            accounts.append((link.key, *found))
         read[intent.link] = settle(link, intent, cycle.rules)
         record.settle(link, intent.side)
         log.info("intent.settled", **ids(link), side=intent.side)
     record.put(*read.values())
+    follow_account_writes(cycle, record, accounts)
+    settled = dict(record.links)
     commit(cycle.store, record)
-    return [read.get(link.key, link) for link in links if link.key in read or link.key not in keys]
+    return [settled.get(link.key, link) for link in links if link.key in read or link.key not in keys]

@@ -10,8 +10,9 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from cosell_sync.core.accounts import account_id
-from cosell_sync.core.deal import Snapshot, Value
-from cosell_sync.core.memory import Link
+from cosell_sync.core.deal import ABSENT, Side, Snapshot, Value
+from cosell_sync.core.memory import Intent, Link
+from cosell_sync.core.merge import landed
 from cosell_sync.core.outcome import after_shared_write
 from cosell_sync.core.rules import AccountUpdates
 from cosell_sync.cycle.context import Cycle
@@ -26,6 +27,25 @@ def changed_account(before: Snapshot | None, after: Snapshot | None) -> tuple[st
         return None
     account = account_id(after["customer"])
     return (account, (before["customer"], after["customer"])) if account else None
+
+
+def account_that_landed(link: Link, intent: Intent) -> tuple[str, Change] | None:
+    """The account that a write of unknown fate changed, as `changed_account`; None where it did not, or nobody can say.
+
+    ``link``: before its intent is settled, with the opportunity as it is now. What the account held before is its base.
+    """
+    if (
+        intent.side is not Side.CRM
+        or intent.create
+        or "customer" not in intent.fields
+        or link.opportunity is None
+    ):
+        return None
+    before, after = link.base_opportunity.get("customer", ABSENT), link.opportunity["customer"]
+    account = account_id(after)
+    if account is None or before is ABSENT or not landed("customer", intent.fields["customer"], after):
+        return None
+    return account, (before, after)
 
 
 def follow_account_writes(cycle: Cycle, record: Record, changes: Iterable[tuple[str, str, Change]]) -> None:

@@ -2,8 +2,11 @@
 
 What the service does not say, and what is done about it:
 
-- Whether ``$filter`` takes ``updatedDateTime ge …`` is a guess of ours; refused with 400, the list is read newest
-  first down to the watermark instead (learn.microsoft.com/partner-center/developer/get-a-list-of-referrals).
+- Whether ``$filter`` takes ``updatedDateTime ge …``, and with or without quotes, is a guess of ours; refused with 400 in
+  both forms, the list is read newest first down to the watermark instead
+  (learn.microsoft.com/partner-center/developer/get-a-list-of-referrals). ``forms`` remembers what was found.
+- Whether a new name or the heart is taken is not documented either: such a field comes as a step of its own, whose refusal
+  stops nothing.
 - There is no batch write, so PATCHes go through a small pool; the steps of one referral stay in order, each guarded
   by the eTag that the one before left. An answer 500 proves nothing, so the referral is looked at: the same eTag
   means that nothing happened, and it may be tried again.
@@ -29,7 +32,9 @@ from urllib.parse import quote
 
 import structlog
 
-from cosell_sync.core.deal import Snapshot, Step
+from cosell_sync.core.capabilities import Capability
+from cosell_sync.core.deal import ABSENT, Snapshot, Step
+from cosell_sync.core.lifecycle import TERMINAL
 from cosell_sync.errors import (
     AuthFailed,
     CosellError,
@@ -43,10 +48,11 @@ from cosell_sync.errors import (
     Unclear,
 )
 from cosell_sync.partner_center import create, patch, read
+from cosell_sync.partner_center.forms import QUOTED, REFUSED, UNQUOTED, Forms, about, names
 from cosell_sync.partner_center.paging import REFERRALS, SYSTEM, QueryRefused, Reach, mark, pages
 from cosell_sync.partner_center.sight import Sight, look
 from cosell_sync.partner_center.values import ID, WireOptions, tenant_of, timestamp
-from cosell_sync.ports import Identity, Outcome, Page, ReferralDraft, ReferralWrite
+from cosell_sync.ports import Findings, Identity, Outcome, Page, ReferralDraft, ReferralWrite
 from cosell_sync.transport.answers import Answer
 from cosell_sync.transport.client import HttpCaller, Safety
 from cosell_sync.transport.exact_json import encode
@@ -94,17 +100,17 @@ class PartnerCenter:
         tenant: str = "",
         workers: int = 4,
         page_size: int | None = None,
+        findings: Findings | None = None,
     ) -> None:
         self._caller = caller
         self._wire = wire or WireOptions()
+        self._forms = Forms(self._wire, findings or Findings())
         self._configured = frozenset({organization_id} if organization_id else ())
         self._tenant = tenant
         self._workers = workers
         self._top = f"$top={page_size}" if page_size else ""
         self._lock = threading.Lock()
         self._learned: set[str] = set()
-        self._filter_refused = False
-        self._unquoted = False
         self._unanswered_calls = 0
         self._outage: OutsideError | None = None
 
@@ -136,16 +142,22 @@ class PartnerCenter:
         since = reach.since
         if since is None:
             yield from self._by_creation("$orderby=createdDateTime asc", reach)
-        elif self._filter_refused:
-            yield from self._newest_down_to(since, reach)
-        else:
-            query = f"$filter=updatedDateTime ge {timestamp(since)}&$orderby=createdDateTime asc"
+            return
+        moment, refusal = timestamp(since), ""
+        for form in self._forms.filters(Capability.CHANGES_FILTER, UNQUOTED, QUOTED):
+            literal = f"'{moment}'" if form == QUOTED else moment
+            query = f"$filter=updatedDateTime ge {literal}&$orderby=createdDateTime asc"
             try:
                 yield from self._by_creation(query, reach)
-            except QueryRefused:
-                self._filter_refused = True
-                log.info("list.filter_refused", system=SYSTEM)
-                yield from self._newest_down_to(since, reach)
+            except QueryRefused as refused:
+                refusal = refused.code
+            else:
+                self._forms.filtered(Capability.CHANGES_FILTER, form)
+                return
+        if refusal:
+            self._forms.filtered(Capability.CHANGES_FILTER, REFUSED, refusal)
+            log.info("list.filter_refused", system=SYSTEM)
+        yield from self._newest_down_to(since, reach)
 
     def index(self) -> Iterator[Page]:
         """Every referral there is. By creation, for that order no update disturbs while the pages are read."""
@@ -165,16 +177,24 @@ class PartnerCenter:
         """All sides of a deal, other organizations' included (``category`` is ``foreign`` there)."""
         if not ID.fullmatch(engagement_id):
             return ()
-        forms = (f"$filter=engagementId eq '{engagement_id}'", f"$filter=engagementId eq {engagement_id}")
-        first, second = reversed(forms) if self._unquoted else forms
-        try:
-            rows = [row for page, _ in self._pages(first) for row in page]
-        except QueryRefused:
-            rows = [row for page, _ in self._pages(second) for row in page]
-            self._unquoted = not self._unquoted
+        rows = self._sides(engagement_id)
         own = self._configured or frozenset(self._learned)
         sides = (read.snapshot(row, self._wire, own=own) for row in rows)
         return [side for side in sides if side is not None]
+
+    def _sides(self, engagement_id: str) -> list[object]:
+        first, second = self._forms.filters(Capability.ENGAGEMENT_FILTER, QUOTED, UNQUOTED)
+        for form in (first, second):
+            literal = f"'{engagement_id}'" if form == QUOTED else engagement_id
+            try:
+                rows = [row for page, _ in self._pages(f"$filter=engagementId eq {literal}") for row in page]
+            except QueryRefused:
+                if form == second:
+                    raise
+                continue
+            self._forms.filtered(Capability.ENGAGEMENT_FILTER, form)
+            break
+        return rows
 
     def find_created(self, external_reference: str) -> Snapshot | None:
         """Among the newest referrals, the one that carries this opportunity's id.
@@ -244,6 +264,7 @@ class PartnerCenter:
             if snapshot.text("category") != "foreign":
                 snapshots.append(snapshot)
                 self._learn(row)
+                self._forms.saw(row)
         if unreadable:
             log.warning("referrals.unreadable", system=SYSTEM, count=unreadable)
         return snapshots, stamps
@@ -310,9 +331,23 @@ class PartnerCenter:
         """One POST, never repeated; ``Unclear`` where no answer came.
 
         For an invitation the answer may be Microsoft's row: then ``category`` is ``foreign``.
+        A refusal that names the sales stage made nothing: then its other form is posted, once.
         """
+        wire = self._forms.wire
+        outcome = self._post(draft, wire)
+        sent = draft.fields.get("sales_stage", ABSENT)
+        other = self._forms.other(wire) if isinstance(sent, str) else None
+        if other and isinstance(outcome.error, Rejected) and names(outcome.error, "salesStage"):
+            again = self._post(draft, other)
+            if not isinstance(again.error, Rejected):
+                outcome, wire = again, other
+        if other and outcome.snapshot is not None and outcome.snapshot["sales_stage"] == sent:
+            self._forms.settled(wire, taken=True)
+        return outcome
+
+    def _post(self, draft: ReferralDraft, wire: WireOptions) -> Outcome:
         try:
-            body = encode(create.body(draft, self._wire))
+            body = encode(create.body(draft, wire))
         except ValueError as bug:
             return Outcome(None, Rejected(str(bug), code="not_expressible"))
         try:
@@ -357,7 +392,14 @@ class PartnerCenter:
                 current = carried.snapshot or current
                 if carried.steps and carried.snapshot is None:
                     raise Flaky("the referral could not be read after the last step", code="no_version")
-                self._take(current, step, carried, search=write.search)
+                try:
+                    self._take(current, step, carried, search=write.search)
+                except (Rejected, Flaky) as cause:
+                    if not (step.trial and _says_no(cause, step)):
+                        raise
+                    carried.refused |= dict.fromkeys(step.fields, cause)
+                    carried.steps += 1
+                    carried.snapshot = carried.snapshot or current
         except RecordError as cause:
             error = cause
         except OutsideError as cause:
@@ -378,7 +420,7 @@ class PartnerCenter:
             if pieces and carried.snapshot is None:
                 raise Flaky("the referral could not be read after a part of the step", code="no_version")
             try:
-                self._send(carried.snapshot or current, patch.piece(step, names), carried)
+                self._formed(carried.snapshot or current, patch.piece(step, names), carried)
             except Rejected as error:
                 if error.status not in ABOUT_CONTENT:
                     raise
@@ -394,10 +436,48 @@ class PartnerCenter:
             if not pieces or cause is write.refusals.get(patch.MOVE):
                 raise cause
 
-    def _send(self, current: Snapshot, step: Step, carried: _Carried) -> None:
-        """One PATCH. Notes in ``carried`` what the referral holds then, None where reading it back fails."""
+    def _formed(self, current: Snapshot, step: Step, carried: _Carried) -> None:
+        """One PATCH, its sales stage in the form that is known to be taken, else in either (``forms``)."""
+        wire = self._forms.wire
+        other = self._forms.other(wire) if "sales_stage" in step.fields else None
         try:
-            operations = patch.operations(current, step, self._wire)
+            self._send(current, step, carried, wire)
+        except Rejected as refusal:
+            if other is None or not about(refusal, "salesStage"):
+                raise
+            try:
+                self._send(current, step, carried, other)
+            except Rejected:
+                raise refusal from None
+            wire = other
+        if other is not None:
+            self._judge(current, step, carried, wire)
+
+    def _judge(self, before: Snapshot, step: Step, carried: _Carried, wire: WireOptions) -> None:
+        """What a step that landed says of the form of its sales stage. Where it was ignored the other form is sent, once."""
+        sent, after = step.fields["sales_stage"], carried.snapshot
+        if after is None or before["sales_stage"] == sent:
+            return
+        other = self._forms.other(wire)
+        if after["sales_stage"] == sent:
+            self._forms.settled(wire, taken=True)
+        elif after["sales_stage"] == before["sales_stage"] and step.state not in TERMINAL and other:
+            try:
+                self._send(after, Step({"sales_stage": sent}), carried, other)
+            except Rejected:
+                self._forms.settled(wire, taken=False)
+            except RecordError:
+                carried.snapshot = self._looked(before.id)
+            except OutsideError as cause:
+                self._halt(cause)
+            else:
+                taken = carried.snapshot is not None and carried.snapshot["sales_stage"] == sent
+                self._forms.settled(other if taken else wire, taken=taken)
+
+    def _send(self, current: Snapshot, step: Step, carried: _Carried, wire: WireOptions) -> None:
+        """One PATCH. Notes in ``carried`` what the referral holds then; None where that cannot be read."""
+        try:
+            operations = patch.operations(current, step, wire)
         except ValueError as bug:
             raise Rejected(str(bug), code="not_expressible") from bug
         if not operations:
@@ -477,6 +557,13 @@ class PartnerCenter:
 def _unavailable(cause: OutsideError) -> Flaky:
     code = "unauthenticated" if isinstance(cause, AuthFailed) else "unavailable"
     return Flaky("Partner Center is not available just now", code=code, status=cause.status)
+
+
+def _says_no(cause: Rejected | Flaky, step: Step) -> bool:
+    """Whether a refusal of a trial is about its field. An error 500 counts, for then the referral was seen unchanged."""
+    if isinstance(cause, Flaky):
+        return cause.status == 500
+    return about(cause, *step.fields)
 
 
 def _named(error: Rejected) -> frozenset[str]:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import date
 from typing import Any
 
-from cosell_sync.core.deal import ABSENT, Customer, DealType, Fields, Value
+from cosell_sync.core import duns
+from cosell_sync.core.deal import ABSENT, Customer, DealType, Fields, Solution, Value
 from cosell_sync.partner_center.members import write_list
 from cosell_sync.partner_center.values import (
     ADDRESS,
+    DUNS,
     HELP_CODES,
     MICROSOFT,
     WireOptions,
@@ -48,27 +51,36 @@ def body(draft: ReferralDraft, wire: WireOptions) -> dict[str, Any]:
             "consentToShareReferralWithMicrosoftSellers": kind is not DealType.PRIVATE,
         },
         "details": {
-            **_details(fields),
+            **_details(fields, wire),
             "requirements": {
                 "solutions": solutions,
                 "additionalRequirements": {
-                    "attributes": [
-                        {"type": "CustomerMarketplaceIntent", "id": wire.marketplace_intent},
-                        *({"type": name, "id": id} for name, id in wire.attributes.items()),  # noqa: A001
-                    ]
+                    "attributes": [{"type": name, "id": id} for name, id in _attributes(fields, wire)]  # noqa: A001
                 },
             },
         },
         "team": write_list(_known(fields, "team"), ()),
-        "target": _target(kind, invites, solutions),
+        "target": _target(kind, invites, _known(fields, "solutions")),
     }
     if (campaign := _known(fields, "campaign_id")) is not None:
         made["campaignId"] = campaign
     if isinstance(stage := _known(fields, "sales_stage"), str):
         made["salesStage"] = sales_stage_code(stage, wire)
+    location = _known(fields, "location") or wire.location
+    if location and draft.engagement_id is None:  # the invited organization's row is not of our location
+        made["mpnId"] = location
     if invites:
         made["inviteContext"] = _invitation(fields)
     return made
+
+
+def _attributes(fields: Fields, wire: WireOptions) -> Iterable[tuple[str, str]]:
+    """Type and id of each attribute: what the seller chose, else what is configured."""
+    sent = {wire.asked["marketplace_intent"].type: wire.marketplace_intent, **wire.attributes}
+    for name, attribute in wire.asked.items():
+        if isinstance(chosen := _known(fields, name), str) and chosen.strip():
+            sent[attribute.type] = attribute.id(chosen)
+    return sent.items()
 
 
 def _known(fields: Fields, name: str) -> Value:
@@ -87,32 +99,37 @@ def _draft_type(fields: Fields) -> DealType:
 
 def _customer_body(customer: Customer) -> dict[str, Any]:
     address = {theirs: getattr(customer, ours) for ours, theirs in ADDRESS.items()}
-    duns = customer.extra.get("duns")
+    number = duns.normalized(customer.duns)
     return {
         "name": customer.name or "",
         "address": {name: text for name, text in address.items() if text is not None},
-        **({"ids": [{"profileType": "Duns", "id": duns}]} if isinstance(duns, str) else {}),
+        **({"ids": [{"profileType": DUNS, "id": number}]} if number else {}),
     }
 
 
-def _details(fields: Fields) -> dict[str, Any]:
+def _details(fields: Fields, wire: WireOptions) -> dict[str, Any]:
     close = _known(fields, "close_date")
     known = {
         "dealValue": _known(fields, "value"),
         "currency": _known(fields, "currency"),
-        "closingDateTime": midnight(close) if isinstance(close, date) else None,
+        "closingDateTime": midnight(close, wire.close_date_zone) if isinstance(close, date) else None,
     }
     notes = _known(fields, "notes")
     return {**{name: value for name, value in known.items() if value is not None}, "notes": notes or ""}
 
 
-def _target(kind: DealType, invites: bool, solutions: list[dict[str, Any]]) -> list[dict[str, str]]:
+def _target(kind: DealType, invites: bool, solutions: Value) -> list[dict[str, str]]:
     if invites:
         return [{"type": "BusinessProfileLocation", "id": MICROSOFT}]
-    if kind is not DealType.COSELL:
+    if kind is not DealType.COSELL or not isinstance(solutions, tuple):
         return []
-    own = (row["id"] for row in solutions if str(row["id"]).upper().startswith("SOL-"))
+    own = (item.id for item in solutions if isinstance(item, Solution) and _is_ours(item))
     return [{"type": "SolutionProfile", "id": id} for id in own]  # noqa: A001 - the domain's word
+
+
+def _is_ours(solution: Solution) -> bool:
+    """Whether we published it; where the type is not told, a partner's solution (``SOL-…``) is taken for ours."""
+    return solution.type == "Own" if solution.type else solution.id.upper().startswith("SOL-")
 
 
 def _invitation(fields: Fields) -> dict[str, Any]:

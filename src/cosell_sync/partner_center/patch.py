@@ -11,8 +11,9 @@ from typing import Any, Final
 
 from cosell_sync.core.deal import ABSENT, Snapshot, State, Value
 from cosell_sync.core.fields import SHARED
+from cosell_sync.core.normalize import only_adds
 from cosell_sync.core.parted import PartedWrite
-from cosell_sync.partner_center.members import write_list
+from cosell_sync.partner_center.members import nameless, write_list
 from cosell_sync.partner_center.values import WireOptions, midnight, sales_stage_code, timestamp
 from cosell_sync.ports import Step
 
@@ -62,7 +63,8 @@ def operations(before: Snapshot, step: Step, wire: WireOptions) -> list[dict[str
     fields = [
         operation
         for name, value in step.fields.items()
-        if (operation := _operation(before, name, value, wire)) is not None
+        for operation in _appended(before, name, value)
+        or filter(None, [_operation(before, name, value, wire)])
     ]
     if step.state is None:
         return fields
@@ -75,6 +77,21 @@ def operations(before: Snapshot, step: Step, wire: WireOptions) -> list[dict[str
     ]
     # A closed referral takes no change, so the close comes last. A received one takes none before the accept.
     return move + fields if step.state is State.ACCEPTED else fields + move
+
+
+def _appended(before: Snapshot, name: str, value: Value) -> list[dict[str, Any]]:
+    """One ``add`` a new member, where members without a key stand in the list: sending those again is not known to be taken.
+
+    Empty where the list must be written whole.
+    """
+    current, rows = before[name], before.unkeyed.get(name, ())
+    if nameless(rows) is None or not isinstance(value, tuple) or not isinstance(current, tuple):
+        return []
+    if not only_adds(current, value):
+        return []
+    known = {item.key for item in current}
+    new = tuple(item for item in value if item.key not in known)
+    return [{"op": "add", "path": f"{PATHS[name]}/-", "value": row} for row in write_list(new, ())]  # type: ignore[arg-type]  # of one kind
 
 
 def field_of(target: str) -> str | None:
@@ -132,21 +149,21 @@ def _operation(before: Snapshot, name: str, value: Value, wire: WireOptions) -> 
     if name == "close_date" and current == value:
         return None  # the same day: the time of day stays as it was set
     operation = "add" if current is ABSENT else "replace"
-    return {"op": operation, "path": path, "value": _wire_value(name, value, current, wire)}
+    return {"op": operation, "path": path, "value": _wire_value(name, value, before, wire)}
 
 
-def _wire_value(name: str, value: Value, current: Value, wire: WireOptions) -> Any:
+def _wire_value(name: str, value: Value, before: Snapshot, wire: WireOptions) -> Any:
     if name == "visible" and value is not True:
         raise ValueError("visibility cannot be withdrawn")
     if name in {"team", "contacts", "solutions"}:
-        return write_list(value, current)
+        return write_list(value, before[name], before.unkeyed.get(name, ()))
     match value:
         case None | bool() | Decimal():
             return value
         case datetime():
             return timestamp(value)
         case date():
-            return midnight(value)
+            return midnight(value, wire.close_date_zone)
         case str():
             return sales_stage_code(value, wire) if name == "sales_stage" else str(value)
         case _:

@@ -8,18 +8,19 @@ the page is read.
 Choices that the pages leave open:
 
 - A null list reads as empty, because that is how such a write reads back.
-- A list whose members all lack a key is read-only, since nothing could carry them through a write (see `members`).
+- Members of a list that lack a key are kept beside it, for a write of the list and for the seller to be told (`members`).
 - A sales stage that is none of the four, or null, is ``ABSENT``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, tzinfo
 from decimal import Decimal
 from types import MappingProxyType
 from typing import Any, Final
 
+from cosell_sync.core import duns
 from cosell_sync.core.deal import (
     ABSENT,
     Customer,
@@ -31,10 +32,12 @@ from cosell_sync.core.deal import (
     State,
     Value,
 )
+from cosell_sync.core.fields import UNKEYED
 from cosell_sync.partner_center import values
-from cosell_sync.partner_center.members import read_list, read_member, read_solution
+from cosell_sync.partner_center.members import nameless, publisher_key, read_list, read_member, read_solution
 from cosell_sync.partner_center.values import (
     ADDRESS,
+    DUNS,
     ID,
     MICROSOFT,
     SALES_STAGE_OF,
@@ -47,6 +50,16 @@ from cosell_sync.partner_center.values import (
 
 # A referral that is not answered within this time expires (learn.microsoft.com/partner-center/manage-co-sell-opportunities).
 ANSWER_WITHIN: Final = timedelta(days=14)
+
+# Fields that have a stand-in in the CRM (see core), so that one of them keeps no deal out of it.
+_STOOD_IN_FOR: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "name": "name",
+        "value": "details.dealValue",
+        "currency": "details.currency",
+        "close_date": "details.closingDateTime",
+    }
+)
 
 # Status and substatus, without case → our state.
 STATES: Final[Mapping[tuple[str, str], State]] = MappingProxyType(
@@ -75,19 +88,25 @@ def snapshot(document: object, wire: WireOptions, *, own: frozenset[str] = froze
     reader = _Reader(document)
     fields = _fields(reader, id, wire, own)
     version = reader.version()
-    if reader.malformed:
-        fields["problem"] = "This referral cannot be understood: " + "; ".join(reader.malformed[:5])
+    fields |= {UNKEYED[name]: who for name, rows in reader.unkeyed.items() if (who := nameless(rows))}
+    unreadable = [ours for ours, path in _STOOD_IN_FOR.items() if path in reader.malformed]
+    if vital := [text for path, text in reader.malformed.items() if path not in _STOOD_IN_FOR.values()]:
+        fields["problem"] = "This referral cannot be understood: " + "; ".join(vital[:5])
+    if unreadable:
+        fields["unreadable"] = " ".join(unreadable)
     return Snapshot(
         id=id,
         version=version,
         fields={name: value for name, value in fields.items() if value is not ABSENT},
-        readonly=frozenset(reader.readonly),
+        unkeyed=reader.unkeyed,
     )
 
 
 def _fields(read: _Reader, id: str, wire: WireOptions, own: frozenset[str]) -> dict[str, Value]:  # noqa: A002
     status, substatus = read.text("status"), read.text("substatus")
-    state = STATES.get((folded(status), folded(substatus)), State.UNKNOWN)
+    # Over is over, whatever the second word: a closed referral takes no change.
+    other = State.CLOSED if folded(status) == "closed" else State.UNKNOWN
+    state = STATES.get((folded(status), folded(substatus)), other)
     created = read.moment("createdDateTime")
     engagement, organization = read.text("engagementId"), read.text("organizationId")
     inviter = read.text("inviteContext", "invitedBy", "organizationId")
@@ -100,16 +119,18 @@ def _fields(read: _Reader, id: str, wire: WireOptions, own: frozenset[str]) -> d
     return {
         "name": read.text("name"),
         "value": read.number("details", "dealValue"),
-        "currency": read.text("details", "currency"),
-        "close_date": read.day("details", "closingDateTime"),
+        "currency": read.currency(),
+        "close_date": read.day(wire.close_date_zone, "details", "closingDateTime"),
         "sales_stage": read.sales_stage(),
         "campaign_id": read.text("campaignId"),
+        **read.attributes(wire),
+        "location": read.location(),
         "notes": read.text("details", "notes"),
         "favorite": read.flag("favorite"),
         "customer": read.customer(),
         "team": read.members("team", "team"),
         "contacts": read.members("contacts", "customerProfile", "team"),
-        "solutions": read.solutions(),
+        "solutions": read.solutions(_own_publisher(read, organization, wire)),
         "state": state,
         "status_text": " / ".join(part for part in (status, substatus) if isinstance(part, str)),
         "status_reason": read.text("statusReason"),
@@ -129,6 +150,12 @@ def _fields(read: _Reader, id: str, wire: WireOptions, own: frozenset[str]) -> d
         "organization": _shown_organization(read, organization) if category == "foreign" else ABSENT,
         "referral_link": _link(wire.link, id, engagement),
     }
+
+
+def _own_publisher(read: _Reader, organization: Value, wire: WireOptions) -> frozenset[str]:
+    """The names under which our solutions are published: the organization's, and those that are configured."""
+    known = (organization, read.text("organizationName"), *wire.publishers)
+    return frozenset(key for name in known if (key := publisher_key(name)))
 
 
 def _is_foreign(organization: str, name: str, own: frozenset[str]) -> bool:
@@ -205,8 +232,8 @@ class _Reader:
 
     def __init__(self, document: Mapping[str, Any]) -> None:
         self._document = document
-        self.malformed: list[str] = []
-        self.readonly: set[str] = set()
+        self.malformed: dict[str, str] = {}  # path of a property → what is wrong, with the path in front
+        self.unkeyed: dict[str, list[Any]] = {}
 
     def _at(self, *path: str) -> Any:
         node: Any = self._document
@@ -214,16 +241,15 @@ class _Reader:
             if node is None:
                 return ABSENT
             if not isinstance(node, Mapping):
-                self._note(f"{'.'.join(path[:depth])} is no object")
+                self._note(".".join(path[:depth]), "is no object")
                 return ABSENT
             node = node.get(name, ABSENT)
             if node is ABSENT:
                 return ABSENT
         return node
 
-    def _note(self, problem: str) -> None:
-        if problem not in self.malformed:
-            self.malformed.append(problem)
+    def _note(self, path: str, problem: str) -> None:
+        self.malformed.setdefault(path, f"{path} {problem}")
 
     def _value(self, path: tuple[str, ...], convert: Callable[[Any], Value]) -> Value:
         raw = self._at(*path)
@@ -232,7 +258,7 @@ class _Reader:
         try:
             return convert(raw)
         except Malformed as cause:
-            self._note(f"{'.'.join(path)} {cause}")
+            self._note(".".join(path), str(cause))
             return ABSENT
 
     def version(self) -> str:
@@ -240,7 +266,7 @@ class _Reader:
         tag = self._document.get("eTag")
         if isinstance(tag, str) and tag and tag == tag.strip() and tag.isascii() and tag.isprintable():
             return tag
-        self._note("eTag is missing or malformed")
+        self._note("eTag", "is missing or malformed")
         return ""
 
     def text(self, *path: str) -> Value:
@@ -255,8 +281,11 @@ class _Reader:
     def moment(self, *path: str) -> Value:
         return self._value(path, values.moment)
 
-    def day(self, *path: str) -> Value:
-        return self._value(path, values.day)
+    def day(self, zone: tzinfo, *path: str) -> Value:
+        return self._value(path, lambda raw: values.day(raw, zone))
+
+    def currency(self) -> Value:
+        return self._value(("details", "currency"), values.currency)
 
     def sales_stage(self) -> Value:
         raw = self._at("salesStage")
@@ -264,14 +293,44 @@ class _Reader:
             return ABSENT
         return SALES_STAGE_OF.get(str(raw).strip().rstrip("%").casefold(), ABSENT)
 
+    def attributes(self, wire: WireOptions) -> Mapping[str, Value]:
+        """What is asked of every deal. Microsoft's samples and contract disagree where it stands, so what is of another shape
+        says nothing, and sinks no deal. Several values of one attribute are shown in one line.
+        """
+        found: Any = self._document
+        for name in ("details", "requirements", "additionalRequirements", "attributes"):
+            found = found.get(name) if isinstance(found, Mapping) else None
+        if not isinstance(found, list):
+            return {}
+        given: dict[str, list[str]] = {}
+        for each in found:
+            if (
+                isinstance(each, Mapping)
+                and isinstance(each.get("id"), str)
+                and values.clean(each["id"]).strip()
+            ):
+                given.setdefault(folded(each.get("type")), []).append(values.clean(each["id"]).strip())
+        return {
+            name: "; ".join(dict.fromkeys(map(asked.label, given.get(asked.type.casefold(), ())))) or None
+            for name, asked in wire.asked.items()
+        }
+
+    def location(self) -> Value:
+        """The MPN id of our location: digits, which the contract calls a text; a number says the same."""
+        raw = self._at("mpnId")
+        if isinstance(raw, int) and not isinstance(raw, bool):
+            return str(raw)
+        return self.text("mpnId")
+
     def customer(self) -> Value:
         return self._value(("customerProfile",), _customer)
 
     def members(self, field: str, *path: str) -> Value:
         return self._list(field, path, read_member)
 
-    def solutions(self) -> Value:
-        return self._list("solutions", ("details", "requirements", "solutions"), read_solution)
+    def solutions(self, own: frozenset[str]) -> Value:
+        path = ("details", "requirements", "solutions")
+        return self._list("solutions", path, lambda row: read_solution(row, own))
 
     def _list(
         self,
@@ -281,8 +340,8 @@ class _Reader:
     ) -> Value:
         def gather(raw: Any) -> Value:
             keyed, unkeyed = read_list(raw, read_item)
-            if unkeyed and not keyed:
-                self.readonly.add(field)
+            if unkeyed:
+                self.unkeyed[field] = unkeyed
             return keyed  # type: ignore[return-value]  # all of one type: read_item makes them
 
         value = self._value(path, gather)
@@ -301,4 +360,12 @@ def _customer(raw: Any) -> Customer:
     extra = unknown_properties(raw, ("name", "address", "team"))
     if rest := unknown_properties(address, ADDRESS.values()):
         extra["address"] = rest
-    return Customer(name=optional_text(raw, "name"), **parts, extra=extra)
+    return Customer(name=optional_text(raw, "name"), **parts, duns=_duns(raw.get("ids")), extra=extra)
+
+
+def _duns(ids: Any) -> str | None:
+    """The D-U-N-S number among a customer's ids, a list, in old answers one object; None for anything that is no number."""
+    for each in ids if isinstance(ids, list) else [ids]:
+        if isinstance(each, Mapping) and folded(each.get("profileType")) == DUNS.casefold():
+            return duns.normalized(each.get("id"))
+    return None

@@ -12,7 +12,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, time, tzinfo
 from decimal import Decimal
 from types import MappingProxyType
 from typing import Any, Final
@@ -20,6 +20,7 @@ from typing import Any, Final
 from cosell_sync.core.deal import Value
 
 MICROSOFT: Final = "msft"
+DUNS: Final = "Duns"  # profileType of a customer's D-U-N-S number
 PORTAL: Final = "https://partner.microsoft.com/dashboard/referrals/v2/deals/{engagement_id}"
 
 # Our name → the portal's percentage. The contract has names instead (doubt D5), so both are read.
@@ -64,18 +65,55 @@ _DIGITS: Final = 30  # digits and decimal exponent of a number that is kept
 
 
 @dataclass(frozen=True)
+class Attribute:
+    """One attribute that Partner Center asks of every deal. ``labels``: id → what people read; other ids stand for themselves."""
+
+    type: str
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+    def label(self, id: str) -> str:  # noqa: A002 - Partner Center's word
+        """What people read for this id."""
+        return next((label for known, label in self.labels.items() if known.casefold() == id.casefold()), id)
+
+    def id(self, text: str) -> str:
+        """The id of what a person chose or typed: a label of the list, an id, or else the text itself."""
+        wanted = text.strip().casefold()
+        known = {label.casefold(): id for id, label in self.labels.items()}  # noqa: A001
+        known |= {id.casefold(): id for id in self.labels}  # noqa: A001
+        return known.get(wanted, text.strip())
+
+
+# Our name → attribute. Only CustomerMarketplaceIntent was seen; the others are spelled likewise (doubt D3), so the file of value
+# lists may say otherwise. https://learn.microsoft.com/partner-center/developer/create-a-referral
+ATTRIBUTES: Final[Mapping[str, Attribute]] = MappingProxyType(
+    {
+        "marketplace_intent": Attribute("CustomerMarketplaceIntent"),
+        "partner_role": Attribute("PartnerRole"),
+        "solution_area": Attribute("SolutionArea"),
+        "solution_play": Attribute("SolutionPlay"),
+    }
+)
+
+
+@dataclass(frozen=True)
 class WireOptions:
     """What Microsoft's pages leave open, as switches. D1 to D6 are numbers of open questions."""
 
-    sales_stage: str = "percent"  # or "name" (D5)
+    sales_stage: str = "percent"  # or "name" (D5); "auto": see ``sales_stage_form``
     write_name: bool = False  # D6
     write_favorite: bool = False  # D6
     recipe: str = "two_posts"  # or "one_post" (D1)
     link: str = PORTAL  # the portal's address of a deal; documented nowhere, so configurable
     marketplace_intent: str = "HaveNotDecided"
     qualification: str = "SalesQualified"  # D2
-    # More attributes of new deals, type → id (D3).
+    close_date_zone: tzinfo = UTC  # in which a close date is a day
+    publishers: tuple[
+        str, ...
+    ] = ()  # names under which our solutions are published, beside the organization's
+    # More attributes of new deals, type → id (D3); of those that sellers choose, what goes where they chose nothing.
     attributes: Mapping[str, str] = field(default_factory=dict)
+    asked: Mapping[str, Attribute] = field(default_factory=lambda: ATTRIBUTES)
+    location: str | None = None  # MPN id of the location of new deals whose seller gives none
 
 
 class Malformed(Exception):
@@ -147,6 +185,12 @@ def text(raw: Any) -> str | None:
     return clean(raw) or None
 
 
+def currency(raw: Any) -> str | None:
+    """A currency's code in capitals, as ISO 4217 and both CRMs write it; any other text as it stands, None for blank."""
+    found = (text(raw) or "").strip()
+    return (found.upper() if len(found) == 3 and found.isascii() and found.isalpha() else found) or None
+
+
 def flag(raw: Any) -> bool:
     """True or false, never a guess from another type."""
     if not isinstance(raw, bool):
@@ -189,23 +233,32 @@ def moment(raw: Any) -> datetime | None:
     return at.replace(microsecond=int((fraction or "").ljust(6, "0")[:6]))
 
 
-def day(raw: Any) -> date | None:
-    """The UTC day of a date and time; None for year 1."""
+def day(raw: Any, zone: tzinfo = UTC) -> date | None:
+    """The day in that zone of a date and time; None for year 1."""
     at = moment(raw)
-    return at.date() if at else None
+    try:
+        return at.astimezone(zone).date() if at else None
+    except OverflowError:
+        raise Malformed("is no date") from None
 
 
 # --- writing -------------------------------------------------------------------------------------------------
 
 
-def midnight(day: date) -> str:
-    """A close date as it is written: the start of the UTC day. A portal in another zone may show its neighbour."""
-    return f"{day.isoformat()}T00:00:00Z"
+def midnight(day: date, zone: tzinfo = UTC) -> str:
+    """A close date as it is written, the inverse of ``day``: the start of that day in the zone, in UTC.
+
+    A portal in another zone may show its neighbour. Where the clocks skip midnight it is the first moment after.
+    """
+    try:
+        return timestamp(datetime.combine(day, time(), zone))
+    except OverflowError:  # the first or the last day that there is
+        return timestamp(datetime.combine(day, time(), UTC))
 
 
 def timestamp(at: datetime) -> str:
     """UTC, in whole seconds, with ``Z``."""
-    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return at.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="seconds") + "Z"
 
 
 def sales_stage_code(name: str, wire: WireOptions) -> str:
@@ -213,6 +266,15 @@ def sales_stage_code(name: str, wire: WireOptions) -> str:
     if name not in SALES_STAGES:
         raise ValueError("no such sales stage in Partner Center")
     return name if wire.sales_stage == "name" else SALES_STAGES[name]
+
+
+def sales_stage_form(row: Any) -> str | None:
+    """In which form a referral carries its sales stage, ``percent`` or ``name``; None where it has none of the four."""
+    raw = row.get("salesStage") if isinstance(row, Mapping) else None
+    written = str(raw).strip().rstrip("%").casefold() if isinstance(raw, (str, int, Decimal)) else ""
+    if written not in SALES_STAGE_OF:
+        return None
+    return "percent" if written.isdigit() else "name"
 
 
 def tenant_of(token: str) -> str:

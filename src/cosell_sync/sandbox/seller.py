@@ -18,7 +18,8 @@ SalesStage = Literal["Qualify", "Develop", "Propose", "Close"]
 
 OUR_FIELDS = (
     "sync", "referral_id", "referral_link", "status", "direction", "deal_type", "action", "reason", "reason_note",
-    "visible_to_microsoft", "help", "help_note", "consent", "campaign_id", "notes", "favorite", "respond_by",
+    "visible_to_microsoft", "help", "help_note", "consent", "campaign_id", "marketplace_intent", "partner_role",
+    "solution_area", "solution_play", "location", "notes", "favorite", "respond_by",
     "microsoft_status", "microsoft_id", "sync_state", "message", "last_sync",
 )  # fmt: skip
 

@@ -39,15 +39,22 @@ class Sandbox:
         seed: int = 7,
         clock: Callable[[], datetime] | None = None,
         installed: bool = True,
+        of_earlier_version: bool = False,
         crm: str = "salesforce",
     ) -> None:
-        """``installed``: whether the CRM holds our fields already. ``crm``: the one that `environment` names."""
+        """``installed``: whether the CRM holds our fields already; ``of_earlier_version``: only those that an earlier version
+        made. ``crm``: the one that `environment` names.
+        """
         self.crm = crm
         self.clock = clock or Clock()
         self.certificates = Certificates()
         self.partner_center = PartnerCenter(self.clock)
-        self.salesforce = Salesforce(self.clock, cosell_fields_installed=installed)
-        self.dynamics = Dataverse(self.clock, cosell_installed=installed)
+        self.salesforce = Salesforce(
+            self.clock, cosell_fields_installed=installed, of_earlier_version=of_earlier_version
+        )
+        self.dynamics = Dataverse(
+            self.clock, cosell_installed=installed, of_earlier_version=of_earlier_version
+        )
         self.seller: Seller = (
             SalesforceSeller(self.salesforce) if crm == "salesforce" else DataverseSeller(self.dynamics)
         )

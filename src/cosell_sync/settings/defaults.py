@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from cosell_sync.core.fields import SELLER, SHARED, STATUS_FIELDS, Kind
+from cosell_sync.core.fields import NEWER, SELLER, SHARED, STATUS_FIELDS, Kind
 from cosell_sync.settings.values import ClosedReason, CrmName, FieldConflict, FieldDirection, SalesStage
 
 STAGES: Final[Mapping[CrmName, Mapping[str, str]]] = {
@@ -80,7 +80,8 @@ MAY_SHARE_A_NAME: Final = frozenset({"stage", "sales_stage", "customer", "team",
 MERGEABLE: Final = frozenset(
     name for name, kind in SHARED.items() if kind in {Kind.NOTES, Kind.MEMBERS, Kind.SOLUTIONS}
 )
-_PARTNER_CENTER_WINS: Final = frozenset({"currency", "customer", *STATUS_FIELDS})
+# What Partner Center fixes once a deal exists is as it stands there.
+_PARTNER_CENTER_WINS: Final = frozenset({"currency", "customer", *NEWER, *STATUS_FIELDS})
 
 
 def direction(name: str) -> FieldDirection:

@@ -9,7 +9,8 @@ from typing import Final, get_args
 from pydantic import SecretStr
 
 from cosell_sync.settings.defaults import FIELDS, OPTIONAL_FIELDS
-from cosell_sync.settings.model import FieldRule, Section, Settings, Stages
+from cosell_sync.settings.model import FieldRule, Settings, Stages
+from cosell_sync.settings.section import Section
 
 KeyPath = tuple[str, ...]
 
@@ -21,6 +22,7 @@ FREE_MAPS: Final[tuple[KeyPath, ...]] = (
     ("mapping", "sales_stages"),
     ("mapping", "reasons"),
     ("mapping", "deal_attributes"),
+    ("mapping", "owner_by_location"),
 )
 FIELD_RULES: Final[KeyPath] = ("mapping", "fields")
 _STAGES: Final[KeyPath] = ("mapping", "stages")

@@ -33,9 +33,11 @@ from cosell_sync.settings.defaults import (
     field_rules,
     with_default_rules,
 )
+from cosell_sync.settings.section import Section
 from cosell_sync.settings.values import (
     DEFAULT_STORE,
     AccountMatch,
+    AutoFlag,
     CallCount,
     ClosedReason,
     ClosedRows,
@@ -45,39 +47,17 @@ from cosell_sync.settings.values import (
     FieldDirection,
     HttpsUrl,
     ListenAddress,
+    MpnId,
     PortalUrl,
     PositiveDuration,
     SalesStage,
     Share,
     StoreUrl,
     Text,
+    TimeZone,
     WebhookUrl,
     split_list,
 )
-
-
-def _describe_secret_files(schema: dict[str, Any]) -> None:
-    """Describe the ``_file`` form of each secret, which ``load`` resolves before the models see it."""
-    properties = schema["properties"]
-    for name in [name for name, value in properties.items() if _is_secret(value) or value.get("x-secret")]:
-        properties[f"{name}_file"] = {"type": "string", "description": f"A file that holds {name}."}
-
-
-def _is_secret(schema: Mapping[str, Any]) -> bool:
-    return any(option.get("format") == "password" for option in (schema, *schema.get("anyOf", [])))
-
-
-class Section(BaseModel):
-    """One block of the file."""
-
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        use_attribute_docstrings=True,
-        validate_default=True,
-        hide_input_in_errors=True,
-        json_schema_extra=_describe_secret_files,
-    )
 
 
 class PartnerCenterSettings(Section):
@@ -97,6 +77,8 @@ class PartnerCenterSettings(Section):
     """Seeds the store; later tokens rotate there. A seed that differs from the last one replaces what is stored."""
     portal_url: PortalUrl = "https://partner.microsoft.com/dashboard/referrals/v2/leads/{referral_id}"
     """The deal's page in the portal, with {referral_id} or {engagement_id}."""
+    publisher_names: Annotated[tuple[Text, ...], BeforeValidator(split_list)] = ()
+    """Names under which your solutions are published, where they differ from your organization's name in Partner Center."""
 
 
 class SalesforceSettings(Section):
@@ -246,15 +228,15 @@ class MappingSettings(Section):
     """The CRM's own loss reasons (status reason, stage, loss_reason) to closed reasons, for deals lost without our Reason."""
     default_currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$")] | None = None
     """ISO code where the CRM has no currency field; else the org's own."""
+    default_close: Annotated[PositiveDuration, Field(le=timedelta(days=3650))] = timedelta(days=30)
+    """From today to the close date of an inbound deal that brings none."""
+    close_date_zone: TimeZone = "UTC"
+    """IANA time zone in which a close date is a day, for example Europe/Berlin."""
     leads: Literal["skip", "import"] = "skip"
     """Marketplace and qualified leads."""
     match: Literal["propose", "link", "off"] = "propose"
     """What to do with an opportunity that looks like an incoming referral."""
-    account_match: Annotated[tuple[AccountMatch, ...], BeforeValidator(split_list), Field(min_length=1)] = (
-        "name",
-        "postal_code",
-        "country",
-    )
+    account_match: AccountMatch = ("name", "postal_code", "country")
     """What must agree for an existing account to be taken as the customer."""
     account_updates: Literal["fill", "own", "all"] = "fill"
     """What a referral changes of an account that exists: fill blanks only, own keeps those made for the deal equal, all keeps all."""
@@ -262,18 +244,24 @@ class MappingSettings(Section):
     """Owner of imported opportunities: the first CRM user of the referral's team, or always default_owner."""
     default_owner: Text | None = None
     """CRM user who owns what the team cannot."""
+    owner_by_location: dict[MpnId, Text] = Field(default_factory=dict)
+    """Partner location (MPN id) to CRM user, who then owns its imported opportunities before anybody of the team."""
+    location: MpnId | None = None
+    """Partner location (MPN id) of new deals whose seller gives none."""
     cosell_recipe: Literal["two_posts", "one_post"] = "two_posts"
-    """How Microsoft is invited."""
+    """How Microsoft is invited; never tried out, for an invitation cannot be taken back."""
     marketplace_intent: Text = "HaveNotDecided"
-    """CustomerMarketplaceIntent of new deals; values in config/value-lists-fy26.yaml."""
+    """CustomerMarketplaceIntent of new deals whose seller chose none; an id of the value list."""
     deal_attributes: dict[Text, Text] = Field(default_factory=dict)
-    """More attributes of new deals, type to id: PartnerRole, SolutionArea and SolutionPlay of services partners."""
-    sales_stage_wire: Literal["percent", "name"] = "percent"
-    """Wire form of the sales stage."""
-    write_name: bool = False
-    """Try to send renames."""
-    write_favorite: bool = False
-    """Try to send hearts."""
+    """More attributes of new deals, type to id. Of PartnerRole, SolutionArea and SolutionPlay: where the seller chose none."""
+    value_lists: Text | None = None
+    """A file like config/value-lists.yaml with this fiscal year's values; else the one that cosell-sync brings."""
+    sales_stage_wire: Literal["auto", "percent", "name"] = "auto"
+    """Wire form of the sales stage; auto finds it out and remembers the answer."""
+    write_name: AutoFlag = "auto"
+    """Whether renames are sent; auto tries one and remembers the answer."""
+    write_favorite: AutoFlag = "auto"
+    """Whether hearts are sent; auto tries one and remembers the answer."""
     fields: dict[str, FieldRule] = Field(default_factory=lambda: _default_rules("salesforce"))
     """Per field of ours: its CRM name, direction and conflict policy. A plain text is the CRM name."""
 

@@ -22,6 +22,7 @@ from typing import Any
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
+from cosell_sync.settings import value_lists
 from cosell_sync.settings.keys import (
     FIELD_RULES,
     FREE_MAPS,
@@ -77,6 +78,7 @@ class TextSource(PydanticBaseSettingsSource):
     def finish(self) -> None:
         """Drop from the tree what is unknown or of the wrong shape, and read the secret files; each problem is reported."""
         self.tree = {key: value for key, value in self._checked(self.tree, ()).items() if value is not None}
+        self._find_value_lists()
         for section, values in self.tree.items():
             for secret in secret_keys(section):
                 if (named := values.pop(f"{secret}_file", None)) is not None:
@@ -101,6 +103,18 @@ class TextSource(PydanticBaseSettingsSource):
             elif (good := self._checked(value, (*path, key))) is not None:
                 checked[key] = good
         return checked
+
+    def _find_value_lists(self) -> None:
+        """The file of value lists by its whole path; one that cannot be used is reported here, where its place is known."""
+        mapping = self.tree.get("mapping")
+        if not isinstance(mapping, dict) or not isinstance(named := mapping.get("value_lists"), str):
+            return
+        file = self.folder / Path(named).expanduser()
+        mapping["value_lists"] = str(file)
+        try:
+            value_lists.read(file)
+        except value_lists.Unusable as fault:
+            self.report(("mapping", "value_lists"), str(fault), "See config/value-lists.yaml")
 
     def _read_secret_file(self, section: str, secret: str, named: Any) -> None:
         """Put the content of the file in the secret's place; only trailing line ends are cut off."""

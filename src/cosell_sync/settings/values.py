@@ -11,8 +11,10 @@ import re
 import string
 from datetime import timedelta
 from decimal import Decimal, InvalidOperation
+from difflib import get_close_matches
 from typing import Annotated, Final, Literal
 from urllib.parse import urlsplit
+from zoneinfo import available_timezones
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, WithJsonSchema
 
@@ -122,6 +124,22 @@ def _listen_address(value: str) -> str:
     return value
 
 
+def _time_zone(value: str) -> str:
+    known = available_timezones()
+    if value in known:
+        return value
+    cities = {name.rpartition("/")[2].casefold(): name for name in sorted(known, reverse=True)}
+    whole = {name.casefold(): name for name in known}
+    wanted = value.strip().replace(" ", "_").casefold()
+    near = [
+        names[found]
+        for names in (whole, cities)
+        for found in get_close_matches(wanted, names, n=1, cutoff=0.75)
+    ]
+    meant = f"; did you mean {near[0]}?" if near else ""
+    raise ValueError(f"is no time zone of the IANA database, for example Europe/Berlin{meant}")
+
+
 def split_list(value: object) -> object:
     """The parts of ``a, b``, because a variable holds one text; anything but a text is returned as it is."""
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
@@ -151,14 +169,22 @@ StoreUrl = Annotated[
     Field(json_schema_extra={"x-secret": True}),
 ]
 ListenAddress = Annotated[str, AfterValidator(_listen_address)]
+TimeZone = Annotated[str, AfterValidator(_time_zone)]
 Text = Annotated[str, Field(min_length=1)]
 CallCount = Annotated[int, Field(ge=1)]
+MpnId = Annotated[
+    str, Field(pattern=r"^[0-9]{1,20}$")
+]  # of a partner location; Partner Center writes digits as a text
 
 CrmName = Literal["salesforce", "dynamics"]
 FieldDirection = Literal["both", "to_crm", "to_partner_center", "off"]
 FieldConflict = Literal["partner_center", "crm", "ask", "merge"]
 SalesStage = Literal["Qualify", "Develop", "Propose", "Close"]
-AccountMatch = Literal["name", "postal_code", "country", "city", "state", "address_line1"]
+AccountMatch = Annotated[
+    tuple[Literal["name", "postal_code", "country", "city", "state", "address_line1"], ...],
+    BeforeValidator(split_list),
+    Field(min_length=1),
+]
 
 
 def _switch(value: object) -> object:
@@ -167,6 +193,13 @@ def _switch(value: object) -> object:
     return {"true": "on", "yes": "on", "false": "off", "no": "off"}.get(text, text)
 
 
+def _auto(value: object) -> object:
+    """``auto`` in any case; everything else is read as a truth value."""
+    text = value.strip().lower() if isinstance(value, str) else value
+    return text if text in {"auto", "true", "false", "yes", "no", "on", "off"} else value
+
+
+AutoFlag = Annotated[Literal["auto"] | bool, BeforeValidator(_auto)]
 ClosedRows = Annotated[Literal["auto", "on", "off"], BeforeValidator(_switch)]
 ClosedReason = Literal[
     "Budget insufficient",

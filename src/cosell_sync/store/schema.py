@@ -188,6 +188,19 @@ binding = Table(
     PrimaryKeyConstraint("connection", "side", name="pk_binding"),
 )
 
+# What was found out of the other systems' capabilities, as in ``core.capabilities.Verdict``.
+verdict = Table(
+    "verdict",
+    metadata,
+    _connection(),
+    Column("capability", String, nullable=False),
+    Column("answer", String, nullable=False),
+    Column("code", String, nullable=False),
+    Column("at", Moment, nullable=False),
+    Column("basis", String, nullable=False),
+    PrimaryKeyConstraint("connection", "capability", name="pk_verdict"),
+)
+
 intent = Table(
     "intent",
     metadata,

@@ -17,14 +17,14 @@ from cosell_sync.core import as_json
 from cosell_sync.core.deal import ABSENT, Customer, Member, Side, Value
 from cosell_sync.core.fields import Kind
 from cosell_sync.core.memory import Action, Intent, JournalEntry, Link, Memory, Phase, respond_by
-from cosell_sync.ports import ClosedRows, CycleState, EngagementQueue
+from cosell_sync.ports import CycleState, EngagementQueue
 from cosell_sync.store.search import searched
 
 Row = Mapping[Any, Any]  # by column name; SQLAlchemy types its keys more loosely than we use them
 
 # Follows ``Memory`` as it grows: what an older version did not write takes the default, what is unknown is dropped.
 _MEMORY: Final = TypeAdapter(Memory)
-_CLOSED_ROWS: Final = "closed_rows"
+_CLOSED_ROWS: Final = "closed_rows"  # stood beside the shape once; now a verdict
 # Names that earlier versions stored: what a store of theirs holds is read under today's name.
 _RENAMED: Final = {"trouble": "failure", "told": "reported"}
 
@@ -92,20 +92,26 @@ def from_state(state: CycleState) -> dict[str, Any]:
         "compared_at": state.compared_at,
         "clock": state.clock,
         "rules": state.rules,
-        "shape": _shape(state),
-        "engagements": None if queue is None else {"asked": [*queue.asked], "once": [*queue.once]},
+        "shape": None if state.shape is None else dict(state.shape),
+        "engagements": None if queue is None else _from_queue(queue),
         "broken": [*state.broken] or None,
     }
 
 
-def _shape(state: CycleState) -> dict[str, Any] | None:
-    """What the CRM could hold, and with it what it said of closed rows."""
-    shape = None if state.shape is None else dict(state.shape)
-    if state.closed_rows is None:
-        return shape
-    known = state.closed_rows
-    said = {"writable": known.writable, "at": known.at.isoformat(), "rules": known.rules}
-    return {**(shape or {}), _CLOSED_ROWS: said}
+def _from_queue(queue: EngagementQueue) -> dict[str, Any]:
+    began = {"round": queue.round.isoformat()} if queue.round else {}
+    return {"asked": [*queue.asked], "once": [*queue.once], "elsewhere": [*queue.elsewhere], **began}
+
+
+def _to_queue(data: Mapping[str, Any]) -> EngagementQueue:
+    """Earlier versions stored neither ``elsewhere`` nor ``round``."""
+    began = data.get("round")
+    return EngagementQueue(
+        tuple(data["asked"]),
+        tuple(data["once"]),
+        tuple(data.get("elsewhere", ())),
+        datetime.fromisoformat(began) if began else None,
+    )
 
 
 def to_state(row: Row | None) -> CycleState:
@@ -114,14 +120,13 @@ def to_state(row: Row | None) -> CycleState:
         return CycleState()
     queue = row["engagements"]
     shape = dict(row["shape"] or {})
-    said = shape.pop(_CLOSED_ROWS, None)
+    shape.pop(_CLOSED_ROWS, None)
     return CycleState(
         compared_at=row["compared_at"],
         clock=row["clock"],
         rules=row["rules"],
         shape=shape or None,
-        engagements=queue and EngagementQueue(tuple(queue["asked"]), tuple(queue["once"])),
-        closed_rows=said and ClosedRows(said["writable"], datetime.fromisoformat(said["at"]), said["rules"]),
+        engagements=queue and _to_queue(queue),
         broken=tuple(row["broken"] or ()),
     )
 

@@ -20,11 +20,12 @@ from sqlalchemy import Column, ColumnElement, Connection, Engine, Table, delete,
 from sqlalchemy.exc import IntegrityError
 
 from cosell_sync.core import erasure as forgetting
+from cosell_sync.core.capabilities import Verdict
 from cosell_sync.core.deal import Side, SyncState
 from cosell_sync.core.erasure import ErasureResult, Person
 from cosell_sync.core.memory import FinalKind, Intent, JournalEntry, Link, OperatorCommand, Outlook, Phase
 from cosell_sync.ports import Clock, CycleState, DealCount, Identity, Transaction
-from cosell_sync.store import binding, final_steps, history, listing, schema, serialize, standing
+from cosell_sync.store import binding, final_steps, history, listing, schema, serialize, standing, verdicts
 from cosell_sync.store import hints as hints_table
 from cosell_sync.store.engine import reading, writing
 from cosell_sync.store.history import PastCycle
@@ -165,6 +166,9 @@ class SqlStore:
     def final_steps(self, since: datetime) -> Mapping[FinalKind, frozenset[str]]:
         return final_steps.since(self.engine, self._connection, since)
 
+    def verdicts(self) -> Sequence[Verdict]:
+        return verdicts.verdicts(self.engine, self._connection)
+
     def counts(self) -> Sequence[DealCount]:
         return standing.counts(self.engine, self._connection)
 
@@ -215,6 +219,8 @@ class SqlStore:
                 )
                 binding.bind(connection, self._connection, transaction.bindings, transaction.unread)
                 self._upsert(connection, schema.final_step, final_steps.rows(transaction.final))
+                verdicts.forget(connection, self._connection, transaction.forgotten)
+                self._upsert(connection, schema.verdict, verdicts.rows(transaction.verdicts))
                 if transaction.looked_until is not None:
                     hints_table.take(
                         connection, self._connection, transaction.looked_at, transaction.looked_until

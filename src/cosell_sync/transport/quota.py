@@ -28,6 +28,7 @@ BLOCK: Final = 50
 SHARE: Final = 20  # a block is at most this part of what is left
 MOST_CODES: Final = 100  # told apart; a system that invents codes must not fill the metrics
 _CODE: Final = re.compile(r"[\w.:-]{1,80}", re.ASCII)
+SETTLED: Final = 3  # cycles before their mean says anything
 _WEIGHT: Final = 0.2  # of the newest cycle in the mean
 _TOLD_EVERY: Final = timedelta(hours=1)
 # Salesforce: "api-usage=18/5000", beside "per-app-api-usage=…".
@@ -66,6 +67,7 @@ class Meter:
         self._probe = True
         self._calls = 0
         self._begun: int | None = None
+        self._ended = 0  # cycles of this process
         self._per_cycle = _Mean()
         self._per_look = _Mean()
         self._told: tuple[object, datetime] | None = None
@@ -189,6 +191,10 @@ class Meter:
         now = self._clock()
         cycle, look = self._per_cycle.value, self._per_look.value
         forecasts = [quota.foresee(allowance, cycle, look, interval) for allowance in self.allowances()]
+        self._ended += 1
+        if self._ended < SETTLED:  # a first import is no measure of the days to come
+            ample = quota.Level.AMPLE
+            forecasts = [each for each in forecasts if each.lasts or each.allowance.level is not ample]
         outlook = [forecast.outlook for forecast in forecasts]
         if self._told is not None and self._told[0] == outlook and now - self._told[1] < _TOLD_EVERY:
             return ()

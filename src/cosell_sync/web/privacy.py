@@ -21,6 +21,7 @@ HIDDEN: Final = "[hidden]"
 _PUBLIC: Final = frozenset({
     "name", "value", "currency", "close_date", "sales_stage", "stage", "favorite", "customer", "solutions",
     "sync", "action", "reason", "visible", "consent", "status", "direction", "deal_type", "respond_by",
+    "marketplace_intent", "partner_role", "solution_area", "solution_play",
     "microsoft_status", "sync_state", "last_sync", "is_closed", "is_won", "state", "status_reason", "created_at",
     "closed_at",
 })  # fmt: skip

@@ -44,6 +44,7 @@ ID_COLUMNS: Final[Mapping[str, str]] = {
 }
 TRACKED: Final = (OPPORTUNITIES, CONNECTIONS, SOLUTIONS)
 PARENT: Final[Mapping[str, str]] = {CONNECTIONS: "record1id", SOLUTIONS: "cosell_opportunity"}
+_FORBIDDEN: Final = 403
 BEGINNING: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -54,12 +55,13 @@ class Expired(Exception):
 @dataclass(frozen=True)
 class Watermark:
     """``links``: set → delta link. ``stamps``: set → the newest `modifiedon` seen. ``refused``: sets that are tracked but that the
-    application user may not follow.
+    application user may not follow. ``narrow``: those of them of which the user may not read every row.
     """
 
     links: Mapping[str, str] = field(default_factory=dict)
     stamps: Mapping[str, datetime] = field(default_factory=dict)
     refused: frozenset[str] = frozenset()
+    narrow: frozenset[str] = frozenset()
 
     @property
     def text(self) -> str:
@@ -69,6 +71,7 @@ class Watermark:
             "links": dict(self.links),
             "stamps": {name: values.moment(at) for name, at in self.stamps.items()},
             "refused": sorted(self.refused),
+            **({"narrow": sorted(self.narrow)} if self.narrow else {}),
         }
         return json.dumps(data, sort_keys=True, separators=(",", ":"))
 
@@ -83,6 +86,7 @@ def parse(text: str | None) -> Watermark | None:
             links={str(name): str(link) for name, link in data["links"].items()},
             stamps={str(name): moment(at) or BEGINNING for name, at in data["stamps"].items()},
             refused=frozenset(str(name) for name in data["refused"]),
+            narrow=frozenset(str(name) for name in data.get("narrow", ())),
         )
     except (ValueError, TypeError, KeyError, AttributeError):
         return None
@@ -104,7 +108,9 @@ def changed_since(
     if known is None or not _complete(known, org):
         yield from _read_all(rest, org, seen)
         return
+    org.security.narrow = known.narrow
     try:
+        _look_again(rest, org, known)
         found = _Suspects(org, seen)
         now = _follow(rest, org, known, overlap, found)
     except Expired:
@@ -113,6 +119,26 @@ def changed_since(
     yield from found.pages(rest)
     if now != known:
         yield Page(watermark=now.text)
+
+
+def _look_again(rest: Rest, org: Org, known: Watermark) -> None:
+    """Raises ``Expired`` once the application user may read all rows of a set of which it could not; one call a set."""
+    for name in known.narrow:
+        if not is_narrow(rest, org, name):
+            raise Expired
+
+
+def is_narrow(rest: Rest, org: Org, name: str) -> bool:
+    """Whether rows of that set may be out of sight: change tracking wants Read of the whole organization, and is refused else.
+
+    https://learn.microsoft.com/power-apps/developer/data-platform/use-change-tracking-synchronize-data-external-systems
+    """
+    path = odata.query(name, select=delta_columns(org, name))
+    try:
+        next(iter(rest.sheets(path, prefer="odata.track-changes", scope=Scope.RECORD)), None)
+    except RecordError as error:
+        return error.status == _FORBIDDEN
+    return False
 
 
 def _complete(known: Watermark, org: Org) -> bool:
@@ -137,6 +163,7 @@ def feeds(org: Org) -> Sequence[str]:
 
 def _read_all(rest: Rest, org: Org, seen: KnownRecords) -> Iterator[Page]:
     start = _current_positions(rest, org)
+    org.security.narrow = start.narrow
     for some in read.all_in_scope(rest, org):
         known = seen.versions([bundle.id for bundle in some])
         fresh = [
@@ -153,14 +180,17 @@ def _current_positions(rest: Rest, org: Org) -> Watermark:
     links: dict[str, str] = {}
     stamps: dict[str, datetime] = {}
     refusing: set[str] = set()
+    narrow: set[str] = set()
     for name in feeds(org):
         link = _start_tracking(rest, org, name) if _trackable(org, name) else None
         if link is not None:
             links[name] = link
             continue
         stamps[name] = newest_stamp(rest, name)
-        refusing |= {name} if _trackable(org, name) else set()
-    return Watermark(links, stamps, frozenset(refusing))
+        if _trackable(org, name):
+            refusing.add(name)
+            narrow |= {name} if name in PARENT and is_narrow(rest, org, name) else set()
+    return Watermark(links, stamps, frozenset(refusing), frozenset(narrow))
 
 
 def _start_tracking(rest: Rest, org: Org, name: str) -> str | None:

@@ -11,6 +11,8 @@ install    what an admin installs and `doctor` checks; no cycle uses it
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, tzinfo
 from functools import partial
 
 from cosell_sync.crm.adapter import MATCH, CrmAdapter, CrmFunctions
@@ -23,7 +25,10 @@ from cosell_sync.crm.writes import Ownership
 
 
 class DynamicsCrm(CrmAdapter[Org, Writer]):
-    """``names``: our name → column of opportunity, replacing defaults. ``match``: the parts of a customer by which two are one."""
+    """``names``: our name → column of opportunity, replacing defaults. ``match``: the parts of a customer by which two are one.
+
+    ``close_date_zone``: in which a close date is a day; it matters where the column travels as an instant (`single_values`).
+    """
 
     def __init__(
         self,
@@ -32,6 +37,7 @@ class DynamicsCrm(CrmAdapter[Org, Writer]):
         names: Mapping[str, str] | None = None,
         match: Sequence[str] = MATCH,
         ownership: Ownership | None = None,
+        close_date_zone: tzinfo = UTC,
     ) -> None:
         self.rest = rest
         self.names = named = org.field_names(names)
@@ -39,7 +45,7 @@ class DynamicsCrm(CrmAdapter[Org, Writer]):
         functions = CrmFunctions(
             calls=lambda: rest.calls,
             identity=lambda: describe.identity(rest),
-            org=lambda: describe.read(rest, named),
+            org=lambda: replace(describe.read(rest, named), close_date_zone=close_date_zone),
             stages=lambda: describe.read_stages(rest, named["stage"]),
             changed_since=partial(changes.changed_since, rest),
             fetch=partial(read.fetch, rest),

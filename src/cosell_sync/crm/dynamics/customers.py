@@ -16,11 +16,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from cosell_sync.core import messages
+from cosell_sync.core.accounts import filled
 from cosell_sync.core.deal import Customer, Member
-from cosell_sync.crm.dynamics import errors, odata, read, related, translate
+from cosell_sync.crm.dynamics import errors, odata, read, related, translate, versions
 from cosell_sync.crm.dynamics.batch import Op
-from cosell_sync.crm.dynamics.org import ACCOUNTS, CONTACTS, Org
-from cosell_sync.crm.dynamics.rest import Rest
+from cosell_sync.crm.dynamics.org import ACCOUNTS, CONTACTS, DUNS, Org
+from cosell_sync.crm.dynamics.rest import Rest, updated
 from cosell_sync.crm.related import customer_key
 from cosell_sync.crm.values import email, folded, pieces
 from cosell_sync.errors import RecordError, Rejected, Unclear
@@ -40,13 +41,17 @@ class Customers:
         self._match = match
         self._contacts: dict[Place, str | RecordError] = {}
         self._made: set[str] = set()  # accounts, until a deal claims them
+        self._numbers: list[Op] = []  # D-U-N-S numbers that accounts are to be given
 
     def accounts(self, customers: Iterable[Customer]) -> Mapping[Key, str | RecordError]:
         """Account id of each customer, by `customer_key`: the oldest that matches, else a new one, or why there is none."""
         wanted = {customer_key(each, self._match): each for each in customers if each.name}
         found: dict[Key, str | RecordError] = {**self._known_accounts(wanted)}
+        self._fill_numbers()
         missing = [key for key in wanted if key not in found]
-        bodies = [self._org.opened(ACCOUNTS, translate.account_columns(wanted[key])) for key in missing]
+        bodies = [
+            self._org.opened(ACCOUNTS, translate.account_columns(wanted[key], self._org)) for key in missing
+        ]
         made = self._make([Op("POST", ACCOUNTS, body) for body in bodies])
         self._made |= {each for each in made if isinstance(each, str)}
         found |= zip(missing, made, strict=True)
@@ -57,20 +62,32 @@ class Customers:
         """The oldest account that is the same, of those that there are."""
         found: dict[Key, str] = {}
         for row in self._accounts_by_name(wanted.values()):
-            known = translate.customer(row)
+            known = translate.customer(row, self._org)
             key = customer_key(known, self._match) if known else ()
-            if key in wanted:
-                found.setdefault(key, str(row["accountid"]).lower())
+            if known and key in wanted and key not in found:
+                found[key] = str(row["accountid"]).lower()
+                number = filled(known, wanted[key]).duns
+                if number and number != known.duns and self._org.shape().duns:
+                    tag = self._org.tag(ACCOUNTS, versions.etag(row))
+                    self._numbers.append(updated(ACCOUNTS, found[key], {DUNS: number}, tag))
         return found
+
+    def _fill_numbers(self) -> None:
+        """Give the accounts that were found the D-U-N-S numbers that they lack. One that is refused sinks no deal: it is told
+        when the deal is looked at.
+        """
+        ops, self._numbers = self._numbers, []
+        if ops:
+            self._rest.send([(op,) for op in ops])
 
     def _accounts_by_name(self, customers: Iterable[Customer]) -> list[translate.Row]:
         names = list(dict.fromkeys(each.name or "" for each in customers))
-        return list(read.accounts_by_name(self._rest, names)) if names else []
+        return list(read.accounts_by_name(self._rest, self._org, names)) if names else []
 
     def _of_refused_accounts(self, refused: Mapping[Key, Customer]) -> Mapping[Key, str | RecordError]:
         """The accounts that somebody made meanwhile; for the others an error that names those in the way."""
         made: dict[Key, str | RecordError] = {**self._known_accounts(refused)}
-        rows = [translate.customer(row) for row in self._accounts_by_name(refused.values())]
+        rows = [translate.customer(row, self._org) for row in self._accounts_by_name(refused.values())]
         for key in refused.keys() - made.keys():
             wanted = refused[key]
             others = [

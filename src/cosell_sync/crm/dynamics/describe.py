@@ -16,6 +16,7 @@ from cosell_sync.crm.dynamics.org import (
     ACCOUNTS,
     CONNECTIONS,
     CONTACTS,
+    DUNS,
     ENGLISH,
     OPEN,
     OPPORTUNITIES,
@@ -69,6 +70,7 @@ def read(rest: Rest, names: Mapping[str, str]) -> Org:
         ),
         roles=_roles(rest),
         user_id=str(who.get("UserId") or "").lower(),
+        has_duns=has_duns(tables),
         security=security(rest, str(who.get("UserId") or "")),
     )
 
@@ -141,19 +143,25 @@ def refresh(rest: Rest, org: Org) -> None:
 
 
 def table_flags(rest: Rest) -> Mapping[str, Mapping[str, Any]]:
-    """Entity set → what its table says of itself."""
+    """Entity set → what its table says of itself, and our column of account (``has_duns``) where it has it."""
     wanted = " or ".join(f"LogicalName eq {odata.literal(name)}" for name in TABLES.values())
     path = odata.query(
         "EntityDefinitions",
         select=("LogicalName", "EntitySetName", "ChangeTrackingEnabled", "IsOptimisticConcurrencyEnabled"),
         where=wanted,
     )
+    path += f"&$expand=Attributes($select=LogicalName;$filter=LogicalName%20eq%20{odata.literal(DUNS)})"
     sets = {logical: collection for collection, logical in TABLES.items()}
     return {
         sets[str(row["LogicalName"])]: row
         for row in _metadata(rest, path)
         if str(row.get("LogicalName")) in sets
     }
+
+
+def has_duns(tables: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Whether account has our column for the D-U-N-S number. ``tables``: as ``table_flags`` reads them."""
+    return bool(tables.get(ACCOUNTS, {}).get("Attributes"))
 
 
 def _metadata(rest: Rest, path: str) -> Sequence[Mapping[str, Any]]:
@@ -197,7 +205,7 @@ def table_columns(rest: Rest, collection: str) -> Mapping[str, Column]:
 _DETAILS: Final[Mapping[str, str]] = {
     "String": "$select=LogicalName,MaxLength",
     "Memo": "$select=LogicalName,MaxLength",
-    "Money": "$select=LogicalName,Precision,PrecisionSource,MaxValue",
+    "Money": "$select=LogicalName,Precision,PrecisionSource,MaxValue,MinValue",
     "DateTime": "$select=LogicalName,DateTimeBehavior",
     "Picklist": "$select=LogicalName&$expand=OptionSet,GlobalOptionSet",
     "Status": "$select=LogicalName&$expand=OptionSet",
@@ -206,7 +214,10 @@ _DETAILS: Final[Mapping[str, str]] = {
 
 def _column(name: str, row: Mapping[str, Any]) -> Column:
     choices = row.get("OptionSet") or row.get("GlobalOptionSet") or {}
-    maximum = row.get("MaxValue")
+    most, least = (
+        Decimal(str(bound)) if isinstance(bound, (int, float, Decimal)) else None
+        for bound in (row.get("MaxValue"), row.get("MinValue"))
+    )
     source = row.get("PrecisionSource")
     behavior = row.get("DateTimeBehavior")
     return Column(
@@ -215,7 +226,8 @@ def _column(name: str, row: Mapping[str, Any]) -> Column:
         label=_label(row.get("DisplayName")),
         length=row.get("MaxLength") if isinstance(row.get("MaxLength"), int) else None,
         scale=row["Precision"] if isinstance(row.get("Precision"), int) else None,
-        maximum=Decimal(str(maximum)) if isinstance(maximum, (int, float, Decimal)) else None,
+        maximum=most,
+        minimum=least,
         creatable=row.get("IsValidForCreate") is not False,
         updatable=row.get("IsValidForUpdate") is not False,
         precision_source=source if isinstance(source, int) else 0,

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, tzinfo
 from decimal import Decimal
 from typing import Final
 
 from cosell_sync.core.fields import KINDS, Kind
+from cosell_sync.crm.dynamics.stock_columns import ACCOUNT, ADDRESS, CONTACT_LENGTHS, CUSTOMER_LENGTHS, LABELS
 from cosell_sync.crm.fields import read_only_fields, readable_fields
 from cosell_sync.crm.values import folded
 from cosell_sync.ports import CrmShape, StageFlags
@@ -47,6 +49,11 @@ DEFAULT_NAMES: Final[Mapping[str, str]] = {
     "stage": "statuscode",
     "sales_stage": "salesstage",
     "campaign_id": "cosell_campaignid",
+    "marketplace_intent": "cosell_marketplaceintent",
+    "partner_role": "cosell_partnerrole",
+    "solution_area": "cosell_solutionarea",
+    "solution_play": "cosell_solutionplay",
+    "location": "cosell_location",
     "notes": "cosell_notes",
     "favorite": "cosell_favorite",
     "sync": "cosell_sync",
@@ -71,63 +78,14 @@ DEFAULT_NAMES: Final[Mapping[str, str]] = {
 }
 # Our names of Sales' own columns. The other columns are ours, and may be written to a closed row too.
 STOCK: Final = frozenset({"name", "value", "currency", "close_date", "sales_stage"})
-# https://learn.microsoft.com/power-apps/developer/data-platform/reference/entities/account
-LENGTHS: Final[Mapping[str, int]] = {
-    "name": 160,
-    "address1_line1": 250,
-    "address1_line2": 250,
-    "address1_city": 80,
-    "address1_stateorprovince": 50,
-    "address1_postalcode": 20,
-    "address1_country": 80,
-    "firstname": 50,
-    "lastname": 50,
-    "telephone1": 50,
-    "emailaddress1": 100,  # of a contact
-}
-_CONTACT: Final = {
-    "email": "emailaddress1",
-    "first_name": "firstname",
-    "last_name": "lastname",
-    "phone": "telephone1",
-}
 _SOLUTION: Final = {"id": "cosell_solutioncode", "name": "cosell_solutionname"}
 REFERRAL_ID: Final = 64  # what our own column for it holds
-# Parts of the customer, beside the name → columns of account.
-ADDRESS: Final[Mapping[str, str]] = {
-    "address_line1": "address1_line1",
-    "address_line2": "address1_line2",
-    "city": "address1_city",
-    "state": "address1_stateorprovince",
-    "postal_code": "address1_postalcode",
-    "country": "address1_country",
-}
-CUSTOMER_LENGTHS: Final[Mapping[str, int]] = {
-    f"customer.{part}": LENGTHS[column] for part, column in {"name": "name", **ADDRESS}.items()
-}
+DUNS: Final = "cosell_duns"  # ours on account, which has no column of its own for it
 BY_ORGANIZATION: Final = 1
 BY_CURRENCY: Final = 2
-CONTACT_LENGTHS: Final[Mapping[str, int]] = {
-    f"contacts.{part}": LENGTHS[column] for part, column in _CONTACT.items()
-}
 COMPUTED: Final = "isrevenuesystemcalculated"
 # The largest amount of a money column that states no maximum.
 MONEY_LIMIT: Final = Decimal(922_337_203_685_477)
-LABELS: Final[Mapping[str, str]] = {
-    "customer": "Account",
-    "team": "Sales Team (connections)",
-    "contacts": "Contacts (connections)",
-    "solutions": "Co-sell Solutions",
-    "customer.name": "Account Name",
-    "customer.address_line1": "Address 1: Street 1",
-    "customer.address_line2": "Address 1: Street 2",
-    "customer.city": "Address 1: City",
-    "customer.state": "Address 1: State/Province",
-    "customer.postal_code": "Address 1: ZIP/Postal Code",
-    "customer.country": "Address 1: Country/Region",
-}
-
-
 # Fields that are read only where they are configured.
 OPTIONAL: Final = frozenset({"loss_reason"})
 
@@ -162,6 +120,7 @@ class Column:
     length: int | None = None
     scale: int | None = None
     maximum: Decimal | None = None
+    minimum: Decimal | None = None
     creatable: bool = True
     updatable: bool = True
     choices: tuple[Choice, ...] = ()
@@ -208,6 +167,8 @@ class Security:
 
     columns: Mapping[str, frozenset[str]] = field(default_factory=dict)
     readable: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    narrow: frozenset[str] = frozenset()
+    """Sets of which rows may be out of sight: one that is not listed is not known to be gone."""
 
     def secured(self, collection: str, column: str) -> bool:
         """Whether the column is under column security, so that what it shows may be a mask."""
@@ -231,7 +192,9 @@ class Org:
     guarded: frozenset[str] = frozenset()  # sets whose rows take an ETag in If-Match
     roles: Mapping[str, str] = field(default_factory=dict)  # our field → id of the connection role to give
     user_id: str = ""  # the application user
+    has_duns: bool = False  # whether account has our column for the D-U-N-S number
     security: Security = field(default_factory=Security)
+    close_date_zone: tzinfo = UTC  # configured: in which a close date is a day
 
     def column(self, name: str) -> Column | None:
         """The opportunity's column for one of our names."""
@@ -295,6 +258,11 @@ class Org:
         column = self.column(name)
         return (column.label if column else "") or LABELS.get(name, name)
 
+    @property
+    def account_columns(self) -> tuple[str, ...]:
+        """The columns of an account that are read of a customer."""
+        return (*ACCOUNT, DUNS) if self.has_duns else ACCOUNT
+
     def tag(self, collection: str, etag: str) -> str:
         """What ``If-Match`` may carry on this table: the ETag, or without optimistic concurrency ``*`` (must exist)."""
         return etag if collection in self.guarded and etag else "*"
@@ -324,6 +292,11 @@ class Org:
         needed = ("name", ADDRESS["postal_code"], ADDRESS["country"])
         return not any(self.security.closed(ACCOUNTS, column) for column in needed)
 
+    @property
+    def identifies_solutions(self) -> bool:
+        """Whether solution rows can be told apart: by the solution's id. Without it none is made, changed or removed."""
+        return not self.security.closed(SOLUTIONS, "cosell_solutioncode")
+
     def opened(self, collection: str, columns: Mapping[str, object]) -> dict[str, object]:
         """The columns without those that column security keeps from the application user: a write of one is refused whole."""
         return {name: item for name, item in columns.items() if not self.security.closed(collection, name)}
@@ -339,7 +312,9 @@ class Org:
         """What the environment can hold, in our names."""
         described = {name: self.columns[OPPORTUNITIES][crm] for name, crm in self.names.items()}
         base = next((each for each in self.currencies if each.id == self.base_currency), None)
-        scale, maximum = self._amount_bounds(described.get("value"))
+        amount = described.get("value")
+        scale, maximum = self._amount_bounds(amount)
+        least = amount.minimum if amount else None
         codes = {each.code for each in self.currencies if each.active} if "currency" in self.names else set()
         return CrmShape(
             fields=readable_fields(described, solutions=self.solutions),
@@ -359,6 +334,8 @@ class Org:
             currencies=frozenset(codes),
             picklists=_picklists(described),
             maximum=maximum,
+            minimum=-MONEY_LIMIT if least is None else least,
+            duns=self.has_duns and not self.security.closed(ACCOUNTS, DUNS),
         )
 
 

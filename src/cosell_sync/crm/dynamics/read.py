@@ -118,7 +118,7 @@ def with_related_rows(
         _lookups(opportunities, "ownerid") | (connected - contacts.keys()),
     )
     customers = {found for row in opportunities for found in _customers(row)}
-    accounts = query.by_id(ACCOUNTS, "accountid", translate.ACCOUNT, customers)
+    accounts = query.by_id(ACCOUNTS, "accountid", org.account_columns, customers)
     return [
         _bundle(row, connections, solutions, contacts=contacts, users=users, accounts=accounts)
         for row in opportunities
@@ -266,10 +266,10 @@ def _lookalikes(
             order="opportunityid asc",
         )
         rows += [row for row in rest.rows(path) if folded(row.get(column)) in wanted]
-    accounts = accounts_by_id(rest, [each for row in rows for each in _customers(row)])
+    accounts = accounts_by_id(rest, org, [each for row in rows for each in _customers(row)])
     found: dict[tuple[str, ...], list[str]] = {}
     for row in rows:
-        customer = translate.customer(_account(row, accounts))
+        customer = translate.customer(_account(row, accounts), org)
         if customer is not None:
             key = lookalike_key(row.get(column), customer, match)
             found.setdefault(key, []).append(str(row["opportunityid"]).lower())
@@ -281,25 +281,25 @@ def _account(row: Row, accounts: Mapping[str, Row]) -> Row | None:
     return next((accounts[each] for each in _customers(row) if each in accounts), None)
 
 
-def accounts_by_id(rest: Rest, ids: Sequence[str]) -> Mapping[str, Row]:
+def accounts_by_id(rest: Rest, org: Org, ids: Sequence[str]) -> Mapping[str, Row]:
     """Id → account, those that exist."""
     found: dict[str, Row] = {}
     for some in pieces(sorted(set(ids)), odata.AT_ONCE):
         path = odata.query(
-            ACCOUNTS, select=("accountid", *translate.ACCOUNT), where=odata.ids("accountid", some)
+            ACCOUNTS, select=("accountid", *org.account_columns), where=odata.ids("accountid", some)
         )
         found |= {str(row["accountid"]).lower(): row for row in rest.rows(path)}
     return found
 
 
-def accounts_by_name(rest: Rest, names: Sequence[str]) -> Iterator[Row]:
+def accounts_by_name(rest: Rest, org: Org, names: Sequence[str]) -> Iterator[Row]:
     """Active accounts of these names, and some more (see `odata.named`); the oldest first."""
     for some in odata.name_pieces(names):
         where = odata.all_of("statecode eq 0", odata.named("name", some))
         yield from rest.rows(
             odata.query(
                 ACCOUNTS,
-                select=("accountid", *translate.ACCOUNT),
+                select=("accountid", *org.account_columns),
                 where=where,
                 order="createdon asc,accountid asc",
             )

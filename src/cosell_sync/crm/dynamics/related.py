@@ -141,12 +141,15 @@ def _short(columns: Mapping[str, str | None]) -> dict[str, object]:
 
 
 def _solutions(bundle: Bundle, org: Org, wanted: Iterable[Solution], referral_id: str) -> list[Op]:
+    if not org.identifies_solutions:
+        return []
     rows = rows_by_code(bundle.solutions, "cosell_solutioncode")
     solutions = {each.id: each for each in wanted}
-    keyed = bool(referral_id) and org.has(SOLUTIONS, "cosell_key")
+    key_open = org.has(SOLUTIONS, "cosell_key") and not org.security.closed(SOLUTIONS, "cosell_key")
+    keyed = bool(referral_id) and key_open
     made: list[Op] = []
     for code, solution in solutions.items():
-        columns = translate.solution_columns(solution, org)
+        columns = org.opened(SOLUTIONS, translate.solution_columns(solution, org))
         key = {"cosell_key": solution_key(referral_id, code)} if keyed else {}
         if code in rows:
             made += _changed_solution(rows[code][0], org, columns, key)

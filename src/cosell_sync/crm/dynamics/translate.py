@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from cosell_sync.core import duns
 from cosell_sync.core.countries import country_code
 from cosell_sync.core.deal import HIDDEN, Customer, Fields, Known, Member, Snapshot, Solution
 from cosell_sync.core.fields import KINDS
@@ -18,10 +19,10 @@ from cosell_sync.crm import values
 from cosell_sync.crm.dynamics import odata, versions
 from cosell_sync.crm.dynamics.org import (
     ACCOUNTS,
-    ADDRESS,
     COMPUTED,
+    CONNECTIONS,
     CONTACTS,
-    LENGTHS,
+    DUNS,
     OPEN,
     OPPORTUNITIES,
     SOLUTIONS,
@@ -31,25 +32,16 @@ from cosell_sync.crm.dynamics.org import (
     Org,
 )
 from cosell_sync.crm.dynamics.single_values import column_value, unreadable, value
+from cosell_sync.crm.dynamics.stock_columns import ACCOUNT, ADDRESS, LENGTHS
 from cosell_sync.crm.dynamics.versions import Version
-from cosell_sync.crm.related import Person, member, unique
+from cosell_sync.crm.related import Person, member, nameless, unique, unkeyed
 from cosell_sync.crm.values import email, text
 
 Row = Mapping[str, Any]
 
 LOOKUPS: Final = frozenset({"currency"})  # of the fields that are columns
 
-# Columns that are read, beside the id.
-ACCOUNT: Final = (
-    "name",
-    "address1_line1",
-    "address1_line2",
-    "address1_line3",
-    "address1_city",
-    "address1_stateorprovince",
-    "address1_postalcode",
-    "address1_country",
-)
+# Columns that are read, beside the id; those of account: `stock_columns.ACCOUNT`.
 CONTACT_PERSON: Final = Person("emailaddress1", "firstname", "lastname", "telephone1")
 USER_PERSON: Final = Person("internalemailaddress", "firstname", "lastname", "address1_telephone1")
 CONTACT: Final = (*CONTACT_PERSON, "_parentcustomerid_value")
@@ -128,10 +120,11 @@ def snapshot(bundle: Bundle, org: Org) -> Snapshot:
             if code is not None or (known is None and not org.security.closed(OPPORTUNITIES, crm)):
                 fields[name] = code
         elif crm in row and column is not None and not unreadable(org, OPPORTUNITIES, crm, row[crm]):
-            fields[name] = value(KINDS[name], row[crm], column)
+            fields[name] = value(KINDS[name], row[crm], column, org.close_date_zone)
     fields |= {"is_closed": state != OPEN, "is_won": state == WON}
     unseen = set(out_of_sight(bundle, org))
     fields |= {name: item for name, item in _related(bundle, org).items() if name not in unseen}
+    fields |= unkeyed(_unkeyed(bundle, org), unseen)
     return Snapshot(
         id=bundle.id,
         version=mark.text,
@@ -147,11 +140,25 @@ def _related(bundle: Bundle, org: Org) -> dict[str, Known]:
     owner = bundle.users.get(bundle.owner or "")
     found: dict[str, Known] = {
         "owner_email": email(owner.get("internalemailaddress")) if owner else None,
-        "customer": customer(bundle.account),
+        "customer": customer(bundle.account, org),
         "contacts": contacts(bundle, org),
         "team": team(bundle, org),
     }
     return {**found, "solutions": solutions(bundle, org)} if org.solutions else found
+
+
+def _unkeyed(bundle: Bundle, org: Org) -> dict[str, str | None]:
+    """Who or what of a set has no e-mail address or id, by field."""
+    linked = [bundle.contacts[other] for _, other in connected(bundle, bundle.contacts)]
+    first = bundle.contacts.get(bundle.primary or "")
+    colleagues = [bundle.users.get(user_id) for _, user_id in team_rows(bundle, org)]
+    people = ("firstname", "lastname")
+    found = {
+        "contacts": nameless((first, *linked), CONTACT_PERSON.email, people),
+        "team": nameless(colleagues, USER_PERSON.email, people),
+    }
+    rows = bundle.solutions if org.solutions else ()
+    return {**found, "solutions": nameless(rows, "cosell_solutioncode", ("cosell_solutionname",))}
 
 
 def target(row: Row, name: str) -> str:
@@ -169,6 +176,7 @@ def out_of_sight(bundle: Bundle, org: Org) -> Iterator[str]:
     lost_primary = bundle.primary is not None and first is None
     if (
         lost_primary
+        or CONNECTIONS in org.security.narrow
         or not {"contact", ""}.isdisjoint(lost)
         or any(_hides(org, CONTACTS, CONTACT_PERSON[:1], each) for each in (*people, first))
     ):
@@ -181,13 +189,15 @@ def out_of_sight(bundle: Bundle, org: Org) -> Iterator[str]:
         yield "owner_email"
     users: list[Row | None] = [bundle.users[other] for _, other in members] or [owner]
     if (
-        not {"systemuser", ""}.isdisjoint(lost)
+        CONNECTIONS in org.security.narrow
+        or not {"systemuser", ""}.isdisjoint(lost)
         or (lost_owner and not members)
         or any(_hides(org, USERS, USER_PERSON[:1], each) for each in users)
     ):
         yield "team"
     secured = ("cosell_solutioncode",)
-    if any(_hides(org, SOLUTIONS, secured, each) for each in bundle.solutions):
+    unclear = not org.identifies_solutions or SOLUTIONS in org.security.narrow
+    if unclear or any(_hides(org, SOLUTIONS, secured, each) for each in bundle.solutions):
         yield "solutions"
 
 
@@ -255,7 +265,7 @@ def columns(fields: Fields, org: Org, *, creating: bool = False) -> dict[str, ob
         if name == "currency":
             made |= _currency_column(crm, item, org)
         else:
-            made[crm] = column_value(KINDS[name], item, org.column(name))
+            made[crm] = column_value(KINDS[name], item, org.column(name), org.close_date_zone)
     if org.names.get("value") in made and COMPUTED in known:
         made[COMPUTED] = False
     return {name: item for name, item in made.items() if item is not None} if creating else made
@@ -312,12 +322,18 @@ def colleagues(bundle: Bundle, org: Org) -> list[tuple[Row, str]]:
     return [pair for pair in connected(bundle, bundle.users) if pair[1] != org.user_id]
 
 
-def team(bundle: Bundle, org: Org) -> tuple[Member, ...]:
-    """Active colleagues: the connected ones, else the owner."""
-    rows = [(row.get("connectionid"), other) for row, other in colleagues(bundle, org)]
-    people: list[tuple[object, str]] = rows
-    if not rows and bundle.owner and bundle.owner != org.user_id:
+def team_rows(bundle: Bundle, org: Org) -> list[tuple[object, str]]:
+    """Active colleagues: the connected ones, else the owner. The connection and the user's id."""
+    people: list[tuple[object, str]] = [
+        (row.get("connectionid"), other) for row, other in colleagues(bundle, org)
+    ]
+    if not people and bundle.owner and bundle.owner != org.user_id:
         people = [(None, bundle.owner)]
+    return [pair for pair in people if bundle.users.get(pair[1], {}).get("isdisabled") is not True]
+
+
+def team(bundle: Bundle, org: Org) -> tuple[Member, ...]:
+    """Active colleagues."""
     return unique(
         member(
             bundle.users.get(user_id),
@@ -326,8 +342,7 @@ def team(bundle: Bundle, org: Org) -> tuple[Member, ...]:
             user=user_id,
             connection=connection,
         )
-        for connection, user_id in people
-        if bundle.users.get(user_id, {}).get("isdisabled") is not True
+        for connection, user_id in team_rows(bundle, org)
     )
 
 
@@ -365,10 +380,13 @@ def solution_columns(solution: Solution, org: Org) -> dict[str, object]:
     return {name: item for name, item in found.items() if org.has(SOLUTIONS, name)}
 
 
-def customer(account: Row | None) -> Customer | None:
+def customer(account: Row | None, org: Org) -> Customer | None:
     """The customer of an account: the country in two letters where it is known, the second and third address line as one."""
     if account is None:
         return None
+    number = account.get(DUNS)
+    if unreadable(org, ACCOUNTS, DUNS, number):
+        number = None
     more = [text(account.get(f"address1_line{at}")) for at in (2, 3)]
     return Customer(
         name=text(account.get("name")),
@@ -378,11 +396,12 @@ def customer(account: Row | None) -> Customer | None:
         state=text(account.get("address1_stateorprovince")),
         postal_code=text(account.get("address1_postalcode")),
         country=country_code(account.get("address1_country")),
+        duns=duns.as_written(text(number)),
         extra={"account": str(account["accountid"]).lower()} if account.get("accountid") else {},
     )
 
 
-def account_columns(wanted: Customer, before: Customer | None = None) -> dict[str, object]:
+def account_columns(wanted: Customer, org: Org, before: Customer | None = None) -> dict[str, object]:
     """The columns of account for that customer; with ``before`` only those that differ from it."""
     made: dict[str, object] = {}
     if wanted.name and (before is None or before.name != wanted.name):
@@ -391,6 +410,8 @@ def account_columns(wanted: Customer, before: Customer | None = None) -> dict[st
         new = getattr(wanted, name)
         if before is None or getattr(before, name) != new:
             made[crm] = short(crm, new)
+    if org.has_duns and wanted.duns and (before is None or before.duns != wanted.duns):
+        made[DUNS] = wanted.duns  # Partner Center never says that there is none
     if before is not None and "address1_line2" in made:
         made["address1_line3"] = None  # its text is part of our second line
     return made if before is not None else {name: item for name, item in made.items() if item is not None}

@@ -297,7 +297,7 @@ class Writer:
             if not each.active or account is None or not isinstance(wanted, Customer):
                 continue
             if columns := self.org.opened(
-                ACCOUNTS, translate.account_columns(wanted, translate.customer(account))
+                ACCOUNTS, translate.account_columns(wanted, self.org, translate.customer(account, self.org))
             ):
                 tag = self.org.tag(ACCOUNTS, versions.etag(account))
                 jobs.append((each, updated(ACCOUNTS, str(account["accountid"]), columns, tag)))

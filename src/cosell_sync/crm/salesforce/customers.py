@@ -18,6 +18,7 @@ from functools import partial
 from typing import Any, Final
 
 from cosell_sync.core import messages
+from cosell_sync.core.accounts import filled
 from cosell_sync.core.deal import Customer, Member
 from cosell_sync.crm.related import customer_key
 from cosell_sync.crm.salesforce import bulk, composite, errors, queries, related, results, translate
@@ -43,6 +44,7 @@ class Customers:
         self._contacts: dict[Place, str | RecordError] = {}
         self._blanks: dict[str, Mapping[str, object]] = {}
         self._made: set[str] = set()  # accounts, until a deal claims them
+        self._numbers: dict[str, str] = {}  # account → the D-U-N-S number that it is to be given
 
     # --- accounts -----------------------------------------------------------------------------------------------
 
@@ -50,6 +52,7 @@ class Customers:
         """Account id of each customer, by `customer_key`: the oldest that matches, else a new one, or why there is none."""
         wanted = {customer_key(each, self._match): each for each in customers if each.name}
         found: dict[Key, str | RecordError] = {**self._existing_accounts(wanted)}
+        self._fill_numbers()
         missing = [key for key in wanted if key not in found]
         columns = {key: translate.account_columns(wanted[key], self._org) for key in missing}
         found |= self._make_accounts(missing, wanted, columns)
@@ -97,9 +100,24 @@ class Customers:
         for row in self._accounts_by_name(queries.within_limits(names)):
             known = translate.customer(row, self._org)
             key = customer_key(known, self._match) if known else ()
-            if key in wanted:
-                found.setdefault(key, str(row["Id"]))
+            if known and key in wanted and key not in found:
+                found[key] = str(row["Id"])
+                number = filled(known, wanted[key]).duns
+                if number and number != known.duns and self._org.shape().duns:
+                    self._numbers[found[key]] = number
         return found
+
+    def _fill_numbers(self) -> None:
+        """Give the accounts that were found the D-U-N-S numbers that they lack, like blanks of contacts. One that is refused
+        sinks no deal: it is told when the deal is looked at.
+        """
+        changes = [
+            Change(Operation.UPDATE, ACCOUNT, {str(self._org.duns): number}, id=account)
+            for account, number in self._numbers.items()
+        ]
+        self._numbers.clear()
+        if changes:
+            bulk.send(self._rest, changes)
 
     def _accounts_by_name(self, names: Sequence[str]) -> Iterator[composite.Row]:
         """Accounts of these names, and some more (see `queries.named`); the oldest first."""

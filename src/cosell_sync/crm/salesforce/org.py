@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Final
 
-from cosell_sync.core.fields import KINDS, Kind
+from cosell_sync.core.fields import ASKED_PER_DEAL, KINDS, Kind
 from cosell_sync.crm.fields import read_only_fields, readable_fields
 from cosell_sync.crm.salesforce import states
 from cosell_sync.ports import CrmShape, StageFlags
@@ -29,6 +29,9 @@ PERSON_PARTS: Final[Mapping[str, str]] = {
     "LastName": "last_name",
     "Phone": "phone",
 }  # column of contacts and users → part of a member
+# The account's field for the D-U-N-S number: the platform's own where the org has Data.com, else ours.
+# https://developer.salesforce.com/docs/atlas.en-us.object_reference.meta/object_reference/sforce_api_objects_account.htm
+DUNS: Final = ("DunsNumber", "Cosell_Duns__c")
 KEY: Final = "Cosell_Key__c"  # external id of a solution row, `referral:solution`
 
 # Our names → default CRM fields of Opportunity. `customer`, `team`, `contacts`, `solutions` are rows of their own.
@@ -39,6 +42,11 @@ DEFAULT_NAMES: Final[Mapping[str, str]] = {
     "close_date": "CloseDate",
     "stage": "StageName",
     "campaign_id": "Cosell_Campaign_Id__c",
+    "marketplace_intent": "Cosell_Marketplace_Intent__c",
+    "partner_role": "Cosell_Partner_Role__c",
+    "solution_area": "Cosell_Solution_Area__c",
+    "solution_play": "Cosell_Solution_Play__c",
+    "location": "Cosell_Location__c",
     "notes": "Cosell_Notes__c",
     "favorite": "Cosell_Favorite__c",
     "sync": "Cosell_Sync__c",
@@ -152,6 +160,16 @@ class Org:
         return ("Name", "BillingStreet", "BillingCity", self.state, "BillingPostalCode", self.country)
 
     @property
+    def duns(self) -> str | None:
+        """The account's field for the D-U-N-S number; None where the integration user sees none."""
+        return next(iter(self.seen(ACCOUNT, DUNS)), None)
+
+    @property
+    def customer_columns(self) -> tuple[str, ...]:
+        """The fields of an account that are read of a customer."""
+        return self.seen(ACCOUNT, (*self.address, *([self.duns] if self.duns else [])))
+
+    @property
     def reads_account(self) -> bool:
         """Whether an opportunity's account can be reached: without its lookup no path leads there."""
         return self.sees(OPPORTUNITY, "AccountId")
@@ -255,6 +273,7 @@ class Org:
             "state": self.state,
             "postal_code": "BillingPostalCode",
             "country": self.country,
+            "duns": self.duns or "",
         }
         columns = self.fields.get(ACCOUNT) or {}
         return {
@@ -310,7 +329,9 @@ class Org:
             currencies=frozenset(self.currencies) if "currency" in self.names else frozenset(),
             picklists={**_picklists(described), **self._listed_countries()},
             states=states.by_name(self.states, self.countries) if self.countries else None,
-            maximum=(Decimal(10) ** digits - 1).scaleb(-scale),
+            maximum=(most := (Decimal(10) ** digits - 1).scaleb(-scale)),
+            minimum=-most,
+            duns=self.duns is not None and self.may(ACCOUNT, self.duns, "updateable"),
         )
 
 
@@ -320,9 +341,15 @@ def _text_lengths(described: Mapping[str, Field]) -> dict[str, int]:
 
 
 def _picklists(described: Mapping[str, Field]) -> dict[str, frozenset[str]]:
-    """Our name → active values of its picklist."""
+    """Our name → active values of its picklist. One that is not restricted takes other values from us, too: what Partner
+    Center asks per deal is written there as it is.
+    https://developer.salesforce.com/docs/atlas.en-us.object_reference.meta/object_reference/field_types.htm
+    """
     return {
-        name: frozenset(str(value["value"]) for value in each["picklistValues"] if value.get("active", True))
+        name: frozenset(
+            str(value["value"]) for value in each.get("picklistValues") or () if value.get("active", True)
+        )
         for name, each in described.items()
-        if each.get("type") == "picklist" and each.get("picklistValues")
+        if each.get("type") == "picklist"
+        and (each.get("restrictedPicklist") if name in ASKED_PER_DEAL else each.get("picklistValues"))
     }

@@ -60,9 +60,7 @@ def opportunities(org: Org, where: str, *, order: str = "", stamps_only: bool = 
     if not stamps_only:
         columns += ["LastModifiedById", "IsClosed", "IsWon", *org.names.values()]
         columns += ["HasOpportunityLineItem"] if org.has("Opportunity", "HasOpportunityLineItem") else []
-        columns += (
-            _through("Account", org.seen(ACCOUNT, (*org.address, "DunsNumber"))) if org.reads_account else []
-        )
+        columns += _through("Account", org.customer_columns) if org.reads_account else []
         columns += _through("Owner", org.seen(USER, ("Email", "IsActive", *PERSON_PARTS)))
     children = [_roles(org, stamps_only), *([_team(org, stamps_only)] if org.team else [])]
     children += [_solutions(org, stamps_only)] if org.solutions else []
@@ -208,7 +206,7 @@ def accounts_by_id(org: Org, ids: Sequence[str]) -> str:
 
 
 def _accounts(org: Org, where: str) -> str:
-    columns = ", ".join(["Id", *org.seen(ACCOUNT, org.address)])
+    columns = ", ".join(["Id", *org.customer_columns])
     return f"SELECT {columns} FROM Account WHERE {where} ORDER BY CreatedDate ASC, Id ASC"
 
 

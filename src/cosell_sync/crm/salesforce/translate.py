@@ -10,10 +10,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
+from cosell_sync.core import duns
 from cosell_sync.core.countries import country_code
 from cosell_sync.core.deal import HIDDEN, Customer, Fields, Known, Member, Snapshot, Solution
 from cosell_sync.core.fields import KINDS, Kind
-from cosell_sync.crm.related import Person, member, unique
+from cosell_sync.crm.related import Person, member, nameless, unique, unkeyed
 from cosell_sync.crm.salesforce import states, versions
 from cosell_sync.crm.salesforce.org import ACCOUNT, CONTACT, KEY, OPPORTUNITY, SOLUTION, USER, Org
 from cosell_sync.crm.salesforce.signin import SYSTEM
@@ -40,6 +41,7 @@ def snapshot(row: Row, org: Org, at: datetime) -> Snapshot:
     fields |= {"is_closed": bool(row.get("IsClosed")), "is_won": bool(row.get("IsWon"))}
     unseen = {*org.hidden, *out_of_sight(row, org)}
     fields |= {name: item for name, item in _related(row, org).items() if name not in unseen}
+    fields |= unkeyed(_unkeyed(row, org), unseen)
     return Snapshot(
         id=str(row["Id"]),
         version=mark.text,
@@ -65,6 +67,17 @@ def _related(row: Row, org: Org) -> dict[str, Known]:
         "team": team(row, org),
     }
     return {**found, "solutions": solutions(row, org)} if org.solutions else found
+
+
+def _unkeyed(row: Row, org: Org) -> dict[str, str | None]:
+    """Who or what of a set has no e-mail address or id, by field."""
+    people = ("FirstName", "LastName")
+    found = {
+        "contacts": nameless((each.get("Contact") for each in children(row, ROLES)), PERSON.email, people),
+        "team": nameless((user for user, _, _ in colleagues(row, org)), PERSON.email, people),
+    }
+    rows = children(row, SOLUTIONS) if org.solutions else ()
+    return {**found, "solutions": nameless(rows, "Solution_Id__c", ("Solution_Name__c",))}
 
 
 def out_of_sight(row: Row, org: Org) -> Iterator[str]:
@@ -165,8 +178,8 @@ def team_rows(row: Row, org: Org) -> list[Row]:
     return [each for each in children(row, MEMBERS) if each.get("UserId") != org.user_id]
 
 
-def team(row: Row, org: Org) -> tuple[Member, ...]:
-    """Active colleagues: the team's rows, else the owner; without the integration user."""
+def colleagues(row: Row, org: Org) -> list[tuple[Row, object, object]]:
+    """Active colleagues: the team's rows, else the owner; without the integration user. User, its id, the team's row."""
     rows = team_rows(row, org)
     if rows:
         people = [(each.get("User"), each.get("UserId"), each.get("Id")) for each in rows]
@@ -174,10 +187,18 @@ def team(row: Row, org: Org) -> tuple[Member, ...]:
         people = [(row.get("Owner"), row.get("OwnerId"), None)]
     else:
         people = []
-    return unique(
-        member(user, PERSON, hidden=org.unknown_parts(USER), user=user_id, member=row_id)
+    return [
+        (user, user_id, row_id)
         for user, user_id, row_id in people
         if isinstance(user, Mapping) and user.get("IsActive", True)
+    ]
+
+
+def team(row: Row, org: Org) -> tuple[Member, ...]:
+    """Active colleagues."""
+    return unique(
+        member(user, PERSON, hidden=org.unknown_parts(USER), user=user_id, member=row_id)
+        for user, user_id, row_id in colleagues(row, org)
     )
 
 
@@ -216,8 +237,7 @@ def customer(account: object, org: Org, account_id: object = None) -> Customer |
     lines = [line.strip() for line in str(account.get("BillingStreet") or "").splitlines() if line.strip()]
     country = account.get(org.country)
     extra: dict[str, object] = {} if account_id is None else {"account": account_id}
-    if duns := text(account.get("DunsNumber")):
-        extra["duns"] = duns  # speeds Microsoft's matching of the account; never compared
+    number = account.get(org.duns) if org.duns else None
     return Customer(
         name=text(account.get("Name")),
         address_line1=lines[0] if lines else None,
@@ -226,6 +246,7 @@ def customer(account: object, org: Org, account_id: object = None) -> Customer |
         state=text(account.get(org.state)),
         postal_code=text(account.get("BillingPostalCode")),
         country=states.country(org.countries, text(country)) if org.codes else country_code(country),
+        duns=None if masked(number) else duns.as_written(text(number)),
         extra=extra,
     )
 
@@ -250,5 +271,7 @@ def account_columns(wanted: Customer, org: Org, before: Customer | None = None) 
         made[org.country] = country
     if differs("state", *(["country"] if org.codes else [])):
         made[org.state] = states.state_code(org.states, country, wanted.state) if org.codes else wanted.state
+    if org.duns and wanted.duns and differs("duns") and org.may(ACCOUNT, org.duns, "updateable"):
+        made[org.duns] = wanted.duns  # Partner Center never says that there is none
     made = {name: item for name, item in made.items() if org.sees(ACCOUNT, name)}
     return made if before is not None else {name: item for name, item in made.items() if item is not None}

@@ -32,9 +32,19 @@ from cosell_sync.sandbox.dataverse.values import Ref
 class Actions:
     """One environment. Switches that tests turn are plain attributes; everything else is a method."""
 
-    def __init__(self, clock: Callable[[], datetime], *, cosell_installed: bool, base_currency: str) -> None:
+    def __init__(
+        self,
+        clock: Callable[[], datetime],
+        *,
+        cosell_installed: bool,
+        of_earlier_version: bool,
+        base_currency: str,
+    ) -> None:
         self._lock = threading.RLock()
-        self._org = Org(standard_schema.build(cosell_installed=cosell_installed), clock)
+        schema = standard_schema.build(
+            cosell_installed=cosell_installed, of_earlier_version=of_earlier_version
+        )
+        self._org = Org(schema, clock)
         self.rights = Rights()
         self._reader = Reader(
             self._org,

@@ -67,9 +67,19 @@ class Dataverse(Actions):
     """One environment, served: an App."""
 
     def __init__(
-        self, clock: Callable[[], datetime], *, cosell_installed: bool = True, base_currency: str = "USD"
+        self,
+        clock: Callable[[], datetime],
+        *,
+        cosell_installed: bool = True,
+        of_earlier_version: bool = False,
+        base_currency: str = "USD",
     ) -> None:
-        super().__init__(clock, cosell_installed=cosell_installed, base_currency=base_currency)
+        super().__init__(
+            clock,
+            cosell_installed=cosell_installed,
+            of_earlier_version=of_earlier_version,
+            base_currency=base_currency,
+        )
         self._running = 0
         self._counting = threading.Lock()
         self.requests: list[Request] = []

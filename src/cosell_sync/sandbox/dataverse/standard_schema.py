@@ -6,9 +6,16 @@ Environments differ by one switch: whether our own columns, child table and keys
 from dataclasses import replace
 from typing import Any
 
+from cosell_sync.sandbox.dataverse.cosell_schema import (
+    COSELL_ACCOUNT,
+    COSELL_COLUMNS,
+    NEWER,
+    REFERRAL_KEY,
+    SOLUTION_KEY,
+    solution,
+)
 from cosell_sync.sandbox.dataverse.schema import (
     Column,
-    Key,
     Option,
     Table,
     active,
@@ -25,7 +32,6 @@ from cosell_sync.sandbox.dataverse.schema import (
     states,
     text,
 )
-from cosell_sync.sandbox.picklists import CLOSED_REASONS, HELP_KINDS
 
 
 def _address() -> list[Column]:
@@ -112,48 +118,6 @@ def _opportunity() -> list[Column]:
         Column("processid", "Process", "guid"),
         text("traversedpath", "Traversed Path", 1250),
         *currency(), *states(*OPPORTUNITY_STATES), *stamps(),
-    ]  # fmt: skip
-
-
-COSELL_COLUMNS = (
-    flag("cosell_sync", "Co-sell sync"),
-    text("cosell_referralid", "Co-sell referral ID", 64),
-    text("cosell_referrallink", "Co-sell referral link", 500, format="Url"),
-    choice("cosell_status", "Co-sell status", ("Received", "Accepted", "Won", "Lost", "Declined", "Expired")),
-    choice("cosell_direction", "Co-sell direction", ("Inbound", "Outbound")),
-    choice("cosell_dealtype", "Co-sell deal type", ("Private", "Partner-led", "Co-sell", "Lead")),
-    choice("cosell_action", "Co-sell action", ("Accept", "Decline")),
-    choice("cosell_reason", "Co-sell reason", CLOSED_REASONS),
-    memo("cosell_reasonnote", "Co-sell reason note", 32_000),
-    flag("cosell_visibletomicrosoft", "Visible to Microsoft"),
-    choice("cosell_help", "Help from Microsoft", HELP_KINDS),
-    memo("cosell_helpnote", "Note to Microsoft", 32_000),
-    flag("cosell_consent", "Customer consent"),
-    text("cosell_campaignid", "Co-sell campaign ID", 255),
-    memo("cosell_notes", "Co-sell notes", 32_000),
-    flag("cosell_favorite", "Co-sell favorite"),
-    Column("cosell_respondby", "Co-sell respond by", "datetime"),
-    text("cosell_microsoftstatus", "Microsoft status", 255),
-    text("cosell_microsoftid", "Microsoft ID", 255),
-    choice("cosell_syncstate", "Co-sell sync state", ("In sync", "Waiting", "Needs attention", "Conflict", "Closed")),
-    memo("cosell_message", "Co-sell message", 32_000),
-    Column("cosell_lastsync", "Co-sell last sync", "datetime"),
-)  # fmt: skip
-
-REFERRAL_KEY = Key("cosell_referralkey", "cosell_ReferralKey", ("cosell_referralid",))
-
-SOLUTION_KEY = Key("cosell_solutionkey", "cosell_SolutionKey", ("cosell_key",))
-
-
-def _solution() -> list[Column]:
-    return [
-        text("cosell_name", "Name", 255, required="ApplicationRequired"),
-        lookup("cosell_opportunity", "Opportunity", "opportunity", required="ApplicationRequired", on_delete="cascade", child_name="cosell_opportunity_cosell_solution"),
-        text("cosell_solutioncode", "Solution ID", 255),
-        text("cosell_solutionname", "Solution name", 255),
-        choice("cosell_solutiontype", "Solution type", ("Own", "Microsoft", "Third party")),
-        text("cosell_key", "Co-sell key", 255),
-        *active(), *stamps(),
     ]  # fmt: skip
 
 
@@ -372,15 +336,17 @@ def _shapes() -> list[tuple[str, str, str, int, str, list[Column], dict[str, Any
     ]  # fmt: skip
 
 
-def build(*, cosell_installed: bool = True) -> dict[str, Table]:
-    """The schema of an environment, with our own parts or before `provision`."""
+def build(*, cosell_installed: bool = True, of_earlier_version: bool = False) -> dict[str, Table]:
+    """The schema of an environment, with our own parts or before `provision`. ``of_earlier_version``: without `NEWER`."""
     shapes = _shapes()
+    ours = {"opportunity": COSELL_COLUMNS, "account": COSELL_ACCOUNT} if cosell_installed else {}
+    lacking = NEWER if of_earlier_version else frozenset()
     if cosell_installed:
-        shapes.append(("cosell_solution", "cosell_solutions", "Co-sell Solution", 10_500, "cosell_name", _solution(), {}))  # fmt: skip
+        shapes.append(("cosell_solution", "cosell_solutions", "Co-sell Solution", 10_500, "cosell_name", solution(), {}))  # fmt: skip
     made: dict[str, Table] = {}
     for name, set_name, label, code, primary, columns, properties in shapes:
         key = "activityid" if properties.get("activity") else f"{name}id"
-        own = list(COSELL_COLUMNS) if cosell_installed and name == "opportunity" else []
+        own = [each for each in ours.get(name, ()) if each.name not in lacking]
         bases = [
             read_only(replace(each, name=f"{each.name}_base", label=f"{each.label} (Base)"))
             for each in columns

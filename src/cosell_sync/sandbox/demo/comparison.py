@@ -15,6 +15,7 @@ from cosell_sync.sandbox.partner_center.service import PartnerCenter
 from cosell_sync.sandbox.seller import DealFields, Seller
 
 Referral = Mapping[str, Any]
+_INTENTS = {"HaveNotDecided": "Have not decided"}
 _STATUS = {
     ("New", "Pending"): "Received",
     ("New", "Received"): "Received",
@@ -109,6 +110,10 @@ def _fields(referral: Referral, deal: DealFields, related: _RelatedRows) -> Iter
         # A stage outside the four is no difference.
         yield "Sales Stage", there or deal["sales_stage"], deal["sales_stage"] or there
     yield "Campaign", _line(referral["campaignId"]), _line(deal["campaign_id"])
+    asked = details["requirements"]["additionalRequirements"]["attributes"]
+    intent = next((each["id"] for each in asked if each["type"] == "CustomerMarketplaceIntent"), "")
+    yield "Marketplace intent", _INTENTS.get(intent, intent), _line(deal["marketplace_intent"])
+    yield "Partner location", _line(referral["mpnId"]), _line(deal["location"])
     yield "Notes", _lines(details["notes"]), _lines(deal["notes"])
     yield "Favorite", bool(referral["favorite"]), bool(deal["favorite"])
     yield "Account", _line(customer["name"]), _line(deal["account"])

@@ -233,7 +233,13 @@ class Story:
         self._own = [self._new_own_deal(name) for name in ("Warehouse in the cloud", "Quality data platform")]
         complete, lacking = self._own
         return [
-            self._seller(complete, "fills everything in and switches Sync on", sync=True),
+            self._seller(
+                complete,
+                "answers what Partner Center asks and switches Sync on",
+                sync=True,
+                marketplace_intent="Yes",
+                location="4100001",
+            ),
             self._seller(lacking, "switches Sync on, but forgets the consent", sync=True, consent=False),
         ]
 

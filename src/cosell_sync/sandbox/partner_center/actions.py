@@ -172,6 +172,20 @@ class Actions:
             self._referrals.put(side)
             return self.get(side["id"])
 
+    def microsoft_joins(self, referral_id: str, *, flips: bool = True) -> Document:
+        """Microsoft gets a side of a deal of ours, unasked by the API: a colleague asked in the portal, or a claim did.
+
+        ``flips``: our own row becomes ``Shared``; whether it does is not documented, but it gets another tag either way.
+        """
+        with self._lock:
+            ours = self.get(referral_id)
+            ours |= {"type": "Shared"} if flips else {}
+            self._referrals.put(ours)
+            invitation = {"invitedBy": schema.US, "assistanceRequestCode": HELP[5], "notes": None}
+            side = samples.microsoft_side(ours, self.clock(), self._random, inviteContext=invitation)
+            self._referrals.put(side)
+            return self.get(side["id"])
+
     def remove(self, referral_id: str) -> None:
         """Hides the referral from the API: 404 and in no list."""
         with self._lock:

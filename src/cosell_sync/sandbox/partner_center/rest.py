@@ -8,7 +8,7 @@ import random
 import re
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 from urllib.parse import quote
@@ -142,7 +142,7 @@ class Rest:
             raise Refusal(404, "itemNotFound", "The referral does not exist or is out of scope.", "id")
         match request.method:
             case "GET":
-                return Response(200, document, {"ETag": document["eTag"]})
+                return Response(200, self._shown(document), {"ETag": document["eTag"]})
             case "PATCH":
                 return self._patch(request, document)
         raise Refusal(405, "invalidRequest", f"{request.method} is not allowed here.")
@@ -172,7 +172,7 @@ class Rest:
         body: Document = {
             "@odata.context": f"https://{host}/v1.0/engagements/$metadata#referrals",
             "@odata.count": len(rows),  # of this page; the documentation does not say whether it is the total
-            "value": [asked.shown(row) for row in rows],
+            "value": [asked.shown(self._shown(row)) for row in rows],
         }
         if following:
             # As printed in Microsoft's samples: not https, and without /engagements.
@@ -221,6 +221,9 @@ class Rest:
         )
         if invites and self.switches.one_post:
             _refuse(rules.check_invitation({**body, "target": [MICROSOFT_TARGET]}, ours, self.switches))
+        ours = rules.as_kept(
+            schema.blank(), ours, replace(self.switches, accept_name=True)
+        )  # a post has a name
         stored = self.referrals.put(ours, stamp=stamp)
         if invites and self.switches.one_post:
             self._invite(stored, body)
@@ -262,7 +265,10 @@ class Rest:
         return self.referrals.put(side)
 
     def _created(self, document: Document) -> Response:
-        return Response(self.switches.create_status, document, {"ETag": document["eTag"]})
+        return Response(self.switches.create_status, self._shown(document), {"ETag": document["eTag"]})
+
+    def _shown(self, document: Document) -> Document:
+        return rules.as_shown(document, self.switches)
 
     def _patch(self, request: Request, document: Document) -> Response:
         media_type = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
@@ -286,7 +292,7 @@ class Rest:
             self.violations.append(Violation(request.method, document["id"], operations))
             raise Refusal(400, "invalidRequest", "A closed referral cannot be changed.", "status")
         _refuse(rules.check_operations(operations, self.switches))
-        changed = rules.patched(document, operations)
+        changed = rules.as_kept(document, rules.patched(document, operations), self.switches)
         invited = any(
             side["organizationId"] == "msft" for side in self.referrals.sides(document["engagementId"])
         )
@@ -302,7 +308,9 @@ class Rest:
         wants_body = "return=representation" in request.headers.get("Prefer", "").replace(" ", "")
         if wants_body and not self.switches.always_204:
             return Response(
-                200, stored, {"ETag": stored["eTag"], "Preference-Applied": "return=representation"}
+                200,
+                self._shown(stored),
+                {"ETag": stored["eTag"], "Preference-Applied": "return=representation"},
             )
         return Response(204, None, {"ETag": stored["eTag"]})
 

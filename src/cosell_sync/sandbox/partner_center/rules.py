@@ -28,6 +28,7 @@ MOVES: Mapping[tuple[str, str], frozenset[tuple[str, str]]] = {
 }
 PERCENT_STAGES = frozenset({"0", "10", "20", "40", "60", "80", "100"})
 NAMED_STAGES = frozenset({"Qualify", "Develop", "Propose", "Close"})
+STAGE_NAMES: Mapping[str, str] = {"20": "Qualify", "40": "Develop", "60": "Propose", "80": "Close"}
 TARGET_TYPES = ("None", "BusinessProfileLocation", "SolutionProfile")
 
 
@@ -36,8 +37,10 @@ class Switches:
     """The readings of Microsoft's documentation that a test can reverse."""
 
     strictness: Literal["full", "contract"] = "full"  # all mandatory fields, or only those of the contract
-    accept_name: bool = False  # PATCH /name
-    accept_favorite: bool = False  # PATCH /favorite
+    # PATCH /name, PATCH /favorite: taken, refused, or answered with success and left as it was. Neither is in the connector's
+    # list of what may be patched, and no page says what becomes of it.
+    accept_name: bool | Literal["ignored"] = False
+    accept_favorite: bool | Literal["ignored"] = False
     one_post: bool = False  # one POST with a help code invites Microsoft
     always_204: bool = False  # PATCH ignores Prefer: return=representation
     type_follows: bool = True  # our side becomes Shared once Microsoft is invited
@@ -45,7 +48,10 @@ class Switches:
     # shared deal, or never.
     freeze_contacts: Literal["own", "shared", "never"] = "own"
     allow_empty_sets: bool = False  # PATCH may empty the team or the solutions
+    # In which form a sales stage is taken, what becomes of another one, and in which form it is shown: as stored, or always so.
     sales_stage: Literal["any", "percent", "name"] = "any"
+    other_sales_stage: Literal["refused", "ignored"] = "refused"
+    shown_sales_stage: Literal["stored", "percent", "name"] = "stored"
     date_filter: Literal["unquoted", "quoted", "refused"] = "unquoted"
     paging: Literal["position", "keyset"] = "position"
     # MFA, enforced on calls of a user since 8 June 2026 (announced on learn.microsoft.com/partner-center/developer/
@@ -310,7 +316,28 @@ def _check_contacts(old: list[Document], new: list[Document]) -> list[Problem]:
 
 
 def _wrong_stage(value: Any, switches: Switches) -> list[Problem]:
-    known = {"percent": PERCENT_STAGES, "name": NAMED_STAGES}.get(
-        switches.sales_stage, PERCENT_STAGES | NAMED_STAGES
-    )
+    known = PERCENT_STAGES | NAMED_STAGES if switches.other_sales_stage == "ignored" else _stages(switches)
     return [] if value is None or value in known else [("salesStage", f"{value!r} is no stage")]
+
+
+def _stages(switches: Switches) -> frozenset[str]:
+    forms = {"percent": PERCENT_STAGES, "name": NAMED_STAGES}
+    return forms.get(switches.sales_stage, PERCENT_STAGES | NAMED_STAGES)
+
+
+def as_kept(old: Document, sent: Document, switches: Switches) -> Document:
+    """What is kept of a document that is sent: properties that are ignored stay as they were."""
+    ignored = [name for name in ("name", "favorite") if getattr(switches, f"accept_{name}") == "ignored"]
+    if switches.other_sales_stage == "ignored" and sent["salesStage"] not in {None, *_stages(switches)}:
+        ignored.append("salesStage")
+    return {**sent, **{name: old[name] for name in ignored}}
+
+
+def as_shown(document: Document, switches: Switches) -> Document:
+    """The document as it is answered, its sales stage in the form that the switch names."""
+    forms = {
+        "percent": {name: percent for percent, name in STAGE_NAMES.items()},
+        "name": STAGE_NAMES,
+    }
+    shown = forms.get(switches.shown_sales_stage, {}).get(document["salesStage"])
+    return {**document, "salesStage": shown} if shown else document

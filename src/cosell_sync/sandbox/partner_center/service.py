@@ -89,6 +89,7 @@ class PartnerCenter(Actions):
             Route("POST", "referrals/{id}/lose", move(self.lose)),
             Route("POST", "referrals/{id}/remove", lambda asked: self.remove(asked.steps["id"])),
             Route("POST", "referrals/{id}/restore", lambda asked: self.restore(asked.steps["id"])),
+            Route("POST", "referrals/{id}/microsoft", move(self.microsoft_joins)),
             Route("POST", "engagements/{id}/microsoft", move(self.microsoft_answers)),
             Route("POST", "expire", lambda _: self.expire_due()),
             Route("POST", "approve", lambda asked: {"approved": self.approve(asked.body.get("user_code"))}),

@@ -101,7 +101,7 @@ class Access:
                 self.org.insert("ObjectPermissions", row, "", trusted=True)
         own = [
             f"{name}.{each.name}"
-            for name in ("Opportunity", "Cosell_Solution__c")
+            for name in ("Opportunity", "Account", "Cosell_Solution__c")
             for each in (self.org.schema[name].fields.values() if name in self.org.schema else ())
             if each.custom and not each.required
         ]

@@ -31,6 +31,8 @@ class Actions:
         team_selling: bool,
         state_country_picklists: bool,
         cosell_fields_installed: bool,
+        of_earlier_version: bool,
+        data_com: bool,
         api_calls_limit: int,
     ) -> None:
         self._lock = threading.RLock()
@@ -39,6 +41,8 @@ class Actions:
             "team_selling": team_selling,
             "state_country_picklists": state_country_picklists,
             "cosell_fields_installed": cosell_fields_installed,
+            "of_earlier_version": of_earlier_version,
+            "data_com": data_com,
         }
         self.api_calls_limit = api_calls_limit
         self.api_used = 0
@@ -142,7 +146,7 @@ class Actions:
         """The prepared org: our fields and objects are closed, and the deployed permission set opens them."""
         access = self._setup.access
         access.objects.add("Cosell_Solution__c")
-        for name in ("Opportunity", "Cosell_Solution__c"):
+        for name in ("Opportunity", "Account", "Cosell_Solution__c"):
             access.fields |= {
                 (name, each.name) for each in self._org.schema[name].fields.values() if each.custom
             }

@@ -39,6 +39,8 @@ class Salesforce(Actions):
         team_selling: bool = True,
         state_country_picklists: bool = False,
         cosell_fields_installed: bool = True,
+        of_earlier_version: bool = False,
+        data_com: bool = False,
         api_calls_limit: int = 100_000,
     ) -> None:
         super().__init__(
@@ -47,6 +49,8 @@ class Salesforce(Actions):
             team_selling=team_selling,
             state_country_picklists=state_country_picklists,
             cosell_fields_installed=cosell_fields_installed,
+            of_earlier_version=of_earlier_version,
+            data_com=data_com,
             api_calls_limit=api_calls_limit,
         )
         self.instance_url = ""

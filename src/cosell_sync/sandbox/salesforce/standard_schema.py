@@ -79,6 +79,16 @@ COSELL_OPPORTUNITY = (
     long_text("Cosell_Help_Note__c", "Note to Microsoft"),
     checkbox("Cosell_Consent__c", "Customer consent"),
     text("Cosell_Campaign_Id__c", "Co-sell campaign ID", 255),
+    picklist(
+        "Cosell_Marketplace_Intent__c",
+        "Marketplace intent",
+        ("Have not decided", "Yes", "No"),
+        restricted=False,
+    ),
+    text("Cosell_Partner_Role__c", "Partner role", 255),
+    text("Cosell_Solution_Area__c", "Solution area", 255),
+    text("Cosell_Solution_Play__c", "Solution play", 255),
+    text("Cosell_Location__c", "Partner location", 255),
     long_text("Cosell_Notes__c", "Co-sell notes"),
     checkbox("Cosell_Favorite__c", "Co-sell favorite"),
     moment("Cosell_Respond_By__c", "Co-sell respond by"),
@@ -92,6 +102,18 @@ COSELL_OPPORTUNITY = (
     long_text("Cosell_Message__c", "Co-sell message"),
     moment("Cosell_Last_Sync__c", "Co-sell last sync"),
 )
+
+
+COSELL_ACCOUNT = (text("Cosell_Duns__c", "D-U-N-S number", 40),)
+
+
+# What an org lacks that was set up before these were asked for.
+NEWER = frozenset(
+    {
+        "Cosell_Marketplace_Intent__c", "Cosell_Partner_Role__c", "Cosell_Solution_Area__c", "Cosell_Solution_Play__c",
+        "Cosell_Location__c", "Cosell_Duns__c",
+    }
+)  # fmt: skip
 
 
 def _user(*, multi_currency: bool) -> list[Field]:
@@ -120,8 +142,12 @@ def _user(*, multi_currency: bool) -> list[Field]:
     return made
 
 
-def _account(*, codes: bool) -> list[Field]:
+def _account(*, codes: bool, data_com: bool) -> list[Field]:
+    # "This field is available on business accounts, not person accounts, in organizations with Data.com":
+    # https://developer.salesforce.com/docs/atlas.en-us.object_reference.meta/object_reference/sforce_api_objects_account.htm
+    own = [text("DunsNumber", "D-U-N-S Number", 9)] if data_com else []
     return [
+        *own,
         text("Name", "Account Name", 255, required=True),
         picklist("Type", "Account Type", ("Prospect", "Customer - Direct", "Partner", "Other"), restricted=False),
         lookup("ParentId", "Parent Account ID", "Account", "Parent"),
@@ -304,16 +330,17 @@ def _field_permissions() -> list[Field]:
 
 
 def _shapes(
-    *, multi_currency: bool, team_selling: bool, codes: bool, cosell: bool
+    *, multi_currency: bool, team_selling: bool, codes: bool, cosell: bool, data_com: bool
 ) -> list[tuple[str, str, str, list[Field], dict[str, Any]]]:
     """Name, label, key prefix, own columns and properties of each object."""
     setup: dict[str, Any] = {"createable": False, "replicateable": False}
     money_column = [currency_column()] if multi_currency else []
     own = list(COSELL_OPPORTUNITY) if cosell else []
+    duns = list(COSELL_ACCOUNT) if cosell else []
     shapes = [
         ("User", "User", "005", _user(multi_currency=multi_currency), {"createable": False}),
         ("Organization", "Organization", "00D", [text("Name", "Name", 80), checkbox("IsSandbox", "Is Sandbox"), text("OrganizationType", "Edition", 40), text("InstanceName", "Instance Name", 5)], setup),
-        ("Account", "Account", "001", _account(codes=codes) + money_column, {}),
+        ("Account", "Account", "001", _account(codes=codes, data_com=data_com) + money_column + duns, {}),
         ("Contact", "Contact", "003", _contact(codes=codes) + money_column, {}),
         ("Opportunity", "Opportunity", "006", _opportunity() + money_column + own, {}),
         ("OpportunityStage", "Opportunity Stage", "01J", _stage(), setup),
@@ -352,15 +379,19 @@ def build(
     team_selling: bool = True,
     state_country_picklists: bool = False,
     cosell_fields_installed: bool = True,
+    of_earlier_version: bool = False,
+    data_com: bool = False,
 ) -> dict[str, SObject]:
-    """The schema of an org with these switches."""
+    """The schema of an org with these switches. ``of_earlier_version``: without `NEWER`."""
     made: dict[str, SObject] = {}
     for name, label, prefix, columns, properties in _shapes(
         multi_currency=multi_currency,
         team_selling=team_selling,
         codes=state_country_picklists,
         cosell=cosell_fields_installed,
+        data_com=data_com,
     ):
-        fields = {each.name: each for each in (*system(), *columns)}
+        lacking = NEWER if of_earlier_version else ()
+        fields = {each.name: each for each in (*system(), *columns) if each.name not in lacking}
         made[name] = SObject(name, label, prefix, fields, **properties)
     return linked(made)

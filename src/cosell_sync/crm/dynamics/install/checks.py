@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
-from cosell_sync.core.fields import KINDS, SELLER, Kind
+from cosell_sync.core.fields import KINDS, NEWER, SELLER, Kind
 from cosell_sync.crm.columns import SOLUTION_COLUMNS
 from cosell_sync.crm.dynamics import changes, describe, odata, read, translate
 from cosell_sync.crm.dynamics.install.schema import PARENT, SOLUTION_NAMES
@@ -17,7 +17,7 @@ from cosell_sync.crm.dynamics.org import (
     CONNECTIONS,
     CONTACTS,
     DEFAULT_NAMES,
-    LABELS,
+    DUNS,
     LOST,
     OPEN,
     OPPORTUNITIES,
@@ -30,6 +30,7 @@ from cosell_sync.crm.dynamics.org import (
 )
 from cosell_sync.crm.dynamics.org import OPTIONAL as READ
 from cosell_sync.crm.dynamics.rest import Rest
+from cosell_sync.crm.dynamics.stock_columns import LABELS
 from cosell_sync.crm.report import Check
 from cosell_sync.crm.values import folded
 from cosell_sync.errors import AuthFailed, OutsideError, RecordError, Surprise
@@ -79,6 +80,9 @@ def _checks(rest: Rest, names: Mapping[str, str], stages: Sequence[str]) -> Iter
             yield from _key(rest, OPPORTUNITIES, names["referral_id"])
             yield from _stages(columns.get(names["stage"]), stages)
             yield from _days(columns.get(names["close_date"]))
+        if ACCOUNTS in tables and not describe.has_duns(tables):
+            text = f"column {DUNS} is missing: D-U-N-S numbers are neither sent nor taken over"
+            yield Check(f"dynamics.account.{DUNS}", "warning", text, PROVISION)
         if SOLUTIONS in tables:
             yield from _solutions(describe.table_columns(rest, SOLUTIONS))
             yield from _key(rest, SOLUTIONS, SOLUTION_NAMES["key"])
@@ -130,6 +134,9 @@ def _days(column: Column | None) -> Iterator[Check]:
         yield Check(f"dynamics.opportunity.{column.name}.behavior", "warning", text, todo)
 
 
+ROWS_OF: Final = {CONNECTIONS: "contacts and team", SOLUTIONS: "solutions"}
+
+
 def _cycle(rest: Rest, names: Mapping[str, str]) -> Iterator[Check]:
     """What a cycle reads: columns that it has to leave out, its own queries, and rows that it does not see."""
     try:
@@ -139,6 +146,12 @@ def _cycle(rest: Rest, names: Mapping[str, str]) -> Iterator[Check]:
     for collection, column in _closed_columns(org):
         text = f"column {column} is secured, and no profile of the application user opens it: it is not synchronised"
         yield Check(f"dynamics.{TABLES[collection]}.{column}.security", "warning", text, PROFILE)
+    for name in changes.PARENT:
+        if name in org.tracked and changes.is_narrow(rest, org, name):
+            text = f"the application user may not read every row of {TABLES[name]}: {ROWS_OF[name]} are not synchronised"
+            yield Check(
+                f"dynamics.{TABLES[name]}.reach", "warning", text, f"{GRANT}: Read of the whole organization"
+            )
     bundles: list[translate.Bundle] = []
 
     def sample() -> None:
@@ -150,7 +163,7 @@ def _cycle(rest: Rest, names: Mapping[str, str]) -> Iterator[Check]:
         "index": lambda: next(iter(read.index(rest, org)), None),
         "referrals": lambda: read.by_referrals(rest, org, ["none"]),
         "users": lambda: list(read.users(rest, org, [nobody])),
-        "accounts": lambda: list(read.accounts_by_name(rest, ["none none"])),
+        "accounts": lambda: list(read.accounts_by_name(rest, org, ["none none"])),
         **{
             f"changed_{TABLES[name]}": partial(changes.newest_stamp, rest, name)
             for name in changes.feeds(org)
@@ -184,7 +197,7 @@ def _closed_columns(org: Org) -> Iterator[tuple[str, str]]:
     """The secured columns that are read and that no profile opens."""
     used = {
         OPPORTUNITIES: tuple(org.names.values()),
-        ACCOUNTS: translate.ACCOUNT,
+        ACCOUNTS: org.account_columns,
         CONTACTS: translate.CONTACT,
         USERS: translate.USER,
         SOLUTIONS: (*translate.SOLUTION, *translate.SOLUTION_MORE),
@@ -203,7 +216,7 @@ def _fields(columns: Mapping[str, Column], names: Mapping[str, str]) -> Iterator
         if column is None:
             optional = name in OPTIONAL
             stock = crm == DEFAULT_NAMES.get(name) and not crm.startswith("cosell_")
-            status = "warning" if optional or stock else "fault"
+            status = "warning" if optional or stock or name in NEWER else "fault"
             yield Check(label, status, f"column {crm} is missing", PROVISION)
         elif column.type not in kinds:
             wanted = ", ".join(sorted(kinds))
@@ -211,7 +224,7 @@ def _fields(columns: Mapping[str, Column], names: Mapping[str, str]) -> Iterator
                 label, "fault", f"column {crm} is of type {column.type}", f"it must be one of: {wanted}"
             )
         elif not column.updatable and name not in READ:
-            status = "warning" if name in SELLER and name != "action" else "fault"
+            status = "warning" if name in {*SELLER, *NEWER} and name != "action" else "fault"
             yield Check(label, status, f"column {crm} cannot be edited", f"make {crm} editable")
         else:
             yield Check(label, "ok", "there, of the right type, editable")

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from cosell_sync.crm.columns import OPPORTUNITY_COLUMNS, SOLUTION_COLUMNS, VIEWS, Column, View
+from cosell_sync.crm.columns import DUNS_COLUMN, SOLUTION_COLUMNS, VIEWS, Column, View, opportunity_columns
 from cosell_sync.crm.dynamics import describe, odata, org
 from cosell_sync.crm.dynamics.batch import Op
 from cosell_sync.crm.dynamics.errors import SYSTEM
@@ -29,10 +29,11 @@ from cosell_sync.crm.dynamics.install.schema import (
     UNIQUE_NAME,
 )
 from cosell_sync.crm.dynamics.install.setup import BUSY_LIMIT, Installed, Progress, Setup, definition
-from cosell_sync.crm.dynamics.org import OPPORTUNITIES, SOLUTIONS, TABLES, field_names
+from cosell_sync.crm.dynamics.org import ACCOUNTS, OPPORTUNITIES, SOLUTIONS, TABLES, field_names
 from cosell_sync.crm.dynamics.rest import Rest, Row
 from cosell_sync.crm.report import Finding, Status, stop_when_unclear
 from cosell_sync.errors import RecordError, Rejected
+from cosell_sync.settings import value_lists
 from cosell_sync.transport.errors import Scope
 
 REMEDY: Final = "cure what Dataverse names, then run provision again"
@@ -55,17 +56,19 @@ def provision(
     dry_run: bool = False,
     assign: str | None = None,
     progress: Progress = _silent,
+    choices: Mapping[str, Sequence[str]] | None = None,
 ) -> Sequence[Finding]:
     """One finding a component.
 
     ``assign``: application id or name of the user who receives the daemon's role; by default the signed-in user.
-    ``progress`` is called with what is being made or waited for. Raises `SetupRefused` where the signed-in user lacks the
+    ``progress`` is called with what is being made or waited for. ``choices``: the values of the lists that Microsoft renews;
+    those that cosell-sync brings where not given. Raises `SetupRefused` where the signed-in user lacks the
     rights, `Unavailable` where the environment does not answer.
     """
     with stop_when_unclear(SYSTEM):
-        return _Provisioning(
-            Setup(rest.consistent(), progress), field_names(names), dry_run=dry_run
-        ).findings(assign)
+        listed = value_lists.choices(value_lists.shipped()) if choices is None else choices
+        setup = Setup(rest.consistent(), progress)
+        return _Provisioning(setup, field_names(names), listed, dry_run=dry_run).findings(assign)
 
 
 @dataclass(frozen=True)
@@ -82,8 +85,11 @@ class _Provisioning:
 
     installed: Installed
 
-    def __init__(self, setup: Setup, names: Mapping[str, str], *, dry_run: bool) -> None:
+    def __init__(
+        self, setup: Setup, names: Mapping[str, str], choices: Mapping[str, Sequence[str]], *, dry_run: bool
+    ) -> None:
         self.setup = setup
+        self.choices = choices
         self.names = names
         self.dry_run = dry_run
         self.missing: set[str] = set()
@@ -100,8 +106,9 @@ class _Provisioning:
                 code="no_sales",
             )
         found = [*self._solution()]
-        for ours, column in OPPORTUNITY_COLUMNS.items():
+        for ours, column in opportunity_columns(self.choices).items():
             found.append(self._column(OPPORTUNITIES, self.names[ours], column, ours))
+        found.append(self._column(ACCOUNTS, org.DUNS, DUNS_COLUMN))
         found += self._children()
         found += self._tracking()
         keys = [*self._keys()]
@@ -181,7 +188,7 @@ class _Provisioning:
             behavior = self.installed.behaviors.get((collection, name), "UserLocal")
             differing = "; ".join(differences.column(wanted, found, behavior))
             if not differing:
-                return Finding(label, Status.THERE)
+                return Finding(label, Status.THERE, wanted.note)
             way = f", or name another column in mapping.fields.{ours}" if ours else ""
             todo = f"left as it is; change it in {MAKER} > Tables > {table} > Columns{way}"
             return Finding(label, Status.DIFFERS, differing, todo)
@@ -200,7 +207,7 @@ class _Provisioning:
         if made.status is Status.MADE:
             self.new_columns.setdefault(collection, []).append(name)
             self.changed.add(table)
-        return made
+        return replace(made, text=made.text or wanted.note)
 
     def _children(self) -> Iterator[Finding]:
         yield self._table()

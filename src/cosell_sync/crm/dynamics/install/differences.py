@@ -17,6 +17,8 @@ from cosell_sync.crm.values import folded
 
 def column(wanted: Column, found: org.Column, behavior: str) -> Iterator[str]:
     """Each difference as a text. ``behavior``: of a date and time, by its metadata."""
+    if wanted.renewed and {found.type, TYPES[wanted.kind]} == {"String", "Picklist"}:
+        return  # either holds what Microsoft says, or tells that it cannot
     if found.type != TYPES[wanted.kind]:
         yield f"type is {found.type}, not {TYPES[wanted.kind]}"
         return
@@ -36,7 +38,9 @@ def _choices(wanted: Column, found: org.Column) -> Iterator[str]:
     if lacking := [value for value in wanted.values if found.labelled(value) is None]:
         yield f"lacks the choices {', '.join(lacking)}"
     known = {folded(value) for value in wanted.values}
-    if extra := [each.label for each in found.choices if known.isdisjoint(each.labels)]:
+    if not wanted.renewed and (
+        extra := [each.label for each in found.choices if known.isdisjoint(each.labels)]
+    ):
         yield f"has choices that mean nothing here: {', '.join(extra)}"
 
 

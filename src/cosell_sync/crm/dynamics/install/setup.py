@@ -16,7 +16,7 @@ from cosell_sync.crm.dynamics import describe, odata, org
 from cosell_sync.crm.dynamics.batch import Op
 from cosell_sync.crm.dynamics.errors import SYSTEM
 from cosell_sync.crm.dynamics.install import schema
-from cosell_sync.crm.dynamics.org import OPPORTUNITIES, SOLUTIONS, TABLES
+from cosell_sync.crm.dynamics.org import ACCOUNTS, OPPORTUNITIES, SOLUTIONS, TABLES
 from cosell_sync.crm.dynamics.rest import Rest, Row, strange
 from cosell_sync.errors import Flaky, RecordError, Rejected, Unavailable, Unclear
 from cosell_sync.transport.answers import error_body
@@ -117,6 +117,7 @@ class Setup:
         solution = odata.query("solutions", select=("solutionid", "_publisherid_value"), where=_OURS)
         flags = describe.table_flags(self.rest)
         existing = [name for name in (OPPORTUNITIES, SOLUTIONS) if name in flags]
+        described = [*existing, *([ACCOUNTS] if ACCOUNTS in flags else [])]
         views = odata.query(
             "savedqueries",
             select=("name",),
@@ -127,7 +128,7 @@ class Setup:
             solution=self.one(solution),
             labels=schema.Labels(self._languages()),
             flags=flags,
-            columns={name: describe.table_columns(self.rest, name) for name in existing},
+            columns={name: describe.table_columns(self.rest, name) for name in described},
             behaviors=self._behaviors(existing),
             relationship=self._relationship() if SOLUTIONS in flags else None,
             keys={name: self.keys(name) for name in existing},

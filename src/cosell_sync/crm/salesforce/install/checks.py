@@ -6,13 +6,14 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from cosell_sync.core.fields import KINDS, SELLER, Kind
+from cosell_sync.core.fields import KINDS, NEWER, SELLER, Kind
 from cosell_sync.crm.report import Check
 from cosell_sync.crm.salesforce import composite, describe, errors, queries, translate, versions
 from cosell_sync.crm.salesforce.org import (
     ACCOUNT,
     CONTACT,
     DEFAULT_NAMES,
+    DUNS,
     KEY,
     LABELS,
     OPPORTUNITY,
@@ -101,7 +102,8 @@ def _fields(described: Mapping[str, Any] | None, names: Mapping[str, str]) -> It
         if crm in columns:
             yield _field(name, crm, columns[crm])
         elif name not in OPTIONAL:
-            status = "fault" if crm != DEFAULT_NAMES.get(name) or crm.endswith("__c") else "warning"
+            ours = crm != DEFAULT_NAMES.get(name) or crm.endswith("__c")
+            status = "fault" if ours and name not in NEWER else "warning"
             text = f"field {crm} is missing, or hidden from the integration user"
             yield Check(f"salesforce.Opportunity.{crm}", status, text, PROVISION)
 
@@ -118,7 +120,7 @@ def _field(name: str, crm: str, column: Mapping[str, Any]) -> Check:
     if name in READ and not column.get("updateable"):
         return Check(label, "ok", "there, of the right type, readable")
     if not column.get("updateable"):
-        status = "warning" if name in SELLER and name != "action" else "fault"
+        status = "warning" if name in {*SELLER, *NEWER} and name != "action" else "fault"
         return Check(label, status, f"the integration user cannot edit {crm}", GRANT)
     return Check(label, "ok", "there, of the right type, editable")
 
@@ -184,6 +186,11 @@ def _cycle(rest: Rest, names: Mapping[str, str]) -> Iterator[Check]:
             )
             text = f"field {column} is hidden from the integration user: {left}"
             yield Check(f"salesforce.{column}", "warning", text, todo)
+    if org.reads_account and not org.shape().duns:
+        column = org.duns or DUNS[-1]
+        why = "not editable by" if org.duns else "missing, or hidden from"
+        text = f"field {column} is {why} the integration user: D-U-N-S numbers are not taken over"
+        yield Check(f"salesforce.{ACCOUNT}.{column}", "warning", text, PROVISION)
     texts = _queries(org, versions.format_stamp(rest.clock()))
     replies: list[composite.Reply] = []
     for some in pieces(list(texts.values()), composite.QUERIES):

@@ -15,7 +15,7 @@ from cosell_sync.crm.salesforce.install import package, setup
 from cosell_sync.crm.salesforce.install.differences import differences
 from cosell_sync.crm.salesforce.install.permissions import Permissions
 from cosell_sync.crm.salesforce.install.schema import Body, Component, components
-from cosell_sync.crm.salesforce.org import OPPORTUNITY, field_names
+from cosell_sync.crm.salesforce.org import ACCOUNT, DUNS, OPPORTUNITY, field_names
 from cosell_sync.crm.salesforce.queries import soql
 from cosell_sync.crm.salesforce.rest import Rest
 from cosell_sync.crm.salesforce.signin import SYSTEM
@@ -25,30 +25,45 @@ REMEDY: Final = "cure what Salesforce names, then run provision again"
 
 
 def provision(
-    rest: Rest, names: Mapping[str, str] | None = None, *, dry_run: bool = False, assign: str | None = None
+    rest: Rest,
+    names: Mapping[str, str] | None = None,
+    *,
+    dry_run: bool = False,
+    assign: str | None = None,
+    choices: Mapping[str, Sequence[str]] | None = None,
 ) -> Sequence[Finding]:
     """One finding a component, in the order of `components`, then the grants and the assignment.
 
-    ``assign``: name of the user who receives the integration permission set; by default the signed-in user.
+    ``assign``: name of the user who receives the integration permission set; by default the signed-in user. ``choices``: see
+    `components`.
     Raises `SetupRefused` where the signed-in user lacks the rights, `Unavailable` where the org does not answer.
     """
     with stop_when_unclear(SYSTEM):
-        return _Provisioning(rest, field_names(names), dry_run=dry_run).findings(assign)
+        return _Provisioning(rest, field_names(names), choices, dry_run=dry_run).findings(assign)
 
 
 class _Provisioning:
     """One run over one org."""
 
-    def __init__(self, rest: Rest, names: Mapping[str, str], *, dry_run: bool) -> None:
+    def __init__(
+        self,
+        rest: Rest,
+        names: Mapping[str, str],
+        choices: Mapping[str, Sequence[str]] | None,
+        *,
+        dry_run: bool,
+    ) -> None:
         self.rest = rest
+        self.choices = choices
         self.names = names
         self.dry_run = dry_run
         self.made = Status.TO_MAKE if dry_run else Status.MADE
 
     def findings(self, assign: str | None) -> Sequence[Finding]:
         """Runs every step; one finding a component."""
-        wanted = components(self.names)
         user_id, user_name = self._user(assign)
+        own_duns = setup.has_field(self.rest, ACCOUNT, DUNS[0])
+        wanted = components(self.names, self.choices, own_duns=own_duns)
         installed = setup.read_installed(self.rest, wanted)
         missing = [each for each in wanted if str(each) not in installed.bodies]
         failures = self._deploy(missing)
@@ -89,7 +104,7 @@ class _Provisioning:
 
     def _deployed(self, each: Component, failures: Mapping[str, str]) -> Finding:
         if not failures:
-            return Finding(str(each), self.made)
+            return Finding(str(each), self.made, each.note)
         if text := failures.get(str(each)):
             return Finding(str(each), Status.FAILED, text, REMEDY)
         return Finding(
@@ -100,7 +115,7 @@ class _Provisioning:
         if differing := differences(each, found):
             return Finding(str(each), Status.DIFFERS, "; ".join(differing), self._remedy(each))
         off = each.type == "ValidationRule" and found.get("active") is False
-        return Finding(str(each), Status.THERE, "switched off by an admin" if off else "")
+        return Finding(str(each), Status.THERE, "switched off by an admin" if off else each.note)
 
     def _remedy(self, each: Component) -> str:
         change = f"left as it is; change it in Setup > Object Manager > {each.object or each.name}"

@@ -14,6 +14,8 @@ from cosell_sync.crm.salesforce.install.schema import Body, Component
 def differences(wanted: Component, found: Body) -> Sequence[str]:
     """Each difference as a text. ``found``: the setup as the Tooling API shows it."""
     if wanted.type == "CustomField":
+        if wanted.renewed and {found.get("type"), wanted.body["type"]} == {"Text", "Picklist"}:
+            return []  # either holds what Microsoft says
         return list(_field(wanted.body, found))
     if wanted.type == "CustomObject" and found.get("sharingModel") != wanted.body["sharingModel"]:
         return [f"sharing model is {found.get('sharingModel')}, not {wanted.body['sharingModel']}"]
@@ -51,7 +53,7 @@ def _value_set(wanted: Body, found: Body) -> Iterator[str]:
     ours, theirs = _values(wanted), _values(found)
     if lacking := [value for value in ours if value not in theirs]:
         yield f"lacks the values {', '.join(lacking)}"
-    if extra := [value for value in theirs if value not in ours]:
+    if wanted.get("restricted") and (extra := [value for value in theirs if value not in ours]):
         yield f"has values that mean nothing here: {', '.join(extra)}"
 
 

@@ -12,12 +12,12 @@ https://developer.salesforce.com/docs/atlas.en-us.api_meta.meta/api_meta/customf
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from cosell_sync.crm.columns import (
-    OPPORTUNITY_COLUMNS,
+    DUNS_COLUMN,
     PARENT_DESCRIPTION,
     SOLUTION_COLUMNS,
     SOLUTION_DESCRIPTION,
@@ -25,8 +25,10 @@ from cosell_sync.crm.columns import (
     VIEWS,
     Column,
     ColumnKind,
+    opportunity_columns,
 )
-from cosell_sync.crm.salesforce.org import ACCOUNT, CONTACT, DEFAULT_NAMES, KEY, OPPORTUNITY, SOLUTION
+from cosell_sync.crm.salesforce.org import ACCOUNT, CONTACT, DEFAULT_NAMES, DUNS, KEY, OPPORTUNITY, SOLUTION
+from cosell_sync.settings import value_lists
 
 Body = Mapping[str, Any]
 
@@ -59,11 +61,16 @@ LISTED: Final[Mapping[str, str]] = {
 
 @dataclass(frozen=True)
 class Component:
-    """One piece of metadata; ``name`` as package.xml lists it: `Opportunity.Cosell_Sync__c`, `Cosell_Sync`."""
+    """One piece of metadata; ``name`` as package.xml lists it: `Opportunity.Cosell_Sync__c`, `Cosell_Sync`.
+
+    ``renewed``, ``note``: see `crm.columns.Column`.
+    """
 
     type: str
     name: str
     body: Body
+    renewed: bool = False
+    note: str = ""
 
     @property
     def own_name(self) -> str:
@@ -127,16 +134,32 @@ def creatable(name: str) -> bool:
     return name.endswith("__c") and name.count("__") == 1
 
 
-def components(names: Mapping[str, str] | None = None) -> tuple[Component, ...]:
-    """Everything an org needs. ``names``: our name → field of Opportunity; defaults where not given."""
+def components(
+    names: Mapping[str, str] | None = None,
+    choices: Mapping[str, Sequence[str]] | None = None,
+    *,
+    own_duns: bool = False,
+) -> tuple[Component, ...]:
+    """Everything an org needs.
+
+    ``names``: our name → field of Opportunity; defaults where not given. ``choices``: the values of the lists that Microsoft
+    renews; those that cosell-sync brings where not given. ``own_duns``: whether accounts have the platform's own field for the
+    D-U-N-S number (`DunsNumber`), which is then granted, and ours is not made.
+    """
     named = {**DEFAULT_NAMES, **(names or {})}
-    return tuple(_components(named))
+    listed = value_lists.choices(value_lists.shipped()) if choices is None else choices
+    return tuple(_components(named, opportunity_columns(listed), own_duns=own_duns))
 
 
-def _components(named: Mapping[str, str]) -> Iterator[Component]:
-    columns = {named[ours]: column for ours, column in OPPORTUNITY_COLUMNS.items() if creatable(named[ours])}
+def _components(
+    named: Mapping[str, str], wanted: Mapping[str, Column], *, own_duns: bool
+) -> Iterator[Component]:
+    columns = {named[ours]: column for ours, column in wanted.items() if creatable(named[ours])}
     for name, column in columns.items():
-        yield Component("CustomField", f"{OPPORTUNITY}.{name}", _field(column))
+        yield Component("CustomField", f"{OPPORTUNITY}.{name}", _field(column), column.renewed, column.note)
+    platform, ours = (f"{ACCOUNT}.{name}" for name in DUNS)
+    if not own_duns:
+        yield Component("CustomField", ours, _field(DUNS_COLUMN))
     yield Component("CustomObject", SOLUTION, _solution())
     yield Component("CustomField", f"{SOLUTION}.{MASTER}", _master())
     solution_columns = {SOLUTION_NAMES[ours]: column for ours, column in SOLUTION_COLUMNS.items()}
@@ -147,7 +170,9 @@ def _components(named: Mapping[str, str]) -> Iterator[Component]:
         yield Component("ListView", f"{OPPORTUNITY}.{name}", body)
     access = {f"{OPPORTUNITY}.{name}": column for name, column in columns.items()}
     access |= {f"{SOLUTION}.{name}": column for name, column in solution_columns.items()}
-    yield Component("PermissionSet", INTEGRATION_SET, _integration_set({*access, *standard_fields(named)}))
+    access |= {} if own_duns else {ours: DUNS_COLUMN}
+    granted = {*access, *standard_fields(named), *([platform] if own_duns else [])}
+    yield Component("PermissionSet", INTEGRATION_SET, _integration_set(granted))
     yield Component("PermissionSet", SELLER_SET, _seller_set(access))
     yield Component("LightningComponentBundle", PANEL, {})
 
@@ -174,7 +199,7 @@ def _field(column: Column) -> Body:
             body["caseSensitive"] = False
     if column.values:
         body["valueSet"] = {
-            "restricted": True,
+            "restricted": not column.renewed,  # Microsoft's answers are shown, whatever the list here says
             "valueSetDefinition": {
                 "sorted": False,
                 "value": [{"fullName": value, "default": False, "label": value} for value in column.values],

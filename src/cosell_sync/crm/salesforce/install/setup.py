@@ -20,7 +20,7 @@ from urllib.parse import quote
 
 from cosell_sync.crm.salesforce import composite, errors
 from cosell_sync.crm.salesforce.install.schema import OBJECT_RIGHTS, PANEL, Component
-from cosell_sync.crm.salesforce.org import OPPORTUNITY, SOLUTION
+from cosell_sync.crm.salesforce.org import ACCOUNT, OPPORTUNITY, SOLUTION
 from cosell_sync.crm.salesforce.queries import soql
 from cosell_sync.crm.salesforce.rest import Rest, raise_refused
 from cosell_sync.crm.salesforce.signin import SYSTEM
@@ -71,9 +71,21 @@ def query(rest: Rest, text: str) -> Sequence[composite.Row]:
     return rows
 
 
+def has_field(rest: Rest, name: str, column: str) -> bool:
+    """Whether the object has that field, as far as the signed-in user sees it."""
+    try:
+        found = rest.call("GET", f"sobjects/{name}/describe").data
+    except errors.refusals():
+        return False  # a user who may only set up the org need not see its records
+    fields = found.get("fields") if isinstance(found, Mapping) else None
+    if not isinstance(fields, list):
+        raise composite.strange()
+    return any(isinstance(each, Mapping) and each.get("name") == column for each in fields)
+
+
 def read_installed(rest: Rest, wanted: Sequence[Component]) -> Installed:
     """What the org has of these components. One call each, because the platform shows the setup of one row at a time."""
-    tables = {OPPORTUNITY: OPPORTUNITY}
+    tables = {OPPORTUNITY: OPPORTUNITY, ACCOUNT: ACCOUNT}
     bodies: dict[str, Mapping[str, Any]] = {}
     text = "SELECT Id, SharingModel FROM CustomObject WHERE NamespacePrefix = null AND DeveloperName = {}"
     for row in _rows(rest, soql(text, SOLUTION.removesuffix("__c"))):

@@ -11,15 +11,20 @@ import favorite from "@salesforce/schema/Opportunity.Cosell_Favorite__c";
 import help from "@salesforce/schema/Opportunity.Cosell_Help__c";
 import helpNote from "@salesforce/schema/Opportunity.Cosell_Help_Note__c";
 import lastSync from "@salesforce/schema/Opportunity.Cosell_Last_Sync__c";
+import location from "@salesforce/schema/Opportunity.Cosell_Location__c";
+import marketplaceIntent from "@salesforce/schema/Opportunity.Cosell_Marketplace_Intent__c";
 import message from "@salesforce/schema/Opportunity.Cosell_Message__c";
 import microsoftId from "@salesforce/schema/Opportunity.Cosell_Microsoft_Id__c";
 import microsoftStatus from "@salesforce/schema/Opportunity.Cosell_Microsoft_Status__c";
 import notes from "@salesforce/schema/Opportunity.Cosell_Notes__c";
+import partnerRole from "@salesforce/schema/Opportunity.Cosell_Partner_Role__c";
 import reason from "@salesforce/schema/Opportunity.Cosell_Reason__c";
 import reasonNote from "@salesforce/schema/Opportunity.Cosell_Reason_Note__c";
 import referralId from "@salesforce/schema/Opportunity.Cosell_Referral_Id__c";
 import referralLink from "@salesforce/schema/Opportunity.Cosell_Referral_Link__c";
 import respondBy from "@salesforce/schema/Opportunity.Cosell_Respond_By__c";
+import solutionArea from "@salesforce/schema/Opportunity.Cosell_Solution_Area__c";
+import solutionPlay from "@salesforce/schema/Opportunity.Cosell_Solution_Play__c";
 import status from "@salesforce/schema/Opportunity.Cosell_Status__c";
 import sync from "@salesforce/schema/Opportunity.Cosell_Sync__c";
 import syncState from "@salesforce/schema/Opportunity.Cosell_Sync_State__c";
@@ -36,14 +41,19 @@ export default class CosellPanel extends LightningElement {
         help,
         helpNote,
         lastSync,
+        location,
+        marketplaceIntent,
         message,
         microsoftId,
         microsoftStatus,
         notes,
+        partnerRole,
         reason,
         reasonNote,
         referralLink,
         respondBy,
+        solutionArea,
+        solutionPlay,
         status,
         sync,
         syncState,
