@@ -784,6 +784,17 @@ def test_deals_are_found_page_by_page(sql: Any, query: Query, keys: str) -> None
     assert found == keys
 
 
+@pytest.mark.parametrize("name", ["Ł" * 4000, "a\ud800b\x00c", "\u202e"], ids=["long", "broken", "turned"])
+def test_any_name_can_be_stored_and_found(sql: Any, name: str) -> None:
+    """An index row of PostgreSQL has a bound, and it takes neither a zero byte nor half a surrogate in a text."""
+    store = sql.open()
+    link = Link("r:1", "R1", referral=Snapshot("R1", "1", {"name": name, "customer": Customer(name=name)}))
+    with store.lease(NO_WAIT):
+        store.commit(Transaction(links=[link]))
+    assert [each.key for each in store.page(Query(text=f"\x00{name[:600]}")).links] == ["r:1"]
+    assert store.page(Query(text="r2")).links == []
+
+
 def test_to_whom_a_store_belongs(store: Store) -> None:
     """By side; a copy for `plan` keeps it, and what was read goes when it is to be read again."""
     assert store.bindings() == {}

@@ -28,7 +28,6 @@ GOOD = Facts(
     crm="salesforce",
     fresh_within=timedelta(minutes=5),
     sign_ins={"partner_center": "", "salesforce": ""},
-    last_cycle=CYCLE,
     carried_at=NOW - timedelta(seconds=30),
 )
 SIGNED = {

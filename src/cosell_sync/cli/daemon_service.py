@@ -178,7 +178,6 @@ class _MonitoredCycles:
             crm=wired.settings.crm,
             fresh_within=fresh_within(self.pace()),
             sign_ins=dict(self.sign_ins),
-            last_cycle=status.last,
             carried_at=status.carried_at,
             outage=status.outage,
             holder=status.holder,

@@ -10,8 +10,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from cosell_sync.summary import CycleSummary
-
 
 @dataclass(frozen=True)
 class Facts:
@@ -28,7 +26,6 @@ class Facts:
     fresh_within: timedelta
     migrated: bool = True
     sign_ins: Mapping[str, str] = field(default_factory=dict)
-    last_cycle: CycleSummary | None = None
     carried_at: datetime | None = None
     outage: str | None = None
     holder: str | None = None
