@@ -26,7 +26,6 @@ LONG = {
     "store/sql.py": "one method for each of the port's; what they share is split off already",
     "ports.py": "every Protocol of the cycle, with the values that it takes and gives",
     "crm/dynamics/translate.py": "one opportunity with its related rows, read into our values and written from them",
-    "cli/deals.py": "one short function for each command on deals",
 }
 
 

@@ -37,7 +37,7 @@ def plan(
 ) -> None:
     """Show what the next sync would write, old and new, and why, a line for each deal. Writes nothing anywhere.
 
-    Example: cosell-sync plan --config my.yaml, then cosell-sync plan --deal 0065g00000Xk3ZQAAZ --config my.yaml
+    Example: cosell-sync plan --deal 0065g00000Xk3ZQAAZ --config my.yaml
     """
     findings: list[DealPlan] = []
     loaded = load(config, "plan")

@@ -30,7 +30,10 @@ def sync(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Run one full cycle, then exit: 0 nothing needs a person, 1 some deal does, 3 a system is out of reach."""
+    """Run one full cycle, then exit: 0 nothing needs a person, 1 some deal does, 3 a system is out of reach.
+
+    Example: cosell-sync sync --config my.yaml
+    """
     with writing(load(config, "sync")) as wired:
         purge_journal(wired)
         services = replace(wired.cycle_services(), finished=remembering(wired))
