@@ -116,3 +116,58 @@ def test_without_json_an_error_stays_a_sentence_on_stderr(
 )
 def test_the_word_and_the_exit_code_of_an_error(error: Any, word: str, exit_code: int) -> None:
     assert (told(error).code, told(error).exit_code) == (word, exit_code)
+
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def mentioned(page: Path) -> list[str]:
+    """What a page calls: in code, `cosell-sync …`, or `deals …` alone."""
+    text = page.read_text(encoding="utf-8")
+    blocks = re.findall(r"^```\w*\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    lines = [line.strip() for block in blocks for line in block.splitlines()]
+    spans = [
+        " ".join(each.split())
+        for each in re.findall(
+            r"(?<!`)`([^`]+)`(?!`)", re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+        )
+    ]
+    called = [each for each in (*lines, *spans) if each.startswith("cosell-sync ")]
+    return [each.removeprefix("cosell-sync ") for each in called] + [
+        each for each in spans if each.startswith("deals ")
+    ]
+
+
+def unknown(called: str) -> bool:
+    """Whether no such command exists, or one of its options does not; ``a|b`` stands for either."""
+    words = re.sub(r"\s+#.*", "", called).split()
+    if words[0] == "COMMAND" or words[0].startswith("--"):
+        return False
+    given = {word.partition("=")[0].rstrip(",.;") for word in words if word.startswith("--")}
+    for name in words[0].split("|"):
+        group = any(each.startswith(f"{name} ") for each in LEAVES)
+        subs = words[1].split("|") if group and len(words) > 1 and words[1] != "…" else [""]
+        for sub in subs:
+            command = LEAVES.get(f"{name} {sub}".strip())
+            if command is None and (name not in COMMANDS or sub):
+                return True
+            if (
+                given
+                - {opt for each in (command.params if command else ()) for opt in each.opts}
+                - {"--help"}
+            ):
+                return True
+    return False
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_every_command_that_a_page_names_exists_with_its_options(page: Path) -> None:
+    assert [each for each in mentioned(page) if unknown(each)] == []
+
+
+@pytest.mark.parametrize(
+    "called", ["deals retri ID", "snyc", "plan --everything", "deals list --older 7d --odd"]
+)
+def test_a_command_that_does_not_exist_is_noticed(called: str) -> None:
+    assert unknown(called)

@@ -103,6 +103,12 @@ def test_no_module_grows_beyond_one_idea_unnoticed() -> None:
     assert LONG.keys() - long == set(), "these are short now: take them off LONG"
 
 
+def test_the_runbook_knows_every_alert() -> None:
+    rules = (ROOT / "config" / "prometheus" / "alerts.yaml").read_text(encoding="utf-8")
+    runbook = (ROOT / "docs" / "runbook.md").read_text(encoding="utf-8")
+    assert [name for name in re.findall(r"alert: (\w+)", rules) if f"`{name}`" not in runbook] == []
+
+
 def test_the_readme_stays_short() -> None:
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 100
 
