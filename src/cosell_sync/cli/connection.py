@@ -67,11 +67,12 @@ def rebind(
     Example: cosell-sync connection rebind default --config my.yaml
     """
     from cosell_sync.bootstrap import LEASE_WAIT, program  # noqa: PLC0415 - the help needs none of it
+    from cosell_sync.cli.progress import leased  # noqa: PLC0415
     from cosell_sync.cycle import binding  # noqa: PLC0415
 
     if name != DEFAULT:
         raise ConfigError(f"there is no connection {name}", hint=f"there is one: {DEFAULT}")
-    with program(load(config, "sync"), rebinding=True) as wired, wired.store.lease(LEASE_WAIT):
+    with program(load(config, "sync"), rebinding=True) as wired, leased(wired.store, LEASE_WAIT):
         known = wired.store.bindings()
         found = binding.identities(wired.crm, wired.referrals)
         if known == found:
