@@ -28,7 +28,7 @@ WORDS: Final = (
     *(each.value for each in State if each is not State.UNKNOWN),
 )
 _CHUNK: Final = 200  # deals of which the open writes are asked for together
-_WIDE: Final = 150  # columns from which both ids stand side by side
+_WIDE: Final = 200  # columns from which both ids stand side by side
 
 
 def list_deals(
@@ -181,11 +181,12 @@ def _print(rows: Sequence[dict[str, Any]], *, deadlines: bool) -> None:
     table = Table(box=None, header_style="bold")
     for column in ("referral", "opportunity") if wide else ("referral\nopportunity",):
         table.add_column(column, no_wrap=True)
-    table.add_column("name", overflow="fold", max_width=30)
-    table.add_column("customer", overflow="fold", max_width=24)
-    for column in ("status", "state", "withheld"):
-        table.add_column(column, no_wrap=wide, overflow="fold")
-    table.add_column("what to do", overflow="fold")
+    table.add_column("name", no_wrap=True, overflow="ellipsis", max_width=30)
+    table.add_column("customer", no_wrap=True, overflow="ellipsis", max_width=20)
+    waits = any(each["withheld"] for each in rows)
+    for column in ("status", "state", *(("withheld",) if waits else ())):
+        table.add_column(column, overflow="fold")
+    table.add_column("what to do", overflow="fold", min_width=24)
     for each in rows:
         told = each["respond_by"] and (deadlines or not each["opportunity_id"])
         until = f"Answer by {each['respond_by']}. " if told else ""
@@ -193,7 +194,7 @@ def _print(rows: Sequence[dict[str, Any]], *, deadlines: bool) -> None:
         table.add_row(
             *(ids if wide else ["\n".join(filter(None, ids))]),
             *(each[name] or "" for name in ("name", "customer", "status", "sync_state")),
-            ", ".join(item["kind"] for item in each["withheld"]),
+            *((", ".join(item["kind"] for item in each["withheld"]),) if waits else ()),
             f"{until}{each['todo'] or ''}".strip(),
         )
     out.print(table)
