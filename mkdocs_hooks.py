@@ -47,4 +47,4 @@ def _present(nav: list[Any], docs: Path) -> list[Any]:
 
 
 def _heading(page: Path) -> str:
-    return page.read_text(encoding="utf-8").partition("\n")[0].lstrip("# ").strip()
+    return page.read_text(encoding="utf-8").partition("\n")[0].lstrip("# ").replace("`", "").strip()

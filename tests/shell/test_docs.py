@@ -109,6 +109,21 @@ def test_the_runbook_knows_every_alert() -> None:
     assert [name for name in re.findall(r"alert: (\w+)", rules) if f"`{name}`" not in runbook] == []
 
 
+def test_the_page_on_moving_names_fields_that_exist() -> None:
+    """Ours stand in the example configuration, or are the child table; Dynamics has the same words."""
+    page = (ROOT / "docs" / "moving.md").read_text(encoding="utf-8")
+    rows = [line.split("|")[2:4] for line in page.splitlines() if "| `Cosell_" in line]
+    known = (ROOT / "config" / "salesforce.yaml").read_text(encoding="utf-8")
+    pairs = [tuple(re.findall(r"`(\w+)`", cell) for cell in row) for row in rows]
+    assert len(pairs) >= 10
+    for salesforce, dynamics in pairs:
+        assert [name for name in salesforce if name not in known] == []
+        assert dynamics == [
+            name.removesuffix("__c").lower().replace("_", "").replace("cosell", "cosell_")
+            for name in salesforce
+        ]
+
+
 def test_the_readme_stays_short() -> None:
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 100
 
