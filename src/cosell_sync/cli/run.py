@@ -9,7 +9,7 @@ from cosell_sync.cli.daemon_service import serve
 
 
 def run(config: ConfigOption = None) -> None:
-    """Run cycles every sync.interval until stopped, with health, metrics and a status page on http.listen.
+    """Run cycles every sync.interval until stopped, with health, metrics and the console on http.listen.
 
     Example: cosell-sync run --config my.yaml
     """
