@@ -11,6 +11,7 @@ from uuid import uuid4
 import typer
 
 from cosell_sync.cli.common import ConfigOption, JsonOption, load, purge_journal, show, show_json, writing
+from cosell_sync.cli.progress import progress
 from cosell_sync.cycle.cycle import run_cycle
 from cosell_sync.errors import Unavailable
 from cosell_sync.summary import CycleSummary
@@ -30,11 +31,15 @@ def sync(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Run one full cycle, then exit: 0 nothing needs a person, 1 some deal does, 3 a system is out of reach."""
+    """Run one full cycle, then exit: 0 nothing needs a person, 1 some deal does, 3 a system is out of reach.
+
+    Example: cosell-sync sync --config my.yaml
+    """
     with writing(load(config, "sync")) as wired:
         purge_journal(wired)
-        services = replace(wired.cycle_services(), finished=remembering(wired))
-        summary = run_cycle(services, uuid4().hex[:12], accept=accept)
+        with progress() as step:
+            services = replace(wired.cycle_services(), finished=remembering(wired), progress=step)
+            summary = run_cycle(services, uuid4().hex[:12], accept=accept)
     if as_json:
         show_json(summary.as_event())
     else:
