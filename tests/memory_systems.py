@@ -609,11 +609,13 @@ class MemoryReferrals:
                 wrong.append(f"{row.id}: {name} is frozen")
             if name in {"team", "solutions", "value", "close_date", "name"} and value in {(), None}:
                 wrong.append(f"{row.id}: {name} emptied")
-            held, shape = (
-                row.fields.get(name),
-                self.outside.kind.shape.of_currency(str(row.fields["currency"])),
-            )
-            if name in {"name", "value"} and held != value and agree(name, held, value, shape):
+            held, now = row.fields.get(name), {**row.fields, **fields}
+            # an amount that is cut in one currency may be whole, and so another amount, in the next one
+            shapes = [
+                self.outside.kind.shape.of_currency(str(each["currency"])) for each in (row.fields, now)
+            ]
+            alike = all(agree(name, held, value, shape) for shape in shapes)
+            if name in {"name", "value"} and held != value and alike:
                 wrong.append(f"{row.id}: {name} cut down to what the CRM holds of it")
         after = {**row.fields, **fields}
         if step.state is not None:
