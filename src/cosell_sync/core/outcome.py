@@ -65,7 +65,7 @@ def after_referral(
     sent = dict(without(sent, [name for name in sent if name in refused]))
     _set_bases_along(sent, base_referral, base_opportunity, after, opportunity)
     done = {*sent, *partners(sent)}
-    unequal = [ConflictKind.NOT_TAKEN.key(name) for name in _not_taken(sent, after, opportunity, shape)]
+    unequal = [ConflictKind.NOT_TAKEN.key(name) for name in not_taken(sent, after, opportunity.fields, shape)]
     freed = link.memory if "status" in refused else freed_from(link.memory, Side.PARTNER_CENTER)
     memory = _forget_fields(freed, sent)
     memory = replace(
@@ -79,8 +79,8 @@ def after_referral(
     return Learned(changed, tuple(_notices(sent, state, shape)), state)
 
 
-def _not_taken(sent: Fields, after: Snapshot, opportunity: Snapshot, shape: CrmShape) -> list[str]:
-    """Fields that read back as something else: not taken, or a colleague changed them before the read.
+def not_taken(sent: Fields, after: Snapshot, here: Fields, shape: CrmShape) -> list[str]:
+    """Fields that read back as something else: not taken, or a colleague changed them before the read. ``here``: in the CRM.
 
     Either way both values are named, once. Sets and notes merge; the sales stage may stand in the stage.
     """
@@ -91,7 +91,7 @@ def _not_taken(sent: Fields, after: Snapshot, opportunity: Snapshot, shape: CrmS
         and KINDS[name] not in {*_SETS, Kind.NOTES}
         and name != "sales_stage"
         and after[name] is not ABSENT
-        and not agree(name, after[name], opportunity[name], shape)
+        and not agree(name, after[name], here.get(name, ABSENT), shape)
     ]
 
 
