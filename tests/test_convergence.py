@@ -50,8 +50,8 @@ from cosell_sync.core.deal import (
     same_version,
     state_of,
 )
-from cosell_sync.core.decision import Decision
-from cosell_sync.core.fields import KINDS, SHARED, Kind
+from cosell_sync.core.decision import Decision, HoldKind
+from cosell_sync.core.fields import KINDS, SHARED, Kind, partners
 from cosell_sync.core.lifecycle import TERMINAL
 from cosell_sync.core.memory import INTERNAL_ERROR, FinalKind, JournalEntry, Link, OperatorCommand, Verb
 from cosell_sync.core.normalize import agree, same
@@ -68,6 +68,7 @@ from memory_sharing import HELP, Crash, Posts
 from memory_systems import (
     LIKE_DYNAMICS,
     LIKE_SALESFORCE,
+    SHAPE,
     Change,
     CountingStore,
     CrmKind,
@@ -640,6 +641,10 @@ class Convergence(RuleBasedStateMachine):
         if any(hold.field == "sync" for hold in decision.holds):
             return
         named = {hold.field for hold in decision.holds} | {each.field for each in decision.conflicts}
+        # An amount that cannot be held is told with its currency. Nobody is asked to fill in a deal that is over.
+        alone = {hold.field for hold in decision.holds if hold.kind is HoldKind.STAND_IN}
+        over = link.memory.stand_ins if state_of(referral) in TERMINAL else ()
+        named |= set(partners([*alone, *over]))
         for name in SHARED.keys() - named - {"sales_stage"}:
             if name in OWN_WAY and same(
                 KINDS[name], link.base_opportunity.get(name, ABSENT), opportunity[name]
@@ -761,7 +766,8 @@ class Convergence(RuleBasedStateMachine):
         if KINDS[name] in {Kind.MEMBERS, Kind.SOLUTIONS, Kind.NOTES} or other is ABSENT:
             return value == other
         pair = (value, other) if side is Side.PARTNER_CENTER else (other, value)
-        return agree(name, *pair, shape)  # type: ignore[arg-type]
+        # an amount may have been carried while the deal was in a currency with more decimals
+        return any(agree(name, *pair, replace(shape, scale=scale)) for scale in {shape.scale, SHAPE.scale})  # type: ignore[arg-type]
 
     def _journal(self) -> list[JournalEntry]:
         """By referral: a lost store may come back with other keys."""
