@@ -549,7 +549,7 @@ class MemoryReferrals:
     def _carry(self, write: ReferralWrite) -> Outcome:
         snapshot, steps, version = None, 0, int(write.before.version)
         error: RecordError | None = None
-        row = self.outside.referrals[write.before.id]
+        row, state = self.outside.referrals[write.before.id], str(write.before["state"])
         refused: dict[str, RecordError] = {}
         for asked in write.steps:
             found = refused_of(self.outside.refuses_there, asked.fields, self.outside.cure)
@@ -558,6 +558,10 @@ class MemoryReferrals:
             step = Step(left, asked.state, asked.trial)
             if found and not step.fields.keys() - {"external_reference"} and step.state is None:
                 return Outcome(row.id, next(iter(found.values())), snapshot, steps, refused=refused)
+            if steps and row.fields["state"] != state:
+                error = Stale("moved", code="moved")
+                break
+            state = step.state.value if step.state else state
             kind = self.outside.fault(Side.PARTNER_CENTER)
             if kind == "away":
                 self.outage = Unavailable("partner_center", "away")

@@ -466,6 +466,7 @@ class Convergence(RuleBasedStateMachine):
         self.outside.refuses = self.outside.refuses_there = {}
         for _ in range(QUIET_CYCLES):
             self._cycle({})
+        self._cycle({}, pause=self.rules.terminal_hold)  # an end that waited is asked for, or withheld, now
         for _ in FinalKind:
             self.approve()
             self._cycle({})
@@ -625,7 +626,8 @@ class Convergence(RuleBasedStateMachine):
         assert (link.referral, link.opportunity) == (referral, opportunity), "a change was not seen"
         assert link.memory.failure is None, link.memory.failure
         self._check_stand_ins(referral)
-        assert not link.memory.refused, "a field is held though it would be taken"
+        # a closed record that refused what it was sent is left alone until it changes
+        assert not link.memory.refused or link.memory.shut, "a field is held though it would be taken"
         kind, locked = self.outside.kind, self.kind.locks and opportunity.flag("is_closed")
         found = found_of(self.store.verdicts())
         decision = decide(link, replace(self.rules, found=found), self.kind.shape, self.outside.now)
@@ -736,6 +738,8 @@ class Convergence(RuleBasedStateMachine):
                     continue  # put back: no change at all
                 if edit.base is ABSENT and edit.value is None:
                     continue  # nothing is taken away for lack of a base
+                if edit.base is ABSENT and name == "currency" and self._without_amount(edit):
+                    continue  # a currency alone says nothing
                 if edit.base is ABSENT and name in self.outside.born.get(opportunity.id, {}):
                     continue  # a flow had the first word
                 over_there = [
@@ -758,6 +762,14 @@ class Convergence(RuleBasedStateMachine):
             self.marks[deal] = len(self.outside.changes)
             self.marked_at[deal] = self.outside.now
 
+    def _without_amount(self, edit: Change) -> bool:
+        amounts = [
+            each.value
+            for each in self.outside.changes[: edit.at]
+            if (each.record, each.element) == (edit.record, ("value", ""))
+        ]
+        return not amounts or amounts[-1] is None
+
     def _shape(self, referral: Snapshot) -> CrmShape:
         return self.kind.shape.of_currency(referral.text("currency"))
 
@@ -767,7 +779,7 @@ class Convergence(RuleBasedStateMachine):
             return value == other
         pair = (value, other) if side is Side.PARTNER_CENTER else (other, value)
         # an amount may have been carried while the deal was in a currency with more decimals
-        return any(agree(name, *pair, replace(shape, scale=scale)) for scale in {shape.scale, SHAPE.scale})  # type: ignore[arg-type]
+        return any(agree(name, *pair, replace(shape, scale=scale)) for scale in {SHAPE.scale, *shape.scales.values()})  # type: ignore[arg-type]
 
     def _journal(self) -> list[JournalEntry]:
         """By referral: a lost store may come back with other keys."""
