@@ -558,17 +558,14 @@ class MemoryReferrals:
             step = Step(left, asked.state, asked.trial)
             if found and not step.fields.keys() - {"external_reference"} and step.state is None:
                 return Outcome(row.id, next(iter(found.values())), snapshot, steps, refused=refused)
-            if steps and row.fields["state"] != state:
-                error = Stale("moved", code="moved")
-                break
-            state = step.state.value if step.state else state
             kind = self.outside.fault(Side.PARTNER_CENTER)
             if kind == "away":
                 self.outage = Unavailable("partner_center", "away")
             if self.outage is not None:
                 return Outcome(row.id, Flaky("not now", code="unavailable"), snapshot, steps)
             self._call("write")
-            error = self._take(row, step, version, kind)
+            error = self._take(row, step, (version, state), kind)
+            state = step.state.value if step.state else state
             if step.trial and isinstance(error, Rejected):
                 refused |= dict.fromkeys(step.fields, error)
                 steps, snapshot, error = steps + 1, snapshot or write.before, None
@@ -585,12 +582,13 @@ class MemoryReferrals:
                 break
         return Outcome(row.id, error, snapshot, steps, refused=refused)
 
-    def _take(self, row: Row, step: Step, version: int, kind: str | None) -> RecordError | None:
+    def _take(self, row: Row, step: Step, known: tuple[int, str], kind: str | None) -> RecordError | None:
+        """``known``: version and state, as far as the caller knows."""
         if row.gone:
             return Gone("404", code="not_found", status=404)
         if kind in {"rejected", "flaky"}:
             return _trouble(kind, "Partner Center")
-        if row.version != version:
+        if (row.version, row.fields["state"]) != known:
             return Stale("412", code="modified", status=412)
         worlds = {self.outside.doubtful.get(name) for name in step.fields}
         if "refused" in worlds:

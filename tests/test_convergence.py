@@ -778,8 +778,9 @@ class Convergence(RuleBasedStateMachine):
         if KINDS[name] in {Kind.MEMBERS, Kind.SOLUTIONS, Kind.NOTES} or other is ABSENT:
             return value == other
         pair = (value, other) if side is Side.PARTNER_CENTER else (other, value)
-        # an amount may have been carried while the deal was in a currency with more decimals
-        return any(agree(name, *pair, replace(shape, scale=scale)) for scale in {SHAPE.scale, *shape.scales.values()})  # type: ignore[arg-type]
+        # an amount may have been carried while the deal was in a currency with other decimals
+        shapes = [replace(shape, scale=scale) for scale in (SHAPE.scale, *shape.scales.values())]
+        return any(agree(name, *pair, each) for each in shapes)  # type: ignore[arg-type]
 
     def _journal(self) -> list[JournalEntry]:
         """By referral: a lost store may come back with other keys."""

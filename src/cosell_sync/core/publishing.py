@@ -26,8 +26,7 @@ from cosell_sync.core.decision import ConflictKind
 from cosell_sync.core.fields import NEWER, SHARED
 from cosell_sync.core.memory import Invitation, Link, Memory, Phase
 from cosell_sync.core.microsoft import fix_help_request
-from cosell_sync.core.normalize import by_key, empty, for_referral
-from cosell_sync.core.outcome import not_taken
+from cosell_sync.core.normalize import by_key, empty, for_referral, not_taken
 from cosell_sync.core.requirements import _currency, asks_for_help
 from cosell_sync.core.rules import CrmShape, Rules, Standing
 
@@ -127,8 +126,8 @@ def after_post(
         there, here = referral[name], rules.crm_value(name, link.opportunity)  # type: ignore[arg-type]  # asked above
         if here is not ABSENT and empty(here) and not empty(there):
             base_referral[name], base_opportunity[name] = there, here
-    here = {name: value for name, value in known.items() if name != "customer"}
-    unequal = not_taken({name: sent[name] for name in here.keys() & sent.keys()}, referral, here, shape)
+    compared = {name: sent[name] for name in known.keys() & sent.keys() - {"customer"}}
+    unequal = not_taken(compared, referral, known, shape)
     invited = Invitation.NONE
     if sent.get("deal_type") == DealType.COSELL:
         invited = Invitation.DONE if rules.cosell_recipe == "one_post" else Invitation.PENDING

@@ -219,7 +219,9 @@ def _write_or_hold(builder: DecisionBuilder, group: Mapping[str, Merged]) -> Non
     # the reason that is told is that of a part which differs, if it has one
     names = sorted(group, key=lambda name: builder.referral[name] == opportunity[name])
     no_up = [why for name in names if name in up and (why := _why_not_up(builder, name, up[name]))]
-    names.sort(key=lambda name: not currency_stays(name, opportunity))  # what a reopened record would not take either
+    names.sort(
+        key=lambda name: not currency_stays(name, opportunity)
+    )  # what a reopened record would not take either
     no_down = [why for name in names if name in down and (why := _why_not_down(builder, name, told))]
     _put_or_hold(builder, builder.to_referral, up, no_up)
     _put_or_hold(builder, builder.to_crm, down, no_down)
