@@ -304,6 +304,11 @@ class HttpSettings(Section):
         return host.strip("[]"), int(port)
 
 
+class ConsoleSettings(Section):
+    names: bool = True
+    """Whether the console shows the names of deals and customers; false leaves ids, states and times."""
+
+
 class WebhooksSettings(Section):
     enabled: bool = False
     """Receive Partner Center's events on http.listen; polling goes on, only less often while events arrive."""
@@ -358,6 +363,7 @@ class Settings(BaseModel):
     mapping: MappingSettings = Field(default_factory=MappingSettings)
     budget: BudgetSettings = BudgetSettings()
     http: HttpSettings = HttpSettings()
+    console: ConsoleSettings = ConsoleSettings()
     webhooks: WebhooksSettings = WebhooksSettings()
     log: LogSettings = LogSettings()
 
