@@ -31,10 +31,13 @@ def sync(
     as_json: JsonOption = False,
 ) -> None:
     """Run one full cycle, then exit: 0 nothing needs a person, 1 some deal does, 3 a system is out of reach."""
-    with writing(load(config, "sync")) as wired:
+    from cosell_sync.bootstrap import noticing  # noqa: PLC0415 - see `writing`
+
+    cycle = uuid4().hex[:12]
+    with writing(load(config, "sync")) as wired, noticing(wired) as watching, watching(cycle):
         purge_journal(wired)
         services = replace(wired.cycle_services(), finished=remembering(wired))
-        summary = run_cycle(services, uuid4().hex[:12], accept=accept)
+        summary = run_cycle(services, cycle, accept=accept)
     if as_json:
         show_json(summary.as_event())
     else:

@@ -33,6 +33,7 @@ from cosell_sync.settings.defaults import (
     field_rules,
     with_default_rules,
 )
+from cosell_sync.settings.notices import NoticeSettings
 from cosell_sync.settings.section import Section
 from cosell_sync.settings.values import (
     DEFAULT_STORE,
@@ -359,6 +360,8 @@ class Settings(BaseModel):
     budget: BudgetSettings = BudgetSettings()
     http: HttpSettings = HttpSettings()
     webhooks: WebhooksSettings = WebhooksSettings()
+    notices: tuple[NoticeSettings, ...] = ()
+    """Who is told in Teams, Slack or by JSON of new deals, deadlines, problems and wins."""
     log: LogSettings = LogSettings()
 
     @model_validator(mode="before")
