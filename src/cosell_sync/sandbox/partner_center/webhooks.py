@@ -120,6 +120,10 @@ class Webhooks:
         self._work: queue.SimpleQueue[Document | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Webhooks:
+        """A copy of the referrals, taken to come back to a moment, tells the same subscriber."""
+        return self
+
     @property
     def signer(self) -> Signer:
         """Microsoft's."""
