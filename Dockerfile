@@ -4,10 +4,10 @@ ENV UV_PYTHON_DOWNLOADS=never UV_LINK_MODE=copy UV_COMPILE_BYTECODE=1 UV_PROJECT
 RUN pip install --no-cache-dir uv
 WORKDIR /src
 COPY pyproject.toml uv.lock README.md LICENSE ./
-RUN uv sync --frozen --no-dev --extra postgresql --no-install-project
+RUN uv sync --frozen --no-dev --extra postgresql --extra tracing --no-install-project
 COPY src src
 COPY config config
-RUN uv sync --frozen --no-dev --extra postgresql --no-editable
+RUN uv sync --frozen --no-dev --extra postgresql --extra tracing --no-editable
 
 FROM python:3.13-slim
 COPY --from=build /opt/cosell-sync /opt/cosell-sync

@@ -10,6 +10,7 @@ from importlib.metadata import version
 from typing import Any
 from uuid import uuid4
 
+from cosell_sync import tracing
 from cosell_sync.bootstrap import Program, noticing, program
 from cosell_sync.cli.common import purge_journal
 from cosell_sync.core.memory import Outlook, Phase
@@ -32,7 +33,8 @@ def serve(loaded: Settings, reload: Callable[[], None] = lambda: None) -> int:
 
     Raises ``ConfigError`` where the listener's address is taken.
     """
-    with program(loaded) as wired, ExitStack() as stack:
+    endpoint = loaded.tracing.otlp_endpoint
+    with tracing.exporting(endpoint), program(loaded) as wired, ExitStack() as stack:
         monitor = _MonitoredCycles(wired, stack.enter_context(noticing(wired, background=True)))
         daemon = Daemon(
             monitor.cycle,

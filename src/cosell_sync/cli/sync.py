@@ -10,6 +10,7 @@ from uuid import uuid4
 
 import typer
 
+from cosell_sync import tracing
 from cosell_sync.cli.common import ConfigOption, JsonOption, load, purge_journal, show, show_json, writing
 from cosell_sync.cycle.cycle import run_cycle
 from cosell_sync.errors import Unavailable
@@ -34,7 +35,13 @@ def sync(
     from cosell_sync.bootstrap import noticing  # noqa: PLC0415 - see `writing`
 
     cycle = uuid4().hex[:12]
-    with writing(load(config, "sync")) as wired, noticing(wired) as watching, watching(cycle):
+    loaded = load(config, "sync")
+    with (
+        tracing.exporting(loaded.tracing.otlp_endpoint),
+        writing(loaded) as wired,
+        noticing(wired) as watching,
+        watching(cycle),
+    ):
         purge_journal(wired)
         services = replace(wired.cycle_services(), finished=remembering(wired))
         summary = run_cycle(services, cycle, accept=accept)

@@ -330,6 +330,11 @@ class WebhooksSettings(Section):
         return self
 
 
+class TracingSettings(Section):
+    otlp_endpoint: WebhookUrl | None = None
+    """Where OpenTelemetry spans are sent over OTLP/HTTP, e.g. http://localhost:4318; needs the extra ``tracing``."""
+
+
 class LogSettings(Section):
     level: Literal["debug", "info", "warning", "error"] = "info"
     """Changed while the daemon runs: edit the file, then send SIGHUP."""
@@ -362,6 +367,7 @@ class Settings(BaseModel):
     webhooks: WebhooksSettings = WebhooksSettings()
     notices: tuple[NoticeSettings, ...] = ()
     """Who is told in Teams, Slack or by JSON of new deals, deadlines, problems and wins."""
+    tracing: TracingSettings = TracingSettings()
     log: LogSettings = LogSettings()
 
     @model_validator(mode="before")
