@@ -3,7 +3,7 @@ VENV := .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 
-.PHONY: help setup demo test faults mutants lint clean
+.PHONY: help setup demo test sbom faults mutants lint clean
 
 help: ## what can be made here
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | sort
@@ -21,7 +21,7 @@ $(VENV)/.synced: pyproject.toml uv.lock | $(BIN)/uv
 	@touch $@
 
 $(VENV)/.judged: $(VENV)/.synced
-	UV_PROJECT_ENVIRONMENT=$(VENV) $(BIN)/uv sync --frozen --quiet --inexact --compile-bytecode --group judges
+	UV_PROJECT_ENVIRONMENT=$(VENV) $(BIN)/uv sync --frozen --quiet --inexact --compile-bytecode --group judges --group deploy
 	@touch $@
 
 demo: setup ## the whole product in one command, no credentials
@@ -30,6 +30,10 @@ demo: setup ## the whole product in one command, no credentials
 test: setup $(VENV)/.judged ## every test
 	$(BIN)/python -m compileall -q src
 	$(BIN)/python -m pytest -n 3 --dist loadscope --no-loadscope-reorder
+
+sbom: setup ## dist/cosell-sync.cdx.json: what the image installs from PyPI, with versions and sources (CycloneDX)
+	@mkdir -p dist
+	$(BIN)/uv export --frozen --no-dev --extra postgresql --format cyclonedx1.5 --preview-features sbom-export --quiet --output-file dist/cosell-sync.cdx.json >/dev/null
 
 faults: setup ## every endpoint with every fault, on the wire
 	$(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder tests/wire/test_fault_matrix.py tests/wire/test_fault_cycles.py

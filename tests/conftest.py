@@ -26,6 +26,7 @@ LONGEST_FIRST = (
     "test_acceptance_moves",
     "test_acceptance_edits",
     "test_official_clients",
+    "test_deploy",
 )
 
 

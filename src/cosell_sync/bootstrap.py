@@ -109,7 +109,11 @@ class Program:
     @property
     def stages(self) -> Sequence[str]:
         """The stages that the mapping names, each once."""
-        named = [self.rules.stages.for_state(state) for state in State if state is not State.UNKNOWN]
+        named = [
+            self.rules.stages.for_state(state)
+            for state in State
+            if state not in {State.CLOSED, State.UNKNOWN}
+        ]
         return list(dict.fromkeys([*named, *self.rules.stages.sales]))
 
 

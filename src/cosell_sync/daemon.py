@@ -32,7 +32,7 @@ LONGEST: Final = timedelta(minutes=5)
 GATHER: Final = 1.0  # seconds
 STANDBY: Final = timedelta(seconds=5)
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
-_HANGUP: Final = signal.SIGHUP
+_HANGUP: Final = getattr(signal, "SIGHUP", None)  # not on Windows
 _TICK: Final = 0.1
 
 Lease = Callable[[timedelta], AbstractContextManager[None]]
@@ -275,7 +275,8 @@ def _handling(stop: Callable[[], None], reload: Callable[[], None]) -> Iterator[
         del frame
         (reload if number == _HANGUP else stop)()
 
-    before = {number: signal.signal(number, handler) for number in (*_SIGNALS, _HANGUP)}
+    numbers = _SIGNALS if _HANGUP is None else (*_SIGNALS, _HANGUP)
+    before = {number: signal.signal(number, handler) for number in numbers}
     try:
         yield
     finally:

@@ -5,12 +5,14 @@ Also the round trip of links through the codec, for which any database would do.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
 import stat
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -312,6 +314,84 @@ def test_a_foreign_file_of_a_group_of_ours_is_lent_to_us(
     _foreign(monkeypatch, [(tmp_path / "store.db").stat().st_gid])
     with closing(open_store(url, clock)):
         assert find_key(parse(url), None) == key
+
+
+@contextmanager
+def _running_as(user: int, *groups: int) -> Iterator[None]:
+    """This process as a container starts it: with an id that no user of the system has."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can become another user")
+    group, before = os.getegid(), os.getgroups()
+    os.setgroups(groups)
+    os.setegid(groups[0])
+    os.seteuid(user)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(group)
+        os.setgroups(before)
+
+
+@pytest.fixture
+def volume() -> Iterator[Path]:
+    """A folder that belongs to root, below folders that everybody may enter."""
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
+        path = Path(folder) / "data"
+        path.mkdir(mode=0o755)
+        path.parent.chmod(0o755)
+        yield path
+
+
+@pytest.mark.parametrize("user", [10001, 1000740000])
+def test_a_volume_of_root_is_refused_with_user_and_path(volume: Path, user: int) -> None:
+    with _running_as(user, 0), pytest.raises(ConfigError, match="cannot be opened") as error:
+        open_store(f"sqlite:///{volume}/store.db", clock)
+    assert str(volume / "store.db") in str(error.value)
+    assert f"user id {user} (groups 0)" in error.value.hint
+    assert f"`chown {user} {volume}`" in error.value.hint
+
+
+def test_a_store_of_another_user_is_refused_with_both_ids(volume: Path) -> None:
+    """A second start under another random id (OpenShift moves a project, `docker run --user`)."""
+    url = f"sqlite:///{volume}/store.db"
+    with closing(open_store(url, clock)):
+        find_key(parse(url), None)
+    volume.chmod(0o777)
+    for name in ("store.db", "store.db.key"):
+        os.chown(volume / name, 4242, 0)
+        with _running_as(10001, 0), pytest.raises(ConfigError) as error:
+            open_store(url, clock) if name == "store.db" else find_key(parse(url), None)
+        assert f"{volume / name} belongs to user id 4242" in error.value.hint
+        assert "runs as user id 10001" in error.value.hint
+
+
+@pytest.mark.parametrize("user", [10001, 4242], ids=["same user", "another user"])
+def test_a_second_start_after_an_orchestrator_opened_the_files_for_its_group(volume: Path, user: int) -> None:
+    """Kubernetes gives what it finds on a volume to fsGroup, with rights of reading and writing, at every mount."""
+    url = f"sqlite:///{volume}/store.db"
+    os.chown(volume, 0, 2000)
+    volume.chmod(0o2770)
+    with _running_as(10001, 0, 2000), closing(open_store(url, clock)) as first, first.lease(NO_WAIT):
+        key = find_key(parse(url), None)
+        first.commit(Transaction(links=[Link("r:1")]))
+    for path in volume.iterdir():
+        os.chown(path, 10001, 2000)
+        path.chmod(0o660)
+    with _running_as(user, 0, 2000), closing(open_store(url, clock)) as second, second.lease(NO_WAIT):
+        assert find_key(parse(url), None) == key
+        second.commit(Transaction(links=[Link("r:2")]))
+    assert {path.stat().st_mode & 0o007 for path in volume.iterdir()} == {0}
+
+
+def test_a_disk_that_is_mounted_read_only_is_named(volume: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> int:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(ConfigError, match="Read-only") as error:
+        open_store(f"sqlite:///{volume}/store.db", clock)
+    assert f"{volume} is mounted read-only" in error.value.hint
 
 
 def test_a_disk_without_permissions_is_refused(

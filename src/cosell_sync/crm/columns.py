@@ -122,7 +122,7 @@ OPPORTUNITY_COLUMNS: Final[Mapping[str, Column]] = {
     ),
     "status": _choice(
         "Co-sell status",
-        [state.value for state in State if state is not State.UNKNOWN],
+        [state.value for state in State if state not in {State.CLOSED, State.UNKNOWN}],
         "Where the deal stands in Partner Center. Received means that Microsoft waits for your answer.",
         _SYNC_WRITES,
     ),

@@ -147,7 +147,10 @@ class TextSource(PydanticBaseSettingsSource):
             text = file.read_text(encoding="utf-8-sig").rstrip("\r\n")
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or "not UTF-8 text"
-            self.report(key, f"cannot read {file}: {reason}", "Check the path and who may read it")
+            user = (
+                f"user id {os.geteuid()}" if hasattr(os, "geteuid") else "this user"
+            )  # no number on Windows
+            self.report(key, f"cannot read {file}: {reason}", f"Check the path, and that {user} may read it")
             return
         if not text:
             self.report(key, f"{file} is empty")

@@ -7,6 +7,7 @@ what is not is refused, unless it is lent to us: on a volume whose files belong 
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from pathlib import Path
@@ -17,10 +18,39 @@ import structlog
 from cosell_sync.errors import ConfigError
 
 HELPERS: Final = ("-wal", "-shm", ".key", ".lock")  # what stands beside a store, by the end of its name
+_MOUNTS: Final = "on Kubernetes set fsGroup"
 _OTHERS: Final = 0o077
 _WORLD: Final = 0o007
 
 log = structlog.get_logger("cosell_sync.store")
+
+
+def access_hint(path: Path, error: OSError) -> str:
+    """What to do about a file that could not be opened or made. Users are named by number: in a container they have no name."""
+    user = os.geteuid()
+    if error.errno == errno.EROFS:
+        return f"{path.parent} is mounted read-only: mount a volume there that user id {user} may write"
+    if not isinstance(error, PermissionError):
+        return f"check that {path} is a plain file on a local disk that user id {user} may write"
+    groups = ", ".join(str(each) for each in sorted({os.getegid(), *os.getgroups()}))
+    who = f"this process runs as user id {user} (groups {groups})"
+    owner = _owner(path)
+    if owner is None:
+        return f"{who} and must be able to write the directory {path.parent}: as root, `chown {user} {path.parent}`; {_MOUNTS}"
+    if owner == user:
+        return f"{who}, which owns {path}: `chmod u+rw {path}`"
+    return (
+        f"{path} belongs to user id {owner}, and {who}: start it as user id {owner}, or as root "
+        f"`chown {user} {path}`; {_MOUNTS}"
+    )
+
+
+def _owner(path: Path) -> int | None:
+    """The id of a file's owner; None where there is no file or it is out of sight."""
+    try:
+        return path.stat().st_uid
+    except OSError:
+        return None
 
 
 def close_store(path: Path) -> None:

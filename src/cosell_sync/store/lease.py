@@ -8,7 +8,6 @@ see it.
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import Callable
 from contextlib import suppress
@@ -23,6 +22,16 @@ from sqlalchemy.dialects.postgresql import insert
 from cosell_sync.errors import Busy, ConfigError, Fenced, Unavailable
 from cosell_sync.store import schema
 from cosell_sync.store.engine import file_of, reading, writing
+from cosell_sync.store.files import access_hint
+
+try:
+    import fcntl
+except ImportError as error:
+    # Raised on import, where the command turns it into a sentence: nothing that needs a store works without.
+    raise ConfigError(
+        "cosell-sync keeps its store on Linux, macOS and other Unix systems only; this one has no file locks (fcntl)",
+        hint="run it in a container, in WSL 2 or on a Linux server (docs/install.md)",
+    ) from error
 
 Sleep = Callable[[float], object]
 
@@ -155,7 +164,7 @@ class FileLease:
         except OSError as error:
             raise ConfigError(
                 f"the lock file {self._path} cannot be opened: {error.strerror}",
-                hint="let this user write the directory of store.url",
+                hint=access_hint(self._path, error),
             ) from error
 
 

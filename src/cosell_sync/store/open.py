@@ -10,7 +10,7 @@ from pathlib import Path
 from cosell_sync.errors import ConfigError, Unavailable
 from cosell_sync.ports import Clock
 from cosell_sync.store.engine import file_of, make_engine, parse
-from cosell_sync.store.files import close_store
+from cosell_sync.store.files import access_hint, close_store
 from cosell_sync.store.lease import DEADLINE, Sleep
 from cosell_sync.store.migrate import upgrade
 from cosell_sync.store.sql import SqlStore
@@ -56,6 +56,6 @@ def _make_owner_only(path: Path) -> None:
     except OSError as error:
         raise ConfigError(
             f"the store {path} cannot be opened: {error.strerror}",
-            hint="let this user read and write it, or change store.url",
+            hint=f"{access_hint(path, error)}; or change store.url",
         ) from error
     close_store(path)

@@ -21,7 +21,7 @@ from sqlalchemy import URL, Connection, Engine, select
 from cosell_sync.errors import ConfigError
 from cosell_sync.store import schema
 from cosell_sync.store.engine import file_of, reading, writing
-from cosell_sync.store.files import close_file
+from cosell_sync.store.files import access_hint, close_file
 from cosell_sync.store.statements import upsert
 
 _SHORTEST: Final = 16
@@ -123,7 +123,7 @@ def find_key(url: URL, configured: str | None) -> str:
     except OSError as error:
         raise ConfigError(
             f"the key file {path} cannot be used: {error.strerror}",
-            hint="let this user read it and write its directory, or set store.key",
+            hint=f"{access_hint(path, error)}; or set store.key",
         ) from error
 
 

@@ -65,7 +65,7 @@ def compare(partner_center: PartnerCenter, seller: Seller) -> Agreement:
         if len(deals) > 1:
             found.faults.append(f"{referral['id']}: {len(deals)} deals for one referral")
         if not deals:
-            if importable(referral, seller) and referral["status"] != "Closed":
+            if importable(referral) and referral["status"] != "Closed":
                 found.faults.append(f"{referral['id']}: no deal")
             continue
         found.deals += 1
@@ -80,10 +80,9 @@ def compare(partner_center: PartnerCenter, seller: Seller) -> Agreement:
     return found
 
 
-def importable(referral: Referral, seller: Seller) -> bool:
-    """A co-sell deal and not a lead, in a currency that the CRM has."""
-    lead = referral["type"] == "Independent" and referral["direction"] == "Incoming"
-    return not lead and referral["details"]["currency"] in seller.currencies
+def importable(referral: Referral) -> bool:
+    """A co-sell deal and not a lead."""
+    return not (referral["type"] == "Independent" and referral["direction"] == "Incoming")
 
 
 class _RelatedRows:
@@ -100,8 +99,11 @@ def _fields(referral: Referral, deal: DealFields, related: _RelatedRows) -> Iter
     status = _STATUS.get((referral["status"], referral["substatus"]), "")
     decimals = related.currencies.get(details["currency"], 2)
     yield "Name", _line(referral["name"][: related.longest_name]), _line(deal["name"])
-    yield "Amount", _rounded(details["dealValue"], decimals), _rounded(deal["amount"], decimals)
-    yield "Currency", details["currency"], deal["currency"]
+    if details["currency"] in related.currencies:
+        yield "Amount", _rounded(details["dealValue"], decimals), _rounded(deal["amount"], decimals)
+        yield "Currency", details["currency"], deal["currency"]
+    else:  # an amount in a currency that the CRM lacks stays empty until a seller enters one
+        yield "Amount", None, deal["amount"]
     yield "Close Date", (details["closingDateTime"] or "")[:10], deal["close_date"]
     yield "Status", status, deal["status"]
     yield "Stage", _PHASES.get(status), deal["phase"]

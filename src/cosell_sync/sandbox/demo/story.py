@@ -70,9 +70,7 @@ class Story:
     def add_missing_deals(self) -> None:
         """Before the first cycle: adds the deals that the scenes need and a small pipeline lacks."""
         there = Counter(
-            (each["direction"], each["status"])
-            for each in self.partner.ours()
-            if importable(each, self.seller)
+            (each["direction"], each["status"]) for each in self.partner.ours() if importable(each)
         )
         for kind, (status, wanted) in ROLES.items():
             for number in range(wanted - there["Incoming", status]):
