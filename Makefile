@@ -21,7 +21,7 @@ $(VENV)/.synced: pyproject.toml uv.lock | $(BIN)/uv
 	@touch $@
 
 $(VENV)/.judged: $(VENV)/.synced
-	UV_PROJECT_ENVIRONMENT=$(VENV) $(BIN)/uv sync --frozen --quiet --inexact --compile-bytecode --group judges --group deploy
+	UV_PROJECT_ENVIRONMENT=$(VENV) $(BIN)/uv sync --frozen --quiet --inexact --compile-bytecode --group judges --group deploy --group browser
 	@touch $@
 
 demo: setup ## the whole product in one command, no credentials

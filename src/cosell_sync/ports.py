@@ -366,16 +366,6 @@ class Transaction:
 
 
 @dataclass(frozen=True)
-class UrgentDeal:
-    """A deal that a person must look at, by ids. ``since``: when its write first failed, None where none did."""
-
-    referral_id: str | None
-    opportunity_id: str | None
-    sync_state: SyncState
-    since: datetime | None = None
-
-
-@dataclass(frozen=True)
 class DealCount:
     """How many deals stand like this: ``deals`` is their number, the rest what they have in common.
 
@@ -410,9 +400,6 @@ class Store(KnownRecords, Protocol):
         self, phases: Iterable[Phase] = tuple(Phase), states: Iterable[SyncState] = tuple(SyncState)
     ) -> Iterator[Link]:
         """All links of these phases and in these states, by key, read in pages."""
-
-    def urgent(self, limit: int) -> Sequence[UrgentDeal]:
-        """Linked and waiting deals that stand in ``Needs attention`` or ``Conflict``, by key, at most ``limit``."""
 
     def intents(self, keys: Sequence[str]) -> Sequence[Intent]:
         """The open intents of these links, by key and side."""

@@ -28,7 +28,7 @@ from cosell_sync.core.memory import (
     respond_by,
 )
 from cosell_sync.errors import Busy, Fenced
-from cosell_sync.ports import CycleState, Identity, Transaction, UrgentDeal
+from cosell_sync.ports import CycleState, Identity, Transaction
 
 Hook = Callable[[Transaction], None]
 
@@ -113,18 +113,6 @@ class MemoryStore:
         wanted, standing = set(phases), set(states)
         links = [link for _, link in sorted(self._held.links.items())]
         return iter([link for link in links if link.phase in wanted and link.memory.sync_state in standing])
-
-    def urgent(self, limit: int) -> Sequence[UrgentDeal]:
-        urgent = (SyncState.NEEDS_ATTENTION, SyncState.CONFLICT)
-        return [
-            UrgentDeal(
-                link.referral_id,
-                link.opportunity_id,
-                link.memory.sync_state,
-                link.memory.failure.since if link.memory.failure else None,
-            )
-            for link in self.links((Phase.LINKED, Phase.WAITING), urgent)
-        ][:limit]
 
     def intents(self, keys: Sequence[str]) -> Sequence[Intent]:
         wanted = set(keys)

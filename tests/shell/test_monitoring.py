@@ -7,13 +7,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from console_world import World, deal
 
 from cosell_sync.cli.daemon_service import _MonitoredCycles
 from cosell_sync.core.deal import Side, SyncState
-from cosell_sync.core.memory import Link, Memory, Phase
+from cosell_sync.core.memory import Memory
 from cosell_sync.daemon import Status
 from cosell_sync.errors import Unavailable
-from cosell_sync.ports import Transaction
 from cosell_sync.store import serialize
 from cosell_sync.store.open import open_store
 from cosell_sync.summary import CycleSummary
@@ -22,41 +22,33 @@ from cosell_sync.transport.quota import Meter
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 
 
-class _Meter:
-    def pace(self, interval: timedelta) -> timedelta:
-        return interval
-
-
 def test_a_thousand_deals_are_counted_and_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    store = open_store("sqlite://", lambda: NOW)
+    """Readiness asks the store nothing, and no page of the console decodes more deals than it shows."""
     urgent = Memory(sync_state=SyncState.NEEDS_ATTENTION)
-    links = [
-        Link(
-            f"r:{number:04}", str(number), phase=Phase.LINKED, memory=urgent if number % 4 == 0 else Memory()
-        )
-        for number in range(1000)
-    ]
-    with store.lease(timedelta()):
-        store.commit(Transaction(links=links))
-    settings = SimpleNamespace(crm="salesforce", sync=SimpleNamespace(interval=timedelta(minutes=1)))
-    wired: Any = SimpleNamespace(
-        store=store, settings=settings, clock=lambda: NOW, meters={Side.CRM: _Meter()}
-    )
+    links = [deal(number, memory=urgent if number % 4 == 0 else Memory()) for number in range(1000)]
+    world = World(links)
     daemon: Any = SimpleNamespace(status=Status())
-    monitor = _MonitoredCycles(wired)
+    monitor = _MonitoredCycles(world.wired)
     read: list[str] = []
-    for name in ("to_link", "to_memory"):
-        real = getattr(serialize, name)
-        monkeypatch.setattr(serialize, name, lambda row, real=real, name=name: read.append(name) or real(row))
+    real = serialize.to_link
+    monkeypatch.setattr(serialize, "to_link", lambda row: read.append(row["key"]) or real(row))
+    counts = world.store.counts
     asked: list[str] = []
-    monkeypatch.setattr(store, "counts", lambda real=store.counts: asked.append("counts") or real())
+    monkeypatch.setattr(world.store, "counts", lambda: asked.append("counts") or counts())
     monitor.health(daemon)
     assert (asked, read) == ([], [])
-    facts = monitor.facts(daemon)
-    assert facts.states == {"In sync": 750, "Needs attention": 250}
-    assert len(facts.attention) == 100
-    assert read == ["to_memory"] * 100
-    store.close()
+    page = world.page("/")
+    assert ">750</strong> In sync" in page
+    assert ">250</strong> Needs attention" in page
+    assert (asked, len(read)) == (["counts"], 5)
+    read.clear()
+    world.page("/deals?text=cloud")
+    assert len(read) == 50
+    read.clear()
+    world.page("/deals?text=nowhere")
+    assert read == []
+    world.page(f"/deals/{links[7].referral_id}")
+    assert len(read) == 1
 
 
 def test_a_failed_cycle_is_counted_and_a_store_that_is_away_harms_no_count() -> None:

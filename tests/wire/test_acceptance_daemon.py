@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 import signal
 import time
@@ -89,6 +90,17 @@ def test_it_becomes_ready_shows_itself_carries_edits_and_stops_on_sigterm(stage:
         assert httpx.post(f"{daemon.url}/webhooks/partner-center", json={"EventName": "referral-updated"}).status_code == 401  # fmt: skip
         # edits of both sides are picked up without being called
         waited(lambda: stage.deals(deal), "the import", process=daemon.process)
+        for path in ("/", "/deals?state=in-sync", f"/deals/{deal['id']}"):
+            page = daemon.get(path)
+            assert page is not None
+            assert page.status_code == 200, path
+            for person in deal["customerProfile"]["team"]:
+                assert person["email"] not in page.text, path
+        waited(
+            lambda: deal["name"] in html.unescape(daemon.get("/deals").text),
+            "the deal",
+            process=daemon.process,
+        )
         stage.seller(deal, value=31)
         waited(
             lambda: stage.referral(deal)["details"]["dealValue"] == 31,

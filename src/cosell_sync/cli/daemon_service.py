@@ -13,6 +13,7 @@ from uuid import uuid4
 from cosell_sync import tracing
 from cosell_sync.bootstrap import Program, noticing, program
 from cosell_sync.cli.common import purge_journal
+from cosell_sync.cli.console_pages import console
 from cosell_sync.core.memory import Outlook, Phase
 from cosell_sync.cycle.cycle import run_cycle
 from cosell_sync.daemon import Daemon
@@ -21,11 +22,9 @@ from cosell_sync.log import get_logger
 from cosell_sync.metrics import Metrics
 from cosell_sync.settings import Settings
 from cosell_sync.summary import CycleSummary
-from cosell_sync.web.health import Attention, Facts, fresh_within
+from cosell_sync.web.health import Facts, fresh_within
 from cosell_sync.web.server import Application, Listener
 from cosell_sync.web.webhooks import Event, Judge
-
-MOST_DEALS = 100  # listed on the status page
 
 
 def serve(loaded: Settings, reload: Callable[[], None] = lambda: None) -> int:
@@ -46,9 +45,9 @@ def serve(loaded: Settings, reload: Callable[[], None] = lambda: None) -> int:
             reload=reload,
         )
         application = Application(
-            lambda: monitor.facts(daemon),
+            lambda: monitor.health(daemon),
             lambda: monitor.rendered(daemon),
-            health=lambda: monitor.health(daemon),
+            console=console(wired, lambda: monitor.health(daemon), monitor.pace),
             **receiver(wired, monitor, daemon.wake),
         )
         try:
@@ -179,10 +178,6 @@ class _MonitoredCycles:
                 states[tally.sync_state.value] = states.get(tally.sync_state.value, 0) + tally.deals
         return states
 
-    def facts(self, daemon: Daemon) -> Facts:
-        """Everything that the listener shows, at this moment."""
-        return replace(self.health(daemon), states=self.states(), attention=self.attention())
-
     def health(self, daemon: Daemon) -> Facts:
         """What readiness is judged by, at this moment; asks the store nothing."""
         wired, status = self.wired, daemon.status
@@ -192,15 +187,7 @@ class _MonitoredCycles:
             crm=wired.settings.crm,
             fresh_within=fresh_within(self.pace()),
             sign_ins=dict(self.sign_ins),
-            last_cycle=status.last,
             carried_at=status.carried_at,
             outage=status.outage,
             holder=status.holder,
         )
-
-    def attention(self) -> list[Attention]:
-        """Deals that need a person, at most ``MOST_DEALS``."""
-        return [
-            Attention(deal.referral_id, deal.opportunity_id, deal.sync_state.value, deal.since)
-            for deal in self.wired.store.urgent(MOST_DEALS)
-        ]

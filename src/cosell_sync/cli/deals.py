@@ -33,8 +33,8 @@ app = typer.Typer(
 )
 
 Target = Annotated[str, typer.Argument(metavar="ID", help="A referral id or an opportunity id.")]
-_LANDED = frozenset({Action.CREATE, Action.UPDATE, Action.MOVE, Action.REPORT})
-_DECIDED = frozenset({Action.CONFLICT, Action.RESOLVE})
+LANDED = frozenset({Action.CREATE, Action.UPDATE, Action.MOVE, Action.REPORT})
+DECIDED = frozenset({Action.CONFLICT, Action.RESOLVE})
 
 
 @contextmanager
@@ -176,8 +176,8 @@ def explain(
         pending = [
             item for item in _waiting(store, link, rules) if names is None or item.field in {None, *names}
         ]
-    rows = [_landed_row(line, rules) for line in _newest(line for line in lines if line.action in _LANDED)]
-    rows += [_decided_row(line, rules) for line in _newest(line for line in lines if line.action in _DECIDED)]
+    rows = [_landed_row(line, rules) for line in newest(line for line in lines if line.action in LANDED)]
+    rows += [_decided_row(line, rules) for line in newest(line for line in lines if line.action in DECIDED)]
     rows += [_waiting_row(item, rules) for item in pending]
     if as_json:
         show_json(rows)
@@ -193,7 +193,7 @@ def _waiting(store: SqlStore, link: Link, rules: Rules) -> list[Waiting]:
     return waiting(link, store.intents([link.key]), rules, shape, utc_now())
 
 
-def _newest(lines: Iterable[JournalEntry]) -> Iterator[JournalEntry]:
+def newest(lines: Iterable[JournalEntry]) -> Iterator[JournalEntry]:
     """The newest line of each field and side; the lines come newest first."""
     seen: set[tuple[str | None, Side]] = set()
     for line in lines:

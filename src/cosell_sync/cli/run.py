@@ -9,5 +9,5 @@ from cosell_sync.cli.daemon_service import serve
 
 
 def run(config: ConfigOption = None) -> None:
-    """Run cycles every sync.interval until stopped, with health, metrics and a status page on http.listen."""
+    """Run cycles every sync.interval until stopped, with health, metrics and the console on http.listen."""
     raise typer.Exit(serve(load(config, "run"), lambda: reload_log(config)))

@@ -35,6 +35,7 @@ from cosell_sync.settings.defaults import (
 )
 from cosell_sync.settings.notices import NoticeSettings
 from cosell_sync.settings.section import Section
+from cosell_sync.settings.tracing import TracingSettings
 from cosell_sync.settings.values import (
     DEFAULT_STORE,
     AccountMatch,
@@ -305,6 +306,11 @@ class HttpSettings(Section):
         return host.strip("[]"), int(port)
 
 
+class ConsoleSettings(Section):
+    names: bool = True
+    """Whether the console shows the names of deals and customers; false leaves ids, states and times."""
+
+
 class WebhooksSettings(Section):
     enabled: bool = False
     """Receive Partner Center's events on http.listen; polling goes on, only less often while events arrive."""
@@ -328,11 +334,6 @@ class WebhooksSettings(Section):
                 "enabled needs public_url, the address under which Partner Center reaches this program"
             )
         return self
-
-
-class TracingSettings(Section):
-    otlp_endpoint: WebhookUrl | None = None
-    """Where OpenTelemetry spans are sent over OTLP/HTTP, e.g. http://localhost:4318; needs the extra ``tracing``."""
 
 
 class LogSettings(Section):
@@ -364,6 +365,7 @@ class Settings(BaseModel):
     mapping: MappingSettings = Field(default_factory=MappingSettings)
     budget: BudgetSettings = BudgetSettings()
     http: HttpSettings = HttpSettings()
+    console: ConsoleSettings = ConsoleSettings()
     webhooks: WebhooksSettings = WebhooksSettings()
     notices: tuple[NoticeSettings, ...] = ()
     """Who is told in Teams, Slack or by JSON of new deals, deadlines, problems and wins."""

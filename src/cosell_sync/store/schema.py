@@ -82,6 +82,7 @@ link = Table(
     Column("rejected", Boolean, nullable=False),
     Column("withheld", Boolean, nullable=False, server_default=false()),
     Column("respond_by", Moment),  # while the referral waits for accept or decline
+    Column("search", String),  # as in ``listing.searched``
     Column("referral_version", String),
     Column("opportunity_version", String),
     Column("referral", _DATA),
@@ -96,6 +97,7 @@ link = Table(
     Index("ix_link_due", "connection", "due"),
     Index("ix_link_respond_by", "connection", "respond_by"),
     Index("ix_link_phase", "connection", "phase", "key"),
+    Index("ix_link_search", "connection", "phase", "sync_state", "key", "search"),
     Index("ix_link_standing", "connection", "phase", "sync_state", "parked", "rejected", "withheld", "key"),
 )
 

@@ -14,10 +14,11 @@ from typing import Any, Final
 from pydantic import TypeAdapter
 
 from cosell_sync.core import as_json
-from cosell_sync.core.deal import ABSENT, Customer, Member, Side, SyncState, Value
+from cosell_sync.core.deal import ABSENT, Customer, Member, Side, Value
 from cosell_sync.core.fields import Kind
 from cosell_sync.core.memory import Action, Intent, JournalEntry, Link, Memory, Phase, respond_by
-from cosell_sync.ports import CycleState, EngagementQueue, UrgentDeal
+from cosell_sync.ports import CycleState, EngagementQueue
+from cosell_sync.store.search import searched
 
 Row = Mapping[Any, Any]  # by column name; SQLAlchemy types its keys more loosely than we use them
 
@@ -42,6 +43,7 @@ def from_link(link: Link) -> dict[str, Any]:
         "rejected": link.memory.rejected,
         "withheld": bool(link.memory.withheld),
         "respond_by": respond_by(link),
+        "search": searched(link),
         "referral_version": None if link.referral is None else link.referral.version,
         "opportunity_version": None if link.opportunity is None else link.opportunity.version,
         "referral": None if link.referral is None else as_json.snapshot_to_json(link.referral),
@@ -66,17 +68,6 @@ def to_link(row: Row) -> Link:
         memory=to_memory(row["memory"]),
         dirty=row["dirty"],
         due=row["due"],
-    )
-
-
-def to_urgent(row: Row) -> UrgentDeal:
-    """The deal of a row with ids, ``sync_state`` and ``memory``."""
-    failure = to_memory(row["memory"]).failure
-    return UrgentDeal(
-        referral_id=row["referral_id"],
-        opportunity_id=row["opportunity_id"],
-        sync_state=SyncState(row["sync_state"]),
-        since=failure.since if failure else None,
     )
 
 

@@ -24,12 +24,13 @@ from cosell_sync.core.capabilities import Verdict
 from cosell_sync.core.deal import Side, SyncState
 from cosell_sync.core.erasure import ErasureResult, Person
 from cosell_sync.core.memory import FinalKind, Intent, JournalEntry, Link, OperatorCommand, Outlook, Phase
-from cosell_sync.ports import Clock, CycleState, DealCount, Identity, Transaction, UrgentDeal
-from cosell_sync.store import binding, final_steps, history, schema, serialize, standing, verdicts
+from cosell_sync.ports import Clock, CycleState, DealCount, Identity, Transaction
+from cosell_sync.store import binding, final_steps, history, listing, schema, serialize, standing, verdicts
 from cosell_sync.store import hints as hints_table
 from cosell_sync.store.engine import reading, writing
 from cosell_sync.store.history import PastCycle
 from cosell_sync.store.lease import DEADLINE, Sleep, acquire, lease_of
+from cosell_sync.store.listing import Deals, Query
 from cosell_sync.store.statements import CHUNK, chunks, upsert
 from cosell_sync.summary import CycleSummary
 
@@ -122,8 +123,9 @@ class SqlStore:
             *(self._walk(column.phase == phase.value, *some) for phase in wanted), key=lambda link: link.key
         )
 
-    def urgent(self, limit: int) -> Sequence[UrgentDeal]:
-        return standing.urgent(self.engine, self._connection, limit)
+    def page(self, query: Query) -> Deals:
+        """Some deals, asked of an index, for who looks at them; see ``listing``."""
+        return listing.page(self.engine, self._connection, query)
 
     def intents(self, keys: Sequence[str]) -> Sequence[Intent]:
         rows = self._among(schema.intent.c.link, keys, schema.intent.c)

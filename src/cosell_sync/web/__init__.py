@@ -1,1 +1,1 @@
-"""What the daemon shows over HTTP: health, metrics, webhooks and a status page."""
+"""What the daemon shows over HTTP: health, metrics, webhooks and the console."""

@@ -6,26 +6,14 @@ migrated, sign-ins valid, last cycle fresh, lease held here. Single deals that n
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-
-from cosell_sync.summary import CycleSummary
-
-
-@dataclass(frozen=True)
-class Attention:
-    """A deal that a person must look at, by ids only."""
-
-    referral_id: str | None
-    opportunity_id: str | None
-    sync_state: str
-    since: datetime | None = None
 
 
 @dataclass(frozen=True)
 class Facts:
-    """Everything the listener shows, at one moment.
+    """What readiness is judged by, at one moment.
 
     ``sign_ins``: system → what is wrong with its sign-in, empty where it is valid. ``carried_at``: end of the last
     cycle that reached both systems. ``outage``: what keeps cycles from ending well since then. ``holder``: the other process that
@@ -38,12 +26,9 @@ class Facts:
     fresh_within: timedelta
     migrated: bool = True
     sign_ins: Mapping[str, str] = field(default_factory=dict)
-    last_cycle: CycleSummary | None = None
     carried_at: datetime | None = None
     outage: str | None = None
     holder: str | None = None
-    states: Mapping[str, int] = field(default_factory=dict)
-    attention: Sequence[Attention] = ()
 
 
 def fresh_within(interval: timedelta) -> timedelta:

@@ -1,9 +1,8 @@
-"""The listener: five routes over a small threaded WSGI server that starts and stops within a second.
+"""The listener: a few routes over a small threaded WSGI server that starts and stops within a second.
 
 No worker waits for a slow client: requests are gathered by ``arrivals``, which answers ``/livez`` itself.
 
-The application only routes and answers; what it says comes from pure functions and from one ``Facts`` provider, so
-that tests call it without a socket, and the daemon may be busy or hanging while it answers.
+The application only routes and answers; what it says comes from pure functions and from the providers of facts, so that tests call it without a socket, and the daemon may be busy or hanging while it answers.
 """
 
 from __future__ import annotations
@@ -23,9 +22,11 @@ from werkzeug.routing import Map, Rule
 from werkzeug.wrappers import Request, Response
 
 from cosell_sync.log import get_logger
-from cosell_sync.web import console, webhooks
+from cosell_sync.web import webhooks
 from cosell_sync.web.arrivals import DEADLINE, HEADERS_CAP, Arrivals
+from cosell_sync.web.console import Console
 from cosell_sync.web.health import Facts, readiness
+from cosell_sync.web.pages import POLICY
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -33,16 +34,16 @@ if TYPE_CHECKING:
 METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 _HEADERS: Final = {
     "Cache-Control": "no-store",
-    "Content-Security-Policy": console.POLICY,
+    "Content-Security-Policy": POLICY,
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
 
 
 class Application:
-    """The WSGI application. ``facts``: everything the status page shows; ``health``: what readiness is judged by, if that
-    is cheaper to gather. ``metrics`` renders what Prometheus reads. ``judge``: what an event is answered with; ``take`` stores
-    events that are Microsoft's, before they are answered.
+    """The WSGI application. ``facts``: what readiness is judged by. ``metrics`` renders what Prometheus reads. ``console``: the
+    pages for people; None: there are none. ``judge``: what an event is answered with; ``take`` stores events that are
+    Microsoft's, before they are answered.
     """
 
     def __init__(
@@ -50,21 +51,20 @@ class Application:
         facts: Callable[[], Facts],
         metrics: Callable[[], bytes],
         *,
-        health: Callable[[], Facts] | None = None,
+        console: Console | None = None,
         judge: Callable[..., webhooks.Verdict] = webhooks.refuse_all,
         take: Callable[[Sequence[webhooks.Event]], None] = lambda _: None,
     ) -> None:
         self._facts = facts
-        self._health = health or facts
         self._render = metrics
         self._judge = judge
         self._take = take
         self._routes = Map([
-            Rule("/", endpoint=self._console, methods=["GET"]),
             Rule("/livez", endpoint=self._livez, methods=["GET"]),
             Rule("/readyz", endpoint=self._readyz, methods=["GET"]),
             Rule("/metrics", endpoint=self._metrics, methods=["GET"]),
             Rule("/webhooks/partner-center", endpoint=self._webhook, methods=["POST"]),
+            *(console.rules() if console else ()),
         ])  # fmt: skip
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -74,9 +74,9 @@ class Application:
 
     def _answer(self, request: Request) -> Response:
         try:
-            handler: Callable[[Request], Response]
-            handler, _ = self._routes.bind_to_environ(request.environ).match()
-            return handler(request)
+            handler: Callable[..., Response]
+            handler, given = self._routes.bind_to_environ(request.environ).match()
+            return handler(request, **given)
         except HTTPException as refusal:
             response = refusal.get_response(request.environ)
             return Response(f"{refusal.name}\n", refusal.code, response.headers.to_wsgi_list(), "text/plain")
@@ -91,7 +91,7 @@ class Application:
     def _readyz(self, request: Request) -> Response:
         del request
         try:
-            ready, reasons = readiness(self._health())
+            ready, reasons = readiness(self._facts())
         except Exception:  # noqa: BLE001 - a store that cannot be read is a reason, not a crash
             get_logger().warning("http.facts_unreadable", exc_info=True)
             ready, reasons = False, ("the state of this process cannot be read",)
@@ -100,10 +100,6 @@ class Application:
     def _metrics(self, request: Request) -> Response:
         del request
         return Response(self._render(), content_type=METRICS_TYPE)
-
-    def _console(self, request: Request) -> Response:
-        del request
-        return Response(console.render(self._facts()), content_type="text/html; charset=utf-8")
 
     def _webhook(self, request: Request) -> Response:
         verdict = self._judge(
