@@ -3,7 +3,7 @@ VENV := .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 
-.PHONY: help setup demo test sbom faults mutants lint clean
+.PHONY: help setup demo test sbom faults docs mutants lint clean
 
 help: ## what can be made here
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | sort
@@ -21,7 +21,7 @@ $(VENV)/.synced: pyproject.toml uv.lock | $(BIN)/uv
 	@touch $@
 
 $(VENV)/.judged: $(VENV)/.synced
-	UV_PROJECT_ENVIRONMENT=$(VENV) $(BIN)/uv sync --frozen --quiet --inexact --compile-bytecode --group judges --group deploy --group browser
+	UV_PROJECT_ENVIRONMENT=$(VENV) $(BIN)/uv sync --frozen --quiet --inexact --compile-bytecode --group judges --group deploy --group docs --group browser
 	@touch $@
 
 demo: setup ## the whole product in one command, no credentials
@@ -37,6 +37,10 @@ sbom: setup ## dist/cosell-sync.cdx.json: what the image installs from PyPI, wit
 
 faults: setup ## every endpoint with every fault, on the wire
 	$(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder tests/wire/test_fault_matrix.py tests/wire/test_fault_cycles.py
+
+docs: setup ## the docs as a site in site/, strictly: a broken link or a page that the navigation lacks is an error
+	UV_PROJECT_ENVIRONMENT=$(VENV) $(BIN)/uv sync --frozen --quiet --inexact --compile-bytecode --group docs
+	$(BIN)/mkdocs build --strict --quiet
 
 mutants: setup ## which changes of the core would no test notice? (half an hour; `mutmut show NAME` has the change)
 	UV_PROJECT_ENVIRONMENT=$(VENV) $(BIN)/uv sync --frozen --quiet --inexact --group mutation

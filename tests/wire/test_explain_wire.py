@@ -76,3 +76,49 @@ def test_history_that_is_old_goes_also_when_sync_runs_from_a_crontab(stage: Stag
     stage.sync()
     assert explained(stage, deal) == []
     assert stage.cosell("deals", "show", deal["id"], "--json").json()["history"] == []
+
+
+@pytest.mark.parametrize("tries", ["8", "1"], ids=["refused", "parked"])
+def test_a_deal_that_the_crm_refuses_whole_is_explained_in_its_words(stage: Stage, tries: str) -> None:
+    """No opportunity is made, so there is nothing to read but this: for the deal, for each field, in text and as JSON."""
+    stage.crm.add_validation_rule(lambda row: row["name"] == "Nobody makes this", RULE)
+    deal = stage.add(name="Nobody makes this")
+    for _ in range(2):
+        stage.sync(expect=1, COSELL_SYNC__MAX_ATTEMPTS=tries)
+    assert stage.deals(deal) == []
+    whole = stage.cosell("deals", "explain", deal["id"]).out
+    one = stage.cosell("deals", "explain", deal["id"], stage.crm.column("value")).out
+    for said in (whole, one):
+        assert RULE in said
+        assert "people put there" not in said
+    rows = explained(stage, deal)
+    assert {row["status"] for row in rows} == {"parked" if tries == "1" else "refused"}
+    assert all(RULE in row["reason"] for row in rows)
+    listed = {row["referral_id"] for row in stage.cosell("deals", "list", "--side", "crm", "--json").json()}
+    assert deal["id"] in listed
+
+
+def test_an_edit_that_the_crm_refuses_whole_is_explained_in_its_words(stage: Stage) -> None:
+    deal = stage.add(name="Nobody touches this")
+    stage.sync()
+    stage.crm.add_validation_rule(lambda row: row["name"] == "Nobody touches this", RULE)
+    stage.pc.edit(deal["id"], "campaignId", "NEW")
+    stage.sync(expect=1)
+    for said in (
+        stage.cosell("deals", "explain", deal["id"]).out,
+        stage.cosell("deals", "explain", deal["id"], stage.crm.column("campaign_id")).out,
+    ):
+        assert RULE in said
+        assert "people put there" not in said
+
+
+def test_a_close_that_is_held_is_found_by_the_side_that_it_waits_for(stage: Stage) -> None:
+    deal, other = stage.add(), stage.add()
+    stage.sync()
+    stage.seller(deal, stage="Won")
+    stage.sync()
+    listed = stage.cosell("deals", "list", "--side", "partner_center", "--json").json()
+    assert [row["referral_id"] for row in listed] == [deal["id"]]
+    assert stage.cosell("deals", "retry", other["id"], expect=2).sentences.startswith(
+        "Error: nothing of the deal"
+    )

@@ -64,8 +64,9 @@ def reload_log(config: Path | None) -> None:
 def writing(loaded: Settings) -> Iterator[Program]:
     """The wired program as the one writer of its store. Raises ``Busy`` while another process holds it."""
     from cosell_sync.bootstrap import LEASE_WAIT, program  # noqa: PLC0415 - see `load`
+    from cosell_sync.cli.progress import leased  # noqa: PLC0415
 
-    with program(loaded) as wired, wired.store.lease(LEASE_WAIT):
+    with program(loaded) as wired, leased(wired.store, LEASE_WAIT):
         yield wired
 
 

@@ -15,7 +15,10 @@ app = typer.Typer(
 
 @app.command()
 def check(config: ConfigOption = None) -> None:
-    """Validate the configuration; contacts nothing."""
+    """Validate the configuration; contacts nothing.
+
+    Example: cosell-sync config check --config my.yaml
+    """
     loaded = settings.load(config)
     settings.plausible(loaded, "sync")
     show(f"The configuration is valid (crm: {loaded.crm}). Next: cosell-sync doctor")
@@ -23,7 +26,10 @@ def check(config: ConfigOption = None) -> None:
 
 @app.command(name="show")
 def show_values(config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """Print the effective values, defaults included, with secrets masked."""
+    """Print the effective values, defaults included, with secrets masked.
+
+    Example: cosell-sync config show --config my.yaml
+    """
     values = settings.load(config).masked()
     if as_json:
         show_json(values)
@@ -35,5 +41,8 @@ def show_values(config: ConfigOption = None, as_json: JsonOption = False) -> Non
 
 @app.command()
 def schema() -> None:
-    """Print the JSON Schema of the configuration file, for editors."""
+    """Print the JSON Schema of the configuration file, for editors.
+
+    Example: cosell-sync config schema > cosell-sync.schema.json
+    """
     show_json(settings.json_schema())

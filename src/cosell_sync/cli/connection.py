@@ -23,7 +23,10 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="The connection: defau
 
 @app.command(name="list")
 def list_connections(config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """List connections with the org and tenant that each belongs to. Contacts nobody."""
+    """List connections with the org and tenant that each belongs to. Contacts nobody.
+
+    Example: cosell-sync connection list --config my.yaml
+    """
     from cosell_sync.bootstrap import utc_now  # noqa: PLC0415 - the help needs none of it
     from cosell_sync.store.open import open_store  # noqa: PLC0415
 
@@ -59,13 +62,17 @@ def rebind(
     ] = False,
     config: ConfigOption = None,
 ) -> None:
-    """Let the store belong to the org and tenant that the configuration names now; looks first whether its deals are there."""
+    """Let the store belong to the org and tenant that the configuration names now; looks first whether its deals are there.
+
+    Example: cosell-sync connection rebind default --config my.yaml
+    """
     from cosell_sync.bootstrap import LEASE_WAIT, program  # noqa: PLC0415 - the help needs none of it
+    from cosell_sync.cli.progress import leased  # noqa: PLC0415
     from cosell_sync.cycle import binding  # noqa: PLC0415
 
     if name != DEFAULT:
         raise ConfigError(f"there is no connection {name}", hint=f"there is one: {DEFAULT}")
-    with program(load(config, "sync"), rebinding=True) as wired, wired.store.lease(LEASE_WAIT):
+    with program(load(config, "sync"), rebinding=True) as wired, leased(wired.store, LEASE_WAIT):
         known = wired.store.bindings()
         found = binding.identities(wired.crm, wired.referrals)
         if known == found:

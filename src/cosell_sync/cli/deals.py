@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from datetime import timedelta
 from typing import Annotated, Any
 from uuid import uuid4
@@ -12,20 +11,22 @@ from uuid import uuid4
 import typer
 from rich.table import Table
 
-from cosell_sync.bootstrap import rules_found, rules_from, utc_now
-from cosell_sync.cli.common import ConfigOption, JsonOption, console, load, show, show_json
-from cosell_sync.cli.deal_todo import URGENT, todo
+from cosell_sync.bootstrap import utc_now
+from cosell_sync.cli.common import ConfigOption, JsonOption, console, show, show_json
+from cosell_sync.cli.deal_list import list_deals
+from cosell_sync.cli.deal_lookup import deal_row, known, opened, whole
+from cosell_sync.cli.deal_todo import todo
 from cosell_sync.core.as_json import fields_to_json, to_json
-from cosell_sync.core.deal import Side, SyncState
-from cosell_sync.core.fields import SHARED
-from cosell_sync.core.memory import Action, JournalEntry, Link, OperatorCommand, Phase, Verb, respond_by
+from cosell_sync.core.deal import Side
+from cosell_sync.core.fields import SHARED, partners
+from cosell_sync.core.memory import Action, JournalEntry, Link, OperatorCommand, Phase, Verb
+from cosell_sync.core.retry import may_be_retried
 from cosell_sync.core.rules import Rules
-from cosell_sync.core.waiting import Waiting, waiting
-from cosell_sync.cycle.commands import Refused, find, links_after, obey
+from cosell_sync.core.waiting import Waiting, WaitKind, waiting
+from cosell_sync.cycle.commands import Refused, links_after, obey, standing
 from cosell_sync.cycle.safety import shape_of
 from cosell_sync.errors import Busy, ConfigError
 from cosell_sync.ports import ErasureResult
-from cosell_sync.store.open import open_store
 from cosell_sync.store.sql import SqlStore
 
 app = typer.Typer(
@@ -34,79 +35,24 @@ app = typer.Typer(
 
 Target = Annotated[str, typer.Argument(metavar="ID", help="A referral id or an opportunity id.")]
 LANDED = frozenset({Action.CREATE, Action.UPDATE, Action.MOVE, Action.REPORT})
+AT_WORK = (Phase.LINKED, Phase.WAITING)
 DECIDED = frozenset({Action.CONFLICT, Action.RESOLVE})
 
 
-@contextmanager
-def _store(config: Any) -> Iterator[tuple[SqlStore, Rules]]:
-    loaded = load(config)
-    store = open_store(loaded.store.url, utc_now)
-    try:
-        yield store, rules_found(loaded, store, utc_now())
-    finally:
-        store.close()
-
-
-@app.command(name="list")
-def list_deals(
-    config: ConfigOption = None,
-    attention: Annotated[bool, typer.Option("--attention", help="Only deals that need a person.")] = False,
-    withheld: Annotated[
-        bool, typer.Option("--withheld", help="Only deals of which a step waits to be approved.")
-    ] = False,
-    every: Annotated[bool, typer.Option("--all", help="Also those skipped and unlinked.")] = False,
-    as_json: JsonOption = False,
-) -> None:
-    """List deals with their state and, where a person must act, what to do."""
-    phases = tuple(Phase) if every else (Phase.LINKED, Phase.WAITING)
-    with _store(config) as (store, _):
-        rows = [_row(link) for link in store.links(phases, URGENT if attention else SyncState)]
-    if withheld:
-        rows = [row for row in rows if row["withheld"]]
-    if as_json:
-        show_json(rows)
-        return
-    table = Table(box=None, header_style="bold")
-    for column in ("referral", "opportunity", "status", "state", "withheld"):
-        table.add_column(column, no_wrap=True)
-    table.add_column("what to do", overflow="fold")
-    for row in rows:
-        until = f"Answer by {row['respond_by']}. " if row["respond_by"] and not row["opportunity_id"] else ""
-        withheld_kinds = ", ".join(item["kind"] for item in row["withheld"])
-        known = (row[name] for name in ("referral_id", "opportunity_id", "status", "sync_state"))
-        table.add_row(*known, withheld_kinds, f"{until}{row['todo'] or ''}".strip())
-    console().print(table) if rows else show("No deals.")
-
-
-def _row(link: Link) -> dict[str, Any]:
-    memory = link.memory
-    return {
-        "referral_id": link.referral_id,
-        "opportunity_id": link.opportunity_id,
-        "phase": link.phase.value,
-        "status": link.referral.text("state") if link.referral else None,
-        "sync_state": memory.sync_state.value,
-        "parked": memory.parked,
-        "locked": memory.failure is not None and memory.failure.locked,
-        "untold": bool(memory.untold),
-        "attempts": memory.attempts,
-        "next_attempt": to_json(memory.next_attempt),
-        "respond_by": to_json(respond_by(link)),
-        "gone": memory.gone.value if memory.gone else None,
-        "lookalikes": list(memory.lookalikes),
-        "withheld": [{"kind": item.kind.value, "reason": item.reason.value} for item in memory.withheld],
-        "todo": todo(link),
-    }
+app.command(name="list")(list_deals)
 
 
 @app.command(name="show")
 def show_deal(target: Target, config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """Show one deal: both sides, what is remembered of it, and its history."""
-    with _store(config) as (store, rules):
-        link = _known(store, target)
+    """Show one deal: both sides, what is remembered of it, and its history.
+
+    Example: cosell-sync deals show 0065g00000Xk3ZQAAZ --config my.yaml
+    """
+    with opened(config) as (store, rules):
+        link = known(store, target)
         history = [
             {
-                "at": to_json(entry.at),
+                "at": whole(entry.at),
                 "cycle_id": entry.cycle,
                 "side": entry.side.value,
                 "action": entry.action,
@@ -126,7 +72,7 @@ def show_deal(target: Target, config: ConfigOption = None, as_json: JsonOption =
         }
         for name in SHARED
     ]
-    data = {**_row(link), "fields": fields, "waiting": waits, "history": history}
+    data = {**deal_row(store, link), "fields": fields, "waiting": waits, "history": history}
     if as_json:
         data["base"] = {
             "partner_center": fields_to_json(link.base_referral),
@@ -164,9 +110,12 @@ def explain(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Say of each field what landed (when, from what, by which rule) and what waits (why, until when)."""
-    with _store(config) as (store, rules):
-        link = _known(store, target)
+    """Say of each field what landed (when, from what, by which rule) and what waits (why, until when).
+
+    Example: cosell-sync deals explain 0065g00000Xk3ZQAAZ Amount --config my.yaml
+    """
+    with opened(config) as (store, rules):
+        link = known(store, target)
         names = _names(field, rules) if field else None
         lines = [
             line
@@ -183,9 +132,16 @@ def explain(
         show_json(rows)
         return
     if not rows:
-        show("Nothing was ever written there by cosell-sync: what stands there, people put there.")
+        show(_nothing(link))
     for row in rows:
         show(_sentence(row))
+
+
+def _nothing(link: Link) -> str:
+    """Where nothing landed and nothing waits: what is to be done about the deal, else that all is as people left it."""
+    if link.phase is Phase.SKIPPED:
+        return "cosell-sync leaves this deal alone: a lead, another organization's, or closed before the first cycle."
+    return todo(link) or "cosell-sync has written nothing there: both sides hold what people put there."
 
 
 def _waiting(store: SqlStore, link: Link, rules: Rules) -> list[Waiting]:
@@ -208,7 +164,7 @@ def _landed_row(line: JournalEntry, rules: Rules) -> dict[str, Any]:
         "side": line.side.value,
         "value": to_json(line.new, extras=False),
         "before": to_json(line.old, extras=False),
-        "at": to_json(line.at),
+        "at": whole(line.at),
         "cycle_id": line.cycle,
         "rule": f"{line.action}: {line.rule}",
         "status": "landed",
@@ -233,7 +189,7 @@ def _waiting_row(item: Waiting, rules: Rules) -> dict[str, Any]:
         "rule": f"{item.kind}: {item.reason}",
         "status": item.kind.value,
         "reason": item.reason,
-        "until": to_json(item.until),
+        "until": whole(item.until),
     }
 
 
@@ -270,20 +226,11 @@ def _cell(value: Any) -> str:
     return "" if value is None else str(value)
 
 
-def _known(store: SqlStore, target: str) -> Link:
-    link = find(store, target)
-    if link is None:
-        raise ConfigError(
-            f"no deal with the id {target} is known", hint="cosell-sync deals list --all shows them"
-        )
-    return link
-
-
 def _carry_out(config: Any, command: OperatorCommand, done: str, queued: str) -> None:
     """Do it now and say ``done``, or leave it for the process that holds the store and say ``queued``."""
-    with _store(config) as (store, _):
+    with opened(config) as (store, _):
         if command.verb != Verb.LINK:
-            _known(store, command.target)
+            known(store, command.target)
         try:
             links_after(command, store)  # what cannot be done is refused at once, whoever would do it
             holder, _ = _obey_or_submit(store, command)
@@ -307,10 +254,37 @@ def _command(verb: Verb, target: str, **more: str) -> OperatorCommand:
 
 
 @app.command()
-def retry(target: Target, config: ConfigOption = None) -> None:
-    """Try a stuck or parked deal again in the next cycle."""
+def retry(
+    target: Annotated[
+        str | None,
+        typer.Argument(metavar="ID", help="A referral id or an opportunity id.", show_default=False),
+    ] = None,
+    every: Annotated[
+        bool, typer.Option("--all", help="Every deal that failed, is parked or holds a refused field.")
+    ] = False,
+    config: ConfigOption = None,
+) -> None:
+    """Try a deal again in the next cycle that failed, is parked or holds a refused field.
+
+    Example: cosell-sync deals retry 0065g00000Xk3ZQAAZ --config my.yaml
+    """
     later = "It will be tried again."
-    _carry_out(config, _command(Verb.RETRY, target), f"{later} The next sync tries it.", later)
+    if every == (target is not None):
+        raise ConfigError("name the deal to try again, or give --all")
+    if target is not None:
+        _carry_out(config, _command(Verb.RETRY, target), f"{later} The next sync tries it.", later)
+        return
+    with opened(config) as (store, _):
+        found = [each for each in store.links(AT_WORK) if may_be_retried(each.memory)]
+        ids = [each.referral_id or each.opportunity_id or "" for each in found]
+        holders = [_obey_or_submit(store, _command(Verb.RETRY, each))[0] for each in ids]
+    if not ids:
+        show("Nothing failed, is parked or was refused.")
+        return
+    holder = next((each for each in holders if each is not None), None)
+    deals = "1 deal" if len(ids) == 1 else f"{len(ids)} deals"
+    who = "The next sync tries" if holder is None else f"{holder} tries"
+    show(f"{deals} will be tried again: {', '.join(ids)}. {who} them.")
 
 
 @app.command()
@@ -319,7 +293,10 @@ def link(
     opportunity: Annotated[str, typer.Argument(help="The opportunity's id.")],
     config: ConfigOption = None,
 ) -> None:
-    """Join a referral and an opportunity that exist already; their fields are merged, nothing is deleted."""
+    """Join a referral and an opportunity that exist already; their fields are merged, nothing is deleted.
+
+    Example: cosell-sync deals link 2cd2cd50-3a3f-4a6b-9d0e-0f5f2a1c7d11 0065g00000Xk3ZQAAZ --config my.yaml
+    """
     done = "They are linked. The next sync merges their fields."
     _carry_out(config, _command(Verb.LINK, referral, other=opportunity), done, "They will be linked.")
 
@@ -328,14 +305,20 @@ def link(
 def create(
     referral: Annotated[str, typer.Argument(help="The referral's id.")], config: ConfigOption = None
 ) -> None:
-    """Make the opportunity of a referral that was held because another one looks like it."""
+    """Make the opportunity of a referral that was held because another one looks like it.
+
+    Example: cosell-sync deals create 2cd2cd50-3a3f-4a6b-9d0e-0f5f2a1c7d11 --config my.yaml
+    """
     later = "Its opportunity will be made."
     _carry_out(config, _command(Verb.CREATE, referral), f"{later} The next sync makes it.", later)
 
 
 @app.command()
 def unlink(target: Target, config: ConfigOption = None) -> None:
-    """Part a pair for good: nothing is written, imported or shared again until `deals link`."""
+    """Part a pair for good: nothing is written, imported or shared again until `deals link`.
+
+    Example: cosell-sync deals unlink 0065g00000Xk3ZQAAZ --config my.yaml
+    """
     _carry_out(config, _command(Verb.UNLINK, target), "They are parted.", "They will be parted.")
 
 
@@ -347,11 +330,14 @@ def approve(
     every: Annotated[bool, typer.Option("--all", help="Every deal of which a step is withheld now.")] = False,
     config: ConfigOption = None,
 ) -> None:
-    """Let withheld steps through that cannot be undone: each as the record asks for it now, and no later one."""
+    """Let withheld steps through that cannot be undone: each as the record asks for it now, and no later one.
+
+    Example: cosell-sync deals approve --all --config my.yaml
+    """
     if every == bool(targets):
         raise ConfigError("name the deals to approve, or give --all")
-    with _store(config) as (store, _):
-        found = [_known(store, target) for target in targets or ()] or list(store.withheld())
+    with opened(config) as (store, _):
+        found = [known(store, target) for target in targets or ()] or list(store.withheld())
     if not found:
         show("Nothing is withheld.")
     for each in found:
@@ -368,10 +354,12 @@ def forget(
     """Remove a person's data from history, snapshots and open writes. May be repeated.
 
     Both systems stay as they are: take the person out there first, else the next reading brings the data back.
+
+    Example: cosell-sync deals forget lena@customer.example --config my.yaml
     """
     if email.count("@") != 1:
         raise ConfigError("that is no e-mail address")
-    with _store(config) as (store, _):
+    with opened(config) as (store, _):
         holder, forgotten = _obey_or_submit(store, _command(Verb.FORGET, email))
     if forgotten is None:
         show(f"{holder} forgets this person in its next cycle.")
@@ -389,13 +377,23 @@ def resolve(
     keep: Annotated[str, typer.Option("--keep", help="Whose value wins: crm or partner_center.")],
     config: ConfigOption = None,
 ) -> None:
-    """Decide a conflict: whose value of this field wins."""
+    """Decide a conflict: whose value of this field wins.
+
+    Example: cosell-sync deals resolve 0065g00000Xk3ZQAAZ CloseDate --keep crm --config my.yaml
+    """
     if keep not in set(Side):
         raise ConfigError(f"--keep {keep}: must be crm or partner_center")
-    rules = rules_from(load(config))
-    name = next((name for name in _names(field, rules) if name in SHARED), None)
-    if name is None:
-        raise ConfigError(f"{field} is no field that both sides hold")
+    with opened(config) as (store, rules):
+        name = next((name for name in _names(field, rules) if name in SHARED), None)
+        if name is None:
+            raise ConfigError(f"{field} is no field that both sides hold")
+        deal = known(store, target)
+        waits = _waiting(store, deal, rules)
+    in_conflict = [each.field for each in waits if each.kind is WaitKind.CONFLICT and each.field]
+    if not set(in_conflict) & set(partners([name])):
+        others = ", ".join(rules.crm_name(each) for each in in_conflict)
+        how = f"in conflict are: {others}" if others else standing(deal)
+        raise ConfigError(f"{field} of the deal {target} is in no conflict: {how}")
     command = _command(Verb.RESOLVE, target, field=name, side=keep)
     done = "It is decided. The next sync writes it."
     _carry_out(config, command, done, "It will be decided like that.")

@@ -18,5 +18,8 @@ def demo(
     ] = 60,
     keep: Annotated[bool, typer.Option("--keep", help="Stay up afterwards and print the addresses.")] = False,
 ) -> None:
-    """Show the whole product in one command: a sandbox, a pipeline, people on both sides, and proof of agreement."""
+    """Show the whole product in one command: a sandbox, a pipeline, people on both sides, and proof of agreement.
+
+    Example: cosell-sync demo --crm dynamics --deals 20
+    """
     raise typer.Exit(NEEDS_NOBODY if play(crm, deals, keep=keep) else NEEDS_A_PERSON)

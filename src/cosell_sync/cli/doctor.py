@@ -55,7 +55,10 @@ class Row:
 
 
 def doctor(config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """Check settings, reachability, sign-ins, fields, stages and rights; each fault with its remedy."""
+    """Check settings, reachability, sign-ins, fields, stages and rights; each fault with its remedy.
+
+    Example: cosell-sync doctor --config my.yaml
+    """
     rows, code = checked(load(config, "doctor"))
     if as_json:
         show_json({"checks": [asdict(row) for row in rows], "ok": code == NEEDS_NOBODY})

@@ -30,7 +30,10 @@ def health(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Ask the running daemon whether it carries edits: 0 ready, 1 not, with the reasons."""
+    """Ask the running daemon whether it carries edits: 0 ready, 1 not, with the reasons.
+
+    Example: cosell-sync health --config my.yaml
+    """
     host, port = settings.load(config).http.address
     host = _EVERYWHERE.get(host, host)
     ready, reasons = _asked(host, port, "/livez" if alive else "/readyz")

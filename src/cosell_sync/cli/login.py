@@ -53,7 +53,10 @@ def login(
     device_code: DeviceOption = False,
     config: ConfigOption = None,
 ) -> None:
-    """Sign in to Partner Center as a user with MFA, and store the refresh token, encrypted. Exits 0, 2 or 3."""
+    """Sign in to Partner Center as a user with MFA, and store the refresh token, encrypted. Exits 0, 2 or 3.
+
+    Example: cosell-sync login --paste --config my.yaml
+    """
     asked = [
         way
         for way, given in ((Way.BROWSER, browser), (Way.PASTE, paste), (Way.DEVICE_CODE, device_code))

@@ -37,14 +37,23 @@ def _top(
 
 
 def main() -> None:
-    """The installed command."""
+    """The installed command. With ``--json`` errors are JSON as well, wrong usage included."""
+    as_json = "--json" in sys.argv[1:]
     try:
-        app()
+        if not as_json:
+            app()
+        sys.exit(app(standalone_mode=False))
     except CosellError as error:
-        from cosell_sync.cli.errors import explain  # noqa: PLC0415 - a command that succeeds needs no words for it
+        from cosell_sync.cli import errors  # noqa: PLC0415 - a command that succeeds needs no words for it
         from cosell_sync.log import flush  # noqa: PLC0415
 
         flush()
-        sys.exit(explain(error))
+        sys.exit(errors.explain_as_json(error) if as_json else errors.explain(error))
     except BrokenPipeError:
         sys.exit(0)
+    except Exception as error:
+        from cosell_sync.cli import errors  # noqa: PLC0415 - see above
+
+        if as_json and isinstance(error, errors.UsageFault):
+            sys.exit(errors.explain_as_json(error))
+        raise

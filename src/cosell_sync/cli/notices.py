@@ -24,7 +24,10 @@ def _group() -> None:
 
 @app.command(name="test")
 def try_out(config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """Send a test message to each receiver that is configured: 0 all took it, 3 one did not. Contacts nobody else."""
+    """Send a test message to each receiver that is configured: 0 all took it, 3 one did not. Contacts nobody else.
+
+    Example: cosell-sync notices test --config my.yaml
+    """
     targets = notice_targets(load(config))
     if not targets:
         raise ConfigError("notices names no receiver", hint="give a url and a format there; docs/notices.md")

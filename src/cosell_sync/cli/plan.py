@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Annotated, Any
 from uuid import uuid4
 
@@ -12,6 +13,7 @@ from rich.table import Table
 from cosell_sync import log
 from cosell_sync.bootstrap import program, rehearsal_store
 from cosell_sync.cli.common import ConfigOption, JsonOption, console, load, show, show_json
+from cosell_sync.cli.progress import progress
 from cosell_sync.core import messages
 from cosell_sync.core.as_json import to_json
 from cosell_sync.core.deal import Side, Value
@@ -37,7 +39,7 @@ def plan(
 ) -> None:
     """Show what the next sync would write, old and new, and why, a line for each deal. Writes nothing anywhere.
 
-    Example: cosell-sync plan --config my.yaml, then cosell-sync plan --deal 0065g00000Xk3ZQAAZ --config my.yaml
+    Example: cosell-sync plan --deal 0065g00000Xk3ZQAAZ --config my.yaml
     """
     findings: list[DealPlan] = []
     loaded = load(config, "plan")
@@ -45,7 +47,7 @@ def plan(
     with program(loaded, rehearsal=True) as wired:
         store = rehearsal_store(loaded, wired.clock)
         try:
-            with store.lease(wired.settings.sync.interval):
+            with store.lease(wired.settings.sync.interval), progress() as step:
                 world = wired.cycle_services(
                     store=store,
                     referrals=DryReferrals(wired.referrals),
@@ -53,7 +55,11 @@ def plan(
                     rehearsal=True,
                 )
                 run_cycle(
-                    world, f"plan-{uuid4().hex[:8]}", accept=True, approve=False, collect=findings.append
+                    replace(world, progress=step),
+                    f"plan-{uuid4().hex[:8]}",
+                    accept=True,
+                    approve=False,
+                    collect=findings.append,
                 )
         finally:
             store.close()

@@ -54,6 +54,8 @@ def provision(
     command and take them away again.
 
     What is there is never overwritten; what differs is told, with what to do. Run it twice: the second run changes nothing.
+
+    Example: cosell-sync provision --dry-run --config my.yaml
     """
     loaded = load(config, "provision")
     with Console(stderr=True).status("provision") as status:

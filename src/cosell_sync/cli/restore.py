@@ -9,6 +9,7 @@ import typer
 
 from cosell_sync.bootstrap import LEASE_WAIT, utc_now
 from cosell_sync.cli.common import ConfigOption, load, show
+from cosell_sync.cli.progress import leased
 from cosell_sync.errors import ConfigError
 from cosell_sync.store import backup as archive
 from cosell_sync.store.engine import parse
@@ -32,7 +33,7 @@ def restore(
     found = archive.about(file)
     store = open_store(loaded.store.url, utc_now)
     try:
-        with store.lease(LEASE_WAIT):
+        with leased(store, LEASE_WAIT):
             if not force:
                 _refuse_newer(store, found)
             configured = loaded.store.key.get_secret_value() if loaded.store.key else None

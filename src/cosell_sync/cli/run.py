@@ -9,5 +9,8 @@ from cosell_sync.cli.daemon_service import serve
 
 
 def run(config: ConfigOption = None) -> None:
-    """Run cycles every sync.interval until stopped, with health, metrics and the console on http.listen."""
+    """Run cycles every sync.interval until stopped, with health, metrics and the console on http.listen.
+
+    Example: cosell-sync run --config my.yaml
+    """
     raise typer.Exit(serve(load(config, "run"), lambda: reload_log(config)))

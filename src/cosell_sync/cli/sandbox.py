@@ -26,7 +26,10 @@ def sandbox(
         Path | None, typer.Option(help="Where the certificate and the store go; else a temporary folder.")
     ] = None,
 ) -> None:
-    """Serve a fake Partner Center, Salesforce and Dataverse over TLS on loopback until Ctrl-C, and print how to use them."""
+    """Serve a fake Partner Center, Salesforce and Dataverse over TLS on loopback until Ctrl-C, and print how to use them.
+
+    Example: cosell-sync sandbox --crm salesforce --deals 20
+    """
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())

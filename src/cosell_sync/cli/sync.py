@@ -12,6 +12,7 @@ import typer
 
 from cosell_sync import tracing
 from cosell_sync.cli.common import ConfigOption, JsonOption, load, purge_journal, show, show_json, writing
+from cosell_sync.cli.progress import progress
 from cosell_sync.cycle.cycle import run_cycle
 from cosell_sync.errors import Unavailable
 from cosell_sync.summary import CycleSummary
@@ -31,7 +32,10 @@ def sync(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Run one full cycle, then exit: 0 nothing needs a person, 1 some deal does, 3 a system is out of reach."""
+    """Run one full cycle, then exit: 0 nothing needs a person, 1 some deal does, 3 a system is out of reach.
+
+    Example: cosell-sync sync --config my.yaml
+    """
     from cosell_sync.bootstrap import noticing  # noqa: PLC0415 - see `writing`
 
     cycle = uuid4().hex[:12]
@@ -43,8 +47,9 @@ def sync(
         watching(cycle),
     ):
         purge_journal(wired)
-        services = replace(wired.cycle_services(), finished=remembering(wired))
-        summary = run_cycle(services, cycle, accept=accept)
+        with progress() as step:
+            services = replace(wired.cycle_services(), finished=remembering(wired), progress=step)
+            summary = run_cycle(services, cycle, accept=accept)
     if as_json:
         show_json(summary.as_event())
     else:

@@ -30,7 +30,10 @@ LOOK_EVERY: Final = 1.0
 
 @app.command()
 def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """Show where Partner Center sends events: 0 to us, 1 elsewhere, nowhere, or not all of them."""
+    """Show where Partner Center sends events: 0 to us, 1 elsewhere, nowhere, or not all of them.
+
+    Example: cosell-sync webhooks status --config my.yaml
+    """
     loaded = load(config, "login")
     with _opened(loaded) as registration:
         found = registration.read()
@@ -52,7 +55,10 @@ def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
 
 @app.command()
 def register(config: ConfigOption = None, force: ForceOption = False) -> None:
-    """Let Partner Center send its events to webhooks.public_url; refuses to take them from another program without --force."""
+    """Let Partner Center send its events to webhooks.public_url; refuses to take them from another program without --force.
+
+    Example: cosell-sync webhooks register --config my.yaml
+    """
     loaded = load(config, "login")
     url = _callback(loaded)
     with _opened(loaded) as registration:
@@ -71,7 +77,10 @@ def register(config: ConfigOption = None, force: ForceOption = False) -> None:
 
 @app.command()
 def unregister(config: ConfigOption = None, force: ForceOption = False) -> None:
-    """Take our events out of the registration. The registration itself stays: Partner Center has no way to delete it."""
+    """Take our events out of the registration. The registration itself stays: Partner Center has no way to delete it.
+
+    Example: cosell-sync webhooks unregister --config my.yaml
+    """
     loaded = load(config, "login")
     with _opened(loaded) as registration:
         found = registration.read()
@@ -90,7 +99,10 @@ def unregister(config: ConfigOption = None, force: ForceOption = False) -> None:
 
 @app.command(name="test")
 def try_out(config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """Ask Partner Center for a test event, and say what the running daemon answered: 0 accepted, 1 not."""
+    """Ask Partner Center for a test event, and say what the running daemon answered: 0 accepted, 1 not.
+
+    Example: cosell-sync webhooks test --config my.yaml
+    """
     loaded = load(config, "login")
     wait = threading.Event().wait
     with _opened(loaded) as registration:

@@ -92,6 +92,11 @@ def freed_from(memory: Memory, side: Side) -> Memory:
     return freed(memory) if memory.failure is not None and memory.failure.side is side else memory
 
 
+def may_be_retried(memory: Memory) -> bool:
+    """Whether something of the deal failed, is parked or was refused, so that "retry" means something."""
+    return memory.failure is not None or memory.parked or bool(memory.refused)
+
+
 def resting(memory: Memory, now: datetime) -> bool:
     """Whether this deal must not be tried now."""
     return memory.parked or (memory.next_attempt is not None and memory.next_attempt > now)

@@ -14,10 +14,10 @@ from datetime import datetime
 import structlog
 
 from cosell_sync.core import messages
-from cosell_sync.core.deal import Side, state_of
+from cosell_sync.core.deal import Side, SyncState, state_of
 from cosell_sync.core.lifecycle import TERMINAL
 from cosell_sync.core.memory import Action, Approval, JournalEntry, Link, Memory, OperatorCommand, Phase, Verb
-from cosell_sync.core.retry import freed
+from cosell_sync.core.retry import freed, may_be_retried
 from cosell_sync.cycle.context import Cycle, ids
 from cosell_sync.cycle.record import Record, commit, released
 from cosell_sync.ports import ErasureResult, Store
@@ -82,18 +82,16 @@ def links_after(command: OperatorCommand, store: Store) -> list[Link]:
     link = find(store, command.target)
     if link is None:
         raise Refused(f"no deal with the id {command.target} is known")
-    memory = replace(freed(link.memory), gone=None, refused={})
     match command.verb:
         case Verb.RETRY:
-            again = replace(link, memory=memory, dirty=True)
-            return [replace(again, referral=None) if link.memory.gone and link.opportunity_id else again]
+            return [_retry(command, link)]
         case Verb.UNLINK:
             kept = Memory(stand_ins=link.memory.stand_ins)  # joined again, they are still nobody's words
             return [replace(link, phase=Phase.PARTED, memory=kept, dirty=False, due=None)]
         case Verb.CREATE:
             if link.phase is not Phase.WAITING or link.referral is None:
                 raise Refused("only a referral that waits for an opportunity can get a new one")
-            return [replace(link, memory=replace(memory, create_anyway=True), dirty=True)]
+            return [replace(link, memory=replace(_fresh(link), create_anyway=True), dirty=True)]
         case Verb.RESOLVE:
             resolved = {**link.memory.resolved, command.field: Side(command.side)}
             return [replace(link, memory=replace(link.memory, resolved=resolved), dirty=True)]
@@ -105,6 +103,37 @@ def links_after(command: OperatorCommand, store: Store) -> list[Link]:
             return [replace(link, memory=replace(link.memory, approved=approved), dirty=True)]
         case _:
             raise Refused(f"unknown order {command.verb}")
+
+
+def _fresh(link: Link) -> Memory:
+    """The memory without failures, refusals and a record that was gone."""
+    return replace(freed(link.memory), gone=None, refused={})
+
+
+def _retry(command: OperatorCommand, link: Link) -> Link:
+    if not may_be_retried(link.memory) and link.memory.gone is None:
+        raise Refused(f"nothing of the deal {command.target} failed or was refused: {standing(link)}")
+    again = replace(link, memory=_fresh(link), dirty=True)
+    return replace(again, referral=None) if link.memory.gone and link.opportunity_id else again
+
+
+def standing(link: Link) -> str:
+    """How a deal stands that has no failure, and which command is for that, as the end of a sentence."""
+    target = link.referral_id or link.opportunity_id
+    memory = link.memory
+    if link.phase is Phase.PARTED:
+        return "it was unlinked; `cosell-sync deals link` joins it again"
+    if link.phase is Phase.SKIPPED:
+        return "it is left alone, as `cosell-sync deals list --all` shows"
+    if memory.withheld:
+        return f"a step of it waits to be approved (`cosell-sync deals approve {target}`)"
+    if memory.sync_state is SyncState.CONFLICT:
+        return f"a field of it is in conflict (`cosell-sync deals explain {target}`, then `deals resolve`)"
+    if link.dirty:
+        return "it is due in the next cycle anyway"
+    if memory.sync_state is SyncState.NEEDS_ATTENTION:
+        return f"somebody must change its record (`cosell-sync deals show {target}` says what)"
+    return f"it stands in {memory.sync_state}"
 
 
 def _link(command: OperatorCommand, store: Store) -> list[Link]:

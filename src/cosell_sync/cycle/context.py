@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import InitVar, dataclass, field
 from datetime import datetime, timedelta
+from enum import StrEnum
 
 from cosell_sync.core.capabilities import Capability, Verdict
 from cosell_sync.core.deal import Fields, Side, State
@@ -51,6 +52,29 @@ def _ignored(_summary: CycleSummary) -> None:
     """Nobody wants to know."""
 
 
+class Work(StrEnum):
+    """What a cycle is at, of all that may take long."""
+
+    READING = "reading"  # what changed on a side; in a fresh store everything
+    COMPARING = "comparing"  # all ids and versions of a side
+    DECIDING = "deciding"  # what follows for every deal that is due, before anything is written
+    CARRYING = "carrying"  # deciding, writing and recording, chunk by chunk
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a cycle is: ``done`` records (of ``side``, where one is read) or deals, of ``total`` where that is known."""
+
+    work: Work
+    done: int
+    side: Side | None = None
+    total: int | None = None
+
+
+def _unwatched(_progress: Progress) -> None:
+    """Nobody watches."""
+
+
 def _none_known(_whole: bool) -> Sequence[Fault]:
     return ()
 
@@ -62,7 +86,7 @@ class Services:
     ``meters``: per side its quota and clock; empty where nobody counts (tests). ``preconditions``: of this very CRM.
     ``findings``: shared with the adapter of Partner Center. ``rehearsal``: the ports only pretend to write.
     ``lists_referrals``: whether this cycle asks Partner Center for what changed; while webhooks say so, not every one does.
-    ``finished``: called with the summary of every cycle, those included that ended early.
+    ``finished``: called with the summary of every cycle, those included that ended early. ``progress``: called while it runs.
     """
 
     referrals: Referrals
@@ -77,6 +101,7 @@ class Services:
     rehearsal: bool = False
     lists_referrals: Callable[[], bool] = lambda: True
     finished: Callable[[CycleSummary], None] = _ignored
+    progress: Callable[[Progress], None] = _unwatched
 
 
 @dataclass(frozen=True)
@@ -213,6 +238,7 @@ class Cycle:
         self.preconditions, self.clock = services.preconditions, services.clock
         self.lists_referrals = services.lists_referrals
         self.findings, self.rehearsal = services.findings, services.rehearsal
+        self.progress = services.progress
 
 
 def ids(link: Link) -> dict[str, str | None]:

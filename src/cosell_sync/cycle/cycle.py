@@ -27,7 +27,7 @@ from cosell_sync.core.memory import Link, Phase
 from cosell_sync.cycle import capabilities, schedule
 from cosell_sync.cycle.binding import check_binding
 from cosell_sync.cycle.commands import run_commands
-from cosell_sync.cycle.context import Collect, Cycle, Services
+from cosell_sync.cycle.context import Collect, Cycle, Progress, Services, Work
 from cosell_sync.cycle.engagements import await_microsoft, invite_microsoft, read_engagements
 from cosell_sync.cycle.full_compare import compare_when_due
 from cosell_sync.cycle.guard import check_preconditions, read_anew_if_broken, requeue_withheld
@@ -87,9 +87,10 @@ def run_cycle(
 def _cycle(cycle: Cycle) -> None:
     """Read, check; then decide, apply and record chunk by chunk."""
     read(cycle)
-    check_planned_changes(cycle)
+    deals = check_planned_changes(cycle)
     for chunk in schedule.chunks(cycle):
         isolate(cycle, chunk, sync_chunk)
+        cycle.progress(Progress(Work.CARRYING, len(cycle.counters.looked_at), total=deals))
         end_if_unavailable(cycle)
     for wishes in schedule.wishes(cycle):
         isolate(cycle, wishes, publish_chunk)

@@ -11,7 +11,7 @@ from cosell_sync.core import microsoft
 from cosell_sync.core.deal import Side
 from cosell_sync.core.memory import Link, Phase
 from cosell_sync.core.quota import Urgency
-from cosell_sync.cycle.context import CHUNK, Cycle
+from cosell_sync.cycle.context import CHUNK, Cycle, Progress, Work
 from cosell_sync.cycle.pull import staged_opportunities, staged_referrals
 from cosell_sync.cycle.record import Record, commit, keep_state
 from cosell_sync.cycle.safety import check_not_empty, check_share
@@ -67,6 +67,7 @@ def _stage_all_referrals(cycle: Cycle) -> set[str]:
     for page in cycle.referrals.index():
         found.update(snapshot.id for snapshot in page.snapshots)
         _store(cycle, staged_referrals(cycle, page))
+        cycle.progress(Progress(Work.COMPARING, len(found), Side.PARTNER_CENTER))
     return found
 
 
@@ -77,6 +78,7 @@ def _stage_all_opportunities(cycle: Cycle) -> set[str]:
         found.update(versions)
         known = cycle.store.versions(list(versions))
         _read_opportunities(cycle, [key for key, version in versions.items() if known.get(key) != version])
+        cycle.progress(Progress(Work.COMPARING, len(found), Side.CRM))
     return found
 
 

@@ -32,7 +32,7 @@ from cosell_sync.core.readings import (
 )
 from cosell_sync.core.retry import tried_at_once
 from cosell_sync.core.rules import digest
-from cosell_sync.cycle.context import CHUNK, Cycle
+from cosell_sync.cycle.context import CHUNK, Cycle, Progress, Work
 from cosell_sync.cycle.record import Record, commit, keep_state
 from cosell_sync.cycle.safety import SKEW
 from cosell_sync.ports import Page
@@ -54,13 +54,17 @@ def pull(cycle: Cycle, record: Record) -> None:
             seen.update(snapshot.id for snapshot in page.snapshots)
             record.put(*staged_referrals(cycle, page))
             _move_watermark(cycle, record, Side.PARTNER_CENTER, page, known)
+            cycle.progress(Progress(Work.READING, len(seen), Side.PARTNER_CENTER))
     if hinted:
         _look_at(cycle, record, [each for each in hinted if each not in seen])
         record.looked_at, record.looked_until = hinted, asked_at
         commit(store, record)
+    opportunities = 0
     for page in cycle.crm.changed_since(known[Side.CRM], overlap, store):
         record.put(*staged_opportunities(cycle, page))
         _move_watermark(cycle, record, Side.CRM, page, known)
+        opportunities += len(page.snapshots)
+        cycle.progress(Progress(Work.READING, opportunities, Side.CRM))
 
 
 def _look_at(cycle: Cycle, record: Record, referral_ids: Sequence[str]) -> None:

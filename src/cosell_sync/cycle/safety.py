@@ -15,7 +15,7 @@ from typing import Any
 from cosell_sync.core.fields import KINDS, STATUS_FIELDS
 from cosell_sync.core.memory import Action, FinalKind, Link, Phase
 from cosell_sync.core.rules import CrmShape, Flow, StageFlags
-from cosell_sync.cycle.context import Cycle
+from cosell_sync.cycle.context import Cycle, Progress, Work
 from cosell_sync.cycle.decide import foreseeable
 from cosell_sync.cycle.guard import close, foresee
 from cosell_sync.cycle.publish import posts_of
@@ -29,15 +29,18 @@ SKEW = timedelta(
 EMPTY = 4  # as many deals are enough to take a side for unreadable; fewer may well have been deleted
 
 
-def check_planned_changes(cycle: Cycle) -> None:
+def check_planned_changes(cycle: Cycle) -> int | None:
     """Before anything is written: would an unusual share of the deals be closed, vanish or be rewritten?
 
     In the same pass the steps that cannot be undone are counted, so that too many of a kind are withheld from the first on.
+    Returns how many deals are due; None where a person has said that nothing needs to be looked at.
     """
     if cycle.accept and cycle.approve:
-        return
-    unusual, totals = 0, Counter[FinalKind]()
+        return None
+    unusual, totals, deals = 0, Counter[FinalKind](), 0
     for chunk in due(cycle):
+        deals += len(chunk)
+        cycle.progress(Progress(Work.DECIDING, deals))
         unusual += _changing(cycle, chunk)
         if not cycle.approve:
             foresee(cycle, totals, chunk, posts_of(cycle, chunk))
@@ -45,6 +48,7 @@ def check_planned_changes(cycle: Cycle) -> None:
     if unusual > cycle.settings.surprise_min:
         linked = sum(counters.deals for counters in cycle.store.counts() if counters.phase is Phase.LINKED)
         check_share(cycle, "changed", unusual, linked)
+    return deals
 
 
 def _changing(cycle: Cycle, chunk: Iterable[Link]) -> int:

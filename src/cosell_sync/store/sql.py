@@ -179,6 +179,10 @@ class SqlStore:
     def hints(self, limit: int) -> Sequence[str]:
         return hints_table.waiting(self.engine, self._connection, limit)
 
+    def expiring(self, until: datetime) -> Sequence[Link]:
+        """The deals that wait for accept or decline and expire until then, the first to expire first."""
+        return standing.expiring(self.engine, self._connection, until)
+
     def outlook(self) -> Outlook:
         return standing.outlook(self.engine, self._connection)
 

@@ -8,9 +8,9 @@ from typing import Final
 from sqlalchemy import Engine, func, or_, select
 
 from cosell_sync.core.deal import Side, SyncState
-from cosell_sync.core.memory import Outlook, Phase
+from cosell_sync.core.memory import Link, Outlook, Phase
 from cosell_sync.ports import DealCount
-from cosell_sync.store import schema
+from cosell_sync.store import schema, serialize
 from cosell_sync.store.engine import reading
 from cosell_sync.store.statements import LOCKED
 
@@ -41,6 +41,20 @@ def counts(engine: Engine, name: str) -> list[DealCount]:
         for (phase, state, parked, rejected, withheld), deals, held in split
         if deals
     ]
+
+
+def expiring(engine: Engine, name: str, until: datetime) -> list[Link]:
+    """The deals of the connection of that name whose referral waits for accept or decline and expires until then, the first
+    to expire first.
+    """
+    column = schema.link.c
+    rows = (
+        select(schema.link)
+        .where(column.connection == name, column.respond_by <= until)
+        .order_by(column.respond_by, column.key)
+    )
+    with reading(engine) as connection:
+        return [serialize.to_link(row) for row in connection.execute(rows).mappings()]
 
 
 def outlook(engine: Engine, name: str) -> Outlook:
