@@ -90,10 +90,11 @@ class Posts(MemoryReferrals):
         assert row is not None
         if invites:
             self._invited(row)
+        # the reply is of the moment in which it was made; what a person does next is seen by the next read
+        reply = self._foreign(self.sides[-1]) if draft.engagement_id else self._snapshot(row)
         self.outside.at("posted")
         if kind == "lost" or len(self.bodies) in self.lose:
             return Outcome(None, Unclear("no answer", code="timeout"))
-        reply = self._foreign(self.sides[-1]) if draft.engagement_id else self._snapshot(row)
         return Outcome(reply.id, snapshot=reply, steps=1)
 
     def _stored(self, draft: ReferralDraft) -> Row:

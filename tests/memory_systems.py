@@ -549,7 +549,7 @@ class MemoryReferrals:
     def _carry(self, write: ReferralWrite) -> Outcome:
         snapshot, steps, version = None, 0, int(write.before.version)
         error: RecordError | None = None
-        row = self.outside.referrals[write.before.id]
+        row, state = self.outside.referrals[write.before.id], str(write.before["state"])
         refused: dict[str, RecordError] = {}
         for asked in write.steps:
             found = refused_of(self.outside.refuses_there, asked.fields, self.outside.cure)
@@ -564,7 +564,8 @@ class MemoryReferrals:
             if self.outage is not None:
                 return Outcome(row.id, Flaky("not now", code="unavailable"), snapshot, steps)
             self._call("write")
-            error = self._take(row, step, version, kind)
+            error = self._take(row, step, (version, state), kind)
+            state = step.state.value if step.state else state
             if step.trial and isinstance(error, Rejected):
                 refused |= dict.fromkeys(step.fields, error)
                 steps, snapshot, error = steps + 1, snapshot or write.before, None
@@ -581,12 +582,13 @@ class MemoryReferrals:
                 break
         return Outcome(row.id, error, snapshot, steps, refused=refused)
 
-    def _take(self, row: Row, step: Step, version: int, kind: str | None) -> RecordError | None:
+    def _take(self, row: Row, step: Step, known: tuple[int, str], kind: str | None) -> RecordError | None:
+        """``known``: version and state, as far as the caller knows."""
         if row.gone:
             return Gone("404", code="not_found", status=404)
         if kind in {"rejected", "flaky"}:
             return _trouble(kind, "Partner Center")
-        if row.version != version:
+        if (row.version, row.fields["state"]) != known:
             return Stale("412", code="modified", status=412)
         worlds = {self.outside.doubtful.get(name) for name in step.fields}
         if "refused" in worlds:
@@ -609,11 +611,13 @@ class MemoryReferrals:
                 wrong.append(f"{row.id}: {name} is frozen")
             if name in {"team", "solutions", "value", "close_date", "name"} and value in {(), None}:
                 wrong.append(f"{row.id}: {name} emptied")
-            held, shape = (
-                row.fields.get(name),
-                self.outside.kind.shape.of_currency(str(row.fields["currency"])),
-            )
-            if name in {"name", "value"} and held != value and agree(name, held, value, shape):
+            held, now = row.fields.get(name), {**row.fields, **fields}
+            # an amount that is cut in one currency may be whole, and so another amount, in the next one
+            shapes = [
+                self.outside.kind.shape.of_currency(str(each["currency"])) for each in (row.fields, now)
+            ]
+            alike = all(agree(name, held, value, shape) for shape in shapes)
+            if name in {"name", "value"} and held != value and alike:
                 wrong.append(f"{row.id}: {name} cut down to what the CRM holds of it")
         after = {**row.fields, **fields}
         if step.state is not None:

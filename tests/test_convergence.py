@@ -50,8 +50,8 @@ from cosell_sync.core.deal import (
     same_version,
     state_of,
 )
-from cosell_sync.core.decision import Decision
-from cosell_sync.core.fields import KINDS, SHARED, Kind
+from cosell_sync.core.decision import Decision, HoldKind
+from cosell_sync.core.fields import KINDS, SHARED, Kind, partners
 from cosell_sync.core.lifecycle import TERMINAL
 from cosell_sync.core.memory import INTERNAL_ERROR, FinalKind, JournalEntry, Link, OperatorCommand, Verb
 from cosell_sync.core.normalize import agree, same
@@ -68,6 +68,7 @@ from memory_sharing import HELP, Crash, Posts
 from memory_systems import (
     LIKE_DYNAMICS,
     LIKE_SALESFORCE,
+    SHAPE,
     Change,
     CountingStore,
     CrmKind,
@@ -465,6 +466,7 @@ class Convergence(RuleBasedStateMachine):
         self.outside.refuses = self.outside.refuses_there = {}
         for _ in range(QUIET_CYCLES):
             self._cycle({})
+        self._cycle({}, pause=self.rules.terminal_hold)  # an end that waited is asked for, or withheld, now
         for _ in FinalKind:
             self.approve()
             self._cycle({})
@@ -624,7 +626,8 @@ class Convergence(RuleBasedStateMachine):
         assert (link.referral, link.opportunity) == (referral, opportunity), "a change was not seen"
         assert link.memory.failure is None, link.memory.failure
         self._check_stand_ins(referral)
-        assert not link.memory.refused, "a field is held though it would be taken"
+        # a closed record that refused what it was sent is left alone until it changes
+        assert not link.memory.refused or link.memory.shut, "a field is held though it would be taken"
         kind, locked = self.outside.kind, self.kind.locks and opportunity.flag("is_closed")
         found = found_of(self.store.verdicts())
         decision = decide(link, replace(self.rules, found=found), self.kind.shape, self.outside.now)
@@ -640,6 +643,10 @@ class Convergence(RuleBasedStateMachine):
         if any(hold.field == "sync" for hold in decision.holds):
             return
         named = {hold.field for hold in decision.holds} | {each.field for each in decision.conflicts}
+        # An amount that cannot be held is told with its currency. Nobody is asked to fill in a deal that is over.
+        alone = {hold.field for hold in decision.holds if hold.kind is HoldKind.STAND_IN}
+        over = link.memory.stand_ins if state_of(referral) in TERMINAL else ()
+        named |= set(partners([*alone, *over]))
         for name in SHARED.keys() - named - {"sales_stage"}:
             if name in OWN_WAY and same(
                 KINDS[name], link.base_opportunity.get(name, ABSENT), opportunity[name]
@@ -731,6 +738,8 @@ class Convergence(RuleBasedStateMachine):
                     continue  # put back: no change at all
                 if edit.base is ABSENT and edit.value is None:
                     continue  # nothing is taken away for lack of a base
+                if edit.base is ABSENT and name == "currency" and self._without_amount(edit):
+                    continue  # a currency alone says nothing
                 if edit.base is ABSENT and name in self.outside.born.get(opportunity.id, {}):
                     continue  # a flow had the first word
                 over_there = [
@@ -753,6 +762,14 @@ class Convergence(RuleBasedStateMachine):
             self.marks[deal] = len(self.outside.changes)
             self.marked_at[deal] = self.outside.now
 
+    def _without_amount(self, edit: Change) -> bool:
+        amounts = [
+            each.value
+            for each in self.outside.changes[: edit.at]
+            if (each.record, each.element) == (edit.record, ("value", ""))
+        ]
+        return not amounts or amounts[-1] is None
+
     def _shape(self, referral: Snapshot) -> CrmShape:
         return self.kind.shape.of_currency(referral.text("currency"))
 
@@ -761,7 +778,9 @@ class Convergence(RuleBasedStateMachine):
         if KINDS[name] in {Kind.MEMBERS, Kind.SOLUTIONS, Kind.NOTES} or other is ABSENT:
             return value == other
         pair = (value, other) if side is Side.PARTNER_CENTER else (other, value)
-        return agree(name, *pair, shape)  # type: ignore[arg-type]
+        # an amount may have been carried while the deal was in a currency with other decimals
+        shapes = [replace(shape, scale=scale) for scale in (SHAPE.scale, *shape.scales.values())]
+        return any(agree(name, *pair, each) for each in shapes)  # type: ignore[arg-type]
 
     def _journal(self) -> list[JournalEntry]:
         """By referral: a lost store may come back with other keys."""

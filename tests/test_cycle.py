@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
@@ -18,11 +19,14 @@ from cosell_sync.core.retry import RetryPolicy
 from cosell_sync.cycle import decide as deciding
 from cosell_sync.cycle.context import CycleSettings, Services
 from cosell_sync.cycle.cycle import run_cycle
+from cosell_sync.errors import Unavailable
 from cosell_sync.ports import ErasureResult, Transaction
 from cosell_sync.summary import NEEDS_A_PERSON, NEEDS_NOBODY, CycleSummary
 from memory_systems import (
     LIKE_DYNAMICS,
+    LIKE_SALESFORCE,
     CountingStore,
+    CrmKind,
     Fault,
     MemoryCrm,
     MemoryReferrals,
@@ -116,6 +120,25 @@ def test_a_new_referral_becomes_an_opportunity(play: Play) -> None:
     assert (play.opportunity["stage"], play.opportunity["status"]) == ("Prospecting", "Received")
     assert play.opportunity["sync_state"] == "In sync"
     play.rests()
+
+
+@pytest.mark.parametrize("kind", [LIKE_SALESFORCE, LIKE_DYNAMICS], ids=["salesforce", "dynamics"])
+@pytest.mark.parametrize("state", [State.RECEIVED, State.ACCEPTED])
+@pytest.mark.parametrize("fault", ["flaky", "away", "rejected", "lost", "unread"])
+def test_a_referral_whose_create_failed_is_imported_once_the_crm_is_back(
+    play: Play, kind: CrmKind, state: State, fault: str
+) -> None:
+    """Neither a change of it nor a reminder of its deadline is waited for."""
+    play.outside.kind = kind
+    play.world = replace(play.world, rules=replace(play.world.rules, stages=kind.stages))
+    play.outside.new_referral(state)
+    play.outside.faults.append(Fault(CRM, fault))
+    with suppress(Unavailable):
+        play.cycle()
+    play.cycle()
+    play.cycle()
+    assert play.link.opportunity_id == "O1"
+    assert play.opportunity["status"] == state.value
 
 
 def test_a_larger_field_frees_what_was_held(play: Play) -> None:

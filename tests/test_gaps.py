@@ -133,6 +133,33 @@ def test_the_answer_goes_out_with_what_was_entered(play: Play) -> None:
     assert play.opportunity["sync_state"] == "In sync"
 
 
+@EVERY
+def test_what_is_entered_before_the_answer_goes_out_with_it(play: Play, gap: str) -> None:
+    """Several cycles lie between the seller's value and the accept; nobody enters it twice."""
+    arrived(play, gap, State.RECEIVED)
+    _, entered, travels = GAPS[gap]
+    play.seller(**entered)
+    play.cycle()
+    play.cycle()
+    assert "fill in" not in str(play.opportunity["message"])
+    play.seller(action="Accept")
+    play.cycle()
+    assert play.referral["state"] == "Accepted"
+    assert travels.items() <= play.referral.items()
+
+
+@EVERY
+def test_what_is_entered_while_partner_center_is_away_goes_out_later(play: Play, gap: str) -> None:
+    arrived(play, gap)
+    _, entered, travels = GAPS[gap]
+    play.seller(**entered)
+    play.outside.faults.append(Fault(PC, "flaky"))
+    for _ in range(3):
+        play.cycle()
+        play.outside.pass_time(timedelta(hours=1))
+    assert travels.items() <= play.referral.items()
+
+
 @pytest.mark.parametrize(("left", "given"), [(13, [1, 2, 3]), (5, [1, 2, 3]), (2, [2, 3]), (0.5, [3])])
 def test_an_unanswered_deal_with_a_stand_in_has_its_clock(play: Play, left: float, given: list[int]) -> None:
     until = play.outside.now + timedelta(days=left)

@@ -13,7 +13,7 @@ from datetime import timedelta
 import pytest
 
 import test_convergence as machine
-from cosell_sync.core import merge, outcome, reconcile, together
+from cosell_sync.core import merge, normalize, outcome, reconcile, together
 from cosell_sync.core.deal import Step, Value
 from cosell_sync.core.decision import Decision
 from cosell_sync.core.rules import CrmShape
@@ -104,7 +104,7 @@ def echoes_are_taken_for_edits(patch: Patch) -> None:
     def equal(_name: str, referral: Value, opportunity: Value, _shape: CrmShape) -> bool:
         return referral == opportunity
 
-    for module in (merge, outcome, together):
+    for module in (merge, normalize, together):
         patch.setattr(module, "agree", equal)
 
 

@@ -455,6 +455,22 @@ def test_an_approval_does_not_expire(office: Office) -> None:
     assert office.having(State.WON) == 11
 
 
+def test_what_was_approved_is_withheld_no_longer_though_its_record_is_gone(office: Office) -> None:
+    """Nobody is asked twice for a step that cannot be taken; if the record comes back, it goes."""
+    deals = office.deals(11, State.ACCEPTED)
+    office.seller(deals, stage="Closed Won")
+    office.cycle()
+    office.outside.vanish(Side.CRM, deals[0], gone=True)
+    office.cycle()
+    office.approve()
+    assert office.withheld() == []
+    office.cycle()
+    assert (office.having(State.WON), office.withheld()) == (10, [])
+    office.outside.vanish(Side.CRM, deals[0], gone=False)
+    office.cycle()
+    assert office.having(State.WON) == 11
+
+
 def test_a_deal_at_rest_cannot_be_approved(office: Office) -> None:
     (deal,) = office.deals(1)
     with office.store.lease(timedelta()), pytest.raises(Refused, match="nothing of the deal"):

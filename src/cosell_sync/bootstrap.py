@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta, tzinfo
 from functools import cache, cached_property
@@ -26,6 +26,7 @@ from cosell_sync.crm.writes import Ownership
 from cosell_sync.cycle.binding import configured, refuse_others
 from cosell_sync.cycle.context import CycleSettings, Services
 from cosell_sync.errors import ConfigError
+from cosell_sync.notices.sender import Target, wanted
 from cosell_sync.partner_center.client import ID_HEADERS, PartnerCenter
 from cosell_sync.partner_center.paging import REFERRALS
 from cosell_sync.partner_center.signin import TOKEN_NAME, UNREACHABLE, Application, Lent, SignIn
@@ -34,6 +35,7 @@ from cosell_sync.ports import Clock, Crm, Findings, Referrals, Store
 from cosell_sync.settings import Settings, value_lists
 from cosell_sync.store.copy import open_copy
 from cosell_sync.store.engine import parse
+from cosell_sync.store.notices import SqlOutbox
 from cosell_sync.store.open import open_store
 from cosell_sync.store.quota import StoredLedger
 from cosell_sync.store.sql import SqlStore
@@ -96,6 +98,11 @@ class Program:
             findings=self.findings,
             rehearsal=rehearsal,
         )
+
+    @property
+    def outbox(self) -> SqlOutbox:
+        """The notices that wait in the store."""
+        return SqlOutbox(self.store.engine)
 
     @cached_property
     def preconditions(self) -> CrmPreconditions:
@@ -551,6 +558,32 @@ def program(
 def rehearsal_store(settings: Settings, clock: Clock = utc_now) -> SqlStore:
     """An in-memory copy of the store, for a cycle that must leave no trace."""
     return open_copy(settings.store.url, clock)
+
+
+@contextmanager
+def noticing(
+    wired: Program, *, background: bool = False
+) -> Iterator[Callable[[str], AbstractContextManager[None]]]:
+    """What a cycle of this id is to run within, so that people are told of its outcome; nothing where ``notices`` is empty.
+
+    ``background``: no receiver holds up the next cycle.
+    """
+    targets = notice_targets(wired.settings)
+    if not targets:
+        yield lambda _cycle: nullcontext()
+        return
+    from cosell_sync.notices.notifier import Notifier  # noqa: PLC0415 - only where somebody is to be told
+
+    notifier = Notifier(targets, wired.outbox, wired.store, wired.clock, background=background)
+    try:
+        yield notifier.watching
+    finally:
+        notifier.close()
+
+
+def notice_targets(settings: Settings) -> Sequence[Target]:
+    """The configured receivers of notices."""
+    return [Target(each.url.get_secret_value(), each.format, wanted(each.on)) for each in settings.notices]
 
 
 LEASE_WAIT = timedelta(seconds=35)  # a little longer than the lease of a PostgreSQL holder that was killed

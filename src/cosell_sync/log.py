@@ -26,6 +26,7 @@ from typing import IO, Any, Final, Literal
 
 import structlog
 
+from cosell_sync import tracing
 from cosell_sync.errors import CosellError
 
 Event = MutableMapping[str, Any]
@@ -39,6 +40,7 @@ LIBRARIES: Final = (
     "cheroot",
     "urllib3",
     "simple_salesforce",
+    "opentelemetry",
 )
 MASK: Final = "[masked]"
 
@@ -192,7 +194,15 @@ def _without_message(logger: Any, method: str, event: Event) -> Event:
     return event
 
 
+def _with_trace(logger: Any, method: str, event: Event) -> Event:
+    """The event with the ids of the trace that it happened in, if there is one."""
+    del logger, method
+    event.update(tracing.ids())
+    return event
+
+
 _SHARED: Final[tuple[Any, ...]] = (
+    _with_trace,
     structlog.contextvars.merge_contextvars,
     structlog.stdlib.add_log_level,
     structlog.processors.TimeStamper(fmt="iso", utc=True),

@@ -485,6 +485,19 @@ def test_steps_walk_in_order_each_with_the_new_etag(stand: Stand) -> None:
     assert outcome.snapshot["state"] is State.WON
 
 
+def test_a_walk_stops_where_somebody_else_has_moved_the_deal(stand: Stand) -> None:
+    """Read after a step, it is closed: nothing more is sent to it, though its version is known."""
+    route = stand.answers(
+        httpx.Response(204),
+        httpx.Response(200, json=referral(1, eTag='"1-c"', status="Closed", substatus="Lost")),
+    )
+    outcome = stand.write(Step({}, State.ACCEPTED), Step({}, State.WON))
+    assert isinstance(outcome.error, Stale)
+    assert (outcome.steps, route.call_count) == (1, 2)
+    assert outcome.snapshot is not None
+    assert outcome.snapshot["state"] is State.LOST
+
+
 def test_a_walk_that_stops_says_how_far_it_came(stand: Stand) -> None:
     stand.answers(httpx.Response(200, json=referral(1, eTag='"1-b"')), refused(400, text="No, thanks."))
     outcome = stand.write(Step({}, State.ACCEPTED), Step({}, State.WON))

@@ -77,6 +77,7 @@ def pair(here: dict[str, Value] | None = None, **there: Value) -> Link:
         publishing.source_values(opportunity(), sent, RULES),
         referral(**there),
         RULES,
+        SHAPE,
         answered=True,
     )
     return replace(

@@ -12,6 +12,7 @@ from sharing import COMPLETE, HELP, NOW, RULES, opportunity, pair, referral
 
 from cosell_sync.core import messages, publishing
 from cosell_sync.core.deal import ABSENT, Customer, DealType, Member, Snapshot, Solution, Value
+from cosell_sync.core.decision import ConflictKind
 from cosell_sync.core.memory import Invitation, Link, Memory, Phase
 from cosell_sync.core.reconcile import decide
 from cosell_sync.core.rules import Flow
@@ -93,7 +94,7 @@ def test_a_deal_just_posted(kind: DealType, recipe: str, invite: str, words: dic
     made = referral(name="Made", notes=ABSENT)
     known: dict[str, Value] = {**KNOWN, "name": "Held", "notes": "x"}
     assert publishing.after_post(
-        waiting, sent, known, made, rules(cosell_recipe=recipe), answered=True
+        waiting, sent, known, made, rules(cosell_recipe=recipe), SHAPE, answered=True
     ) == replace(
         waiting,
         referral_id="R1",
@@ -107,10 +108,23 @@ def test_a_deal_just_posted(kind: DealType, recipe: str, invite: str, words: dic
             "name": "Held",
             **words,
         },
-        memory=Memory(notices=(messages.shared(kind),), invite=invite),
+        memory=Memory(notices=(messages.shared(kind),), invite=invite, reported=("kept:name",)),
         dirty=True,
         due=None,
     )
+
+
+def test_what_partner_center_made_otherwise_than_it_was_sent_is_told_and_settled_by_the_next_edit() -> None:
+    """But for the customer, which nobody can change there."""
+    link = pair(name="Made", customer=Customer("Harbor Mills"))
+    decision = decide(link, RULES, SHAPE, NOW)
+    assert decision.steps == ()
+    assert [(each.field, each.kept, each.kind) for each in decision.conflicts] == [
+        ("name", None, ConflictKind.NOT_TAKEN)
+    ]
+    assert link.opportunity is not None
+    agreed = replace(link, opportunity=opportunity(referral_id="R1", status="Accepted", name="Made"))
+    assert decide(agreed, RULES, SHAPE, NOW).conflicts == ()
 
 
 def test_a_post_whose_reply_was_lost_landed_whole() -> None:
@@ -132,7 +146,7 @@ def test_a_post_whose_reply_was_lost_landed_whole() -> None:
         notes=ABSENT,
     )
     waiting = Link("o:006", opportunity_id="006", opportunity=opportunity())
-    link = publishing.after_post(waiting, sent, sent, made, RULES, answered=False)
+    link = publishing.after_post(waiting, sent, sent, made, RULES, SHAPE, answered=False)
     assert link.base_referral == {
         "state": "Accepted",
         "name": "Posted",
@@ -149,7 +163,7 @@ def test_a_lost_reply_leaves_what_was_sent_as_base() -> None:
     later = referral(close_date=date(2027, 1, 1), team=())
     known = publishing.source_values(opportunity(), sent, RULES)
     decision = decide(
-        publishing.after_post(link, sent, known, later, RULES, answered=False), RULES, SHAPE, NOW
+        publishing.after_post(link, sent, known, later, RULES, SHAPE, answered=False), RULES, SHAPE, NOW
     )
     assert decision.crm["close_date"] == date(2027, 1, 1)
     assert decision.crm["team"] == ()

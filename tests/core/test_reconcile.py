@@ -170,6 +170,7 @@ def test_a_computed_amount_is_not_written() -> None:
         ("currency", False, "stays once it is set"),
         ("name", False, "may not change it"),
         ("value", True, "reopen it"),
+        ("currency", True, "stays once it is set"),
     ],
 )
 def test_why_the_crm_does_not_take_a_value(field: str, closed: bool, why: str) -> None:
@@ -177,6 +178,13 @@ def test_why_the_crm_does_not_take_a_value(field: str, closed: bool, why: str) -
     assert link.opportunity is not None
     link = replace(link, opportunity=replace(link.opportunity, readonly=frozenset({field})))
     assert why in decided(link).holds[0].text
+
+
+def test_a_closed_record_is_not_to_be_reopened_for_what_it_could_not_hold_either() -> None:
+    link = there(here(at_rest(), is_closed=True), value=Decimal("1e17"))
+    assert link.opportunity is not None
+    link = replace(link, opportunity=replace(link.opportunity, readonly=frozenset({"value", "currency"})))
+    assert "the largest amount" in decided(link).holds[0].text
 
 
 def test_a_locked_record_is_not_written_whatever_it_should_say() -> None:

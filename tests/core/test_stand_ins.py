@@ -302,3 +302,20 @@ def test_a_field_that_is_not_carried_has_none() -> None:
     rule = replace(RULES, fields={**fields, "campaign_id": FieldRule("campaign_id", "x")})
     referral = Snapshot("R1", "1", {**shared(), "value": Decimal("1e17")})
     assert not stand_ins.lacks("value", referral, rule, SHAPE)
+
+
+@pytest.mark.parametrize("name", ["name", "close_date"])
+def test_what_stands_beside_nothing_told_is_asked_for_once_the_store_is_lost(name: str) -> None:
+    """It may be ours or a person's: it is not sent, and the record says so; what is entered then travels."""
+    link = at_rest(State.ACCEPTED)
+    assert link.referral is not None
+    fields = {each: value for each, value in link.referral.fields.items() if each != name}
+    link = replace(
+        link, referral=replace(link.referral, fields=fields), base_referral={}, base_opportunity={}
+    )
+    decision = decided(link, SHAPE)
+    assert (sent(decision), needs(decision)) == ({}, [name])
+    again = decided(decision.link, SHAPE)
+    assert (sent(again), needs(again)) == ({}, [name])
+    entered: Fields = {name: {"name": "Ours", "close_date": MAY}[name]}
+    assert sent(decided(here(again.link, **entered), SHAPE)) == entered

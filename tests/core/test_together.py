@@ -292,3 +292,16 @@ def test_without_a_base_an_address_is_completed_or_taken_whole(given: Customer, 
     link = replace(there(here(both(), customer=CONTOSO), customer=given), base_opportunity={})
     kept_equal = rules(account_updates=AccountUpdates.ALL)
     assert decided(link, kept_equal).crm["customer"] == left
+
+
+def test_an_amount_that_the_crm_holds_cut_goes_whole_with_its_new_currency() -> None:
+    """A yen has no cents: in another currency, what the CRM holds of the amount is another amount."""
+    link = there(at_rest(State.ACCEPTED), value=Decimal("10.005"), currency="USD")
+    link = here(link, value=Decimal("10.01"), currency="USD")
+    link = decided(link).link
+    assert sent(decided(here(link, currency="EUR"))) == {"value": Decimal("10.005"), "currency": "EUR"}
+    yen = replace(SHAPE, scales={"JPY": 0})
+    assert sent(decided(here(link, currency="JPY"), shape=yen)) == {
+        "value": Decimal("10.01"),
+        "currency": "JPY",
+    }

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from importlib.metadata import version
 from typing import Any
 from uuid import uuid4
 
-from cosell_sync.bootstrap import Program, program
+from cosell_sync import tracing
+from cosell_sync.bootstrap import Program, noticing, program
 from cosell_sync.cli.common import purge_journal
 from cosell_sync.cli.console_pages import console
 from cosell_sync.core.memory import Outlook, Phase
@@ -31,8 +32,9 @@ def serve(loaded: Settings, reload: Callable[[], None] = lambda: None) -> int:
 
     Raises ``ConfigError`` where the listener's address is taken.
     """
-    with program(loaded) as wired, ExitStack() as stack:
-        monitor = _MonitoredCycles(wired)
+    endpoint = loaded.tracing.otlp_endpoint
+    with tracing.exporting(endpoint), program(loaded) as wired, ExitStack() as stack:
+        monitor = _MonitoredCycles(wired, stack.enter_context(noticing(wired, background=True)))
         daemon = Daemon(
             monitor.cycle,
             interval=loaded.sync.interval,
@@ -85,11 +87,18 @@ def receiver(wired: Program, monitor: _MonitoredCycles, wake: Callable[[], None]
     }
 
 
+def _unwatched(_cycle: str) -> AbstractContextManager[None]:
+    return nullcontext()
+
+
 class _MonitoredCycles:
     """Runs the daemon's cycles, feeds the metrics with them, and gathers what the listener shows."""
 
-    def __init__(self, wired: Program) -> None:
+    def __init__(
+        self, wired: Program, watching: Callable[[str], AbstractContextManager[None]] = _unwatched
+    ) -> None:
         self.wired = wired
+        self.watching = watching
         self.metrics = Metrics(version("cosell-sync"), wired.settings.crm)
         self.outlook = Outlook()
         self.sign_ins: dict[str, str] = {}
@@ -101,13 +110,13 @@ class _MonitoredCycles:
     def cycle(self) -> CycleSummary:
         """Run one cycle; remember which system refused the sign-in, until a cycle ends well."""
         self.purge()
+        cycle = uuid4().hex[:12]
+        services = replace(
+            self.wired.cycle_services(), finished=self.count, lists_referrals=self.lists_referrals
+        )
         try:
-            summary = run_cycle(
-                replace(
-                    self.wired.cycle_services(), finished=self.count, lists_referrals=self.lists_referrals
-                ),
-                uuid4().hex[:12],
-            )
+            with self.watching(cycle):
+                summary = run_cycle(services, cycle)
         except AuthFailed as error:
             self.sign_ins[error.system] = error.code or "refused"
             raise

@@ -12,7 +12,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from cosell_sync.bootstrap import Program, program
+from cosell_sync.bootstrap import Program, notice_targets, program
 from cosell_sync.checks import check_crm
 from cosell_sync.cli.common import ConfigOption, JsonOption, console, load, show_json
 from cosell_sync.core.capabilities import (
@@ -25,9 +25,11 @@ from cosell_sync.core.capabilities import (
     again_at,
     stands,
 )
+from cosell_sync.core.notices import MOST_TRIES
 from cosell_sync.core.preconditions import stage_faults
 from cosell_sync.cycle import binding
 from cosell_sync.errors import AuthFailed, ConfigError, ForeignSystem, OutsideError, Surprise
+from cosell_sync.notices.sender import suspicious
 from cosell_sync.partner_center.sight import Sight
 from cosell_sync.settings import Settings, value_lists
 from cosell_sync.summary import NEEDS_A_PERSON, NEEDS_NOBODY, OUT_OF_REACH
@@ -78,6 +80,7 @@ def checked(loaded: Settings) -> tuple[Sequence[Row], int]:
         found, out_of_reach = _partner_center(wired)
         rows += found
         rows += _found_out(wired)
+        rows += _notices(wired)
         unreachable = False
         for check in check_crm(wired.settings.crm, wired.crm, wired.stages):
             rows.append(Row(check.name, check.status, check.message, check.todo))
@@ -160,6 +163,22 @@ def _answer(verdict: Verdict) -> str:
     again = again_at(verdict)
     text = f"auto found out: {verdict.answer} ({how}, {on})"
     return f"{text}; may be tried once more from {again:%Y-%m-%d} on" if again else text
+
+
+def _notices(wired: Program) -> Iterator[Row]:
+    """Each receiver of notices by its host, and what waits for it. Nothing is sent there."""
+    for number, target in enumerate(notice_targets(wired.settings)):
+        name, backlog = f"notices.{number}", wired.outbox.backlog(target.digest)
+        told = f"{target.format} to {target.name}: {', '.join(sorted(target.kinds))}"
+        if backlog.waiting:
+            told = f"{told}; {backlog.waiting} to be sent"
+        if wrong := suspicious(target):
+            yield Row(name, "warning", f"{told}; {wrong}", "correct its url or its format")
+        elif backlog.given_up:
+            text = f"{told}; {backlog.given_up} were not taken in {MOST_TRIES} tries"
+            yield Row(name, "warning", text, "run cosell-sync notices test, and give it a url that works")
+        else:
+            yield Row(name, "ok", told)
 
 
 def _value_lists(wired: Program) -> Iterator[Row]:

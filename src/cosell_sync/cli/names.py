@@ -23,6 +23,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "support-bundle": "Write version, masked settings, doctor, last cycles and counts to one file, without secrets or people.",
     "deals": "See deals and free what is stuck. Deals go by referral id or opportunity id.",
     "webhooks": "See, make and test the registration for Partner Center's events; there is one for the whole tenant.",
+    "notices": "Try the receivers of notices: Teams and Slack channels, and addresses of your own.",
     "connection": "See to which org and tenant the store belongs; move it after a refresh or rename.",
     "config": "Validate the configuration, print it with secrets masked, or print its JSON Schema.",
 }

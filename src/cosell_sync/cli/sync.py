@@ -10,6 +10,7 @@ from uuid import uuid4
 
 import typer
 
+from cosell_sync import tracing
 from cosell_sync.cli.common import ConfigOption, JsonOption, load, purge_journal, show, show_json, writing
 from cosell_sync.cli.progress import progress
 from cosell_sync.cycle.cycle import run_cycle
@@ -35,11 +36,20 @@ def sync(
 
     Example: cosell-sync sync --config my.yaml
     """
-    with writing(load(config, "sync")) as wired:
+    from cosell_sync.bootstrap import noticing  # noqa: PLC0415 - see `writing`
+
+    cycle = uuid4().hex[:12]
+    loaded = load(config, "sync")
+    with (
+        tracing.exporting(loaded.tracing.otlp_endpoint),
+        writing(loaded) as wired,
+        noticing(wired) as watching,
+        watching(cycle),
+    ):
         purge_journal(wired)
         with progress() as step:
             services = replace(wired.cycle_services(), finished=remembering(wired), progress=step)
-            summary = run_cycle(services, uuid4().hex[:12], accept=accept)
+            summary = run_cycle(services, cycle, accept=accept)
     if as_json:
         show_json(summary.as_event())
     else:

@@ -10,7 +10,13 @@ from typing import Final
 from cosell_sync.core import messages
 from cosell_sync.core.deal import Fields, Side, Snapshot, State, Step, Value
 from cosell_sync.core.decision import Conflict, Decision, Effect, Hold, HoldKind
-from cosell_sync.core.limits import CRM_REQUIRES, no_choice_for, why_crm_cannot_store, why_read_only
+from cosell_sync.core.limits import (
+    CRM_REQUIRES,
+    currency_stays,
+    no_choice_for,
+    why_crm_cannot_store,
+    why_read_only,
+)
 from cosell_sync.core.memory import Action, FinalKind, Link, Withheld, reported_state
 from cosell_sync.core.normalize import empty
 from cosell_sync.core.retry import blocked_side, freed_from
@@ -142,9 +148,23 @@ def why_not_in_crm(
     builder: DecisionBuilder, name: str, value: Value, label: str, shown: Value
 ) -> tuple[HoldKind, str] | None:
     """Why the CRM cannot take it, and what the seller reads of that; ``label``, ``shown``: as he is to read them."""
-    if name in builder.opportunity.readonly:
+    if name in builder.opportunity.readonly and (
+        not builder.opportunity.flag("is_closed") or currency_stays(name, builder.opportunity)
+    ):
         why = why_read_only(name, builder.opportunity)
         return HoldKind.READ_ONLY, messages.read_only(label, shown, why)
+    if reason := _why_never(builder, name, value, label, shown):
+        return reason
+    if name in builder.opportunity.readonly:  # only while the record is closed
+        why = why_read_only(name, builder.opportunity)
+        return HoldKind.READ_ONLY, messages.read_only(label, shown, why)
+    return None
+
+
+def _why_never(
+    builder: DecisionBuilder, name: str, value: Value, label: str, shown: Value
+) -> tuple[HoldKind, str] | None:
+    """Why the CRM would not take it, be the record open or closed; as ``why_not_in_crm``."""
     if no_choice_for(name, value, builder.shape):
         return HoldKind.READ_ONLY, messages.no_choice(label, shown)
     kept = builder.opportunity[name]

@@ -40,9 +40,14 @@ FIRST_DAY: Final = date(1753, 1, 1)
 LAST_DAY: Final = date(3999, 12, 31)
 
 
+def currency_stays(name: str, opportunity: Snapshot) -> bool:
+    """Whether this is a currency that the CRM never changes any more, be the record open or closed."""
+    return name == "currency" and name in opportunity.readonly and not empty(opportunity[name])
+
+
 def why_read_only(name: str, opportunity: Snapshot) -> Text:
     """Why the CRM does not take this field at the moment; for a field of ``Snapshot.readonly`` only."""
-    if opportunity.flag("is_closed"):
+    if opportunity.flag("is_closed") and not currency_stays(name, opportunity):
         return Text("the record is closed there; reopen it to take this over")
     whys = {
         "currency": Text("a currency stays once it is set"),

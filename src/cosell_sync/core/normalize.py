@@ -15,8 +15,8 @@ from typing import Final
 
 from cosell_sync.core import text_limits
 from cosell_sync.core.countries import country_code
-from cosell_sync.core.deal import ABSENT, Customer, Member, Solution, Value, hidden_parts
-from cosell_sync.core.fields import KINDS, Kind
+from cosell_sync.core.deal import ABSENT, Customer, Fields, Member, Snapshot, Solution, Value, hidden_parts
+from cosell_sync.core.fields import KINDS, SHARED, Kind
 from cosell_sync.core.rules import CrmShape
 
 Conversion = Callable[[str, Value, CrmShape], Value]
@@ -211,6 +211,22 @@ def agree(name: str, referral: Value, opportunity: Value, shape: CrmShape) -> bo
     kind = KINDS[name]
     there = keeping_duns(for_crm(name, referral, shape), opportunity)
     return same(kind, there, opportunity) or same(kind, for_referral(name, opportunity, shape), referral)
+
+
+def not_taken(sent: Fields, after: Snapshot, here: Fields, shape: CrmShape) -> list[str]:
+    """Fields written to Partner Center that read back as something else: not taken, or changed there before the read.
+
+    ``here``: what the CRM has. Either way both values are named, once. Sets and notes merge; the sales stage may stand in the stage.
+    """
+    return [
+        name
+        for name in SHARED
+        if name in sent
+        and KINDS[name] not in {Kind.MEMBERS, Kind.SOLUTIONS, Kind.NOTES}
+        and name != "sales_stage"
+        and after[name] is not ABSENT
+        and not agree(name, after[name], here.get(name, ABSENT), shape)
+    ]
 
 
 def empty(value: Value) -> bool:

@@ -20,7 +20,7 @@ from cosell_sync.core.decision import ConflictKind
 from cosell_sync.core.fields import KINDS, NEWER, SHARED, TOGETHER, Kind, inseparable, partners
 from cosell_sync.core.memory import Failure, Intent, Link, Memory, Phase, set_known
 from cosell_sync.core.merge import Written, landed, learn, settle_notes, settle_set
-from cosell_sync.core.normalize import agree, by_key, empty, same
+from cosell_sync.core.normalize import by_key, empty, not_taken, same
 from cosell_sync.core.refusals import learn_landed, with_bases_of_unmade, without
 from cosell_sync.core.retry import RetryPolicy, after_failure, freed_from, seen_at_failure
 from cosell_sync.core.rules import AccountUpdates, CrmShape, Rules
@@ -65,7 +65,7 @@ def after_referral(
     sent = dict(without(sent, [name for name in sent if name in refused]))
     _set_bases_along(sent, base_referral, base_opportunity, after, opportunity)
     done = {*sent, *partners(sent)}
-    unequal = [ConflictKind.NOT_TAKEN.key(name) for name in _not_taken(sent, after, opportunity, shape)]
+    unequal = [ConflictKind.NOT_TAKEN.key(name) for name in not_taken(sent, after, opportunity.fields, shape)]
     freed = link.memory if "status" in refused else freed_from(link.memory, Side.PARTNER_CENTER)
     memory = _forget_fields(freed, sent)
     memory = replace(
@@ -77,22 +77,6 @@ def after_referral(
         link, referral=after, base_referral=base_referral, base_opportunity=base_opportunity, memory=memory
     )
     return Learned(changed, tuple(_notices(sent, state, shape)), state)
-
-
-def _not_taken(sent: Fields, after: Snapshot, opportunity: Snapshot, shape: CrmShape) -> list[str]:
-    """Fields that read back as something else: not taken, or a colleague changed them before the read.
-
-    Either way both values are named, once. Sets and notes merge; the sales stage may stand in the stage.
-    """
-    return [
-        name
-        for name in SHARED
-        if name in sent
-        and KINDS[name] not in {*_SETS, Kind.NOTES}
-        and name != "sales_stage"
-        and after[name] is not ABSENT
-        and not agree(name, after[name], opportunity[name], shape)
-    ]
 
 
 def _notices(sent: Fields, state: State | None, shape: CrmShape) -> Iterator[str]:

@@ -22,10 +22,11 @@ from typing import Final
 
 from cosell_sync.core import messages
 from cosell_sync.core.deal import ABSENT, DealType, Fields, Snapshot, State, Value
+from cosell_sync.core.decision import ConflictKind
 from cosell_sync.core.fields import NEWER, SHARED
 from cosell_sync.core.memory import Invitation, Link, Memory, Phase
 from cosell_sync.core.microsoft import fix_help_request
-from cosell_sync.core.normalize import by_key, empty, for_referral
+from cosell_sync.core.normalize import by_key, empty, for_referral, not_taken
 from cosell_sync.core.requirements import _currency, asks_for_help
 from cosell_sync.core.rules import CrmShape, Rules, Standing
 
@@ -96,13 +97,21 @@ def source_values(opportunity: Snapshot, sent: Fields, rules: Rules) -> dict[str
 
 
 def after_post(
-    link: Link, sent: Fields, known: Fields, referral: Snapshot, rules: Rules, *, answered: bool
+    link: Link,
+    sent: Fields,
+    known: Fields,
+    referral: Snapshot,
+    rules: Rules,
+    shape: CrmShape,
+    *,
+    answered: bool,
 ) -> Link:
     """The link after the post landed: Partner Center has ``referral`` now.
 
     ``known``: see ``source_values``. ``answered``: ``referral`` is the reply to the post itself, so whatever differs from what
     was sent is Partner Center's own doing, and so is what it filled in by itself; else the reply was lost, and what
-    differs was written by a person since. What is asked per deal and the location are no such case: where the seller left
+    differs was written by a person since. What it made otherwise than it was sent is told, but for the customer, which nobody
+    can change there. What is asked per deal and the location are no such case: where the seller left
     them empty the configured default was sent, and the record is to show it.
     """
     base_referral: dict[str, Value] = {"state": State.ACCEPTED.value}  # our own deals start so
@@ -117,6 +126,8 @@ def after_post(
         there, here = referral[name], rules.crm_value(name, link.opportunity)  # type: ignore[arg-type]  # asked above
         if here is not ABSENT and empty(here) and not empty(there):
             base_referral[name], base_opportunity[name] = there, here
+    compared = {name: sent[name] for name in known.keys() & sent.keys() - {"customer"}}
+    unequal = not_taken(compared, referral, known, shape)
     invited = Invitation.NONE
     if sent.get("deal_type") == DealType.COSELL:
         invited = Invitation.DONE if rules.cosell_recipe == "one_post" else Invitation.PENDING
@@ -127,7 +138,11 @@ def after_post(
         referral=referral,
         base_referral=base_referral,
         base_opportunity=base_opportunity,
-        memory=Memory(notices=(messages.shared(DealType(str(sent["deal_type"]))),), invite=invited),
+        memory=Memory(
+            notices=(messages.shared(DealType(str(sent["deal_type"]))),),
+            invite=invited,
+            reported=tuple(ConflictKind.NOT_TAKEN.key(name) for name in unequal) if answered else (),
+        ),
         dirty=True,
         due=None,
     )

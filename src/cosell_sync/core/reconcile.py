@@ -49,7 +49,7 @@ def decide(
     ``own_move``: the state that our own write brought about in this cycle, so that it is not reported as news.
     ``withheld``: steps that the guard withholds (``guard``); they are held with its reason.
     """
-    link = stand_ins.as_base(link)
+    link = stand_ins.as_base(stand_ins.adopted(link, rules, shape))
     referral, opportunity = stand_ins.told(link), link.opportunity
     if referral is None or opportunity is None or link.memory.gone is not None:
         return Decision(link)

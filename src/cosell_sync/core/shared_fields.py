@@ -15,6 +15,7 @@ from cosell_sync.core.fields import KINDS, SHARED, TOGETHER, UNKEYED
 from cosell_sync.core.lifecycle import TERMINAL
 from cosell_sync.core.limits import (
     PARTNER_CENTER_REQUIRES,
+    currency_stays,
     foreign_currency,
     why_not_sent,
     why_partner_center_cannot_store,
@@ -205,17 +206,24 @@ def _write_or_hold(builder: DecisionBuilder, group: Mapping[str, Merged]) -> Non
             builder.conflicts.append(merged.conflict)
     opportunity = builder.opportunity
     up = {name: merged.to_referral for name, merged in group.items() if merged.to_referral is not ABSENT}
-    down = {
+    told = {
         name: merged.to_crm
         for name, merged in group.items()
         if merged.to_crm is not ABSENT
-        and not (len(group) > 1 and name in opportunity.readonly and merged.to_crm == opportunity[name])
         and not (name == "currency" and empty(merged.to_crm) and empty(builder.referral["value"]))
     }  # a currency without an amount says nothing, and no CRM clears one
+    down = {
+        name: value
+        for name, value in told.items()
+        if not (len(group) > 1 and name in opportunity.readonly and value == opportunity[name])
+    }
     # the reason that is told is that of a part which differs, if it has one
     names = sorted(group, key=lambda name: builder.referral[name] == opportunity[name])
     no_up = [why for name in names if name in up and (why := _why_not_up(builder, name, up[name]))]
-    no_down = [why for name in names if name in down and (why := _why_not_down(builder, name, down))]
+    names.sort(
+        key=lambda name: not currency_stays(name, opportunity)
+    )  # what a reopened record would not take either
+    no_down = [why for name in names if name in down and (why := _why_not_down(builder, name, told))]
     _put_or_hold(builder, builder.to_referral, up, no_up)
     _put_or_hold(builder, builder.to_crm, down, no_down)
     if "customer" in group:

@@ -168,12 +168,39 @@ def from_source(source: Fields) -> tuple[dict[str, Value], tuple[str, ...]]:
 
 
 def told(link: Link) -> Snapshot | None:
-    """The referral as it is merged: where a stand-in stands, what cannot be told counts as nothing, so that an edit travels."""
-    referral = link.referral
-    names = [name for name in _merged_names(link) if referral is not None and referral[name] is ABSENT]
-    if referral is None or not names:
-        return referral
-    return replace(referral, fields={**referral.fields, **dict.fromkeys(names, None)})
+    """The referral as it is merged: where nothing is agreed on, what cannot be told counts as nothing, so that an edit travels.
+
+    That is so where a stand-in stands, and where one stood: its base outlives it.
+    """
+    referral, base = link.referral, link.base_referral
+    if referral is None:
+        return None
+    stood = [name for name in partners(_LACKS) if name in base and base[name] is None]
+    names = [name for name in (*_merged_names(link), *stood) if referral[name] is ABSENT]
+    return replace(referral, fields={**referral.fields, **dict.fromkeys(names, None)}) if names else referral
+
+
+def adopted(link: Link, rules: Rules, shape: CrmShape) -> Link:
+    """The link of a deal whose store was lost, or that was joined by hand, with the stand-ins that it seems to have.
+
+    Where Partner Center tells nothing of what the CRM demands, what stands in the CRM may be anybody's: it is not sent, and
+    the record says so until somebody enters a value.
+    """
+    referral, opportunity = link.referral, link.opportunity
+    if referral is None or opportunity is None:
+        return link
+    names = [
+        name
+        for name in CRM_REQUIRES
+        if name not in link.memory.stand_ins
+        and name not in link.base_referral
+        and referral[name] is ABSENT
+        and not empty(opportunity[name])
+        and lacks(name, referral, rules, shape)
+    ]
+    if not names:
+        return link
+    return replace(link, memory=replace(link.memory, stand_ins=(*link.memory.stand_ins, *names)))
 
 
 def untouched(link: Link) -> frozenset[str]:

@@ -86,5 +86,16 @@ def _carried(
         return replace(still, to_crm=value) if along or not same(kind, value, sides.opportunity) else still
     if kept is Side.CRM:
         value = for_referral(name, sides.opportunity, shape)
+        if agree(name, sides.referral, sides.opportunity, shape) and _equally_exact(group, shape):
+            value = sides.referral  # whole, as Partner Center holds it: only its partner was changed
         return replace(still, to_referral=value) if along or not same(kind, value, sides.referral) else still
     return still
+
+
+def _equally_exact(group: Mapping[str, Sides], shape: CrmShape) -> bool:
+    """Whether the CRM holds as many decimals in both sides' currencies, so that an amount cut in the one is no other in the other."""
+    currency = group.get("currency")
+    if currency is None:
+        return True
+    there, here = (shape.scales.get(str(each)) for each in (currency.referral, currency.opportunity))
+    return there == here

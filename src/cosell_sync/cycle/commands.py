@@ -100,7 +100,8 @@ def links_after(command: OperatorCommand, store: Store) -> list[Link]:
                 raise Refused(f"nothing of the deal {command.target} is withheld")
             new = [Approval(item.kind, item.mark) for item in link.memory.withheld]
             approved = tuple(dict.fromkeys([*link.memory.approved, *new]))
-            return [replace(link, memory=replace(link.memory, approved=approved), dirty=True)]
+            # withheld no longer, also where it has to wait, for a record that is gone say
+            return [replace(link, memory=replace(link.memory, approved=approved, withheld=()), dirty=True)]
         case _:
             raise Refused(f"unknown order {command.verb}")
 

@@ -22,6 +22,7 @@ from collections.abc import Sequence
 
 import structlog
 
+from cosell_sync import tracing
 from cosell_sync.core.memory import Link, Phase
 from cosell_sync.cycle import capabilities, schedule
 from cosell_sync.cycle.binding import check_binding
@@ -65,7 +66,10 @@ def run_cycle(
     cycle = Cycle(world, cycle_id, world.clock(), collect or (lambda _plan: None), accept, approve)
     started, before = time.monotonic(), _calls(world)
     failure: OutsideError | Surprise | Broken | None = None
-    with structlog.contextvars.bound_contextvars(cycle_id=cycle_id):
+    with (
+        structlog.contextvars.bound_contextvars(cycle_id=cycle_id),
+        tracing.span("cycle", cycle_id=cycle_id) as trace,
+    ):
         try:
             _cycle(cycle)
         except Exception as error:  # noqa: BLE001 - an error that nobody foresaw is reported by its type and place
@@ -74,6 +78,7 @@ def run_cycle(
         summary = summarize(cycle, time.monotonic() - started, _calls(world) - before, failure)
         log.info("cycle.finished", **summary.as_event())
         world.finished(summary)
+        trace.ended(summary.exit_code)
     if failure is not None:
         raise failure
     return summary

@@ -86,7 +86,8 @@ def _remind(cycle: Cycle, links: Sequence[Link]) -> None:
             log.warning("deal.reminder", **ids(link), reminder=passed)
             kept = [each for each in memory.reported if not each.startswith(REMINDED)]
             memory = replace(memory, reported=(*kept, key))
-        moments = [each for each in (coming, link.due) if each is not None and each > cycle.now]
+        # what failed because a system was away is due now, that is in the next cycle
+        moments = [each for each in (coming, link.due) if each is not None and each >= cycle.now]
         again = replace(link, memory=memory, due=min(moments, default=None))
         if again != link:
             record.put(again)

@@ -15,6 +15,7 @@ from pathlib import PurePath
 
 import structlog
 
+from cosell_sync import tracing
 from cosell_sync.core import messages
 from cosell_sync.core.deal import ABSENT, Fields, Side, SyncState
 from cosell_sync.core.memory import INTERNAL_ERROR, Action, Link
@@ -29,8 +30,10 @@ log = structlog.get_logger("cosell_sync.cycle")
 
 def isolate(cycle: Cycle, links: Sequence[Link], act: Callable[[Cycle, Sequence[Link]], None]) -> None:
     """Act on these deals together; if that breaks, on each alone. A failure of a system (CosellError) is raised as ever."""
+    alone = {name: one for name, one in ids(links[0]).items() if one} if len(links) == 1 else {}
     try:
-        act(cycle, links)
+        with tracing.span("deals", deals=len(links), **alone):
+            act(cycle, links)
     except CosellError:
         raise
     except Exception as error:  # noqa: BLE001 - whatever it is, the other deals go on

@@ -175,7 +175,7 @@ def _post(cycle: Cycle, link: Link, opportunity: Snapshot) -> Link:
         result = post_failed(cycle, record, link, outcome.error or Unclear("no answer"))
     else:
         holder = cycle.store.by_referral([outcome.snapshot.id]).get(outcome.snapshot.id)
-        made = publishing.after_post(link, fields, known, outcome.snapshot, rules, answered=True)
+        made = publishing.after_post(link, fields, known, outcome.snapshot, rules, cycle.shape, answered=True)
         result = post_landed(cycle, record, made, fields, SHARED_RULE, holder)
     commit(cycle.store, record)
     return result

@@ -70,7 +70,9 @@ def _after_post(cycle: Cycle, link: Link, intent: Intent) -> tuple[Link, Link | 
         return replace(again, phase=Phase.SKIPPED, dirty=False), None  # a person gave it to another deal
     cycle.counters.created[Side.PARTNER_CENTER] += 1
     log.info("deal.created", **{**ids(link), "referral_id": found.id}, side=Side.PARTNER_CENTER)
-    made = publishing.after_post(link, intent.fields, intent.source, found, cycle.rules, answered=False)
+    made = publishing.after_post(
+        link, intent.fields, intent.source, found, cycle.rules, cycle.shape, answered=False
+    )
     return carried(cycle, made), replace(released(holder), referral=None) if holder else None
 
 

@@ -33,7 +33,7 @@ from urllib.parse import quote
 import structlog
 
 from cosell_sync.core.capabilities import Capability
-from cosell_sync.core.deal import ABSENT, Snapshot, Step
+from cosell_sync.core.deal import ABSENT, Snapshot, Step, state_of
 from cosell_sync.core.lifecycle import TERMINAL
 from cosell_sync.errors import (
     AuthFailed,
@@ -382,7 +382,7 @@ class PartnerCenter:
         """All steps of one referral, as far as they go."""
         carried = _Carried()
         referral_id = write.before.id
-        current = write.before
+        current, state = write.before, state_of(write.before)
         error: RecordError | None = None
         try:
             _checked(referral_id)
@@ -392,6 +392,10 @@ class PartnerCenter:
                 current = carried.snapshot or current
                 if carried.steps and carried.snapshot is None:
                     raise Flaky("the referral could not be read after the last step", code="no_version")
+                if carried.steps and state_of(current) is not state:
+                    # read after the last step, it has moved on: what was decided for it is decided anew
+                    raise Stale("the referral was moved by somebody else", code="moved")
+                state = step.state or state
                 try:
                     self._take(current, step, carried, search=write.search)
                 except (Rejected, Flaky) as cause:

@@ -10,6 +10,7 @@ from pydantic import SecretStr
 
 from cosell_sync.settings.defaults import FIELDS, OPTIONAL_FIELDS
 from cosell_sync.settings.model import FieldRule, Settings, Stages
+from cosell_sync.settings.notices import NoticeSettings
 from cosell_sync.settings.section import Section
 
 KeyPath = tuple[str, ...]
@@ -24,6 +25,8 @@ FREE_MAPS: Final[tuple[KeyPath, ...]] = (
     ("mapping", "deal_attributes"),
     ("mapping", "owner_by_location"),
 )
+# Lists whose items are sections; an item's path is the list's and its number, from 0.
+LISTS: Final[Mapping[KeyPath, type[Section]]] = {("notices",): NoticeSettings}
 FIELD_RULES: Final[KeyPath] = ("mapping", "fields")
 _STAGES: Final[KeyPath] = ("mapping", "stages")
 _SECTIONS: Final[Mapping[str, type[Section]]] = {
@@ -39,8 +42,9 @@ def variable_name(path: Iterable[str]) -> str:
 
 
 def secret_keys(section: str) -> frozenset[str]:
-    """Keys of the section whose value may stand in a file of its own; empty for an unknown section."""
-    fields = _SECTIONS[section].model_fields if section in _SECTIONS else {}
+    """Keys of the section, or of each item of the list, whose value may stand in a file of its own; else empty."""
+    model = LISTS.get((section,)) or _SECTIONS.get(section)
+    fields = model.model_fields if model else {}
     return frozenset(
         name
         for name, info in fields.items()
@@ -56,6 +60,9 @@ def keys_below(path: KeyPath) -> tuple[str, ...] | None:
         secrets = secret_keys(path[0])
         names = _SECTIONS[path[0]].model_fields
         return (*names, *(f"{name}_file" for name in names if name in secrets))
+    if len(path) == 2 and path[:1] in LISTS:
+        secrets = secret_keys(path[0])
+        return (*LISTS[path[:1]].model_fields, *(f"{name}_file" for name in secrets))
     if path == _STAGES:
         return tuple(Stages.model_fields)
     if path in FREE_MAPS:

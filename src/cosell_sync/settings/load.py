@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
-from cosell_sync.settings.keys import CONFIG_VARIABLE, IMAGE_PREFIX
+from cosell_sync.settings.keys import CONFIG_VARIABLE, IMAGE_PREFIX, LISTS
 from cosell_sync.settings.model import Settings
 from cosell_sync.settings.plain_words import in_plain_words
 from cosell_sync.settings.problems import InvalidSettings, Problem
@@ -74,9 +74,9 @@ def _problem(error: Any, sources: Sequence[TextSource]) -> Problem:
     # The models name their own functions inside a path; the last number is the position in a list.
     keys = [str(part) for part in error["loc"]]
     path = tuple(key for key in keys if not key.startswith(("function-", "constrained-")))
-    if path and path[-1].isdigit():
+    if path and path[-1].isdigit() and path[:-1] not in LISTS:
         path = path[:-1]
-    above = [path[:n] for n in range(len(path), 1, -1)]
+    above = [path[:n] for n in range(len(path), 1, -1)] + [path[:1]] * (path[:1] in LISTS)
     at_or_above = [source.places[at] for source in sources for at in above if at in source.places]
     below = [
         place for source in sources for at, place in source.places.items() if at and at[: len(path)] == path

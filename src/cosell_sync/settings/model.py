@@ -33,7 +33,9 @@ from cosell_sync.settings.defaults import (
     field_rules,
     with_default_rules,
 )
+from cosell_sync.settings.notices import NoticeSettings
 from cosell_sync.settings.section import Section
+from cosell_sync.settings.tracing import TracingSettings
 from cosell_sync.settings.values import (
     DEFAULT_STORE,
     AccountMatch,
@@ -368,6 +370,9 @@ class Settings(BaseModel):
     http: HttpSettings = HttpSettings()
     console: ConsoleSettings = ConsoleSettings()
     webhooks: WebhooksSettings = WebhooksSettings()
+    notices: tuple[NoticeSettings, ...] = ()
+    """Who is told in Teams, Slack or by JSON of new deals, deadlines, problems and wins."""
+    tracing: TracingSettings = TracingSettings()
     log: LogSettings = LogSettings()
 
     @model_validator(mode="before")

@@ -15,6 +15,7 @@ def json_schema() -> dict[str, Any]:
     # A file may give rules and stages in part; the rest comes from the defaults.
     for name in ("FieldRule", "Stages"):
         definitions[name].pop("required", None)
+    definitions["NoticeSettings"]["required"] = ["format"]  # the url may stand in a file
     fields = definitions["MappingSettings"]["properties"]["fields"]
     rule = {"anyOf": [{"type": "string", "minLength": 1}, {"$ref": "#/$defs/FieldRule"}]}
     fields.pop("default", None)

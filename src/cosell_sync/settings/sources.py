@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from cosell_sync.settings.keys import (
     FIELD_RULES,
     FREE_MAPS,
     IMAGE_PREFIX,
+    LISTS,
     PREFIX,
     KeyPath,
     is_known,
@@ -79,12 +80,22 @@ class TextSource(PydanticBaseSettingsSource):
         """Drop from the tree what is unknown or of the wrong shape, and read the secret files; each problem is reported."""
         self.tree = {key: value for key, value in self._checked(self.tree, ()).items() if value is not None}
         self._find_value_lists()
-        for section, values in self.tree.items():
-            for secret in secret_keys(section):
+        for path, values in self._blocks():
+            for secret in secret_keys(path[0]):
                 if (named := values.pop(f"{secret}_file", None)) is not None:
-                    self._read_secret_file(section, secret, named)
+                    self._read_secret_file(path, values, secret, named)
+
+    def _blocks(self) -> Iterator[tuple[KeyPath, dict[str, Any]]]:
+        """Every section, and every item of a list of sections, with its path."""
+        for name, values in self.tree.items():
+            if isinstance(values, dict):
+                yield (name,), values
+            elif (name,) in LISTS:
+                yield from (((name, str(number)), item) for number, item in enumerate(values))
 
     def _checked(self, tree: Any, path: KeyPath) -> Any:
+        if path in LISTS:
+            return self._checked_items(tree, path)
         below = keys_below(path)
         if below is None:
             if isinstance(tree, dict):
@@ -104,6 +115,12 @@ class TextSource(PydanticBaseSettingsSource):
                 checked[key] = good
         return checked
 
+    def _checked_items(self, items: Any, path: KeyPath) -> list[Any] | None:
+        if not isinstance(items, list):
+            self.report(path, "must be a list of maps")
+            return None
+        return [self._checked(item, (*path, str(number))) or {} for number, item in enumerate(items)]
+
     def _find_value_lists(self) -> None:
         """The file of value lists by its whole path; one that cannot be used is reported here, where its place is known."""
         mapping = self.tree.get("mapping")
@@ -116,11 +133,11 @@ class TextSource(PydanticBaseSettingsSource):
         except value_lists.Unusable as fault:
             self.report(("mapping", "value_lists"), str(fault), "See config/value-lists.yaml")
 
-    def _read_secret_file(self, section: str, secret: str, named: Any) -> None:
+    def _read_secret_file(self, path: KeyPath, values: dict[str, Any], secret: str, named: Any) -> None:
         """Put the content of the file in the secret's place; only trailing line ends are cut off."""
-        key = (section, f"{secret}_file")
-        if secret in self.tree[section]:
-            self.report(key, f"and {section}.{secret} are both given", "Keep one")
+        key = (*path, f"{secret}_file")
+        if secret in values:
+            self.report(key, f"and {'.'.join((*path, secret))} are both given", "Keep one")
             return
         if not isinstance(named, str):
             self.report(key, "must be a path")
@@ -138,8 +155,8 @@ class TextSource(PydanticBaseSettingsSource):
         if not text:
             self.report(key, f"{file} is empty")
             return
-        self.tree[section][secret] = text
-        self.places[section, secret] = self.place(key)
+        values[secret] = text
+        self.places[*path, secret] = self.place(key)
 
 
 class EnvironmentSource(TextSource):
@@ -161,11 +178,11 @@ class EnvironmentSource(TextSource):
 
     def _take(self, variable: str, path: KeyPath, text: str) -> None:
         self.places[path] = variable
-        if path[:2] in FREE_MAPS and len(path) > 2:
+        whole = next((part for part in (*FREE_MAPS, *LISTS) if path[: len(part)] == part != path), None)
+        if whole is not None:
+            what, how = ("map", "name by name") if whole in FREE_MAPS else ("list", "item by item")
             self.report(
-                path,
-                "cannot be given name by name",
-                f"Give the whole map as JSON in {variable_name(path[:2])}",
+                path, f"cannot be given {how}", f"Give the whole {what} as JSON in {variable_name(whole)}"
             )
             return
         above = (path[: n + 1] for n in range(len(path)))
@@ -187,7 +204,7 @@ class EnvironmentSource(TextSource):
     def _decoded(self, path: KeyPath, text: str) -> Any:
         """Maps and lists are JSON; everything else is its text."""
         is_map = keys_below(path) is not None
-        may_be_json = is_map or path[-1] in {"account_match", "certificate_hosts"}
+        may_be_json = is_map or path in LISTS or path[-1] in {"account_match", "certificate_hosts"}
         if not (may_be_json and text.lstrip().startswith(("{", "["))):
             if is_map and path[:-1] != FIELD_RULES:  # a field rule as plain text is the CRM's field name
                 self.report(path, "must be a map", "Give it as JSON, for example {…}")
@@ -197,7 +214,7 @@ class EnvironmentSource(TextSource):
             return json.loads(text)
         except ValueError:
             self.report(path, "is no valid JSON")
-            return {} if is_map else ()
+            return {} if is_map else []
 
 
 def variables_set(environment: Mapping[str, str] | None = None) -> list[str]:

@@ -16,7 +16,7 @@ from typing import Annotated, Final, Literal
 from urllib.parse import urlsplit
 from zoneinfo import available_timezones
 
-from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, SecretStr, WithJsonSchema
 
 from cosell_sync.catalogues import languages
 
@@ -92,6 +92,17 @@ def _webhook_url(value: str) -> str:
         _https("https" + value[4:])
         return value.rstrip("/")
     return _https(value)
+
+
+def _notice_url(value: object) -> object:
+    """An https address with its query, which is part of the secret, or plain http to this machine."""
+    text = value.get_secret_value() if isinstance(value, SecretStr) else value
+    if isinstance(text, str):
+        text = text.strip()
+        _webhook_url(re.sub(r"\?.*", "", text, flags=re.DOTALL))
+        if " " in text or not text.isascii() or not text.isprintable():
+            raise ValueError("must be one address, in ASCII and without blanks")
+    return text
 
 
 def _portal_url(value: str) -> str:
@@ -183,6 +194,8 @@ Share = Annotated[
 ]
 HttpsUrl = Annotated[str, AfterValidator(_https), WithJsonSchema({"type": "string", "pattern": "^https://"})]
 WebhookUrl = Annotated[str, AfterValidator(_webhook_url)]
+NoticeWord = Literal["received", "expiring", "attention", "conflict", "sign_in", "outage", "won"]
+NoticeUrl = Annotated[SecretStr, BeforeValidator(_notice_url)]
 PortalUrl = Annotated[str, AfterValidator(_portal_url)]
 StoreUrl = Annotated[
     str,

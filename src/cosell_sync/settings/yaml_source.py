@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import yaml
 
-from cosell_sync.settings.keys import CONFIG_VARIABLE, KeyPath, is_known
+from cosell_sync.settings.keys import CONFIG_VARIABLE, LISTS, KeyPath, is_known
 from cosell_sync.settings.problems import Problem
 from cosell_sync.settings.sources import TextSource
 from cosell_sync.settings.values import DEFAULT_STORE
@@ -91,5 +91,12 @@ class YamlSource(TextSource):
         if isinstance(node, yaml.MappingNode):
             return self._map(path, node)
         if isinstance(node, yaml.SequenceNode):
-            return [item.value if isinstance(item, yaml.ScalarNode) else None for item in node.value]
+            return [self._item((*path, str(number)), item) for number, item in enumerate(node.value)]
         return None if node.tag == "tag:yaml.org,2002:null" else node.value
+
+    def _item(self, path: KeyPath, node: yaml.Node) -> Any:
+        """One item of a list: a text, or a map where the list holds sections."""
+        if path[:-1] in LISTS:
+            self.places[path] = f"{self.name}:{node.start_mark.line + 1}"
+            return self._map(path, node) if isinstance(node, yaml.MappingNode) else None
+        return node.value if isinstance(node, yaml.ScalarNode) else None

@@ -201,6 +201,24 @@ verdict = Table(
     PrimaryKeyConstraint("connection", "capability", name="pk_verdict"),
 )
 
+# What a receiver of notices was told, or is to be, as in ``core.notices``. ``target``: a digest of its address. ``due``: when to
+# send it, in the order of ``place``; null: it arrived (``told``) or was given up. Deals stand in it by key only.
+notice = Table(
+    "notice",
+    metadata,
+    _connection(),
+    Column("target", String, nullable=False),
+    Column("key", _KEY, nullable=False),
+    Column("at", Moment, nullable=False),
+    Column("due", Moment),
+    Column("place", Integer, nullable=False),
+    Column("told", Boolean, nullable=False),
+    Column("tries", Integer, nullable=False),
+    Column("data", _DATA, nullable=False),
+    PrimaryKeyConstraint("connection", "target", "key", name="pk_notice"),
+    Index("ix_notice_due", "connection", "due"),
+)
+
 intent = Table(
     "intent",
     metadata,

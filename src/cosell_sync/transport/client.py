@@ -34,6 +34,7 @@ from typing import Any
 import httpx
 import structlog
 
+from cosell_sync import tracing
 from cosell_sync.errors import CosellError, Flaky, Rejected, Unavailable, Unclear
 from cosell_sync.transport import answers, errors, unreachable
 from cosell_sync.transport.answers import Answer, ErrorBody, error_body
@@ -250,14 +251,16 @@ class HttpCaller:
             self._calls += 1
         before = self._monotonic()
         try:
-            response = within_deadline(
-                self._client.send,
-                self._request(call, token, call_id, limit),
-                name=f"http-{self.system}",
-                limit=limit + self._limits.connect,
-                stopping=self._is_stopping,
-                grace=self._limits.grace,
-            )
+            with tracing.request(self.system, call.method, call.template) as trace:
+                response = within_deadline(
+                    self._client.send,
+                    self._request(call, token, call_id, limit),
+                    name=f"http-{self.system}",
+                    limit=limit + self._limits.connect,
+                    stopping=self._is_stopping,
+                    grace=self._limits.grace,
+                )
+                trace.answered(response.status_code)
         except (
             httpx.HTTPError, httpx.InvalidURL, RuntimeError, UnicodeError, Stopped, DeadlineExceeded
         ) as cause:  # fmt: skip
@@ -274,7 +277,7 @@ class HttpCaller:
 
     def _request(self, call: _Call, token: AccessToken | None, call_id: str, limit: float) -> httpx.Request:
         url = call.url
-        headers = {**call.headers, **dict.fromkeys(self._id_headers, call_id)}
+        headers = {**call.headers, **dict.fromkeys(self._id_headers, call_id), **tracing.headers(self.host)}
         if token is not None:
             headers["authorization"] = f"Bearer {token.value}"
             if token.base_url:

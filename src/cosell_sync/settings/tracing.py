@@ -1,0 +1,11 @@
+"""Where spans are sent."""
+
+from __future__ import annotations
+
+from cosell_sync.settings.section import Section
+from cosell_sync.settings.values import WebhookUrl
+
+
+class TracingSettings(Section):
+    otlp_endpoint: WebhookUrl | None = None
+    """Where OpenTelemetry spans are sent over OTLP/HTTP, e.g. http://localhost:4318; needs the extra ``tracing``."""
