@@ -3,7 +3,7 @@ VENV := .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 
-.PHONY: help setup demo test sbom faults docs mutants lint clean
+.PHONY: help setup demo test sbom faults docs mutants messages lint clean
 
 help: ## what can be made here
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | sort
@@ -47,6 +47,10 @@ mutants: setup ## which changes of the core would no test notice? (half an hour;
 	PATH="$(CURDIR)/$(BIN):$$PATH" nice mutmut run --max-children 2
 	$(BIN)/mutmut results
 	$(BIN)/mutmut export-cicd-stats && cat mutants/mutmut-cicd-stats.json
+
+messages: setup ## after a text for sellers changed: catalogues and docs/messages.md brought up to date, what is to be translated named
+	$(BIN)/python tests/core/catalogue_templates.py
+	$(BIN)/python tests/core/test_messages.py
 
 lint: setup ## style, types, import contracts, dead code, unused dependencies
 	$(BIN)/ruff check .

@@ -21,7 +21,7 @@ from test_cycle import Play
 
 PC, CRM = Side.PARTNER_CENTER, Side.CRM
 BASIS = dict.fromkeys((Capability.WRITE_NAME, Capability.WRITE_FAVORITE), "https://api/v1.0")
-KEPT = "Name stays as you wrote it in the CRM but was not sent: Partner Center does not take a new name."
+KEPT = "Name stays as you wrote it in the CRM but was not sent: Partner Center takes no new name."
 
 
 @pytest.fixture(autouse=True)
@@ -239,7 +239,7 @@ def test_a_promise_made_before_the_answer_is_taken_back(play: Play) -> None:
     play.begin(State.RECEIVED)
     play.seller(name="Ours")
     play.cycle()
-    assert "together with your Accept" in str(play.opportunity["message"])
+    assert "Accepting also sends your Name" in str(play.opportunity["message"])
     play.outside.new_referral(State.ACCEPTED)
     play.cycle()
     play.cycle()
@@ -247,7 +247,7 @@ def test_a_promise_made_before_the_answer_is_taken_back(play: Play) -> None:
     play.cycle()
     play.cycle()
     assert KEPT in str(play.opportunity["message"])
-    assert "together with your Accept" not in str(play.opportunity["message"])
+    assert "Accepting also sends" not in str(play.opportunity["message"])
     play.rests()
 
 

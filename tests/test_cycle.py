@@ -287,7 +287,7 @@ def test_refused_again_and_again_it_is_parked_and_says_so(play: Play) -> None:
         play.cycle()
         play.outside.now += timedelta(hours=1)
     assert play.link.memory.parked
-    assert "deals retry" in str(play.opportunity["message"])
+    assert "ask your administrator" in str(play.opportunity["message"])
     play.rests()
     play.seller(value=Decimal(300))
     play.cycle()

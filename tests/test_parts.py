@@ -132,7 +132,7 @@ def test_a_refused_field_of_an_open_deal_is_told_and_rests(play: Play) -> None:
     play.seller(close_date=date(2027, 5, 1), notes="new")
     summary = play.cycle()
     assert play.referral["notes"] == "new"
-    assert "Partner Center did not take 2027-05-01 for Close Date" in message(play)
+    assert "Partner Center did not take 1 May 2027 for Close Date" in message(play)
     assert "Notes" in message(play)
     assert (summary.failed, play.link.memory.failure) == (0, None)
     play.rests()

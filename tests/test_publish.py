@@ -384,7 +384,7 @@ def test_microsoft_accepts_and_declines() -> None:
     stage.opportunity(help=HELP)
     stage.opportunity(help=HELP, name="Other")
     stage.cycle()
-    assert "2026-01-19" in str(stage.record()["message"]), "when the fourteen days end"
+    assert "19 Jan 2026" in str(stage.record()["message"]), "when the fourteen days end"
     stage.posts.answers("Active / Accepted", 0, microsoft_id="7-123")
     stage.posts.answers("Closed / Declined", 1, status_reason="customer not managed by a seller")
     stage.cycle()

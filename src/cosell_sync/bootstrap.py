@@ -10,16 +10,18 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta, tzinfo
-from functools import cached_property
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Literal
 from zoneinfo import ZoneInfo
 
+from cosell_sync.catalogues import catalogue, language, languages
 from cosell_sync.checks import CrmPreconditions
 from cosell_sync.core.capabilities import Capability, found_of, stands
 from cosell_sync.core.deal import Side, State
 from cosell_sync.core.retry import RetryPolicy
 from cosell_sync.core.rules import AccountUpdates, FieldRule, Flow, Policy, Rules, Stages
 from cosell_sync.crm.report import Finding
+from cosell_sync.crm.words import Words
 from cosell_sync.crm.writes import Ownership
 from cosell_sync.cycle.binding import configured, refuse_others
 from cosell_sync.cycle.context import CycleSettings, Services
@@ -92,6 +94,7 @@ class Program:
             settings=self.cycle_settings,
             meters=self.meters,
             preconditions=self.preconditions,
+            language=language(self.settings.mapping.language),
             findings=self.findings,
             rehearsal=rehearsal,
         )
@@ -177,6 +180,16 @@ def cycle_settings_from(settings: Settings) -> CycleSettings:
         closed_rows=(settings.dynamics if settings.crm == "dynamics" else settings.salesforce).closed_rows,
         basis=_basis(settings),
     )
+
+
+def words(settings: Settings) -> Words:
+    """The languages of labels and choices; catalogues and lists are read when they are needed."""
+
+    @cache
+    def lists() -> Mapping[str, Sequence[str]]:
+        return value_lists.choices(value_lists.lists(settings.mapping.value_lists))
+
+    return Words(settings.mapping.language, languages(), catalogue, lists)
 
 
 def _basis(settings: Settings) -> dict[Capability, str]:
@@ -440,6 +453,7 @@ def dynamics(
         names={name: rule.crm for name, rule in mapping.fields.items() if rule.direction != "off"},
         match=mapping.account_match,
         ownership=_ownership(settings),
+        words=words(settings),
         close_date_zone=close_date_zone(settings),
     )
 
@@ -471,13 +485,21 @@ def provision(
             from cosell_sync.crm.salesforce.install.deploy import provision as provision_salesforce  # noqa: PLC0415
 
             rest = salesforce(settings, stop, utc_now, closing, Meter("salesforce", clock=utc_now)).rest
-            return provision_salesforce(rest, names, dry_run=dry_run, assign=assign, choices=choices)
+            return provision_salesforce(
+                rest, names, dry_run=dry_run, assign=assign, choices=choices, words=words(settings)
+            )
         from cosell_sync.crm.dynamics.install.deploy import provision as provision_dynamics  # noqa: PLC0415
 
         uncounted = Meter("dynamics", clock=utc_now)
         web = dynamics(settings, stop, utc_now, closing, uncounted, patience=CUSTOMIZING).rest
         return provision_dynamics(
-            web, names, dry_run=dry_run, assign=assign, progress=progress, choices=choices
+            web,
+            names,
+            dry_run=dry_run,
+            assign=assign,
+            progress=progress,
+            choices=choices,
+            words=words(settings),
         )
 
 

@@ -48,11 +48,11 @@ def test_street_lines_share_their_column() -> None:
 
 def test_a_place_that_is_none_of_the_choices_is_named() -> None:
     assert said(customer=Customer("C", country="XK", state="Somewhere")) == [
-        "Partner Center has XK for Country, which the CRM cannot hold: it is none of its choices.",
-        "Partner Center has Somewhere for State, which the CRM cannot hold: it is none of its choices.",
+        "Partner Center has XK for Country, which the CRM cannot hold: it is none of its choices; your administrator can add it.",
+        "Partner Center has Somewhere for State, which the CRM cannot hold: it is none of its choices; your administrator can add it.",
     ]
     assert said(customer=Customer("C", country="DE", state="BY")) == [
-        "Partner Center has BY for State, which the CRM cannot hold: it is none of its choices."
+        "Partner Center has BY for State, which the CRM cannot hold: it is none of its choices; your administrator can add it."
     ]
 
 

@@ -11,10 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from cosell_sync.catalogues import language, languages
 from cosell_sync.core import messages
 from cosell_sync.core.deal import ABSENT, Customer, DealType, Member, Solution, State, Value
 from cosell_sync.core.memory import FinalKind, Withheld, WithheldBy
 from cosell_sync.core.messages import shown
+from cosell_sync.core.texts import Text
 from cosell_sync.errors import Cure, Rejected
 from cosell_sync.transport.codes import CODES
 
@@ -85,12 +87,18 @@ def said() -> Iterator[tuple[str, str]]:
     yield "Partner Center kept something else than was sent", messages.not_taken("Amount", FIVE, SIX)
     for state in (State.ACCEPTED, State.WON, State.LOST, State.DECLINED, State.RECEIVED):
         yield f"something is missing for {state.lower()}", messages.needs(["Reason", "Amount"], state)
+    yield "closed by its stage before it was accepted", messages.declines_by_stage()
     yield "emptied, but needed there", messages.cannot_be_empty("Amount", FIVE)
     yield (
         "Partner Center takes no change of it any more",
-        messages.frozen("Amount", "it is frozen after the accept"),
+        messages.frozen("Amount", Text("Partner Center takes no new name")),
     )
-    yield "changed before the answer", messages.unanswered(["Amount", "Notes", "Close Date"])
+    yield "changed before the answer", messages.unanswered([("Amount", SIX, FIVE)])
+    yield (
+        "several changed before the answer",
+        messages.unanswered([("Amount", SIX, FIVE), ("Close Date", None, None)]),
+    )
+    yield "a long text changed before the answer", messages.unanswered_text("Notes")
     yield "an end waits out its hold", messages.holding(State.WON, UNTIL)
     yield "won before it was answered", messages.holding(State.WON, UNTIL, with_accept=True)
     yield "accepted, lest it expire before the win", messages.accepted_in_time()
@@ -109,7 +117,10 @@ def said() -> Iterator[tuple[str, str]]:
     yield "an action on an accepted deal", messages.refused_action("Decline", State.ACCEPTED)
     yield "an action on a deal that is over", messages.refused_action("Accept", State.LOST)
     yield "a status that is not known here", messages.unknown_state("On ice")
-    yield "the CRM has no room for a value", messages.crm_cannot("Currency", "XYZ", "it is not active")
+    yield (
+        "the CRM has no room for a value",
+        messages.crm_cannot("Currency", "XYZ", Text("it must not be empty")),
+    )
     yield "made without a close date of Microsoft's", messages.stand_in("Close Date", date(2026, 12, 28))
     yield "made without a name of Microsoft's", messages.stand_in("Name", "Contoso - Fabric")
     yield "made without a customer of Microsoft's", messages.no_customer("Account")
@@ -134,16 +145,16 @@ def said() -> Iterator[tuple[str, str]]:
     yield "the CRM has no room for all of a text", messages.shortened(["Name", "Notes"])
     yield (
         "the CRM refuses one field",
-        messages.crm_refused("Currency", "USD", "it is fixed by the products", Cure.SELLER),
+        messages.crm_refused("Currency", "USD", Text("a currency stays once it is set"), Cure.SELLER),
     )
     yield (
         "Partner Center refuses one field",
         messages.partner_center_refused(
-            "Close Date", UNTIL.date(), None, "it takes no date in the past", Cure.SELLER
+            "Close Date", UNTIL.date(), None, Text("it takes no date in the past"), Cure.SELLER
         ),
     )
     yield from refused_fields()
-    yield "the CRM locks a value", messages.read_only("Amount", FIVE, "the CRM computes it")
+    yield "the CRM locks a value", messages.read_only("Amount", FIVE, Text("the CRM computes it"))
     yield from (
         (f"withheld until a person approves: {item.kind}, {item.reason}", messages.withheld(item))
         for item in (*WITHHELD_KINDS, *WITHHELD_REASONS)
@@ -173,35 +184,49 @@ def said() -> Iterator[tuple[str, str]]:
             "Partner Center", "Too small.", cure=Cure.SELLER, parked=False, labels=["Amount"]
         ),
     )
-    yield "refused too often", messages.refused_by("The CRM", "Too small.", cure=Cure.SELLER, parked=True)
+    yield (
+        "refused too often",
+        messages.refused_by(messages.THE_CRM, "Too small.", cure=Cure.SELLER, parked=True),
+    )
     yield (
         "refused, and only an administrator can end it",
-        messages.refused_by("The CRM", "", cure=Cure.ADMIN, parked=True),
+        messages.refused_by(messages.THE_CRM, "", cure=Cure.ADMIN, parked=True),
     )
     yield (
         "refused because the other system is at fault",
-        messages.refused_by("The CRM", "", cure=Cure.MICROSOFT, parked=True),
+        messages.refused_by(messages.THE_CRM, "", cure=Cure.MICROSOFT, parked=True),
     )
-    yield "refused for now", messages.refused_by("The CRM", "", cure=Cure.TIME, parked=False)
-    yield "refused for now, too often", messages.refused_by("The CRM", "", cure=Cure.TIME, parked=True)
+    yield "refused for now", messages.refused_by(messages.THE_CRM, "", cure=Cure.TIME, parked=False)
+    yield "refused for now, too often", messages.refused_by(messages.THE_CRM, "", cure=Cure.TIME, parked=True)
     yield "the record is locked", messages.waits_for_lock(UNTIL, long=False)
     yield "the CRM has no room", messages.waits_for_admin(UNTIL)
     yield "the record is locked for more than a day", messages.waits_for_lock(UNTIL, long=True)
-    yield "out of reach for long", messages.away("The CRM", UNTIL)
+    yield "out of reach for long", messages.away(messages.THE_CRM, UNTIL)
     yield "cosell-sync had an unexpected exception", messages.broken()
     yield "a look-alike came in", messages.looks_alike("Fabric rollout")
     yield (
         "its opportunity belongs to another (in deals list)",
         messages.claimed("Fabric rollout", "0065g00000AbCdEFAA"),
     )
-    yield "cannot be shared yet", messages.cannot_share(["Amount", "the country of Account", "Amount"])
-    yield "cannot be shared without an account", messages.cannot_share(["Amount"], ["Account"])
-    yield "cannot be widened yet", messages.cannot_widen(["Consent", "a contact", "Consent"])
+    yield "cannot be shared yet", messages.cannot_share(["Amount", "Country", "Amount"])
+    yield (
+        "cannot be shared yet: no account, no consent",
+        messages.cannot_share(
+            ["Amount"], [messages.choose_account("Account"), messages.ask_consent("Customer consent")]
+        ),
+    )
+    yield "cannot be widened yet", messages.cannot_widen(["Help"], [messages.ask_consent("Customer consent")])
     yield "closed before it was shared", messages.closed_before_sharing()
     for kind in (DealType.PRIVATE, DealType.PARTNER_LED, DealType.COSELL):
         yield f"shared as {kind}", messages.shared(kind)
     yield "made visible to Microsoft", messages.widened()
-    yield "a one-way field was turned back", messages.one_way("Visible To Microsoft", "Microsoft has seen it")
+    yield (
+        "a one-way field was turned back",
+        messages.one_way(
+            "Visible To Microsoft",
+            Text("Microsoft's sellers can see this deal, and that cannot be taken back"),
+        ),
+    )
     yield "Microsoft was asked", messages.invited()
     for status in (
         "New / Pending",
@@ -225,14 +250,18 @@ def said() -> Iterator[tuple[str, str]]:
 
 
 def page() -> str:
-    rows = "\n".join(f"| {when} | {text} |" for when, text in said())
+    """The head of the page as it is, and every sentence in every language that there is a catalogue for."""
+    codes = languages()
+    rows = "\n".join(
+        f"| {' | '.join([when, *(language(code).say(text) for code in codes)])} |" for when, text in said()
+    )
     head = PAGE.read_text(encoding="utf-8").split("| when |")[0]
-    return f"{head}| when | what the record says |\n|---|---|\n{rows}\n"
+    return f"{head}| when | {' | '.join(codes)} |\n{'|---' * (len(codes) + 1)}|\n{rows}\n"
 
 
 def test_the_page_says_what_the_records_say() -> None:
     assert PAGE.read_text(encoding="utf-8") == page(), (
-        "run .venv/bin/python tests/core/test_messages.py, then read docs/messages.md as a seller would"
+        "run `make messages`, then read docs/messages.md as a seller would"
     )
 
 
@@ -240,7 +269,7 @@ def test_every_sentence_is_on_the_page() -> None:
     ours = {
         name for name, each in inspect.getmembers(messages, inspect.isfunction) if not name.startswith("_")
     }
-    helpers = {"day", "minute", "listed", "shown", "person"}
+    helpers = {"day", "minute", "listed", "shown", "person", "sentences", "named"}
     assert {name for name in ours - helpers if f"messages.{name}(" not in inspect.getsource(said)} == set()
 
 
@@ -255,8 +284,8 @@ def test_a_state_without_words_says_nothing() -> None:
         (True, "yes"),
         (False, "no"),
         (SIX, "1,234,567.60"),
-        (UNTIL, "2026-03-09 17:05 UTC"),
-        (date(2026, 3, 9), "2026-03-09"),
+        (UNTIL, "9 Mar 2026, 17:05 UTC"),
+        (date(2026, 3, 9), "9 Mar 2026"),
         (None, "nothing"),
         (ABSENT, "nothing"),
         ((), "nobody"),
@@ -296,7 +325,7 @@ def test_no_seller_is_told_to_correct_what_others_or_time_cure(
     known = CODES[system][code]
     words = f"{code}: no privilege (mapping.stages) at HTTP 403"
     texts = (
-        messages.refused_by("The CRM", words, cure=known.cure, parked=parked, labels=["Amount"]),
+        messages.refused_by(messages.THE_CRM, words, cure=known.cure, parked=parked, labels=["Amount"]),
         messages.crm_refused("Amount", FIVE, words, known.cure),
         messages.partner_center_refused("Amount", FIVE, None, words, known.cure),
     )
@@ -322,9 +351,7 @@ def test_a_lock_names_who_lifts_it(*, long: bool) -> None:
 
 def test_an_unknown_code_is_the_administrators() -> None:
     assert Rejected("Odd.", code="NEVER_HEARD_OF").cure is Cure.ADMIN
-    assert "cosell-sync's administrator" in messages.refused_by(
-        "The CRM", "Odd.", cure=Cure.ADMIN, parked=False
-    )
+    assert "administrator" in messages.refused_by(messages.THE_CRM, "Odd.", cure=Cure.ADMIN, parked=False)
 
 
 if __name__ == "__main__":

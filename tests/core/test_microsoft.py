@@ -145,7 +145,7 @@ def test_microsofts_newest_side_is_the_one_that_counts() -> None:
 @pytest.mark.parametrize(
     ("known", "words"),
     [
-        ({"status": "New / Pending", "until": "2026-03-16T10:00:00+00:00"}, "2026-03-16"),
+        ({"status": "New / Pending", "until": "2026-03-16T10:00:00+00:00"}, "16 Mar 2026"),
         ({"status": "Active / Accepted", "id": "7-1"}, "accepted"),
         ({"status": "Closed / Declined", "reason": "customer not managed"}, "customer not managed"),
         ({"status": "Closed / Declined"}, "USD 25,000"),

@@ -65,7 +65,7 @@ def test_an_answer_that_is_none_of_the_choices_is_told_and_harms_nothing() -> No
     (hold,) = decision.holds
     assert (hold.kind, hold.field, hold.referral) == (HoldKind.READ_ONLY, "solution_area", "Data & AI")
     assert hold.text == (
-        "Partner Center has Data & AI for Solution Area, which the list here does not offer. Ask your admin to add it."
+        "Partner Center has Data & AI for Solution Area, which the list here does not offer. Ask your administrator to add it."
     )
     assert dict(decided(there(at_rest(), solution_area="Security"), shape=LISTED).crm) == {
         "solution_area": "Security"

@@ -33,6 +33,7 @@ LABELLED = replace(
 )
 
 
+ASK = "Ask the customer whether their contact details may be shared, then tick <consent>."
 PERSON = "with first name, last name, phone and e-mail"
 
 
@@ -43,10 +44,10 @@ def test_every_gap_is_named_by_the_crms_own_labels() -> None:
         Gap("value", "<value>"),
         Gap("currency", "<currency>"),
         Gap("close_date", "<close_date>"),
-        Gap("customer", "<customer>", unchosen=True),
+        Gap("customer", "Choose a <customer>.", asks=True),
         Gap("solutions", "<solutions> (at least one)"),
         Gap("team", f"<team> (a colleague {PERSON})"),
-        Gap("consent", "<consent>"),
+        Gap("consent", ASK, asks=True),
         Gap("contacts", f"<contacts> (a customer contact {PERSON})"),
         Gap("help", "<help> (one of the six kinds)"),
     )
@@ -56,7 +57,7 @@ def test_without_an_account_its_fields_are_not_spoken_of() -> None:
     found = requirements.missing(opportunity(customer=None, value=None), RULES, SHAPE, TODAY, cosell=False)
     text = requirements.told(found, messages.cannot_share)
     assert text == "Not shared with Partner Center yet. Choose an Account. Please fill in: Amount."
-    alone = [gap for gap in found if gap.unchosen]
+    alone = [gap for gap in found if gap.field == "customer"]
     assert requirements.told(alone, messages.cannot_widen).endswith("told yet. Choose an Account.")
 
 
@@ -104,7 +105,7 @@ def test_every_wrong_value_is_named_with_what_is_wrong() -> None:
         Gap("solutions", "<solutions> (at most 50)"),
         Gap("team", "<team> (at most 50)"),
         Gap("team", f"<team> (a colleague {PERSON}; Ida Kern has no phone)"),
-        Gap("consent", "<consent>"),
+        Gap("consent", ASK, asks=True),
         Gap(
             "contacts",
             f"<contacts> (a customer contact {PERSON}; greta@c.example has no first name, last name and phone)",
@@ -157,8 +158,9 @@ LACKS: list[tuple[str, dict[str, Value]]] = [
     ("Opportunity Team", {"team": ()}),
     ("Opportunity Team", {"team": (Member("ida@p.example", "Ida", "Kern"),)}),
     ("Opportunity Team", {"team": (Member("ida@p.example", None, "Kern", "+49"),)}),
-    ("Consent", {"consent": False}),
-    ("Consent", {"consent": ABSENT}),
+    ("Choose an Account.", {"customer": None}),
+    ("Ask the customer", {"consent": False}),
+    ("Consent (the sync user", {"consent": ABSENT}),
 ]
 
 

@@ -67,16 +67,16 @@ def test_told_once_and_then_at_rest(name: str) -> None:
         ("at rest", SyncState.IN_SYNC, ""),
         ("waits for an answer", SyncState.IN_SYNC, "choose Accept or Decline"),
         ("won", SyncState.CLOSED, "over in Partner Center (won)"),
-        ("edited while unanswered", SyncState.WAITING, "together with your Accept"),
+        ("edited while unanswered", SyncState.WAITING, "Accepting also sends your Amount"),
         ("held", SyncState.NEEDS_ATTENTION, "Partner Center needs Amount"),
         ("asked", SyncState.CONFLICT, "changed on both sides"),
-        ("closing", SyncState.WAITING, "2026-03-02 10:15 UTC"),
+        ("closing", SyncState.WAITING, "2 Mar 2026, 10:15 UTC"),
         ("late", SyncState.CLOSED, "after the end and not sent: Amount"),
         ("both over", SyncState.CONFLICT, "cannot be changed any more"),
         ("paused", SyncState.WAITING, "Paused"),
         ("unknown", SyncState.WAITING, "As Partner Center words it"),
         ("refused", SyncState.NEEDS_ATTENTION, "Value too small. Please correct it"),
-        ("parked", SyncState.NEEDS_ATTENTION, "deals retry"),
+        ("parked", SyncState.NEEDS_ATTENTION, "ask your administrator"),
         ("gone", SyncState.NEEDS_ATTENTION, "cannot be found"),
     ],
 )
@@ -138,7 +138,7 @@ def test_reminders(days: int, reminder: int) -> None:
     link = there(at_rest(State.RECEIVED), respond_by=until)
     told = said(link)
     assert told.reminder == reminder
-    assert until.strftime("%Y-%m-%d %H:%M UTC") in told.message
+    assert f"Answer by {until.day} Mar 2026: choose Accept or Decline under Action." in told.message
     assert ("eminder" in told.message) is (reminder > 0)
     coming = [until - span * DAY for span in (7, 3, 1) if until - span * DAY > NOW]
     assert told.link.due == min(coming, default=None)
@@ -146,7 +146,7 @@ def test_reminders(days: int, reminder: int) -> None:
 
 def test_no_reminder_once_it_is_answered() -> None:
     assert said(there(at_rest(), respond_by=NOW + DAY)).reminder == 0
-    assert "Microsoft waits" not in said(here(at_rest(State.RECEIVED), action="Accept")).message
+    assert "Answer by" not in said(here(at_rest(State.RECEIVED), action="Accept")).message
 
 
 def test_a_passing_fault_is_told_after_a_quarter_of_an_hour() -> None:
@@ -155,7 +155,7 @@ def test_a_passing_fault_is_told_after_a_quarter_of_an_hour() -> None:
     assert said(link).link.due == NOW, "it is tried now"
     assert said(remembering(link, next_attempt=None)).link.due == NOW + timedelta(minutes=15)
     late = said(link, later=timedelta(minutes=15))
-    assert (late.state, "since 2026-03-02 10:00 UTC" in late.message) == (SyncState.WAITING, True)
+    assert (late.state, "since 2 Mar 2026, 10:00 UTC" in late.message) == (SyncState.WAITING, True)
 
 
 def test_the_end_of_a_hold_is_the_next_look() -> None:

@@ -79,6 +79,21 @@ def test_the_salesforce_example_names_every_key() -> None:
 
 
 @pytest.mark.parametrize(
+    ("given_text", "meant"), [("spanish", "es"), ("Español", "es"), ("eng", "en"), ("ess", "es")]
+)
+def test_an_unknown_language_is_named_with_the_nearest(given_text: str, meant: str) -> None:
+    found = problems(env={"COSELL_MAPPING__LANGUAGE": given_text})["mapping.language"]
+    assert "there are en, es" in found
+    assert f"Did you mean {meant}?" in found
+
+
+def test_a_language_is_one_that_there_is_a_catalogue_for() -> None:
+    assert load(None, {}).mapping.language == "en"
+    assert load(None, {"COSELL_MAPPING__LANGUAGE": "ES"}).mapping.language == "es"
+    assert "Did you mean" not in problems(env={"COSELL_MAPPING__LANGUAGE": "klingon"})["mapping.language"]
+
+
+@pytest.mark.parametrize(
     ("text", "seconds"), [("90s", 90), ("5m", 300), ("2h", 7200), ("14d", 1209600), ("0s", 0)]
 )
 def test_durations_are_read_and_written(text: str, seconds: int) -> None:

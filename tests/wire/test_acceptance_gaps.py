@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
 from acceptance import Stage, staged
+
+from cosell_sync.core.texts import PLAIN
 
 pytestmark = pytest.mark.wire
 
@@ -29,7 +31,7 @@ def in_a_month() -> str:
 GAPS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "no name": ({"name": None}, {"name": "{customer} - {solution}"}, "Microsoft gave none"),
     "a name of blanks": ({"name": "  "}, {"name": "{customer} - {solution}"}, "Microsoft gave none"),
-    "no date": ({"details": {"closingDateTime": None}}, {"close_date": "{month}"}, "{month} only stands in for it"),
+    "no date": ({"details": {"closingDateTime": None}}, {"close_date": "{month}"}, "{day} only stands in for it"),
     "year 1": ({"details": {"closingDateTime": "0001-01-01T00:00:00Z"}}, {"close_date": "{month}"}, "only stands in"),
     "no such date": ({"details": {"closingDateTime": "soon"}}, {"close_date": "{month}"}, "only stands in for it"),
     "a date of no CRM": ({"details": {"closingDateTime": "9999-12-31T00:00:00Z"}}, {"close_date": "{month}"}, "only stands in"),
@@ -69,6 +71,7 @@ def test_it_arrives_at_once_and_says_what_to_fill_in(stage: Stage) -> None:
         row = stage.deal(deal)
         words = {
             "month": in_a_month(),
+            "day": PLAIN.day(date.fromisoformat(in_a_month())),
             "customer": (deal["customerProfile"]["name"] or ""),
             "solution": deal["details"]["requirements"]["solutions"][0]["name"],
         }

@@ -229,9 +229,9 @@ def test_once_cured_everything_goes_on_and_late_edits_are_told_and_left_alone(pl
 
 
 def date_in(message: str) -> datetime:
-    found = re.search(r"\d{4}-\d{2}-\d{2} \d{2}:\d{2} UTC", message)
+    found = re.search(r"\d{1,2} \w{3} \d{4}, \d{2}:\d{2} UTC", message)
     assert found, message
-    return datetime.strptime(found[0], "%Y-%m-%d %H:%M UTC").replace(tzinfo=UTC)
+    return datetime.strptime(found[0], "%d %b %Y, %H:%M UTC").replace(tzinfo=UTC)
 
 
 def test_an_end_waits_out_its_hold_and_can_be_taken_back(tmp_path: Path, crm: str) -> None:

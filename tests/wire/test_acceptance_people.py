@@ -225,8 +225,8 @@ def asked(run: StoryRun) -> Iterator[None]:
     for one in (deal, other):
         row = stage.deal(one)
         assert row["sync_state"] == "Conflict"
-        assert "2028-01-01" in row["message"]
-        assert "2028-02-02" in row["message"]
+        assert "1 Jan 2028" in row["message"]
+        assert "2 Feb 2028" in row["message"]
         assert row["close_date"] == "2028-02-02"
         assert stage.referral(one)["details"]["closingDateTime"].startswith("2028-01-01")
     assert run.conflicts(deal, other) == 2

@@ -78,7 +78,7 @@ def test_an_answer_that_no_list_knows_sinks_no_deal(stage: Stage) -> None:
     else:
         assert row["marketplace_intent"] is None
         assert "MaybeLater" in row["message"]
-        assert "Ask your admin to add it." in row["message"]
+        assert "Ask your administrator to add it." in row["message"]
     assert row["sync_state"] == "In sync"
     stage.seller(deal, value=85000)
     stage.sync()

@@ -24,6 +24,7 @@ from cosell_sync.core.memory import Link
 from cosell_sync.core.merge import Merged, Sides
 from cosell_sync.core.normalize import agree, for_crm
 from cosell_sync.core.rules import AccountUpdates, CrmShape, FieldRule
+from cosell_sync.core.texts import Text
 
 ADDRESS: Final = tuple(
     each.name for each in fields(Customer) if each.compare and each.name not in {"name", "duns"}
@@ -94,12 +95,12 @@ def difference(there: Value, here: Value, shape: CrmShape) -> str | None:
         and getattr(here, part)
         and not _alike(getattr(brought, part), getattr(here, part))
     ]
-    pairs = []
+    pairs: list[tuple[str, str, str]] = []
     if "name" in apart:
         pairs.append((shape.label("customer.name"), here.name or "", brought.name or ""))
     if "duns" in apart:
         pairs.append((shape.label("customer.duns"), here.duns or "", brought.duns or ""))
     if {*apart} - {"name", "duns"}:
         ours, theirs = (messages.shown(replace(each, name=None)) for each in (here, brought))
-        pairs.append(("Address", ours, theirs))
+        pairs.append((Text("Address"), ours, theirs))
     return messages.account_differs(pairs) if pairs else None

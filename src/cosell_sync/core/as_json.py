@@ -9,6 +9,7 @@ from typing import Any
 
 from cosell_sync.core.deal import ABSENT, Customer, Fields, Member, Snapshot, Solution, Value
 from cosell_sync.core.fields import KINDS, Kind
+from cosell_sync.core.texts import Day, Part, Text
 
 _PERSON = ("email", "first_name", "last_name", "phone")
 _SOLUTION = ("id", "name", "type")
@@ -65,6 +66,54 @@ def value_from_json(kind: Kind, data: Any) -> Value:
             return Customer(**data)
         case Kind.FLAG:
             return bool(data)
+        case _:
+            return str(data)
+
+
+def text_to_json(text: str) -> Any:
+    """A text for sellers as JSON data: a ``Text`` with its template and values, anything else as the text that it is."""
+    if not isinstance(text, Text):
+        return str(text)
+    return {"text": text.template, "with": {name: _part_to_json(part) for name, part in text.values.items()}}
+
+
+def _part_to_json(part: Part) -> Any:
+    match part:
+        case str():
+            return text_to_json(part)
+        case tuple():
+            return [_part_to_json(each) for each in part]
+        case Day():
+            return {"day": part.moment.isoformat()}
+        case datetime():
+            return {"moment": part.isoformat()}
+        case date():
+            return {"date": part.isoformat()}
+        case _:
+            return {"number": str(part)}
+
+
+def text_from_json(data: Any) -> str:
+    """The inverse of ``text_to_json``; texts of earlier versions are plain ones. Raises what ``value_from_json`` does."""
+    if not isinstance(data, Mapping):
+        return str(data)
+    return Text(data["text"], **{name: _part_from_json(part) for name, part in data["with"].items()})
+
+
+def _part_from_json(data: Any) -> Part:
+    match data:
+        case {"text": _}:
+            return text_from_json(data)
+        case {"day": moment}:
+            return Day(datetime.fromisoformat(moment))
+        case {"moment": moment}:
+            return datetime.fromisoformat(moment)
+        case {"date": day}:
+            return date.fromisoformat(day)
+        case {"number": number}:
+            return Decimal(number)
+        case list():
+            return tuple(_part_from_json(each) for each in data)
         case _:
             return str(data)
 

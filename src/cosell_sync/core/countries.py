@@ -17,11 +17,13 @@ else than English ever pay (one of two busy cores, 2026; all 1,147 locales of CL
 from __future__ import annotations
 
 import gettext
+import pickle
 import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
+from pathlib import Path
 from typing import Any, Final
 
 KOSOVO: Final = "XK"
@@ -147,7 +149,9 @@ def _cldr(language: str) -> Iterable[tuple[str, str]]:
 
     if not localedata.exists(language):
         return []
-    named = localedata.load(language, merge_inherited=False).get("territories", {})
+    # Not by `localedata.load`, which would keep the part that a region's file holds for everybody who asks for that region.
+    with Path(localedata.resolve_locale_filename(language)).open("rb") as file:
+        named = pickle.load(file).get("territories", {})  # noqa: S301 - a file of the library
     return [(code, name) for code, name in named.items() if code in _codes() and isinstance(name, str)]
 
 

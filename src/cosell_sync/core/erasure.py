@@ -20,10 +20,12 @@ import hashlib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final
 
 from cosell_sync.core.deal import Fields, Member, Snapshot, Solution, Value
 from cosell_sync.core.memory import Failure, Intent, JournalEntry, Link, Memory, Phase
+from cosell_sync.core.texts import Text
 
 BLOT: Final = "(forgotten)"
 UNREAD: Final = "forgotten"  # the version of a snapshot that is no longer what was read
@@ -169,7 +171,7 @@ def _without_person(value: Value, person: Person) -> Value:
 def _from_memory(memory: Memory, person: Person) -> Memory:
     return replace(
         memory,
-        notices=tuple(person.pattern.sub(BLOT, text) for text in memory.notices),
+        notices=tuple(_blotted(text, person) for text in memory.notices),
         failure=_from_failure(memory.failure, person),
         refused={
             name: replace(each, text=person.pattern.sub(BLOT, each.text))
@@ -180,7 +182,13 @@ def _from_memory(memory: Memory, person: Person) -> Memory:
 
 
 def _from_failure(failure: Failure | None, person: Person) -> Failure | None:
-    return failure and replace(failure, text=person.pattern.sub(BLOT, failure.text))
+    return failure and replace(failure, text=_blotted(failure.text, person))
+
+
+def _blotted(text: str, person: Person) -> str:
+    """A text that names nobody stays as it is, so that it can still be said in another language."""
+    blot = partial(person.pattern.sub, BLOT)
+    return text.each_word(blot) if isinstance(text, Text) else blot(text)
 
 
 def _members(value: Value) -> tuple[Member, ...]:

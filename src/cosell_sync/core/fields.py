@@ -10,6 +10,8 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Final
 
+from cosell_sync.core.texts import Text
+
 
 class Kind(StrEnum):
     """What a field holds."""
@@ -75,6 +77,7 @@ def partners(names: Iterable[str]) -> tuple[str, ...]:
 UNKEYED: Final[Mapping[str, str]] = MappingProxyType(
     {"team": "team_unkeyed", "contacts": "contacts_unkeyed", "solutions": "solutions_unkeyed"}
 )
+NO_NAME: Final = Text("(no name)")  # one of them that has no name either
 
 
 def inseparable(names: Iterable[str]) -> list[frozenset[str]]:
@@ -185,36 +188,36 @@ CLOSED_REASONS: Final = (
 
 
 LABELS: Final[Mapping[str, str]] = {
-    "name": "Name",
-    "value": "Amount",
-    "currency": "Currency",
-    "close_date": "Close Date",
-    "sales_stage": "Stage",
-    "stage": "Stage",
-    "campaign_id": "Campaign Id",
-    "marketplace_intent": "Marketplace Intent",
-    "partner_role": "Partner Role",
-    "solution_area": "Solution Area",
-    "solution_play": "Solution Play",
-    "location": "Partner Location",
-    "notes": "Notes",
-    "favorite": "Favorite",
-    "customer": "Account",
-    "team": "Opportunity Team",
-    "contacts": "Contact Roles",
-    "solutions": "Solutions",
-    "customer.name": "Account Name",
-    "customer.address_line1": "Billing Street",
-    "customer.address_line2": "Billing Street",
-    "customer.city": "Billing City",
-    "customer.state": "Billing State/Province",
-    "customer.postal_code": "Billing Zip/Postal Code",
-    "customer.country": "Billing Country",
-    "customer.duns": "D-U-N-S Number",
-    "consent": "Consent",
-    "visible": "Visible to Microsoft",
-    "help": "Help",
-    "help_note": "Help Note",
-    "reason": "Reason",
-    "action": "Action",
+    "name": Text("Name"),
+    "value": Text("Amount"),
+    "currency": Text("Currency"),
+    "close_date": Text("Close Date"),
+    "sales_stage": Text("Stage"),
+    "stage": Text("Stage"),
+    "campaign_id": Text("Campaign Id"),
+    "marketplace_intent": Text("Marketplace Intent"),
+    "partner_role": Text("Partner Role"),
+    "solution_area": Text("Solution Area"),
+    "solution_play": Text("Solution Play"),
+    "location": Text("Partner Location"),
+    "notes": Text("Notes"),
+    "favorite": Text("Favorite"),
+    "customer": Text("Account"),
+    "team": Text("Opportunity Team"),
+    "contacts": Text("Contact Roles"),
+    "solutions": Text("Solutions"),
+    "customer.name": Text("Account Name"),
+    "customer.address_line1": Text("Billing Street"),
+    "customer.address_line2": Text("Billing Street"),
+    "customer.city": Text("Billing City"),
+    "customer.state": Text("Billing State/Province"),
+    "customer.postal_code": Text("Billing Zip/Postal Code"),
+    "customer.country": Text("Billing Country"),
+    "customer.duns": Text("D-U-N-S Number"),
+    "consent": Text("Consent"),
+    "visible": Text("Visible to Microsoft"),
+    "help": Text("Help"),
+    "help_note": Text("Help Note"),
+    "reason": Text("Reason"),
+    "action": Text("Action"),
 }

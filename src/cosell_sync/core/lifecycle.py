@@ -26,6 +26,7 @@ from typing import Final
 
 from cosell_sync.core.deal import DealType, State
 from cosell_sync.core.fields import NEWER
+from cosell_sync.core.texts import Text
 
 
 class Actor(StrEnum):
@@ -98,13 +99,13 @@ class Freeze:
 # Partner Center, bulk operations: what is fixed once created (customer with its D-U-N-S number, partner location), and once
 # shared; the rest, such as what is asked per deal, is missing in the connector's list of paths.
 FREEZES: Final = (
-    Freeze("customer", "Partner Center fixes the customer once a deal exists"),
+    Freeze("customer", Text("Partner Center fixes the customer once a deal exists")),
     Freeze(
         "contacts",
-        "Partner Center fixes the customer contacts once Microsoft was asked for help",
+        Text("Partner Center fixes the customer contacts once Microsoft was asked for help"),
         frozenset({DealType.COSELL}),
     ),
-    *(Freeze(name, "Partner Center fixes it once a deal exists") for name in NEWER),
+    *(Freeze(name, Text("Partner Center fixes it once a deal exists")) for name in NEWER),
 )
 
 

@@ -11,7 +11,7 @@ from decimal import Decimal
 from types import MappingProxyType
 from typing import Final
 
-from cosell_sync.core import messages, microsoft
+from cosell_sync.core import microsoft
 from cosell_sync.core.countries import is_currency
 from cosell_sync.core.deal import DealType, Direction, Snapshot, Value
 from cosell_sync.core.fields import ASKED_PER_DEAL
@@ -19,6 +19,7 @@ from cosell_sync.core.lifecycle import frozen
 from cosell_sync.core.memory import Link
 from cosell_sync.core.normalize import empty
 from cosell_sync.core.rules import CrmShape, Rules
+from cosell_sync.core.texts import Text
 
 # Fields that must not become empty there.
 PARTNER_CENTER_REQUIRES: Final = frozenset({"name", "value", "currency", "close_date", "team", "solutions"})
@@ -27,8 +28,8 @@ CRM_REQUIRES: Final = ("name", "close_date")
 # Fields that are sent only where Partner Center takes them (doubt D6) → why this one is not.
 NOT_TAKEN: Final[Mapping[str, str]] = MappingProxyType(
     {
-        "name": "Partner Center does not take a new name",
-        "favorite": "Partner Center does not take the heart from outside",
+        "name": Text("Partner Center takes no new name"),
+        "favorite": Text("the heart stays in the CRM"),
     }
 )
 
@@ -44,21 +45,24 @@ def currency_stays(name: str, opportunity: Snapshot) -> bool:
     return name == "currency" and name in opportunity.readonly and not empty(opportunity[name])
 
 
-def why_read_only(name: str, opportunity: Snapshot) -> str:
+def why_read_only(name: str, opportunity: Snapshot) -> Text:
     """Why the CRM does not take this field at the moment; for a field of ``Snapshot.readonly`` only."""
     if opportunity.flag("is_closed") and not currency_stays(name, opportunity):
-        return "the record is closed there; reopen it to take this over"
-    whys = {"currency": "a currency stays once it is set", "value": "the CRM computes it"}
-    return whys.get(name, "the sync user may not change it")
+        return Text("the record is closed there; reopen it to take this over")
+    whys = {
+        "currency": Text("a currency stays once it is set"),
+        "value": Text("the CRM computes it"),
+    }
+    return whys.get(name, Text("the sync user may not change it; ask your administrator"))
 
 
-def foreign_currency(referral: Snapshot, rules: Rules, shape: CrmShape) -> str | None:
+def foreign_currency(referral: Snapshot, rules: Rules, shape: CrmShape) -> Text | None:
     """Why no amount may cross: the CRM has one currency only, and the referral is in another."""
     own = rules.default_currency or shape.default_currency
     currency = referral.text("currency")
     if "currency" in shape.fields or not own or not currency or currency == own:
         return None
-    return f"it has one currency only, {own}"
+    return Text("it has one currency only, %(currency)s", currency=own)
 
 
 def why_not_sent(name: str, link: Link, rules: Rules) -> str | None:
@@ -72,10 +76,10 @@ def why_not_sent(name: str, link: Link, rules: Rules) -> str | None:
         and (code := opportunity.text("currency"))
         and not is_currency(code)
     ):
-        return f"{code} is no currency that Partner Center knows"
+        return Text("%(currency)s is no currency that Partner Center knows", currency=code)
     consented = link.base_opportunity.get("consent")
     if name == "contacts" and consented is True and opportunity and opportunity["consent"] is False:
-        return "the customer's consent was taken back"
+        return Text("the customer's consent was taken back")
     words = str(microsoft.deal_type(link))
     outbound = referral is not None and referral.text("direction") == Direction.OUTBOUND
     return frozen(name, DealType(words) if words in set(DealType) else None, outbound=outbound)
@@ -87,27 +91,27 @@ def no_choice_for(name: str, value: Value, shape: CrmShape) -> bool:
     return choices is not None and isinstance(value, str) and value not in choices
 
 
-def why_partner_center_cannot_store(value: Value, today: date) -> str | None:
+def why_partner_center_cannot_store(value: Value, today: date) -> Text | None:
     """Why Partner Center cannot take this value, or None. One such value would refuse everything that goes along with it."""
     if isinstance(value, tuple) and len(value) > LARGEST_SET:
-        return f"it takes at most {LARGEST_SET} entries"
+        return Text("it takes at most %(number)s entries", number=LARGEST_SET)
     if isinstance(value, date) and not isinstance(value, datetime) and value < today:
-        return "it takes no date in the past"
+        return Text("it takes no date in the past")
     return None
 
 
 def why_crm_cannot_store(name: str, value: Value, shape: CrmShape) -> str | None:
     """Why the CRM cannot store this value, or None."""
     if name in CRM_REQUIRES and empty(value):
-        return "it must not be empty"
+        return Text("it must not be empty")
     if name == "value" and isinstance(value, Decimal) and value > shape.maximum:
-        return f"the largest amount is {messages.shown(shape.maximum)}"
+        return Text("the largest amount is %(amount)s", amount=shape.maximum)
     if name == "value" and isinstance(value, Decimal) and value < shape.minimum:
-        return f"the smallest amount is {messages.shown(shape.minimum)}"
+        return Text("the smallest amount is %(amount)s", amount=shape.minimum)
     if name == "close_date" and isinstance(value, date) and not FIRST_DAY <= value <= LAST_DAY:
-        return "it holds no such date"
+        return Text("it holds no such date")
     if name == "currency" and isinstance(value, str) and shape.currencies and value not in shape.currencies:
-        return "this currency is not active there; an administrator of the CRM can activate it"
+        return Text("this currency is not active there; your administrator can activate it")
     if name == "sales_stage" and value not in shape.picklists.get(name, {value}):
-        return "it is none of its choices"
+        return Text("it is none of its choices; your administrator can add it")
     return None

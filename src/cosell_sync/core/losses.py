@@ -14,6 +14,7 @@ from cosell_sync.core.deal import Customer, Member, Snapshot, Solution, Value
 from cosell_sync.core.fields import KINDS, Kind
 from cosell_sync.core.normalize import by_key, clean_notes, empty, for_crm, storable
 from cosell_sync.core.rules import CrmShape
+from cosell_sync.core.texts import Text
 
 _CHOSEN: Final = ("country", "state")  # parts of an address that an org may hold as choices only
 _CUT: Final = {
@@ -22,6 +23,7 @@ _CUT: Final = {
     "city": ("city",),
     "postal_code": ("postal_code",),
 }
+_NO_CHOICE: Final = Text("it is none of its choices; your administrator can add it")
 _OF_MEMBER: Final = ("first_name", "last_name", "phone", "name")
 
 
@@ -54,8 +56,8 @@ def _of_customer(name: str, value: Customer, shape: CrmShape) -> tuple[list[str]
     stored = for_crm(name, value, shape)
     if not isinstance(stored, Customer):
         return [], []
-    why = [
-        messages.crm_cannot(shape.label(f"{name}.{part}"), getattr(value, part), "it is none of its choices")
+    why: list[str] = [
+        messages.crm_cannot(shape.label(f"{name}.{part}"), getattr(value, part), _NO_CHOICE)
         for part in _CHOSEN
         if not empty(getattr(value, part)) and getattr(stored, part) is None
     ]
@@ -86,9 +88,9 @@ def _any_cut(name: str, value: Value, shape: CrmShape) -> bool:
 def _left_out(name: str, value: Value, shape: CrmShape) -> list[str]:
     lost = [each for each in by_key(value).values() if storable(name, each, shape) is None]
     why = (
-        "an e-mail address is too long"
+        Text("an e-mail address is too long")
         if any(isinstance(each, Member) for each in lost)
-        else "an id is too long"
+        else Text("an id is too long")
     )
     return [messages.crm_cannot(shape.label(name), _shown(lost), why)] if lost else []
 

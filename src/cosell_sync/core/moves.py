@@ -10,6 +10,7 @@ from cosell_sync.core import messages
 from cosell_sync.core.builder import DecisionBuilder
 from cosell_sync.core.deal import SellerAction, Snapshot, State, Step, Value
 from cosell_sync.core.decision import Hold, HoldKind
+from cosell_sync.core.fields import KINDS, Kind
 from cosell_sync.core.guard import KIND_OF_MOVE
 from cosell_sync.core.lifecycle import TERMINAL, Actor, Move, walk
 from cosell_sync.core.memory import Closing, reported_state
@@ -17,6 +18,7 @@ from cosell_sync.core.normalize import clean_notes, empty
 from cosell_sync.core.rules import Rules
 from cosell_sync.core.sales_stage import send_sales_stage_with_accept
 from cosell_sync.core.stage_table import REQUESTS
+from cosell_sync.core.texts import sentences
 
 IN_TIME = timedelta(minutes=5)  # an accept goes no later than this before the referral expires
 REGISTRATION_WAIT = timedelta(hours=72)  # Partner Center, register deals: a win before that may be refused
@@ -58,11 +60,23 @@ def _clear_action(builder: DecisionBuilder) -> None:
 
 def _hold_until_answered(builder: DecisionBuilder) -> None:
     """Edits of a deal that is not answered go along with its accept."""
-    text = messages.unanswered([builder.shape.label(name) for name in builder.to_referral])
+    text = _goes_along(builder)
     for name in builder.to_referral:
         values = builder.referral[name], builder.opportunity[name]
         builder.holds.append(Hold(HoldKind.UNANSWERED, name, *values, text))
     builder.to_referral.clear()
+
+
+def _goes_along(builder: DecisionBuilder) -> str:
+    """The edits in words; of long texts and of sets only the name."""
+    changes = [
+        (builder.shape.label(name), builder.opportunity[name], builder.referral[name])
+        for name in builder.to_referral
+    ]
+    short = {Kind.NUMBER, Kind.DATE, Kind.TEXT}
+    if len(changes) == 1 and KINDS[next(iter(builder.to_referral))] not in short:
+        return messages.unanswered_text(changes[0][0])
+    return messages.unanswered(changes)
 
 
 def _remember_closing(builder: DecisionBuilder, target: State) -> None:
@@ -136,6 +150,9 @@ def _needs_something(builder: DecisionBuilder, move: Move) -> list[Hold]:
     if not missing:
         return []
     text = messages.needs((builder.shape.label(need) for need in missing), move.target)
+    by_stage = builder.opportunity.text("action") != SellerAction.DECLINE
+    if move.target is State.DECLINED and by_stage and missing == ["reason"]:
+        text = messages.declines_by_stage()
     return [
         Hold(HoldKind.NEED, need, builder.referral[need], builder.opportunity[need], text) for need in missing
     ]
@@ -151,10 +168,10 @@ def _waits(builder: DecisionBuilder, move: Move, *, with_accept: bool = False) -
         return []
     text = messages.holding(move.target, until, with_accept=with_accept)
     if closing.hurried:
-        text += " " + messages.accepted_in_time()
+        text = sentences(text, messages.accepted_in_time())
     created = builder.referral.moment("created_at")
     if move.target is State.WON and created and builder.now < created + REGISTRATION_WAIT:
-        text += " " + messages.hurried(created + REGISTRATION_WAIT)
+        text = sentences(text, messages.hurried(created + REGISTRATION_WAIT))
     return [Hold(HoldKind.TERMINAL, "status", builder.state.value, move.target.value, text, until)]
 
 

@@ -18,6 +18,7 @@ from cosell_sync.core.deal import ABSENT, Customer, Member, Snapshot, Value, hid
 from cosell_sync.core.fields import UNKEYED
 from cosell_sync.core.normalize import by_key, empty
 from cosell_sync.core.rules import CrmShape, Rules
+from cosell_sync.core.texts import Text, sentences
 
 # The six kinds of Cosell_Help__c; Partner Center's codes for them stand in config/value-lists.yaml.
 HELP_KINDS: Final = (
@@ -33,25 +34,29 @@ HELP_KINDS: Final = (
 MOST: Final = 50  # solutions, and members of a team (bulk file)
 
 
-_PARTS: Final = (("first_name", "first name"), ("last_name", "last name"), ("phone", "phone"))
+_PARTS: Final = (
+    ("first_name", Text("first name")),
+    ("last_name", Text("last name")),
+    ("phone", Text("phone")),
+)
 
 
 @dataclass(frozen=True)
 class Gap:
     """Something without which a deal is not shared. ``words``: what is missing, beginning with the CRM's label.
 
-    ``unchosen``: it is a record to be chosen, named by its label alone.
+    ``asks``: filling in a field is not what is to be done; ``words`` is a sentence that says what is.
     """
 
     field: str
     words: str
-    unchosen: bool = False
+    asks: bool = False
 
 
-def told(gaps: Iterable[Gap], text: Callable[[Iterable[str], Iterable[str]], str]) -> str:
+def told(gaps: Iterable[Gap], text: Callable[[Iterable[str], Iterable[str]], Text]) -> Text:
     """These gaps in one text for the seller: ``messages.cannot_share`` or ``cannot_widen``."""
     gaps = list(gaps)
-    return text([gap.words for gap in gaps if not gap.unchosen], [gap.words for gap in gaps if gap.unchosen])
+    return text([gap.words for gap in gaps if not gap.asks], [gap.words for gap in gaps if gap.asks])
 
 
 def missing(
@@ -61,7 +66,7 @@ def missing(
     gaps = [*_own_gaps(opportunity, rules, shape, today), *_customer_gaps(opportunity, shape)]
     gaps += _set_gaps(opportunity, shape)
     if opportunity["consent"] is not True:
-        gaps.append(Gap("consent", shape.label("consent")))
+        gaps.append(Gap("consent", messages.ask_consent(shape.label("consent")), asks=True))
     if cosell:
         gaps += _help_gaps(opportunity, shape)
     return tuple(dict.fromkeys(_unseen(gap, opportunity, shape) or gap for gap in gaps))
@@ -71,7 +76,7 @@ def _unseen(gap: Gap, opportunity: Snapshot, shape: CrmShape) -> Gap | None:
     """What stands in place of a gap in a field that the CRM has and does not show: nobody can fill it in."""
     if gap.field not in shape.fields or opportunity[gap.field] is not ABSENT:
         return None
-    return Gap(gap.field, f"{shape.label(gap.field)} ({messages.NOT_SHOWN})")
+    return Gap(gap.field, _noted(shape.label(gap.field), messages.NOT_SHOWN))
 
 
 def _own_gaps(opportunity: Snapshot, rules: Rules, shape: CrmShape, today: date) -> Iterable[Gap]:
@@ -81,7 +86,7 @@ def _own_gaps(opportunity: Snapshot, rules: Rules, shape: CrmShape, today: date)
     if not isinstance(value, Decimal):
         yield Gap("value", shape.label("value"))
     elif value < 0:
-        yield Gap("value", f"{shape.label('value')} (must not be negative)")
+        yield Gap("value", _noted(shape.label("value"), Text("must not be negative")))
     currency = _currency(opportunity, rules, shape)
     if not is_currency(currency):
         yield Gap("currency", shape.label("currency"))
@@ -89,10 +94,10 @@ def _own_gaps(opportunity: Snapshot, rules: Rules, shape: CrmShape, today: date)
     if not isinstance(close, date):
         yield Gap("close_date", shape.label("close_date"))
     elif close < today:
-        yield Gap("close_date", f"{shape.label('close_date')} (must not be in the past)")
+        yield Gap("close_date", _noted(shape.label("close_date"), Text("must not be in the past")))
     location = opportunity.text("location").strip()
     if location and not (location.isascii() and location.isdigit()):
-        yield Gap("location", f"{shape.label('location')} (digits only, or empty)")
+        yield Gap("location", _noted(shape.label("location"), Text("digits only, or empty")))
 
 
 def _currency(opportunity: Snapshot, rules: Rules, shape: CrmShape) -> Value:
@@ -106,61 +111,80 @@ def _currency(opportunity: Snapshot, rules: Rules, shape: CrmShape) -> Value:
 def _customer_gaps(opportunity: Snapshot, shape: CrmShape) -> Iterable[Gap]:
     customer = opportunity["customer"]
     if not isinstance(customer, Customer):
-        yield Gap("customer", shape.label("customer"), unchosen=True)
+        yield Gap("customer", messages.choose_account(shape.label("customer")), asks=True)
         return
     for part in ("name", "address_line1", "city"):
         if empty(getattr(customer, part)):
             yield Gap("customer", shape.label(f"customer.{part}"))
     country = customer.country or ""
     if not is_country(country):
-        known = f' ("{country}" is no country known here)' if country else ""
-        yield Gap("customer", f"{shape.label('customer.country')}{known}")
+        label = shape.label("customer.country")
+        unknown = Text('"%(country)s" is no country known here', country=country)
+        yield Gap("customer", _noted(label, unknown) if country else label)
     if customer.duns and duns.normalized(customer.duns) is None:
-        yield Gap("customer", f"{shape.label('customer.duns')} (nine digits, or empty)")
+        yield Gap("customer", _noted(shape.label("customer.duns"), Text("nine digits, or empty")))
 
 
 def _set_gaps(opportunity: Snapshot, shape: CrmShape) -> Iterable[Gap]:
     for name in ("solutions", "team"):
         count = len(by_key(opportunity[name]))
         if count > MOST:
-            yield Gap(name, f"{shape.label(name)} (at most {MOST})")
+            yield Gap(name, _noted(shape.label(name), Text("at most %(number)s", number=MOST)))
         elif name == "solutions" and not count:
-            yield Gap(name, f"{shape.label(name)} (at least one{_without(name, 'id', opportunity)})")
-    yield from _person_gap("team", "a colleague", opportunity, shape)
+            yield Gap(name, _noted(shape.label(name), _with_unkeyed(Text("at least one"), name, opportunity)))
+    yield from _person_gap(
+        "team", Text("a colleague with first name, last name, phone and e-mail"), opportunity, shape
+    )
 
 
 def _help_gaps(opportunity: Snapshot, shape: CrmShape) -> Iterable[Gap]:
-    yield from _person_gap("contacts", "a customer contact", opportunity, shape)
+    yield from _person_gap(
+        "contacts",
+        Text("a customer contact with first name, last name, phone and e-mail"),
+        opportunity,
+        shape,
+    )
     if opportunity.text("help") not in HELP_KINDS:
-        yield Gap("help", f"{shape.label('help')} (one of the six kinds)")
+        yield Gap("help", _noted(shape.label("help"), Text("one of the six kinds")))
 
 
-def _person_gap(name: str, who: str, opportunity: Snapshot, shape: CrmShape) -> Iterable[Gap]:
+def _person_gap(name: str, who: Text, opportunity: Snapshot, shape: CrmShape) -> Iterable[Gap]:
     """One person at least with everything; of those who come close, the closest is named."""
     people = [each for each in by_key(opportunity[name]).values() if isinstance(each, Member)]
     lacking = {each.email: [*_lacking(each)] for each in people}
     if people and min(map(len, lacking.values())) == 0:
         return
-    words = f"{shape.label(name)} ({who} with first name, last name, phone and e-mail"
-    if not people:
-        words += _without(name, "e-mail", opportunity)
+    words = who if people else _with_unkeyed(who, name, opportunity)
     if people:
         closest = min(people, key=lambda each: len(lacking[each.email]))
-        words += f"; {messages.person(closest)} has no {messages.listed(lacking[closest.email])}"
-    yield Gap(name, f"{words})")
+        has_no = Text(
+            "%(person)s has no %(parts)s",
+            person=messages.person(closest),
+            parts=tuple(lacking[closest.email]),
+        )
+        words = sentences(who, has_no, between="; ")
+    yield Gap(name, _noted(shape.label(name), words))
 
 
-def _without(name: str, what: str, opportunity: Snapshot) -> str:
-    """Who is there and does not count, because nothing tells them from others."""
+def _noted(label: str, note: str) -> str:
+    return Text("%(label)s (%(note)s)", label=label, note=note)
+
+
+def _with_unkeyed(wanted: Text, name: str, opportunity: Snapshot) -> Text:
+    """What is wanted, and who is there and does not count, because nothing tells them from others."""
     names = opportunity.text(UNKEYED[name])
-    return f"; {names} has no {what}" if names else ""
+    if not names:
+        return wanted
+    if name == "solutions":
+        return sentences(wanted, Text("%(names)s has no id", names=messages.named(names)), between="; ")
+    return sentences(wanted, Text("%(names)s has no e-mail", names=messages.named(names)), between="; ")
 
 
 def _lacking(member: Member) -> Iterable[str]:
     hidden = hidden_parts(member)
     for part, words in _PARTS:
         if empty(getattr(member, part)):
-            yield f"{words} ({messages.NOT_SHOWN})" if part in hidden else words
+            yield _noted(words, messages.NOT_SHOWN) if part in hidden else words
 
 
 def asks_for_help(opportunity: Snapshot) -> bool:

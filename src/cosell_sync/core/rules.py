@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, fields, is_dataclass, replace
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from decimal import Decimal
 from enum import StrEnum
+from typing import Final
 
 from cosell_sync.core.deal import ABSENT, Snapshot, State, Value
 from cosell_sync.core.fields import CLOSED_REASONS, LABELS, SALES_STAGES
@@ -86,6 +87,8 @@ class CrmShape:
     D-U-N-S number. ``scales``: ISO code → decimals, of the
     currencies with fewer than ``scale``.
     ``ambiguous_stages``: a name, in lower case, that several stages have → the names that these go by here.
+    ``choices``: our name → value of a choice → what the seller sees. ``region``, ``zone``: of the CRM's people, as in a locale
+    and in the time zone database; empty where the CRM does not say.
     """
 
     fields: frozenset[str]
@@ -103,10 +106,17 @@ class CrmShape:
     ambiguous_stages: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     states: Mapping[str, Mapping[str, str]] | None = None
     duns: bool = False
+    choices: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    region: str = ""
+    zone: str = ""
 
     def of_currency(self, code: str) -> CrmShape:
         """The same for a deal in this currency, whose amounts may have fewer decimals."""
         return replace(self, scale=min(self.scale, self.scales[code])) if code in self.scales else self
+
+    def choice(self, name: str, value: str) -> str:
+        """What the seller sees for this value of a choice; empty where the CRM does not say."""
+        return self.choices.get(name, {}).get(value, "")
 
     def label(self, name: str) -> str:
         """What the seller calls this field."""
@@ -255,12 +265,18 @@ class Rules:
         return rule.crm if rule else name
 
 
+# What people read frees nothing that is held: a new word for a field rewrites no record before its deal is told anew.
+_WORDS: Final = ("labels", "choices", "region", "zone")
+
+
 def digest(rules: Rules, shape: CrmShape) -> str:
     """Sixteen hex digits that change with any part of the configuration or of what the CRM can store; not with ``found``.
 
-    Equal for equal values in every process: sets and mappings have no order here.
+    Equal for equal values in every process: sets and mappings have no order here. The language that sellers read, and the
+    CRM's own labels, are no part of it.
     """
-    text = json.dumps([_canonical(replace(rules, found={})), _canonical(shape)], sort_keys=True)
+    storing = {name: each for name, each in vars(shape).items() if name not in _WORDS}
+    text = json.dumps([_canonical(replace(rules, found={})), _canonical(storing)], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

@@ -25,6 +25,7 @@ from cosell_sync.core.merge import Merged, Sides, merge
 from cosell_sync.core.normalize import empty, only_adds, same
 from cosell_sync.core.rules import FieldRule, Flow
 from cosell_sync.core.sales_stage import merge_sales_stage
+from cosell_sync.core.texts import sentences
 from cosell_sync.core.together import merge_together
 from cosell_sync.errors import Cure
 
@@ -283,7 +284,7 @@ def _why_not_down(builder: DecisionBuilder, name: str, values: Fields) -> Reason
     label, shown = builder.shape.label(name), values[name]
     if len(values) > 1:
         label = messages.listed(builder.shape.label(each) for each in values)
-        shown = " ".join(messages.shown(builder.referral[each]) for each in values)
+        shown = sentences(*(messages.shown(builder.referral[each]) for each in values))
     if reason := why_not_in_crm(builder, name, values[name], label, shown):
         return reason
     if not builder.rules.fields[name].goes_to_crm:
@@ -306,7 +307,7 @@ def _hold_other_money(builder: DecisionBuilder) -> None:
     differs = not same(KINDS["value"], referral["value"], opportunity["value"])
     if differs:
         label = messages.listed([shape.label("value"), label])
-        shown = f"{messages.shown(referral['value'])} {messages.shown(shown)}"
+        shown = sentences(messages.shown(referral["value"]), messages.shown(shown))
     text = messages.crm_cannot(label, shown, why)
     builder.holds.append(Hold(HoldKind.CRM_CANNOT, "currency", referral["currency"], ABSENT, text))
     if differs:

@@ -19,6 +19,7 @@ from cosell_sync.core.lifecycle import TERMINAL
 from cosell_sync.core.memory import INTERNAL_ERROR, Failure, Link, Memory
 from cosell_sync.core.normalize import for_crm
 from cosell_sync.core.rules import CrmShape
+from cosell_sync.core.texts import PLAIN, Language
 from cosell_sync.errors import Cure
 
 TRANSIENT_GRACE = timedelta(minutes=15)
@@ -63,10 +64,13 @@ class StatusReport:
     reminder: int = 0
 
 
-def status_report(decision: Decision, news: Iterable[str], shape: CrmShape, now: datetime) -> StatusReport:
+def status_report(
+    decision: Decision, news: Iterable[str], shape: CrmShape, now: datetime, language: Language = PLAIN
+) -> StatusReport:
     """What the record shows after this decision.
 
     ``news``: what was carried in this cycle, in the seller's words; where it is empty the last news stays.
+    ``language``: of the record's message.
     """
     link = decision.link
     fresh = tuple(dict.fromkeys(news))
@@ -77,14 +81,19 @@ def status_report(decision: Decision, news: Iterable[str], shape: CrmShape, now:
     conditions = [*_conditions(decision, memory, shape, now), *_background(referral, memory, state, shape)]
     states = {condition for condition, _ in conditions} | {SyncState.IN_SYNC}
     lines = [text for _, text in conditions]
+    answer: list[str] = []
     if state is State.RECEIVED and _unanswered(decision) and not _blocked(decision, conditions):
-        answer = messages.answer_by(referral.moment("respond_by") if referral else None, reminder)
-        lines = [answer, *lines] if SyncState.NEEDS_ATTENTION in states else [*lines, answer]
+        until = referral.moment("respond_by") if referral else None
+        answer = [
+            messages.answer_by(
+                until, reminder, shape.choice("action", "Accept"), shape.choice("action", "Decline")
+            )
+        ]
     sync_state = next(item for item in _URGENCY if item in states)
     if state in TERMINAL and sync_state is SyncState.WAITING:
         sync_state = SyncState.CLOSED
     parts = [*lines, *memory.notices] if _urgent(sync_state) else [*memory.notices, *lines]
-    message = "\n".join(dict.fromkeys(parts))
+    message = "\n".join(dict.fromkeys(language.say(part) for part in (*answer, *parts)))
     rejected = any(
         _STATE_OF_HOLD[hold.kind] is SyncState.NEEDS_ATTENTION and hold.kind not in _NOT_REFUSED
         for hold in (*decision.holds, *decision.retried)
@@ -172,7 +181,7 @@ def _failing(
     """A failure is named at once, a transient one only when it lasts. A lock that lasts for a day needs a person, unless the
     deal is over: then nothing waits but words.
     """
-    system = "Partner Center" if failure.side is Side.PARTNER_CENTER else "The CRM"
+    system = "Partner Center" if failure.side is Side.PARTNER_CENTER else messages.THE_CRM
     if failure.code == INTERNAL_ERROR:
         yield SyncState.NEEDS_ATTENTION, messages.broken()
     elif failure.locked:

@@ -17,6 +17,7 @@ from cosell_sync.core.publishing import new_referral_fields
 from cosell_sync.core.requirements import Gap, asks_for_help, missing, told
 from cosell_sync.core.rules import CrmShape, Rules
 from cosell_sync.core.stand_ins import standing
+from cosell_sync.core.texts import Text
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,9 @@ def widening(link: Link, state: State, rules: Rules, shape: CrmShape, today: dat
     refused = tuple(_refusals(link, opportunity, referral, shape))
     asked = _asks_for_invitation(link, opportunity)
     if asked and takes_part(link):
-        refused += (Refusal("help", None, opportunity["help"], "Microsoft takes part in this deal already"),)
+        refused += (
+            Refusal("help", None, opportunity["help"], Text("Microsoft takes part in this deal already")),
+        )
         asked = False
     invites = asked and state is not State.RECEIVED
     gaps = _invitation_gaps(link, opportunity, state, rules, shape, today) if invites else ()
@@ -58,7 +61,7 @@ def widening(link: Link, state: State, rules: Rules, shape: CrmShape, today: dat
         return Widening(link, invites=invites, gaps=gaps, refused=refused)
     if opportunity["consent"] is True:
         return Widening(link, visible=True, invites=invites, gaps=gaps, refused=refused)
-    consent = Gap("consent", shape.label("consent"))
+    consent = Gap("consent", messages.ask_consent(shape.label("consent")), asks=True)
     return Widening(link, invites=invites, gaps=gaps or (consent,), refused=refused)
 
 
@@ -98,10 +101,10 @@ def _agree_on_visibility(link: Link, opportunity: Snapshot, referral: Snapshot) 
 def _refusals(link: Link, opportunity: Snapshot, referral: Snapshot, shape: CrmShape) -> Iterable[Refusal]:
     base = link.base_opportunity
     if referral.flag("visible") and base.get("visible") is True and opportunity["visible"] is False:
-        why = "Microsoft's sellers can see this deal, and that cannot be taken back"
+        why = Text("Microsoft's sellers can see this deal, and that cannot be taken back")
         yield Refusal("visible", True, False, why)
     if base.get("consent") is True and opportunity["consent"] is False:
-        why = "what was shared cannot be taken back; nothing more about customer contacts is sent"
+        why = Text("what was shared cannot be taken back; nothing more about customer contacts is sent")
         yield Refusal("consent", True, False, why)
     for name in ONE_WAY:
         if (
@@ -109,8 +112,11 @@ def _refusals(link: Link, opportunity: Snapshot, referral: Snapshot, shape: CrmS
             and opportunity[name] is not ABSENT
             and (base[name] or None) != (opportunity[name] or None)
         ):
-            label = shape.label(name)
-            why = f"Microsoft was asked with {label} {messages.shown(base[name])}, and that cannot be changed"
+            why = Text(
+                "Microsoft was asked with %(field)s %(value)s, and that cannot be changed",
+                field=shape.label(name),
+                value=messages.shown(base[name]),
+            )
             yield Refusal(name, base[name], opportunity[name], why)
 
 

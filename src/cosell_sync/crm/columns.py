@@ -327,6 +327,22 @@ def opportunity_columns(choices: Mapping[str, Sequence[str]]) -> Mapping[str, Co
 SOLUTION_LABEL: Final = "Co-sell Solution"
 SOLUTION_DESCRIPTION: Final = "A solution of a co-sell deal, one row each. Partner Center asks for at least one before a deal is shared."
 PARENT_DESCRIPTION: Final = "The opportunity that this solution is sold with."
+PANEL_WORDS: Final = ("Microsoft co-sell", "Saved", "Partner Center hears of it within minutes.", "Save")
+# What else people read in the setup, beside the columns and views; translated with them.
+OTHER_WORDS: Final = (
+    SOLUTION_LABEL,
+    f"{SOLUTION_LABEL}s",
+    SOLUTION_DESCRIPTION,
+    PARENT_DESCRIPTION,
+    "Yes",
+    "No",
+    "Name",
+    "The solution, in a few words.",
+    "Opportunity",
+    "Choose a co-sell reason before you decline.",
+    # The panel on Salesforce's record page.
+    *PANEL_WORDS,
+)
 
 VIEWS: Final = (
     View(

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from cosell_sync.core.deal import ABSENT, HIDDEN, Customer, Fields, Member, hidden_parts
-from cosell_sync.core.fields import UNKEYED
+from cosell_sync.core.fields import NO_NAME, UNKEYED
 from cosell_sync.crm.values import email, folded, masked, text
 
 Change = TypeVar("Change")
@@ -57,9 +57,7 @@ def nameless(rows: Iterable[object], key: str, names: Sequence[str]) -> str | No
     Rows that cannot be read are none of these, and what is masked is not missing.
     """
     found = (each for each in rows if isinstance(each, Mapping) and key in each and not email(each[key]))
-    shown = (
-        " ".join(part for name in names if (part := text(each.get(name)))) or "(no name)" for each in found
-    )
+    shown = (" ".join(part for name in names if (part := text(each.get(name)))) or NO_NAME for each in found)
     return ", ".join(dict.fromkeys(shown)) or None
 
 

@@ -15,6 +15,7 @@ from cosell_sync.core.preconditions import Fault
 from cosell_sync.core.retry import RetryPolicy
 from cosell_sync.core.rules import CrmShape, Rules
 from cosell_sync.core.status import StatusReport
+from cosell_sync.core.texts import PLAIN, Language
 from cosell_sync.ports import Clock, Crm, CycleState, Findings, Meter, Referrals, Store
 from cosell_sync.summary import CycleSummary
 
@@ -85,6 +86,7 @@ class Services:
 
     ``meters``: per side its quota and clock; empty where nobody counts (tests). ``preconditions``: of this very CRM.
     ``findings``: shared with the adapter of Partner Center. ``rehearsal``: the ports only pretend to write.
+    ``language``: that sellers read.
     ``lists_referrals``: whether this cycle asks Partner Center for what changed; while webhooks say so, not every one does.
     ``finished``: called with the summary of every cycle, those included that ended early. ``progress``: called while it runs.
     """
@@ -99,6 +101,7 @@ class Services:
     preconditions: Preconditions = _none_known
     findings: Findings = field(default_factory=Findings)
     rehearsal: bool = False
+    language: Language = PLAIN
     lists_referrals: Callable[[], bool] = lambda: True
     finished: Callable[[CycleSummary], None] = _ignored
     progress: Callable[[Progress], None] = _unwatched
@@ -236,9 +239,14 @@ class Cycle:
         self.referrals, self.crm, self.store = services.referrals, services.crm, services.store
         self.rules, self.settings, self.meters = services.rules, services.settings, services.meters
         self.preconditions, self.clock = services.preconditions, services.clock
-        self.lists_referrals = services.lists_referrals
+        self.lists_referrals, self._language = services.lists_referrals, services.language
         self.findings, self.rehearsal = services.findings, services.rehearsal
         self.progress = services.progress
+
+    @property
+    def language(self) -> Language:
+        """That sellers read, with dates as the CRM's people write them."""
+        return self._language.of(self.shape.region, self.shape.zone)
 
 
 def ids(link: Link) -> dict[str, str | None]:

@@ -72,7 +72,7 @@ def plan_crm(cycle: Cycle, record: Record, first: Decision, result: ReferralResu
     decision = replace(decision, link=link)
     expected = replace(decision, link=_as_if_written(cycle, link))
     status = closed_rows.untold(
-        cycle, decision, status_report(expected, news(retried), cycle.shape, cycle.now)
+        cycle, decision, status_report(expected, news(retried), cycle.shape, cycle.now, cycle.language)
     )
     # What follows only now (a sales stage after the accept) goes with the next cycle; an invitation follows at once.
     if decision.steps or may_invite(cycle, status.link):
@@ -101,7 +101,7 @@ def settled_as_made(cycle: Cycle, link: Link) -> Link:
     What somebody, or a flow, did between the create and its read-back shows as a difference, and is carried then.
     """
     decision = decide(link, cycle.rules, cycle.shape, cycle.now)
-    status = status_report(decision, (), cycle.shape, cycle.now)
+    status = status_report(decision, (), cycle.shape, cycle.now, cycle.language)
     follows = decision.steps or decision.crm or decision.conflicts or status.fields
     if follows or link.dirty or may_invite(cycle, status.link):
         return replace(link, dirty=True)

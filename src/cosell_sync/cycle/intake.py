@@ -227,7 +227,7 @@ def _mark_lookalikes(cycle: Cycle, ids: Sequence[str], state: str | None, messag
     """Say on look-alikes that a person must look, or take that back. Their links, if any, see it at the next pull."""
     fields: dict[str, Value] = {
         name: item
-        for name, item in (("sync_state", state), ("message", message))
+        for name, item in (("sync_state", state), ("message", message and cycle.language.say(message)))
         if name in cycle.shape.fields
     }
     known = cycle.crm.fetch(ids) if ids and fields else {}
@@ -272,13 +272,13 @@ def _draft(
     state = state_of(referral)
     memory = replace(freed(link.memory), lookalikes=(), claimed="", stand_ins=admission.stand_ins)
     fresh = carried(cycle, replace(link, memory=memory))
-    news = [messages.imported(referral.text("direction"))]
+    news: list[str] = [messages.imported(referral.text("direction"))]
     taken = [name for name in SHARED if name in admission.fields and name not in admission.stand_ins]
     news += losses.lost_in_crm(taken, referral, cycle.shape)
     if state in TERMINAL:
         news.append(messages.moved(state, referral.text("status_reason")))
     holds = _holds_of_new(cycle, referral, admission)
-    status = status_report(Decision(fresh, holds=holds), news, cycle.shape, cycle.now)
+    status = status_report(Decision(fresh, holds=holds), news, cycle.shape, cycle.now, cycle.language)
     fields = {**status.fields, **admission.fields}
     source = {**{name: referral[name] for name in SHARED}, "state": state.value}
     source |= stand_ins.as_source(admission.stand_ins, referral)
@@ -305,7 +305,7 @@ def _holds_of_new(cycle: Cycle, referral: Snapshot, admission: IntakeDecision) -
 def _held_parts(cycle: Cycle, made: Link) -> RecordReport:
     """What a new record is to say of the fields that it did not take."""
     decision = decide(made, cycle.rules, cycle.shape, cycle.now)
-    status = status_report(decision, (), cycle.shape, cycle.now)
+    status = status_report(decision, (), cycle.shape, cycle.now, cycle.language)
     return RecordReport(replace(status.link, dirty=made.dirty), status.fields)
 
 

@@ -56,9 +56,11 @@ def _set_aside(cycle: Cycle, link: Link, error: Exception) -> None:
     """The deal fails; its record says so once, as far as that works. Nothing is decided or merged for it."""
     kind, where = type(error).__name__, place(error)
     log.error("deal.broken", **ids(link), kind=kind, place=where)
-    text = messages.broken()
+    text = cycle.language.say(messages.broken())
     policy = cycle.settings.retry_policy
-    failed = after_failed_write(link, Side.CRM, Rejected(text, code=INTERNAL_ERROR), cycle.now, policy)
+    failed = after_failed_write(
+        link, Side.CRM, Rejected(messages.broken(), code=INTERNAL_ERROR), cycle.now, policy
+    )
     memory = replace(failed.memory, sync_state=SyncState.NEEDS_ATTENTION)
     failed = replace(failed, memory=memory, dirty=False, due=memory.next_attempt)
     cycle.counters.failed.add(link.key)

@@ -143,7 +143,7 @@ def _told_of_refusal(cycle: Cycle, plan: CrmPlan, link: Link, outcome: Outcome) 
     ):
         withheld = cycle.guard.withheld.get(link.key)
         decision = decide(link, cycle.rules, cycle.shape, cycle.now, None, withheld)
-        status = status_report(decision, (), cycle.shape, cycle.now)
+        status = status_report(decision, (), cycle.shape, cycle.now, cycle.language)
         return RecordReport(replace(status.link, dirty=link.dirty), status.fields)
     landed = outcome.error is None and outcome.snapshot is not None and "stage" not in outcome.refused
     return _refusal(cycle, plan.decision, link) if not landed and _failed(link) else None

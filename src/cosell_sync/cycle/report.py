@@ -75,5 +75,5 @@ def _unless_closed(cycle: Cycle, item: RecordReport, *, refused: bool = False) -
 
 def words_of(cycle: Cycle, decision: Decision) -> tuple[StatusReport, Fields]:
     """What the record is to say of this decision, and the part of it that a person reads."""
-    status = status_report(decision, (), cycle.shape, cycle.now)
+    status = status_report(decision, (), cycle.shape, cycle.now, cycle.language)
     return status, {name: value for name, value in status.fields.items() if name in STATUS_WORDS}

@@ -84,7 +84,7 @@ def note_gone(cycle: Cycle, record: Record, links: Sequence[Link]) -> None:
     for link in links:
         if link.memory.gone is None:
             continue
-        status = status_report(Decision(link), (), cycle.shape, cycle.now)
+        status = status_report(Decision(link), (), cycle.shape, cycle.now, cycle.language)
         over = link.referral is not None and state_of(link.referral) in TERMINAL
         state = SyncState.CLOSED if over else SyncState.NEEDS_ATTENTION
         noted = replace(status.link, memory=replace(status.link.memory, sync_state=state), due=None)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from cosell_sync.core.deal import Member, Solution, Value
+from cosell_sync.core.fields import NO_NAME
 from cosell_sync.partner_center.values import (
     PERSON,
     Malformed,
@@ -59,7 +60,7 @@ def nameless(rows: Iterable[Any]) -> str | None:
 
 def _shown_name(row: Mapping[str, Any]) -> str:
     parts = (row.get(name) for name in ("firstName", "lastName", "name"))
-    return " ".join(part.strip() for part in parts if isinstance(part, str) and part.strip()) or "(no name)"
+    return " ".join(part.strip() for part in parts if isinstance(part, str) and part.strip()) or NO_NAME
 
 
 def read_member(row: Mapping[str, Any]) -> Member | None:

@@ -48,6 +48,7 @@ from cosell_sync.settings.values import (
     FieldConflict,
     FieldDirection,
     HttpsUrl,
+    LanguageCode,
     ListenAddress,
     MpnId,
     PortalUrl,
@@ -264,6 +265,8 @@ class MappingSettings(Section):
     """Whether renames are sent; auto tries one and remembers the answer."""
     write_favorite: AutoFlag = "auto"
     """Whether hearts are sent; auto tries one and remembers the answer."""
+    language: LanguageCode = "en"
+    """Language of everything that sellers read: en, es, or any other that there is a catalogue for (docs/languages.md)."""
     fields: dict[str, FieldRule] = Field(default_factory=lambda: _default_rules("salesforce"))
     """Per field of ours: its CRM name, direction and conflict policy. A plain text is the CRM name."""
 

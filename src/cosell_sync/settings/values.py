@@ -18,6 +18,8 @@ from zoneinfo import available_timezones
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, SecretStr, WithJsonSchema
 
+from cosell_sync.catalogues import languages
+
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _DURATION: Final = re.compile(r"(\d+)([smhd])")
 _NO_DURATION: Final = "is no duration; write 90s, 5m, 2h or 14d"
@@ -135,6 +137,26 @@ def _listen_address(value: str) -> str:
     return value
 
 
+def _language(value: str) -> str:
+    known, wanted = languages(), value.strip().lower()
+    if wanted in known:
+        return wanted
+    nearest = get_close_matches(wanted, [*known, *_LANGUAGE_NAMES], 1, 0.5) or [wanted[:2]]
+    code = _LANGUAGE_NAMES.get(nearest[0], nearest[0])
+    meant = f" Did you mean {code}?" if code in known else ""
+    raise ValueError(f"is no language that there is a catalogue for; there are {', '.join(known)}.{meant}")
+
+
+# What people write for a code.
+_LANGUAGE_NAMES: Final = {
+    "english": "en",
+    "spanish": "es",
+    "español": "es",
+    "espanol": "es",
+    "castellano": "es",
+}
+
+
 def _time_zone(value: str) -> str:
     known = available_timezones()
     if value in known:
@@ -182,6 +204,7 @@ StoreUrl = Annotated[
     Field(json_schema_extra={"x-secret": True}),
 ]
 ListenAddress = Annotated[str, AfterValidator(_listen_address)]
+LanguageCode = Annotated[str, AfterValidator(_language)]
 TimeZone = Annotated[str, AfterValidator(_time_zone)]
 Text = Annotated[str, Field(min_length=1)]
 CallCount = Annotated[int, Field(ge=1)]

@@ -7,6 +7,7 @@ their kind with them; SQL NULL there means ``ABSENT``, which is not the same as 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any, Final
@@ -77,12 +78,24 @@ def from_memory(memory: Memory) -> dict[str, Any]:
     data: dict[str, Any] = _MEMORY.dump_python(
         memory, mode="json", exclude_defaults=True, fallback=dict, warnings=False
     )
+    if memory.notices:
+        data["notices"] = [as_json.text_to_json(text) for text in memory.notices]
+    if memory.failure is not None:
+        data["failure"]["text"] = as_json.text_to_json(memory.failure.text)
     return data
 
 
 def to_memory(data: Row) -> Memory:
     """What is missing takes the default; what this version does not know is dropped."""
-    return _MEMORY.validate_python({_RENAMED.get(name, name): value for name, value in data.items()})
+    named = {_RENAMED.get(name, name): value for name, value in data.items()}
+    notices = tuple(as_json.text_from_json(text) for text in named.pop("notices", ()))
+    failed = named.get("failure")
+    text = as_json.text_from_json(failed["text"]) if failed else ""
+    if failed:
+        named["failure"] = {**failed, "text": text}
+    memory = replace(_MEMORY.validate_python(named), notices=notices)
+    # The library makes plain strings of texts, so these go in last.
+    return replace(memory, failure=replace(memory.failure, text=text)) if memory.failure else memory
 
 
 def from_state(state: CycleState) -> dict[str, Any]:

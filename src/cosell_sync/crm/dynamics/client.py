@@ -21,13 +21,15 @@ from cosell_sync.crm.dynamics.org import Org
 from cosell_sync.crm.dynamics.rest import Rest
 from cosell_sync.crm.dynamics.write import Writer
 from cosell_sync.crm.users import Directory
+from cosell_sync.crm.words import ENGLISH_WORDS, Words
 from cosell_sync.crm.writes import Ownership
 
 
 class DynamicsCrm(CrmAdapter[Org, Writer]):
     """``names``: our name → column of opportunity, replacing defaults. ``match``: the parts of a customer by which two are one.
 
-    ``close_date_zone``: in which a close date is a day; it matters where the column travels as an instant (`single_values`).
+    ``words``: the language of the sellers, and those that choices may be labelled in. ``close_date_zone``: in which a close date
+    is a day; it matters where the column travels as an instant (`single_values`).
     """
 
     def __init__(
@@ -37,15 +39,17 @@ class DynamicsCrm(CrmAdapter[Org, Writer]):
         names: Mapping[str, str] | None = None,
         match: Sequence[str] = MATCH,
         ownership: Ownership | None = None,
+        words: Words | None = None,
         close_date_zone: tzinfo = UTC,
     ) -> None:
         self.rest = rest
+        self.words = words or ENGLISH_WORDS
         self.names = named = org.field_names(names)
         directory = Directory(lambda people: read.users(rest, self.org, people))
         functions = CrmFunctions(
             calls=lambda: rest.calls,
             identity=lambda: describe.identity(rest),
-            org=lambda: replace(describe.read(rest, named), close_date_zone=close_date_zone),
+            org=lambda: replace(describe.read(rest, named, self.words), close_date_zone=close_date_zone),
             stages=lambda: describe.read_stages(rest, named["stage"]),
             changed_since=partial(changes.changed_since, rest),
             fetch=partial(read.fetch, rest),

@@ -18,6 +18,7 @@ from typing import Final
 from cosell_sync.core import messages
 from cosell_sync.core.accounts import filled
 from cosell_sync.core.deal import Customer, Member
+from cosell_sync.core.texts import Text
 from cosell_sync.crm.dynamics import errors, odata, read, related, translate, versions
 from cosell_sync.crm.dynamics.batch import Op
 from cosell_sync.crm.dynamics.org import ACCOUNTS, CONTACTS, DUNS, Org
@@ -139,7 +140,9 @@ class Customers:
                 made[place] = str((here or people)[0]["contactid"]).lower()
                 continue
             new = f"{messages.person(wanted[place])} ({place[1]})"
-            text = messages.blocked_contact(new, [f"a contact with the e-mail {place[1]}"] if people else [])
+            text = messages.blocked_contact(
+                new, [Text("a contact with the e-mail %(email)s", email=place[1])] if people else []
+            )
             made[place] = Rejected(text, code=errors.BLOCKED, fields=("contacts",))
         return made
 

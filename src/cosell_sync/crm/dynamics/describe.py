@@ -10,6 +10,7 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import Any, Final
 
+from cosell_sync.crm.columns import OPPORTUNITY_COLUMNS, SOLUTION_COLUMNS
 from cosell_sync.crm.dynamics import odata
 from cosell_sync.crm.dynamics.errors import SYSTEM
 from cosell_sync.crm.dynamics.org import (
@@ -26,18 +27,24 @@ from cosell_sync.crm.dynamics.org import (
     Column,
     Currency,
     Org,
-    Security,
     stage_flags,
 )
 from cosell_sync.crm.dynamics.rest import Rest, strange
+from cosell_sync.crm.dynamics.security import Security
 from cosell_sync.crm.values import folded
+from cosell_sync.crm.words import ENGLISH_WORDS, Words
 from cosell_sync.errors import RecordError, Surprise
 from cosell_sync.ports import Identity, StageFlags
 from cosell_sync.transport.errors import Scope
 
+SOLUTION_TYPE: Final = "cosell_solutiontype"
 
-def read(rest: Rest, names: Mapping[str, str]) -> Org:
-    """The environment, in about a dozen calls. Raises `Surprise` where a table or the referral id's column is missing."""
+
+def read(rest: Rest, names: Mapping[str, str], words: Words = ENGLISH_WORDS) -> Org:
+    """The environment, in about a dozen calls. ``words``: by which choices are understood and labels chosen.
+
+    Raises `Surprise` where a table or the referral id's column is missing.
+    """
     tables = table_flags(rest)
     for collection in (OPPORTUNITIES, ACCOUNTS, CONTACTS, CONNECTIONS):
         if collection not in tables:
@@ -46,9 +53,8 @@ def read(rest: Rest, names: Mapping[str, str]) -> Org:
                 system=SYSTEM,
                 object=TABLES[collection],
             )
-    columns = {OPPORTUNITIES: table_columns(rest, OPPORTUNITIES)}
-    if SOLUTIONS in tables:
-        columns[SOLUTIONS] = table_columns(rest, SOLUTIONS)
+    existing = (OPPORTUNITIES, *([SOLUTIONS] if SOLUTIONS in tables else []))
+    columns = {each: understood(each, table_columns(rest, each), names, words) for each in existing}
     key = names["referral_id"]
     if key not in columns[OPPORTUNITIES]:
         raise Surprise(
@@ -57,13 +63,15 @@ def read(rest: Rest, names: Mapping[str, str]) -> Org:
             field=key,
         )
     who = rest.who()
-    base_currency, pricing_decimals = _money(rest)
+    base_currency, pricing_decimals, locale = _organization(rest)
     return Org(
         names={name: crm for name, crm in names.items() if crm in columns[OPPORTUNITIES]},
         columns=columns,
         currencies=_currencies(rest),
         base_currency=base_currency,
         pricing_decimals=pricing_decimals,
+        words=words,
+        locale=locale,
         tracked=frozenset(name for name, flags in tables.items() if flags.get("ChangeTrackingEnabled")),
         guarded=frozenset(
             name for name, flags in tables.items() if flags.get("IsOptimisticConcurrencyEnabled")
@@ -224,6 +232,7 @@ def _column(name: str, row: Mapping[str, Any]) -> Column:
         name=name,
         type=str(row.get("AttributeType") or ""),
         label=_label(row.get("DisplayName")),
+        words=_by_language(row.get("DisplayName")),
         length=row.get("MaxLength") if isinstance(row.get("MaxLength"), int) else None,
         scale=row["Precision"] if isinstance(row.get("Precision"), int) else None,
         maximum=most,
@@ -254,7 +263,49 @@ def _choice(option: Mapping[str, Any]) -> Choice:
         label=_label(label, ENGLISH),
         labels=frozenset(folded(each) for each in _labels(label)) - {""},
         state=int(option.get("State") or OPEN),
+        words=_by_language(label),
     )
+
+
+def understood(
+    collection: str, columns: Mapping[str, Column], names: Mapping[str, str], words: Words
+) -> dict[str, Column]:
+    """The columns with our values as the names of their choices, in whatever language these are labelled.
+
+    A choice that stands for none of them, or for the same one as another choice, keeps its own label. ``names``: our name →
+    column of opportunity.
+    """
+    if collection == SOLUTIONS:
+        ours = {"type": (SOLUTION_TYPE, SOLUTION_COLUMNS["type"])}
+    elif collection == OPPORTUNITIES:
+        ours = {name: (names[name], each) for name, each in OPPORTUNITY_COLUMNS.items() if name in names}
+    else:
+        ours = {}
+    found = dict(columns)
+    for ours_name, (name, wanted) in ours.items():
+        column = columns.get(name)
+        if column is None or not column.choices:
+            continue
+        values = words.lists().get(ours_name, ()) if wanted.renewed else wanted.values
+        meant = [words.english(values, each.labels) for each in column.choices]
+        choices = tuple(
+            replace(each, label=value, labels=each.labels | {folded(value)})
+            if value is not None and meant.count(value) == 1
+            else each
+            for each, value in zip(column.choices, meant, strict=True)
+        )
+        found[name] = replace(column, choices=choices)
+    return found
+
+
+def _by_language(label: object) -> dict[int, str]:
+    """Language of Windows → label."""
+    listed = label.get("LocalizedLabels") if isinstance(label, Mapping) else None
+    return {
+        each["LanguageCode"]: each["Label"]
+        for each in listed or ()
+        if isinstance(each, Mapping) and isinstance(each.get("LanguageCode"), int) and each.get("Label")
+    }
 
 
 def _labels(label: Mapping[str, Any]) -> Iterable[str]:
@@ -294,12 +345,17 @@ def _currencies(rest: Rest) -> tuple[Currency, ...]:
     )
 
 
-def _money(rest: Rest) -> tuple[str | None, int]:
-    """Id of the base currency, and the decimals of prices where a column follows the organization."""
-    select = ("organizationid", "_basecurrencyid_value", "pricingdecimalprecision")
+def _organization(rest: Rest) -> tuple[str | None, int, int]:
+    """Id of the base currency, the decimals of prices where a column follows the organization, and how it writes dates."""
+    select = ("organizationid", "_basecurrencyid_value", "pricingdecimalprecision", "localeid")
     found: Mapping[str, Any] = next(iter(rest.rows(odata.query("organizations", select=select))), {})
     known, decimals = found.get("_basecurrencyid_value"), found.get("pricingdecimalprecision")
-    return str(known).lower() if known else None, decimals if isinstance(decimals, int) else 2
+    locale = found.get("localeid")
+    return (
+        str(known).lower() if known else None,
+        decimals if isinstance(decimals, int) else 2,
+        locale if isinstance(locale, int) else 0,
+    )
 
 
 # Categories of connection roles: the forms show people with such a role under Stakeholders and Sales Team.

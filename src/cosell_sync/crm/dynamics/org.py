@@ -15,9 +15,12 @@ from decimal import Decimal
 from typing import Final
 
 from cosell_sync.core.fields import KINDS, Kind
+from cosell_sync.crm.columns import OPPORTUNITY_COLUMNS
+from cosell_sync.crm.dynamics.security import Security
 from cosell_sync.crm.dynamics.stock_columns import ACCOUNT, ADDRESS, CONTACT_LENGTHS, CUSTOMER_LENGTHS, LABELS
 from cosell_sync.crm.fields import read_only_fields, readable_fields
 from cosell_sync.crm.values import folded
+from cosell_sync.crm.words import ENGLISH_WORDS, Words, region_of_lcid
 from cosell_sync.ports import CrmShape, StageFlags
 
 # Entity sets, and the logical names of their tables.
@@ -108,6 +111,7 @@ class Choice:
     label: str
     labels: frozenset[str] = frozenset()
     state: int = OPEN  # of a status reason
+    words: Mapping[int, str] = field(default_factory=dict)  # language of Windows → label
 
 
 @dataclass(frozen=True)
@@ -128,6 +132,7 @@ class Column:
         0  # of money: 0 the column's own decimals, 1 the organization's, 2 the row's currency's
     )
     behavior: str = ""  # of a date: DateOnly, UserLocal or TimeZoneIndependent
+    words: Mapping[int, str] = field(default_factory=dict)  # language of Windows → label
 
     def labelled(self, text: object) -> Choice | None:
         """The choice that goes by this label, else the only one that has it in any language; without case."""
@@ -156,29 +161,6 @@ class Currency:
     active: bool = True
 
 
-@dataclass
-class Security:
-    """Columns under column security, by set; ``readable``: those of them that a profile of the application user opens.
-
-    A secured column without a profile reads null, whatever it holds. Securing one moves no row's version, so `describe.refresh`
-    brings this up to date before anything that changed is read.
-    https://learn.microsoft.com/power-platform/admin/field-level-security
-    """
-
-    columns: Mapping[str, frozenset[str]] = field(default_factory=dict)
-    readable: Mapping[str, frozenset[str]] = field(default_factory=dict)
-    narrow: frozenset[str] = frozenset()
-    """Sets of which rows may be out of sight: one that is not listed is not known to be gone."""
-
-    def secured(self, collection: str, column: str) -> bool:
-        """Whether the column is under column security, so that what it shows may be a mask."""
-        return column in self.columns.get(collection, ())
-
-    def closed(self, collection: str, column: str) -> bool:
-        """Whether the column is secured and no profile is known to open it, so that null says nothing."""
-        return self.secured(collection, column) and column not in self.readable.get(collection, ())
-
-
 @dataclass(frozen=True)
 class Org:
     """One environment. ``names``: our name → column of opportunity, those that exist. ``columns``: set → column → description."""
@@ -194,6 +176,8 @@ class Org:
     user_id: str = ""  # the application user
     has_duns: bool = False  # whether account has our column for the D-U-N-S number
     security: Security = field(default_factory=Security)
+    words: Words = ENGLISH_WORDS
+    locale: int = 0  # of the organization, a number of Windows; 0 where it is not known
     close_date_zone: tzinfo = UTC  # configured: in which a close date is a day
 
     def column(self, name: str) -> Column | None:
@@ -256,7 +240,19 @@ class Org:
     def label(self, name: str) -> str:
         """What a seller calls one of our fields."""
         column = self.column(name)
-        return (column.label if column else "") or LABELS.get(name, name)
+        return (self._spoken(column) if column else "") or LABELS.get(name, name)
+
+    def _spoken(self, each: Column | Choice) -> str:
+        """Its label in the language that sellers read, else as it goes by here."""
+        return next((text for lcid, text in each.words.items() if self.words.reads(lcid)), each.label)
+
+    def _choices(self, described: Mapping[str, Column]) -> dict[str, dict[str, str]]:
+        """Our name → value of its choice → what the seller sees."""
+        return {
+            name: {choice.label: self._spoken(choice) for choice in each.choices}
+            for name, each in described.items()
+            if name in OPPORTUNITY_COLUMNS and each.choices
+        }
 
     @property
     def account_columns(self) -> tuple[str, ...]:
@@ -320,7 +316,9 @@ class Org:
             fields=readable_fields(described, solutions=self.solutions),
             stages=stage_flags(self.statuses),
             ambiguous_stages=_ambiguous(self.statuses),
-            labels={**LABELS, **{name: each.label or name for name, each in described.items()}},
+            labels={**LABELS, **{name: self._spoken(each) or name for name, each in described.items()}},
+            choices=self._choices(described),
+            region=region_of_lcid(self.locale),
             lengths={
                 **CUSTOMER_LENGTHS,
                 **CONTACT_LENGTHS,

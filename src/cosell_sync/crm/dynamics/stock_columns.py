@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from cosell_sync.core.texts import Text
+
 # https://learn.microsoft.com/power-apps/developer/data-platform/reference/entities/account
 LENGTHS: Final[Mapping[str, int]] = {
     "name": 160,
@@ -52,16 +54,16 @@ CONTACT_LENGTHS: Final[Mapping[str, int]] = {
     f"contacts.{part}": LENGTHS[column] for part, column in _CONTACT.items()
 }
 LABELS: Final[Mapping[str, str]] = {
-    "customer": "Account",
-    "team": "Sales Team (connections)",
-    "contacts": "Contacts (connections)",
-    "solutions": "Co-sell Solutions",
-    "customer.name": "Account Name",
-    "customer.address_line1": "Address 1: Street 1",
-    "customer.address_line2": "Address 1: Street 2",
-    "customer.city": "Address 1: City",
-    "customer.state": "Address 1: State/Province",
-    "customer.postal_code": "Address 1: ZIP/Postal Code",
-    "customer.country": "Address 1: Country/Region",
-    "customer.duns": "D-U-N-S number",
+    "customer": Text("Account"),
+    "team": Text("Sales Team (connections)"),
+    "contacts": Text("Contacts (connections)"),
+    "solutions": Text("Co-sell Solutions"),
+    "customer.name": Text("Account Name"),
+    "customer.address_line1": Text("Address 1: Street 1"),
+    "customer.address_line2": Text("Address 1: Street 2"),
+    "customer.city": Text("Address 1: City"),
+    "customer.state": Text("Address 1: State/Province"),
+    "customer.postal_code": Text("Address 1: ZIP/Postal Code"),
+    "customer.country": Text("Address 1: Country/Region"),
+    "customer.duns": Text("D-U-N-S number"),
 }

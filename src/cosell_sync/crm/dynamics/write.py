@@ -22,6 +22,7 @@ from functools import partial
 
 from cosell_sync.core.deal import ABSENT, Customer, Fields, Snapshot
 from cosell_sync.core.fields import inseparable
+from cosell_sync.core.texts import Text
 from cosell_sync.crm import writes
 from cosell_sync.crm.dynamics import closing, errors, odata, read, related, translate, versions
 from cosell_sync.crm.dynamics.batch import Group, Op
@@ -154,7 +155,7 @@ class Writer:
     def _closed_row_fields(self, pending: PendingOpportunity, wanted: Fields) -> Fields:
         """What a row that stays closed takes: our own columns where they may be written, and related rows."""
         if late := sorted(STOCK & wanted.keys()):
-            text = "the row is closed; reopen it to change it"
+            text = Text("the row is closed; reopen it to change it")
             pending.partial_error = Rejected(text, code="closed_row", fields=tuple(late), cure=Cure.SELLER)
         own = {name: item for name, item in wanted.items() if name not in STOCK}
         if not own:

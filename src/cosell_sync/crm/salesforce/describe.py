@@ -29,12 +29,16 @@ from cosell_sync.ports import Identity, StageFlags
 
 _STAGES: Final = "SELECT ApiName, IsClosed, IsWon, IsActive FROM OpportunityStage"
 
+# How the organization's people write dates, unless they chose otherwise.
+_HABITS: Final = "SELECT DefaultLocaleSidKey, TimeZoneSidKey FROM Organization"
+
 
 def read(rest: Rest, names: Mapping[str, str]) -> Org:
     """The org, in one call. Raises `Surprise` where an object or the referral id's field is missing or hidden."""
     objects = (OPPORTUNITY, ACCOUNT, CONTACT, ROLE, TEAM, SOLUTION, USER)
     parts = [Part("GET", f"sobjects/{name}/describe") for name in objects]
     parts.append(composite.query(_STAGES))
+    parts.append(composite.query(_HABITS))
     parts.append(composite.query("SELECT IsoCode, IsCorporate FROM CurrencyType WHERE IsActive = true"))
     replies, at = composite.send(rest, parts, repeat=True)
     described = {name: _described(rest, name, reply) for name, reply in zip(objects, replies, strict=False)}
@@ -56,7 +60,8 @@ def read(rest: Rest, names: Mapping[str, str]) -> Org:
             system=SYSTEM,
             field=key,
         )
-    stages, currencies = replies[len(objects) :]
+    stages, habits, currencies = replies[len(objects) :]
+    locale, zone = _habits(habits, at)
     return Org(
         names={name: crm for name, crm in names.items() if crm in columns},
         fields=fields,
@@ -65,7 +70,16 @@ def read(rest: Rest, names: Mapping[str, str]) -> Org:
         countries=states.countries(list(fields[ACCOUNT].values())),
         currencies=_currencies(currencies, columns, at),
         user_id=rest.user_id,
+        locale=locale,
+        zone=zone,
     )
+
+
+def _habits(reply: Reply, at: Any) -> tuple[str, str]:
+    """Locale and time zone; empty where the integration user may not read them, for dates can be written without."""
+    rows = composite.rows(reply, at).rows if reply.fine else []
+    row = next(iter(rows), {})
+    return str(row.get("DefaultLocaleSidKey") or ""), str(row.get("TimeZoneSidKey") or "")
 
 
 def read_stages(rest: Rest) -> Mapping[str, StageFlags]:

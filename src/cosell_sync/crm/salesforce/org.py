@@ -13,8 +13,11 @@ from decimal import Decimal
 from typing import Any, Final
 
 from cosell_sync.core.fields import ASKED_PER_DEAL, KINDS, Kind
+from cosell_sync.core.texts import Text
+from cosell_sync.crm.columns import OPPORTUNITY_COLUMNS
 from cosell_sync.crm.fields import read_only_fields, readable_fields
 from cosell_sync.crm.salesforce import states
+from cosell_sync.crm.words import region_of
 from cosell_sync.ports import CrmShape, StageFlags
 
 OPPORTUNITY: Final = "Opportunity"
@@ -104,10 +107,10 @@ _PARTS: Final[tuple[tuple[str, str, Mapping[str, str]], ...]] = (
     ("solutions", SOLUTION, {"id": "Solution_Id__c", "name": "Solution_Name__c"}),
 )
 LABELS: Final[Mapping[str, str]] = {
-    "customer": "Account",
-    "team": "Opportunity Team",
-    "contacts": "Contact Roles",
-    "solutions": "Co-sell Solutions",
+    "customer": Text("Account"),
+    "team": Text("Opportunity Team"),
+    "contacts": Text("Contact Roles"),
+    "solutions": Text("Co-sell Solutions"),
 }
 
 
@@ -135,6 +138,8 @@ class Org:
     states: tuple[states.Choice, ...] = ()
     currencies: Mapping[str, bool] = field(default_factory=dict)  # ISO code → corporate
     user_id: str = ""  # the integration user
+    locale: str = ""  # of the organization, as es_MX; empty where it does not say
+    zone: str = ""  # of the organization, as America/Mexico_City
 
     def has(self, name: str, column: str | None = None) -> bool:
         """Whether the object exists (and has that field)."""
@@ -329,6 +334,9 @@ class Org:
             currencies=frozenset(self.currencies) if "currency" in self.names else frozenset(),
             picklists={**_picklists(described), **self._listed_countries()},
             states=states.by_name(self.states, self.countries) if self.countries else None,
+            choices=_choices(described),
+            region=region_of(self.locale),
+            zone=self.zone,
             maximum=(most := (Decimal(10) ** digits - 1).scaleb(-scale)),
             minimum=-most,
             duns=self.duns is not None and self.may(ACCOUNT, self.duns, "updateable"),
@@ -338,6 +346,17 @@ class Org:
 def _text_lengths(described: Mapping[str, Field]) -> dict[str, int]:
     texts = {name: each for name, each in described.items() if KINDS[name] in {Kind.TEXT, Kind.NOTES}}
     return {name: int(each["length"]) for name, each in texts.items() if each.get("length")}
+
+
+def _choices(described: Mapping[str, Field]) -> dict[str, dict[str, str]]:
+    """Our name → value of its picklist → its label in the integration user's language."""
+    return {
+        name: {
+            str(value["value"]): str(value.get("label") or value["value"]) for value in each["picklistValues"]
+        }
+        for name, each in described.items()
+        if name in OPPORTUNITY_COLUMNS and each.get("type") == "picklist" and each.get("picklistValues")
+    }
 
 
 def _picklists(described: Mapping[str, Field]) -> dict[str, frozenset[str]]:

@@ -80,6 +80,7 @@ class Actions:
             "name": "contoso",
             "expirechangetrackingindays": 7,
             "languagecode": 1033,
+            "localeid": 2057,  # English (United Kingdom): how dates are written, apart from the language
             "pricingdecimalprecision": 2,
             "basecurrencyid": base,
         }

@@ -75,6 +75,12 @@ class Rules:
             )
         return found[self.languages[0]]
 
+    def translations(self, given: object, what: str) -> dict[int, str]:
+        """The texts in the other languages."""
+        base = self.label(given, what)
+        listed = given["LocalizedLabels"] if isinstance(given, Mapping) else []
+        return {each["LanguageCode"]: each["Label"] for each in listed if each["Label"] != base}
+
     def name(self, given: object) -> str:
         """The checked schema name: letters, digits and the prefix of the publisher."""
         if not isinstance(given, str) or not _NAME.fullmatch(given):
@@ -115,7 +121,8 @@ def column(body: Body, rules: Rules) -> Column:
     level = (body.get("RequiredLevel") or {"Value": "None"}).get("Value")
     if level not in _REQUIRED:
         raise bad_definition(f"'{level}' is no requirement level.")
-    made = Column(name.lower(), label, schema_name=name)
+    translations = rules.translations(body.get("DisplayName"), "DisplayName")
+    made = Column(name.lower(), label, schema_name=name, translations=translations)
     if level == "ApplicationRequired":
         made = replace(made, required="ApplicationRequired")
     return _special(body, kind, made, rules)
@@ -160,7 +167,9 @@ def _options(given: object, name: str, rules: Rules) -> tuple[Option, ...]:
         value = each.get("Value")
         if not isinstance(value, int) or value < 0 or any(value == other.value for other in made):
             raise Refused(values.BAD_ARGUMENT, f"The value {value} of {name} is out of range or used twice.")
-        made.append(Option(value, rules.label(each.get("Label"), "an option")))
+        said = each.get("Label")
+        label, others = rules.label(said, "an option"), rules.translations(said, "an option")
+        made.append(Option(value, label, translations=others))
     if not made:
         raise bad_definition(f"{name} has no options.")
     return tuple(made)

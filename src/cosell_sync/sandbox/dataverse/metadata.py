@@ -218,7 +218,7 @@ class Metadata:
             "AttributeType": kind,
             "AttributeTypeName": {"Value": f"{kind}Type"},
             "AttributeOf": None,
-            "DisplayName": self._label(column.label),
+            "DisplayName": self._label(column.label, column.translations),
             "RequiredLevel": {"Value": column.required, "CanBeChanged": True},
             "IsCustomAttribute": column.custom,
             "IsPrimaryId": column.name == table.key,

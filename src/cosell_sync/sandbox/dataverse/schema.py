@@ -54,6 +54,7 @@ class Column:
     format: str = ""
     behavior: str = ""  # of a moment, where it is not the usual one
     shared: str = ""  # the global choice that the options come from
+    translations: Mapping[int, str] = field(default_factory=dict)  # language -> label, where it is another
 
     @property
     def custom(self) -> bool:

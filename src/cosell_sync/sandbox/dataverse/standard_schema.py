@@ -216,6 +216,7 @@ def _organization() -> list[Column]:
         text("name", "Organization Name", 160),
         number("expirechangetrackingindays", "Days to Expire Change Tracking Deltas", 0, 365),
         number("languagecode", "Language", 0, 10_000),
+        number("localeid", "Locale", 0, 100_000),
         number("pricingdecimalprecision", "Pricing Decimal Precision", 0, 10),
         lookup("basecurrencyid", "Currency", "transactioncurrency"),
         *stamps(owned=False),

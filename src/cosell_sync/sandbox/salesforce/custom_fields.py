@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Final
 
 from cosell_sync.sandbox.salesforce import schema
@@ -72,7 +73,10 @@ def field_of(name: str, tree: Tree) -> Field:
             listed = tree["valueSet"]["valueSetDefinition"]
             values = tuple(each["fullName"] for each in many(listed, "value"))
             restricted = tree["valueSet"].get("restricted") == "true"
-            return schema.picklist(name, label, values, restricted=restricted, required=flag["required"])
+            # A value is its fullName; people see its label. Metadata API, CustomValue.
+            labels = tuple(each.get("label") or each["fullName"] for each in many(listed, "value"))
+            made = schema.picklist(name, label, values, restricted=restricted, required=flag["required"])
+            return replace(made, labels=labels)
     return schema.fixed(
         schema.lookup(
             name, label, tree["referenceTo"], name[:-1] + "r",
@@ -95,7 +99,8 @@ def metadata_of(each: Field) -> dict[str, object]:
     }  # fmt: skip
     if each.type == "picklist":
         values = [
-            {"valueName": value, "label": value, "default": False, "isActive": None} for value in each.values
+            {"valueName": value, "label": label, "default": False, "isActive": None}
+            for value, label in zip(each.values, each.labels or each.values, strict=True)
         ]
         made["valueSet"] = {
             "restricted": each.restricted,

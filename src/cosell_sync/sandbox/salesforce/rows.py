@@ -381,7 +381,7 @@ class Org(Store):
 
     def add_standard_rows(self, actor: str) -> None:
         """What every org holds before its first record."""
-        self.insert("Organization", {"Name": "Contoso Partner", "OrganizationType": "Enterprise Edition", "InstanceName": "FAKE1"}, actor, trusted=True)  # fmt: skip
+        self.insert("Organization", {"Name": "Contoso Partner", "OrganizationType": "Enterprise Edition", "InstanceName": "FAKE1", "DefaultLocaleSidKey": "en_GB", "TimeZoneSidKey": "GMT"}, actor, trusted=True)  # fmt: skip
         for place, stage in enumerate(STAGES, start=1):
             row = {
                 "MasterLabel": stage.name, "ApiName": stage.name, "SortOrder": place, "IsClosed": stage.closed,

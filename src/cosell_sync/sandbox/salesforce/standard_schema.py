@@ -339,7 +339,7 @@ def _shapes(
     duns = list(COSELL_ACCOUNT) if cosell else []
     shapes = [
         ("User", "User", "005", _user(multi_currency=multi_currency), {"createable": False}),
-        ("Organization", "Organization", "00D", [text("Name", "Name", 80), checkbox("IsSandbox", "Is Sandbox"), text("OrganizationType", "Edition", 40), text("InstanceName", "Instance Name", 5)], setup),
+        ("Organization", "Organization", "00D", [text("Name", "Name", 80), checkbox("IsSandbox", "Is Sandbox"), text("OrganizationType", "Edition", 40), text("InstanceName", "Instance Name", 5), text("DefaultLocaleSidKey", "Locale", 40), text("TimeZoneSidKey", "Time Zone", 40)], setup),
         ("Account", "Account", "001", _account(codes=codes, data_com=data_com) + money_column + duns, {}),
         ("Contact", "Contact", "003", _contact(codes=codes) + money_column, {}),
         ("Opportunity", "Opportunity", "006", _opportunity() + money_column + own, {}),

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from cosell_sync.crm.columns import DUNS_COLUMN, SOLUTION_COLUMNS, VIEWS, Column, View, opportunity_columns
-from cosell_sync.crm.dynamics import describe, odata, org
+from cosell_sync.crm.dynamics import odata, org
 from cosell_sync.crm.dynamics.batch import Op
 from cosell_sync.crm.dynamics.errors import SYSTEM
 from cosell_sync.crm.dynamics.install import differences, schema
@@ -32,6 +32,7 @@ from cosell_sync.crm.dynamics.install.setup import BUSY_LIMIT, Installed, Progre
 from cosell_sync.crm.dynamics.org import ACCOUNTS, OPPORTUNITIES, SOLUTIONS, TABLES, field_names
 from cosell_sync.crm.dynamics.rest import Rest, Row
 from cosell_sync.crm.report import Finding, Status, stop_when_unclear
+from cosell_sync.crm.words import ENGLISH_WORDS, Words
 from cosell_sync.errors import RecordError, Rejected
 from cosell_sync.settings import value_lists
 from cosell_sync.transport.errors import Scope
@@ -56,19 +57,20 @@ def provision(
     dry_run: bool = False,
     assign: str | None = None,
     progress: Progress = _silent,
+    words: Words = ENGLISH_WORDS,
     choices: Mapping[str, Sequence[str]] | None = None,
 ) -> Sequence[Finding]:
     """One finding a component.
 
     ``assign``: application id or name of the user who receives the daemon's role; by default the signed-in user.
     ``progress`` is called with what is being made or waited for. ``choices``: the values of the lists that Microsoft renews;
-    those that cosell-sync brings where not given. Raises `SetupRefused` where the signed-in user lacks the
-    rights, `Unavailable` where the environment does not answer.
+    those that cosell-sync brings where not given. ``words``: the languages of what is made. Raises `SetupRefused` where the
+    signed-in user lacks the rights, `Unavailable` where the environment does not answer.
     """
     with stop_when_unclear(SYSTEM):
         listed = value_lists.choices(value_lists.shipped()) if choices is None else choices
-        setup = Setup(rest.consistent(), progress)
-        return _Provisioning(setup, field_names(names), listed, dry_run=dry_run).findings(assign)
+        setup = Setup(rest.consistent(), progress, field_names(names), words)
+        return _Provisioning(setup, listed, dry_run=dry_run).findings(assign)
 
 
 @dataclass(frozen=True)
@@ -85,12 +87,10 @@ class _Provisioning:
 
     installed: Installed
 
-    def __init__(
-        self, setup: Setup, names: Mapping[str, str], choices: Mapping[str, Sequence[str]], *, dry_run: bool
-    ) -> None:
+    def __init__(self, setup: Setup, choices: Mapping[str, Sequence[str]], *, dry_run: bool) -> None:
         self.setup = setup
         self.choices = choices
-        self.names = names
+        self.names = setup.names
         self.dry_run = dry_run
         self.missing: set[str] = set()
         self.changed: set[str] = set()  # tables to publish
@@ -337,14 +337,15 @@ class _Provisioning:
     # --- views --------------------------------------------------------------------------------------------------
 
     def _views(self) -> Iterator[Finding]:
-        missing = [each for each in VIEWS if each.label not in self.installed.views]
+        missing = [
+            each for each in VIEWS if self.setup.words.all_of(each.label).isdisjoint(self.installed.views)
+        ]
         columns: Mapping[str, org.Column] = {}
         code = 0
         if missing and not self.dry_run:
-            columns = describe.table_columns(self.setup.rest, OPPORTUNITIES)
-            code = int(
-                self.setup.get(f"{definition(OPPORTUNITIES)}?$select=ObjectTypeCode")["ObjectTypeCode"]
-            )
+            columns = self.setup.columns(OPPORTUNITIES)
+            found = self.setup.get(f"{definition(OPPORTUNITIES)}?$select=ObjectTypeCode")
+            code = int(found["ObjectTypeCode"])
         for each in VIEWS:
             label = f"View {each.label}"
             yield (
@@ -368,7 +369,7 @@ class _Provisioning:
                     self.missing.add(label)
                     return Finding(label, Status.BLOCKED, f"{self.names[ours]} has no choice {value}")
                 numbers[ours, value] = choice.value
-        body = schema.view(wanted, self.names, numbers, code)
+        body = schema.view(wanted, self.names, numbers, code, self.installed.labels)
         made = self._make(label, Op("POST", "savedqueries", body, IN_SOLUTION), depends_on)
         self.changed |= {OPPORTUNITY} if made.status is Status.MADE else set()
         return made

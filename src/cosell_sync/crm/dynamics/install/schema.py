@@ -22,7 +22,8 @@ from cosell_sync.crm.columns import (
     ColumnKind,
     View,
 )
-from cosell_sync.crm.dynamics.org import CONNECTIONS, ENGLISH, OPPORTUNITIES, SOLUTIONS, TABLES
+from cosell_sync.crm.dynamics.org import CONNECTIONS, OPPORTUNITIES, SOLUTIONS, TABLES
+from cosell_sync.crm.words import ENGLISH_WORDS, Words
 
 Body = Mapping[str, Any]
 Numbers = Mapping[tuple[str, str], int]  # our name and a label → the value of that choice
@@ -106,9 +107,10 @@ def creatable(name: str) -> bool:
 
 @dataclass(frozen=True)
 class Labels:
-    """Texts in each of these languages, the base language first."""
+    """Texts in each of these languages, the base language first; ``words`` has them."""
 
     languages: Sequence[int]
+    words: Words = ENGLISH_WORDS
 
     def __call__(self, text: str) -> Body:
         return {
@@ -116,7 +118,7 @@ class Labels:
             "LocalizedLabels": [
                 {
                     "@odata.type": "Microsoft.Dynamics.CRM.LocalizedLabel",
-                    "Label": text,
+                    "Label": self.words.in_language(text, language),
                     "LanguageCode": language,
                 }
                 for language in self.languages
@@ -124,9 +126,9 @@ class Labels:
         }
 
 
-def label_languages(base: int, provisioned: Sequence[int]) -> Sequence[int]:
-    """The languages of our labels: the base language, and English where it is provisioned."""
-    return (base, ENGLISH) if ENGLISH in provisioned and base != ENGLISH else (base,)
+def label_languages(base: int, provisioned: Sequence[int], words: Words) -> Sequence[int]:
+    """The languages of our labels: the base language, and of those that are provisioned English and what has a catalogue."""
+    return (base, *(each for each in provisioned if each != base and words.speaks(each)))
 
 
 # --- rows ----------------------------------------------------------------------------------------------------------
@@ -250,8 +252,8 @@ def key(name: str, attribute: str, label: str, labels: Labels) -> Body:
 TITLE: Final = ("name", "parentaccountid")
 
 
-def view(wanted: View, names: Mapping[str, str], numbers: Numbers, code: int) -> Body:
-    """``code``: the opportunity's number in this environment. Raises KeyError for a choice without a number."""
+def view(wanted: View, names: Mapping[str, str], numbers: Numbers, code: int, labels: Labels) -> Body:
+    """The row of a view; its name is in the base language. ``code``: the opportunity's number in this environment. Raises KeyError for a choice without a number."""
     listed = [*TITLE, *(names[ours] for ours in wanted.columns)]
     fetch = Element("fetch", {"version": "1.0", "mapping": "logical", "output-format": "xml-platform"})
     entity = SubElement(fetch, "entity", name=OPPORTUNITY)
@@ -270,7 +272,7 @@ def view(wanted: View, names: Mapping[str, str], numbers: Numbers, code: int) ->
     for each in listed:
         SubElement(line, "cell", name=each, width="250" if each == "name" else "150")
     return {
-        "name": wanted.label,
+        "name": labels.words.in_language(wanted.label, labels.languages[0]),
         "returnedtypecode": OPPORTUNITY,
         "querytype": 0,
         "fetchxml": tostring(fetch, encoding="unicode"),

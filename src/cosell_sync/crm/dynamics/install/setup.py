@@ -8,7 +8,7 @@ https://learn.microsoft.com/power-apps/developer/data-platform/webapi/use-web-ap
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Final
 
@@ -16,8 +16,9 @@ from cosell_sync.crm.dynamics import describe, odata, org
 from cosell_sync.crm.dynamics.batch import Op
 from cosell_sync.crm.dynamics.errors import SYSTEM
 from cosell_sync.crm.dynamics.install import schema
-from cosell_sync.crm.dynamics.org import ACCOUNTS, OPPORTUNITIES, SOLUTIONS, TABLES
+from cosell_sync.crm.dynamics.org import ACCOUNTS, DEFAULT_NAMES, OPPORTUNITIES, SOLUTIONS, TABLES, Column
 from cosell_sync.crm.dynamics.rest import Rest, Row, strange
+from cosell_sync.crm.words import ENGLISH_WORDS, Words
 from cosell_sync.errors import Flaky, RecordError, Rejected, Unavailable, Unclear
 from cosell_sync.transport.answers import error_body
 from cosell_sync.transport.errors import Scope
@@ -77,10 +78,15 @@ class Installed:
 
 @dataclass(frozen=True)
 class Setup:
-    """``rest`` reads consistently; ``progress`` is called with what is being waited for, for the person at the terminal."""
+    """``rest`` reads consistently; ``progress`` is called with what is being waited for, for the person at the terminal.
+
+    ``names``: our name → column of opportunity. ``words``: the languages that labels are written and choices understood in.
+    """
 
     rest: Rest
     progress: Progress
+    names: Mapping[str, str] = field(default_factory=lambda: DEFAULT_NAMES)
+    words: Words = ENGLISH_WORDS
 
     # --- reading ------------------------------------------------------------------------------------------------
 
@@ -107,6 +113,11 @@ class Setup:
         """The first row; None where there is none."""
         return next(iter(self.rows(path)), None)
 
+    def columns(self, collection: str) -> Mapping[str, Column]:
+        """The columns of a table, with our own choices under our names for them."""
+        found = describe.table_columns(self.rest, collection)
+        return describe.understood(collection, found, self.names, self.words)
+
     def publisher(self) -> Row | None:
         """Our publisher; None where there is none yet."""
         columns = ("publisherid", "customizationprefix", "customizationoptionvalueprefix")
@@ -126,9 +137,9 @@ class Setup:
         return Installed(
             publisher=self.publisher(),
             solution=self.one(solution),
-            labels=schema.Labels(self._languages()),
+            labels=schema.Labels(self._languages(), self.words),
             flags=flags,
-            columns={name: describe.table_columns(self.rest, name) for name in described},
+            columns={name: self.columns(name) for name in described},
             behaviors=self._behaviors(existing),
             relationship=self._relationship() if SOLUTIONS in flags else None,
             keys={name: self.keys(name) for name in existing},
@@ -142,6 +153,7 @@ class Setup:
         return schema.label_languages(
             base if isinstance(base, int) else DEFAULT_LANGUAGE,
             provisioned if isinstance(provisioned, list) else (),
+            self.words,
         )
 
     def _behaviors(self, tables: Sequence[str]) -> Mapping[tuple[str, str], str]:

@@ -19,6 +19,7 @@ from cosell_sync.crm.salesforce.org import ACCOUNT, DUNS, OPPORTUNITY, field_nam
 from cosell_sync.crm.salesforce.queries import soql
 from cosell_sync.crm.salesforce.rest import Rest
 from cosell_sync.crm.salesforce.signin import SYSTEM
+from cosell_sync.crm.words import ENGLISH_WORDS, Words
 from cosell_sync.errors import Rejected
 
 REMEDY: Final = "cure what Salesforce names, then run provision again"
@@ -31,15 +32,16 @@ def provision(
     dry_run: bool = False,
     assign: str | None = None,
     choices: Mapping[str, Sequence[str]] | None = None,
+    words: Words = ENGLISH_WORDS,
 ) -> Sequence[Finding]:
     """One finding a component, in the order of `components`, then the grants and the assignment.
 
     ``assign``: name of the user who receives the integration permission set; by default the signed-in user. ``choices``: see
-    `components`.
+    `components`. ``words``: the language of what is made.
     Raises `SetupRefused` where the signed-in user lacks the rights, `Unavailable` where the org does not answer.
     """
     with stop_when_unclear(SYSTEM):
-        return _Provisioning(rest, field_names(names), choices, dry_run=dry_run).findings(assign)
+        return _Provisioning(rest, field_names(names), choices, dry_run=dry_run, words=words).findings(assign)
 
 
 class _Provisioning:
@@ -52,10 +54,12 @@ class _Provisioning:
         choices: Mapping[str, Sequence[str]] | None,
         *,
         dry_run: bool,
+        words: Words,
     ) -> None:
         self.rest = rest
         self.choices = choices
         self.names = names
+        self.words = words
         self.dry_run = dry_run
         self.made = Status.TO_MAKE if dry_run else Status.MADE
 
@@ -63,7 +67,7 @@ class _Provisioning:
         """Runs every step; one finding a component."""
         user_id, user_name = self._user(assign)
         own_duns = setup.has_field(self.rest, ACCOUNT, DUNS[0])
-        wanted = components(self.names, self.choices, own_duns=own_duns)
+        wanted = components(self.names, self.choices, own_duns=own_duns, words=self.words)
         installed = setup.read_installed(self.rest, wanted)
         missing = [each for each in wanted if str(each) not in installed.bodies]
         failures = self._deploy(missing)
@@ -99,7 +103,7 @@ class _Provisioning:
         """Component that failed → the org's text; empty where all of them were deployed or none was missing."""
         if not missing:
             return {}
-        zipped = package.bundle(missing, self.names, self.rest.version)
+        zipped = package.bundle(missing, self.names, self.rest.version, self.words)
         return setup.deploy(self.rest, zipped, check_only=self.dry_run)
 
     def _deployed(self, each: Component, failures: Mapping[str, str]) -> Finding:

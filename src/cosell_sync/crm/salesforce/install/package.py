@@ -24,10 +24,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
+from xml.sax.saxutils import quoteattr
 
-from cosell_sync.crm.columns import OPPORTUNITY_COLUMNS
+from cosell_sync.crm.columns import OPPORTUNITY_COLUMNS, PANEL_WORDS
 from cosell_sync.crm.salesforce.install.schema import PANEL, Component, components
 from cosell_sync.crm.salesforce.org import DEFAULT_NAMES
+from cosell_sync.crm.words import ENGLISH_WORDS, Words
 
 NAMESPACE: Final = "http://soap.sforce.com/2006/04/metadata"
 VERSION: Final = "66.0"
@@ -65,14 +67,17 @@ def source_files(wanted: Sequence[Component], names: Mapping[str, str] | None = 
 
 
 def bundle(
-    wanted: Sequence[Component], names: Mapping[str, str] | None = None, version: str = VERSION
+    wanted: Sequence[Component],
+    names: Mapping[str, str] | None = None,
+    version: str = VERSION,
+    words: Words = ENGLISH_WORDS,
 ) -> bytes:
-    """The zip that a deployment takes."""
+    """The zip that a deployment takes. ``words``: for the panel."""
     objects: dict[str, dict[str, Any]] = {}
     made: dict[str, bytes] = {}
     for each in wanted:
         if each.type == "LightningComponentBundle":
-            made |= {f"lwc/{PANEL}/{name}": content for name, content in panel(names).items()}
+            made |= {f"lwc/{PANEL}/{name}": content for name, content in panel(names, words).items()}
         elif each.type == "CustomObject":
             objects.setdefault(each.name, {}).update(each.body)
         elif each.type in PARTS:
@@ -99,8 +104,8 @@ def manifest(wanted: Sequence[Component], version: str = VERSION) -> bytes:
     return _document("Package", {"types": listed, "version": version})
 
 
-def panel(names: Mapping[str, str] | None = None) -> Mapping[str, bytes]:
-    """The panel's files by name, with the field names in use."""
+def panel(names: Mapping[str, str] | None = None, words: Words = ENGLISH_WORDS) -> Mapping[str, bytes]:
+    """The panel's files by name, with the field names in use and its few words in the language of the sellers."""
     renamed = {
         DEFAULT_NAMES[ours]: names[ours]
         for ours in OPPORTUNITY_COLUMNS
@@ -110,6 +115,13 @@ def panel(names: Mapping[str, str] | None = None) -> Mapping[str, bytes]:
     for each in sorted(panel_folder().iterdir()):
         text = each.read_text(encoding="utf-8")
         text = _PANEL_FIELD.sub(lambda found: found[1] + renamed.get(found[2], found[2]), text)
+        for word in PANEL_WORDS:
+            text = text.replace(
+                f'"{word}"',
+                quoteattr(words(word), {'"': "&quot;"})
+                if each.suffix == ".html"
+                else json.dumps(words(word), ensure_ascii=False),
+            )
         made[each.name] = text.encode()
     return made
 

@@ -28,6 +28,7 @@ from cosell_sync.crm.columns import (
     opportunity_columns,
 )
 from cosell_sync.crm.salesforce.org import ACCOUNT, CONTACT, DEFAULT_NAMES, DUNS, KEY, OPPORTUNITY, SOLUTION
+from cosell_sync.crm.words import ENGLISH_WORDS, Words
 from cosell_sync.settings import value_lists
 
 Body = Mapping[str, Any]
@@ -139,34 +140,38 @@ def components(
     choices: Mapping[str, Sequence[str]] | None = None,
     *,
     own_duns: bool = False,
+    words: Words = ENGLISH_WORDS,
 ) -> tuple[Component, ...]:
     """Everything an org needs.
 
     ``names``: our name → field of Opportunity; defaults where not given. ``choices``: the values of the lists that Microsoft
     renews; those that cosell-sync brings where not given. ``own_duns``: whether accounts have the platform's own field for the
-    D-U-N-S number (`DunsNumber`), which is then granted, and ours is not made.
+    D-U-N-S number (`DunsNumber`), which is then granted, and ours is not made. ``words``: in which language sellers read; names,
+    and the values of choices, are the same in every one.
     """
     named = {**DEFAULT_NAMES, **(names or {})}
     listed = value_lists.choices(value_lists.shipped()) if choices is None else choices
-    return tuple(_components(named, opportunity_columns(listed), own_duns=own_duns))
+    return tuple(_components(named, opportunity_columns(listed), words, own_duns=own_duns))
 
 
 def _components(
-    named: Mapping[str, str], wanted: Mapping[str, Column], *, own_duns: bool
+    named: Mapping[str, str], wanted: Mapping[str, Column], words: Words, *, own_duns: bool
 ) -> Iterator[Component]:
     columns = {named[ours]: column for ours, column in wanted.items() if creatable(named[ours])}
     for name, column in columns.items():
-        yield Component("CustomField", f"{OPPORTUNITY}.{name}", _field(column), column.renewed, column.note)
+        yield Component(
+            "CustomField", f"{OPPORTUNITY}.{name}", _field(column, words), column.renewed, column.note
+        )
     platform, ours = (f"{ACCOUNT}.{name}" for name in DUNS)
     if not own_duns:
-        yield Component("CustomField", ours, _field(DUNS_COLUMN))
-    yield Component("CustomObject", SOLUTION, _solution())
-    yield Component("CustomField", f"{SOLUTION}.{MASTER}", _master())
+        yield Component("CustomField", ours, _field(DUNS_COLUMN, words))
+    yield Component("CustomObject", SOLUTION, _solution(words))
+    yield Component("CustomField", f"{SOLUTION}.{MASTER}", _master(words))
     solution_columns = {SOLUTION_NAMES[ours]: column for ours, column in SOLUTION_COLUMNS.items()}
     for name, column in solution_columns.items():
-        yield Component("CustomField", f"{SOLUTION}.{name}", _field(column))
-    yield Component("ValidationRule", f"{OPPORTUNITY}.{DECLINE_RULE}", _decline_rule(named))
-    for name, body in _list_views(named):
+        yield Component("CustomField", f"{SOLUTION}.{name}", _field(column, words))
+    yield Component("ValidationRule", f"{OPPORTUNITY}.{DECLINE_RULE}", _decline_rule(named, words))
+    for name, body in _list_views(named, words):
         yield Component("ListView", f"{OPPORTUNITY}.{name}", body)
     access = {f"{OPPORTUNITY}.{name}": column for name, column in columns.items()}
     access |= {f"{SOLUTION}.{name}": column for name, column in solution_columns.items()}
@@ -177,11 +182,11 @@ def _components(
     yield Component("LightningComponentBundle", PANEL, {})
 
 
-def _field(column: Column) -> Body:
+def _field(column: Column, words: Words) -> Body:
     body: dict[str, Any] = {
-        "label": column.label,
+        "label": words(column.label),
         "type": TYPES[column.kind],
-        "inlineHelpText": column.help,
+        "inlineHelpText": words(column.help),
         "description": column.description,
     }
     if column.kind is ColumnKind.FLAG:
@@ -202,19 +207,21 @@ def _field(column: Column) -> Body:
             "restricted": not column.renewed,  # Microsoft's answers are shown, whatever the list here says
             "valueSetDefinition": {
                 "sorted": False,
-                "value": [{"fullName": value, "default": False, "label": value} for value in column.values],
+                "value": [
+                    {"fullName": value, "default": False, "label": words(value)} for value in column.values
+                ],
             },
         }
     return body
 
 
-def _master() -> Body:
+def _master(words: Words) -> Body:
     return {
-        "label": "Opportunity",
+        "label": words("Opportunity"),
         "type": "MasterDetail",
         "description": PARENT_DESCRIPTION,
         "referenceTo": OPPORTUNITY,
-        "relationshipLabel": "Co-sell Solutions",
+        "relationshipLabel": words("Co-sell Solutions"),
         "relationshipName": "Cosell_Solutions",
         "relationshipOrder": 0,
         "reparentableMasterDetail": False,
@@ -222,28 +229,28 @@ def _master() -> Body:
     }
 
 
-def _solution() -> Body:
+def _solution(words: Words) -> Body:
     return {
-        "label": SOLUTION_LABEL,
-        "pluralLabel": f"{SOLUTION_LABEL}s",
+        "label": words(SOLUTION_LABEL),
+        "pluralLabel": words(f"{SOLUTION_LABEL}s"),
         "description": SOLUTION_DESCRIPTION,
         "deploymentStatus": "Deployed",
-        "nameField": {"displayFormat": "CS-{000000}", "label": SOLUTION_LABEL, "type": "AutoNumber"},
+        "nameField": {"displayFormat": "CS-{000000}", "label": words(SOLUTION_LABEL), "type": "AutoNumber"},
         "sharingModel": "ControlledByParent",
     }
 
 
-def _decline_rule(named: Mapping[str, str]) -> Body:
+def _decline_rule(named: Mapping[str, str], words: Words) -> Body:
     return {
         "active": True,
         "description": "Microsoft is told why a deal is declined.",
         "errorConditionFormula": f'AND(ISPICKVAL({named["action"]}, "Decline"), ISBLANK(TEXT({named["reason"]})))',
         "errorDisplayField": named["reason"],
-        "errorMessage": "Choose a co-sell reason before you decline.",
+        "errorMessage": words("Choose a co-sell reason before you decline."),
     }
 
 
-def _list_views(named: Mapping[str, str]) -> Iterator[tuple[str, Body]]:
+def _list_views(named: Mapping[str, str], words: Words) -> Iterator[tuple[str, Body]]:
     for each in VIEWS:
         filters = [
             {
@@ -261,7 +268,7 @@ def _list_views(named: Mapping[str, str]) -> Iterator[tuple[str, Body]]:
         yield (
             f"Cosell_{each.name}",
             {
-                "label": each.label,
+                "label": words(each.label),
                 "filterScope": "Everything",
                 "columns": ["OPPORTUNITY.NAME", "ACCOUNT.NAME", *columns],
                 "filters": filters,
