@@ -24,6 +24,7 @@ LONG = {
     "crm/dynamics/write.py": "one update, step by step; its steps share what was read and what is refused",
     "partner_center/client.py": "reading and writing share one pool and one state of outage",
     "store/sql.py": "one method for each of the port's; what they share is split off already",
+    "settings/model.py": "one line and one sentence for each key of the configuration",
     "ports.py": "every Protocol of the cycle, with the values that it takes and gives",
     "crm/dynamics/translate.py": "one opportunity with its related rows, read into our values and written from them",
 }
