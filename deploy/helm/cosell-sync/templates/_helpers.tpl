@@ -52,6 +52,13 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 {{- end -}}
 {{- end -}}
+{{- $notices := $config.notices | default list -}}
+{{- if kindIs "map" $notices -}}{{- $notices = list $notices -}}{{- end -}}
+{{- range $notices -}}
+{{- if hasKey . "url" -}}
+{{- fail "config.notices.url is a secret, and many may read a ConfigMap: write url_file: /secrets/NAME, and list the Secret under secrets" -}}
+{{- end -}}
+{{- end -}}
 {{- $store := $config.store | default dict -}}
 {{- $url := $store.url | default "" -}}
 {{- if regexMatch "://[^/@]*:[^/@]*@" $url -}}

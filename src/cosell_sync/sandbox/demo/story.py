@@ -77,8 +77,8 @@ class Story:
                 self.partner.add(kind, name=f"Branch {kind[8:]} {number + 1}", details={"currency": "EUR"})
 
     def assign_deals(self) -> None:
-        """Sorts the deals by status and direction."""
-        for deal in self.seller.deals():
+        """Sorts the deals by status and direction; one in a currency that the CRM lacks has no amount that people could change."""
+        for deal in (each for each in self.seller.deals() if each["amount"] is not None):
             self._free.setdefault(f"{deal['status']}/{deal['direction']}", []).append(deal)
 
     def scenes(self) -> list[Scene]:
