@@ -70,7 +70,9 @@ class Story:
     def add_missing_deals(self) -> None:
         """Before the first cycle: adds the deals that the scenes need and a small pipeline lacks."""
         there = Counter(
-            (each["direction"], each["status"]) for each in self.partner.ours() if importable(each)
+            (each["direction"], each["status"])
+            for each in self.partner.ours()
+            if importable(each) and each["details"]["currency"] in self.seller.currencies
         )
         for kind, (status, wanted) in ROLES.items():
             for number in range(wanted - there["Incoming", status]):
