@@ -122,6 +122,17 @@ def test_another_tenant_behind_the_same_store_is_refused(stage: Stage) -> None:
     stage.quiet()
 
 
+def test_an_address_where_nobody_answers_binds_nothing(stage: Stage) -> None:
+    """A mistyped address is corrected in the configuration, and nothing else needs a hand."""
+    stage.add()
+    stage.sync(expect=3, COSELL_PARTNER_CENTER__BASE_URL="https://127.0.0.1:9")
+    (unbound,) = stage.cosell("connection", "list", "--json").json()
+    assert (unbound["organization"], unbound["tenant"]) == (None, None)
+    stage.sync()
+    (bound,) = stage.cosell("connection", "list", "--json").json()
+    assert bound["tenant"] == stage.pc.entra.tenant
+
+
 def test_the_check_costs_no_call(stage: Stage) -> None:
     """The sign-in names Salesforce's org; Dataverse's question was asked anyway. What a cycle cost, it costs still."""
     stage.add()

@@ -45,8 +45,12 @@ log = structlog.get_logger("cosell_sync.cycle")
 # --- the check of every cycle ----------------------------------------------------------------------------------------
 
 
-def check_binding(cycle: Cycle) -> None:
-    """Bind a store that is not bound; raise ForeignSystem where somebody else answers. Nothing was read until here."""
+def check_binding(cycle: Cycle) -> Mapping[Side, Identity]:
+    """What the store is to be bound to, which it is not yet; raise ForeignSystem where somebody else answers.
+
+    Nothing was read until here, and an address that has only been configured may be a wrong one: the caller binds the store
+    with the first records that either side gives.
+    """
     known, found = cycle.store.bindings(), identities(cycle.crm, cycle.referrals)
     try:
         refuse_others(known, found)
@@ -54,11 +58,13 @@ def check_binding(cycle: Cycle) -> None:
         log.error("store.foreign", **foreign.facts)  # noqa: TRY400 - where it was raised says nothing
         raise
     learned = {side: _more(known.get(side), whose) for side, whose in found.items()}
-    new = {side: whose for side, whose in learned.items() if known.get(side) != whose}
-    if new:
-        commit(cycle.store, Record(bindings=new))
-        for whose in new.values():
-            log.info("store.bound", system=whose.system, account=whose.account, host=whose.host)
+    return {side: whose for side, whose in learned.items() if known.get(side) != whose}
+
+
+def tell_binding(new: Mapping[Side, Identity]) -> None:
+    """Log to whom the store belongs from now on."""
+    for whose in new.values():
+        log.info("store.bound", system=whose.system, account=whose.account, host=whose.host)
 
 
 def identities(crm: Crm, referrals: Referrals) -> dict[Side, Identity]:

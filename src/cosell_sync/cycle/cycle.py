@@ -25,7 +25,7 @@ import structlog
 from cosell_sync import tracing
 from cosell_sync.core.memory import Link, Phase
 from cosell_sync.cycle import capabilities, schedule
-from cosell_sync.cycle.binding import check_binding
+from cosell_sync.cycle.binding import check_binding, tell_binding
 from cosell_sync.cycle.commands import run_commands
 from cosell_sync.cycle.context import Collect, Cycle, Progress, Services, Work
 from cosell_sync.cycle.engagements import await_microsoft, invite_microsoft, read_engagements
@@ -103,7 +103,7 @@ def _cycle(cycle: Cycle) -> None:
 def read(cycle: Cycle) -> None:
     """Whose records these are, what people asked for, what the CRM can hold, what changed on either side."""
     schedule.begin(cycle)
-    check_binding(cycle)
+    new = check_binding(cycle)
     cycle.state = cycle.store.cycle_state()
     read_anew_if_broken(cycle)
     cycle.shape = cycle.crm.shape()
@@ -117,12 +117,14 @@ def read(cycle: Cycle) -> None:
     requeue_after_rule_change(cycle, record)
     capabilities.recall(cycle, record)
     commit(cycle.store, record)
+    record.bindings.update(new)
     pull(cycle, record)
     check_clock(cycle)
     correct_times(cycle, record)
     compare_when_due(cycle, record)
     capabilities.collect(cycle, record)
     commit(cycle.store, record)
+    tell_binding(new)
     schedule.reading_done(cycle)
 
 
