@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 from console_world import World, deal
 
+from cosell_sync.cli import daemon_service
 from cosell_sync.cli.daemon_service import _MonitoredCycles
 from cosell_sync.core.deal import Side, SyncState
 from cosell_sync.core.memory import Memory
@@ -81,3 +83,38 @@ def test_a_failed_cycle_is_counted_and_a_store_that_is_away_harms_no_count() -> 
     ):
         assert line in text
     assert 'cosell_last_cycle_timestamp_seconds{outcome="failure"}' in text
+
+
+def test_the_list_is_read_less_often_while_events_arrive_and_at_once_after_a_failed_cycle(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Events of ten minutes ago still count; those of an hour ago do not."""
+    now = [NOW]
+    sync = SimpleNamespace(interval=timedelta(minutes=1), interval_with_webhooks=timedelta(minutes=5))
+    settings = SimpleNamespace(crm="salesforce", sync=sync)
+    wired: Any = SimpleNamespace(settings=settings, clock=lambda: now[0], cycle_services=Services)
+    monitor = _MonitoredCycles(wired)
+    assert [monitor.lists_referrals(), monitor.lists_referrals()] == [True, True]
+    monitor.hinted_at = NOW
+    assert monitor.lists_referrals() is False
+    now[0] = NOW + timedelta(minutes=5)
+    assert [monitor.lists_referrals(), monitor.lists_referrals()] == [True, False]
+
+    def away(*_: object) -> None:
+        raise Unavailable("partner_center", "away")
+
+    monkeypatch.setattr(daemon_service, "run_cycle", away)
+    monkeypatch.setattr(monitor, "purge", lambda: None)
+    with pytest.raises(Unavailable):
+        monitor.cycle()
+    assert monitor.lists_referrals() is True
+    now[0] = NOW + timedelta(hours=1)
+    assert [monitor.lists_referrals(), monitor.lists_referrals()] == [True, True]
+
+
+@dataclass
+class Services:
+    """What a cycle is given, as far as the service puts something into it."""
+
+    finished: object = None
+    lists_referrals: object = None

@@ -76,9 +76,8 @@ def receiver(wired: Program, monitor: _MonitoredCycles, wake: Callable[[], None]
         fresh = wired.store.hint(hints) if hints else 0
         for event in events:
             get_logger().info("webhook.received", kind=event.name, referral_id=event.referral_id or None)
-        monitor.hinted_at = wired.clock()
-        monitor.events += len(events)
-        if fresh or len(hints) < len(events):
+        if fresh or len(hints) < len(events):  # what was said before says nothing of what arrives now
+            monitor.hinted_at = wired.clock()
             wake()
 
     return {
@@ -105,7 +104,6 @@ class _MonitoredCycles:
         self.purged: datetime | None = None
         self.hinted_at: datetime | None = None  # when the last event came that was Microsoft's
         self.listed_at: datetime | None = None  # when Partner Center was last asked for what changed
-        self.events = 0
 
     def cycle(self) -> CycleSummary:
         """Run one cycle; remember which system refused the sign-in, until a cycle ends well."""
@@ -117,8 +115,10 @@ class _MonitoredCycles:
         try:
             with self.watching(cycle):
                 summary = run_cycle(services, cycle)
-        except AuthFailed as error:
-            self.sign_ins[error.system] = error.code or "refused"
+        except Exception as error:
+            self.listed_at = None  # the list may not have been read: the next cycle asks for it
+            if isinstance(error, AuthFailed):
+                self.sign_ins[error.system] = error.code or "refused"
             raise
         self.sign_ins = {}
         return summary
