@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from console_world import deal
 from structlog.testing import capture_logs
 
 import postgres
 from cosell_sync import monitor
 from cosell_sync.errors import AuthFailed, ConfigError, Fenced, ForeignSystem, Unavailable
+from cosell_sync.ports import Transaction
 from cosell_sync.serving import Connections, Ending
 from cosell_sync.settings import Configuration
 from cosell_sync.store import connections as stored
@@ -284,6 +286,10 @@ def test_an_event_goes_where_it_belongs(local: World) -> None:
         assert one.receivers("beta", [hint[0]]) == ["beta", "beta-too"]
         assert one.receivers("nobody", [hint[0]]) == []
         assert one.receivers(None, [hint[0]]) == [*NAMES, "beta-too"], "nobody knows it yet"
+        known = deal(1)
+        with (store := one.store("gamma")).lease(timedelta()):
+            store.commit(Transaction(links=[known]))
+        assert one.receivers(None, [str(known.referral_id)]) == ["gamma"]
         assert one.told("acme", [hint], news=False)
         assert not one.told("acme", [hint], news=False), "said before"
         assert list(one.store("acme").hints(9)) == [hint[0]]
