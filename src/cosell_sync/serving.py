@@ -41,6 +41,7 @@ Hint = tuple[str, str, str]  # referral id, event, changed
 KEPT: Final = 256
 STANDBY: Final = timedelta(seconds=5)
 LOOK_AGAIN: Final = timedelta(seconds=30)  # whether a paused connection was resumed
+LEAVING: Final = 1.5  # seconds
 SLACK: Final = timedelta(seconds=1)  # two processes' clocks agree no better
 
 
@@ -298,9 +299,15 @@ class Connections:
     def close(self) -> None:
         """Close what is wired and every database; no turn may be under way."""
         self.stop()
+        # Each waits a moment for a notice that is under way; all of them together get no more.
+        closing = threading.Thread(target=self._unwire_all, name="closing", daemon=True)
+        closing.start()
+        closing.join(LEAVING)
+        self.databases.close()
+
+    def _unwire_all(self) -> None:
         for each in self._served.values():
             self._unwire(each)
-        self.databases.close()
 
     # --- how they do ----------------------------------------------------------------------------------------------
 
