@@ -23,7 +23,7 @@ from typing import Final
 import structlog
 
 from cosell_sync.bootstrap import Program, noticing, program, utc_now
-from cosell_sync.course import Course
+from cosell_sync.course import LONGEST, Course
 from cosell_sync.errors import Busy, ConfigError, Fenced, Unavailable
 from cosell_sync.log import get_logger
 from cosell_sync.metrics import ACTIVE, MISCONFIGURED, PAUSED, Metrics
@@ -83,6 +83,11 @@ class _Served:
         self.paused = False
 
 
+def _waits(turn: Turn, now: datetime, longest: timedelta) -> bool:
+    """Whether its next cycle is not due yet. A time further ahead than any pause was noted by a clock that has been set back."""
+    return turn.due is not None and now + SLACK < turn.due <= now + longest + SLACK
+
+
 class Connections:
     """The connections of this process. ``serve_once`` may be called from several threads.
 
@@ -133,7 +138,8 @@ class Connections:
         return [
             name
             for name, turn in ((name, turns[name]) for name in self._served)
-            if turn.paused_at is None and (turn.due is None or turn.due <= now + SLACK)
+            if turn.paused_at is None
+            and not _waits(turn, now, max(self._served[name].settings.sync.interval, LONGEST))
         ]
 
     def turns(self) -> Mapping[str, Turn]:
@@ -200,9 +206,10 @@ class Connections:
         self._pausing(one, paused=turn.paused_at is not None)
         if turn.paused_at is not None:
             return Outcome(name, Ending.PAUSED, self.clock() + LOOK_AGAIN, f"paused since {turn.paused_at}")
-        if not woken and turn.due is not None and turn.due > self.clock() + SLACK:
+        pauses = max(one.settings.sync.interval, LONGEST, one.monitor.pace())
+        if not woken and _waits(turn, self.clock(), pauses):
             self._elsewhere(one)
-            return Outcome(name, Ending.EARLY, turn.due, "another process has served it")
+            return Outcome(name, Ending.EARLY, turn.due or self.clock(), "another process has served it")
         one.mine = True
         outcome = self._cycled(one)
         if not self._stopped.is_set():

@@ -131,6 +131,28 @@ def test_an_error_of_the_loop_itself_ends_the_process_and_is_told() -> None:
         Pool(["a", "b"], serve, parallel=2, clock=lambda: NOW).run()
 
 
+def test_a_clock_that_is_set_back_puts_nobody_off() -> None:
+    """The next turn is due when the pause is over, whatever the clock says then."""
+    clock, passed, served = [NOW], [0.0], []
+
+    def serve(name: str, _woken: bool) -> datetime:  # noqa: FBT001 - as the pool calls it
+        served.append(name)
+        return clock[0] + MINUTE
+
+    def monotonic() -> float:
+        passed[0] += 20
+        if served:
+            clock[0] = NOW - timedelta(hours=2)
+        if passed[0] > 200:
+            pool.stop()
+        return passed[0]
+
+    pool = Pool(["a"], serve, parallel=1, clock=lambda: clock[0], monotonic=monotonic)
+    pool._turn.wait = lambda _seconds: True  # type: ignore[method-assign,assignment]
+    assert pool.run() == 0
+    assert len(served) >= 2
+
+
 def test_a_wake_is_heard() -> None:
     served: list[bool] = []
 

@@ -124,6 +124,14 @@ def test_two_processes_share_the_work(world: World) -> None:
         assert f"{held} 1.0" in other.rendered().decode()
 
 
+def test_a_clock_that_was_set_back_puts_nobody_off(local: World) -> None:
+    with local.process() as one:
+        one.serve_once("acme")
+        local.now -= timedelta(hours=2)
+        assert "acme" in one.due()
+        assert one.serve_once("acme").ending is Ending.SERVED
+
+
 def test_one_is_never_served_twice_at_a_time(world: World) -> None:
     """Neither by another process nor by another thread; and the ones beside it are served meanwhile."""
     seen: list[Ending] = []
