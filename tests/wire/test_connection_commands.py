@@ -130,7 +130,7 @@ def test_check_tells_every_mistake_of_every_connection(cosell: Installation) -> 
     cosell.file.write_text("\n".join(same))
     shown = cosell("config", "check").out
     assert "Warning: connections.acme and connections.beta write to the same CRM" in shown
-    assert "2 connections is valid" in shown
+    assert "valid for 2 connections" in shown
 
 
 def test_the_effective_values_are_those_of_the_connection(cosell: Installation) -> None:
