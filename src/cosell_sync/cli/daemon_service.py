@@ -47,7 +47,13 @@ def serve(loaded: Settings, reload: Callable[[], None] = lambda: None) -> int:
         application = Application(
             lambda: monitor.health(daemon),
             lambda: monitor.rendered(daemon),
-            console=console(wired, lambda: monitor.health(daemon), monitor.pace),
+            console=console(
+                wired,
+                lambda: monitor.health(daemon),
+                monitor.pace,
+                wake=daemon.wake,
+                tell=monitor.metrics.console,
+            ),
             **receiver(wired, monitor, daemon.wake),
         )
         try:
