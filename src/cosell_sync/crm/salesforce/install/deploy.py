@@ -2,16 +2,18 @@
 
 What is missing goes in one deployment, all or nothing, permission sets included. What exists is never written again, also
 where it differs: the finding then says how, and a person decides. Permission sets that exist are completed by `permissions`.
+Reports follow in a deployment of their own when the permission set is assigned, and the dashboard after them: what an org has
+against them holds nothing else back.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from cosell_sync.crm.columns import OPPORTUNITY_COLUMNS
 from cosell_sync.crm.report import Finding, Status, stop_when_unclear
-from cosell_sync.crm.salesforce.install import package, setup
+from cosell_sync.crm.salesforce.install import package, reports, setup
 from cosell_sync.crm.salesforce.install.differences import differences
 from cosell_sync.crm.salesforce.install.permissions import Permissions
 from cosell_sync.crm.salesforce.install.schema import Body, Component, components
@@ -23,6 +25,14 @@ from cosell_sync.crm.words import ENGLISH_WORDS, Words
 from cosell_sync.errors import Rejected
 
 REMEDY: Final = "cure what Salesforce names, then run provision again"
+# What nothing needs: prefix of its types, and what to do where the org refuses it. Each is a deployment of its own.
+OPTIONAL: Final[Mapping[str, str]] = {
+    "Report": (
+        "a report is made by somebody who sees its fields: to have these, assign Cosell Seller to the user who runs provision, "
+        "and run it again"
+    ),
+    "Dashboard": "the reports are there without it; editions differ in how many dashboards show each viewer the viewer's own data",
+}
 
 
 def provision(
@@ -34,7 +44,7 @@ def provision(
     choices: Mapping[str, Sequence[str]] | None = None,
     words: Words = ENGLISH_WORDS,
 ) -> Sequence[Finding]:
-    """One finding a component, in the order of `components`, then the grants and the assignment.
+    """One finding a component, in the order of `components`, then the grants, the assignment and the reports.
 
     ``assign``: name of the user who receives the integration permission set; by default the signed-in user. ``choices``: see
     `components`. ``words``: the language of what is made.
@@ -68,7 +78,8 @@ class _Provisioning:
         user_id, user_name = self._user(assign)
         own_duns = setup.has_field(self.rest, ACCOUNT, DUNS[0])
         wanted = components(self.names, self.choices, own_duns=own_duns, words=self.words)
-        installed = setup.read_installed(self.rest, wanted)
+        extra = reports.components(self.names, self.words)
+        installed = setup.read_installed(self.rest, [*wanted, *extra])
         missing = [each for each in wanted if str(each) not in installed.bodies]
         failures = self._deploy(missing)
         found = [
@@ -88,7 +99,45 @@ class _Provisioning:
         for each in wanted:
             if each.type == "PermissionSet" and each.name in installed.permission_sets:
                 found += permissions.complete(each, installed.permission_sets[each.name], new_fields)
-        return [*found, permissions.assignment(user_id, user_name)]
+        found.append(permissions.assignment(user_id, user_name))
+        held = (Status.BLOCKED, "the deployment failed") if failures else None
+        return [*found, *self._reports(extra, installed.bodies, held=held, waits=bool(missing))]
+
+    def _reports(
+        self,
+        wanted: Sequence[Component],
+        there: Mapping[str, Body],
+        *,
+        held: tuple[Status, str] | None,
+        waits: bool,
+    ) -> Iterator[Finding]:
+        """``held``: what becomes of all that is missing, and why. ``waits``: whether what these rest on is missing; a dry run then
+        has nothing to check them against.
+        """
+        for prefix, remedy in OPTIONAL.items():
+            part = [each for each in wanted if each.type.startswith(prefix)]
+            missing = [each for each in part if str(each) not in there]
+            failures = {} if held or (self.dry_run and waits) else self._deploy(missing)
+            for each in part:
+                if each not in missing:
+                    yield Finding(str(each), Status.THERE)
+                elif held:
+                    yield Finding(str(each), *held)
+                else:
+                    yield self._filed(each, failures, remedy)
+            known = {package.told_as(each) for each in missing}
+            for name, text in failures.items():
+                if name not in known:
+                    yield Finding(name or "deployment", Status.LEFT_OUT, text, remedy)
+            held = held or ((Status.LEFT_OUT, "rests on the reports") if failures else None)
+            waits = waits or bool(missing)
+
+    def _filed(self, each: Component, failures: Mapping[str, str], remedy: str) -> Finding:
+        if not failures:
+            return Finding(str(each), self.made)
+        if text := failures.get(package.told_as(each)):
+            return Finding(str(each), Status.LEFT_OUT, text, remedy)
+        return Finding(str(each), Status.LEFT_OUT, "goes with the others of its folder")
 
     def _user(self, name: str | None) -> tuple[str, str]:
         """Id and name of the user who receives the integration permission set."""

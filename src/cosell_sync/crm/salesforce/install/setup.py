@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
 from cosell_sync.crm.salesforce import composite, errors
+from cosell_sync.crm.salesforce.install.reports import FOLDER
 from cosell_sync.crm.salesforce.install.schema import OBJECT_RIGHTS, PANEL, Component
 from cosell_sync.crm.salesforce.org import ACCOUNT, OPPORTUNITY, SOLUTION
 from cosell_sync.crm.salesforce.queries import soql
@@ -35,6 +36,7 @@ HINT: Final = (
     "API Functions, View Setup and Configuration, Manage Profiles and Permission Sets, Assign Permission Sets; or "
     "deploy config/salesforce with `sf project deploy start`"
 )
+_NAMES: Final = "SELECT DeveloperName FROM {:literal} WHERE NamespacePrefix = null AND DeveloperName IN {}"
 
 
 class SetupRefused(Rejected):
@@ -93,16 +95,21 @@ def read_installed(rest: Rest, wanted: Sequence[Component]) -> Installed:
         tables[SOLUTION] = str(row["Id"])
     bodies |= _fields(rest, wanted, tables)
     bodies |= _validation_rules(rest, wanted)
+    bodies |= _page_parts(rest, wanted)
     text = "SELECT Id FROM LightningComponentBundle WHERE NamespacePrefix = null AND DeveloperName = {}"
     if _rows(rest, soql(text, PANEL)):
         bodies[f"LightningComponentBundle {PANEL}"] = {}
     views = "SELECT DeveloperName FROM ListView WHERE NamespacePrefix = null AND SobjectType = {}"
     sets = "SELECT Id, Name FROM PermissionSet WHERE NamespacePrefix = null AND Name IN {}"
-    view_rows, set_rows = composite.everything(
-        rest, [composite.query(soql(views, OPPORTUNITY)), composite.query(soql(sets, list(OBJECT_RIGHTS)))]
-    )
+    folders = "SELECT Type FROM Folder WHERE NamespacePrefix = null AND DeveloperName = {}"
+    texts = [soql(views, OPPORTUNITY), soql(sets, list(OBJECT_RIGHTS)), soql(folders, FOLDER)]
+    texts += [soql(_NAMES, kind, names) for kind, names in _in_folders(wanted).items()]
+    view_rows, set_rows, folder_rows, *others = composite.everything(rest, [*map(composite.query, texts)])
     bodies |= {f"ListView {OPPORTUNITY}.{row['DeveloperName']}": {} for row in view_rows}
     bodies |= {f"PermissionSet {row['Name']}": {} for row in set_rows}
+    bodies |= {f"{row['Type']}Folder {FOLDER}": {} for row in folder_rows}
+    for kind, rows in zip(_in_folders(wanted), others, strict=True):
+        bodies |= {f"{kind} {FOLDER}/{row['DeveloperName']}": {} for row in rows}
     return Installed(bodies, {str(row["Name"]): str(row["Id"]) for row in set_rows})
 
 
@@ -129,6 +136,25 @@ def _validation_rules(rest: Rest, wanted: Sequence[Component]) -> dict[str, Mapp
         if each.type == "ValidationRule"
         for row in _rows(rest, soql(text, each.own_name))
     }
+
+
+def _page_parts(rest: Rest, wanted: Sequence[Component]) -> dict[str, Mapping[str, Any]]:
+    """Buttons and compact layouts; their names carry ours, so no other object has them."""
+    found: dict[str, Mapping[str, Any]] = {}
+    for kind, table in (("QuickAction", "QuickActionDefinition"), ("CompactLayout", "CompactLayout")):
+        ours = {each.own_name: each for each in wanted if each.type == kind}
+        rows = _rows(rest, soql(_NAMES, table, list(ours)))
+        found |= {str(ours[str(row["DeveloperName"])]): {} for row in rows}
+    return found
+
+
+def _in_folders(wanted: Sequence[Component]) -> Mapping[str, list[str]]:
+    """Reports and dashboards: type → names, which are unique in the org."""
+    found: dict[str, list[str]] = {"Report": [], "Dashboard": []}
+    for each in wanted:
+        if each.type in found:
+            found[each.type].append(each.name.rpartition("/")[2])
+    return found
 
 
 def _rows(rest: Rest, query: str) -> Sequence[Mapping[str, Any]]:
