@@ -17,7 +17,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 from xml.etree import ElementTree as ET
 
-from cosell_sync.sandbox.dataverse import definitions, values
+from cosell_sync.sandbox.dataverse import definitions, forms, values
 from cosell_sync.sandbox.dataverse.definitions import bad_definition
 from cosell_sync.sandbox.dataverse.metadata import Metadata
 from cosell_sync.sandbox.dataverse.odata import bad_request
@@ -31,7 +31,7 @@ from cosell_sync.sandbox.dataverse.values import Ref, Refused, Row
 from cosell_sync.sandbox.exchange import Response
 
 BUSY: Final = "0x80071151"
-PARTS: Final = {"table": 1, "column": 2, "relationship": 10, "key": 14, "role": 20, "view": 26}
+PARTS: Final = {"table": 1, "column": 2, "relationship": 10, "key": 14, "role": 20, "view": 26, "form": 60}
 _TABLE: Final = re.compile(r"EntityDefinitions\(LogicalName='(?P<name>\w+)'\)(?:/(?P<below>\w+))?")
 _CALL: Final = re.compile(r"(?P<name>[A-Z]\w+)(?:\((?P<given>[^)]*)\))?")
 _ROLE: Final = re.compile(r"roles\((?P<id>[0-9a-fA-F-]{36})\)/Microsoft\.Dynamics\.CRM\.(?P<action>\w+)")
@@ -67,7 +67,11 @@ class Setup:
             "publisher": self._publisher,
             "solution": self._new_solution,
             "savedquery": self._view,
+            "systemform": self._form,
         }
+        self.org.afters["systemform"] = lambda row, before, _: self._add_to_solution(
+            before, "form", row["formid"]
+        )
         self.org.afters["savedquery"] = lambda row, before, _: self._add_to_solution(
             before, "view", row["savedqueryid"]
         )
@@ -102,7 +106,13 @@ class Setup:
             return self._member(part, found)
         if (found := _CALL.fullmatch(path)) and (made := self._call(part, found)) is not None:
             return made
-        if part.method == "POST" and first in {"publishers", "solutions", "savedqueries", "roles"}:
+        if part.method == "POST" and first in {
+            "publishers",
+            "solutions",
+            "savedqueries",
+            "systemforms",
+            "roles",
+        }:
             self._check_not_busy()
             self._prefix()  # names a solution that is there, or none
         self._visible(first, options)
@@ -335,6 +345,15 @@ class Setup:
             raise Refused(
                 values.DUPLICATE_ROW, f"A {name} with the unique name {unique} already exists.", 412
             )
+
+    def _form(self, changes: Record, before: Row | None) -> None:
+        def is_view(row_id: str, table: str) -> bool:
+            return any(
+                row["savedqueryid"] == row_id and row["returnedtypecode"] == table
+                for row in self.org.scan("savedquery")
+            )
+
+        forms.check({**(before or {}), **changes}, self.org.schema, self.languages, is_view)
 
     def _view(self, changes: Record, before: Row | None) -> None:
         row = {**(before or {}), **changes}
