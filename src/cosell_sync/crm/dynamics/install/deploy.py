@@ -294,9 +294,7 @@ class _Provisioning:
             yield _Key(made, collection, column) if waits and not self.dry_run else made
 
     def _missing_key(self, label: str, collection: str, column: str) -> Finding:
-        body = schema.key(
-            schema.KEY_NAMES[collection], column, f"Co-sell key on {column}", self.installed.labels
-        )
+        body = schema.key(collection, column, self.installed.labels)
         op = Op("POST", f"{definition(collection)}/Keys", body, IN_SOLUTION)
         return self._make(label, op, [SOLUTION_LABEL, TABLE_LABEL, f"Column {TABLES[collection]}.{column}"])
 

@@ -103,10 +103,6 @@ Section = tuple[str, Sequence[Cell]]
 FORM_ID: Final = identity("form/opportunity")
 SOLUTION_FORM_ID: Final = identity("form/cosell_solution")
 SOLUTION_VIEW_ID: Final = identity(f"view/{SOLUTION_LABEL}s")
-FORM_NAMES: Final[Mapping[str, str]] = {
-    OPPORTUNITY: FORM,
-    SOLUTION: SOLUTION_LABEL,
-}  # table → name in English
 
 
 def opportunity_form(

@@ -248,9 +248,10 @@ def relationship(labels: Labels) -> Body:
     }
 
 
-def key(name: str, attribute: str, label: str, labels: Labels) -> Body:
-    """The definition of an alternate key on one column."""
-    return {"SchemaName": name, "DisplayName": labels(label), "KeyAttributes": [attribute]}
+def key(collection: str, column: str, labels: Labels) -> Body:
+    """The definition of our alternate key of that table, on that column."""
+    label = f"Co-sell key on {column}"
+    return {"SchemaName": KEY_NAMES[collection], "DisplayName": labels(label), "KeyAttributes": [column]}
 
 
 # --- views ---------------------------------------------------------------------------------------------------------
