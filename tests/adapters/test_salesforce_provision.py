@@ -353,6 +353,16 @@ def test_a_dashboard_for_which_the_org_has_no_place_holds_nothing_else_back(worl
     assert not any(each.status.needs_action for each in found.values())
 
 
+def test_a_user_without_reports_provisions_everything_else(world: World) -> None:
+    """A user with an integration licence may have every right that provisioning needs, and no reports."""
+    world.org.take_reports_away()
+    found = world.provision()
+    assert with_status(found, Status.LEFT_OUT) == {str(each) for each in reports.components()}
+    assert {str(each) for each in components()} <= with_status(found, Status.MADE)
+    assert "as an admin" in found["Report Cosell/Cosell_Unanswered"].text
+    assert len(world.posts) == 2  # the deployment and the assignment
+
+
 def test_a_dry_run_checks_reports_only_on_fields_that_are_there(world: World) -> None:
     before = world.org.snapshot()
     assert statuses(world.provision(dry_run=True)) == {"to make": 55}

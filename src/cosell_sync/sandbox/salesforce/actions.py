@@ -193,6 +193,11 @@ class Actions:
         with self._lock:
             self._setup.placed.update(names)
 
+    def take_reports_away(self) -> None:
+        """The integration user may not run reports, so that objects of reports are unknown to it."""
+        with self._lock:
+            self._setup.access.without_reports.add(self.integration_user)
+
     def fill_dashboards(self) -> None:
         """Admins have made as many dashboards of the viewer's own data as the edition allows."""
         with self._lock:

@@ -101,6 +101,11 @@ class _Provisioning:
                 found += permissions.complete(each, installed.permission_sets[each.name], new_fields)
         found.append(permissions.assignment(user_id, user_name))
         held = (Status.BLOCKED, "the deployment failed") if failures else None
+        if not held and not installed.sees_reports:
+            held = (
+                Status.LEFT_OUT,
+                "the signed-in user sees no reports; run provision as an admin to have them",
+            )
         return [*found, *self._reports(extra, installed.bodies, held=held, waits=bool(missing))]
 
     def _reports(

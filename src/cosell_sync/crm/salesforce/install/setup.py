@@ -25,7 +25,7 @@ from cosell_sync.crm.salesforce.org import ACCOUNT, OPPORTUNITY, SOLUTION
 from cosell_sync.crm.salesforce.queries import soql
 from cosell_sync.crm.salesforce.rest import Rest, raise_refused
 from cosell_sync.crm.salesforce.signin import SYSTEM
-from cosell_sync.errors import Rejected, Unavailable, Unclear
+from cosell_sync.errors import Rejected, Surprise, Unavailable, Unclear
 
 if TYPE_CHECKING:
     from simple_salesforce.exceptions import SalesforceError
@@ -60,11 +60,12 @@ class Installed:
     """What the org has of ours.
 
     ``bodies``: component → its setup as the Tooling API shows it; empty where only its existence counts.
-    ``permission_sets``: name → id.
+    ``permission_sets``: name → id. ``sees_reports``: whether the signed-in user sees reports at all.
     """
 
     bodies: Mapping[str, Mapping[str, Any]]
     permission_sets: Mapping[str, str]
+    sees_reports: bool
 
 
 def query(rest: Rest, text: str) -> Sequence[composite.Row]:
@@ -101,16 +102,28 @@ def read_installed(rest: Rest, wanted: Sequence[Component]) -> Installed:
         bodies[f"LightningComponentBundle {PANEL}"] = {}
     views = "SELECT DeveloperName FROM ListView WHERE NamespacePrefix = null AND SobjectType = {}"
     sets = "SELECT Id, Name FROM PermissionSet WHERE NamespacePrefix = null AND Name IN {}"
-    folders = "SELECT Type FROM Folder WHERE NamespacePrefix = null AND DeveloperName = {}"
-    texts = [soql(views, OPPORTUNITY), soql(sets, list(OBJECT_RIGHTS)), soql(folders, FOLDER)]
-    texts += [soql(_NAMES, kind, names) for kind, names in _in_folders(wanted).items()]
-    view_rows, set_rows, folder_rows, *others = composite.everything(rest, [*map(composite.query, texts)])
+    texts = [soql(views, OPPORTUNITY), soql(sets, list(OBJECT_RIGHTS))]
+    view_rows, set_rows = composite.everything(rest, [*map(composite.query, texts)])
     bodies |= {f"ListView {OPPORTUNITY}.{row['DeveloperName']}": {} for row in view_rows}
     bodies |= {f"PermissionSet {row['Name']}": {} for row in set_rows}
-    bodies |= {f"{row['Type']}Folder {FOLDER}": {} for row in folder_rows}
-    for kind, rows in zip(_in_folders(wanted), others, strict=True):
-        bodies |= {f"{kind} {FOLDER}/{row['DeveloperName']}": {} for row in rows}
-    return Installed(bodies, {str(row["Name"]): str(row["Id"]) for row in set_rows})
+    filed = _filed(rest, wanted)
+    sets_there = {str(row["Name"]): str(row["Id"]) for row in set_rows}
+    return Installed(bodies | (filed or {}), sets_there, sees_reports=filed is not None)
+
+
+def _filed(rest: Rest, wanted: Sequence[Component]) -> dict[str, Mapping[str, Any]] | None:
+    """What is there of reports, dashboards and their folders; None where the user sees none, as one with an integration licence."""
+    listed = _in_folders(wanted)
+    folders = "SELECT Type FROM Folder WHERE NamespacePrefix = null AND DeveloperName = {}"
+    texts = [soql(folders, FOLDER), *(soql(_NAMES, kind, names) for kind, names in listed.items())]
+    try:
+        folder_rows, *others = composite.everything(rest, [*map(composite.query, texts)])
+    except Surprise:
+        return None
+    found: dict[str, Mapping[str, Any]] = {f"{row['Type']}Folder {FOLDER}": {} for row in folder_rows}
+    for kind, rows in zip(listed, others, strict=True):
+        found |= {f"{kind} {FOLDER}/{row['DeveloperName']}": {} for row in rows}
+    return found
 
 
 def _fields(
