@@ -817,6 +817,16 @@ def test_a_form_is_labelled_in_the_languages_of_the_environment(place: Place) ->
     assert {("1033", "Your answer"), ("3082", "Su respuesta"), ("1033", "Co-sell reason")} <= labels
 
 
+def test_a_form_that_is_refused_is_left_out(place: Place) -> None:
+    refusal = {"error": {"code": "0x8006041d", "message": "the form is not valid"}}
+    place.server.faults.answer(400, refusal, method="POST", path="/systemforms$", times=2)
+    found = place.provision()
+    assert (found[FORM].status, found[FORM].text) == (Status.LEFT_OUT, "the form is not valid")
+    assert "form of yours" in found[FORM].todo
+    assert statuses(found) == {"made": 49, "there": 2, "left out": 2}
+    assert with_status(place.provision(), Status.MADE) == {FORM, "Form Co-sell Solution"}
+
+
 def test_a_form_draws_a_column_by_what_it_is_there(place: Place) -> None:
     """An admin may have made a text of what our list makes a choice."""
     place.provision()

@@ -19,7 +19,7 @@ import pytest
 from adapters.served_salesforce import Connection
 from cosell_sync.crm.report import Finding, Status
 from cosell_sync.crm.salesforce.install import package, reports
-from cosell_sync.crm.salesforce.install.deploy import provision
+from cosell_sync.crm.salesforce.install.deploy import OPTIONAL, provision
 from cosell_sync.crm.salesforce.install.schema import Component, components
 from cosell_sync.crm.salesforce.install.setup import SetupRefused, deploy
 from cosell_sync.crm.salesforce.rest import Rest
@@ -237,7 +237,7 @@ def test_a_deployment_that_fails_as_a_whole_is_told(world: World) -> None:
 
 
 def test_a_slow_deployment_is_waited_for(world: World) -> None:
-    waits = iter([True, True, False, False, False])
+    waits = iter([True, True, *[False] * 5])  # fields, buttons, compact layout, reports, dashboard
 
     def slow(request: Request) -> Response | None:
         if "/deployRequest/" in request.path and next(waits):
@@ -273,6 +273,7 @@ def test_a_lost_answer_to_the_deployment_is_no_fault_of_the_next_run(world: Worl
     assert made == {
         f"PermissionSetAssignment Cosell_Sync to {INTEGRATION_USERNAME}",
         *map(str, reports.components()),
+        *(str(each) for each in components() if each.type in OPTIONAL),
     }
 
 
@@ -353,6 +354,28 @@ def test_a_dashboard_for_which_the_org_has_no_place_holds_nothing_else_back(worl
     assert not any(each.status.needs_action for each in found.values())
 
 
+def test_a_button_that_the_org_refuses_holds_nothing_else_back(world: World) -> None:
+    """The daemon needs none of what sellers work with on the page."""
+    refusal = {"componentType": "QuickAction", "fullName": "Opportunity.Cosell_Accept", "problem": "not here"}
+    result = {"done": True, "success": False, "details": {"componentFailures": [refusal]}}
+
+    def refuse(request: Request) -> Response | None:
+        second = world.posts.count("metadata/deployRequest") == 2
+        return (
+            Response(200, {"deployResult": result}) if second and "/deployRequest/" in request.path else None
+        )
+
+    world.between = refuse
+    found = world.provision()
+    accept = found["QuickAction Opportunity.Cosell_Accept"]
+    assert (accept.status, accept.text) == (Status.LEFT_OUT, "not here")
+    assert "Co-sell action" in accept.todo
+    assert with_status(found, Status.LEFT_OUT) == {
+        f"QuickAction Opportunity.Cosell_{answer}" for answer in ("Accept", "Decline")
+    }
+    assert statuses(found) == {"made": 53, "left out": 2}
+
+
 def test_a_user_without_reports_provisions_everything_else(world: World) -> None:
     """A user with an integration licence may have every right that provisioning needs, and no reports."""
     world.org.take_reports_away()
@@ -360,7 +383,8 @@ def test_a_user_without_reports_provisions_everything_else(world: World) -> None
     assert with_status(found, Status.LEFT_OUT) == {str(each) for each in reports.components()}
     assert {str(each) for each in components()} <= with_status(found, Status.MADE)
     assert "as an admin" in found["Report Cosell/Cosell_Unanswered"].text
-    assert len(world.posts) == 2  # the deployment and the assignment
+    # Fields, assignment, buttons and compact layout.
+    assert [each.rpartition("/")[2] for each in world.posts].count("deployRequest") == 3
 
 
 def test_a_dry_run_checks_reports_only_on_fields_that_are_there(world: World) -> None:

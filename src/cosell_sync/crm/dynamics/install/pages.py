@@ -7,6 +7,7 @@ after the columns.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
 from cosell_sync.crm.columns import SOLUTION_LABEL, VIEWS, Column, View
@@ -19,6 +20,7 @@ from cosell_sync.crm.dynamics.org import OPPORTUNITIES, SOLUTIONS
 from cosell_sync.crm.report import Finding, Status
 
 Make = Callable[[str, Op, Sequence[str]], Finding]
+FORM_REMEDY: Final = "put the columns on a form of yours, as the page on setting up Dynamics says"
 SOLUTION_VIEW: Final = f"View {SOLUTION_LABEL}s"
 
 
@@ -60,9 +62,11 @@ class Pages:
         return self.dry_run or any(each in self.missing for each in depends_on)
 
     def _send(self, label: str, path: str, body: Body, depends_on: Sequence[str], table: str) -> Finding:
+        """A form that is refused is left out: nothing needs it, and the columns can be put on the customer's own."""
         made = self.make(label, Op("POST", path, body, IN_SOLUTION), depends_on)
         self.changed |= {table} if made.status is Status.MADE else set()
-        return made
+        optional = path == "systemforms" and made.status is Status.FAILED
+        return replace(made, status=Status.LEFT_OUT, todo=FORM_REMEDY) if optional else made
 
     def _columns_there(self) -> Mapping[str, org.Column]:
         """The columns of Opportunity as they are now, read once and only where something is to be made."""
