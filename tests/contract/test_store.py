@@ -22,7 +22,6 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from cryptography.fernet import Fernet
 from memory_store import MemoryStore
-from postgres import private_schema, server
 from sqlalchemy import insert, select, text
 from sqlalchemy.exc import OperationalError
 
@@ -63,6 +62,7 @@ from cosell_sync.store.open import open_store
 from cosell_sync.store.quota import StoredLedger
 from cosell_sync.store.sql import SqlStore
 from cosell_sync.store.tokens import StoredTokens
+from postgres import private_schema, server
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC)
 NO_WAIT = timedelta()
@@ -383,6 +383,20 @@ def test_hints_wait_until_a_cycle_has_looked(store: Any) -> None:
     assert store.hints(10) == ["2"]
     assert store.hint([("1", "referral-updated", "t3")]) == 1
     assert store.hints(10) == ["2", "1"] or store.hints(10) == ["1", "2"]
+
+
+def test_hints_of_other_organizations_and_of_nobody_are_kept_apart(store: Any) -> None:
+    hints = [
+        ("1", "referral-updated", "t1"),
+        ("2", "related-referral-updated", "t1"),
+        ("", "test-created", "d1"),
+    ]
+    assert store.hint(hints) == 3
+    assert (store.hints(10), store.hints(10, related=True)) == (["1"], ["2"])
+    store.commit(Transaction(looked_at=["2"], looked_until=NOW))
+    assert (store.hints(10), store.hints(10, related=True)) == (["1"], [])
+    assert store.hint(hints) == 0
+    assert store.hint([("", "test-created", "d2")]) == 1
 
 
 def test_due(store: Store) -> None:
