@@ -270,7 +270,8 @@ journal = Table(
     Index("ix_journal_at", "connection", "at"),
 )
 
-# One writer per connection, on PostgreSQL. ``fence`` grows with every new holder; ``deadline`` is the database's time.
+# One writer per connection, on PostgreSQL. ``fence`` grows with every new holder; ``deadline`` is the database's time;
+# ``presence``: the lock that the holder's session has, as in ``presence``, null where it has none.
 lease = Table(
     "lease",
     metadata,
@@ -278,6 +279,7 @@ lease = Table(
     Column("holder", String),
     Column("fence", BigInteger, nullable=False),
     Column("deadline", Moment),
+    Column("presence", BigInteger),
     PrimaryKeyConstraint("connection", name="pk_lease"),
 )
 

@@ -1,0 +1,13 @@
+"""By which lock of its session the holder of a lease is known to be there. Never imports ``schema``, as any revision."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0012"
+down_revision = "0009"
+
+
+def upgrade() -> None:
+    op.add_column("lease", sa.Column("presence", sa.BigInteger()))
