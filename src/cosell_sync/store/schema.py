@@ -29,7 +29,9 @@ from sqlalchemy import (
     Table,
     TypeDecorator,
     UniqueConstraint,
+    column,
     false,
+    text,
 )
 
 DEFAULT: Final = "default"
@@ -65,6 +67,14 @@ def _connection() -> Column[str]:
     return Column("connection", String, ForeignKey("connection.name"), nullable=False)
 
 
+def _only(name: str, flag: str) -> Index:
+    """An index of the links that have this flag, which are few."""
+    # SQLite takes it only for a question in the same words.
+    return Index(
+        name, "connection", "key", sqlite_where=text(f"{flag} = 1"), postgresql_where=column(flag, Boolean)
+    )
+
+
 connection = Table("connection", metadata, Column("name", String, primary_key=True))
 
 link = Table(
@@ -97,6 +107,8 @@ link = Table(
     Index("ix_link_due", "connection", "due"),
     Index("ix_link_respond_by", "connection", "respond_by"),
     Index("ix_link_phase", "connection", "phase", "key"),
+    _only("ix_link_parked", "parked"),
+    _only("ix_link_withheld", "withheld"),
     Index("ix_link_search", "connection", "phase", "sync_state", "key", "search"),
     Index("ix_link_standing", "connection", "phase", "sync_state", "parked", "rejected", "withheld", "key"),
 )

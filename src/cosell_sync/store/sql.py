@@ -31,7 +31,7 @@ from cosell_sync.store.engine import reading, writing
 from cosell_sync.store.history import PastCycle
 from cosell_sync.store.lease import DEADLINE, Sleep, acquire, lease_of
 from cosell_sync.store.listing import Deals, Query
-from cosell_sync.store.statements import CHUNK, chunks, upsert
+from cosell_sync.store.statements import CHUNK, chunks, unindexed, upsert
 from cosell_sync.summary import CycleSummary
 
 
@@ -95,20 +95,20 @@ class SqlStore:
     def due(self, now: datetime, after: str, limit: int) -> Sequence[Link]:
         """Three short queries, each along its own index, instead of one over every link."""
         link, intent = schema.link, schema.intent
-        ours = (
-            link.c.connection == self._connection,
-            link.c.phase != Phase.PARTED.value,
-            link.c.key > after,
-        )
-        keys = select(link.c.key).where(*ours).order_by(link.c.key).limit(limit)
+        ours = (link.c.connection == self._connection, link.c.phase != Phase.PARTED.value)
         opened = (intent.c.connection == link.c.connection) & (intent.c.link == link.c.key)
+        key = unindexed(link.c.key)
         queries = (
-            keys.where(link.c.dirty),
-            keys.where(link.c.due <= now),
-            keys.join_from(link, intent, opened).distinct(),
+            select(link.c.key).where(*ours, link.c.dirty, link.c.key > after).order_by(link.c.key),
+            select(link.c.key).where(*ours, link.c.due <= now, key > after).order_by(key),
+            select(intent.c.link)
+            .join_from(intent, link, opened)
+            .where(*ours, intent.c.connection == self._connection, intent.c.link > after)
+            .order_by(intent.c.link)
+            .distinct(),
         )
         with reading(self.engine) as connection:
-            found = {key for query in queries for key in connection.execute(query).scalars()}
+            found = {each for query in queries for each in connection.execute(query.limit(limit)).scalars()}
         return self._links(link.c.key, sorted(found)[:limit])
 
     def links(
