@@ -23,7 +23,7 @@ from alembic.script import ScriptDirectory
 from cryptography.fernet import Fernet
 from memory_store import MemoryStore
 from postgres import private_schema, server
-from sqlalchemy import insert, select, text
+from sqlalchemy import event, insert, select, text
 from sqlalchemy.exc import OperationalError
 
 from cosell_sync.core.capabilities import Capability, Verdict
@@ -54,6 +54,7 @@ from cosell_sync.ports import (
     Transaction,
 )
 from cosell_sync.store import migrations, schema, serialize
+from cosell_sync.store import sql as sql_store
 from cosell_sync.store.copy import copy_into_memory, open_copy
 from cosell_sync.store.engine import make_engine, parse, writing
 from cosell_sync.store.lease import RowLease
@@ -818,6 +819,25 @@ def test_purge_journal(sql: Any) -> None:
     assert list(store.journal("r:1")) == [entry(new="kept")]
     with pytest.raises(Fenced):
         store.purge_journal(NOW)
+
+
+def test_a_long_purge_is_many_short_transactions(sql: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who writes meanwhile waits for one of them only, and a purge whose lease goes away leaves the rest."""
+    monkeypatch.setattr(sql_store, "PURGED_AT_ONCE", 2)
+    store, other = sql.open(), sql.open()
+    ended: list[Any] = []
+    event.listen(store.engine, "commit", ended.append)
+    old = [entry(at=NOW - timedelta(days=400 + day), new=str(day)) for day in range(1, 6)]
+    with store.lease(NO_WAIT):
+        store.commit(Transaction(journal=[*old, entry(new="kept")]))
+        ended.clear()
+        assert store.purge_journal(NOW - timedelta(days=400)) == 5
+        assert len(ended) == 3
+        store.commit(Transaction(journal=old))
+        event.listen(store.engine, "checkin", lambda *_: sql.take_from(store, other), once=True)
+        with pytest.raises(Fenced):
+            store.purge_journal(NOW - timedelta(days=400))
+    assert [line.new for line in store.journal("r:1")] == ["3", "2", "1", "kept"]
 
 
 def test_copy_is_complete_and_apart(sql: Any) -> None:

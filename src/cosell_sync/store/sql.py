@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import Column, ColumnElement, Connection, Engine, Table, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
@@ -33,6 +33,8 @@ from cosell_sync.store.lease import DEADLINE, Sleep, acquire, lease_of
 from cosell_sync.store.listing import Deals, Query
 from cosell_sync.store.statements import CHUNK, chunks, unindexed, upsert
 from cosell_sync.summary import CycleSummary
+
+PURGED_AT_ONCE: Final = 2000  # some ten milliseconds
 
 
 class SqlStore:
@@ -242,13 +244,25 @@ class SqlStore:
             raise ValueError(f"what was to be remembered contradicts the store: {error.orig}") from error
 
     def purge_journal(self, before: datetime) -> int:
-        """Delete journal lines older than that; how many there were."""
-        column = schema.journal.c
-        with writing(self.engine) as connection:
-            self._lease.check(connection)
-            return connection.execute(
-                delete(schema.journal).where(column.connection == self._connection, column.at < before)
-            ).rowcount
+        """Delete journal lines older than that; how many there were.
+
+        Some at a time, each time in a transaction of its own: nobody who writes waits long, and the lease is renewed meanwhile. A
+        call that was cut short is simply made again.
+        """
+        column, purged = schema.journal.c, 0
+        old = (
+            select(column.id)
+            .where(column.connection == self._connection, column.at < before)
+            .order_by(column.at)
+            .limit(PURGED_AT_ONCE)
+        )
+        while True:
+            with writing(self.engine) as connection:
+                self._lease.check(connection)
+                gone = connection.execute(delete(schema.journal).where(column.id.in_(old))).rowcount
+            purged += gone
+            if gone < PURGED_AT_ONCE:
+                return purged
 
     def forget(self, email: str) -> ErasureResult:
         """Page by page, each a transaction of its own: a call that was cut short is simply made again."""
