@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from sqlalchemy import URL, Connection, Engine, QueuePool, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, DatabaseError, InterfaceError, OperationalError
+from sqlalchemy.exc import ArgumentError, DatabaseError, InterfaceError, InternalError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from cosell_sync.errors import ConfigError, Unavailable
@@ -21,6 +21,7 @@ from cosell_sync.errors import ConfigError, Unavailable
 _BUSY_SECONDS: Final = 30
 _CONNECT_SECONDS: Final = 10
 _WRITES: Final = "cosell_writes"
+_NOT_OURS: Final = frozenset({"42501"})  # PostgreSQL's insufficient_privilege: an admin's matter
 _EXAMPLES: Final = "sqlite:///cosell-sync.db or postgresql+psycopg://user@host/database"
 _DRIVERS: Final = {
     "sqlite": "sqlite",
@@ -123,11 +124,11 @@ def _transaction(engine: Engine, *, writes: bool) -> Iterator[Connection]:
             connection.execution_options(**{_WRITES: writes})
             with connection.begin():
                 yield connection
-    except (OperationalError, InterfaceError, PoolTimeout) as error:
+    except (OperationalError, InterfaceError, InternalError, PoolTimeout) as error:
         raise _unavailable(error) from error
     except DatabaseError as error:
         # A damaged SQLite file is a bare DatabaseError; its subclasses are faults of the program and pass.
-        if type(error) is not DatabaseError:
+        if type(error) is not DatabaseError and getattr(error.orig, "sqlstate", None) not in _NOT_OURS:
             raise
         raise _unavailable(error) from error
 
