@@ -672,6 +672,35 @@ def test_counts(sql: Any) -> None:
     ]
 
 
+def test_deals_are_counted_again_only_where_they_may_have_changed(sql: Any) -> None:
+    """By the one writer after it has written, and after another one was it; whoever has no lease asks every time."""
+    store, other = sql.open(), sql.open()
+    asked: list[str] = []
+    event.listen(store.engine, "before_cursor_execute", lambda _c, _u, statement, *_: asked.append(statement))
+
+    def deals() -> tuple[int, bool]:
+        """How many there are, and whether the database was asked."""
+        asked.clear()
+        return sum(each.deals for each in store.counts()), any("GROUP BY" in each for each in asked)
+
+    with store.lease(NO_WAIT):
+        assert [deals(), deals()] == [(0, True), (0, False)]
+        store.commit(Transaction(watermarks={"crm": "1"}))
+        assert deals() == (0, False)
+        store.commit(Transaction(links=[FULL]))
+        assert [deals(), deals()] == [(1, True), (1, False)]
+    assert [deals(), deals()] == [(1, True), (1, True)]
+    with other.lease(NO_WAIT):
+        other.commit(Transaction(links=[Link("r:2", "2")]))
+    with store.lease(NO_WAIT):
+        assert deals() == (2, True)
+        event.listen(
+            store.engine, "commit", lambda _: deals(), once=True
+        )  # who looks at the console meanwhile
+        store.commit(Transaction(links=[Link("r:3", "3")]))
+        assert deals() == (3, True)
+
+
 def test_deals_that_need_a_person_are_found_without_reading_the_others(
     sql: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -106,13 +106,24 @@ def test_a_database_that_takes_no_writes_is_unavailable_and_says_why(
     place: str, option: str, reason: str
 ) -> None:
     """Not a fault of the program, which would be reported with a traceback."""
-    with opened(place) as first:
-        with first.engine.begin() as connection:
-            schema = connection.execute(text("SELECT current_schema()")).scalar_one()
-            connection.execute(text(f"GRANT USAGE ON SCHEMA {schema} TO pg_read_all_data"))
+    with opened(place) as first, first.engine.begin() as connection:
+        schema = connection.execute(text("SELECT current_schema()")).scalar_one()
+        connection.execute(text(f"GRANT USAGE ON SCHEMA {schema} TO pg_read_all_data"))
     with opened(place, option) as store, pytest.raises(Unavailable, match=reason) as failure:
         store.hint([("1", "referral-updated", "now")])
     assert failure.value.hint
+
+
+def test_a_network_that_swallows_everything_is_noticed(place: str) -> None:
+    """Else a store that vanished with its machine would be waited for a quarter of an hour. An admin's own words count."""
+
+    def network(url: str) -> dict[str, str]:
+        with opened(url) as store, store.engine.connect() as connection:
+            return connection.connection.driver_connection.info.get_parameters()
+
+    own = make_url(place).update_query_dict({"connect_timeout": "7"}).render_as_string(hide_password=False)
+    assert network(place).items() >= {"connect_timeout": "10", "keepalives_idle": "10", "tcp_user_timeout": "25000"}.items()  # fmt: skip
+    assert network(own).items() >= {"connect_timeout": "7", "keepalives_idle": "10"}.items()
 
 
 def test_processes_that_start_at_once_on_an_empty_database_make_its_tables_once(place: str) -> None:

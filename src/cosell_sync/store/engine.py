@@ -19,7 +19,15 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from cosell_sync.errors import ConfigError, Unavailable
 
 _BUSY_SECONDS: Final = 30
-_CONNECT_SECONDS: Final = 10
+# libpq's words, seconds (the last: milliseconds). A network that swallows everything is noticed within half a minute; the
+# system's own patience is a quarter of an hour for what was sent, and two hours for an answer.
+_NETWORK: Final = {
+    "connect_timeout": 10,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 25_000,
+}
 _WRITES: Final = "cosell_writes"
 _NOT_OURS: Final = frozenset({"42501"})  # PostgreSQL's insufficient_privilege: an admin's matter
 _EXAMPLES: Final = "sqlite:///cosell-sync.db or postgresql+psycopg://user@host/database"
@@ -56,9 +64,8 @@ def make_engine(url: URL) -> Engine:
     if url.get_backend_name() == "sqlite":
         return _sqlite(url)
     try:
-        return create_engine(
-            url, hide_parameters=True, pool_pre_ping=True, connect_args={"connect_timeout": _CONNECT_SECONDS}
-        )
+        own = {name: value for name, value in _NETWORK.items() if name not in url.query}
+        return create_engine(url, hide_parameters=True, pool_pre_ping=True, connect_args=own)
     except ImportError as error:
         raise ConfigError(
             f"a store on PostgreSQL needs the package {error.name}",

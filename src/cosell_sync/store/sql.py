@@ -56,6 +56,9 @@ class SqlStore:
         since = clock().astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
         name = f"process {os.getpid()} on {socket.gethostname()}, started {since}"
         self._lease = lease_of(engine, connection, name, deadline)
+        # What ``counts`` found, as long as this store is the one writer and has written no deal since; and how often it has.
+        self._counted: Sequence[DealCount] | None = None
+        self._written = 0
 
     @property
     def holds_lease(self) -> bool:
@@ -172,7 +175,18 @@ class SqlStore:
         return verdicts.verdicts(self.engine, self._connection)
 
     def counts(self) -> Sequence[DealCount]:
-        return standing.counts(self.engine, self._connection)
+        """One look at an index with an entry for each deal, or none where nothing can have changed since the last."""
+        known, written = self._counted, self._written
+        if known is not None and self._lease.held:
+            return known
+        found = standing.counts(self.engine, self._connection)
+        if self._lease.held and written == self._written:
+            self._counted = found
+        return found
+
+    def _to_be_counted(self) -> None:
+        self._written += 1
+        self._counted = None
 
     def hint(self, hints: Sequence[tuple[str, str, str]]) -> int:
         """Keep what a webhook said (referral id, event, changed); how many of them were new. Needs no lease."""
@@ -242,6 +256,9 @@ class SqlStore:
                     )
         except IntegrityError as error:
             raise ValueError(f"what was to be remembered contradicts the store: {error.orig}") from error
+        finally:
+            if transaction.links:
+                self._to_be_counted()
 
     def purge_journal(self, before: datetime) -> int:
         """Delete journal lines older than that; how many there were.
@@ -284,6 +301,7 @@ class SqlStore:
         for part in chunks(links):
             with self._erasing() as connection:
                 self._put_links(connection, [forgetting.from_link(link, person) for link in part])
+        self._to_be_counted()
         return len(links)
 
     def _forget_in_intents(self, person: Person) -> int:
@@ -406,6 +424,7 @@ class SqlStore:
     @contextmanager
     def lease(self, wait: timedelta) -> Iterator[None]:
         acquire(self._lease, wait, self._sleep)
+        self._to_be_counted()  # others may have written meanwhile
         try:
             yield
         finally:
