@@ -38,11 +38,8 @@ def server() -> Iterator[str]:
     elif not _problem(_LOCAL):
         yield _LOCAL
     else:
-        binaries = max(Path("/usr/lib/postgresql").glob("*/bin/pg_ctl"), default=None, key=_major)
-        if binaries is None:
-            pytest.skip(f"no PostgreSQL: set {_VARIABLE}, or install the postgresql package")
-        with _started(binaries.parent) as url:
-            yield url
+        with own_server() as own:
+            yield own.url
 
 
 @contextmanager
@@ -53,6 +50,7 @@ def private_schema(url: str) -> Iterator[str]:
     try:
         with engine.begin() as connection:
             connection.execute(text(f"CREATE SCHEMA {name}"))
+        engine.dispose()  # a test may restart the server
         seen = make_url(url).update_query_dict({"options": f"-csearch_path={name}"})
         yield seen.render_as_string(hide_password=False)
         with engine.begin() as connection:
@@ -77,8 +75,44 @@ def _major(program: Path) -> int:
     return int(program.parts[-3])
 
 
+class OwnServer:
+    """A PostgreSQL of this test alone, which may be stopped and started."""
+
+    def __init__(self, binaries: Path, home: Path, user: str | None, port: int) -> None:
+        self._binaries, self._home, self._user, self._port = binaries, home, user, port
+        self.url = URL.create(
+            "postgresql+psycopg", "postgres", host="127.0.0.1", port=port, database="postgres"
+        ).render_as_string()
+
+    def make(self) -> None:
+        self._run("initdb", "-D", "data", "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "-N")
+
+    def start(self) -> None:
+        options = f"-p {self._port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={self._home} -c fsync=off"
+        self._run("pg_ctl", "-D", "data", "-w", "-l", "log", "-o", options, "start")
+
+    def stop(self) -> None:
+        """As a crash: no session is ended politely."""
+        self._run("pg_ctl", "-D", "data", "-m", "immediate", "-w", "stop")
+
+    def _run(self, program: str, *arguments: str) -> None:
+        subprocess.run(
+            [self._binaries / program, *arguments],
+            check=True,
+            user=self._user,
+            cwd=self._home,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.STDOUT,
+            timeout=120,
+        )
+
+
 @contextmanager
-def _started(binaries: Path) -> Iterator[str]:
+def own_server() -> Iterator[OwnServer]:
+    """One that is started for this test from local binaries; skips the test where there are none."""
+    program = max(Path("/usr/lib/postgresql").glob("*/bin/pg_ctl"), default=None, key=_major)
+    if program is None:
+        pytest.skip(f"no PostgreSQL: set {_VARIABLE}, or install the postgresql package")
     user = "postgres" if os.geteuid() == 0 else None  # the server refuses to run as root
     if user is not None:
         try:
@@ -91,27 +125,13 @@ def _started(binaries: Path) -> Iterator[str]:
     with closing(socket.socket()) as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-
-    def run(program: str, *arguments: str) -> None:
-        subprocess.run(
-            [binaries / program, *arguments],
-            check=True,
-            user=user,
-            cwd=home,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.STDOUT,
-            timeout=120,
-        )
-
     try:
-        run("initdb", "-D", "data", "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "-N")
-        options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={home} -c fsync=off"
-        run("pg_ctl", "-D", "data", "-w", "-l", "log", "-o", options, "start")
+        own = OwnServer(program.parent, home, user, port)
+        own.make()
+        own.start()
         try:
-            yield URL.create(
-                "postgresql+psycopg", "postgres", host="127.0.0.1", port=port, database="postgres"
-            ).render_as_string()
+            yield own
         finally:
-            run("pg_ctl", "-D", "data", "-m", "immediate", "-w", "stop")
+            own.stop()
     finally:
         shutil.rmtree(home, ignore_errors=True)

@@ -16,13 +16,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from postgres import private_schema, server
 
 from cosell_sync.core.memory import Link
 from cosell_sync.errors import Busy
 from cosell_sync.ports import Transaction
 from cosell_sync.store.open import open_store
 from cosell_sync.store.sql import SqlStore
+from postgres import private_schema, server
 
 LEASE = timedelta(seconds=1)
 PATIENCE = timedelta(seconds=30)
@@ -34,7 +34,8 @@ from cosell_sync.core.memory import Link
 from cosell_sync.errors import Fenced
 from cosell_sync.ports import Transaction
 from cosell_sync.store.open import open_store
-store = open_store(sys.argv[1], lambda: datetime.now(UTC), deadline=timedelta(seconds=1))
+deadline = timedelta(seconds=float(sys.argv[2]))
+store = open_store(sys.argv[1], lambda: datetime.now(UTC), deadline=deadline)
 with store.lease(timedelta()):
     for number, line in enumerate(chain(["at once"], sys.stdin)):
         try:
@@ -70,9 +71,12 @@ class Writer:
 
 
 @contextmanager
-def writing(url: str) -> Iterator[Writer]:
+def writing(url: str, deadline: timedelta = LEASE) -> Iterator[Writer]:
     with subprocess.Popen(
-        [sys.executable, "-c", WRITER, url], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", WRITER, url, str(deadline.total_seconds())],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     ) as process:
         try:
             writer = Writer(process)

@@ -22,7 +22,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from cryptography.fernet import Fernet
 from memory_store import MemoryStore
-from sqlalchemy import insert, select, text
+from sqlalchemy import event, insert, select, text
 from sqlalchemy.exc import OperationalError
 
 from cosell_sync.core.capabilities import Capability, Verdict
@@ -53,6 +53,7 @@ from cosell_sync.ports import (
     Transaction,
 )
 from cosell_sync.store import migrations, schema, serialize
+from cosell_sync.store import sql as sql_store
 from cosell_sync.store.copy import copy_into_memory, open_copy
 from cosell_sync.store.engine import make_engine, parse, writing
 from cosell_sync.store.lease import RowLease
@@ -685,6 +686,35 @@ def test_counts(sql: Any) -> None:
     ]
 
 
+def test_deals_are_counted_again_only_where_they_may_have_changed(sql: Any) -> None:
+    """By the one writer after it has written, and after another one was it; whoever has no lease asks every time."""
+    store, other = sql.open(), sql.open()
+    asked: list[str] = []
+    event.listen(store.engine, "before_cursor_execute", lambda _c, _u, statement, *_: asked.append(statement))
+
+    def deals() -> tuple[int, bool]:
+        """How many there are, and whether the database was asked."""
+        asked.clear()
+        return sum(each.deals for each in store.counts()), any("GROUP BY" in each for each in asked)
+
+    with store.lease(NO_WAIT):
+        assert [deals(), deals()] == [(0, True), (0, False)]
+        store.commit(Transaction(watermarks={"crm": "1"}))
+        assert deals() == (0, False)
+        store.commit(Transaction(links=[FULL]))
+        assert [deals(), deals()] == [(1, True), (1, False)]
+    assert [deals(), deals()] == [(1, True), (1, True)]
+    with other.lease(NO_WAIT):
+        other.commit(Transaction(links=[Link("r:2", "2")]))
+    with store.lease(NO_WAIT):
+        assert deals() == (2, True)
+        event.listen(
+            store.engine, "commit", lambda _: deals(), once=True
+        )  # who looks at the console meanwhile
+        store.commit(Transaction(links=[Link("r:3", "3")]))
+        assert deals() == (3, True)
+
+
 def test_deals_that_need_a_person_are_found_without_reading_the_others(
     sql: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -832,6 +862,25 @@ def test_purge_journal(sql: Any) -> None:
     assert list(store.journal("r:1")) == [entry(new="kept")]
     with pytest.raises(Fenced):
         store.purge_journal(NOW)
+
+
+def test_a_long_purge_is_many_short_transactions(sql: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who writes meanwhile waits for one of them only, and a purge whose lease goes away leaves the rest."""
+    monkeypatch.setattr(sql_store, "PURGED_AT_ONCE", 2)
+    store, other = sql.open(), sql.open()
+    ended: list[Any] = []
+    event.listen(store.engine, "commit", ended.append)
+    old = [entry(at=NOW - timedelta(days=400 + day), new=str(day)) for day in range(1, 6)]
+    with store.lease(NO_WAIT):
+        store.commit(Transaction(journal=[*old, entry(new="kept")]))
+        ended.clear()
+        assert store.purge_journal(NOW - timedelta(days=400)) == 5
+        assert len(ended) == 3
+        store.commit(Transaction(journal=old))
+        event.listen(store.engine, "checkin", lambda *_: sql.take_from(store, other), once=True)
+        with pytest.raises(Fenced):
+            store.purge_journal(NOW - timedelta(days=400))
+    assert [line.new for line in store.journal("r:1")] == ["3", "2", "1", "kept"]
 
 
 def test_copy_is_complete_and_apart(sql: Any) -> None:

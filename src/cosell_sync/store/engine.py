@@ -13,15 +13,24 @@ from pathlib import Path
 from typing import Any, Final
 
 from sqlalchemy import URL, Connection, Engine, QueuePool, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, DatabaseError, InterfaceError, OperationalError
+from sqlalchemy.exc import ArgumentError, DatabaseError, InterfaceError, InternalError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from cosell_sync.errors import ConfigError, Unavailable
 
 _BUSY_SECONDS: Final = 30
-_CONNECT_SECONDS: Final = 10
 _OTHERS: Final = 6  # the listener's workers, and notices
+# libpq's words, seconds (the last: milliseconds). A network that swallows everything is noticed within half a minute; the
+# system's own patience is a quarter of an hour for what was sent, and two hours for an answer.
+_NETWORK: Final = {
+    "connect_timeout": 10,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 25_000,
+}
 _WRITES: Final = "cosell_writes"
+_NOT_OURS: Final = frozenset({"42501"})  # PostgreSQL's insufficient_privilege: an admin's matter
 _EXAMPLES: Final = "sqlite:///cosell-sync.db or postgresql+psycopg://user@host/database"
 _DRIVERS: Final = {
     "sqlite": "sqlite",
@@ -59,13 +68,14 @@ def make_engine(url: URL, cycles: int = 1) -> Engine:
     if url.get_backend_name() == "sqlite":
         return _sqlite(url)
     try:
+        own = {name: value for name, value in _NETWORK.items() if name not in url.query}
         return create_engine(
             url,
             hide_parameters=True,
             pool_pre_ping=True,
             pool_size=cycles + 1,
             max_overflow=cycles + _OTHERS,
-            connect_args={"connect_timeout": _CONNECT_SECONDS},
+            connect_args=own,
         )
     except ImportError as error:
         raise ConfigError(
@@ -132,11 +142,11 @@ def _transaction(engine: Engine, *, writes: bool) -> Iterator[Connection]:
             connection.execution_options(**{_WRITES: writes})
             with connection.begin():
                 yield connection
-    except (OperationalError, InterfaceError, PoolTimeout) as error:
+    except (OperationalError, InterfaceError, InternalError, PoolTimeout) as error:
         raise _unavailable(error) from error
     except DatabaseError as error:
         # A damaged SQLite file is a bare DatabaseError; its subclasses are faults of the program and pass.
-        if type(error) is not DatabaseError:
+        if type(error) is not DatabaseError and getattr(error.orig, "sqlstate", None) not in _NOT_OURS:
             raise
         raise _unavailable(error) from error
 

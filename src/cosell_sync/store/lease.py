@@ -2,8 +2,11 @@
 
 A file: an operating-system lock on a file beside it, which dies with its process, however that ends. PostgreSQL: a row
 with a deadline on the database's clock, renewed at a third of it, and a number that grows with every new holder; a
-writer whose number is no longer the row's has been away too long and is refused (``Fenced``). Memory: nobody else can
-see it.
+writer whose number is no longer the row's has been away too long and is refused (``Fenced``). A process that was killed
+does not keep others waiting for its deadline (``presence``). Memory: nobody else can see it.
+
+The number protects the store. No other system knows it, so a call there is preceded by ``check_deadline``: this machine's own
+clock tells whether somebody else may have taken over, also after the process stood still.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ from cosell_sync.errors import Busy, ConfigError, Fenced, Unavailable
 from cosell_sync.store import schema
 from cosell_sync.store.engine import file_of, reading, writing
 from cosell_sync.store.files import access_hint
+from cosell_sync.store.presence import BEAT, GRACE, clock, presence_of
 
 try:
     import fcntl
@@ -38,6 +42,9 @@ Sleep = Callable[[float], object]
 DEADLINE: Final = timedelta(seconds=30)
 _POLL_SECONDS: Final = 0.25
 _NOBODY: Final = "a process that has not said its name"
+# Of the deadline, and of ``GRACE``, this much is left to a call that was sent: it has to arrive before somebody else takes over.
+_RESERVE: Final = 1 / 6
+_GRACE_RESERVE: Final = timedelta(seconds=1.5)
 
 
 class Lease(Protocol):
@@ -58,6 +65,9 @@ class Lease(Protocol):
 
     def check(self, connection: Connection) -> None:
         """Raise ``Fenced`` unless it is held, for as long as this transaction lasts."""
+
+    def check_deadline(self) -> None:
+        """Raise ``Fenced`` where somebody else may hold it by now: for the moment before a call to another system."""
 
 
 def acquire(lease: Lease, wait: timedelta, sleep: Sleep) -> None:
@@ -89,6 +99,9 @@ class MemoryLease:
         return self._name if self.held else None
 
     def check(self, connection: Connection) -> None:
+        pass
+
+    def check_deadline(self) -> None:
         pass
 
 
@@ -146,6 +159,10 @@ class FileLease:
             os.close(descriptor)
 
     def check(self, connection: Connection) -> None:  # noqa: ARG002 - the file needs no database
+        self.check_deadline()
+
+    def check_deadline(self) -> None:
+        """The system keeps the lock for a process that stands still; only a replaced file ends it."""
         if self._descriptor is None:
             raise Fenced("the lease is not held")
         if not self._is_ours(self._descriptor):
@@ -176,7 +193,11 @@ class RowLease:
         self._connection = connection
         self._name = name
         self._deadline = deadline
+        self._presence = presence_of(engine)
+        self._shown: int | None = None  # the number of our presence that stands in the row
         self._fence: int | None = None
+        self._clock = clock
+        self._ours_until = 0.0  # by our clock, and counted from before the database was asked: never too late
         self._stop = Event()
         self._renewer: Thread | None = None
 
@@ -187,7 +208,8 @@ class RowLease:
     def attempt(self) -> bool:
         if self.held:
             return False
-        row = schema.lease.c
+        row, now = schema.lease.c, func.clock_timestamp()
+        shown, asked = self._presence.number(), self._clock()
         with writing(self._engine) as connection:
             connection.execute(
                 insert(schema.lease)
@@ -198,20 +220,33 @@ class RowLease:
                 update(schema.lease)
                 .where(
                     row.connection == self._connection,
-                    or_(row.deadline.is_(None), row.deadline <= func.clock_timestamp()),
+                    or_(row.deadline.is_(None), row.deadline <= now),
                 )
-                .values(
-                    holder=self._name, fence=row.fence + 1, deadline=func.clock_timestamp() + self._deadline
-                )
+                .values(holder=self._name, fence=row.fence + 1, deadline=now + self._deadline, presence=shown)
                 .returning(row.fence)
             ).scalar_one_or_none()
-        if fence is None:
-            return False
-        self._fence = fence
+            if fence is None:
+                self._hasten(connection)
+                return False
+        self._fence, self._shown = fence, shown
+        self._ours_until = asked + self._deadline.total_seconds()
         self._stop.clear()
         self._renewer = Thread(target=self._keep, name="lease", daemon=True)
         self._renewer.start()
         return True
+
+    def _hasten(self, connection: Connection) -> None:
+        """Where nobody holds the lock of the holder's number, leave it ``GRACE`` to show itself instead of the whole deadline."""
+        row, soon = schema.lease.c, func.clock_timestamp() + GRACE
+        connection.execute(
+            update(schema.lease)
+            .where(
+                row.connection == self._connection,
+                row.deadline > soon,
+                func.pg_try_advisory_xact_lock_shared(row.presence),
+            )
+            .values(deadline=soon)
+        )
 
     def release(self) -> None:
         self._stop.set()
@@ -223,7 +258,7 @@ class RowLease:
             connection.execute(
                 update(schema.lease)
                 .where(schema.lease.c.connection == self._connection, schema.lease.c.fence == fence)
-                .values(holder=null(), deadline=null())
+                .values(holder=null(), deadline=null(), presence=null())
             )
 
     def holder(self) -> str | None:
@@ -246,20 +281,44 @@ class RowLease:
                 "the lease is not held" if self._fence is None else "the lease went to another process"
             )
 
+    def check_deadline(self) -> None:
+        if self._fence is None:
+            raise Fenced("the lease is not held")
+        if not self._is_ours():
+            # Perhaps only the thread that renews it was kept waiting.
+            with suppress(Unavailable):
+                self.renew()
+            if not self._is_ours():
+                raise Fenced("the lease was not renewed in time; another process may hold it")
+
+    def _is_ours(self) -> bool:
+        """Whether nobody can have taken over, by our clock, nor will while a call that leaves now is under way."""
+        now, reserve = self._clock(), self._deadline.total_seconds() * _RESERVE
+        if self._shown is not None:
+            known = self._presence.seen(self._shown) + (GRACE - _GRACE_RESERVE).total_seconds()
+            return now < min(known, self._ours_until - reserve)
+        return now < self._ours_until - reserve
+
     def renew(self) -> bool:
-        """Push the deadline out; False where the lease is lost."""
+        """Push the deadline out, and show this process's presence of now; False where the lease is lost."""
+        shown, asked = self._presence.number(), self._clock()
         with writing(self._engine) as connection:
-            return (
+            kept = (
                 connection.execute(
                     update(schema.lease)
                     .where(schema.lease.c.connection == self._connection, schema.lease.c.fence == self._fence)
-                    .values(deadline=func.clock_timestamp() + self._deadline)
+                    .values(deadline=func.clock_timestamp() + self._deadline, presence=shown)
                 ).rowcount
                 == 1
             )
+        self._shown, self._ours_until = shown, asked + self._deadline.total_seconds() if kept else 0.0
+        return kept
 
     def _keep(self) -> None:
-        while not self._stop.wait(self._deadline.total_seconds() / 3):
+        third = self._deadline.total_seconds() / 3
+        while not self._stop.wait(min(third, BEAT.total_seconds())):
+            if self._presence.number() == self._shown and self._clock() < self._ours_until - 2 * third:
+                continue
             # A database that is away may be back before the deadline; if not, ``check`` refuses every write.
             with suppress(Unavailable):
                 if not self.renew():

@@ -13,13 +13,14 @@ from enum import StrEnum
 from itertools import product
 from typing import Final
 
-from sqlalchemy import ColumnElement, Connection, Engine, and_, or_, select
+from sqlalchemy import ColumnElement, Connection, Engine, and_, or_, select, union
 
 from cosell_sync.core.deal import SyncState
 from cosell_sync.core.memory import Link, Phase
 from cosell_sync.store import schema, serialize
 from cosell_sync.store.engine import reading
 from cosell_sync.store.search import plain, printable
+from cosell_sync.store.statements import unindexed
 
 _AT_WORK: Final = (Phase.LINKED, Phase.WAITING)
 
@@ -49,6 +50,7 @@ _STATES: Final = {
     Which.CONFLICT: (SyncState.CONFLICT,),
     Which.CLOSED: (SyncState.CLOSED,),
 }
+_RARE: Final = (Which.WITHHELD, Which.PARKED)
 _PHASES: Final = {Which.SKIPPED: (Phase.SKIPPED,), Which.UNLINKED: (Phase.PARTED,)}
 
 
@@ -91,23 +93,24 @@ Found = tuple[list[tuple[str, str]], bool]  # key and place of each deal of the 
 
 
 def _by_key(connection: Connection, name: str, query: Query) -> Found:
-    """One short query along the index for each phase and state."""
-    column = schema.link.c
+    """One short query along the index for each phase and state; what is rare, and an id, have an index of their own."""
+    column, whole = schema.link.c, bool(query.text) and not query.by_name
     base = (
         select(column.key)
-        .where(column.connection == name, *_narrowed(query))
-        .where(column.key > printable(query.after))
+        .where(column.connection == name, *_narrowed(name, query))
+        .where((unindexed(column.key) if whole else column.key) > printable(query.after))
         .order_by(column.key)
         .limit(query.limit + 1)
     )
-    ways = product(_PHASES.get(query.which, _AT_WORK), _STATES.get(query.which, tuple(SyncState)))
-    keys = sorted(
-        key
-        for phase, state in ways
-        for key in connection.execute(
-            base.where(column.phase == phase.value, column.sync_state == state.value)
-        ).scalars()
-    )
+    phases, states = _PHASES.get(query.which, _AT_WORK), _STATES.get(query.which, tuple(SyncState))
+    if query.which in _RARE or whole:
+        ways = [(unindexed(column.phase).in_(phases), unindexed(column.sync_state).in_(states))]
+    else:
+        ways = [
+            (column.phase.in_([phase]), column.sync_state.in_([state]))
+            for phase, state in product(phases, states)
+        ]
+    keys = sorted(key for way in ways for key in connection.execute(base.where(*way)).scalars())
     return [(key, key) for key in keys[: query.limit]], len(keys) > query.limit
 
 
@@ -119,7 +122,7 @@ def _by_deadline(connection: Connection, name: str, query: Query) -> Found:
         later = [or_(column.respond_by > last, and_(column.respond_by == last, column.key > key))]
     rows = connection.execute(
         select(column.key, column.respond_by)
-        .where(column.connection == name, column.respond_by.is_not(None), *_narrowed(query), *later)
+        .where(column.connection == name, column.respond_by.is_not(None), *_narrowed(name, query), *later)
         .order_by(column.respond_by, column.key)
         .limit(query.limit + 1)
     ).all()
@@ -127,7 +130,7 @@ def _by_deadline(connection: Connection, name: str, query: Query) -> Found:
     return found, len(rows) > query.limit
 
 
-def _narrowed(query: Query) -> Iterator[ColumnElement[bool]]:
+def _narrowed(name: str, query: Query) -> Iterator[ColumnElement[bool]]:
     column = schema.link.c
     if query.which is Which.WITHHELD:
         yield column.withheld
@@ -136,8 +139,12 @@ def _narrowed(query: Query) -> Iterator[ColumnElement[bool]]:
     if query.text and query.by_name:
         yield column.search.contains(plain(query.text), autoescape=True)
     elif query.text:
-        whole = printable(query.text)
-        yield or_(column.referral_id == whole, column.opportunity_id == whole)
+        # Each id along its own index; asked for either of two columns, a database goes through every link.
+        named = [
+            select(column.key).where(column.connection == name, each == printable(query.text))
+            for each in (column.referral_id, column.opportunity_id)
+        ]
+        yield column.key.in_(union(*named))
 
 
 def _moment(text: str) -> datetime | None:

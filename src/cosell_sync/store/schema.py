@@ -29,7 +29,9 @@ from sqlalchemy import (
     Table,
     TypeDecorator,
     UniqueConstraint,
+    column,
     false,
+    text,
 )
 
 DEFAULT: Final = "default"
@@ -63,6 +65,14 @@ _DATA = JSON(none_as_null=True)
 
 def _connection() -> Column[str]:
     return Column("connection", String, ForeignKey("connection.name"), nullable=False)
+
+
+def _only(name: str, flag: str) -> Index:
+    """An index of the links that have this flag, which are few."""
+    # SQLite takes it only for a question in the same words.
+    return Index(
+        name, "connection", "key", sqlite_where=text(f"{flag} = 1"), postgresql_where=column(flag, Boolean)
+    )
 
 
 # ``paused_at`` and ``due`` as in ``connections.Turn``.
@@ -104,6 +114,8 @@ link = Table(
     Index("ix_link_due", "connection", "due"),
     Index("ix_link_respond_by", "connection", "respond_by"),
     Index("ix_link_phase", "connection", "phase", "key"),
+    _only("ix_link_parked", "parked"),
+    _only("ix_link_withheld", "withheld"),
     Index("ix_link_search", "connection", "phase", "sync_state", "key", "search"),
     Index("ix_link_standing", "connection", "phase", "sync_state", "parked", "rejected", "withheld", "key"),
 )
@@ -277,7 +289,8 @@ journal = Table(
     Index("ix_journal_at", "connection", "at"),
 )
 
-# One writer per connection, on PostgreSQL. ``fence`` grows with every new holder; ``deadline`` is the database's time.
+# One writer per connection, on PostgreSQL. ``fence`` grows with every new holder; ``deadline`` is the database's time;
+# ``presence``: the lock that the holder's session has, as in ``presence``, null where it has none.
 lease = Table(
     "lease",
     metadata,
@@ -285,6 +298,7 @@ lease = Table(
     Column("holder", String),
     Column("fence", BigInteger, nullable=False),
     Column("deadline", Moment),
+    Column("presence", BigInteger),
     PrimaryKeyConstraint("connection", name="pk_lease"),
 )
 

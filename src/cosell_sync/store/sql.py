@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import Column, ColumnElement, Connection, Engine, Table, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
@@ -31,8 +31,10 @@ from cosell_sync.store.engine import reading, writing
 from cosell_sync.store.history import PastCycle
 from cosell_sync.store.lease import DEADLINE, Sleep, acquire, lease_of
 from cosell_sync.store.listing import Deals, Query
-from cosell_sync.store.statements import CHUNK, chunks, upsert
+from cosell_sync.store.statements import CHUNK, chunks, unindexed, upsert
 from cosell_sync.summary import CycleSummary
+
+PURGED_AT_ONCE: Final = 2000  # some ten milliseconds
 
 
 class SqlStore:
@@ -57,6 +59,9 @@ class SqlStore:
         since = clock().astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
         name = f"process {os.getpid()} on {socket.gethostname()}, started {since}"
         self._lease = lease_of(engine, connection, name, deadline)
+        # What ``counts`` found, as long as this store is the one writer and has written no deal since; and how often it has.
+        self._counted: Sequence[DealCount] | None = None
+        self._written = 0
 
     @property
     def holds_lease(self) -> bool:
@@ -99,20 +104,20 @@ class SqlStore:
     def due(self, now: datetime, after: str, limit: int) -> Sequence[Link]:
         """Three short queries, each along its own index, instead of one over every link."""
         link, intent = schema.link, schema.intent
-        ours = (
-            link.c.connection == self.connection,
-            link.c.phase != Phase.PARTED.value,
-            link.c.key > after,
-        )
-        keys = select(link.c.key).where(*ours).order_by(link.c.key).limit(limit)
+        ours = (link.c.connection == self.connection, link.c.phase != Phase.PARTED.value)
         opened = (intent.c.connection == link.c.connection) & (intent.c.link == link.c.key)
+        key = unindexed(link.c.key)
         queries = (
-            keys.where(link.c.dirty),
-            keys.where(link.c.due <= now),
-            keys.join_from(link, intent, opened).distinct(),
+            select(link.c.key).where(*ours, link.c.dirty, link.c.key > after).order_by(link.c.key),
+            select(link.c.key).where(*ours, link.c.due <= now, key > after).order_by(key),
+            select(intent.c.link)
+            .join_from(intent, link, opened)
+            .where(*ours, intent.c.connection == self.connection, intent.c.link > after)
+            .order_by(intent.c.link)
+            .distinct(),
         )
         with reading(self.engine) as connection:
-            found = {key for query in queries for key in connection.execute(query).scalars()}
+            found = {each for query in queries for each in connection.execute(query.limit(limit)).scalars()}
         return self._links(link.c.key, sorted(found)[:limit])
 
     def links(
@@ -174,7 +179,18 @@ class SqlStore:
         return verdicts.verdicts(self.engine, self.connection)
 
     def counts(self) -> Sequence[DealCount]:
-        return standing.counts(self.engine, self.connection)
+        """One look at an index with an entry for each deal, or none where nothing can have changed since the last."""
+        known, written = self._counted, self._written
+        if known is not None and self._lease.held:
+            return known
+        found = standing.counts(self.engine, self.connection)
+        if self._lease.held and written == self._written:
+            self._counted = found
+        return found
+
+    def _to_be_counted(self) -> None:
+        self._written += 1
+        self._counted = None
 
     def hint(self, hints: Sequence[tuple[str, str, str]]) -> int:
         """Keep what a webhook said (referral id, event, changed); how many of them were new. Needs no lease."""
@@ -244,15 +260,30 @@ class SqlStore:
                     )
         except IntegrityError as error:
             raise ValueError(f"what was to be remembered contradicts the store: {error.orig}") from error
+        finally:
+            if transaction.links:
+                self._to_be_counted()
 
     def purge_journal(self, before: datetime) -> int:
-        """Delete journal lines older than that; how many there were."""
-        column = schema.journal.c
-        with writing(self.engine) as connection:
-            self._lease.check(connection)
-            return connection.execute(
-                delete(schema.journal).where(column.connection == self.connection, column.at < before)
-            ).rowcount
+        """Delete journal lines older than that; how many there were.
+
+        Some at a time, each time in a transaction of its own: nobody who writes waits long, and the lease is renewed meanwhile. A
+        call that was cut short is simply made again.
+        """
+        column, purged = schema.journal.c, 0
+        old = (
+            select(column.id)
+            .where(column.connection == self.connection, column.at < before)
+            .order_by(column.at)
+            .limit(PURGED_AT_ONCE)
+        )
+        while True:
+            with writing(self.engine) as connection:
+                self._lease.check(connection)
+                gone = connection.execute(delete(schema.journal).where(column.id.in_(old))).rowcount
+            purged += gone
+            if gone < PURGED_AT_ONCE:
+                return purged
 
     def forget(self, email: str) -> ErasureResult:
         """Page by page, each a transaction of its own: a call that was cut short is simply made again."""
@@ -274,6 +305,7 @@ class SqlStore:
         for part in chunks(links):
             with self._erasing() as connection:
                 self._put_links(connection, [forgetting.from_link(link, person) for link in part])
+        self._to_be_counted()
         return len(links)
 
     def _forget_in_intents(self, person: Person) -> int:
@@ -396,10 +428,15 @@ class SqlStore:
     @contextmanager
     def lease(self, wait: timedelta) -> Iterator[None]:
         acquire(self._lease, wait, self._sleep)
+        self._to_be_counted()  # others may have written meanwhile
         try:
             yield
         finally:
             self._lease.release()
+
+    def check_deadline(self) -> None:
+        """For the moment before a call that changes another system: raises ``Fenced`` where another process may be at it."""
+        self._lease.check_deadline()
 
     @property
     def held(self) -> bool:

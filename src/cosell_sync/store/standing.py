@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import Engine, func, or_, select
+from sqlalchemy import Engine, func, select
 
 from cosell_sync.core.deal import Side, SyncState
 from cosell_sync.core.memory import Link, Outlook, Phase
 from cosell_sync.ports import DealCount
 from cosell_sync.store import schema, serialize
 from cosell_sync.store.engine import reading
-from cosell_sync.store.statements import LOCKED
+from cosell_sync.store.statements import LOCKED, unindexed
 
 _AT_WORK: Final = (Phase.LINKED, Phase.WAITING)
 _URGENT: Final = (SyncState.NEEDS_ATTENTION, SyncState.CONFLICT)
@@ -32,9 +33,10 @@ def counts(engine: Engine, name: str) -> list[DealCount]:
     )
     with reading(engine) as connection:
         every = [(tuple(how), deals) for *how, deals in connection.execute(groups)]
-        waiting = groups.where(column.due.is_not(None), LOCKED)
-        locked = {tuple(how): deals for *how, deals in connection.execute(waiting)}
-    split = [(how, deals - locked.get(how, 0), False) for how, deals in every]
+        # Grouped here: a database would go through every link along the index above, to have them in groups.
+        waiting = select(*standing).where(column.connection == name, column.due.is_not(None), LOCKED)
+        locked = Counter(tuple(how) for how in connection.execute(waiting))
+    split = [(how, deals - locked[how], False) for how, deals in every]
     split += [(how, deals, True) for how, deals in locked.items()]
     return [
         DealCount(Phase(phase), SyncState(state), parked, rejected, deals, withheld, held)
@@ -64,7 +66,7 @@ def outlook(engine: Engine, name: str) -> Outlook:
     """
     column, intent = schema.link.c, schema.intent.c
     of_us = column.connection == name
-    at_work = column.phase.in_([phase.value for phase in _AT_WORK])
+    at_work = unindexed(column.phase).in_([phase.value for phase in _AT_WORK])
     first = func.min(column.respond_by)
     failure = column.memory["failure"]
     side, since = failure["side"].as_string(), func.min(failure["since"].as_string())
@@ -79,17 +81,16 @@ def outlook(engine: Engine, name: str) -> Outlook:
                 column.sync_state.in_([state.value for state in _URGENT]),
             )
         ).scalar_one()
-        failing = (
-            select(side, since)
-            .where(of_us, at_work, or_(column.due.is_not(None), column.parked), side.is_not(None))
-            .group_by(side)
-        )
-        refused = connection.execute(failing).all()
+        refused: dict[str, str] = {}
+        for some in (column.due.is_not(None), column.parked):  # each along its own index
+            failing = select(side, since).where(of_us, at_work, some, side.is_not(None)).group_by(side)
+            for where, moment in connection.execute(failing):
+                refused[where] = min(moment, refused.get(where, moment))
         intents = connection.execute(select(func.count()).where(intent.connection == name)).scalar_one()
     return Outlook(
         unanswered=unanswered,
         expires=expires,
         held_expires=held,
-        refused={Side(where): datetime.fromisoformat(moment) for where, moment in refused},
+        refused={Side(where): datetime.fromisoformat(moment) for where, moment in refused.items()},
         intents=intents,
     )

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import Any, Final, TypeVar
 
-from sqlalchemy import Connection, Table, false, func
+from sqlalchemy import ColumnElement, Connection, Table, false, func
 from sqlalchemy.dialects import postgresql, sqlite
 
 from cosell_sync.store import schema
@@ -32,6 +32,14 @@ def insert_new(connection: Connection, table: Table) -> Any:
     """INSERT that leaves a row of the same key as it is."""
     dialects: dict[str, Callable[[Table], Any]] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
     return dialects[connection.dialect.name](table).on_conflict_do_nothing()
+
+
+def unindexed(column: ColumnElement[str]) -> ColumnElement[str]:
+    """The same text, for which a database finds no index: it then goes along the one of a rarer condition.
+
+    Without, it takes what has the wanted order, or more columns, and reads every link to find the few.
+    """
+    return column.concat("")
 
 
 def chunks(values: Sequence[T]) -> Iterator[list[T]]:
