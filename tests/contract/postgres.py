@@ -13,8 +13,9 @@ import shutil
 import socket
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,21 @@ from sqlalchemy.exc import OperationalError
 
 _VARIABLE = "COSELL_TEST_POSTGRES_URL"
 _LOCAL = "postgresql+psycopg://postgres@127.0.0.1:5432/test"
+
+
+@dataclass(frozen=True)
+class OwnServer:
+    """A server that nobody else uses. ``restart``: without waiting for anybody's transaction, as after a crash."""
+
+    url: str
+    restart: Callable[[], None]
+
+
+@contextmanager
+def own_server() -> Iterator[OwnServer]:
+    """A server that may be restarted; skips the test where there are no local binaries."""
+    with _started(_binaries()) as own:
+        yield own
 
 
 @contextmanager
@@ -38,11 +54,15 @@ def server() -> Iterator[str]:
     elif not _problem(_LOCAL):
         yield _LOCAL
     else:
-        binaries = max(Path("/usr/lib/postgresql").glob("*/bin/pg_ctl"), default=None, key=_major)
-        if binaries is None:
-            pytest.skip(f"no PostgreSQL: set {_VARIABLE}, or install the postgresql package")
-        with _started(binaries.parent) as url:
-            yield url
+        with _started(_binaries()) as own:
+            yield own.url
+
+
+def _binaries() -> Path:
+    found = max(Path("/usr/lib/postgresql").glob("*/bin/pg_ctl"), default=None, key=_major)
+    if found is None:
+        pytest.skip(f"no PostgreSQL: set {_VARIABLE}, or install the postgresql package")
+    return found.parent
 
 
 @contextmanager
@@ -78,7 +98,7 @@ def _major(program: Path) -> int:
 
 
 @contextmanager
-def _started(binaries: Path) -> Iterator[str]:
+def _started(binaries: Path) -> Iterator[OwnServer]:
     user = "postgres" if os.geteuid() == 0 else None  # the server refuses to run as root
     if user is not None:
         try:
@@ -108,9 +128,11 @@ def _started(binaries: Path) -> Iterator[str]:
         options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={home} -c fsync=off"
         run("pg_ctl", "-D", "data", "-w", "-l", "log", "-o", options, "start")
         try:
-            yield URL.create(
+            url = URL.create(
                 "postgresql+psycopg", "postgres", host="127.0.0.1", port=port, database="postgres"
             ).render_as_string()
+            again = ("-D", "data", "-m", "immediate", "-w", "-l", "log", "-o", options, "restart")
+            yield OwnServer(url, lambda: run("pg_ctl", *again))
         finally:
             run("pg_ctl", "-D", "data", "-m", "immediate", "-w", "stop")
     finally:

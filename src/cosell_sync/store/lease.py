@@ -4,11 +4,15 @@ A file: an operating-system lock on a file beside it, which dies with its proces
 with a deadline on the database's clock, renewed at a third of it, and a number that grows with every new holder; a
 writer whose number is no longer the row's has been away too long and is refused (``Fenced``). Memory: nobody else can
 see it.
+
+The number protects the store. No other system knows it, so a call there is preceded by ``check_deadline``: this machine's own
+clock tells whether the deadline may have passed, also after the process stood still (``clock`` goes on meanwhile).
 """
 
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
@@ -38,6 +42,14 @@ Sleep = Callable[[float], object]
 DEADLINE: Final = timedelta(seconds=30)
 _POLL_SECONDS: Final = 0.25
 _NOBODY: Final = "a process that has not said its name"
+# Of the deadline, this much is left to a call that was sent: it has to arrive before somebody else may take over.
+_RESERVE: Final = 1 / 6
+
+
+def clock() -> float:
+    """Seconds that go on while this process, or the whole machine, stands still."""
+    # Linux' usual monotonic clock stops while the machine sleeps; this one does not. Others (macOS) have only the one.
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 class Lease(Protocol):
@@ -58,6 +70,9 @@ class Lease(Protocol):
 
     def check(self, connection: Connection) -> None:
         """Raise ``Fenced`` unless it is held, for as long as this transaction lasts."""
+
+    def check_deadline(self) -> None:
+        """Raise ``Fenced`` where somebody else may hold it by now. Asks nobody: it is for the moment before a call."""
 
 
 def acquire(lease: Lease, wait: timedelta, sleep: Sleep) -> None:
@@ -89,6 +104,9 @@ class MemoryLease:
         return self._name if self.held else None
 
     def check(self, connection: Connection) -> None:
+        pass
+
+    def check_deadline(self) -> None:
         pass
 
 
@@ -146,6 +164,10 @@ class FileLease:
             os.close(descriptor)
 
     def check(self, connection: Connection) -> None:  # noqa: ARG002 - the file needs no database
+        self.check_deadline()
+
+    def check_deadline(self) -> None:
+        """The system keeps the lock for a process that stands still; only a replaced file ends it."""
         if self._descriptor is None:
             raise Fenced("the lease is not held")
         if not self._is_ours(self._descriptor):
@@ -171,12 +193,21 @@ class FileLease:
 class RowLease:
     """A row in PostgreSQL, kept alive by a small thread while it is held."""
 
-    def __init__(self, engine: Engine, connection: str, name: str, deadline: timedelta = DEADLINE) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        connection: str,
+        name: str,
+        deadline: timedelta = DEADLINE,
+        clock: Callable[[], float] = clock,
+    ) -> None:
         self._engine = engine
         self._connection = connection
         self._name = name
         self._deadline = deadline
+        self._clock = clock
         self._fence: int | None = None
+        self._ours_until = 0.0  # by our clock, and counted from before the database was asked: never too late
         self._stop = Event()
         self._renewer: Thread | None = None
 
@@ -188,6 +219,7 @@ class RowLease:
         if self.held:
             return False
         row = schema.lease.c
+        asked = self._clock()
         with writing(self._engine) as connection:
             connection.execute(
                 insert(schema.lease)
@@ -208,6 +240,7 @@ class RowLease:
         if fence is None:
             return False
         self._fence = fence
+        self._ours_until = asked + self._deadline.total_seconds()
         self._stop.clear()
         self._renewer = Thread(target=self._keep, name="lease", daemon=True)
         self._renewer.start()
@@ -246,10 +279,17 @@ class RowLease:
                 "the lease is not held" if self._fence is None else "the lease went to another process"
             )
 
+    def check_deadline(self) -> None:
+        if self._fence is None:
+            raise Fenced("the lease is not held")
+        if self._clock() > self._ours_until - self._deadline.total_seconds() * _RESERVE:
+            raise Fenced("the lease was not renewed in time; another process may hold it")
+
     def renew(self) -> bool:
         """Push the deadline out; False where the lease is lost."""
+        asked = self._clock()
         with writing(self._engine) as connection:
-            return (
+            kept = (
                 connection.execute(
                     update(schema.lease)
                     .where(schema.lease.c.connection == self._connection, schema.lease.c.fence == self._fence)
@@ -257,13 +297,20 @@ class RowLease:
                 ).rowcount
                 == 1
             )
+        if kept:
+            self._ours_until = asked + self._deadline.total_seconds()
+        return kept
 
     def _keep(self) -> None:
-        while not self._stop.wait(self._deadline.total_seconds() / 3):
+        third = self._deadline.total_seconds() / 3
+        pause = third
+        while not self._stop.wait(pause):
             # A database that is away may be back before the deadline; if not, ``check`` refuses every write.
+            pause = third / 4
             with suppress(Unavailable):
                 if not self.renew():
                     return
+                pause = third
 
 
 def lease_of(engine: Engine, connection: str, name: str, deadline: timedelta) -> Lease:

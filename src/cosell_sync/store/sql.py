@@ -397,6 +397,10 @@ class SqlStore:
         finally:
             self._lease.release()
 
+    def check_deadline(self) -> None:
+        """For the moment before a call that changes another system: raises ``Fenced`` where another process may be at it."""
+        self._lease.check_deadline()
+
     @property
     def held(self) -> bool:
         """Whether this very store has the lease."""
