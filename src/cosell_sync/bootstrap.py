@@ -6,6 +6,7 @@ An adapter is imported where it is chosen: its libraries are half of a command's
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -36,7 +37,7 @@ from cosell_sync.settings import Settings, value_lists
 from cosell_sync.store.copy import open_copy
 from cosell_sync.store.engine import parse
 from cosell_sync.store.notices import SqlOutbox
-from cosell_sync.store.open import open_store
+from cosell_sync.store.open import Databases, open_store
 from cosell_sync.store.quota import StoredLedger
 from cosell_sync.store.sql import SqlStore
 from cosell_sync.store.tokens import StoredTokens, find_key
@@ -99,10 +100,14 @@ class Program:
             rehearsal=rehearsal,
         )
 
+    def purge_journal(self) -> None:
+        """Delete history older than ``store.journal_keep``; needs the lease."""
+        self.store.purge_journal(self.clock() - self.settings.store.journal_keep)
+
     @property
     def outbox(self) -> SqlOutbox:
         """The notices that wait in the store."""
-        return SqlOutbox(self.store.engine)
+        return SqlOutbox(self.store.engine, self.store.connection)
 
     @cached_property
     def preconditions(self) -> CrmPreconditions:
@@ -179,6 +184,7 @@ def cycle_settings_from(settings: Settings) -> CycleSettings:
         retry_policy=RetryPolicy(sync.interval, sync.max_attempts, sync.full_every),
         closed_rows=(settings.dynamics if settings.crm == "dynamics" else settings.salesforce).closed_rows,
         basis=_basis(settings),
+        connection=settings.connection,
     )
 
 
@@ -226,7 +232,16 @@ def application(settings: Settings) -> Application:
 def open_tokens(settings: Settings, store: SqlStore) -> StoredTokens:
     """The refresh tokens in this store, and the key they are encrypted with."""
     configured = settings.store.key.get_secret_value() if settings.store.key else None
-    return StoredTokens(store.engine, find_key(parse(settings.store.url), configured))
+    return StoredTokens(
+        store.engine, find_key(parse(settings.store.url), configured), connection=store.connection
+    )
+
+
+def store_of(
+    settings: Settings, clock: Clock = utc_now, sleep: Callable[[float], object] = time.sleep
+) -> SqlStore:
+    """The store of this connection, opened for this one use; what is raised as of ``open_store``."""
+    return open_store(settings.store.url, clock, sleep=sleep, connection=settings.connection)
 
 
 def limits(settings: Settings) -> Limits:
@@ -318,7 +333,7 @@ def webhook_registration(settings: Settings, clock: Clock, closing: ExitStack) -
     from cosell_sync.partner_center.registration import SCOPE, Registration  # noqa: PLC0415 - see above
 
     ours = settings.partner_center
-    store = open_store(settings.store.url, clock)
+    store = store_of(settings, clock)
     closing.callback(store.close)
     tokens = open_tokens(settings, store)
     if ours.refresh_token:
@@ -505,22 +520,32 @@ def provision(
 
 @contextmanager
 def program(
-    settings: Settings, *, clock: Clock = utc_now, rehearsal: bool = False, rebinding: bool = False
+    settings: Settings,
+    *,
+    clock: Clock = utc_now,
+    rehearsal: bool = False,
+    rebinding: bool = False,
+    databases: Databases | None = None,
 ) -> Iterator[Program]:
     """The wired program over the opened store; no outside system is contacted by wiring.
 
-    ``rehearsal``: leave the store as it is where possible, and begin with the stored access token. ``rebinding``: the store
+    ``databases``: those of a process that serves several connections. ``rehearsal``: leave the store as it is where possible, and begin with the stored access token. ``rebinding``: the store
     may be another org's. Raises ``ConfigError`` where a system is not configured, ``ForeignSystem`` where the store is another's.
     """
     crm = salesforce if settings.crm == "salesforce" else dynamics
     stop = threading.Event()
     with ExitStack() as closing:
-        store = open_store(settings.store.url, clock, sleep=stop.wait)
+        store = (
+            databases.store(settings.store.url, clock, sleep=stop.wait, connection=settings.connection)
+            if databases
+            else store_of(settings, clock, stop.wait)
+        )
         closing.callback(store.close)
         known = {} if rebinding else store.bindings()
-        refuse_others(known, configured(settings.crm, settings.partner_center.tenant_id))
+        ours = configured(settings.crm, settings.partner_center.tenant_id)
+        refuse_others(known, ours, settings.connection)
         tokens = open_tokens(settings, store)
-        ledger = StoredLedger(store.engine)
+        ledger = StoredLedger(store.engine, connection=store.connection)
         meters = {
             side: Meter(system, clock=clock, ceiling=ceiling, ledger=ledger)
             for side, system, ceiling in (
@@ -557,7 +582,7 @@ def program(
 
 def rehearsal_store(settings: Settings, clock: Clock = utc_now) -> SqlStore:
     """An in-memory copy of the store, for a cycle that must leave no trace."""
-    return open_copy(settings.store.url, clock)
+    return open_copy(settings.store.url, clock, settings.connection)
 
 
 @contextmanager

@@ -23,9 +23,9 @@ _SUFFIX = {"counter": "_total", "gauge": "", "histogram": ""}
 
 
 def families() -> list[Any]:
-    return [
-        each for each in Metrics("1.0", "salesforce").registry.collect() if each.name.startswith("cosell_")
-    ]
+    metrics = Metrics("1.0")
+    metrics.of("default", "salesforce")
+    return [each for each in metrics.registry.collect() if each.name.startswith("cosell_")]
 
 
 def table() -> str:
@@ -35,9 +35,12 @@ def table() -> str:
     }
     hidden = {"cosell_last_cycle_timestamp_seconds": ["outcome"], "cosell_budget_used_ratio": ["side"]}
     hidden |= {"cosell_sign_in_age_seconds": ["system"], "cosell_http_errors": ["code", "system"]}
+    hidden |= {"cosell_connection_state": ["state"]}
     lines = ["| metric | type | labels | meaning |", "|---|---|---|---|"]
     for each in families():
-        names = [name for name in labels[each.name] or hidden.get(each.name, []) if name != "le"]
+        names = [
+            name for name in labels[each.name] or ["connection", *hidden.get(each.name, [])] if name != "le"
+        ]
         shown = ", ".join(f"`{name}`" for name in names)
         lines.append(f"| `{each.name}{_SUFFIX[each.type]}` | {each.type} | {shown} | {each.documentation} |")
     return "\n".join(lines)

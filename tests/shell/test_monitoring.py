@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 from console_world import World, deal
 
-from cosell_sync.cli import daemon_service
-from cosell_sync.cli.daemon_service import _MonitoredCycles
+from cosell_sync import monitor as monitoring
 from cosell_sync.core.deal import Side, SyncState
 from cosell_sync.core.memory import Memory
-from cosell_sync.daemon import Status
+from cosell_sync.course import Status
 from cosell_sync.errors import Unavailable
+from cosell_sync.metrics import Metrics
+from cosell_sync.monitor import Monitor
 from cosell_sync.store import serialize
 from cosell_sync.store.open import open_store
 from cosell_sync.summary import CycleSummary
@@ -24,20 +25,26 @@ from cosell_sync.transport.quota import Meter
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 
 
+def monitored(wired: Any, clock: Any = None) -> tuple[Monitor, Metrics]:
+    metrics = Metrics("1.0")
+    monitor = Monitor(wired.settings, clock or (lambda: NOW), metrics.of("default", "salesforce"))
+    monitor.attach(wired)
+    return monitor, metrics
+
+
 def test_a_thousand_deals_are_counted_and_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
     """Readiness asks the store nothing, and no page of the console decodes more deals than it shows."""
     urgent = Memory(sync_state=SyncState.NEEDS_ATTENTION)
     links = [deal(number, memory=urgent if number % 4 == 0 else Memory()) for number in range(1000)]
     world = World(links)
-    daemon: Any = SimpleNamespace(status=Status())
-    monitor = _MonitoredCycles(world.wired)
+    monitor, _ = monitored(world.wired)
     read: list[str] = []
     real = serialize.to_link
     monkeypatch.setattr(serialize, "to_link", lambda row: read.append(row["key"]) or real(row))
     counts = world.store.counts
     asked: list[str] = []
     monkeypatch.setattr(world.store, "counts", lambda: asked.append("counts") or counts())
-    monitor.health(daemon)
+    monitor.facts(Status())
     assert (asked, read) == ([], [])
     page = world.page("/")
     assert ">750</strong> In sync" in page
@@ -61,8 +68,7 @@ def test_a_failed_cycle_is_counted_and_a_store_that_is_away_harms_no_count() -> 
     meter.failed("REQUEST_LIMIT_EXCEEDED")
     meter.signed_in(NOW - timedelta(minutes=3))
     wired: Any = SimpleNamespace(store=store, settings=settings, clock=lambda: NOW, meters={Side.CRM: meter})
-    monitor = _MonitoredCycles(wired)
-    daemon: Any = SimpleNamespace(status=Status(outage="salesforce"))
+    monitor, metrics = monitored(wired)
     monitor.count(CycleSummary("c-1", 1.5, exit_code=3))
 
     assert [each.exit_code for each in store.last_cycles(5)] == [3]
@@ -72,17 +78,18 @@ def test_a_failed_cycle_is_counted_and_a_store_that_is_away_harms_no_count() -> 
 
     wired.store = SimpleNamespace(remember_cycle=away, counts=away, holds_lease=False)
     monitor.count(CycleSummary("c-2", 1.5, exit_code=3))
-    text = monitor.rendered(daemon).decode()
+    monitor.measure(Status(outage="salesforce"), holds=False)
+    text = metrics.render().decode()
     store.close()
     for line in (
-        'cosell_cycles_total{exit_code="3"} 2.0',
-        'cosell_cycles_total{exit_code="0"} 0.0',
-        'cosell_http_errors_total{code="REQUEST_LIMIT_EXCEEDED",system="salesforce"} 1.0',
-        'cosell_sign_in_age_seconds{system="salesforce"} 180.0',
-        "cosell_lease_held 0.0",
+        'cosell_cycles_total{connection="default",exit_code="3"} 2.0',
+        'cosell_cycles_total{connection="default",exit_code="0"} 0.0',
+        'cosell_http_errors_total{code="REQUEST_LIMIT_EXCEEDED",connection="default",system="salesforce"} 1.0',
+        'cosell_sign_in_age_seconds{connection="default",system="salesforce"} 180.0',
+        'cosell_lease_held{connection="default"} 0.0',
     ):
         assert line in text
-    assert 'cosell_last_cycle_timestamp_seconds{outcome="failure"}' in text
+    assert 'cosell_last_cycle_timestamp_seconds{connection="default",outcome="failure"}' in text
 
 
 def test_the_list_is_read_less_often_while_events_arrive_and_at_once_after_a_failed_cycle(
@@ -93,7 +100,7 @@ def test_the_list_is_read_less_often_while_events_arrive_and_at_once_after_a_fai
     sync = SimpleNamespace(interval=timedelta(minutes=1), interval_with_webhooks=timedelta(minutes=5))
     settings = SimpleNamespace(crm="salesforce", sync=sync)
     wired: Any = SimpleNamespace(settings=settings, clock=lambda: now[0], cycle_services=Services)
-    monitor = _MonitoredCycles(wired)
+    monitor, _ = monitored(wired, lambda: now[0])
     assert [monitor.lists_referrals(), monitor.lists_referrals()] == [True, True]
     monitor.hinted_at = NOW
     assert monitor.lists_referrals() is False
@@ -103,8 +110,8 @@ def test_the_list_is_read_less_often_while_events_arrive_and_at_once_after_a_fai
     def away(*_: object) -> None:
         raise Unavailable("partner_center", "away")
 
-    monkeypatch.setattr(daemon_service, "run_cycle", away)
-    monkeypatch.setattr(monitor, "purge", lambda: None)
+    monkeypatch.setattr(monitoring, "run_cycle", away)
+    monkeypatch.setattr(monitor, "purge", lambda _: None)
     with pytest.raises(Unavailable):
         monitor.cycle()
     assert monitor.lists_referrals() is True

@@ -188,7 +188,9 @@ def test_a_taken_address_is_an_error() -> None:
 
 
 def test_metrics_follow_the_summary() -> None:
-    metrics = Metrics("1.0", "salesforce")
+    everything = Metrics("1.0")
+    metrics, other = everything.of("default", "salesforce"), everything.of("acme", "dynamics")
+    other.cycle(CYCLE, NOW)
     metrics.cycle(CYCLE, NOW)
     metrics.cycle(replace(CYCLE, parked=0, exit_code=3), NOW)
     metrics.deals({"Conflict": 2})
@@ -201,32 +203,34 @@ def test_metrics_follow_the_summary() -> None:
     for seen in (1, 3):
         metrics.errors("salesforce", {"429": seen})
     metrics.lease(held=True)
-    text = metrics.render().decode()
+    text = everything.render().decode()
     for line in (
-        'cosell_pulled_total{side="crm"} 8.0',
-        'cosell_created_total{side="crm"} 0.0',
-        'cosell_cycles_total{exit_code="3"} 1.0',
-        "cosell_deals_parked 0.0",
-        'cosell_deals{sync_state="Conflict"} 2.0',
-        'cosell_deals{sync_state="In sync"} 0.0',
-        'cosell_budget_used_ratio{side="crm"} 0.25',
-        'cosell_build_info{crm="salesforce",version="1.0"} 1.0',
-        'cosell_sign_in_age_seconds{system="salesforce"} 12.0',
-        "cosell_held_deal_expires_timestamp_seconds 60.0",
-        "cosell_next_expiry_timestamp_seconds 60.0",
-        "cosell_deals_unanswered 3.0",
-        "cosell_open_intents 1.0",
-        'cosell_lag_seconds{side="partner_center"} 7200.0',
-        'cosell_lag_seconds{side="crm"} 0.0',
-        'cosell_http_errors_total{code="429",system="salesforce"} 3.0',
-        "cosell_lease_held 1.0",
+        'cosell_pulled_total{connection="default",side="crm"} 8.0',
+        'cosell_created_total{connection="default",side="crm"} 0.0',
+        'cosell_cycles_total{connection="default",exit_code="3"} 1.0',
+        'cosell_deals_parked{connection="default"} 0.0',
+        'cosell_deals{connection="default",sync_state="Conflict"} 2.0',
+        'cosell_deals{connection="default",sync_state="In sync"} 0.0',
+        'cosell_budget_used_ratio{connection="default",side="crm"} 0.25',
+        'cosell_build_info{connection="default",crm="salesforce",version="1.0"} 1.0',
+        'cosell_sign_in_age_seconds{connection="default",system="salesforce"} 12.0',
+        'cosell_held_deal_expires_timestamp_seconds{connection="default"} 60.0',
+        'cosell_next_expiry_timestamp_seconds{connection="default"} 60.0',
+        'cosell_deals_unanswered{connection="default"} 3.0',
+        'cosell_open_intents{connection="default"} 1.0',
+        'cosell_lag_seconds{connection="default",side="partner_center"} 7200.0',
+        'cosell_lag_seconds{connection="default",side="crm"} 0.0',
+        'cosell_http_errors_total{code="429",connection="default",system="salesforce"} 3.0',
+        'cosell_lease_held{connection="default"} 1.0',
+        'cosell_deals_parked{connection="acme"} 1.0',
+        'cosell_build_info{connection="acme",crm="dynamics",version="1.0"} 1.0',
         "process_resident_memory_bytes",
     ):
         assert line in text
     assert not re.search(r"_created(?!_total)", text)
     metrics.outlook(Outlook(), NOW, carried_at=NOW - timedelta(hours=1), failing=True)
-    assert 'cosell_lag_seconds{side="crm"} 3600.0' in metrics.render().decode()
-    Metrics("1.0", "salesforce")  # a second one does not collide
+    assert 'cosell_lag_seconds{connection="default",side="crm"} 3600.0' in everything.render().decode()
+    Metrics("1.0")  # a second one does not collide
 
 
 def test_the_summary_is_the_event() -> None:

@@ -70,11 +70,6 @@ def writing(loaded: Settings) -> Iterator[Program]:
         yield wired
 
 
-def purge_journal(wired: Program) -> None:
-    """Delete history older than ``store.journal_keep``; needs the lease."""
-    wired.store.purge_journal(wired.clock() - wired.settings.store.journal_keep)
-
-
 def console(width: int = 160, *, markup: bool = False) -> Console:
     """Where tables go: as wide as the terminal, or ``width`` columns where there is none."""
     from cosell_sync.cli.terminal import SafeConsole  # noqa: PLC0415 - few commands print a table

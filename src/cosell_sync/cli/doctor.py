@@ -224,7 +224,7 @@ def _connection(wired: Program) -> Row:
     known = wired.store.bindings()
     try:
         found = binding.identities(wired.crm, wired.referrals)
-        binding.refuse_others(known, found)
+        binding.refuse_others(known, found, wired.settings.connection)
     except ForeignSystem as foreign:
         return Row("connection", "fault", str(foreign), foreign.hint)
     except (OutsideError, ConfigError, Surprise):

@@ -11,7 +11,7 @@ from uuid import uuid4
 import typer
 
 from cosell_sync import tracing
-from cosell_sync.cli.common import ConfigOption, JsonOption, load, purge_journal, show, show_json, writing
+from cosell_sync.cli.common import ConfigOption, JsonOption, load, show, show_json, writing
 from cosell_sync.cli.progress import progress
 from cosell_sync.cycle.cycle import run_cycle
 from cosell_sync.errors import Unavailable
@@ -46,7 +46,7 @@ def sync(
         noticing(wired) as watching,
         watching(cycle),
     ):
-        purge_journal(wired)
+        wired.purge_journal()
         with progress() as step:
             services = replace(wired.cycle_services(), finished=remembering(wired), progress=step)
             summary = run_cycle(services, cycle, accept=accept)

@@ -30,7 +30,7 @@ STRAY: Final = 0.1  # of them may be missing: people delete records
 LONG_AGO: Final = datetime(2000, 1, 1, tzinfo=UTC)  # so the next cycle compares all ids
 HOW_TO_GO_ON: Final = (
     "another org or tenant needs a store of its own (store.url). If it is the same one under a new address, or a sandbox "
-    "that was refreshed, run: cosell-sync connection rebind default"
+    "that was refreshed, run: cosell-sync connection rebind {}"
 )
 _GUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _NAMES: Final = {
@@ -53,7 +53,7 @@ def check_binding(cycle: Cycle) -> Mapping[Side, Identity]:
     """
     known, found = cycle.store.bindings(), identities(cycle.crm, cycle.referrals)
     try:
-        refuse_others(known, found)
+        refuse_others(known, found, cycle.settings.connection)
     except ForeignSystem as foreign:
         log.error("store.foreign", **foreign.facts)  # noqa: TRY400 - where it was raised says nothing
         raise
@@ -81,8 +81,10 @@ def configured(crm: str, tenant: str | None) -> dict[Side, Identity]:
     return {Side.CRM: Identity(crm, "", ""), Side.PARTNER_CENTER: Identity("partner_center", by_id, "")}
 
 
-def refuse_others(known: Mapping[Side, Identity], found: Mapping[Side, Identity]) -> None:
-    """Raise ForeignSystem, naming both, where a side that is known is not the one that was found."""
+def refuse_others(known: Mapping[Side, Identity], found: Mapping[Side, Identity], connection: str) -> None:
+    """Raise ForeignSystem, naming both, where a side that is known is not the one that was found. ``connection``: whose store
+    it is.
+    """
     others = [
         (known[side], found[side]) for side in found if side in known and not same(known[side], found[side])
     ]
@@ -92,7 +94,7 @@ def refuse_others(known: Mapping[Side, Identity], found: Mapping[Side, Identity]
     ours, other = others[0]
     raise ForeignSystem(
         f"this store belongs to {told}; nothing was read or written",
-        hint=HOW_TO_GO_ON,
+        hint=HOW_TO_GO_ON.format(connection),
         stored=f"{ours.system} {ours.account} {ours.host}",
         found=f"{other.system} {other.account} {other.host}",
     )

@@ -30,7 +30,7 @@ class CycleSettings:
     compared. ``surprise_share`` (0 to 1) and ``surprise_min`` (deals): a plan that changes more than both stops the cycle.
     ``surprise_moves`` and ``surprise_window``: so many steps of one kind that cannot be undone may be taken in so long a time
     without a person's word. ``retry_policy``: when a failing deal is tried again. ``closed_rows`` (auto, on, off):
-    whether closed opportunities are told. ``basis``: the questions about Partner Center that are left to ``auto``, each with
+    whether closed opportunities are told. ``connection``: its name, for people. ``basis``: the questions about Partner Center that are left to ``auto``, each with
     what an answer depends on (``core.capabilities``).
     """
 
@@ -43,6 +43,7 @@ class CycleSettings:
     retry_policy: RetryPolicy = field(default_factory=RetryPolicy)
     closed_rows: str = "auto"
     basis: Mapping[Capability, str] = field(default_factory=dict)
+    connection: str = "default"
 
 
 # What ``doctor`` calls a fault in the CRM. True: everything it checks; False: what is known of the org as it was read.

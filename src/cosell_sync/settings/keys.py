@@ -27,6 +27,15 @@ FREE_MAPS: Final[tuple[KeyPath, ...]] = (
 )
 # Lists whose items are sections; an item's path is the list's and its number, from 0.
 LISTS: Final[Mapping[KeyPath, type[Section]]] = {("notices",): NoticeSettings}
+CONNECTIONS: Final = "connections"
+# What one process has once, however many connections it serves, and why.
+SHARED: Final[Mapping[str, str]] = {
+    "http": "one listener serves all connections",
+    "log": "all connections write one log, each under its own name",
+    "run": "one process serves all connections",
+    "tracing": "the spans of all connections go to one place",
+    CONNECTIONS: "a connection holds no others",
+}
 FIELD_RULES: Final[KeyPath] = ("mapping", "fields")
 _STAGES: Final[KeyPath] = ("mapping", "stages")
 _SECTIONS: Final[Mapping[str, type[Section]]] = {
@@ -34,11 +43,17 @@ _SECTIONS: Final[Mapping[str, type[Section]]] = {
     for name, info in Settings.model_fields.items()
     if isinstance(info.annotation, type) and issubclass(info.annotation, Section)
 }
+_OF_A_CONNECTION: Final = tuple(name for name in Settings.model_fields if name not in SHARED)
 
 
 def variable_name(path: Iterable[str]) -> str:
-    """The environment variable of a key: ``COSELL_SYNC__INTERVAL``."""
-    return PREFIX + "__".join(part.upper() for part in path)
+    """The environment variable of a key: ``COSELL_SYNC__INTERVAL``, ``COSELL_CONNECTIONS__ACME_EU__SYNC__INTERVAL``."""
+    return PREFIX + "__".join(part.upper().replace("-", "_") for part in path)
+
+
+def within_connection(path: KeyPath) -> KeyPath:
+    """The path as it would be at the top of the file: what stands below a connection is written like what stands there."""
+    return path[2:] if path[:1] == (CONNECTIONS,) and len(path) > 2 else path
 
 
 def secret_keys(section: str) -> frozenset[str]:
@@ -55,7 +70,11 @@ def secret_keys(section: str) -> frozenset[str]:
 def keys_below(path: KeyPath) -> tuple[str, ...] | None:
     """Keys that may stand below ``path``. None: ``path`` holds a value; empty: it holds a map of the user's own keys."""
     if not path:
-        return tuple(Settings.model_fields)
+        return (*Settings.model_fields, CONNECTIONS)
+    if path[0] == CONNECTIONS:
+        if len(path) == 1:
+            return ()
+        return keys_below(path[2:]) if len(path) > 2 else _OF_A_CONNECTION
     if len(path) == 1 and path[0] in _SECTIONS:
         secrets = secret_keys(path[0])
         names = _SECTIONS[path[0]].model_fields

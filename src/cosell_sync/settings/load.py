@@ -1,33 +1,107 @@
 """Reads the configuration of a run and checks it as a whole, before anything is contacted.
 
 Four layers make one tree: built-in defaults, those of a container image (``COSELL_DEFAULT_<SECTION>__<KEY>``), the YAML file,
-variables ``COSELL_<SECTION>__<KEY>``; the last wins.
+variables ``COSELL_<SECTION>__<KEY>``; the last wins. What is said of one connection, in whatever layer, lies over all of them:
+the top level is each connection's default.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from pydantic import ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
-from cosell_sync.settings.keys import CONFIG_VARIABLE, IMAGE_PREFIX, LISTS
+from cosell_sync.errors import ConfigError
+from cosell_sync.settings.keys import CONFIG_VARIABLE, CONNECTIONS, IMAGE_PREFIX, LISTS, KeyPath
 from cosell_sync.settings.model import Settings
 from cosell_sync.settings.plain_words import in_plain_words
 from cosell_sync.settings.problems import InvalidSettings, Problem
 from cosell_sync.settings.sources import EnvironmentSource, TextSource
+from cosell_sync.settings.values import DEFAULT_CONNECTION
+
+_NAMED_AT_MOST: Final = 20  # connections that an error lists
 
 
 def load(path: Path | None = None, env: Mapping[str, str] | None = None) -> Settings:
-    """The configuration of this run.
+    """The configuration at the top level; the arguments and what is raised as of ``Configuration``."""
+    return Configuration(path, env).shared
+
+
+class Configuration:
+    """The configuration of this run: the top level, checked at once, and each connection, checked when it is asked for.
 
     ``path``: the YAML file; None: the one that COSELL_CONFIG names, else none. ``env``: the variables; None: those of
-    the process. Raises ``InvalidSettings`` (a ``ConfigError``) with every mistake there is.
+    the process. Raises ``InvalidSettings`` (a ``ConfigError``) with every mistake there is at the top level; mistakes of one
+    connection are that connection's.
     """
-    env = os.environ if env is None else env
+
+    def __init__(self, path: Path | None = None, env: Mapping[str, str] | None = None) -> None:
+        self._sources = _sources(path, os.environ if env is None else env)
+        names = (name for source in reversed(self._sources) for name in source.connections)
+        self._given = tuple(dict.fromkeys(names))
+        self._checked: dict[str, Settings] = {}
+        mine = [each for each in self._problems if _owner(each) not in self._given]
+        self.shared = _settings(self._sources, (), mine)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every connection that is configured, in the order of the file; without ``connections`` there is one, ``default``."""
+        return self._given or (DEFAULT_CONNECTION,)
+
+    @property
+    def named(self) -> bool:
+        """Whether ``connections`` is given at all."""
+        return bool(self._given)
+
+    def settings(self, name: str | None = None) -> Settings:
+        """Those of one connection; None: the one called ``default``. Raises ``ConfigError`` where there is none of that name,
+        ``InvalidSettings`` with every mistake of this connection.
+        """
+        name = name or DEFAULT_CONNECTION
+        if name not in self.names:
+            raise self._unknown(name)
+        if not self._given:
+            return self.shared
+        if name not in self._checked:
+            mine = [each for each in self._problems if _owner(each) == name]
+            layers = [source.connections[name] for source in self._sources if name in source.connections]
+            found = _settings([*layers, *self._sources], (CONNECTIONS, name), mine)
+            self._checked[name] = found.of_connection(name)
+        return self._checked[name]
+
+    def place(self, name: str) -> str:
+        """Where this connection is first spoken of; empty for the one that no file and no variable names."""
+        found = (
+            source.connections[name].place(())
+            for source in reversed(self._sources)
+            if name in source.connections
+        )
+        return next((place for place in found if place), "")
+
+    @cached_property
+    def _problems(self) -> Sequence[Problem]:
+        found = [problem for source in self._sources for problem in source.problems]
+        below = (each for source in self._sources for each in source.connections.values())
+        return [*found, *(problem for source in below for problem in source.problems)]
+
+    def _unknown(self, name: str) -> ConfigError:
+        some = ", ".join(self.names[:_NAMED_AT_MOST])
+        more = len(self.names) - _NAMED_AT_MOST
+        return ConfigError(
+            f"there is no connection {name}",
+            hint=f"give --connection with one of: {some}{f' and {more} more' if more > 0 else ''}"
+            if self._given
+            else f"there is one: {DEFAULT_CONNECTION}",
+        )
+
+
+def _sources(path: Path | None, env: Mapping[str, str]) -> list[TextSource]:
+    """The layers above the built-in defaults, the strongest first."""
     if path is None and env.get(CONFIG_VARIABLE, "").strip():
         path = Path(env[CONFIG_VARIABLE].strip())
     image = EnvironmentSource(env, IMAGE_PREFIX)
@@ -36,16 +110,19 @@ def load(path: Path | None = None, env: Mapping[str, str] | None = None) -> Sett
         from cosell_sync.settings.yaml_source import YamlSource  # noqa: PLC0415 - variables alone need no YAML
 
         sources.append(YamlSource(path, store="store" not in image.tree))
-    sources.append(image)
-    problems = [problem for source in sources for problem in source.problems]
+    return [*sources, image]
+
+
+def _settings(sources: Sequence[TextSource], prefix: KeyPath, problems: Iterable[Problem]) -> Settings:
+    """The sources as one checked whole. ``problems``: what is known to be wrong with it. Raises ``InvalidSettings``."""
+    found = list(problems)
     try:
         settings = Settings(**_merged(sources))
     except ValidationError as error:
-        problems += [
-            _problem(details, sources) for details in error.errors(include_url=False, include_input=False)
-        ]
-    if problems:
-        raise InvalidSettings(list(dict.fromkeys(problems)))
+        details = error.errors(include_url=False, include_input=False)
+        found += [_problem(each, sources, prefix) for each in details]
+    if found:
+        raise InvalidSettings(list(dict.fromkeys(found)))
     return settings
 
 
@@ -69,7 +146,13 @@ def _merged(sources: Sequence[TextSource]) -> dict[str, Any]:
     return Texts().model_extra or {}
 
 
-def _problem(error: Any, sources: Sequence[TextSource]) -> Problem:
+def _owner(problem: Problem) -> str | None:
+    """The connection that has this problem; None: all have it."""
+    words = problem.key.split(".")
+    return words[1] if words[0] == CONNECTIONS and len(words) > 1 else None
+
+
+def _problem(error: Any, sources: Sequence[TextSource], prefix: KeyPath) -> Problem:
     """One finding of the models, with its place in the strongest source that gave the value."""
     # The models name their own functions inside a path; the last number is the position in a list.
     keys = [str(part) for part in error["loc"]]
@@ -82,4 +165,4 @@ def _problem(error: Any, sources: Sequence[TextSource]) -> Problem:
         place for source in sources for at, place in source.places.items() if at and at[: len(path)] == path
     ]
     where = next(iter((*at_or_above, *below)), "")
-    return Problem(".".join(path) or "configuration", where, in_plain_words(error))
+    return Problem(".".join((*prefix, *path)) or "configuration", where, in_plain_words(error))

@@ -16,6 +16,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PrivateAttr,
     SecretStr,
     field_validator,
     model_validator,
@@ -37,6 +38,7 @@ from cosell_sync.settings.notices import NoticeSettings
 from cosell_sync.settings.section import Section
 from cosell_sync.settings.tracing import TracingSettings
 from cosell_sync.settings.values import (
+    DEFAULT_CONNECTION,
     DEFAULT_STORE,
     AccountMatch,
     AutoFlag,
@@ -339,6 +341,11 @@ class WebhooksSettings(Section):
         return self
 
 
+class RunSettings(Section):
+    parallel: Annotated[int, Field(ge=1, le=64)] = 4
+    """Connections that one process serves at a time."""
+
+
 class LogSettings(Section):
     level: Literal["debug", "info", "warning", "error"] = "info"
     """Changed while the daemon runs: edit the file, then send SIGHUP."""
@@ -347,7 +354,7 @@ class LogSettings(Section):
 
 
 class Settings(BaseModel):
-    """The whole configuration. Nothing is read from the environment here: ``load`` does that, with places."""
+    """The whole configuration of one connection. Nothing is read from the environment here: ``load`` does that, with places."""
 
     model_config = ConfigDict(
         frozen=True,
@@ -373,7 +380,25 @@ class Settings(BaseModel):
     notices: tuple[NoticeSettings, ...] = ()
     """Who is told in Teams, Slack or by JSON of new deals, deadlines, problems and wins."""
     tracing: TracingSettings = TracingSettings()
+    run: RunSettings = RunSettings()
     log: LogSettings = LogSettings()
+    _name: str | None = PrivateAttr(default=None)
+
+    @property
+    def connection(self) -> str:
+        """The name of the connection that these are the settings of."""
+        return self._name or DEFAULT_CONNECTION
+
+    @property
+    def key_prefix(self) -> tuple[str, ...]:
+        """Where its keys stand in the file: at the top, or below ``connections.NAME``."""
+        return ("connections", self._name) if self._name else ()
+
+    def of_connection(self, name: str) -> Settings:
+        """The same, as the settings of the connection that stands under this name."""
+        copy = self.model_copy()
+        copy._name = name  # noqa: SLF001 - a copy of its own
+        return copy
 
     @model_validator(mode="before")
     @classmethod

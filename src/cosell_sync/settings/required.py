@@ -48,7 +48,7 @@ def required(settings: Settings, for_: Command) -> None:
     """Refuse to begin while credentials are missing. Raises ``InvalidSettings`` with every missing key."""
     missing = [path for path, value in _credentials(settings, for_) if not value]
     if missing:
-        raise InvalidSettings([_missing(path, for_) for path in missing])
+        raise InvalidSettings([_missing(path, for_, settings.key_prefix) for path in missing])
 
 
 def plausible(settings: Settings, for_: Command) -> None:
@@ -56,9 +56,9 @@ def plausible(settings: Settings, for_: Command) -> None:
     problems = []
     for path, value in _credentials(settings, for_):
         if not value:
-            problems.append(_missing(path, for_))
+            problems.append(_missing(path, for_, settings.key_prefix))
         elif isinstance(value, str) and (what := _mistake(path, value)):
-            problems.append(Problem(".".join(path), "", *what))
+            problems.append(Problem(".".join((*settings.key_prefix, *path)), "", *what))
     if problems:
         raise InvalidSettings(problems)
 
@@ -117,14 +117,15 @@ def _needed_for_dynamics(given: DynamicsSettings) -> tuple[str, ...]:
     return ("url", "tenant_id", "client_id", *secret)
 
 
-def _missing(path: KeyPath, command: Command) -> Problem:
-    """The problem of a missing key, with every way of giving it."""
-    section, key = path
-    secret = key in secret_keys(section)
-    ways = [".".join(path), *([f"{section}.{key}_file"] if secret else []), variable_name(path)]
-    ways += [f"{variable_name(path)}_FILE"] if secret else []
+def _missing(path: KeyPath, command: Command, prefix: KeyPath) -> Problem:
+    """The problem of a missing key, with every way of giving it. ``prefix``: where the connection's keys stand."""
+    whole = (*prefix, *path)
+    written, variable = ".".join(whole), variable_name(whole)
+    secret = path[1] in secret_keys(path[0])
+    ways = [written, *([f"{written}_file"] if secret else []), variable]
+    ways += [f"{variable}_FILE"] if secret else []
     return Problem(
-        ".".join(path),
+        written,
         "",
         f"is not given, and {command} needs it",
         f"Give one of {', '.join(ways)}{_ALTERNATIVES.get(path, '')}",

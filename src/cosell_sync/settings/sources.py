@@ -9,6 +9,8 @@ YAML and secret sources are not used.
 A secret may be named instead of given: ``client_secret_file`` in YAML, ``COSELL_…__CLIENT_SECRET_FILE`` in the
 environment. Paths in YAML are relative to the YAML file, those of variables to the working directory. Empty variables
 and empty YAML values count as not given.
+
+What a source says of one connection (below ``connections.NAME``) is a source of its own, written like the top level.
 """
 
 from __future__ import annotations
@@ -17,39 +19,48 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
 from cosell_sync.settings import value_lists
 from cosell_sync.settings.keys import (
+    CONNECTIONS,
     FIELD_RULES,
     FREE_MAPS,
     IMAGE_PREFIX,
     LISTS,
     PREFIX,
+    SHARED,
     KeyPath,
     is_known,
     keys_below,
     nearest_key,
     secret_keys,
     variable_name,
+    within_connection,
 )
 from cosell_sync.settings.model import Settings
 from cosell_sync.settings.problems import Problem
+from cosell_sync.settings.values import is_connection_name
+
+_NAMES: Final = "Use small letters, digits and single hyphens, at most 40 of them, for example acme-eu"
 
 
 class TextSource(PydanticBaseSettingsSource):
     """One source: its texts as a tree, the place of each part, and what is wrong with it.
 
-    ``name`` is what a problem of the whole source is reported under, ``folder`` where its relative paths begin.
+    ``name`` is what a problem of the whole source is reported under, ``folder`` where its relative paths begin, ``prefix``
+    where its keys stand. ``connections``: what it says of each connection.
     """
 
-    def __init__(self, name: str, folder: Path) -> None:
+    def __init__(self, name: str, folder: Path, prefix: KeyPath = ()) -> None:
         super().__init__(BaseSettings)  # only asked for the library's own options, and we use none
         self.name = name
         self.folder = folder
+        self.prefix = prefix
+        self.connections: dict[str, TextSource] = {}
         self.tree: dict[str, Any] = {}
         self.places: dict[KeyPath, str] = {}
         self.problems: list[Problem] = []
@@ -74,16 +85,43 @@ class TextSource(PydanticBaseSettingsSource):
 
     def report(self, path: KeyPath, what: str, hint: str = "") -> None:
         """Collect a problem with its place."""
-        self.problems.append(Problem(".".join(path) or self.name, self.place(path), what, hint))
+        key = ".".join((*self.prefix, *path))
+        self.problems.append(Problem(key or self.name, self.place(path), what, hint))
 
     def finish(self) -> None:
         """Drop from the tree what is unknown or of the wrong shape, and read the secret files; each problem is reported."""
+        if not self.prefix and (given := self.tree.pop(CONNECTIONS, None)) is not None:
+            self._split_off(given)
         self.tree = {key: value for key, value in self._checked(self.tree, ()).items() if value is not None}
         self._find_value_lists()
         for path, values in self._blocks():
             for secret in secret_keys(path[0]):
                 if (named := values.pop(f"{secret}_file", None)) is not None:
                     self._read_secret_file(path, values, secret, named)
+
+    def _split_off(self, given: Any) -> None:
+        """Make what is said of each connection a source of its own; one that nobody may be called is reported."""
+        if not isinstance(given, dict):
+            self.report((CONNECTIONS,), "must be a map of names, each with sections below it")
+            return
+        places: dict[str, dict[KeyPath, str]] = {name: {} for name in given}
+        for path, place in self.places.items():
+            if path[:1] == (CONNECTIONS,) and len(path) > 1 and path[1] in places:
+                places[path[1]][path[2:]] = place
+        for name, values in given.items():
+            below = TextSource(self.name, self.folder, (CONNECTIONS, name))
+            below.places = places[name]
+            self.connections[name] = below
+            if not is_connection_name(name):
+                below.report((), "is no name of a connection", _NAMES)
+            if not isinstance(values, dict):
+                below.report((), "must be a map of sections")
+                continue
+            for section in SHARED.keys() & values.keys():
+                hint = f"Give {section} at the top of the file, once for all connections"
+                below.report((section,), f"cannot be given for one connection: {SHARED[section]}", hint)
+            below.tree = {key: value for key, value in values.items() if key not in SHARED}
+            below.finish()
 
     def _blocks(self) -> Iterator[tuple[KeyPath, dict[str, Any]]]:
         """Every section, and every item of a list of sections, with its path."""
@@ -110,7 +148,8 @@ class TextSource(PydanticBaseSettingsSource):
         checked = {}
         for key, value in tree.items():
             if below and key not in below:
-                self.report((*path, key), "unknown key", f"Did you mean {nearest_key((*path, key))}?")
+                nearest = nearest_key((*self.prefix, *path, key))
+                self.report((*path, key), "unknown key", f"Did you mean {nearest}?")
             elif (good := self._checked(value, (*path, key))) is not None:
                 checked[key] = good
         return checked
@@ -169,7 +208,7 @@ class EnvironmentSource(TextSource):
         # Shorter names first, so that a whole map given as JSON is refined by variables for its parts.
         for variable in sorted(environment, key=lambda name: (name.count("__"), name)):
             text = environment[variable]
-            path = tuple(variable.removeprefix(prefix).lower().split("__"))
+            path = _path_of(variable.removeprefix(prefix))
             if text.strip() and _is_ours(variable, prefix, path):
                 self._take(variable, path, text)
             elif text.strip() and prefix == PREFIX and (meant := _misspelt(variable)):
@@ -178,11 +217,14 @@ class EnvironmentSource(TextSource):
 
     def _take(self, variable: str, path: KeyPath, text: str) -> None:
         self.places[path] = variable
-        whole = next((part for part in (*FREE_MAPS, *LISTS) if path[: len(part)] == part != path), None)
+        local = within_connection(path)
+        whole = next((part for part in (*FREE_MAPS, *LISTS) if local[: len(part)] == part != local), None)
         if whole is not None:
             what, how = ("map", "name by name") if whole in FREE_MAPS else ("list", "item by item")
             self.report(
-                path, f"cannot be given {how}", f"Give the whole {what} as JSON in {variable_name(whole)}"
+                path,
+                f"cannot be given {how}",
+                f"Give the whole {what} as JSON in {variable_name((*path[: -len(local)], *whole))}",
             )
             return
         above = (path[: n + 1] for n in range(len(path)))
@@ -203,10 +245,11 @@ class EnvironmentSource(TextSource):
 
     def _decoded(self, path: KeyPath, text: str) -> Any:
         """Maps and lists are JSON; everything else is its text."""
+        local = within_connection(path)
         is_map = keys_below(path) is not None
-        may_be_json = is_map or path in LISTS or path[-1] in {"account_match", "certificate_hosts"}
+        may_be_json = is_map or local in LISTS or path[-1] in {"account_match", "certificate_hosts"}
         if not (may_be_json and text.lstrip().startswith(("{", "["))):
-            if is_map and path[:-1] != FIELD_RULES:  # a field rule as plain text is the CRM's field name
+            if is_map and local[:-1] != FIELD_RULES:  # a field rule as plain text is the CRM's field name
                 self.report(path, "must be a map", "Give it as JSON, for example {…}")
                 return {}
             return text
@@ -228,7 +271,15 @@ def _is_ours(variable: str, prefix: str, path: KeyPath) -> bool:
     others = (f"{PREFIX}TEST_", IMAGE_PREFIX) if prefix == PREFIX else ()
     if not variable.startswith(prefix) or variable.startswith(others):
         return False
-    return len(path) > 1 or path[0] in Settings.model_fields
+    return len(path) > 1 or path[0] in (*Settings.model_fields, CONNECTIONS)
+
+
+def _path_of(words: str) -> KeyPath:
+    """The path of a variable's name; a connection's hyphens are underscores there."""
+    path = tuple(words.lower().split("__"))
+    return (
+        (CONNECTIONS, path[1].replace("_", "-"), *path[2:]) if path[0] == CONNECTIONS and path[1:] else path
+    )
 
 
 def _misspelt(variable: str) -> str | None:

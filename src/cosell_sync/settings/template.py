@@ -12,7 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from cosell_sync.errors import ConfigError
-from cosell_sync.settings.keys import FREE_MAPS, KeyPath, is_known, nearest_key, secret_keys
+from cosell_sync.settings.keys import (
+    FREE_MAPS,
+    KeyPath,
+    is_known,
+    nearest_key,
+    secret_keys,
+    within_connection,
+)
 from cosell_sync.settings.values import CrmName
 
 
@@ -28,13 +35,14 @@ def key_path(key: str) -> KeyPath:
     secret, which belongs into a file of its own.
     """
     parts = tuple(key.strip().split("."))
-    if parts[:2] in FREE_MAPS:
-        parts = (*parts[:2], ".".join(parts[2:]))  # names of the user's own may hold dots
+    local = within_connection(parts)
+    if local[:2] in FREE_MAPS:  # names of the user's own may hold dots
+        parts = (*parts[: len(parts) - len(local) + 2], ".".join(local[2:]))
     unknown = next((parts[:n] for n in range(1, len(parts) + 1) if not is_known(parts[:n])), None)
     if unknown is not None or not parts[-1]:
         nearest = nearest_key(unknown or parts)
         raise ConfigError(f"{key} is no key of the configuration", hint=f"did you mean {nearest}?")
-    if len(parts) == 2 and parts[1] in secret_keys(parts[0]) and parts != ("store", "url"):
+    if len(local) == 2 and local[1] in secret_keys(local[0]) and local != ("store", "url"):
         raise ConfigError(
             f"{key} is a secret, and what stands on a command line can be read by others",
             hint=f"write it to a file of its own and give {key}_file=PATH",

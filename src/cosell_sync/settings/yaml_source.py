@@ -8,7 +8,14 @@ from typing import Any, Final
 
 import yaml
 
-from cosell_sync.settings.keys import CONFIG_VARIABLE, LISTS, KeyPath, is_known
+from cosell_sync.settings.keys import (
+    CONFIG_VARIABLE,
+    CONNECTIONS,
+    LISTS,
+    KeyPath,
+    is_known,
+    within_connection,
+)
 from cosell_sync.settings.problems import Problem
 from cosell_sync.settings.sources import TextSource
 from cosell_sync.settings.values import DEFAULT_STORE
@@ -31,14 +38,22 @@ class YamlSource(TextSource):
         elif node is not None:
             self._reject("YAML", str(path), "must be a map of sections at the top")
         self.finish()
-        self._settle_store(beside=store)
+        self._settle_paths(self.tree, beside=store)
+        for source in self.connections.values():
+            if "url" in (source.tree.get("store") or {}):
+                self._settle_paths(source.tree, beside=False)
+            else:
+                self._settle_roots(source.tree)
 
-    def _settle_store(self, *, beside: bool) -> None:
-        """A store that is a file lies beside this file, wherever the command is started: not a second, empty one elsewhere."""
-        webhooks = self.tree.get("webhooks")
+    def _settle_roots(self, tree: dict[str, Any]) -> None:
+        webhooks = tree.get("webhooks")
         if isinstance(webhooks, dict) and isinstance(roots := webhooks.get("trusted_roots"), str):
             webhooks["trusted_roots"] = str(self.folder / Path(roots).expanduser())
-        store = self.tree.get("store", {})
+
+    def _settle_paths(self, tree: dict[str, Any], *, beside: bool) -> None:
+        """A store that is a file lies beside this file, wherever the command is started: not a second, empty one elsewhere."""
+        self._settle_roots(tree)
+        store = tree.get("store", {})
         url = store.get("url", DEFAULT_STORE) if isinstance(store, dict) else None
         found = RELATIVE_STORE.fullmatch(url) if isinstance(url, str) else None
         if found is None or found[2] == ":memory:":
@@ -47,7 +62,7 @@ class YamlSource(TextSource):
             not beside or (Path(found[2]).exists() and not (self.folder / found[2]).exists())
         ):
             return  # the image names another place; or it lies where earlier versions kept it
-        self.tree["store"] = {**store, "url": f"{found[1]}{(self.folder / found[2]).absolute()}"}
+        tree["store"] = {**store, "url": f"{found[1]}{(self.folder / found[2]).absolute()}"}
 
     def _read(self, path: Path) -> yaml.Node | None:
         try:
@@ -78,7 +93,7 @@ class YamlSource(TextSource):
             self.places.setdefault(below, where)
             if key in values:
                 self._reject(".".join(below), where, "stands here twice")
-            elif len(below) > _DEEPEST:
+            elif len(within_connection(below)) > _DEEPEST:
                 self.report(path, "is nested too deep")
             else:
                 values[key] = self._value(below, value_node)
@@ -92,11 +107,13 @@ class YamlSource(TextSource):
             return self._map(path, node)
         if isinstance(node, yaml.SequenceNode):
             return [self._item((*path, str(number)), item) for number, item in enumerate(node.value)]
-        return None if node.tag == "tag:yaml.org,2002:null" else node.value
+        if node.tag != "tag:yaml.org,2002:null":
+            return node.value
+        return {} if path[:-1] == (CONNECTIONS,) else None  # a connection with nothing of its own
 
     def _item(self, path: KeyPath, node: yaml.Node) -> Any:
         """One item of a list: a text, or a map where the list holds sections."""
-        if path[:-1] in LISTS:
+        if within_connection(path[:-1]) in LISTS:
             self.places[path] = f"{self.name}:{node.start_mark.line + 1}"
             return self._map(path, node) if isinstance(node, yaml.MappingNode) else None
         return node.value if isinstance(node, yaml.ScalarNode) else None

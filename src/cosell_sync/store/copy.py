@@ -15,6 +15,7 @@ from sqlalchemy import URL, Connection, Engine, Table, delete, insert, select, t
 from cosell_sync.errors import ConfigError
 from cosell_sync.ports import Clock
 from cosell_sync.store import schema
+from cosell_sync.store.connections import introduce
 from cosell_sync.store.engine import file_of, make_engine, parse, reading, writing
 from cosell_sync.store.migrate import pending, revision, upgrade
 from cosell_sync.store.sql import SqlStore
@@ -31,8 +32,8 @@ def copy_into_memory(store: SqlStore) -> SqlStore:
             _backup(_driver(source), memory)
     else:
         with reading(store.engine) as source:
-            _copy_rows(source, memory)
-    return SqlStore(memory, store.clock)
+            _copy_rows(source, memory, store.connection)
+    return SqlStore(memory, store.clock, connection=store.connection)
 
 
 def copy_into_file(store: SqlStore, path: Path) -> None:
@@ -70,8 +71,14 @@ def replace_rows(source: Connection, target: Engine) -> None:
             )
 
 
-def open_copy(url: str, clock: Clock) -> SqlStore:
+def open_copy(url: str, clock: Clock, connection: str = schema.DEFAULT) -> SqlStore:
     """As ``open_store`` and ``copy_into_memory``, without making, migrating or touching the store itself."""
+    memory = _copied(url, connection)
+    introduce(memory, connection)
+    return SqlStore(memory, clock, connection=connection)
+
+
+def _copied(url: str, connection: str) -> Engine:
     parsed = parse(url)
     memory = make_engine(_MEMORY)
     if parsed.get_backend_name() == "sqlite":
@@ -86,14 +93,14 @@ def open_copy(url: str, clock: Clock) -> SqlStore:
                     hint="check that store.url names a cosell-sync store that this user may read",
                 ) from error
         upgrade(memory)
-        return SqlStore(memory, clock)
+        return memory
     engine = make_engine(parsed)
     try:
         with reading(engine) as source:
             if revision(source) is None:
                 upgrade(memory)
             elif not pending(engine):
-                _copy_rows(source, memory)
+                _copy_rows(source, memory, connection)
             else:
                 raise ConfigError(
                     "the store is still of an older version",
@@ -101,7 +108,7 @@ def open_copy(url: str, clock: Clock) -> SqlStore:
                 )
     finally:
         engine.dispose()
-    return SqlStore(memory, clock)
+    return memory
 
 
 def _backup(source: sqlite3.Connection, memory: Engine) -> None:
@@ -115,14 +122,20 @@ def _driver(connection: Connection) -> sqlite3.Connection:
     return driver
 
 
-def _copy_rows(source: Connection, memory: Engine) -> None:
+def _copy_rows(source: Connection, memory: Engine, connection: str) -> None:
     with writing(memory) as target:
         schema.metadata.create_all(target)
-        _insert_rows(source, target, schema.metadata.sorted_tables)
+        _insert_rows(source, target, schema.metadata.sorted_tables, connection)
 
 
-def _insert_rows(source: Connection, target: Connection, tables: Sequence[Table]) -> None:
+def _insert_rows(
+    source: Connection, target: Connection, tables: Sequence[Table], connection: str | None = None
+) -> None:
+    """``connection``: whose rows; None: those of all."""
     for table in tables:
-        rows = source.execution_options(yield_per=_PART).execute(select(table)).mappings()
+        query = select(table)
+        if connection is not None and table is not schema.connection:
+            query = query.where(table.c.connection == connection)
+        rows = source.execution_options(yield_per=_PART).execute(query).mappings()
         for part in rows.partitions():
             target.execute(insert(table), [dict(row) for row in part])

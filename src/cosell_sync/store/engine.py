@@ -20,6 +20,7 @@ from cosell_sync.errors import ConfigError, Unavailable
 
 _BUSY_SECONDS: Final = 30
 _CONNECT_SECONDS: Final = 10
+_OTHERS: Final = 6  # the listener's workers, and notices
 _WRITES: Final = "cosell_writes"
 _EXAMPLES: Final = "sqlite:///cosell-sync.db or postgresql+psycopg://user@host/database"
 _DRIVERS: Final = {
@@ -50,13 +51,21 @@ def parse(url: str) -> URL:
     return parsed.set(drivername=driver)
 
 
-def make_engine(url: URL) -> Engine:
-    """An engine for SQLite or PostgreSQL; parameters never show in its errors, for they are people's data."""
+def make_engine(url: URL, cycles: int = 1) -> Engine:
+    """An engine for SQLite or PostgreSQL; parameters never show in its errors, for they are people's data.
+
+    ``cycles``: how many run over it at a time; PostgreSQL is asked for no more connections than these need.
+    """
     if url.get_backend_name() == "sqlite":
         return _sqlite(url)
     try:
         return create_engine(
-            url, hide_parameters=True, pool_pre_ping=True, connect_args={"connect_timeout": _CONNECT_SECONDS}
+            url,
+            hide_parameters=True,
+            pool_pre_ping=True,
+            pool_size=cycles + 1,
+            max_overflow=cycles + _OTHERS,
+            connect_args={"connect_timeout": _CONNECT_SECONDS},
         )
     except ImportError as error:
         raise ConfigError(

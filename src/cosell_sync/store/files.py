@@ -8,6 +8,7 @@ what is not is refused, unless it is lent to us: on a volume whose files belong 
 from __future__ import annotations
 
 import errno
+import glob
 import os
 import stat
 from pathlib import Path
@@ -55,7 +56,8 @@ def _owner(path: Path) -> int | None:
 
 def close_store(path: Path) -> None:
     """Make a store and the files beside it unreadable for others. Raises ConfigError where that cannot be done."""
-    for each in (path, *(path.with_name(f"{path.name}{end}") for end in HELPERS)):
+    locks = path.parent.glob(f"{glob.escape(path.name)}.*.lock")  # one for each connection
+    for each in (path, *(path.with_name(f"{path.name}{end}") for end in HELPERS), *locks):
         close_file(each)
 
 

@@ -318,4 +318,8 @@ def lease_of(engine: Engine, connection: str, name: str, deadline: timedelta) ->
     if engine.dialect.name != "sqlite":
         return RowLease(engine, connection, name, deadline)
     path = file_of(engine.url)
-    return MemoryLease(name) if path is None else FileLease(path.with_name(path.name + ".lock"), name)
+    if path is None:
+        return MemoryLease(name)
+    # The store's first connection keeps the file that earlier versions lock.
+    mine = "" if connection == schema.DEFAULT else f".{connection}"
+    return FileLease(path.with_name(f"{path.name}{mine}.lock"), name)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from alembic.config import Config
 
 REVISIONS: Final = (
+    "0010",
     "0009",
     "0008",
     "0007",

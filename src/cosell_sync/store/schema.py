@@ -1,8 +1,8 @@
 """The tables of the store, in the words of ``core.deal``; ``migrations/`` builds exactly these, a test compares them.
 
 What is asked for by value has a column of its own (ids, phase, dirty, due, versions); the rest of a link is JSON that
-only ``serialize`` understands. Every row belongs to a *connection* (one Partner Center account paired with one CRM); there
-is one today. Keys sort by code point on both databases, so that paging by key means the same everywhere.
+only ``serialize`` understands. Every row belongs to a *connection* (one Partner Center account paired with one CRM).
+Keys sort by code point on both databases, so that paging by key means the same everywhere.
 """
 
 from __future__ import annotations
@@ -65,7 +65,14 @@ def _connection() -> Column[str]:
     return Column("connection", String, ForeignKey("connection.name"), nullable=False)
 
 
-connection = Table("connection", metadata, Column("name", String, primary_key=True))
+# ``paused_at`` and ``due`` as in ``connections.Turn``.
+connection = Table(
+    "connection",
+    metadata,
+    Column("name", String, primary_key=True),
+    Column("paused_at", Moment),
+    Column("due", Moment),
+)
 
 link = Table(
     "link",

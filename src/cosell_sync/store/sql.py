@@ -46,11 +46,14 @@ class SqlStore:
         sleep: Sleep = time.sleep,
         connection: str = schema.DEFAULT,
         deadline: timedelta = DEADLINE,
+        shared: bool = False,
     ) -> None:
+        """``connection``: whose rows it reads and writes. ``shared``: the engine is not its own to close."""
+        self._shared = shared
         self.engine = engine
         self.clock = clock
         self._sleep = sleep
-        self._connection = connection
+        self.connection = connection
         since = clock().astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
         name = f"process {os.getpid()} on {socket.gethostname()}, started {since}"
         self._lease = lease_of(engine, connection, name, deadline)
@@ -61,8 +64,9 @@ class SqlStore:
         return self._lease.held
 
     def close(self) -> None:
-        """Close every connection; the store must not be used after."""
-        self.engine.dispose()
+        """Close what is its own; the store must not be used after."""
+        if not self._shared:
+            self.engine.dispose()
 
     # --- what is known -------------------------------------------------------------------------------------------
 
@@ -96,7 +100,7 @@ class SqlStore:
         """Three short queries, each along its own index, instead of one over every link."""
         link, intent = schema.link, schema.intent
         ours = (
-            link.c.connection == self._connection,
+            link.c.connection == self.connection,
             link.c.phase != Phase.PARTED.value,
             link.c.key > after,
         )
@@ -125,7 +129,7 @@ class SqlStore:
 
     def page(self, query: Query) -> Deals:
         """Some deals, asked of an index, for who looks at them; see ``listing``."""
-        return listing.page(self.engine, self._connection, query)
+        return listing.page(self.engine, self.connection, query)
 
     def intents(self, keys: Sequence[str]) -> Sequence[Intent]:
         rows = self._among(schema.intent.c.link, keys, schema.intent.c)
@@ -137,7 +141,7 @@ class SqlStore:
         column = schema.journal.c
         lines = (
             select(schema.journal)
-            .where(column.connection == self._connection, column.link == key)
+            .where(column.connection == self.connection, column.link == key)
             .order_by(column.id.desc())
             .limit(limit)
         )
@@ -148,51 +152,51 @@ class SqlStore:
         column = schema.watermark.c
         with reading(self.engine) as connection:
             return connection.execute(
-                select(column.value).where(column.connection == self._connection, column.name == side)
+                select(column.value).where(column.connection == self.connection, column.name == side)
             ).scalar_one_or_none()
 
     def cycle_state(self) -> CycleState:
         state = schema.cycle_state
         with reading(self.engine) as connection:
-            row = connection.execute(select(state).where(state.c.connection == self._connection)).mappings()
+            row = connection.execute(select(state).where(state.c.connection == self.connection)).mappings()
             return serialize.to_state(row.one_or_none())
 
     def bindings(self) -> Mapping[Side, Identity]:
-        return binding.bindings(self.engine, self._connection)
+        return binding.bindings(self.engine, self.connection)
 
     def withheld(self) -> Iterator[Link]:
         return self._walk(schema.link.c.withheld)
 
     def final_steps(self, since: datetime) -> Mapping[FinalKind, frozenset[str]]:
-        return final_steps.since(self.engine, self._connection, since)
+        return final_steps.since(self.engine, self.connection, since)
 
     def verdicts(self) -> Sequence[Verdict]:
-        return verdicts.verdicts(self.engine, self._connection)
+        return verdicts.verdicts(self.engine, self.connection)
 
     def counts(self) -> Sequence[DealCount]:
-        return standing.counts(self.engine, self._connection)
+        return standing.counts(self.engine, self.connection)
 
     def hint(self, hints: Sequence[tuple[str, str, str]]) -> int:
         """Keep what a webhook said (referral id, event, changed); how many of them were new. Needs no lease."""
-        return hints_table.put(self.engine, self._connection, hints, self.clock())
+        return hints_table.put(self.engine, self.connection, hints, self.clock())
 
     def hints(self, limit: int) -> Sequence[str]:
-        return hints_table.waiting(self.engine, self._connection, limit)
+        return hints_table.waiting(self.engine, self.connection, limit)
 
     def expiring(self, until: datetime) -> Sequence[Link]:
         """The deals that wait for accept or decline and expire until then, the first to expire first."""
-        return standing.expiring(self.engine, self._connection, until)
+        return standing.expiring(self.engine, self.connection, until)
 
     def outlook(self) -> Outlook:
-        return standing.outlook(self.engine, self._connection)
+        return standing.outlook(self.engine, self.connection)
 
     def remember_cycle(self, summary: CycleSummary) -> None:
         """Keep how a cycle went, that has just ended; needs no lease, for a cycle that lost it is told as well."""
-        history.remember(self.engine, self._connection, summary, self.clock())
+        history.remember(self.engine, self.connection, summary, self.clock())
 
     def last_cycles(self, limit: int) -> Sequence[PastCycle]:
         """The newest cycles of all processes, the newest first."""
-        return history.last(self.engine, self._connection, limit)
+        return history.last(self.engine, self.connection, limit)
 
     def submit(self, order: OperatorCommand) -> None:
         with writing(self.engine) as connection:
@@ -200,7 +204,7 @@ class SqlStore:
 
     def orders(self) -> Sequence[OperatorCommand]:
         column = schema.order.c
-        query = select(column.data).where(column.connection == self._connection).order_by(column.id)
+        query = select(column.data).where(column.connection == self.connection).order_by(column.id)
         with reading(self.engine) as connection:
             return [OperatorCommand(**data) for data in connection.execute(query).scalars()]
 
@@ -221,13 +225,13 @@ class SqlStore:
                     schema.watermark,
                     [{"name": name, "value": value} for name, value in transaction.watermarks.items()],
                 )
-                binding.bind(connection, self._connection, transaction.bindings, transaction.unread)
+                binding.bind(connection, self.connection, transaction.bindings, transaction.unread)
                 self._upsert(connection, schema.final_step, final_steps.rows(transaction.final))
-                verdicts.forget(connection, self._connection, transaction.forgotten)
+                verdicts.forget(connection, self.connection, transaction.forgotten)
                 self._upsert(connection, schema.verdict, verdicts.rows(transaction.verdicts))
                 if transaction.looked_until is not None:
                     hints_table.take(
-                        connection, self._connection, transaction.looked_at, transaction.looked_until
+                        connection, self.connection, transaction.looked_at, transaction.looked_until
                     )
                 if transaction.state is not None:
                     self._upsert(connection, schema.cycle_state, [serialize.from_state(transaction.state)])
@@ -235,7 +239,7 @@ class SqlStore:
                     column = schema.order.c
                     connection.execute(
                         delete(schema.order).where(
-                            column.connection == self._connection, column.id.in_(transaction.completed)
+                            column.connection == self.connection, column.id.in_(transaction.completed)
                         )
                     )
         except IntegrityError as error:
@@ -247,7 +251,7 @@ class SqlStore:
         with writing(self.engine) as connection:
             self._lease.check(connection)
             return connection.execute(
-                delete(schema.journal).where(column.connection == self._connection, column.at < before)
+                delete(schema.journal).where(column.connection == self.connection, column.at < before)
             ).rowcount
 
     def forget(self, email: str) -> ErasureResult:
@@ -275,7 +279,7 @@ class SqlStore:
     def _forget_in_intents(self, person: Person) -> int:
         with self._erasing() as connection:
             column = schema.intent.c
-            rows = connection.execute(select(schema.intent).where(column.connection == self._connection))
+            rows = connection.execute(select(schema.intent).where(column.connection == self.connection))
             opened = [serialize.to_intent(row) for row in rows.mappings()]
             without = [(item, forgetting.from_intent(item, person)) for item in opened]
             changed = [serialize.from_intent(after) for item, after in without if after is not item]
@@ -318,7 +322,7 @@ class SqlStore:
         while True:
             page = (
                 select(schema.journal)
-                .where(column.connection == self._connection, column.id > after)
+                .where(column.connection == self.connection, column.id > after)
                 .order_by(column.id)
                 .limit(CHUNK)
             )
@@ -335,7 +339,7 @@ class SqlStore:
         for keys in chunks([link.key for link in links]):
             connection.execute(
                 delete(schema.link_row).where(
-                    schema.link_row.c.connection == self._connection, schema.link_row.c.link.in_(keys)
+                    schema.link_row.c.connection == self.connection, schema.link_row.c.link.in_(keys)
                 )
             )
         rows = [
@@ -352,7 +356,7 @@ class SqlStore:
         column = schema.link.c
         ids = (column.referral_id, column.opportunity_id)
         for keys in chunks(list(new)):
-            ours = (column.connection == self._connection, column.key.in_(keys))
+            ours = (column.connection == self.connection, column.key.in_(keys))
             given_up = [
                 key
                 for key, *old in connection.execute(select(column.key, *ids).where(*ours))
@@ -361,7 +365,7 @@ class SqlStore:
             if given_up:
                 connection.execute(
                     update(schema.link)
-                    .where(column.connection == self._connection, column.key.in_(given_up))
+                    .where(column.connection == self.connection, column.key.in_(given_up))
                     .values(referral_id=None, opportunity_id=None)
                 )
 
@@ -372,19 +376,19 @@ class SqlStore:
         for link, side in settled:
             connection.execute(
                 delete(schema.intent).where(
-                    column.connection == self._connection, column.link == link, column.side == side.value
+                    column.connection == self.connection, column.link == link, column.side == side.value
                 )
             )
         self._upsert(connection, schema.intent, [serialize.from_intent(intent) for intent in opened])
 
     def _insert(self, connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
         if rows:
-            connection.execute(insert(table), [{"connection": self._connection, **row} for row in rows])
+            connection.execute(insert(table), [{"connection": self.connection, **row} for row in rows])
 
     def _upsert(self, connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
         if rows:
             connection.execute(
-                upsert(connection, table), [{"connection": self._connection, **row} for row in rows]
+                upsert(connection, table), [{"connection": self.connection, **row} for row in rows]
             )
 
     # --- the one writer ------------------------------------------------------------------------------------------
@@ -420,7 +424,7 @@ class SqlStore:
         column = schema.link.c
         page = (
             select(schema.link)
-            .where(column.connection == self._connection, *conditions)
+            .where(column.connection == self.connection, *conditions)
             .order_by(column.key)
             .limit(CHUNK)
         )
@@ -444,7 +448,7 @@ class SqlStore:
         rows: list[serialize.Row] = []
         if not values:
             return rows
-        query = select(*wanted).where(column.table.c.connection == self._connection, *conditions)
+        query = select(*wanted).where(column.table.c.connection == self.connection, *conditions)
         with reading(self.engine) as connection:
             for chunk in chunks(list(dict.fromkeys(values))):
                 rows.extend(connection.execute(query.where(column.in_(chunk))).mappings())

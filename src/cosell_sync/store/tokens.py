@@ -11,6 +11,7 @@ import hmac
 import os
 import secrets
 from contextlib import suppress
+from functools import lru_cache
 from hashlib import scrypt
 from pathlib import Path
 from typing import Any, Final
@@ -163,6 +164,7 @@ def _keys(text: str) -> list[bytes]:
     return keys
 
 
+@lru_cache(maxsize=16)  # deriving takes a twentieth of a second, and many connections may have one key
 def _derived(text: str) -> bytes:
     try:
         Fernet(text.encode())

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import socket
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -25,7 +25,7 @@ from cosell_sync.log import get_logger
 from cosell_sync.web import webhooks
 from cosell_sync.web.arrivals import DEADLINE, HEADERS_CAP, Arrivals
 from cosell_sync.web.console import Console
-from cosell_sync.web.health import Facts, readiness
+from cosell_sync.web.health import Facts, readiness, readiness_of
 from cosell_sync.web.pages import POLICY
 
 if TYPE_CHECKING:
@@ -41,14 +41,14 @@ _HEADERS: Final = {
 
 
 class Application:
-    """The WSGI application. ``facts``: what readiness is judged by. ``metrics`` renders what Prometheus reads. ``console``: the
+    """The WSGI application. ``facts``: what readiness is judged by, by name where there are several connections. ``metrics`` renders what Prometheus reads. ``console``: the
     pages for people; None: there are none. ``judge``: what an event is answered with; ``take`` stores events that are
     Microsoft's, before they are answered.
     """
 
     def __init__(
         self,
-        facts: Callable[[], Facts],
+        facts: Callable[[], Facts | Mapping[str, Facts]],
         metrics: Callable[[], bytes],
         *,
         console: Console | None = None,
@@ -90,12 +90,17 @@ class Application:
 
     def _readyz(self, request: Request) -> Response:
         del request
+        more: dict[str, Any] = {}
         try:
-            ready, reasons = readiness(self._facts())
+            facts = self._facts()
+            if isinstance(facts, Facts):
+                ready, reasons = readiness(facts)
+            else:
+                ready, reasons, more["connections"] = readiness_of(facts)
         except Exception:  # noqa: BLE001 - a store that cannot be read is a reason, not a crash
             get_logger().warning("http.facts_unreadable", exc_info=True)
             ready, reasons = False, ("the state of this process cannot be read",)
-        return _json({"ready": ready, "reasons": list(reasons)}, 200 if ready else 503)
+        return _json({"ready": ready, "reasons": list(reasons), **more}, 200 if ready else 503)
 
     def _metrics(self, request: Request) -> Response:
         del request

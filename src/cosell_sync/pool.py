@@ -1,0 +1,69 @@
+"""The loop of several connections: a few threads, each of which serves whatever ``agenda`` says is next."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterable
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from cosell_sync.agenda import Agenda
+from cosell_sync.ports import Clock
+from cosell_sync.supervisor import GRACE, Supervisor
+
+GATHER: Final = timedelta(seconds=1)  # what arrives with an event within a moment goes into the same cycle
+LOOK_EVERY: Final = timedelta(seconds=1)  # a stop is noticed within it
+
+
+class Pool:
+    """``run`` blocks until stopped; ``stop`` and ``wake`` may be called from any thread.
+
+    ``serve``: serves a connection once, at the behest of somebody or not, and says when it is due again. ``stopping`` and
+    ``reload`` as of ``Supervisor``.
+    """
+
+    def __init__(
+        self,
+        names: Iterable[str],
+        serve: Callable[[str, bool], datetime],
+        *,
+        parallel: int,
+        clock: Clock,
+        stopping: Callable[[], None] = lambda: None,
+        reload: Callable[[], None] = lambda: None,
+        grace: timedelta = GRACE,
+        leave: Callable[[int], Any] = os._exit,
+    ) -> None:
+        self._serve = serve
+        self._parallel = parallel
+        self._clock = clock
+        self._agenda = Agenda(names, parallel, clock())
+        self._turn = threading.Condition()
+        self._supervisor = Supervisor(stopping, reload=reload, grace=grace, leave=leave)
+
+    def run(self) -> int:
+        """Serve until stopped by signal or ``stop``; 0 is the exit code of the command. Call it in the main thread."""
+        return self._supervisor.run(self._work, self._parallel, parallel=self._parallel)
+
+    def stop(self) -> None:
+        """End soon; asked twice, end now."""
+        self._supervisor.stop()
+
+    def wake(self, name: str) -> None:
+        """Serve this connection in a moment."""
+        with self._turn:
+            self._agenda.wake(name, self._clock() + GATHER)
+            self._turn.notify_all()
+
+    def _work(self) -> None:
+        while not self._supervisor.stopping:
+            with self._turn:
+                taken = self._agenda.take(self._clock())
+                if taken is None:
+                    self._turn.wait(self._agenda.idle(self._clock(), LOOK_EVERY).total_seconds())
+                    continue
+            due = self._serve(*taken)
+            with self._turn:
+                self._agenda.done(taken[0], due, self._clock())
+                self._turn.notify_all()
