@@ -97,8 +97,11 @@ class _Call:
 _LEAVING = frozenset({"http11.send_request_headers.started", "http11.send_request_body.started"})
 
 
-def _anyway() -> None:
-    """Nobody has to be asked."""
+Permit = Callable[[], None]  # raises ``Fenced`` where this process may write no more
+
+
+def anyway() -> None:
+    """The permit of who needs none."""
 
 
 class HttpCaller:
@@ -107,7 +110,7 @@ class HttpCaller:
     ``base_url`` empty: any host, for libraries that find their hosts themselves; then there may be no ``tokens``.
     ``name``: of the system, in texts. ``hint``: what to check where nobody answers as that system does; ``hints``: the
     same by error code. ``id_headers`` get a new id with every request. ``proxies``: whether those of the environment
-    are used. ``permit``: raises ``Fenced`` where this process may write no more.
+    are used. ``permit``: asked before a write.
     """
 
     def __init__(
@@ -115,7 +118,7 @@ class HttpCaller:
         system: str,
         base_url: str,
         *,
-        permit: Callable[[], None] = _anyway,
+        permit: Permit = anyway,
         governor: Governor | None = None,
         tokens: TokenSource | None = None,
         limits: Limits | None = None,
