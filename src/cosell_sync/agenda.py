@@ -36,7 +36,8 @@ class Agenda:
 
     def __init__(self, names: Iterable[str], places: int, now: datetime) -> None:
         self._places = places
-        self._entries = {name: _Entry(now) for name in names}
+        # The first time a process looks, whatever another one said: it may have been started to see what was corrected.
+        self._entries = {name: _Entry(now, woken=True) for name in names}
 
     def take(self, now: datetime) -> tuple[str, bool] | None:
         """The connection to serve now, and whether somebody woke it; None: none is due, or its place is kept for others."""

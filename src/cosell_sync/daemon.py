@@ -116,7 +116,7 @@ class Daemon:
             return
         try:
             summary = self._run_cycle()
-        except (Fenced, ForeignSystem):
+        except (Busy, Fenced, ForeignSystem):
             raise
         except Exception as error:  # noqa: BLE001 - a failing cycle must not end the daemon
             pause = self._course.failed(error)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from importlib.metadata import version
@@ -23,7 +23,7 @@ from typing import Final
 import structlog
 
 from cosell_sync.bootstrap import Program, noticing, program, utc_now
-from cosell_sync.course import Course, Status
+from cosell_sync.course import Course
 from cosell_sync.errors import Busy, ConfigError, Fenced, Unavailable
 from cosell_sync.log import get_logger
 from cosell_sync.metrics import ACTIVE, MISCONFIGURED, PAUSED, Metrics
@@ -33,6 +33,10 @@ from cosell_sync.settings import Configuration, Settings, check_all
 from cosell_sync.store import connections as stored
 from cosell_sync.store.connections import Turn
 from cosell_sync.store.open import Databases
+from cosell_sync.store.sql import SqlStore
+from cosell_sync.web.health import Facts
+
+Hint = tuple[str, str, str]  # referral id, event, changed
 
 KEPT: Final = 256
 STANDBY: Final = timedelta(seconds=5)
@@ -73,6 +77,7 @@ class _Served:
         self.closing = ExitStack()
         self.rested = clock()  # since when it has not been served
         self.mine = False  # whether this process made the newest turn that it knows of
+        self.elsewhere: datetime | None = None  # when another process was last found to serve it
         self.wrong = ""  # what a person must correct, as last told
         self.paused = False
 
@@ -108,6 +113,11 @@ class Connections:
         self.metrics.stands(settings.connection, ACTIVE)
         part = self.metrics.of(settings.connection, settings.crm)
         return _Served(settings, Monitor(settings, self.clock, part), self.clock)
+
+    @property
+    def served(self) -> Mapping[str, Settings]:
+        """The settings of every valid connection, by name, in the order of the file."""
+        return {name: one.settings for name, one in self._served.items()}
 
     # --- which there are ------------------------------------------------------------------------------------------
 
@@ -173,11 +183,11 @@ class Connections:
             with wired.store.lease(timedelta(0)):
                 return self._leased(one, wired, woken=woken)
         except Busy as busy:
-            one.mine = False
+            self._elsewhere(one)
             return Outcome(name, Ending.HELD, self._soon(one), busy.holder)
         except Fenced:
             get_logger().warning("lease.lost")
-            one.mine = False
+            self._elsewhere(one)
             return Outcome(name, Ending.HELD, self._soon(one), "the lease went to another process")
         except ConfigError as error:
             return self._misconfigured(one, error)
@@ -190,6 +200,7 @@ class Connections:
         if turn.paused_at is not None:
             return Outcome(name, Ending.PAUSED, self.clock() + LOOK_AGAIN, f"paused since {turn.paused_at}")
         if not woken and turn.due is not None and turn.due > self.clock() + SLACK:
+            self._elsewhere(one)
             return Outcome(name, Ending.EARLY, turn.due, "another process has served it")
         one.mine = True
         outcome = self._cycled(one)
@@ -236,6 +247,9 @@ class Connections:
             one.paused = paused
             self.metrics.stands(one.settings.connection, PAUSED if paused else ACTIVE)
             get_logger().info("connection.paused" if paused else "connection.resumed")
+
+    def _elsewhere(self, one: _Served) -> None:
+        one.mine, one.elsewhere = False, self.clock()
 
     def _soon(self, one: _Served) -> datetime:
         return self.clock() + min(one.settings.sync.interval, STANDBY)
@@ -290,6 +304,67 @@ class Connections:
 
     # --- how they do ----------------------------------------------------------------------------------------------
 
-    def status(self, name: str) -> Status:
-        """How the cycles of a connection go in this process."""
-        return self._served[name].course.status
+    def facts(self) -> Mapping[str, Facts]:
+        """What readiness is judged by, for each connection that is configured; asks no store."""
+        return {name: self._facts(name) for name in self.configuration.names}
+
+    def _facts(self, name: str) -> Facts:
+        one = self._served.get(name)
+        if one is None:
+            keys = ", ".join(problem.key for problem in self.refused[name].problems)
+            return Facts(
+                now=self.clock(),
+                version=version("cosell-sync"),
+                crm="",
+                fresh_within=timedelta(),
+                wrong=f"{keys}; cosell-sync config check says more",
+                connection=name,
+            )
+        status = one.course.status
+        if not one.mine and one.elsewhere is not None:
+            # Another process serves it, and tells how that goes.
+            status = replace(status, carried_at=one.elsewhere, outage=None)
+            known = replace(one.monitor.facts(status), sign_ins={})
+        else:
+            known = one.monitor.facts(status)
+        return replace(known, paused=one.paused, wrong=one.wrong, connection=name)
+
+    def rendered(self) -> bytes:
+        """The text of /metrics; asks no store."""
+        for one in self._served.values():
+            one.monitor.measure(one.course.status, holds=one.mine)
+        return self.metrics.render()
+
+    # --- what events say ------------------------------------------------------------------------------------------
+
+    def told(self, name: str, hints: Sequence[Hint], *, news: bool) -> bool:
+        """Keep what events say of referrals for the next cycle of this connection; whether that should come soon. ``news``:
+        something arrived that names no referral. Raises Unavailable.
+        """
+        one = self._served[name]
+        fresh = self.store(name).hint(hints) if hints else 0
+        if not fresh and not news:
+            return False  # what was said before says nothing of what arrives now
+        one.monitor.hinted_at = self.clock()
+        return not one.course.failures
+
+    def receivers(self, addressed: str | None, referrals: Sequence[str]) -> Sequence[str]:
+        """The connections that an event is for. Each has an address of its own, and hears with it what the others of its tenant
+        are told; at the common address those hear of a referral that know it, and all where nobody does. Raises Unavailable.
+        """
+        enabled = {name: one.settings for name, one in self._served.items() if one.settings.webhooks.enabled}
+        if addressed is not None:
+            tenant = enabled[addressed].partner_center.tenant_id if addressed in enabled else None
+            return [name for name, each in enabled.items() if each.partner_center.tenant_id == tenant]
+        knowing = [name for name in enabled if self.store(name).by_referral(referrals)] if referrals else []
+        return knowing or list(enabled)
+
+    def store(self, name: str) -> SqlStore:
+        """The store of a valid connection, for who looks at it."""
+        settings = self._served[name].settings
+        return self.databases.store(settings.store.url, self.clock, connection=name)
+
+    def monitor(self, name: str) -> Monitor | None:
+        """What is known of a valid connection's cycles; None where there is none of that name."""
+        one = self._served.get(name)
+        return one.monitor if one else None

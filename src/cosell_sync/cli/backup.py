@@ -8,12 +8,11 @@ from typing import Annotated
 
 import typer
 
-from cosell_sync.bootstrap import utc_now
+from cosell_sync.bootstrap import store_of
 from cosell_sync.cli.common import ConfigOption, JsonOption, load, show, show_json
 from cosell_sync.errors import ConfigError
 from cosell_sync.store import backup as archive
 from cosell_sync.store.engine import parse
-from cosell_sync.store.open import open_store
 from cosell_sync.store.tokens import find_key
 
 
@@ -33,7 +32,7 @@ def backup(
     loaded = load(config, "deals")
     if file.exists() and not force:
         raise ConfigError(f"{file} exists", hint="give another FILE, or --force to write over it")
-    store = open_store(loaded.store.url, utc_now)
+    store = store_of(loaded)
     try:
         configured = loaded.store.key.get_secret_value() if loaded.store.key else None
         made = archive.write(

@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
+from structlog.contextvars import bind_contextvars
 
 from cosell_sync import settings
-from cosell_sync.settings import Command, InvalidSettings, Settings
+from cosell_sync.cli.lazy import CONNECTION
+from cosell_sync.settings import Command, Configuration, InvalidSettings, Settings
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -34,17 +36,33 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for other p
 
 
 def load(config: Path | None, command: Command | None = None) -> Settings:
-    """The checked settings of this call, with logging set up; nothing is contacted.
+    """The checked settings of the connection that ``--connection`` names, with logging set up; nothing is contacted.
 
-    ``command``: refuse settings without which that command cannot begin. Raises ``InvalidSettings``.
+    ``command``: refuse settings without which that command cannot begin. Raises ``InvalidSettings``, and ``ConfigError`` where
+    there is no such connection.
     """
-    from cosell_sync import log  # noqa: PLC0415 - the commands of `config` log nothing
+    return of_connection(load_all(config), CONNECTION.get(), command)
 
-    loaded = settings.load(config)
-    log.configure(loaded.log.level, loaded.log.format)
+
+def of_connection(configuration: Configuration, name: str | None, command: Command | None = None) -> Settings:
+    """As ``load``, of the connection of this name; None: the one called ``default``. What is logged from now on carries it,
+    where there are several.
+    """
+    loaded = configuration.settings(name)
+    if configuration.named:
+        bind_contextvars(connection=loaded.connection)
     if command is not None:
         settings.required(loaded, command)
     return loaded
+
+
+def load_all(config: Path | None) -> Configuration:
+    """The configuration of this call, of which the top level is checked, with logging set up; nothing is contacted."""
+    from cosell_sync import log  # noqa: PLC0415 - the commands of `config` log nothing
+
+    configuration = Configuration(config)
+    log.configure(configuration.shared.log.level, configuration.shared.log.format)
+    return configuration
 
 
 def reload_log(config: Path | None) -> None:

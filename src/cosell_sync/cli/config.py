@@ -6,6 +6,7 @@ import typer
 
 from cosell_sync import settings
 from cosell_sync.cli.common import ConfigOption, JsonOption, show, show_json
+from cosell_sync.cli.lazy import CONNECTION
 
 app = typer.Typer(
     help="Validate the configuration, print it with secrets masked, or print its JSON Schema.",
@@ -19,9 +20,18 @@ def check(config: ConfigOption = None) -> None:
 
     Example: cosell-sync config check --config my.yaml
     """
-    loaded = settings.load(config)
-    settings.plausible(loaded, "sync")
-    show(f"The configuration is valid (crm: {loaded.crm}). Next: cosell-sync doctor")
+    configuration = settings.Configuration(config)
+    valid, refused = settings.check_all(configuration, "sync", settings.plausible)
+    if refused:
+        raise settings.InvalidSettings([each for error in refused.values() for each in error.problems])
+    for warning in settings.shared_organizations(valid.values()):
+        show(f"Warning: {warning}.")
+    if configuration.named:
+        show(
+            f"The configuration of {len(valid)} connections is valid. Next: cosell-sync doctor --connection {configuration.names[0]}"
+        )
+    else:
+        show(f"The configuration is valid (crm: {configuration.shared.crm}). Next: cosell-sync doctor")
 
 
 @app.command(name="show")
@@ -30,7 +40,11 @@ def show_values(config: ConfigOption = None, as_json: JsonOption = False) -> Non
 
     Example: cosell-sync config show --config my.yaml
     """
-    values = settings.load(config).masked()
+    configuration, name = settings.Configuration(config), CONNECTION.get()
+    if configuration.named and name is None and settings.DEFAULT_CONNECTION not in configuration.names:
+        values = {**configuration.shared.masked(), "connections": list(configuration.names)}
+    else:
+        values = configuration.settings(name).masked()
     if as_json:
         show_json(values)
     else:

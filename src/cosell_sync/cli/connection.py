@@ -1,57 +1,123 @@
-"""``connection``: to which org and tenant a store belongs, and how it is moved to another address."""
+"""``connection``: which connections there are, to which org and tenant each belongs, and what is done about one of them."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from contextlib import closing
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 
-from cosell_sync.cli.common import ConfigOption, JsonOption, console, load, show, show_json
+from cosell_sync.cli.common import (
+    ConfigOption,
+    JsonOption,
+    console,
+    load_all,
+    of_connection,
+    show,
+    show_json,
+)
 from cosell_sync.core.deal import Side
-from cosell_sync.errors import ConfigError
+from cosell_sync.errors import ConfigError, ForeignSystem, Unavailable
+from cosell_sync.metrics import ACTIVE, MISCONFIGURED, PAUSED
+from cosell_sync.ports import Identity
+from cosell_sync.settings import InvalidSettings, Settings, check_all
+from cosell_sync.store.connections import Turn
+from cosell_sync.store.history import PastCycle
+from cosell_sync.summary import OUT_OF_REACH
 
 app = typer.Typer(
-    help="See to which org and tenant the store belongs; move it after a refresh or rename.",
+    help="See the connections and to which org and tenant each belongs; pause, resume, or move one.",
     no_args_is_help=True,
 )
 
-DEFAULT = "default"
-Name = Annotated[str, typer.Argument(metavar="NAME", help="The connection: default.")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="The connection.", show_default=False)]
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What the store says of a connection."""
+
+    bindings: Mapping[Side, Identity]
+    turn: Turn
+    last: PastCycle | None
 
 
 @app.command(name="list")
 def list_connections(config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """List connections with the org and tenant that each belongs to. Contacts nobody.
+    """List connections with org, tenant, state and last cycle. Contacts nobody but the store.
 
     Example: cosell-sync connection list --config my.yaml
     """
-    from cosell_sync.bootstrap import utc_now  # noqa: PLC0415 - the help needs none of it
-    from cosell_sync.store.open import open_store  # noqa: PLC0415
-
-    loaded = load(config)
-    with closing(open_store(loaded.store.url, utc_now)) as store:
-        known = store.bindings()
-    crm, ours = known.get(Side.CRM), known.get(Side.PARTNER_CENTER)
-    row: dict[str, Any] = {
-        "name": DEFAULT,
-        "crm": crm.system if crm else loaded.crm,
-        "organization": crm.account if crm else None,
-        "host": crm.host if crm else None,
-        "tenant": ours.account if ours else None,
-        "partner_center_host": ours.host if ours else None,
-        "bound": bool(known),
-    }
+    configuration = load_all(config)
+    # Without `connections` this tells to whom a store belongs also while settings are missing.
+    valid, refused = check_all(configuration, "run" if configuration.named else "deals")
+    if not configuration.named and refused:
+        raise refused[configuration.names[0]]
+    rows = list(_rows(configuration.names, valid, refused))
     if as_json:
-        show_json([row])
-        return
-    table = Table("name", "CRM", "organization", "at", "tenant", box=None, header_style="bold")
-    unknown = "not known before the first cycle"
-    table.add_row(
-        DEFAULT, row["crm"], row["organization"] or unknown, row["host"] or "", row["tenant"] or unknown
+        show_json(rows)
+    else:
+        table = Table(
+            "name",
+            "CRM",
+            "organization",
+            "at",
+            "tenant",
+            "state",
+            "last cycle",
+            box=None,
+            header_style="bold",
+        )
+        unknown = "not known before the first cycle"
+        for row in rows:
+            last = row["last_cycle"]
+            table.add_row(
+                row["name"],
+                row["crm"] or "",
+                row["organization"] or ("" if row["state"] == MISCONFIGURED else unknown),
+                row["host"] or "",
+                row["tenant"] or ("" if row["state"] == MISCONFIGURED else unknown),
+                ": ".join(filter(None, (row["state"], row["reason"]))),
+                f"{last['at']:%Y-%m-%d %H:%M} UTC, exit {last['exit_code']}" if last else "none",
+            )
+        console().print(table)
+    if any(row["state"] == "unknown" for row in rows):
+        raise typer.Exit(OUT_OF_REACH)
+
+
+@app.command()
+def pause(name: Name, config: ConfigOption = None) -> None:
+    """Leave a connection alone: the cycle that runs ends, and none begins until it is resumed.
+
+    Example: cosell-sync connection pause acme-eu --config my.yaml
+    """
+    from cosell_sync.bootstrap import store_of, utc_now  # noqa: PLC0415 - the help needs none of it
+    from cosell_sync.store.connections import pause as stop_serving  # noqa: PLC0415
+
+    loaded = of_connection(load_all(config), name, "deals")
+    with closing(store_of(loaded)) as store:
+        stop_serving(store.engine, loaded.connection, utc_now())
+    show(
+        f"{name} is paused: a running cycle ends, no other begins. Next: cosell-sync connection resume {name}"
     )
-    console().print(table)
+
+
+@app.command()
+def resume(name: Name, config: ConfigOption = None) -> None:
+    """Serve a paused connection again; what happened meanwhile is carried by its next cycle.
+
+    Example: cosell-sync connection resume acme-eu --config my.yaml
+    """
+    from cosell_sync.bootstrap import store_of  # noqa: PLC0415 - the help needs none of it
+    from cosell_sync.store.connections import pause as stop_serving  # noqa: PLC0415
+
+    loaded = of_connection(load_all(config), name, "deals")
+    with closing(store_of(loaded)) as store:
+        stop_serving(store.engine, loaded.connection, None)
+    show(f"{name} is served again: by `cosell-sync run` within half a minute, or by the next `sync`.")
 
 
 @app.command()
@@ -70,9 +136,8 @@ def rebind(
     from cosell_sync.cli.progress import leased  # noqa: PLC0415
     from cosell_sync.cycle import binding  # noqa: PLC0415
 
-    if name != DEFAULT:
-        raise ConfigError(f"there is no connection {name}", hint=f"there is one: {DEFAULT}")
-    with program(load(config, "sync"), rebinding=True) as wired, leased(wired.store, LEASE_WAIT):
+    loaded = of_connection(load_all(config), name, "sync")
+    with program(loaded, rebinding=True) as wired, leased(wired.store, LEASE_WAIT):
         known = wired.store.bindings()
         found = binding.identities(wired.crm, wired.referrals)
         if known == found:
@@ -95,3 +160,78 @@ def rebind(
     for whose in found.values():
         show(f"The store belongs to {binding.words(whose)}.")
     show("Next: cosell-sync doctor, then plan. The next sync reads both sides from the start.")
+
+
+def _rows(
+    names: tuple[str, ...], valid: Mapping[str, Settings], refused: Mapping[str, InvalidSettings]
+) -> Iterator[dict[str, Any]]:
+    from cosell_sync.store.open import Databases  # noqa: PLC0415 - the help needs none of it
+
+    with closing(Databases()) as databases:
+        for name in names:
+            if name in refused:
+                yield _row(name, None, None, (MISCONFIGURED, _briefly(refused[name])))
+                continue
+            settings = valid[name]
+            try:
+                found = _looked_up(settings, databases)
+            except Unavailable as error:
+                if len(names) == 1:
+                    raise
+                yield _row(name, settings, None, ("unknown", str(error)))
+            except ConfigError as error:
+                if len(names) == 1:
+                    raise
+                yield _row(name, settings, None, (MISCONFIGURED, str(error)))
+            else:
+                yield _row(name, settings, found, _state(settings, found))
+
+
+def _briefly(error: InvalidSettings) -> str:
+    more = len(error.problems) - 1
+    return f"{error.problems[0]}{f'; and {more} more: cosell-sync config check' if more else ''}"
+
+
+def _looked_up(settings: Settings, databases: Any) -> _Found:
+    from cosell_sync.bootstrap import utc_now  # noqa: PLC0415 - the help needs none of it
+    from cosell_sync.store.connections import turn  # noqa: PLC0415
+
+    name = settings.connection
+    store = databases.store(settings.store.url, utc_now, connection=name)
+    return _Found(store.bindings(), turn(store.engine, name), next(iter(store.last_cycles(1)), None))
+
+
+def _state(settings: Settings, found: _Found) -> tuple[str, str]:
+    """The state, and why."""
+    from cosell_sync.cycle import binding  # noqa: PLC0415 - the help needs none of it
+
+    try:
+        ours = binding.configured(settings.crm, settings.partner_center.tenant_id)
+        binding.refuse_others(found.bindings, ours, settings.connection)
+    except ForeignSystem as error:
+        return MISCONFIGURED, str(error)
+    if found.turn.paused_at is not None:
+        return PAUSED, f"since {found.turn.paused_at:%Y-%m-%d %H:%M} UTC"
+    return ACTIVE, ""
+
+
+def _row(
+    name: str, settings: Settings | None, found: _Found | None, state: tuple[str, str]
+) -> dict[str, Any]:
+    """As ``connection list --json`` gives it."""
+    known = found.bindings if found else {}
+    crm, ours = known.get(Side.CRM), known.get(Side.PARTNER_CENTER)
+    last = found.last if found else None
+    return {
+        "name": name,
+        "crm": crm.system if crm else settings.crm if settings else None,
+        "organization": crm.account if crm else None,
+        "host": crm.host if crm else None,
+        "tenant": ours.account if ours else None,
+        "partner_center_host": ours.host if ours else None,
+        "bound": bool(known),
+        "state": state[0],
+        "reason": state[1],
+        "due": found.turn.due if found else None,
+        "last_cycle": {"at": last.at, "exit_code": last.exit_code} if last else None,
+    }

@@ -6,6 +6,7 @@ A list reads the deals of its page, their open writes and the CRM's shape: four 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 from urllib.parse import quote
@@ -17,15 +18,17 @@ from cosell_sync.core.deal import Side, SyncState
 from cosell_sync.core.fields import LABELS
 from cosell_sync.core.memory import Intent, JournalEntry, Link, Phase, respond_by
 from cosell_sync.core.messages import listed
-from cosell_sync.core.rules import CrmShape
+from cosell_sync.core.rules import CrmShape, Rules
 from cosell_sync.core.waiting import Waiting, WaitKind, waiting
 from cosell_sync.cycle.commands import find
 from cosell_sync.cycle.safety import shape_of
 from cosell_sync.log import get_logger
-from cosell_sync.ports import DealCount
+from cosell_sync.ports import Clock, DealCount
 from cosell_sync.settings import Settings
 from cosell_sync.store.listing import Query, Which
-from cosell_sync.web.console import Console
+from cosell_sync.store.sql import SqlStore
+from cosell_sync.transport.quota import Meter
+from cosell_sync.web.console import Console, ConsoleOfSeveral
 from cosell_sync.web.health import Facts
 from cosell_sync.web.pages import Deal, DealList, Explained, Line, Overview, Story, System
 from cosell_sync.web.privacy import Discreet
@@ -61,21 +64,61 @@ _WHICH: Final = {
 }
 
 
+@dataclass(frozen=True)
+class Subject:
+    """What the pages of one connection are about. ``health``: what readiness is judged by; ``pace``: from cycle to cycle;
+    ``lease``: who writes, in words.
+    """
+
+    settings: Settings
+    store: SqlStore
+    rules: Rules
+    clock: Clock
+    meters: Mapping[Side, Meter]
+    health: Callable[[], Facts]
+    pace: Callable[[], timedelta]
+    lease: Callable[[Facts], str]
+
+
 def console(wired: Program, health: Callable[[], Facts], pace: Callable[[], timedelta]) -> Console:
-    """The console over a wired program. ``health``: what readiness is judged by; ``pace``: from cycle to cycle."""
-    return Console(ConsolePages(wired, health, pace), health, names=wired.settings.console.names)
+    """The console over a wired program, the only one. Arguments as of ``Subject``."""
+    subject = Subject(
+        wired.settings,
+        wired.store,
+        wired.rules,
+        wired.clock,
+        wired.meters,
+        health,
+        pace,
+        lambda facts: _lease(facts, held=wired.store.holds_lease),
+    )
+    return Console(ConsolePages(subject), health, names=wired.settings.console.names)
+
+
+def console_of_several(
+    subject: Callable[[str], Subject | None], several: Callable[[], Mapping[str, Facts]]
+) -> ConsoleOfSeveral:
+    """The console over several connections. ``subject``: of the connection of that name; None where none of that name can be
+    served. ``several``: what readiness is judged by, by name.
+    """
+
+    def chosen(name: str) -> Console | None:
+        found = subject(name)
+        if found is None:
+            return None
+        return Console(ConsolePages(found), found.health, names=found.settings.console.names)
+
+    return ConsoleOfSeveral(chosen, several)
 
 
 class ConsolePages:
-    """``web.pages.Source`` over a wired program; the arguments as of ``console``."""
+    """``web.pages.Source`` over one connection."""
 
-    def __init__(self, wired: Program, health: Callable[[], Facts], pace: Callable[[], timedelta]) -> None:
-        self._wired = wired
-        self._health = health
-        self._pace = pace
+    def __init__(self, subject: Subject) -> None:
+        self._wired = subject
 
     def overview(self) -> Overview:
-        store, facts = self._wired.store, self._health()
+        store, facts = self._wired.store, self._wired.health()
         return Overview(
             facts=facts,
             counts=tallied(store.counts(), store.outlook().unanswered),
@@ -91,8 +134,8 @@ class ConsolePages:
                 )
                 for meter in self._wired.meters.values()
             ],
-            lease=_lease(facts, held=store.holds_lease),
-            pause=self._pace(),
+            lease=self._wired.lease(facts),
+            pause=self._wired.pace(),
         )
 
     def deals(self, query: Query) -> DealList:

@@ -1,38 +1,57 @@
-"""The service that ``run`` starts: the daemon and the HTTP listener, wired to each other."""
+"""The service that ``run`` starts: the loop over one connection or several, and the HTTP listener, wired to each other."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import replace
+from functools import cache
 from importlib.metadata import version
 from typing import Any
 
 from cosell_sync import tracing
-from cosell_sync.bootstrap import Program, noticing, program
-from cosell_sync.cli.console_pages import console
+from cosell_sync.bootstrap import Program, noticing, program, rules_from
+from cosell_sync.cli.console_pages import Subject, console, console_of_several
 from cosell_sync.daemon import Daemon
-from cosell_sync.errors import ConfigError
+from cosell_sync.errors import Busy, ConfigError
 from cosell_sync.log import get_logger
-from cosell_sync.metrics import ACTIVE, Metrics
+from cosell_sync.metrics import ACTIVE, PAUSED, Metrics
 from cosell_sync.monitor import Monitor
-from cosell_sync.settings import Settings
+from cosell_sync.pool import Pool
+from cosell_sync.ports import Clock
+from cosell_sync.serving import Connections
+from cosell_sync.settings import Configuration, InvalidSettings, Settings, required
+from cosell_sync.settings.model import WebhooksSettings
+from cosell_sync.store import connections as stored
+from cosell_sync.summary import CycleSummary
+from cosell_sync.web.health import Facts
 from cosell_sync.web.server import Application, Listener
-from cosell_sync.web.webhooks import Event, Judge
+from cosell_sync.web.webhooks import ACCEPTED, Event, Headers, Verdict
+
+Judging = Callable[[Headers, int | None, Callable[[], bytes]], Verdict]
 
 
-def serve(loaded: Settings, reload: Callable[[], None] = lambda: None) -> int:
+def serve(configuration: Configuration, reload: Callable[[], None] = lambda: None) -> int:
     """Run until SIGTERM or SIGINT; returns the exit code. ``reload``: called after SIGHUP.
 
-    Raises ``ConfigError`` where the listener's address is taken.
+    Raises ``ConfigError`` where the listener's address is taken, or where no connection can be begun with.
     """
-    endpoint = loaded.tracing.otlp_endpoint
-    with tracing.exporting(endpoint), program(loaded) as wired, ExitStack() as stack:
+    with tracing.exporting(configuration.shared.tracing.otlp_endpoint):
+        if configuration.named:
+            return _serve_several(configuration, reload)
+        required(configuration.shared, "run")
+        return _serve_one(configuration.shared, reload)
+
+
+def _serve_one(loaded: Settings, reload: Callable[[], None]) -> int:
+    """The lease is held for as long as the process lives; another one stands by."""
+    with program(loaded) as wired, ExitStack() as stack:
         metrics = Metrics(version("cosell-sync"))
-        metrics.stands(loaded.connection, ACTIVE)
         monitor = Monitor(loaded, wired.clock, metrics.of(loaded.connection, loaded.crm))
         monitor.attach(wired, stack.enter_context(noticing(wired, background=True)))
+        cycles = _UnlessPaused(wired, monitor, metrics)
         daemon = Daemon(
-            monitor.cycle,
+            cycles,
             interval=loaded.sync.interval,
             lease=wired.store.lease,
             clock=wired.clock,
@@ -41,47 +60,153 @@ def serve(loaded: Settings, reload: Callable[[], None] = lambda: None) -> int:
             reload=reload,
         )
 
+        def facts() -> Facts:
+            return cycles.seen(monitor.facts(daemon.status))
+
         def rendered() -> bytes:
             monitor.measure(daemon.status, holds=wired.store.holds_lease)
             return metrics.render()
 
+        def take(events: Sequence[Event], _address: str | None) -> None:
+            """Store what they say, then wake the daemon."""
+            hints, others = _hints(events)
+            _log_events(events)
+            fresh = wired.store.hint(hints) if hints else 0
+            if fresh or others:  # what was said before says nothing of what arrives now
+                monitor.hinted_at = wired.clock()
+                daemon.wake()
+
         application = Application(
-            lambda: monitor.facts(daemon.status),
+            facts,
             rendered,
-            console=console(wired, lambda: monitor.facts(daemon.status), monitor.pace),
-            **receiver(wired, monitor, daemon.wake),
+            console=console(wired, facts, monitor.pace),
+            **_receiver([loaded.webhooks], wired.clock, take),
         )
-        try:
-            stack.enter_context(Listener(loaded.http.address, application))
-        except OSError as error:
-            raise ConfigError(
-                f"http.listen {loaded.http.listen} cannot be used: {error.strerror or error}",
-                hint="another program, or another cosell-sync, may listen there: stop it, or change http.listen",
-            ) from error
+        _listen(loaded, application, stack)
         return daemon.run()
 
 
-def receiver(wired: Program, monitor: Monitor, wake: Callable[[], None]) -> dict[str, Any]:
+class _UnlessPaused:
+    """The daemon's cycles; while a person wants the connection left alone, the lease is given back and asked for again."""
+
+    def __init__(self, wired: Program, monitor: Monitor, metrics: Metrics) -> None:
+        self._wired = wired
+        self._monitor = monitor
+        self._metrics = metrics
+        self.paused = False
+        metrics.stands(wired.settings.connection, ACTIVE)
+
+    def __call__(self) -> CycleSummary:
+        since = stored.turn(self._wired.store.engine, self._wired.settings.connection).paused_at
+        self.paused = since is not None
+        self._metrics.stands(self._wired.settings.connection, PAUSED if self.paused else ACTIVE)
+        if since is not None:
+            raise Busy(f"nobody: it is paused since {since:%Y-%m-%d %H:%M} UTC")
+        return self._monitor.cycle()
+
+    def seen(self, facts: Facts) -> Facts:
+        """The facts, with this one among them."""
+        return replace(facts, paused=self.paused)
+
+
+def _serve_several(configuration: Configuration, reload: Callable[[], None]) -> int:
+    """A lease is held for a turn; whoever else serves the same store shares the work."""
+    with closing(Connections(configuration)) as connections, ExitStack() as stack:
+        if not connections.served:
+            raise InvalidSettings(
+                [each for refused in connections.refused.values() for each in refused.problems]
+            )
+        pool = Pool(
+            connections.served,
+            lambda name, woken: connections.serve_once(name, woken=woken).due,
+            parallel=configuration.shared.run.parallel,
+            clock=connections.clock,
+            stopping=connections.stop,
+            reload=reload,
+        )
+
+        def take(events: Sequence[Event], address: str | None) -> None:
+            """Store what they say for the connections that they are for, then wake those."""
+            hints, others = _hints(events)
+            _log_events(events)
+            for name in connections.receivers(address, [referral for referral, _, _ in hints]):
+                if connections.told(name, hints, news=others):
+                    pool.wake(name)
+
+        def subject(name: str) -> Subject | None:
+            monitor = connections.monitor(name)
+            if monitor is None:
+                return None
+            return Subject(
+                monitor.settings,
+                connections.store(name),
+                rules_from(monitor.settings),
+                connections.clock,
+                monitor.wired.meters if monitor.wired else {},
+                lambda: connections.facts()[name],
+                monitor.pace,
+                lambda _: "Each process that serves it takes the lease for a cycle at a time.",
+            )
+
+        receiving = [each.webhooks for each in connections.served.values() if each.webhooks.enabled]
+        application = Application(
+            connections.facts,
+            connections.rendered,
+            console=console_of_several(subject, connections.facts),
+            **_receiver(receiving, connections.clock, take),
+        )
+        _listen(configuration.shared, application, stack)
+        return pool.run()
+
+
+def _listen(shared: Settings, application: Application, stack: ExitStack) -> None:
+    try:
+        stack.enter_context(Listener(shared.http.address, application))
+    except OSError as error:
+        raise ConfigError(
+            f"http.listen {shared.http.listen} cannot be used: {error.strerror or error}",
+            hint="another program, or another cosell-sync, may listen there: stop it, or change http.listen",
+        ) from error
+
+
+def _hints(events: Sequence[Event]) -> tuple[list[tuple[str, str, str]], bool]:
+    """What the events say of referrals, and whether some of them name none."""
+    hints = [(event.referral_id, event.name, event.changed) for event in events if event.referral_id]
+    return hints, len(hints) < len(events)
+
+
+def _log_events(events: Sequence[Event]) -> None:
+    for event in events:
+        get_logger().info("webhook.received", kind=event.name, referral_id=event.referral_id or None)
+
+
+def _receiver(
+    sections: Iterable[WebhooksSettings], clock: Clock, take: Callable[[Sequence[Event], str | None], None]
+) -> dict[str, Any]:
     """The arguments with which the listener judges and takes webhooks; empty where they are off. Raises ConfigError."""
-    ours = wired.settings.webhooks
-    if not ours.enabled:
+    enabled = [each for each in sections if each.enabled]
+    if not enabled:
         return {}
     from cosell_sync.web.certificates import Certificates  # noqa: PLC0415 - only where webhooks are on
     from cosell_sync.web.trusted import load_trust  # noqa: PLC0415
+    from cosell_sync.web.webhooks import Judge  # noqa: PLC0415
 
-    trust = load_trust(ours.trusted_roots, ours.organization)
+    ways = {(each.header, each.certificate_hosts, each.trusted_roots, each.organization) for each in enabled}
+    judges = [
+        Judge(header, Certificates(hosts), load_trust(roots, organization), clock)
+        for header, hosts, roots, organization in sorted(ways, key=str)
+    ]
+    return {"judge": _first_that_accepts(judges), "take": take}
 
-    def take(events: Sequence[Event]) -> None:
-        """Store what they say, then wake the daemon."""
-        hints = [(event.referral_id, event.name, event.changed) for event in events if event.referral_id]
-        fresh = wired.store.hint(hints) if hints else 0
-        for event in events:
-            get_logger().info("webhook.received", kind=event.name, referral_id=event.referral_id or None)
-        if fresh or len(hints) < len(events):  # what was said before says nothing of what arrives now
-            monitor.hinted_at = wired.clock()
-            wake()
 
-    return {
-        "judge": Judge(ours.header, Certificates(ours.certificate_hosts), trust, wired.clock),
-        "take": take,
-    }
+def _first_that_accepts(judges: Sequence[Judging]) -> Judging:
+    """Believe an event that one of them believes; connections may be registered in different ways."""
+    if len(judges) == 1:
+        return judges[0]
+
+    def judge(headers: Headers, length: int | None, read: Callable[[], bytes]) -> Verdict:
+        body = cache(read)
+        verdicts = [each(headers, length, body) for each in judges]
+        return next((each for each in verdicts if each.status == ACCEPTED), verdicts[0])
+
+    return judge

@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from cosell_sync.bootstrap import rules_found, utc_now
+from cosell_sync.bootstrap import rules_found, store_of, utc_now
 from cosell_sync.cli.common import load
 from cosell_sync.cli.deal_todo import todo
 from cosell_sync.core.as_json import to_json
@@ -17,7 +17,6 @@ from cosell_sync.core.memory import Action, JournalEntry, Link, RefusedField, re
 from cosell_sync.core.rules import Rules
 from cosell_sync.cycle.commands import find
 from cosell_sync.errors import ConfigError
-from cosell_sync.store.open import open_store
 from cosell_sync.store.sql import SqlStore
 
 
@@ -25,7 +24,7 @@ from cosell_sync.store.sql import SqlStore
 def opened(config: Path | None) -> Iterator[tuple[SqlStore, Rules]]:
     """The store that is configured, and the rules as a cycle of this moment would have them. Contacts nobody."""
     loaded = load(config)
-    store = open_store(loaded.store.url, utc_now)
+    store = store_of(loaded)
     try:
         yield store, rules_found(loaded, store, utc_now())
     finally:

@@ -14,7 +14,8 @@ from rich.text import Text
 
 from cosell_sync.bootstrap import Program, notice_targets, program
 from cosell_sync.checks import check_crm
-from cosell_sync.cli.common import ConfigOption, JsonOption, console, load, show_json
+from cosell_sync.cli.common import ConfigOption, JsonOption, console, load_all, of_connection, show_json
+from cosell_sync.cli.lazy import CONNECTION
 from cosell_sync.core.capabilities import (
     FAILED,
     IGNORED,
@@ -31,7 +32,9 @@ from cosell_sync.cycle import binding
 from cosell_sync.errors import AuthFailed, ConfigError, ForeignSystem, OutsideError, Surprise
 from cosell_sync.notices.sender import suspicious
 from cosell_sync.partner_center.sight import Sight
-from cosell_sync.settings import Settings, value_lists
+from cosell_sync.settings import Configuration, Settings, check_all, shared_organizations, value_lists
+from cosell_sync.settings.connections import organization
+from cosell_sync.store.connections import turn
 from cosell_sync.summary import NEEDS_A_PERSON, NEEDS_NOBODY, OUT_OF_REACH
 
 PARTNER_CENTER = "Partner Center"
@@ -59,7 +62,10 @@ def doctor(config: ConfigOption = None, as_json: JsonOption = False) -> None:
 
     Example: cosell-sync doctor --config my.yaml
     """
-    rows, code = checked(load(config, "doctor"))
+    configuration = load_all(config)
+    loaded = of_connection(configuration, CONNECTION.get(), "doctor")
+    rows, code = checked(loaded)
+    rows = [*rows, *_neighbours(configuration, loaded)]
     if as_json:
         show_json({"checks": [asdict(row) for row in rows], "ok": code == NEEDS_NOBODY})
     else:
@@ -70,11 +76,22 @@ def doctor(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     raise typer.Exit(code)
 
 
+def _neighbours(configuration: Configuration, loaded: Settings) -> Iterator[Row]:
+    """Whether another connection writes to the same CRM."""
+    valid, _ = check_all(configuration, "deals")
+    mine = organization(loaded)
+    for warning in shared_organizations(each for each in valid.values() if organization(each) == mine):
+        yield Row("connections", "warning", warning, "give each connection a CRM of its own")
+
+
 def checked(loaded: Settings) -> tuple[Sequence[Row], int]:
     """Every check, and the exit code that follows."""
     rows = [Row("settings", "ok", "the configuration is valid")]
     with program(loaded, rebinding=True) as wired:
         rows.append(Row("store", "ok", "open and up to date"))
+        if (since := turn(wired.store.engine, loaded.connection).paused_at) is not None:
+            todo = f"cosell-sync connection resume {loaded.connection}"
+            rows.append(Row("paused", "warning", f"a person paused it on {since:%Y-%m-%d %H:%M} UTC", todo))
         rows += _value_lists(wired)
         rows.append(_connection(wired))
         found, out_of_reach = _partner_center(wired)

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from cosell_sync.bootstrap import application, login_caller, open_tokens, utc_now
+from cosell_sync.bootstrap import application, login_caller, open_tokens, store_of
 from cosell_sync.cli.common import ConfigOption, load, show
 from cosell_sync.core.deal import Side
 from cosell_sync.cycle.binding import words
@@ -19,7 +19,6 @@ from cosell_sync.errors import ConfigError, ForeignSystem
 from cosell_sync.partner_center.login import Granted, Terminal, sign_in
 from cosell_sync.partner_center.signin import TOKEN_NAME
 from cosell_sync.ports import Identity
-from cosell_sync.store.open import open_store
 from cosell_sync.transport.aadsts import Way
 
 BrowserOption = Annotated[
@@ -69,7 +68,7 @@ def login(
         )
     way = asked[0] if asked else usual_way(os.environ, sys.platform, terminal=_is_terminal())
     loaded = load(config, "login")
-    with closing(open_store(loaded.store.url, utc_now)) as store:
+    with closing(store_of(loaded)) as store:
         tokens = open_tokens(loaded, store)
         with closing(login_caller(loaded)) as caller:
             granted = sign_in(application(loaded), caller, way, Terminal(show, _ask, _browse))
@@ -133,7 +132,7 @@ def _refuse_stranger(granted: Granted, known: Identity | None, configured: str) 
     raise ForeignSystem(
         f"this store belongs to {words(known)}, and this is a sign-in to tenant {tenant}; nothing was stored",
         hint=f"sign in as a user of tenant {known.account}; to move the store to the other one, put its id into partner_center.tenant_id, "
-        "log in again and run cosell-sync connection rebind default",
+        "log in again and run cosell-sync connection rebind NAME",
     )
 
 
@@ -148,6 +147,6 @@ def _tell(granted: Granted, known: Identity | None) -> None:
             "(900421). Let the user set up MFA (https://aka.ms/mfasetup), then run cosell-sync login again."
         )
     if known is not None and known.account and tenant and known.account != tenant:
-        show(f"Warning: the store belongs to {words(known)}. Next: cosell-sync connection rebind default")
+        show(f"Warning: the store belongs to {words(known)}. Next: cosell-sync connection rebind NAME")
         return
     show("Next: cosell-sync doctor")

@@ -24,6 +24,18 @@ COMMANDS: Final[Mapping[str, str]] = {
     "deals": "See deals and free what is stuck. Deals go by referral id or opportunity id.",
     "webhooks": "See, make and test the registration for Partner Center's events; there is one for the whole tenant.",
     "notices": "Try the receivers of notices: Teams and Slack channels, and addresses of your own.",
-    "connection": "See to which org and tenant the store belongs; move it after a refresh or rename.",
+    "connection": "See the connections and to which org and tenant each belongs; pause, resume, or move one.",
     "config": "Validate the configuration, print it with secrets masked, or print its JSON Schema.",
 }
+# Commands over the whole configuration; every other one that reads it serves one connection, and takes ``--connection``.
+ALL_CONNECTIONS: Final = frozenset(
+    {
+        "run",
+        "health",
+        "config check",
+        "connection list",
+        "connection pause",
+        "connection resume",
+        "connection rebind",
+    }
+)

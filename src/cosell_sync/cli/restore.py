@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from cosell_sync.bootstrap import LEASE_WAIT, utc_now
+from cosell_sync.bootstrap import LEASE_WAIT, store_of, utc_now
 from cosell_sync.cli.common import ConfigOption, load, show
 from cosell_sync.cli.progress import leased
 from cosell_sync.errors import ConfigError
 from cosell_sync.store import backup as archive
+from cosell_sync.store.connections import turns
 from cosell_sync.store.engine import parse
-from cosell_sync.store.open import open_store
 from cosell_sync.store.sql import SqlStore
 from cosell_sync.store.tokens import find_key
 
@@ -31,11 +32,14 @@ def restore(
     """
     loaded = load(config, "deals")
     found = archive.about(file)
-    store = open_store(loaded.store.url, utc_now)
+    store = store_of(loaded)
     try:
-        with leased(store, LEASE_WAIT):
-            if not force:
-                _refuse_newer(store, found)
+        with ExitStack() as stack:
+            for name in turns(store.engine):
+                one = SqlStore(store.engine, utc_now, connection=name, shared=True)
+                stack.enter_context(leased(one, LEASE_WAIT))
+                if not force:
+                    _refuse_newer(one, found)
             configured = loaded.store.key.get_secret_value() if loaded.store.key else None
             archive.restore(file, store, find_key(parse(loaded.store.url), configured))
     finally:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from cosell_sync.cli.common import ConfigOption, load, reload_log
+from cosell_sync.cli.common import ConfigOption, load_all, reload_log
 from cosell_sync.cli.daemon_service import serve
 
 
@@ -13,4 +13,4 @@ def run(config: ConfigOption = None) -> None:
 
     Example: cosell-sync run --config my.yaml
     """
-    raise typer.Exit(serve(load(config, "run"), lambda: reload_log(config)))
+    raise typer.Exit(serve(load_all(config), lambda: reload_log(config)))

@@ -14,14 +14,13 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from cosell_sync.bootstrap import utc_now
+from cosell_sync.bootstrap import store_of
 from cosell_sync.cli.common import ConfigOption, load, show
 from cosell_sync.cli.doctor import checked
 from cosell_sync.errors import ConfigError, CosellError
 from cosell_sync.log import redact_text
 from cosell_sync.settings import Settings, variables_set
 from cosell_sync.store.migrate import NEWEST
-from cosell_sync.store.open import open_store
 from cosell_sync.store.sql import SqlStore
 
 CYCLES: Final = 100
@@ -43,7 +42,7 @@ def support_bundle(
     if file.exists():
         raise ConfigError(f"{file} exists", hint="give another FILE")
     parts: dict[str, Any] = {"about.json": _about(loaded), "settings.json": loaded.masked()}
-    store = open_store(loaded.store.url, utc_now)
+    store = store_of(loaded)
     try:
         parts |= _remembered(store)
     finally:

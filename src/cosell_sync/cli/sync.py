@@ -14,7 +14,7 @@ from cosell_sync import tracing
 from cosell_sync.cli.common import ConfigOption, JsonOption, load, show, show_json, writing
 from cosell_sync.cli.progress import progress
 from cosell_sync.cycle.cycle import run_cycle
-from cosell_sync.errors import Unavailable
+from cosell_sync.errors import ConfigError, Unavailable
 from cosell_sync.summary import CycleSummary
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ def sync(
         noticing(wired) as watching,
         watching(cycle),
     ):
+        refuse_paused(wired)
         wired.purge_journal()
         with progress() as step:
             services = replace(wired.cycle_services(), finished=remembering(wired), progress=step)
@@ -55,6 +56,19 @@ def sync(
     else:
         show(sentence(summary))
     raise typer.Exit(summary.exit_code)
+
+
+def refuse_paused(wired: Program) -> None:
+    """Raises ConfigError where a person wants the connection left alone."""
+    from cosell_sync.store.connections import turn  # noqa: PLC0415 - as above
+
+    name = wired.settings.connection
+    since = turn(wired.store.engine, name).paused_at
+    if since is not None:
+        raise ConfigError(
+            f"the connection {name} is paused since {since:%Y-%m-%d %H:%M} UTC; nothing was read or written",
+            hint=f"cosell-sync connection resume {name}",
+        )
 
 
 def remembering(wired: Program) -> Callable[[CycleSummary], None]:

@@ -15,9 +15,10 @@ from cosell_sync.settings.problems import InvalidSettings, Problem
 from cosell_sync.settings.required import Command, plausible, required
 from cosell_sync.settings.schema import json_schema
 from cosell_sync.settings.sources import variables_set
-from cosell_sync.settings.values import CrmName, format_duration, parse_duration
+from cosell_sync.settings.values import DEFAULT_CONNECTION, CrmName, format_duration, parse_duration
 
 __all__ = [
+    "DEFAULT_CONNECTION",
     "Command",
     "Configuration",
     "CrmName",

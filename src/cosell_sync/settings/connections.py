@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from urllib.parse import urlsplit
 
+from pydantic import SecretStr
+
 from cosell_sync.settings.load import Configuration
 from cosell_sync.settings.model import Settings
 from cosell_sync.settings.problems import InvalidSettings, Problem
@@ -19,11 +21,13 @@ def check_all(
     """The connections that ``command`` can begin with, and what is wrong with each of the others.
 
     ``check`` raises ``InvalidSettings`` where a connection cannot be begun with. Two connections for one pair would both make a
-    referral of every opportunity that is shared: only the first is served.
+    referral of every opportunity that is shared, and a store has one key, or its backup could not be read: the first is served,
+    the other refused.
     """
     valid: dict[str, Settings] = {}
     refused: dict[str, InvalidSettings] = {}
     pairs: dict[tuple[str, str], str] = {}
+    keys: dict[str, tuple[str, SecretStr | None]] = {}
     for name in configuration.names:
         try:
             settings = configuration.settings(name)
@@ -33,16 +37,25 @@ def check_all(
             continue
         pair = (_tenant(settings), organization(settings))
         first = pairs.setdefault(pair, name) if all(pair) else name
+        keyed, key = keys.setdefault(settings.store.url, (name, settings.store.key))
         if first != name:
             what = (
                 f"is for the same tenant and the same CRM as connections.{first}; both would write every deal"
             )
-            refused[name] = InvalidSettings(
-                [Problem(_key(name), configuration.place(name), what, "Keep one")]
+            refused[name] = _refusal(configuration, name, "", what, "Keep one")
+        elif key != settings.store.key:
+            what, hint = (
+                f"is not that of connections.{keyed}, whose store it shares",
+                "Give both one key, or each a store.url",
             )
+            refused[name] = _refusal(configuration, name, ".store.key", what, hint)
         else:
             valid[name] = settings
     return valid, refused
+
+
+def _refusal(configuration: Configuration, name: str, key: str, what: str, hint: str) -> InvalidSettings:
+    return InvalidSettings([Problem(f"{_key(name)}{key}", configuration.place(name), what, hint)])
 
 
 def shared_organizations(connections: Iterable[Settings]) -> Iterator[str]:

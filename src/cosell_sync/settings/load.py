@@ -8,7 +8,7 @@ the top level is each connection's default.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
@@ -46,7 +46,10 @@ class Configuration:
         self._given = tuple(dict.fromkeys(names))
         self._checked: dict[str, Settings] = {}
         mine = [each for each in self._problems if _owner(each) not in self._given]
-        self.shared = _settings(self._sources, (), mine)
+        try:
+            self.shared = _settings(self._sources, (), mine)
+        except InvalidSettings as error:
+            raise InvalidSettings([*error.problems, *self._others(error.problems)]) from None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -88,6 +91,15 @@ class Configuration:
         found = [problem for source in self._sources for problem in source.problems]
         below = (each for source in self._sources for each in source.connections.values())
         return [*found, *(problem for source in below for problem in source.problems)]
+
+    def _others(self, known: Sequence[Problem]) -> Iterator[Problem]:
+        """What is wrong with the connections beside what is wrong at the top level, so that all is told at once."""
+        places = {problem.where for problem in known}
+        for name in self._given:
+            try:
+                self.settings(name)
+            except InvalidSettings as error:
+                yield from (problem for problem in error.problems if problem.where not in places)
 
     def _unknown(self, name: str) -> ConfigError:
         some = ", ".join(self.names[:_NAMED_AT_MOST])

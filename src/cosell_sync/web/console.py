@@ -1,11 +1,12 @@
-"""The console's addresses: ``/``, ``/deals?state=…&text=…`` and ``/deals/ID``, each answered with a page; read-only.
+"""The console's addresses: ``/``, ``/deals?state=…&text=…`` and ``/deals/ID``, each answered with a page; read-only. Where there
+are several connections, ``/`` lists them and ``?connection=NAME`` chooses one.
 
 A store that is away, a deal that nobody knows and a filter that there is none are answered with a page that says so.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from werkzeug.routing import Rule
@@ -26,6 +27,9 @@ _AWAY: Final = (
 )
 _UNKNOWN: Final = (
     "No deal with this id is known here. It may not have been read yet, or the id may be cut short."
+)
+_CHOOSE: Final = (
+    "No connection of this name can be served here. The first page lists all of them, with what is wrong."
 )
 
 
@@ -77,6 +81,47 @@ class Console:
 
     def _problem(self, status: int, title: str, words: str) -> Response:
         return _html(pages.problem(self._facts(), title, words), status)
+
+
+class ConsoleOfSeveral:
+    """``chosen``: the console of one connection; None where there is none of that name. ``several``: what readiness is judged by,
+    by name.
+    """
+
+    def __init__(
+        self, chosen: Callable[[str], Console | None], several: Callable[[], Mapping[str, Facts]]
+    ) -> None:
+        self._chosen = chosen
+        self._several = several
+
+    def rules(self) -> list[Rule]:
+        """As of ``Console``."""
+        return [
+            Rule("/", endpoint=self.overview, methods=["GET"]),
+            Rule("/deals", endpoint=self.deals, methods=["GET"]),
+            Rule("/deals/<path:target>", endpoint=self.deal, methods=["GET"]),
+        ]
+
+    def overview(self, request: Request) -> Response:
+        if "connection" not in request.args:
+            return _html(pages.connections(self._several()))
+        return self._of(request, lambda console: console.overview(request))
+
+    def deals(self, request: Request) -> Response:
+        return self._of(request, lambda console: console.deals(request))
+
+    def deal(self, request: Request, target: str) -> Response:
+        return self._of(request, lambda console: console.deal(request, target))
+
+    def _of(self, request: Request, answer: Callable[[Console], Response]) -> Response:
+        try:
+            console = self._chosen(request.args.get("connection", ""))
+        except CosellError:
+            get_logger().warning("http.facts_unreadable", exc_info=True)
+            return _html(pages.problem(None, "The store does not answer", _AWAY), 503)
+        if console is None:
+            return _html(pages.problem(None, "Unknown connection", _CHOOSE), 404)
+        return answer(console)
 
 
 def _html(page: str, status: int = 200) -> Response:

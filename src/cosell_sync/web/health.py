@@ -18,7 +18,7 @@ class Facts:
 
     ``sign_ins``: system → what is wrong with its sign-in, empty where it is valid. ``carried_at``: end of the last
     cycle that reached both systems. ``outage``: what keeps cycles from ending well since then. ``holder``: the other process that
-    holds the lease. ``paused``: a person wants the connection left alone. ``wrong``: why it cannot be served before a
+    holds the lease. ``connection``: its name, where there are several. ``paused``: a person wants the connection left alone. ``wrong``: why it cannot be served before a
     person corrects it.
     """
 
@@ -31,6 +31,7 @@ class Facts:
     carried_at: datetime | None = None
     outage: str | None = None
     holder: str | None = None
+    connection: str = ""
     paused: bool = False
     wrong: str = ""
 

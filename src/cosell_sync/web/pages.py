@@ -157,6 +157,12 @@ def overview(found: Overview) -> str:
     return _render("overview.html", found.facts, found=found, ready=ready, reasons=reasons)
 
 
+def connections(several: Mapping[str, Facts]) -> str:
+    """The first page where there are several connections: each with how it stands."""
+    rows = [(facts, *readiness(facts)) for facts in several.values()]
+    return _render("connections.html", None, rows=rows)
+
+
 def deals(facts: Facts, query: Query, found: DealList) -> str:
     """A page of the list."""
     asked = {"state": query.which.value, "text": query.text}
@@ -176,7 +182,20 @@ def problem(facts: Facts | None, title: str, words: str) -> str:
 
 
 def _render(template: str, facts: Facts | None, **given: Any) -> str:
-    return _environment().get_template(template).render(facts=facts, style=STYLE, labels=LABELS, **given)
+    chosen = urlencode({"connection": facts.connection}) if facts and facts.connection else ""
+    return (
+        _environment()
+        .get_template(template)
+        .render(
+            facts=facts,
+            style=STYLE,
+            labels=LABELS,
+            chosen=facts.connection if facts else "",
+            alone=f"?{chosen}" if chosen else "",
+            besides=f"&{chosen}" if chosen else "",
+            **given,
+        )
+    )
 
 
 @cache

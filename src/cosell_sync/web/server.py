@@ -24,7 +24,7 @@ from werkzeug.wrappers import Request, Response
 from cosell_sync.log import get_logger
 from cosell_sync.web import webhooks
 from cosell_sync.web.arrivals import DEADLINE, HEADERS_CAP, Arrivals
-from cosell_sync.web.console import Console
+from cosell_sync.web.console import Console, ConsoleOfSeveral
 from cosell_sync.web.health import Facts, readiness, readiness_of
 from cosell_sync.web.pages import POLICY
 
@@ -43,7 +43,7 @@ _HEADERS: Final = {
 class Application:
     """The WSGI application. ``facts``: what readiness is judged by, by name where there are several connections. ``metrics`` renders what Prometheus reads. ``console``: the
     pages for people; None: there are none. ``judge``: what an event is answered with; ``take`` stores events that are
-    Microsoft's, before they are answered.
+    Microsoft's, before they are answered, with the name of the connection that they are addressed to.
     """
 
     def __init__(
@@ -51,9 +51,9 @@ class Application:
         facts: Callable[[], Facts | Mapping[str, Facts]],
         metrics: Callable[[], bytes],
         *,
-        console: Console | None = None,
+        console: Console | ConsoleOfSeveral | None = None,
         judge: Callable[..., webhooks.Verdict] = webhooks.refuse_all,
-        take: Callable[[Sequence[webhooks.Event]], None] = lambda _: None,
+        take: Callable[[Sequence[webhooks.Event], str | None], None] = lambda _, __: None,
     ) -> None:
         self._facts = facts
         self._render = metrics
@@ -64,6 +64,7 @@ class Application:
             Rule("/readyz", endpoint=self._readyz, methods=["GET"]),
             Rule("/metrics", endpoint=self._metrics, methods=["GET"]),
             Rule("/webhooks/partner-center", endpoint=self._webhook, methods=["POST"]),
+            Rule("/webhooks/partner-center/<name>", endpoint=self._webhook, methods=["POST"]),
             *(console.rules() if console else ()),
         ])  # fmt: skip
 
@@ -106,14 +107,14 @@ class Application:
         del request
         return Response(self._render(), content_type=METRICS_TYPE)
 
-    def _webhook(self, request: Request) -> Response:
+    def _webhook(self, request: Request, name: str | None = None) -> Response:
         verdict = self._judge(
             dict(request.headers.items()),
             request.content_length,
             lambda: request.stream.read(webhooks.BODY_CAP + 1),
         )
         if verdict.status == webhooks.ACCEPTED:
-            self._take(verdict.events)  # where this fails the sender gets 500 and tries again
+            self._take(verdict.events, name)  # where this fails the sender gets 500 and tries again
         else:
             get_logger().info("webhook.refused", status=verdict.status, reason=verdict.reason)
         return Response(status=verdict.status)
