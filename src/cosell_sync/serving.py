@@ -15,7 +15,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from importlib.metadata import version
 from typing import Final
@@ -34,7 +34,7 @@ from cosell_sync.store import connections as stored
 from cosell_sync.store.connections import Turn
 from cosell_sync.store.open import Databases
 from cosell_sync.store.sql import SqlStore
-from cosell_sync.web.health import Facts
+from cosell_sync.web.health import Facts, fresh_within
 
 Hint = tuple[str, str, str]  # referral id, event, changed
 
@@ -42,6 +42,7 @@ KEPT: Final = 256
 STANDBY: Final = timedelta(seconds=5)
 LOOK_AGAIN: Final = timedelta(seconds=30)  # whether a paused connection was resumed
 SLACK: Final = timedelta(seconds=1)  # two processes' clocks agree no better
+_EVER: Final = datetime.min.replace(tzinfo=UTC)
 
 
 class Ending(StrEnum):
@@ -127,13 +128,10 @@ class Connections:
         return [name for name in self._served if turns[name].paused_at is None]
 
     def due(self) -> Sequence[str]:
-        """Those of ``names`` whose next turn is due now, whoever made the last one."""
+        """Those of ``names`` whose next turn is due now, whoever made the last one; who waits longest first."""
         now, turns = self.clock(), self.turns()
-        return [
-            name
-            for name, turn in ((name, turns[name]) for name in self._served)
-            if turn.paused_at is None and (turn.due is None or turn.due <= now + SLACK)
-        ]
+        waiting = {name: turn.due or _EVER for name, turn in turns.items() if turn.paused_at is None}
+        return sorted((name for name, due in waiting.items() if due <= now + SLACK), key=waiting.__getitem__)
 
     def turns(self) -> Mapping[str, Turn]:
         """What the stores say of each valid connection; of a store that is away nothing is known."""
@@ -304,11 +302,13 @@ class Connections:
 
     # --- how they do ----------------------------------------------------------------------------------------------
 
-    def facts(self) -> Mapping[str, Facts]:
-        """What readiness is judged by, for each connection that is configured; asks no store."""
-        return {name: self._facts(name) for name in self.configuration.names}
+    def facts(self, *, shared: bool = False) -> Mapping[str, Facts]:
+        """What readiness is judged by, for each connection that is configured; asks no store. ``shared``: whoever is free serves
+        a connection, so that one which was not served here lately is no sign of trouble.
+        """
+        return {name: self._facts(name, shared=shared) for name in self.configuration.names}
 
-    def _facts(self, name: str) -> Facts:
+    def _facts(self, name: str, *, shared: bool) -> Facts:
         one = self._served.get(name)
         if one is None:
             keys = ", ".join(problem.key for problem in self.refused[name].problems)
@@ -321,9 +321,12 @@ class Connections:
                 connection=name,
             )
         status = one.course.status
-        if not one.mine and one.elsewhere is not None:
+        elsewhere = None if one.mine else one.elsewhere
+        if shared and (not one.mine or self.clock() - one.rested > fresh_within(one.monitor.pace())):
+            elsewhere = self.clock()
+        if elsewhere is not None:
             # Another process serves it, and tells how that goes.
-            status = replace(status, carried_at=one.elsewhere, outage=None)
+            status = replace(status, carried_at=elsewhere, outage=None)
             known = replace(one.monitor.facts(status), sign_ins={})
         else:
             known = one.monitor.facts(status)

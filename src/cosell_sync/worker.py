@@ -14,20 +14,22 @@ again; cycles that run meanwhile end by themselves.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Any, Final
 
-import structlog
-from procrastinate import App, PsycopgConnector
+from procrastinate import App
+from procrastinate.connector import BaseAsyncConnector
 from procrastinate.exceptions import AlreadyEnqueued, ConnectorException
 from procrastinate.jobs import Status
 from procrastinate.tasks import Task
 
 from cosell_sync.log import get_logger
+from cosell_sync.supervisor import Supervisor
 
 QUEUE: Final = "cosell-sync"
 _LOOK: Final = "look"
@@ -39,69 +41,90 @@ _FIRST: Final = 10  # priority of a look: it must not wait behind what earlier l
 @dataclass(frozen=True)
 class Timing:
     """``tick``: how often due connections are looked for, in whole seconds of which a minute has a multiple. ``dead_after``: how
-    long a worker says nothing until its jobs are swept up; it speaks three times as often. ``grace``: for cycles under way when
-    asked to stop.
+    long a worker says nothing until its jobs are swept up; it speaks three times as often.
     """
 
     tick: timedelta = timedelta(seconds=5)
     dead_after: timedelta = timedelta(seconds=30)
-    grace: timedelta = timedelta(seconds=6)
 
 
 class Worker:
-    """``work`` blocks until ``stop``, which may be called from any thread and from a signal handler.
+    """``run`` blocks until stopped; ``stop`` and ``wake`` may be called from any thread.
 
-    ``address``: of the database, as libpq reads it. ``due``: the connections that are due now, who waits longest first.
-    ``serve``: takes the lease of a connection and serves it once, or returns; called from ``parallel`` threads.
+    ``connect``: makes the queue's access to its database. ``due``: the connections that are due now, who waits longest first.
+    ``serve``: takes the lease of a connection and serves it once, at the behest of somebody or not, or returns; called from
+    ``parallel`` threads. ``stopping`` and ``reload`` as of ``Supervisor``.
     """
 
     def __init__(
         self,
-        address: str,
+        connect: Callable[[], BaseAsyncConnector],
         *,
         due: Callable[[], Sequence[str]],
-        serve: Callable[[str], None],
+        serve: Callable[[str, bool], object],
         parallel: int,
         timing: Timing = Timing(),
+        stopping: Callable[[], None] = lambda: None,
+        reload: Callable[[], None] = lambda: None,
     ) -> None:
-        self._address = address
+        self._connect = connect
         self._due = due
         self._serve = serve
         self._parallel = parallel
         self._timing = timing
-        self._stopping = False
+        self._on_stop = stopping
+        self._supervisor = Supervisor(self._end, reload=reload)
+        self._wake: Callable[[str], Coroutine[Any, Any, None]] | None = None  # while the queue is there
         self._loop: asyncio.AbstractEventLoop | None = None
         self._running: asyncio.Task[None] | None = None
         self._lost = False
 
     @property
-    def lost(self) -> bool:
-        """Whether the queue cannot be reached just now."""
-        return self._lost
+    def shared(self) -> bool:
+        """Whether the queue is there, by which other workers serve what this one does not."""
+        return not self._lost
 
-    def work(self) -> None:
-        """Serve until stopped. Cycles under way are waited for; who cannot wait ends the process."""
-        with ThreadPoolExecutor(self._parallel, thread_name_prefix="cycles") as pool:
-            asyncio.run(self._work(pool))
+    def run(self) -> int:
+        """Serve until stopped by signal or ``stop``; 0 is the exit code of the command. Call it in the main thread."""
+        return self._supervisor.run(self._work, parallel=self._parallel, queue=QUEUE)
 
     def stop(self) -> None:
-        """Take no more jobs, and end."""
-        self._stopping = True
+        """Take no more jobs, and end soon; asked twice, end now."""
+        self._supervisor.stop()
+
+    def wake(self, name: str) -> None:
+        """Let some worker serve this connection now. Where the queue is away, or the connection is being served, it is served
+        when it is due.
+        """
+        wake, loop = self._wake, self._loop
+        if wake is not None and loop is not None:
+            with suppress(RuntimeError):  # the loop has ended
+                asyncio.run_coroutine_threadsafe(wake(name), loop)
+
+    def _end(self) -> None:
+        self._on_stop()
         if self._loop is not None:
-            with suppress(RuntimeError):  # it ended meanwhile
+            with suppress(RuntimeError):  # it has ended
                 self._loop.call_soon_threadsafe(self._cancel)
 
     def _cancel(self) -> None:
         if self._running is not None:
             self._running.cancel()
 
-    async def _work(self, pool: ThreadPoolExecutor) -> None:
+    # --- the thread of the queue --------------------------------------------------------------------------------
+
+    def _work(self) -> None:
+        # Leaving waits for the cycles under way; for how long, the supervisor decides.
+        with ThreadPoolExecutor(self._parallel, thread_name_prefix="cycle") as pool:
+            asyncio.run(self._attend_again(pool))
+
+    async def _attend_again(self, pool: ThreadPoolExecutor) -> None:
         self._loop = asyncio.get_running_loop()
         # What the queue could not record of a job (its database went away) is nobody's loss.
         self._loop.set_exception_handler(
             lambda _loop, context: get_logger().debug("queue.error", kind=_kind(context))
         )
-        while not self._stopping:
+        while not self._supervisor.stopping:
             self._running = asyncio.create_task(self._attend(pool))
             try:
                 await self._running
@@ -111,8 +134,8 @@ class Worker:
                 self._left(error)
             else:
                 self._left(None)  # a part of it failed, which it told its own logger
-            if not self._stopping:
-                await asyncio.sleep(_AGAIN)
+            self._wake = None
+            await asyncio.sleep(_AGAIN)
 
     async def _attend(self, pool: ThreadPoolExecutor) -> None:
         """Work for the queue until it is lost or the task is cancelled."""
@@ -124,7 +147,7 @@ class Worker:
                 concurrency=self._parallel,
                 delete_jobs="always",
                 install_signal_handlers=False,
-                shutdown_graceful_timeout=self._timing.grace.total_seconds(),
+                shutdown_graceful_timeout=0,  # a job only waits for its cycle, which ends without it as well
                 fetch_job_polling_interval=self._timing.tick.total_seconds(),
                 update_heartbeat_interval=dead_after / 3,
                 stalled_worker_timeout=dead_after,
@@ -132,10 +155,10 @@ class Worker:
 
     def app(self, pool: ThreadPoolExecutor) -> App:
         """The queue with its two kinds of jobs."""
-        app = App(connector=PsycopgConnector(conninfo=self._address, min_size=1, max_size=4))
+        app = App(connector=self._connect())
 
-        async def serve(connection: str) -> None:
-            await asyncio.wrap_future(pool.submit(self._served, connection))
+        async def serve(connection: str, *, woken: bool = False) -> None:
+            await asyncio.wrap_future(pool.submit(self._served, connection, woken))
 
         async def look(timestamp: int) -> None:
             del timestamp
@@ -143,6 +166,7 @@ class Worker:
 
         serving = app.task(name=_SERVE, queue=QUEUE)(serve)
         looking = app.task(name=_LOOK, queue=QUEUE, queueing_lock=_LOOK, priority=_FIRST)(look)
+        self._wake = partial(self._leave_job, serving, woken=True)
         app.periodic(cron=f"* * * * * */{round(self._timing.tick.total_seconds())}")(looking)
         return app
 
@@ -158,8 +182,12 @@ class Worker:
         }
         for name in due:
             if name not in waiting:
-                with suppress(AlreadyEnqueued):  # the look of another worker was quicker
-                    await serving.configure(queueing_lock=name).defer_async(connection=name)
+                await self._leave_job(serving, name)
+
+    @staticmethod
+    async def _leave_job(serving: Task[..., Any, Any], name: str, **more: bool) -> None:
+        with suppress(AlreadyEnqueued):  # somebody else was quicker
+            await serving.configure(queueing_lock=name).defer_async(connection=name, **more)
 
     async def _sweep(self, app: App) -> None:
         seconds = self._timing.dead_after.total_seconds()
@@ -168,15 +196,16 @@ class Worker:
                 await app.job_manager.finish_job(job, Status.FAILED, delete_job=True)
                 get_logger().warning("job.abandoned", job=job.task_name, **_connection_of(job.task_kwargs))
 
-    def _served(self, name: str) -> None:
-        with structlog.contextvars.bound_contextvars(connection=name):
-            try:
-                self._serve(name)
-            except Exception as error:  # noqa: BLE001 - a finished job: the connection stays due, and the next look finds it
-                get_logger().error("job.failed", exc_info=error)
+    def _served(self, name: str, woken: bool) -> None:
+        if self._supervisor.stopping:
+            return
+        try:
+            self._serve(name, woken)
+        except Exception as error:  # noqa: BLE001 - a finished job: the connection stays due, and the next look finds it
+            get_logger().error("job.failed", connection=name, exc_info=error)
 
     def _left(self, error: Exception | None) -> None:
-        if not self._stopping and not self._lost:
+        if not self._supervisor.stopping and not self._lost:
             get_logger().warning("queue.lost", kind=type(error).__name__ if error else "")
             self._lost = True
 

@@ -16,13 +16,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from postgres import private_schema, server
 
 from cosell_sync.core.memory import Link
 from cosell_sync.errors import Busy
 from cosell_sync.ports import Transaction
 from cosell_sync.store.open import open_store
 from cosell_sync.store.sql import SqlStore
+from postgres import private_schema, server
 
 LEASE = timedelta(seconds=1)
 PATIENCE = timedelta(seconds=30)

@@ -22,7 +22,6 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from cryptography.fernet import Fernet
 from memory_store import MemoryStore
-from postgres import private_schema, server
 from sqlalchemy import insert, select, text
 from sqlalchemy.exc import OperationalError
 
@@ -63,6 +62,7 @@ from cosell_sync.store.open import open_store
 from cosell_sync.store.quota import StoredLedger
 from cosell_sync.store.sql import SqlStore
 from cosell_sync.store.tokens import StoredTokens
+from postgres import private_schema, server
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC)
 NO_WAIT = timedelta()
@@ -621,6 +621,28 @@ def test_row_lease_is_renewed(postgres: Postgres) -> None:
         postgres.take_from(store, other)
         assert not lease.renew()
     assert other.held
+
+
+@pytest.mark.postgres
+def test_a_lease_ends_by_our_own_clock_before_anybody_else_may_take_it(postgres: Postgres) -> None:
+    """Asks nobody, so that it can be asked right before every call; what a call takes to arrive is left of the deadline."""
+    passed = [1000.0]
+    lease = RowLease(postgres.open().engine, "default", "us", timedelta(seconds=30), clock=lambda: passed[0])
+    with pytest.raises(Fenced, match="not held"):
+        lease.check_deadline()
+    assert lease.attempt()
+    try:
+        passed[0] += 24
+        lease.check_deadline()
+        passed[0] += 2
+        with pytest.raises(Fenced, match="not renewed in time"):
+            lease.check_deadline()
+        assert lease.renew()
+        lease.check_deadline()
+    finally:
+        lease.release()
+    with pytest.raises(Fenced, match="not held"):
+        lease.check_deadline()
 
 
 @pytest.mark.postgres

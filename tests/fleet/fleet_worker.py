@@ -17,8 +17,9 @@ import signal
 import ssl
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -33,8 +34,10 @@ from cosell_sync.cycle.cycle import run_cycle
 from cosell_sync.errors import Busy, Fenced, Flaky, OutsideError, RecordError
 from cosell_sync.ports import Identity, KnownRecords, Outcome, Page
 from cosell_sync.store import queue
+from cosell_sync.store.connections import put_off, turns
 from cosell_sync.store.engine import make_engine, parse
 from cosell_sync.store.lease import RowLease
+from cosell_sync.store.schema import DEFAULT
 from cosell_sync.store.sql import SqlStore
 from cosell_sync.transport.client import HttpCaller, Safety
 from cosell_sync.worker import Timing, Worker
@@ -185,8 +188,8 @@ class Server:
     def __init__(self, engine: Engine, given: argparse.Namespace) -> None:
         self.engine, self.given = engine, given
 
-    def serve(self, name: str) -> None:
-        """Raises whatever ends the cycle; Busy where another worker is at it."""
+    def serve(self, name: str, ended: Callable[[], None] = lambda: None) -> None:
+        """Raises whatever ends the cycle; Busy where another worker is at it. ``ended``: called before the lease is given back."""
         store = SqlStore(self.engine, now, connection=name, deadline=timedelta(seconds=self.given.lease))
         lease = WitnessedLease(
             self.engine, name, f"process {os.getpid()}", timedelta(seconds=self.given.lease)
@@ -201,6 +204,7 @@ class Server:
                 time.sleep(slow)
                 crm = Crm(ask, explode=EXPLODES.get(number) == "within")
                 run_cycle(services(Referrals(ask, name), crm, store), uuid4().hex[:12])
+                ended()
         finally:
             ask.caller.close()
 
@@ -265,37 +269,22 @@ def wake_up(server: Server, given: argparse.Namespace) -> None:
     pause = timedelta(seconds=given.pause)
 
     def due() -> list[str]:
-        with server.engine.connect() as connection:
-            return list(
-                connection.execute(
-                    text(
-                        "SELECT turn.connection FROM turn LEFT JOIN lease USING (connection) WHERE turn.due <= now()"
-                        " AND (lease.deadline IS NULL OR lease.deadline <= clock_timestamp()) ORDER BY turn.due"
-                    )
-                ).scalars()
-            )
+        waiting = {name: turn.due or now() for name, turn in turns(server.engine).items() if name != DEFAULT}
+        return sorted((name for name, at in waiting.items() if at <= now()), key=waiting.__getitem__)
 
-    def serve(name: str) -> None:
+    def serve(name: str, _woken: bool) -> None:
         try:
-            server.serve(name)
+            server.serve(name, lambda: put_off(server.engine, name, now() + pause))
         except (Busy, Fenced):
             return
-        finally:
-            with server.engine.begin() as connection:
-                connection.execute(
-                    text("UPDATE turn SET due = now() + :pause WHERE connection = :name"),
-                    {"pause": pause, "name": name},
-                )
 
-    worker = Worker(
-        queue.address(server.engine),
+    Worker(
+        partial(queue.connector, server.engine),
         due=due,
         serve=serve,
         parallel=given.parallel,
         timing=Timing(timedelta(seconds=given.tick), timedelta(seconds=given.dead_after)),
-    )
-    signal.signal(signal.SIGTERM, lambda *_: worker.stop())
-    worker.work()
+    ).run()
 
 
 if __name__ == "__main__":

@@ -279,7 +279,11 @@ def handler(world: World) -> type[BaseHTTPRequestHandler]:
         disable_nagle_algorithm = True
 
         def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["content-length"]))
+            length = int(self.headers["content-length"])
+            body = self.rfile.read(length)
+            if len(body) < length:  # cut off with whoever sent it
+                self.close_connection = True
+                return
             name, method = self.path.strip("/").split("/")
             arguments = pickle.loads(body)
             if name == "control":

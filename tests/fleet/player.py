@@ -35,17 +35,17 @@ from sqlalchemy.exc import DBAPIError
 HERE = Path(__file__).parent
 MOMENT = 2.0  # seconds that a cycle itself may take on a busy machine
 if __name__ == "__main__":
-    sys.path[:0] = [str(HERE.parent), str(HERE.parent / "contract"), str(HERE)]
+    sys.path[:0] = [str(HERE.parent), str(HERE)]
 
 from outside_server import client, names  # noqa: E402
-from postgres import OwnServer, own_server  # noqa: E402
 
 from cosell_sync.store import queue as queue_tables  # noqa: E402
 from cosell_sync.store.migrate import migrate  # noqa: E402
+from postgres import OwnServer, own_server  # noqa: E402
 
 ENVIRONMENT = {
     **os.environ,
-    "PYTHONPATH": os.pathsep.join(map(str, (HERE.parent, HERE.parent / "contract", HERE))),
+    "PYTHONPATH": os.pathsep.join(map(str, (HERE.parent, HERE))),
 }
 
 
@@ -53,7 +53,7 @@ ENVIRONMENT = {
 class Play:
     """What is played. Times in seconds; ``pause``: between two cycles of a connection. 0: never."""
 
-    connections: int = 24
+    connections: int = 10
     workers: int = 3
     parallel: int = 4
     seconds: float = 30
@@ -352,6 +352,7 @@ def _judge(
         "made twice": end["duplicates"],
         "deals": end["deals"],
         "longest wait_s": round(longest, 1),
+        "longest waits": sorted(((round(w, 1), n) for n, w in idle.items()), reverse=True)[:4],
         "allowed_s": round(bound(play, down), 1),
         "served no more": len(silent),
         "longest orphaned job_s": round(queue.longest, 1),

@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import postgres
 import pytest
 import yaml
 from acceptance import COMMAND, FOREIGN, Stage, waited
 from main_in_process import Ended, run_main
 from test_acceptance_settings import free_port
 
+import postgres
 from cosell_sync.sandbox.systems import Sandbox
 
 pytestmark = pytest.mark.wire

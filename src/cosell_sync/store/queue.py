@@ -11,7 +11,7 @@ import hashlib
 import re
 from typing import Any, Final
 
-from procrastinate import __version__
+from procrastinate import PsycopgConnector, __version__
 from procrastinate.schema import SchemaManager
 from sqlalchemy import Connection, Engine, text
 
@@ -43,9 +43,10 @@ END $$
 """
 
 
-def address(engine: Engine) -> str:
-    """The database of this engine as libpq reads it, password included: never to be logged."""
-    return engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
+def connector(engine: Engine) -> PsycopgConnector:
+    """The queue's own access to the database of this engine: a few connections beside those of the store."""
+    address = engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
+    return PsycopgConnector(conninfo=address, min_size=1, max_size=4)
 
 
 def prepare(engine: Engine) -> None:
