@@ -33,7 +33,6 @@ from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.exc import DBAPIError
 
 HERE = Path(__file__).parent
-MOMENT = 2.0  # seconds that a cycle itself may take on a busy machine
 if __name__ == "__main__":
     sys.path[:0] = [str(HERE.parent), str(HERE)]
 
@@ -68,6 +67,7 @@ class Play:
     deals: int = 2
     throttle: int = 5
     settle: float = 30
+    moment: float = 2  # that a cycle itself may take
     naive: bool = False
     no_deadline: bool = False
     seed: int = 1
@@ -291,14 +291,14 @@ def _settle(play: Play, fleet: Fleet, queue: Queue, ask: Callable[..., Any], dow
         fleet.tend()
         queue.look()
         time.sleep(0.5)
-        if time.monotonic() > began + bound(play, down) and not ask("state")["differences"]:
+        if time.monotonic() > began + 2 * play.lease + 1 and not ask("state")["differences"]:
             break
     return round(time.monotonic() - began, 1)
 
 
 def bound(play: Play, down: float) -> float:
     """How long a connection may see nothing of any worker."""
-    return play.lease + 2 * play.tick + play.pause + down + MOMENT
+    return play.lease + 2 * play.tick + play.pause + down + play.moment
 
 
 def _judge(
@@ -366,13 +366,14 @@ LONG = Play(
     seconds=300,
     lease=30,
     tick=5,
-    pause=10,
+    pause=30,
     dead_after=30,
     kill_every=7,
     stop_every=31,
     restart_at=120,
     edit_every=0.2,
     settle=120,
+    moment=5,
 )
 
 
