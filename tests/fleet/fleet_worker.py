@@ -25,7 +25,7 @@ from uuid import uuid4
 
 import structlog
 from outside_server import names
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Connection, Engine, event, text
 
 from cosell_sync.core.deal import TOO_SOON, Side, Snapshot
 from cosell_sync.core.retry import RetryPolicy
@@ -255,7 +255,15 @@ def main() -> None:
 def work(given: argparse.Namespace) -> None:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     logging.getLogger("procrastinate").setLevel(logging.CRITICAL)
-    server = Server(make_engine(parse(given.database)), given)
+    engine = make_engine(parse(given.database))
+
+    @event.listens_for(engine, "connect")
+    def _shorter(connection: Any, _record: object) -> None:
+        """As the lease is shorter than the product's."""
+        connection.execute(f"SET idle_in_transaction_session_timeout = '{given.lease / 2}s'")
+        connection.commit()
+
+    server = Server(engine, given)
     if given.naive:
         import naive_queue
 

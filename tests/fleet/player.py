@@ -26,6 +26,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,8 @@ class Play:
     edit_every: float = 0.1
     deals: int = 2
     throttle: int = 5
+    slow: int = 0  # so many connections, of which each cycle takes ``slow_seconds`` longer
+    slow_seconds: float = 20
     settle: float = 30
     moment: float = 2  # that a cycle itself may take
     naive: bool = False
@@ -234,6 +237,7 @@ def run(play: Play, own: OwnServer, say: Callable[[str], None] = lambda _line: N
     with served(play, own.url) as world:
         ask = client(world)
         ask("seed", play.deals)
+        ask("slow", names(play.connections)[: play.slow], play.slow_seconds)
         fleet = Fleet(play, world, own.url)
         try:
             down = _befall(play, own, fleet, queue, ask, say)
@@ -243,6 +247,7 @@ def run(play: Play, own: OwnServer, say: Callable[[str], None] = lambda _line: N
         finally:
             fleet.end()
     found = _judge(play, engine, queue, end, seen, written, down)
+    found.figures |= _rates(play, seen)
     found.figures |= {"killed": fleet.killed, "stopped": fleet.stops, "settled_s": settled}
     engine.dispose()
     return found
@@ -361,12 +366,31 @@ def _judge(
     return found
 
 
+def _rates(play: Play, seen: dict[str, list[tuple[float, str]]]) -> dict[str, Any]:
+    """How much was done while everything befell, and how long the quick connections waited beyond their pause."""
+    slow = set(names(play.connections)[: play.slow])
+    moments = sorted(at for times in seen.values() for at, what in times if what == "begin")
+    waits = sorted(
+        max(0.0, later - earlier - play.pause)
+        for name, times in seen.items()
+        if name not in slow
+        for (earlier, _), (later, what) in pairwise(times)
+        if what == "begin"
+    )
+    spent = moments[-1] - moments[0] if len(moments) > 1 else 0.0
+    return {
+        "cycles a second": round(len(moments) / spent, 1) if spent else 0,
+        "quick ones waited_s p50": round(waits[len(waits) // 2], 1) if waits else None,
+        "quick ones waited_s p95": round(waits[len(waits) * 95 // 100], 1) if waits else None,
+    }
+
+
 LONG = Play(
     connections=200,
     seconds=300,
     lease=30,
     tick=5,
-    pause=30,
+    pause=60,
     dead_after=30,
     kill_every=7,
     stop_every=31,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from player import Play, run
+
 from postgres import own_server
 
 pytestmark = pytest.mark.postgres

@@ -12,10 +12,11 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
-import postgres
 import pytest
 from acceptance import Stage, staged, waited
 from test_acceptance_settings import free_port
+
+import postgres
 
 pytestmark = pytest.mark.wire
 

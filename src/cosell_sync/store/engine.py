@@ -21,6 +21,9 @@ from cosell_sync.errors import ConfigError, Unavailable
 _BUSY_SECONDS: Final = 30
 _CONNECT_SECONDS: Final = 10
 _OTHERS: Final = 6  # the listener's workers, and notices
+_IDLE_SECONDS: Final = (
+    15  # between two statements of one transaction; less than the lease of PostgreSQL (``lease.DEADLINE``)
+)
 _WRITES: Final = "cosell_writes"
 _EXAMPLES: Final = "sqlite:///cosell-sync.db or postgresql+psycopg://user@host/database"
 _DRIVERS: Final = {
@@ -59,7 +62,7 @@ def make_engine(url: URL, cycles: int = 1) -> Engine:
     if url.get_backend_name() == "sqlite":
         return _sqlite(url)
     try:
-        return create_engine(
+        engine = create_engine(
             url,
             hide_parameters=True,
             pool_pre_ping=True,
@@ -72,6 +75,14 @@ def make_engine(url: URL, cycles: int = 1) -> Engine:
             f"a store on PostgreSQL needs the package {error.name}",
             hint="run `pip install 'cosell-sync[postgresql]'`",
         ) from error
+
+    @event.listens_for(engine, "connect")
+    def _configure(connection: Any, _record: object) -> None:
+        # A process that stands still in the middle of a write, or that the network has lost, would keep its locks for as long.
+        connection.execute(f"SET idle_in_transaction_session_timeout = '{_IDLE_SECONDS}s'")
+        connection.commit()
+
+    return engine
 
 
 def _sqlite(url: URL) -> Engine:
