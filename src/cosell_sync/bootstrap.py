@@ -608,7 +608,10 @@ def noticing(
         return
     from cosell_sync.notices.notifier import Notifier  # noqa: PLC0415 - only where somebody is to be told
 
-    notifier = Notifier(targets, wired.outbox, wired.store, wired.clock, background=background)
+    name = wired.settings.connection if wired.settings.key_prefix else ""
+    notifier = Notifier(
+        targets, wired.outbox, wired.store, wired.clock, background=background, connection=name
+    )
     try:
         yield notifier.watching
     finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -34,11 +35,14 @@ class Pool:
         reload: Callable[[], None] = lambda: None,
         grace: timedelta = GRACE,
         leave: Callable[[int], Any] = os._exit,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._serve = serve
         self._parallel = parallel
         self._clock = clock
-        self._agenda = Agenda(names, parallel, clock())
+        self._monotonic = monotonic
+        self._began = clock(), monotonic()
+        self._agenda = Agenda(names, parallel, self._now())
         self._turn = threading.Condition()
         self._supervisor = Supervisor(stopping, reload=reload, grace=grace, leave=leave)
 
@@ -58,17 +62,22 @@ class Pool:
     def wake(self, name: str) -> None:
         """Serve this connection in a moment."""
         with self._turn:
-            self._agenda.wake(name, self._clock() + GATHER)
+            self._agenda.wake(name, self._now() + GATHER)
             self._turn.notify_all()
+
+    def _now(self) -> datetime:
+        """A time that only goes forward: a clock that is set back must not put off everybody's turn."""
+        began, since = self._began
+        return began + timedelta(seconds=self._monotonic() - since)
 
     def _work(self) -> None:
         while not self._supervisor.stopping:
             with self._turn:
-                taken = self._agenda.take(self._clock())
+                taken = self._agenda.take(self._now())
                 if taken is None:
-                    self._turn.wait(self._agenda.idle(self._clock(), LOOK_EVERY).total_seconds())
+                    self._turn.wait(self._agenda.idle(self._now(), LOOK_EVERY).total_seconds())
                     continue
-            due = self._serve(*taken)
+            pause = self._serve(*taken) - self._clock()
             with self._turn:
-                self._agenda.done(taken[0], due, self._clock())
+                self._agenda.done(taken[0], self._now() + pause, self._now())
                 self._turn.notify_all()

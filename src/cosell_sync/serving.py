@@ -23,7 +23,7 @@ from typing import Final
 import structlog
 
 from cosell_sync.bootstrap import Program, noticing, program, utc_now
-from cosell_sync.course import Course
+from cosell_sync.course import LONGEST, Course
 from cosell_sync.errors import Busy, ConfigError, Fenced, Unavailable
 from cosell_sync.log import get_logger
 from cosell_sync.metrics import ACTIVE, MISCONFIGURED, PAUSED, Metrics
@@ -41,6 +41,7 @@ Hint = tuple[str, str, str]  # referral id, event, changed
 KEPT: Final = 256
 STANDBY: Final = timedelta(seconds=5)
 LOOK_AGAIN: Final = timedelta(seconds=30)  # whether a paused connection was resumed
+LEAVING: Final = 1.5  # seconds
 SLACK: Final = timedelta(seconds=1)  # two processes' clocks agree no better
 _EVER: Final = datetime.min.replace(tzinfo=UTC)
 
@@ -81,6 +82,11 @@ class _Served:
         self.elsewhere: datetime | None = None  # when another process was last found to serve it
         self.wrong = ""  # what a person must correct, as last told
         self.paused = False
+
+
+def _waits(turn: Turn, now: datetime, longest: timedelta) -> bool:
+    """Whether its next cycle is not due yet. A time further ahead than any pause was noted by a clock that has been set back."""
+    return turn.due is not None and now + SLACK < turn.due <= now + longest + SLACK
 
 
 class Connections:
@@ -130,8 +136,13 @@ class Connections:
     def due(self) -> Sequence[str]:
         """Those of ``names`` whose next turn is due now, whoever made the last one; who waits longest first."""
         now, turns = self.clock(), self.turns()
-        waiting = {name: turn.due or _EVER for name, turn in turns.items() if turn.paused_at is None}
-        return sorted((name for name, due in waiting.items() if due <= now + SLACK), key=waiting.__getitem__)
+        waiting = {
+            name: turn.due or _EVER
+            for name, turn in turns.items()
+            if turn.paused_at is None
+            and not _waits(turn, now, max(self._served[name].settings.sync.interval, LONGEST))
+        }
+        return sorted(waiting, key=waiting.__getitem__)
 
     def turns(self) -> Mapping[str, Turn]:
         """What the stores say of each valid connection; of a store that is away nothing is known."""
@@ -197,9 +208,10 @@ class Connections:
         self._pausing(one, paused=turn.paused_at is not None)
         if turn.paused_at is not None:
             return Outcome(name, Ending.PAUSED, self.clock() + LOOK_AGAIN, f"paused since {turn.paused_at}")
-        if not woken and turn.due is not None and turn.due > self.clock() + SLACK:
+        pauses = max(one.settings.sync.interval, LONGEST, one.monitor.pace())
+        if not woken and _waits(turn, self.clock(), pauses):
             self._elsewhere(one)
-            return Outcome(name, Ending.EARLY, turn.due, "another process has served it")
+            return Outcome(name, Ending.EARLY, turn.due or self.clock(), "another process has served it")
         one.mine = True
         outcome = self._cycled(one)
         if not self._stopped.is_set():
@@ -296,9 +308,15 @@ class Connections:
     def close(self) -> None:
         """Close what is wired and every database; no turn may be under way."""
         self.stop()
+        # Each waits a moment for a notice that is under way; all of them together get no more.
+        closing = threading.Thread(target=self._unwire_all, name="closing", daemon=True)
+        closing.start()
+        closing.join(LEAVING)
+        self.databases.close()
+
+    def _unwire_all(self) -> None:
         for each in self._served.values():
             self._unwire(each)
-        self.databases.close()
 
     # --- how they do ----------------------------------------------------------------------------------------------
 

@@ -124,6 +124,7 @@ def test_slack_gets_blocks_in_which_no_name_mentions_a_channel() -> None:
 def test_json_has_the_same_keys_in_every_notice() -> None:
     assert plain(message()) == {
         "id": "received:r:1",
+        "connection": "default",
         "kind": "received",
         "over": False,
         "title": TITLE,
@@ -182,6 +183,17 @@ def test_outages_say_whose_and_when_they_are_over() -> None:
         for over in (False, True)
     ]
     assert told == ["Dynamics 365 cannot be reached", "Dynamics 365 works again"]
+
+
+def test_where_there_are_several_connections_each_title_says_which() -> None:
+    """A provider may send the notices of all customers to one channel; the header of Slack takes 150 characters."""
+    name = "a" * 40
+    for kind in NoticeKind:
+        deals = () if kind in {NoticeKind.OUTAGE, NoticeKind.SIGN_IN} else ("r:1", "r:2")
+        made = compose(Notice("k", kind, deals, more=98 if deals else 0, system="dynamics"), {}, name)
+        assert made.title.startswith(f"{name}: ")
+        assert len(slack(made)["blocks"][0]["text"]["text"]) <= 150
+        assert plain(made)["connection"] == name
 
 
 def test_a_deal_that_is_gone_is_left_out_and_one_on_one_side_is_named() -> None:

@@ -475,7 +475,7 @@ def test_the_alert_rules_in_the_cluster_are_the_tested_ones(helm: Path, tmp_path
 def test_the_internet_reaches_webhooks_and_nothing_else(helm: Path, tmp_path: Path) -> None:
     rules = render(helm, tmp_path, VARIANTS["everything"])["Ingress"]["spec"]["rules"]
     paths = [path for rule in rules for path in rule["http"]["paths"]]
-    assert [(path["path"], path["pathType"]) for path in paths] == [("/webhooks/partner-center", "Exact")]
+    assert [(path["path"], path["pathType"]) for path in paths] == [("/webhooks/partner-center", "Prefix")]
 
 
 # --- workflows --------------------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.x509.oid import NameOID
 from werkzeug.test import Client
 
+from cosell_sync.cli.daemon_service import _first_that_accepts
 from cosell_sync.sandbox.partner_center.webhooks import Signer
 from cosell_sync.web import certificates
 from cosell_sync.web.certificates import CertificateAway, Certificates
@@ -49,11 +50,12 @@ class Bench:
         self.served: dict[str, bytes | Exception] = {URL: MICROSOFT.der}
         self.fetched: list[str] = []
         self.taken: list[Event] = []
+        self.addressed: list[str | None] = []
         self.time = 0.0
         root = MICROSOFT.authority.cert_pem.bytes()
         source = Certificates([HOST, "other.example:8443"], get=self.get, monotonic=lambda: self.time)
         judge = Judge(header, source, trust or trust_from(root, "Microsoft Corporation"), lambda: now)
-        self.web = Client(Application(lambda: GOOD, lambda: b"", judge=judge, take=self.taken.extend))
+        self.web = Client(Application(lambda: GOOD, lambda: b"", judge=judge, take=self.take))
 
     def get(self, url: str) -> bytes:
         self.fetched.append(url)
@@ -62,8 +64,17 @@ class Bench:
             raise found
         return found
 
+    def take(self, events: Sequence[Event], address: str | None) -> None:
+        self.taken.extend(events)
+        self.addressed.append(address)
+
     def post(
-        self, event: Any = EVENT, *, sign: Callable[[bytes], str] = MICROSOFT.sign, **changes: str
+        self,
+        event: Any = EVENT,
+        *,
+        sign: Callable[[bytes], str] = MICROSOFT.sign,
+        below: str = "",
+        **changes: str,
     ) -> int:
         body = event if isinstance(event, bytes) else json.dumps(event).encode()
         headers = {
@@ -72,7 +83,7 @@ class Bench:
             "X-Ms-Signature-Algorithm": "rsa-sha256",
             **{name.replace("_", "-"): value for name, value in changes.items()},
         }
-        return self.web.post("/webhooks/partner-center", data=body, headers=headers).status_code
+        return self.web.post(f"/webhooks/partner-center{below}", data=body, headers=headers).status_code
 
 
 def signed_by(key: Any) -> Callable[[bytes], str]:
@@ -270,8 +281,26 @@ def test_addresses_are_not_remembered_without_end() -> None:
     assert len(source._known) == certificates.MOST
 
 
+def test_a_connection_has_an_address_of_its_own() -> None:
+    bench = Bench()
+    assert [bench.post(below=below) for below in ("", "/acme-eu", "/acme-eu/more")] == [202, 202, 404]
+    assert bench.addressed == [None, "acme-eu"]
+
+
+def test_connections_may_be_registered_in_different_ways() -> None:
+    """An event is believed where one of them believes it; what none believes is refused as by the first."""
+    plain, own = Bench(), Bench(header="x-ms-signature")
+    judge = _first_that_accepts([_judge(plain), _judge(own, "x-ms-signature")])
+    plain.web = Client(Application(lambda: GOOD, lambda: b"", judge=judge, take=plain.take))
+    assert plain.post() == 202
+    body = json.dumps(EVENT).encode()
+    assert plain.post(Authorization="", X_Ms_Signature=MICROSOFT.sign(body)) == 202
+    assert plain.post(Authorization="Signature AAAA") == 401
+    assert len(plain.taken) == 2
+
+
 def test_what_cannot_be_stored_is_not_confirmed() -> None:
-    def full(_: object) -> None:
+    def full(_: object, __: object) -> None:
         raise OSError("disk")
 
     bench = Bench()
@@ -279,7 +308,7 @@ def test_what_cannot_be_stored_is_not_confirmed() -> None:
     assert bench.post() == 500
 
 
-def _judge(bench: Bench) -> Judge:
+def _judge(bench: Bench, header: str = "authorization") -> Judge:
     source = Certificates([HOST], get=bench.get)
     trust = trust_from(MICROSOFT.authority.cert_pem.bytes(), "Microsoft Corporation")
-    return Judge("authorization", source, trust, lambda: NOW)
+    return Judge(header, source, trust, lambda: NOW)

@@ -157,7 +157,7 @@ def test_a_sick_and_a_misconfigured_one_harm_no_other(provider: Provider) -> Non
     with running(provider) as run:
         waited(lambda: all(stage.deals(deal) for stage, deal in deals), "both imports", process=run.process)
         waited(lambda: run.events("outage.began", "sick"), "the sick one's outage", process=run.process)
-        each = waited(lambda: run.standing(), "the listener", process=run.process)
+        each = waited(run.standing, "the listener", process=run.process)
         assert run.get("/readyz").status_code == 200
         assert not each["sick"]["ready"]
         assert "sign-in of dynamics" in each["sick"]["reasons"][0]

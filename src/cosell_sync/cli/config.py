@@ -26,12 +26,10 @@ def check(config: ConfigOption = None) -> None:
         raise settings.InvalidSettings([each for error in refused.values() for each in error.problems])
     for warning in settings.shared_organizations(valid.values()):
         show(f"Warning: {warning}.")
+    of, named = f" (crm: {configuration.shared.crm})", f" --config {config}" if config else ""
     if configuration.named:
-        show(
-            f"The configuration of {len(valid)} connections is valid. Next: cosell-sync doctor --connection {configuration.names[0]}"
-        )
-    else:
-        show(f"The configuration is valid (crm: {configuration.shared.crm}). Next: cosell-sync doctor")
+        of, named = f" for {len(valid)} connections", f" --connection {configuration.names[0]}{named}"
+    show(f"The configuration is valid{of}. Next: cosell-sync doctor{named}")
 
 
 @app.command(name="show")

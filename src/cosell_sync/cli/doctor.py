@@ -26,6 +26,7 @@ from cosell_sync.core.capabilities import (
     again_at,
     stands,
 )
+from cosell_sync.core.deal import Side
 from cosell_sync.core.notices import MOST_TRIES
 from cosell_sync.core.preconditions import stage_faults
 from cosell_sync.cycle import binding
@@ -34,6 +35,7 @@ from cosell_sync.notices.sender import suspicious
 from cosell_sync.partner_center.sight import Sight
 from cosell_sync.settings import Configuration, Settings, check_all, shared_organizations, value_lists
 from cosell_sync.settings.connections import organization
+from cosell_sync.store.binding import others
 from cosell_sync.store.connections import turn
 from cosell_sync.summary import NEEDS_A_PERSON, NEEDS_NOBODY, OUT_OF_REACH
 
@@ -94,6 +96,7 @@ def checked(loaded: Settings) -> tuple[Sequence[Row], int]:
             rows.append(Row("paused", "warning", f"a person paused it on {since:%Y-%m-%d %H:%M} UTC", todo))
         rows += _value_lists(wired)
         rows.append(_connection(wired))
+        rows += _same_org(wired)
         found, out_of_reach = _partner_center(wired)
         rows += found
         rows += _found_out(wired)
@@ -250,6 +253,20 @@ def _connection(wired: Program) -> Row:
     if known:
         return Row("connection", "ok", f"the store belongs to {told}")
     return Row("connection", "ok", f"the first cycle binds the store to {told or 'whoever answers then'}")
+
+
+def _same_org(wired: Program) -> Iterator[Row]:
+    """Whether the deals of another connection of this store are in the same CRM, whatever its address is called."""
+    mine = {
+        side: (whose.system, whose.account) for side, whose in wired.store.bindings().items() if whose.account
+    }
+    for name, known in others(wired.store.engine, wired.settings.connection).items():
+        same = {side for side, whose in known.items() if mine.get(side) == (whose.system, whose.account)}
+        if Side.CRM in same:
+            both = Side.PARTNER_CENTER in same
+            told = f"the connection {name} of this store writes to the same CRM{' for the same tenant' if both else ''}"
+            todo = f"give each its own, or pause one: cosell-sync connection pause {name}"
+            yield Row("same_org", "fault" if both else "warning", told, todo)
 
 
 def _partner_center(wired: Program) -> tuple[list[Row], bool]:

@@ -19,6 +19,7 @@ from cosell_sync.errors import ConfigError, ForeignSystem
 from cosell_sync.partner_center.login import Granted, Terminal, sign_in
 from cosell_sync.partner_center.signin import TOKEN_NAME
 from cosell_sync.ports import Identity
+from cosell_sync.settings import Settings
 from cosell_sync.transport.aadsts import Way
 
 BrowserOption = Annotated[
@@ -73,9 +74,9 @@ def login(
         with closing(login_caller(loaded)) as caller:
             granted = sign_in(application(loaded), caller, way, Terminal(show, _ask, _browse))
         known = store.bindings().get(Side.PARTNER_CENTER)
-        _refuse_stranger(granted, known, loaded.partner_center.tenant_id or "")
+        _refuse_stranger(granted, known, loaded)
         tokens.save(TOKEN_NAME, granted.refresh_token)
-    _tell(granted, known)
+    _tell(granted, known, loaded.connection)
 
 
 def usual_way(environment: Mapping[str, str], platform: str, *, terminal: bool) -> Way:
@@ -119,9 +120,9 @@ def _ask() -> str | None:
         return None
 
 
-def _refuse_stranger(granted: Granted, known: Identity | None, configured: str) -> None:
+def _refuse_stranger(granted: Granted, known: Identity | None, loaded: Settings) -> None:
     """Keep the sign-in of the store's own tenant, unless the configuration names the other one by its id."""
-    tenant = granted.tenant
+    tenant, configured = granted.tenant, loaded.partner_center.tenant_id or ""
     if (
         known is None
         or not known.account
@@ -132,11 +133,11 @@ def _refuse_stranger(granted: Granted, known: Identity | None, configured: str) 
     raise ForeignSystem(
         f"this store belongs to {words(known)}, and this is a sign-in to tenant {tenant}; nothing was stored",
         hint=f"sign in as a user of tenant {known.account}; to move the store to the other one, put its id into partner_center.tenant_id, "
-        "log in again and run cosell-sync connection rebind NAME",
+        f"log in again and run cosell-sync connection rebind {loaded.connection}",
     )
 
 
-def _tell(granted: Granted, known: Identity | None) -> None:
+def _tell(granted: Granted, known: Identity | None, connection: str) -> None:
     tenant = granted.tenant
     show(
         f"Signed in to Partner Center{f', tenant {tenant}' if tenant else ''}{', with MFA' if granted.mfa else ''}."
@@ -147,6 +148,8 @@ def _tell(granted: Granted, known: Identity | None) -> None:
             "(900421). Let the user set up MFA (https://aka.ms/mfasetup), then run cosell-sync login again."
         )
     if known is not None and known.account and tenant and known.account != tenant:
-        show(f"Warning: the store belongs to {words(known)}. Next: cosell-sync connection rebind NAME")
+        show(
+            f"Warning: the store belongs to {words(known)}. Next: cosell-sync connection rebind {connection}"
+        )
         return
     show("Next: cosell-sync doctor")

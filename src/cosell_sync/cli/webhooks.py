@@ -149,7 +149,8 @@ def _callback(loaded: Settings) -> str:
             "webhooks.public_url is not given",
             hint="give the https address under which Partner Center reaches http.listen, usually a proxy's",
         )
-    return f"{loaded.webhooks.public_url}{CALLBACK}"
+    # Where there are several connections each has an address of its own, for an event does not say whose it is.
+    return f"{loaded.webhooks.public_url}{CALLBACK}{f'/{loaded.connection}' if loaded.key_prefix else ''}"
 
 
 def _missing(loaded: Settings, found: Registered | None) -> list[str]:

@@ -68,7 +68,7 @@ def run_cycle(
     failure: OutsideError | Surprise | Broken | None = None
     with (
         structlog.contextvars.bound_contextvars(cycle_id=cycle_id),
-        tracing.span("cycle", cycle_id=cycle_id) as trace,
+        tracing.span("cycle", cycle_id=cycle_id, connection=world.settings.connection) as trace,
     ):
         try:
             _cycle(cycle)

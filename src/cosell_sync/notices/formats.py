@@ -77,6 +77,7 @@ def plain(message: Message) -> dict[str, Any]:
     """Our own keys, described in docs/notices.md."""
     return {
         "id": message.id,
+        "connection": message.connection or "default",
         "kind": message.kind,
         "over": message.over,
         "title": message.title,

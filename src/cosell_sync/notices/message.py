@@ -38,7 +38,9 @@ class NamedDeal:
 
 @dataclass(frozen=True)
 class Message:
-    """What is sent, before a format is put on it. ``id``: the same in every repetition. ``more``: deals that are not listed."""
+    """What is sent, before a format is put on it. ``id``: the same in every repetition. ``more``: deals that are not listed.
+    ``connection``: whose deals they are, empty where there is one only.
+    """
 
     id: str
     kind: str
@@ -47,14 +49,18 @@ class Message:
     text: str
     deals: tuple[NamedDeal, ...] = ()
     more: int = 0
+    connection: str = ""
 
 
-def compose(notice: Notice, links: Mapping[str, Link]) -> Message:
-    """The message of a notice. ``links``: by key, as they are now; a deal that is gone is left out."""
+def compose(notice: Notice, links: Mapping[str, Link], connection: str = "") -> Message:
+    """The message of a notice. ``links``: by key, as they are now; a deal that is gone is left out. ``connection``: its name, where
+    there are several; a channel may be told of many.
+    """
     deals = tuple(_named(links[key]) for key in notice.deals if key in links)
     number = len(notice.deals) + notice.more
     title, text = _of_system(notice) if number == 0 else _of_deals(notice.kind, number, deals)
-    return Message(notice.key, notice.kind.value, notice.over, title, text, deals, notice.more)
+    title = f"{connection}: {title}" if connection else title
+    return Message(notice.key, notice.kind.value, notice.over, title, text, deals, notice.more, connection)
 
 
 def sample() -> Message:

@@ -36,7 +36,7 @@ LEAVING: Final = 2.0  # seconds for the thread to end
 
 
 class Notifier:
-    """``background``: send on a thread of its own."""
+    """``background``: send on a thread of its own. ``connection``: whose deals they are, where there are several."""
 
     def __init__(
         self,
@@ -46,11 +46,13 @@ class Notifier:
         clock: Clock,
         *,
         background: bool = False,
+        connection: str = "",
         sender: Sender | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.targets = {target.digest: target for target in targets}
         self.background = background
+        self._connection = connection
         self._outbox = outbox
         self._links = links
         self._clock = clock
@@ -121,7 +123,7 @@ class Notifier:
     def _send(self, waiting: Waiting) -> bool:
         """Whether it arrived."""
         target, notice = self.targets[waiting.target], waiting.notice
-        message = compose(notice, self._links.by_keys(notice.deals))
+        message = compose(notice, self._links.by_keys(notice.deals), self._connection)
         facts = {"kind": notice.kind.value, "target": target.name, "deals": len(notice.deals) + notice.more}
         try:
             status = self._sender.send(target, message, self._closed.is_set)

@@ -45,7 +45,7 @@ class Configuration:
         names = (name for source in reversed(self._sources) for name in source.connections)
         self._given = tuple(dict.fromkeys(names))
         self._checked: dict[str, Settings] = {}
-        mine = [each for each in self._problems if _owner(each) not in self._given]
+        mine = [each for each in self._problems if self._owner(each) is None]
         try:
             self.shared = _settings(self._sources, (), mine)
         except InvalidSettings as error:
@@ -71,7 +71,7 @@ class Configuration:
         if not self._given:
             return self.shared
         if name not in self._checked:
-            mine = [each for each in self._problems if _owner(each) == name]
+            mine = [each for each in self._problems if self._owner(each) == name]
             layers = [source.connections[name] for source in self._sources if name in source.connections]
             found = _settings([*layers, *self._sources], (CONNECTIONS, name), mine)
             self._checked[name] = found.of_connection(name)
@@ -91,6 +91,11 @@ class Configuration:
         found = [problem for source in self._sources for problem in source.problems]
         below = (each for source in self._sources for each in source.connections.values())
         return [*found, *(problem for source in below for problem in source.problems)]
+
+    def _owner(self, problem: Problem) -> str | None:
+        """The connection that has this problem; None: all have it."""
+        keys = ((name, f"{CONNECTIONS}.{name}") for name in self._given)
+        return next((name for name, key in keys if f"{problem.key}.".startswith(f"{key}.")), None)
 
     def _others(self, known: Sequence[Problem]) -> Iterator[Problem]:
         """What is wrong with the connections beside what is wrong at the top level, so that all is told at once."""
@@ -156,12 +161,6 @@ def _merged(sources: Sequence[TextSource]) -> dict[str, Any]:
             return tuple(sources)
 
     return Texts().model_extra or {}
-
-
-def _owner(problem: Problem) -> str | None:
-    """The connection that has this problem; None: all have it."""
-    words = problem.key.split(".")
-    return words[1] if words[0] == CONNECTIONS and len(words) > 1 else None
 
 
 def _problem(error: Any, sources: Sequence[TextSource], prefix: KeyPath) -> Problem:

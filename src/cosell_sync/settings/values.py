@@ -25,14 +25,14 @@ _DURATION: Final = re.compile(r"(\d+)([smhd])")
 _NO_DURATION: Final = "is no duration; write 90s, 5m, 2h or 14d"
 DEFAULT_STORE: Final = "sqlite:///cosell-sync.db"
 DEFAULT_CONNECTION: Final = "default"
-_CONNECTION: Final = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
-_LONGEST_NAME: Final = 40
+CONNECTION_NAME: Final = "[a-z0-9]+(-[a-z0-9]+)*"
+LONGEST_NAME: Final = 40
 _STARS: Final = "**********"
 
 
 def is_connection_name(text: str) -> bool:
     """Whether a connection may be called that: the name becomes a label of metrics, a key of the log and a file's name."""
-    return len(text) <= _LONGEST_NAME and _CONNECTION.fullmatch(text) is not None
+    return len(text) <= LONGEST_NAME and re.fullmatch(CONNECTION_NAME, text) is not None
 
 
 def parse_duration(text: str) -> timedelta:

@@ -25,6 +25,17 @@ def bindings(engine: Engine, name: str) -> dict[Side, Identity]:
         }
 
 
+def others(engine: Engine, name: str) -> dict[str, dict[Side, Identity]]:
+    """Those of every other connection of this database."""
+    column = schema.binding.c
+    query = select(column.connection, column.side, column.system, column.account, column.host)
+    found: dict[str, dict[Side, Identity]] = {}
+    with reading(engine) as connection:
+        for other, side, *whose in connection.execute(query.where(column.connection != name)):
+            found.setdefault(other, {})[Side(side)] = Identity(*whose)
+    return found
+
+
 def bind(connection: Connection, name: str, whose: Mapping[Side, Identity], unread: Sequence[Side]) -> None:
     """Store them, and drop the watermarks of the sides that are to be read from the start."""
     rows = [{"connection": name, "side": side.value, **asdict(each)} for side, each in whose.items()]

@@ -1,0 +1,139 @@
+"""Several connections in one database: their rows, leases, sign-ins and budgets stand apart, on SQLite and PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from test_store import FULL
+
+import postgres
+from cosell_sync.core.deal import Side
+from cosell_sync.core.memory import Link
+from cosell_sync.errors import Busy
+from cosell_sync.ports import Identity, Transaction
+from cosell_sync.store import backup, connections
+from cosell_sync.store.connections import Turn
+from cosell_sync.store.copy import copy_into_memory, open_copy
+from cosell_sync.store.notices import SqlOutbox
+from cosell_sync.store.open import Databases
+from cosell_sync.store.quota import StoredLedger
+from cosell_sync.store.sql import SqlStore
+from cosell_sync.store.tokens import StoredTokens
+
+NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)
+KEY = "a key for the tests of several"
+ZERO = timedelta()
+
+
+def deal(number: int) -> Link:
+    return replace(FULL, key=f"r:{number}", referral_id=f"referral-{number}", opportunity_id=f"006{number}")
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path / 'many.db'}"
+        return
+    with postgres.server() as server, postgres.private_schema(server) as private:
+        yield private
+
+
+@pytest.fixture
+def databases() -> Iterator[Databases]:
+    with closing(Databases(2)) as made:
+        yield made
+
+
+def test_what_belongs_to_one_is_not_seen_by_another(url: str, databases: Databases) -> None:
+    """Also where both know the same referral, as two partners of one tenant may."""
+    acme, beta = (databases.store(url, lambda: NOW, connection=name) for name in ("acme", "beta"))
+    assert acme.engine is beta.engine
+    same = deal(1)
+    with acme.lease(ZERO), beta.lease(ZERO):
+        acme.commit(
+            Transaction(
+                links=[same],
+                watermarks={"crm": "7"},
+                bindings={Side.CRM: Identity("salesforce", "00Dacme", "acme.example")},
+            )
+        )
+        assert beta.by_referral([str(same.referral_id)]) == {}
+        assert beta.bindings() == {}
+        beta.commit(Transaction(links=[replace(same, opportunity_id="006beta")], watermarks={"crm": "9"}))
+    assert acme.by_keys([same.key])[same.key].opportunity_id == same.opportunity_id
+    assert (acme.watermark("crm"), beta.watermark("crm")) == ("7", "9")
+    assert [link.key for link in acme.links()] == [link.key for link in beta.links()] == [same.key]
+    first, second = (StoredTokens(acme.engine, KEY, connection=name) for name in ("acme", "beta"))
+    first.save("partner_center", "of acme")
+    assert second.load("partner_center") is None
+    ours, theirs = (StoredLedger(acme.engine, connection=name) for name in ("acme", "beta"))
+    ours.reserve("crm", date(2026, 11, 28), 5, 10)
+    assert theirs.used("crm", date(2026, 11, 28)) == 0
+    assert acme.hint([("r", "referral-updated", "x")]) == beta.hint([("r", "referral-updated", "x")]) == 1
+    standing = {name: len(SqlOutbox(acme.engine, name).standing()) for name in ("acme", "beta", "nobody")}
+    assert standing == {"acme": 1, "beta": 1, "nobody": 0}
+
+
+def test_each_has_a_lease_of_its_own(url: str, databases: Databases) -> None:
+    acme, again, beta = (
+        databases.store(url, lambda: NOW, connection=name) for name in ("acme", "acme", "beta")
+    )
+    with acme.lease(ZERO), beta.lease(ZERO):
+        with pytest.raises(Busy), again.lease(ZERO):
+            pass
+        assert beta.held
+    with again.lease(ZERO):
+        assert not acme.held
+
+
+def test_the_first_connection_keeps_the_lock_file_of_earlier_versions(
+    tmp_path: Path, databases: Databases
+) -> None:
+    url = f"sqlite:///{tmp_path / 'store.db'}"
+    for name in ("default", "acme"):
+        with databases.store(url, lambda: NOW, connection=name).lease(ZERO):
+            pass
+    locks = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.glob("*.lock")}
+    assert locks == {"store.db.lock": 0o600, "store.db.acme.lock": 0o600}
+
+
+def test_turns_are_kept_for_every_process(url: str, databases: Databases) -> None:
+    engine = databases.store(url, lambda: NOW, connection="acme").engine
+    assert connections.turn(engine, "acme") == Turn()
+    later = NOW + timedelta(minutes=5)
+    connections.put_off(engine, "acme", later)
+    connections.pause(engine, "acme", NOW)
+    assert connections.turns(engine) == {"acme": Turn(NOW, later), "default": Turn()}
+    connections.pause(engine, "acme", None)
+    assert connections.turn(engine, "acme") == Turn(), "resumed, it does not wait for its next turn"
+    assert connections.turn(engine, "nobody") == Turn()
+
+
+def test_a_copy_and_a_backup_hold_what_they_should(url: str, databases: Databases, tmp_path: Path) -> None:
+    """``plan`` copies one connection, a backup holds all of the database, and puts it back connection by connection."""
+    acme, beta = (databases.store(url, lambda: NOW, connection=name) for name in ("acme", "beta"))
+    for store, number in ((acme, 1), (beta, 2)):
+        with store.lease(ZERO):
+            store.commit(Transaction(links=[deal(number)]))
+        StoredTokens(store.engine, KEY, connection=store.connection).save("partner_center", store.connection)
+    for copy in (copy_into_memory(acme), open_copy(url, lambda: NOW, "acme")):
+        with closing(copy):
+            assert [link.key for link in copy.links()] == [deal(1).key]
+            with copy.lease(ZERO):
+                copy.commit(Transaction(links=[deal(3)]))
+    assert [link.key for link in acme.links()] == [deal(1).key]
+    file = tmp_path / "backup.tar"
+    assert backup.write(acme, KEY, file, "1").deals == 2
+    other = f"sqlite:///{tmp_path / 'other.db'}"
+    target: SqlStore = databases.store(other, lambda: NOW)
+    with target.lease(ZERO):
+        backup.restore(file, target, "quite another key")
+    restored = databases.store(other, lambda: NOW, connection="beta")
+    assert [link.key for link in restored.links()] == [deal(2).key]
+    tokens = StoredTokens(target.engine, "quite another key", connection="beta")
+    assert tokens.load("partner_center") == "beta"

@@ -1,0 +1,163 @@
+"""``connection`` and ``--connection``: which connection a command serves, and what is told of each; nobody is contacted."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from main_in_process import Ended, run_main
+
+from cosell_sync.bootstrap import utc_now
+from cosell_sync.cli.doctor import _same_org
+from cosell_sync.cli.lazy import load_command
+from cosell_sync.cli.names import ALL_CONNECTIONS, COMMANDS
+from cosell_sync.core.deal import Side
+from cosell_sync.ports import Identity, Transaction
+from cosell_sync.store.open import open_store
+
+pytestmark = pytest.mark.wire
+TENANTS = {"acme": "11111111-aaaa-4000-8000-000000000001", "beta": "22222222-aaaa-4000-8000-000000000002"}
+
+
+class Installation:
+    """``acme`` and ``beta``, well configured, over one SQLite store, and ``wrong``."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.file = folder / "provider.yaml"
+        self.url = f"sqlite:///{folder / 'cosell-sync.db'}"
+        lines = ["connections:"]
+        for name, tenant in TENANTS.items():
+            lines += [
+                f"  {name}:",
+                f"    partner_center: {{tenant_id: {tenant}, client_id: c, refresh_token: r}}",
+                f"    salesforce: {{login_url: 'https://{name}.my.salesforce.com', consumer_key: k, consumer_secret: s}}",
+            ]
+        self.file.write_text("\n".join([*lines, "  wrong: {sync: {interval: soon}}", ""]))
+
+    def __call__(self, *args: str, expect: int = 0) -> Ended:
+        done = run_main([*args, "--config", str(self.file)], {}, self.folder)
+        assert done.code == expect, done
+        return done
+
+    def listed(self) -> dict[str, Any]:
+        return {row["name"]: row for row in json.loads(self("connection", "list", "--json").out)}
+
+    def bind(self, name: str, account: str, tenant: str) -> None:
+        store = open_store(self.url, utc_now, connection=name)
+        with store.lease(utc_now() - utc_now()):
+            store.commit(
+                Transaction(
+                    bindings={
+                        Side.CRM: Identity("salesforce", account, f"{name}.my.salesforce.com"),
+                        Side.PARTNER_CENTER: Identity("partner_center", tenant, "api.example"),
+                    }
+                )
+            )
+        store.close()
+
+
+@pytest.fixture
+def cosell(tmp_path: Path) -> Installation:
+    return Installation(tmp_path)
+
+
+def test_every_command_that_serves_one_connection_takes_its_name() -> None:
+    """All that read a configuration do, but those over the whole of it."""
+    for name in COMMANDS:
+        command = load_command(name)
+        leaves = getattr(command, "commands", None) or {"": command}
+        for word, leaf in leaves.items():
+            options = {option for each in leaf.params for option in each.opts}
+            wanted = "--config" in options and f"{name} {word}".strip() not in ALL_CONNECTIONS
+            assert ("--connection" in options) == wanted, (name, word)
+
+
+def test_without_a_name_the_one_called_default_is_meant(cosell: Installation) -> None:
+    for args in (
+        ("deals", "list"),
+        ("plan",),
+        ("sync",),
+        ("login",),
+        ("config", "show", "--connection", "x"),
+    ):
+        told = cosell(*args, expect=2).err
+        assert "there is no connection" in told
+        assert "acme, beta, wrong" in told
+    assert cosell("deals", "list", "--connection", "acme").out == "No deals.\n"
+    assert "connections.wrong.sync.interval" in cosell("deals", "list", "--connection", "wrong", expect=2).err
+    cosell.file.write_text(cosell.file.read_text().replace("  acme:", "  default:"))
+    assert cosell("deals", "list").out == "No deals.\n"
+
+
+def test_the_list_names_each_with_its_state_and_why(cosell: Installation) -> None:
+    cosell.bind("beta", "00Dbeta", "33333333-aaaa-4000-8000-000000000003")  # another than is configured now
+    rows = cosell.listed()
+    assert {name: row["state"] for name, row in rows.items()} == {
+        "acme": "active",
+        "beta": "misconfigured",
+        "wrong": "misconfigured",
+    }
+    assert "this store belongs to" in rows["beta"]["reason"]
+    assert rows["beta"]["organization"] == "00Dbeta"
+    assert f"{cosell.file}:8" in rows["wrong"]["reason"]
+    assert "misconfigured" in cosell("connection", "list").out
+
+
+def test_pausing_is_kept_and_resumed(cosell: Installation) -> None:
+    cosell("connection", "pause", "acme")
+    assert cosell.listed()["acme"]["state"] == "paused"
+    assert cosell.listed()["beta"]["state"] == "active"
+    told = cosell("sync", "--connection", "acme", expect=2).err
+    assert "paused since" in told
+    assert "connection resume acme" in told
+    cosell("connection", "resume", "acme")
+    assert cosell.listed()["acme"]["state"] == "active"
+    assert "there is no connection nobody" in cosell("connection", "pause", "nobody", expect=2).err
+
+
+def test_check_tells_every_mistake_of_every_connection(cosell: Installation) -> None:
+    cosell.file.write_text(f"{cosell.file.read_text()}  odd: {{snyc: {{interval: 5m}}}}\n")
+    told = cosell("config", "check", expect=2).err
+    assert "connections.wrong.sync.interval" in told
+    assert "connections.odd.snyc" in told
+    assert f"{cosell.file}:9" in told
+    lines = cosell.file.read_text().splitlines()
+    same = [line.replace("beta.my", "acme.my") for line in lines if "wrong" not in line and "odd" not in line]
+    cosell.file.write_text("\n".join(same))
+    shown = cosell("config", "check").out
+    assert "Warning: connections.acme and connections.beta write to the same CRM" in shown
+    assert "valid for 2 connections" in shown
+
+
+def test_the_effective_values_are_those_of_the_connection(cosell: Installation) -> None:
+    shown = json.loads(cosell("config", "show", "--json", "--connection", "beta").out)
+    assert shown["salesforce"]["login_url"] == "https://beta.my.salesforce.com"
+    assert shown["salesforce"]["consumer_secret"] == "**********"
+    top = json.loads(cosell("config", "show", "--json").out)
+    assert top["connections"] == ["acme", "beta", "wrong"]
+    assert top["salesforce"]["login_url"] is None
+
+
+def test_two_connections_in_one_org_are_seen_whatever_its_address_is(cosell: Installation) -> None:
+    cosell.bind("acme", "00Dsame", TENANTS["acme"])
+    cosell.bind("beta", "00Dsame", TENANTS["beta"])
+    store = open_store(cosell.url, utc_now, connection="acme")
+    wired: Any = SimpleNamespace(store=store, settings=SimpleNamespace(connection="acme"))
+    # their hosts differ, and the id alone says that it is one org
+    assert [(row.name, row.status) for row in _same_org(wired)] == [("same_org", "warning")]
+    cosell.bind("beta", "00Dsame", TENANTS["acme"])
+    assert [(row.name, row.status) for row in _same_org(wired)] == [("same_org", "fault")]
+    cosell.bind("beta", "00Dother", TENANTS["acme"])
+    assert list(_same_org(wired)) == []
+    store.close()
+
+
+def test_run_begins_with_nobody_where_all_are_misconfigured(cosell: Installation) -> None:
+    cosell.file.write_text("connections:\n  wrong: {sync: {interval: soon}}\n  empty:\n")
+    told = cosell("run", expect=2).err
+    assert "connections.wrong.sync.interval" in told
+    assert "connections.empty.partner_center.tenant_id" in told
