@@ -43,7 +43,7 @@ STANDBY: Final = timedelta(seconds=5)
 LOOK_AGAIN: Final = timedelta(seconds=30)  # whether a paused connection was resumed
 LEAVING: Final = 1.5  # seconds
 SLACK: Final = timedelta(seconds=1)  # two processes' clocks agree no better
-_EVER: Final = datetime.min.replace(tzinfo=UTC)
+_EVER: Final = datetime.fromtimestamp(0, UTC)
 
 
 class Ending(StrEnum):
@@ -133,8 +133,8 @@ class Connections:
         turns = self.turns()
         return [name for name in self._served if turns[name].paused_at is None]
 
-    def due(self) -> Sequence[str]:
-        """Those of ``names`` whose next turn is due now, whoever made the last one; who waits longest first."""
+    def due(self) -> Mapping[str, datetime]:
+        """Those of ``names`` whose next turn is due now, whoever made the last one, and since when; who waits longest first."""
         now, turns = self.clock(), self.turns()
         waiting = {
             name: turn.due or _EVER
@@ -142,7 +142,7 @@ class Connections:
             if turn.paused_at is None
             and not _waits(turn, now, max(self._served[name].settings.sync.interval, LONGEST))
         }
-        return sorted(waiting, key=waiting.__getitem__)
+        return dict(sorted(waiting.items(), key=lambda each: each[1]))
 
     def turns(self) -> Mapping[str, Turn]:
         """What the stores say of each valid connection; of a store that is away nothing is known."""
@@ -339,10 +339,8 @@ class Connections:
                 connection=name,
             )
         status = one.course.status
-        elsewhere = None if one.mine else one.elsewhere
-        if shared and (not one.mine or self.clock() - one.rested > fresh_within(one.monitor.pace())):
-            elsewhere = self.clock()
-        if elsewhere is not None:
+        elsewhere = self.clock() if shared else one.elsewhere
+        if not self._served_here(one, shared=shared) and elsewhere is not None:
             # Another process serves it, and tells how that goes.
             status = replace(status, carried_at=elsewhere, outage=None)
             known = replace(one.monitor.facts(status), sign_ins={})
@@ -350,10 +348,15 @@ class Connections:
             known = one.monitor.facts(status)
         return replace(known, paused=one.paused, wrong=one.wrong, connection=name)
 
-    def rendered(self) -> bytes:
-        """The text of /metrics; asks no store."""
+    def _served_here(self, one: _Served, *, shared: bool) -> bool:
+        """Whether this process made the newest turn that it knows of; where turns are shared, and lately."""
+        long_ago = self.clock() - one.rested > fresh_within(one.monitor.pace())
+        return one.mine and not (shared and long_ago)
+
+    def rendered(self, *, shared: bool = False) -> bytes:
+        """The text of /metrics; asks no store. ``shared`` as of ``facts``."""
         for one in self._served.values():
-            one.monitor.measure(one.course.status, holds=one.mine)
+            one.monitor.measure(one.course.status, holds=self._served_here(one, shared=shared))
         return self.metrics.render()
 
     # --- what events say ------------------------------------------------------------------------------------------

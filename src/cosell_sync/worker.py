@@ -14,11 +14,11 @@ again; cycles that run meanwhile end by themselves.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Final
 
@@ -35,7 +35,7 @@ QUEUE: Final = "cosell-sync"
 _LOOK: Final = "look"
 _SERVE: Final = "serve"
 _AGAIN: Final = 1.0  # seconds until a queue that was lost is taken up again
-_FIRST: Final = 10  # priority of a look: it must not wait behind what earlier looks left
+_FIRST: Final = 1  # priority of a look: it must not wait behind what earlier looks left
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Timing:
 class Worker:
     """``run`` blocks until stopped; ``stop`` and ``wake`` may be called from any thread.
 
-    ``connect``: makes the queue's access to its database. ``due``: the connections that are due now, who waits longest first.
+    ``connect``: makes the queue's access to its database. ``due``: the connections that are due now, and since when.
     ``serve``: takes the lease of a connection and serves it once, at the behest of somebody or not, or returns; called from
     ``parallel`` threads. ``stopping`` and ``reload`` as of ``Supervisor``.
     """
@@ -60,7 +60,7 @@ class Worker:
         self,
         connect: Callable[[], BaseAsyncConnector],
         *,
-        due: Callable[[], Sequence[str]],
+        due: Callable[[], Mapping[str, datetime]],
         serve: Callable[[str, bool], object],
         parallel: int,
         timing: Timing = Timing(),
@@ -180,14 +180,15 @@ class Worker:
         waiting = {
             job.queueing_lock for job in await app.job_manager.list_jobs_async(queue=QUEUE, status="todo")
         }
-        for name in due:
+        for name, since in due.items():
             if name not in waiting:
-                await self._leave_job(serving, name)
+                await self._leave_job(serving, name, priority=_urgency(since))
 
     @staticmethod
-    async def _leave_job(serving: Task[..., Any, Any], name: str, **more: bool) -> None:
+    async def _leave_job(serving: Task[..., Any, Any], name: str, priority: int = 0, **more: bool) -> None:
         with suppress(AlreadyEnqueued):  # somebody else was quicker
-            await serving.configure(queueing_lock=name).defer_async(connection=name, **more)
+            job = serving.configure(queueing_lock=name, priority=priority)
+            await job.defer_async(connection=name, **more)
 
     async def _sweep(self, app: App) -> None:
         seconds = self._timing.dead_after.total_seconds()
@@ -208,6 +209,13 @@ class Worker:
         if not self._supervisor.stopping and not self._lost:
             get_logger().warning("queue.lost", kind=type(error).__name__ if error else "")
             self._lost = True
+
+
+def _urgency(since: datetime) -> int:
+    """The priority of a job: who is due for longest comes first, also if its last job was lost with a worker. Below 0, the priority
+    of who was woken.
+    """
+    return -max(1, int(since.timestamp()))
 
 
 def _kind(context: Mapping[str, Any]) -> str:

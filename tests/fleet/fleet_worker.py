@@ -276,9 +276,9 @@ def wake_up(server: Server, given: argparse.Namespace) -> None:
     """The product's own worker."""
     pause = timedelta(seconds=given.pause)
 
-    def due() -> list[str]:
+    def due() -> dict[str, datetime]:
         waiting = {name: turn.due or now() for name, turn in turns(server.engine).items() if name != DEFAULT}
-        return sorted((name for name, at in waiting.items() if at <= now()), key=waiting.__getitem__)
+        return {name: at for name, at in waiting.items() if at <= now()}
 
     def serve(name: str, _woken: bool) -> None:
         try:

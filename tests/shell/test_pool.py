@@ -135,7 +135,7 @@ def test_a_clock_that_is_set_back_puts_nobody_off() -> None:
     """The next turn is due when the pause is over, whatever the clock says then."""
     clock, passed, served = [NOW], [0.0], []
 
-    def serve(name: str, _woken: bool) -> datetime:  # noqa: FBT001 - as the pool calls it
+    def serve(name: str, _woken: bool) -> datetime:
         served.append(name)
         return clock[0] + MINUTE
 

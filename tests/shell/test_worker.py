@@ -13,20 +13,27 @@ from typing import Any
 
 from procrastinate import App
 from procrastinate.testing import InMemoryConnector
+from structlog.testing import capture_logs
 
 from cosell_sync.worker import QUEUE, Timing, Worker
+
+NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 
 
 class Desk:
     """A worker over a queue in memory. ``due``: what the store would say; ``served``: what was served, and whether woken."""
 
     def __init__(self, *due: str, fail: Sequence[str] = ()) -> None:
-        self.due = list(due)
+        self.due = dict.fromkeys(due, NOON)
         self.fail = set(fail)
         self.served: list[tuple[str, bool]] = []
         self.queue = InMemoryConnector()
         self.worker = Worker(
-            lambda: self.queue, due=lambda: self.due, serve=self._serve, parallel=2, timing=Timing()
+            lambda: self.queue,
+            due=lambda: self.due,
+            serve=self._serve,
+            parallel=2,
+            timing=Timing(),
         )
 
     def _serve(self, name: str, woken: bool) -> None:
@@ -97,8 +104,10 @@ def test_who_is_due_is_served_and_nothing_of_the_job_is_left() -> None:
 def test_a_failure_is_a_finished_job_and_the_next_look_comes_anyway() -> None:
     """An error that nobody foresaw, twice: the connection is served a third time, and the other one never waits for it."""
     desk = Desk("north", "south", fail=["north"])
-    desk.play(look, work, look, work)
+    with capture_logs() as log:
+        desk.play(look, work, look, work)
     assert not desk.queue.jobs
+    assert [line["connection"] for line in log if line["event"] == "job.failed"] == ["north", "north"]
     desk.fail.clear()
     desk.play(look, work)
     assert [name for name, _ in desk.served].count("north") == 3
@@ -112,7 +121,7 @@ def test_what_a_dead_worker_left_is_swept_up_and_what_a_living_one_does_is_not()
     desk.queue.workers = {7: now - timedelta(seconds=31), 8: now}
     for job, worker in ((1, 7), (2, 8)):
         desk.queue.jobs[job] |= {"status": "doing", "worker_id": worker}
-    desk.due = []
+    desk.due = {}
     desk.play(look)
     assert [job["worker_id"] for job in desk.queue.jobs.values()] == [8]
 
@@ -121,7 +130,7 @@ def test_a_job_whose_worker_was_forgotten_is_swept_up_as_well() -> None:
     desk = Desk("north")
     desk.play(look)
     desk.queue.jobs[1] |= {"status": "doing", "worker_id": None}
-    desk.due = []
+    desk.due = {}
     desk.play(look)
     assert not desk.queue.jobs
 
@@ -136,6 +145,15 @@ def test_who_is_woken_is_served_although_not_due() -> None:
     desk.play(wake, work)
     assert desk.served == [("north", True)]
     desk.worker.wake("north")  # the queue is away: nothing happens, and nothing is raised
+
+
+def test_who_is_due_for_longest_is_served_first_also_if_its_last_job_was_lost() -> None:
+    """A killed worker takes its jobs along; those connections must not queue up again behind everybody else."""
+    desk = Desk("north", "south")
+    desk.play(look)
+    desk.due["lost"] = NOON - timedelta(seconds=90)
+    desk.play(look, work)
+    assert [name for name, _ in desk.served] == ["lost", "north", "south"]
 
 
 def test_looks_come_every_tick_by_the_queues_own_clock() -> None:

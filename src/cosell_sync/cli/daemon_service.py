@@ -215,7 +215,7 @@ def _serve_several(
         receiving = [each.webhooks for each in connections.served.values() if each.webhooks.enabled]
         application = Application(
             facts,
-            connections.rendered,
+            lambda: connections.rendered(shared=loop.shared),
             console=console_of_several(subject, facts),
             **_receiver(receiving, connections.clock, take),
         )
