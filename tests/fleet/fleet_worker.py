@@ -254,7 +254,8 @@ def main() -> None:
 
 def work(given: argparse.Namespace) -> None:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
-    logging.getLogger("procrastinate").setLevel(logging.CRITICAL)
+    for name in ("procrastinate", "psycopg"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     engine = make_engine(parse(given.database))
 
     @event.listens_for(engine, "connect")

@@ -153,7 +153,7 @@ class Fleet:
             with suppress(ProcessLookupError):
                 os.kill(one, signal.SIGKILL)
         self.parent.kill()
-        self.parent.wait()
+        self.parent.communicate(timeout=15)
 
 
 def _alive(process: int) -> bool:
