@@ -6,7 +6,7 @@ work: whoever comes first serves, and the store tells the others when the next t
 threads that renew them, than cycles that run.
 
 What a connection needs to be served (sign-ins, HTTP connections, what was learned of the CRM) is wired at its first turn and
-kept for the next ones, for at most ``KEPT`` connections; the one that has rested longest gives way.
+kept for the next ones, for at most ``KEPT`` connections; the one that will be needed last gives way.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class _Served:
         self.busy = threading.Lock()
         self.wired: Program | None = None
         self.closing = ExitStack()
-        self.rested = clock()  # since when it has not been served
+        self.due = clock()  # its next turn
         self.mine = False  # whether this process made the newest turn that it knows of
         self.elsewhere: datetime | None = None  # when another process was last found to serve it
         self.wrong = ""  # what a person must correct, as last told
@@ -173,9 +173,10 @@ class Connections:
             return Outcome(name, Ending.HELD, self.clock() + STANDBY, "another thread of this process")
         try:
             with self.naming(name):
-                return self._turn(one, woken=woken)
+                outcome = self._turn(one, woken=woken)
+            one.due = outcome.due
+            return outcome
         finally:
-            one.rested = self.clock()
             one.busy.release()
 
     @contextmanager
@@ -281,12 +282,15 @@ class Connections:
         return one.wired
 
     def _make_room(self) -> None:
-        """Close the program that has rested longest, where as many are kept as may be."""
+        """Close the program that will be needed last, where as many are kept as may be: one that is not served, else the one
+        whose next turn is furthest away. Whoever is served in turn would find nothing if the one that has rested longest went.
+        """
         with self._wiring:
             kept = sorted(
-                (each for each in self._served.values() if each.wired), key=lambda each: each.rested
+                (each for each in self._served.values() if each.wired),
+                key=lambda each: (each.paused or bool(each.wrong), each.due),
             )
-            for each in kept[: max(0, len(kept) - self._kept + 1)]:
+            for each in kept[self._kept - 1 :]:
                 if each.busy.acquire(blocking=False):
                     try:
                         self._unwire(each)
@@ -324,9 +328,10 @@ class Connections:
         """What readiness is judged by, for each connection that is configured; asks no store. ``shared``: whoever is free serves
         a connection, so that one which was not served here lately is no sign of trouble.
         """
-        return {name: self._facts(name, shared=shared) for name in self.configuration.names}
+        return {name: self.facts_of(name, shared=shared) for name in self.configuration.names}
 
-    def _facts(self, name: str, *, shared: bool) -> Facts:
+    def facts_of(self, name: str, *, shared: bool = False) -> Facts:
+        """Those of one connection."""
         one = self._served.get(name)
         if one is None:
             keys = ", ".join(problem.key for problem in self.refused[name].problems)

@@ -11,16 +11,18 @@ import pytest
 from console_world import World, deal
 
 from cosell_sync import monitor as monitoring
+from cosell_sync.cli.daemon_service import _UnlessPaused
 from cosell_sync.core.deal import Side, SyncState
 from cosell_sync.core.memory import Memory
 from cosell_sync.course import Status
-from cosell_sync.errors import Unavailable
+from cosell_sync.errors import Busy, Unavailable
 from cosell_sync.metrics import Metrics
 from cosell_sync.monitor import Monitor
-from cosell_sync.store import serialize
+from cosell_sync.store import connections, serialize
 from cosell_sync.store.open import open_store
 from cosell_sync.summary import CycleSummary
 from cosell_sync.transport.quota import Meter
+from cosell_sync.web.health import readiness
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 
@@ -117,6 +119,31 @@ def test_the_list_is_read_less_often_while_events_arrive_and_at_once_after_a_fai
     assert monitor.lists_referrals() is True
     now[0] = NOW + timedelta(hours=1)
     assert [monitor.lists_referrals(), monitor.lists_referrals()] == [True, True]
+
+
+def test_a_paused_one_gives_the_lease_back_and_says_so() -> None:
+    """The only connection of a process, too; the daemon asks again every few seconds, as while another process writes."""
+    store = open_store("sqlite://", lambda: NOW)
+    settings = SimpleNamespace(
+        connection="default", crm="salesforce", sync=SimpleNamespace(interval=timedelta(minutes=1))
+    )
+    wired: Any = SimpleNamespace(store=store, settings=settings, clock=lambda: NOW, meters={})
+    monitor, metrics = monitored(wired)
+    ran: list[str] = []
+    monitor.cycle = lambda: ran.append("cycle")  # type: ignore[method-assign,assignment,return-value,func-returns-value]
+    cycles = _UnlessPaused(wired, monitor, metrics)
+    connections.pause(store.engine, "default", NOW)
+    with pytest.raises(Busy, match="paused since 2026-11-22 12:00 UTC"):
+        cycles()
+    assert readiness(cycles.seen(monitor.facts(Status())))[1] == (
+        "paused by a person: cosell-sync connection resume",
+    )
+    assert 'cosell_connection_state{connection="default",state="paused"} 1.0' in metrics.render().decode()
+    connections.pause(store.engine, "default", None)
+    cycles()
+    assert ran == ["cycle"]
+    assert not cycles.seen(monitor.facts(Status())).paused
+    store.close()
 
 
 @dataclass

@@ -267,16 +267,26 @@ def test_misconfigured_ones_are_named_and_never_served(local: World) -> None:
     assert local.ran == []
 
 
-def test_programs_are_kept_for_the_next_turn_and_the_oldest_gives_way(local: World) -> None:
+def test_programs_are_kept_and_the_one_that_is_needed_last_gives_way(local: World) -> None:
     with local.process(kept=2) as one:
-        for name in ("acme", "beta", "acme", "gamma"):
+
+        def wired() -> list[str]:
+            return [name for name in NAMES if (found := one.monitor(name)) and found.wired]
+
+        for name in ("acme", "beta", "gamma"):
             local.now += timedelta(seconds=1)
             one.serve_once(name, woken=True)
-            assert one.monitor(name) is not None
-        wired = [name for name in NAMES if (found := one.monitor(name)) and found.wired]
-        assert wired == ["acme", "gamma"]
+        assert wired() == ["acme", "gamma"], "beta was served after acme, so acme's turn comes first"
+        before = one.monitor("acme")
+        assert before is not None
+        program = before.wired
+        one.serve_once("acme", woken=True)
+        assert before.wired is program
+        stored.pause(one.databases.engine(local.url), "gamma", NOW)
+        one.serve_once("gamma")
         one.serve_once("beta", woken=True)
-        assert local.ran == ["acme", "beta", "acme", "gamma", "beta"]
+        assert wired() == ["acme", "beta"], "a paused one needs nothing"
+        assert local.ran == ["acme", "beta", "gamma", "acme", "beta"]
         assert one.rendered()
 
 

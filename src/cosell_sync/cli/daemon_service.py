@@ -207,7 +207,7 @@ def _serve_several(
                 rules_from(monitor.settings),
                 connections.clock,
                 monitor.wired.meters if monitor.wired else {},
-                lambda: facts()[name],
+                lambda: connections.facts_of(name, shared=loop.shared),
                 monitor.pace,
                 lambda _: "Each process that serves it takes the lease for a cycle at a time.",
             )
@@ -256,11 +256,15 @@ def _receiver(
     from cosell_sync.web.webhooks import Judge  # noqa: PLC0415
 
     ways = {(each.header, each.certificate_hosts, each.trusted_roots, each.organization) for each in enabled}
-    judges = [
-        Judge(header, Certificates(hosts), load_trust(roots, organization), clock)
-        for header, hosts, roots, organization in sorted(ways, key=str)
-    ]
-    return {"judge": _first_that_accepts(judges), "take": take}
+    judges: list[Judging] = []
+    for header, hosts, roots, organization in sorted(ways, key=str):
+        try:
+            judges.append(Judge(header, Certificates(hosts), load_trust(roots, organization), clock))
+        except ConfigError as error:
+            if len(enabled) == 1:
+                raise
+            get_logger().error("webhook.unusable", exc_info=error)  # the others' arrive, and polling goes on
+    return {"judge": _first_that_accepts(judges), "take": take} if judges else {}
 
 
 def _first_that_accepts(judges: Sequence[Judging]) -> Judging:
