@@ -12,11 +12,11 @@ RUN pip install --no-cache-dir --root-user-action=ignore "uv==${UV_VERSION}"
 RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends binutils && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 COPY pyproject.toml uv.lock README.md LICENSE ./
-RUN uv sync --frozen --no-dev --extra postgresql --extra tracing --no-install-project
+RUN uv sync --frozen --no-dev --extra postgresql --extra tracing --extra workers --no-install-project
 COPY src src
 COPY config config
 COPY deploy/slim.py deploy/slim.py
-RUN uv sync --frozen --no-dev --extra postgresql --extra tracing --no-editable \
+RUN uv sync --frozen --no-dev --extra postgresql --extra tracing --extra workers --no-editable \
     && /opt/cosell-sync/bin/python deploy/slim.py \
     && find /opt/cosell-sync -name '*.so' -exec strip --strip-unneeded {} +
 

@@ -33,7 +33,7 @@ test: setup $(VENV)/.judged ## every test
 
 sbom: setup ## dist/cosell-sync.cdx.json: what the image installs from PyPI, with versions and sources (CycloneDX)
 	@mkdir -p dist
-	$(BIN)/uv export --frozen --no-dev --extra postgresql --format cyclonedx1.5 --preview-features sbom-export --quiet --output-file dist/cosell-sync.cdx.json >/dev/null
+	$(BIN)/uv export --frozen --no-dev --extra postgresql --extra workers --format cyclonedx1.5 --preview-features sbom-export --quiet --output-file dist/cosell-sync.cdx.json >/dev/null
 
 faults: setup ## every endpoint with every fault, on the wire
 	$(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder tests/wire/test_fault_matrix.py tests/wire/test_fault_cycles.py

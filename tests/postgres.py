@@ -95,6 +95,11 @@ class OwnServer:
         """As a crash: no session is ended politely."""
         self._run("pg_ctl", "-D", "data", "-m", "immediate", "-w", "stop")
 
+    def restart(self) -> None:
+        """Without waiting for anybody's transaction."""
+        self.stop()
+        self.start()
+
     def _run(self, program: str, *arguments: str) -> None:
         subprocess.run(
             [self._binaries / program, *arguments],

@@ -41,7 +41,7 @@ from cosell_sync.store.open import Databases, open_store
 from cosell_sync.store.quota import StoredLedger
 from cosell_sync.store.sql import SqlStore
 from cosell_sync.store.tokens import StoredTokens, find_key
-from cosell_sync.transport.client import HttpCaller, Limits
+from cosell_sync.transport.client import HttpCaller, Limits, Permit, anyway
 from cosell_sync.transport.quota import Meter
 from cosell_sync.transport.retry import RetryStrategy
 from cosell_sync.transport.throttle import Governor
@@ -285,6 +285,7 @@ def partner_center(
     meter: Meter,
     findings: Findings,
     *,
+    permit: Permit,
     rehearsal: bool = False,
 ) -> PartnerCenter:
     ours = settings.partner_center
@@ -302,6 +303,7 @@ def partner_center(
     caller = HttpCaller(
         "partner_center",
         ours.base_url,
+        permit=permit,
         governor=governor,
         tokens=source,
         limits=limits(settings),
@@ -360,6 +362,8 @@ def salesforce(
     clock: Clock,
     closing: ExitStack,
     meter: Meter,
+    *,
+    permit: Permit = anyway,
 ) -> SalesforceCrm:
     from cosell_sync.crm.salesforce import errors  # noqa: PLC0415 - see above
     from cosell_sync.crm.salesforce.client import SalesforceCrm  # noqa: PLC0415
@@ -400,6 +404,7 @@ def salesforce(
     caller = HttpCaller(
         "salesforce",
         ours.login_url,
+        permit=permit,
         governor=Governor("salesforce", stop=stop, meter=meter),
         tokens=tokens,
         limits=patience,
@@ -426,6 +431,8 @@ def dynamics(
     closing: ExitStack,
     meter: Meter,
     patience: Limits | None = None,
+    *,
+    permit: Permit = anyway,
 ) -> DynamicsCrm:
     from cosell_sync.crm.dynamics import signin  # noqa: PLC0415 - see above
     from cosell_sync.crm.dynamics.client import DynamicsCrm  # noqa: PLC0415
@@ -456,6 +463,7 @@ def dynamics(
     caller = HttpCaller(
         "dynamics",
         ours.url,
+        permit=permit,
         governor=Governor("dynamics", stop=stop, meter=meter),
         tokens=TokenSource(signin.SignIn(signing, authority, clock=clock), signed_in=meter.signed_in),
         limits=patience or limits(settings),
@@ -568,10 +576,11 @@ def program(
                 closing,
                 meters[Side.PARTNER_CENTER],
                 findings,
+                permit=store.check_deadline,
                 rehearsal=rehearsal,
             ),
             findings=findings,
-            crm=crm(settings, stop, clock, closing, meters[Side.CRM]),
+            crm=crm(settings, stop, clock, closing, meters[Side.CRM], permit=store.check_deadline),
             rules=rules_from(settings),
             cycle_settings=cycle_settings_from(settings),
             clock=clock,

@@ -42,6 +42,10 @@ LIBRARIES: Final = (
     "simple_salesforce",
     "opentelemetry",
 )
+QUIET: Final = (
+    "procrastinate",
+    "psycopg.pool",
+)  # what they say of every try, `queue.lost` and `queue.found` say once
 MASK: Final = "[masked]"
 
 # Keys whose whole value goes: secrets, and the words of people or of other systems.
@@ -274,6 +278,8 @@ def configure(
         library.handlers.clear()
         library.propagate = True
         library.setLevel(max(logging.WARNING, _LEVELS[level]))
+    for name in QUIET:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     logging.captureWarnings(capture=False)
 
 

@@ -46,6 +46,11 @@ class Pool:
         self._turn = threading.Condition()
         self._supervisor = Supervisor(stopping, reload=reload, grace=grace, leave=leave)
 
+    @property
+    def shared(self) -> bool:
+        """It serves every connection that no other process was found to serve."""
+        return False
+
     def run(self) -> int:
         """Serve until stopped by signal or ``stop``; 0 is the exit code of the command. Call it in the main thread."""
         return self._supervisor.run(self._work, self._parallel, parallel=self._parallel)

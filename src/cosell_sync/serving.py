@@ -15,7 +15,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from importlib.metadata import version
 from typing import Final
@@ -34,13 +34,14 @@ from cosell_sync.store import connections as stored
 from cosell_sync.store.connections import Turn
 from cosell_sync.store.open import Databases
 from cosell_sync.store.sql import SqlStore
-from cosell_sync.web.health import Facts
+from cosell_sync.web.health import Facts, fresh_within
 
 KEPT: Final = 256
 STANDBY: Final = timedelta(seconds=5)
 LOOK_AGAIN: Final = timedelta(seconds=30)  # whether a paused connection was resumed
 LEAVING: Final = 1.5  # seconds
 SLACK: Final = timedelta(seconds=1)  # two processes' clocks agree no better
+_EVER: Final = datetime.fromtimestamp(0, UTC)
 
 
 class Ending(StrEnum):
@@ -75,6 +76,7 @@ class _Served:
         self.wired: Program | None = None
         self.closing = ExitStack()
         self.due = clock()  # its next turn
+        self.rested = clock()  # since when this process has not served it
         self.mine = False  # whether this process made the newest turn that it knows of
         self.elsewhere: datetime | None = None  # when another process was last found to serve it
         self.wrong = ""  # what a person must correct, as last told
@@ -130,15 +132,16 @@ class Connections:
         turns = self.turns()
         return [name for name in self._served if turns[name].paused_at is None]
 
-    def due(self) -> Sequence[str]:
-        """Those of ``names`` whose next turn is due now, whoever made the last one."""
+    def due(self) -> Mapping[str, datetime]:
+        """Those of ``names`` whose next turn is due now, whoever made the last one, and since when; who waits longest first."""
         now, turns = self.clock(), self.turns()
-        return [
-            name
-            for name, turn in ((name, turns[name]) for name in self._served)
+        waiting = {
+            name: turn.due or _EVER
+            for name, turn in turns.items()
             if turn.paused_at is None
             and not _waits(turn, now, max(self._served[name].settings.sync.interval, LONGEST))
-        ]
+        }
+        return dict(sorted(waiting.items(), key=lambda each: each[1]))
 
     def turns(self) -> Mapping[str, Turn]:
         """What the stores say of each valid connection; of a store that is away nothing is known."""
@@ -173,6 +176,7 @@ class Connections:
             one.due = outcome.due
             return outcome
         finally:
+            one.rested = self.clock()
             one.busy.release()
 
     @contextmanager
@@ -320,11 +324,13 @@ class Connections:
 
     # --- how they do ----------------------------------------------------------------------------------------------
 
-    def facts(self) -> Mapping[str, Facts]:
-        """What readiness is judged by, for each connection that is configured; asks no store."""
-        return {name: self.facts_of(name) for name in self.configuration.names}
+    def facts(self, *, shared: bool = False) -> Mapping[str, Facts]:
+        """What readiness is judged by, for each connection that is configured; asks no store. ``shared``: whoever is free serves
+        a connection, so that one which was not served here lately is no sign of trouble.
+        """
+        return {name: self.facts_of(name, shared=shared) for name in self.configuration.names}
 
-    def facts_of(self, name: str) -> Facts:
+    def facts_of(self, name: str, *, shared: bool = False) -> Facts:
         """Those of one connection."""
         one = self._served.get(name)
         if one is None:
@@ -338,18 +344,24 @@ class Connections:
                 connection=name,
             )
         status = one.course.status
-        if not one.mine and one.elsewhere is not None:
+        elsewhere = self.clock() if shared else one.elsewhere
+        if not self._served_here(one, shared=shared) and elsewhere is not None:
             # Another process serves it, and tells how that goes.
-            status = replace(status, carried_at=one.elsewhere, outage=None)
+            status = replace(status, carried_at=elsewhere, outage=None)
             known = replace(one.monitor.facts(status), sign_ins={})
         else:
             known = one.monitor.facts(status)
         return replace(known, paused=one.paused, wrong=one.wrong, connection=name)
 
-    def rendered(self) -> bytes:
-        """The text of /metrics; asks no store."""
+    def _served_here(self, one: _Served, *, shared: bool) -> bool:
+        """Whether this process made the newest turn that it knows of; where turns are shared, and lately."""
+        long_ago = self.clock() - one.rested > fresh_within(one.monitor.pace())
+        return one.mine and not (shared and long_ago)
+
+    def rendered(self, *, shared: bool = False) -> bytes:
+        """The text of /metrics; asks no store. ``shared`` as of ``facts``."""
         for one in self._served.values():
-            one.monitor.measure(one.course.status, holds=one.mine)
+            one.monitor.measure(one.course.status, holds=self._served_here(one, shared=shared))
         return self.metrics.render()
 
     # --- what events say ------------------------------------------------------------------------------------------

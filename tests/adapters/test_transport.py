@@ -26,6 +26,7 @@ from cosell_sync.errors import (
     ConfigError,
     CosellError,
     Cure,
+    Fenced,
     Flaky,
     Gone,
     Locked,
@@ -551,6 +552,75 @@ def test_a_stop_ends_a_hanging_call(safety: Safety, kind: type[CosellError], how
     for helper in threading.enumerate():
         if helper.name == "http-x":
             helper.join(5)
+
+
+# --- who may write ----------------------------------------------------------------------------------------------
+
+
+class Gate:
+    """A permit that is refused from its ``closed``-th question on."""
+
+    def __init__(self, closed: int) -> None:
+        self.closed, self.asked = closed, 0
+
+    def __call__(self) -> None:
+        self.asked += 1
+        if self.asked >= self.closed:
+            raise Fenced("another process may hold the lease")
+
+
+def _served(gate: Gate, safety: Safety) -> list[bytes]:
+    """What a server has received of a call, after its caller was refused or had its answer."""
+    received: list[bytes] = []
+
+    def answer(server: socket.socket) -> None:
+        connection, _ = server.accept()
+        with connection:
+            connection.settimeout(5)
+            while part := connection.recv(65536):
+                received.append(part)
+                if b"".join(received).endswith(b"BODY"):
+                    connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{}")
+                    return
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=answer, args=(server,))
+        thread.start()
+        caller = HttpCaller(
+            "x",
+            f"http://127.0.0.1:{server.getsockname()[1]}",
+            permit=gate,
+            verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
+            proxies=False,
+        )
+        try:
+            refused = gate.closed < 3 and safety is not Safety.READ
+            with pytest.raises(Fenced) if refused else nullcontext():
+                caller.call("POST", "/x", template="/x", safety=safety, body=b"BODY")
+        finally:
+            caller.close()
+            thread.join(5)
+    return received
+
+
+def test_a_write_is_not_sent_where_the_lease_ended_while_the_connection_was_made() -> None:
+    """The last look is after connecting: until then a process may have stood still for minutes."""
+    assert _served(Gate(closed=1), Safety.GUARDED) == []
+
+
+def test_a_write_is_not_completed_where_the_lease_ended_between_its_halves() -> None:
+    received = b"".join(_served(Gate(closed=2), Safety.ONCE))
+    assert received.startswith(b"POST /x")
+    assert b"BODY" not in received  # half a request, which no server acts upon
+
+
+def test_a_write_with_the_lease_leaves_and_a_read_asks_nobody() -> None:
+    gate = Gate(closed=3)
+    assert b"BODY" in b"".join(_served(gate, Safety.UNGUARDED))
+    assert gate.asked == 2
+    closed = Gate(closed=1)
+    assert b"BODY" in b"".join(_served(closed, Safety.READ))
+    assert closed.asked == 0
 
 
 # --- the sign-in ------------------------------------------------------------------------------------------------

@@ -639,6 +639,20 @@ def test_row_lease_is_renewed(postgres: Postgres) -> None:
 
 
 @pytest.mark.postgres
+def test_who_asks_for_the_lease_does_not_wait_for_a_writer_that_stands_still(postgres: Postgres) -> None:
+    """In the middle of its transaction, with the row locked: it would block everybody who asks, one thread after the other."""
+    store, other = postgres.open(), postgres.open()
+    with store.lease(NO_WAIT):
+        with other.engine.begin() as connection:
+            connection.execute(text("UPDATE lease SET deadline = clock_timestamp() - interval '1 second'"))
+        with writing(store.engine) as transaction:
+            store._lease.check(transaction)
+            with pytest.raises(Busy), other.lease(NO_WAIT):
+                pass
+            assert transaction.scalar(text("SHOW idle_in_transaction_session_timeout")) == "15s"
+
+
+@pytest.mark.postgres
 def test_nobody_takes_over_in_the_middle_of_a_write(postgres: Postgres) -> None:
     """Between the look at the fencing number and the commit the row is locked, even past its deadline."""
     store, other = postgres.open(), postgres.open()

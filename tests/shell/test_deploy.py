@@ -271,6 +271,13 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "replicas": 2,
         "secrets": ["cosell-sync"],
     },
+    "workers": {
+        "config": POSTGRES,
+        "persistence": {"enabled": False},
+        "replicas": 3,
+        "command": "worker",
+        "secrets": ["cosell-sync"],
+    },
     "setting up": {"config": CONFIG, "setup": True},
     "as a map": {"config": yaml.safe_load(CONFIG) | {"salesforce": {"api_version": "66.0"}}},
 }

@@ -124,6 +124,29 @@ def test_two_processes_share_the_work(world: World) -> None:
         assert f"{held} 1.0" in other.rendered().decode()
 
 
+def test_among_workers_what_is_not_served_here_lately_is_anothers(local: World) -> None:
+    """Whoever is free serves: a worker that had no turn of a connection for long has no outage, and is not its writer."""
+    held = 'cosell_lease_held{connection="acme"}'
+    with local.process() as one:
+        assert readiness(one.facts(shared=True)["acme"]) == (True, ())
+        one.serve_once("acme")
+        assert f"{held} 1.0" in one.rendered(shared=True).decode()
+        local.now += timedelta(minutes=20)
+        assert readiness(one.facts(shared=True)["acme"]) == (True, ())
+        assert f"{held} 0.0" in one.rendered(shared=True).decode()
+        assert not readiness(one.facts()["acme"])[0]  # alone, or with a queue that is lost, it is one's own
+        assert f"{held} 1.0" in one.rendered().decode()
+
+
+def test_who_has_waited_longest_is_due_first(local: World) -> None:
+    with local.process() as one:
+        for name in ("gamma", "beta"):
+            one.serve_once(name)
+            local.now += timedelta(seconds=5)
+        local.now += MINUTE
+        assert list(one.due()) == ["acme", "gamma", "beta"]
+
+
 def test_a_clock_that_was_set_back_puts_nobody_off(local: World) -> None:
     with local.process() as one:
         one.serve_once("acme")

@@ -1,12 +1,15 @@
-"""The service that ``run`` starts: the loop over one connection or several, and the HTTP listener, wired to each other."""
+"""The service that ``run`` and ``worker`` start: the loop over one connection or several, and the HTTP listener, wired to each
+other.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
+from typing import Protocol
 
 from cosell_sync import tracing
 from cosell_sync.bootstrap import Program, noticing, program, rules_from
@@ -20,6 +23,7 @@ from cosell_sync.pool import Pool
 from cosell_sync.serving import Connections
 from cosell_sync.settings import Configuration, InvalidSettings, Settings, required
 from cosell_sync.store import connections as stored
+from cosell_sync.store.engine import parse
 from cosell_sync.summary import CycleSummary
 from cosell_sync.web.health import Facts
 from cosell_sync.web.server import Application, Listener
@@ -33,9 +37,70 @@ def serve(configuration: Configuration, reload: Callable[[], None] = lambda: Non
     """
     with tracing.exporting(configuration.shared.tracing.otlp_endpoint):
         if configuration.named:
-            return _serve_several(configuration, reload)
+            return _serve_several(configuration, reload, _pool)
         required(configuration.shared, "run")
         return _serve_one(configuration.shared, reload)
+
+
+def serve_from_queue(configuration: Configuration, reload: Callable[[], None] = lambda: None) -> int:
+    """As ``serve``, where a queue in PostgreSQL says what is served next, and other workers share it.
+
+    Raises ``ConfigError`` as well where a store is no PostgreSQL or the package of the queue is missing.
+    """
+    with tracing.exporting(configuration.shared.tracing.otlp_endpoint):
+        return _serve_several(configuration, reload, _worker)
+
+
+class _Loop(Protocol):
+    """What serves connections until it is stopped: ``Pool`` or ``Worker``."""
+
+    @property
+    def shared(self) -> bool:
+        """Whether other processes serve the same connections now, and this one need not know of every one."""
+
+    def wake(self, name: str) -> None:
+        """Serve this connection soon."""
+
+    def run(self) -> int:
+        """Until stopped; the exit code."""
+
+
+def _pool(connections: Connections, reload: Callable[[], None]) -> _Loop:
+    return Pool(
+        connections.served,
+        lambda name, woken: connections.serve_once(name, woken=woken).due,
+        parallel=connections.configuration.shared.run.parallel,
+        clock=connections.clock,
+        stopping=connections.stop,
+        reload=reload,
+    )
+
+
+def _worker(connections: Connections, reload: Callable[[], None]) -> _Loop:
+    shared = connections.configuration.shared
+    for settings in (shared, *connections.served.values()):
+        if parse(settings.store.url).get_backend_name() != "postgresql":
+            raise ConfigError(
+                "workers share their connections by PostgreSQL, and store.url names a SQLite file, which is one process's own",
+                hint="set store.url to postgresql+psycopg://…, or use `cosell-sync run`",
+            )
+    try:
+        from cosell_sync.store import queue  # noqa: PLC0415 - procrastinate is an extra
+        from cosell_sync.worker import Worker  # noqa: PLC0415
+    except ImportError as error:
+        raise ConfigError(
+            f"a worker needs the package {error.name}", hint="run `pip install 'cosell-sync[workers]'`"
+        ) from error
+    engine = connections.databases.engine(shared.store.url)
+    queue.prepare(engine)
+    return Worker(
+        partial(queue.connector, engine),
+        due=connections.due,
+        serve=lambda name, woken: connections.serve_once(name, woken=woken),
+        parallel=shared.run.parallel,
+        stopping=connections.stop,
+        reload=reload,
+    )
 
 
 def _serve_one(loaded: Settings, reload: Callable[[], None]) -> int:
@@ -100,25 +165,25 @@ class _UnlessPaused:
         return replace(facts, paused=self.paused)
 
 
-def _serve_several(configuration: Configuration, reload: Callable[[], None]) -> int:
+def _serve_several(
+    configuration: Configuration,
+    reload: Callable[[], None],
+    loop_of: Callable[[Connections, Callable[[], None]], _Loop],
+) -> int:
     """A lease is held for a turn; whoever else serves the same store shares the work."""
     with closing(Connections(configuration)) as connections, ExitStack() as stack:
         if not connections.served:
             raise InvalidSettings(
                 [each for refused in connections.refused.values() for each in refused.problems]
             )
-        pool = Pool(
-            connections.served,
-            lambda name, woken: connections.serve_once(name, woken=woken).due,
-            parallel=configuration.shared.run.parallel,
-            clock=connections.clock,
-            stopping=connections.stop,
-            reload=reload,
-        )
+        loop = loop_of(connections, reload)
+
+        def facts() -> Mapping[str, Facts]:
+            return connections.facts(shared=loop.shared)
 
         def wake(name: str) -> None:
             if connections.may_be_woken(name):
-                pool.wake(name)
+                loop.wake(name)
 
         wakers = {name: partial(wake, name) for name in connections.served}
         seldom = {name: Spaced(each).call for name, each in wakers.items()}
@@ -141,7 +206,7 @@ def _serve_several(configuration: Configuration, reload: Callable[[], None]) -> 
                 partial(rules_from, monitor.settings),
                 connections.clock,
                 monitor.wired.meters if monitor.wired else {},
-                partial(connections.facts_of, name),
+                lambda: connections.facts_of(name, shared=loop.shared),
                 monitor.pace,
                 lambda _: "Each process that serves it takes the lease for a cycle at a time.",
                 wakers[name],
@@ -149,13 +214,13 @@ def _serve_several(configuration: Configuration, reload: Callable[[], None]) -> 
 
         shared = configuration.shared
         application = Application(
-            connections.facts,
-            connections.rendered,
-            console=console_of_several(shared, subject, connections.facts, connections.metrics.console),
+            facts,
+            lambda: connections.rendered(shared=loop.shared),
+            console=console_of_several(shared, subject, facts, connections.metrics.console),
             **receiver([each.webhooks for each in connections.served.values()], connections.clock, take),
         )
         _listen(shared, application, stack)
-        return pool.run()
+        return loop.run()
 
 
 def _listen(shared: Settings, application: Application, stack: ExitStack) -> None:

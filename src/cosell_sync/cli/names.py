@@ -10,6 +10,8 @@ COMMANDS: Final[Mapping[str, str]] = {
     "demo": "Show the whole product in one command: a sandbox, a pipeline, people on both sides, and proof of agreement.",
     "sync": "Run one full cycle, then exit: 0 nothing needs a person, 1 some deal does, 3 a system is out of reach.",
     "run": "Run cycles every sync.interval until stopped, with health, metrics and the console on http.listen.",
+    "worker": "Serve connections from the queue that all workers on one PostgreSQL share; else as run. Needs the extra "
+    '"workers".',
     "health": "Ask the running daemon whether it carries edits: 0 ready, 1 not, with the reasons.",
     "plan": "Show what the next sync would write, old and new, and why, a line for each deal. Writes nothing anywhere.",
     "doctor": "Check settings, reachability, sign-ins, fields, stages and rights; each fault with its remedy.",
@@ -31,6 +33,7 @@ COMMANDS: Final[Mapping[str, str]] = {
 ALL_CONNECTIONS: Final = frozenset(
     {
         "run",
+        "worker",
         "health",
         "config check",
         "connection list",

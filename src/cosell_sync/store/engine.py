@@ -29,6 +29,8 @@ _NETWORK: Final = {
     "keepalives_count": 3,
     "tcp_user_timeout": 25_000,
 }
+# Seconds between two statements of one transaction; less than the lease of PostgreSQL (``lease.DEADLINE``).
+_IDLE_SECONDS: Final = 15
 _WRITES: Final = "cosell_writes"
 _NOT_OURS: Final = frozenset({"42501"})  # PostgreSQL's insufficient_privilege: an admin's matter
 _EXAMPLES: Final = "sqlite:///cosell-sync.db or postgresql+psycopg://user@host/database"
@@ -69,7 +71,7 @@ def make_engine(url: URL, cycles: int = 1) -> Engine:
         return _sqlite(url)
     try:
         own = {name: value for name, value in _NETWORK.items() if name not in url.query}
-        return create_engine(
+        engine = create_engine(
             url,
             hide_parameters=True,
             pool_pre_ping=True,
@@ -82,6 +84,14 @@ def make_engine(url: URL, cycles: int = 1) -> Engine:
             f"a store on PostgreSQL needs the package {error.name}",
             hint="run `pip install 'cosell-sync[postgresql]'`",
         ) from error
+
+    @event.listens_for(engine, "connect")
+    def _configure(connection: Any, _record: object) -> None:
+        # A process that stands still in the middle of a write, or that the network has lost, would keep its locks for as long.
+        connection.execute(f"SET idle_in_transaction_session_timeout = '{_IDLE_SECONDS}s'")
+        connection.commit()
+
+    return engine
 
 
 def _sqlite(url: URL) -> Engine:

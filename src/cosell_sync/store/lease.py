@@ -188,7 +188,13 @@ class FileLease:
 class RowLease:
     """A row in PostgreSQL, kept alive by a small thread while it is held."""
 
-    def __init__(self, engine: Engine, connection: str, name: str, deadline: timedelta = DEADLINE) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        connection: str,
+        name: str,
+        deadline: timedelta = DEADLINE,
+    ) -> None:
         self._engine = engine
         self._connection = connection
         self._name = name
@@ -216,6 +222,10 @@ class RowLease:
                 .values(connection=self._connection, fence=0)
                 .on_conflict_do_nothing(index_elements=[row.connection])
             )
+            # Who writes just now has the row locked (``check``), and may stand still in the middle of it: nobody waits for that.
+            ours = select(row.fence).where(row.connection == self._connection)
+            if connection.execute(ours.with_for_update(skip_locked=True)).first() is None:
+                return False
             fence = connection.execute(
                 update(schema.lease)
                 .where(

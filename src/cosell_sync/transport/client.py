@@ -12,6 +12,9 @@ ONCE      a write that nobody may see twice: never repeated
 A 401 was refused at the door as well: whatever the call does, it is sent once more with another token. A write whose
 answer is lost raises ``Unclear``; the caller looks before doing anything else.
 
+A write leaves only after ``permit`` was asked, last right before its first and its second half go out: a process may
+stand still at any moment, be it in a wait before a retry or while a connection is made, and its lease may go to another one.
+
 Each exchange runs on a thread of its own, so that a stop ends a hanging call at once and a dripping answer cannot
 outlast its time. Redirects are never followed. A token goes to the configured host only, or to the one that the
 sign-in named with it.
@@ -90,13 +93,24 @@ class _Call:
     started: float
 
 
+# What httpcore reports before it sends; connecting, with proxy and TLS, lies before the first.
+_LEAVING = frozenset({"http11.send_request_headers.started", "http11.send_request_body.started"})
+
+
+Permit = Callable[[], None]  # raises ``Fenced`` where this process may write no more
+
+
+def anyway() -> None:
+    """The permit of who needs none."""
+
+
 class HttpCaller:
     """Calls one host. ``calls`` counts every HTTP request it made.
 
     ``base_url`` empty: any host, for libraries that find their hosts themselves; then there may be no ``tokens``.
     ``name``: of the system, in texts. ``hint``: what to check where nobody answers as that system does; ``hints``: the
     same by error code. ``id_headers`` get a new id with every request. ``proxies``: whether those of the environment
-    are used.
+    are used. ``permit``: asked before a write.
     """
 
     def __init__(
@@ -104,6 +118,7 @@ class HttpCaller:
         system: str,
         base_url: str,
         *,
+        permit: Permit = anyway,
         governor: Governor | None = None,
         tokens: TokenSource | None = None,
         limits: Limits | None = None,
@@ -124,6 +139,7 @@ class HttpCaller:
         self.retrier = Retrier(self.governor.wait, monotonic, chance)
         self._base = httpx.URL(base_url.rstrip("/"))
         self._tokens = tokens
+        self._permit = permit
         self._limits = limits or Limits()
         self._headers = {"accept": "application/json", **(headers or {})}
         self._id_headers = id_headers
@@ -283,9 +299,14 @@ class HttpCaller:
             if token.base_url:
                 url = httpx.URL(token.base_url).copy_with(raw_path=url.raw_path)
         timeout = httpx.Timeout(limit, connect=min(self._limits.connect, limit))
+        extensions = {} if call.safety is Safety.READ else {"trace": self._about_to_send}
         return self._client.build_request(
-            call.method, url, headers=headers, content=call.body, timeout=timeout
+            call.method, url, headers=headers, content=call.body, timeout=timeout, extensions=extensions
         )
+
+    def _about_to_send(self, what: str, _facts: Mapping[str, Any]) -> None:
+        if what in _LEAVING:
+            self._permit()
 
     def _is_stopping(self) -> bool:
         return self.governor.stop.is_set() or self._closed.is_set()

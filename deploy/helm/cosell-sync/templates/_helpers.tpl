@@ -74,6 +74,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- if and (gt (int .Values.replicas) 1) (not $elsewhere) -}}
 {{- fail "more than one replica needs a store on PostgreSQL: set config.store.url_file, or replicas: 1" -}}
 {{- end -}}
+{{- if and (eq .Values.command "worker") (not $elsewhere) -}}
+{{- fail "command: worker needs a store on PostgreSQL: set config.store.url_file, or command: run" -}}
+{{- end -}}
 {{- if and .Values.webhookIngress.enabled (not .Values.webhookIngress.host) -}}
 {{- fail "webhookIngress.host is not set: it is the host of config.webhooks.public_url" -}}
 {{- end -}}
