@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
@@ -171,7 +172,11 @@ class World:
         return found
 
     def batches(self) -> int:
-        return len(self.server.calls.matching("POST", r"/\$batch$"))
+        """How many were sent that write; questions travel in batches too."""
+        sent = self.server.calls.matching("POST", r"/\$batch$")
+        return sum(
+            re.search(rb"^(POST|PATCH|DELETE) /", call.body, re.MULTILINE) is not None for call in sent
+        )
 
 
 def draft(referral_id: str, **fields: Any) -> OpportunityDraft:

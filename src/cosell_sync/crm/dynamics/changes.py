@@ -25,7 +25,8 @@ from typing import Final
 from cosell_sync.crm import values
 from cosell_sync.crm.dynamics import describe, errors, odata, read, translate, versions
 from cosell_sync.crm.dynamics.org import ACCOUNTS, CONNECTIONS, CONTACTS, OPPORTUNITIES, SOLUTIONS, USERS, Org
-from cosell_sync.crm.dynamics.rest import Rest, refused, strange
+from cosell_sync.crm.dynamics.questions import Question, Sheet, refused
+from cosell_sync.crm.dynamics.rest import Rest
 from cosell_sync.crm.dynamics.translate import Row
 from cosell_sync.crm.values import pieces
 from cosell_sync.errors import RecordError
@@ -178,7 +179,7 @@ def _read_all(rest: Rest, org: Org, seen: KnownRecords) -> Iterator[Page]:
 
 def _current_positions(rest: Rest, org: Org) -> Watermark:
     links: dict[str, str] = {}
-    stamps: dict[str, datetime] = {}
+    by_stamp: list[str] = []
     refusing: set[str] = set()
     narrow: set[str] = set()
     for name in feeds(org):
@@ -186,10 +187,12 @@ def _current_positions(rest: Rest, org: Org) -> Watermark:
         if link is not None:
             links[name] = link
             continue
-        stamps[name] = newest_stamp(rest, name)
+        by_stamp.append(name)
         if _trackable(org, name):
             refusing.add(name)
             narrow |= {name} if name in PARENT and is_narrow(rest, org, name) else set()
+    newest = rest.all_rows([Question(_newest(name)) for name in by_stamp])
+    stamps = {name: _newest_of(rows) for name, rows in zip(by_stamp, newest, strict=True)}
     return Watermark(links, stamps, frozenset(refusing), frozenset(narrow))
 
 
@@ -218,13 +221,15 @@ def delta_columns(org: Org, name: str) -> Sequence[str]:
 
 def newest_stamp(rest: Rest, name: str) -> datetime:
     """The newest stamp of a set, by the server's clock."""
-    path = odata.query(
-        name, select=(ID_COLUMNS[name], "modifiedon"), order=f"modifiedon desc,{ID_COLUMNS[name]} desc", top=1
-    )
-    found = rest.get(path)
-    rows = found.get("value")
-    if not isinstance(rows, list):
-        raise strange()
+    return _newest_of(list(rest.rows(_newest(name))))
+
+
+def _newest(name: str) -> str:
+    order = f"modifiedon desc,{ID_COLUMNS[name]} desc"
+    return odata.query(name, select=(ID_COLUMNS[name], "modifiedon"), order=order, top=1)
+
+
+def _newest_of(rows: Sequence[Row]) -> datetime:
     return (moment(rows[0].get("modifiedon")) if rows else None) or BEGINNING
 
 
@@ -283,7 +288,7 @@ class _Suspects:
         ids = [each for each in self.suspects if each not in self.gone]
         if ids:
             describe.refresh(rest, self.org)
-        for some in pieces(ids, read.RELATED_AT_ONCE):
+        for some in pieces(ids, read.PAGE):
             found = read.fetch(rest, self.org, some)
             known = self.seen.versions(some)
             vanished = tuple(each for each in some if found[each] is None and each in known)
@@ -297,13 +302,23 @@ class _Suspects:
 
 
 def _follow(rest: Rest, org: Org, known: Watermark, overlap: timedelta, found: _Suspects) -> Watermark:
+    """Read on in every feed; their first pages come in one call. Raises ``Expired``."""
     links, stamps = dict(known.links), dict(known.stamps)
-    for name in feeds(org):
+    if not all(map(rest.ours, links.values())):
+        raise Expired  # the environment's address was changed since: the positions are lost with the old one
+    names = feeds(org)
+    questions = [
+        Question(rest.followed(links[name]), scope=Scope.RECORD)
+        if name in links
+        else Question(_modified(org, name, stamps[name] - overlap))
+        for name in names
+    ]
+    for name, sheets in zip(names, rest.together(questions), strict=True):
         collect = _collector(found, name)
         if name in links:
-            links[name] = _follow_link(rest, name, links[name], found, collect)
+            links[name] = _follow_link(rest, name, sheets, found, collect)
         else:
-            newest, began = _read_modified(rest, org, name, stamps[name] - overlap, collect)
+            newest, began = _read_modified(sheets, collect)
             stamps[name] = max(stamps[name], newest)
             if began is not None and began - stamps[name] > overlap:
                 stamps[name] = began  # else a burst would be read again and again, until somebody edits
@@ -328,16 +343,16 @@ def _collector(found: _Suspects, name: str) -> Callable[[Sequence[Row]], None]:
 
 
 def _follow_link(
-    rest: Rest, name: str, link: str, found: _Suspects, collect: Callable[[Sequence[Row]], None]
+    rest: Rest,
+    name: str,
+    sheets: Iterator[Sheet],
+    found: _Suspects,
+    collect: Callable[[Sequence[Row]], None],
 ) -> str:
     """The next link. Raises ``Expired``."""
     fresh: str | None = None
-    if not rest.ours(
-        link
-    ):  # the environment's address was changed since: the position is lost with the old one
-        raise Expired
     try:
-        for sheet in rest.sheets(rest.followed(link), scope=Scope.RECORD):
+        for sheet in sheets:
             rows, ids = _live_and_deleted(name, sheet.rows)
             for some in pieces(rows, CHUNK):
                 collect(some)
@@ -371,16 +386,20 @@ def _live_and_deleted(name: str, rows: Iterable[Row]) -> tuple[list[Row], list[s
     return live, gone
 
 
-def _read_modified(
-    rest: Rest, org: Org, name: str, stamp: datetime, collect: Callable[[Sequence[Row]], None]
-) -> tuple[datetime, datetime | None]:
-    """The newest stamp among the rows modified since that one; and when the reading began, by the server's clock."""
+def _modified(org: Org, name: str, stamp: datetime) -> str:
+    """The rows of that set that were modified since."""
     key = ID_COLUMNS[name]
     own = delta_columns(org, name) if name in TRACKED else (key, *org.stamps(name))
     where = odata.all_of(odata.since(stamp), read.in_scope_filter(org) if name == OPPORTUNITIES else "")
-    path = odata.query(name, select=(*own, "modifiedon"), where=where, order=f"modifiedon asc,{key} asc")
+    return odata.query(name, select=(*own, "modifiedon"), where=where, order=f"modifiedon asc,{key} asc")
+
+
+def _read_modified(
+    sheets: Iterator[Sheet], collect: Callable[[Sequence[Row]], None]
+) -> tuple[datetime, datetime | None]:
+    """The newest stamp among these rows; and when the reading began, by the server's clock."""
     newest, began = BEGINNING, None
-    for number, sheet in enumerate(rest.sheets(path)):
+    for number, sheet in enumerate(sheets):
         began = sheet.at if number == 0 else began
         for some in pieces(sheet.rows, CHUNK):
             collect(some)

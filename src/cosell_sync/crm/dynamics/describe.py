@@ -29,7 +29,8 @@ from cosell_sync.crm.dynamics.org import (
     Org,
     stage_flags,
 )
-from cosell_sync.crm.dynamics.rest import Rest, strange
+from cosell_sync.crm.dynamics.questions import strange
+from cosell_sync.crm.dynamics.rest import Rest
 from cosell_sync.crm.dynamics.security import Security
 from cosell_sync.crm.values import folded
 from cosell_sync.crm.words import ENGLISH_WORDS, Words

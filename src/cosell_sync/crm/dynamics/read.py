@@ -1,8 +1,8 @@
 """Reads from Dataverse: opportunities with their related rows, look-alikes, users, and the index of everything.
 
-A hundred opportunities are read with one query each for their rows, their connections and solutions, and the accounts,
-contacts and users that these name: six calls, whatever the hundred have. Nothing is expanded, because expanded rows may come
-from caches, are cut into pages in another way, and lack annotations.
+Opportunities are read in two calls, whatever they have: one for their rows, their connections and solutions, and one for the
+accounts, contacts and users that these name. Who knows what they name (`Near`) saves the second. Nothing is expanded, because
+expanded rows may come from caches, are cut into pages in another way, and lack annotations.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from cosell_sync.core.deal import Snapshot
+from cosell_sync.core.deal import Customer, Member, Snapshot, Solution
 from cosell_sync.crm.dynamics import odata, translate
 from cosell_sync.crm.dynamics.ids import opportunity_id
 from cosell_sync.crm.dynamics.org import ACCOUNTS, CONNECTIONS, CONTACTS, OPPORTUNITIES, SOLUTIONS, USERS, Org
+from cosell_sync.crm.dynamics.questions import Question
 from cosell_sync.crm.dynamics.rest import Rest
 from cosell_sync.crm.dynamics.translate import Bundle, Row
 from cosell_sync.crm.matches import lookalike_key, matches, searchable_names
@@ -22,8 +23,10 @@ from cosell_sync.crm.users import User
 from cosell_sync.crm.values import folded, pieces
 from cosell_sync.ports import Matches, MatchQuery
 
-RELATED_AT_ONCE: Final = odata.AT_ONCE  # opportunities whose related rows are read together
-PAGE: Final = 500  # opportunities in a page
+PAGE: Final = 500  # opportunities in a page, whose related rows are read together
+KEYS: Final[Mapping[str, str]] = {ACCOUNTS: "accountid", CONTACTS: "contactid", USERS: "systemuserid"}
+
+Near = Mapping[str, Iterable[str]]  # set → ids of rows that the opportunities are known to name
 PERSONS: Final = frozenset(
     {"contact", "systemuser", ""}
 )  # tables of people; empty where an answer names no table
@@ -49,26 +52,48 @@ def in_scope(row: Row, org: Org) -> bool:
     return any(name not in row or bool(row[name]) for name in marker_columns(org))
 
 
+def around(snapshots: Iterable[Snapshot]) -> dict[str, set[str]]:
+    """The ids of the rows that these opportunities named when they were read, by set: they still name most of them."""
+    found: dict[str, set[str]] = {name: set() for name in KEYS}
+    for each in snapshots:
+        customer = each["customer"]
+        accounts = {str(customer.extra.get("account"))} if isinstance(customer, Customer) else set()
+        contacts = _noted(each, "contacts", "contact")
+        others = _noted(each, "contacts", "connection") | _noted(each, "team", "connection")
+        found[ACCOUNTS] |= accounts & each.rows
+        found[CONTACTS] |= contacts & each.rows
+        found[USERS] |= each.rows - accounts - contacts - others - _noted(each, "solutions", "row")
+    return found
+
+
+def _noted(snapshot: Snapshot, name: str, what: str) -> set[str]:
+    """The ids of that kind which the members of a set bring with them."""
+    given = snapshot[name]
+    return {
+        str(each.extra.get(what)).lower()
+        for each in (given if isinstance(given, tuple) else ())
+        if isinstance(each, Member | Solution)
+    }
+
+
 # --- records by id ----------------------------------------------------------------------------------------------
 
 
-def fetch(rest: Rest, org: Org, ids: Sequence[str]) -> dict[str, Snapshot | None]:
+def fetch(rest: Rest, org: Org, ids: Sequence[str], near: Near | None = None) -> dict[str, Snapshot | None]:
     """Each opportunity as it is now; None where it is deleted or hidden."""
-    found = {bundle.id: bundle for bundle in bundles(rest, org, ids)}
+    found = {bundle.id: bundle for bundle in bundles(rest, org, ids, near)}
     return {
         each: translate.snapshot(found[each.lower()], org) if each.lower() in found else None for each in ids
     }
 
 
-def bundles(rest: Rest, org: Org, ids: Sequence[str], *, stamps_only: bool = False) -> Iterator[Bundle]:
-    """The opportunities that exist, with their related rows. ``stamps_only``: without what versions do not need."""
+def bundles(rest: Rest, org: Org, ids: Sequence[str], near: Near | None = None) -> Iterator[Bundle]:
+    """The opportunities that exist, with their related rows."""
     wanted = list(dict.fromkeys(each.lower() for each in ids if odata.is_guid(each)))
-    for some in pieces(wanted, RELATED_AT_ONCE):
-        path = odata.query(
-            OPPORTUNITIES, select=_columns(org, stamps_only), where=odata.ids("opportunityid", some)
-        )
-        rows = list(rest.rows(path, prefer=WITH_TARGETS))
-        yield from with_related_rows(rest, org, rows, stamps_only=stamps_only)
+    for some in pieces(wanted, PAGE):
+        query = _RelatedRows(rest, org, stamps_only=False)
+        own = query.questions(OPPORTUNITIES, "opportunityid", _columns(org, stamps_only=False), some)
+        yield from query.bundles(own, (), some, near or {})
 
 
 def all_in_scope(rest: Rest, org: Org, *, stamps_only: bool = False) -> Iterator[Sequence[Bundle]]:
@@ -80,8 +105,9 @@ def all_in_scope(rest: Rest, org: Org, *, stamps_only: bool = False) -> Iterator
         order="opportunityid asc",
     )
     for sheet in rest.sheets(path, size=PAGE, prefer=WITH_TARGETS):
-        for some in pieces(sheet.rows, RELATED_AT_ONCE):
-            yield with_related_rows(rest, org, some, stamps_only=stamps_only)
+        ids = [str(row["opportunityid"]).lower() for row in sheet.rows]
+        if ids:
+            yield list(_RelatedRows(rest, org, stamps_only).bundles((), sheet.rows, ids, {}))
 
 
 def _columns(org: Org, stamps_only: bool) -> Sequence[str]:
@@ -97,34 +123,6 @@ def _columns(org: Org, stamps_only: bool) -> Sequence[str]:
     )
 
 
-def with_related_rows(
-    rest: Rest, org: Org, opportunities: Sequence[Row], *, stamps_only: bool = False
-) -> list[Bundle]:
-    """The opportunities of these rows, at most a hundred, each with its related rows."""
-    ids = [str(row["opportunityid"]).lower() for row in opportunities]
-    if not ids:
-        return []
-    query = _RelatedRows(rest, org, stamps_only)
-    connections = query.connections(ids)
-    solutions = query.solutions(ids)
-    connected = _lookups(connections, "record2id")
-    contacts = query.by_id(
-        CONTACTS, "contactid", translate.CONTACT, connected | _lookups(opportunities, "parentcontactid")
-    )
-    users = query.by_id(
-        USERS,
-        "systemuserid",
-        translate.USER,
-        _lookups(opportunities, "ownerid") | (connected - contacts.keys()),
-    )
-    customers = {found for row in opportunities for found in _customers(row)}
-    accounts = query.by_id(ACCOUNTS, "accountid", org.account_columns, customers)
-    return [
-        _bundle(row, connections, solutions, contacts=contacts, users=users, accounts=accounts)
-        for row in opportunities
-    ]
-
-
 @dataclass(frozen=True)
 class _RelatedRows:
     """Queries for the rows related to some opportunities. ``stamps_only``: without what versions do not need."""
@@ -133,35 +131,91 @@ class _RelatedRows:
     org: Org
     stamps_only: bool
 
-    def connections(self, ids: Sequence[str]) -> list[Row]:
-        """Active connections that start at these opportunities."""
-        rows = self._rows(CONNECTIONS, "connectionid", translate.CONNECTION, "_record1id_value", ids)
-        return [row for row in rows if not row.get("statecode")]
+    def bundles(
+        self, own: Sequence[Question], rows: Sequence[Row], ids: Sequence[str], near: Near
+    ) -> Iterator[Bundle]:
+        """The opportunities of these ids: their ``rows``, or what the questions for them bring."""
+        around = {name: sorted(set(near.get(name, ()))) for name in KEYS}
+        asked = {
+            OPPORTUNITIES: own,
+            CONNECTIONS: self.connections(ids),
+            SOLUTIONS: self.solutions(ids),
+            **{name: self.by_id(name, around[name]) for name in KEYS},
+        }
+        found = self._rows(asked)
+        opportunities = [*rows, *found[OPPORTUNITIES]]
+        connections = [row for row in found[CONNECTIONS] if not row.get("statecode")]
+        left = {
+            name: sorted(wanted - set(around[name]))
+            for name, wanted in _named(opportunities, connections).items()
+        }
+        more = self._rows({name: self.by_id(name, wanted) for name, wanted in left.items()})
+        people = {
+            name: {str(row[KEYS[name]]).lower(): row for row in (*found[name], *more[name])} for name in KEYS
+        }
+        for row in opportunities:
+            yield _bundle(
+                row, connections, found[SOLUTIONS],
+                contacts=people[CONTACTS], users=people[USERS], accounts=people[ACCOUNTS],
+            )  # fmt: skip
 
-    def solutions(self, ids: Sequence[str]) -> list[Row]:
+    def connections(self, ids: Sequence[str]) -> Sequence[Question]:
+        """Connections that start at these opportunities."""
+        return self.questions(
+            CONNECTIONS, "connectionid", translate.CONNECTION, ids, tested="_record1id_value"
+        )
+
+    def solutions(self, ids: Sequence[str]) -> Sequence[Question]:
         """Solution rows of these opportunities; none where the environment has no such table."""
         if not self.org.solutions:
-            return []
+            return ()
         optional = [name for name in translate.SOLUTION_MORE if self.org.has(SOLUTIONS, name)]
         columns = translate.SOLUTION[:1] if self.stamps_only else (*translate.SOLUTION, *optional)
-        return self._rows(SOLUTIONS, "cosell_solutionid", columns, "_cosell_opportunity_value", ids)
+        return self.questions(
+            SOLUTIONS, "cosell_solutionid", columns, ids, tested="_cosell_opportunity_value"
+        )
 
-    def by_id(
-        self, collection: str, key: str, columns: Sequence[str], wanted: Iterable[str]
-    ) -> dict[str, Row]:
-        """Rows by their id, those that exist."""
-        found = self._rows(collection, key, () if self.stamps_only else columns, key, wanted)
-        return {str(row[key]).lower(): row for row in found}
+    def by_id(self, collection: str, wanted: Sequence[str]) -> Sequence[Question]:
+        """Accounts, contacts or users of these ids."""
+        columns = {
+            ACCOUNTS: self.org.account_columns,
+            CONTACTS: translate.CONTACT,
+            USERS: translate.USER,
+        }
+        return self.questions(
+            collection, KEYS[collection], () if self.stamps_only else columns[collection], wanted
+        )
 
-    def _rows(
-        self, collection: str, key: str, columns: Sequence[str], tested: str, wanted: Iterable[str]
-    ) -> list[Row]:
-        found: list[Row] = []
+    def questions(
+        self, collection: str, key: str, columns: Sequence[str], wanted: Sequence[str], *, tested: str = ""
+    ) -> Sequence[Question]:
+        """The rows whose key, or the column ``tested``, is one of these ids."""
         select = (key, *columns, *self.org.stamps(collection))
-        for some in pieces(sorted(set(wanted)), odata.AT_ONCE):
-            path = odata.query(collection, select=select, where=odata.ids(tested, some))
-            found += self.rest.rows(path, prefer=WITH_TARGETS if collection == CONNECTIONS else "")
-        return found
+        prefer = WITH_TARGETS if collection in {CONNECTIONS, OPPORTUNITIES} else ""
+        return [
+            Question(
+                odata.query(collection, select=select, where=odata.ids(tested or key, some)), prefer=prefer
+            )
+            for some in pieces(wanted, odata.AT_ONCE)
+        ]
+
+    def _rows(self, asked: Mapping[str, Sequence[Question]]) -> Mapping[str, Sequence[Row]]:
+        """The rows of each set, asked for together."""
+        answers = iter(self.rest.all_rows([each for some in asked.values() for each in some]))
+        return {name: [row for _ in some for row in next(answers)] for name, some in asked.items()}
+
+
+def _named(opportunities: Sequence[Row], connections: Sequence[Row]) -> Mapping[str, set[str]]:
+    """The ids of accounts, contacts and users that these rows name. Where a connection does not say which table it leads to,
+    the id may be of either.
+    """
+    leads = {name: [row for row in connections if translate.target(row, "record2id") in {table, ""}]
+             for name, table in ((CONTACTS, "contact"), (USERS, "systemuser"))}  # fmt: skip
+    return {
+        ACCOUNTS: {found for row in opportunities for found in _customers(row)},
+        CONTACTS: _lookups(leads[CONTACTS], "record2id") | _lookups(opportunities, "parentcontactid"),
+        USERS: _lookups(leads[USERS], "record2id") | _lookups(opportunities, "ownerid"),
+    }
 
 
 def _lookups(rows: Iterable[Row], name: str) -> set[str]:
@@ -220,52 +274,74 @@ def _bundle(
 # --- what exists ------------------------------------------------------------------------------------------------
 
 
-def by_referrals(rest: Rest, org: Org, referral_ids: Sequence[str]) -> Mapping[str, str]:
-    """Folded referral id → opportunity id."""
-    found: dict[str, str] = {}
+def referral_questions(org: Org, referral_ids: Sequence[str]) -> Sequence[Question]:
+    """The opportunities that have these referral ids."""
     wanted = list(dict.fromkeys(each for each in referral_ids if each))
-    for some in pieces(wanted, odata.AT_ONCE):
-        path = odata.query(OPPORTUNITIES, select=("opportunityid", org.key), where=odata.texts(org.key, some))
-        found |= {folded(row.get(org.key)): str(row["opportunityid"]).lower() for row in rest.rows(path)}
-    return found
+    return [
+        Question(
+            odata.query(OPPORTUNITIES, select=("opportunityid", org.key), where=odata.texts(org.key, some))
+        )
+        for some in pieces(wanted, odata.AT_ONCE)
+    ]
+
+
+def by_referrals(org: Org, rows: Iterable[Row]) -> Mapping[str, str]:
+    """Folded referral id → opportunity id, of the rows that ``referral_questions`` found."""
+    return {folded(row.get(org.key)): str(row["opportunityid"]).lower() for row in rows}
 
 
 def find(rest: Rest, org: Org, sought: Sequence[MatchQuery], match: Sequence[str]) -> Mapping[str, Matches]:
     """By referral id: the opportunity that has it, the one that the referral names, and look-alikes."""
-    by_referral = by_referrals(rest, org, [each.referral_id for each in sought])
     named = {each.external_reference or "": opportunity_id(each.external_reference) for each in sought}
-    by_id: dict[str, Row] = {}
-    for some in pieces(sorted({each for each in named.values() if each}), odata.AT_ONCE):
-        path = odata.query(
-            OPPORTUNITIES, select=("opportunityid", org.key), where=odata.ids("opportunityid", some)
-        )
-        by_id |= {str(row["opportunityid"]).lower(): row for row in rest.rows(path)}
+    asked = (
+        referral_questions(org, [each.referral_id for each in sought]),
+        [
+            Question(
+                odata.query(
+                    OPPORTUNITIES, select=("opportunityid", org.key), where=odata.ids("opportunityid", some)
+                )
+            )
+            for some in pieces(sorted({each for each in named.values() if each}), odata.AT_ONCE)
+        ],
+        _lookalike_questions(org, searchable_names(sought)),
+    )
+    answers = iter(rest.all_rows([each for some in asked for each in some]))
+    carrying, referenced, alike = ([row for _ in some for row in next(answers)] for some in asked)
+    by_id = {str(row["opportunityid"]).lower(): row for row in referenced}
     return matches(
         sought,
         match,
-        by_referral=by_referral,
+        by_referral=by_referrals(org, carrying),
         referenced={
             text: (each, by_id[each].get(org.key)) for text, each in named.items() if each and each in by_id
         },
-        lookalikes=_lookalikes(rest, org, searchable_names(sought), match),
+        lookalikes=_lookalikes(rest, org, alike, searchable_names(sought), match),
     )
 
 
+def _lookalike_questions(org: Org, names: Sequence[str]) -> Sequence[Question]:
+    """Open opportunities without a referral that may have one of these names."""
+    column = org.names["name"]
+    return [
+        Question(
+            odata.query(
+                OPPORTUNITIES,
+                select=("opportunityid", column, "_parentaccountid_value", "_customerid_value"),
+                where=odata.all_of("statecode eq 0", f"{org.key} eq null", odata.named(column, some)),
+                order="opportunityid asc",
+            )
+        )
+        for some in odata.name_pieces(names)
+    ]
+
+
 def _lookalikes(
-    rest: Rest, org: Org, names: Sequence[str], match: Sequence[str]
+    rest: Rest, org: Org, candidates: Iterable[Row], names: Sequence[str], match: Sequence[str]
 ) -> Mapping[tuple[str, ...], Sequence[str]]:
-    """Open opportunities without a referral, by `lookalike_key`."""
+    """Those that do have one of the names, by `lookalike_key`."""
     column = org.names["name"]
     wanted = {folded(name) for name in names}
-    rows: list[Row] = []
-    for some in odata.name_pieces(names):
-        path = odata.query(
-            OPPORTUNITIES,
-            select=("opportunityid", column, "_parentaccountid_value", "_customerid_value"),
-            where=odata.all_of("statecode eq 0", f"{org.key} eq null", odata.named(column, some)),
-            order="opportunityid asc",
-        )
-        rows += [row for row in rest.rows(path) if folded(row.get(column)) in wanted]
+    rows = [row for row in candidates if folded(row.get(column)) in wanted]
     accounts = accounts_by_id(rest, org, [each for row in rows for each in _customers(row)])
     found: dict[tuple[str, ...], list[str]] = {}
     for row in rows:
@@ -283,32 +359,29 @@ def _account(row: Row, accounts: Mapping[str, Row]) -> Row | None:
 
 def accounts_by_id(rest: Rest, org: Org, ids: Sequence[str]) -> Mapping[str, Row]:
     """Id → account, those that exist."""
-    found: dict[str, Row] = {}
-    for some in pieces(sorted(set(ids)), odata.AT_ONCE):
-        path = odata.query(
-            ACCOUNTS, select=("accountid", *org.account_columns), where=odata.ids("accountid", some)
-        )
-        found |= {str(row["accountid"]).lower(): row for row in rest.rows(path)}
-    return found
+    asked = _RelatedRows(rest, org, stamps_only=False).by_id(ACCOUNTS, sorted(set(ids)))
+    return {str(row["accountid"]).lower(): row for rows in rest.all_rows(asked) for row in rows}
 
 
-def accounts_by_name(rest: Rest, org: Org, names: Sequence[str]) -> Iterator[Row]:
-    """Active accounts of these names, and some more (see `odata.named`); the oldest first."""
-    for some in odata.name_pieces(names):
-        where = odata.all_of("statecode eq 0", odata.named("name", some))
-        yield from rest.rows(
+def account_questions(org: Org, names: Sequence[str]) -> Sequence[Question]:
+    """Active accounts of these names, and some more (see `odata.named`); each the oldest first."""
+    return [
+        Question(
             odata.query(
                 ACCOUNTS,
                 select=("accountid", *org.account_columns),
-                where=where,
+                where=odata.all_of("statecode eq 0", odata.named("name", some)),
                 order="createdon asc,accountid asc",
             )
         )
+        for some in odata.name_pieces(names)
+    ]
 
 
 def foreign_accounts(rest: Rest, org: Org, account_ids: Sequence[str]) -> frozenset[str]:
     """Those of these accounts that an opportunity without a referral uses."""
     found: set[str | None] = set()
+    asked = []
     for some in pieces(account_ids, odata.AT_ONCE):
         on_them = odata.any_of(
             [odata.ids("_parentaccountid_value", some), odata.ids("_customerid_value", some)]
@@ -318,13 +391,15 @@ def foreign_accounts(rest: Rest, org: Org, account_ids: Sequence[str]) -> frozen
             select=("opportunityid", "_parentaccountid_value", "_customerid_value"),
             where=odata.all_of(f"{org.key} eq null", on_them),
         )
-        for row in rest.rows(path):
-            found |= {translate.lookup(row, "parentaccountid"), translate.lookup(row, "customerid")}
+        asked.append(Question(path))
+    for row in (row for rows in rest.all_rows(asked) for row in rows):
+        found |= {translate.lookup(row, "parentaccountid"), translate.lookup(row, "customerid")}
     return frozenset(each for each in found if each in set(account_ids))
 
 
 def users(rest: Rest, org: Org, names: Sequence[str]) -> Iterator[User]:
     """Active users of these e-mails or user names, without the application user, the oldest first."""
+    asked = []
     for some in odata.text_pieces(names, "internalemailaddress"):
         known = odata.any_of([odata.texts("internalemailaddress", some), odata.texts("domainname", some)])
         path = odata.query(
@@ -333,9 +408,10 @@ def users(rest: Rest, org: Org, names: Sequence[str]) -> Iterator[User]:
             where=odata.all_of("isdisabled eq false", known),
             order="createdon asc,systemuserid asc",
         )
-        for row in rest.rows(path):
-            if (user_id := str(row["systemuserid"]).lower()) != org.user_id:
-                yield User(user_id, row.get("domainname"), row.get("internalemailaddress"))
+        asked.append(Question(path))
+    for row in (row for rows in rest.all_rows(asked) for row in rows):
+        if (user_id := str(row["systemuserid"]).lower()) != org.user_id:
+            yield User(user_id, row.get("domainname"), row.get("internalemailaddress"))
 
 
 def index(rest: Rest, org: Org) -> Iterator[Mapping[str, str]]:

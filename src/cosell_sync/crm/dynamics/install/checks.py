@@ -161,9 +161,9 @@ def _cycle(rest: Rest, names: Mapping[str, str]) -> Iterator[Check]:
     queries: Mapping[str, Callable[[], object]] = {
         "opportunities": sample,
         "index": lambda: next(iter(read.index(rest, org)), None),
-        "referrals": lambda: read.by_referrals(rest, org, ["none"]),
+        "referrals": lambda: rest.all_rows(read.referral_questions(org, ["none"])),
         "users": lambda: list(read.users(rest, org, [nobody])),
-        "accounts": lambda: list(read.accounts_by_name(rest, org, ["none none"])),
+        "accounts": lambda: rest.all_rows(read.account_questions(org, ["none none"])),
         **{
             f"changed_{TABLES[name]}": partial(changes.newest_stamp, rest, name)
             for name in changes.feeds(org)
