@@ -23,7 +23,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from cosell_sync.crm import values
-from cosell_sync.crm.dynamics import describe, errors, odata, read, translate, versions
+from cosell_sync.crm.dynamics import errors, odata, read, translate, versions
 from cosell_sync.crm.dynamics.org import ACCOUNTS, CONNECTIONS, CONTACTS, OPPORTUNITIES, SOLUTIONS, USERS, Org
 from cosell_sync.crm.dynamics.questions import Question, Sheet, refused
 from cosell_sync.crm.dynamics.rest import Rest
@@ -286,10 +286,8 @@ class _Suspects:
         if self.gone:
             yield Page(gone=tuple(self.gone))
         ids = [each for each in self.suspects if each not in self.gone]
-        if ids:
-            describe.refresh(rest, self.org)
-        for some in pieces(ids, read.PAGE):
-            found = read.fetch(rest, self.org, some)
+        for number, some in enumerate(pieces(ids, read.PAGE)):
+            found = read.fetch(rest, self.org, some, refresh=not number)
             known = self.seen.versions(some)
             vanished = tuple(each for each in some if found[each] is None and each in known)
             fresh = tuple(

@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from http import HTTPStatus
 from typing import Any, Final
@@ -57,18 +57,20 @@ class Sheet:
 
 @dataclass(frozen=True)
 class Question:
-    """A query that may travel with others. ``path``, ``prefer``, ``size``, ``scope``: as of ``Rest.sheets``."""
+    """A query that may travel with others. ``path``: below the service root, or a link. ``prefer``: wishes of this question.
+    ``size``: rows of a page, None where there are no pages. ``scope``: what a refusal is about.
+    """
 
     path: str
     prefer: str = ""
-    size: int = PAGE
+    size: int | None = PAGE
     scope: Scope = Scope.SYSTEM
 
     @property
     def op(self) -> Op:
         """The request as a part of a batch."""
-        wanted = ", ".join(filter(None, [self.prefer, f"odata.maxpagesize={self.size}"]))
-        return Op("GET", self.path, headers={"Prefer": wanted, "If-None-Match": "null"})
+        wanted = ", ".join(filter(None, [self.prefer, f"odata.maxpagesize={self.size}" if self.size else ""]))
+        return Op("GET", self.path, headers={"Prefer": wanted} if wanted else {})
 
 
 class Questions:
@@ -90,7 +92,7 @@ class Questions:
             raise strange()
         return data
 
-    def rows(self, path: str, *, size: int = PAGE, prefer: str = "") -> Iterator[Row]:
+    def rows(self, path: str, *, size: int | None = PAGE, prefer: str = "") -> Iterator[Row]:
         """The rows of all pages; ``prefer``: wishes of this question."""
         for sheet in self.sheets(path, size=size, prefer=prefer):
             yield from sheet.rows
@@ -99,13 +101,13 @@ class Questions:
         self,
         path: str,
         *,
-        size: int = PAGE,
+        size: int | None = PAGE,
         prefer: str = "",
         scope: Scope = Scope.SYSTEM,
         first: Answer | None = None,
     ) -> Iterator[Sheet]:
         """Pages of a question, or of a link that an earlier answer gave. ``first``: the first one, where it is there already."""
-        wanted = Question(path, prefer, size).op.headers["Prefer"]
+        wanted = Question(path, prefer, size).op.headers.get("Prefer", "")
         place = path if path.startswith(("https://", "/")) else f"{ROOT}/{path}"
         seen: set[str] = set()
         while True:
@@ -183,7 +185,7 @@ class Questions:
                     "content-type": f'multipart/mixed; boundary="{boundary}"',
                     "prefer": "odata.continue-on-error",
                 },
-                body=batch.framed([(each.op,) for each in questions], ROOT, boundary),
+                body=batch.framed([(self._part(each),) for each in questions], ROOT, boundary),
                 safety=Safety.READ,
                 scope=Scope.SYSTEM,
                 parse=batch.text,
@@ -197,6 +199,10 @@ class Questions:
         if len(found) != len(questions) or any(len(replies) != 1 for replies in found):
             raise strange()
         return [self._first(replies[0], answer.at) for replies in found]
+
+    def _part(self, question: Question) -> Op:
+        op = question.op
+        return replace(op, headers={**self._headers, **op.headers})
 
     def _first(self, reply: Reply, at: datetime | None) -> Answer | None:
         if reply.status == HTTPStatus.TOO_MANY_REQUESTS:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from cosell_sync.core.deal import Customer, Member, Snapshot, Solution
-from cosell_sync.crm.dynamics import odata, translate
+from cosell_sync.crm.dynamics import describe, odata, translate
 from cosell_sync.crm.dynamics.ids import opportunity_id
 from cosell_sync.crm.dynamics.org import ACCOUNTS, CONNECTIONS, CONTACTS, OPPORTUNITIES, SOLUTIONS, USERS, Org
 from cosell_sync.crm.dynamics.questions import Question
@@ -79,19 +79,23 @@ def _noted(snapshot: Snapshot, name: str, what: str) -> set[str]:
 # --- records by id ----------------------------------------------------------------------------------------------
 
 
-def fetch(rest: Rest, org: Org, ids: Sequence[str], near: Near | None = None) -> dict[str, Snapshot | None]:
-    """Each opportunity as it is now; None where it is deleted or hidden."""
-    found = {bundle.id: bundle for bundle in bundles(rest, org, ids, near)}
+def fetch(
+    rest: Rest, org: Org, ids: Sequence[str], near: Near | None = None, *, refresh: bool = False
+) -> dict[str, Snapshot | None]:
+    """Each opportunity as it is now; None where it is deleted or hidden. ``refresh``: as of ``bundles``."""
+    found = {bundle.id: bundle for bundle in bundles(rest, org, ids, near, refresh=refresh)}
     return {
         each: translate.snapshot(found[each.lower()], org) if each.lower() in found else None for each in ids
     }
 
 
-def bundles(rest: Rest, org: Org, ids: Sequence[str], near: Near | None = None) -> Iterator[Bundle]:
-    """The opportunities that exist, with their related rows."""
+def bundles(
+    rest: Rest, org: Org, ids: Sequence[str], near: Near | None = None, *, refresh: bool = False
+) -> Iterator[Bundle]:
+    """The opportunities that exist, with their related rows. ``refresh``: with them, which columns are secured by now."""
     wanted = list(dict.fromkeys(each.lower() for each in ids if odata.is_guid(each)))
-    for some in pieces(wanted, PAGE):
-        query = _RelatedRows(rest, org, stamps_only=False)
+    for number, some in enumerate(pieces(wanted, PAGE)):
+        query = _RelatedRows(rest, org, stamps_only=False, refresh=refresh and not number)
         own = query.questions(OPPORTUNITIES, "opportunityid", _columns(org, stamps_only=False), some)
         yield from query.bundles(own, (), some, near or {})
 
@@ -125,11 +129,14 @@ def _columns(org: Org, stamps_only: bool) -> Sequence[str]:
 
 @dataclass(frozen=True)
 class _RelatedRows:
-    """Queries for the rows related to some opportunities. ``stamps_only``: without what versions do not need."""
+    """Queries for the rows related to some opportunities. ``stamps_only``: without what versions do not need.
+    ``refresh``: which columns are secured is asked too, and noted.
+    """
 
     rest: Rest
     org: Org
     stamps_only: bool
+    refresh: bool = False
 
     def bundles(
         self, own: Sequence[Question], rows: Sequence[Row], ids: Sequence[str], near: Near
@@ -141,8 +148,11 @@ class _RelatedRows:
             CONNECTIONS: self.connections(ids),
             SOLUTIONS: self.solutions(ids),
             **{name: self.by_id(name, around[name]) for name in KEYS},
+            "secured": [describe.SECURED] if self.refresh else [],
         }
         found = self._rows(asked)
+        if self.refresh:
+            describe.refresh(self.rest, self.org, found["secured"])
         opportunities = [*rows, *found[OPPORTUNITIES]]
         connections = [row for row in found[CONNECTIONS] if not row.get("statecode")]
         left = {
