@@ -30,7 +30,7 @@ from cosell_sync.crm.values import folded, pieces
 from cosell_sync.ports import KnownRecords, Matches, MatchQuery, Page
 
 PAGE: Final = 200  # opportunities in a page
-SOUGHT_AT_ONCE: Final = 100  # referrals in one search
+SOUGHT_AT_ONCE: Final = 200  # referrals in one search: four queries, or five with references
 DELETED_LOG_SPAN: Final = timedelta(days=14)  # the platform keeps fifteen days
 KNOWN_AT_ONCE: Final = 2000  # ids asked of the store at once
 
@@ -78,9 +78,14 @@ def opportunity_rows(
         for some in pieces(wanted, queries.AT_ONCE)
     ]
     for first in composite.read(rest, parts):
-        for page in composite.pages(rest, first):
-            for row in page.rows:
-                yield with_all_children(rest, row), page.at
+        yield from whole_rows(rest, first)
+
+
+def whole_rows(rest: Rest, first: composite.Rows) -> Iterator[tuple[Row, datetime]]:
+    """The rows of a query of opportunities, with all child rows, and the server's time."""
+    for page in composite.pages(rest, first):
+        for row in page.rows:
+            yield with_all_children(rest, row), page.at
 
 
 def with_all_children(rest: Rest, row: Row) -> Row:
@@ -288,7 +293,7 @@ def _find(rest: Rest, org: Org, sought: Sequence[MatchQuery], match: Sequence[st
     )  # what looks alike has the same account
     texts = [queries.by_referrals(org, [each.referral_id for each in sought])]
     texts += [queries.by_references(org, references)] if references else []
-    texts += [queries.lookalikes(org, names)] if names else []
+    texts += [queries.lookalikes(org, some) for some in pieces(names, queries.NAMES_AT_ONCE)]
     answers = iter(composite.everything(rest, [composite.query(text) for text in texts]))
     by_referral = {folded(row[key]): str(row["Id"]) for row in next(answers)}
     by_id = {row["Id"][:15]: (str(row["Id"]), row.get(key)) for row in (next(answers) if references else ())}
@@ -297,7 +302,7 @@ def _find(rest: Rest, org: Org, sought: Sequence[MatchQuery], match: Sequence[st
         match,
         by_referral=by_referral,
         referenced={text: by_id[each[:15]] for text, each in named.items() if each and each[:15] in by_id},
-        lookalikes=_lookalikes(next(answers) if names else (), org, match),
+        lookalikes=_lookalikes((row for rows in answers for row in rows), org, match),
     )
 
 
