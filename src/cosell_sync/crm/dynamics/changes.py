@@ -5,7 +5,7 @@ Two kinds of feed:
 delta     opportunities, connections and solutions, where the environment tracks their changes. The position is a link of the
           service. The feed includes deletions. It cannot be filtered, so only ids are read, and then the rows in scope by id.
           https://learn.microsoft.com/power-apps/developer/data-platform/use-change-tracking-synchronize-data-external-systems
-modified  `modifiedon` with an overlap: always for accounts, contacts and users, because tracking them would begin with a read
+modified  `modifiedon` with an overlap (`core.overlap`): always for accounts, contacts and users, because tracking them would begin with a read
           of every person of the organization, and their deletion shows on the row that named them; for the other three where
           tracking is off or not allowed. This feed has no deletions; the full compare finds them.
 
@@ -22,7 +22,8 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from cosell_sync.crm import values
+from cosell_sync.core import overlap
+from cosell_sync.core.overlap import Position
 from cosell_sync.crm.dynamics import errors, odata, read, translate, versions
 from cosell_sync.crm.dynamics.org import ACCOUNTS, CONNECTIONS, CONTACTS, OPPORTUNITIES, SOLUTIONS, USERS, Org
 from cosell_sync.crm.dynamics.questions import Question, Sheet, refused
@@ -35,6 +36,8 @@ from cosell_sync.transport.errors import Scope
 
 FORMAT: Final = 1
 CHUNK: Final = 2000  # ids asked of the store at once
+FEW: Final = 500  # rows of a set that every pull may read again; a page has ten times as many
+SECOND: Final = timedelta(seconds=1)  # stamps have whole seconds
 ID_COLUMNS: Final[Mapping[str, str]] = {
     OPPORTUNITIES: "opportunityid",
     CONNECTIONS: "connectionid",
@@ -55,12 +58,12 @@ class Expired(Exception):
 
 @dataclass(frozen=True)
 class Watermark:
-    """``links``: set → delta link. ``stamps``: set → the newest `modifiedon` seen. ``refused``: sets that are tracked but that the
+    """``links``: set → delta link. ``stamps``: set → where its reading by `modifiedon` stands. ``refused``: sets that are tracked but that the
     application user may not follow. ``narrow``: those of them of which the user may not read every row.
     """
 
     links: Mapping[str, str] = field(default_factory=dict)
-    stamps: Mapping[str, datetime] = field(default_factory=dict)
+    stamps: Mapping[str, Position] = field(default_factory=dict)
     refused: frozenset[str] = frozenset()
     narrow: frozenset[str] = frozenset()
 
@@ -70,7 +73,7 @@ class Watermark:
         data = {
             "format": FORMAT,
             "links": dict(self.links),
-            "stamps": {name: values.moment(at) for name, at in self.stamps.items()},
+            "stamps": {name: position.data for name, position in self.stamps.items()},
             "refused": sorted(self.refused),
             **({"narrow": sorted(self.narrow)} if self.narrow else {}),
         }
@@ -85,7 +88,7 @@ def parse(text: str | None) -> Watermark | None:
             return None
         return Watermark(
             links={str(name): str(link) for name, link in data["links"].items()},
-            stamps={str(name): moment(at) or BEGINNING for name, at in data["stamps"].items()},
+            stamps={str(name): overlap.read(at) for name, at in data["stamps"].items()},
             refused=frozenset(str(name) for name in data["refused"]),
             narrow=frozenset(str(name) for name in data.get("narrow", ())),
         )
@@ -102,7 +105,7 @@ def moment(stamp: object) -> datetime | None:
 
 
 def changed_since(
-    rest: Rest, org: Org, watermark: str | None, overlap: timedelta, seen: KnownRecords
+    rest: Rest, org: Org, watermark: str | None, span: timedelta, seen: KnownRecords
 ) -> Iterator[Page]:
     """Pages of what changed since the watermark; everything in scope without one. See the top of this module."""
     known = parse(watermark)
@@ -113,7 +116,7 @@ def changed_since(
     try:
         _look_again(rest, org, known)
         found = _Suspects(org, seen)
-        now = _follow(rest, org, known, overlap, found)
+        now = _follow(rest, org, known, span, found)
     except Expired:
         yield from _read_all(rest, org, seen)
         return
@@ -192,7 +195,7 @@ def _current_positions(rest: Rest, org: Org) -> Watermark:
             refusing.add(name)
             narrow |= {name} if name in PARENT and is_narrow(rest, org, name) else set()
     newest = rest.all_rows([Question(_newest(name)) for name in by_stamp])
-    stamps = {name: _newest_of(rows) for name, rows in zip(by_stamp, newest, strict=True)}
+    stamps = {name: Position(_newest_of(rows)) for name, rows in zip(by_stamp, newest, strict=True)}
     return Watermark(links, stamps, frozenset(refusing), frozenset(narrow))
 
 
@@ -299,7 +302,7 @@ class _Suspects:
                 yield Page(snapshots=fresh, gone=vanished)
 
 
-def _follow(rest: Rest, org: Org, known: Watermark, overlap: timedelta, found: _Suspects) -> Watermark:
+def _follow(rest: Rest, org: Org, known: Watermark, span: timedelta, found: _Suspects) -> Watermark:
     """Read on in every feed; their first pages come in one call. Raises ``Expired``."""
     links, stamps = dict(known.links), dict(known.stamps)
     if not all(map(rest.ours, links.values())):
@@ -308,7 +311,7 @@ def _follow(rest: Rest, org: Org, known: Watermark, overlap: timedelta, found: _
     questions = [
         Question(rest.followed(links[name]), scope=Scope.RECORD)
         if name in links
-        else Question(_modified(org, name, stamps[name] - overlap))
+        else Question(_modified(org, name, stamps[name].reaches(span)))
         for name in names
     ]
     for name, sheets in zip(names, rest.together(questions), strict=True):
@@ -316,10 +319,13 @@ def _follow(rest: Rest, org: Org, known: Watermark, overlap: timedelta, found: _
         if name in links:
             links[name] = _follow_link(rest, name, sheets, found, collect)
         else:
-            newest, began = _read_modified(sheets, collect)
-            stamps[name] = max(stamps[name], newest)
-            if began is not None and began - stamps[name] > overlap:
-                stamps[name] = began  # else a burst would be read again and again, until somebody edits
+            read_stamps, began = _read_modified(sheets, collect)
+            reached = max([stamps[name].at, *read_stamps])
+            if began is not None and began - reached > span:
+                reached = began  # else a burst would be read again and again, until somebody edits
+            stamps[name] = overlap.moved(
+                stamps[name], reached, now=began, overlap=span, listed=[read_stamps], few=FEW, tick=SECOND
+            )
     return replace(known, links=links, stamps=stamps)
 
 
@@ -394,12 +400,13 @@ def _modified(org: Org, name: str, stamp: datetime) -> str:
 
 def _read_modified(
     sheets: Iterator[Sheet], collect: Callable[[Sequence[Row]], None]
-) -> tuple[datetime, datetime | None]:
-    """The newest stamp among these rows; and when the reading began, by the server's clock."""
-    newest, began = BEGINNING, None
+) -> tuple[list[datetime], datetime | None]:
+    """The stamps of these rows; and when the reading began, by the server's clock."""
+    stamps: list[datetime] = []
+    began = None
     for number, sheet in enumerate(sheets):
         began = sheet.at if number == 0 else began
         for some in pieces(sheet.rows, CHUNK):
             collect(some)
-        newest = max([newest, *(moment(row.get("modifiedon")) or BEGINNING for row in sheet.rows)])
-    return newest, began
+        stamps += [moment(row.get("modifiedon")) or BEGINNING for row in sheet.rows]
+    return stamps, began
