@@ -765,7 +765,9 @@ def test_an_org_that_is_away_leaves_the_rest_unstarted(world: Callable[..., Worl
     """What landed is told as landed; the cycle can remember it and then end."""
     w = world()
     crm = w.client()
-    ids = [w.deal(Name=f"D{at}") for at in range(72)]  # 24 to a call, with the question for what they hold then
+    ids = [
+        w.deal(Name=f"D{at}") for at in range(72)
+    ]  # 24 to a call, with the question for what they hold then
     before = [each for each in crm.fetch(ids).values() if each]
     w.server.faults.reset_before(path=COMPOSITE, skip=1, times=None)
     done = crm.write([OpportunityWrite(each, {"message": "m"}) for each in before])

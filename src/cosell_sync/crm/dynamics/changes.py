@@ -290,8 +290,8 @@ class _Suspects:
             yield Page(gone=tuple(self.gone))
         ids = [each for each in self.suspects if each not in self.gone]
         for number, some in enumerate(pieces(ids, read.PAGE)):
-            found = read.fetch(rest, self.org, some, refresh=not number)
             known = self.seen.versions(some)
+            found = read.fetch(rest, self.org, some, _near(known), refresh=not number)
             vanished = tuple(each for each in some if found[each] is None and each in known)
             fresh = tuple(
                 each
@@ -300,6 +300,16 @@ class _Suspects:
             )
             if vanished or fresh:
                 yield Page(snapshots=fresh, gone=vanished)
+
+
+def _near(known: Mapping[str, str]) -> read.Near:
+    """The rows around these opportunities when they were last read; of which set each is, a version does not tell. Worth
+    asking for at once where they are few.
+    """
+    found = {
+        row_id for text in known.values() if (version := versions.parse(text)) for row_id in version.rows
+    }
+    return dict.fromkeys(read.KEYS, sorted(found)) if len(found) <= odata.AT_ONCE else {}
 
 
 def _follow(rest: Rest, org: Org, known: Watermark, span: timedelta, found: _Suspects) -> Watermark:

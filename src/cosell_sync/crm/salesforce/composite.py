@@ -63,12 +63,16 @@ def send(rest: Rest, parts: Sequence[Part], *, repeat: bool) -> tuple[Sequence[R
     """The reply to each part, in order, and the server's time. They are carried out in their order, each for itself."""
     try:
         return exchange(rest, parts, repeat=repeat)
+    except Unclear:
+        if not repeat:
+            raise
+        raise strange() from None
     except errors.refusals() as error:
         raise refused(errors.faults(error.content), error.status) from None
 
 
 def exchange(rest: Rest, parts: Sequence[Part], *, repeat: bool) -> tuple[Sequence[Reply], datetime]:
-    """As ``send``. Raises simple-salesforce's exceptions for what the org refuses as a whole."""
+    """As ``send``. Raises simple-salesforce's exceptions for what the org refuses as a whole, ``Unclear`` for a strange answer."""
     requests = [
         {
             "method": part.method,
@@ -86,9 +90,7 @@ def exchange(rest: Rest, parts: Sequence[Part], *, repeat: bool) -> tuple[Sequen
         replies = [Reply(int(by_name[f"part{at}"]["httpStatusCode"]), by_name[f"part{at}"].get("body"))
                    for at in range(len(parts))]  # fmt: skip
     except (TypeError, KeyError, ValueError):
-        if not repeat:
-            raise Unclear(str(strange()), code="unknown_shape") from None
-        raise strange() from None
+        raise Unclear(str(strange()), code="unknown_shape") from None
     return replies, answer.at
 
 
