@@ -677,14 +677,17 @@ class DynamicsHarness(Harness):
 
     def tracked(self) -> Operation:
         org = self._org()
-        return reading_operation(
-            lambda: void(changes._start_tracking(self.rest, org, dynamics_org.OPPORTUNITIES))
-        )
+        return reading_operation(lambda: void(self._started(org)))
+
+    def _started(self, org: dynamics_org.Org) -> str | None:
+        asked = changes._tracking(org, dynamics_org.OPPORTUNITIES)
+        sheets = self.rest.sheets(asked.path, prefer=asked.prefer, scope=asked.scope)
+        return changes._start_tracking(self.rest, sheets)
 
     def delta(self) -> Operation:
         org = self._org()
         name = dynamics_org.OPPORTUNITIES
-        link = changes._start_tracking(self.rest, org, name)
+        link = self._started(org)
         assert link is not None
         found = changes._Suspects(org, Memory())
 

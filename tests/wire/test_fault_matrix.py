@@ -187,7 +187,7 @@ PLACES = {
     "crm/salesforce/signin.py": {"__call__": "sign_in"},
     "crm/salesforce/write.py": {"_sent": "update update_alone"},
     "crm/dynamics/changes.py": {
-        "_start_tracking": "tracked", "is_narrow": "tracked", "newest_stamp": "table", "_current_positions": "together", "_follow": "delta together",
+        "is_narrow": "tracked", "newest_stamp": "table", "_current_positions": "tracked together", "_follow": "delta together",
     },
     "crm/dynamics/closing.py": {"close": "win lose", "status_writes": "update"},
     "crm/dynamics/create.py": {"_upsert": "create_by_key", "_look_up": "together", "_find_existing": "together"},

@@ -137,9 +137,9 @@ def is_narrow(rest: Rest, org: Org, name: str) -> bool:
 
     https://learn.microsoft.com/power-apps/developer/data-platform/use-change-tracking-synchronize-data-external-systems
     """
-    path = odata.query(name, select=delta_columns(org, name))
+    asked = _tracking(org, name)
     try:
-        next(iter(rest.sheets(path, prefer="odata.track-changes", scope=Scope.RECORD)), None)
+        next(iter(rest.sheets(asked.path, prefer=asked.prefer, scope=asked.scope)), None)
     except RecordError as error:
         return error.status == _FORBIDDEN
     return False
@@ -185,13 +185,15 @@ def _current_positions(rest: Rest, org: Org) -> Watermark:
     by_stamp: list[str] = []
     refusing: set[str] = set()
     narrow: set[str] = set()
+    tracked = [name for name in feeds(org) if _trackable(org, name)]
+    started = dict(zip(tracked, rest.together([_tracking(org, name) for name in tracked]), strict=True))
     for name in feeds(org):
-        link = _start_tracking(rest, org, name) if _trackable(org, name) else None
+        link = _start_tracking(rest, started[name]) if name in started else None
         if link is not None:
             links[name] = link
             continue
         by_stamp.append(name)
-        if _trackable(org, name):
+        if name in started:
             refusing.add(name)
             narrow |= {name} if name in PARENT and is_narrow(rest, org, name) else set()
     newest = rest.all_rows([Question(_newest(name)) for name in by_stamp])
@@ -199,14 +201,19 @@ def _current_positions(rest: Rest, org: Org) -> Watermark:
     return Watermark(links, stamps, frozenset(refusing), frozenset(narrow))
 
 
-def _start_tracking(rest: Rest, org: Org, name: str) -> str | None:
+def _tracking(org: Org, name: str) -> Question:
+    """All rows of a set, and behind them the link to what changes from then on."""
+    path = odata.query(name, select=delta_columns(org, name))
+    return Question(path, prefer="odata.track-changes", scope=Scope.RECORD)
+
+
+def _start_tracking(rest: Rest, sheets: Iterator[Sheet]) -> str | None:
     """The link after the last page of all rows; None where this table cannot be tracked (its flag may be off by now, or the
     application user may not read all of it).
     """
-    path = odata.query(name, select=delta_columns(org, name))
     link = None
     try:
-        for sheet in rest.sheets(path, prefer="odata.track-changes", scope=Scope.RECORD):
+        for sheet in sheets:
             link = sheet.delta
     except RecordError as error:
         if errors.code_of(error) == errors.NOT_TRACKED or error.status in {400, 403}:
