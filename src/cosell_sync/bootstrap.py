@@ -293,6 +293,7 @@ def partner_center(
         id_headers=ID_HEADERS,
         name="Partner Center",
         hint="check partner_center.base_url and the network",
+        clock=clock,
     )
     closing.callback(authority.close)
     closing.callback(caller.close)
@@ -392,6 +393,7 @@ def salesforce(
         name=NAME,
         hint=HINT,
         hints=errors.HINTS,
+        clock=clock,
     )
     closing.callback(authority.close)
     closing.callback(caller.close)
@@ -445,6 +447,7 @@ def dynamics(
         tokens=TokenSource(signin.SignIn(signing, authority, clock=clock), signed_in=meter.signed_in),
         limits=patience or limits(settings),
         id_headers=DYNAMICS_ID_HEADERS,
+        clock=clock,
     )
     closing.callback(authority.close)
     closing.callback(caller.close)

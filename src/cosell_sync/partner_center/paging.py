@@ -22,6 +22,7 @@ SYSTEM: Final = "partner_center"
 REFERRALS: Final = "/v1.0/engagements/referrals"
 NEXT_LINKS: Final = ("@odata.nextLink", "nextLink", "@nextLink")  # a link that is not seen would end the list
 FEW: Final = 50  # rows that every pull may read again: half of a page, as far as is known
+SECOND: Final = timedelta(seconds=1)  # a list is asked for from a whole second on
 EMPTY_PAGES: Final = 20  # so many in a row count as a circle
 
 
@@ -76,9 +77,9 @@ class Reach:
             reached,
             now=self._began,
             overlap=self._overlap,
-            listed=[self._stamps],
+            listed=[[stamp.replace(microsecond=0) for stamp in self._stamps]],
             few=FEW,
-            tick=timedelta.resolution,
+            tick=SECOND,
         )
         return None if now == self._known else now.text
 
