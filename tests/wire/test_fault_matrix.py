@@ -195,7 +195,7 @@ PLACES = {
         "accounts": "row_made", "contacts": "row_made together", "_accounts_by_name": "together", "_of_refused_contacts": "table",
     },
     "crm/dynamics/describe.py": {
-        "table_flags": "metadata", "tables_columns": "together", "read": "together", "_opened": "optional", "_roles": "optional",
+        "table_flags": "metadata", "tables_columns": "together", "read": "together", "_roles": "optional",
     },
     "crm/dynamics/install/checks.py": {"_checks": "who", "_tables": "table optional", "_key": "metadata", "_cycle": "together"},
     # The steps of provision go out like any row that is made, and are not played one by one.
@@ -208,10 +208,12 @@ PLACES = {
     },
     "crm/dynamics/install/permissions.py": dict.fromkeys(("_make_role", "_grant", "_assign"), "row_made"),
     "crm/dynamics/install/setup.py": {"get": "metadata"},
+    "crm/dynamics/secured.py": {"_opened": "optional"},
+    "crm/dynamics/lookups.py": dict.fromkeys(("accounts_by_id", "find", "foreign_accounts", "users"), "together"),
     "crm/dynamics/questions.py": {"_get": "table", "_firsts": "together", "op": "together"},
     "crm/dynamics/read.py": {
         "all_in_scope": "table table_more",
-        **dict.fromkeys(("_rows", "accounts_by_id", "find", "foreign_accounts", "users"), "together"),
+        "_rows": "together",
     },
     "crm/dynamics/related.py": {"_solutions": "row_made", "connection": "row_made"},
     "crm/dynamics/rest.py": {

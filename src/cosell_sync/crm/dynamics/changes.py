@@ -16,10 +16,9 @@ already drops out by its version.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 from cosell_sync.core import overlap
@@ -29,12 +28,12 @@ from cosell_sync.crm.dynamics.org import ACCOUNTS, CONNECTIONS, CONTACTS, OPPORT
 from cosell_sync.crm.dynamics.questions import Question, Sheet, refused
 from cosell_sync.crm.dynamics.rest import Rest
 from cosell_sync.crm.dynamics.translate import Row
+from cosell_sync.crm.dynamics.watermark import BEGINNING, Watermark, moment, parse
 from cosell_sync.crm.values import pieces
 from cosell_sync.errors import RecordError
 from cosell_sync.ports import KnownRecords, Page
 from cosell_sync.transport.errors import Scope
 
-FORMAT: Final = 1
 CHUNK: Final = 2000  # ids asked of the store at once
 FEW: Final = 500  # rows of a set that every pull may read again; a page has ten times as many
 SECOND: Final = timedelta(seconds=1)  # stamps have whole seconds
@@ -49,59 +48,10 @@ ID_COLUMNS: Final[Mapping[str, str]] = {
 TRACKED: Final = (OPPORTUNITIES, CONNECTIONS, SOLUTIONS)
 PARENT: Final[Mapping[str, str]] = {CONNECTIONS: "record1id", SOLUTIONS: "cosell_opportunity"}
 _FORBIDDEN: Final = 403
-BEGINNING: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Expired(Exception):
     """A link has expired, or a table is no longer tracked: everything is read again."""
-
-
-@dataclass(frozen=True)
-class Watermark:
-    """``links``: set → delta link. ``stamps``: set → where its reading by `modifiedon` stands. ``refused``: sets that are tracked but that the
-    application user may not follow. ``narrow``: those of them of which the user may not read every row.
-    """
-
-    links: Mapping[str, str] = field(default_factory=dict)
-    stamps: Mapping[str, Position] = field(default_factory=dict)
-    refused: frozenset[str] = frozenset()
-    narrow: frozenset[str] = frozenset()
-
-    @property
-    def text(self) -> str:
-        """The watermark as the store keeps it."""
-        data = {
-            "format": FORMAT,
-            "links": dict(self.links),
-            "stamps": {name: position.data for name, position in self.stamps.items()},
-            "refused": sorted(self.refused),
-            **({"narrow": sorted(self.narrow)} if self.narrow else {}),
-        }
-        return json.dumps(data, sort_keys=True, separators=(",", ":"))
-
-
-def parse(text: str | None) -> Watermark | None:
-    """The watermark of a stored text; None for a text of another kind, then everything is read again."""
-    try:
-        data = json.loads(text or "")
-        if data["format"] != FORMAT:
-            return None
-        return Watermark(
-            links={str(name): str(link) for name, link in data["links"].items()},
-            stamps={str(name): overlap.read(at) for name, at in data["stamps"].items()},
-            refused=frozenset(str(name) for name in data["refused"]),
-            narrow=frozenset(str(name) for name in data.get("narrow", ())),
-        )
-    except (ValueError, TypeError, KeyError, AttributeError):
-        return None
-
-
-def moment(stamp: object) -> datetime | None:
-    """A stamp in UTC; None for anything else."""
-    try:
-        return datetime.fromisoformat(str(stamp)).astimezone(UTC)
-    except ValueError:
-        return None
 
 
 def changed_since(

@@ -14,7 +14,7 @@ from dataclasses import replace
 from functools import partial
 
 from cosell_sync.core.fields import inseparable
-from cosell_sync.crm.dynamics import closing, errors, odata, read, translate, versions
+from cosell_sync.crm.dynamics import closing, errors, lookups, odata, read, translate, versions
 from cosell_sync.crm.dynamics.batch import Op
 from cosell_sync.crm.dynamics.org import OPEN, OPPORTUNITIES, Org
 from cosell_sync.crm.dynamics.questions import Row
@@ -51,7 +51,7 @@ def create(writer: Writer, batch: Sequence[OpportunityDraft], ownership: Ownersh
 
 def _look_up(writer: Writer, pending: Sequence[PendingOpportunity]) -> None:
     """Which of them exist, and the accounts and contacts that the others need; in one call."""
-    own = read.referral_questions(writer.org, [each.referral_id for each in pending])
+    own = lookups.referral_questions(writer.org, [each.referral_id for each in pending])
     customers = [each.customer for each in pending if each.customer and writer.org.identifies_accounts]
     people = [person for each in pending for person in members(each.fields, "contacts") or ()]
     accounts, contacts = writer.customers.questions(customers, people)
@@ -64,12 +64,12 @@ def _look_up(writer: Writer, pending: Sequence[PendingOpportunity]) -> None:
 
 
 def _find_existing(writer: Writer, pending: Sequence[PendingOpportunity]) -> None:
-    asked = read.referral_questions(writer.org, [each.referral_id for each in pending])
+    asked = lookups.referral_questions(writer.org, [each.referral_id for each in pending])
     _take_existing(writer, pending, [row for rows in writer.rest.all_rows(asked) for row in rows])
 
 
 def _take_existing(writer: Writer, pending: Sequence[PendingOpportunity], rows: Sequence[Row]) -> None:
-    existing = read.by_referrals(writer.org, rows)
+    existing = lookups.by_referrals(writer.org, rows)
     for each in pending:
         each.id = existing.get(folded(each.referral_id), "")
 

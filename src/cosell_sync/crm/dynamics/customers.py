@@ -19,7 +19,7 @@ from cosell_sync.core import messages
 from cosell_sync.core.accounts import filled
 from cosell_sync.core.deal import Customer, Member
 from cosell_sync.core.texts import Text
-from cosell_sync.crm.dynamics import errors, odata, read, related, translate, versions
+from cosell_sync.crm.dynamics import errors, lookups, odata, related, translate, versions
 from cosell_sync.crm.dynamics.batch import Op
 from cosell_sync.crm.dynamics.org import ACCOUNTS, CONTACTS, DUNS, Org
 from cosell_sync.crm.dynamics.questions import Question
@@ -55,7 +55,7 @@ class Customers:
         names = list(dict.fromkeys(each.name or "" for each in customers))
         emails = list(dict.fromkeys(each.email for each in people))
         self._looked_up |= {*map(folded, names), *emails}
-        accounts = read.account_questions(self._org, names) if names else ()
+        accounts = lookups.account_questions(self._org, names) if names else ()
         return accounts, [Question(_by_email("", some)) for some in pieces(emails, AT_ONCE)]
 
     def heard(self, accounts: Iterable[translate.Row], contacts: Iterable[translate.Row]) -> None:
@@ -108,7 +108,7 @@ class Customers:
 
     def _accounts_by_name(self, customers: Iterable[Customer]) -> list[translate.Row]:
         names = list(dict.fromkeys(each.name or "" for each in customers))
-        asked = read.account_questions(self._org, names)
+        asked = lookups.account_questions(self._org, names)
         return [row for rows in self._rest.all_rows(asked) for row in rows]
 
     def _of_refused_accounts(self, refused: Mapping[Key, Customer]) -> Mapping[Key, str | RecordError]:
