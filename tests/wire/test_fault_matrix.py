@@ -202,10 +202,11 @@ PLACES = {
     "crm/dynamics/install/deploy.py": {
         **dict.fromkeys(
             ("_solution", "_publisher", "_column", "_table", "_relationship", "_tracked", "_publish",
-             "_missing_key", "_known_key", "_view"), "row_made",
+             "_missing_key", "_known_key"), "row_made",
         ),
         "_await_columns": "metadata",
     },
+    "crm/dynamics/install/pages.py": dict.fromkeys(("_form", "_send", "_solution_form", "_solution_view", "_view"), "row_made"),
     "crm/dynamics/install/permissions.py": dict.fromkeys(("_make_role", "_grant", "_assign"), "row_made"),
     "crm/dynamics/install/setup.py": {"get": "metadata"},
     "crm/dynamics/secured.py": {"_opened": "optional"},
