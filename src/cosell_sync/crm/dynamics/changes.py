@@ -35,7 +35,7 @@ from cosell_sync.ports import KnownRecords, Page
 from cosell_sync.transport.errors import Scope
 
 CHUNK: Final = 2000  # ids asked of the store at once
-FEW: Final = 500  # rows of a set that every pull may read again; a page has ten times as many
+FEW: Final = 200  # rows of a set that every pull may read again
 SECOND: Final = timedelta(seconds=1)  # stamps have whole seconds
 ID_COLUMNS: Final[Mapping[str, str]] = {
     OPPORTUNITIES: "opportunityid",

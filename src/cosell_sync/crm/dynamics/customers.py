@@ -46,7 +46,8 @@ class Customers:
         self._made: set[str] = set()  # accounts, until a deal claims them
         self._numbers: list[Op] = []  # D-U-N-S numbers that accounts are to be given
         self._account_rows: list[translate.Row] = []  # that were looked up
-        self._looked_up: set[str] = set()  # folded names of customers, and e-mails, that were
+        self._names_asked: set[str] = set()  # folded
+        self._emails_asked: set[str] = set()
 
     def questions(
         self, customers: Iterable[Customer], people: Iterable[Member]
@@ -54,7 +55,8 @@ class Customers:
         """What to ask for these accounts and these contacts; the answers go to ``heard``."""
         names = list(dict.fromkeys(each.name or "" for each in customers))
         emails = list(dict.fromkeys(each.email for each in people))
-        self._looked_up |= {*map(folded, names), *emails}
+        self._names_asked |= set(map(folded, names))
+        self._emails_asked |= set(emails)
         accounts = lookups.account_questions(self._org, names) if names else ()
         return accounts, [Question(_by_email("", some)) for some in pieces(emails, AT_ONCE)]
 
@@ -66,7 +68,7 @@ class Customers:
     def accounts(self, customers: Iterable[Customer]) -> Mapping[Key, str | RecordError]:
         """Account id of each customer, by `customer_key`: the oldest that matches, else a new one, or why there is none."""
         wanted = {customer_key(each, self._match): each for each in customers if each.name}
-        new = [each for each in wanted.values() if folded(each.name) not in self._looked_up]
+        new = [each for each in wanted.values() if folded(each.name) not in self._names_asked]
         rows = [*self._account_rows, *(self._accounts_by_name(new) if new else ())]
         found: dict[Key, str | RecordError] = {**self._known_accounts(wanted, rows)}
         self._fill_numbers()
@@ -151,7 +153,7 @@ class Customers:
         }
         asked = [
             question
-            for some in pieces([each for each in wanted if each[1] not in self._looked_up], AT_ONCE)
+            for some in pieces([each for each in wanted if each[1] not in self._emails_asked], AT_ONCE)
             for question in _of_places(some)
         ]
         for found in self._rest.all_rows(asked):

@@ -1,4 +1,4 @@
-"""Reads from Dataverse: opportunities with their related rows, look-alikes, users, and the index of everything.
+"""Reads from Dataverse: opportunities with their related rows, and the index of everything.
 
 Opportunities are read in two calls, whatever they have: one for their rows, their connections and solutions, and one for the
 accounts, contacts and users that these name. Who knows what they name (`Near`) saves the second. Nothing is expanded, because

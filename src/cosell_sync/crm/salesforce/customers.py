@@ -47,7 +47,8 @@ class Customers:
         self._numbers: dict[str, str] = {}  # account → the D-U-N-S number that it is to be given
         self._account_rows: list[composite.Row] = []  # that were looked up
         self._contact_rows: list[composite.Row] = []
-        self._looked_up: set[str] = set()  # folded names of customers, and e-mails, that were
+        self._names_asked: set[str] = set()  # folded
+        self._emails_asked: set[str] = set()
 
     def questions(
         self, customers: Iterable[Customer], people: Iterable[Member]
@@ -55,7 +56,8 @@ class Customers:
         """What to ask for these accounts and these contacts; the answers go to ``heard``."""
         names = list(dict.fromkeys(each.name or "" for each in customers))
         emails = list(dict.fromkeys(each.email for each in people))
-        self._looked_up |= {*map(folded, names), *emails}
+        self._names_asked |= set(map(folded, names))
+        self._emails_asked |= set(emails)
         contacts = [queries.contacts_by_email(self._org, some) for some in pieces(emails, queries.AT_ONCE)]
         return self._name_queries(names), [composite.query(each) for each in contacts]
 
@@ -115,7 +117,7 @@ class Customers:
     def _existing_accounts(self, wanted: Mapping[Key, Customer]) -> Mapping[Key, str]:
         found: dict[Key, str] = {}
         names = {
-            each.name or "": None for each in wanted.values() if folded(each.name) not in self._looked_up
+            each.name or "": None for each in wanted.values() if folded(each.name) not in self._names_asked
         }
         new = composite.everything(self._rest, self._name_queries(list(names)))
         for row in (*self._account_rows, *(row for rows in new for row in rows)):
@@ -157,7 +159,7 @@ class Customers:
             for account, person in people
             if (account, person.email) not in self._contacts
         }
-        new = [each for each in wanted if each[1] not in self._looked_up]
+        new = [each for each in wanted if each[1] not in self._emails_asked]
         found = composite.everything(self._rest, _contact_queries(self._org, new))
         for row in (*self._contact_rows, *(row for rows in found for row in rows)):
             self._note(row, wanted)
