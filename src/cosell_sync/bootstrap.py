@@ -310,6 +310,7 @@ def partner_center(
         id_headers=ID_HEADERS,
         name="Partner Center",
         hint="check partner_center.base_url and the network",
+        clock=clock,
     )
     closing.callback(authority.close)
     closing.callback(caller.close)
@@ -412,6 +413,7 @@ def salesforce(
         name=NAME,
         hint=HINT,
         hints=errors.HINTS,
+        clock=clock,
     )
     closing.callback(authority.close)
     closing.callback(caller.close)
@@ -468,6 +470,7 @@ def dynamics(
         tokens=TokenSource(signin.SignIn(signing, authority, clock=clock), signed_in=meter.signed_in),
         limits=patience or limits(settings),
         id_headers=DYNAMICS_ID_HEADERS,
+        clock=clock,
     )
     closing.callback(authority.close)
     closing.callback(caller.close)

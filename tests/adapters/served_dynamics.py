@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
@@ -19,7 +20,7 @@ from cosell_sync.ports import OpportunityDraft, Outcome
 from cosell_sync.sandbox.certificates import Certificates
 from cosell_sync.sandbox.dataverse.auth import CLIENT_ID, CLIENT_SECRET
 from cosell_sync.sandbox.dataverse.service import Dataverse
-from cosell_sync.sandbox.exchange import Request, Response
+from cosell_sync.sandbox.exchange import Call, Request, Response
 from cosell_sync.sandbox.server import Server
 from cosell_sync.transport.client import HttpCaller, Limits
 from cosell_sync.transport.throttle import Governor
@@ -171,7 +172,14 @@ class World:
         return found
 
     def batches(self) -> int:
-        return len(self.server.calls.matching("POST", r"/\$batch$"))
+        """How many were sent that write; questions travel in batches too."""
+        return sum(not asks_only(call) for call in self.server.calls.matching("POST", r"/\$batch$"))
+
+
+def asks_only(call: Call) -> bool:
+    """Whether the request is a batch of questions."""
+    writes = re.search(rb"^(POST|PATCH|PUT|DELETE) /", call.body, re.MULTILINE)
+    return call.path.endswith("/$batch") and writes is None
 
 
 def draft(referral_id: str, **fields: Any) -> OpportunityDraft:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from cosell_sync.core.deal import Customer, Member, Solution
 from cosell_sync.core.fields import KINDS, Kind
 from cosell_sync.core.normalize import for_crm
+from cosell_sync.core.overlap import Position
 from cosell_sync.core.rules import CrmShape
 from cosell_sync.crm.dynamics import (
     batch,
@@ -28,6 +29,7 @@ from cosell_sync.crm.dynamics import (
     single_values,
     translate,
     versions,
+    watermark,
 )
 from cosell_sync.crm.dynamics.batch import Op
 from cosell_sync.crm.dynamics.org import Choice, Column, Currency, Org
@@ -508,14 +510,14 @@ def test_only_what_passes_is_tried_again() -> None:
 
 
 def test_the_watermark_is_opaque_and_survives() -> None:
-    mark = changes.Watermark(
+    mark = watermark.Watermark(
         {"opportunities": "https://x/?$deltatoken=1%27"},
-        {"accounts": datetime(2026, 11, 22, tzinfo=UTC)},
+        {"accounts": Position(datetime(2026, 11, 22, tzinfo=UTC))},
         frozenset({"connections"}),
     )
-    assert changes.parse(mark.text) == mark
+    assert watermark.parse(mark.text) == mark
     for other in (None, "", "2026-11-22T10:00:00Z", "{}", '{"format": 0}', "[1]"):
-        assert changes.parse(other) is None
+        assert watermark.parse(other) is None
 
 
 def test_deleted_rows_in_either_shape() -> None:

@@ -22,7 +22,8 @@ from served_dynamics import World
 
 from cosell_sync.crm.dynamics import signin
 from cosell_sync.crm.dynamics.batch import Group, Op
-from cosell_sync.crm.dynamics.rest import ID_HEADERS, Rest, template
+from cosell_sync.crm.dynamics.questions import template
+from cosell_sync.crm.dynamics.rest import ID_HEADERS, Rest
 from cosell_sync.crm.dynamics.signin import Application, SignIn
 from cosell_sync.errors import AuthFailed, ConfigError, Flaky, Rejected, Stale, Surprise, Unavailable, Unclear
 from cosell_sync.sandbox.certificates import Certificates

@@ -596,6 +596,11 @@ def test_an_idle_pull_after_a_burst_costs_what_an_idle_pull_costs(place: Place, 
     for number in range(300):
         place.deal(name=f"Deal {number}", customer=Customer(f"Customer {number}", "Main Street 1"))
     pull(span)
+    for _ in range(2):
+        place.tick(60)
+        idle()
+    place.tick(60)
+    assert idle() == usual, "the whole burst lies in the overlap, and is not listed again"
     for _ in range(3):
         place.tick(8000)
         idle()

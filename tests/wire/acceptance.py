@@ -80,11 +80,13 @@ class Done:
 
 
 def mutating(call: Call) -> bool:
-    """Whether a request may change what a system holds; queries travel in composites, so their parts decide."""
+    """Whether a request may change what a system holds; queries travel in composites and batches, so their parts decide."""
     if call.method in {"GET", "HEAD"} or call.path.endswith("/oauth2/token") or "/oauth2/v2.0/" in call.path:
         return False
     if call.method == "POST" and re.search(r"/composite/?$", call.path):
         return any(part["method"].upper() != "GET" for part in call.json()["compositeRequest"])
+    if call.path.endswith("/$batch"):
+        return re.search(rb"^(POST|PATCH|PUT|DELETE) /", call.body, re.MULTILINE) is not None
     return True
 
 

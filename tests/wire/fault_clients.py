@@ -27,6 +27,7 @@ from cosell_sync.crm.dynamics import changes, describe, odata, versions
 from cosell_sync.crm.dynamics import org as dynamics_org
 from cosell_sync.crm.dynamics import rest as dynamics_rest
 from cosell_sync.crm.dynamics.batch import Op
+from cosell_sync.crm.dynamics.questions import Question
 from cosell_sync.crm.dynamics.signin import Application as DynamicsApplication
 from cosell_sync.crm.dynamics.signin import SignIn as DynamicsSignIn
 from cosell_sync.crm.salesforce import bulk, composite, errors, read
@@ -56,6 +57,7 @@ from cosell_sync.sandbox.salesforce import service as salesforce
 from cosell_sync.sandbox.server import Server
 from cosell_sync.transport.aadsts import Way
 from cosell_sync.transport.client import HttpCaller, Limits
+from cosell_sync.transport.errors import Scope
 from cosell_sync.transport.retry import RetryStrategy
 from cosell_sync.transport.throttle import Governor
 from cosell_sync.transport.tokens import TokenSource
@@ -485,8 +487,8 @@ class SalesforceHarness(Harness):
     def update_alone(self) -> Operation:
         return self._update(parts=False)
 
-    def _sent(self, change: Change) -> object:
-        (result,) = bulk.send(self.rest, [change])
+    def _sent(self, *changes: Change, afterwards: composite.Part | None = None) -> object:
+        result, *_ = bulk.send_and_ask(self.rest, changes, afterwards)[0]
         if result.outage or result.unclear or result.fine:
             return result.outage or result.unclear
         return errors.outcome(result.faults, result.status)
@@ -507,16 +509,36 @@ class SalesforceHarness(Harness):
             lambda: self._sent(change), lambda: len(self.world.rows("Contact", Id=row_id, Phone="+49 1"))
         )
 
-    def opportunities_made(self) -> Operation:
+    def rows_together(self) -> Operation:
+        address = f"new{self.next()}@customer.example"
+        row_id = self.world.create("Contact", LastName="Known")
+        changes = [
+            Change(BulkOperation.CREATE, "Contact", {"LastName": "New", "Email": address}),
+            Change(BulkOperation.UPDATE, "Contact", {"Phone": "+49 1"}, id=row_id),
+        ]
+        self.rest.sign_in()
+        return writing_operation(
+            lambda: self._sent(*changes),
+            lambda: len(self.world.rows("Contact", Email=address)),
+        )
+
+    def opportunities_asked(self) -> Operation:
+        change, made = self._opportunity()
+        part = composite.query("SELECT Id FROM Opportunity")
+        self.rest.sign_in()
+        return writing_operation(lambda: self._sent(change, afterwards=part), made)
+
+    def _opportunity(self) -> tuple[Change, Callable[[], int]]:
         referral = f"00000000-0000-4000-8000-{self.next():012d}"
         columns = {"Name": "Deal", "StageName": "Prospecting", "CloseDate": "2027-01-31"}
         columns["Cosell_Referral_Id__c"] = referral
         change = Change(BulkOperation.UPSERT, "Opportunity", columns, key="Cosell_Referral_Id__c")
+        return change, lambda: len(self.world.rows("Opportunity", Cosell_Referral_Id__c=referral))
+
+    def opportunities_made(self) -> Operation:
+        change, made = self._opportunity()
         self.rest.sign_in()
-        return writing_operation(
-            lambda: self._sent(change),
-            lambda: len(self.world.rows("Opportunity", Cosell_Referral_Id__c=referral)),
-        )
+        return writing_operation(lambda: self._sent(change), made)
 
     def solutions_made(self) -> Operation:
         key = f"r:{self.next()}"
@@ -655,17 +677,29 @@ class DynamicsHarness(Harness):
 
     def tracked(self) -> Operation:
         org = self._org()
-        return reading_operation(
-            lambda: void(changes._start_tracking(self.rest, org, dynamics_org.OPPORTUNITIES))
-        )
+        return reading_operation(lambda: void(self._started(org)))
+
+    def _started(self, org: dynamics_org.Org) -> str | None:
+        asked = changes._tracking(org, dynamics_org.OPPORTUNITIES)
+        sheets = self.rest.sheets(asked.path, prefer=asked.prefer, scope=asked.scope)
+        return changes._start_tracking(self.rest, sheets)
 
     def delta(self) -> Operation:
         org = self._org()
         name = dynamics_org.OPPORTUNITIES
-        link = changes._start_tracking(self.rest, org, name)
+        link = self._started(org)
         assert link is not None
         found = changes._Suspects(org, Memory())
-        return reading_operation(lambda: void(changes._follow_link(self.rest, name, link, found, void)))
+
+        def follow() -> None:
+            sheets = self.rest.sheets(link, scope=Scope.RECORD)
+            changes._follow_link(self.rest, name, sheets, found, void)
+
+        return reading_operation(follow)
+
+    def together(self) -> Operation:
+        paths = [odata.query("opportunities", select=("name",)), odata.query("accounts", select=("name",))]
+        return self.signed(lambda: list(self.rest.all_rows([Question(each) for each in paths])))
 
     def etag(self, collection: str, row_id: str) -> str:
         return versions.etag(self.rest.get(odata.row(collection, row_id)))

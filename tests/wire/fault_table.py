@@ -97,6 +97,11 @@ ENDPOINTS = (
         "salesforce", "rows_changed", "create", "changes of contacts and rows",
         {"method": "PATCH", "path": rf"{ROWS}$"}, SALESFORCE),
     Endpoint(
+        "salesforce", "rows_together", "create", "rows of several kinds in one composite", COMPOSITE, SALESFORCE),
+    Endpoint(
+        "salesforce", "opportunities_asked", "keyed", "new opportunities, with the question for what they hold then",
+        {**COMPOSITE, "body": '"method": ?"PATCH"'}),
+    Endpoint(
         "salesforce", "opportunities_made", "keyed", "new opportunities, by referral id",
         {"method": "PATCH", "path": f"{ROWS}/Opportunity/"},
     ),
@@ -132,6 +137,9 @@ ENDPOINTS = (
     Endpoint(
         "dynamics", "optional", "question", "connection roles",
         {"method": "GET", "path": f"{API}/connectionroles"}, {"html": "retried, skipped", "500": "retried, skipped", **SKIPPED}),
+    Endpoint(
+        "dynamics", "together", "question", "several questions in one batch",
+        {"method": "POST", "path": r"/\$batch$"}, {"wrong_json": "retried"}),
     Endpoint("dynamics", "table", "question", "rows of a table", {"method": "GET", "path": f"{API}/opport"}),
     Endpoint(
         "dynamics", "table_more", "question", "further pages",

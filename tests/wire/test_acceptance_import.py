@@ -18,8 +18,10 @@ from cosell_sync.sandbox.partner_center.schema import blank
 
 pytestmark = pytest.mark.wire
 
-IMPORT = {"salesforce": 40, "dynamics": 120}  # calls to the CRM, at most
-IDLE = {"salesforce": 3, "dynamics": 24}  # Dynamics: of which 15 to learn the environment at each start
+# Calls to the CRM for 300 referrals, of which two hundred at a time are carried; and of an idle cycle. Of Dynamics eight more,
+# in either, to learn the environment at each start.
+IMPORT = {"salesforce": 6 * 2 + 10, "dynamics": 8 * 2 + 12}
+IDLE = {"salesforce": 2, "dynamics": 1 + 8}
 UNKNOWN_CURRENCY = "PLN"  # the pipeline has it, the org does not
 
 

@@ -40,25 +40,24 @@ KINDS = {
     "salesforce": BOTH | {
         "POST salesforce /services/oauth2/token",
         f"POST {SALESFORCE} GET",
-        f"POST {SALESFORCE} PATCH",
+        f"POST {SALESFORCE} GET+PATCH",
+        f"POST {SALESFORCE} GET+PATCH+POST",
+        f"POST {SALESFORCE} DELETE+GET+PATCH+POST",
         f"POST {SALESFORCE}/sobjects",
-        f"PATCH {SALESFORCE}/sobjects",
-        f"DELETE {SALESFORCE}/sobjects",
-        f"PATCH {SALESFORCE}/sobjects/Opportunity/Cosell_Referral_Id__c",
-        f"PATCH {SALESFORCE}/sobjects/Cosell_Solution__c/Cosell_Key__c",
     },
     "dynamics": BOTH | {
         "POST dynamics /ID/oauth2/v2.0/token",
         "GET dynamics /api/data/v9.2/opportunities",
         "PATCH dynamics /api/data/v9.2/opportunities()",
         "POST dynamics /api/data/v9.2/contacts",
+        "POST dynamics /api/data/v9.2/$batch GET",
         "POST dynamics /api/data/v9.2/$batch POST",
         "POST dynamics /api/data/v9.2/$batch PATCH",
         "POST dynamics /api/data/v9.2/$batch PATCH+POST",
         "POST dynamics /api/data/v9.2/$batch DELETE+POST",
     },
 }  # fmt: skip
-LEAST = {"salesforce": 270, "dynamics": 600}
+LEAST = {"salesforce": 270, "dynamics": 500}
 
 
 def solution(code: str) -> dict[str, Any]:

@@ -161,8 +161,8 @@ def test_every_kind_knows_every_fault() -> None:
 # What a call to the outside looks like in each package, where its kind of request is chosen.
 CALLS = {
     "partner_center": r"caller\.call$|^msal\.\w+Application$|\.acquire_token_by_(device|auth_code)_flow$",
-    "crm/salesforce": r"rest\.(call|send|salesforce)$|composite\.send$|caller\.call$",
-    "crm/dynamics": r"rest\.(get|sheets)$|caller\.call$|^msal\.\w+(Application|Client)$|^Op$",
+    "crm/salesforce": r"rest\.(call|send|salesforce)$|composite\.(send|exchange)$|caller\.call$",
+    "crm/dynamics": r"rest\.(get|sheets|rows|all_rows|together)$|caller\.call$|^msal\.\w+(Application|Client)$|^Op$",
 }
 # Each place in the code, and the operations that put it to every fault. A new place needs an endpoint in the table.
 PLACES = {
@@ -175,9 +175,9 @@ PLACES = {
     "partner_center/paging.py": {"list_page": "listing engagement"},
     "partner_center/signin.py": {"__call__": "sign_in"},
     "crm/salesforce/bulk.py": {
-        "_send": "rows_made rows_changed opportunities_made solutions_made rows_removed",
+        "_exchanged": "rows_made rows_changed rows_together opportunities_made opportunities_asked solutions_made rows_removed",
     },
-    "crm/salesforce/composite.py": {"call": "query query_more update"},
+    "crm/salesforce/composite.py": {"call": "query_more", "exchange": "query update"},
     "crm/salesforce/describe.py": {"read": "query", "_described": "describe"},
     "crm/salesforce/install/checks.py": {"_describe": "describe", "_cycle": "query"},
     "crm/salesforce/install/permissions.py": {"assign": "assignment", "_grant": "rows_made"},
@@ -187,13 +187,17 @@ PLACES = {
     "crm/salesforce/signin.py": {"__call__": "sign_in"},
     "crm/salesforce/write.py": {"_sent": "update update_alone"},
     "crm/dynamics/changes.py": {
-        "_start_tracking": "tracked", "is_narrow": "tracked", "newest_stamp": "table", "_follow_link": "delta", "_read_modified": "table",
+        "is_narrow": "tracked", "newest_stamp": "table", "_current_positions": "tracked together", "_follow": "delta together",
     },
     "crm/dynamics/closing.py": {"close": "win lose", "status_writes": "update"},
-    "crm/dynamics/create.py": {"_upsert": "create_by_key"},
-    "crm/dynamics/customers.py": {"accounts": "row_made", "contacts": "row_made"},
-    "crm/dynamics/describe.py": {"_metadata": "metadata", "_opened": "optional", "_roles": "optional"},
-    "crm/dynamics/install/checks.py": {"_checks": "who", "_tables": "table optional", "_key": "metadata"},
+    "crm/dynamics/create.py": {"_upsert": "create_by_key", "_look_up": "together", "_find_existing": "together"},
+    "crm/dynamics/customers.py": {
+        "accounts": "row_made", "contacts": "row_made together", "_accounts_by_name": "together", "_of_refused_contacts": "table",
+    },
+    "crm/dynamics/describe.py": {
+        "table_flags": "metadata", "tables_columns": "together", "read": "together", "_roles": "optional",
+    },
+    "crm/dynamics/install/checks.py": {"_checks": "who", "_tables": "table optional", "_key": "metadata", "_cycle": "together"},
     # The steps of provision go out like any row that is made, and are not played one by one.
     "crm/dynamics/install/deploy.py": {
         **dict.fromkeys(
@@ -207,10 +211,16 @@ PLACES = {
     ),
     "crm/dynamics/install/permissions.py": dict.fromkeys(("_make_role", "_grant", "_assign"), "row_made"),
     "crm/dynamics/install/setup.py": {"get": "metadata"},
-    "crm/dynamics/read.py": {"all_in_scope": "table table_more"},
+    "crm/dynamics/secured.py": {"_opened": "optional"},
+    "crm/dynamics/lookups.py": dict.fromkeys(("accounts_by_id", "find", "foreign_accounts", "users"), "together"),
+    "crm/dynamics/questions.py": {"_get": "table", "_firsts": "together", "op": "together"},
+    "crm/dynamics/read.py": {
+        "all_in_scope": "table table_more",
+        "_rows": "together",
+    },
     "crm/dynamics/related.py": {"_solutions": "row_made", "connection": "row_made"},
     "crm/dynamics/rest.py": {
-        "_get": "table", "updated": "update", "removed": "row_removed", "_written": "update row_made row_removed win lose", "_batch": "batch_guarded batch_plain",
+        "updated": "update", "removed": "row_removed", "_written": "update row_made row_removed win lose", "_batch": "batch_guarded batch_plain",
     },
     "crm/dynamics/signin.py": {"_acquire": "sign_in identity"},
     "crm/dynamics/write.py": {"_send_related": "update row_made row_removed"},

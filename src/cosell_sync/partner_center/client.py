@@ -49,7 +49,7 @@ from cosell_sync.errors import (
 )
 from cosell_sync.partner_center import create, patch, read
 from cosell_sync.partner_center.forms import QUOTED, REFUSED, UNQUOTED, Forms, about, names
-from cosell_sync.partner_center.paging import REFERRALS, SYSTEM, QueryRefused, Reach, mark, pages
+from cosell_sync.partner_center.paging import REFERRALS, SYSTEM, QueryRefused, Reach, pages
 from cosell_sync.partner_center.sight import Sight, look
 from cosell_sync.partner_center.values import ID, WireOptions, tenant_of, timestamp
 from cosell_sync.ports import Findings, Identity, Outcome, Page, ReferralDraft, ReferralWrite
@@ -245,9 +245,7 @@ class PartnerCenter:
         chunks = [found[start : start + CHUNK] for start in range(0, len(found), CHUNK)] or [[]]
         for number, chunk in enumerate(chunks, start=1):
             last = number == len(chunks)
-            yield Page(
-                [snapshot for _, snapshot in chunk], watermark=reach.watermark if last else mark(chunk[-1][0])
-            )
+            yield Page([snapshot for _, snapshot in chunk], watermark=reach.watermark if last else None)
 
     def _ours(self, rows: Sequence[object]) -> tuple[list[Snapshot], list[datetime]]:
         """Our rows of a page, and the stamps of all of them."""

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 from urllib.parse import quote, urlsplit
 
+from cosell_sync.core import overlap
 from cosell_sync.errors import Unavailable
 from cosell_sync.transport.answers import Answer, error_body
 from cosell_sync.transport.client import HttpCaller, Safety
@@ -20,6 +21,8 @@ from cosell_sync.transport.errors import Scope
 SYSTEM: Final = "partner_center"
 REFERRALS: Final = "/v1.0/engagements/referrals"
 NEXT_LINKS: Final = ("@odata.nextLink", "nextLink", "@nextLink")  # a link that is not seen would end the list
+FEW: Final = 50  # rows that every pull may read again: half of a page, as far as is known
+SECOND: Final = timedelta(seconds=1)  # a list is asked for from a whole second on
 EMPTY_PAGES: Final = 20  # so many in a row count as a circle
 
 
@@ -41,42 +44,61 @@ class Reach:
 
     The rows of a long list may be edited while its pages are read, so it holds no further than the service's clock when the
     reading began. Where nothing new came for longer than the overlap it is that clock: else a burst would be read again in
-    every pull until somebody edits.
+    every pull until somebody edits. How far back the next pull reaches, `core.overlap` says.
     """
 
     def __init__(self, watermark: str | None, overlap: timedelta) -> None:
-        self._known = datetime.fromisoformat(watermark) if watermark else None
+        self._known = _position(watermark)
         self._overlap = overlap
         self._began: datetime | None = None
-        self._newest: datetime | None = None
+        self._stamps: list[datetime] = []
         self._pages = 0
 
     @property
     def since(self) -> datetime | None:
         """From when on the pull must read; None: everything."""
-        try:
-            return None if self._known is None else self._known - self._overlap
-        except OverflowError:
-            return None
+        return None if self._known is None else self._known.reaches(self._overlap)
 
     def read(self, stamps: Sequence[datetime], at: datetime | None) -> None:
         """A page with these stamps came, at that time of the service."""
         self._began = at if self._pages == 0 else self._began
-        self._newest = max([*stamps, *([self._newest] if self._newest else [])], default=None)
+        self._stamps += stamps
         self._pages += 1
 
     @property
     def watermark(self) -> str | None:
         """The watermark once everything is read; None: it stays."""
-        reached, began = self._newest, self._began
+        known = None if self._known is None else self._known.at
+        reached = max([*filter(None, (self._reached(known), known))], default=None)
+        if reached is None:
+            return None
+        now = overlap.moved(
+            self._known,
+            reached,
+            now=self._began,
+            overlap=self._overlap,
+            listed=[[stamp.replace(microsecond=0) for stamp in self._stamps]],
+            few=FEW,
+            tick=SECOND,
+        )
+        return None if now == self._known else now.text
+
+    def _reached(self, known: datetime | None) -> datetime | None:
+        reached, began = max(self._stamps, default=None), self._began
         if began is not None:
             if self._pages > 1 and reached is not None:
                 reached = min(reached, began)
-            newest = max(filter(None, (reached, self._known)), default=None)
+            newest = max(filter(None, (reached, known)), default=None)
             reached = began if newest is None or began - newest > self._overlap else reached
-        if reached is None or (self._known is not None and reached <= self._known):
-            return None
-        return mark(reached)
+        return reached
+
+
+def _position(watermark: str | None) -> overlap.Position | None:
+    """The position of a stored text; None for a text of another kind, then everything is read."""
+    try:
+        return overlap.read(watermark) if watermark else None
+    except ValueError:
+        return None
 
 
 def pages(
@@ -151,8 +173,3 @@ def _encoded(query: str) -> str:
     """Encoded by hand: blanks as %20, for not every OData service reads a plus as one."""
     pairs = (part.partition("=") for part in query.split("&"))
     return "&".join(f"{name}={quote(value, safe=chr(39) + ':,')}" for name, _, value in pairs)
-
-
-def mark(moment: datetime | None) -> str | None:
-    """The moment as a watermark."""
-    return moment.isoformat().replace("+00:00", "Z") if moment else None

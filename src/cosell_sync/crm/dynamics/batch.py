@@ -1,6 +1,6 @@
-"""Several writes in one ``$batch``: the request's text, and the answer's parts. Pure.
+"""Several writes, or several questions, in one ``$batch``: the request's text, and the answer's parts. Pure.
 
-A group of one is a part of its own; a group of several is a change set, which lands as a whole or not at all. Parts are
+A question is a part of its own. A group of one is a part of its own; a group of several is a change set, which lands as a whole or not at all. Parts are
 carried out and answered in order, and ``odata.continue-on-error`` keeps one refused group from stopping the others.
 Lines end with CRLF. Answers are read with any boundary, header case and nesting: servers differ in how they word a
 change set that failed.
@@ -25,7 +25,7 @@ _STATUS: Final = re.compile(rb"HTTP/\d(?:\.\d)?\s+(\d{3})")
 
 @dataclass(frozen=True)
 class Op:
-    """One write. ``path`` is relative to the service root, encoded already."""
+    """One write or question. ``path`` is relative to the service root, encoded already; of a question it may be a link."""
 
     method: str
     path: str
@@ -90,7 +90,8 @@ def _part(op: Op, root: str, content_id: int | None) -> list[str]:
     lines = ["Content-Type: application/http", "Content-Transfer-Encoding: binary"]
     if content_id is not None:
         lines.append(f"Content-ID: {content_id}")
-    lines += ["", f"{op.method} {root}/{op.path} HTTP/1.1", "Accept: application/json"]
+    place = op.path if op.path.startswith(("https://", "/")) else f"{root}/{op.path}"
+    lines += ["", f"{op.method} {place} HTTP/1.1", "Accept: application/json"]
     lines += [f"{name}: {item}" for name, item in op.headers.items()]
     if op.body is None:
         return [*lines, "", ""]
@@ -102,6 +103,13 @@ def _part(op: Op, root: str, content_id: int | None) -> list[str]:
 
 def is_multipart(content_type: str) -> bool:
     return content_type.lower().lstrip().startswith("multipart/")
+
+
+def text(body: bytes) -> bytes:
+    """The body as it came. Raises ValueError for one that is no multipart, such as a proxy's page."""
+    if not body.lstrip().startswith(b"--"):
+        raise ValueError("no parts")
+    return body
 
 
 def replies(body: bytes, content_type: str) -> list[list[Reply]]:

@@ -5,7 +5,7 @@ Two kinds of feed:
 delta     opportunities, connections and solutions, where the environment tracks their changes. The position is a link of the
           service. The feed includes deletions. It cannot be filtered, so only ids are read, and then the rows in scope by id.
           https://learn.microsoft.com/power-apps/developer/data-platform/use-change-tracking-synchronize-data-external-systems
-modified  `modifiedon` with an overlap: always for accounts, contacts and users, because tracking them would begin with a read
+modified  `modifiedon` with an overlap (`core.overlap`): always for accounts, contacts and users, because tracking them would begin with a read
           of every person of the organization, and their deletion shows on the row that named them; for the other three where
           tracking is off or not allowed. This feed has no deletions; the full compare finds them.
 
@@ -16,24 +16,27 @@ already drops out by its version.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
-from cosell_sync.crm import values
-from cosell_sync.crm.dynamics import describe, errors, odata, read, translate, versions
+from cosell_sync.core import overlap
+from cosell_sync.core.overlap import Position
+from cosell_sync.crm.dynamics import errors, odata, read, translate, versions
 from cosell_sync.crm.dynamics.org import ACCOUNTS, CONNECTIONS, CONTACTS, OPPORTUNITIES, SOLUTIONS, USERS, Org
-from cosell_sync.crm.dynamics.rest import Rest, refused, strange
+from cosell_sync.crm.dynamics.questions import Question, Sheet, refused
+from cosell_sync.crm.dynamics.rest import Rest
 from cosell_sync.crm.dynamics.translate import Row
+from cosell_sync.crm.dynamics.watermark import BEGINNING, Watermark, moment, parse
 from cosell_sync.crm.values import pieces
 from cosell_sync.errors import RecordError
 from cosell_sync.ports import KnownRecords, Page
 from cosell_sync.transport.errors import Scope
 
-FORMAT: Final = 1
 CHUNK: Final = 2000  # ids asked of the store at once
+FEW: Final = 200  # rows of a set that every pull may read again
+SECOND: Final = timedelta(seconds=1)  # stamps have whole seconds
 ID_COLUMNS: Final[Mapping[str, str]] = {
     OPPORTUNITIES: "opportunityid",
     CONNECTIONS: "connectionid",
@@ -45,63 +48,14 @@ ID_COLUMNS: Final[Mapping[str, str]] = {
 TRACKED: Final = (OPPORTUNITIES, CONNECTIONS, SOLUTIONS)
 PARENT: Final[Mapping[str, str]] = {CONNECTIONS: "record1id", SOLUTIONS: "cosell_opportunity"}
 _FORBIDDEN: Final = 403
-BEGINNING: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Expired(Exception):
     """A link has expired, or a table is no longer tracked: everything is read again."""
 
 
-@dataclass(frozen=True)
-class Watermark:
-    """``links``: set → delta link. ``stamps``: set → the newest `modifiedon` seen. ``refused``: sets that are tracked but that the
-    application user may not follow. ``narrow``: those of them of which the user may not read every row.
-    """
-
-    links: Mapping[str, str] = field(default_factory=dict)
-    stamps: Mapping[str, datetime] = field(default_factory=dict)
-    refused: frozenset[str] = frozenset()
-    narrow: frozenset[str] = frozenset()
-
-    @property
-    def text(self) -> str:
-        """The watermark as the store keeps it."""
-        data = {
-            "format": FORMAT,
-            "links": dict(self.links),
-            "stamps": {name: values.moment(at) for name, at in self.stamps.items()},
-            "refused": sorted(self.refused),
-            **({"narrow": sorted(self.narrow)} if self.narrow else {}),
-        }
-        return json.dumps(data, sort_keys=True, separators=(",", ":"))
-
-
-def parse(text: str | None) -> Watermark | None:
-    """The watermark of a stored text; None for a text of another kind, then everything is read again."""
-    try:
-        data = json.loads(text or "")
-        if data["format"] != FORMAT:
-            return None
-        return Watermark(
-            links={str(name): str(link) for name, link in data["links"].items()},
-            stamps={str(name): moment(at) or BEGINNING for name, at in data["stamps"].items()},
-            refused=frozenset(str(name) for name in data["refused"]),
-            narrow=frozenset(str(name) for name in data.get("narrow", ())),
-        )
-    except (ValueError, TypeError, KeyError, AttributeError):
-        return None
-
-
-def moment(stamp: object) -> datetime | None:
-    """A stamp in UTC; None for anything else."""
-    try:
-        return datetime.fromisoformat(str(stamp)).astimezone(UTC)
-    except ValueError:
-        return None
-
-
 def changed_since(
-    rest: Rest, org: Org, watermark: str | None, overlap: timedelta, seen: KnownRecords
+    rest: Rest, org: Org, watermark: str | None, span: timedelta, seen: KnownRecords
 ) -> Iterator[Page]:
     """Pages of what changed since the watermark; everything in scope without one. See the top of this module."""
     known = parse(watermark)
@@ -112,7 +66,7 @@ def changed_since(
     try:
         _look_again(rest, org, known)
         found = _Suspects(org, seen)
-        now = _follow(rest, org, known, overlap, found)
+        now = _follow(rest, org, known, span, found)
     except Expired:
         yield from _read_all(rest, org, seen)
         return
@@ -133,9 +87,9 @@ def is_narrow(rest: Rest, org: Org, name: str) -> bool:
 
     https://learn.microsoft.com/power-apps/developer/data-platform/use-change-tracking-synchronize-data-external-systems
     """
-    path = odata.query(name, select=delta_columns(org, name))
+    asked = _tracking(org, name)
     try:
-        next(iter(rest.sheets(path, prefer="odata.track-changes", scope=Scope.RECORD)), None)
+        next(iter(rest.sheets(asked.path, prefer=asked.prefer, scope=asked.scope)), None)
     except RecordError as error:
         return error.status == _FORBIDDEN
     return False
@@ -178,29 +132,38 @@ def _read_all(rest: Rest, org: Org, seen: KnownRecords) -> Iterator[Page]:
 
 def _current_positions(rest: Rest, org: Org) -> Watermark:
     links: dict[str, str] = {}
-    stamps: dict[str, datetime] = {}
+    by_stamp: list[str] = []
     refusing: set[str] = set()
     narrow: set[str] = set()
+    tracked = [name for name in feeds(org) if _trackable(org, name)]
+    started = dict(zip(tracked, rest.together([_tracking(org, name) for name in tracked]), strict=True))
     for name in feeds(org):
-        link = _start_tracking(rest, org, name) if _trackable(org, name) else None
+        link = _start_tracking(rest, started[name]) if name in started else None
         if link is not None:
             links[name] = link
             continue
-        stamps[name] = newest_stamp(rest, name)
-        if _trackable(org, name):
+        by_stamp.append(name)
+        if name in started:
             refusing.add(name)
             narrow |= {name} if name in PARENT and is_narrow(rest, org, name) else set()
+    newest = rest.all_rows([Question(_newest(name)) for name in by_stamp])
+    stamps = {name: Position(_newest_of(rows)) for name, rows in zip(by_stamp, newest, strict=True)}
     return Watermark(links, stamps, frozenset(refusing), frozenset(narrow))
 
 
-def _start_tracking(rest: Rest, org: Org, name: str) -> str | None:
+def _tracking(org: Org, name: str) -> Question:
+    """All rows of a set, and behind them the link to what changes from then on."""
+    path = odata.query(name, select=delta_columns(org, name))
+    return Question(path, prefer="odata.track-changes", scope=Scope.RECORD)
+
+
+def _start_tracking(rest: Rest, sheets: Iterator[Sheet]) -> str | None:
     """The link after the last page of all rows; None where this table cannot be tracked (its flag may be off by now, or the
     application user may not read all of it).
     """
-    path = odata.query(name, select=delta_columns(org, name))
     link = None
     try:
-        for sheet in rest.sheets(path, prefer="odata.track-changes", scope=Scope.RECORD):
+        for sheet in sheets:
             link = sheet.delta
     except RecordError as error:
         if errors.code_of(error) == errors.NOT_TRACKED or error.status in {400, 403}:
@@ -218,13 +181,15 @@ def delta_columns(org: Org, name: str) -> Sequence[str]:
 
 def newest_stamp(rest: Rest, name: str) -> datetime:
     """The newest stamp of a set, by the server's clock."""
-    path = odata.query(
-        name, select=(ID_COLUMNS[name], "modifiedon"), order=f"modifiedon desc,{ID_COLUMNS[name]} desc", top=1
-    )
-    found = rest.get(path)
-    rows = found.get("value")
-    if not isinstance(rows, list):
-        raise strange()
+    return _newest_of(list(rest.rows(_newest(name))))
+
+
+def _newest(name: str) -> str:
+    order = f"modifiedon desc,{ID_COLUMNS[name]} desc"
+    return odata.query(name, select=(ID_COLUMNS[name], "modifiedon"), order=order, top=1)
+
+
+def _newest_of(rows: Sequence[Row]) -> datetime:
     return (moment(rows[0].get("modifiedon")) if rows else None) or BEGINNING
 
 
@@ -281,11 +246,9 @@ class _Suspects:
         if self.gone:
             yield Page(gone=tuple(self.gone))
         ids = [each for each in self.suspects if each not in self.gone]
-        if ids:
-            describe.refresh(rest, self.org)
-        for some in pieces(ids, read.RELATED_AT_ONCE):
-            found = read.fetch(rest, self.org, some)
+        for number, some in enumerate(pieces(ids, read.PAGE)):
             known = self.seen.versions(some)
+            found = read.fetch(rest, self.org, some, _near(known), refresh=not number)
             vanished = tuple(each for each in some if found[each] is None and each in known)
             fresh = tuple(
                 each
@@ -296,17 +259,40 @@ class _Suspects:
                 yield Page(snapshots=fresh, gone=vanished)
 
 
-def _follow(rest: Rest, org: Org, known: Watermark, overlap: timedelta, found: _Suspects) -> Watermark:
+def _near(known: Mapping[str, str]) -> read.Near:
+    """The rows around these opportunities when they were last read; of which set each is, a version does not tell. Worth
+    asking for at once where they are few.
+    """
+    found = {
+        row_id for text in known.values() if (version := versions.parse(text)) for row_id in version.rows
+    }
+    return dict.fromkeys(read.KEYS, sorted(found)) if len(found) <= odata.AT_ONCE else {}
+
+
+def _follow(rest: Rest, org: Org, known: Watermark, span: timedelta, found: _Suspects) -> Watermark:
+    """Read on in every feed; their first pages come in one call. Raises ``Expired``."""
     links, stamps = dict(known.links), dict(known.stamps)
-    for name in feeds(org):
+    if not all(map(rest.ours, links.values())):
+        raise Expired  # the environment's address was changed since: the positions are lost with the old one
+    names = feeds(org)
+    questions = [
+        Question(rest.followed(links[name]), scope=Scope.RECORD)
+        if name in links
+        else Question(_modified(org, name, stamps[name].reaches(span)))
+        for name in names
+    ]
+    for name, sheets in zip(names, rest.together(questions), strict=True):
         collect = _collector(found, name)
         if name in links:
-            links[name] = _follow_link(rest, name, links[name], found, collect)
+            links[name] = _follow_link(rest, name, sheets, found, collect)
         else:
-            newest, began = _read_modified(rest, org, name, stamps[name] - overlap, collect)
-            stamps[name] = max(stamps[name], newest)
-            if began is not None and began - stamps[name] > overlap:
-                stamps[name] = began  # else a burst would be read again and again, until somebody edits
+            read_stamps, began = _read_modified(sheets, collect)
+            reached = max([stamps[name].at, *read_stamps])
+            if began is not None and began - reached > span:
+                reached = began  # else a burst would be read again and again, until somebody edits
+            stamps[name] = overlap.moved(
+                stamps[name], reached, now=began, overlap=span, listed=[read_stamps], few=FEW, tick=SECOND
+            )
     return replace(known, links=links, stamps=stamps)
 
 
@@ -328,16 +314,16 @@ def _collector(found: _Suspects, name: str) -> Callable[[Sequence[Row]], None]:
 
 
 def _follow_link(
-    rest: Rest, name: str, link: str, found: _Suspects, collect: Callable[[Sequence[Row]], None]
+    rest: Rest,
+    name: str,
+    sheets: Iterator[Sheet],
+    found: _Suspects,
+    collect: Callable[[Sequence[Row]], None],
 ) -> str:
     """The next link. Raises ``Expired``."""
     fresh: str | None = None
-    if not rest.ours(
-        link
-    ):  # the environment's address was changed since: the position is lost with the old one
-        raise Expired
     try:
-        for sheet in rest.sheets(rest.followed(link), scope=Scope.RECORD):
+        for sheet in sheets:
             rows, ids = _live_and_deleted(name, sheet.rows)
             for some in pieces(rows, CHUNK):
                 collect(some)
@@ -371,18 +357,23 @@ def _live_and_deleted(name: str, rows: Iterable[Row]) -> tuple[list[Row], list[s
     return live, gone
 
 
-def _read_modified(
-    rest: Rest, org: Org, name: str, stamp: datetime, collect: Callable[[Sequence[Row]], None]
-) -> tuple[datetime, datetime | None]:
-    """The newest stamp among the rows modified since that one; and when the reading began, by the server's clock."""
+def _modified(org: Org, name: str, stamp: datetime) -> str:
+    """The rows of that set that were modified since."""
     key = ID_COLUMNS[name]
     own = delta_columns(org, name) if name in TRACKED else (key, *org.stamps(name))
     where = odata.all_of(odata.since(stamp), read.in_scope_filter(org) if name == OPPORTUNITIES else "")
-    path = odata.query(name, select=(*own, "modifiedon"), where=where, order=f"modifiedon asc,{key} asc")
-    newest, began = BEGINNING, None
-    for number, sheet in enumerate(rest.sheets(path)):
+    return odata.query(name, select=(*own, "modifiedon"), where=where, order=f"modifiedon asc,{key} asc")
+
+
+def _read_modified(
+    sheets: Iterator[Sheet], collect: Callable[[Sequence[Row]], None]
+) -> tuple[list[datetime], datetime | None]:
+    """The stamps of these rows; and when the reading began, by the server's clock."""
+    stamps: list[datetime] = []
+    began = None
+    for number, sheet in enumerate(sheets):
         began = sheet.at if number == 0 else began
         for some in pieces(sheet.rows, CHUNK):
             collect(some)
-        newest = max([newest, *(moment(row.get("modifiedon")) or BEGINNING for row in sheet.rows)])
-    return newest, began
+        stamps += [moment(row.get("modifiedon")) or BEGINNING for row in sheet.rows]
+    return stamps, began

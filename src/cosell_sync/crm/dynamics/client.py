@@ -16,7 +16,7 @@ from datetime import UTC, tzinfo
 from functools import partial
 
 from cosell_sync.crm.adapter import MATCH, CrmAdapter, CrmFunctions
-from cosell_sync.crm.dynamics import changes, create, describe, org, read
+from cosell_sync.crm.dynamics import changes, create, describe, lookups, org, read
 from cosell_sync.crm.dynamics.org import Org
 from cosell_sync.crm.dynamics.rest import Rest
 from cosell_sync.crm.dynamics.write import Writer
@@ -45,7 +45,7 @@ class DynamicsCrm(CrmAdapter[Org, Writer]):
         self.rest = rest
         self.words = words or ENGLISH_WORDS
         self.names = named = org.field_names(names)
-        directory = Directory(lambda people: read.users(rest, self.org, people))
+        directory = Directory(lambda people: lookups.users(rest, self.org, people))
         functions = CrmFunctions(
             calls=lambda: rest.calls,
             identity=lambda: describe.identity(rest),
@@ -53,8 +53,8 @@ class DynamicsCrm(CrmAdapter[Org, Writer]):
             stages=lambda: describe.read_stages(rest, named["stage"]),
             changed_since=partial(changes.changed_since, rest),
             fetch=partial(read.fetch, rest),
-            find=partial(read.find, rest),
-            foreign_accounts=partial(read.foreign_accounts, rest),
+            find=partial(lookups.find, rest),
+            foreign_accounts=partial(lookups.foreign_accounts, rest),
             index=partial(read.index, rest),
             writer=lambda now: Writer(rest, now, directory, tuple(match)),
             create=create.create,

@@ -14,9 +14,10 @@ from dataclasses import replace
 from functools import partial
 
 from cosell_sync.core.fields import inseparable
-from cosell_sync.crm.dynamics import closing, errors, odata, read, translate, versions
+from cosell_sync.crm.dynamics import closing, errors, lookups, odata, read, translate, versions
 from cosell_sync.crm.dynamics.batch import Op
 from cosell_sync.crm.dynamics.org import OPEN, OPPORTUNITIES, Org
+from cosell_sync.crm.dynamics.questions import Row
 from cosell_sync.crm.dynamics.rest import Result, updated
 from cosell_sync.crm.dynamics.write import (
     PendingOpportunity,
@@ -35,7 +36,7 @@ from cosell_sync.ports import OpportunityDraft, Outcome
 def create(writer: Writer, batch: Sequence[OpportunityDraft], ownership: Ownership) -> Sequence[Outcome]:
     """Opportunities made or found by referral id, with their related rows, read back; in the order of the batch."""
     steps = (
-        _find_existing,
+        _look_up,
         partial(_make, ownership),
         _read_related,
         Writer.plan_related,
@@ -48,9 +49,27 @@ def create(writer: Writer, batch: Sequence[OpportunityDraft], ownership: Ownersh
     )
 
 
+def _look_up(writer: Writer, pending: Sequence[PendingOpportunity]) -> None:
+    """Which of them exist, and the accounts and contacts that the others need; in one call."""
+    own = lookups.referral_questions(writer.org, [each.referral_id for each in pending])
+    customers = [each.customer for each in pending if each.customer and writer.org.identifies_accounts]
+    people = [person for each in pending for person in members(each.fields, "contacts") or ()]
+    accounts, contacts = writer.customers.questions(customers, people)
+    answers = iter(writer.rest.all_rows([*own, *accounts, *contacts]))
+    found, known, persons = (
+        [row for _ in some for row in next(answers)] for some in (own, accounts, contacts)
+    )
+    writer.customers.heard(known, persons)
+    _take_existing(writer, pending, found)
+
+
 def _find_existing(writer: Writer, pending: Sequence[PendingOpportunity]) -> None:
-    wanted = [each.referral_id for each in pending]
-    existing = read.by_referrals(writer.rest, writer.org, wanted) if wanted else {}
+    asked = lookups.referral_questions(writer.org, [each.referral_id for each in pending])
+    _take_existing(writer, pending, [row for rows in writer.rest.all_rows(asked) for row in rows])
+
+
+def _take_existing(writer: Writer, pending: Sequence[PendingOpportunity], rows: Sequence[Row]) -> None:
+    existing = lookups.by_referrals(writer.org, rows)
     for each in pending:
         each.id = existing.get(folded(each.referral_id), "")
 
@@ -63,7 +82,7 @@ def _make(ownership: Ownership, writer: Writer, pending: Sequence[PendingOpportu
     _set_contacts(writer, missing)
     jobs = [
         (each, op, owners)
-        for each, owners in zip(missing, ownership.owners(missing, writer.directory), strict=True)
+        for each, owners in zip(missing, writer.owners(missing, ownership), strict=True)
         if each.active and (op := _upsert(each, writer.org))
     ]
     unnamed = []
@@ -190,7 +209,7 @@ def _set_contacts(writer: Writer, missing: Sequence[PendingOpportunity]) -> None
 def _read_related(writer: Writer, pending: Sequence[PendingOpportunity]) -> None:
     """What the new opportunities have before their related rows are made: a flow, or an earlier try, may have made some."""
     known = [each.id for each in pending if each.id]
-    found = {bundle.id: bundle for bundle in read.bundles(writer.rest, writer.org, known)}
+    found = {bundle.id: bundle for bundle in read.bundles(writer.rest, writer.org, known, writer.near())}
     for each in pending:
         each.bundle = found.get(each.id)
 

@@ -12,16 +12,17 @@ https://learn.microsoft.com/power-apps/developer/data-platform/webapi/manage-dup
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from cosell_sync.core import messages
 from cosell_sync.core.accounts import filled
 from cosell_sync.core.deal import Customer, Member
 from cosell_sync.core.texts import Text
-from cosell_sync.crm.dynamics import errors, odata, read, related, translate, versions
+from cosell_sync.crm.dynamics import errors, lookups, odata, related, translate, versions
 from cosell_sync.crm.dynamics.batch import Op
 from cosell_sync.crm.dynamics.org import ACCOUNTS, CONTACTS, DUNS, Org
+from cosell_sync.crm.dynamics.questions import Question
 from cosell_sync.crm.dynamics.rest import Rest, updated
 from cosell_sync.crm.related import customer_key
 from cosell_sync.crm.values import email, folded, pieces
@@ -41,13 +42,35 @@ class Customers:
         self._org = org
         self._match = match
         self._contacts: dict[Place, str | RecordError] = {}
+        self._accounts: set[str] = set()  # found or made
         self._made: set[str] = set()  # accounts, until a deal claims them
         self._numbers: list[Op] = []  # D-U-N-S numbers that accounts are to be given
+        self._account_rows: list[translate.Row] = []  # that were looked up
+        self._names_asked: set[str] = set()  # folded
+        self._emails_asked: set[str] = set()
+
+    def questions(
+        self, customers: Iterable[Customer], people: Iterable[Member]
+    ) -> tuple[Sequence[Question], Sequence[Question]]:
+        """What to ask for these accounts and these contacts; the answers go to ``heard``."""
+        names = list(dict.fromkeys(each.name or "" for each in customers))
+        emails = list(dict.fromkeys(each.email for each in people))
+        self._names_asked |= set(map(folded, names))
+        self._emails_asked |= set(emails)
+        accounts = lookups.account_questions(self._org, names) if names else ()
+        return accounts, [Question(_by_email("", some)) for some in pieces(emails, AT_ONCE)]
+
+    def heard(self, accounts: Iterable[translate.Row], contacts: Iterable[translate.Row]) -> None:
+        """The rows that were found."""
+        self._account_rows += accounts
+        self._note(contacts)
 
     def accounts(self, customers: Iterable[Customer]) -> Mapping[Key, str | RecordError]:
         """Account id of each customer, by `customer_key`: the oldest that matches, else a new one, or why there is none."""
         wanted = {customer_key(each, self._match): each for each in customers if each.name}
-        found: dict[Key, str | RecordError] = {**self._known_accounts(wanted)}
+        new = [each for each in wanted.values() if folded(each.name) not in self._names_asked]
+        rows = [*self._account_rows, *(self._accounts_by_name(new) if new else ())]
+        found: dict[Key, str | RecordError] = {**self._known_accounts(wanted, rows)}
         self._fill_numbers()
         missing = [key for key in wanted if key not in found]
         bodies = [
@@ -56,13 +79,17 @@ class Customers:
         made = self._make([Op("POST", ACCOUNTS, body) for body in bodies])
         self._made |= {each for each in made if isinstance(each, str)}
         found |= zip(missing, made, strict=True)
-        refused = {key: wanted[key] for key in missing if _refused_as_alike(found[key])}
-        return {**found, **self._of_refused_accounts(refused)} if refused else found
+        if refused := {key: wanted[key] for key in missing if _refused_as_alike(found[key])}:
+            found |= self._of_refused_accounts(refused)
+        self._accounts |= {each for each in found.values() if isinstance(each, str)}
+        return found
 
-    def _known_accounts(self, wanted: Mapping[Key, Customer]) -> Mapping[Key, str]:
-        """The oldest account that is the same, of those that there are."""
+    def _known_accounts(
+        self, wanted: Mapping[Key, Customer], rows: Iterable[translate.Row]
+    ) -> Mapping[Key, str]:
+        """The oldest account that is the same, of these."""
         found: dict[Key, str] = {}
-        for row in self._accounts_by_name(wanted.values()):
+        for row in rows:
             known = translate.customer(row, self._org)
             key = customer_key(known, self._match) if known else ()
             if known and key in wanted and key not in found:
@@ -83,12 +110,14 @@ class Customers:
 
     def _accounts_by_name(self, customers: Iterable[Customer]) -> list[translate.Row]:
         names = list(dict.fromkeys(each.name or "" for each in customers))
-        return list(read.accounts_by_name(self._rest, self._org, names)) if names else []
+        asked = lookups.account_questions(self._org, names)
+        return [row for rows in self._rest.all_rows(asked) for row in rows]
 
     def _of_refused_accounts(self, refused: Mapping[Key, Customer]) -> Mapping[Key, str | RecordError]:
         """The accounts that somebody made meanwhile; for the others an error that names those in the way."""
-        made: dict[Key, str | RecordError] = {**self._known_accounts(refused)}
-        rows = [translate.customer(row, self._org) for row in self._accounts_by_name(refused.values())]
+        found = self._accounts_by_name(refused.values())
+        made: dict[Key, str | RecordError] = {**self._known_accounts(refused, found)}
+        rows = [translate.customer(row, self._org) for row in found]
         for key in refused.keys() - made.keys():
             wanted = refused[key]
             others = [
@@ -97,6 +126,16 @@ class Customers:
             text = messages.blocked_account(messages.shown(wanted), others)
             made[key] = Rejected(text, code=errors.BLOCKED, fields=("customer",))
         return made
+
+    @property
+    def account_ids(self) -> set[str]:
+        """The accounts that were found or made for somebody."""
+        return set(self._accounts)
+
+    @property
+    def contact_ids(self) -> set[str]:
+        """The contacts that were found or made."""
+        return {each for each in self._contacts.values() if isinstance(each, str)}
 
     def claim(self, account: str) -> str | None:
         """The account's id for the first deal that asks, if the account was made in this batch; else None."""
@@ -112,8 +151,13 @@ class Customers:
             for account, person in people
             if (account, person.email) not in self._contacts
         }
-        for some in pieces(list(wanted), AT_ONCE):
-            self._find(some)
+        asked = [
+            question
+            for some in pieces([each for each in wanted if each[1] not in self._emails_asked], AT_ONCE)
+            for question in _of_places(some)
+        ]
+        for found in self._rest.all_rows(asked):
+            self._note(found)
         missing = [each for each in wanted if each not in self._contacts]
         bodies = [
             self._org.opened(CONTACTS, related.contact_columns(wanted[each], each[0])) for each in missing
@@ -150,17 +194,9 @@ class Customers:
         """The id of the contact that ``contacts`` found or made, why there is none, or None where it was never looked up."""
         return self._contacts.get((account, address))
 
-    def _find(self, some: Sequence[Place]) -> None:
-        """Note the contacts that exist, of people under an account and of those without one."""
-        accounts = sorted({account for account, _ in some if account})
-        if accounts:
-            self._note(odata.ids("_parentcustomerid_value", accounts), some)
-        if alone := [each for each in some if each[0] is None]:
-            self._note("_parentcustomerid_value eq null", alone)
-
-    def _note(self, parent: str, some: Sequence[Place]) -> None:
-        path = _by_email(parent, {address for _, address in some})
-        for row in self._rest.rows(path):
+    def _note(self, rows: Iterable[translate.Row]) -> None:
+        """Note the contacts that exist, by account and e-mail, the oldest first."""
+        for row in rows:
             if address := email(row.get("emailaddress1")):
                 place = (translate.lookup(row, "parentcustomerid"), address)
                 self._contacts.setdefault(place, str(row["contactid"]).lower())
@@ -175,6 +211,16 @@ class Customers:
             lost = Unclear("Dataverse did not name the row it made", code="unreadable")
             made.append(result.error or row_id or lost)
         return made
+
+
+def _of_places(some: Sequence[Place]) -> Iterator[Question]:
+    """What to ask for people under an account, and for those without one."""
+    accounts = sorted({account for account, _ in some if account})
+    if accounts:
+        parent = odata.ids("_parentcustomerid_value", accounts)
+        yield Question(_by_email(parent, {address for _, address in some}))
+    if alone := {address for account, address in some if account is None}:
+        yield Question(_by_email("_parentcustomerid_value eq null", alone))
 
 
 def _by_email(parent: str, emails: Iterable[str]) -> str:

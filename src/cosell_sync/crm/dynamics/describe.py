@@ -29,8 +29,9 @@ from cosell_sync.crm.dynamics.org import (
     Org,
     stage_flags,
 )
-from cosell_sync.crm.dynamics.rest import Rest, strange
-from cosell_sync.crm.dynamics.security import Security
+from cosell_sync.crm.dynamics.questions import Question, strange
+from cosell_sync.crm.dynamics.rest import Rest
+from cosell_sync.crm.dynamics.secured import OUR_TABLES, SECURED, security
 from cosell_sync.crm.values import folded
 from cosell_sync.crm.words import ENGLISH_WORDS, Words
 from cosell_sync.errors import RecordError, Surprise
@@ -41,7 +42,7 @@ SOLUTION_TYPE: Final = "cosell_solutiontype"
 
 
 def read(rest: Rest, names: Mapping[str, str], words: Words = ENGLISH_WORDS) -> Org:
-    """The environment, in about a dozen calls. ``words``: by which choices are understood and labels chosen.
+    """The environment, in six calls or seven. ``words``: by which choices are understood and labels chosen.
 
     Raises `Surprise` where a table or the referral id's column is missing.
     """
@@ -54,7 +55,8 @@ def read(rest: Rest, names: Mapping[str, str], words: Words = ENGLISH_WORDS) -> 
                 object=TABLES[collection],
             )
     existing = (OPPORTUNITIES, *([SOLUTIONS] if SOLUTIONS in tables else []))
-    columns = {each: understood(each, table_columns(rest, each), names, words) for each in existing}
+    described = tables_columns(rest, existing)
+    columns = {each: understood(each, described[each], names, words) for each in existing}
     key = names["referral_id"]
     if key not in columns[OPPORTUNITIES]:
         raise Surprise(
@@ -63,11 +65,12 @@ def read(rest: Rest, names: Mapping[str, str], words: Words = ENGLISH_WORDS) -> 
             field=key,
         )
     who = rest.who()
-    base_currency, pricing_decimals, locale = _organization(rest)
+    organizations, currencies, secured = rest.all_rows([_ORGANIZATION, _CURRENCIES, SECURED])
+    base_currency, pricing_decimals, locale = _organization(organizations)
     return Org(
         names={name: crm for name, crm in names.items() if crm in columns[OPPORTUNITIES]},
         columns=columns,
-        currencies=_currencies(rest),
+        currencies=_currencies(currencies),
         base_currency=base_currency,
         pricing_decimals=pricing_decimals,
         words=words,
@@ -79,14 +82,14 @@ def read(rest: Rest, names: Mapping[str, str], words: Words = ENGLISH_WORDS) -> 
         roles=_roles(rest),
         user_id=str(who.get("UserId") or "").lower(),
         has_duns=has_duns(tables),
-        security=security(rest, str(who.get("UserId") or "")),
+        security=security(rest, secured, str(who.get("UserId") or "")),
     )
 
 
 def read_stages(rest: Rest, column: str) -> Mapping[str, StageFlags]:
     """The status reasons of opportunity as they are now, in one call, past the caches of the metadata."""
     path = f"{attributes(OPPORTUNITIES, 'Status')}?{_DETAILS['Status']}"
-    rows = [row for row in _metadata(rest.consistent(), path) if row.get("LogicalName") == column]
+    rows = [row for row in rest.consistent().rows(path, size=None) if row.get("LogicalName") == column]
     return stage_flags(choice for row in rows for choice in _column(column, row).choices)
 
 
@@ -95,74 +98,18 @@ def identity(rest: Rest) -> Identity:
     return Identity(SYSTEM, str(rest.who().get("OrganizationId") or "").lower(), rest.host)
 
 
-def security(rest: Rest, user_id: str) -> Security:
-    """The columns under column security, and which of them the application user's profiles open; one or two calls."""
-    wanted = " or ".join(f"LogicalName eq {odata.literal(name)}" for name in TABLES.values())
-    path = odata.query("EntityDefinitions", select=("LogicalName",), where=wanted)
-    path += "&$expand=Attributes($select=LogicalName,MetadataId;$filter=IsSecured%20eq%20true)"
-    sets = {logical: collection for collection, logical in TABLES.items()}
-    found: dict[str, dict[str, str]] = {}
-    for row in _metadata(rest, path):
-        listed = row.get("Attributes")
-        if not isinstance(listed, list):
-            raise strange()
-        if listed and (collection := sets.get(str(row.get("LogicalName")))):
-            found[collection] = {
-                str(each["LogicalName"]): str(each.get("MetadataId")).lower() for each in listed
-            }
-    opened = _opened(rest, user_id) if found else frozenset()
-    return Security(
-        columns={name: frozenset(columns) for name, columns in found.items()},
-        readable={
-            name: frozenset(column for column, known in columns.items() if known in opened)
-            for name, columns in found.items()
-        },
-    )
-
-
-# CanRead of an attribute privilege: 0 not allowed, 4 allowed.
-# https://learn.microsoft.com/power-apps/developer/data-platform/webapi/reference/attributeprivilege
-_MAY_READ: Final = 4
-
-
-def _opened(rest: Rest, user_id: str) -> frozenset[str]:
-    """MetadataIds of the secured columns that a profile of the user opens; empty where the environment does not say, and then
-    null in a secured column says nothing.
-    """
-    if not odata.is_guid(user_id):
-        return frozenset()
-    path = (
-        f"{odata.row('systemusers', user_id)}/Microsoft.Dynamics.CRM.RetrievePrincipalAttributePrivileges()"
-    )
-    try:
-        listed = rest.get(path, scope=Scope.RECORD).get("AttributePrivileges")
-    except RecordError:
-        return frozenset()
-    rows = [each for each in listed if isinstance(each, Mapping)] if isinstance(listed, list) else []
-    return frozenset(
-        str(each.get("AttributeId")).lower() for each in rows if each.get("CanRead") in {_MAY_READ, "Allowed"}
-    )
-
-
-def refresh(rest: Rest, org: Org) -> None:
-    """Read again which columns are secured: no row changes when a column becomes secured, its value reads null all the same."""
-    now = security(rest, org.user_id)
-    org.security.columns, org.security.readable = now.columns, now.readable
-
-
 def table_flags(rest: Rest) -> Mapping[str, Mapping[str, Any]]:
     """Entity set → what its table says of itself, and our column of account (``has_duns``) where it has it."""
-    wanted = " or ".join(f"LogicalName eq {odata.literal(name)}" for name in TABLES.values())
     path = odata.query(
         "EntityDefinitions",
         select=("LogicalName", "EntitySetName", "ChangeTrackingEnabled", "IsOptimisticConcurrencyEnabled"),
-        where=wanted,
+        where=OUR_TABLES,
     )
     path += f"&$expand=Attributes($select=LogicalName;$filter=LogicalName%20eq%20{odata.literal(DUNS)})"
     sets = {logical: collection for collection, logical in TABLES.items()}
     return {
         sets[str(row["LogicalName"])]: row
-        for row in _metadata(rest, path)
+        for row in rest.rows(path, size=None)
         if str(row.get("LogicalName")) in sets
     }
 
@@ -172,19 +119,6 @@ def has_duns(tables: Mapping[str, Mapping[str, Any]]) -> bool:
     return bool(tables.get(ACCOUNTS, {}).get("Attributes"))
 
 
-def _metadata(rest: Rest, path: str) -> Sequence[Mapping[str, Any]]:
-    """Rows of the metadata, which is never cut into pages."""
-    answer = rest.get(path)
-    rows = answer.get("value")
-    if (
-        not isinstance(rows, list)
-        or answer.get("@odata.nextLink")
-        or any(not isinstance(row, Mapping) for row in rows)
-    ):
-        raise strange()
-    return rows
-
-
 def attributes(collection: str, kind: str = "") -> str:
     """The address of a table's columns; ``kind``: of those of one type, with what only that type has."""
     cast = f"/Microsoft.Dynamics.CRM.{kind}AttributeMetadata" if kind else ""
@@ -192,20 +126,43 @@ def attributes(collection: str, kind: str = "") -> str:
 
 
 def table_columns(rest: Rest, collection: str) -> Mapping[str, Column]:
-    """Column → description. One query for what all columns have, and one for each type with properties of its own."""
+    """Column → description, of one table."""
+    return tables_columns(rest, [collection])[collection]
+
+
+def tables_columns(rest: Rest, collections: Sequence[str]) -> Mapping[str, Mapping[str, Column]]:
+    """Table → column → description, in two calls: what all columns have, and what each type has of its own."""
     basics = ("LogicalName", "AttributeType", "DisplayName", "IsValidForCreate", "IsValidForUpdate")
+    answers = rest.all_rows(
+        [Question(f"{attributes(each)}?$select={','.join(basics)}", size=None) for each in collections]
+    )
     found = {
-        str(row["LogicalName"]): row
-        for row in _metadata(rest, f"{attributes(collection)}?$select={','.join(basics)}")
-        if row.get("LogicalName")
+        collection: {str(row["LogicalName"]): row for row in rows if row.get("LogicalName")}
+        for collection, rows in zip(collections, answers, strict=True)
     }
-    types = {str(row.get("AttributeType")) for row in found.values()}
-    more: dict[str, Mapping[str, Any]] = {}
-    for kind, query in _DETAILS.items():
-        if kind in types:
-            rows = _metadata(rest, f"{attributes(collection, kind)}?{query}")
-            more |= {str(row.get("LogicalName")): row for row in rows}
-    return {name: _column(name, {**row, **more.get(name, {})}) for name, row in found.items()}
+    kinds = [
+        (collection, kind)
+        for collection, columns in found.items()
+        for kind in _DETAILS
+        if any(row.get("AttributeType") == kind for row in columns.values())
+    ]
+    details = rest.all_rows(
+        [
+            Question(f"{attributes(collection, kind)}?{_DETAILS[kind]}", size=None)
+            for collection, kind in kinds
+        ]
+    )
+    more: dict[tuple[str, str], Mapping[str, Any]] = {
+        (collection, str(row.get("LogicalName"))): row
+        for (collection, _), rows in zip(kinds, details, strict=True)
+        for row in rows
+    }
+    return {
+        collection: {
+            name: _column(name, {**row, **more.get((collection, name), {})}) for name, row in columns.items()
+        }
+        for collection, columns in found.items()
+    }
 
 
 # Type → query for the properties that only this type has. GlobalOptionSet has the values of a choice that several tables
@@ -327,12 +284,22 @@ def _label(label: object, language: int | None = None) -> str:
     return ""
 
 
-def _currencies(rest: Rest) -> tuple[Currency, ...]:
-    """All of them: a currency that is deactivated stays on the rows that have it."""
-    path = odata.query(
+_CURRENCIES: Final = Question(
+    odata.query(
         "transactioncurrencies",
         select=("transactioncurrencyid", "isocurrencycode", "currencyprecision", "statecode"),
     )
+)
+_ORGANIZATION: Final = Question(
+    odata.query(
+        "organizations",
+        select=("organizationid", "_basecurrencyid_value", "pricingdecimalprecision", "localeid"),
+    )
+)
+
+
+def _currencies(rows: Iterable[Mapping[str, Any]]) -> tuple[Currency, ...]:
+    """All of them: a currency that is deactivated stays on the rows that have it."""
     return tuple(
         Currency(
             str(row["transactioncurrencyid"]).lower(),
@@ -340,15 +307,14 @@ def _currencies(rest: Rest) -> tuple[Currency, ...]:
             int(row.get("currencyprecision") or 0),
             active=row.get("statecode") in {None, OPEN},
         )
-        for row in rest.rows(path)
+        for row in rows
         if row.get("transactioncurrencyid") and row.get("isocurrencycode")
     )
 
 
-def _organization(rest: Rest) -> tuple[str | None, int, int]:
+def _organization(rows: Sequence[Mapping[str, Any]]) -> tuple[str | None, int, int]:
     """Id of the base currency, the decimals of prices where a column follows the organization, and how it writes dates."""
-    select = ("organizationid", "_basecurrencyid_value", "pricingdecimalprecision", "localeid")
-    found: Mapping[str, Any] = next(iter(rest.rows(odata.query("organizations", select=select))), {})
+    found: Mapping[str, Any] = rows[0] if rows else {}
     known, decimals = found.get("_basecurrencyid_value"), found.get("pricingdecimalprecision")
     locale = found.get("localeid")
     return (

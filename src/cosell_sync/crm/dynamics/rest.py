@@ -1,8 +1,7 @@
 """One call to Dataverse, with the headers it wants; everything else in this package goes through here.
 
 `transport.client` brings timeouts, retries, the sign-in and the pause that a 429 means for everybody. Here stands what is
-Dataverse's own: version headers, paging by links that go out exactly as they came (and never to another host), and
-writes that travel alone or, several at once, as a `$batch`.
+Dataverse's own: version headers, questions (`questions`), and writes that travel alone or, several at once, as a `$batch`.
 
 Reads may be repeated. A write is repeated only if it surely did not land; one whose answer is lost is `Unclear`.
 https://learn.microsoft.com/power-apps/developer/data-platform/webapi/compose-http-requests-handle-errors
@@ -10,27 +9,19 @@ https://learn.microsoft.com/power-apps/developer/data-platform/webapi/compose-ht
 
 from __future__ import annotations
 
-import re
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Final
 
 from cosell_sync.crm.dynamics import batch, errors, odata
 from cosell_sync.crm.dynamics.batch import JSON, Group, Op, Reply
 from cosell_sync.crm.dynamics.errors import SYSTEM
-from cosell_sync.errors import (
-    CosellError,
-    Flaky,
-    OutsideError,
-    RecordError,
-    Rejected,
-    Surprise,
-    Unavailable,
-    Unclear,
-)
+from cosell_sync.crm.dynamics.questions import HEADERS, ROOT, Questions, Row, template
+from cosell_sync.crm.pace import Pace
+from cosell_sync.errors import CosellError, Flaky, OutsideError, RecordError, Unavailable, Unclear
 from cosell_sync.transport.answers import Answer, error_body
 from cosell_sync.transport.client import HttpCaller, Safety
 from cosell_sync.transport.errors import Refusal, Scope, disposition, to_error
@@ -39,34 +30,14 @@ from cosell_sync.transport.retry import RetryableError, RetryStrategy
 from cosell_sync.transport.throttle import utc_now
 from cosell_sync.transport.tokens import AccessToken
 
-ROOT: Final = "/api/data/v9.2"
-HEADERS: Final[Mapping[str, str]] = {
-    "odata-version": "4.0",
-    "odata-maxversion": "4.0",  # without it the server may answer in the shapes of 4.01
-    "if-none-match": "null",  # or an expanded answer may come from a cache
-}
 ID_HEADERS: Final = ("x-ms-client-request-id",)
-PARTS: Final = 50  # writes in one batch: with the customer's plug-ins they must fit into one call's time
-BODY: Final = 8_000_000  # bytes of a batch; the platform takes 1,000 parts and 16 MB
+PARTS: Final = (
+    50  # writes in the first batch: with the customer's plug-ins they must fit into one call's time
+)
+MOST_PARTS: Final = 1000  # that the platform takes
+BODY: Final = 8_000_000  # bytes of a batch; the platform takes 16 MB
 PARTS_AGAIN: Final = RetryStrategy(tries=4)  # of parts that met a throttle or a lock
 UNGUARDED_TRIES: Final = 4  # of a write without a guard that is refused at the door
-PAGE: Final = 5000
-
-_IDS: Final = re.compile(r"\([^()]*\)")
-
-Row = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Sheet:
-    """One page of rows; ``delta``: the link to what changes from here on, on the last page of a tracked reading.
-
-    ``at``: when the server answered, by its own clock; None where it does not say.
-    """
-
-    rows: Sequence[Row]
-    delta: str | None = None
-    at: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -83,7 +54,7 @@ class Result:
         return self.error is None and self.outage is None
 
 
-class Rest:
+class Rest(Questions):
     """``caller`` calls the org's host."""
 
     def __init__(
@@ -93,9 +64,9 @@ class Rest:
         clock: Callable[[], datetime] = utc_now,
         headers: Mapping[str, str] = HEADERS,
     ) -> None:
-        self._caller = caller
-        self._headers = headers
+        super().__init__(caller, headers)
         self.clock = clock
+        self._pace = Pace(PARTS, MOST_PARTS)
         self._who: tuple[AccessToken | None, Row] | None = None
 
     def consistent(self) -> Rest:
@@ -131,86 +102,6 @@ class Rest:
     def calls(self) -> int:
         return self._caller.calls
 
-    # --- reading ------------------------------------------------------------------------------------------------
-
-    def get(self, path: str, *, prefer: str = "", scope: Scope = Scope.SYSTEM) -> Row:
-        """The answer to a question about the org. Raises ``Surprise`` for what the org refuses to answer."""
-        try:
-            data = self._get(f"{ROOT}/{path}", prefer, scope).data
-        except RecordError as error:
-            if scope is Scope.RECORD:
-                raise
-            raise refused(error) from None
-        if not isinstance(data, Mapping):
-            raise strange()
-        return data
-
-    def rows(self, path: str, *, size: int = PAGE, prefer: str = "") -> Iterator[Row]:
-        """The rows of all pages; ``prefer``: wishes of this question."""
-        for sheet in self.sheets(path, size=size, prefer=prefer):
-            yield from sheet.rows
-
-    def sheets(
-        self, path: str, *, size: int = PAGE, prefer: str = "", scope: Scope = Scope.SYSTEM
-    ) -> Iterator[Sheet]:
-        """Pages of a question, or of a link that an earlier answer gave."""
-        wanted = ", ".join(filter(None, [prefer, f"odata.maxpagesize={size}"]))
-        place = path if path.startswith(("https://", "/")) else f"{ROOT}/{path}"
-        seen: set[str] = set()
-        while True:
-            try:
-                answer = self._get(place, wanted, scope)
-            except RecordError as error:
-                if scope is Scope.RECORD:
-                    raise
-                raise refused(error) from None
-            data = answer.data
-            found = data.get("value") if isinstance(data, Mapping) else None
-            if not isinstance(found, list) or any(not isinstance(row, Mapping) for row in found):
-                raise strange()  # a row that is dropped would look deleted
-            delta = data.get("@odata.deltaLink")
-            yield Sheet(found, delta and str(delta), answer.at)
-            link = data.get("@odata.nextLink")
-            if not link:
-                return
-            place = self.followed(str(link))
-            if place in seen:
-                raise Unavailable(SYSTEM, "Dataverse's pages go in a circle", code="circle")
-            seen.add(place)
-
-    def ours(self, link: str) -> bool:
-        """Whether a link leads to the configured host."""
-        try:
-            self._caller.url(link if "://" in link or link.startswith("/") else f"{ROOT}/{link}")
-        except Rejected:
-            return False
-        return True
-
-    def followed(self, link: str) -> str:
-        """A link as it came, if it may be followed: the token goes to the configured host only."""
-        if "://" not in link and not link.startswith("/"):
-            link = f"{ROOT}/{link}"
-        try:
-            self._caller.url(link)
-        except Rejected as error:
-            raise Unavailable(
-                SYSTEM,
-                "Dataverse named another host than the configured one for the next page",
-                code=error.code,
-                hint="dynamics.url must be the address that the environment itself uses",
-            ) from None
-        return link
-
-    def _get(self, place: str, prefer: str, scope: Scope) -> Answer:
-        return self._caller.call(
-            "GET",
-            place,
-            template=template(place),
-            safety=Safety.READ,
-            scope=scope,
-            headers={**self._headers, **({"prefer": prefer} if prefer else {})},
-        )
-
     # --- writing ------------------------------------------------------------------------------------------------
 
     def send(self, groups: Sequence[Group]) -> Sequence[Result]:
@@ -222,7 +113,8 @@ class Rest:
         results: list[Result] = []
         outage: OutsideError | None = None
         silent = 0
-        for some in _packed(groups):
+        while len(results) < len(groups):
+            some = next(_packed(groups[len(results) :], self._pace.rows))
             if outage is not None:
                 results += [Result(outage=outage)] * len(some)
                 continue
@@ -240,7 +132,8 @@ class Rest:
 
     def _send_once(self, groups: Sequence[Group]) -> Sequence[Result]:
         try:
-            return self._alone(groups[0][0]) if _single(groups) else self._batch(groups)
+            with self._pace.call(sum(map(len, groups))):
+                return self._alone(groups[0][0]) if _single(groups) else self._batch(groups)
         except OutsideError as error:
             return [Result(outage=error)] * len(groups)
         except RecordError as error:
@@ -347,13 +240,13 @@ def _guarded(groups: Sequence[Group]) -> bool:
     return all(group[0].guarded for group in groups)
 
 
-def _packed(groups: Sequence[Group]) -> Iterator[Sequence[Group]]:
+def _packed(groups: Sequence[Group], parts: int) -> Iterator[Sequence[Group]]:
     """Groups together as long as they are few and small enough; a group is never split."""
     some: list[Group] = []
     size = weight = 0
     for group in groups:
         own = sum(len(op.path) + len(encode(op.body or {})) for op in group)
-        if some and (size + len(group) > PARTS or weight + own > BODY):
+        if some and (size + len(group) > parts or weight + own > BODY):
             yield some
             some, size, weight = [], 0, 0
         some.append(group)
@@ -361,34 +254,6 @@ def _packed(groups: Sequence[Group]) -> Iterator[Sequence[Group]]:
         weight += own
     if some:
         yield some
-
-
-def template(place: str) -> str:
-    """A path for the log: no query, no ids and no keys."""
-    path = place.partition("?")[0].partition("/api/data/")[2] or place.partition("?")[0]
-    return _IDS.sub("(…)", path.partition("/")[2] if path.startswith("v9") else path)
-
-
-def refused(error: RecordError) -> Surprise | Unavailable:
-    """A question that the org refuses: something of its shape has changed, or a right was taken away."""
-    if isinstance(error, Flaky | Unclear):
-        text = f"Dataverse failed at a basic question ({error.code})"
-        return Unavailable(SYSTEM, text, code=error.code, status=error.status)
-    return Surprise(
-        f"Dataverse refuses a question that it used to answer: {error.code or error.status}",
-        system=SYSTEM,
-        code=errors.code_of(error),
-        request_id=error.request_id,
-    )
-
-
-def strange() -> Unavailable:
-    return Unavailable(
-        SYSTEM,
-        "what answers at Dataverse's address is not Dataverse",
-        code="unknown_shape",
-        hint="check dynamics.url and the proxy",
-    )
 
 
 def updated(collection: str, row_id: str, columns: Mapping[str, object], etag: str) -> Op:

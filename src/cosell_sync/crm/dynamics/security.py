@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 class Security:
     """Columns under column security, by set; ``readable``: those of them that a profile of the application user opens.
 
-    A secured column without a profile reads null, whatever it holds. Securing one moves no row's version, so `describe.refresh`
+    A secured column without a profile reads null, whatever it holds. Securing one moves no row's version, so `secured.refresh`
     brings this up to date before anything that changed is read.
     https://learn.microsoft.com/power-platform/admin/field-level-security
     """

@@ -18,7 +18,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 
 from cosell_sync.core.deal import ABSENT, Customer, Fields, Snapshot
 from cosell_sync.core.fields import inseparable
@@ -27,7 +26,17 @@ from cosell_sync.crm import writes
 from cosell_sync.crm.dynamics import closing, errors, odata, read, related, translate, versions
 from cosell_sync.crm.dynamics.batch import Group, Op
 from cosell_sync.crm.dynamics.customers import Customers
-from cosell_sync.crm.dynamics.org import ACCOUNTS, OPEN, OPPORTUNITIES, SOLUTIONS, STOCK, Choice, Org
+from cosell_sync.crm.dynamics.org import (
+    ACCOUNTS,
+    CONTACTS,
+    OPEN,
+    OPPORTUNITIES,
+    SOLUTIONS,
+    STOCK,
+    USERS,
+    Choice,
+    Org,
+)
 from cosell_sync.crm.dynamics.rest import Rest, Result, updated
 from cosell_sync.crm.dynamics.translate import Bundle
 from cosell_sync.crm.related import RelatedChanges, customer_key, members
@@ -59,11 +68,14 @@ class Writer:
         self.directory = directory
         self.match = match
         self.customers = Customers(rest, org, match)
+        self._known: dict[
+            str, set[str]
+        ] = {}  # ids of rows that these opportunities are known to name, by set
         self._emails: dict[str, str] = {}  # user id → e-mail, of the colleagues that were looked up
         self.batch = writes.Batch[PendingOpportunity](
             errors.SYSTEM,
             "Dataverse",
-            fetch=partial(read.fetch, rest, org),
+            fetch=lambda ids: read.fetch(rest, org, ids, self.near()),
             needs_related_rows=self._needs_related_rows,
         )
 
@@ -84,12 +96,22 @@ class Writer:
             self._patch_accounts,
             self.write_related,
         )
+        self._known = read.around(each.before for each in batch)
         return self.batch.run(writes.pending_updates(PendingOpportunity, batch), steps)
+
+    def near(self) -> read.Near:
+        """The rows that these opportunities are known to name: of old, and by what was found and made for them."""
+        found = {
+            ACCOUNTS: self.customers.account_ids,
+            CONTACTS: self.customers.contact_ids,
+            USERS: {*self._emails, self.org.user_id} - {""},
+        }
+        return {name: ids | self._known.get(name, set()) for name, ids in found.items()}
 
     def _read_related(self, pending: Sequence[PendingOpportunity]) -> None:
         """Step 1: read the related rows, and refuse what was planned on others."""
         wanted = {each.id.lower(): each for each in pending if self._needs_related_rows(each)}
-        fresh = {bundle.id: bundle for bundle in read.bundles(self.rest, self.org, list(wanted))}
+        fresh = {bundle.id: bundle for bundle in read.bundles(self.rest, self.org, list(wanted), self.near())}
         for opportunity_id, each in wanted.items():
             each.bundle = fresh.get(opportunity_id)
             if each.bundle is None:
@@ -174,6 +196,14 @@ class Writer:
             return False
         target = self.org.status(pending.fields["stage"]) if "stage" in pending.fields else None
         return target is None or target.value == self._current_status(pending.before).value
+
+    def owners(
+        self, missing: Sequence[PendingOpportunity], ownership: writes.Ownership
+    ) -> Sequence[Sequence[str | None]]:
+        """The users to try as owner of each new opportunity; see `Ownership.owners`."""
+        found = ownership.owners(missing, self.directory)
+        self._known.setdefault(USERS, set()).update(each for own in found for each in own if each)
+        return found
 
     # --- the opportunities themselves ---------------------------------------------------------------------------
 
@@ -283,7 +313,7 @@ class Writer:
     def _settle_status(self, pending: PendingOpportunity, error: RecordError) -> None:
         """A refused move of the status. It counts as landed where the row already has the wanted state."""
         wanted = self.org.status(pending.fields.get("stage"))
-        found = next(iter(read.bundles(self.rest, self.org, [pending.id])), None)
+        found = next(iter(read.bundles(self.rest, self.org, [pending.id], self.near())), None)
         if found is None or wanted is None or found.row.get("statecode") != wanted.state:
             pending.fail(error)
         elif pending.fields.keys() - {"stage"}:

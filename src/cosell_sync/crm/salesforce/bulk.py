@@ -1,6 +1,7 @@
 """Many rows in one call, and what became of each.
 
-A collection takes 200 rows, answers 200 whatever happened to them, and lists the results in the order of the rows.
+A collection takes 200 rows, answers 200 whatever happened to them, and lists the results in the order of the rows. Five of
+them, or four and a query, share a composite, which counts as one call.
 Only an upsert by external id and a delete may be sent twice; a create whose answer is lost stays unclear.
 Rows that meet a lock are sent again a few times.
 https://developer.salesforce.com/docs/platform/api-rest/guide/resources-composite-sobjects-collections.html
@@ -8,13 +9,13 @@ https://developer.salesforce.com/docs/platform/api-rest/guide/resources-composit
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import partial
 from typing import Any, Final
 
 from cosell_sync.crm.salesforce import composite, errors
+from cosell_sync.crm.salesforce.composite import Part, Rows
 from cosell_sync.crm.salesforce.errors import Fault
 from cosell_sync.crm.salesforce.rest import Rest
 from cosell_sync.crm.values import packed
@@ -70,9 +71,74 @@ class Result:
         return not self.faults and self.unclear is None and self.outage is None
 
 
-def send(rest: Rest, changes: Sequence[Change]) -> Sequence[Result]:
-    """The result of each change, in order. Never raises: once the org is away, the rest is not sent."""
+@dataclass(frozen=True)
+class _Request:
+    """Changes of one kind that share a collection. ``places``: where they stand among all that are sent."""
+
+    places: Sequence[int]
+    changes: Sequence[Change]
+
+    @property
+    def weight(self) -> int:
+        return sum(_weight(each) for each in self.changes)
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether doing it twice is harmless. A solution's parent may be set only once, so a second upsert would be refused for
+        the first's sake.
+        """
+        first = self.changes[0]
+        upsert = first.operation is Operation.UPSERT and first.table == "Opportunity"
+        return upsert or first.operation is Operation.DELETE
+
+    @property
+    def part(self) -> Part:
+        """The collection, as a part of a composite or a call of its own."""
+        first = self.changes[0]
+        if first.operation is Operation.DELETE:
+            ids = ",".join(each.id for each in self.changes)
+            return Part("DELETE", f"composite/sobjects?ids={ids}&allOrNone=false")
+        upsert = first.operation is Operation.UPSERT
+        path = f"composite/sobjects/{first.table}/{first.key}" if upsert else "composite/sobjects"
+        return Part(
+            "POST" if first.operation is Operation.CREATE else "PATCH",
+            path,
+            {"allOrNone": False, "records": [_record(each) for each in self.changes]},
+            ALLOW_DUPLICATES if first.passes_alerts else {},
+        )
+
+
+def send(rest: Rest, changes: Sequence[Change], afterwards: Part | None = None) -> Sequence[Result]:
+    """The result of each change, in order. Never raises: once the org is away, the rest is not sent. See ``send_and_ask``."""
+    return send_and_ask(rest, changes, afterwards)[0]
+
+
+def send_and_ask(
+    rest: Rest, changes: Sequence[Change], afterwards: Part | None
+) -> tuple[Sequence[Result], Rows | None]:
+    """As ``send``; with the rows of the query ``afterwards``, where it was answered in the call that carried out the last change.
+
+    Collections share a composite as long as their rows surely fit into a call's time.
+    """
     results: list[Result] = [Result()] * len(changes)
+    left = list(_requests(changes))
+    outage: OutsideError | None = None
+    rows: Rows | None = None
+    while left:
+        some = _together(left, rest.pace.rows)
+        del left[: len(some)]
+        if outage is not None:
+            found: Sequence[Result] = [Result(outage=outage)] * sum(len(each.changes) for each in some)
+        else:
+            room = len(some) < composite.QUERIES and not left
+            found, rows = _sent(rest, some, afterwards if room else None)
+            outage = next((each.outage for each in found if each.outage), None)
+        for at, result in zip((at for each in some for at in each.places), found, strict=True):
+            results[at] = result
+    return results, rows
+
+
+def _requests(changes: Sequence[Change]) -> Iterator[_Request]:
     kinds: dict[tuple[Operation, str, str, bool], list[int]] = {}
     for at in sorted(
         range(len(changes)), key=lambda at: changes[at].table
@@ -80,52 +146,89 @@ def send(rest: Rest, changes: Sequence[Change]) -> Sequence[Result]:
         each = changes[at]
         kind = (each.operation, each.table if each.key else "", each.key, each.passes_alerts)
         kinds.setdefault(kind, []).append(at)
-    outage: OutsideError | None = None
     for places in kinds.values():
-        for some in packed(places, SIZE, lambda at: len(encode(changes[at].columns or {})), BODY):
-            if outage is None:
-                found = _resent(rest, [changes[at] for at in some])
-                outage = next((each.outage for each in found if each.outage), None)
-            else:
-                found = [Result(outage=outage)] * len(some)
-            for at, result in zip(some, found, strict=True):
-                results[at] = result
-    return results
+        for some in packed(places, SIZE, lambda at: _weight(changes[at]), BODY):
+            yield _Request(some, [changes[at] for at in some])
 
 
-def _resent(rest: Rest, changes: Sequence[Change]) -> Sequence[Result]:
-    return rest.resend_locked(
-        partial(_send, rest), changes, lambda result: any(fault.locked for fault in result.faults)
-    )
+def _together(requests: Sequence[_Request], rows: int) -> Sequence[_Request]:
+    """The first ones, as many as fit into one call."""
+    some: list[_Request] = []
+    for each in requests[: composite.QUERIES]:
+        whole = [*some, each]
+        if some and (
+            sum(len(one.changes) for one in whole) > rows or sum(one.weight for one in whole) > BODY
+        ):
+            break
+        some = whole
+    return some
 
 
-def _send(rest: Rest, changes: Sequence[Change]) -> Sequence[Result]:
-    first = changes[0]
+def _weight(change: Change) -> int:
+    return len(encode(change.columns or {}))
+
+
+def _sent(
+    rest: Rest, requests: Sequence[_Request], afterwards: Part | None
+) -> tuple[Sequence[Result], Rows | None]:
+    """One call, and again for the rows that met a lock; what was read before those is not the end."""
+    heard: list[Rows | None] = []
+
+    def once(changes: Sequence[Change]) -> Sequence[Result]:
+        fresh = requests if not heard else list(_requests(changes))
+        results, rows = _send(rest, fresh, afterwards if not heard else None)
+        heard.append(rows)
+        if fresh is requests:
+            return results
+        by_place = dict(zip((at for each in fresh for at in each.places), results, strict=True))
+        return [by_place[at] for at in range(len(changes))]
+
+    every = [change for each in requests for change in each.changes]
+    found = rest.resend_locked(once, every, lambda result: any(fault.locked for fault in result.faults))
+    return found, heard[0] if len(heard) == 1 else None
+
+
+def _send(
+    rest: Rest, requests: Sequence[_Request], afterwards: Part | None
+) -> tuple[Sequence[Result], Rows | None]:
+    size = sum(len(each.changes) for each in requests)
     try:
-        if first.operation is Operation.DELETE:
-            path = f"composite/sobjects?ids={','.join(each.id for each in changes)}&allOrNone=false"
-            answer = rest.call("DELETE", path, repeat=True)
-        else:
-            upsert = first.operation is Operation.UPSERT
-            path = f"composite/sobjects/{first.table}/{first.key}" if upsert else "composite/sobjects"
-            answer = rest.call(
-                "POST" if first.operation is Operation.CREATE else "PATCH",
-                path,
-                {"allOrNone": False, "records": [_record(each) for each in changes]},
-                headers=ALLOW_DUPLICATES if first.passes_alerts else None,
-                # A solution's parent may be set only once, so a second upsert would be refused for the first's sake.
-                repeat=upsert and first.table == "Opportunity",
-            )
+        with rest.pace.call(size):
+            return _exchanged(rest, requests, afterwards)
     except Unclear as error:
-        return [Result(unclear=error)] * len(changes)
+        return [Result(unclear=error)] * size, None
     except OutsideError as error:
-        return [Result(outage=error)] * len(changes)
+        return [Result(outage=error)] * size, None
     except errors.refusals() as error:
         found = errors.faults(error.content)
-        return [Result(faults=found or (Fault("", ""),), status=error.status)] * len(changes)
-    if not isinstance(answer.data, list) or len(answer.data) != len(changes):
-        return [Result(unclear=Unclear(str(composite.strange()), code="unknown_shape"))] * len(changes)
-    return [_result(row, first.operation) for row in answer.data]
+        return [Result(faults=found or (Fault("", ""),), status=error.status)] * size, None
+
+
+def _exchanged(
+    rest: Rest, requests: Sequence[_Request], afterwards: Part | None
+) -> tuple[Sequence[Result], Rows | None]:
+    repeat = all(each.repeatable for each in requests)
+    if len(requests) == 1 and afterwards is None:
+        part = requests[0].part
+        answer = rest.call(part.method, part.url, part.body, headers=part.headers or None, repeat=repeat)
+        return _of_rows(requests[0], answer.data), None
+    parts = [*(each.part for each in requests), *([afterwards] if afterwards else [])]
+    replies, at = composite.exchange(rest, parts, repeat=repeat)
+    results: list[Result] = []
+    for each, reply in zip(requests, replies, strict=False):
+        if reply.fine:
+            results += _of_rows(each, reply.body)
+        else:
+            refused = errors.faults(reply.body) or (Fault("", ""),)
+            results += [Result(faults=refused, status=reply.status)] * len(each.changes)
+    return results, composite.rows_if_fine(replies[-1], at) if afterwards else None
+
+
+def _of_rows(request: _Request, data: Any) -> Sequence[Result]:
+    if not isinstance(data, list) or len(data) != len(request.changes):
+        unclear = Unclear(str(composite.strange()), code="unknown_shape")
+        return [Result(unclear=unclear)] * len(request.changes)
+    return [_result(row, request.changes[0].operation) for row in data]
 
 
 def _record(change: Change) -> dict[str, object]:

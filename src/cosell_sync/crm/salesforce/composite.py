@@ -19,7 +19,7 @@ from cosell_sync.crm.salesforce.signin import SYSTEM
 from cosell_sync.errors import Surprise, Unavailable, Unclear
 
 PARTS: Final = 25
-QUERIES: Final = 5
+QUERIES: Final = 5  # of the parts, or collections
 
 Row = Mapping[str, Any]
 
@@ -60,7 +60,19 @@ def query(text: str, *, deleted: bool = False) -> Part:
 
 
 def send(rest: Rest, parts: Sequence[Part], *, repeat: bool) -> tuple[Sequence[Reply], datetime]:
-    """The reply to each part, in order, and the server's time. Parts do not depend on each other."""
+    """The reply to each part, in order, and the server's time. They are carried out in their order, each for itself."""
+    try:
+        return exchange(rest, parts, repeat=repeat)
+    except Unclear:
+        if not repeat:
+            raise
+        raise strange() from None
+    except errors.refusals() as error:
+        raise refused(errors.faults(error.content), error.status) from None
+
+
+def exchange(rest: Rest, parts: Sequence[Part], *, repeat: bool) -> tuple[Sequence[Reply], datetime]:
+    """As ``send``. Raises simple-salesforce's exceptions for what the org refuses as a whole, ``Unclear`` for a strange answer."""
     requests = [
         {
             "method": part.method,
@@ -72,15 +84,13 @@ def send(rest: Rest, parts: Sequence[Part], *, repeat: bool) -> tuple[Sequence[R
         for at, part in enumerate(parts)
     ]
     body = {"allOrNone": False, "collateSubrequests": False, "compositeRequest": requests}
-    answer = call(rest, "POST", "composite", body, repeat=repeat)
+    answer = rest.call("POST", "composite", body, repeat=repeat)
     try:
         by_name = {each["referenceId"]: each for each in answer.data["compositeResponse"]}
         replies = [Reply(int(by_name[f"part{at}"]["httpStatusCode"]), by_name[f"part{at}"].get("body"))
                    for at in range(len(parts))]  # fmt: skip
     except (TypeError, KeyError, ValueError):
-        if not repeat:
-            raise Unclear(str(strange()), code="unknown_shape") from None
-        raise strange() from None
+        raise Unclear(str(strange()), code="unknown_shape") from None
     return replies, answer.at
 
 
@@ -105,6 +115,14 @@ def rows(reply: Reply, at: datetime) -> Rows:
     if not reply.fine:
         raise refused(errors.faults(reply.body), reply.status)
     return _rows(reply.body, at)
+
+
+def rows_if_fine(reply: Reply, at: datetime) -> Rows | None:
+    """The rows of a query that stood behind writes; None where it cannot be used, for the writes count, and it can be repeated."""
+    try:
+        return rows(reply, at)
+    except (Surprise, Unavailable):
+        return None
 
 
 def _rows(body: Any, at: datetime) -> Rows:

@@ -9,12 +9,12 @@ https://developer.salesforce.com/docs/platform/api-rest/guide/resources-composit
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
-from cosell_sync.crm.related import customer_key
-from cosell_sync.crm.salesforce import bulk, composite, errors, queries, read, results, translate
+from cosell_sync.crm.related import customer_key, members
+from cosell_sync.crm.salesforce import bulk, composite, errors, queries, results, translate
 from cosell_sync.crm.salesforce.bulk import Change, Operation, Result
 from cosell_sync.crm.salesforce.org import OPPORTUNITY
 from cosell_sync.crm.salesforce.write import PendingOpportunity, Writer
@@ -26,28 +26,39 @@ from cosell_sync.ports import OpportunityDraft, Outcome
 
 def create(writer: Writer, batch: Sequence[OpportunityDraft], ownership: Ownership) -> Sequence[Outcome]:
     """Opportunities made or found by referral id, with their related rows, read back; in the order of the batch."""
-    steps = (_find_existing, partial(_upsert, ownership), _read_related, Writer.write_related)
+    steps = (_look_up, partial(_upsert, ownership), _read_related, Writer.write_related)
     return writer.batch.run(
         pending_creates(PendingOpportunity, batch), [partial(step, writer) for step in steps]
     )
 
 
-def _find_existing(writer: Writer, pending: Sequence[PendingOpportunity]) -> None:
-    existing = _ids(writer, [each.referral_id for each in pending])
+def _look_up(writer: Writer, pending: Sequence[PendingOpportunity]) -> None:
+    """Which of them exist, and the accounts and contacts that the others need; in one call."""
+    own = _id_queries(writer, pending)
+    customers = [each.customer for each in pending if each.customer and writer.org.identifies_accounts]
+    people = [person for each in pending for person in members(each.fields, "contacts") or ()]
+    accounts, contacts = writer.customers.questions(customers, people)
+    answers = iter(composite.everything(writer.rest, [*own, *accounts, *contacts]))
+    found, known, persons = (
+        [row for _ in some for row in next(answers)] for some in (own, accounts, contacts)
+    )
+    writer.customers.heard(known, persons)
+    existing = _ids(writer, found)
     for each in pending:
         each.id = existing.get(folded(each.referral_id), "")
 
 
-def _ids(writer: Writer, referral_ids: Sequence[str]) -> Mapping[str, str]:
-    """Folded referral id → id of the opportunity that has it."""
-    parts = [
+def _id_queries(writer: Writer, pending: Sequence[PendingOpportunity]) -> Sequence[composite.Part]:
+    return [
         composite.query(queries.by_referrals(writer.org, some))
-        for some in pieces(referral_ids, queries.AT_ONCE)
+        for some in pieces([each.referral_id for each in pending], queries.AT_ONCE)
     ]
+
+
+def _ids(writer: Writer, rows: Iterable[composite.Row]) -> Mapping[str, str]:
+    """Folded referral id → id of the opportunity that has it."""
     key = writer.org.names["referral_id"]
-    return {
-        folded(row[key]): str(row["Id"]) for rows in composite.everything(writer.rest, parts) for row in rows
-    }
+    return {folded(row[key]): str(row["Id"]) for row in rows}
 
 
 def _upsert(ownership: Ownership, writer: Writer, pending: Sequence[PendingOpportunity]) -> None:
@@ -81,7 +92,8 @@ def _upsert(ownership: Ownership, writer: Writer, pending: Sequence[PendingOppor
 
 def _take_existing(writer: Writer, refused: Sequence[PendingOpportunity]) -> None:
     """Somebody made it after it was looked up; if it carries this referral id, it is found now."""
-    existing = _ids(writer, [each.referral_id for each in refused])
+    answers = composite.everything(writer.rest, _id_queries(writer, refused))
+    existing = _ids(writer, [row for rows in answers for row in rows])
     for each in refused:
         if found := existing.get(folded(each.referral_id)):
             each.id, each.error = found, None
@@ -121,7 +133,15 @@ def _send(
     changes: Sequence[tuple[PendingOpportunity, Change, Sequence[str | None]]],
     asked: Sequence[tuple[int, str | None]],
 ) -> Sequence[Result]:
-    return bulk.send(writer.rest, [_owned(changes[at][1], owner) for at, owner in asked])
+    """Sent with the question for what they hold then: a flow, or an earlier try, may have made related rows."""
+    made = [_owned(changes[at][1], owner) for at, owner in asked]
+    wanted = [changes[at][0].referral_id for at, _ in asked]
+    afterwards = composite.query(queries.whole_by_referrals(writer.org, wanted))
+    results, rows = bulk.send_and_ask(
+        writer.rest, made, afterwards if len(wanted) <= queries.AT_ONCE else None
+    )
+    writer.note(rows)
+    return results
 
 
 def _without_refused(
@@ -163,8 +183,7 @@ def _settle(writer: Writer, pending: PendingOpportunity, result: Result) -> bool
 
 
 def _read_related(writer: Writer, pending: Sequence[PendingOpportunity]) -> None:
-    """What the new opportunities have before their related rows are made: a flow, or an earlier try, may have made some."""
-    known = [each.id for each in pending if each.id]
-    rows = {row["Id"][:15]: row for row, _ in read.opportunity_rows(writer.rest, writer.org, known)}
+    """What the opportunities have before their related rows are made; of new ones it is known."""
+    rows = writer.rows([each.id for each in pending if each.id])
     for each in pending:
-        each.row = rows.get(each.id[:15])
+        each.row = rows[each.id[:15]][0] if each.id[:15] in rows else None

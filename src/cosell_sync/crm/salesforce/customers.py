@@ -12,7 +12,7 @@ https://developer.salesforce.com/docs/platform/api-rest/guide/headers-duplicater
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, Final
@@ -25,10 +25,10 @@ from cosell_sync.crm.salesforce import bulk, composite, errors, queries, related
 from cosell_sync.crm.salesforce.bulk import Change, Operation, Result
 from cosell_sync.crm.salesforce.org import ACCOUNT, CONTACT, Org
 from cosell_sync.crm.salesforce.rest import Rest
-from cosell_sync.crm.values import email, pieces
+from cosell_sync.crm.values import email, folded, pieces
 from cosell_sync.errors import RecordError, Rejected
 
-AT_ONCE: Final = 100  # names, or pairs of account and e-mail, in one query
+AT_ONCE: Final = 100  # pairs of account and e-mail in one query
 
 Key = tuple[str, ...]
 Place = tuple[str | None, str]  # account id, e-mail
@@ -45,6 +45,26 @@ class Customers:
         self._blanks: dict[str, Mapping[str, object]] = {}
         self._made: set[str] = set()  # accounts, until a deal claims them
         self._numbers: dict[str, str] = {}  # account → the D-U-N-S number that it is to be given
+        self._account_rows: list[composite.Row] = []  # that were looked up
+        self._contact_rows: list[composite.Row] = []
+        self._names_asked: set[str] = set()  # folded
+        self._emails_asked: set[str] = set()
+
+    def questions(
+        self, customers: Iterable[Customer], people: Iterable[Member]
+    ) -> tuple[Sequence[composite.Part], Sequence[composite.Part]]:
+        """What to ask for these accounts and these contacts; the answers go to ``heard``."""
+        names = list(dict.fromkeys(each.name or "" for each in customers))
+        emails = list(dict.fromkeys(each.email for each in people))
+        self._names_asked |= set(map(folded, names))
+        self._emails_asked |= set(emails)
+        contacts = [queries.contacts_by_email(self._org, some) for some in pieces(emails, queries.AT_ONCE)]
+        return self._name_queries(names), [composite.query(each) for each in contacts]
+
+    def heard(self, accounts: Iterable[composite.Row], contacts: Iterable[composite.Row]) -> None:
+        """The rows that were found."""
+        self._account_rows += accounts
+        self._contact_rows += contacts
 
     # --- accounts -----------------------------------------------------------------------------------------------
 
@@ -96,8 +116,11 @@ class Customers:
 
     def _existing_accounts(self, wanted: Mapping[Key, Customer]) -> Mapping[Key, str]:
         found: dict[Key, str] = {}
-        names = list(dict.fromkeys(each.name or "" for each in wanted.values()))
-        for row in self._accounts_by_name(queries.within_limits(names)):
+        names = {
+            each.name or "": None for each in wanted.values() if folded(each.name) not in self._names_asked
+        }
+        new = composite.everything(self._rest, self._name_queries(list(names)))
+        for row in (*self._account_rows, *(row for rows in new for row in rows)):
             known = translate.customer(row, self._org)
             key = customer_key(known, self._match) if known else ()
             if known and key in wanted and key not in found:
@@ -119,11 +142,13 @@ class Customers:
         if changes:
             bulk.send(self._rest, changes)
 
-    def _accounts_by_name(self, names: Sequence[str]) -> Iterator[composite.Row]:
-        """Accounts of these names, and some more (see `queries.named`); the oldest first."""
-        parts = [composite.query(queries.accounts(self._org, some)) for some in pieces(names, AT_ONCE)]
-        for rows in composite.everything(self._rest, parts):
-            yield from rows
+    def _name_queries(self, names: Sequence[str]) -> Sequence[composite.Part]:
+        """For accounts of these names, and some more (see `queries.named`); the oldest first."""
+        usable = queries.within_limits(names)
+        return [
+            composite.query(queries.accounts(self._org, some))
+            for some in pieces(usable, queries.NAMES_AT_ONCE)
+        ]
 
     # --- contacts -----------------------------------------------------------------------------------------------
 
@@ -134,9 +159,10 @@ class Customers:
             for account, person in people
             if (account, person.email) not in self._contacts
         }
-        for rows in composite.everything(self._rest, _contact_queries(self._org, list(wanted))):
-            for row in rows:
-                self._note(row, wanted)
+        new = [each for each in wanted if each[1] not in self._emails_asked]
+        found = composite.everything(self._rest, _contact_queries(self._org, new))
+        for row in (*self._contact_rows, *(row for rows in found for row in rows)):
+            self._note(row, wanted)
         missing = [each for each in wanted if each not in self._contacts]
         self._contacts |= self._make_contacts(missing, wanted)
 

@@ -24,6 +24,7 @@ from cosell_sync.crm.salesforce.org import (
 )
 
 LONGEST_NAME: Final = 255  # of an account; an opportunity's name has 120
+NAMES_AT_ONCE: Final = 100  # in one query; each may take several conditions
 USERS_AT_ONCE: Final = 100  # each name of a person stands in two conditions
 AT_ONCE: Final = 200  # ids in one query: with child rows a page of the platform holds no more
 
@@ -97,6 +98,11 @@ def _solutions(org: Org, stamps_only: bool) -> str:
 def by_ids(org: Org, ids: Sequence[str], *, stamps_only: bool = False) -> str:
     """Opportunities by id; ``stamps_only``: without what versions do not need."""
     return opportunities(org, f"Id IN {literal(ids)}", stamps_only=stamps_only)
+
+
+def whole_by_referrals(org: Org, referral_ids: Sequence[str]) -> str:
+    """Opportunities by referral id, with all that a snapshot is made of."""
+    return opportunities(org, f"{org.names['referral_id']} IN {literal(referral_ids)}")
 
 
 # --- what changed -----------------------------------------------------------------------------------------------
@@ -234,6 +240,11 @@ def contacts(org: Org, account_ids: Sequence[str], emails: Sequence[str]) -> str
     """Contacts by e-mail under these accounts; without accounts, those of no account."""
     where = f"AccountId IN {literal(account_ids)}" if account_ids else "AccountId = null"
     return _contacts(org, f"{where} AND Email IN {literal(emails)}")
+
+
+def contacts_by_email(org: Org, emails: Sequence[str]) -> str:
+    """Contacts by e-mail under any account, the oldest first."""
+    return _contacts(org, f"Email IN {literal(emails)}")
 
 
 def contacts_by_id(org: Org, ids: Sequence[str]) -> str:

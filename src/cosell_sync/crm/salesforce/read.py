@@ -2,23 +2,26 @@
 
 A pull is one call for what changed (five queries: opportunities and whatever else their snapshots are read from) and one for
 what was deleted. A row's stamp is the time of the change, not of its commit, so rows may appear behind the newest stamp seen;
-hence the overlap, and the versions that drop what is known. Only opportunities that may have changed are read, so an idle
+hence the overlap (`core.overlap`), and the versions that drop what is known. Only opportunities that may have changed are read, so an idle
 pull costs two calls however many deals are linked.
 
 The watermark follows the rows, and where none came for longer than the overlap the server's clock.
 
-The order inside a pull matters for its watermark: first what was deleted and what changed in related rows, then the
-opportunities themselves, oldest stamp first. So a page's watermark holds for everything before it.
+The watermark comes with the last page, when everything before it was read; only in the first reading, which has no related
+rows to read apart, each page has one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import datetime, timedelta
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from typing import Final
 from urllib.parse import quote
 
+from cosell_sync.core import overlap
 from cosell_sync.core.deal import Snapshot
+from cosell_sync.core.overlap import Position
 from cosell_sync.crm.matches import lookalike_key, matches, searchable_names
 from cosell_sync.crm.salesforce import composite, errors, queries, translate, versions
 from cosell_sync.crm.salesforce.composite import Part, Reply, Row
@@ -30,7 +33,9 @@ from cosell_sync.crm.values import folded, pieces
 from cosell_sync.ports import KnownRecords, Matches, MatchQuery, Page
 
 PAGE: Final = 200  # opportunities in a page
-SOUGHT_AT_ONCE: Final = 100  # referrals in one search
+SOUGHT_AT_ONCE: Final = 200  # referrals in one search: four queries, or five with references
+FEW: Final = 200  # rows of a kind that every pull may read again
+SECOND: Final = timedelta(seconds=1)  # stamps have whole seconds
 DELETED_LOG_SPAN: Final = timedelta(days=14)  # the platform keeps fifteen days
 KNOWN_AT_ONCE: Final = 2000  # ids asked of the store at once
 
@@ -78,9 +83,14 @@ def opportunity_rows(
         for some in pieces(wanted, queries.AT_ONCE)
     ]
     for first in composite.read(rest, parts):
-        for page in composite.pages(rest, first):
-            for row in page.rows:
-                yield with_all_children(rest, row), page.at
+        yield from whole_rows(rest, first)
+
+
+def whole_rows(rest: Rest, first: composite.Rows) -> Iterator[tuple[Row, datetime]]:
+    """The rows of a query of opportunities, with all child rows, and the server's time."""
+    for page in composite.pages(rest, first):
+        for row in page.rows:
+            yield with_all_children(rest, row), page.at
 
 
 def with_all_children(rest: Rest, row: Row) -> Row:
@@ -104,38 +114,79 @@ def with_all_children(rest: Rest, row: Row) -> Row:
 
 
 def changed_since(
-    rest: Rest, org: Org, watermark: str | None, overlap: timedelta, seen: KnownRecords
+    rest: Rest, org: Org, watermark: str | None, span: timedelta, seen: KnownRecords
 ) -> Iterator[Page]:
     """Pages of what changed since the watermark; all opportunities in scope without one. See the top of this module."""
     if watermark is None:
-        first = composite.read(rest, [composite.query(queries.changed(org, None))])[0]
-        yield from _pages(rest, org, first, seen, None)
-        if not first.rows:
-            # An empty org still needs a watermark, so that the next pull reads what is deleted from now on.
-            yield Page(watermark=versions.format_stamp(first.at))
+        yield from _everything(rest, org, seen)
         return
-    reached = versions.parse_stamp(watermark)
-    stamp = versions.format_stamp((reached - overlap).replace(microsecond=0))
+    known = _position(watermark)
+    stamp = versions.format_stamp(known.reaches(span).replace(microsecond=0))
     around = queries.changed_around(org, stamp)
     own, *others = composite.read(
         rest, [composite.query(text) for text in (queries.changed(org, stamp), *around.values())]
     )
-    highest = reached
+    read = _Stamps()
     suspects: dict[str, set[tuple[str, str]]] = {}
     for kind, first in zip(around, others, strict=True):
         for page in composite.pages(rest, first):
             for row in page.rows:
-                for row_id, text in _row_stamps(kind, row):
-                    suspects.setdefault(row[_CHILD_PARENT[kind]], set()).add((row_id, text))
-                    highest = max(highest, versions.parse_stamp(text))
-    gone, removed, latest = _deletions(rest, org, stamp, own.at, seen)
-    highest = max(highest, latest)
-    if own.at - highest > overlap:
-        highest = own.at  # else what once came in a burst would be read again and again, until somebody edits
+                moments = list(_row_stamps(kind, row))
+                suspects.setdefault(row[_CHILD_PARENT[kind]], set()).update(moments)
+                read.note(kind, max((text for _, text in moments), default=None, key=versions.parse_stamp))
+    gone, removed = _deletions(rest, org, stamp, own.at, seen, read)
     changed = {row["Id"] for row in own.rows}  # read in full below
     again = [each for each in (*_not_as_known(suspects, seen), *removed) if each not in changed]
     yield from _reread(rest, org, list(dict.fromkeys(again)), gone, seen)
-    yield from _pages(rest, org, own, seen, watermark, highest)
+    yield from _pages(rest, org, own, seen, read)
+    now = _moved(known, read, own.at, span)
+    if now != known:
+        yield Page(watermark=now.text)
+
+
+def _everything(rest: Rest, org: Org, seen: KnownRecords) -> Iterator[Page]:
+    """The first reading, which goes on from its last page if it is interrupted."""
+    first = composite.read(rest, [composite.query(queries.changed(org, None))])[0]
+    read, announced = _Stamps(), ""
+    for page in _pages(rest, org, first, seen, read):
+        announced = Position(read.newest(first.at)).text
+        yield replace(page, watermark=announced)
+    # An empty org still needs a watermark, so that the next pull reads what is deleted from now on.
+    if (end := Position(read.newest(first.at)).text) != announced:
+        yield Page(watermark=end)
+
+
+@dataclass
+class _Stamps:
+    """The stamps of the rows that a pull listed, by kind."""
+
+    of: dict[str, list[datetime]] = field(default_factory=dict)
+
+    def note(self, kind: str, stamp: object) -> None:
+        """One row of that kind; None: it has no stamp."""
+        if stamp is not None:
+            self.of.setdefault(kind, []).append(versions.parse_stamp(stamp))
+
+    def newest(self, otherwise: datetime) -> datetime:
+        """The newest of all."""
+        return max((max(stamps) for stamps in self.of.values()), default=otherwise)
+
+
+def _moved(known: Position, read: _Stamps, now: datetime, span: timedelta) -> Position:
+    reached = max(known.at, read.newest(known.at))
+    if now - reached > span:
+        reached = now  # else what once came in a burst would be read again and again, until somebody edits
+    return overlap.moved(
+        known, reached, now=now, overlap=span, listed=list(read.of.values()), few=FEW, tick=SECOND
+    )
+
+
+def _position(watermark: str) -> Position:
+    """The position of a stored text; the earliest one for a text of another kind."""
+    try:
+        return overlap.read(watermark)
+    except ValueError:
+        return Position(datetime.min.replace(tzinfo=UTC))
 
 
 def _row_stamps(kind: str, row: Row) -> Iterator[tuple[str, str]]:
@@ -158,9 +209,9 @@ def _not_as_known(suspects: Mapping[str, set[tuple[str, str]]], seen: KnownRecor
 
 
 def _deletions(
-    rest: Rest, org: Org, stamp: str, now: datetime, seen: KnownRecords
-) -> tuple[Sequence[str], Sequence[str], datetime]:
-    """Opportunities in the Recycle Bin, opportunities that lost a child row, and the newest stamp among the deleted rows."""
+    rest: Rest, org: Org, stamp: str, now: datetime, seen: KnownRecords, read: _Stamps
+) -> tuple[Sequence[str], Sequence[str]]:
+    """Opportunities in the Recycle Bin, and opportunities that lost a child row."""
     texts = queries.deleted(org, stamp)
     parts = [composite.query(text, deleted=True) for text in texts.values()]
     if org.team:
@@ -169,12 +220,11 @@ def _deletions(
         # https://developer.salesforce.com/docs/platform/api-rest/guide/resources-getdeleted.html
         parts.append(Part("GET", _deleted_log_path(stamp, now, now + timedelta(minutes=1))))
     replies, at = composite.send(rest, parts, repeat=True)
-    latest = versions.parse_stamp(stamp)
     deleted: dict[str, list[tuple[str, str]]] = {kind: [] for kind in texts}  # (opportunity id, row id)
     for kind, reply in zip(texts, replies, strict=False):
         for page in composite.pages(rest, composite.rows(reply, at)):
             for row in page.rows:
-                latest = max(latest, versions.parse_stamp(row.get("SystemModstamp")))
+                read.note(f"deleted {kind}", row.get("SystemModstamp"))
                 if parent := row.get(_CHILD_PARENT[kind]):
                     deleted[kind].append((parent, row["Id"]))
     ids = [opportunity_id for opportunity_id, _ in deleted["opportunity"]]
@@ -182,7 +232,7 @@ def _deletions(
     removed = _known_parents([*deleted.get("role", ()), *deleted.get("solution", ())], seen)
     if org.team:
         removed += _removed_members(rest, _deleted_log_path(stamp, now, now), replies[-1], seen)
-    return gone, [each for each in removed if each not in gone], latest
+    return gone, [each for each in removed if each not in gone]
 
 
 def _known_parents(rows: Sequence[tuple[str, str]], seen: KnownRecords) -> list[str]:
@@ -238,34 +288,21 @@ def _reread(
         yield from (Page(snapshots=tuple(part)) for part in pieces(fresh, PAGE))
 
 
-def _pages(
-    rest: Rest,
-    org: Org,
-    first: composite.Rows,
-    seen: KnownRecords,
-    watermark: str | None,
-    highest: datetime | None = None,
-) -> Iterator[Page]:
-    """Opportunities in the order of their stamps, in pages. The last page's watermark says how far the whole pull reached."""
-    announced, reached = watermark, None if watermark is None else versions.parse_stamp(watermark)
+def _pages(rest: Rest, org: Org, first: composite.Rows, seen: KnownRecords, read: _Stamps) -> Iterator[Page]:
+    """Opportunities that are not as known, in the order of their stamps, in pages."""
     for page in composite.pages(rest, first):
         for some in pieces(page.rows, PAGE):
             known = seen.versions([row["Id"] for row in some])
+            for row in some:
+                read.note("opportunity", row.get("SystemModstamp"))
             fresh = [
                 snapshot
                 for row in some
                 if not versions.unchanged(known.get(row["Id"]), translate.version(row, page.at).text)
                 for snapshot in [translate.snapshot(with_all_children(rest, row), org, page.at)]
             ]
-            stamp = versions.parse_stamp(some[-1].get("SystemModstamp"))
-            reached = stamp if reached is None else max(reached, stamp)
             if fresh:
-                announced = versions.format_stamp(reached)
-                yield Page(snapshots=tuple(fresh), watermark=announced)
-    if highest is not None:
-        reached = highest if reached is None else max(reached, highest)
-    if reached is not None and (end := versions.format_stamp(reached)) != announced:
-        yield Page(watermark=end)
+                yield Page(snapshots=tuple(fresh))
 
 
 # --- what exists ------------------------------------------------------------------------------------------------
@@ -288,7 +325,7 @@ def _find(rest: Rest, org: Org, sought: Sequence[MatchQuery], match: Sequence[st
     )  # what looks alike has the same account
     texts = [queries.by_referrals(org, [each.referral_id for each in sought])]
     texts += [queries.by_references(org, references)] if references else []
-    texts += [queries.lookalikes(org, names)] if names else []
+    texts += [queries.lookalikes(org, some) for some in pieces(names, queries.NAMES_AT_ONCE)]
     answers = iter(composite.everything(rest, [composite.query(text) for text in texts]))
     by_referral = {folded(row[key]): str(row["Id"]) for row in next(answers)}
     by_id = {row["Id"][:15]: (str(row["Id"]), row.get(key)) for row in (next(answers) if references else ())}
@@ -297,7 +334,7 @@ def _find(rest: Rest, org: Org, sought: Sequence[MatchQuery], match: Sequence[st
         match,
         by_referral=by_referral,
         referenced={text: by_id[each[:15]] for text, each in named.items() if each and each[:15] in by_id},
-        lookalikes=_lookalikes(next(answers) if names else (), org, match),
+        lookalikes=_lookalikes((row for rows in answers for row in rows), org, match),
     )
 
 

@@ -18,6 +18,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 from urllib.parse import urlsplit
 
+from cosell_sync.crm.pace import Pace
 from cosell_sync.crm.salesforce import errors
 from cosell_sync.crm.salesforce.signin import SYSTEM
 from cosell_sync.errors import Unavailable
@@ -40,6 +41,8 @@ LOCKS: Final = RetryStrategy(
 # Answers about the request itself; 300: several rows have that external id.
 JUDGED_HERE: Final = VERDICTS | {HTTPStatus.MULTIPLE_CHOICES}
 
+ROWS: Final = 200  # written in the first call: one collection
+MOST_ROWS: Final = 1000  # that a composite takes, in five collections
 RETIRED: Final = "UNSUPPORTED_API_VERSION"
 VERSIONS: Final = "/services/data"
 # Below the version, what every org has: a 404 there means that it does not serve the version.
@@ -74,6 +77,7 @@ class Rest:
         self._served = False  # whether the org is known to serve this version
         self._library: tuple[AccessToken, Salesforce] | None = None
         self._answer: tuple[AccessToken, str] | None = None
+        self.pace = Pace(ROWS, MOST_ROWS)
 
     @property
     def calls(self) -> int:

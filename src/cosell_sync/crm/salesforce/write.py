@@ -24,7 +24,17 @@ from typing import Any
 from cosell_sync.core.deal import Customer, Snapshot
 from cosell_sync.crm import writes
 from cosell_sync.crm.related import RelatedChanges, customer_key, members
-from cosell_sync.crm.salesforce import bulk, composite, errors, read, related, results, translate, versions
+from cosell_sync.crm.salesforce import (
+    bulk,
+    composite,
+    errors,
+    queries,
+    read,
+    related,
+    results,
+    translate,
+    versions,
+)
 from cosell_sync.crm.salesforce.bulk import Change, Operation, Result
 from cosell_sync.crm.salesforce.composite import Part, Row
 from cosell_sync.crm.salesforce.customers import Customers
@@ -70,11 +80,14 @@ class Writer:
         self.guard = guard
         self.match = match
         self.customers = Customers(rest, org, match)
+        self._now: dict[
+            str, tuple[Row, datetime]
+        ] = {}  # short id → the row, read after the last write that may change it
         self._emails: dict[str, str] = {}  # user id → e-mail, of the colleagues that were looked up
         self.batch = writes.Batch[PendingOpportunity](
             SYSTEM,
             "Salesforce",
-            fetch=partial(read.fetch, rest, org),
+            fetch=self._fetch,
             needs_related_rows=self._needs_related_rows,
         )
 
@@ -82,6 +95,36 @@ class Writer:
     def outage(self) -> OutsideError | None:
         """Why the org did not answer last; None while it answers."""
         return self.batch.outage
+
+    # --- what was read together with a write ---
+
+    def note(self, rows: composite.Rows | None) -> None:
+        """Rows that were read behind the last write of theirs."""
+        if rows is not None:
+            found = read.whole_rows(self.rest, rows)
+            self._now |= {row["Id"][:15]: (row, at) for row, at in found}
+
+    def rows(self, ids: Sequence[str]) -> Mapping[str, tuple[Row, datetime]]:
+        """Short id → the row as it is now, and the server's time; those that exist."""
+        unknown = [each for each in ids if each[:15] not in self._now]
+        found = read.opportunity_rows(self.rest, self.org, unknown) if unknown else ()
+        self._now |= {row["Id"][:15]: (row, at) for row, at in found}
+        return {each[:15]: self._now[each[:15]] for each in ids if each[:15] in self._now}
+
+    def _fetch(self, ids: Sequence[str]) -> Mapping[str, Snapshot | None]:
+        found = self.rows(ids)
+        return {
+            each: translate.snapshot(found[each[:15]][0], self.org, found[each[:15]][1])
+            if each[:15] in found
+            else None
+            for each in ids
+        }
+
+    def _afterwards(self, pending: Sequence[PendingOpportunity]) -> Part | None:
+        """The question for what these are after a write, which makes what is known of all of them old."""
+        self._now.clear()
+        ids = list(dict.fromkeys(each.id for each in pending if each.id))
+        return composite.query(queries.by_ids(self.org, ids)) if 0 < len(ids) <= queries.AT_ONCE else None
 
     # --- updates ------------------------------------------------------------------------------------------------
 
@@ -212,12 +255,13 @@ class Writer:
         answer mean that nobody is there. ``settle`` is told what became of each; None: landed.
         """
         silent = 0
-        for some in pieces(jobs, composite.PARTS if self.guard.parts else 1):
+        for some in pieces(jobs, composite.PARTS - 1 if self.guard.parts else 1):
             parts = [
                 Part("PATCH", f"sobjects/{table}/{row_id}", columns, _headers(table, stamp))
                 for _, table, row_id, columns, stamp in some
             ]
-            answers = self.rest.resend_locked(self._send_parts, parts, itemgetter(1))
+            afterwards = self._afterwards([deal for deal, *_ in some])
+            answers = self.rest.resend_locked(partial(self._send_parts, afterwards), parts, itemgetter(1))
             for (deal, *_), (found, _) in zip(some, answers, strict=True):
                 settle(deal, found)
             unanswered = [error for error, _ in answers if isinstance(error, Unclear)]
@@ -225,17 +269,24 @@ class Writer:
             if silent == 2:
                 raise Unavailable(SYSTEM, "Salesforce stopped answering", code=unanswered[0].code)
 
-    def _send_parts(self, parts: Sequence[Part]) -> Sequence[tuple[RecordError | None, bool]]:
+    def _send_parts(
+        self, afterwards: Part | None, parts: Sequence[Part]
+    ) -> Sequence[tuple[RecordError | None, bool]]:
         """What became of each part, and whether it met a lock."""
         try:
-            return self._sent(parts)
+            return self._sent(parts, afterwards)
         except Unclear as error:
             return [(error, False)] * len(parts)
 
-    def _sent(self, parts: Sequence[Part]) -> Sequence[tuple[RecordError | None, bool]]:
+    def _sent(
+        self, parts: Sequence[Part], afterwards: Part | None
+    ) -> Sequence[tuple[RecordError | None, bool]]:
         if self.guard.parts:
-            replies, _ = composite.send(self.rest, parts, repeat=False)
-            return [self._judged(reply.status, reply.body) for reply in replies]
+            asked = [afterwards] if afterwards else []
+            replies, at = composite.send(self.rest, [*parts, *asked], repeat=False)
+            if asked:
+                self.note(composite.rows_if_fine(replies[-1], at))
+            return [self._judged(reply.status, reply.body) for reply in replies[: len(parts)]]
         (part,) = parts
         try:
             answer = self.rest.call(part.method, part.url, part.body, headers=part.headers)
@@ -264,7 +315,7 @@ class Writer:
         jobs: list[Job] = [(each, name, change) for each in active for name, change in each.related.changes]
         for each in active:
             jobs += self._new_roles(each)
-        self._send_related(jobs)
+        self._send_related(jobs, active)
 
     def _plan_related(self, active: Sequence[PendingOpportunity]) -> None:
         emails = [person.email for each in active for person in members(each.fields, "team") or ()]
@@ -289,7 +340,7 @@ class Writer:
             elif contact is not None:
                 pending.fail_field("contacts", contact)
 
-    def _send_related(self, jobs: Sequence[Job]) -> None:
+    def _send_related(self, jobs: Sequence[Job], active: Sequence[PendingOpportunity]) -> None:
         """Send each row once: two writes may share a contact, and a collection takes a row only once."""
         unique: dict[tuple[object, ...], Change] = {}
         keys = [
@@ -299,7 +350,10 @@ class Writer:
             known = unique.get(key, change)
             columns = {**(known.columns or {}), **(change.columns or {})}
             unique[key] = replace(change, columns=columns)
-        sent = dict(zip(unique, bulk.send(self.rest, list(unique.values())), strict=True))
+        afterwards = self._afterwards(active) if unique else None
+        results, rows = bulk.send_and_ask(self.rest, list(unique.values()), afterwards)
+        self.note(rows)
+        sent = dict(zip(unique, results, strict=True))
         for key, (each, name, change) in zip(keys, jobs, strict=True):
             self._settle(each, name, sent[key], self._emails.get(str((change.columns or {}).get("UserId"))))
         if outage := next((each.outage for each in sent.values() if each.outage), None):

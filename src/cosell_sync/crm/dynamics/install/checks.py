@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from cosell_sync.core.fields import KINDS, NEWER, SELLER, Kind
 from cosell_sync.crm.columns import SOLUTION_COLUMNS
-from cosell_sync.crm.dynamics import changes, describe, odata, read, translate
+from cosell_sync.crm.dynamics import changes, describe, lookups, odata, read, translate
 from cosell_sync.crm.dynamics.install.schema import PARENT, SOLUTION_NAMES
 from cosell_sync.crm.dynamics.install.schema import TYPES as COLUMN_TYPES
 from cosell_sync.crm.dynamics.org import (
@@ -161,9 +161,9 @@ def _cycle(rest: Rest, names: Mapping[str, str]) -> Iterator[Check]:
     queries: Mapping[str, Callable[[], object]] = {
         "opportunities": sample,
         "index": lambda: next(iter(read.index(rest, org)), None),
-        "referrals": lambda: read.by_referrals(rest, org, ["none"]),
-        "users": lambda: list(read.users(rest, org, [nobody])),
-        "accounts": lambda: list(read.accounts_by_name(rest, org, ["none none"])),
+        "referrals": lambda: rest.all_rows(lookups.referral_questions(org, ["none"])),
+        "users": lambda: list(lookups.users(rest, org, [nobody])),
+        "accounts": lambda: rest.all_rows(lookups.account_questions(org, ["none none"])),
         **{
             f"changed_{TABLES[name]}": partial(changes.newest_stamp, rest, name)
             for name in changes.feeds(org)

@@ -30,7 +30,8 @@ from cosell_sync.crm.dynamics.install.schema import (
 )
 from cosell_sync.crm.dynamics.install.setup import BUSY_LIMIT, Installed, Progress, Setup, definition
 from cosell_sync.crm.dynamics.org import ACCOUNTS, OPPORTUNITIES, SOLUTIONS, TABLES, field_names
-from cosell_sync.crm.dynamics.rest import Rest, Row
+from cosell_sync.crm.dynamics.questions import Row
+from cosell_sync.crm.dynamics.rest import Rest
 from cosell_sync.crm.report import Finding, Status, stop_when_unclear
 from cosell_sync.crm.words import ENGLISH_WORDS, Words
 from cosell_sync.errors import RecordError, Rejected

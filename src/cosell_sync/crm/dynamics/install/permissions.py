@@ -25,7 +25,7 @@ from cosell_sync.crm.dynamics.install.schema import (
     rights,
 )
 from cosell_sync.crm.dynamics.install.setup import Setup
-from cosell_sync.crm.dynamics.rest import Row
+from cosell_sync.crm.dynamics.questions import Row
 from cosell_sync.crm.report import Finding, Status
 from cosell_sync.errors import Rejected
 

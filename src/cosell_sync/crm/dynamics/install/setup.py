@@ -17,7 +17,8 @@ from cosell_sync.crm.dynamics.batch import Op
 from cosell_sync.crm.dynamics.errors import SYSTEM
 from cosell_sync.crm.dynamics.install import forms, schema
 from cosell_sync.crm.dynamics.org import ACCOUNTS, DEFAULT_NAMES, OPPORTUNITIES, SOLUTIONS, TABLES, Column
-from cosell_sync.crm.dynamics.rest import Rest, Row, strange
+from cosell_sync.crm.dynamics.questions import Row, strange
+from cosell_sync.crm.dynamics.rest import Rest
 from cosell_sync.crm.words import ENGLISH_WORDS, Words
 from cosell_sync.errors import Flaky, RecordError, Rejected, Unavailable, Unclear
 from cosell_sync.transport.answers import error_body
