@@ -251,7 +251,7 @@ class ConsolePages:
     def _waiting(self, link: Link, intents: Sequence[Intent], shape: CrmShape) -> list[Waiting]:
         wired = self._wired
         try:
-            return waiting(link, intents, wired.rules, shape, wired.clock())
+            return waiting(link, intents, wired.rules(), shape, wired.clock())
         except Exception:  # noqa: BLE001 - a deal that cannot be decided is told, and hides no other
             get_logger().warning("http.deal_unreadable", referral_id=link.referral_id, exc_info=True)
             return []
