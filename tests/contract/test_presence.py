@@ -23,8 +23,6 @@ from sqlalchemy.engine import make_url
 from test_stopped_process import Writer, writing
 
 from cosell_sync.errors import Busy, Fenced, Unavailable
-from cosell_sync.store import lease as lease_module
-from cosell_sync.store import presence as presence_module
 from cosell_sync.store.lease import DEADLINE, RowLease
 from cosell_sync.store.open import open_store
 from cosell_sync.store.presence import GRACE
@@ -48,8 +46,15 @@ def place(postgres: str) -> Iterator[str]:
 
 
 @contextmanager
-def opened(url: str, deadline: timedelta = DEADLINE) -> Iterator[SqlStore]:
+def opened(
+    url: str, deadline: timedelta = DEADLINE, clock: Callable[[], float] | None = None
+) -> Iterator[SqlStore]:
+    """``clock``: of the machine, by which lease and session go."""
     store = open_store(url, lambda: datetime.now(UTC), deadline=deadline)
+    if clock is not None:
+        lease = store._lease
+        assert isinstance(lease, RowLease)
+        lease._clock = lease._presence._clock = clock
     try:
         yield store
     finally:
@@ -183,12 +188,8 @@ class Clock:
 
 
 @pytest.fixture
-def moved(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """What leases and sessions begun from now on go by."""
-    clock = Clock()
-    monkeypatch.setattr(lease_module, "clock", clock)
-    monkeypatch.setattr(presence_module, "clock", clock)
-    return clock
+def moved() -> Clock:
+    return Clock()
 
 
 @contextmanager
@@ -210,7 +211,7 @@ def out_of_reach() -> bool:
 def test_who_cannot_ask_makes_no_call_once_its_session_may_have_ended(
     place: str, moved: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with opened(place) as store, alone(store) as lease:
+    with opened(place, clock=moved) as store, alone(store) as lease:
         monkeypatch.setattr(lease, "renew", out_of_reach)
         moved.now += 2.4
         store.check_deadline()  # no question is needed yet
@@ -222,7 +223,7 @@ def test_who_cannot_ask_makes_no_call_once_its_session_may_have_ended(
 def test_a_session_that_answers_does_not_replace_the_deadline(
     place: str, moved: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with opened(place) as store, alone(store) as lease:
+    with opened(place, clock=moved) as store, alone(store) as lease:
         monkeypatch.setattr(lease, "renew", out_of_reach)
         moved.now += 24.9
         assert lease._presence.number() == row(store).presence
@@ -234,14 +235,14 @@ def test_a_session_that_answers_does_not_replace_the_deadline(
 
 def test_who_was_away_and_was_not_replaced_goes_on(place: str, moved: Clock) -> None:
     """It asks, and the lease is its own again for a while."""
-    with opened(place) as store, alone(store):
+    with opened(place, clock=moved) as store, alone(store):
         moved.now += 3600
         store.check_deadline()
         assert row(store).left > GRACE.total_seconds()
 
 
 def test_who_was_away_and_was_replaced_makes_no_call(place: str, moved: Clock) -> None:
-    with opened(place) as store, opened(place) as other, alone(store):
+    with opened(place, clock=moved) as store, opened(place, clock=moved) as other, alone(store):
         with store.engine.begin() as connection:
             connection.execute(text("UPDATE lease SET deadline = clock_timestamp()"))
         with other.lease(AT_ONCE):
