@@ -608,9 +608,16 @@ def noticing(
         return
     from cosell_sync.notices.notifier import Notifier  # noqa: PLC0415 - only where somebody is to be told
 
+    spoken = language(wired.settings.mapping.language)
     name = wired.settings.connection if wired.settings.key_prefix else ""
     notifier = Notifier(
-        targets, wired.outbox, wired.store, wired.clock, background=background, connection=name
+        targets,
+        wired.outbox,
+        wired.store,
+        wired.clock,
+        background=background,
+        language=spoken,
+        connection=name,
     )
     try:
         yield notifier.watching

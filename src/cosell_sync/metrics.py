@@ -115,8 +115,20 @@ class Metrics:
         self.lease = self._gauge(
             "cosell_lease_held", "1: this process is the one that writes; 0: it stands by."
         )
+        self._console = Counter(
+            "cosell_console_events",
+            "In the console: signed_in, refused (a wrong token, a foreign form), ordered.",
+            ["event"],
+            registry=self.registry,
+        )
+        for event in ("signed_in", "refused", "ordered"):
+            self._console.labels(event)
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
+
+    def console(self, event: str) -> None:
+        """Count an event of the console, which is one for all connections; safe from any thread."""
+        self._console.labels(event).inc()
 
     def of(self, connection: str, crm: str) -> ConnectionMetrics:
         """The part that one connection feeds."""

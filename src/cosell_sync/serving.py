@@ -36,8 +36,6 @@ from cosell_sync.store.open import Databases
 from cosell_sync.store.sql import SqlStore
 from cosell_sync.web.health import Facts, fresh_within
 
-Hint = tuple[str, str, str]  # referral id, event, changed
-
 KEPT: Final = 256
 STANDBY: Final = timedelta(seconds=5)
 LOOK_AGAIN: Final = timedelta(seconds=30)  # whether a paused connection was resumed
@@ -366,16 +364,9 @@ class Connections:
 
     # --- what events say ------------------------------------------------------------------------------------------
 
-    def told(self, name: str, hints: Sequence[Hint], *, news: bool) -> bool:
-        """Keep what events say of referrals for the next cycle of this connection; whether that should come soon. ``news``:
-        something arrived that names no referral. Raises Unavailable.
-        """
-        one = self._served[name]
-        fresh = self.store(name).hint(hints) if hints else 0
-        if not fresh and not news:
-            return False  # what was said before says nothing of what arrives now
-        one.monitor.hinted_at = self.clock()
-        return not one.course.failures
+    def may_be_woken(self, name: str) -> bool:
+        """Whether its next turn may come at once; while cycles fail the pause is kept."""
+        return not self._served[name].course.failures
 
     def receivers(self, addressed: str | None, referrals: Sequence[str]) -> Sequence[str]:
         """The connections that an event is for. Each has an address of its own, and hears with it what the others of its tenant
@@ -393,7 +384,6 @@ class Connections:
         settings = self._served[name].settings
         return self.databases.store(settings.store.url, self.clock, connection=name)
 
-    def monitor(self, name: str) -> Monitor | None:
-        """What is known of a valid connection's cycles; None where there is none of that name."""
-        one = self._served.get(name)
-        return one.monitor if one else None
+    def monitor(self, name: str) -> Monitor:
+        """What is known of a valid connection's cycles."""
+        return self._served[name].monitor

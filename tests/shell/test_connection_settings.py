@@ -80,6 +80,17 @@ def test_the_top_level_is_each_ones_default(tmp_path: Path) -> None:
     assert beta.notices == configuration.shared.notices
 
 
+def test_the_sign_in_of_the_console_is_one_for_all(tmp_path: Path) -> None:
+    configuration = given(tmp_path, "connections:\n  a:\n    console: {names: false, hosts: [x.example]}\n")
+    assert (
+        "one sign-in opens the console of all" in mistakes(configuration, "a")["connections.a.console.hosts"]
+    )
+    configuration = given(
+        tmp_path, "console: {names: true}\nconnections:\n  a:\n    console: {names: false}\n"
+    )
+    assert not configuration.settings("a").console.names
+
+
 def test_defaults_follow_the_connections_own_crm(tmp_path: Path) -> None:
     configuration = given(tmp_path, "connections: {d: {crm: dynamics}, s: }")
     assert configuration.settings("d").mapping == Settings(crm="dynamics").mapping

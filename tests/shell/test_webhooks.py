@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.x509.oid import NameOID
 from werkzeug.test import Client
 
-from cosell_sync.cli.daemon_service import _first_that_accepts
+from cosell_sync.cli.event_receiver import first_that_accepts
 from cosell_sync.sandbox.partner_center.webhooks import Signer
 from cosell_sync.web import certificates
 from cosell_sync.web.certificates import CertificateAway, Certificates
@@ -118,6 +118,18 @@ def test_a_signed_event_is_taken_with_nothing_but_the_id_of_its_address() -> Non
     )
     assert [each.referral_id for each in bench.taken] == [ID, ID, "", ""]
     assert bench.fetched == [URL]  # once
+
+
+def test_an_event_without_a_referral_of_ours_is_told_from_another_by_all_that_it_says() -> None:
+    bench = Bench()
+    theirs = {**EVENT, "EventName": "related-referral-updated"}
+    other = {**EVENT, "EventName": "new-kind"}
+    later = {**other, "ResourceChangeUtcDate": "2026-05-04T10:11:13Z"}
+    assert bench.post([theirs, other, other, later, {**other, "ResourceUri": None}]) == 202
+    assert bench.taken[0] == Event("related-referral-updated", ID, EVENT["ResourceChangeUtcDate"] or "")
+    digests = [each.changed for each in bench.taken[1:]]
+    assert digests[0] == digests[1]
+    assert len(set(digests)) == 3
 
 
 def test_the_other_header_counts_only_where_it_was_registered() -> None:
@@ -290,7 +302,7 @@ def test_a_connection_has_an_address_of_its_own() -> None:
 def test_connections_may_be_registered_in_different_ways() -> None:
     """An event is believed where one of them believes it; what none believes is refused as by the first."""
     plain, own = Bench(), Bench(header="x-ms-signature")
-    judge = _first_that_accepts([_judge(plain), _judge(own, "x-ms-signature")])
+    judge = first_that_accepts([_judge(plain), _judge(own, "x-ms-signature")])
     plain.web = Client(Application(lambda: GOOD, lambda: b"", judge=judge, take=plain.take))
     assert plain.post() == 202
     body = json.dumps(EVENT).encode()

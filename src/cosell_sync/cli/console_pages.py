@@ -5,18 +5,21 @@ A list reads the deals of its page, their open writes and the CRM's shape: four 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
 from cosell_sync.bootstrap import Program
+from cosell_sync.cli.deal_orders import deal_id, offers, order_of, said
 from cosell_sync.cli.deal_todo import todo
 from cosell_sync.cli.deals import DECIDED, LANDED, newest
 from cosell_sync.core.deal import Side, SyncState
 from cosell_sync.core.fields import LABELS
-from cosell_sync.core.memory import Intent, JournalEntry, Link, Phase, respond_by
+from cosell_sync.core.memory import Intent, JournalEntry, Link, OperatorCommand, Phase, respond_by
 from cosell_sync.core.messages import listed
 from cosell_sync.core.rules import CrmShape, Rules
 from cosell_sync.core.waiting import Waiting, WaitKind, waiting
@@ -24,14 +27,16 @@ from cosell_sync.cycle.commands import find
 from cosell_sync.cycle.safety import shape_of
 from cosell_sync.log import get_logger
 from cosell_sync.ports import Clock, DealCount
-from cosell_sync.settings import Settings
+from cosell_sync.settings import Settings, token_file
 from cosell_sync.store.listing import Query, Which
 from cosell_sync.store.sql import SqlStore
 from cosell_sync.transport.quota import Meter
+from cosell_sync.web.actions import Actions
 from cosell_sync.web.console import Console, ConsoleOfSeveral
 from cosell_sync.web.health import Facts
-from cosell_sync.web.pages import Deal, DealList, Explained, Line, Overview, Story, System
+from cosell_sync.web.pages import Deal, DealList, Explained, Line, Order, Overview, Story, System
 from cosell_sync.web.privacy import Discreet
+from cosell_sync.web.sessions import Sessions
 
 _FIRST: Final = 5  # deals of a list on the overview
 _CYCLES: Final = 20
@@ -67,48 +72,82 @@ _WHICH: Final = {
 @dataclass(frozen=True)
 class Subject:
     """What the pages of one connection are about. ``health``: what readiness is judged by; ``pace``: from cycle to cycle;
-    ``lease``: who writes, in words.
+    ``lease``: who writes, in words; ``wake``: called after each order.
     """
 
     settings: Settings
     store: SqlStore
-    rules: Rules
+    rules: Callable[[], Rules]
     clock: Clock
     meters: Mapping[Side, Meter]
     health: Callable[[], Facts]
     pace: Callable[[], timedelta]
     lease: Callable[[Facts], str]
+    wake: Callable[[], None] = lambda: None
 
 
-def console(wired: Program, health: Callable[[], Facts], pace: Callable[[], timedelta]) -> Console:
-    """The console over a wired program, the only one. Arguments as of ``Subject``."""
-    subject = Subject(
-        wired.settings,
-        wired.store,
-        wired.rules,
-        wired.clock,
-        wired.meters,
-        health,
-        pace,
-        lambda facts: _lease(facts, held=wired.store.holds_lease),
+def console(
+    wired: Program,
+    health: Callable[[], Facts],
+    pace: Callable[[], timedelta],
+    *,
+    wake: Callable[[], None] = lambda: None,
+    tell: Callable[[str], None] = lambda _: None,
+    monotonic: Callable[[], float] = time.monotonic,
+) -> Console:
+    """The console over a wired program, the only one. ``tell``: called with the name of each event, for the metrics; the other
+    arguments as of ``Subject``.
+    """
+    pages = ConsolePages(
+        Subject(
+            wired.settings,
+            wired.store,
+            lambda: wired.rules,
+            wired.clock,
+            wired.meters,
+            health,
+            pace,
+            lambda facts: _lease(facts, held=wired.store.holds_lease),
+            wake,
+        )
     )
-    return Console(ConsolePages(subject), health, names=wired.settings.console.names)
+    ours = wired.settings.console
+    sessions = _sessions(wired.settings, monotonic)
+    actions = Actions(pages, health, sessions, hosts=ours.hosts, tell=tell) if sessions else None
+    return Console(pages, health, names=ours.names, actions=actions)
 
 
 def console_of_several(
-    subject: Callable[[str], Subject | None], several: Callable[[], Mapping[str, Facts]]
+    shared: Settings,
+    subject: Callable[[str], Subject | None],
+    several: Callable[[], Mapping[str, Facts]],
+    tell: Callable[[str], None],
 ) -> ConsoleOfSeveral:
-    """The console over several connections. ``subject``: of the connection of that name; None where none of that name can be
-    served. ``several``: what readiness is judged by, by name.
+    """The console over several connections, with one sign-in for all. ``subject``: of the connection of that name; None where none
+    of that name can be served. ``several``: what readiness is judged by, by name. ``tell``: as of ``console``.
     """
+    sessions, hosts = _sessions(shared, time.monotonic), shared.console.hosts
 
     def chosen(name: str) -> Console | None:
         found = subject(name)
         if found is None:
             return None
-        return Console(ConsolePages(found), found.health, names=found.settings.console.names)
+        pages, query = ConsolePages(found), f"?connection={name}"
+        actions = (
+            Actions(pages, found.health, sessions, hosts=hosts, tell=tell, besides=query)
+            if sessions
+            else None
+        )
+        return Console(pages, found.health, names=found.settings.console.names, actions=actions)
 
-    return ConsoleOfSeveral(chosen, several)
+    entrance = Actions(None, lambda: None, sessions, hosts=hosts, tell=tell) if sessions else None
+    return ConsoleOfSeveral(chosen, several, entrance)
+
+
+def _sessions(settings: Settings, monotonic: Callable[[], float]) -> Sessions | None:
+    """Who is signed in; None where nobody can be."""
+    named = settings.console.token_file
+    return None if named is None else Sessions(lambda: token_file.read(Path(named)), monotonic)
 
 
 class ConsolePages:
@@ -155,22 +194,46 @@ class ConsolePages:
         link = find(store, target)
         if link is None:
             return None
-        waits = self._waiting(link, store.intents([link.key]), shape_of(store.cycle_state().shape))
+        waits = self._all_waiting(link)
         lines = store.journal(link.key, limit=_LINES + 1)
         discreet = self._discreet(link)
+        orders = self._orders(link)
+        may_act = self._wired.settings.console.token_file is not None
         return Story(
             self._deal(link, waits),
             [*self._past(lines, discreet), *(self._ahead(item, discreet) for item in waits)],
             [self._line(line, discreet) for line in lines[:_LINES]],
             len(lines) > _LINES,
+            list(offers(link, waits, store, orders, discreet)) if may_act else (),
+            [said(order, self._wired.rules()) for order in orders],
         )
+
+    def order(self, target: str, order: Order) -> str | None:
+        store = self._wired.store
+        link = find(store, target)
+        if link is None:
+            return None
+        made = order_of(link, self._all_waiting(link), self._wired.rules(), store, order)
+        if (made.verb, made.field) not in {(each.verb, each.field) for each in self._orders(link)}:
+            store.submit(made)
+            self._wired.wake()
+        return deal_id(link)
+
+    def _orders(self, link: Link) -> list[OperatorCommand]:
+        """What was ordered of this deal and waits for the next cycle, the oldest first."""
+        targets = {link.referral_id, link.opportunity_id} - {None}
+        return [order for order in self._wired.store.orders() if order.target in targets]
+
+    def _all_waiting(self, link: Link) -> list[Waiting]:
+        store = self._wired.store
+        return self._waiting(link, store.intents([link.key]), shape_of(store.cycle_state().shape))
 
     def _deal(self, link: Link, waits: Sequence[Waiting]) -> Deal:
         discreet, memory = self._discreet(link), link.memory
         until = respond_by(link)
         step = todo(link) or (_ANSWER if until else "")
         return Deal(
-            id=link.referral_id or link.opportunity_id or link.key,
+            id=deal_id(link),
             name=discreet.name,
             customer=discreet.customer,
             referral_id=link.referral_id,
@@ -188,7 +251,7 @@ class ConsolePages:
     def _waiting(self, link: Link, intents: Sequence[Intent], shape: CrmShape) -> list[Waiting]:
         wired = self._wired
         try:
-            return waiting(link, intents, wired.rules, shape, wired.clock())
+            return waiting(link, intents, wired.rules(), shape, wired.clock())
         except Exception:  # noqa: BLE001 - a deal that cannot be decided is told, and hides no other
             get_logger().warning("http.deal_unreadable", referral_id=link.referral_id, exc_info=True)
             return []
@@ -249,7 +312,7 @@ class ConsolePages:
         )
 
     def _label(self, field: str | None) -> str:
-        return LABELS.get(field, self._wired.rules.crm_name(field)) if field else ""
+        return LABELS.get(field, self._wired.rules().crm_name(field)) if field else ""
 
     def _discreet(self, link: Link) -> Discreet:
         return Discreet(link, names=self._wired.settings.console.names)

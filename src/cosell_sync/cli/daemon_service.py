@@ -4,34 +4,30 @@ other.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
-from functools import cache, partial
+from functools import partial
 from importlib.metadata import version
-from typing import Any, Protocol
+from typing import Protocol
 
 from cosell_sync import tracing
 from cosell_sync.bootstrap import Program, noticing, program, rules_from
 from cosell_sync.cli.console_pages import Subject, console, console_of_several
+from cosell_sync.cli.event_receiver import Spaced, log_events, receiver, taking
 from cosell_sync.daemon import Daemon
 from cosell_sync.errors import Busy, ConfigError
-from cosell_sync.log import get_logger
 from cosell_sync.metrics import ACTIVE, PAUSED, Metrics
 from cosell_sync.monitor import Monitor
 from cosell_sync.pool import Pool
-from cosell_sync.ports import Clock
 from cosell_sync.serving import Connections
 from cosell_sync.settings import Configuration, InvalidSettings, Settings, required
-from cosell_sync.settings.model import WebhooksSettings
 from cosell_sync.store import connections as stored
 from cosell_sync.store.engine import parse
 from cosell_sync.summary import CycleSummary
 from cosell_sync.web.health import Facts
 from cosell_sync.web.server import Application, Listener
-from cosell_sync.web.webhooks import ACCEPTED, Event, Headers, Verdict
-
-Judging = Callable[[Headers, int | None, Callable[[], bytes]], Verdict]
+from cosell_sync.web.webhooks import OURS, Event
 
 
 def serve(configuration: Configuration, reload: Callable[[], None] = lambda: None) -> int:
@@ -123,6 +119,7 @@ def _serve_one(loaded: Settings, reload: Callable[[], None]) -> int:
             stopping=wired.stop.set,
             reload=reload,
         )
+        note = taking(wired.store, monitor, daemon.wake, Spaced(daemon.wake).call)
 
         def facts() -> Facts:
             return cycles.seen(monitor.facts(daemon.status))
@@ -132,19 +129,14 @@ def _serve_one(loaded: Settings, reload: Callable[[], None]) -> int:
             return metrics.render()
 
         def take(events: Sequence[Event], _address: str | None) -> None:
-            """Store what they say, then wake the daemon."""
-            hints, others = _hints(events)
-            _log_events(events)
-            fresh = wired.store.hint(hints) if hints else 0
-            if fresh or others:  # what was said before says nothing of what arrives now
-                monitor.hinted_at = wired.clock()
-                daemon.wake()
+            log_events(events)
+            note(events)
 
         application = Application(
             facts,
             rendered,
-            console=console(wired, facts, monitor.pace),
-            **_receiver([loaded.webhooks], wired.clock, take),
+            console=console(wired, facts, monitor.pace, wake=daemon.wake, tell=metrics.console),
+            **receiver([loaded.webhooks], wired.clock, take),
         )
         _listen(loaded, application, stack)
         return daemon.run()
@@ -189,37 +181,45 @@ def _serve_several(
         def facts() -> Mapping[str, Facts]:
             return connections.facts(shared=loop.shared)
 
+        def wake(name: str) -> None:
+            if connections.may_be_woken(name):
+                loop.wake(name)
+
+        wakers = {name: partial(wake, name) for name in connections.served}
+        seldom = {name: Spaced(each).call for name, each in wakers.items()}
+
         def take(events: Sequence[Event], address: str | None) -> None:
-            """Store what they say for the connections that they are for, then wake those."""
-            hints, others = _hints(events)
-            _log_events(events)
-            for name in connections.receivers(address, [referral for referral, _, _ in hints]):
-                if connections.told(name, hints, news=others):
-                    loop.wake(name)
+            """Keep what they say for the connections that they are for, and wake those."""
+            log_events(events)
+            ours = [event.referral_id for event in events if event.name in OURS]
+            for name in connections.receivers(address, ours):
+                monitor = connections.monitor(name)
+                taking(connections.store(name), monitor, wakers[name], seldom[name])(events)
 
         def subject(name: str) -> Subject | None:
-            monitor = connections.monitor(name)
-            if monitor is None:
+            if name not in wakers:
                 return None
+            monitor = connections.monitor(name)
             return Subject(
                 monitor.settings,
                 connections.store(name),
-                rules_from(monitor.settings),
+                partial(rules_from, monitor.settings),
                 connections.clock,
                 monitor.wired.meters if monitor.wired else {},
                 lambda: connections.facts_of(name, shared=loop.shared),
                 monitor.pace,
                 lambda _: "Each process that serves it takes the lease for a cycle at a time.",
+                wakers[name],
             )
 
-        receiving = [each.webhooks for each in connections.served.values() if each.webhooks.enabled]
+        shared = configuration.shared
         application = Application(
             facts,
             lambda: connections.rendered(shared=loop.shared),
-            console=console_of_several(subject, facts),
-            **_receiver(receiving, connections.clock, take),
+            console=console_of_several(shared, subject, facts, connections.metrics.console),
+            **receiver([each.webhooks for each in connections.served.values()], connections.clock, take),
         )
-        _listen(configuration.shared, application, stack)
+        _listen(shared, application, stack)
         return loop.run()
 
 
@@ -231,50 +231,3 @@ def _listen(shared: Settings, application: Application, stack: ExitStack) -> Non
             f"http.listen {shared.http.listen} cannot be used: {error.strerror or error}",
             hint="another program, or another cosell-sync, may listen there: stop it, or change http.listen",
         ) from error
-
-
-def _hints(events: Sequence[Event]) -> tuple[list[tuple[str, str, str]], bool]:
-    """What the events say of referrals, and whether some of them name none."""
-    hints = [(event.referral_id, event.name, event.changed) for event in events if event.referral_id]
-    return hints, len(hints) < len(events)
-
-
-def _log_events(events: Sequence[Event]) -> None:
-    for event in events:
-        get_logger().info("webhook.received", kind=event.name, referral_id=event.referral_id or None)
-
-
-def _receiver(
-    sections: Iterable[WebhooksSettings], clock: Clock, take: Callable[[Sequence[Event], str | None], None]
-) -> dict[str, Any]:
-    """The arguments with which the listener judges and takes webhooks; empty where they are off. Raises ConfigError."""
-    enabled = [each for each in sections if each.enabled]
-    if not enabled:
-        return {}
-    from cosell_sync.web.certificates import Certificates  # noqa: PLC0415 - only where webhooks are on
-    from cosell_sync.web.trusted import load_trust  # noqa: PLC0415
-    from cosell_sync.web.webhooks import Judge  # noqa: PLC0415
-
-    ways = {(each.header, each.certificate_hosts, each.trusted_roots, each.organization) for each in enabled}
-    judges: list[Judging] = []
-    for header, hosts, roots, organization in sorted(ways, key=str):
-        try:
-            judges.append(Judge(header, Certificates(hosts), load_trust(roots, organization), clock))
-        except ConfigError as error:
-            if len(enabled) == 1:
-                raise
-            get_logger().error("webhook.unusable", exc_info=error)  # the others' arrive, and polling goes on
-    return {"judge": _first_that_accepts(judges), "take": take} if judges else {}
-
-
-def _first_that_accepts(judges: Sequence[Judging]) -> Judging:
-    """Believe an event that one of them believes; connections may be registered in different ways."""
-    if len(judges) == 1:
-        return judges[0]
-
-    def judge(headers: Headers, length: int | None, read: Callable[[], bytes]) -> Verdict:
-        body = cache(read)
-        verdicts = [each(headers, length, body) for each in judges]
-        return next((each for each in verdicts if each.status == ACCEPTED), verdicts[0])
-
-    return judge

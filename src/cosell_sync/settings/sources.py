@@ -24,7 +24,7 @@ from typing import Any, Final
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
-from cosell_sync.settings import value_lists
+from cosell_sync.settings import token_file, value_lists
 from cosell_sync.settings.keys import (
     CONNECTIONS,
     FIELD_RULES,
@@ -94,6 +94,7 @@ class TextSource(PydanticBaseSettingsSource):
             self._split_off(given)
         self.tree = {key: value for key, value in self._checked(self.tree, ()).items() if value is not None}
         self._find_value_lists()
+        self._find_token_file()
         for path, values in self._blocks():
             for secret in secret_keys(path[0]):
                 if (named := values.pop(f"{secret}_file", None)) is not None:
@@ -121,7 +122,17 @@ class TextSource(PydanticBaseSettingsSource):
                 hint = f"Give {section} at the top of the file, once for all connections"
                 below.report((section,), f"cannot be given for one connection: {SHARED[section]}", hint)
             below.tree = {key: value for key, value in values.items() if key not in SHARED}
+            self._refuse_own_sign_in(below)
             below.finish()
+
+    @staticmethod
+    def _refuse_own_sign_in(below: TextSource) -> None:
+        """Who signs in to the console acts on all connections; what it shows of one is that connection's."""
+        console = below.tree.get("console")
+        for key in ("token_file", "hosts"):
+            if isinstance(console, dict) and console.pop(key, None) is not None:
+                what = "cannot be given for one connection: one sign-in opens the console of all"
+                below.report(("console", key), what, f"Give console.{key} at the top of the file")
 
     def _blocks(self) -> Iterator[tuple[KeyPath, dict[str, Any]]]:
         """Every section, and every item of a list of sections, with its path."""
@@ -171,6 +182,18 @@ class TextSource(PydanticBaseSettingsSource):
             value_lists.read(file)
         except value_lists.Unusable as fault:
             self.report(("mapping", "value_lists"), str(fault), "See config/value-lists.yaml")
+
+    def _find_token_file(self) -> None:
+        """The file of the console's token by its whole path; one that may not be used is reported here. It is read at each sign-in."""
+        console = self.tree.get("console")
+        if not isinstance(console, dict) or not isinstance(named := console.get("token_file"), str):
+            return
+        file = self.folder / Path(named).expanduser()
+        console["token_file"] = str(file)
+        try:
+            token_file.read(file)
+        except token_file.Unusable as fault:
+            self.report(("console", "token_file"), str(fault), fault.hint)
 
     def _read_secret_file(self, path: KeyPath, values: dict[str, Any], secret: str, named: Any) -> None:
         """Put the content of the file in the secret's place; only trailing line ends are cut off."""
@@ -247,7 +270,7 @@ class EnvironmentSource(TextSource):
         """Maps and lists are JSON; everything else is its text."""
         local = within_connection(path)
         is_map = keys_below(path) is not None
-        may_be_json = is_map or local in LISTS or path[-1] in {"account_match", "certificate_hosts"}
+        may_be_json = is_map or local in LISTS or path[-1] in {"account_match", "certificate_hosts", "hosts"}
         if not (may_be_json and text.lstrip().startswith(("{", "["))):
             if is_map and local[:-1] != FIELD_RULES:  # a field rule as plain text is the CRM's field name
                 self.report(path, "must be a map", "Give it as JSON, for example {…}")

@@ -1,7 +1,8 @@
-"""The console's addresses: ``/``, ``/deals?state=…&text=…`` and ``/deals/ID``, each answered with a page; read-only. Where there
-are several connections, ``/`` lists them and ``?connection=NAME`` chooses one.
+"""The console's addresses: ``/``, ``/deals?state=…&text=…`` and ``/deals/ID``, each answered with a page. Where there are several
+connections, ``/`` lists them and ``?connection=NAME`` chooses one.
 
-A store that is away, a deal that nobody knows and a filter that there is none are answered with a page that says so.
+Read-only, unless there are ``actions``. A store that is away, a deal that nobody knows and a filter that there is none are
+answered with a page that says so.
 """
 
 from __future__ import annotations
@@ -17,29 +18,35 @@ from cosell_sync.log import get_logger
 from cosell_sync.store.listing import Query, Which
 from cosell_sync.store.search import printable
 from cosell_sync.web import pages
+from cosell_sync.web.actions import AWAY, UNKNOWN, Actions, html
+from cosell_sync.web.forms import Foreign
 from cosell_sync.web.health import Facts
-from cosell_sync.web.pages import Source
+from cosell_sync.web.pages import Source, Visitor
 
 ASKED: Final = 200  # characters of a question that are looked at
-_AWAY: Final = (
-    "The store cannot be read at the moment, so there is nothing to show. The log of this process says why, and so does "
-    "cosell-sync doctor. No deal is lost: load this page again once the store is back."
-)
-_UNKNOWN: Final = (
-    "No deal with this id is known here. It may not have been read yet, or the id may be cut short."
-)
 _CHOOSE: Final = (
-    "No connection of this name can be served here. The first page lists all of them, with what is wrong."
+    "Unknown connection",
+    "No connection of this name can be served here. The first page lists all of them, with what is wrong.",
 )
 
 
 class Console:
-    """``facts``: what readiness is judged by; asks the store nothing. ``names``: whether deals may be found by their names."""
+    """``facts``: what readiness is judged by; asks the store nothing. ``names``: whether deals may be found by their names.
+    ``actions``: how people sign in and act; None: nobody can.
+    """
 
-    def __init__(self, source: Source, facts: Callable[[], Facts], *, names: bool = True) -> None:
+    def __init__(
+        self,
+        source: Source,
+        facts: Callable[[], Facts],
+        *,
+        names: bool = True,
+        actions: Actions | None = None,
+    ) -> None:
         self._source = source
         self._facts = facts
         self._names = names
+        self._actions = actions
 
     def rules(self) -> list[Rule]:
         """The routes, each with the method that answers it."""
@@ -47,11 +54,11 @@ class Console:
             Rule("/", endpoint=self.overview, methods=["GET"]),
             Rule("/deals", endpoint=self.deals, methods=["GET"]),
             Rule("/deals/<path:target>", endpoint=self.deal, methods=["GET"]),
+            *(self._actions.rules() if self._actions else ()),
         ]
 
     def overview(self, request: Request) -> Response:
-        del request
-        return self._answer(lambda: pages.overview(self._source.overview()))
+        return self._answer(request, lambda visitor: pages.overview(self._source.overview(), visitor))
 
     def deals(self, request: Request) -> Response:
         asked = {name: printable(request.args.get(name, ""))[:ASKED] for name in ("state", "text", "after")}
@@ -60,52 +67,70 @@ class Console:
         except ValueError:
             return self._problem(400, "Unknown filter", f"The state of deals is one of: {', '.join(Which)}.")
         query = Query(which, asked["text"], asked["after"], by_name=self._names)
-        return self._answer(lambda: pages.deals(self._facts(), query, self._source.deals(query)))
+        return self._answer(
+            request, lambda visitor: pages.deals(self._facts(), query, self._source.deals(query), visitor)
+        )
 
     def deal(self, request: Request, target: str) -> Response:
-        del request
-
-        def page() -> str | None:
+        def page(visitor: Visitor) -> str | None:
             found = self._source.story(printable(target))
-            return pages.story(self._facts(), found) if found else None
+            return pages.story(self._facts(), found, visitor) if found else None
 
-        return self._answer(page)
+        return self._answer(request, page)
 
-    def _answer(self, page: Callable[[], str | None]) -> Response:
+    def order(self, request: Request, target: str) -> Response:
+        """What a form on a deal's page asks for."""
+        return self._actions.order(request, target) if self._actions else self._problem(405, *UNKNOWN)
+
+    def _answer(self, request: Request, page: Callable[[Visitor], str | None]) -> Response:
         try:
-            found = page()
+            visitor = self._actions.visitor(request) if self._actions else Visitor()
+            found = page(visitor)
+        except Foreign as foreign:
+            return self._problem(foreign.status, "Unknown name", foreign.words)
         except CosellError:
             get_logger().warning("http.facts_unreadable", exc_info=True)
-            return self._problem(503, "The store does not answer", _AWAY)
-        return self._problem(404, "Unknown deal", _UNKNOWN) if found is None else _html(found)
+            return self._problem(503, *AWAY)
+        return self._problem(404, *UNKNOWN) if found is None else html(found)
 
     def _problem(self, status: int, title: str, words: str) -> Response:
-        return _html(pages.problem(self._facts(), title, words), status)
+        return html(pages.problem(self._facts(), title, words, Visitor()), status)
 
 
 class ConsoleOfSeveral:
-    """``chosen``: the console of one connection; None where there is none of that name. ``several``: what readiness is judged by,
-    by name.
+    """``chosen``: the console of one connection, with its actions; None where there is none of that name. ``several``: what
+    readiness is judged by, by name. ``actions``: how people sign in, for all connections at once; None: nobody can.
     """
 
     def __init__(
-        self, chosen: Callable[[str], Console | None], several: Callable[[], Mapping[str, Facts]]
+        self,
+        chosen: Callable[[str], Console | None],
+        several: Callable[[], Mapping[str, Facts]],
+        actions: Actions | None = None,
     ) -> None:
         self._chosen = chosen
         self._several = several
+        self._actions = actions
 
     def rules(self) -> list[Rule]:
         """As of ``Console``."""
+        act = (Rule("/deals/<path:target>", endpoint=self.order, methods=["POST"]),) if self._actions else ()
         return [
             Rule("/", endpoint=self.overview, methods=["GET"]),
             Rule("/deals", endpoint=self.deals, methods=["GET"]),
             Rule("/deals/<path:target>", endpoint=self.deal, methods=["GET"]),
+            *act,
+            *(self._actions.sign_in_rules() if self._actions else ()),
         ]
 
     def overview(self, request: Request) -> Response:
-        if "connection" not in request.args:
-            return _html(pages.connections(self._several()))
-        return self._of(request, lambda console: console.overview(request))
+        if "connection" in request.args:
+            return self._of(request, lambda console: console.overview(request))
+        try:
+            visitor = self._actions.visitor(request) if self._actions else Visitor()
+        except Foreign as foreign:
+            return html(pages.problem(None, "Unknown name", foreign.words, Visitor()), foreign.status)
+        return html(pages.connections(self._several(), visitor))
 
     def deals(self, request: Request) -> Response:
         return self._of(request, lambda console: console.deals(request))
@@ -113,16 +138,15 @@ class ConsoleOfSeveral:
     def deal(self, request: Request, target: str) -> Response:
         return self._of(request, lambda console: console.deal(request, target))
 
+    def order(self, request: Request, target: str) -> Response:
+        return self._of(request, lambda console: console.order(request, target))
+
     def _of(self, request: Request, answer: Callable[[Console], Response]) -> Response:
         try:
             console = self._chosen(request.args.get("connection", ""))
         except CosellError:
             get_logger().warning("http.facts_unreadable", exc_info=True)
-            return _html(pages.problem(None, "The store does not answer", _AWAY), 503)
+            return html(pages.problem(None, *AWAY, Visitor()), 503)
         if console is None:
-            return _html(pages.problem(None, "Unknown connection", _CHOOSE), 404)
+            return html(pages.problem(None, *_CHOOSE, Visitor()), 404)
         return answer(console)
-
-
-def _html(page: str, status: int = 200) -> Response:
-    return Response(page, status, content_type="text/html; charset=utf-8")
