@@ -355,7 +355,7 @@ class Connections:
 
     def _served_here(self, one: _Served, *, shared: bool) -> bool:
         """Whether this process made the newest turn that it knows of; where turns are shared, and lately."""
-        long_ago = self.clock() - one.rested > fresh_within(one.monitor.pace())
+        long_ago = self.clock() - one.due > fresh_within(one.monitor.pace())
         return one.mine and not (shared and long_ago)
 
     def rendered(self, *, shared: bool = False) -> bytes:

@@ -253,7 +253,11 @@ def main() -> None:
 
 
 def work(given: argparse.Namespace) -> None:
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(
+            logging.WARNING if os.environ.get("FLEET_LOG") else logging.CRITICAL
+        )
+    )
     for name in ("procrastinate", "psycopg"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     engine = make_engine(parse(given.database))

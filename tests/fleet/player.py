@@ -156,6 +156,11 @@ class Fleet:
         self.parent.communicate(timeout=15)
 
 
+def _processor_seconds(process: int) -> float:
+    numbers = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(numbers[11]) + int(numbers[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def _alive(process: int) -> bool:
     with suppress(ProcessLookupError):
         os.kill(process, 0)
@@ -243,11 +248,14 @@ def run(play: Play, own: OwnServer, say: Callable[[str], None] = lambda _line: N
             down = _befall(play, own, fleet, queue, ask, say)
             settled = _settle(play, fleet, queue, ask, down)
             end = ask("state")
+            spent = sum(map(_processor_seconds, fleet.running))
             seen, written = ask("seen"), ask("written")
         finally:
             fleet.end()
     found = _judge(play, engine, queue, end, seen, written, down)
     found.figures |= _rates(play, seen)
+    if not fleet.killed:
+        found.figures["worker CPU ms a cycle"] = round(1000 * spent / max(1, found.figures["cycles"]))
     found.figures |= {"killed": fleet.killed, "stopped": fleet.stops, "settled_s": settled}
     engine.dispose()
     return found
