@@ -16,7 +16,18 @@ from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Connection, Engine, Table, delete, insert, select, update
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Connection,
+    Engine,
+    Table,
+    bindparam,
+    delete,
+    insert,
+    select,
+    update,
+)
 from sqlalchemy.exc import IntegrityError
 
 from cosell_sync.core import erasure as forgetting
@@ -373,12 +384,13 @@ class SqlStore:
         self, connection: Connection, opened: Sequence[Intent], settled: Sequence[tuple[str, Side]]
     ) -> None:
         column = schema.intent.c
-        for link, side in settled:
-            connection.execute(
-                delete(schema.intent).where(
-                    column.connection == self._connection, column.link == link, column.side == side.value
-                )
+        if settled:
+            this = delete(schema.intent).where(
+                column.connection == self._connection,
+                column.link == bindparam("of"),
+                column.side == bindparam("to"),
             )
+            connection.execute(this, [{"of": link, "to": side.value} for link, side in settled])
         self._upsert(connection, schema.intent, [serialize.from_intent(intent) for intent in opened])
 
     def _insert(self, connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
