@@ -27,7 +27,9 @@ Row = Mapping[Any, Any]  # by column name; SQLAlchemy types its keys more loosel
 
 # Follows ``Memory`` as it grows: what an older version did not write takes the default, what is unknown is dropped.
 _MEMORY: Final = TypeAdapter(Memory)
-_COMMON: Final = attrgetter("link", "cycle", "at", "side", "action", "rule")  # what the lines of a row have in common
+_COMMON: Final = attrgetter(
+    "link", "cycle", "at", "side", "action", "rule"
+)  # what the lines of a row have in common
 _LINES: Final = "lines"  # the kind of a value that is several lines: field, old and new of each
 _CLOSED_ROWS: Final = "closed_rows"  # stood beside the shape once; now a verdict
 # Names that earlier versions stored: what a store of theirs holds is read under today's name.

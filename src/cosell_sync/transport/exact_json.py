@@ -52,7 +52,9 @@ def _encode(data: Any) -> str:
         return encode_basestring_ascii(data)
     match data:
         case dict():
-            return "{" + ",".join(f"{_encode(str(name))}:{_encode(item)}" for name, item in data.items()) + "}"
+            return (
+                "{" + ",".join(f"{_encode(str(name))}:{_encode(item)}" for name, item in data.items()) + "}"
+            )
         case Decimal():
             if not data.is_finite():
                 raise ValueError("JSON has no such number")
