@@ -49,6 +49,7 @@ def one(deals: int, crm: str) -> None:
 
 def soak(cycles: int) -> None:
     """So many cycles over two systems in memory and a store in a file."""
+    structlog.configure(processors=[Calls()])
     from soak import Soak  # noqa: PLC0415 - found beside the tests, see above
 
     with tempfile.TemporaryDirectory(prefix="cosell-sync-soak-") as home:

@@ -62,8 +62,12 @@ def main() -> None:
         peer = theirs(python, given.deals)
     own = ours(given.deals)
     for name, (seconds, cpu, made) in {"dlt": peer, "cosell-sync": own}.items():
-        print(f"{name:<12} {seconds:6.2f} s, CPU {cpu:6.2f} s, {made} opportunities, {seconds / made * 1000:5.2f} ms each")
-    print(f"cosell-sync takes {own[0] / own[2] / (peer[0] / peer[2]):.2f} x the time of dlt for an opportunity")
+        print(
+            f"{name:<12} {seconds:6.2f} s, CPU {cpu:6.2f} s, {made} opportunities, {seconds / made * 1000:5.2f} ms each"
+        )
+    print(
+        f"cosell-sync takes {own[0] / own[2] / (peer[0] / peer[2]):.2f} x the time of dlt for an opportunity"
+    )
 
 
 if __name__ == "__main__":

@@ -65,7 +65,10 @@ def main() -> None:
             own = seconds([str(COMMAND), *words], env, given.tries)
             floor = seconds([sys.executable, "-c", IMPORT, modules], env, given.tries)
             count = len(json.loads(modules))
-            print(f"{words[0]:<10} CPU {own:5.2f} s, {own / floor:4.2f} x its {count} imports ({floor:4.2f} s)", flush=True)
+            print(
+                f"{words[0]:<10} CPU {own:5.2f} s, {own / floor:4.2f} x its {count} imports ({floor:4.2f} s)",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

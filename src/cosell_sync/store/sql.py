@@ -252,7 +252,7 @@ class SqlStore:
             raise ValueError(f"what was to be remembered contradicts the store: {error.orig}") from error
 
     def purge_journal(self, before: datetime) -> int:
-        """Delete journal lines older than that; how many there were."""
+        """Delete journal rows older than that; how many there were."""
         column = schema.journal.c
         with writing(self.engine) as connection:
             self._lease.check(connection)
