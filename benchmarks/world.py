@@ -22,6 +22,7 @@ from sqlalchemy import event
 
 from cosell_sync import settings
 from cosell_sync.bootstrap import Program, program
+from cosell_sync.cli.main import collect_seldom
 from cosell_sync.core.deal import State, state_of
 from cosell_sync.core.memory import Phase
 
@@ -45,6 +46,7 @@ def outside(deals: int, crm: str) -> Iterator[dict[str, str]]:
 @contextmanager
 def wired(variables: dict[str, str]) -> Iterator[Program]:
     """The product as a command wires it, holding the lease of its store."""
+    collect_seldom()
     os.environ |= {name: variables[name] for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")}
     with program(settings.load(None, variables)) as made, made.store.lease(made.settings.sync.interval):
         yield made
