@@ -170,12 +170,6 @@ def says_nothing(sides: Sides) -> set[Side]:
 
 def _merge_set(rule: FieldRule, sides: Sides, shape: CrmShape) -> Merged:
     referral, opportunity = by_key(sides.referral), by_key(sides.opportunity)
-    if (
-        referral
-        and sides.referral == sides.opportunity
-        and not any(map(hidden_parts, (*referral.values(), *opportunity.values())))
-    ):
-        return Merged(sides.referral, sides.opportunity)
     base_referral = recalled(by_key(sides.base_referral), referral, opportunity)
     base_opportunity = recalled(by_key(sides.base_opportunity), opportunity, referral)
     prefer = Side.PARTNER_CENTER if rule.policy is Policy.PARTNER_CENTER else Side.CRM
