@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import date, timedelta
 from decimal import Decimal
+from types import SimpleNamespace
 
 import pytest
 import structlog
 
 from cosell_sync.core.deal import Customer, Member, Side, State, Value
 from cosell_sync.core.memory import Phase
+from cosell_sync.cycle import engagements
 from cosell_sync.cycle.engagements import READS
 from cosell_sync.ports import Transaction
 from memory_sharing import HELP, Crash, Stage
@@ -439,6 +442,59 @@ def test_twenty_are_read_a_cycle_the_oldest_first() -> None:
             )
         )
     assert shown[-1] == READS + 5
+
+
+def test_a_deal_of_which_a_webhook_named_microsofts_side_is_read_before_all_others() -> None:
+    """An event names Microsoft's referral, not ours; its id is known from the read before."""
+    stage = Stage()
+    for _ in range(2 * READS + 5):
+        stage.opportunity(help=HELP)
+    stage.settled(4)
+    turn = stage.store.cycle_state().engagements
+    assert turn is not None
+    last = stage.store.by_keys(turn.asked[-1:])[turn.asked[-1]]  # was read just now, so it would come last
+    side = last.memory.microsoft["referral"]
+    number = next(number for number, row in enumerate(stage.posts.sides) if row.id.lower() == side)
+    stage.posts.answers("Active / Accepted", number)
+    stage.store.hint([(side, "related-referral-updated", "t1"), ("nobody", "related-referral-created", "t1")])
+    looks = stage.posts.looks
+    stage.cycle()
+    record = stage.outside.opportunities[last.opportunity_id or ""]
+    assert (record.fields["microsoft_status"], stage.posts.looks) == ("Active / Accepted", looks + READS)
+    assert stage.store.hints(9, related=True) == []
+
+
+def test_a_hint_waits_while_microsofts_side_cannot_be_read() -> None:
+    stage = Stage()
+    stage.opportunity(help=HELP)
+    stage.settled(2)
+    stage.posts.unsearchable = True
+    stage.store.hint([("m1", "related-referral-updated", "t1")])
+    stage.cycle()
+    assert stage.store.hints(9, related=True) == ["m1"]
+    stage.posts.unsearchable = False
+    stage.cycle()
+    assert stage.store.hints(9, related=True) == []
+
+
+def test_the_id_of_microsofts_referral_alone_is_no_news(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store of an earlier version does not know it: it is noted, and nothing else happens."""
+    stage = Stage()
+    stage.opportunity(help=HELP)
+    stage.settled(2)
+    (link,) = stage.store.links([Phase.LINKED])
+    older = {name: text for name, text in link.memory.microsoft.items() if name != "referral"}
+    with stage.store.lease(timedelta()):
+        stage.store.commit(Transaction(links=[replace(link, memory=replace(link.memory, microsoft=older))]))
+    before = len(stage.store.journal(link.key))
+    said: list[str] = []
+    monkeypatch.setattr(engagements, "log", SimpleNamespace(info=lambda event, **_: said.append(event)))
+    stage.cycle()
+    (after,) = stage.store.links([Phase.LINKED])
+    assert after.memory.microsoft == link.memory.microsoft
+    assert after.dirty is False
+    assert said == []
+    assert len(stage.store.journal(link.key)) == before
 
 
 def test_up_to_twenty_an_idle_cycle_stores_nothing() -> None:

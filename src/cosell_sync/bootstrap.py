@@ -574,7 +574,10 @@ def noticing(
         return
     from cosell_sync.notices.notifier import Notifier  # noqa: PLC0415 - only where somebody is to be told
 
-    notifier = Notifier(targets, wired.outbox, wired.store, wired.clock, background=background)
+    spoken = language(wired.settings.mapping.language)
+    notifier = Notifier(
+        targets, wired.outbox, wired.store, wired.clock, background=background, language=spoken
+    )
     try:
         yield notifier.watching
     finally:

@@ -135,6 +135,14 @@ class Metrics:
             "1: this process is the one that writes; 0: it stands by.",
             registry=self.registry,
         )
+        self._console = Counter(
+            "cosell_console_events",
+            "In the console: signed_in, refused (a wrong token, a foreign form), ordered.",
+            ["event"],
+            registry=self.registry,
+        )
+        for event in ("signed_in", "refused", "ordered"):
+            self._console.labels(event)
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
         for side in _SIDES:
@@ -145,6 +153,10 @@ class Metrics:
             self._cycles.labels(str(exit_code))  # a series that begins at its first failure shows no increase
         for state in SyncState:
             self._deals.labels(state.value)
+
+    def console(self, event: str) -> None:
+        """Count an event of the console; safe from any thread."""
+        self._console.labels(event).inc()
 
     def cycle(self, summary: CycleSummary, at: datetime) -> None:
         """Count a cycle that ended at ``at``."""

@@ -428,8 +428,10 @@ class Store(KnownRecords, Protocol):
     def counts(self) -> Sequence[DealCount]:
         """How many deals stand how; without those of which there are none."""
 
-    def hints(self, limit: int) -> Sequence[str]:
-        """Ids of referrals that webhooks said are worth a look, at most ``limit``, those first that wait longest."""
+    def hints(self, limit: int, *, related: bool = False) -> Sequence[str]:
+        """Ids of referrals that webhooks said are worth a look, at most ``limit``, those first that wait longest. ``related``: those
+        of other organizations, else ours.
+        """
 
     def outlook(self) -> Outlook:
         """What has a clock running, asked of indexes."""

@@ -7,25 +7,32 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree as ET
 
 import pytest
 from served_dynamics import SAM, World, check, draft, only
 
+from cosell_sync.catalogues import catalogue, languages
 from cosell_sync.core.deal import Customer, Member, Solution
+from cosell_sync.crm.columns import opportunity_columns
 from cosell_sync.crm.dynamics.batch import Op
-from cosell_sync.crm.dynamics.install import schema
+from cosell_sync.crm.dynamics.install import forms, schema
 from cosell_sync.crm.dynamics.install.deploy import provision
 from cosell_sync.crm.dynamics.install.setup import Setup, SetupRefused
+from cosell_sync.crm.dynamics.org import DEFAULT_NAMES
 from cosell_sync.crm.report import Finding, Status
+from cosell_sync.crm.words import Words
 from cosell_sync.errors import Rejected, Unavailable
 from cosell_sync.ports import OpportunityWrite
 from cosell_sync.sandbox.certificates import Certificates
 from cosell_sync.sandbox.dataverse import schema as dataverse_schema
 from cosell_sync.sandbox.dataverse import standard_schema
 from cosell_sync.sandbox.dataverse.auth import CLIENT_ID
+from cosell_sync.settings import value_lists
 
 ACTION = "Column opportunity.cosell_action"
 KEY = "Key opportunity.cosell_referralid"
+FORM = "Form Opportunity (co-sell)"
 SYNC, SELLER = "Role Co-sell Sync Service", "Role Co-sell Seller"
 ADMIN = "00000000-0000-4000-8000-0000000000ad"
 
@@ -90,7 +97,7 @@ def with_status(found: Mapping[str, Finding], status: Status) -> set[str]:
 
 def test_what_is_made_is_what_the_documented_columns_say(place: Place) -> None:
     """The sandbox restates the field list on its own; a provisioned environment holds the same."""
-    assert statuses(place.provision()) == {"made": 47, "there": 2}
+    assert statuses(place.provision()) == {"made": 51, "there": 2}
     for name, wanted in standard_schema.build().items():
         made = place.table(name)
         assert made.columns.keys() == wanted.columns.keys()
@@ -118,23 +125,23 @@ def test_a_second_run_changes_nothing(place: Place) -> None:
     place.provision()
     place.changes()
     before, schema = place.org.snapshot(), dict(place.org._org.schema)
-    assert statuses(place.provision()) == {"there": 49}
+    assert statuses(place.provision()) == {"there": 53}
     assert place.changes() == []
     assert (place.org.snapshot(), place.org._org.schema) == (before, schema)
 
 
 def test_everything_lands_in_our_own_solution(place: Place) -> None:
-    """32 columns, a table and its relationship, two keys, five views, two roles: one can be exported, and removed."""
+    """32 columns, a table and its relationship, two keys, seven views, two forms, two roles: one can be exported, and removed."""
     place.provision()
     (solution,) = place.org.rows("solution", uniquename="cosellsync")
     assert not solution["ismanaged"]
     listed = place.org.rows("solutioncomponent", solutionid=solution["solutionid"])
-    assert Counter(row["componenttype"] for row in listed) == {2: 32, 1: 1, 10: 1, 14: 2, 26: 5, 20: 2}
+    assert Counter(row["componenttype"] for row in listed) == {2: 32, 1: 1, 10: 1, 14: 2, 26: 7, 60: 2, 20: 2}
 
 
 def test_a_dry_run_writes_nothing(place: Place) -> None:
     before, schema = place.org.snapshot(), dict(place.org._org.schema)
-    assert statuses(place.provision(dry_run=True)) == {"to make": 47, "there": 2}
+    assert statuses(place.provision(dry_run=True)) == {"to make": 51, "there": 2}
     assert place.changes() == []
     assert (place.org.snapshot(), place.org._org.schema) == (before, schema)
 
@@ -151,8 +158,8 @@ def test_columns_made_by_hand_are_recognised(certificates: Certificates, tmp_pat
     place = Place(certificates, certificates.write(tmp_path / "ca.pem"), cosell_installed=True)
     place.server.start()
     try:
-        assert statuses(place.provision()) == {"there": 39, "made": 10}
-        assert statuses(place.provision()) == {"there": 49}
+        assert statuses(place.provision()) == {"there": 39, "made": 14}
+        assert statuses(place.provision()) == {"there": 53}
     finally:
         place.close()
 
@@ -170,12 +177,12 @@ def test_labels_are_written_in_the_base_language_and_in_english(place: Place) ->
     bodies = [call.json() for call in place.server.calls.matching("POST", r"/Attributes$")]
     listed = [each["LanguageCode"] for body in bodies for each in body["DisplayName"]["LocalizedLabels"]]
     assert listed == [1031, 1033] * len(bodies)
-    assert statuses(place.provision()) == {"there": 49}
+    assert statuses(place.provision()) == {"there": 53}
 
 
 def test_without_english_there_is_the_base_language_alone(place: Place) -> None:
     place.org.set_languages(1031)
-    assert statuses(place.provision()) == {"made": 47, "there": 2}
+    assert statuses(place.provision()) == {"made": 51, "there": 2}
     assert "In sync" in place.client().shape().picklists["sync_state"]
 
 
@@ -204,7 +211,7 @@ def test_views_ask_for_choices_by_the_numbers_that_are_there(place: Place) -> No
     for row in place.org.rows("savedquery"):
         place.org.delete("savedquery", row["savedqueryid"])
     found = place.provision()
-    assert len(with_status(found, Status.MADE)) == 5
+    assert len(with_status(found, Status.MADE)) == 7
     assert found["Column opportunity.cosell_direction"].status is Status.THERE
     (inbound,) = place.org.rows("savedquery", name="Co-sell: Inbound")
     assert 'attribute="cosell_direction" operator="eq" value="3"' in inbound["fetchxml"]
@@ -241,7 +248,7 @@ def test_a_column_that_differs_is_told_and_left(
     each = found[f"Column opportunity.{column}"]
     assert (each.status, each.text) == (Status.DIFFERS, told)
     assert "mapping.fields." in each.todo
-    assert statuses(found) == {"there": 48, "differs": 1}
+    assert statuses(found) == {"there": 52, "differs": 1}
     assert place.changes() == []
 
 
@@ -375,7 +382,7 @@ def test_change_tracking_is_switched_on_keeping_every_translation(place: Place) 
     assert place.provision()["Change tracking connection"].status is Status.MADE
     assert place.table("connection").change_tracking
     assert place.org.setup.labels_lost == []
-    assert statuses(place.provision()) == {"there": 49}
+    assert statuses(place.provision()) == {"there": 53}
 
 
 def test_tracking_that_cannot_be_is_no_fault(place: Place) -> None:
@@ -409,7 +416,7 @@ def test_a_publication_that_fails_is_told(place: Place) -> None:
 def test_a_busy_org_is_waited_for(place: Place, status: int) -> None:
     """Customizations exclude each other; whatever the status, the code says that a moment later it works."""
     place.org.setup.busy, place.org.setup.busy_status = 4, status
-    assert statuses(place.provision()) == {"made": 47, "there": 2}
+    assert statuses(place.provision()) == {"made": 51, "there": 2}
     assert place.clock.slept[:4] == [2, 4, 8, 16]
     assert "another customization is under way in the org" in place.heard
 
@@ -424,7 +431,7 @@ def test_an_org_that_stays_busy_is_left_for_later(place: Place) -> None:
 
 def test_a_throttle_is_waited_out(place: Place) -> None:
     place.server.faults.answer(429, headers={"Retry-After": "7"}, method="POST", path="/Attributes$", times=2)
-    assert statuses(place.provision()) == {"made": 47, "there": 2}
+    assert statuses(place.provision()) == {"made": 51, "there": 2}
     assert place.clock.slept.count(7) == 2
 
 
@@ -436,7 +443,7 @@ def test_a_lost_answer_ends_the_run_and_the_next_one_finds_what_was_made(place: 
     assert "run provision again" in caught.value.hint
     found = place.provision()
     assert not any(each.status.needs_action for each in found.values())
-    assert statuses(place.provision()) == {"there": 49}
+    assert statuses(place.provision()) == {"there": 53}
 
 
 def test_a_column_that_somebody_made_meanwhile_is_there(place: Place) -> None:
@@ -452,8 +459,9 @@ def test_a_refused_column_holds_what_rests_on_it_and_nothing_else(place: Place) 
     each = found["Column opportunity.cosell_referralid"]
     assert (each.status, each.text) == (Status.FAILED, "too many columns")
     assert (found[KEY].status, found[KEY].text) == (Status.BLOCKED, f"it rests on {each.component}")
-    assert statuses(found) == {"made": 45, "there": 2, "failed": 1, "not made": 1}
-    assert with_status(place.provision(), Status.MADE) == {each.component, KEY}
+    assert found[FORM].status is Status.BLOCKED
+    assert statuses(found) == {"made": 48, "there": 2, "failed": 1, "not made": 2}
+    assert with_status(place.provision(), Status.MADE) == {each.component, KEY, FORM}
 
 
 def test_a_column_of_the_customers_own_is_not_made_for_them(place: Place) -> None:
@@ -461,7 +469,8 @@ def test_a_column_of_the_customers_own_is_not_made_for_them(place: Place) -> Non
     each = found["Column opportunity.contoso_note"]
     assert each.status is Status.FAILED
     assert each.todo == "make it in make.powerapps.com as Memo, or leave mapping.fields.message out"
-    assert statuses(found) == {"made": 46, "there": 2, "failed": 1}
+    assert found[FORM].text == f"it rests on {each.component}"
+    assert statuses(found) == {"made": 49, "there": 2, "failed": 1, "not made": 1}
 
 
 @pytest.mark.parametrize(
@@ -578,7 +587,7 @@ def test_a_shorter_reach_is_told_not_raised(place: Place) -> None:
 def test_more_than_we_give_is_none_of_our_business(place: Place) -> None:
     place.provision()
     place.org.security.depths(_role_id(place, "Co-sell Seller"))["prvWritecosell_solution"] = "Global"
-    assert statuses(place.provision()) == {"there": 49}
+    assert statuses(place.provision()) == {"there": 53}
 
 
 def test_a_seller_role_of_before_receives_the_table_made_now(place: Place) -> None:
@@ -768,3 +777,107 @@ def test_a_changed_definition_counts_once_it_is_published(place: Place) -> None:
     assert not place.table("connection").change_tracking
     place.provision()
     assert place.table("connection").change_tracking
+
+
+# --- forms ---------------------------------------------------------------------------------------------------------
+
+
+def _drawn(place: Place, table: str) -> dict[str, Mapping[str, str]]:
+    """Column → its control's attributes, of our form of that table."""
+    (row,) = place.org.rows("systemform", objecttypecode=table)
+    return {
+        each.get("datafieldname") or each.get("id") or "": each.attrib
+        for each in ET.fromstring(row["formxml"]).iter("control")
+    }
+
+
+def test_sellers_get_a_form_with_every_column_that_is_theirs(place: Place) -> None:
+    place.provision()
+    drawn = _drawn(place, "opportunity")
+    for ours, column in opportunity_columns(value_lists.choices(value_lists.shipped())).items():
+        control = drawn[DEFAULT_NAMES[ours]]
+        assert control["disabled"] == str(not column.editable).lower(), ours
+    assert {"name", "parentaccountid", "estimatedvalue", "cosell_solutions"} <= drawn.keys()
+    assert {"cosell_solutioncode", "cosell_solutiontype", "cosell_opportunity"} <= _drawn(
+        place, "cosell_solution"
+    ).keys()
+    published = [call.body for call in place.server.calls if call.path.endswith("PublishXml")]
+    assert b"cosell_solution" in published[-1]
+
+
+def test_a_form_is_labelled_in_the_languages_of_the_environment(place: Place) -> None:
+    place.org.set_languages(3082, 1033)
+    place.provision(words=Words("es", languages(), catalogue))
+    (row,) = place.org.rows("systemform", objecttypecode="opportunity")
+    assert row["name"] == "Oportunidad (Co-sell)"
+    labels = {
+        (each.get("languagecode"), each.get("description"))
+        for each in ET.fromstring(row["formxml"]).iter("label")
+    }
+    assert {("1033", "Your answer"), ("3082", "Su respuesta"), ("1033", "Co-sell reason")} <= labels
+
+
+def test_a_form_that_is_refused_is_left_out(place: Place) -> None:
+    refusal = {"error": {"code": "0x8006041d", "message": "the form is not valid"}}
+    place.server.faults.answer(400, refusal, method="POST", path="/systemforms$", times=2)
+    found = place.provision()
+    assert (found[FORM].status, found[FORM].text) == (Status.LEFT_OUT, "the form is not valid")
+    assert "form of yours" in found[FORM].todo
+    assert statuses(found) == {"made": 49, "there": 2, "left out": 2}
+    assert with_status(place.provision(), Status.MADE) == {FORM, "Form Co-sell Solution"}
+
+
+def test_a_form_draws_a_column_by_what_it_is_there(place: Place) -> None:
+    """An admin may have made a text of what our list makes a choice."""
+    place.provision()
+    place.org.change_column("opportunity", "cosell_marketplaceintent", kind="string", options=(), length=100)
+    (row,) = place.org.rows("systemform", objecttypecode="opportunity")
+    place.org.delete("systemform", row["formid"])
+    assert with_status(place.provision(), Status.MADE) == {FORM}
+    (again,) = place.org.rows("systemform", objecttypecode="opportunity")
+    assert again["formid"] == row["formid"]
+    assert _drawn(place, "opportunity")["cosell_marketplaceintent"]["classid"] == forms.CONTROLS["String"]
+
+
+FORM_FAULTS = (
+    ('datafieldname="cosell_sync"', 'datafieldname="cosell_heart"', "has no column 'cosell_heart'"),
+    (forms.CONTROLS["Memo"], forms.CONTROLS["String"], "does not draw"),
+    (forms.CONTROLS["Url"], forms.CONTROLS["Memo"], "does not draw"),
+    ('<tab name="cosell_general" id="{', '<tab name="cosell_general" id="', "no id in braces"),
+    ('languagecode="1033"', 'languagecode="1036"', "not provisioned (1036)"),
+    ('width="50%"', 'width="60%"', "wider than the tab"),
+    ('rowspan="3"', 'rowspan="2"', "no other row is empty"),
+    ('expanded="true"', 'expanded="yes"', "not a valid Boolean"),
+    ('showbar="false"', 'showbars="false"', "'showbars' attribute is not declared"),
+    ("cosell_opportunity_cosell_solution<", "cosell_opportunity_solution<", "no relationship"),
+    (forms.SOLUTION_VIEW_ID, forms.FORM_ID, "no view"),
+    ('control id="cosell_consent"', 'control id="cosell_sync"', "an id of its own"),
+    ("<Everyone />", "", "Everyone or roles"),
+    ("</form>", "", "no XML"),
+)
+
+
+@pytest.fixture(scope="module")
+def ready(certificates: Certificates, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    """A provisioned environment without our form, for tests that have it refuse one."""
+    made = Place(
+        certificates, certificates.write(tmp_path_factory.mktemp("ready") / "ca.pem"), cosell_installed=False
+    )
+    made.server.start()
+    made.provision()
+    made.org.delete("systemform", forms.FORM_ID)
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize(("old", "new", "told"), FORM_FAULTS, ids=[each[2] for each in FORM_FAULTS])
+def test_the_sandbox_takes_no_form_that_the_platform_would_not(
+    ready: Place, old: str, new: str, told: str
+) -> None:
+    columns = opportunity_columns(value_lists.choices(value_lists.shipped()))
+    body = dict(forms.opportunity_form(DEFAULT_NAMES, columns, schema.Labels((1033,))))
+    assert old in body["formxml"]
+    body["formxml"] = body["formxml"].replace(old, new)
+    refusal = Setup(ready.rest(), lambda _: None).change(Op("POST", "systemforms", body, schema.IN_SOLUTION))
+    assert refusal is not None
+    assert told in refusal.text

@@ -15,6 +15,7 @@ import pytest
 import respx
 import structlog
 
+from cosell_sync.catalogues import language
 from cosell_sync.core.deal import Customer, Member, Snapshot, SyncState
 from cosell_sync.core.memory import Link, Phase
 from cosell_sync.core.notices import (
@@ -59,7 +60,7 @@ LINK = Link(
 )
 RECEIVED = Notice("received:r:1", NoticeKind.RECEIVED, ("r:1",), days=11)
 TITLE = "A new co-sell deal waits for an answer"
-TEXT = "Accept or decline it in the CRM by 2026-03-14 09:30 UTC; after that it expires."
+TEXT = "Accept or decline it in the CRM by 14 Mar 2026, 09:30 UTC; after that it expires."
 
 
 def message(notice: Notice = RECEIVED, *links: Link) -> Message:
@@ -182,6 +183,25 @@ def test_outages_say_whose_and_when_they_are_over() -> None:
         for over in (False, True)
     ]
     assert told == ["Dynamics 365 cannot be reached", "Dynamics 365 works again"]
+
+
+def test_people_are_told_in_the_language_of_sellers() -> None:
+    """Title, text, what a format adds and dates; names stay as they are."""
+    spanish = language("es")
+    made = compose(RECEIVED, {LINK.key: LINK}, spanish)
+    assert made.title == "Una nueva oportunidad de venta conjunta espera respuesta"
+    assert "14 mar 2026, 9:30 UTC" in made.text
+    assert "Abrir en Partner Center" in json.dumps(teams(made))
+    many = compose(
+        Notice("sum:c:received", NoticeKind.RECEIVED, ("r:1", "r:2"), 3), {LINK.key: LINK}, spanish
+    )
+    assert many.title.startswith("5 oportunidades")
+    assert "y 3 más" in json.dumps(slack(many), ensure_ascii=False)
+    for notice in EVERY:
+        english, told = compose(notice, {LINK.key: LINK}), compose(notice, {LINK.key: LINK}, spanish)
+        assert (told.title != english.title, told.text != english.text) == (True, True)
+        assert [deal.name for deal in told.deals] == [deal.name for deal in english.deals]
+    assert sample(spanish).title == "cosell-sync puede escribir en este canal"
 
 
 def test_a_deal_that_is_gone_is_left_out_and_one_on_one_side_is_named() -> None:

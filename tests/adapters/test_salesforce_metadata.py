@@ -18,7 +18,7 @@ import pytest
 import simple_salesforce
 from lxml import etree
 
-from cosell_sync.crm.salesforce.install import package
+from cosell_sync.crm.salesforce.install import package, reports
 from cosell_sync.crm.salesforce.install.differences import differences
 from cosell_sync.crm.salesforce.install.schema import PANEL, Component, components
 from cosell_sync.settings import value_lists
@@ -154,6 +154,7 @@ def test_a_file_is_named_by_what_it_holds(path: Path) -> None:
         "fields",
         "validationRules",
         "listViews",
+        "compactLayouts",
     }:
         assert _text(path, "fullName") == path.name.partition(".")[0]
     else:
@@ -163,7 +164,7 @@ def test_a_file_is_named_by_what_it_holds(path: Path) -> None:
 def test_the_files_are_those_that_provision_makes() -> None:
     """The files and what provision sends come from one place; run the module `package` after a change."""
     written = {path.relative_to(CONFIG).as_posix() for path in CONFIG.rglob("*") if path.is_file()}
-    expected = package.source_files(components())
+    expected = package.source_files(package.everything())
     assert written == expected.keys()
     for path, content in expected.items():
         assert (CONFIG / path).read_bytes() == content, path
@@ -228,6 +229,7 @@ def test_list_views_name_fields_that_are_there() -> None:
     views = {_text(path, "label"): path for path in SOURCE.rglob("*.listView-meta.xml")}
     assert views.keys() == {
         "Co-sell: Inbound", "Co-sell: Outbound", "Co-sell: Favorites", "Co-sell: Needs attention", "Co-sell: Expiring",
+        "Co-sell: Unanswered",
     }  # fmt: skip
     for path in views.values():
         for name in [*_texts(path, "columns"), *_texts(path, "filters", "field")]:
@@ -301,23 +303,149 @@ def test_the_wheel_carries_the_files_that_an_admin_deploys_and_copies() -> None:
 
 
 def test_no_layout_or_page_of_the_customer_is_replaced() -> None:
-    assert {path.name for path in SOURCE.iterdir()} == {"lwc", "objects", "permissionsets"}
+    assert {path.name for path in SOURCE.iterdir()} == {"lwc", "objects", "permissionsets", "quickActions"}
     assert not (SOURCE / "objects/Opportunity/Opportunity.object-meta.xml").exists()
 
 
 def test_the_project_is_one_that_the_cli_finds() -> None:
     project = json.loads((CONFIG / "sfdx-project.json").read_text())
-    assert project["packageDirectories"] == [{"path": "force-app", "default": True}]
+    assert project["packageDirectories"] == [{"path": "force-app", "default": True}, {"path": "reports"}]
+
+
+def _listed(path: Path) -> list[tuple[str, str]]:
+    """Type and name of each member of a manifest, in its order."""
+    return [
+        (each.findtext(f"{NS}name") or "", member.text or "")
+        for each in ET.parse(path).getroot().findall(f"{NS}types")
+        for member in each.findall(f"{NS}members")
+    ]
+
+
+def _named(each: Component) -> tuple[str, str]:
+    """As a manifest lists it: a folder among what it holds."""
+    return {"ReportFolder": "Report", "DashboardFolder": "Dashboard"}.get(each.type, each.type), each.name
 
 
 def test_the_manifest_lists_every_component() -> None:
-    root = ET.parse(CONFIG / "manifest" / "package.xml").getroot()
-    listed = {
-        (each.findtext(f"{NS}name"), member.text)
-        for each in root.findall(f"{NS}types")
-        for member in each.findall(f"{NS}members")
-    }
-    assert listed == {(each.type, each.name) for each in components()}
+    listed = _listed(CONFIG / "manifest" / "package.xml")
+    assert sorted(listed) == sorted(map(_named, package.everything()))
+
+
+# --- what sellers see beside the fields ------------------------------------------------------------------------------
+
+
+def _layout_items(path: Path) -> dict[str, str]:
+    way = f"{NS}quickActionLayout/{NS}quickActionLayoutColumns/{NS}quickActionLayoutItems"
+    items = ET.parse(path).getroot().findall(way)
+    return {each.findtext(f"{NS}field") or "": each.findtext(f"{NS}uiBehavior") or "" for each in items}
+
+
+@pytest.mark.parametrize(
+    ("answer", "asked"),
+    [
+        ("Accept", {}),
+        ("Decline", {"Cosell_Reason__c": "Required", "Cosell_Reason_Note__c": "Edit"}),
+    ],
+)
+def test_a_button_sets_the_answer_and_asks_for_what_belongs_to_it(answer: str, asked: dict[str, str]) -> None:
+    path = SOURCE / "quickActions" / f"Opportunity.Cosell_{answer}.quickAction-meta.xml"
+    assert (_text(path, "type"), _text(path, "targetObject")) == ("Update", "Opportunity")
+    assert _text(path, "fieldOverrides", "field") == "Cosell_Action__c"
+    assert _text(path, "fieldOverrides", "literalValue") == answer
+    assert _layout_items(path) == {"Cosell_Action__c": "Required", **asked}
+    assert _text(path, "label") == f"{answer} co-sell deal"
+
+
+def test_sellers_may_write_what_the_buttons_ask_for() -> None:
+    """A button whose field is read-only for the user saves nothing."""
+    for path in SOURCE.rglob("*.quickAction-meta.xml"):
+        assert _layout_items(path).keys() <= SELLERS_EDIT
+
+
+def test_the_compact_layout_keeps_to_what_the_platform_takes() -> None:
+    """Ten fields at most, none of them a text area; the first ones are seen on a phone too."""
+    path = SOURCE / "objects/Opportunity/compactLayouts/Cosell_Highlights.compactLayout-meta.xml"
+    fields = _texts(path, "fields")
+    assert fields[:4] == ["Name", "AccountId", "Cosell_Sync_State__c", "Cosell_Status__c"]
+    assert len(fields) <= 10
+    for name in fields:
+        assert OPPORTUNITY.get(name, "") != "LongTextArea"
+        assert name in OPPORTUNITY or "__" not in name
+
+
+FILED = CONFIG / "reports" / "main" / "default"
+CODES = {"OPPORTUNITY_NAME", "ACCOUNT_NAME", "FULL_NAME", "AMOUNT", "CLOSE_DATE"}
+
+
+@pytest.mark.parametrize(
+    ("name", "group", "values"),
+    [
+        ("Unanswered", ["Respond_By"], "Received"),
+        ("Needs_Attention", ["Sync_State"], "Needs attention,Conflict"),
+        ("Won_Lost", ["Direction", "Status"], "Won,Lost"),
+        ("Sync_State", ["Sync_State"], ""),
+    ],
+)
+def test_reports_name_fields_and_values_that_are_there(name: str, group: list[str], values: str) -> None:
+    path = FILED / "reports/Cosell" / f"Cosell_{name}.report-meta.xml"
+    assert _texts(path, "groupingsDown", "field") == [f"Opportunity.Cosell_{each}__c" for each in group]
+    assert _text(path, "filter", "criteriaItems", "value") == values
+    (filtered,) = _texts(path, "filter", "criteriaItems", "column")
+    allowed = OPPORTUNITY[filtered.removeprefix("Opportunity.")]
+    assert isinstance(allowed, list)
+    assert set(filter(None, values.split(","))) <= set(allowed)
+    for column in [*_texts(path, "columns", "field"), *_texts(path, "groupingsDown", "field")]:
+        of, _, own = column.partition(".")
+        assert column in CODES or (of == "Opportunity" and own in OPPORTUNITY), column
+    assert len(_text(path, "name")) <= 40
+
+
+def test_the_dashboard_shows_each_viewer_no_more_than_the_viewer_may_see() -> None:
+    path = FILED / "dashboards/Cosell/Cosell_Deals.dashboard-meta.xml"
+    assert _text(path, "dashboardType") == "LoggedInUser"
+    assert not _texts(path, "runningUser")
+    shown = _texts(path, "dashboardGridLayout", "dashboardGridComponents", "dashboardComponent", "report")
+    there = {f"Cosell/{each.name.partition('.')[0]}" for each in (FILED / "reports/Cosell").iterdir()}
+    assert set(shown) == there
+
+
+def test_a_renamed_field_is_renamed_in_reports_too() -> None:
+    made = {each.name: each.body for each in reports.components({"status": "Partner_Status__c"})}
+    assert "Cosell_Status__c" not in str(made)
+    assert "Opportunity.Partner_Status__c" in str(made["Cosell/Cosell_Won_Lost"])
+    assert "Opportunity.Partner_Status__c" in str(made["Cosell/Cosell_Deals"])
+
+
+# --- uninstalling ----------------------------------------------------------------------------------------------------
+
+
+def test_the_uninstall_names_all_that_is_made() -> None:
+    """Nothing is forgotten and nothing of the customer's is named; fields of our own object go with it."""
+    listed = _listed(CONFIG / "uninstall" / "destructiveChanges.xml")
+    made = {_named(each) for each in package.everything()}
+    with_it = {name for name in made if name[1].startswith("Cosell_Solution__c.")}
+    assert len(listed) == len(set(listed))
+    assert set(listed) == made - with_it
+    assert not _listed(CONFIG / "uninstall" / "package.xml")
+
+
+def test_nothing_is_deleted_before_what_names_it() -> None:
+    """A dashboard names reports; reports, buttons, layouts, views, rules and panels name fields; a folder is emptied first."""
+    listed = _listed(CONFIG / "uninstall" / "destructiveChanges.xml")
+    kinds = list(dict.fromkeys(kind for kind, _ in listed))
+    fields = kinds.index("CustomField")
+    assert kinds.index("Dashboard") < kinds.index("Report") < fields
+    for kind in (
+        "QuickAction",
+        "CompactLayout",
+        "ListView",
+        "ValidationRule",
+        "LightningComponentBundle",
+        "PermissionSet",
+    ):
+        assert kinds.index(kind) < fields
+    for kind in ("Report", "Dashboard"):
+        assert [name for each, name in listed if each == kind][-1] == "Cosell"
 
 
 # --- renamed fields ------------------------------------------------------------------------------------------------
@@ -325,7 +453,7 @@ def test_the_manifest_lists_every_component() -> None:
 
 def test_a_renamed_field_is_renamed_everywhere() -> None:
     renamed = {"action": "Partner_Answer__c", "status": "Partner_Status__c"}
-    made = package.source_files(components(renamed), renamed)
+    made = package.source_files([*components(renamed), *reports.components(renamed)], renamed)
     assert f"{package.SOURCE}/objects/Opportunity/fields/Partner_Answer__c.field-meta.xml" in made
     for path, content in made.items():
         assert b"Cosell_Action__c" not in content, path

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import ssl
 import threading
 import zipfile
@@ -17,8 +18,8 @@ import pytest
 
 from adapters.served_salesforce import Connection
 from cosell_sync.crm.report import Finding, Status
-from cosell_sync.crm.salesforce.install import package
-from cosell_sync.crm.salesforce.install.deploy import provision
+from cosell_sync.crm.salesforce.install import package, reports
+from cosell_sync.crm.salesforce.install.deploy import OPTIONAL, provision
 from cosell_sync.crm.salesforce.install.schema import Component, components
 from cosell_sync.crm.salesforce.install.setup import SetupRefused, deploy
 from cosell_sync.crm.salesforce.rest import Rest
@@ -89,6 +90,17 @@ def world(certificates: Certificates, tmp_path: Path) -> Iterator[World]:
         yield made
 
 
+@pytest.fixture(scope="module")
+def ready(certificates: Certificates, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """A provisioned org for tests that only have it check something."""
+    bundle = tmp_path_factory.mktemp("ready") / "ca.pem"
+    certificates.write(bundle)
+    made = World(certificates, bundle)
+    with made.opened():
+        made.provision()
+        yield made
+
+
 def statuses(found: Mapping[str, Finding]) -> dict[str, int]:
     return {str(status): count for status, count in Counter(each.status for each in found.values()).items()}
 
@@ -111,7 +123,7 @@ def test_what_differs_is_told_and_left(world: World) -> None:
     assert found[ACTION].text == "lacks the values Decline; has values that mean nothing here: Maybe"
     assert "mapping.fields.action" in found[ACTION].todo
     assert found["CustomField Opportunity.Cosell_Notes__c"].text == "holds 1000 characters, not 32000"
-    assert statuses(found) == {"there": 42, "differs": 2}
+    assert statuses(found) == {"there": 53, "differs": 2}
 
 
 def test_an_org_with_some_of_it_receives_the_rest(world: World) -> None:
@@ -124,7 +136,7 @@ def test_an_org_with_some_of_it_receives_the_rest(world: World) -> None:
         "PermissionSet Cosell_Seller Opportunity.Cosell_Favorite__c",
     }
     assert "Cosell_Favorite__c" in world.org.described("Opportunity")
-    assert statuses(world.provision()) == {"there": 44}
+    assert statuses(world.provision()) == {"there": 55}
 
 
 def test_a_dry_run_tells_the_grants_too(world: World) -> None:
@@ -177,8 +189,8 @@ def test_fields_made_by_hand_are_recognised(certificates: Certificates, tmp_path
     world = World(certificates, tmp_path / "ca.pem", installed=True)
     with world.opened():
         # The prepared org has the integration user's set and its assignment too.
-        assert statuses(world.provision()) == {"there": 36, "made": 8}
-        assert statuses(world.provision()) == {"there": 44}
+        assert statuses(world.provision()) == {"there": 36, "made": 19}
+        assert statuses(world.provision()) == {"there": 55}
 
 
 def test_the_rule_that_it_makes_asks_for_a_reason(world: World) -> None:
@@ -225,7 +237,7 @@ def test_a_deployment_that_fails_as_a_whole_is_told(world: World) -> None:
 
 
 def test_a_slow_deployment_is_waited_for(world: World) -> None:
-    waits = iter([True, True, False])
+    waits = iter([True, True, *[False] * 5])  # fields, buttons, compact layout, reports, dashboard
 
     def slow(request: Request) -> Response | None:
         if "/deployRequest/" in request.path and next(waits):
@@ -233,7 +245,7 @@ def test_a_slow_deployment_is_waited_for(world: World) -> None:
         return None
 
     world.between = slow
-    assert statuses(world.provision()) == {"made": 44}
+    assert statuses(world.provision()) == {"made": 55}
     assert len(world.slept) == 2
 
 
@@ -257,8 +269,11 @@ def test_a_lost_answer_to_the_deployment_is_no_fault_of_the_next_run(world: Worl
         world.provision()
     assert "run provision again" in caught.value.hint
     world.between = lambda _: None
-    assert with_status(world.provision(), Status.MADE) == {
-        f"PermissionSetAssignment Cosell_Sync to {INTEGRATION_USERNAME}"
+    made = with_status(world.provision(), Status.MADE)
+    assert made == {
+        f"PermissionSetAssignment Cosell_Sync to {INTEGRATION_USERNAME}",
+        *map(str, reports.components()),
+        *(str(each) for each in components() if each.type in OPTIONAL),
     }
 
 
@@ -285,7 +300,8 @@ def test_a_refused_assignment_keeps_what_was_made(world: World) -> None:
     assigned = found[f"PermissionSetAssignment Cosell_Sync to {INTEGRATION_USERNAME}"]
     assert (assigned.status, assigned.text) == (Status.FAILED, "the user license does not allow it")
     assert "Salesforce API Integration" in assigned.todo
-    assert statuses(found) == {"made": 43, "failed": 1}
+    made = {str(each) for each in components()}
+    assert with_status(found, Status.MADE) == made
 
 
 def test_the_deployment_alone_may_be_forbidden(world: World) -> None:
@@ -326,17 +342,148 @@ def test_stopping_ends_the_wait(world: World) -> None:
         provision(world.rest(stop=stop))
 
 
+def test_a_dashboard_for_which_the_org_has_no_place_holds_nothing_else_back(world: World) -> None:
+    """Editions allow few dashboards that show each viewer the viewer's own data."""
+    everything = {str(each) for each in package.everything()}
+    world.org.fill_dashboards()
+    found = world.provision()
+    dashboard = found["Dashboard Cosell/Cosell_Deals"]
+    assert (dashboard.status, "limit of dynamic dashboards" in dashboard.text) == (Status.LEFT_OUT, True)
+    assert with_status(found, Status.LEFT_OUT) == {"DashboardFolder Cosell", "Dashboard Cosell/Cosell_Deals"}
+    assert everything - with_status(found, Status.MADE) == with_status(found, Status.LEFT_OUT)
+    assert not any(each.status.needs_action for each in found.values())
+
+
+def test_a_button_that_the_org_refuses_holds_nothing_else_back(world: World) -> None:
+    """The daemon needs none of what sellers work with on the page."""
+    refusal = {"componentType": "QuickAction", "fullName": "Opportunity.Cosell_Accept", "problem": "not here"}
+    result = {"done": True, "success": False, "details": {"componentFailures": [refusal]}}
+
+    def refuse(request: Request) -> Response | None:
+        second = world.posts.count("metadata/deployRequest") == 2
+        return (
+            Response(200, {"deployResult": result}) if second and "/deployRequest/" in request.path else None
+        )
+
+    world.between = refuse
+    found = world.provision()
+    accept = found["QuickAction Opportunity.Cosell_Accept"]
+    assert (accept.status, accept.text) == (Status.LEFT_OUT, "not here")
+    assert "Co-sell action" in accept.todo
+    assert with_status(found, Status.LEFT_OUT) == {
+        f"QuickAction Opportunity.Cosell_{answer}" for answer in ("Accept", "Decline")
+    }
+    assert statuses(found) == {"made": 53, "left out": 2}
+
+
+def test_a_user_without_reports_provisions_everything_else(world: World) -> None:
+    """A user with an integration licence may have every right that provisioning needs, and no reports."""
+    world.org.take_reports_away()
+    found = world.provision()
+    assert with_status(found, Status.LEFT_OUT) == {str(each) for each in reports.components()}
+    assert {str(each) for each in components()} <= with_status(found, Status.MADE)
+    assert "as an admin" in found["Report Cosell/Cosell_Unanswered"].text
+    # Fields, assignment, buttons and compact layout.
+    assert [each.rpartition("/")[2] for each in world.posts].count("deployRequest") == 3
+
+
+def test_a_dry_run_checks_reports_only_on_fields_that_are_there(world: World) -> None:
+    before = world.org.snapshot()
+    assert statuses(world.provision(dry_run=True)) == {"to make": 55}
+    assert world.org.snapshot() == before
+    assert len(world.posts) == 1  # the deployment of the fields, checked only
+    world.provision()
+    for each in world.org.rows("Report"):
+        world.org.remove_report(each["DeveloperName"])
+    world.posts.clear()
+    found = world.provision(dry_run=True)
+    assert {name.partition(" ")[0] for name in with_status(found, Status.TO_MAKE)} == {"Report"}
+    assert len(world.posts) == 1
+
+
+# --- uninstalling --------------------------------------------------------------------------------------------------
+
+
+def _uninstall(world: World, *, check_only: bool = False) -> Mapping[str, str]:
+    """What the org says of the folder `uninstall`, deployed as it lies in `config/salesforce`."""
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w") as archive:
+        for path, content in package.source_files(package.everything()).items():
+            folder, _, name = path.partition("/")
+            if folder == package.UNINSTALL:
+                archive.writestr(name, content)
+    return deploy(world.rest(), made.getvalue(), check_only=check_only)
+
+
+def _unassign(world: World) -> None:
+    for row in world.org.rows("PermissionSetAssignment"):
+        world.org.delete("PermissionSetAssignment", row["Id"])
+
+
+def _live(world: World) -> dict[str, list[Any]]:
+    """The rows of every object, without what is in the Recycle Bin."""
+    return {name: world.org.rows(name) for name in world.org.snapshot()}
+
+
+def test_an_uninstall_leaves_the_org_as_it_was(world: World) -> None:
+    kinds, fields = _live(world), set(world.org.described("Opportunity"))
+    world.provision()
+    world.org.create("Opportunity", **DEAL, Cosell_Notes__c="ours")
+    _unassign(world)
+    assert _uninstall(world, check_only=True) == {}
+    assert world.org.rows("Report") != []
+    assert _uninstall(world) == {}
+    assert set(world.org.described("Opportunity")) == fields
+    left = _live(world)
+    assert [name for name in left if left[name] != kinds.get(name, [])] == ["Opportunity"]
+    (deal,) = left["Opportunity"]
+    assert not any(column.startswith("Cosell_") for column in deal)
+    world.org.create("Opportunity", **DEAL)  # the rule is gone with its fields
+    assert statuses(world.provision()) == {"made": 55}
+
+
+def test_what_somebody_still_has_or_placed_is_not_deleted(world: World) -> None:
+    world.provision()
+    assert _uninstall(world) == {
+        "PermissionSet Cosell_Sync": "You can't delete a permission set that's assigned to a user"
+    }
+    _unassign(world)
+    world.org.place_on_page("cosellPanel", "Opportunity.Cosell_Accept")
+    assert _uninstall(world).keys() >= {
+        "LightningComponentBundle cosellPanel",
+        "QuickAction Opportunity.Cosell_Accept",
+    }
+    assert "Cosell_Notes__c" in {row["Field"].partition(".")[2] for row in world.org.rows("FieldPermissions")}
+
+
+def test_the_org_refuses_to_delete_what_something_names(world: World) -> None:
+    world.provision()
+    _unassign(world)
+    files = package.source_files(package.everything())
+    listed = files[f"{package.UNINSTALL}/destructiveChanges.xml"].decode()
+    backwards = "<types>".join(
+        [listed.partition("<types>")[0], *reversed(listed.rpartition("<version>")[0].split("<types>")[1:])]
+    )
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w") as archive:
+        archive.writestr("package.xml", files[f"{package.UNINSTALL}/package.xml"])
+        archive.writestr("destructiveChanges.xml", f"{backwards}</Package>")
+    failures = deploy(world.rest(), made.getvalue(), check_only=True)
+    assert "QuickAction Opportunity.Cosell_Decline" in failures["CustomField Opportunity.Cosell_Reason__c"]
+    assert "Dashboard Cosell/Cosell_Deals" in failures["Report Cosell/Cosell_Unanswered"]
+
+
 # --- the sandbox's setup is strict ---------------------------------------------------------------------------------
 
 
 def _deployed(world: World, wanted: Sequence[Component], **replaced: bytes) -> Mapping[str, str]:
-    """What the org says of a zip. ``replaced``: file by its name without suffix → other content."""
+    """What the org says of a zip. ``replaced``: file by its path, or its name without suffix → other content."""
     made = io.BytesIO()
     source = zipfile.ZipFile(io.BytesIO(package.bundle(wanted)))
     with zipfile.ZipFile(made, "w") as archive:
         for name in source.namelist():
-            own = name.rpartition("/")[2].partition(".")[0]
-            archive.writestr(name, replaced.get(own, source.read(name)))
+            own = name.rpartition("/")[2].rpartition(".")[0]
+            archive.writestr(name, replaced.get(name) or replaced.get(own) or source.read(name))
     return deploy(world.rest(), made.getvalue(), check_only=True)
 
 
@@ -423,3 +570,99 @@ def test_a_formula_says_when_a_record_is_broken() -> None:
         True,
         False,
     ]
+
+
+COMPACT = b"<CustomObject %s><compactLayouts><fullName>Cosell_Highlights</fullName>%s</compactLayouts></CustomObject>"
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        (b"<fields>Name</fields>" * 2 + b"<label>L</label>", "named twice"),
+        (b"<fields>Name</fields>", "missing: label"),
+        (b"<label>L</label>", "between 1 and 10"),
+        (b"<fields>Nothing__c</fields><label>L</label>", "Invalid field"),
+        (b"<fields>Cosell_Message__c</fields><label>L</label>", "cannot be used in a compact layout"),
+    ],
+)
+def test_the_org_refuses_a_compact_layout_that_is_none(ready: World, fields: bytes, told: str) -> None:
+    wanted = _pick("Cosell_Highlights", "Cosell_Message__c")
+    parts = [each for each in wanted if each.type == "CustomField"]
+    file = COMPACT % (XMLNS, fields)
+    (kept,) = re.findall(rb"<fields>.*?</fields>", _file(parts, "objects/Opportunity.object"), re.DOTALL)
+    failures = _deployed(
+        ready, wanted, Opportunity=file.replace(b"<compactLayouts>", kept + b"<compactLayouts>")
+    )
+    assert told in failures["CompactLayout Opportunity.Cosell_Highlights"]
+
+
+def _file(wanted: Sequence[Component], path: str) -> bytes:
+    return zipfile.ZipFile(io.BytesIO(package.bundle(wanted))).read(path)
+
+
+BUTTON = "QuickAction Opportunity.Cosell_Decline"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        (b"<targetObject>Opportunity<", b"<targetObject>Case<", "targetObject"),
+        (b"<targetObject>Opportunity</targetObject>", b"", "targetObject"),
+        (b"<literalValue>Decline<", b"<literalValue>Refuse<", "Picklist value: Refuse"),
+        (b"<field>Cosell_Reason__c<", b"<field>Cosell_Cause__c<", "Invalid field"),
+        (b"<uiBehavior>Required<", b"<uiBehavior>Needed<", "UiBehavior"),
+        (b"<optionsCreateFeedItem>false</optionsCreateFeedItem>", b"", "optionsCreateFeedItem"),
+        (b"<type>Update<", b"<type>Create<", "update the record only"),
+        (b"<label>Decline co-sell deal</label>", b"", "label"),
+    ],
+)
+def test_the_org_refuses_a_button_that_is_none(ready: World, old: bytes, new: bytes, told: str) -> None:
+    wanted = _pick("Cosell_Decline", "Cosell_Action__c", "Cosell_Reason__c", "Cosell_Reason_Note__c")
+    good = _file(wanted, "quickActions/Opportunity.Cosell_Decline.quickAction")
+    assert old in good
+    assert told in _deployed(ready, wanted, **{"Opportunity.Cosell_Decline": good.replace(old, new)})[BUTTON]
+
+
+WON = "Report Cosell/Cosell_Won_Lost"
+SHOWN = "Dashboard Cosell/Cosell_Deals"
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "told"),
+    [
+        ("Cosell_Won_Lost", b"<field>AMOUNT<", b"<field>Amount<", "Invalid value specified: Amount"),
+        ("Cosell_Won_Lost", b"Opportunity.Cosell_Reason__c", b"Cosell_Reason__c", "Invalid value specified"),
+        ("Cosell_Won_Lost", b"<reportType>Opportunity<", b"<reportType>Deal<", "invalid report type"),
+        ("Cosell_Won_Lost", b"<value>Won,Lost<", b"<value>Won,Perdu<", "Perdu in the filter does not exist"),
+        ("Cosell_Won_Lost", b"<format>Summary<", b"<format>Tabular<", "cannot have 2 groupings"),
+        ("Cosell_Won_Lost", b"<dateGranularity>None<", b"<dateGranularity>Day<", "dateGranularity"),
+        ("Cosell_Won_Lost", b"<name>Co-sell: Won", b"<name>Every co-sell deal: won", "max length=40"),
+        ("Cosell_Won_Lost", b"<dateColumn>CLOSE_DATE<", b"<dateColumn>AMOUNT<", "timeFrameFilter"),
+        ("Cosell", b"<accessLevel>View<", b"<accessLevel>Read<", "FolderShareAccessLevel"),
+        ("Cosell_Deals", b"<report>Cosell/Cosell_Won_Lost<", b"<report>Cosell/None<", "Invalid report"),
+        ("Cosell_Deals", b"<dashboardType>LoggedInUser<", b"<dashboardType>SpecifiedUser<", "Invalid user"),
+        ("Cosell_Deals", b"<rowIndex>5<", b"<rowIndex>4<", "overlap"),
+        ("Cosell_Deals", b"<column>RowCount<", b"<column>CLOSE_DATE<", "does not summarize"),
+        ("Cosell_Deals", b"<textColor>#000000</textColor>", b"", "textColor"),
+    ],
+)
+def test_the_org_refuses_reports_and_dashboards_that_are_none(
+    ready: World, file: str, old: bytes, new: bytes, told: str
+) -> None:
+    wanted = reports.components()
+    with zipfile.ZipFile(io.BytesIO(package.bundle(wanted))) as archive:
+        (path,) = (
+            each
+            for each in archive.namelist()
+            if each.endswith((f"/{file}.report", f"/{file}.dashboard", f"reports/{file}-meta.xml"))
+        )
+        good = archive.read(path)
+    assert old in good
+    failures = _deployed(ready, wanted, **{path: good.replace(old, new)})
+    assert any(told in each for each in failures.values()), failures
+
+
+def test_a_report_is_checked_with_the_eyes_of_who_deploys_it(world: World) -> None:
+    """Fields made in the same deployment are seen by nobody yet."""
+    failures = _deployed(world, [*components(), *reports.components()])
+    assert failures.keys() == {str(each) for each in reports.components() if not each.type.endswith("Folder")}

@@ -11,6 +11,7 @@ from cosell_sync.crm.columns import DUNS_COLUMN, SOLUTION_COLUMNS, VIEWS, opport
 from cosell_sync.crm.dynamics import describe
 from cosell_sync.crm.dynamics.install.schema import Labels, label_languages
 from cosell_sync.crm.dynamics.org import DEFAULT_NAMES, OPPORTUNITIES, Choice, Column
+from cosell_sync.crm.salesforce.install.reports import REPORTS
 from cosell_sync.crm.salesforce.install.schema import components
 from cosell_sync.crm.values import folded
 from cosell_sync.crm.words import ENGLISH_WORDS, Words, region_of, region_of_lcid
@@ -71,6 +72,8 @@ def test_labels_fit_where_people_read_them(code: str) -> None:
     assert [words(each.label) for each in columns if len(words(each.label)) > 40] == []
     assert [words(each.help) for each in columns if len(words(each.help)) > 510] == []
     assert [words(each.label) for each in VIEWS if len(words(each.label)) > 40] == []
+    assert [words(each.label) for each in REPORTS if len(words(each.label)) > 40] == []
+    assert [words(each.description) for each in REPORTS if len(words(each.description)) > 255] == []
 
 
 def test_on_salesforce_only_labels_are_in_spanish() -> None:

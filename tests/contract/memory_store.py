@@ -146,11 +146,15 @@ class MemoryStore:
     def hint(self, hints: Sequence[tuple[str, str, str]]) -> int:
         """As the real store's; the listener of a daemon calls it."""
         fresh = [each for each in dict.fromkeys(hints) if each not in self._held.hints]
-        self._held.hints.update(dict.fromkeys(fresh, False))
+        self._held.hints.update({each: not each[0] for each in fresh})
         return len(fresh)
 
-    def hints(self, limit: int) -> Sequence[str]:
-        waiting = [referral_id for (referral_id, *_), taken in self._held.hints.items() if not taken]
+    def hints(self, limit: int, *, related: bool = False) -> Sequence[str]:
+        waiting = [
+            referral_id
+            for (referral_id, event, _), taken in self._held.hints.items()
+            if not taken and event.startswith("related-") == related
+        ]
         return list(dict.fromkeys(waiting))[:limit]
 
     def outlook(self) -> Outlook:

@@ -385,6 +385,20 @@ def test_hints_wait_until_a_cycle_has_looked(store: Any) -> None:
     assert store.hints(10) == ["2", "1"] or store.hints(10) == ["1", "2"]
 
 
+def test_hints_of_other_organizations_and_of_nobody_are_kept_apart(store: Any) -> None:
+    hints = [
+        ("1", "referral-updated", "t1"),
+        ("2", "related-referral-updated", "t1"),
+        ("", "test-created", "d1"),
+    ]
+    assert store.hint(hints) == 3
+    assert (store.hints(10), store.hints(10, related=True)) == (["1"], ["2"])
+    store.commit(Transaction(looked_at=["2"], looked_until=NOW))
+    assert (store.hints(10), store.hints(10, related=True)) == (["1"], [])
+    assert store.hint(hints) == 0
+    assert store.hint([("", "test-created", "d2")]) == 1
+
+
 def test_due(store: Store) -> None:
     """Dirty, come due or with an open intent, and not parted; the moment itself counts as come."""
     quiet = Link("", dirty=False)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from babel.messages.catalog import Catalog, Message
@@ -45,6 +45,9 @@ def templates() -> dict[str, list[str]]:
                 found.setdefault(template, []).append(module)
     for template in column_words():
         found.setdefault(template, []).append("crm/columns.py")
+    for module, words in page_words().items():
+        for template in words:
+            found.setdefault(template, []).append(module)
     return {template: sorted(set(modules)) for template, modules in found.items()}
 
 
@@ -58,6 +61,16 @@ def column_words() -> Iterator[str]:
         yield from (column.label, column.help, *column.values)
     yield from (view.label for view in columns.VIEWS)
     yield from columns.OTHER_WORDS
+
+
+def page_words() -> Mapping[str, Sequence[str]]:
+    """What is shown on Salesforce's pages beside the fields: buttons, reports and their folder."""
+    from cosell_sync.crm.salesforce.install import reports, schema
+
+    return {
+        "crm/salesforce/install/schema.py": schema.BUTTON_WORDS,
+        "crm/salesforce/install/reports.py": reports.WORDS,
+    }
 
 
 def skeleton() -> Catalog:

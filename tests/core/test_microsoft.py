@@ -132,12 +132,12 @@ def test_microsofts_newest_side_is_the_one_that_counts() -> None:
     found = microsoft.microsoft_side(
         [side("New / Pending", 2, respond_by=NOW), partner, side("Closed / Declined", 1)]
     )
-    assert found == {"status": "New / Pending", "until": "2026-03-02T10:00:00+00:00"}
+    assert found == {"status": "New / Pending", "until": "2026-03-02T10:00:00+00:00", "referral": "m2"}
     assert microsoft.microsoft_side([partner]) == {}
     ours = side("Active / Accepted", 8, category="cosell")
     newest = side("Closed / Lost", 3, microsoft_id="7-1", status_reason="gone")
     undated = side("New / Pending", 4, created_at=None)
-    told = {"status": "Closed / Lost", "id": "7-1", "reason": "gone"}
+    told = {"status": "Closed / Lost", "id": "7-1", "reason": "gone", "referral": "m3"}
     for sides in permutations([newest, ours, undated, side("Closed / Declined", 1)]):
         assert microsoft.microsoft_side(sides) == told
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -98,16 +99,31 @@ def cycle(number: int, exit_code: int = 0, **changes: Any) -> CycleSummary:
 
 
 class World:
-    """``web``: a client of the console over ``store``; ``facts`` and ``settings`` may be replaced before a request."""
+    """``web``: a client of the console over ``store``; ``facts`` and ``settings`` may be replaced before a request.
 
-    def __init__(self, links: list[Link], *, names: bool = True, crm: str = "salesforce") -> None:
+    ``token``: the file of the console's token. ``seconds``: what its sessions take for the time; ``woken``: how often an order
+    woke the daemon; ``told``: the events that were counted.
+    """
+
+    def __init__(
+        self,
+        links: list[Link],
+        *,
+        names: bool = True,
+        crm: str = "salesforce",
+        token: Path | None = None,
+        hosts: tuple[str, ...] = (),
+    ) -> None:
         self.now = NOW
+        self.seconds, self.woken = 0.0, 0
+        self.told: list[str] = []
         self.store: SqlStore = open_store("sqlite://", lambda: self.now)
         self.facts = Facts(NOW, "1.0", crm, timedelta(minutes=5), carried_at=NOW - timedelta(seconds=40))
         settings = Settings.model_validate(
             {
                 "crm": crm,
-                "console": {"names": names},
+                "console": {"names": names, "token_file": str(token) if token else None, "hosts": hosts},
+                "mapping": {"fields": {"close_date": {"conflict": "ask"}, "value": {"conflict": "ask"}}},
                 "salesforce": {"login_url": URL},
                 "dynamics": {"url": "https://corp.crm4.dynamics.com"},
             }
@@ -124,9 +140,19 @@ class World:
         self.application = Application(
             lambda: self.facts,
             lambda: b"",
-            console=console(self.wired, lambda: self.facts, lambda: timedelta(minutes=1)),
+            console=console(
+                self.wired,
+                lambda: self.facts,
+                lambda: timedelta(minutes=1),
+                wake=self.wake,
+                tell=self.told.append,
+                monotonic=lambda: self.seconds,
+            ),
         )
         self.web = Client(self.application)
+
+    def wake(self) -> None:
+        self.woken += 1
 
     def put(self, links: list[Link], journal: list[JournalEntry] | None = None) -> None:
         with self.store.lease(timedelta()):
@@ -136,6 +162,21 @@ class World:
         answer = self.web.get(path)
         assert answer.status_code == 200, path
         return answer.text
+
+
+def in_conflict(number: int, **changes: Any) -> Link:
+    """A deal of which both sides changed the amount and the close date, by different people to different values."""
+    link = deal(number, **changes)
+    assert link.referral is not None
+    assert link.opportunity is not None
+    theirs = {"value": Decimal(310_000), "close_date": date(2027, 4, 30)}
+    ours = {"value": Decimal(275_000), "close_date": date(2027, 6, 30)}
+    return replace(
+        link,
+        referral=replace(link.referral, version="2", fields={**link.referral.fields, **theirs}),
+        opportunity=replace(link.opportunity, version="2", fields={**link.opportunity.fields, **ours}),
+        memory=Memory(sync_state=SyncState.CONFLICT),
+    )
 
 
 def busy_world(**options: Any) -> World:
@@ -161,6 +202,8 @@ def busy_world(**options: Any) -> World:
     links.append(replace(waits, opportunity=edited, dirty=True, memory=Memory(sync_state=SyncState.WAITING)))
     world = World(links, **options)
     one = links[-6]
+    if world.wired.settings.console.token_file:
+        world.put([in_conflict(307, name="Landing zone for the port")])
     world.put(
         [],
         [

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from console_world import busy_world
+from console_world import World, busy_world
 
 from cosell_sync.web.server import Listener
 
@@ -23,12 +23,21 @@ playwright = pytest.importorskip(
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed here")
 
+TOKEN = "correct horse battery staple"
 DEAL = "/deals/00000301-aaaa-4bbb-8ccc-000000000000"
+CONFLICT = "/deals/00000307-aaaa-4bbb-8ccc-000000000000"
 PAGES = {
     "overview": "/",
     "deals": "/deals?state=needs-a-person",
     "unanswered": "/deals?state=unanswered",
     "deal": DEAL,
+    "sign-in": "/sign-in",
+}
+SIGNED_IN = {
+    "signed-overview": "/",
+    "retry": DEAL,
+    "approve": "/deals/00000303-aaaa-4bbb-8ccc-000000000000",
+    "conflict": CONFLICT,
 }
 SIZES = {"desk": (1280, 900), "phone": (390, 844), "narrow": (320, 568)}
 # Texts whose contrast is below WCAG 2.2, 1.4.3 (4.5 to 1), with what lies behind them.
@@ -63,9 +72,24 @@ def browser() -> Iterator[Any]:
 
 
 @pytest.fixture(scope="module")
-def address() -> Iterator[str]:
-    with Listener(("127.0.0.1", 0), busy_world().application) as listener:
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    file = tmp_path_factory.mktemp("console") / "token"
+    file.write_text(TOKEN)
+    file.chmod(0o600)
+    return busy_world(token=file)
+
+
+@pytest.fixture(scope="module")
+def address(world: World) -> Iterator[str]:
+    with Listener(("127.0.0.1", 0), world.application) as listener:
         yield listener.url
+
+
+def sign_in(tab: Any, address: str, token: str = TOKEN) -> None:
+    tab.goto(f"{address}/sign-in")
+    tab.get_by_label("Token").fill(token)
+    with tab.expect_navigation():
+        tab.get_by_role("button", name="Sign in").click()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -76,7 +100,10 @@ def test_every_page_is_whole_and_readable(browser: Any, address: str, size: str,
     tab = context.new_page()
     complaints: list[str] = []  # of the content security policy, of missing files
     tab.on("console", lambda message: complaints.append(message.text))
-    for name, path in PAGES.items():
+    signed_in = SIGNED_IN if (size, scheme) in {("desk", "light"), ("narrow", "dark")} else {}
+    for name, path in {**PAGES, **signed_in}.items():
+        if name == next(iter(SIGNED_IN)):
+            sign_in(tab, address)
         assert tab.goto(address + path).status == 200
         assert tab.evaluate("getComputedStyle(document.body).backgroundColor") == (
             "rgb(255, 255, 255)" if scheme == "light" else "rgb(18, 22, 27)"
@@ -122,7 +149,69 @@ def test_a_table_stays_a_table_on_a_phone(browser: Any, address: str) -> None:
     tab = browser.new_page(viewport={"width": 390, "height": 844})
     tab.goto(f"{address}/deals?state=needs-a-person")
     table = tab.get_by_role("table", name="State: Needs a person")
-    assert table.get_by_role("row").count() == 3
-    assert table.get_by_role("rowheader").count() == 2
-    assert table.get_by_role("cell").count() == 6
+    assert table.get_by_role("row").count() == 4
+    assert table.get_by_role("rowheader").count() == 3
+    assert table.get_by_role("cell").count() == 8  # of which no next step takes no room
     tab.close()
+
+
+def test_a_person_signs_in_and_acts_by_keys_alone(browser: Any, address: str, world: World) -> None:
+    """A wrong token is told and the field has the focus again; what was ordered has the focus; going back orders nothing anew."""
+    context = browser.new_context()
+    tab = context.new_page()
+    tab.goto(address + CONFLICT)
+    tab.get_by_role("link", name="Sign in to act on this deal").press("Enter")
+    tab.get_by_label("Token").press_sequentially("not the token at all")
+    with tab.expect_navigation():
+        tab.keyboard.press("Enter")
+    assert tab.get_by_role("alert").inner_text() == "This is not the token."
+    assert tab.locator(":focus").get_attribute("aria-describedby") == "wrong"
+    assert tab.locator(":focus").input_value() == ""
+    tab.keyboard.type(TOKEN)
+    with tab.expect_navigation():
+        tab.keyboard.press("Enter")
+    assert tab.url == address + CONFLICT
+    assert tab.get_by_role("form", name="Answer the conflict: Amount").count() == 1
+    kept = tab.get_by_role("button", name="Keep what the CRM has: 275,000")
+    assert kept.is_visible()
+    kept.focus()
+    with tab.expect_navigation():
+        tab.keyboard.press("Enter")
+    assert tab.url == f"{address}{CONFLICT}#orders"
+    told = tab.get_by_role("status")
+    assert told.inner_text() == "Waits for the next cycle Amount: keep the value of the CRM"
+    assert tab.evaluate("document.activeElement.id || document.querySelector(':target').id") == "orders"
+    if folder := os.environ.get("COSELL_SCREENSHOTS"):
+        tab.screenshot(path=Path(folder) / "ordered.png", full_page=True)
+    tab.reload()
+    tab.go_back()
+    tab.go_forward()
+    assert [order.field for order in world.store.orders()] == ["value"]
+    with tab.expect_navigation():
+        tab.get_by_role("button", name="Sign out").press("Enter")
+    tab.goto(address + CONFLICT)
+    assert tab.get_by_role("button", name="Keep").count() == 0
+    context.close()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_a_page_of_another_site_orders_nothing(browser: Any, address: str, world: World, host: str) -> None:
+    """It stands on this machine too, on another port, so that cookies and SameSite alone would not keep it out."""
+    context = browser.new_context()
+    tab = context.new_page()
+    sign_in(tab, address)
+    tab.goto(address + DEAL)
+    key = tab.locator("form.card input[name=form_key]").first.get_attribute("value")
+    before = world.store.orders()
+    page = (
+        f'<form action="{address}{DEAL}" method="post"><input name="verb" value="retry"><input name="form_key" value="{key}">'
+        "<button>Win a prize</button></form>"
+    )
+    elsewhere = f"http://{host}:9/"
+    tab.route(elsewhere, lambda route: route.fulfill(body=page, content_type="text/html"))
+    tab.goto(elsewhere)
+    with tab.expect_navigation():
+        tab.get_by_role("button", name="Win a prize").click()
+    assert tab.get_by_role("heading", level=1).inner_text() == "Nothing was done"
+    assert world.store.orders() == before
+    context.close()

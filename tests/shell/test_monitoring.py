@@ -11,7 +11,7 @@ import pytest
 from console_world import World, deal
 
 from cosell_sync.cli import daemon_service
-from cosell_sync.cli.daemon_service import _MonitoredCycles
+from cosell_sync.cli.daemon_service import Spaced, _MonitoredCycles, taking
 from cosell_sync.core.deal import Side, SyncState
 from cosell_sync.core.memory import Memory
 from cosell_sync.daemon import Status
@@ -20,6 +20,7 @@ from cosell_sync.store import serialize
 from cosell_sync.store.open import open_store
 from cosell_sync.summary import CycleSummary
 from cosell_sync.transport.quota import Meter
+from cosell_sync.web.webhooks import Event
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 
@@ -110,6 +111,53 @@ def test_the_list_is_read_less_often_while_events_arrive_and_at_once_after_a_fai
     assert monitor.lists_referrals() is True
     now[0] = NOW + timedelta(hours=1)
     assert [monitor.lists_referrals(), monitor.lists_referrals()] == [True, True]
+
+
+def test_what_is_said_again_wakes_nobody_and_what_names_no_deal_of_ours_wakes_seldom() -> None:
+    """Whoever caught an event of Microsoft's can send it as often as they like."""
+    store = open_store("sqlite://", lambda: NOW)
+    monitor: Any = SimpleNamespace(hinted_at=None)
+    woken: list[str] = []
+    wired: Any = SimpleNamespace(store=store, clock=lambda: NOW)
+    take = taking(wired, monitor, lambda: woken.append("now"), lambda: woken.append("seldom"))
+    theirs = Event("related-referral-updated", "b" * 36, "t1")
+    for events, woke in (
+        ([Event("test-created", "", "d1")], []),
+        ([Event("new-kind", "", "d1")], ["seldom"]),
+        ([Event("new-kind", "", "d1")], []),
+        ([Event("new-kind", "", "d2"), Event("new-kind", "", "d1")], ["seldom"]),
+    ):
+        take(events)
+        assert woken == woke
+        woken.clear()
+    assert monitor.hinted_at is None  # none of these says that events of deals arrive
+    for events, woke in (
+        ([theirs], ["seldom"]),
+        ([theirs, theirs], []),
+        ([Event("referral-updated", "a" * 36, "t1"), theirs], ["now"]),
+        ([Event("referral-updated", "a" * 36, "t1")], []),
+    ):
+        take(events)
+        assert woken == woke
+        woken.clear()
+    assert monitor.hinted_at == NOW
+    assert (store.hints(9), store.hints(9, related=True)) == (["a" * 36], ["b" * 36])
+    store.close()
+
+
+def test_a_spaced_call_comes_at_once_or_at_the_end_of_the_pause_and_one_waits_at_most() -> None:
+    now, done = [0.0], []
+    waiting: list[float] = []
+    spaced = Spaced(
+        lambda: done.append(now[0]),
+        5.0,
+        monotonic=lambda: now[0],
+        later=lambda after, _: waiting.append(now[0] + after),
+    )
+    for moment in (0.0, 0.0, 1.0, 4.9, 5.0, 6.0, 14.0, 21.0):
+        now[0] = moment
+        spaced.call()
+    assert (done, waiting) == ([0.0, 21.0], [5.0, 10.0, 15.0])
 
 
 @dataclass

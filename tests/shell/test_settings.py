@@ -408,3 +408,42 @@ def test_an_invitation_is_never_tried_out() -> None:
     """It cannot be taken back, so the recipe has no auto."""
     with pytest.raises(ConfigError, match="cosell_recipe"):
         load(None, {"COSELL_MAPPING__COSELL_RECIPE": "auto"})
+
+
+@pytest.mark.parametrize(
+    ("content", "mode", "said"),
+    [
+        (None, 0, "cannot read"),
+        ("", 0o600, "is empty"),
+        ("fifteen letters\n", 0o600, "fewer than 16"),
+        ("x" * 1025, 0o600, "more than 1024"),
+        ("\xff" * 20, 0o600, "not UTF-8"),
+        ("sixteen letters!", 0o604, "by everybody"),
+        ("sixteen letters!", 0o602, "by everybody"),
+    ],
+)
+def test_a_token_file_that_may_not_be_used_is_told_with_its_place(
+    tmp_path: Path, content: str | None, mode: int, said: str
+) -> None:
+    file = tmp_path / "console-token"
+    if content is not None:
+        file.write_bytes(content.encode("latin-1"))
+        file.chmod(mode)
+    found = problems(given(tmp_path, "console:\n  token_file: console-token\n"))["console.token_file"]
+    assert said in found
+    assert f"{tmp_path / 'config.yaml'}:2" in found
+    assert "letters" not in found.replace("fewer than 16 letters", "")
+
+
+def test_the_token_file_lies_beside_the_configuration_and_is_not_read_into_it(tmp_path: Path) -> None:
+    file = tmp_path / "console-token"
+    file.write_text("sixteen letters!\n")
+    file.chmod(0o640)
+    path = given(tmp_path, "console: {token_file: console-token, hosts: 'a.example, b.example'}\n")
+    settings = load(path, {})
+    assert settings.console.token_file == str(file)
+    assert settings.console.hosts == ("a.example", "b.example")
+    assert "sixteen" not in json.dumps(settings.masked())
+    env = {"COSELL_CONSOLE__TOKEN_FILE": str(file), "COSELL_CONSOLE__HOSTS": '["a.example"]'}
+    assert load(None, env).console.hosts == ("a.example",)
+    assert "console.token:" not in str(problems(None, {"COSELL_CONSOLE__TOKEN": "sixteen letters!"}))

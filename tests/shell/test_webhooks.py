@@ -109,6 +109,18 @@ def test_a_signed_event_is_taken_with_nothing_but_the_id_of_its_address() -> Non
     assert bench.fetched == [URL]  # once
 
 
+def test_an_event_without_a_referral_of_ours_is_told_from_another_by_all_that_it_says() -> None:
+    bench = Bench()
+    theirs = {**EVENT, "EventName": "related-referral-updated"}
+    other = {**EVENT, "EventName": "new-kind"}
+    later = {**other, "ResourceChangeUtcDate": "2026-05-04T10:11:13Z"}
+    assert bench.post([theirs, other, other, later, {**other, "ResourceUri": None}]) == 202
+    assert bench.taken[0] == Event("related-referral-updated", ID, EVENT["ResourceChangeUtcDate"] or "")
+    digests = [each.changed for each in bench.taken[1:]]
+    assert digests[0] == digests[1]
+    assert len(set(digests)) == 3
+
+
 def test_the_other_header_counts_only_where_it_was_registered() -> None:
     assert Bench().post(Authorization="", X_Ms_Signature=MICROSOFT.sign(json.dumps(EVENT).encode())) == 401
     own = Bench(header="x-ms-signature")

@@ -174,3 +174,41 @@ def test_a_second_process_stands_by_and_takes_over(stage: Stage) -> None:
             waited(lambda: stage.deals(deal), "the second to take over", process=second.process)
             assert second.stop() < 10
     assert disagreements(stage) == []
+
+
+@pytest.mark.parametrize("crm", ["salesforce"], indirect=True)
+def test_a_parked_deal_is_tried_again_from_the_console(stage: Stage) -> None:
+    """Signed in over HTTP as a browser does; the order wakes the daemon, whose next cycle would else come in an hour."""
+    deal = stage.add()
+    stage.sync()
+    refusal = {"error": {"code": "invalidRequest", "message": "No.", "target": "details.dealValue"}}
+    stage.servers[0].faults.answer(400, refusal, times=None, path=deal["id"])
+    stage.seller(deal, value=7)
+    stage.sync(expect=1, COSELL_SYNC__MAX_ATTEMPTS="1")
+    stage.servers[0].faults.clear()
+    token = stage.home / "console-token"
+    token.write_text("a token that nobody guesses")
+    token.chmod(0o600)
+    stage.env.update(COSELL_SYNC__INTERVAL="1h", COSELL_CONSOLE__TOKEN_FILE=str(token))
+    with running(stage) as daemon, httpx.Client(base_url=daemon.url, headers={"Origin": daemon.url}) as web:
+        waited(lambda: daemon.get("/livez"), "the listener", process=daemon.process)
+        daemon.wait_ready()
+        page = f"/deals/{deal['id']}"
+        assert "parked" in web.get(page).text
+        assert web.post(page, data={"verb": "retry"}).status_code == 403
+        signed = web.post("/sign-in", data={"token": token.read_text(), "next": page})
+        assert (signed.status_code, signed.headers["location"]) == (303, page)
+        key = re.search(r'name="form_key" value="([^"]+)"', web.get(page).text)
+        assert key
+        foreign = {"Origin": "https://evil.example"}
+        assert web.post(page, data={"verb": "retry", "form_key": key[1]}, headers=foreign).status_code == 403
+        assert stage.referral(deal)["details"]["dealValue"] != 7
+        assert web.post(page, data={"verb": "retry", "form_key": key[1]}).status_code == 303
+        waited(lambda: stage.referral(deal)["details"]["dealValue"] == 7, "the retry", process=daemon.process)
+        waited(lambda: "In sync" in web.get(page).text, "the deal at rest", process=daemon.process)
+        assert 'cosell_console_events_total{event="ordered"} 1.0' in web.get("/metrics").text
+        daemon.stop()
+    log = daemon.log.read_text()
+    assert token.read_text() not in log
+    for event in ("console.signed_in", "console.refused", "console.ordered", "order.obeyed"):
+        assert f'"{event}"' in log

@@ -16,6 +16,7 @@ import pytest
 from acceptance import COMMAND, FOREIGN, PATIENCE
 
 pytestmark = pytest.mark.wire
+PAGE = Path(__file__).parents[2] / "docs/first-deal.md"
 OURS = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
 
 
@@ -76,3 +77,26 @@ def test_an_empty_org_waits_for_provision(tmp_path: Path) -> None:
             check=False,
         )
         assert (synced.returncode, "cosell-sync provision" in synced.stderr) == (1, True), synced.stderr
+
+
+def test_the_page_of_the_first_deal_works_as_it_stands(tmp_path: Path) -> None:
+    """Its commands, in a shell, from the settings of the sandbox to the deal that Microsoft knows as accepted."""
+    page = PAGE.read_text(encoding="utf-8").partition("## 2.")[2].partition("## 5.")[0]
+    lines = "\n".join(re.findall(r"^```sh\n(.*?)^```", page, re.DOTALL | re.MULTILINE)).splitlines()
+    script = "\n".join(f"{line}\nprintf '\\nexit %s: {line.split()[0]}\\n' $?" for line in lines if line)
+    with served(tmp_path / "box"):
+        played = subprocess.run(
+            ["/bin/sh", "-c", script],
+            env={**OURS, "PATH": f"{COMMAND.parent}:{os.environ['PATH']}"},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=3 * PATIENCE,
+            check=False,
+        )
+    ended = re.findall(r"^exit (\d+): (\S+)", played.stdout, re.MULTILINE)
+    assert len(ended) == len([line for line in lines if line])
+    assert {code for code, command in ended if command != "cosell-sync"} == {"0"}, played.stderr
+    assert {code for code, _ in ended} <= {"0", "1"}, played.stderr
+    assert '"status": "Active", "substatus": "Accepted"' in played.stdout
+    assert "You accepted this deal" in played.stdout

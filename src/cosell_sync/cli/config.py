@@ -21,7 +21,8 @@ def check(config: ConfigOption = None) -> None:
     """
     loaded = settings.load(config)
     settings.plausible(loaded, "sync")
-    show(f"The configuration is valid (crm: {loaded.crm}). Next: cosell-sync doctor")
+    named = f" --config {config}" if config else ""
+    show(f"The configuration is valid (crm: {loaded.crm}). Next: cosell-sync doctor{named}")
 
 
 @app.command(name="show")

@@ -5,17 +5,20 @@ A list reads the deals of its page, their open writes and the CRM's shape: four 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
+from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
 from cosell_sync.bootstrap import Program
+from cosell_sync.cli.deal_orders import deal_id, offers, order_of, said
 from cosell_sync.cli.deal_todo import todo
 from cosell_sync.cli.deals import DECIDED, LANDED, newest
 from cosell_sync.core.deal import Side, SyncState
 from cosell_sync.core.fields import LABELS
-from cosell_sync.core.memory import Intent, JournalEntry, Link, Phase, respond_by
+from cosell_sync.core.memory import Intent, JournalEntry, Link, OperatorCommand, Phase, respond_by
 from cosell_sync.core.messages import listed
 from cosell_sync.core.rules import CrmShape
 from cosell_sync.core.waiting import Waiting, WaitKind, waiting
@@ -23,12 +26,14 @@ from cosell_sync.cycle.commands import find
 from cosell_sync.cycle.safety import shape_of
 from cosell_sync.log import get_logger
 from cosell_sync.ports import DealCount
-from cosell_sync.settings import Settings
+from cosell_sync.settings import Settings, token_file
 from cosell_sync.store.listing import Query, Which
+from cosell_sync.web.actions import Actions
 from cosell_sync.web.console import Console
 from cosell_sync.web.health import Facts
-from cosell_sync.web.pages import Deal, DealList, Explained, Line, Overview, Story, System
+from cosell_sync.web.pages import Deal, DealList, Explained, Line, Order, Overview, Story, System
 from cosell_sync.web.privacy import Discreet
+from cosell_sync.web.sessions import Sessions
 
 _FIRST: Final = 5  # deals of a list on the overview
 _CYCLES: Final = 20
@@ -61,18 +66,42 @@ _WHICH: Final = {
 }
 
 
-def console(wired: Program, health: Callable[[], Facts], pace: Callable[[], timedelta]) -> Console:
-    """The console over a wired program. ``health``: what readiness is judged by; ``pace``: from cycle to cycle."""
-    return Console(ConsolePages(wired, health, pace), health, names=wired.settings.console.names)
+def console(
+    wired: Program,
+    health: Callable[[], Facts],
+    pace: Callable[[], timedelta],
+    *,
+    wake: Callable[[], None] = lambda: None,
+    tell: Callable[[str], None] = lambda _: None,
+    monotonic: Callable[[], float] = time.monotonic,
+) -> Console:
+    """The console over a wired program. ``health``: what readiness is judged by; ``pace``: from cycle to cycle. ``wake``: called
+    after each order; ``tell``: with the name of each event, for the metrics.
+    """
+    ours = wired.settings.console
+    pages = ConsolePages(wired, health, pace, wake)
+    if ours.token_file is None:
+        return Console(pages, health, names=ours.names)
+    file = Path(ours.token_file)
+    sessions = Sessions(lambda: token_file.read(file), monotonic)
+    actions = Actions(pages, health, sessions, hosts=ours.hosts, tell=tell)
+    return Console(pages, health, names=ours.names, actions=actions)
 
 
 class ConsolePages:
     """``web.pages.Source`` over a wired program; the arguments as of ``console``."""
 
-    def __init__(self, wired: Program, health: Callable[[], Facts], pace: Callable[[], timedelta]) -> None:
+    def __init__(
+        self,
+        wired: Program,
+        health: Callable[[], Facts],
+        pace: Callable[[], timedelta],
+        wake: Callable[[], None],
+    ) -> None:
         self._wired = wired
         self._health = health
         self._pace = pace
+        self._wake = wake
 
     def overview(self) -> Overview:
         store, facts = self._wired.store, self._health()
@@ -112,22 +141,46 @@ class ConsolePages:
         link = find(store, target)
         if link is None:
             return None
-        waits = self._waiting(link, store.intents([link.key]), shape_of(store.cycle_state().shape))
+        waits = self._all_waiting(link)
         lines = store.journal(link.key, limit=_LINES + 1)
         discreet = self._discreet(link)
+        orders = self._orders(link)
+        may_act = self._wired.settings.console.token_file is not None
         return Story(
             self._deal(link, waits),
             [*self._past(lines, discreet), *(self._ahead(item, discreet) for item in waits)],
             [self._line(line, discreet) for line in lines[:_LINES]],
             len(lines) > _LINES,
+            list(offers(link, waits, store, orders, discreet)) if may_act else (),
+            [said(order, self._wired.rules) for order in orders],
         )
+
+    def order(self, target: str, order: Order) -> str | None:
+        store = self._wired.store
+        link = find(store, target)
+        if link is None:
+            return None
+        made = order_of(link, self._all_waiting(link), self._wired.rules, store, order)
+        if (made.verb, made.field) not in {(each.verb, each.field) for each in self._orders(link)}:
+            store.submit(made)
+            self._wake()
+        return deal_id(link)
+
+    def _orders(self, link: Link) -> list[OperatorCommand]:
+        """What was ordered of this deal and waits for the next cycle, the oldest first."""
+        targets = {link.referral_id, link.opportunity_id} - {None}
+        return [order for order in self._wired.store.orders() if order.target in targets]
+
+    def _all_waiting(self, link: Link) -> list[Waiting]:
+        store = self._wired.store
+        return self._waiting(link, store.intents([link.key]), shape_of(store.cycle_state().shape))
 
     def _deal(self, link: Link, waits: Sequence[Waiting]) -> Deal:
         discreet, memory = self._discreet(link), link.memory
         until = respond_by(link)
         step = todo(link) or (_ANSWER if until else "")
         return Deal(
-            id=link.referral_id or link.opportunity_id or link.key,
+            id=deal_id(link),
             name=discreet.name,
             customer=discreet.customer,
             referral_id=link.referral_id,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from importlib.metadata import version
-from typing import Any
+from typing import Any, Final
 from uuid import uuid4
 
 from cosell_sync import tracing
@@ -24,7 +26,15 @@ from cosell_sync.settings import Settings
 from cosell_sync.summary import CycleSummary
 from cosell_sync.web.health import Facts, fresh_within
 from cosell_sync.web.server import Application, Listener
-from cosell_sync.web.webhooks import Event, Judge
+from cosell_sync.web.webhooks import OURS, RELATED, TEST, Event, Judge
+
+SELDOM: Final = 5.0  # seconds between two cycles for the sake of events that name no referral of ours
+
+
+def _later(seconds: float, work: Callable[[], None]) -> None:
+    timer = threading.Timer(seconds, work)
+    timer.daemon = True
+    timer.start()
 
 
 def serve(loaded: Settings, reload: Callable[[], None] = lambda: None) -> int:
@@ -47,7 +57,13 @@ def serve(loaded: Settings, reload: Callable[[], None] = lambda: None) -> int:
         application = Application(
             lambda: monitor.health(daemon),
             lambda: monitor.rendered(daemon),
-            console=console(wired, lambda: monitor.health(daemon), monitor.pace),
+            console=console(
+                wired,
+                lambda: monitor.health(daemon),
+                monitor.pace,
+                wake=daemon.wake,
+                tell=monitor.metrics.console,
+            ),
             **receiver(wired, monitor, daemon.wake),
         )
         try:
@@ -69,21 +85,74 @@ def receiver(wired: Program, monitor: _MonitoredCycles, wake: Callable[[], None]
     from cosell_sync.web.trusted import load_trust  # noqa: PLC0415
 
     trust = load_trust(ours.trusted_roots, ours.organization)
-
-    def take(events: Sequence[Event]) -> None:
-        """Store what they say, then wake the daemon."""
-        hints = [(event.referral_id, event.name, event.changed) for event in events if event.referral_id]
-        fresh = wired.store.hint(hints) if hints else 0
-        for event in events:
-            get_logger().info("webhook.received", kind=event.name, referral_id=event.referral_id or None)
-        if fresh or len(hints) < len(events):  # what was said before says nothing of what arrives now
-            monitor.hinted_at = wired.clock()
-            wake()
-
     return {
         "judge": Judge(ours.header, Certificates(ours.certificate_hosts), trust, wired.clock),
-        "take": take,
+        "take": taking(wired, monitor, wake, Spaced(wake).call),
     }
+
+
+def taking(
+    wired: Program, monitor: _MonitoredCycles, wake: Callable[[], None], seldom: Callable[[], None]
+) -> Callable[[Sequence[Event]], None]:
+    """What is done with events that are Microsoft's: what they say is stored, and what is new wakes the daemon.
+
+    ``wake``: called for a referral of ours; ``seldom``: for another organization's, and for events of unknown names. A test
+    event says nothing.
+    """
+
+    def fresh(events: Sequence[Event], *, wanted: Callable[[str], bool]) -> bool:
+        hints = [(each.referral_id, each.name, each.changed) for each in events if wanted(each.name)]
+        return bool(hints) and wired.store.hint(hints) > 0
+
+    def take(events: Sequence[Event]) -> None:
+        own = fresh(events, wanted=OURS.__contains__)
+        related = fresh(events, wanted=RELATED.__contains__)
+        unknown = fresh(events, wanted=lambda name: name not in {*OURS, *RELATED, TEST})
+        for event in events:
+            get_logger().info("webhook.received", kind=event.name, referral_id=event.referral_id or None)
+        if own or related:
+            monitor.hinted_at = wired.clock()
+        if own:
+            wake()
+        elif related or unknown:
+            seldom()
+
+    return take
+
+
+class Spaced:
+    """Calls ``work`` at most once in ``pause`` seconds: at once where it may, else when the pause is over. Safe from any thread.
+
+    ``monotonic``: seconds. ``later``: calls after so many of them.
+    """
+
+    def __init__(
+        self,
+        work: Callable[[], None],
+        pause: float = SELDOM,
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+        later: Callable[[float, Callable[[], None]], None] = _later,
+    ) -> None:
+        self._work = work
+        self._pause = pause
+        self._monotonic = monotonic
+        self._later = later
+        self._lock = threading.Lock()
+        self._next = float("-inf")  # from when on it may be called again, the call that waits included
+
+    def call(self) -> None:
+        """Call it, now or soon; one call waits at most."""
+        with self._lock:
+            now = self._monotonic()
+            wait = self._next - now
+            if wait > self._pause:
+                return  # one waits already
+            self._next = max(now, self._next) + self._pause
+        if wait <= 0:
+            self._work()
+        else:
+            self._later(wait, self._work)
 
 
 def _unwatched(_cycle: str) -> AbstractContextManager[None]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from typing import Annotated, Any
@@ -15,15 +14,16 @@ from cosell_sync.bootstrap import utc_now
 from cosell_sync.cli.common import ConfigOption, JsonOption, console, show, show_json
 from cosell_sync.cli.deal_list import list_deals
 from cosell_sync.cli.deal_lookup import deal_row, known, opened, whole
+from cosell_sync.cli.deal_orders import check_conflict, ordered
 from cosell_sync.cli.deal_todo import todo
 from cosell_sync.core.as_json import fields_to_json, to_json
 from cosell_sync.core.deal import Side
-from cosell_sync.core.fields import SHARED, partners
+from cosell_sync.core.fields import SHARED
 from cosell_sync.core.memory import Action, JournalEntry, Link, OperatorCommand, Phase, Verb
 from cosell_sync.core.retry import may_be_retried
 from cosell_sync.core.rules import Rules
-from cosell_sync.core.waiting import Waiting, WaitKind, waiting
-from cosell_sync.cycle.commands import Refused, links_after, obey, standing
+from cosell_sync.core.waiting import Waiting, waiting
+from cosell_sync.cycle.commands import Refused, links_after, obey
 from cosell_sync.cycle.safety import shape_of
 from cosell_sync.errors import Busy, ConfigError
 from cosell_sync.ports import ErasureResult
@@ -249,10 +249,6 @@ def _obey_or_submit(store: SqlStore, command: OperatorCommand) -> tuple[str | No
         return busy.holder, None
 
 
-def _command(verb: Verb, target: str, **more: str) -> OperatorCommand:
-    return OperatorCommand(f"{time.time_ns():020d}-{uuid4().hex[:8]}", verb, target, **more)
-
-
 @app.command()
 def retry(
     target: Annotated[
@@ -272,12 +268,12 @@ def retry(
     if every == (target is not None):
         raise ConfigError("name the deal to try again, or give --all")
     if target is not None:
-        _carry_out(config, _command(Verb.RETRY, target), f"{later} The next sync tries it.", later)
+        _carry_out(config, ordered(Verb.RETRY, target), f"{later} The next sync tries it.", later)
         return
     with opened(config) as (store, _):
         found = [each for each in store.links(AT_WORK) if may_be_retried(each.memory)]
         ids = [each.referral_id or each.opportunity_id or "" for each in found]
-        holders = [_obey_or_submit(store, _command(Verb.RETRY, each))[0] for each in ids]
+        holders = [_obey_or_submit(store, ordered(Verb.RETRY, each))[0] for each in ids]
     if not ids:
         show("Nothing failed, is parked or was refused.")
         return
@@ -298,7 +294,7 @@ def link(
     Example: cosell-sync deals link 2cd2cd50-3a3f-4a6b-9d0e-0f5f2a1c7d11 0065g00000Xk3ZQAAZ --config my.yaml
     """
     done = "They are linked. The next sync merges their fields."
-    _carry_out(config, _command(Verb.LINK, referral, other=opportunity), done, "They will be linked.")
+    _carry_out(config, ordered(Verb.LINK, referral, other=opportunity), done, "They will be linked.")
 
 
 @app.command()
@@ -310,7 +306,7 @@ def create(
     Example: cosell-sync deals create 2cd2cd50-3a3f-4a6b-9d0e-0f5f2a1c7d11 --config my.yaml
     """
     later = "Its opportunity will be made."
-    _carry_out(config, _command(Verb.CREATE, referral), f"{later} The next sync makes it.", later)
+    _carry_out(config, ordered(Verb.CREATE, referral), f"{later} The next sync makes it.", later)
 
 
 @app.command()
@@ -319,7 +315,7 @@ def unlink(target: Target, config: ConfigOption = None) -> None:
 
     Example: cosell-sync deals unlink 0065g00000Xk3ZQAAZ --config my.yaml
     """
-    _carry_out(config, _command(Verb.UNLINK, target), "They are parted.", "They will be parted.")
+    _carry_out(config, ordered(Verb.UNLINK, target), "They are parted.", "They will be parted.")
 
 
 @app.command()
@@ -343,7 +339,7 @@ def approve(
     for each in found:
         target = each.referral_id or each.opportunity_id or ""
         later = f"{target} is approved."
-        _carry_out(config, _command(Verb.APPROVE, target), f"{later} The next sync carries it out.", later)
+        _carry_out(config, ordered(Verb.APPROVE, target), f"{later} The next sync carries it out.", later)
 
 
 @app.command()
@@ -360,7 +356,7 @@ def forget(
     if email.count("@") != 1:
         raise ConfigError("that is no e-mail address")
     with opened(config) as (store, _):
-        holder, forgotten = _obey_or_submit(store, _command(Verb.FORGET, email))
+        holder, forgotten = _obey_or_submit(store, ordered(Verb.FORGET, email))
     if forgotten is None:
         show(f"{holder} forgets this person in its next cycle.")
         return
@@ -389,11 +385,10 @@ def resolve(
             raise ConfigError(f"{field} is no field that both sides hold")
         deal = known(store, target)
         waits = _waiting(store, deal, rules)
-    in_conflict = [each.field for each in waits if each.kind is WaitKind.CONFLICT and each.field]
-    if not set(in_conflict) & set(partners([name])):
-        others = ", ".join(rules.crm_name(each) for each in in_conflict)
-        how = f"in conflict are: {others}" if others else standing(deal)
-        raise ConfigError(f"{field} of the deal {target} is in no conflict: {how}")
-    command = _command(Verb.RESOLVE, target, field=name, side=keep)
+    try:
+        check_conflict(deal, waits, rules, name, said=(field, target))
+    except Refused as refusal:
+        raise ConfigError(str(refusal)) from refusal
+    command = ordered(Verb.RESOLVE, target, field=name, side=keep)
     done = "It is decided. The next sync writes it."
     _carry_out(config, command, done, "It will be decided like that.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from cosell_sync.bootstrap import notice_targets
+from cosell_sync.catalogues import language
 from cosell_sync.cli.common import ConfigOption, JsonOption, load, show, show_json
 from cosell_sync.errors import ConfigError
 from cosell_sync.notices.message import sample
@@ -28,13 +29,15 @@ def try_out(config: ConfigOption = None, as_json: JsonOption = False) -> None:
 
     Example: cosell-sync notices test --config my.yaml
     """
-    targets = notice_targets(load(config))
+    loaded = load(config)
+    targets = notice_targets(loaded)
     if not targets:
         raise ConfigError("notices names no receiver", hint="give a url and a format there; docs/notices.md")
+    message = sample(language(loaded.mapping.language))
     sender, results = Sender(), []
     for target in targets:
         try:
-            status, code = sender.send(target, sample()), ""
+            status, code = sender.send(target, message), ""
         except NotSent as failure:
             status, code = failure.status or 0, failure.code
         results.append(

@@ -25,6 +25,7 @@ _COLOURS = {
     Status.DIFFERS: "yellow",
     Status.FAILED: "red",
     Status.BLOCKED: "red",
+    Status.LEFT_OUT: "yellow",
 }
 
 
@@ -45,8 +46,8 @@ def provision(
         ),
     ] = None,
 ) -> None:
-    """Create what is missing in the CRM: fields, child object, keys, list views, rights; in Salesforce also a validation rule
-    and a panel.
+    """Create what is missing in the CRM: fields, child object, keys, list views, rights; in Salesforce also a validation rule,
+    a panel, buttons, a compact layout and reports.
 
     Needs an admin's rights once. Salesforce: Modify Metadata Through Metadata API Functions, View Setup and Configuration, Manage
     Profiles and Permission Sets, Assign Permission Sets. Dynamics: the security role System Administrator. The daemon's user needs

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
+import sys
 import tempfile
 import threading
 from pathlib import Path
@@ -34,7 +36,7 @@ def sandbox(
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
     with tempfile.TemporaryDirectory(prefix="cosell-sync-sandbox-") as temporary:
-        home = directory or Path(temporary)
+        home = (directory or Path(temporary)).absolute()
         home.mkdir(parents=True, exist_ok=True)
         with Sandbox(deals=deals, seed=seed, crm=crm, installed=installed) as served:
             lines = [f"export {name}='{value}'" for name, value in served.environment(home).items()]
@@ -44,12 +46,20 @@ def sandbox(
                 "salesforce": (salesforce, "object=Opportunity"),
                 "dynamics": (dynamics, "table=opportunity"),
             }[crm]
+            command = _as_called()
             show(
                 f"Partner Center  {partner_center}\nSalesforce      {salesforce}\nDataverse       {dynamics}\n\n"
-                f"In another shell:\n  . {home / 'sandbox.env'}\n  cosell-sync plan\n  cosell-sync sync\n\n"
+                f"In another shell:\n  . {home / 'sandbox.env'}\n  {command} plan\n  {command} sync\n\n"
                 "Play people, and faults, with curl (an unknown path lists what there is):\n"
                 f"  curl --cacert {home / 'sandbox-ca.pem'} {partner_center}/_sandbox/\n"
                 f"  curl --cacert {home / 'sandbox-ca.pem'} '{own}/_sandbox/rows?{rows}'\n"
                 f"  curl --cacert {home / 'sandbox-ca.pem'} {partner_center}/_sandbox/faults\n\nCtrl-C ends it."
             )
             ended.wait()
+
+
+def _as_called() -> str:
+    """The command that another shell finds: its name where PATH leads to this one, else its path."""
+    called = Path(sys.argv[0])
+    found = shutil.which(called.name)
+    return called.name if found and Path(found).samefile(called) else str(called.absolute())

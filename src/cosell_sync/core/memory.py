@@ -232,8 +232,8 @@ class Link:
 class OperatorCommand:
     """What an operator asked for (``deals link``, ``retry``, ``approve`` …), until a cycle has done it.
 
-    ``target``: a referral id or an opportunity id, the address of a ``forget``; ``other``: the opportunity of a ``link``;
-    ``field`` and ``side`` of a ``resolve``.
+    ``target``: a referral id or an opportunity id, the address of a ``forget``; ``other``: the opportunity of a ``link``,
+    what was withheld when a person looked, of an ``approve`` (empty: whatever is); ``field`` and ``side`` of a ``resolve``.
     """
 
     id: str

@@ -100,8 +100,14 @@ def microsoft_side(sides: Sequence[Snapshot]) -> dict[str, str]:
         "id": newest.text("microsoft_id"),
         "reason": newest.text("status_reason"),
         "until": until.isoformat() if until else "",
+        "referral": newest.id.lower(),
     }
     return {name: text for name, text in kept.items() if text}
+
+
+def says_nothing_new(side: Mapping[str, str], known: Mapping[str, str]) -> bool:
+    """Whether Microsoft's side tells what is known of it: whatever the id of its referral."""
+    return {**side, "referral": ""} == {**known, "referral": ""}
 
 
 def microsoft_said(side: Mapping[str, str]) -> str:

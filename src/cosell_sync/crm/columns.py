@@ -77,6 +77,7 @@ class View:
     columns: tuple[str, ...]
     where: tuple[tuple[str, tuple[str, ...] | bool], ...] = ()
     days: tuple[str, int] | None = None
+    order: str = "name"  # our name of the column that sorts it, where the CRM keeps that with a view
 
 
 def _flag(label: str, help_text: str, description: str) -> Column:
@@ -327,6 +328,16 @@ def opportunity_columns(choices: Mapping[str, Sequence[str]]) -> Mapping[str, Co
 SOLUTION_LABEL: Final = "Co-sell Solution"
 SOLUTION_DESCRIPTION: Final = "A solution of a co-sell deal, one row each. Partner Center asks for at least one before a deal is shared."
 PARENT_DESCRIPTION: Final = "The opportunity that this solution is sold with."
+PARENT_WORD: Final = "Opportunity"
+# The form in Dynamics: its name, the heading of its tab, then of the sections.
+FORM_WORDS: Final = (
+    "Opportunity (co-sell)",
+    "Microsoft co-sell",
+    "What happened",
+    "Your answer",
+    "Sharing with Microsoft",
+    "What Microsoft asks",
+)
 PANEL_WORDS: Final = ("Microsoft co-sell", "Saved", "Partner Center hears of it within minutes.", "Save")
 # What else people read in the setup, beside the columns and views; translated with them.
 OTHER_WORDS: Final = (
@@ -338,13 +349,21 @@ OTHER_WORDS: Final = (
     "No",
     "Name",
     "The solution, in a few words.",
-    "Opportunity",
+    PARENT_WORD,
     "Choose a co-sell reason before you decline.",
+    *FORM_WORDS,
     # The panel on Salesforce's record page.
     *PANEL_WORDS,
 )
 
 VIEWS: Final = (
+    View(
+        "Unanswered",
+        "Co-sell: Unanswered",
+        ("value", "respond_by", "stage", "deal_type", "sync_state"),
+        (("status", (State.RECEIVED,)),),
+        order="respond_by",
+    ),
     View(
         "Inbound",
         "Co-sell: Inbound",
@@ -375,5 +394,6 @@ VIEWS: Final = (
         ("value", "respond_by", "stage", "direction", "sync_state"),
         (("status", (State.RECEIVED,)),),
         ("respond_by", 7),
+        order="respond_by",
     ),
 )

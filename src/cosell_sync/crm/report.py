@@ -19,6 +19,7 @@ class Status(StrEnum):
     DIFFERS = "differs"
     FAILED = "failed"
     BLOCKED = "not made"  # because something that it depends on failed
+    LEFT_OUT = "left out"  # refused by the CRM, and nothing needs it
 
     @property
     def needs_action(self) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, replace
 from datetime import datetime
+from hashlib import sha256
 
 import structlog
 
@@ -96,14 +97,15 @@ def links_after(command: OperatorCommand, store: Store) -> list[Link]:
             resolved = {**link.memory.resolved, command.field: Side(command.side)}
             return [replace(link, memory=replace(link.memory, resolved=resolved), dirty=True)]
         case Verb.APPROVE:
-            if not link.memory.withheld:
-                raise Refused(f"nothing of the deal {command.target} is withheld")
-            new = [Approval(item.kind, item.mark) for item in link.memory.withheld]
-            approved = tuple(dict.fromkeys([*link.memory.approved, *new]))
-            # withheld no longer, also where it has to wait, for a record that is gone say
-            return [replace(link, memory=replace(link.memory, approved=approved, withheld=()), dirty=True)]
+            return [_approve(command, link)]
         case _:
             raise Refused(f"unknown order {command.verb}")
+
+
+def withheld_mark(memory: Memory) -> str:
+    """What is withheld of a deal, as a short text; another one as soon as something else is."""
+    items = sorted(f"{item.kind} {item.mark}" for item in memory.withheld)
+    return sha256("\n".join(items).encode()).hexdigest()[:16]
 
 
 def _fresh(link: Link) -> Memory:
@@ -116,6 +118,18 @@ def _retry(command: OperatorCommand, link: Link) -> Link:
         raise Refused(f"nothing of the deal {command.target} failed or was refused: {standing(link)}")
     again = replace(link, memory=_fresh(link), dirty=True)
     return replace(again, referral=None) if link.memory.gone and link.opportunity_id else again
+
+
+def _approve(command: OperatorCommand, link: Link) -> Link:
+    memory = link.memory
+    if not memory.withheld:
+        raise Refused(f"nothing of the deal {command.target} is withheld")
+    if command.other and command.other != withheld_mark(memory):
+        raise Refused(f"what is withheld of the deal {command.target} is not what was approved any more")
+    new = [Approval(item.kind, item.mark) for item in memory.withheld]
+    approved = tuple(dict.fromkeys([*memory.approved, *new]))
+    # withheld no longer, also where it has to wait, for a record that is gone say
+    return replace(link, memory=replace(memory, approved=approved, withheld=()), dirty=True)
 
 
 def standing(link: Link) -> str:

@@ -6,6 +6,7 @@ first. Whose turn it is, the store keeps between cycles (``EngagementQueue``).
 asked from here     Microsoft's answer is awaited: read in turn for as long as the deal is open
 asked elsewhere     a colleague made the deal a co-sell one in the portal: the same, while there are no more than twenty of
                     both; beyond, read once after each change, and all of them in a round an hour
+named by a webhook  read before all others: the event names Microsoft's referral, whose id is known from the last reading
 not known to be so  Microsoft may have joined a deal that its sellers see, by an incentive claim for instance, and our row
                     need not say so but for another tag: read once after a change that tells nothing else
 
@@ -142,7 +143,10 @@ def read_engagements(cycle: Cycle) -> list[Link]:
     queue = _start_round(cycle, _with_changed(cycle, _queue(cycle)))
     if queue != cycle.state.engagements and (queue.asked or queue.elsewhere or queue.once):
         _keep_queue(cycle, queue)
-    turn = _Turn()
+    turn, looked_until = _Turn(), cycle.clock()
+    hinted = cycle.store.hints(READS, related=True)
+    named = _named(cycle, queue, hinted) if hinted else {}
+    _take_turns(cycle, turn, tuple(named), READS, microsoft.awaited)
     polled = (*queue.asked, *(queue.elsewhere if _few(queue) else ()))
     _take_turns(cycle, turn, polled, READS - min(SPARED, len(queue.once)), microsoft.awaited)
     asked = _rotated(queue.asked, turn)
@@ -150,12 +154,25 @@ def read_engagements(cycle: Cycle) -> list[Link]:
     once = tuple(key for key in queue.once if key not in turn.done | turn.over)
     elsewhere = tuple(key for key in queue.elsewhere if key not in turn.over)
     record = Record()
-    record.put(*turn.changed)
+    record.put(*turn.changed, *turn.noted)
+    # Where nothing is known of a referral, nothing waits for it; what could not be read yet is read next time.
+    if hinted:
+        unread = {name for key, name in named.items() if key not in turn.done | turn.over}
+        record.looked_at, record.looked_until = [each for each in hinted if each not in unread], looked_until
     queue = _with_awaited(replace(queue, asked=asked, once=once, elsewhere=elsewhere), turn.changed)
     if queue != cycle.state.engagements:
         keep_state(cycle, record, engagements=queue)
     commit(cycle.store, record)
     return turn.changed
+
+
+def _named(cycle: Cycle, queue: EngagementQueue, hinted: Sequence[str]) -> dict[str, str]:
+    """Of deals that are awaited, those whose Microsoft side a webhook named: key → that referral's id."""
+    found = {
+        link.memory.microsoft.get("referral", ""): key
+        for key, link in cycle.store.by_keys([*queue.asked, *queue.elsewhere]).items()
+    }
+    return {found[each]: each for each in hinted if each in found}
 
 
 def _rotated(keys: Sequence[str], turn: _Turn) -> tuple[str, ...]:
@@ -185,12 +202,13 @@ def _start_round(cycle: Cycle, queue: EngagementQueue) -> EngagementQueue:
 class _Turn:
     """The reads of one cycle. ``done``: keys that were read, in order. ``over``: keys of deals that need no reading any more.
 
-    ``changed``: deals whose Microsoft side is another now. ``ended``: no more reads in this cycle.
+    ``changed``: deals whose Microsoft side is another now; ``noted``: of which only its id is new. ``ended``: no more reads in this cycle.
     """
 
     done: dict[str, None] = field(default_factory=dict)
     over: dict[str, None] = field(default_factory=dict)
     changed: list[Link] = field(default_factory=list)
+    noted: list[Link] = field(default_factory=list)
     ended: bool = False
 
 
@@ -205,6 +223,8 @@ def _take_turns(
     for key in keys:
         if turn.ended or len(turn.done) >= limit:
             return
+        if key in turn.done:
+            continue
         link = cycle.store.by_keys([key]).get(key)
         if link is None or not wanted(link):
             turn.over[key] = None
@@ -214,10 +234,14 @@ def _take_turns(
             turn.ended = True
             return
         turn.done[key] = None
-        if side and side != link.memory.microsoft:
+        known = replace(link, memory=replace(link.memory, microsoft=side))
+        if not side or side == link.memory.microsoft:
+            continue
+        if microsoft.says_nothing_new(side, link.memory.microsoft):
+            turn.noted.append(known)
+        else:
             log.info("microsoft.changed", **ids(link), status=side.get("status"))
-            memory = replace(link.memory, microsoft=side)
-            turn.changed.append(replace(link, memory=memory, dirty=True))
+            turn.changed.append(replace(known, dirty=True))
 
 
 def _read(cycle: Cycle, link: Link) -> Mapping[str, str] | None:

@@ -17,10 +17,11 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
-from cosell_sync.notices.message import Message, NamedDeal, moment
+from cosell_sync.core.texts import Text
+from cosell_sync.notices.message import Message, NamedDeal
 
 ADAPTIVE_CARD: Final = "application/vnd.microsoft.card.adaptive"
-OPEN: Final = "Open in Partner Center"
+OPEN: Final = Text("Open in Partner Center")
 
 
 def teams(message: Message) -> dict[str, Any]:
@@ -34,7 +35,7 @@ def teams(message: Message) -> dict[str, Any]:
         for deal in message.deals
     ]
     if message.more:
-        body.append({"type": "TextBlock", "text": f"and {message.more} more", "isSubtle": True, "wrap": True})
+        body.append({"type": "TextBlock", "text": _more(message), "isSubtle": True, "wrap": True})
     card: dict[str, Any] = {
         "$schema": "http://adaptivecards.io/schemas/adaptive-card.json",
         "type": "AdaptiveCard",
@@ -43,7 +44,7 @@ def teams(message: Message) -> dict[str, Any]:
         "body": body,
     }
     if url := _only_url(message):
-        card["actions"] = [{"type": "Action.OpenUrl", "title": OPEN, "url": url}]
+        card["actions"] = [{"type": "Action.OpenUrl", "title": message.language.say(OPEN), "url": url}]
     return {
         "type": "message",
         "attachments": [{"contentType": ADAPTIVE_CARD, "contentUrl": None, "content": card}],
@@ -54,9 +55,9 @@ def slack(message: Message) -> dict[str, Any]:
     """``{"text": for the notification, "blocks": header and sections}``."""
     lines = [_escaped(_line(message, deal)) for deal in message.deals]
     if message.more:
-        lines.append(f"and {message.more} more")
+        lines.append(_more(message))
     if url := _only_url(message):
-        lines.append(f"<{_escaped(url)}|{OPEN}>")
+        lines.append(f"<{_escaped(url)}|{message.language.say(OPEN)}>")
     sections = [
         _escaped(message.text),
         *(["\n".join(lines)] if lines else []),
@@ -106,8 +107,12 @@ def _line(message: Message, deal: NamedDeal) -> str:
     """A deal on one line; its deadline where the text does not say it already."""
     parts = [deal.name, *([deal.customer] if deal.customer else [])]
     if deal.respond_by and len(message.deals) > 1:
-        parts.append(f"answer by {moment(deal.respond_by)}")
+        parts.append(message.language.say(Text("answer by %(until)s", until=deal.respond_by)))
     return " · ".join(parts)
+
+
+def _more(message: Message) -> str:
+    return message.language.say(Text("and %(number)s more", number=message.more))
 
 
 def _only_url(message: Message) -> str:

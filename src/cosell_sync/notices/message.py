@@ -1,4 +1,6 @@
-"""The words of a notice. Of a deal it says its name, its customer's organization, its ids and its deadline, nothing else."""
+"""The words of a notice, in the language of ``mapping.language``. Of a deal it says its name, its customer's organization, its ids and its
+deadline, nothing else.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +13,7 @@ from typing import Final
 from cosell_sync.core.deal import Customer
 from cosell_sync.core.memory import Link, respond_by
 from cosell_sync.core.notices import OURSELVES, Notice, NoticeKind
+from cosell_sync.core.texts import PLAIN, Language, Text
 
 LONGEST_NAME: Final = 150  # characters of a deal's or customer's name
 _SYSTEMS: Final[Mapping[str, str]] = MappingProxyType(
@@ -18,7 +21,7 @@ _SYSTEMS: Final[Mapping[str, str]] = MappingProxyType(
         "partner_center": "Partner Center",
         "salesforce": "Salesforce",
         "dynamics": "Dynamics 365",
-        "store": "the store",
+        "store": Text("The store"),
         OURSELVES: "cosell-sync",
     }
 )
@@ -38,7 +41,9 @@ class NamedDeal:
 
 @dataclass(frozen=True)
 class Message:
-    """What is sent, before a format is put on it. ``id``: the same in every repetition. ``more``: deals that are not listed."""
+    """What is sent, before a format is put on it. ``id``: the same in every repetition. ``more``: deals that are not listed.
+    ``title`` and ``text`` are said in ``language`` already.
+    """
 
     id: str
     kind: str
@@ -47,32 +52,32 @@ class Message:
     text: str
     deals: tuple[NamedDeal, ...] = ()
     more: int = 0
+    language: Language = PLAIN
 
 
-def compose(notice: Notice, links: Mapping[str, Link]) -> Message:
+def compose(notice: Notice, links: Mapping[str, Link], language: Language = PLAIN) -> Message:
     """The message of a notice. ``links``: by key, as they are now; a deal that is gone is left out."""
-    deals = tuple(_named(links[key]) for key in notice.deals if key in links)
+    deals = tuple(_named(links[key], language) for key in notice.deals if key in links)
     number = len(notice.deals) + notice.more
     title, text = _of_system(notice) if number == 0 else _of_deals(notice.kind, number, deals)
-    return Message(notice.key, notice.kind.value, notice.over, title, text, deals, notice.more)
+    say = language.say
+    return Message(
+        notice.key, notice.kind.value, notice.over, say(title), say(text), deals, notice.more, language
+    )
 
 
-def sample() -> Message:
+def sample(language: Language = PLAIN) -> Message:
     """What ``notices test`` sends."""
-    text = "This is a test. Notices of co-sell deals will arrive here."
-    return Message("test", "test", over=False, title="cosell-sync can reach this channel", text=text)
+    title = language.say(Text("%(system)s can reach this channel", system=_SYSTEMS[OURSELVES]))
+    text = language.say(Text("This is a test. Notices of co-sell deals will arrive here."))
+    return Message("test", "test", over=False, title=title, text=text, language=language)
 
 
-def moment(at: datetime) -> str:
-    """A moment for people in any place."""
-    return f"{at:%Y-%m-%d %H:%M} UTC"
-
-
-def _named(link: Link) -> NamedDeal:
+def _named(link: Link, language: Language) -> NamedDeal:
     return NamedDeal(
         link.referral_id,
         link.opportunity_id,
-        _first(link, "name") or "Deal without a name",
+        _first(link, "name") or language.say(Text("Deal without a name")),
         _customer(link),
         respond_by(link),
         link.referral.text("referral_link") if link.referral else "",
@@ -96,81 +101,92 @@ def _cut(text: str) -> str:
     return line if len(line) <= LONGEST_NAME else f"{line[: LONGEST_NAME - 1]}…"
 
 
-def _of_system(notice: Notice) -> tuple[str, str]:
+def _of_system(notice: Notice) -> tuple[Text, Text]:
     """Title and text of a notice that is about no single deal."""
     system = _SYSTEMS.get(notice.system, notice.system)
     match notice.kind, notice.over:
         case NoticeKind.SIGN_IN, False:
             return (
-                f"{system} refuses the sign-in",
-                "No deal is kept in step until an administrator signs in again. Nothing is lost.",
+                Text("%(system)s refuses the sign-in", system=system),
+                Text("No deal is kept in step until an administrator signs in again. Nothing is lost."),
             )
         case NoticeKind.SIGN_IN, True:
-            return f"{system} accepts the sign-in again", "Deals are kept in step again."
+            return Text("%(system)s accepts the sign-in again", system=system), _IN_STEP
         case NoticeKind.OUTAGE, True:
-            return f"{_capital(system)} works again", "Deals are kept in step again."
+            return Text("%(system)s works again", system=system), _IN_STEP
         case NoticeKind.OUTAGE, False if notice.system == OURSELVES:
             return (
-                "cosell-sync had an internal error",
-                "Deals are not kept in step for now. It tries again by itself and nothing is lost.",
+                Text("%(system)s had an internal error", system=system),
+                Text("Deals are not kept in step for now. It tries again by itself and nothing is lost."),
             )
         case NoticeKind.OUTAGE, False:
             return (
-                f"{_capital(system)} cannot be reached",
-                "Deals are not kept in step for now. It goes on by itself as soon as possible. Nothing is lost.",
+                Text("%(system)s cannot be reached", system=system),
+                Text(
+                    "Deals are not kept in step for now. It goes on by itself as soon as possible. Nothing is lost."
+                ),
             )
     return (
-        "The sync has stopped before changing anything",
-        "Unusually many deals would change at once. An administrator must look at the plan and let it through.",
+        Text("The sync has stopped before changing anything"),
+        Text(
+            "Unusually many deals would change at once. An administrator must look at the plan and let it through."
+        ),
     )
 
 
-def _of_deals(kind: NoticeKind, number: int, deals: Sequence[NamedDeal]) -> tuple[str, str]:
-    one = number == 1
-    title, text = (_ONE if one else _MANY)[kind]
+def _of_deals(kind: NoticeKind, number: int, deals: Sequence[NamedDeal]) -> tuple[Text, Text]:
+    if number > 1:
+        title, text = _MANY[kind]
+        return Text(title.template, number=number), text
+    title, text = _ONE[kind]
     deadline = next((deal.respond_by for deal in deals if deal.respond_by), None)
-    if one and deadline and kind in {NoticeKind.RECEIVED, NoticeKind.EXPIRING}:
-        text = f"Accept or decline it in the CRM by {moment(deadline)}; after that it expires."
-    return title.format(number=number), text
+    if deadline and kind in {NoticeKind.RECEIVED, NoticeKind.EXPIRING}:
+        text = Text("Accept or decline it in the CRM by %(until)s; after that it expires.", until=deadline)
+    return title, text
 
 
-def _capital(text: str) -> str:
-    return text if text == "cosell-sync" else text[:1].upper() + text[1:]
-
-
-_ONE: Final[Mapping[NoticeKind, tuple[str, str]]] = MappingProxyType(
-    {
-        NoticeKind.RECEIVED: ("A new co-sell deal waits for an answer", "Accept or decline it in the CRM."),
-        NoticeKind.EXPIRING: ("A co-sell deal expires soon", "Accept or decline it in the CRM."),
-        NoticeKind.ATTENTION: (
-            "A co-sell deal needs attention",
-            "A person must act. The message on the opportunity says what to do.",
-        ),
-        NoticeKind.CONFLICT: (
-            "A co-sell deal was changed differently on both sides",
-            "A person must choose which value counts. The message on the opportunity says which field it is.",
-        ),
-        NoticeKind.WON: ("A co-sell deal is won", "Partner Center and the CRM both say so."),
-    }
-)
-_MANY: Final[Mapping[NoticeKind, tuple[str, str]]] = MappingProxyType(
+_IN_STEP: Final = Text("Deals are kept in step again.")
+_BOTH_SAY_SO: Final = Text("Partner Center and the CRM both say so.")
+_ONE: Final[Mapping[NoticeKind, tuple[Text, Text]]] = MappingProxyType(
     {
         NoticeKind.RECEIVED: (
-            "{number} more co-sell deals wait for an answer",
-            "Accept or decline them in the CRM before they expire, the first ones listed first.",
+            Text("A new co-sell deal waits for an answer"),
+            Text("Accept or decline it in the CRM."),
         ),
-        NoticeKind.EXPIRING: (
-            "{number} more co-sell deals expire soon",
-            "Accept or decline them in the CRM, the first ones listed first.",
-        ),
+        NoticeKind.EXPIRING: (Text("A co-sell deal expires soon"), Text("Accept or decline it in the CRM.")),
         NoticeKind.ATTENTION: (
-            "{number} more co-sell deals need attention",
-            "A person must act. The message on each opportunity says what to do.",
+            Text("A co-sell deal needs attention"),
+            Text("A person must act. The message on the opportunity says what to do."),
         ),
         NoticeKind.CONFLICT: (
-            "{number} more co-sell deals were changed differently on both sides",
-            "A person must choose which values count. The message on each opportunity says which field it is.",
+            Text("A co-sell deal was changed differently on both sides"),
+            Text(
+                "A person must choose which value counts. The message on the opportunity says which field it is."
+            ),
         ),
-        NoticeKind.WON: ("{number} more co-sell deals are won", "Partner Center and the CRM both say so."),
+        NoticeKind.WON: (Text("A co-sell deal is won"), _BOTH_SAY_SO),
+    }
+)
+_MANY: Final[Mapping[NoticeKind, tuple[Text, Text]]] = MappingProxyType(
+    {
+        NoticeKind.RECEIVED: (
+            Text("%(number)s more co-sell deals wait for an answer", number=2),
+            Text("Accept or decline them in the CRM before they expire, the first ones listed first."),
+        ),
+        NoticeKind.EXPIRING: (
+            Text("%(number)s more co-sell deals expire soon", number=2),
+            Text("Accept or decline them in the CRM, the first ones listed first."),
+        ),
+        NoticeKind.ATTENTION: (
+            Text("%(number)s more co-sell deals need attention", number=2),
+            Text("A person must act. The message on each opportunity says what to do."),
+        ),
+        NoticeKind.CONFLICT: (
+            Text("%(number)s more co-sell deals were changed differently on both sides", number=2),
+            Text(
+                "A person must choose which values count. The message on each opportunity says which field it is."
+            ),
+        ),
+        NoticeKind.WON: (Text("%(number)s more co-sell deals are won", number=2), _BOTH_SAY_SO),
     }
 )

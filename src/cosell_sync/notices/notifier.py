@@ -18,6 +18,7 @@ import structlog
 
 from cosell_sync.core import notices
 from cosell_sync.core.notices import Ending, Situation, Waiting
+from cosell_sync.core.texts import PLAIN, Language
 from cosell_sync.errors import AuthFailed, Broken, ConfigError, CosellError, Fenced, OutsideError, Surprise
 from cosell_sync.notices.message import compose
 from cosell_sync.notices.outbox import Links, Outbox
@@ -36,7 +37,7 @@ LEAVING: Final = 2.0  # seconds for the thread to end
 
 
 class Notifier:
-    """``background``: send on a thread of its own."""
+    """``background``: send on a thread of its own. ``language``: that people are told in."""
 
     def __init__(
         self,
@@ -46,11 +47,13 @@ class Notifier:
         clock: Clock,
         *,
         background: bool = False,
+        language: Language = PLAIN,
         sender: Sender | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.targets = {target.digest: target for target in targets}
         self.background = background
+        self._language = language
         self._outbox = outbox
         self._links = links
         self._clock = clock
@@ -121,7 +124,7 @@ class Notifier:
     def _send(self, waiting: Waiting) -> bool:
         """Whether it arrived."""
         target, notice = self.targets[waiting.target], waiting.notice
-        message = compose(notice, self._links.by_keys(notice.deals))
+        message = compose(notice, self._links.by_keys(notice.deals), self._language)
         facts = {"kind": notice.kind.value, "target": target.name, "deals": len(notice.deals) + notice.more}
         try:
             status = self._sender.send(target, message, self._closed.is_set)

@@ -118,6 +118,7 @@ class Sandbox:
         return {
             "SSL_CERT_FILE": str(authority),
             "REQUESTS_CA_BUNDLE": str(authority),
+            "CURL_CA_BUNDLE": str(authority),
             "COSELL_PARTNER_CENTER__BASE_URL": self.partner_center_server.url,
             "COSELL_DEFAULT_PARTNER_CENTER__WEBHOOK_BASE_URL": self.partner_center_server.url,
             "COSELL_DEFAULT_WEBHOOKS__TRUSTED_ROOTS": str(signing),

@@ -312,6 +312,10 @@ class HttpSettings(Section):
 class ConsoleSettings(Section):
     names: bool = True
     """Whether the console shows the names of deals and customers; false leaves ids, states and times."""
+    token_file: Text | None = None
+    """File with the token that people sign in with to retry, approve and resolve; without it the console is read-only."""
+    hosts: Annotated[tuple[Text, ...], BeforeValidator(split_list)] = ()
+    """Names under which browsers reach the console, besides IP addresses and localhost; counts with token_file only."""
 
 
 class WebhooksSettings(Section):

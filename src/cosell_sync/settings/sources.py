@@ -22,7 +22,7 @@ from typing import Any
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
-from cosell_sync.settings import value_lists
+from cosell_sync.settings import token_file, value_lists
 from cosell_sync.settings.keys import (
     FIELD_RULES,
     FREE_MAPS,
@@ -80,6 +80,7 @@ class TextSource(PydanticBaseSettingsSource):
         """Drop from the tree what is unknown or of the wrong shape, and read the secret files; each problem is reported."""
         self.tree = {key: value for key, value in self._checked(self.tree, ()).items() if value is not None}
         self._find_value_lists()
+        self._find_token_file()
         for path, values in self._blocks():
             for secret in secret_keys(path[0]):
                 if (named := values.pop(f"{secret}_file", None)) is not None:
@@ -132,6 +133,18 @@ class TextSource(PydanticBaseSettingsSource):
             value_lists.read(file)
         except value_lists.Unusable as fault:
             self.report(("mapping", "value_lists"), str(fault), "See config/value-lists.yaml")
+
+    def _find_token_file(self) -> None:
+        """The file of the console's token by its whole path; one that may not be used is reported here. It is read at each sign-in."""
+        console = self.tree.get("console")
+        if not isinstance(console, dict) or not isinstance(named := console.get("token_file"), str):
+            return
+        file = self.folder / Path(named).expanduser()
+        console["token_file"] = str(file)
+        try:
+            token_file.read(file)
+        except token_file.Unusable as fault:
+            self.report(("console", "token_file"), str(fault), fault.hint)
 
     def _read_secret_file(self, path: KeyPath, values: dict[str, Any], secret: str, named: Any) -> None:
         """Put the content of the file in the secret's place; only trailing line ends are cut off."""
@@ -204,7 +217,7 @@ class EnvironmentSource(TextSource):
     def _decoded(self, path: KeyPath, text: str) -> Any:
         """Maps and lists are JSON; everything else is its text."""
         is_map = keys_below(path) is not None
-        may_be_json = is_map or path in LISTS or path[-1] in {"account_match", "certificate_hosts"}
+        may_be_json = is_map or path in LISTS or path[-1] in {"account_match", "certificate_hosts", "hosts"}
         if not (may_be_json and text.lstrip().startswith(("{", "["))):
             if is_map and path[:-1] != FIELD_RULES:  # a field rule as plain text is the CRM's field name
                 self.report(path, "must be a map", "Give it as JSON, for example {…}")

@@ -1,4 +1,7 @@
-"""What webhooks said: which referrals are worth a look. A repetition of what was said within a day is known as one."""
+"""What webhooks said: which referrals are worth a look, ours and those of other organizations in a deal of ours.
+
+A repetition of what was said within a day is known as one, also of what names no referral at all.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +16,11 @@ from cosell_sync.store.engine import reading, writing
 from cosell_sync.store.statements import chunks, insert_new
 
 KEPT: Final = timedelta(days=1)
+_RELATED: Final = "related-"  # so begin the names of events about other organizations' referrals
 
 
 def put(engine: Engine, name: str, hints: Sequence[tuple[str, str, str]], at: datetime) -> int:
-    """Keep hints (referral id, event, changed) for the next cycle; how many of them were new."""
+    """Keep hints (referral id, event, changed) for the next cycle; how many of them were new. One without an id waits for nothing."""
     column = schema.hint.c
     with writing(engine) as connection:
         connection.execute(
@@ -30,19 +34,20 @@ def put(engine: Engine, name: str, hints: Sequence[tuple[str, str, str]], at: da
                 "event": event,
                 "changed": changed,
                 "at": at,
-                "taken": False,
+                "taken": not referral_id,
             }
             kept = insert_new(connection, schema.hint).values(row).returning(column.referral_id)
             new += len(connection.execute(kept).all())
         return new
 
 
-def waiting(engine: Engine, name: str, limit: int) -> list[str]:
-    """Ids of referrals that are worth a look, those first that wait longest."""
+def waiting(engine: Engine, name: str, limit: int, *, related: bool) -> list[str]:
+    """Ids of referrals that are worth a look, those first that wait longest. ``related``: those of other organizations, else ours."""
     column = schema.hint.c
     query = (
         select(column.referral_id)
         .where(column.connection == name, column.taken.is_(False))
+        .where(column.event.startswith(_RELATED) if related else column.event.not_like(f"{_RELATED}%"))
         .order_by(column.at, column.referral_id)
         .limit(limit)
     )

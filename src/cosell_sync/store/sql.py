@@ -188,8 +188,8 @@ class SqlStore:
         """Keep what a webhook said (referral id, event, changed); how many of them were new. Needs no lease."""
         return hints_table.put(self.engine, self._connection, hints, self.clock())
 
-    def hints(self, limit: int) -> Sequence[str]:
-        return hints_table.waiting(self.engine, self._connection, limit)
+    def hints(self, limit: int, *, related: bool = False) -> Sequence[str]:
+        return hints_table.waiting(self.engine, self._connection, limit, related=related)
 
     def expiring(self, until: datetime) -> Sequence[Link]:
         """The deals that wait for accept or decline and expire until then, the first to expire first."""

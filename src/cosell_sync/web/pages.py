@@ -99,13 +99,49 @@ class Line:
 
 
 @dataclass(frozen=True)
+class Order:
+    """What a person asks for with one button. ``verb``, ``field`` and ``side`` as of an ``OperatorCommand``. ``seen``: what the
+    page showed of it, as a digest: where that has changed, nothing is done.
+    """
+
+    verb: str
+    field: str = ""
+    side: str = ""
+    seen: str = ""
+
+
+@dataclass(frozen=True)
+class Offer:
+    """What a person may ask for on a deal's page, with a button for each way. ``about``: what it does."""
+
+    title: str
+    about: str
+    buttons: Sequence[tuple[str, Order]]
+
+
+@dataclass(frozen=True)
 class Story:
-    """One deal in full. ``history``: the newest lines first; ``older``: whether there are more."""
+    """One deal in full. ``history``: the newest lines first; ``older``: whether there are more. ``offers``: what may be asked for
+    now; ``orders``: what was asked for and waits for the next cycle.
+    """
 
     deal: Deal
     explained: Sequence[Explained] = ()
     history: Sequence[Line] = ()
     older: bool = False
+    offers: Sequence[Offer] = ()
+    orders: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Visitor:
+    """Who looks at a page. ``may_sign_in``: whether there are actions at all. ``form_key``: goes into each form; empty where nobody
+    is signed in. ``back``: the address of the page.
+    """
+
+    may_sign_in: bool = False
+    form_key: str = ""
+    back: str = "/"
 
 
 @dataclass(frozen=True)
@@ -150,33 +186,49 @@ class Source(Protocol):
     def story(self, target: str) -> Story | None:
         """The deal with this referral id or opportunity id; None where none is known."""
 
+    def order(self, target: str, order: Order) -> str | None:
+        """Leave an order for the next cycle, once; the deal's id, None where none is known. Raises ``Refused``."""
 
-def overview(found: Overview) -> str:
+
+def overview(found: Overview, visitor: Visitor) -> str:
     """The first page."""
     ready, reasons = readiness(found.facts)
-    return _render("overview.html", found.facts, found=found, ready=ready, reasons=reasons)
+    return _render("overview.html", found.facts, visitor, found=found, ready=ready, reasons=reasons)
 
 
-def deals(facts: Facts, query: Query, found: DealList) -> str:
+def deals(facts: Facts, query: Query, found: DealList, visitor: Visitor) -> str:
     """A page of the list."""
     asked = {"state": query.which.value, "text": query.text}
     given = urlencode({key: value for key, value in asked.items() if value})
     onward = f"/deals?{given}&{urlencode({'after': found.next})}" if found.next else ""
-    return _render("deals.html", facts, query=query, found=found, onward=onward)
+    return _render("deals.html", facts, visitor, query=query, found=found, onward=onward)
 
 
-def story(facts: Facts, found: Story) -> str:
+def story(facts: Facts, found: Story, visitor: Visitor) -> str:
     """One deal."""
-    return _render("deal.html", facts, found=found)
+    return _render("deal.html", facts, visitor, found=found)
 
 
-def problem(facts: Facts | None, title: str, words: str) -> str:
-    """A page that says why there is nothing to see."""
-    return _render("problem.html", facts, title=title, words=words)
+def problem(
+    facts: Facts, title: str, words: str, visitor: Visitor, onward: tuple[str, str] | None = None
+) -> str:
+    """A page that says why there is nothing to see, or why nothing was done. ``onward``: an address and what stands there."""
+    return _render("problem.html", facts, visitor, title=title, words=words, onward=onward)
 
 
-def _render(template: str, facts: Facts | None, **given: Any) -> str:
-    return _environment().get_template(template).render(facts=facts, style=STYLE, labels=LABELS, **given)
+def sign_in(facts: Facts, visitor: Visitor, *, wrong: bool = False) -> str:
+    """The page that asks for the token. ``wrong``: the one that was given is not it."""
+    return _render("sign_in.html", facts, visitor, wrong=wrong)
+
+
+def deal_path(target: str) -> str:
+    """The address of a deal's page."""
+    return f"/deals/{quote(target, safe='')}"
+
+
+def _render(template: str, facts: Facts, visitor: Visitor, **given: Any) -> str:
+    page = _environment().get_template(template)
+    return page.render(facts=facts, visitor=visitor, style=STYLE, labels=LABELS, **given)
 
 
 @cache
@@ -190,18 +242,13 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters.update(stamp=_stamp, minute=minute, span=span, path=_path, outcome=_outcome)
+    made.filters.update(stamp=_stamp, minute=minute, span=span, path=deal_path, outcome=_outcome)
     made.globals.update(Which=Which)
     return made
 
 
 def _stamp(at: datetime) -> str:
     return at.strftime("%Y-%m-%d %H:%M:%S UTC")
-
-
-def _path(target: str) -> str:
-    """The address of a deal's page."""
-    return f"/deals/{quote(target, safe='')}"
 
 
 def span(length: timedelta) -> str:

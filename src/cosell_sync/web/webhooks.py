@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from hashlib import sha256
 from typing import Any, Final, Protocol
 
 from cryptography import x509
@@ -40,7 +41,9 @@ Headers = Mapping[str, str]
 
 @dataclass(frozen=True)
 class Event:
-    """``referral_id``: empty where the event names none of ours. ``changed``: the moment it names, as it was written."""
+    """``referral_id``: of a related event another organization's; empty where the event names none. ``changed``: the moment that
+    it names, as it was written; of an event without a referral a digest of all it says, by which a repetition is known.
+    """
 
     name: str
     referral_id: str
@@ -134,11 +137,11 @@ def _event(data: Mapping[str, Any]) -> Event | None:
     if not isinstance(name, str) or not name or len(name) > 100:
         return None
     if name not in OURS | RELATED:
-        return Event(name, "", "")
+        return Event(name, "", sha256(json.dumps([uri, changed]).encode()).hexdigest()[:32])
     last = uri.rstrip("/").rpartition("/")[2] if isinstance(uri, str) else ""
     if not _GUID.fullmatch(last) or not isinstance(changed, str) or not _is_moment(changed):
         return None
-    return Event(name, last.lower(), changed) if name in OURS else Event(name, "", changed)
+    return Event(name, last.lower(), changed)
 
 
 def _is_moment(text: str) -> bool:

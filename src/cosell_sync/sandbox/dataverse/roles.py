@@ -33,6 +33,7 @@ _BASES: Final = {
     "businessunit": "BusinessUnit",
     "annotation": "Note",
     "savedquery": "Query",
+    "systemform": "SystemForm",
     "solutioncomponent": "Solution",
 }
 

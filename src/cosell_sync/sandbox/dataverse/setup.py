@@ -17,7 +17,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 from xml.etree import ElementTree as ET
 
-from cosell_sync.sandbox.dataverse import definitions, values
+from cosell_sync.sandbox.dataverse import definitions, forms, values, views
 from cosell_sync.sandbox.dataverse.definitions import bad_definition
 from cosell_sync.sandbox.dataverse.metadata import Metadata
 from cosell_sync.sandbox.dataverse.odata import bad_request
@@ -31,7 +31,7 @@ from cosell_sync.sandbox.dataverse.values import Ref, Refused, Row
 from cosell_sync.sandbox.exchange import Response
 
 BUSY: Final = "0x80071151"
-PARTS: Final = {"table": 1, "column": 2, "relationship": 10, "key": 14, "role": 20, "view": 26}
+PARTS: Final = {"table": 1, "column": 2, "relationship": 10, "key": 14, "role": 20, "view": 26, "form": 60}
 _TABLE: Final = re.compile(r"EntityDefinitions\(LogicalName='(?P<name>\w+)'\)(?:/(?P<below>\w+))?")
 _CALL: Final = re.compile(r"(?P<name>[A-Z]\w+)(?:\((?P<given>[^)]*)\))?")
 _ROLE: Final = re.compile(r"roles\((?P<id>[0-9a-fA-F-]{36})\)/Microsoft\.Dynamics\.CRM\.(?P<action>\w+)")
@@ -39,7 +39,6 @@ _MEMBER: Final = re.compile(
     r"systemusers\((?P<id>[0-9a-fA-F-]{36})\)/systemuserroles_association(?P<ref>/\$ref)?"
 )
 _ADDRESS: Final = re.compile(r"/api/data/v9\.\d/roles\((?P<id>[0-9a-fA-F-]{36})\)")
-_OPERATORS: Final = frozenset({"eq", "in", "null", "not-null", "next-x-days", "on-or-after", "on-or-before"})
 
 
 @dataclass
@@ -67,7 +66,11 @@ class Setup:
             "publisher": self._publisher,
             "solution": self._new_solution,
             "savedquery": self._view,
+            "systemform": self._form,
         }
+        self.org.afters["systemform"] = lambda row, before, _: self._add_to_solution(
+            before, "form", row["formid"]
+        )
         self.org.afters["savedquery"] = lambda row, before, _: self._add_to_solution(
             before, "view", row["savedqueryid"]
         )
@@ -102,7 +105,13 @@ class Setup:
             return self._member(part, found)
         if (found := _CALL.fullmatch(path)) and (made := self._call(part, found)) is not None:
             return made
-        if part.method == "POST" and first in {"publishers", "solutions", "savedqueries", "roles"}:
+        if part.method == "POST" and first in {
+            "publishers",
+            "solutions",
+            "savedqueries",
+            "systemforms",
+            "roles",
+        }:
             self._check_not_busy()
             self._prefix()  # names a solution that is there, or none
         self._visible(first, options)
@@ -336,42 +345,17 @@ class Setup:
                 values.DUPLICATE_ROW, f"A {name} with the unique name {unique} already exists.", 412
             )
 
-    def _view(self, changes: Record, before: Row | None) -> None:
-        row = {**(before or {}), **changes}
-        table = self.org.schema.get(str(row.get("returnedtypecode")))
-        if table is None or not row.get("name") or row.get("querytype") is None:
-            raise Refused(values.BAD_ARGUMENT, "A view needs a name, a type and an entity that is there.")
-        try:
-            fetch = ET.fromstring(str(row.get("fetchxml")))  # noqa: S314  (a sandbox on loopback)
-            grid = ET.fromstring(str(row.get("layoutxml")))  # noqa: S314
-        except ET.ParseError:
-            raise Refused(values.BAD_ARGUMENT, "The fetchxml or layoutxml is no XML.") from None
-        self._fetch(fetch, table)
-        shown = {each.get("name") for each in fetch.findall("entity/attribute")}
-        cells = [each.get("name") for each in grid.findall("row/cell")]
-        line = grid.find("row")
-        if grid.get("object") != str(table.code) or line is None or line.get("id") != table.key:
-            raise Refused(values.BAD_ARGUMENT, f"The layout is not that of {table.name}.")
-        if not cells or any(cell not in shown for cell in cells):
-            raise Refused(values.BAD_ARGUMENT, "The layout shows a column that the query does not fetch.")
+    def _form(self, changes: Record, before: Row | None) -> None:
+        def is_view(row_id: str, table: str) -> bool:
+            return any(
+                row["savedqueryid"] == row_id and row["returnedtypecode"] == table
+                for row in self.org.scan("savedquery")
+            )
 
-    def _fetch(self, fetch: ET.Element, table: Table) -> None:
-        entity = fetch.find("entity")
-        if fetch.tag != "fetch" or entity is None or entity.get("name") != table.name:
-            raise Refused(values.BAD_ARGUMENT, f"The query does not fetch {table.name}.")
-        conditions = list(entity.iter("condition"))
-        for each in (*entity.findall("attribute"), *entity.findall("order"), *conditions):
-            name = each.get("name") or each.get("attribute") or ""
-            if name not in table.columns:
-                raise Refused("0x80041103", f"'{table.name}' entity doesn't contain attribute with Name = '{name}'.")  # fmt: skip
-        for each in conditions:
-            column = table.columns[str(each.get("attribute"))]
-            given = [each.get("value") or "", *[child.text or "" for child in each.findall("value")]]
-            if each.get("operator") not in _OPERATORS:
-                raise Refused(values.BAD_ARGUMENT, f"Invalid condition operator {each.get('operator')}.")
-            for value in filter(None, given):
-                if column.options and not (value.isdigit() and column.option(int(value))):
-                    raise Refused(values.BAD_ARGUMENT, f"{value} is no value of {column.name}.")
+        forms.check({**(before or {}), **changes}, self.org.schema, self.languages, is_view)
+
+    def _view(self, changes: Record, before: Row | None) -> None:
+        views.check({**(before or {}), **changes}, self.org.schema)
 
 
 def _body(part: Part) -> dict[str, Any]:

@@ -282,6 +282,18 @@ def _component() -> list[Column]:
     ]
 
 
+def _form() -> list[Column]:
+    return [
+        text("name", "Name", 100),
+        memo("description", "Description"),
+        text("objecttypecode", "Entity Name", 64),
+        number("type", "Form Type", 0, 1000),
+        number("formactivationstate", "Form State", 0, 1),
+        memo("formxml", "FormXml", 1_073_741_823),
+        flag("isdefault", "Default Form"),
+    ]
+
+
 def _view() -> list[Column]:
     return [
         text("name", "Name", 200),
@@ -319,6 +331,7 @@ def _shapes() -> list[tuple[str, str, str, int, str, list[Column], dict[str, Any
         ("solution", "solutions", "Solution", 7100, "friendlyname", _solutions(), {"change_tracking": False}),
         ("solutioncomponent", "solutioncomponents", "Solution Component", 7103, "componenttype", _component(), setup),
         ("savedquery", "savedqueries", "View", 1039, "name", _view(), {"change_tracking": False}),
+        ("systemform", "systemforms", "System Form", 1030, "name", _form(), {"change_tracking": False}),
         ("role", "roles", "Security Role", 1036, "name", _security_role(), {"change_tracking": False}),
         ("privilege", "privileges", "Privilege", 1023, "name", _named("Name"), setup),
         ("systemuser", "systemusers", "User", 8, "fullname", _user(), setup),
@@ -337,6 +350,9 @@ def _shapes() -> list[tuple[str, str, str, int, str, list[Column], dict[str, Any
     ]  # fmt: skip
 
 
+_KEYS = {"systemform": "formid"}  # keys that are not named after their table
+
+
 def build(*, cosell_installed: bool = True, of_earlier_version: bool = False) -> dict[str, Table]:
     """The schema of an environment, with our own parts or before `provision`. ``of_earlier_version``: without `NEWER`."""
     shapes = _shapes()
@@ -346,7 +362,7 @@ def build(*, cosell_installed: bool = True, of_earlier_version: bool = False) ->
         shapes.append(("cosell_solution", "cosell_solutions", "Co-sell Solution", 10_500, "cosell_name", solution(), {}))  # fmt: skip
     made: dict[str, Table] = {}
     for name, set_name, label, code, primary, columns, properties in shapes:
-        key = "activityid" if properties.get("activity") else f"{name}id"
+        key = "activityid" if properties.get("activity") else _KEYS.get(name, f"{name}id")
         own = [each for each in ours.get(name, ()) if each.name not in lacking]
         bases = [
             read_only(replace(each, name=f"{each.name}_base", label=f"{each.label} (Base)"))

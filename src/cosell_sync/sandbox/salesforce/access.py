@@ -51,6 +51,7 @@ GRANTED_FIELDS: Final = (
 # that the mapping names.
 ALSO_GRANTED: Final = ("Opportunity.Description", "Opportunity.NextStep")
 INTEGRATION_SET: Final = "Cosell_Sync"
+FILED: Final = frozenset({"Report", "Dashboard", "Folder"})
 
 
 def permissionable(name: str, each: Field) -> bool:
@@ -71,7 +72,7 @@ def granted_as(name: str, column: str) -> str:
 @dataclass
 class Access:
     """``fields`` and ``objects``: what was deployed, which is closed to everybody at first. ``minimal``: users of the
-    minimum-access profile. ``private``: objects whose rows belong to their owner.
+    minimum-access profile. ``private``: objects whose rows belong to their owner. ``without_reports``: users without Run Reports.
     """
 
     org: Org
@@ -79,6 +80,7 @@ class Access:
     objects: set[str] = field(default_factory=set)
     minimal: set[str] = field(default_factory=set)
     private: set[str] = field(default_factory=lambda: set(STANDARD))
+    without_reports: set[str] = field(default_factory=set)
     _cache: dict[str, tuple[list[Any], dict[str, SObject]]] = field(default_factory=dict)
 
     def grant_deployed(self, user: str) -> None:
@@ -121,7 +123,7 @@ class Access:
     def visible_to(self, user: str) -> dict[str, SObject]:
         """The schema without the objects and fields that this user does not see."""
         rows = [*self._rights(user, "FieldPermissions"), *self._rights(user, "ObjectPermissions")]
-        key = [self.org.schema, len(self.fields), len(self.objects), *rows]
+        key = [self.org.schema, len(self.fields), len(self.objects), user in self.without_reports, *rows]
         known = self._cache.get(user)
         if (
             known is not None
@@ -144,7 +146,7 @@ class Access:
         closed = self.objects | (set(STANDARD) if minimal else set())
         seen: dict[str, SObject] = {}
         for name, shape in self.org.schema.items():
-            if name in closed and name not in opened:
+            if (name in closed and name not in opened) or (name in FILED and user in self.without_reports):
                 continue
             if minimal and any(above not in opened for above in FOLLOWS.get(name, ())):
                 continue

@@ -188,6 +188,26 @@ class Actions:
             shape = self._setup.access.visible_to(by or self.integration_user).get(name)
             return tuple(shape.fields) if shape is not None else ()
 
+    def place_on_page(self, *names: str) -> None:
+        """An admin puts buttons, layouts or panels of these names on a page, which keeps them from being deleted."""
+        with self._lock:
+            self._setup.placed.update(names)
+
+    def take_reports_away(self) -> None:
+        """The integration user may not run reports, so that objects of reports are unknown to it."""
+        with self._lock:
+            self._setup.access.without_reports.add(self.integration_user)
+
+    def fill_dashboards(self) -> None:
+        """Admins have made as many dashboards of the viewer's own data as the edition allows."""
+        with self._lock:
+            self._setup.fill_dashboards()
+
+    def remove_report(self, developer_name: str) -> None:
+        """Somebody deletes a report."""
+        with self._lock:
+            self._setup.remove_report(developer_name)
+
     def _reshape(self, name: str, fields: Mapping[str, Field]) -> None:
         shape = replace(self._org.schema[name], fields=fields, _by_lower={})
         self._org.schema = schema.linked({**self._org.schema, name: shape})

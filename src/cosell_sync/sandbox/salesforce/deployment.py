@@ -9,9 +9,10 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 from xml.etree import ElementTree as ET
 
-from cosell_sync.sandbox.salesforce import formula, schema
+from cosell_sync.sandbox.salesforce import formula, layouts, reports, schema
 from cosell_sync.sandbox.salesforce.access import granted_as, permissionable
 from cosell_sync.sandbox.salesforce.custom_fields import FIELD_NAME, InvalidComponent, field_of
+from cosell_sync.sandbox.salesforce.deletion import MANIFEST, Parts
 from cosell_sync.sandbox.salesforce.package import NAMESPACE, Tree, components, many
 from cosell_sync.sandbox.salesforce.package import tree as tree_of
 from cosell_sync.sandbox.salesforce.rows import Org
@@ -45,17 +46,19 @@ ABOVE: Final = {"Opportunity": "Account", "Contact": "Account"}
 class Deployment:
     """One zip to deploy: what it would change in the org, and its failures.
 
-    ``rules`` and ``bundles`` are those of the org; they change when the caller runs the actions in ``last``.
+    ``parts``: what the org has beside fields and rows, by type and name; they change when the caller runs the actions in ``last``.
+    ``seen``: the objects with the fields that the deploying user sees.
     """
 
     org: Org
-    rules: dict[str, Tree]
-    bundles: set[str]
+    parts: Parts
     schema: dict[str, SObject]
+    seen: Mapping[str, SObject]
     failures: list[dict[str, object]] = field(default_factory=list)
     successes: list[dict[str, object]] = field(default_factory=list)
     fields: set[tuple[str, str]] = field(default_factory=set)
     objects: set[str] = field(default_factory=set)
+    filed: Parts = field(default_factory=dict)  # reports, dashboards and folders of this zip
     last: list[Callable[[], None]] = field(default_factory=list)
 
     def check(self, files: Mapping[str, bytes]) -> None:
@@ -72,25 +75,31 @@ class Deployment:
         }
         for kind, name in sorted(listed - found.keys()):
             problem = f"An object '{name}' of type {kind} was named in package.xml, but was not found in zipped directory"
-            self.failures.append(_failure(kind, name, problem))
+            self.failures.append(failure(kind, name, problem))
         for kind, name in sorted(found.keys() - listed):
-            self.failures.append(_failure(kind, name, "Not in package.xml"))
+            self.failures.append(failure(kind, name, "Not in package.xml"))
         steps: tuple[tuple[str, Callable[[str, Tree], None]], ...] = (
             ("CustomObject", self._object),
             ("CustomField", self._field),
             ("ValidationRule", self._rule),
             ("ListView", self._list_view),
+            ("CompactLayout", self._compact_layout),
+            ("QuickAction", self._quick_action),
             ("PermissionSet", self._permission_set),
             ("LightningComponentBundle", lambda name, _: self._bundle(name, files)),
+            ("Report", self._report),
+            ("Dashboard", self._dashboard),
         )
         for kind, check in steps:
-            for (of, name), tree in found.items():
+            for (of, name), tree in sorted(
+                found.items(), key=lambda item: item[0]
+            ):  # a folder before its reports
                 if of == kind:
                     self._check_component(kind, name, tree, check)
         masters = {of for of, column in self.fields if self.schema[of].fields[column].cascade}
         for name in self.objects - masters:
             self.failures.append(
-                _failure("CustomObject", name, "ControlledByParent needs a master-detail field")
+                failure("CustomObject", name, "ControlledByParent needs a master-detail field")
             )
         self.schema = schema.linked(self.schema)
 
@@ -98,9 +107,9 @@ class Deployment:
         try:
             check(name, tree)
         except InvalidComponent as fault:
-            self.failures.append(_failure(kind, name, str(fault)))
+            self.failures.append(failure(kind, name, str(fault)))
         except (KeyError, TypeError, ValueError) as error:
-            self.failures.append(_failure(kind, name, f"cannot be read: {error!r}"))
+            self.failures.append(failure(kind, name, f"cannot be read: {error!r}"))
         else:
             done = {"componentType": kind, "fullName": name, "created": True, "success": True}
             self.successes.append(done)
@@ -113,26 +122,26 @@ class Deployment:
                 (each["name"], member) for each in many(package, "types") for member in many(each, "members")
             }
         except (KeyError, ValueError, ET.ParseError) as error:
-            self.failures.append(_failure("", "package.xml", f"cannot be read: {error!r}"))
+            self.failures.append(failure("", "package.xml", f"cannot be read: {error!r}"))
             return None
         if version > NEWEST:
-            self.failures.append(_failure("", "package.xml", f"Invalid version: {version}"))
+            self.failures.append(failure("", "package.xml", f"Invalid version: {version}"))
             return None
         return listed
 
     def _trees(self, files: Mapping[str, bytes]) -> Iterator[tuple[str, Tree]]:
         for path, content in files.items():
-            if path == "package.xml" or path.startswith("lwc/"):
+            if path in {"package.xml", MANIFEST} or path.startswith("lwc/"):
                 continue
             try:
                 root = ET.fromstring(content)  # noqa: S314  (a sandbox on loopback)
             except ET.ParseError as error:
-                self.failures.append(_failure("", path, str(error)))
+                self.failures.append(failure("", path, str(error)))
                 continue
             if root.tag.startswith(NAMESPACE):
                 yield path, tree_of(root)
             else:
-                self.failures.append(_failure("", path, "wrong namespace"))
+                self.failures.append(failure("", path, "wrong namespace"))
 
     def _object(self, name: str, tree: Tree) -> None:
         for need in ("label", "pluralLabel", "deploymentStatus", "nameField", "sharingModel"):
@@ -183,7 +192,9 @@ class Deployment:
             raise InvalidComponent(f"Field {column} does not exist. Check spelling.")
 
         def act() -> None:
-            self.rules[name] = {each: value for each, value in tree.items() if each != "fullName"}
+            self.parts["ValidationRule", name] = {
+                key: each for key, each in tree.items() if key != "fullName"
+            }
             if tree["active"] == "true":
                 self.org.rules.append((of, lambda row: bool(condition.value(row)), tree["errorMessage"], ()))
 
@@ -206,6 +217,62 @@ class Deployment:
         def act() -> None:
             row = {"DeveloperName": own, "Name": tree["label"], "SobjectType": of}
             self.org.insert("ListView", row, "", trusted=True)
+
+        self._keep("ListView", name, tree)
+        self.last.append(act)
+
+    def _keep(self, kind: str, name: str, tree: Tree) -> None:
+        """The component becomes one of the org's."""
+        self.last.append(lambda: self.parts.update({(kind, name): tree}))
+
+    def _compact_layout(self, name: str, tree: Tree) -> None:
+        layouts.check_compact_layout(tree, self.schema[name.partition(".")[0]])
+        self._keep("CompactLayout", name, tree)
+
+    def _quick_action(self, name: str, tree: Tree) -> None:
+        layouts.check_quick_action(name, tree, self.schema)
+        self._keep("QuickAction", name, tree)
+
+    def _report(self, name: str, tree: Tree) -> None:
+        folder, _, own = name.partition("/")
+        if own:
+            self._check_folder_of("Report", folder)
+            reports.check_report(tree, self.seen)
+        self._file("Report", name, tree)
+
+    def _dashboard(self, name: str, tree: Tree) -> None:
+        folder, _, own = name.partition("/")
+        if own:
+            self._check_folder_of("Dashboard", folder)
+            known = {**self.parts, **self.filed}
+            those = {own: each for (kind, own), each in known.items() if kind == "Report"}
+            usernames = {row["Username"] for row in self.org.scan("User")}
+            dynamic = [
+                each
+                for (kind, own), each in known.items()
+                if (kind, each.get("dashboardType")) == ("Dashboard", "LoggedInUser") and own != name
+            ]
+            reports.check_dashboard(tree, those, usernames, dynamic)
+        self._file("Dashboard", name, tree)
+
+    def _check_folder_of(self, kind: str, folder: str) -> None:
+        if (f"{kind}Folder", folder) not in {**self.parts, **self.filed}:
+            raise InvalidComponent(f"Cannot find folder: {folder}")
+
+    def _file(self, kind: str, name: str, tree: Tree) -> None:
+        """A report, a dashboard, or a folder of them: rows that a query lists."""
+        folder, _, own = name.partition("/")
+        if not own:
+            reports.check_folder(tree)
+        row: dict[str, object] = {"DeveloperName": own or folder}
+        row |= {"FolderName": folder} if own else {"Name": tree["name"], "Type": kind}
+        part = (kind if own else f"{kind}Folder", name)
+        self.filed[part] = tree
+
+        def act() -> None:
+            if part not in self.parts:
+                self.org.insert(kind if own else "Folder", row, "", trusted=True)
+            self.parts[part] = tree
 
         self.last.append(act)
 
@@ -234,6 +301,7 @@ class Deployment:
                 }  # fmt: skip
                 self.org.insert("FieldPermissions", row, "", trusted=True)
 
+        self._keep("PermissionSet", name, tree)
         self.last.append(act)
 
     def _field_rights(self, given: Tree) -> None:
@@ -278,10 +346,11 @@ class Deployment:
                 raise InvalidComponent(
                     f"Invalid reference {of}.{column} of type sobjectField in file {name}.js"
                 )
-        self.last.append(lambda: self.bundles.add(name))
+        self._keep("LightningComponentBundle", name, {path: text.decode() for path, text in own.items()})
 
 
-def _failure(kind: str, name: str, problem: str) -> dict[str, object]:
+def failure(kind: str, name: str, problem: str) -> dict[str, object]:
+    """A component that cannot be deployed, as the result of a deployment tells it."""
     return {
         "componentType": kind,
         "fullName": name,

@@ -8,7 +8,18 @@ from cosell_sync.sandbox.salesforce.values import Refused
 
 NAMESPACE: Final = "{http://soap.sforce.com/2006/04/metadata}"
 
-PARTS: Final = {"fields": "CustomField", "validationRules": "ValidationRule", "listViews": "ListView"}
+PARTS: Final = {
+    "fields": "CustomField",
+    "validationRules": "ValidationRule",
+    "listViews": "ListView",
+    "compactLayouts": "CompactLayout",
+}
+WHOLE: Final = {  # folder of the zip → type of which each file is one
+    "permissionsets": ("PermissionSet", ".permissionset"),
+    "quickActions": ("QuickAction", ".quickAction"),
+    "reports": ("Report", ".report"),
+    "dashboards": ("Dashboard", ".dashboard"),
+}
 
 Tree = dict[str, Any]
 
@@ -52,8 +63,12 @@ def components(path: str, tree: Tree) -> dict[tuple[str, str], Tree]:
     """The components in a file of the zip. An object's file is a component itself where it says more than its parts."""
     folder, _, file = path.partition("/")
     own = file.rpartition(".")[0]
-    if folder == "permissionsets":
-        return {("PermissionSet", own): tree}
+    kind, suffix = WHOLE.get(folder, ("", ""))
+    # A folder's own file stands beside it and is listed among its contents: Metadata API, Folder.
+    if file.endswith("-meta.xml") and kind in {"Report", "Dashboard"}:
+        return {(kind, file.removesuffix("-meta.xml")): tree}
+    if kind and file.endswith(suffix):
+        return {(kind, own): tree}
     if folder != "objects":
         return {("", path): tree}
     made = {

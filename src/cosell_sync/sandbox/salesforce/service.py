@@ -153,7 +153,7 @@ class Salesforce(Actions):
         if steps[:1] in {("tooling",), ("metadata",)}:
             self._setup.root = self._rest.root
             content_type = request.headers.get("content-type", "")
-            return self._setup.answer(request.method, steps, request.query, content_type, request.body)
+            return self._setup.answer(request.method, steps, request.query, content_type, request.body, actor)
         try:
             body = _body(request)
         except Refused as refused:

@@ -1,7 +1,8 @@
 """The setup of the fake org: the Tooling API, Metadata API deployments, and what a user sees of the result.
 
-The Tooling API lists custom fields and objects, validation rules and Lightning components. A Metadata API deployment takes a
-zip, checks all of it, and applies all or nothing; with `checkOnly` it only checks.
+The Tooling API lists custom fields and objects, validation rules, quick actions, compact layouts and Lightning components. A
+Metadata API deployment takes a zip, checks all of it, what it deletes included, and applies all or nothing; with `checkOnly` it
+only checks.
 
 What a user sees of the result is in `access`. `may_customize` = False takes the admin's rights away.
 """
@@ -11,15 +12,17 @@ import json
 import zipfile
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from cosell_sync.sandbox.exchange import Response
 from cosell_sync.sandbox.salesforce import query as soql_query
 from cosell_sync.sandbox.salesforce import schema, soql
 from cosell_sync.sandbox.salesforce.access import Access
 from cosell_sync.sandbox.salesforce.custom_fields import metadata_of
-from cosell_sync.sandbox.salesforce.deployment import Deployment
+from cosell_sync.sandbox.salesforce.deletion import MANIFEST, Deletion, Parts
+from cosell_sync.sandbox.salesforce.deployment import Deployment, failure
 from cosell_sync.sandbox.salesforce.package import Tree, multipart
+from cosell_sync.sandbox.salesforce.reports import DYNAMIC
 from cosell_sync.sandbox.salesforce.rows import Org
 from cosell_sync.sandbox.salesforce.schema import Field, SObject, text
 from cosell_sync.sandbox.salesforce.values import Refused, make_id
@@ -35,8 +38,29 @@ def _tooling() -> dict[str, SObject]:
         shape("CustomField", "00N", text("DeveloperName", "Name"), text("TableEnumOrId", "Object")),
         shape("ValidationRule", "03d", text("ValidationName", "Name"), schema.checkbox("Active", "Active")),
         shape("LightningComponentBundle", "0Rb", text("DeveloperName", "Name")),
+        shape("QuickActionDefinition", "09D", text("DeveloperName", "Name"), text("EntityDefinitionId", "Object")),
+        shape("CompactLayout", "0AH", text("DeveloperName", "Name"), text("SobjectType", "Object")),
     )  # fmt: skip
     return {each.name: each for each in made}
+
+
+def _named(object_column: str) -> Callable[[str, Tree], dict[str, object]]:
+    def columns(name: str, _: Tree) -> dict[str, object]:
+        return {"DeveloperName": name.partition(".")[2], object_column: name.partition(".")[0]}
+
+    return columns
+
+
+# Type of component → its table in the Tooling API, and its columns there.
+SHOWN: Final[Mapping[str, tuple[str, Callable[[str, Tree], dict[str, object]]]]] = {
+    "ValidationRule": (
+        "ValidationRule",
+        lambda name, rule: {"ValidationName": name.partition(".")[2], "Active": rule["active"] == "true"},
+    ),
+    "LightningComponentBundle": ("LightningComponentBundle", lambda name, _: {"DeveloperName": name}),
+    "QuickAction": ("QuickActionDefinition", _named("EntityDefinitionId")),
+    "CompactLayout": ("CompactLayout", _named("SobjectType")),
+}
 
 
 class Setup:
@@ -48,24 +72,51 @@ class Setup:
         self.root = ""
         self._tooling = Org(_tooling(), clock)
         self._ids: dict[tuple[str, str], str] = {}
-        self._rules: dict[str, Tree] = {}
-        self._bundles: set[str] = set()
+        self.placed: set[str] = set()  # buttons, layouts and panels that an admin put on a page, by name
+        self._parts: Parts = {}
         self._deployments: dict[str, dict[str, Any]] = {}
         self.access = Access(org)
 
+    def fill_dashboards(self) -> None:
+        """As many dashboards of the viewer's own data as the edition allows, in a folder of the customer's."""
+        for number in range(DYNAMIC):
+            self._parts["Dashboard", f"Theirs/Dashboard_{number}"] = {"dashboardType": "LoggedInUser"}
+
+    def remove_report(self, developer_name: str) -> None:
+        """One report less, whatever shows it."""
+        for key in [
+            key for key in self._parts if key[0] == "Report" and key[1].endswith(f"/{developer_name}")
+        ]:
+            del self._parts[key]
+        for row in self.org.scan("Report"):
+            if row["DeveloperName"] == developer_name:
+                self.org.delete("Report", row["Id"], "", trusted=True)
+
     def answer(
-        self, method: str, steps: tuple[str, ...], query: Mapping[str, str], content_type: str, body: bytes
+        self,
+        method: str,
+        steps: tuple[str, ...],
+        query: Mapping[str, str],
+        content_type: str,
+        body: bytes,
+        actor: str,
     ) -> Response:
-        """The response to a Tooling or Metadata API request."""
+        """The response to a Tooling or Metadata API request of that user."""
         try:
-            return self._route(method, steps, query, content_type, body)
+            return self._route(method, steps, query, content_type, body, actor)
         except soql.SoqlError as refused:
             return Response(400, [{"message": refused.message, "errorCode": refused.code}])
         except Refused as refused:
             return Response(refused.status, [refused.as_error()])
 
     def _route(
-        self, method: str, steps: tuple[str, ...], query: Mapping[str, str], content_type: str, body: bytes
+        self,
+        method: str,
+        steps: tuple[str, ...],
+        query: Mapping[str, str],
+        content_type: str,
+        body: bytes,
+        actor: str,
     ) -> Response:
         match method, steps:
             case "GET", ("tooling", "query") if self.may_customize:
@@ -81,7 +132,7 @@ class Setup:
                 message = "use of the Metadata API requires a user with the ModifyAllData or ModifyMetadata permissions"
                 return Response(403, [{"message": message, "errorCode": "INSUFFICIENT_ACCESS"}])
             case "POST", ("metadata", "deployRequest"):
-                return self._deploy(content_type, body)
+                return self._deploy(content_type, body, actor)
             case "GET", ("metadata", "deployRequest", started) if started in self._deployments:
                 return self._status(started, query)
         raise Refused("NOT_FOUND", "The requested resource does not exist")
@@ -108,11 +159,10 @@ class Setup:
             for column, each in shape.fields.items():
                 if each.custom:
                     add("CustomField", f"{name}.{column}", DeveloperName=column[:-3], TableEnumOrId=table)
-        for name, rule in self._rules.items():
-            own = name.partition(".")[2]
-            add("ValidationRule", name, ValidationName=own, Active=rule["active"] == "true")
-        for name in self._bundles:
-            add("LightningComponentBundle", name, DeveloperName=name)
+        for (kind, name), part in self._parts.items():
+            if kind in SHOWN:
+                shown_as, columns = SHOWN[kind]
+                add(shown_as, name, **columns(name, part))
         self._tooling.tables = tables
 
     def _shown(self, kind: str, row_id: str) -> dict[str, object]:
@@ -127,12 +177,13 @@ class Setup:
             of, _, column = name.partition(".")
             shown["Metadata"] = metadata_of(self.org.schema[of].fields[column])
         elif kind == "ValidationRule":
-            shown["Metadata"] = {**self._rules[name], "active": self._rules[name]["active"] == "true"}
+            rule = self._parts[kind, name]
+            shown["Metadata"] = {**rule, "active": rule["active"] == "true"}
         return shown
 
     # ------------------------------------------------------------ the Metadata API
 
-    def _deploy(self, content_type: str, body: bytes) -> Response:
+    def _deploy(self, content_type: str, body: bytes, actor: str) -> Response:
         parts = multipart(content_type, body)
         try:
             options = json.loads(parts["json"])["deployOptions"]
@@ -144,12 +195,19 @@ class Setup:
         if not (options.get("rollbackOnError") and options.get("singlePackage")):
             raise Refused("INVALID_OPERATION", "this org takes single packages with rollbackOnError only")
         files = {name: archive.read(name) for name in archive.namelist()}
-        deployment = Deployment(self.org, self._rules, self._bundles, dict(self.org.schema))
+        seen = self.access.visible_to(actor)
+        deployment = Deployment(self.org, self._parts, dict(self.org.schema), seen)
         deployment.check(files)
+        deletion = Deletion(self.org, self.access, self._parts, frozenset(self.placed))
+        if MANIFEST in files:
+            deletion.run(files[MANIFEST])
+            deployment.failures += [failure(*each) for each in deletion.failures]
         started = make_id("0Af", len(self._deployments) + 1)
         check_only = bool(options.get("checkOnly"))
         if not deployment.failures and not check_only:
             self._apply(deployment)
+            if MANIFEST in files:
+                deletion.apply()
         self._deployments[started] = {
             "id": started,
             "checkOnly": check_only,

@@ -352,6 +352,9 @@ def _shapes(
         ("PermissionSetAssignment", "Permission Set Assignment", "0Pa", [fixed(lookup("PermissionSetId", "Permission Set ID", "PermissionSet", "PermissionSet", required=True, cascade=True)), fixed(lookup("AssigneeId", "Assignee ID", "User", "Assignee", required=True))], {"replicateable": False, "recycled": False}),
         ("ObjectPermissions", "Object Permissions", "110", _object_permissions(), {"replicateable": False, "recycled": False}),
         ("FieldPermissions", "Field Permissions", "01k", _field_permissions(), {"replicateable": False, "recycled": False}),
+        ("Folder", "Folder", "00l", [text("Name", "Name", 80), text("DeveloperName", "Unique Name", 80), text("NamespacePrefix", "Namespace Prefix", 15), text("Type", "Type", 40)], setup),
+        ("Report", "Report", "00O", [text("DeveloperName", "Report Unique Name", 80), text("NamespacePrefix", "Namespace Prefix", 15), text("FolderName", "Folder Name", 256)], setup),
+        ("Dashboard", "Dashboard", "01Z", [text("DeveloperName", "Dashboard Unique Name", 80), text("NamespacePrefix", "Namespace Prefix", 15), text("FolderName", "Folder Name", 256)], setup),
         ("ListView", "List View", "00B", [text("Name", "View Name", 255), text("DeveloperName", "API Name", 80), text("NamespacePrefix", "Namespace Prefix", 15), text("SobjectType", "Sobject Type", 40)], setup),
     ]  # fmt: skip
     if team_selling:

@@ -121,11 +121,17 @@ class Store:
         return [row for row in found if not row.get("IsDeleted")]
 
     def adopt(self, schema: dict[str, SObject]) -> None:
-        """Replaces the schema; a new column of existing rows starts with its default, as after a deployment."""
-        self.schema = schema
+        """Replaces the schema; a new column of existing rows starts with its default, as after a deployment, and a deleted one is
+        gone from them.
+        """
+        before, self.schema = self.schema, schema
         for name, table in self.tables.items():
             starts = {each.name: each.default for each in schema[name].fields.values()}
-            self.tables[name] = {row_id: {**starts, **row} for row_id, row in table.items()}
+            gone = {each.name for each in before[name].fields.values()} - starts.keys()
+            self.tables[name] = {
+                row_id: {**starts, **{key: value for key, value in row.items() if key not in gone}}
+                for row_id, row in table.items()
+            }
 
     # ------------------------------------------------------------ rolling back
 

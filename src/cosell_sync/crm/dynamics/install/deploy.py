@@ -13,16 +13,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from cosell_sync.crm.columns import DUNS_COLUMN, SOLUTION_COLUMNS, VIEWS, Column, View, opportunity_columns
+from cosell_sync.crm.columns import DUNS_COLUMN, SOLUTION_COLUMNS, Column, opportunity_columns
 from cosell_sync.crm.dynamics import odata, org
 from cosell_sync.crm.dynamics.batch import Op
 from cosell_sync.crm.dynamics.errors import SYSTEM
 from cosell_sync.crm.dynamics.install import differences, schema
+from cosell_sync.crm.dynamics.install.pages import Pages
 from cosell_sync.crm.dynamics.install.permissions import Permissions, find_user
 from cosell_sync.crm.dynamics.install.schema import (
     IN_SOLUTION,
     KEEP_LABELS,
-    OPPORTUNITY,
     RELATIONSHIP,
     SOLUTION,
     SOLUTION_NAMES,
@@ -112,7 +112,10 @@ class _Provisioning:
         found += self._children()
         found += self._tracking()
         keys = [*self._keys()]
-        views = [*self._views()]
+        columns = opportunity_columns(self.choices)
+        pages = Pages(self.setup, self._make, columns, self.installed, self.missing, dry_run=self.dry_run)
+        shown = [*pages.findings(SOLUTION_LABEL, TABLE_LABEL)]
+        self.changed |= pages.changed
         found += self._publish()
         permissions = Permissions(
             self.setup,
@@ -124,7 +127,7 @@ class _Provisioning:
         granted = [*permissions.findings(user)]
         found += self._await_keys(keys)
         self._await_columns()
-        return [*found, *views, *granted]
+        return [*found, *shown, *granted]
 
     def _make(self, label: str, op: Op, depends_on: Sequence[str] = ()) -> Finding:
         """Send the change, unless a component that it depends on is missing or this is a dry run."""
@@ -291,9 +294,7 @@ class _Provisioning:
             yield _Key(made, collection, column) if waits and not self.dry_run else made
 
     def _missing_key(self, label: str, collection: str, column: str) -> Finding:
-        body = schema.key(
-            schema.KEY_NAMES[collection], column, f"Co-sell key on {column}", self.installed.labels
-        )
+        body = schema.key(collection, column, self.installed.labels)
         op = Op("POST", f"{definition(collection)}/Keys", body, IN_SOLUTION)
         return self._make(label, op, [SOLUTION_LABEL, TABLE_LABEL, f"Column {TABLES[collection]}.{column}"])
 
@@ -333,46 +334,6 @@ class _Provisioning:
     def _status(self, key: _Key) -> str:
         found = _key_on(self.setup.keys(key.collection), key.column) or {}
         return str(found.get("EntityKeyIndexStatus"))
-
-    # --- views --------------------------------------------------------------------------------------------------
-
-    def _views(self) -> Iterator[Finding]:
-        missing = [
-            each for each in VIEWS if self.setup.words.all_of(each.label).isdisjoint(self.installed.views)
-        ]
-        columns: Mapping[str, org.Column] = {}
-        code = 0
-        if missing and not self.dry_run:
-            columns = self.setup.columns(OPPORTUNITIES)
-            found = self.setup.get(f"{definition(OPPORTUNITIES)}?$select=ObjectTypeCode")
-            code = int(found["ObjectTypeCode"])
-        for each in VIEWS:
-            label = f"View {each.label}"
-            yield (
-                self._view(label, each, columns, code) if each in missing else Finding(label, Status.THERE)
-            )
-
-    def _view(self, label: str, wanted: View, columns: Mapping[str, org.Column], code: int) -> Finding:
-        depends_on = [
-            SOLUTION_LABEL,
-            *(f"Column {OPPORTUNITY}.{self.names[ours]}" for ours in (*wanted.columns, *dict(wanted.where))),
-        ]
-        blocked = any(each in self.missing for each in depends_on)
-        if self.dry_run or blocked:
-            return self._make(label, Op("POST", "savedqueries"), depends_on)
-        numbers: dict[tuple[str, str], int] = {}
-        for ours, values in wanted.where:
-            for value in () if isinstance(values, bool) else values:
-                column = columns.get(self.names[ours])
-                choice = column.labelled(value) if column else None
-                if choice is None:
-                    self.missing.add(label)
-                    return Finding(label, Status.BLOCKED, f"{self.names[ours]} has no choice {value}")
-                numbers[ours, value] = choice.value
-        body = schema.view(wanted, self.names, numbers, code, self.installed.labels)
-        made = self._make(label, Op("POST", "savedqueries", body, IN_SOLUTION), depends_on)
-        self.changed |= {OPPORTUNITY} if made.status is Status.MADE else set()
-        return made
 
     # --- until data calls know the new columns ----------------------------------------------------------------------------
 

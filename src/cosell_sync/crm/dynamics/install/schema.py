@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
+from uuid import NAMESPACE_URL, uuid5
 from xml.etree.ElementTree import Element, SubElement, tostring
 
 from cosell_sync.crm.columns import (
@@ -98,6 +99,11 @@ NAMED_RIGHTS: Final[Mapping[str, Sequence[str]]] = {
     SYNC_ROLE: ("prvReadEntity", "prvReadAttribute", "prvReadRelationship", "prvReadOptionSet"),
     SELLER_ROLE: (),
 }
+
+
+def identity(what: str) -> str:
+    """The id of a view or form of that name: worked out, so that it is the same in every environment and in the solution file."""
+    return str(uuid5(NAMESPACE_URL, f"https://cosell-sync/dynamics/{what}"))
 
 
 def creatable(name: str) -> bool:
@@ -242,9 +248,10 @@ def relationship(labels: Labels) -> Body:
     }
 
 
-def key(name: str, attribute: str, label: str, labels: Labels) -> Body:
-    """The definition of an alternate key on one column."""
-    return {"SchemaName": name, "DisplayName": labels(label), "KeyAttributes": [attribute]}
+def key(collection: str, column: str, labels: Labels) -> Body:
+    """The definition of our alternate key of that table, on that column."""
+    label = f"Co-sell key on {column}"
+    return {"SchemaName": KEY_NAMES[collection], "DisplayName": labels(label), "KeyAttributes": [column]}
 
 
 # --- views ---------------------------------------------------------------------------------------------------------
@@ -255,29 +262,42 @@ TITLE: Final = ("name", "parentaccountid")
 def view(wanted: View, names: Mapping[str, str], numbers: Numbers, code: int, labels: Labels) -> Body:
     """The row of a view; its name is in the base language. ``code``: the opportunity's number in this environment. Raises KeyError for a choice without a number."""
     listed = [*TITLE, *(names[ours] for ours in wanted.columns)]
-    fetch = Element("fetch", {"version": "1.0", "mapping": "logical", "output-format": "xml-platform"})
-    entity = SubElement(fetch, "entity", name=OPPORTUNITY)
-    for each in (f"{OPPORTUNITY}id", *listed):
-        SubElement(entity, "attribute", name=each)
-    SubElement(entity, "order", attribute=names[wanted.days[0]] if wanted.days else "name")
-    conditions = SubElement(entity, "filter", type="and")
+    where = Element("filter", type="and")
     for ours, values in wanted.where:
         given = ["1"] if isinstance(values, bool) else [str(numbers[ours, value]) for value in values]
-        _condition(conditions, names[ours], given)
+        _condition(where, names[ours], given)
     if wanted.days:
         ours, days = wanted.days
-        SubElement(conditions, "condition", attribute=names[ours], operator="next-x-days", value=str(days))
-    grid = Element("grid", {"name": "resultset", "object": str(code), "jump": "name", "select": "1", "icon": "1", "preview": "1"})  # fmt: skip
-    line = SubElement(grid, "row", name="result", id=f"{OPPORTUNITY}id")
-    for each in listed:
-        SubElement(line, "cell", name=each, width="250" if each == "name" else "150")
+        SubElement(where, "condition", attribute=names[ours], operator="next-x-days", value=str(days))
     return {
+        "savedqueryid": identity(f"view/{wanted.label}"),
         "name": labels.words.in_language(wanted.label, labels.languages[0]),
         "returnedtypecode": OPPORTUNITY,
         "querytype": 0,
-        "fetchxml": tostring(fetch, encoding="unicode"),
-        "layoutxml": tostring(grid, encoding="unicode"),
+        "fetchxml": fetch(OPPORTUNITY, listed, names[wanted.order], where),
+        "layoutxml": grid(OPPORTUNITY, code, listed, "name"),
     }
+
+
+def fetch(table: str, columns: Sequence[str], order: str, where: Element | None = None) -> str:
+    """A query for these columns of a table, sorted by one of them."""
+    root = Element("fetch", {"version": "1.0", "mapping": "logical", "output-format": "xml-platform"})
+    entity = SubElement(root, "entity", name=table)
+    for each in (f"{table}id", *columns):
+        SubElement(entity, "attribute", name=each)
+    SubElement(entity, "order", attribute=order)
+    if where is not None:
+        entity.append(where)
+    return tostring(root, encoding="unicode")
+
+
+def grid(table: str, code: int, columns: Sequence[str], title: str) -> str:
+    """How a view shows these columns. ``code``: the table's number in this environment; ``title``: the wide one."""
+    root = Element("grid", {"name": "resultset", "object": str(code), "jump": title, "select": "1", "icon": "1", "preview": "1"})  # fmt: skip
+    line = SubElement(root, "row", name="result", id=f"{table}id")
+    for each in columns:
+        SubElement(line, "cell", name=each, width="250" if each == title else "150")
+    return tostring(root, encoding="unicode")
 
 
 def _condition(parent: Element, name: str, values: Sequence[str]) -> None:

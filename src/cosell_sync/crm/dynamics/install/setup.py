@@ -15,7 +15,7 @@ from typing import Any, Final
 from cosell_sync.crm.dynamics import describe, odata, org
 from cosell_sync.crm.dynamics.batch import Op
 from cosell_sync.crm.dynamics.errors import SYSTEM
-from cosell_sync.crm.dynamics.install import schema
+from cosell_sync.crm.dynamics.install import forms, schema
 from cosell_sync.crm.dynamics.org import ACCOUNTS, DEFAULT_NAMES, OPPORTUNITIES, SOLUTIONS, TABLES, Column
 from cosell_sync.crm.dynamics.rest import Rest, Row, strange
 from cosell_sync.crm.words import ENGLISH_WORDS, Words
@@ -62,7 +62,7 @@ class Refusal:
 @dataclass(frozen=True)
 class Installed:
     """What the org has of ours, by entity set. ``flags``: what a table says of itself; only of tables that exist.
-    ``behaviors``: how a date and time behaves, by set and column.
+    ``behaviors``: how a date and time behaves, by set and column. ``views``: names of those of Opportunity.
     """
 
     publisher: Row | None
@@ -74,6 +74,7 @@ class Installed:
     relationship: Row | None
     keys: Mapping[str, Sequence[Row]]
     views: frozenset[str]
+    pages: frozenset[str]  # ids of ours among forms and views
 
 
 @dataclass(frozen=True)
@@ -144,7 +145,17 @@ class Setup:
             relationship=self._relationship() if SOLUTIONS in flags else None,
             keys={name: self.keys(name) for name in existing},
             views=frozenset(str(row.get("name")) for row in self.rows(views)),
+            pages=frozenset(
+                self._ids("systemforms", "formid", forms.FORM_ID, forms.SOLUTION_FORM_ID)
+                + self._ids("savedqueries", "savedqueryid", forms.SOLUTION_VIEW_ID)
+            ),
         )
+
+    def _ids(self, collection: str, key: str, *wanted: str) -> list[str]:
+        """Those of these rows that are there."""
+        where = " or ".join(f"{key} eq {each}" for each in wanted)
+        rows = self.rows(odata.query(collection, select=(key,), where=where))
+        return [str(row.get(key)).lower() for row in rows]
 
     def _languages(self) -> Sequence[int]:
         row = self.one(odata.query("organizations", select=("organizationid", "languagecode"))) or {}

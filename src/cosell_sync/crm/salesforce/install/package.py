@@ -8,9 +8,14 @@ differ. After a change of `schema`, write the files anew:
 The record-page panel is not generated: its one source is `config/salesforce/force-app/main/default/lwc/cosellPanel`. A wheel
 carries these files beside this module (`force-include` in pyproject.toml); in a checkout they are read from `config/`.
 
+What an uninstall deletes is written beside them, from the same components.
+
 In source format every component has its own file. In the zip, the components of an object are in that object's file, and
 `package.xml` lists those that are meant, so that a file named Opportunity changes nothing else there.
+A folder of reports is listed in `package.xml` among the reports, and what it is stands in `reports/<folder>-meta.xml`.
 https://developer.salesforce.com/docs/atlas.en-us.api_meta.meta/api_meta/file_based_zip_file.htm
+https://developer.salesforce.com/docs/atlas.en-us.api_meta.meta/api_meta/meta_folder.htm
+https://developer.salesforce.com/docs/atlas.en-us.api_meta.meta/api_meta/meta_deploy_deleting_files.htm
 """
 
 from __future__ import annotations
@@ -27,6 +32,7 @@ from xml.etree.ElementTree import Element, SubElement, indent, tostring
 from xml.sax.saxutils import quoteattr
 
 from cosell_sync.crm.columns import OPPORTUNITY_COLUMNS, PANEL_WORDS
+from cosell_sync.crm.salesforce.install import reports
 from cosell_sync.crm.salesforce.install.schema import PANEL, Component, components
 from cosell_sync.crm.salesforce.org import DEFAULT_NAMES
 from cosell_sync.crm.words import ENGLISH_WORDS, Words
@@ -34,22 +40,61 @@ from cosell_sync.crm.words import ENGLISH_WORDS, Words
 NAMESPACE: Final = "http://soap.sforce.com/2006/04/metadata"
 VERSION: Final = "66.0"
 SOURCE: Final = "force-app/main/default"
+REPORTS: Final = "reports/main/default"  # a package directory of its own, because it is deployed on its own
+UNINSTALL: Final = "uninstall"
 
 # Type → folder and suffix in source format; inside an object's folder where the type belongs to one.
 PLACES: Final[Mapping[str, tuple[str, str]]] = {
     "CustomField": ("fields", "field"),
     "ValidationRule": ("validationRules", "validationRule"),
     "ListView": ("listViews", "listView"),
+    "CompactLayout": ("compactLayouts", "compactLayout"),
     "PermissionSet": ("permissionsets", "permissionset"),
+    "QuickAction": ("quickActions", "quickAction"),
+    "Report": ("reports", "report"),
+    "ReportFolder": ("reports", "reportFolder"),
+    "Dashboard": ("dashboards", "dashboard"),
+    "DashboardFolder": ("dashboards", "dashboardFolder"),
 }
 # Type → element inside an object's file of the zip.
-PARTS: Final = {"CustomField": "fields", "ValidationRule": "validationRules", "ListView": "listViews"}
+PARTS: Final = {
+    "CustomField": "fields",
+    "ValidationRule": "validationRules",
+    "ListView": "listViews",
+    "CompactLayout": "compactLayouts",
+}
+FOLDERS: Final = {"ReportFolder": "Report", "DashboardFolder": "Dashboard"}  # listed among what they hold
+# What is deleted, in this order: nothing that is still named by something that stays.
+DELETED: Final = (
+    "Dashboard",
+    "DashboardFolder",
+    "Report",
+    "ReportFolder",
+    "QuickAction",
+    "CompactLayout",
+    "ListView",
+    "ValidationRule",
+    "LightningComponentBundle",
+    "PermissionSet",
+    "CustomField",
+    "CustomObject",
+)
 _PANEL_FIELD: Final = re.compile(r"(@salesforce/schema/Opportunity\.)(\w+)")
+
+
+def everything() -> tuple[Component, ...]:
+    """What is made in an org with the default names, in English."""
+    return (*components(), *reports.components())
 
 
 def source_files(wanted: Sequence[Component], names: Mapping[str, str] | None = None) -> Mapping[str, bytes]:
     """Path → content, the whole sfdx project."""
-    made = {"sfdx-project.json": _project(), "manifest/package.xml": manifest(wanted)}
+    made = {
+        "sfdx-project.json": _project(),
+        "manifest/package.xml": manifest(wanted),
+        f"{UNINSTALL}/package.xml": manifest(()),
+        f"{UNINSTALL}/destructiveChanges.xml": destructive_changes(wanted),
+    }
     for each in wanted:
         if each.type == "LightningComponentBundle":
             made |= {f"{SOURCE}/lwc/{PANEL}/{name}": content for name, content in panel(names).items()}
@@ -59,10 +104,12 @@ def source_files(wanted: Sequence[Component], names: Mapping[str, str] | None = 
             )
         else:
             folder, suffix = PLACES[each.type]
-            within = f"objects/{each.object}/{folder}" if each.object else folder
-            body = {"fullName": each.own_name, **each.body} if each.object else each.body
-            path = f"{SOURCE}/{within}/{each.own_name}.{suffix}-meta.xml"
-            made[path] = _document(each.type, body)
+            part = each.type in PARTS
+            within = f"objects/{each.object}/{folder}" if part else folder
+            body = {"fullName": each.own_name, **each.body} if part else each.body
+            source = REPORTS if folder in {"reports", "dashboards"} else SOURCE
+            name = each.own_name if part else each.name
+            made[f"{source}/{within}/{name}.{suffix}-meta.xml"] = _document(each.type, body)
     return made
 
 
@@ -85,7 +132,8 @@ def bundle(
             parts.append({"fullName": each.own_name, **each.body})
         else:
             folder, suffix = PLACES[each.type]
-            made[f"{folder}/{each.name}.{suffix}"] = _document(each.type, each.body)
+            path = f"{each.name}-meta.xml" if each.type in FOLDERS else f"{each.name}.{suffix}"
+            made[f"{folder}/{path}"] = _document(each.type, each.body)
     made |= {f"objects/{name}.object": _document("CustomObject", body) for name, body in objects.items()}
     made["package.xml"] = manifest(wanted, version)
     packed = io.BytesIO()
@@ -99,9 +147,26 @@ def manifest(wanted: Sequence[Component], version: str = VERSION) -> bytes:
     """The ``package.xml`` that lists these components."""
     types: dict[str, list[str]] = {}
     for each in wanted:
-        types.setdefault(each.type, []).append(each.name)
+        types.setdefault(FOLDERS.get(each.type, each.type), []).append(each.name)
     listed = [{"members": sorted(names), "name": kind} for kind, names in sorted(types.items())]
     return _document("Package", {"types": listed, "version": version})
+
+
+def told_as(each: Component) -> str:
+    """The component as a deployment's result names it."""
+    return f"{FOLDERS.get(each.type, each.type)} {each.name}"
+
+
+def destructive_changes(wanted: Sequence[Component]) -> bytes:
+    """The manifest that deletes these components. Fields of an object that is deleted go with it and are not named."""
+    gone = {each.name for each in wanted if each.type == "CustomObject"}
+    types: dict[str, list[str]] = {}
+    for kind in DELETED:
+        names = sorted(each.name for each in wanted if each.type == kind and each.object not in gone)
+        if names:
+            types.setdefault(FOLDERS.get(kind, kind), []).extend(names)
+    listed = [{"members": each, "name": kind} for kind, each in types.items()]
+    return _document("Package", {"types": listed, "version": VERSION})
 
 
 def panel(names: Mapping[str, str] | None = None, words: Words = ENGLISH_WORDS) -> Mapping[str, bytes]:
@@ -138,7 +203,7 @@ def panel_folder() -> Path:
 
 def _project() -> bytes:
     project = {
-        "packageDirectories": [{"path": "force-app", "default": True}],
+        "packageDirectories": [{"path": "force-app", "default": True}, {"path": "reports"}],
         "name": "cosell-sync",
         "namespace": "",
         "sourceApiVersion": VERSION,
@@ -167,9 +232,9 @@ def _fill(parent: Element, body: Mapping[str, Any]) -> None:
 
 
 def write(directory: Path) -> None:
-    """Write the project into that directory; remove files under ``force-app`` that are no part of it."""
-    wanted = source_files(components())
-    for stale in (directory / "force-app").rglob("*"):
+    """Write the project into that directory; remove source files that are no part of it."""
+    wanted = source_files(everything())
+    for stale in (*(directory / "force-app").rglob("*"), *(directory / "reports").rglob("*")):
         if stale.is_file() and stale.relative_to(directory).as_posix() not in wanted:
             stale.unlink()
     for path, content in wanted.items():

@@ -4,10 +4,15 @@ A `Component` is one piece of metadata; its ``body`` has the names of Salesforce
 for the field names in use, so that a renamed field is renamed in rules, list views and permission sets alike.
 The columns with their texts and the views, which every CRM gets, are in `crm.columns`.
 
+Beside fields and rights there is what a seller works with on the page: two buttons that answer a deal, and a compact layout. An
+admin places them; a deployed page layout would replace the customer's.
+
 Two permission sets: one for the integration user, who reads and writes what is synchronised; one for sellers, who read every
 field and edit their own. Neither names a required or master-detail field, because Salesforce refuses that, and neither gives
 Modify All or a right on an object that is not needed.
 https://developer.salesforce.com/docs/atlas.en-us.api_meta.meta/api_meta/customfield.htm
+https://developer.salesforce.com/docs/atlas.en-us.api_meta.meta/api_meta/meta_quickaction.htm
+https://developer.salesforce.com/docs/atlas.en-us.api_meta.meta/api_meta/meta_compactlayout.htm
 """
 
 from __future__ import annotations
@@ -18,6 +23,7 @@ from typing import Any, Final
 
 from cosell_sync.crm.columns import (
     DUNS_COLUMN,
+    PANEL_WORDS,
     PARENT_DESCRIPTION,
     SOLUTION_COLUMNS,
     SOLUTION_DESCRIPTION,
@@ -58,6 +64,16 @@ LISTED: Final[Mapping[str, str]] = {
     "close_date": "OPPORTUNITY.CLOSE_DATE",
     "stage": "OPPORTUNITY.STAGE_NAME",
 }
+HIGHLIGHTS: Final = "Cosell_Highlights"
+HIGHLIGHTED: Final = (  # ten at most; no long text may be among them, so the message stays on the page
+    "sync_state", "status", "respond_by", "value", "stage", "deal_type", "microsoft_status",
+)  # fmt: skip
+# Answer to a deal → the button's label, and the fields that it asks for: our name and whether it is needed.
+ANSWERS: Final[Mapping[str, tuple[str, Mapping[str, bool]]]] = {
+    "Accept": ("Accept co-sell deal", {}),
+    "Decline": ("Decline co-sell deal", {"reason": True, "reason_note": False}),
+}
+BUTTON_WORDS: Final = tuple(label for label, _ in ANSWERS.values())
 
 
 @dataclass(frozen=True)
@@ -173,6 +189,9 @@ def _components(
     yield Component("ValidationRule", f"{OPPORTUNITY}.{DECLINE_RULE}", _decline_rule(named, words))
     for name, body in _list_views(named, words):
         yield Component("ListView", f"{OPPORTUNITY}.{name}", body)
+    yield Component("CompactLayout", f"{OPPORTUNITY}.{HIGHLIGHTS}", _highlights(named, words))
+    for answer in ANSWERS:
+        yield Component("QuickAction", f"{OPPORTUNITY}.Cosell_{answer}", _button(answer, named, words))
     access = {f"{OPPORTUNITY}.{name}": column for name, column in columns.items()}
     access |= {f"{SOLUTION}.{name}": column for name, column in solution_columns.items()}
     access |= {} if own_duns else {ours: DUNS_COLUMN}
@@ -274,6 +293,38 @@ def _list_views(named: Mapping[str, str], words: Words) -> Iterator[tuple[str, B
                 "filters": filters,
             },
         )
+
+
+def _highlights(named: Mapping[str, str], words: Words) -> Body:
+    fields = ["Name", "AccountId", *(named[ours] for ours in HIGHLIGHTED)]
+    return {"label": words(PANEL_WORDS[0]), "fields": fields}
+
+
+def _button(answer: str, named: Mapping[str, str], words: Words) -> Body:
+    """Sets the answer on the record and asks for what belongs to it. The answer is shown too, so that a seller sees what is saved,
+    and because a layout has at least one field.
+    """
+    label, asked = ANSWERS[answer]
+    items = [
+        {"field": named[ours], "emptySpace": False, "uiBehavior": "Required" if needed else "Edit"}
+        for ours, needed in {"action": True, **asked}.items()
+    ]
+    return {
+        "label": words(label),
+        "description": f"Answers a deal from Microsoft: {named['action']} becomes {answer}.",
+        "type": "Update",
+        "targetObject": OPPORTUNITY,
+        "optionsCreateFeedItem": False,
+        "successMessage": words(PANEL_WORDS[2]),
+        "fieldOverrides": {
+            "field": named["action"],
+            "literalValue": answer,
+        },  # a picklist's value, no formula
+        "quickActionLayout": {
+            "layoutSectionStyle": "TwoColumnsLeftToRight",
+            "quickActionLayoutColumns": [{"quickActionLayoutItems": items}, {}],
+        },
+    }
 
 
 def _integration_set(access: Iterable[str]) -> Body:

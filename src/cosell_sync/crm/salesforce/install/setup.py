@@ -19,12 +19,13 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
 from cosell_sync.crm.salesforce import composite, errors
+from cosell_sync.crm.salesforce.install.reports import FOLDER
 from cosell_sync.crm.salesforce.install.schema import OBJECT_RIGHTS, PANEL, Component
 from cosell_sync.crm.salesforce.org import ACCOUNT, OPPORTUNITY, SOLUTION
 from cosell_sync.crm.salesforce.queries import soql
 from cosell_sync.crm.salesforce.rest import Rest, raise_refused
 from cosell_sync.crm.salesforce.signin import SYSTEM
-from cosell_sync.errors import Rejected, Unavailable, Unclear
+from cosell_sync.errors import Rejected, Surprise, Unavailable, Unclear
 
 if TYPE_CHECKING:
     from simple_salesforce.exceptions import SalesforceError
@@ -35,6 +36,7 @@ HINT: Final = (
     "API Functions, View Setup and Configuration, Manage Profiles and Permission Sets, Assign Permission Sets; or "
     "deploy config/salesforce with `sf project deploy start`"
 )
+_NAMES: Final = "SELECT DeveloperName FROM {:literal} WHERE NamespacePrefix = null AND DeveloperName IN {}"
 
 
 class SetupRefused(Rejected):
@@ -58,11 +60,12 @@ class Installed:
     """What the org has of ours.
 
     ``bodies``: component → its setup as the Tooling API shows it; empty where only its existence counts.
-    ``permission_sets``: name → id.
+    ``permission_sets``: name → id. ``sees_reports``: whether the signed-in user sees reports at all.
     """
 
     bodies: Mapping[str, Mapping[str, Any]]
     permission_sets: Mapping[str, str]
+    sees_reports: bool
 
 
 def query(rest: Rest, text: str) -> Sequence[composite.Row]:
@@ -93,17 +96,34 @@ def read_installed(rest: Rest, wanted: Sequence[Component]) -> Installed:
         tables[SOLUTION] = str(row["Id"])
     bodies |= _fields(rest, wanted, tables)
     bodies |= _validation_rules(rest, wanted)
+    bodies |= _page_parts(rest, wanted)
     text = "SELECT Id FROM LightningComponentBundle WHERE NamespacePrefix = null AND DeveloperName = {}"
     if _rows(rest, soql(text, PANEL)):
         bodies[f"LightningComponentBundle {PANEL}"] = {}
     views = "SELECT DeveloperName FROM ListView WHERE NamespacePrefix = null AND SobjectType = {}"
     sets = "SELECT Id, Name FROM PermissionSet WHERE NamespacePrefix = null AND Name IN {}"
-    view_rows, set_rows = composite.everything(
-        rest, [composite.query(soql(views, OPPORTUNITY)), composite.query(soql(sets, list(OBJECT_RIGHTS)))]
-    )
+    texts = [soql(views, OPPORTUNITY), soql(sets, list(OBJECT_RIGHTS))]
+    view_rows, set_rows = composite.everything(rest, [*map(composite.query, texts)])
     bodies |= {f"ListView {OPPORTUNITY}.{row['DeveloperName']}": {} for row in view_rows}
     bodies |= {f"PermissionSet {row['Name']}": {} for row in set_rows}
-    return Installed(bodies, {str(row["Name"]): str(row["Id"]) for row in set_rows})
+    filed = _filed(rest, wanted)
+    sets_there = {str(row["Name"]): str(row["Id"]) for row in set_rows}
+    return Installed(bodies | (filed or {}), sets_there, sees_reports=filed is not None)
+
+
+def _filed(rest: Rest, wanted: Sequence[Component]) -> dict[str, Mapping[str, Any]] | None:
+    """What is there of reports, dashboards and their folders; None where the user sees none, as one with an integration licence."""
+    listed = _in_folders(wanted)
+    folders = "SELECT Type FROM Folder WHERE NamespacePrefix = null AND DeveloperName = {}"
+    texts = [soql(folders, FOLDER), *(soql(_NAMES, kind, names) for kind, names in listed.items())]
+    try:
+        folder_rows, *others = composite.everything(rest, [*map(composite.query, texts)])
+    except Surprise:
+        return None
+    found: dict[str, Mapping[str, Any]] = {f"{row['Type']}Folder {FOLDER}": {} for row in folder_rows}
+    for kind, rows in zip(listed, others, strict=True):
+        found |= {f"{kind} {FOLDER}/{row['DeveloperName']}": {} for row in rows}
+    return found
 
 
 def _fields(
@@ -129,6 +149,25 @@ def _validation_rules(rest: Rest, wanted: Sequence[Component]) -> dict[str, Mapp
         if each.type == "ValidationRule"
         for row in _rows(rest, soql(text, each.own_name))
     }
+
+
+def _page_parts(rest: Rest, wanted: Sequence[Component]) -> dict[str, Mapping[str, Any]]:
+    """Buttons and compact layouts; their names carry ours, so no other object has them."""
+    found: dict[str, Mapping[str, Any]] = {}
+    for kind, table in (("QuickAction", "QuickActionDefinition"), ("CompactLayout", "CompactLayout")):
+        ours = {each.own_name: each for each in wanted if each.type == kind}
+        rows = _rows(rest, soql(_NAMES, table, list(ours)))
+        found |= {str(ours[str(row["DeveloperName"])]): {} for row in rows}
+    return found
+
+
+def _in_folders(wanted: Sequence[Component]) -> Mapping[str, list[str]]:
+    """Reports and dashboards: type → names, which are unique in the org."""
+    found: dict[str, list[str]] = {"Report": [], "Dashboard": []}
+    for each in wanted:
+        if each.type in found:
+            found[each.type].append(each.name.rpartition("/")[2])
+    return found
 
 
 def _rows(rest: Rest, query: str) -> Sequence[Mapping[str, Any]]:
