@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from cosell_sync.cli.lazy import load_command
+from cosell_sync.cli.main import main
 from cosell_sync.cli.names import COMMANDS
 from cosell_sync.sandbox.systems import Sandbox
 
@@ -79,6 +81,18 @@ def test_help_and_version_import_no_command(command: str) -> None:
     assert modules & {"structlog", "yaml", "rich.console", "cosell_sync.settings"} == set()
     # typer reads the value of any option with pydantic, `--help` apart
     assert command == "--version" or "pydantic" not in modules
+
+
+def test_the_collector_of_garbage_looks_seldom(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At Python's own pace it took a tenth of a first import."""
+    before = gc.get_threshold()
+    monkeypatch.setattr(sys, "argv", ["cosell-sync", "--version"])
+    try:
+        with pytest.raises(SystemExit):
+            main()
+        assert gc.get_threshold()[0] == 10_000
+    finally:
+        gc.set_threshold(*before)
 
 
 def test_checking_the_configuration_imports_nothing_that_reaches_out(tmp_path: Path) -> None:

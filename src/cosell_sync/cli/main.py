@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from typing import Annotated
 
@@ -36,8 +37,16 @@ def _top(
         raise typer.Exit
 
 
+def collect_seldom() -> None:
+    """Look for garbage in circles every ten thousand objects, not every seven hundred: a cycle makes hundreds of thousands of
+    values and hardly a circle, and the search took a tenth of its time.
+    """
+    gc.set_threshold(10_000, 10, 10)
+
+
 def main() -> None:
     """The installed command. With ``--json`` errors are JSON as well, wrong usage included."""
+    collect_seldom()
     as_json = "--json" in sys.argv[1:]
     try:
         if not as_json:

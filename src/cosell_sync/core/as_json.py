@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, Final
 
 from cosell_sync.core.deal import ABSENT, Customer, Fields, Member, Snapshot, Solution, Value
 from cosell_sync.core.fields import KINDS, Kind
 from cosell_sync.core.texts import Day, Part, Text
 
-_PERSON = ("email", "first_name", "last_name", "phone")
-_SOLUTION = ("id", "name", "type")
-_CUSTOMER = ("name", "address_line1", "address_line2", "city", "state", "postal_code", "country")
-_CUSTOMER_MAY_HAVE = ("duns",)  # left out where there is none, as earlier versions did
+_AS_IT_IS: Final = frozenset({str, bool, type(None)})  # what JSON knows by itself: most values
 
 
 def to_json(value: Value, *, extras: bool = True) -> Any:
@@ -29,19 +26,34 @@ def to_json(value: Value, *, extras: bool = True) -> Any:
         case date():
             return value.isoformat()
         case tuple():
-            return [
-                _record(item, _PERSON if isinstance(item, Member) else _SOLUTION, extras) for item in value
-            ]
+            return [_record(item, extras) for item in value]
         case Customer():
-            has = (name for name in _CUSTOMER_MAY_HAVE if getattr(value, name) is not None)
-            return _record(value, (*_CUSTOMER, *has), extras)
+            return _record(value, extras)
         case _:
             return None
 
 
-def _record(item: Member | Solution | Customer, names: tuple[str, ...], extras: bool) -> dict[str, Any]:
-    record = {name: getattr(item, name) for name in names}
-    return {**record, "extra": dict(item.extra)} if extras and item.extra else record
+def _record(item: Member | Solution | Customer, extras: bool) -> dict[str, Any]:
+    """Its parts by name. A D-U-N-S number is left out where there is none, as earlier versions did."""
+    record = dict(vars(item))
+    extra = record.pop("extra")
+    if record.get("duns", "") is None:
+        del record["duns"]
+    return {**record, "extra": dict(extra)} if extras and extra else record
+
+
+_FROM_JSON: Final[Mapping[Kind, Callable[[Any], Value]]] = {
+    Kind.TEXT: str,
+    Kind.NOTES: str,
+    Kind.NUMBER: Decimal,
+    Kind.DATE: date.fromisoformat,
+    Kind.MOMENT: datetime.fromisoformat,
+    Kind.FLAG: bool,
+    Kind.MEMBERS: lambda data: tuple(Member(**item) for item in data),
+    Kind.SOLUTIONS: lambda data: tuple(Solution(**item) for item in data),
+    Kind.CUSTOMER: lambda data: Customer(**data),
+}
+_OF_FIELD: Final = {name: _FROM_JSON[kind] for name, kind in KINDS.items()}
 
 
 def value_from_json(kind: Kind, data: Any) -> Value:
@@ -49,25 +61,7 @@ def value_from_json(kind: Kind, data: Any) -> Value:
 
     Raises ValueError, TypeError or KeyError for data that ``to_json`` never made.
     """
-    if data is None:
-        return None
-    match kind:
-        case Kind.NUMBER:
-            return Decimal(data)
-        case Kind.DATE:
-            return date.fromisoformat(data)
-        case Kind.MOMENT:
-            return datetime.fromisoformat(data)
-        case Kind.MEMBERS:
-            return tuple(Member(**item) for item in data)
-        case Kind.SOLUTIONS:
-            return tuple(Solution(**item) for item in data)
-        case Kind.CUSTOMER:
-            return Customer(**data)
-        case Kind.FLAG:
-            return bool(data)
-        case _:
-            return str(data)
+    return None if data is None else _FROM_JSON[kind](data)
 
 
 def text_to_json(text: str) -> Any:
@@ -120,12 +114,34 @@ def _part_from_json(data: Any) -> Part:
 
 def fields_to_json(fields: Fields) -> dict[str, Any]:
     """The fields as JSON data; ``ABSENT`` ones are left out."""
-    return {name: to_json(item) for name, item in fields.items() if item is not ABSENT}
+    return {
+        name: item if type(item) in _AS_IT_IS else to_json(item)
+        for name, item in fields.items()
+        if item is not ABSENT
+    }
 
 
 def fields_from_json(data: Mapping[str, Any]) -> dict[str, Value]:
     """Fields from JSON data; names that this version does not know are dropped (they are read again anyway)."""
-    return {name: value_from_json(KINDS[name], item) for name, item in data.items() if name in KINDS}
+    return {
+        name: None if item is None else _OF_FIELD[name](item)
+        for name, item in data.items()
+        if name in _OF_FIELD
+    }
+
+
+def base_from_json(
+    data: Mapping[str, Any], side: Mapping[str, Any] | None, snapshot: Snapshot | None
+) -> Fields:
+    """A base, as ``fields_from_json``. It mostly holds what its side holds, and then has the very same values.
+
+    ``side``: the JSON data of ``snapshot``; both None where that side was never read.
+    """
+    if side is None or snapshot is None:
+        return fields_from_json(data)
+    said, held = side["fields"], snapshot.fields
+    alike = {name: held[name] for name, item in data.items() if name in held and said[name] == item}
+    return alike | fields_from_json({name: item for name, item in data.items() if name not in alike})
 
 
 def snapshot_to_json(snapshot: Snapshot) -> dict[str, Any]:

@@ -51,8 +51,10 @@ class DecisionBuilder:
     retried: list[Hold] = field(default_factory=list)
 
     def update_memory(self, **changes: object) -> None:
-        """Replace fields of the link's memory."""
-        self.link = replace(self.link, memory=replace(self.link.memory, **changes))  # type: ignore[arg-type]
+        """Replace fields of the link's memory; most are as they are to be."""
+        memory = self.link.memory
+        if any(getattr(memory, name) != value for name, value in changes.items()):
+            self.link = replace(self.link, memory=replace(memory, **changes))  # type: ignore[arg-type]
 
     def withholds(self, kind: FinalKind, field: str, there: Value, here: Value) -> bool:
         """Whether the guard withholds this step; then it is held, with its reason, and remembered."""
@@ -84,9 +86,8 @@ def build_decision(builder: DecisionBuilder, steps: tuple[Step, ...] = ()) -> De
     if failing is Side.PARTNER_CENTER:
         steps = ()
     elif not steps and not builder.invites:
-        link = replace(
-            link, memory=freed_from(link.memory, Side.PARTNER_CENTER)
-        )  # nothing is left to be refused
+        memory = freed_from(link.memory, Side.PARTNER_CENTER)  # nothing is left to be refused
+        link = link if memory is link.memory else replace(link, memory=memory)
     to_crm = {} if failing is Side.CRM else builder.to_crm
     to_crm = {name: value for name, value in to_crm.items() if name not in builder.opportunity.readonly}
     return Decision(

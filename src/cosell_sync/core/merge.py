@@ -93,11 +93,11 @@ def merge(rule: FieldRule, sides: Sides, shape: CrmShape, answer: Side | None = 
         merged = _merge_notes(rule, sides, shape)
     else:
         merged = _merge_value(rule, kind, sides, shape, answer)
-    return replace(
-        merged,
-        to_crm=merged.to_crm if rule.goes_to_crm else ABSENT,
-        to_referral=merged.to_referral if rule.goes_to_partner_center else ABSENT,
-    )
+    if merged.to_crm is not ABSENT and not rule.goes_to_crm:
+        merged = replace(merged, to_crm=ABSENT)
+    if merged.to_referral is not ABSENT and not rule.goes_to_partner_center:
+        merged = replace(merged, to_referral=ABSENT)
+    return merged
 
 
 def _merge_value(rule: FieldRule, kind: Kind, sides: Sides, shape: CrmShape, answer: Side | None) -> Merged:
@@ -181,8 +181,9 @@ def _merge_set(rule: FieldRule, sides: Sides, shape: CrmShape) -> Merged:
         new_there: Record | None
         new_here: Record | None
         was_there, was_here = base_referral.get(key), base_opportunity.get(key)
-        stored = storable(rule.name, there, shape) if there is not None else None
-        if here in {there, stored} or same_record(there, here) or same_record(stored, here):
+        alike = same_record(there, here)
+        stored = there if alike or there is None else storable(rule.name, there, shape)
+        if alike or same_record(stored, here):
             _set_record(next_referral, key, _keeping_hidden(there, here, was_there))
             _set_record(next_opportunity, key, _keeping_hidden(here, there, was_here))
             continue

@@ -161,6 +161,8 @@ def same(kind: Kind, one: Value, other: Value) -> bool:
     """Whether two values mean the same: the order of a set and blanks do not count; an empty text is a cleared one."""
     if one is ABSENT or other is ABSENT:
         return one is other
+    if one == other:
+        return True
     match kind:
         case Kind.TEXT:
             return clean_text(one) == clean_text(other)
@@ -208,6 +210,8 @@ def keeping_duns(customer: Value, account: Value) -> Value:
 
 def agree(name: str, referral: Value, opportunity: Value, shape: CrmShape) -> bool:
     """Whether both sides have the same, as far as each can store it."""
+    if referral == opportunity:
+        return True  # each can store what it has
     kind = KINDS[name]
     there = keeping_duns(for_crm(name, referral, shape), opportunity)
     return same(kind, there, opportunity) or same(kind, for_referral(name, opportunity, shape), referral)

@@ -117,7 +117,7 @@ def remember_refused(
     What this side refused before and was not sent now stays refused, for what has changed on the record is our own write.
     """
     written = link.referral if side is Side.PARTNER_CENTER else link.opportunity
-    if written is None:
+    if written is None or not (refused or link.memory.refused):
         return link
     over = link.referral is not None and state_of(link.referral) in TERMINAL
     if link.referral is not None:

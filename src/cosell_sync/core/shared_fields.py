@@ -11,7 +11,7 @@ from cosell_sync.core.accounts import difference, keeps_equal, merge_account
 from cosell_sync.core.builder import DecisionBuilder, why_not_in_crm
 from cosell_sync.core.deal import ABSENT, Customer, Fields, Side, State, Value
 from cosell_sync.core.decision import Conflict, ConflictKind, Hold, HoldKind
-from cosell_sync.core.fields import KINDS, SHARED, TOGETHER, UNKEYED
+from cosell_sync.core.fields import KINDS, SHARED, TOGETHER, UNKEYED, Kind
 from cosell_sync.core.lifecycle import TERMINAL
 from cosell_sync.core.limits import (
     PARTNER_CENTER_REQUIRES,
@@ -37,6 +37,7 @@ _UNEQUAL_AFTER_WRITE: Final[Mapping[ConflictKind, str]] = {
 
 # Fields that are merged with the first of their group, and by its rule; alone they mean nothing.
 _LED: Final = frozenset(name for first, group in TOGETHER.items() for name in group if name != first)
+_PARTS: Final = frozenset({Kind.MEMBERS, Kind.SOLUTIONS, Kind.CUSTOMER})  # merged part by part
 Reason = tuple[HoldKind, str]
 
 
@@ -123,6 +124,11 @@ def _merge_field(
     base_opportunity: dict[str, Value],
 ) -> None:
     """Merge a field, and with it those that mean something only together with it."""
+    if _is_agreed(builder, rule):
+        base_referral[rule.name] = builder.referral[rule.name]
+        base_opportunity[rule.name] = builder.opportunity[rule.name]
+        builder.reasons[rule.name] = ""
+        return
     if unseen := _unseen(builder, rule.name):
         builder.holds += [
             Hold(
@@ -180,6 +186,19 @@ def _merge_field(
         set_known(base_referral, name, each.base_referral)
         set_known(base_opportunity, name, each.base_opportunity)
     _write_or_hold(builder, merged)
+
+
+def _is_agreed(builder: DecisionBuilder, rule: FieldRule) -> bool:
+    """Whether both sides hold the very same single value, as most fields do, so that there is nothing to merge."""
+    value = builder.referral[rule.name]
+    return (
+        value == builder.opportunity[rule.name]
+        and value is not ABSENT
+        and rule.flow is not Flow.OFF
+        and rule.name not in TOGETHER
+        and KINDS[rule.name] not in _PARTS
+        and not builder.link.memory.disputed
+    )
 
 
 def _is_shared_account(builder: DecisionBuilder, name: str) -> bool:

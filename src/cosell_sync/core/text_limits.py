@@ -25,27 +25,37 @@ _BREAKS: Final = re.compile("\r\n|[\r\n\v\f\x85\u2028\u2029]")
 _STRAYS: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 # Invisible, and yet no white space: zero-width space, word joiner, byte order mark, soft hyphen.
 _UNSEEN: Final = "\u200b\u2060\ufeff\u00ad"
+_NOT_SEEN: Final = dict.fromkeys(map(ord, _UNSEEN))
 _ZWJ: Final = "\u200d"
+
+
+def _is_plain(text: str) -> bool:
+    """Whether it is one line of ASCII, as most texts are: nothing in it is dropped or replaced, and each letter is one unit."""
+    return text.isascii() and text.isprintable()
 
 
 def blank(text: str) -> bool:
     """Whether nobody would see anything of it."""
-    return not text.strip() or not _STRAYS.sub("", text).translate(dict.fromkeys(map(ord, _UNSEEN))).strip()
+    if not text.strip():
+        return True
+    return not _is_plain(text) and not _STRAYS.sub("", text).translate(_NOT_SEEN).strip()
 
 
 def lines(text: str) -> str:
     """The text with line feeds between its lines, and nothing that a column refuses."""
-    return _STRAYS.sub("", _BREAKS.sub("\n", text))
+    return text if _is_plain(text) else _STRAYS.sub("", _BREAKS.sub("\n", text))
 
 
 def line(text: str) -> str:
     """The text as one line, without blanks around it; empty where there is nothing to see."""
+    if _is_plain(text):
+        return text.strip()
     return "" if blank(text) else _STRAYS.sub("", _BREAKS.sub(" ", text)).strip()
 
 
 def units(text: str) -> int:
     """Its length in UTF-16 code units."""
-    return len(text) + sum(letter > "\uffff" for letter in text)
+    return len(text) if text.isascii() else len(text) + sum(letter > "\uffff" for letter in text)
 
 
 def cut(text: str, most: int) -> str:

@@ -16,7 +16,7 @@ from cosell_sync.core.retry import RetryPolicy
 from cosell_sync.core.rules import CrmShape, Rules
 from cosell_sync.core.status import StatusReport
 from cosell_sync.core.texts import PLAIN, Language
-from cosell_sync.ports import Clock, Crm, CycleState, Findings, Meter, Referrals, Store
+from cosell_sync.ports import Clock, Crm, CycleState, EngagementQueue, Findings, Meter, Referrals, Store
 from cosell_sync.summary import CycleSummary
 
 CHUNK = 200  # deals that are read, decided and written together; bounds the memory of a cycle
@@ -212,6 +212,7 @@ class Cycle:
     ``shape``: what the CRM can hold, empty before it was read. ``state``: what the last cycle left, as this one changes it
     (``record.keep_state``). ``decided``: first decisions of this chunk, by link key.
     ``first_due``: the first chunk of what is due, read and not worked on yet; None where it must be read.
+    ``first_queue``: whose Microsoft side is read in turn, where the store does not say it yet.
     ``verdicts``: what is known of the systems' capabilities; ``rules`` follow them. ``tried``: fields that were tried in this
     cycle. ``postponed``: keys of links that wait for such a try, and are due again. ``denied``: what turned out not to be taken.
     """
@@ -230,6 +231,7 @@ class Cycle:
     shape: CrmShape = field(default_factory=lambda: CrmShape(frozenset(), {}))
     decided: dict[str, tuple[Link, Decision]] = field(default_factory=dict)
     first_due: list[Link] | None = None
+    first_queue: EngagementQueue | None = None
     state: CycleState = field(default_factory=CycleState)
     verdicts: dict[Capability, Verdict] = field(default_factory=dict)
     tried: frozenset[str] = frozenset()

@@ -136,8 +136,9 @@ def sync_chunk(cycle: Cycle, chunk: Sequence[Link]) -> None:
     links = still_present(cycle, defer_wishes(cycle, links))
     pairs = [link for link in links if link.phase is Phase.LINKED]
     if waiting := [link for link in links if link.phase is Phase.WAITING]:
-        pairs += take_in(cycle, waiting)
-        await_microsoft(cycle, list(cycle.store.by_keys([link.key for link in waiting]).values()))
+        taken = take_in(cycle, waiting)
+        await_microsoft(cycle, [*taken.pairs, *taken.made])
+        pairs += taken.pairs
     exchange(cycle, pairs)
     exchange(cycle, invite_microsoft(cycle, pairs))
 

@@ -280,5 +280,6 @@ def _queue(cycle: Cycle) -> EngagementQueue:
     """Whose turn it is. In a store that never kept it, every deal that is awaited."""
     if cycle.state.engagements is not None:
         return cycle.state.engagements
-    links = cycle.store.links([Phase.LINKED])
-    return _with_awaited(EngagementQueue(), list(links))
+    if cycle.first_queue is None:
+        cycle.first_queue = _with_awaited(EngagementQueue(), cycle.store.links([Phase.LINKED]))
+    return cycle.first_queue

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import structlog
 
@@ -51,8 +51,16 @@ REMINDED = "held_reminder:"  # in ``Memory.reported``: which reminder was given
 log = structlog.get_logger("cosell_sync.cycle")
 
 
-def take_in(cycle: Cycle, links: Sequence[Link]) -> list[Link]:
-    """Decide on each of these waiting links, and carry it out. Returns the pairs that were linked, both sides read."""
+@dataclass(frozen=True)
+class TakenIn:
+    """What became of waiting links. ``pairs``: linked to what exists, both sides read. ``made``: with a new opportunity."""
+
+    pairs: list[Link]
+    made: list[Link]
+
+
+def take_in(cycle: Cycle, links: Sequence[Link]) -> TakenIn:
+    """Decide on each of these waiting links, and carry it out."""
     record = Record()
     named = [link for link in links if link.referral is None]
     joined = _join_named(cycle, record, named) if named else []
@@ -63,13 +71,18 @@ def take_in(cycle: Cycle, links: Sequence[Link]) -> list[Link]:
         log.debug("deal.skipped", **ids(link), reason=verdict.code)
     held = [each for link, each in verdicts[IntakeAction.HOLD] if _hold(cycle, record, link, each)]
     linked = _link_all(cycle, record, verdicts[IntakeAction.LINK], holders)
-    forgotten = _create(cycle, record, verdicts[IntakeAction.CREATE])
+    made = _create(cycle, record, verdicts[IntakeAction.CREATE])
     commit(cycle.store, record)
-    _remind(cycle, links)
+    skipped = (link for link, _ in verdicts[IntakeAction.SKIP])
+    done = {link.key for link in (*joined, *linked, *made, *skipped)}
+    _remind(cycle, [link for link in links if link.key not in done])
     for verdict in held:
         _mark_lookalikes(cycle, verdict.lookalikes, SyncState.NEEDS_ATTENTION.value, verdict.reason)
-    _mark_lookalikes(cycle, forgotten, None, None)
-    return [*joined, *linked]
+    new = {link.key for link in made}
+    _mark_lookalikes(
+        cycle, [each for link in links if link.key in new for each in link.memory.lookalikes], None, None
+    )
+    return TakenIn([*joined, *linked], made)
 
 
 def _remind(cycle: Cycle, links: Sequence[Link]) -> None:
@@ -235,12 +248,12 @@ def _mark_lookalikes(cycle: Cycle, ids: Sequence[str], state: str | None, messag
         apply.write_status(cycle, [OpportunityWrite(item, fields) for item in known.values() if item])
 
 
-def _create(cycle: Cycle, record: Record, admissions: Sequence[tuple[Link, IntakeDecision]]) -> list[str]:
-    """Make the opportunities. Returns the ids of look-alikes whose mark is to be taken back."""
+def _create(cycle: Cycle, record: Record, admissions: Sequence[tuple[Link, IntakeDecision]]) -> list[Link]:
+    """Make the opportunities. Returns the links of those that were made."""
     if not admissions:
         return []
     drafted = [(link, *_draft(cycle, link, each)) for link, each in admissions if link.referral is not None]
-    forgotten: list[str] = []
+    new: list[Link] = []
     held: list[RecordReport] = []
     outcomes = apply.create_opportunities(
         cycle, record, [(link, draft, source) for link, draft, source, _ in drafted]
@@ -255,12 +268,12 @@ def _create(cycle: Cycle, record: Record, admissions: Sequence[tuple[Link, Intak
                 made = replace(made, memory=replace(made.memory, notices=notices))
             settled = settled_as_made(cycle, made)
             record.put(settled)
-            forgotten.extend(link.memory.lookalikes)
+            new.append(settled)
             if made.memory.refused:
                 held.append(_held_parts(cycle, settled))
     if held:
         report(cycle, record, held)
-    return forgotten
+    return new
 
 
 def _draft(

@@ -7,11 +7,13 @@ Python's own transaction handling is switched off for that, as SQLAlchemy's page
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+import orjson
 from sqlalchemy import URL, Connection, Engine, QueuePool, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DatabaseError, InterfaceError, InternalError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -40,6 +42,27 @@ _DRIVERS: Final = {
     "postgres": "postgresql+psycopg",
     "postgresql": "postgresql+psycopg",
     "postgresql+psycopg": "postgresql+psycopg",
+}
+
+
+def _to_json(value: Any) -> str:
+    try:
+        return orjson.dumps(value).decode()
+    except TypeError:  # half of a surrogate, or a number of more than 64 bits
+        return json.dumps(value)
+
+
+def _from_json(text: str) -> Any:
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return json.loads(text)
+
+
+_COMMON: Final[Mapping[str, Any]] = {
+    "hide_parameters": True,
+    "json_serializer": _to_json,
+    "json_deserializer": _from_json,
 }
 
 
@@ -73,7 +96,7 @@ def make_engine(url: URL, cycles: int = 1) -> Engine:
         own = {name: value for name, value in _NETWORK.items() if name not in url.query}
         engine = create_engine(
             url,
-            hide_parameters=True,
+            **_COMMON,
             pool_pre_ping=True,
             pool_size=cycles + 1,
             max_overflow=cycles + _OTHERS,
@@ -99,15 +122,10 @@ def _sqlite(url: URL) -> Engine:
     if file_of(url) is None:
         # A second connection would see another, empty database: everybody shares the one, in turn.
         engine = create_engine(
-            url,
-            hide_parameters=True,
-            poolclass=QueuePool,
-            pool_size=1,
-            max_overflow=0,
-            connect_args=arguments,
+            url, **_COMMON, poolclass=QueuePool, pool_size=1, max_overflow=0, connect_args=arguments
         )
     else:
-        engine = create_engine(url, hide_parameters=True, connect_args=arguments)
+        engine = create_engine(url, **_COMMON, connect_args=arguments)
 
     @event.listens_for(engine, "connect")
     def _configure(connection: Any, _record: object) -> None:

@@ -48,7 +48,8 @@ class SqlOutbox:
             column.connection == self._name, column.at >= since, column.action == Action.MOVE.value
         )
         with reading(self._engine) as connection:
-            lines = [serialize.to_entry(row) for row in connection.execute(moves).mappings()]
+            rows = connection.execute(moves).mappings()
+            lines = [line for row in rows for line in serialize.to_entries(row)]
         return sorted({line.link for line in lines if line.new == State.WON.value})
 
     def known(self, target: str) -> Mapping[str, Told]:

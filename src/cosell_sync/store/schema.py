@@ -264,7 +264,7 @@ order = Table(
     PrimaryKeyConstraint("connection", "id", name="pk_orders"),
 )
 
-# Only ever appended to, and purged by age. ``id`` is the order of events.
+# Only ever appended to, and purged by age. ``id`` is the order of events. The lines of one write share a row (``serialize``).
 journal = Table(
     "journal",
     metadata,

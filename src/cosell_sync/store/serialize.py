@@ -6,10 +6,12 @@ their kind with them; SQL NULL there means ``ABSENT``, which is not the same as 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import date, datetime
 from decimal import Decimal
+from itertools import groupby
+from operator import attrgetter
 from typing import Any, Final
 
 from pydantic import TypeAdapter
@@ -25,6 +27,10 @@ Row = Mapping[Any, Any]  # by column name; SQLAlchemy types its keys more loosel
 
 # Follows ``Memory`` as it grows: what an older version did not write takes the default, what is unknown is dropped.
 _MEMORY: Final = TypeAdapter(Memory)
+_COMMON: Final = attrgetter(
+    "link", "cycle", "at", "side", "action", "rule"
+)  # what the lines of a row have in common
+_LINES: Final = "lines"  # the kind of a value that is several lines: field, old and new of each
 _CLOSED_ROWS: Final = "closed_rows"  # stood beside the shape once; now a verdict
 # Names that earlier versions stored: what a store of theirs holds is read under today's name.
 _RENAMED: Final = {"trouble": "failure", "told": "reported"}
@@ -57,15 +63,18 @@ def from_link(link: Link) -> dict[str, Any]:
 
 def to_link(row: Row) -> Link:
     """The link of a row with all columns."""
+    there, here = row["referral"], row["opportunity"]
+    referral = None if there is None else as_json.snapshot_from_json(there)
+    opportunity = None if here is None else as_json.snapshot_from_json(here)
     return Link(
         key=row["key"],
         referral_id=row["referral_id"],
         opportunity_id=row["opportunity_id"],
         phase=Phase(row["phase"]),
-        referral=None if row["referral"] is None else as_json.snapshot_from_json(row["referral"]),
-        opportunity=None if row["opportunity"] is None else as_json.snapshot_from_json(row["opportunity"]),
-        base_referral=as_json.fields_from_json(row["base_referral"]),
-        base_opportunity=as_json.fields_from_json(row["base_opportunity"]),
+        referral=referral,
+        opportunity=opportunity,
+        base_referral=as_json.base_from_json(row["base_referral"], there, referral),
+        base_opportunity=as_json.base_from_json(row["base_opportunity"], here, opportunity),
         memory=to_memory(row["memory"]),
         dirty=row["dirty"],
         due=row["due"],
@@ -172,34 +181,49 @@ def to_intent(row: Row) -> Intent:
     )
 
 
-def from_entry(entry: JournalEntry) -> dict[str, Any]:
-    """The row of a journal line, without ``connection`` and ``id``."""
+def from_entries(entries: Iterable[JournalEntry]) -> list[dict[str, Any]]:
+    """The rows of journal lines, without ``connection`` and ``id``, in their order.
+
+    Neighbours that differ in nothing but field and values share a row: the forty lines of a new opportunity are one.
+    """
+    return [_from_lines(list(lines)) for _, lines in groupby(entries, key=_COMMON)]
+
+
+def _from_lines(lines: Sequence[JournalEntry]) -> dict[str, Any]:
+    first, one = lines[0], len(lines) == 1
+    several = [[line.field, _tagged(line.old), _tagged(line.new)] for line in lines]
+    name, old, new = several[0] if one else (None, None, {"kind": _LINES, "value": several})
     return {
-        "link": entry.link,
-        "cycle": entry.cycle,
-        "at": entry.at,
-        "side": entry.side.value,
-        "action": str(entry.action),
-        "field": entry.field,
-        "old": _tagged(entry.old),
-        "new": _tagged(entry.new),
-        "rule": entry.rule,
+        "link": first.link,
+        "cycle": first.cycle,
+        "at": first.at,
+        "side": first.side.value,
+        "action": str(first.action),
+        "field": name,
+        "old": old,
+        "new": new,
+        "rule": first.rule,
     }
 
 
-def to_entry(row: Row) -> JournalEntry:
-    """The journal line of a row with all columns."""
-    return JournalEntry(
-        link=row["link"],
-        cycle=row["cycle"],
-        at=row["at"],
-        side=Side(row["side"]),
-        action=Action(row["action"]),
-        field=row["field"],
-        old=_untagged(row["old"]),
-        new=_untagged(row["new"]),
-        rule=row["rule"],
-    )
+def to_entries(row: Row) -> list[JournalEntry]:
+    """The journal lines of a row with all columns, in their order."""
+    new = row["new"]
+    whole = new is not None and new["kind"] == _LINES
+    return [
+        JournalEntry(
+            link=row["link"],
+            cycle=row["cycle"],
+            at=row["at"],
+            side=Side(row["side"]),
+            action=Action(row["action"]),
+            field=name,
+            old=_untagged(old),
+            new=_untagged(new),
+            rule=row["rule"],
+        )
+        for name, old, new in (new["value"] if whole else [(row["field"], row["old"], new)])
+    ]
 
 
 def _tagged(value: Value) -> dict[str, Any] | None:

@@ -16,7 +16,18 @@ from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import Column, ColumnElement, Connection, Engine, Table, delete, insert, select, update
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Connection,
+    Engine,
+    Table,
+    bindparam,
+    delete,
+    insert,
+    select,
+    update,
+)
 from sqlalchemy.exc import IntegrityError
 
 from cosell_sync.core import erasure as forgetting
@@ -151,7 +162,8 @@ class SqlStore:
             .limit(limit)
         )
         with reading(self.engine) as connection:
-            return [serialize.to_entry(row) for row in connection.execute(lines).mappings()]
+            rows = connection.execute(lines).mappings()
+            return [line for row in rows for line in reversed(serialize.to_entries(row))][:limit]
 
     def watermark(self, side: str) -> str | None:
         column = schema.watermark.c
@@ -233,9 +245,7 @@ class SqlStore:
                 self._lease.check(connection)
                 self._put_links(connection, transaction.links)
                 self._put_intents(connection, transaction.intents, transaction.settled)
-                self._insert(
-                    connection, schema.journal, [serialize.from_entry(entry) for entry in transaction.journal]
-                )
+                self._insert(connection, schema.journal, serialize.from_entries(transaction.journal))
                 self._upsert(
                     connection,
                     schema.watermark,
@@ -291,7 +301,8 @@ class SqlStore:
         for link in self._walk():
             person = person.with_traces(forgetting.values(link))
         for some in self._entries():
-            person = person.with_traces(value for entry in some.values() for value in (entry.old, entry.new))
+            lines = (line for row in some.values() for line in row)
+            person = person.with_traces(value for line in lines for value in (line.old, line.new))
         done = ErasureResult(
             deals=self._forget_in_links(person),
             intents=self._forget_in_intents(person),
@@ -319,18 +330,22 @@ class SqlStore:
         return len(changed)
 
     def _forget_in_journal(self, person: Person) -> int:
-        lines = 0
+        count = 0
         for some in self._entries():
-            without = {number: forgetting.from_entry(entry, person) for number, entry in some.items()}
-            changed = {number: line for number, line in without.items() if line != some[number]}
-            lines += len(changed)
+            without = {
+                number: [forgetting.from_entry(line, person) for line in lines]
+                for number, lines in some.items()
+            }
+            changed = {number: lines for number, lines in without.items() if lines != some[number]}
+            for number, lines in changed.items():
+                count += sum(line != before for line, before in zip(lines, some[number], strict=True))
             if changed:
                 with self._erasing() as connection:
-                    for number, line in changed.items():
+                    for number, lines in changed.items():
                         mine = schema.journal.c.id == number
-                        row = serialize.from_entry(line)
+                        (row,) = serialize.from_entries(lines)
                         connection.execute(update(schema.journal).where(mine).values(**row))
-        return lines
+        return count
 
     @contextmanager
     def _erasing(self) -> Iterator[Connection]:
@@ -347,8 +362,8 @@ class SqlStore:
             with self.engine.connect() as connection:
                 connection.connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
-    def _entries(self) -> Iterator[dict[int, JournalEntry]]:
-        """The whole journal by line number, in pages."""
+    def _entries(self) -> Iterator[dict[int, list[JournalEntry]]]:
+        """The whole journal by row number, in pages."""
         column = schema.journal.c
         after = 0
         while True:
@@ -362,7 +377,7 @@ class SqlStore:
                 rows = connection.execute(page).mappings().all()
             if not rows:
                 return
-            yield {row["id"]: serialize.to_entry(row) for row in rows}
+            yield {row["id"]: serialize.to_entries(row) for row in rows}
             after = rows[-1]["id"]
 
     def _put_links(self, connection: Connection, links: Sequence[Link]) -> None:
@@ -405,12 +420,13 @@ class SqlStore:
         self, connection: Connection, opened: Sequence[Intent], settled: Sequence[tuple[str, Side]]
     ) -> None:
         column = schema.intent.c
-        for link, side in settled:
-            connection.execute(
-                delete(schema.intent).where(
-                    column.connection == self.connection, column.link == link, column.side == side.value
-                )
+        if settled:
+            this = delete(schema.intent).where(
+                column.connection == self.connection,
+                column.link == bindparam("of"),
+                column.side == bindparam("to"),
             )
+            connection.execute(this, [{"of": link, "to": side.value} for link, side in settled])
         self._upsert(connection, schema.intent, [serialize.from_intent(intent) for intent in opened])
 
     def _insert(self, connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from itertools import islice
 from typing import Any, Final, TypeVar
 
@@ -19,8 +20,13 @@ T = TypeVar("T")
 
 def upsert(connection: Connection, table: Table) -> Any:
     """INSERT that overwrites the row of the same key; the two databases agree on the words."""
+    return _upsert(connection.dialect.name, table)
+
+
+@cache
+def _upsert(dialect: str, table: Table) -> Any:
     dialects: dict[str, Callable[[Table], Any]] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
-    statement = dialects[connection.dialect.name](table)
+    statement = dialects[dialect](table)
     keys = list(table.primary_key.columns)
     return statement.on_conflict_do_update(
         index_elements=keys,

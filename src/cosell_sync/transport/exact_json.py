@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
+from json.encoder import encode_basestring_ascii
 from typing import Any, Final
 
 ZEROS: Final = 100
@@ -45,15 +46,21 @@ def encode(data: Any) -> bytes:
 
 
 def _encode(data: Any) -> str:
+    if data is None:
+        return "null"
+    if type(data) is str:  # most values; in C, without the way there through the library
+        return encode_basestring_ascii(data)
     match data:
+        case dict():
+            return (
+                "{" + ",".join(f"{_encode(str(name))}:{_encode(item)}" for name, item in data.items()) + "}"
+            )
         case Decimal():
             if not data.is_finite():
                 raise ValueError("JSON has no such number")
             return format(data, "f")
         case Mapping():
-            return (
-                "{" + ",".join(f"{_encode(str(name))}:{_encode(item)}" for name, item in data.items()) + "}"
-            )
+            return _encode(dict(data))
         case list() | tuple():
             return "[" + ",".join(map(_encode, data)) + "]"
         case _:

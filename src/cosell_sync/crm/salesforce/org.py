@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
+from functools import cached_property
 from typing import Any, Final
 
 from cosell_sync.core.fields import ASKED_PER_DEAL, KINDS, Kind
@@ -263,7 +264,7 @@ class Org:
             for column, each in (self.fields.get(name) or {}).items()
         }
 
-    @property
+    @cached_property
     def ours(self) -> Mapping[str, str]:
         """CRM field → our name."""
         return {crm: name for name, crm in self.names.items()}
