@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from alembic.config import Config
 
 REVISIONS: Final = (
-    "0012",
+    "0011",
     "0010",
     "0009",
     "0008",
