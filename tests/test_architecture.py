@@ -37,7 +37,11 @@ def calls(file: Path) -> Iterator[tuple[str, str]]:
 
 
 def files_that_call(owners: set[str], methods: set[str]) -> set[str]:
-    files = [*(SOURCE / "cycle").glob("*.py"), *(SOURCE / "cli").glob("*.py"), SOURCE / "daemon.py"]
+    files = [
+        *(SOURCE / "cycle").glob("*.py"),
+        *(SOURCE / "cli").glob("*.py"),
+        *(SOURCE / "serving").glob("*.py"),
+    ]
     return {
         file.name
         for file in files

@@ -33,6 +33,7 @@ from cosell_sync.cycle.context import CycleSettings, Services
 from cosell_sync.cycle.cycle import run_cycle
 from cosell_sync.errors import Busy, Fenced, Flaky, OutsideError, RecordError
 from cosell_sync.ports import Identity, KnownRecords, Outcome, Page
+from cosell_sync.serving.worker import Timing, Worker
 from cosell_sync.store import queue
 from cosell_sync.store.connections import put_off, turns
 from cosell_sync.store.engine import make_engine, parse
@@ -40,7 +41,6 @@ from cosell_sync.store.lease import RowLease
 from cosell_sync.store.schema import DEFAULT
 from cosell_sync.store.sql import SqlStore
 from cosell_sync.transport.client import HttpCaller, Safety
-from cosell_sync.worker import Timing, Worker
 from memory_systems import IDENTITIES, rules
 
 UNTRUSTING = ssl.SSLContext(

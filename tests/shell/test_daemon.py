@@ -10,9 +10,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from structlog.testing import capture_logs
 
-from cosell_sync.course import pause_after
-from cosell_sync.daemon import Daemon
 from cosell_sync.errors import AuthFailed, Busy, Fenced, Surprise, Unavailable
+from cosell_sync.serving.daemon import Daemon
+from cosell_sync.serving.outages import pause_after
 from cosell_sync.summary import CycleSummary
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)

@@ -78,7 +78,7 @@ import signal
 del signal.SIGHUP
 from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
-from cosell_sync.daemon import Daemon
+from cosell_sync.serving.daemon import Daemon
 from cosell_sync.summary import CycleSummary
 daemon = Daemon(lambda: daemon.stop() or CycleSummary("c", 0.1), interval=timedelta(seconds=1),
                 lease=lambda wait: nullcontext(), clock=lambda: datetime.now(UTC))

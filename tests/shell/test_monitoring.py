@@ -10,15 +10,15 @@ from typing import Any
 import pytest
 from console_world import World, deal
 
-from cosell_sync import monitor as monitoring
 from cosell_sync.cli.daemon_service import _UnlessPaused
 from cosell_sync.cli.event_receiver import Spaced, taking
 from cosell_sync.core.deal import Side, SyncState
 from cosell_sync.core.memory import Memory
-from cosell_sync.course import Status
 from cosell_sync.errors import Busy, Unavailable
 from cosell_sync.metrics import Metrics
-from cosell_sync.monitor import Monitor
+from cosell_sync.serving import monitor as monitoring
+from cosell_sync.serving.monitor import Monitor
+from cosell_sync.serving.outages import Status
 from cosell_sync.store import connections, serialize
 from cosell_sync.store.open import open_store
 from cosell_sync.summary import CycleSummary

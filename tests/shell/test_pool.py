@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from cosell_sync.agenda import Agenda
-from cosell_sync.pool import Pool
+from cosell_sync.serving.pool import Pool
+from cosell_sync.serving.turn_order import TurnOrder
 
 NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
@@ -18,19 +18,19 @@ MINUTE = timedelta(minutes=1)
 
 def played(cycles: dict[str, timedelta], places: int, lasting: timedelta) -> dict[str, list[datetime]]:
     """Simulate: each connection's cycle takes so long, its next is due a minute later. When each was served."""
-    agenda = Agenda(cycles, places, NOW)
+    order = TurnOrder(cycles, places, NOW)
     served: dict[str, list[datetime]] = {name: [] for name in cycles}
     ending: list[tuple[datetime, str]] = []
     now = NOW
     while now < NOW + lasting:
-        while len(ending) < places and (taken := agenda.take(now)):
+        while len(ending) < places and (taken := order.take(now)):
             served[taken[0]].append(now)
             heapq.heappush(ending, (now + cycles[taken[0]], taken[0]))
         ends = ending[0][0] if ending else datetime.max.replace(tzinfo=UTC)
-        now = min(ends, now + max(agenda.idle(now, SECOND), timedelta(milliseconds=250)))
+        now = min(ends, now + max(order.idle(now, SECOND), timedelta(milliseconds=250)))
         while ending and ending[0][0] <= now:
             _, name = heapq.heappop(ending)
-            agenda.done(name, now + MINUTE, now)
+            order.done(name, now + MINUTE, now)
     return served
 
 
@@ -60,26 +60,26 @@ def test_one_place_serves_all_in_the_order_in_which_they_are_due() -> None:
 
 
 def test_whoever_has_waited_longest_comes_first() -> None:
-    agenda = Agenda(["a", "b"], 4, NOW)
-    assert agenda.take(NOW) == ("a", True)  # the first time at once, whatever another process said
-    agenda.done("a", NOW + 5 * SECOND, NOW)
-    assert agenda.take(NOW + MINUTE) == ("b", True)
-    agenda.done("b", NOW + 2 * MINUTE, NOW + MINUTE)
-    assert agenda.take(NOW + MINUTE) == ("a", False)
-    assert agenda.take(NOW + MINUTE) is None
-    assert agenda.idle(NOW + MINUTE, 10 * MINUTE) == MINUTE
+    order = TurnOrder(["a", "b"], 4, NOW)
+    assert order.take(NOW) == ("a", True)  # the first time at once, whatever another process said
+    order.done("a", NOW + 5 * SECOND, NOW)
+    assert order.take(NOW + MINUTE) == ("b", True)
+    order.done("b", NOW + 2 * MINUTE, NOW + MINUTE)
+    assert order.take(NOW + MINUTE) == ("a", False)
+    assert order.take(NOW + MINUTE) is None
+    assert order.idle(NOW + MINUTE, 10 * MINUTE) == MINUTE
 
 
 def test_an_event_brings_a_connection_forward_also_while_it_is_served() -> None:
-    agenda = Agenda(["a"], 4, NOW)
-    agenda.take(NOW)
-    agenda.wake("a", NOW + SECOND)
-    agenda.done("a", NOW + MINUTE, NOW + 2 * SECOND)
-    assert agenda.take(NOW + 2 * SECOND) == ("a", True)
-    agenda.done("a", NOW + MINUTE, NOW + 3 * SECOND)
-    assert agenda.take(NOW + 4 * SECOND) is None
-    agenda.wake("a", NOW + 5 * SECOND)
-    assert agenda.take(NOW + 5 * SECOND) == ("a", True)
+    order = TurnOrder(["a"], 4, NOW)
+    order.take(NOW)
+    order.wake("a", NOW + SECOND)
+    order.done("a", NOW + MINUTE, NOW + 2 * SECOND)
+    assert order.take(NOW + 2 * SECOND) == ("a", True)
+    order.done("a", NOW + MINUTE, NOW + 3 * SECOND)
+    assert order.take(NOW + 4 * SECOND) is None
+    order.wake("a", NOW + 5 * SECOND)
+    assert order.take(NOW + 5 * SECOND) == ("a", True)
 
 
 def test_the_pool_serves_several_at_a_time_and_each_by_one_thread() -> None:

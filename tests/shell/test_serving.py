@@ -15,10 +15,10 @@ from console_world import deal
 from structlog.testing import capture_logs
 
 import postgres
-from cosell_sync import monitor
 from cosell_sync.errors import AuthFailed, ConfigError, Fenced, ForeignSystem, Unavailable
 from cosell_sync.ports import Transaction
-from cosell_sync.serving import Connections, Ending
+from cosell_sync.serving import monitor
+from cosell_sync.serving.connections import Connections, Ending
 from cosell_sync.settings import Configuration
 from cosell_sync.store import connections as stored
 from cosell_sync.store.open import Databases, open_store

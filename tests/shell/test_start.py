@@ -115,7 +115,7 @@ def test_an_idle_sync_imports_only_what_it_calls(tmp_path: Path, crm: str) -> No
         f"cosell_sync.crm.{other}",
         "cosell_sync.sandbox",
         "cosell_sync.web",
-        "cosell_sync.daemon",
+        "cosell_sync.serving.daemon",
     }
     # Dataverse's choices are understood by the lists of values, which are YAML.
     assert modules & {"alembic", "cheroot", "werkzeug", "prometheus_client"} == set()

@@ -15,7 +15,7 @@ from procrastinate import App
 from procrastinate.testing import InMemoryConnector
 from structlog.testing import capture_logs
 
-from cosell_sync.worker import QUEUE, Timing, Worker
+from cosell_sync.serving.worker import QUEUE, Timing, Worker
 
 NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 

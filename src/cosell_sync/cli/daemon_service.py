@@ -15,12 +15,12 @@ from cosell_sync import tracing
 from cosell_sync.bootstrap import Program, noticing, program, rules_from
 from cosell_sync.cli.console_pages import Subject, console, console_of_several
 from cosell_sync.cli.event_receiver import Spaced, log_events, receiver, taking
-from cosell_sync.daemon import Daemon
 from cosell_sync.errors import Busy, ConfigError
 from cosell_sync.metrics import ACTIVE, PAUSED, Metrics
-from cosell_sync.monitor import Monitor
-from cosell_sync.pool import Pool
-from cosell_sync.serving import Connections
+from cosell_sync.serving.connections import Connections
+from cosell_sync.serving.daemon import Daemon
+from cosell_sync.serving.monitor import Monitor
+from cosell_sync.serving.pool import Pool
 from cosell_sync.settings import Configuration, InvalidSettings, Settings, required
 from cosell_sync.store import connections as stored
 from cosell_sync.store.engine import parse
@@ -85,8 +85,8 @@ def _worker(connections: Connections, reload: Callable[[], None]) -> _Loop:
                 hint="set store.url to postgresql+psycopg://…, or use `cosell-sync run`",
             )
     try:
+        from cosell_sync.serving.worker import Worker  # noqa: PLC0415
         from cosell_sync.store import queue  # noqa: PLC0415 - procrastinate is an extra
-        from cosell_sync.worker import Worker  # noqa: PLC0415
     except ImportError as error:
         raise ConfigError(
             f"a worker needs the package {error.name}", hint="run `pip install 'cosell-sync[workers]'`"

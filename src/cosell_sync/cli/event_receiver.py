@@ -10,8 +10,8 @@ from typing import Any, Final, Protocol
 
 from cosell_sync.errors import ConfigError
 from cosell_sync.log import get_logger
-from cosell_sync.monitor import Monitor
 from cosell_sync.ports import Clock
+from cosell_sync.serving.monitor import Monitor
 from cosell_sync.settings.model import WebhooksSettings
 from cosell_sync.web.webhooks import ACCEPTED, OURS, RELATED, TEST, Event, Headers, Verdict
 

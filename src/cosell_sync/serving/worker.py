@@ -29,7 +29,7 @@ from procrastinate.jobs import Status
 from procrastinate.tasks import Task
 
 from cosell_sync.log import get_logger
-from cosell_sync.supervisor import Supervisor
+from cosell_sync.serving.supervisor import Supervisor
 
 QUEUE: Final = "cosell-sync"
 _LOOK: Final = "look"

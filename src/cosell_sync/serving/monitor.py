@@ -11,11 +11,11 @@ from uuid import uuid4
 
 from cosell_sync.bootstrap import Program
 from cosell_sync.core.memory import Outlook, Phase
-from cosell_sync.course import Status
 from cosell_sync.cycle.cycle import run_cycle
 from cosell_sync.errors import AuthFailed, Unavailable
 from cosell_sync.metrics import ConnectionMetrics
 from cosell_sync.ports import Clock
+from cosell_sync.serving.outages import Status
 from cosell_sync.settings import Settings
 from cosell_sync.summary import CycleSummary
 from cosell_sync.web.health import Facts, fresh_within

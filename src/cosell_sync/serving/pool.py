@@ -1,4 +1,4 @@
-"""The loop of several connections: a few threads, each of which serves whatever ``agenda`` says is next."""
+"""The loop of several connections: a few threads, each of which serves whatever ``turn_order`` says is next."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from cosell_sync.agenda import Agenda
 from cosell_sync.ports import Clock
-from cosell_sync.supervisor import GRACE, Supervisor
+from cosell_sync.serving.supervisor import GRACE, Supervisor
+from cosell_sync.serving.turn_order import TurnOrder
 
 GATHER: Final = timedelta(seconds=1)  # what arrives with an event within a moment goes into the same cycle
 LOOK_EVERY: Final = timedelta(seconds=1)  # a stop is noticed within it
@@ -42,7 +42,7 @@ class Pool:
         self._clock = clock
         self._monotonic = monotonic
         self._began = clock(), monotonic()
-        self._agenda = Agenda(names, parallel, self._now())
+        self._order = TurnOrder(names, parallel, self._now())
         self._turn = threading.Condition()
         self._supervisor = Supervisor(stopping, reload=reload, grace=grace, leave=leave)
 
@@ -62,7 +62,7 @@ class Pool:
     def wake(self, name: str) -> None:
         """Serve this connection in a moment."""
         with self._turn:
-            self._agenda.wake(name, self._now() + GATHER)
+            self._order.wake(name, self._now() + GATHER)
             self._turn.notify_all()
 
     def _now(self) -> datetime:
@@ -73,11 +73,11 @@ class Pool:
     def _work(self) -> None:
         while not self._supervisor.stopping:
             with self._turn:
-                taken = self._agenda.take(self._now())
+                taken = self._order.take(self._now())
                 if taken is None:
-                    self._turn.wait(self._agenda.idle(self._now(), LOOK_EVERY).total_seconds())
+                    self._turn.wait(self._order.idle(self._now(), LOOK_EVERY).total_seconds())
                     continue
             pause = self._serve(*taken) - self._clock()
             with self._turn:
-                self._agenda.done(taken[0], self._now() + pause, self._now())
+                self._order.done(taken[0], self._now() + pause, self._now())
                 self._turn.notify_all()

@@ -14,12 +14,12 @@ from contextlib import AbstractContextManager
 from datetime import timedelta
 from typing import Any, Final
 
-from cosell_sync.course import Course, Status
 from cosell_sync.errors import Busy, Fenced, ForeignSystem
 from cosell_sync.log import get_logger
 from cosell_sync.ports import Clock
+from cosell_sync.serving.outages import Outages, Status
+from cosell_sync.serving.supervisor import GRACE, Supervisor
 from cosell_sync.summary import CycleSummary
-from cosell_sync.supervisor import GRACE, Supervisor
 
 GATHER: Final = 1.0  # seconds
 STANDBY: Final = timedelta(seconds=5)
@@ -52,7 +52,7 @@ class Daemon:
         self._run_cycle = run_cycle
         self._interval = interval
         self._lease = lease
-        self._course = Course(interval, clock)
+        self._outages = Outages(interval, clock)
         self._bell = threading.Event()
         self._wait = wait or self._bell.wait
         self._pace = pace
@@ -62,7 +62,7 @@ class Daemon:
     @property
     def status(self) -> Status:
         """How the loop is doing now."""
-        return self._course.status
+        return self._outages.status
 
     @property
     def stopping(self) -> bool:
@@ -79,7 +79,7 @@ class Daemon:
 
     def wake(self) -> None:
         """Run the next cycle at once; while cycles fail the pause is kept."""
-        if not self._course.failures:
+        if not self._outages.failures:
             self._bell.set()
 
     def run(self) -> int:
@@ -95,11 +95,11 @@ class Daemon:
     def _hold_and_cycle(self) -> None:
         try:
             with self._lease(timedelta(0)):
-                self._course.taken()
+                self._outages.taken()
                 while not self.stopping:
                     self._once()
         except Busy as busy:
-            self._course.stand_by(busy.holder)
+            self._outages.stand_by(busy.holder)
             self._pause(min(self._interval, STANDBY))
         except Fenced:
             get_logger().warning("lease.lost")
@@ -107,7 +107,7 @@ class Daemon:
         except ForeignSystem:
             raise  # no pause cures it: the process ends, with exit code 2
         except Exception as error:  # noqa: BLE001 - the store may be away when the lease is asked for
-            self._pause(self._course.failed(error))
+            self._pause(self._outages.failed(error))
 
     def _once(self) -> None:
         """One cycle and the pause after it."""
@@ -119,9 +119,9 @@ class Daemon:
         except (Busy, Fenced, ForeignSystem):
             raise
         except Exception as error:  # noqa: BLE001 - a failing cycle must not end the daemon
-            pause = self._course.failed(error)
+            pause = self._outages.failed(error)
         else:
-            pause = self._course.ended(summary, self._pace())
+            pause = self._outages.ended(summary, self._pace())
         self._pause(pause)
 
     def _pause(self, span: timedelta) -> None:

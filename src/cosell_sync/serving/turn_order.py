@@ -31,7 +31,7 @@ class _Entry:
         return max(self.lasted, spent) > SLOW
 
 
-class Agenda:
+class TurnOrder:
     """The connections of one process. Not for several threads at a time: the caller holds a lock."""
 
     def __init__(self, names: Iterable[str], places: int, now: datetime) -> None:

@@ -34,7 +34,7 @@ def pause_after(failures: int, interval: timedelta) -> timedelta:
     return max(interval, min(doubled, LONGEST))
 
 
-class Course:
+class Outages:
     """Told of each cycle of one connection, it answers with the pause after it."""
 
     def __init__(self, interval: timedelta, clock: Clock) -> None:

@@ -23,12 +23,12 @@ from typing import Final
 import structlog
 
 from cosell_sync.bootstrap import Program, noticing, program, utc_now
-from cosell_sync.course import LONGEST, Course
 from cosell_sync.errors import Busy, ConfigError, Fenced, Unavailable
 from cosell_sync.log import get_logger
 from cosell_sync.metrics import ACTIVE, MISCONFIGURED, PAUSED, Metrics
-from cosell_sync.monitor import Monitor
 from cosell_sync.ports import Clock
+from cosell_sync.serving.monitor import Monitor
+from cosell_sync.serving.outages import LONGEST, Outages
 from cosell_sync.settings import Configuration, Settings, check_all
 from cosell_sync.store import connections as stored
 from cosell_sync.store.connections import Turn
@@ -71,7 +71,7 @@ class _Served:
     def __init__(self, settings: Settings, monitor: Monitor, clock: Clock) -> None:
         self.settings = settings
         self.monitor = monitor
-        self.course = Course(settings.sync.interval, clock)
+        self.outages = Outages(settings.sync.interval, clock)
         self.busy = threading.Lock()
         self.wired: Program | None = None
         self.closing = ExitStack()
@@ -231,18 +231,18 @@ class Connections:
         except Exception as error:  # noqa: BLE001 - a failing cycle ends nothing but itself
             return self._failed(one, error)
         self._right_again(one)
-        pause = one.course.ended(summary, one.monitor.pace())
+        pause = one.outages.ended(summary, one.monitor.pace())
         return Outcome(name, Ending.SERVED, self.clock() + pause)
 
     def _failed(self, one: _Served, error: Exception) -> Outcome:
-        due = self.clock() + one.course.failed(error)
-        return Outcome(one.settings.connection, Ending.FAILED, due, one.course.status.outage or "")
+        due = self.clock() + one.outages.failed(error)
+        return Outcome(one.settings.connection, Ending.FAILED, due, one.outages.status.outage or "")
 
     def _misconfigured(self, one: _Served, error: ConfigError) -> Outcome:
         """It is tried again later all the same: a person may correct it elsewhere, as ``connection rebind`` does."""
         name, first = one.settings.connection, str(error) != one.wrong
         one.wrong = str(error)
-        due = self.clock() + one.course.failed(error, told=True)
+        due = self.clock() + one.outages.failed(error, told=True)
         self.metrics.stands(name, MISCONFIGURED)
         if first:
             get_logger().error("connection.misconfigured", exc_info=error)
@@ -343,7 +343,7 @@ class Connections:
                 wrong=f"{keys}; cosell-sync config check says more",
                 connection=name,
             )
-        status = one.course.status
+        status = one.outages.status
         elsewhere = self.clock() if shared else one.elsewhere
         if not self._served_here(one, shared=shared) and elsewhere is not None:
             # Another process serves it, and tells how that goes.
@@ -361,14 +361,14 @@ class Connections:
     def rendered(self, *, shared: bool = False) -> bytes:
         """The text of /metrics; asks no store. ``shared`` as of ``facts``."""
         for one in self._served.values():
-            one.monitor.measure(one.course.status, holds=self._served_here(one, shared=shared))
+            one.monitor.measure(one.outages.status, holds=self._served_here(one, shared=shared))
         return self.metrics.render()
 
     # --- what events say ------------------------------------------------------------------------------------------
 
     def may_be_woken(self, name: str) -> bool:
         """Whether its next turn may come at once; while cycles fail the pause is kept."""
-        return not self._served[name].course.failures
+        return not self._served[name].outages.failures
 
     def receivers(self, addressed: str | None, referrals: Sequence[str]) -> Sequence[str]:
         """The connections that an event is for. Each has an address of its own, and hears with it what the others of its tenant
