@@ -431,15 +431,19 @@ SALESFORCE = {
 _ROWS, _COMPOSITE = r"/composite/sobjects", r"/composite$"
 SALESFORCE_CALLS: dict[str, Row] = {
     "query": {"method": "POST", "path": _COMPOSITE},
-    "write": {"method": "POST", "path": _COMPOSITE, "body": '"method": ?"PATCH"'},
+    "write": {
+        "method": "POST",
+        "path": _COMPOSITE,
+        "body": r'"PATCH","url":"/services/data/v[\d.]+/sobjects/',
+    },
     "read back": {"method": "POST", "path": _COMPOSITE, "body": "Opportunity%20WHERE%20Id%20IN"},
     "account": {"method": "POST", "path": _ROWS, "body": '"type":"Account"'},
-    "opportunity": {"method": "PATCH", "path": r"/composite/sobjects/Opportunity/"},
+    "opportunity": {"method": "POST", "path": _COMPOSITE, "body": "/composite/sobjects/Opportunity/"},
     "account write": {"method": "POST", "path": _COMPOSITE, "body": "/sobjects/Account/001"},
     "contact": {"method": "POST", "path": _ROWS, "body": '"type":"Contact"'},
-    "solution": {"method": "PATCH", "path": r"/composite/sobjects/Cosell_Solution__c/"},
-    "person": {"method": "POST", "path": _ROWS, "body": "OpportunityContactRole|OpportunityTeamMember"},
-    "removal": {"method": "DELETE", "path": _ROWS},
+    "solution": {"method": "POST", "path": _COMPOSITE, "body": "/composite/sobjects/Cosell_Solution__c/"},
+    "person": {"method": "POST", "path": _COMPOSITE, "body": '"type":"Opportunity(ContactRole|TeamMember)"'},
+    "removal": {"method": "POST", "path": _COMPOSITE, "body": '"method":"DELETE"'},
     "any": {"path": r"/services/data"},
 }
 
@@ -480,9 +484,13 @@ def part(method: str, path: str) -> Row:
 
 GUID = r"\([0-9a-f-]{36}\)"
 DYNAMICS_CALLS: dict[str, Row] = {
-    "query": {"method": "GET", "path": r"/opportunities$"},
+    "query": {"method": "POST", "path": r"/\$batch$", "body": r"GET \S*/opportunities\?"},
     "write": part("PATCH", f"/opportunities{GUID}"),
-    "read back": {"method": "GET", "path": r"/opportunities$"},
+    "read back": {
+        "method": "POST",
+        "path": r"/\$batch$",
+        "body": r"GET \S*/opportunities\?\S*filter=\(?opportunityid",
+    },
     "account": part("POST", "/accounts"),
     "opportunity": part("PATCH", r"/opportunities\(cosell_[^)]*\)"),
     "account write": part("PATCH", f"/accounts{GUID}"),
