@@ -17,7 +17,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "doctor": "Check settings, reachability, sign-ins, fields, stages and rights; each fault with its remedy.",
     "login": "Sign in to Partner Center as a user with MFA, and store the refresh token, encrypted. Exits 0, 2 or 3.",
     "provision": "Create what is missing in the CRM: fields, child object, keys, list views, rights; in Salesforce also a "
-    "validation rule and a panel.",
+    "validation rule, a panel, buttons, a compact layout and reports.",
     "sandbox": "Serve a fake Partner Center, Salesforce and Dataverse over TLS on loopback until Ctrl-C, and print how to "
     "use them.",
     "backup": "Write the store and its key to one file; the daemon may go on meanwhile.",
