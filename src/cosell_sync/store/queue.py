@@ -44,9 +44,13 @@ END $$
 
 
 def connector(engine: Engine) -> PsycopgConnector:
-    """The queue's own access to the database of this engine: a few connections beside those of the store."""
+    """The queue's own access to the database of this engine: a few connections beside those of the store.
+
+    Each statement is a transaction of its own: a worker that stands still between a statement and its commit would keep the key
+    of a waiting job locked, and with it every look of the fleet.
+    """
     address = engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
-    return PsycopgConnector(conninfo=address, min_size=1, max_size=4)
+    return PsycopgConnector(conninfo=address, kwargs={"autocommit": True}, min_size=1, max_size=4)
 
 
 def prepare(engine: Engine) -> None:
