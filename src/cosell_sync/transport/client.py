@@ -10,10 +10,7 @@ ONCE      a write that nobody may see twice: never repeated
 ========= ===================================================================================================
 
 A 401 was refused at the door as well: whatever the call does, it is sent once more with another token. A write whose
-answer is lost raises ``Unclear``; the caller looks before doing anything else.
-
-A write leaves only after ``permit`` was asked, last right before its first and its second half go out: a process may
-stand still at any moment, be it in a wait before a retry or while a connection is made, and its lease may go to another one.
+answer is lost raises ``Unclear``; the caller looks before doing anything else. Before a write leaves, ``permit`` is asked.
 
 Each exchange runs on a thread of its own, so that a stop ends a hanging call at once and a dripping answer cannot
 outlast its time. Redirects are never followed. A token goes to the configured host only, or to the one that the
@@ -44,6 +41,7 @@ from cosell_sync.transport.answers import Answer, ErrorBody, error_body
 from cosell_sync.transport.deadline import DeadlineExceeded, Stopped, within_deadline
 from cosell_sync.transport.errors import Disposition, Refusal, Scope
 from cosell_sync.transport.exact_json import parse
+from cosell_sync.transport.permit import Permit, anyway, asking
 from cosell_sync.transport.retry import Retrier, RetryableError, RetryStrategy
 from cosell_sync.transport.throttle import Clock, Governor, utc_now
 from cosell_sync.transport.tokens import AccessToken, TokenSource
@@ -91,17 +89,6 @@ class _Call:
     parse: Callable[[bytes], Any]
     unchanged: Callable[[], bool] | None
     started: float
-
-
-# What httpcore reports before it sends; connecting, with proxy and TLS, lies before the first.
-_LEAVING = frozenset({"http11.send_request_headers.started", "http11.send_request_body.started"})
-
-
-Permit = Callable[[], None]  # raises ``Fenced`` where this process may write no more
-
-
-def anyway() -> None:
-    """The permit of who needs none."""
 
 
 class HttpCaller:
@@ -299,14 +286,9 @@ class HttpCaller:
             if token.base_url:
                 url = httpx.URL(token.base_url).copy_with(raw_path=url.raw_path)
         timeout = httpx.Timeout(limit, connect=min(self._limits.connect, limit))
-        extensions = {} if call.safety is Safety.READ else {"trace": self._about_to_send}
-        return self._client.build_request(
-            call.method, url, headers=headers, content=call.body, timeout=timeout, extensions=extensions
-        )
-
-    def _about_to_send(self, what: str, _facts: Mapping[str, Any]) -> None:
-        if what in _LEAVING:
-            self._permit()
+        own = None if call.safety is Safety.READ else asking(self._permit)
+        given: dict[str, Any] = {"headers": headers, "content": call.body, "timeout": timeout}
+        return self._client.build_request(call.method, url, **given, extensions=own)
 
     def _is_stopping(self) -> bool:
         return self.governor.stop.is_set() or self._closed.is_set()
