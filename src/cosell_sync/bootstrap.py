@@ -41,7 +41,8 @@ from cosell_sync.store.open import Databases, open_store
 from cosell_sync.store.quota import StoredLedger
 from cosell_sync.store.sql import SqlStore
 from cosell_sync.store.tokens import StoredTokens, find_key
-from cosell_sync.transport.client import HttpCaller, Limits, Permit, anyway
+from cosell_sync.transport.client import HttpCaller, Limits
+from cosell_sync.transport.permit import Permit, anyway
 from cosell_sync.transport.quota import Meter
 from cosell_sync.transport.retry import RetryStrategy
 from cosell_sync.transport.throttle import Governor
