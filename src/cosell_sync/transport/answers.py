@@ -16,6 +16,13 @@ LONGEST_WAIT: Final = 3600.0  # seconds of a Retry-After that is obeyed
 FARTHEST: Final = timedelta(hours=1)  # of a believable clock
 UNBELIEVED: Final = 300.0  # seconds to wait instead of one that is not; then the next call is the probe
 
+REQUEST_IDS = (
+    "request-id",
+    "x-ms-request-id",
+    "ms-requestid",
+    "req_id",
+)  # headers by which systems name a call
+
 
 @dataclass(frozen=True)
 class Answer:

@@ -10,7 +10,7 @@ ONCE      a write that nobody may see twice: never repeated
 ========= ===================================================================================================
 
 A 401 was refused at the door as well: whatever the call does, it is sent once more with another token. A write whose
-answer is lost raises ``Unclear``; the caller looks before doing anything else. Before a write leaves, ``permit`` is asked.
+answer is lost raises ``Unclear``; the caller looks before doing anything else.
 
 Each exchange runs on a thread of its own, so that a stop ends a hanging call at once and a dripping answer cannot
 outlast its time. Redirects are never followed. A token goes to the configured host only, or to the one that the
@@ -41,16 +41,13 @@ from cosell_sync.transport.answers import Answer, ErrorBody, error_body
 from cosell_sync.transport.deadline import DeadlineExceeded, Stopped, within_deadline
 from cosell_sync.transport.errors import Disposition, Refusal, Scope
 from cosell_sync.transport.exact_json import parse
-from cosell_sync.transport.permit import Permit, anyway, asking
+from cosell_sync.transport.permit import Permit, anyway, asked_last
 from cosell_sync.transport.retry import Retrier, RetryableError, RetryStrategy
 from cosell_sync.transport.throttle import Clock, Governor, utc_now
 from cosell_sync.transport.tokens import AccessToken, TokenSource
 from cosell_sync.transport.trust import trust
 
 log = structlog.get_logger()
-
-REQUEST_IDS = ("request-id", "x-ms-request-id", "ms-requestid", "req_id")
-UNTRUSTED = "SSL_CERT_FILE must name a bundle with the certificate authority in use"
 
 
 class Safety(StrEnum):
@@ -94,10 +91,9 @@ class _Call:
 class HttpCaller:
     """Calls one host. ``calls`` counts every HTTP request it made.
 
-    ``base_url`` empty: any host, for libraries that find their hosts themselves; then there may be no ``tokens``.
-    ``name``: of the system, in texts. ``hint``: what to check where nobody answers as that system does; ``hints``: the
-    same by error code. ``id_headers`` get a new id with every request. ``proxies``: whether those of the environment
-    are used. ``permit``: asked before a write.
+    ``base_url`` empty: any host, for libraries that find their hosts; then there may be no ``tokens``. ``name``: of the
+    system, in texts. ``hint``: what to check where nobody answers as that system does; ``hints``: the same by error code.
+    ``id_headers`` get a new id with every request. ``proxies``: whether the environment's are used. ``permit``: see there.
     """
 
     def __init__(
@@ -126,7 +122,7 @@ class HttpCaller:
         self.retrier = Retrier(self.governor.wait, monotonic, chance)
         self._base = httpx.URL(base_url.rstrip("/"))
         self._tokens = tokens
-        self._permit = permit
+        self._asked_last = asked_last(permit)
         self._limits = limits or Limits()
         self._headers = {"accept": "application/json", **(headers or {})}
         self._id_headers = id_headers
@@ -273,7 +269,7 @@ class HttpCaller:
             raise self._unanswered(code, sent, call) from None
         headers = dict(response.headers)
         self.governor.meter.answered(headers)
-        request_id = next((headers[name] for name in REQUEST_IDS if name in headers), call_id)
+        request_id = next((headers[name] for name in answers.REQUEST_IDS if name in headers), call_id)
         self._log(call, before, call_id, status=response.status_code, request_id=request_id)
         at = answers.server_time(headers, self._clock())
         return Answer(response.status_code, headers, response.content, None, request_id, at)
@@ -286,9 +282,10 @@ class HttpCaller:
             if token.base_url:
                 url = httpx.URL(token.base_url).copy_with(raw_path=url.raw_path)
         timeout = httpx.Timeout(limit, connect=min(self._limits.connect, limit))
-        own = None if call.safety is Safety.READ else asking(self._permit)
-        given: dict[str, Any] = {"headers": headers, "content": call.body, "timeout": timeout}
-        return self._client.build_request(call.method, url, **given, extensions=own)
+        extensions = {} if call.safety is Safety.READ else self._asked_last
+        return self._client.build_request(
+            call.method, url, headers=headers, content=call.body, timeout=timeout, extensions=extensions
+        )
 
     def _is_stopping(self) -> bool:
         return self.governor.stop.is_set() or self._closed.is_set()
@@ -314,7 +311,7 @@ class HttpCaller:
             return self._stopping()
         if code == "certificate":
             text = f"no trust in the certificate of {self.name}"
-            return Unavailable(self.system, text, code=code, hint=UNTRUSTED)
+            return Unavailable(self.system, text, code=code, hint=unreachable.UNTRUSTED)
         if code == "protocol" and call.scope is Scope.RECORD:
             return Rejected("this request cannot be expressed in HTTP", code=code)
         text, hint = unreachable.why(code, call.url.host, self.name)

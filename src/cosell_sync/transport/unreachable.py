@@ -12,6 +12,7 @@ import httpx
 
 from cosell_sync.errors import ConfigError
 
+UNTRUSTED: Final = "SSL_CERT_FILE must name a bundle with the certificate authority in use"
 _PROXIES: Final = ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy", "HTTP_PROXY", "http_proxy")
 
 
