@@ -12,6 +12,7 @@ __all__ = ["_listening", "_nothing_leaks"]
 # the end of the run. These take 15 seconds and more, longest first (`pytest --durations=0`, summed up by module).
 LONGEST_FIRST = (
     "test_crash_points",
+    "test_fleet",
     "test_acceptance_settings",
     "test_acceptance_daemon",
     "test_acceptance_crashes",

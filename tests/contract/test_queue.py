@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 
 import pytest
@@ -73,3 +74,21 @@ def test_those_of_others_and_of_newer_versions_are_left_alone(
         queue.prepare(engine)
     assert raised.value.hint
     assert run(engine, "SELECT task_name FROM procrastinate_jobs") == ["serve"]
+
+
+def test_a_worker_that_stands_still_keeps_no_key_of_the_queue_locked(engine: Engine) -> None:
+    """Each statement commits by itself: between a statement and its commit a stopped worker would block every look of the fleet."""
+
+    async def look() -> list[bool]:
+        connector = queue.connector(engine)
+        await connector.open_async()
+        try:
+            async with (
+                connector.pool.connection() as usual,
+                connector._get_standalone_connection() as listening,
+            ):
+                return [usual.autocommit, listening.autocommit]
+        finally:
+            await connector.close_async()
+
+    assert asyncio.run(look()) == [True, True]

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from procrastinate import PsycopgConnector, __version__
 from procrastinate.schema import SchemaManager
+from psycopg import AsyncConnection
 from sqlalchemy import Connection, Engine, text
 
 from cosell_sync.errors import ConfigError
@@ -50,7 +51,11 @@ def connector(engine: Engine) -> PsycopgConnector:
     of a waiting job locked, and with it every look of the fleet.
     """
     address = engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
-    return PsycopgConnector(conninfo=address, kwargs={"autocommit": True}, min_size=1, max_size=4)
+    return PsycopgConnector(conninfo=address, configure=_each_by_itself, min_size=1, max_size=4)
+
+
+async def _each_by_itself(connection: AsyncConnection[Any]) -> None:
+    await connection.set_autocommit(True)
 
 
 def prepare(engine: Engine) -> None:
