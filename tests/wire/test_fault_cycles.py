@@ -134,14 +134,14 @@ PATCH = {"method": "PATCH", "path": REFERRALS}
 TOKEN = {"path": r"/oauth2/(v2\.0/)?token$"}
 READ = {
     "salesforce": {"path": r"/composite$"},
-    "dynamics": {"method": "GET", "path": r"/api/data/v9\.2/opportunities$"},
+    "dynamics": {"method": "POST", "path": r"/\$batch$", "body": r"GET \S*/opportunities\?"},
 }
 WRITE = {
-    "salesforce": {"path": r"/composite$", "body": '"method": ?"PATCH"'},
+    "salesforce": {"path": r"/composite$", "body": r'"PATCH","url":"/services/data/v[\d.]+/sobjects/'},
     "dynamics": {"method": "PATCH", "path": r"/opportunities\([0-9a-f]"},
 }
 CREATE = {
-    "salesforce": {"method": "PATCH", "path": "/composite/sobjects/Opportunity/"},
+    "salesforce": {"path": r"/composite$", "body": "/composite/sobjects/Opportunity/"},
     "dynamics": {"method": "PATCH", "path": r"/opportunities\(cosell_"},
 }
 LASTING = {"times": None}
