@@ -18,10 +18,10 @@ from cosell_sync.sandbox.partner_center.schema import blank
 
 pytestmark = pytest.mark.wire
 
-# Calls to the CRM for 300 referrals, of which two hundred at a time are carried; and of an idle cycle. Of Dynamics eight more,
-# in either, to learn the environment at each start.
+# Calls to the CRM for 300 referrals, of which two hundred at a time are carried; and of an idle cycle. At each start one more to
+# Salesforce, to learn whose org it is, and eight to Dynamics, to learn the environment.
 IMPORT = {"salesforce": 6 * 2 + 10, "dynamics": 8 * 2 + 12}
-IDLE = {"salesforce": 2, "dynamics": 1 + 8}
+IDLE = {"salesforce": 2 + 1, "dynamics": 1 + 8}
 UNKNOWN_CURRENCY = "PLN"  # the pipeline has it, the org does not
 
 
