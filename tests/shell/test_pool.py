@@ -91,9 +91,10 @@ def test_the_pool_serves_several_at_a_time_and_each_by_one_thread() -> None:
         twice.extend(each for each in running if each == name)
         running.append(name)
         together.wait()  # three of them are served at this moment, or this test fails
-        running.remove(name)
-        if name == "a":  # asked twice, it would leave at once
+        if name == "a":  # asked twice, the process would end at once
             pool.stop()
+        together.wait()  # nobody goes on to the fourth
+        running.remove(name)
         return NOW + MINUTE
 
     pool = Pool(["a", "b", "c", "d"], serve, parallel=3, clock=lambda: NOW)
