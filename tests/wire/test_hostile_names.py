@@ -37,7 +37,7 @@ def _quiet_logs() -> Iterator[None]:
 
 @pytest.mark.parametrize("crm", SELLERS)
 def test_a_hostile_name_is_only_a_name(crm: str, tmp_path: Path) -> None:
-    """From Partner Center as the deal's and the customer's name and in the notes; from the CRM in the notes."""
+    """From Partner Center as the deal's and the customer's name and in the notes, made and edited; from the CRM in the notes."""
     player = CrashPlayer(crm, tmp_path)
     play = Play(player, SELLERS[crm](player.crm))
     words = play.sellers.WORDS
@@ -54,6 +54,10 @@ def test_a_hostile_name_is_only_a_name(crm: str, tmp_path: Path) -> None:
     for text in HOSTILE.values():
         assert play.there(text)["details"]["notes"].splitlines() == ["one", text, f"seller: {text}"]
         assert play.there(text)["customerProfile"]["name"] == f"{text} AG"
+        player.pc.edit(play.there(text)["id"], {"details/notes": f"again {text}"})
+    assert player.run_program(ProcessRun(), 5)
+    for text in HOSTILE.values():
+        assert play.sellers.row(text)[words["notes"]] == f"again {text}"
     assert len(play.deals()) == len(player.pc.ours()) == len(HOSTILE)
     run = ProcessRun()
     assert player.run_program(run)

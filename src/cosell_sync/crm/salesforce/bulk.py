@@ -92,6 +92,11 @@ class _Request:
         return upsert or first.operation is Operation.DELETE
 
     @property
+    def shares(self) -> bool:
+        """Whether it may share a composite."""
+        return all(composite.takes_literally(each.columns) for each in self.changes)
+
+    @property
     def part(self) -> Part:
         """The collection, as a part of a composite or a call of its own."""
         first = self.changes[0]
@@ -130,7 +135,7 @@ def send_and_ask(
         if outage is not None:
             found: Sequence[Result] = [Result(outage=outage)] * sum(len(each.changes) for each in some)
         else:
-            room = len(some) < composite.QUERIES and not left
+            room = len(some) < composite.QUERIES and not left and some[-1].shares
             found, rows = _sent(rest, some, afterwards if room else None)
             outage = next((each.outage for each in found if each.outage), None)
         for at, result in zip((at for each in some for at in each.places), found, strict=True):
@@ -154,10 +159,14 @@ def _requests(changes: Sequence[Change]) -> Iterator[_Request]:
 def _together(requests: Sequence[_Request], rows: int) -> Sequence[_Request]:
     """The first ones, as many as fit into one call."""
     some: list[_Request] = []
+    if not requests[0].shares:
+        return requests[:1]
     for each in requests[: composite.QUERIES]:
         whole = [*some, each]
-        if some and (
-            sum(len(one.changes) for one in whole) > rows or sum(one.weight for one in whole) > BODY
+        if (
+            not each.shares
+            or (some
+            and (sum(len(one.changes) for one in whole) > rows or sum(one.weight for one in whole) > BODY))
         ):
             break
         some = whole

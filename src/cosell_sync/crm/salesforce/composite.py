@@ -17,6 +17,7 @@ from cosell_sync.crm.salesforce import errors
 from cosell_sync.crm.salesforce.rest import Answer, Rest
 from cosell_sync.crm.salesforce.signin import SYSTEM
 from cosell_sync.errors import Surprise, Unavailable, Unclear
+from cosell_sync.transport.exact_json import encode
 
 PARTS: Final = 25
 QUERIES: Final = 5  # of the parts, or collections
@@ -57,6 +58,14 @@ class Rows:
 def query(text: str, *, deleted: bool = False) -> Part:
     """``deleted``: also rows in the Recycle Bin."""
     return Part("GET", f"{'queryAll' if deleted else 'query'}/?q={quote(text, safe='')}")
+
+
+def takes_literally(body: object) -> bool:
+    """Whether a composite takes every text of this body as it is. `@{…}` in it would be a reference to the reply of another part, and
+    there is no way to write it otherwise: such a body is sent in a call of its own.
+    https://developer.salesforce.com/docs/platform/api-rest/guide/using-composite-resources.html
+    """
+    return b"@{" not in encode(body)
 
 
 def send(rest: Rest, parts: Sequence[Part], *, repeat: bool) -> tuple[Sequence[Reply], datetime]:

@@ -251,11 +251,15 @@ class Writer:
         jobs: Sequence[GuardedJob],
         settle: Callable[[PendingOpportunity, RecordError | None], None],
     ) -> None:
-        """Parts of composites, or single calls where parts do not honour the guard. Two calls in a row without an
-        answer mean that nobody is there. ``settle`` is told what became of each; None: landed.
+        """Parts of composites, or single calls where parts do not honour the guard or would change a text. Two calls in a row without
+        an answer mean that nobody is there. ``settle`` is told what became of each; None: landed.
         """
         silent = 0
-        for some in pieces(jobs, composite.PARTS - 1 if self.guard.parts else 1):
+        shared: list[GuardedJob] = []
+        alone: list[GuardedJob] = []
+        for job in jobs:
+            (shared if self._may_share(job[3]) else alone).append(job)
+        for some in (*pieces(shared, composite.PARTS - 1), *pieces(alone, 1)):
             parts = [
                 Part("PATCH", f"sobjects/{table}/{row_id}", columns, _headers(table, stamp))
                 for _, table, row_id, columns, stamp in some
@@ -281,7 +285,7 @@ class Writer:
     def _sent(
         self, parts: Sequence[Part], afterwards: Part | None
     ) -> Sequence[tuple[RecordError | None, bool]]:
-        if self.guard.parts:
+        if all(self._may_share(part.body) for part in parts):
             asked = [afterwards] if afterwards else []
             replies, at = composite.send(self.rest, [*parts, *asked], repeat=False)
             if asked:
@@ -295,6 +299,10 @@ class Writer:
         if answer.data is not None:  # a change is answered without a body
             raise Unclear(str(composite.strange()), code="unknown_shape")
         return [(None, False)]
+
+    def _may_share(self, columns: object) -> bool:
+        """Whether a guarded change may be a part of a composite."""
+        return self.guard.parts and composite.takes_literally(columns)
 
     def _judged(self, status: int, body: Any) -> tuple[RecordError | None, bool]:
         """The error of one part, and whether a lock was its cause."""
