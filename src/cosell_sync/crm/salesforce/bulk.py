@@ -163,10 +163,9 @@ def _together(requests: Sequence[_Request], rows: int) -> Sequence[_Request]:
         return requests[:1]
     for each in requests[: composite.QUERIES]:
         whole = [*some, each]
-        if (
-            not each.shares
-            or (some
-            and (sum(len(one.changes) for one in whole) > rows or sum(one.weight for one in whole) > BODY))
+        if not each.shares or (
+            some
+            and (sum(len(one.changes) for one in whole) > rows or sum(one.weight for one in whole) > BODY)
         ):
             break
         some = whole

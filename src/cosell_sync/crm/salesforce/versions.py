@@ -11,6 +11,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from typing import Any, Final
 
 from cosell_sync.core.deal import TOO_SOON
@@ -97,3 +98,9 @@ def format_stamp(at: datetime) -> str:
     """A stamp with ``Z``, because the plus sign of ``+00:00`` would be read as a blank inside a composite."""
     text = at.astimezone(UTC).isoformat(timespec="milliseconds" if at.microsecond else "seconds")
     return text.replace("+00:00", "Z")
+
+
+def http_date(stamp: str) -> str:
+    """A stamp as an HTTP date, in whole seconds."""
+    moment: datetime = parse_stamp(stamp).replace(microsecond=0)
+    return format_datetime(moment.astimezone(UTC), usegmt=True)

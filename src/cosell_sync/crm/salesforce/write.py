@@ -15,8 +15,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
-from email.utils import format_datetime
 from functools import partial
 from operator import itemgetter
 from typing import Any
@@ -255,10 +253,8 @@ class Writer:
         an answer mean that nobody is there. ``settle`` is told what became of each; None: landed.
         """
         silent = 0
-        shared: list[GuardedJob] = []
-        alone: list[GuardedJob] = []
-        for job in jobs:
-            (shared if self._may_share(job[3]) else alone).append(job)
+        shared = [job for job in jobs if self._may_share(job[3])]
+        alone = [job for job in jobs if not self._may_share(job[3])]
         for some in (*pieces(shared, composite.PARTS - 1), *pieces(alone, 1)):
             parts = [
                 Part("PATCH", f"sobjects/{table}/{row_id}", columns, _headers(table, stamp))
@@ -398,10 +394,4 @@ def _known_account(before: Snapshot | None) -> str:
 def _headers(table: str, stamp: str) -> Mapping[str, str]:
     """The guard; an account that is known passes a duplicate rule that only alerts."""
     allowed = bulk.ALLOW_DUPLICATES if table == ACCOUNT else {}
-    return {"If-Unmodified-Since": http_date(stamp), **allowed}
-
-
-def http_date(stamp: str) -> str:
-    """A stamp as an HTTP date, in whole seconds."""
-    moment: datetime = versions.parse_stamp(stamp).replace(microsecond=0)
-    return format_datetime(moment.astimezone(UTC), usegmt=True)
+    return {"If-Unmodified-Since": versions.http_date(stamp), **allowed}
