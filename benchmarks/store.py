@@ -23,14 +23,13 @@ from sqlalchemy import event, func, insert, literal, select, text
 
 sys.path[:0] = [str(Path(__file__).parent.parent / "tests")]
 
-from contract.postgres import own_server, private_schema  # noqa: E402 - the tests' worlds, from beside this folder
-
 from cosell_sync.store import schema, standing  # noqa: E402
 from cosell_sync.store.engine import writing  # noqa: E402
 from cosell_sync.store.open import open_store  # noqa: E402
 from cosell_sync.store.sql import SqlStore  # noqa: E402
 from filled_store import FilledWorld  # noqa: E402
 from memory_systems import Outside  # noqa: E402
+from postgres import own_server, private_schema  # noqa: E402 - the tests' worlds, from beside this folder
 
 EDITS, LINES, KEPT = 30, 2, timedelta(days=100)
 CYCLES = 7

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from acceptance import Stage, staged, struck, waited
 from comparison import disagreements, doubles
-from contract.postgres import OwnServer, own_server, private_schema
 from test_acceptance_daemon import Daemon, running
 
 from cosell_sync.sandbox.partner_center.schema import Document
+from postgres import OwnServer, own_server, private_schema
 
 pytestmark = [pytest.mark.wire, pytest.mark.postgres]
 KEY = "a key of sixteen characters or more"
