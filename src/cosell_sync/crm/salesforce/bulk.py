@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 from typing import Any, Final
 
 from cosell_sync.crm.salesforce import composite, errors
@@ -78,7 +79,7 @@ class _Request:
     places: Sequence[int]
     changes: Sequence[Change]
 
-    @property
+    @cached_property
     def weight(self) -> int:
         return sum(_weight(each) for each in self.changes)
 
@@ -91,7 +92,7 @@ class _Request:
         upsert = first.operation is Operation.UPSERT and first.table == "Opportunity"
         return upsert or first.operation is Operation.DELETE
 
-    @property
+    @cached_property
     def shares(self) -> bool:
         """Whether it may share a composite."""
         return all(composite.takes_literally(each.columns) for each in self.changes)
