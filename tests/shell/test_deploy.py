@@ -146,6 +146,7 @@ def slimmed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for part, source in (
         ("babel/locale-data", Path(babel.localedata.__file__).parent / "locale-data"),
         ("pycountry/locales", Path(pycountry.LOCALES_DIR)),
+        ("pycountry/databases", Path(pycountry.DATABASE_DIR)),
     ):
         shutil.copytree(source, site / part, copy_function=os.symlink)
     runpy.run_path(str(DEPLOY / "slim.py"))["slim"](site, countries.LANGUAGES)
@@ -162,6 +163,13 @@ def test_what_slimming_takes_away_is_never_read(slimmed: Path, monkeypatch: pyte
     babel.localedata._cache.clear()
     assert after == before
     assert len(list((slimmed / "babel" / "locale-data").glob("*.dat"))) < 60
+    assert len(list((slimmed / "pycountry" / "locales").glob("*/LC_MESSAGES/*.mo"))) < 60
+
+
+def test_the_lists_that_countries_and_currencies_come_from_stay(slimmed: Path) -> None:
+    kept = {each.name for each in (slimmed / "pycountry" / "databases").iterdir()}
+    read = {Path(each.filename).name for each in (pycountry.countries, pycountry.currencies)}
+    assert kept == read
 
 
 def test_every_module_is_loaded_while_the_image_is_built(tmp_path: Path) -> None:
