@@ -40,7 +40,9 @@ MAX_RETRIEVE = 2000
 
 def _child_rows(record: Mapping[str, Any]) -> int:
     """How many rows the sub-selects of a record have."""
-    return sum(len(each["records"]) for each in record.values() if isinstance(each, dict) and "records" in each)
+    return sum(
+        len(each["records"]) for each in record.values() if isinstance(each, dict) and "records" in each
+    )
 
 
 @dataclass
