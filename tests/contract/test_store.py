@@ -757,7 +757,7 @@ def test_deals_that_need_a_person_are_found_without_reading_the_others(
         "r:0001",
         "r:0010",
     ]
-    assert read == ["r:0000", "r:0001", "r:0010"]
+    assert sorted(read) == ["r:0000", "r:0001", "r:0010"]
     read.clear()
     list(store.links((Phase.LINKED, Phase.WAITING), urgent))
     assert len(read) == 200
