@@ -23,13 +23,14 @@ def check(config: ConfigOption = None) -> None:
     configuration = settings.Configuration(config)
     valid, refused = settings.check_all(configuration, "sync", settings.plausible)
     if refused:
-        raise settings.InvalidSettings([each for error in refused.values() for each in error.problems])
+        problems = [each for error in refused.values() for each in error.problems]
+        raise settings.InvalidSettings(list(dict.fromkeys(problems)), configuration.origin)
     for warning in settings.shared_organizations(valid.values()):
         show(f"Warning: {warning}.")
     of, named = f" (crm: {configuration.shared.crm})", f" --config {config}" if config else ""
     if configuration.named:
         of, named = f" for {len(valid)} connections", f" --connection {configuration.names[0]}{named}"
-    show(f"The configuration is valid{of}. Next: cosell-sync doctor{named}")
+    show(f"The configuration is valid{of}{configuration.origin.words()}. Next: cosell-sync doctor{named}")
 
 
 @app.command(name="show")

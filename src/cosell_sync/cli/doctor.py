@@ -88,7 +88,7 @@ def _neighbours(configuration: Configuration, loaded: Settings) -> Iterator[Row]
 
 def checked(loaded: Settings) -> tuple[Sequence[Row], int]:
     """Every check, and the exit code that follows."""
-    rows = [Row("settings", "ok", "the configuration is valid")]
+    rows = [Row("settings", "ok", f"the configuration is valid{loaded.origin.words()}")]
     with program(loaded, rebinding=True) as wired:
         rows.append(Row("store", "ok", "open and up to date"))
         if (since := turn(wired.store.engine, loaded.connection).paused_at) is not None:
