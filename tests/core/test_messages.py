@@ -341,6 +341,16 @@ def test_no_seller_is_told_to_correct_what_others_or_time_cure(
         assert "no privilege" not in text
 
 
+@pytest.mark.parametrize("why", [Text("it takes no dates"), "it takes no dates", "it takes no dates. "])
+def test_a_reason_ends_with_one_full_stop_whoever_gave_it(why: str) -> None:
+    here, there = (
+        messages.crm_refused("Close Date", FIVE, why, Cure.SELLER),
+        messages.partner_center_refused("Close Date", FIVE, None, why, Cure.SELLER),
+    )
+    assert ": it takes no dates. It is tried again" in here
+    assert ": it takes no dates. Please correct" in there
+
+
 @pytest.mark.parametrize("long", [False, True])
 def test_a_lock_names_who_lifts_it(*, long: bool) -> None:
     text = messages.waits_for_lock(UNTIL, long=long)

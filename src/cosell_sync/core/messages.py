@@ -586,9 +586,9 @@ def crm_refused(label: str, value: Value, why: str, cure: Cure) -> Text:
     match cure:
         case Cure.SELLER:
             return Text(
-                "The CRM did not take %(value)s for %(field)s from Partner Center: %(words)s It is tried again when you save "
+                "The CRM did not take %(value)s for %(field)s from Partner Center: %(words)s. It is tried again when you save "
                 "this record.",
-                words=_sentence(why),
+                words=_unended(why),
                 **what,
             )
         case Cure.MICROSOFT:
@@ -599,7 +599,7 @@ def crm_refused(label: str, value: Value, why: str, cure: Cure) -> Text:
             )
         case Cure.TIME:
             return Text(
-                "The CRM did not take %(value)s for %(field)s from Partner Center yet. "
+                "The CRM has not taken %(value)s for %(field)s from Partner Center yet. "
                 "There is nothing for you to do; it is tried again.",
                 **what,
             )
@@ -617,8 +617,8 @@ def partner_center_refused(label: str, value: Value, kept: Value, why: str, cure
     match cure:
         case Cure.SELLER:
             return Text(
-                "Partner Center did not take %(value)s for %(field)s and keeps %(kept)s: %(words)s Please correct it here.",
-                words=_sentence(why),
+                "Partner Center did not take %(value)s for %(field)s and keeps %(kept)s: %(words)s. Please correct it here.",
+                words=_unended(why),
                 **what,
             )
         case Cure.MICROSOFT:
@@ -629,7 +629,7 @@ def partner_center_refused(label: str, value: Value, kept: Value, why: str, cure
             )
         case Cure.TIME:
             return Text(
-                "Partner Center did not take %(value)s for %(field)s and keeps %(kept)s yet. "
+                "Partner Center has not taken %(value)s for %(field)s yet and keeps %(kept)s. "
                 "There is nothing for you to do; it is tried again.",
                 **what,
             )
@@ -641,9 +641,9 @@ def partner_center_refused(label: str, value: Value, kept: Value, why: str, cure
             )
 
 
-def _sentence(words: str) -> str:
-    """Another system's words, ended by one full stop."""
-    return words if isinstance(words, Text) else f"{words.strip().rstrip('.')}."
+def _unended(words: str) -> str:
+    """Another system's words without the full stop that ends them; our own have none."""
+    return words if isinstance(words, Text) else words.strip().rstrip(".")
 
 
 def shortened(labels: Iterable[str]) -> Text:
