@@ -274,6 +274,14 @@ def test_health_asks_the_listener_of_the_configuration(monkeypatch: pytest.Monke
     assert f"nothing answers at 127.0.0.1:{port}" in str(said["reasons"])
 
 
+def test_health_names_the_connections_that_are_not_ready_of_a_process_that_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    reasons = ["beta: the last cycle failed: partner_center"]
+    monkeypatch.setattr("cosell_sync.cli.health._asked", lambda *_: (True, reasons))
+    assert run("health") == "ready\n- beta: the last cycle failed: partner_center\n"
+
+
 # --- what an operator keeps ---------------------------------------------------------------------------------------
 
 

@@ -187,7 +187,9 @@ class TextSource(PydanticBaseSettingsSource):
         try:
             value_lists.read(file)
         except value_lists.Unusable as fault:
-            self.report(("mapping", "value_lists"), str(fault), "See config/value-lists.yaml")
+            written = "config/value-lists.yaml in the source of cosell-sync shows how it is written"
+            mounted = "Check the path; in a container the file must be mounted there"
+            self.report(("mapping", "value_lists"), str(fault), written if file.is_file() else mounted)
 
     def _find_token_file(self) -> None:
         """The file of the console's token by its whole path; one that may not be used is reported here. It is read at each sign-in."""
