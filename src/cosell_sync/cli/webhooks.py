@@ -106,6 +106,10 @@ def try_out(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     loaded = load(config, "login")
     wait = threading.Event().wait
     with _opened(loaded) as registration:
+        found = registration.read()
+        if found is None or TEST not in found.events:
+            what = "nothing is registered" if found is None else f"{found.url} gets no test events"
+            raise ConfigError(what, hint="cosell-sync webhooks register")
         correlation = registration.test()
         for _ in range(round(PATIENCE / LOOK_EVERY)):
             over, attempts = registration.attempts(correlation)
