@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol, runtime_checkable
 
 from cosell_sync.errors import (
+    SYSTEMS,
     AuthFailed,
     Broken,
     Busy,
@@ -63,10 +64,10 @@ def told(error: CosellError) -> Told:
     match error:
         case AuthFailed():
             detail = f" ({error.code})" if error.code not in message else ""
-            message = f"{error.system} sign-in: {message}{detail}"
+            message = f"sign-in to {SYSTEMS.get(error.system, error.system)}: {message}{detail}"
         case OutsideError() if "reached" not in message:
             detail = f" ({error.code})" if error.code else ""
-            message = f"{error.system} cannot be reached{detail}: {message}"
+            message = f"{SYSTEMS.get(error.system, error.system)} cannot be reached{detail}: {message}"
         case Busy():
             hint = hint or "stop that process, or wait until it is done."
         case Surprise():
