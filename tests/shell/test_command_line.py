@@ -49,7 +49,7 @@ def test_every_command_has_an_example_that_it_would_take(name: str) -> None:
 def test_json_is_offered_wherever_something_is_reported() -> None:
     reports = {
         "sync", "health", "plan", "doctor", "provision", "backup", "deals list", "deals show", "deals explain",
-        "webhooks status", "webhooks test", "connection list", "config show",
+        "webhooks status", "webhooks test", "connection list", "config show", "config check",
     }  # fmt: skip
     assert reports <= set(WITH_JSON)
 

@@ -69,6 +69,8 @@ def test_init_sets_what_it_is_told_and_keeps_the_comments() -> None:
     said = run("init", "my.yaml", *assignments({**SALESFORCE, **more}))
     assert "filled in" not in said
     assert "is valid" in run("config", "check", "--config", "my.yaml")
+    told = json.loads(run("config", "check", "--json", "--config", "my.yaml"))
+    assert told == {"valid": True, "connections": ["default"], "warnings": []}
     made = load(Path("my.yaml"), {})
     assert (made.sync.interval.total_seconds(), made.budget.crm) == (30, 5000)
     assert made.mapping.sales_stages["Id. Decision Makers"] == "Close"

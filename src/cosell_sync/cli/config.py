@@ -15,7 +15,7 @@ app = typer.Typer(
 
 
 @app.command()
-def check(config: ConfigOption = None) -> None:
+def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Validate the configuration; contacts nothing.
 
     Example: cosell-sync config check --config my.yaml
@@ -25,7 +25,11 @@ def check(config: ConfigOption = None) -> None:
     if refused:
         problems = [each for error in refused.values() for each in error.problems]
         raise settings.InvalidSettings(list(dict.fromkeys(problems)), configuration.origin)
-    for warning in settings.shared_organizations(valid.values()):
+    warnings = list(settings.shared_organizations(valid.values()))
+    if as_json:
+        show_json({"valid": True, "connections": list(valid), "warnings": warnings})
+        return
+    for warning in warnings:
         show(f"Warning: {warning}.")
     of, named = f" (crm: {configuration.shared.crm})", f" --config {config}" if config else ""
     if configuration.named:

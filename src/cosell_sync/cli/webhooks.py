@@ -66,7 +66,7 @@ def register(config: ConfigOption = None, force: ForceOption = False) -> None:
         if found is not None and found.url != url and found.events and not force:
             raise ConfigError(
                 f"Partner Center sends {', '.join(found.events)} to {found.url}",
-                hint="that may be Microsoft's connector, which would get no events any more; if so be it: --force",
+                hint="that may be Microsoft's connector, which would get no events any more; if that is meant, use --force",
             )
         offered = set(registration.events())
         events = tuple(each for each in (*EVENTS, TEST) if each in offered)
