@@ -1,9 +1,9 @@
 """How much of a cycle is ours: its time as a multiple of the time in which a call to an outside system was under way.
 
-    .venv/bin/python benchmarks/cycle.py [--deals 2000] [--crm dynamics] [--edits 200]
+    .venv/bin/python benchmarks/cycle.py [--deals 2000] [--crm dynamics] [--edits 200] [--answer-after 200]
 
 The outside systems are the sandbox in a process of its own. Whatever it takes to answer is the floor, measured in the
-same run; a real system is slower, so a real ratio is nearer to 1. Calls are counted, because they cost most of all.
+same run; a real system is slower, so a real ratio is nearer to 1: ``--answer-after`` lets each call wait first. Calls are counted, because they cost most of all.
 CPU is this process's own: unlike time, it hardly depends on what else the machine does.
 """
 
@@ -15,7 +15,7 @@ import time
 from uuid import uuid4
 
 import structlog
-from world import Calls, Statements, edit_in_crm, outside, wired
+from world import Calls, Statements, edit_in_crm, outside, slow_down, wired
 
 from cosell_sync.bootstrap import Program
 from cosell_sync.cycle.cycle import run_cycle
@@ -43,11 +43,14 @@ def main() -> None:
     parser.add_argument("--deals", type=int, default=1000)
     parser.add_argument("--crm", choices=["salesforce", "dynamics"], default="salesforce")
     parser.add_argument("--edits", type=int, default=200)
+    parser.add_argument("--answer-after", type=int, default=0, metavar="MS")
     given = parser.parse_args()
     calls = Calls()
     structlog.configure(processors=[calls])
     with outside(given.deals, given.crm) as variables, wired(variables) as made:
         statements = Statements(made)
+        if given.answer_after:
+            slow_down(variables, given.crm, given.answer_after)
         measured(made, calls, statements, f"first import of {given.deals}", given.deals)
         measured(made, calls, statements, "the one after it", given.deals)
         measured(made, calls, statements, "idle", given.deals)

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import structlog
 from sqlalchemy import event
@@ -26,6 +27,7 @@ from cosell_sync.cli.main import collect_seldom
 from cosell_sync.core.deal import State, state_of
 from cosell_sync.core.memory import Phase
 
+ADDRESS = {"salesforce": "COSELL_SALESFORCE__LOGIN_URL", "dynamics": "COSELL_DYNAMICS__URL"}
 COMMAND = Path(sys.executable).with_name("cosell-sync")
 
 
@@ -94,10 +96,15 @@ def memory() -> int:
     return pages * os.sysconf("SC_PAGE_SIZE") // 1024**2
 
 
+def slow_down(variables: dict[str, str], crm: str, milliseconds: int) -> None:
+    """From now on both systems wait so long before they handle a call, as systems do that are not on this machine."""
+    fault = {"kind": "delay", "seconds": milliseconds / 1000, "times": None, "path": "^/(?!_sandbox)"}
+    for name in ("COSELL_PARTNER_CENTER__BASE_URL", ADDRESS[crm]):
+        _post(variables, variables[name], "faults", fault)
+
+
 def edit_in_crm(made: Program, variables: dict[str, str], crm: str, deals: int) -> int:
     """Sellers move the close date of so many open deals; how many there were."""
-    name = {"salesforce": "COSELL_SALESFORCE__LOGIN_URL", "dynamics": "COSELL_DYNAMICS__URL"}[crm]
-    trust = ssl.create_default_context(cafile=variables["SSL_CERT_FILE"])
     done = 0
     for link in made.store.links([Phase.LINKED]):
         due = link.opportunity["close_date"] if link.opportunity else None
@@ -112,7 +119,16 @@ def edit_in_crm(made: Program, variables: dict[str, str], crm: str, deals: int) 
                 "columns": {"estimatedclosedate": day},
             },
         }[crm]
-        request = urllib.request.Request(f"{variables[name]}/_sandbox/edit", json.dumps(body).encode())
-        with urllib.request.urlopen(request, context=trust):
-            done += 1
+        _post(variables, variables[ADDRESS[crm]], "edit", body)
+        done += 1
     return done
+
+
+def _post(variables: dict[str, str], address: str, action: str, body: object) -> None:
+    place = urlsplit(address)
+    request = urllib.request.Request(
+        f"{place.scheme}://{place.netloc}/_sandbox/{action}", json.dumps(body).encode()
+    )
+    trust = ssl.create_default_context(cafile=variables["SSL_CERT_FILE"])
+    with urllib.request.urlopen(request, context=trust):
+        pass

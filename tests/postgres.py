@@ -13,6 +13,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -75,6 +76,13 @@ def _major(program: Path) -> int:
     return int(program.parts[-3])
 
 
+def _free_port() -> int:
+    with closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
 class OwnServer:
     """A PostgreSQL of this test alone, which may be stopped and started."""
 
@@ -99,6 +107,32 @@ class OwnServer:
         """Without waiting for anybody's transaction."""
         self.stop()
         self.start()
+
+    @contextmanager
+    def pooled(self) -> Iterator[str]:
+        """The same database through a PgBouncer that lends out sessions by transaction; skips the test where there is none."""
+        program = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+        if program is None:
+            pytest.skip("no PgBouncer: install the pgbouncer package")
+        port = _free_port()
+        (self._home / "users.txt").write_text('"postgres" ""\n', encoding="utf-8")
+        (self._home / "pgbouncer.ini").write_text(
+            f"[databases]\npostgres = host=127.0.0.1 port={self._port}\n[pgbouncer]\nlisten_addr = 127.0.0.1\n"
+            f"listen_port = {port}\nauth_type = trust\nauth_file = users.txt\npool_mode = transaction\n"
+            "unix_socket_dir =\nmax_client_conn = 100\ndefault_pool_size = 4\n",
+            encoding="utf-8",
+        )
+        with subprocess.Popen(
+            [program, "-q", "pgbouncer.ini"], cwd=self._home, user=self._user, stderr=subprocess.DEVNULL
+        ) as bouncer:
+            try:
+                url = make_url(self.url).set(port=port).render_as_string()
+                until = time.monotonic() + 30
+                while problem := _problem(url):
+                    assert time.monotonic() < until, problem
+                yield url
+            finally:
+                bouncer.kill()
 
     def _run(self, program: str, *arguments: str) -> None:
         subprocess.run(
@@ -127,11 +161,8 @@ def own_server() -> Iterator[OwnServer]:
     home = Path(tempfile.mkdtemp(prefix="cosell-pg-", dir="/tmp"))  # a short path: the socket lives there
     if user is not None:
         shutil.chown(home, user)
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     try:
-        own = OwnServer(program.parent, home, user, port)
+        own = OwnServer(program.parent, home, user, _free_port())
         own.make()
         own.start()
         try:

@@ -142,6 +142,23 @@ def test_simple_salesforce_queries_pages_describes_and_upserts(org: Salesforce) 
         sf.Opportunity.get("006000000000001AAA")
 
 
+def test_child_rows_count_toward_the_size_of_a_page(org: Salesforce, client: Client) -> None:
+    """https://developer.salesforce.com/docs/platform/api-rest/guide/headers-queryoptions.html"""
+    org.page_size = 4
+    for name, solutions in (("a", 1), ("b", 1), ("c", 5), ("d", 0)):
+        deal = org.create("Opportunity", **{**DEAL, "Name": name})
+        for number in range(solutions):
+            org.create("Cosell_Solution__c", Opportunity__c=deal, Solution_Id__c=f"SOL-{number}")
+
+    page = client.query("SELECT Name, (SELECT Id FROM Cosell_Solutions__r) FROM Opportunity ORDER BY Name")
+    pages = [[row["Name"] for row in page["records"]]]
+    while not page["done"]:
+        page = client.send("GET", page["nextRecordsUrl"]).body
+        pages.append([row["Name"] for row in page["records"]])
+    assert pages == [["a", "b"], ["c"], ["d"]]
+    assert page["totalSize"] == 4
+
+
 def test_simple_salesforce_signs_in_with_client_credentials(org: Salesforce) -> None:
     session = requests.Session()
     session.mount("https://", InProcess(org))

@@ -23,7 +23,7 @@ from cosell_sync.serving.monitor import Monitor
 from cosell_sync.serving.pool import Pool
 from cosell_sync.settings import Configuration, InvalidSettings, Settings, required
 from cosell_sync.store import connections as stored
-from cosell_sync.store.engine import parse
+from cosell_sync.store.engine import is_pooled, parse
 from cosell_sync.summary import CycleSummary
 from cosell_sync.web.health import Facts
 from cosell_sync.web.server import Application, Listener
@@ -98,6 +98,7 @@ def _worker(connections: Connections, reload: Callable[[], None]) -> _Loop:
         due=connections.due,
         serve=lambda name, woken: connections.serve_once(name, woken=woken),
         parallel=shared.run.parallel,
+        listens=not is_pooled(engine),
         stopping=connections.stop,
         reload=reload,
     )

@@ -34,6 +34,9 @@ from cosell_sync.serving.supervisor import Supervisor
 QUEUE: Final = "cosell-sync"
 _LOOK: Final = "look"
 _SERVE: Final = "serve"
+_ASKING: Final = (
+    1.0  # seconds between two questions for a job, where the database cannot say that there is one
+)
 _AGAIN: Final = 1.0  # seconds until a queue that was lost is taken up again
 _FIRST: Final = 1  # priority of a look: it must not wait behind what earlier looks left
 
@@ -53,7 +56,8 @@ class Worker:
 
     ``connect``: makes the queue's access to its database. ``due``: the connections that are due now, and since when.
     ``serve``: takes the lease of a connection and serves it once, at the behest of somebody or not, or returns; called from
-    ``parallel`` threads. ``stopping`` and ``reload`` as of ``Supervisor``.
+    ``parallel`` threads. ``listens``: whether the database can wake a worker, which it cannot through a pooler: there the worker
+    asks every second. ``stopping`` and ``reload`` as of ``Supervisor``.
     """
 
     def __init__(
@@ -64,6 +68,7 @@ class Worker:
         serve: Callable[[str, bool], object],
         parallel: int,
         timing: Timing = Timing(),
+        listens: bool = True,
         stopping: Callable[[], None] = lambda: None,
         reload: Callable[[], None] = lambda: None,
     ) -> None:
@@ -72,6 +77,7 @@ class Worker:
         self._serve = serve
         self._parallel = parallel
         self._timing = timing
+        self._listens = listens
         self._on_stop = stopping
         self._supervisor = Supervisor(self._end, reload=reload)
         self._wake: Callable[[str], Coroutine[Any, Any, None]] | None = None  # while the queue is there
@@ -147,8 +153,9 @@ class Worker:
                 concurrency=self._parallel,
                 delete_jobs="always",
                 install_signal_handlers=False,
+                listen_notify=self._listens,
                 shutdown_graceful_timeout=0,  # a job only waits for its cycle, which ends without it as well
-                fetch_job_polling_interval=self._timing.tick.total_seconds(),
+                fetch_job_polling_interval=self._timing.tick.total_seconds() if self._listens else _ASKING,
                 update_heartbeat_interval=dead_after / 3,
                 stalled_worker_timeout=dead_after,
             )

@@ -3,6 +3,11 @@
 SQLite: write-ahead log with full synchronisation (a commit survives a power cut), foreign keys on, and a writer that
 takes its lock at the start of the transaction, since a read that turns into a write cannot wait for another writer.
 Python's own transaction handling is switched off for that, as SQLAlchemy's page on pysqlite advises.
+
+PostgreSQL may be reached through a pooler (PgBouncer, which Azure, for one, has built in) that lends out a session for one
+transaction at a time. There nothing is left on a session for a next statement to find, or for somebody else: no prepared
+statement, and settings are those of a transaction.
+https://www.pgbouncer.org/features.html
 """
 
 from __future__ import annotations
@@ -34,6 +39,7 @@ _NETWORK: Final = {
 # Seconds between two statements of one transaction; less than the lease of PostgreSQL (``lease.DEADLINE``).
 _IDLE_SECONDS: Final = 15
 _WRITES: Final = "cosell_writes"
+_POOLED: Final = "cosell_pooled"
 _NOT_OURS: Final = frozenset({"42501"})  # PostgreSQL's insufficient_privilege: an admin's matter
 _EXAMPLES: Final = "sqlite:///cosell-sync.db or postgresql+psycopg://user@host/database"
 _DRIVERS: Final = {
@@ -108,13 +114,38 @@ def make_engine(url: URL, cycles: int = 1) -> Engine:
             hint="run `pip install 'cosell-sync[postgresql]'`",
         ) from error
 
+    # A process that stands still in the middle of a write, or that the network has lost, would keep its locks for as long.
+    limit = f"idle_in_transaction_session_timeout = '{_IDLE_SECONDS}s'"
+
     @event.listens_for(engine, "connect")
-    def _configure(connection: Any, _record: object) -> None:
-        # A process that stands still in the middle of a write, or that the network has lost, would keep its locks for as long.
-        connection.execute(f"SET idle_in_transaction_session_timeout = '{_IDLE_SECONDS}s'")
+    def _configure(connection: Any, record: Any) -> None:
+        record.info[_POOLED] = through_pooler(connection)
+        if record.info[_POOLED]:
+            connection.prepare_threshold = None
+        else:
+            connection.execute(f"SET {limit}")
         connection.commit()
 
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        if connection.info.get(_POOLED) and connection.get_execution_options().get(_WRITES):
+            connection.exec_driver_sql(f"SET LOCAL {limit}")
+
     return engine
+
+
+def through_pooler(session: Any) -> bool:
+    """Whether a connection of psycopg ends at a pooler: it greets with another process id than the session has (pgbouncer issue
+    1296), for by that number it knows who cancels what.
+    """
+    found: int = session.execute("SELECT pg_backend_pid()").fetchone()[0]
+    return bool(found != session.info.backend_pid)
+
+
+def is_pooled(engine: Engine) -> bool:
+    """Whether this engine reaches PostgreSQL through a pooler."""
+    with engine.connect() as connection:
+        return bool(connection.info.get(_POOLED))
 
 
 def _sqlite(url: URL) -> Engine:

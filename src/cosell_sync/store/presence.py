@@ -6,8 +6,7 @@ leaves the holder ``GRACE``, for a session may also end while its process lives 
 Such a process notices within ``BEAT``, opens another session and writes its number into the row.
 
 A lock of a session means nothing behind a pooler (PgBouncer), which keeps the session when the process is gone and hands it to
-others. A pooler gives away that it is there: the process id it greets with is not that of the session (pgbouncer issue 1296).
-There, and where no session can be had, only the deadline counts.
+others. There, and where no session can be had, only the deadline counts.
 """
 
 from __future__ import annotations
@@ -21,6 +20,8 @@ from typing import Any, Final
 
 from sqlalchemy import Engine, event
 from sqlalchemy.exc import SQLAlchemyError
+
+from cosell_sync.store.engine import through_pooler
 
 GRACE: Final = timedelta(seconds=4)
 BEAT: Final = timedelta(seconds=1)
@@ -79,7 +80,7 @@ class Presence:
         with suppress(SQLAlchemyError, self._failed):
             session = self._connect()
             try:
-                self._pooled = _first(session, "SELECT pg_backend_pid()") != session.info.backend_pid
+                self._pooled = through_pooler(session)
                 if not self._pooled:
                     number = secrets.randbits(63)
                     _first(session, f"SELECT pg_advisory_lock({number})")

@@ -56,6 +56,7 @@ def connector(engine: Engine) -> PsycopgConnector:
 
 async def _each_by_itself(connection: AsyncConnection[Any]) -> None:
     await connection.set_autocommit(True)
+    connection.prepare_threshold = None  # behind a pooler the next statement may meet another session
 
 
 def prepare(engine: Engine) -> None:

@@ -103,7 +103,7 @@ def exchange(rest: Rest, parts: Sequence[Part], *, repeat: bool) -> tuple[Sequen
     return replies, answer.at
 
 
-def read(rest: Rest, parts: Sequence[Part]) -> Sequence[Rows]:
+def read(rest: Rest, parts: Sequence[Part]) -> list[Rows]:
     """The first rows of each query, five queries a call. A query that fails fails the whole reading."""
     found: list[Rows] = []
     for start in range(0, len(parts), QUERIES):

@@ -33,6 +33,7 @@ from cosell_sync.crm.values import folded, pieces
 from cosell_sync.ports import KnownRecords, Matches, MatchQuery, Page
 
 PAGE: Final = 200  # opportunities in a page
+READ_AT_ONCE: Final = 2 * PAGE  # opportunities read whole in one call
 SOUGHT_AT_ONCE: Final = 200  # referrals in one search: four queries, or five with references
 FEW: Final = 200  # rows of a kind that every pull may read again
 SECOND: Final = timedelta(seconds=1)  # stamps have whole seconds
@@ -123,23 +124,19 @@ def changed_since(
     known = _position(watermark)
     stamp = versions.format_stamp(known.reaches(span).replace(microsecond=0))
     around = queries.changed_around(org, stamp)
-    own, *others = composite.read(
-        rest, [composite.query(text) for text in (queries.changed(org, stamp), *around.values())]
-    )
-    read = _Stamps()
-    suspects: dict[str, set[tuple[str, str]]] = {}
-    for kind, first in zip(around, others, strict=True):
-        for page in composite.pages(rest, first):
-            for row in page.rows:
-                moments = list(_row_stamps(kind, row))
-                suspects.setdefault(row[_CHILD_PARENT[kind]], set()).update(moments)
-                read.note(kind, max((text for _, text in moments), default=None, key=versions.parse_stamp))
-    gone, removed = _deletions(rest, org, stamp, own.at, seen, read)
-    changed = {row["Id"] for row in own.rows}  # read in full below
-    again = [each for each in (*_not_as_known(suspects, seen), *removed) if each not in changed]
-    yield from _reread(rest, org, list(dict.fromkeys(again)), gone, seen)
-    yield from _pages(rest, org, own, seen, read)
-    now = _moved(known, read, own.at, span)
+    texts = [queries.changed(org, stamp), *around.values()]
+    lists = composite.read(rest, [composite.query(text) for text in texts])
+    at, read = lists[0].at, _Stamps()
+    # Each list is let go of when it was looked through: five of them may be large.
+    yield from _pages(rest, org, lists.pop(0), seen, read)
+    again: dict[str, None] = {}
+    for kind in around:
+        for page in composite.pages(rest, lists.pop(0)):
+            again |= dict.fromkeys(_not_as_known(kind, page.rows, seen, read))
+    gone, removed = _deletions(rest, org, stamp, at, seen, read)
+    again |= dict.fromkeys(removed)
+    yield from _reread(rest, org, [each for each in again if each not in read.whole], gone, seen)
+    now = _moved(known, read, at, span)
     if now != known:
         yield Page(watermark=now.text)
 
@@ -158,9 +155,10 @@ def _everything(rest: Rest, org: Org, seen: KnownRecords) -> Iterator[Page]:
 
 @dataclass
 class _Stamps:
-    """The stamps of the rows that a pull listed, by kind."""
+    """The stamps of the rows that a pull listed, by kind, and the ids of the opportunities that it listed whole."""
 
     of: dict[str, list[datetime]] = field(default_factory=dict)
+    whole: set[str] = field(default_factory=set)
 
     def note(self, kind: str, stamp: object) -> None:
         """One row of that kind; None: it has no stamp."""
@@ -199,13 +197,17 @@ def _row_stamps(kind: str, row: Row) -> Iterator[tuple[str, str]]:
             yield row[name], stamp
 
 
-def _not_as_known(suspects: Mapping[str, set[tuple[str, str]]], seen: KnownRecords) -> Iterator[str]:
-    """The opportunities of which a related row is not as it was when they were last read."""
-    for some in pieces(list(suspects), KNOWN_AT_ONCE):
-        known = seen.versions(some)
-        for each in some:
-            if not all(versions.covers(known.get(each), row_id, text) for row_id, text in suspects[each]):
-                yield each
+def _not_as_known(kind: str, rows: Sequence[Row], seen: KnownRecords, read: _Stamps) -> Iterator[str]:
+    """The opportunities of these rows of ``queries.changed_around`` that were last read with other stamps."""
+    suspects: dict[str, set[tuple[str, str]]] = {}
+    for row in rows:
+        moments = list(_row_stamps(kind, row))
+        suspects.setdefault(row[_CHILD_PARENT[kind]], set()).update(moments)
+        read.note(kind, max((text for _, text in moments), default=None, key=versions.parse_stamp))
+    known = seen.versions(list(suspects))
+    for each, states in suspects.items():
+        if not versions.covers(known.get(each), states):
+            yield each
 
 
 def _deletions(
@@ -274,7 +276,7 @@ def _reread(
 ) -> Iterator[Page]:
     if gone:
         yield Page(gone=tuple(gone))
-    for some in pieces(ids, PAGE * composite.QUERIES):
+    for some in pieces(ids, READ_AT_ONCE):
         found = fetch(rest, org, some)
         known = seen.versions(some)
         vanished = [each for each in some if found[each] is None and each in known]
@@ -295,6 +297,7 @@ def _pages(rest: Rest, org: Org, first: composite.Rows, seen: KnownRecords, read
             known = seen.versions([row["Id"] for row in some])
             for row in some:
                 read.note("opportunity", row.get("SystemModstamp"))
+                read.whole.add(row["Id"])
             fresh = [
                 snapshot
                 for row in some

@@ -8,7 +8,7 @@ new stamp. Such a version is `unsettled`, equals no other, and its opportunity i
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -70,13 +70,16 @@ def unchanged(known: str | None, now: str) -> bool:
     return version is not None and not version.unsettled
 
 
-def covers(known: str | None, row_id: str, stamp: object) -> bool:
-    """Whether a settled version includes that state of a related row."""
+def covers(known: str | None, rows: Iterable[tuple[str, object]]) -> bool:
+    """Whether a settled version includes these states of related rows. ``rows``: (row id, stamp)."""
     version = None if known is None else parse(known)
     return (
         version is not None
         and not version.unsettled
-        and version.rows.get(row_id) == (format_stamp(parse_stamp(stamp)) if stamp else "")
+        and all(
+            version.rows.get(row_id) == (format_stamp(parse_stamp(stamp)) if stamp else "")
+            for row_id, stamp in rows
+        )
     )
 
 

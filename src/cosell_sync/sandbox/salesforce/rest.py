@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC
 from email.utils import parsedate_to_datetime
+from itertools import accumulate, takewhile
 from typing import Any
 
 from cosell_sync.sandbox.exchange import Response
@@ -35,6 +36,13 @@ from cosell_sync.sandbox.salesforce.schema import Field, SObject
 from cosell_sync.sandbox.salesforce.values import Refused, Row, make_id, normal_id, render
 
 MAX_RETRIEVE = 2000
+
+
+def _child_rows(record: Mapping[str, Any]) -> int:
+    """How many rows the sub-selects of a record have."""
+    return sum(
+        len(each["records"]) for each in record.values() if isinstance(each, dict) and "records" in each
+    )
 
 
 @dataclass
@@ -94,19 +102,25 @@ class Rest:
             return Response(200, {"totalSize": found.total, "done": True, "records": []})
         locator = make_id("01g", len(self._cursors) + 1)
         size = self._page(part.headers)
-        if found.total > size:
+        page = self._cut(locator, found.records, 0, size)
+        if not page["done"]:
             self._cursors[locator] = (found.records, size)
-        return Response(200, self._cut(locator, found.records, 0, size))
+        return Response(200, page)
 
     def _page(self, headers: Mapping[str, str]) -> int:
         wish = re.search(r"batchSize\s*=\s*(\d+)", headers.get("sforce-query-options", ""))
         return min(self.page_size, max(MAX_ROWS, int(wish[1]))) if wish else self.page_size
 
     def _cut(self, locator: str, records: list[dict[str, Any]], start: int, size: int) -> dict[str, Any]:
-        page: dict[str, Any] = {"totalSize": len(records), "done": start + size >= len(records)}
+        """The rows from ``start`` on that fit into a page. Child rows count as well.
+        https://developer.salesforce.com/docs/platform/api-rest/guide/headers-queryoptions.html
+        """
+        weights = accumulate(1 + _child_rows(each) for each in records[start:])
+        end = start + max(1, sum(1 for _ in takewhile(lambda weight: weight <= size, weights)))
+        page: dict[str, Any] = {"totalSize": len(records), "done": end >= len(records)}
         if not page["done"]:
-            page["nextRecordsUrl"] = f"{self.root}/query/{locator}-{start + size}"
-        return {**page, "records": records[start : start + size]}
+            page["nextRecordsUrl"] = f"{self.root}/query/{locator}-{end}"
+        return {**page, "records": records[start:end]}
 
     def _next_page(self, part: Part, locator: str) -> Response:
         cursor, _, start = locator.partition("-")
