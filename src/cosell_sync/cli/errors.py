@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Final, Protocol, runtime_checkable
 
 from cosell_sync.errors import (
-    SYSTEMS,
     AuthFailed,
     Broken,
     Busy,
@@ -64,10 +63,10 @@ def told(error: CosellError) -> Told:
     match error:
         case AuthFailed():
             detail = f" ({error.code})" if error.code not in message else ""
-            message = f"sign-in to {SYSTEMS.get(error.system, error.system)}: {message}{detail}"
+            message = f"{error.system} sign-in: {message}{detail}"
         case OutsideError() if "reached" not in message:
             detail = f" ({error.code})" if error.code else ""
-            message = f"{SYSTEMS.get(error.system, error.system)} cannot be reached{detail}: {message}"
+            message = f"{error.system} cannot be reached{detail}: {message}"
         case Busy():
             hint = hint or "stop that process, or wait until it is done."
         case Surprise():

@@ -45,6 +45,7 @@ _HOSTS: Final = (("salesforce", "login_url"), ("dynamics", "url"))  # addresses 
 _PAGES: Final = (".lightning.force.com", ".salesforce-setup.com")
 _MOUNT: Final = "Mount yours there, or give what is missing by variables"
 _GUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+_WORD: Final = re.compile(r"[0-9a-z-]+", re.IGNORECASE)
 _DOMAIN: Final = re.compile(r"[a-z0-9-]+(\.[a-z0-9-]+)+", re.IGNORECASE)
 
 
@@ -84,7 +85,7 @@ def mistake(path: KeyPath, value: str) -> tuple[str, str] | None:
     """What is wrong with a value that cannot be right, and what to do; None where it may be."""
     if value in PLACEHOLDERS:
         return "still holds the example's value", "Put your own in its place"
-    if path[1] == "client_id" and not _GUID.fullmatch(value):
+    if path[1] == "client_id" and not _WORD.fullmatch(value):
         return (
             "is no application id",
             "Entra ID shows it as Application (client) ID: 8 letters or digits, 4, 4, 4 and 12, with hyphens between",
