@@ -242,6 +242,8 @@ def test_without_the_file_that_the_image_looks_for_variables_alone_are_a_configu
     with pytest.raises(InvalidSettings, match=r"Is a directory.*made by the mount"):
         load(None, image)
     file.rmdir()
+    with pytest.raises(InvalidSettings, match="cannot be read"):  # not known to be missing
+        load(None, {"COSELL_DEFAULT_CONFIG": str(tmp_path / ("x" * 300))})
     file.write_text("crm: dynamics\n")
     assert load(None, image).crm == "dynamics"
     assert load(None, image).sync.interval.total_seconds() == 30
