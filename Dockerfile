@@ -34,7 +34,7 @@ USER 10001
 WORKDIR /data
 VOLUME /data
 ENV PATH=/opt/cosell-sync/bin:$PATH HOME=/data PYTHONUNBUFFERED=1 \
-    COSELL_CONFIG=/config/cosell-sync.yaml \
+    COSELL_DEFAULT_CONFIG=/config/cosell-sync.yaml \
     COSELL_DEFAULT_STORE__URL=sqlite:////data/cosell-sync.db \
     COSELL_DEFAULT_HTTP__LISTEN=0.0.0.0:8080
 EXPOSE 8080

@@ -1,1 +1,1 @@
-"""cosell-sync keeps Microsoft Partner Center referrals and CRM opportunities telling the same story."""
+"""cosell-sync keeps Microsoft Partner Center referrals and CRM opportunities equal."""

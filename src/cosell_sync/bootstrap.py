@@ -252,7 +252,7 @@ def limits(settings: Settings) -> Limits:
 def login_caller(settings: Settings) -> HttpCaller:
     """For the sign-in of a person to Partner Center; MSAL finds the hosts."""
     return HttpCaller(
-        "partner_center", "", limits=limits(settings), name="the sign-in of partner_center", hint=UNREACHABLE
+        "partner_center", "", limits=limits(settings), name="the sign-in of Partner Center", hint=UNREACHABLE
     )
 
 
@@ -459,7 +459,7 @@ def dynamics(
         "",  # MSAL finds the hosts
         governor=Governor("dynamics", stop=stop),
         limits=limits(settings),
-        name="the sign-in of dynamics",
+        name="the sign-in of Dynamics 365",
         hint=signin.UNREACHABLE,
         proxies=ours.managed_identity is None,  # a machine's identity is asked for on the machine
     )

@@ -25,6 +25,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
+from typing import Final
 
 
 class Cure(StrEnum):
@@ -54,6 +55,15 @@ class ForeignSystem(ConfigError):
     def __init__(self, message: str, *, hint: str = "", **facts: object) -> None:
         super().__init__(message, hint=hint)
         self.facts = facts
+
+
+# What people call the systems that the code, the log and the metrics know by one word.
+SYSTEMS: Final = {
+    "partner_center": "Partner Center",
+    "salesforce": "Salesforce",
+    "dynamics": "Dynamics 365",
+    "store": "the store",
+}
 
 
 class OutsideError(CosellError):

@@ -17,6 +17,8 @@ from cosell_sync.core.deal import Customer, Member, Snapshot, Solution
 from cosell_sync.core.normalize import agree, for_crm
 from cosell_sync.crm.dynamics import versions
 from cosell_sync.crm.dynamics.client import DynamicsCrm
+from cosell_sync.crm.dynamics.install.checks import check_fields
+from cosell_sync.crm.dynamics.org import DEFAULT_NAMES
 from cosell_sync.crm.writes import Ownership
 from cosell_sync.errors import AuthFailed, Cure, Flaky, Gone, Rejected, Stale, Surprise, Unavailable, Unclear
 from cosell_sync.ports import MatchQuery, OpportunityWrite
@@ -904,6 +906,10 @@ def test_doctor(world: Build) -> None:
     checks = {each.name: each for each in check(crm, ["Won", "On Hold", "Nope"])}
     faults = {name for name, each in checks.items() if each.status == "fault"}
     assert faults == {"dynamics.status_reason.Nope"}
+    misspelt = {
+        each.name: each.todo for each in check_fields(crm.org, {**DEFAULT_NAMES, "value": "estimatedvlaue"})
+    }
+    assert misspelt["dynamics.opportunity.estimatedvlaue"] == "correct mapping.fields.value"
     w.org.set_key_status("opportunity", "cosell_referralkey", "Failed")
     w.org.set_change_tracking("connection", False)
     w.org.remove_column("opportunity", "cosell_action")

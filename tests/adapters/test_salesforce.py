@@ -26,6 +26,8 @@ from cosell_sync.core.deal import Customer, Member, Solution
 from cosell_sync.core.normalize import agree, for_crm
 from cosell_sync.crm.salesforce import bulk, read
 from cosell_sync.crm.salesforce.client import SalesforceCrm
+from cosell_sync.crm.salesforce.install.checks import check_fields
+from cosell_sync.crm.salesforce.org import DEFAULT_NAMES
 from cosell_sync.crm.salesforce.rest import Rest
 from cosell_sync.crm.salesforce.signin import JwtBearer
 from cosell_sync.crm.salesforce.write import Guard
@@ -1161,6 +1163,13 @@ def test_doctor_finds_what_is_missing(world: Callable[..., World]) -> None:
         "salesforce.stage.Nowhere": "fault",
     }
     assert all(each.todo for each in found.values())
+    names = {**DEFAULT_NAMES, "value": "Amuont"}
+    misspelt = {each.name: each.todo for each in check_fields(w.client().org, names)}[
+        "salesforce.Opportunity.Amuont"
+    ]
+    assert misspelt.startswith(
+        "correct mapping.fields.value; if Amuont exists, grant it"
+    )  # nobody makes standard fields
 
 
 def test_doctor_is_content_with_a_whole_org_and_names_one_that_is_away(world: Callable[..., World]) -> None:

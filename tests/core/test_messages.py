@@ -22,6 +22,7 @@ from cosell_sync.transport.codes import CODES
 
 PAGE = Path(__file__).parents[2] / "docs" / "messages.md"
 UNTIL = datetime(2026, 3, 9, 17, 5, 59, tzinfo=UTC)
+ACTION = "Co-sell action"
 FIVE, SIX = Decimal(5), Decimal("1234567.60")
 
 
@@ -78,8 +79,8 @@ def said() -> Iterator[tuple[str, str]]:
         if text := messages.done(state):
             yield f"our own move to {state.lower()} landed", text
     for reminder, when in enumerate(("unanswered", "7 days left", "3 days left", "1 day left")):
-        yield when, messages.answer_by(UNTIL, reminder)
-    yield "unanswered, without a date", messages.answer_by(None, 0)
+        yield when, messages.answer_by(UNTIL, reminder, ACTION)
+    yield "unanswered, without a date", messages.answer_by(None, 0, ACTION)
     for kept, rule in ((None, "ask"), ("crm", "crm"), ("partner_center", "partner_center")):
         yield f"changed on both sides, policy {rule}", messages.conflict("Amount", FIVE, SIX, kept)
     yield "both ended, differently", messages.both_over(State.LOST, "Closed Won")
@@ -87,7 +88,7 @@ def said() -> Iterator[tuple[str, str]]:
     yield "Partner Center kept something else than was sent", messages.not_taken("Amount", FIVE, SIX)
     for state in (State.ACCEPTED, State.WON, State.LOST, State.DECLINED, State.RECEIVED):
         yield f"something is missing for {state.lower()}", messages.needs(["Reason", "Amount"], state)
-    yield "closed by its stage before it was accepted", messages.declines_by_stage()
+    yield "closed by its stage before it was accepted", messages.declines_by_stage("Co-sell reason")
     yield "emptied, but needed there", messages.cannot_be_empty("Amount", FIVE)
     yield (
         "Partner Center takes no change of it any more",
@@ -111,9 +112,9 @@ def said() -> Iterator[tuple[str, str]]:
         messages.closed_otherwise("Closed / Withdrawn", "Stage"),
     )
     yield "changed after the end", messages.late(["Amount", "Notes"])
-    yield "Sync is off", messages.paused()
+    yield "Sync is off", messages.paused("Co-sell sync")
     yield "a held deal expired (in deals list)", messages.expired_unseen("Fabric rollout")
-    yield "Sync is off, unanswered", messages.paused_unanswered(UNTIL)
+    yield "Sync is off, unanswered", messages.paused_unanswered(UNTIL, "Co-sell sync", ACTION)
     yield "an action on an accepted deal", messages.refused_action("Decline", State.ACCEPTED)
     yield "an action on a deal that is over", messages.refused_action("Accept", State.LOST)
     yield "a status that is not known here", messages.unknown_state("On ice")
@@ -216,7 +217,7 @@ def said() -> Iterator[tuple[str, str]]:
         ),
     )
     yield "cannot be widened yet", messages.cannot_widen(["Help"], [messages.ask_consent("Customer consent")])
-    yield "closed before it was shared", messages.closed_before_sharing()
+    yield "closed before it was shared", messages.closed_before_sharing("Co-sell sync")
     for kind in (DealType.PRIVATE, DealType.PARTNER_LED, DealType.COSELL):
         yield f"shared as {kind}", messages.shared(kind)
     yield "made visible to Microsoft", messages.widened()
@@ -339,6 +340,16 @@ def test_no_seller_is_told_to_correct_what_others_or_time_cure(
         assert not TECHNICAL.search(text)
         assert "administrator" in text or "nothing for you to do" in text
         assert "no privilege" not in text
+
+
+@pytest.mark.parametrize("why", [Text("it takes no dates"), "it takes no dates", "it takes no dates. "])
+def test_a_reason_ends_with_one_full_stop_whoever_gave_it(why: str) -> None:
+    here, there = (
+        messages.crm_refused("Close Date", FIVE, why, Cure.SELLER),
+        messages.partner_center_refused("Close Date", FIVE, None, why, Cure.SELLER),
+    )
+    assert ": it takes no dates. It is tried again" in here
+    assert ": it takes no dates. Please correct" in there
 
 
 @pytest.mark.parametrize("long", [False, True])

@@ -131,6 +131,24 @@ def test_what_a_person_must_do_comes_first() -> None:
     assert waits.message.index("Sent.") < waits.message.index("Won goes")
 
 
+def test_fields_are_called_what_the_crm_calls_them() -> None:
+    """A seller who looks for Action finds Co-sell action."""
+    shape = replace(
+        SHAPE, labels={"action": "Co-sell action", "sync": "Co-sell sync", "reason": "Co-sell reason"}
+    )
+
+    def told(link: Link) -> str:
+        return status_report(decide(link, rules(), shape, NOW), (), shape, NOW).message
+
+    unanswered = there(at_rest(State.RECEIVED), respond_by=NOW + 10 * DAY)
+    assert "choose Accept or Decline under Co-sell action." in told(unanswered)
+    assert "switch Co-sell sync on, and what you chose under Co-sell action" in told(
+        here(unanswered, sync=False)
+    )
+    assert "until Co-sell sync is switched on" in told(here(at_rest(), sync=False))
+    assert "choose a reason under Co-sell reason." in told(here(unanswered, stage="Closed Lost"))
+
+
 @pytest.mark.parametrize(("days", "reminder"), [(10, 0), (7, 1), (4, 1), (3, 2), (2, 2), (1, 3), (0, 3)])
 def test_reminders(days: int, reminder: int) -> None:
     """At 7, 3 and 1 days; the text gives the date, never what remains."""

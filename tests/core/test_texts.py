@@ -76,6 +76,15 @@ def test_a_number_of_any_size_can_be_said(number: Decimal | int) -> None:
     assert Language("es").number(number).translate(str.maketrans(".,", ",.")) == english
 
 
+@pytest.mark.parametrize(
+    ("number", "said"), [("777.0", "777.00"), ("-0.5", "-0.50"), ("84000", "84,000"), ("1.125", "1.125")]
+)
+def test_an_amount_has_no_single_decimal(number: str, said: str) -> None:
+    """JSON reads 777.00 as 777.0."""
+    assert PLAIN.number(Decimal(number)) == said
+    assert Language("es").number(Decimal(number)) == said.translate(str.maketrans(".,", ",."))
+
+
 def test_a_close_date_is_the_same_day_everywhere() -> None:
     text = Text("%(day)s", day=date(2026, 12, 12))
     assert Language().of("", "Pacific/Kiritimati").say(text) == "12 Dec 2026"

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from cosell_sync.cli.doctor import Row, _condensed
 from cosell_sync.cli.errors import told
 from cosell_sync.cli.lazy import load_command
 from cosell_sync.cli.main import main
@@ -48,7 +49,7 @@ def test_every_command_has_an_example_that_it_would_take(name: str) -> None:
 def test_json_is_offered_wherever_something_is_reported() -> None:
     reports = {
         "sync", "health", "plan", "doctor", "provision", "backup", "deals list", "deals show", "deals explain",
-        "webhooks status", "webhooks test", "connection list", "config show",
+        "webhooks status", "webhooks test", "connection list", "config show", "config check",
     }  # fmt: skip
     assert reports <= set(WITH_JSON)
 
@@ -171,3 +172,15 @@ def test_every_command_that_a_page_names_exists_with_its_options(page: Path) -> 
 )
 def test_a_command_that_does_not_exist_is_noticed(called: str) -> None:
     assert unknown(called)
+
+
+def test_doctor_joins_only_what_is_fine_in_the_same_way() -> None:
+    """A stage's name may hold dots, and what one row says is not true of its neighbours."""
+    rows = [
+        *(Row(f"crm.stage.{name}", "ok", "there") for name in ("New", "Id. Decision Makers", "Won")),
+        Row("mapping.name", "ok", "found out with a rename"),
+        Row("mapping.heart", "ok", "found out with a heart"),
+        Row("MFA", "ok", "there"),
+        Row("store", "ok", "there"),
+    ]
+    assert list(_condensed(rows)) == [Row("crm.stage", "ok", "3 checked: there"), *rows[3:]]

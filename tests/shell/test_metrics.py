@@ -81,12 +81,11 @@ def test_alerts_and_board_ask_for_what_is_exposed() -> None:
 
 
 def test_every_alert_says_what_to_do_first_and_is_played() -> None:
+    """`test_the_runbook_knows_every_alert` holds the page that goes on from there."""
     played = PLAYED.read_text()
-    page = PAGE.read_text(encoding="utf-8")
     for rule in rules():
         assert rule["annotations"]["action"]
         assert f"alertname: {rule['alert']}}}" in played
-        assert f"`{rule['alert']}`" in page
 
 
 def test_the_rules_hold_in_prometheus_own_words() -> None:

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from cosell_sync.cli.main import app
 from cosell_sync.errors import ConfigError
 from cosell_sync.ports import CycleState, Transaction
-from cosell_sync.settings import InvalidSettings, load
+from cosell_sync.settings import InvalidSettings, load, required
 from cosell_sync.store.open import open_store
 from cosell_sync.web.health import Facts
 from cosell_sync.web.server import Application, Listener
@@ -69,10 +69,16 @@ def test_init_sets_what_it_is_told_and_keeps_the_comments() -> None:
     said = run("init", "my.yaml", *assignments({**SALESFORCE, **more}))
     assert "filled in" not in said
     assert "is valid" in run("config", "check", "--config", "my.yaml")
+    told = json.loads(run("config", "check", "--json", "--config", "my.yaml"))
+    assert told == {"valid": True, "connections": ["default"], "warnings": []}
     made = load(Path("my.yaml"), {})
     assert (made.sync.interval.total_seconds(), made.budget.crm) == (30, 5000)
     assert made.mapping.sales_stages["Id. Decision Makers"] == "Close"
-    assert "# time to take back a Won, Lost or Declined" in Path("my.yaml").read_text()
+    text = Path("my.yaml").read_text()
+    assert "# time to take back a Won, Lost or Declined" in text
+    assert (
+        "credentials:\n  consumer_secret_file: consumer\n" in text
+    )  # in the place where the example has it as a comment
 
 
 @pytest.mark.parametrize(
@@ -89,6 +95,58 @@ def test_init_writes_nothing_that_cannot_be_right(assignment: str, told: str) ->
     with pytest.raises(ConfigError, match=told):
         run("init", "my.yaml", "--set", assignment)
     assert list(Path().iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "told"),
+    [
+        ("partner_center.client_id", "https://my-app", r"my\.yaml:\d+\): is no application id"),
+        ("partner_center.tenant_id", "contoso", r"my\.yaml:\d+\): is neither a directory id nor a domain"),
+        (
+            "salesforce.login_url",
+            "https://acme.lightning.force.com/lightning/page/home",
+            r"address of Salesforce's pages.*Give the My Domain address: https://acme\.my\.salesforce\.com",
+        ),
+        (
+            "salesforce.login_url",
+            "https://acme.my.salesforce.com/home",
+            r"Give https://acme\.my\.salesforce\.com alone",
+        ),
+    ],
+)
+def test_config_check_finds_what_can_only_be_a_mistake(key: str, value: str, told: str) -> None:
+    Path("consumer").write_text("s3cret")
+    run(
+        "init",
+        "my.yaml",
+        *assignments({**SALESFORCE, "salesforce.consumer_secret_file": "consumer", key: value}),
+    )
+    with pytest.raises(InvalidSettings, match=told) as refused:
+        run("config", "check", "--config", "my.yaml")
+    assert refused.value.hint == "correct that, then: cosell-sync config check --config my.yaml"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("sync:\n\tinterval: 60s\n", r"my\.yaml:2\): has a tab where spaces belong"),
+        (
+            "salesforce:\n  sync:\n    interval: 60s\n",
+            r"sync is a section of its own: indent it as far as salesforce",
+        ),
+        ("crm: salesforce\ncrm: dynamics\n", r"stands here twice\. Keep one"),
+        (
+            "webhooks: {public_url: 'https://a.example/webhooks/partner-center'}\n",
+            r"is given without /webhooks/partner-center",
+        ),
+        ("partner_center: {client_secret_file: two-lines}\n", r"two-lines holds more than one line"),
+    ],
+)
+def test_what_is_written_wrong_is_named_with_what_to_do(text: str, told: str) -> None:
+    Path("two-lines").write_text("half\nof-it\n")
+    Path("my.yaml").write_text(text)
+    with pytest.raises(InvalidSettings, match=told):
+        load(Path("my.yaml"), {})
 
 
 def test_init_overwrites_nothing_unasked_and_puts_it_back_after_a_mistake() -> None:
@@ -168,6 +226,29 @@ def test_what_an_image_suggests_is_weaker_than_anything_an_admin_says(tmp_path: 
     assert load(file, {**image, "COSELL_STORE__URL": "sqlite://"}).store.url == "sqlite://"
 
 
+def test_without_the_file_that_the_image_looks_for_variables_alone_are_a_configuration(
+    tmp_path: Path,
+) -> None:
+    """A file that is there is read, also where reading fails; one that a person names must be there."""
+    file = tmp_path / "config" / "my.yaml"
+    image = {"COSELL_DEFAULT_CONFIG": str(file), "COSELL_SYNC__INTERVAL": "30s"}
+    assert load(None, image).sync.interval.total_seconds() == 30
+    with pytest.raises(InvalidSettings, match=r"my\.yaml\): there is no such file") as told:
+        required(load(None, image), "login")
+    assert "partner_center.client_id: is not given" in str(told.value)
+    with pytest.raises(InvalidSettings, match="cannot be read: No such file"):
+        load(None, {**image, "COSELL_CONFIG": str(file)})
+    file.mkdir(parents=True)  # what a container engine makes of a mount whose source is missing
+    with pytest.raises(InvalidSettings, match=r"Is a directory.*made by the mount"):
+        load(None, image)
+    file.rmdir()
+    with pytest.raises(InvalidSettings, match="cannot be read"):  # not known to be missing
+        load(None, {"COSELL_DEFAULT_CONFIG": str(tmp_path / ("x" * 300))})
+    file.write_text("crm: dynamics\n")
+    assert load(None, image).crm == "dynamics"
+    assert load(None, image).sync.interval.total_seconds() == 30
+
+
 # --- health -------------------------------------------------------------------------------------------------------
 
 
@@ -195,6 +276,14 @@ def test_health_asks_the_listener_of_the_configuration(monkeypatch: pytest.Monke
     code, said = asked("--config", "my.yaml")
     assert (code, said["ready"]) == (1, False)
     assert f"nothing answers at 127.0.0.1:{port}" in str(said["reasons"])
+
+
+def test_health_names_the_connections_that_are_not_ready_of_a_process_that_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    reasons = ["beta: the last cycle failed: partner_center"]
+    monkeypatch.setattr("cosell_sync.cli.health._asked", lambda *_: (True, reasons))
+    assert run("health") == "ready\n- beta: the last cycle failed: partner_center\n"
 
 
 # --- what an operator keeps ---------------------------------------------------------------------------------------

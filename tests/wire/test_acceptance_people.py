@@ -182,7 +182,10 @@ def look_alikes(run: StoryRun) -> Iterator[None]:
         assert "looks like" in row["message"]
     yield
     assert run.touched(same, first) == run.touched(other, second) == [], "said once"
-    stage.cosell("deals", "link", same["id"], first, process=True)
+    for words in (("x", first), (same["id"], "y")):
+        told = stage.cosell("deals", "link", *words, expect=2)
+        assert "is no id of" in told.err, "a typo would join a deal to nothing"
+    stage.cosell("deals", "link", f"{same['id'].upper()} ", first, process=True)
     stage.cosell("deals", "create", other["id"], process=True)
     yield
     yield

@@ -178,8 +178,21 @@ def test_the_filter_of_the_list_is_remembered_by_the_next_process(stage: Stage, 
     assert checks(stage)["partner_center.changes_filter"].startswith(f"auto found out: {world_of}")
 
 
+def test_doctor_names_an_owner_whom_the_crm_does_not_know(stage: Stage) -> None:
+    """Else each deal without a colleague's name silently belongs to the sync user. No address is repeated: a bundle holds this."""
+    stage.env["COSELL_MAPPING__DEFAULT_OWNER"] = "nobody@example.com"
+    stage.env["COSELL_MAPPING__OWNER_BY_LOCATION"] = '{"4711": "also-nobody"}'
+    told = checks(stage)
+    for key in ("mapping.default_owner", "mapping.owner_by_location.4711"):
+        assert told[key].startswith("no active user has this name or address")
+        assert "nobody" not in told[key]
+    del stage.env["COSELL_MAPPING__OWNER_BY_LOCATION"]
+    stage.env["COSELL_MAPPING__DEFAULT_OWNER"] = "ida.kern@nordlicht.example"
+    assert "mapping.default_owner" not in checks(stage)
+
+
 def test_doctor_says_what_would_find_out(stage: Stage) -> None:
     told = checks(stage)
-    assert told["mapping.write_name"] == "not known yet: the first rename in the CRM is the try"
+    assert told["mapping.write_name"] == "not known yet; found out with the first rename in the CRM"
     stage.env["COSELL_MAPPING__WRITE_NAME"] = "true"
     assert "mapping.write_name" not in checks(stage), "what is configured is no question"

@@ -73,6 +73,12 @@ def test_a_process_says_what_main_in_this_process_says(stage: Stage, call: str) 
     assert process.out or process.sentences
 
 
+def test_plan_of_a_deal_that_nobody_knows_is_no_agreement(stage: Stage) -> None:
+    """A new referral is known, though no cycle has seen it yet."""
+    assert "no deal with the id nope is known" in stage.cosell("plan", "--deal", "nope", expect=2).err
+    assert "new in Partner Center" in stage.cosell("plan", "--deal", stage.add()["id"]).out
+
+
 def test_what_was_set_for_one_call_is_gone_in_the_next(stage: Stage) -> None:
     """What was said at debug level, and the handler that said it, do not stay."""
     before = os.environ.copy(), Path.cwd(), logging.getLogger().handlers[:], structlog.get_config()

@@ -94,6 +94,7 @@ def test_an_edit_at_microsoft_is_carried_within_seconds_and_mischief_harms_nothi
 @pytest.mark.parametrize("crm", ["salesforce"], indirect=True)
 def test_the_registration_is_made_tested_and_never_taken_from_another(stage: Stage) -> None:
     assert stage.cosell("webhooks", "status", expect=1).out.startswith("Nothing is registered")
+    assert "Next: cosell-sync webhooks register" in stage.cosell("webhooks", "test", expect=2).sentences
     with running(stage) as daemon:
         listening(stage, daemon)
         found = stage.cosell("webhooks", "status", "--json", process=True).json()
@@ -111,3 +112,4 @@ def test_the_registration_is_made_tested_and_never_taken_from_another(stage: Sta
     stage.cosell("webhooks", "unregister")
     assert stage.pc.webhooks.registration["WebhookEvents"] == []
     assert stage.cosell("webhooks", "status", expect=1).out
+    assert "gets no test events" in stage.cosell("webhooks", "test", expect=2).sentences

@@ -30,6 +30,7 @@ ConfigOption = Annotated[
         "--config",
         help="The YAML file; else COSELL_CONFIG names it, else defaults and COSELL_… variables.",
         show_default=False,
+        readable=False,  # whether it may be read says the error of whoever reads it, with the user id
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for other programs.")]

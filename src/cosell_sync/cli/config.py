@@ -15,7 +15,7 @@ app = typer.Typer(
 
 
 @app.command()
-def check(config: ConfigOption = None) -> None:
+def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Validate the configuration; contacts nothing.
 
     Example: cosell-sync config check --config my.yaml
@@ -23,13 +23,18 @@ def check(config: ConfigOption = None) -> None:
     configuration = settings.Configuration(config)
     valid, refused = settings.check_all(configuration, "sync", settings.plausible)
     if refused:
-        raise settings.InvalidSettings([each for error in refused.values() for each in error.problems])
-    for warning in settings.shared_organizations(valid.values()):
+        problems = [each for error in refused.values() for each in error.problems]
+        raise settings.InvalidSettings(list(dict.fromkeys(problems)), configuration.origin)
+    warnings = list(settings.shared_organizations(valid.values()))
+    if as_json:
+        show_json({"valid": True, "connections": list(valid), "warnings": warnings})
+        return
+    for warning in warnings:
         show(f"Warning: {warning}.")
     of, named = f" (crm: {configuration.shared.crm})", f" --config {config}" if config else ""
     if configuration.named:
         of, named = f" for {len(valid)} connections", f" --connection {configuration.names[0]}{named}"
-    show(f"The configuration is valid{of}. Next: cosell-sync doctor{named}")
+    show(f"The configuration is valid{of}{configuration.origin.words()}. Next: cosell-sync doctor{named}")
 
 
 @app.command(name="show")

@@ -25,6 +25,7 @@ from cosell_sync.core.rules import CrmShape, Rules
 from cosell_sync.core.waiting import Waiting, WaitKind, waiting
 from cosell_sync.cycle.commands import find
 from cosell_sync.cycle.safety import shape_of
+from cosell_sync.errors import SYSTEMS
 from cosell_sync.log import get_logger
 from cosell_sync.ports import Clock, DealCount
 from cosell_sync.settings import Settings, token_file
@@ -55,11 +56,6 @@ _PRESSING: Final = (
     WaitKind.HELD,
 )
 _SIDES: Final = {Side.PARTNER_CENTER: "Partner Center", Side.CRM: "CRM"}
-_SYSTEMS: Final = {
-    "partner_center": "Partner Center",
-    "salesforce": "Salesforce",
-    "dynamics": "Dynamics 365",
-}
 _WHICH: Final = {
     SyncState.IN_SYNC: Which.IN_SYNC,
     SyncState.WAITING: Which.WAITING,
@@ -166,7 +162,7 @@ class ConsolePages:
             cycles=store.last_cycles(_CYCLES),
             systems=[
                 System(
-                    _SYSTEMS.get(meter.system, meter.system),
+                    SYSTEMS.get(meter.system, meter.system),
                     meter.signed_in_at,
                     facts.sign_ins.get(meter.system, ""),
                     meter.allowances(),

@@ -13,6 +13,7 @@ from cosell_sync.cli.common import load
 from cosell_sync.cli.deal_todo import todo
 from cosell_sync.core.as_json import to_json
 from cosell_sync.core.deal import Customer, Snapshot, Value
+from cosell_sync.core.keys import GUID, referral_key
 from cosell_sync.core.memory import Action, JournalEntry, Link, RefusedField, respond_by
 from cosell_sync.core.rules import Rules
 from cosell_sync.cycle.commands import find
@@ -39,6 +40,27 @@ def known(store: SqlStore, target: str) -> Link:
             f"no deal with the id {target} is known", hint="cosell-sync deals list --all shows them"
         )
     return link
+
+
+def two_ids(config: Path | None, referral: str, opportunity: str) -> tuple[str, str]:
+    """Both ids as the systems write them, be they typed or pasted with their addresses. Raises ConfigError for what is none."""
+    key = referral_key(referral)
+    if not GUID.fullmatch(key):
+        raise ConfigError(f"{referral} is no id of a referral", hint="cosell-sync deals list --all shows it")
+    if load(config).crm == "salesforce":
+        from cosell_sync.crm.salesforce import ids  # noqa: PLC0415 - of one CRM only
+
+        found = ids.opportunity_id(opportunity)
+        found, form = found and ids.long_id(found), "18 characters that begin with 006"
+    else:
+        from cosell_sync.crm.dynamics import ids as rows  # noqa: PLC0415
+
+        found, form = rows.opportunity_id(opportunity), "36 characters with four hyphens"
+    if found is None:
+        raise ConfigError(
+            f"{opportunity} is no id of an opportunity", hint=f"the address of its page has it: {form}"
+        )
+    return key, found
 
 
 def whole(moment: datetime | None) -> str | None:

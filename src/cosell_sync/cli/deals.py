@@ -13,7 +13,7 @@ from rich.table import Table
 from cosell_sync.bootstrap import utc_now
 from cosell_sync.cli.common import ConfigOption, JsonOption, console, show, show_json
 from cosell_sync.cli.deal_list import list_deals
-from cosell_sync.cli.deal_lookup import deal_row, known, opened, whole
+from cosell_sync.cli.deal_lookup import deal_row, known, opened, two_ids, whole
 from cosell_sync.cli.deal_orders import check_conflict, ordered
 from cosell_sync.cli.deal_todo import todo
 from cosell_sync.core.as_json import fields_to_json, to_json
@@ -293,8 +293,9 @@ def link(
 
     Example: cosell-sync deals link 2cd2cd50-3a3f-4a6b-9d0e-0f5f2a1c7d11 0065g00000Xk3ZQAAZ --config my.yaml
     """
+    mine, other = two_ids(config, referral, opportunity)
     done = "They are linked. The next sync merges their fields."
-    _carry_out(config, ordered(Verb.LINK, referral, other=opportunity), done, "They will be linked.")
+    _carry_out(config, ordered(Verb.LINK, mine, other=other), done, "They will be linked.")
 
 
 @app.command()

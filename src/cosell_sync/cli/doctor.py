@@ -88,7 +88,7 @@ def _neighbours(configuration: Configuration, loaded: Settings) -> Iterator[Row]
 
 def checked(loaded: Settings) -> tuple[Sequence[Row], int]:
     """Every check, and the exit code that follows."""
-    rows = [Row("settings", "ok", "the configuration is valid")]
+    rows = [Row("settings", "ok", f"the configuration is valid{loaded.origin.words()}")]
     with program(loaded, rebinding=True) as wired:
         rows.append(Row("store", "ok", "open and up to date"))
         if (since := turn(wired.store.engine, loaded.connection).paused_at) is not None:
@@ -108,6 +108,7 @@ def checked(loaded: Settings) -> tuple[Sequence[Row], int]:
         if not unreachable:
             rows += _meanings(wired)
             rows += _ambiguous(wired, rows)
+            rows += _owners(wired)
     if out_of_reach or unreachable:
         return rows, OUT_OF_REACH
     faulty = any(row.status == "fault" for row in rows)
@@ -138,6 +139,24 @@ def _ambiguous(wired: Program, rows: Sequence[Row]) -> Iterator[Row]:
             yield Row(f"stages.{name}", "fault", text, todo)
 
 
+def _owners(wired: Program) -> Iterator[Row]:
+    """Configured owners whom the CRM does not know; their deals would go to the next in line, at last to the sync user."""
+    mapping = wired.settings.mapping
+    asked = {f"mapping.owner_by_location.{place}": name for place, name in mapping.owner_by_location.items()}
+    if mapping.default_owner:
+        asked["mapping.default_owner"] = mapping.default_owner
+    for key, name in asked.items():
+        try:
+            known = wired.crm.names_user(name)
+        except OutsideError:
+            return  # another check names it
+        if not known:
+            text = "no active user has this name or address, or several have the address; the deals go to another owner"
+            yield Row(
+                key, "warning", text, "give the user name, or an e-mail address that one active user has"
+            )
+
+
 def _found_out(wired: Program) -> Iterator[Row]:
     """What is left to ``auto``: what was found out, how and when, and how to ask again; or what will find it out."""
     now, settings = wired.clock(), wired.cycle_settings
@@ -151,21 +170,21 @@ def _found_out(wired: Program) -> Iterator[Row]:
             f"{wired.settings.crm}.{capability}" if capability is Capability.CLOSED_ROWS else capability.value
         )
         if verdict is None or not stands(verdict, under[capability], now):
-            yield Row(name, "ok", f"not known yet: {_TRIED_BY[capability]}")
+            yield Row(name, "ok", f"not known yet; found out {_TRIED_BY[capability]}")
         else:
             yield Row(name, "ok", _answer(verdict), _AGAIN if name.startswith("mapping.") else "")
 
 
 _AGAIN: Final = "to have it asked again, set it to a value of its own for one cycle, then to auto"
-# What finds out, where nothing is known yet.
+# When it is found out, where nothing is known yet.
 _TRIED_BY: Final[Mapping[Capability, str]] = MappingProxyType(
     {
-        Capability.WRITE_NAME: "the first rename in the CRM is the try",
-        Capability.WRITE_FAVORITE: "the first heart set in the CRM is the try",
-        Capability.SALES_STAGE: "the first sales stage that is read or sent tells",
-        Capability.CLOSED_ROWS: "the first closed opportunity that is to be told something is the try",
-        Capability.CHANGES_FILTER: "the next cycle tells",
-        Capability.ENGAGEMENT_FILTER: "the first deal shared with Microsoft tells",
+        Capability.WRITE_NAME: "with the first rename in the CRM",
+        Capability.WRITE_FAVORITE: "with the first heart set in the CRM",
+        Capability.SALES_STAGE: "with the first sales stage that is read or sent",
+        Capability.CLOSED_ROWS: "with the first closed opportunity that is to be told something",
+        Capability.CHANGES_FILTER: "in the next cycle",
+        Capability.ENGAGEMENT_FILTER: "with the first deal shared with Microsoft",
     }
 )
 _HOW: Final[Mapping[str, str]] = MappingProxyType(
@@ -228,15 +247,20 @@ def _value_lists(wired: Program) -> Iterator[Row]:
 
 
 def _condensed(rows: Sequence[Row]) -> Iterator[Row]:
-    """The rows, with neighbours of one kind that are fine joined to one line, so that faults stand out."""
-    for (kind, status), group in itertools.groupby(
-        rows, lambda row: (row.name.rsplit(".", 1)[0], row.status)
+    """The rows, with neighbours of one kind that are fine in the same way joined to one line, so that faults stand out."""
+    for (kind, status, told), group in itertools.groupby(
+        rows, lambda row: (_kind(row.name), row.status, row.message)
     ):
         found = list(group)
-        if status == "ok" and len(found) > 1:
-            yield Row(kind, status, f"{len(found)} checked: {found[0].message}")
+        if status == "ok" and kind and len(found) > 1:
+            yield Row(kind, status, f"{len(found)} checked: {told}")
         else:
             yield from found
+
+
+def _kind(name: str) -> str:
+    """``salesforce.stage`` of ``salesforce.stage.Id. Decision Makers``; empty of a name without a dot."""
+    return ".".join(name.split(".", 2)[:-1])
 
 
 def _connection(wired: Program) -> Row:

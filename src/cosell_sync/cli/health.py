@@ -30,7 +30,7 @@ def health(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Ask the running daemon whether it carries edits: 0 ready, 1 not, with the reasons.
+    """Ask the running daemon whether it carries edits: 0 ready, 1 not; with the reasons, those of single connections as well.
 
     Example: cosell-sync health --config my.yaml
     """
@@ -39,10 +39,9 @@ def health(
     ready, reasons = _asked(host, port, "/livez" if alive else "/readyz")
     if as_json:
         show_json({"ready": ready, "reasons": reasons})
-    elif ready:
-        show("alive" if alive else "ready")
     else:
-        show("\n".join(("not ready", *(f"- {reason}" for reason in reasons))))
+        word = "alive" if alive else "ready" if ready else "not ready"
+        show("\n".join((word, *(f"- {reason}" for reason in reasons))))
     raise typer.Exit(NEEDS_NOBODY if ready else NEEDS_A_PERSON)
 
 

@@ -16,7 +16,7 @@ from cosell_sync.cli.common import show
 from cosell_sync.errors import ConfigError
 from cosell_sync.settings import CrmName, InvalidSettings
 from cosell_sync.settings.keys import KeyPath, variable_name
-from cosell_sync.settings.required import PLACEHOLDERS
+from cosell_sync.settings.required import PLACEHOLDERS, mistake
 from cosell_sync.settings.template import example, filled, parse_assignments
 
 
@@ -121,7 +121,9 @@ def _answer(question: Question) -> str:
         except InvalidSettings as error:
             typer.echo(f"  {error.problems[0].what}", err=True)
         else:
-            return answer
+            if (wrong := mistake(question.path, answer)) is None:
+                return answer
+            typer.echo(f"  {'. '.join(wrong)}", err=True)
 
 
 def _written(path: Path, text: str) -> list[str]:

@@ -17,7 +17,7 @@ from cosell_sync.errors import CosellError
 app = typer.Typer(
     cls=LazyGroup,
     name="cosell-sync",
-    help="Keeps Microsoft Partner Center co-sell referrals and CRM opportunities telling the same story.\n\n"
+    help="Keeps co-sell referrals in Microsoft Partner Center and opportunities in a CRM equal.\n\n"
     "Start with `cosell-sync demo`; then `config check`, `login`, `doctor`, `plan`, `sync`, and `run` for good.",
     epilog="Exit codes: 0 nothing needs a person, 1 something does, 2 wrong usage or configuration, 3 a system is out of reach.",
     no_args_is_help=True,

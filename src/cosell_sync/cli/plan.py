@@ -13,6 +13,7 @@ from rich.table import Table
 from cosell_sync import log
 from cosell_sync.bootstrap import program, rehearsal_store
 from cosell_sync.cli.common import ConfigOption, JsonOption, console, load, show, show_json
+from cosell_sync.cli.deal_lookup import known
 from cosell_sync.cli.progress import progress
 from cosell_sync.core import messages
 from cosell_sync.core.as_json import to_json
@@ -61,6 +62,8 @@ def plan(
                     approve=False,
                     collect=findings.append,
                 )
+                if deal is not None:
+                    known(store, deal)
         finally:
             store.close()
         data = as_data([each for each in findings if deal is None or deal in _ids(each)], wired.rules)

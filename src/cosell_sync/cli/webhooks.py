@@ -66,7 +66,7 @@ def register(config: ConfigOption = None, force: ForceOption = False) -> None:
         if found is not None and found.url != url and found.events and not force:
             raise ConfigError(
                 f"Partner Center sends {', '.join(found.events)} to {found.url}",
-                hint="that may be Microsoft's connector, which would get no events any more; if so be it: --force",
+                hint="that may be Microsoft's connector, which would get no events any more; if that is meant, use --force",
             )
         offered = set(registration.events())
         events = tuple(each for each in (*EVENTS, TEST) if each in offered)
@@ -106,6 +106,10 @@ def try_out(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     loaded = load(config, "login")
     wait = threading.Event().wait
     with _opened(loaded) as registration:
+        found = registration.read()
+        if found is None or TEST not in found.events:
+            what = "nothing is registered" if found is None else f"{found.url} gets no test events"
+            raise ConfigError(what, hint="cosell-sync webhooks register")
         correlation = registration.test()
         for _ in range(round(PATIENCE / LOOK_EVERY)):
             over, attempts = registration.attempts(correlation)

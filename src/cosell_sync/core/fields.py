@@ -220,4 +220,5 @@ LABELS: Final[Mapping[str, str]] = {
     "help_note": Text("Help Note"),
     "reason": Text("Reason"),
     "action": Text("Action"),
+    "sync": Text("Sync"),
 }

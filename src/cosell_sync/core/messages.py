@@ -196,15 +196,23 @@ def done(state: State) -> str:
     }.get(state, "")
 
 
-def answer_by(moment: datetime | None, reminder: int, accept: str = "", decline: str = "") -> Text:
-    """``reminder``: 0 none yet, then 1, 2, 3 as 7, 3 and 1 days are left. ``accept``, ``decline``: the choices by the CRM's labels."""
-    choices = {"accept": accept or Text("Accept"), "decline": decline or Text("Decline")}
+def answer_by(
+    moment: datetime | None, reminder: int, action: str, accept: str = "", decline: str = ""
+) -> Text:
+    """``reminder``: 0 none yet, then 1, 2, 3 as 7, 3 and 1 days are left. ``action``: what the field is called; ``accept``,
+    ``decline``: its choices by the CRM's labels.
+    """
+    choices = {
+        "accept": accept or Text("Accept"),
+        "decline": decline or Text("Decline"),
+        "action": action,
+    }
     if moment is None:
         return Text(
-            "Microsoft waits for your answer: choose %(accept)s or %(decline)s under Action.", **choices
+            "Microsoft waits for your answer: choose %(accept)s or %(decline)s under %(action)s.", **choices
         )
     due = Text(
-        "Answer by %(day)s: choose %(accept)s or %(decline)s under Action.", day=Day(moment), **choices
+        "Answer by %(day)s: choose %(accept)s or %(decline)s under %(action)s.", day=Day(moment), **choices
     )
     opening = ("", Text("Reminder:"), Text("Second reminder:"), Text("Last reminder:"))[reminder]
     return sentences(opening, due)
@@ -275,11 +283,12 @@ def needs(labels: Iterable[str], target: State) -> Text:
             return Text("To go on, fill in %(fields)s.", fields=fields)
 
 
-def declines_by_stage() -> Text:
+def declines_by_stage(reason: str) -> Text:
     """A deal that is not accepted was closed by its stage, without a reason."""
     return Text(
-        "Closing a deal you have not accepted declines it at Microsoft for good. To go on, choose a Reason. "
-        "To keep the deal, move the stage back."
+        "Closing a deal you have not accepted declines it at Microsoft for good. To go on, choose a reason under %(reason)s. "
+        "To keep the deal, move the stage back.",
+        reason=reason,
     )
 
 
@@ -416,19 +425,25 @@ def late(labels: Iterable[str]) -> Text:
     return Text("Changed after the end and not sent: %(fields)s.", fields=tuple(labels))
 
 
-def paused() -> Text:
-    return Text("Paused: nothing is exchanged with Partner Center until Sync is switched on again.")
+def paused(sync: str) -> Text:
+    return Text(
+        "Paused: nothing is exchanged with Partner Center until %(sync)s is switched on again.", sync=sync
+    )
 
 
-def paused_unanswered(until: datetime | None) -> Text:
+def paused_unanswered(until: datetime | None, sync: str, action: str) -> Text:
     """Sync is off on a deal that waits for an answer."""
     if until is None:
         return Text(
-            "Microsoft waits for your answer: switch Sync on, and what you chose under Action is sent."
+            "Microsoft waits for your answer: switch %(sync)s on, and what you chose under %(action)s is sent.",
+            sync=sync,
+            action=action,
         )
     return Text(
-        "Microsoft waits for your answer by %(day)s: switch Sync on, and what you chose under Action is sent.",
+        "Microsoft waits for your answer by %(day)s: switch %(sync)s on, and what you chose under %(action)s is sent.",
         day=Day(until),
+        sync=sync,
+        action=action,
     )
 
 
@@ -586,9 +601,9 @@ def crm_refused(label: str, value: Value, why: str, cure: Cure) -> Text:
     match cure:
         case Cure.SELLER:
             return Text(
-                "The CRM did not take %(value)s for %(field)s from Partner Center: %(words)s It is tried again when you save "
+                "The CRM did not take %(value)s for %(field)s from Partner Center: %(words)s. It is tried again when you save "
                 "this record.",
-                words=_sentence(why),
+                words=_unended(why),
                 **what,
             )
         case Cure.MICROSOFT:
@@ -599,7 +614,7 @@ def crm_refused(label: str, value: Value, why: str, cure: Cure) -> Text:
             )
         case Cure.TIME:
             return Text(
-                "The CRM did not take %(value)s for %(field)s from Partner Center yet. "
+                "The CRM has not taken %(value)s for %(field)s from Partner Center yet. "
                 "There is nothing for you to do; it is tried again.",
                 **what,
             )
@@ -617,8 +632,8 @@ def partner_center_refused(label: str, value: Value, kept: Value, why: str, cure
     match cure:
         case Cure.SELLER:
             return Text(
-                "Partner Center did not take %(value)s for %(field)s and keeps %(kept)s: %(words)s Please correct it here.",
-                words=_sentence(why),
+                "Partner Center did not take %(value)s for %(field)s and keeps %(kept)s: %(words)s. Please correct it here.",
+                words=_unended(why),
                 **what,
             )
         case Cure.MICROSOFT:
@@ -629,7 +644,7 @@ def partner_center_refused(label: str, value: Value, kept: Value, why: str, cure
             )
         case Cure.TIME:
             return Text(
-                "Partner Center did not take %(value)s for %(field)s and keeps %(kept)s yet. "
+                "Partner Center has not taken %(value)s for %(field)s yet and keeps %(kept)s. "
                 "There is nothing for you to do; it is tried again.",
                 **what,
             )
@@ -641,9 +656,9 @@ def partner_center_refused(label: str, value: Value, kept: Value, why: str, cure
             )
 
 
-def _sentence(words: str) -> str:
-    """Another system's words, ended by one full stop."""
-    return words if isinstance(words, Text) else f"{words.strip().rstrip('.')}."
+def _unended(words: str) -> str:
+    """Another system's words without the full stop that ends them; our own have none."""
+    return words if isinstance(words, Text) else words.strip().rstrip(".")
 
 
 def shortened(labels: Iterable[str]) -> Text:
@@ -825,9 +840,10 @@ def _to_do(missing: Iterable[str], asked: Iterable[str]) -> Iterable[Text]:
     return [*dict.fromkeys(each for each in asked if isinstance(each, Text)), *fill]
 
 
-def closed_before_sharing() -> Text:
+def closed_before_sharing(sync: str) -> Text:
     return Text(
-        "Not shared with Partner Center: this opportunity is closed. Reopen it to share it, or switch Sync off."
+        "Not shared with Partner Center: this opportunity is closed. Reopen it to share it, or switch %(sync)s off.",
+        sync=sync,
     )
 
 

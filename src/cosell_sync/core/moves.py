@@ -152,7 +152,7 @@ def _needs_something(builder: DecisionBuilder, move: Move) -> list[Hold]:
     text = messages.needs((builder.shape.label(need) for need in missing), move.target)
     by_stage = builder.opportunity.text("action") != SellerAction.DECLINE
     if move.target is State.DECLINED and by_stage and missing == ["reason"]:
-        text = messages.declines_by_stage()
+        text = messages.declines_by_stage(builder.shape.label("reason"))
     return [
         Hold(HoldKind.NEED, need, builder.referral[need], builder.opportunity[need], text) for need in missing
     ]

@@ -88,9 +88,12 @@ def _paused(builder: DecisionBuilder) -> bool:
     """Whether the seller switched Sync off; on a record that was never reported on it is switched on instead."""
     if builder.opportunity["sync"] is not False or not builder.opportunity.text("status"):
         return False
+    sync = builder.shape.label("sync")
     if builder.state is State.RECEIVED:  # the clock runs on
-        text = messages.paused_unanswered(builder.referral.moment("respond_by"))
+        text = messages.paused_unanswered(
+            builder.referral.moment("respond_by"), sync, builder.shape.label("action")
+        )
         builder.holds.append(Hold(HoldKind.NEED, "sync", ABSENT, False, text))
         return True
-    builder.holds.append(Hold(HoldKind.PAUSED, "sync", ABSENT, False, messages.paused()))
+    builder.holds.append(Hold(HoldKind.PAUSED, "sync", ABSENT, False, messages.paused(sync)))
     return True

@@ -86,7 +86,11 @@ def status_report(
         until = referral.moment("respond_by") if referral else None
         answer = [
             messages.answer_by(
-                until, reminder, shape.choice("action", "Accept"), shape.choice("action", "Decline")
+                until,
+                reminder,
+                shape.label("action"),
+                shape.choice("action", "Accept"),
+                shape.choice("action", "Decline"),
             )
         ]
     sync_state = next(item for item in _URGENCY if item in states)

@@ -100,7 +100,9 @@ class Language:
         return _known_locale(self.code, self.region)
 
     def number(self, number: Decimal | int) -> str:
-        """With as many decimals as it has."""
+        """With as many decimals as it has; one, which amounts read from JSON have, is written as two."""
+        if isinstance(number, Decimal) and number.as_tuple().exponent == -1:
+            number = Decimal((number.as_tuple().sign, (*number.as_tuple().digits, 0), -2))
         if not self._locale:
             return f"{number:,f}" if isinstance(number, Decimal) else f"{number:,d}"
         from babel.numbers import format_decimal  # noqa: PLC0415 - English without a region does without

@@ -126,6 +126,10 @@ class CrmAdapter(Generic[Org, Writer]):
         """Those of these accounts that an opportunity without a referral id uses."""
         return self._functions.foreign_accounts(self.org, account_ids)
 
+    def names_user(self, name: str) -> bool:
+        """Whether one active user has this user name or e-mail address."""
+        return self._functions.directory.named(name) is not None
+
     def index(self) -> Iterator[Mapping[str, str]]:
         """Id → version of every opportunity in scope, in pages."""
         yield from self._functions.index(self.org)

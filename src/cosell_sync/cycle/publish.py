@@ -151,7 +151,7 @@ def _holds(cycle: Cycle, opportunity: Snapshot) -> list[Hold]:
     """Why this opportunity is not shared, one hold a field, all in one text."""
     rules, shape = cycle.rules, cycle.shape
     if publishing.is_closed(opportunity, rules):
-        text = messages.closed_before_sharing()
+        text = messages.closed_before_sharing(shape.label("sync"))
         return [Hold(HoldKind.LATE, "stage", ABSENT, opportunity["stage"], text)]
     cosell = requirements.asks_for_help(opportunity)
     gaps = requirements.missing(opportunity, rules, shape, cycle.rules.today(cycle.now), cosell=cosell)

@@ -41,7 +41,7 @@ from cosell_sync.cycle.context import CrmPlan, Cycle, ReferralResult, ids
 from cosell_sync.errors import Gone, RecordError, Rejected, Stale, Unclear
 from cosell_sync.ports import CycleState, Identity, Outcome, Store, Transaction
 
-STATUS_RULE = "kept true on the record"
+STATUS_RULE = "tells the seller how the deal stands"
 STATUS_WORDS = (
     "sync_state",
     "message",

@@ -2,9 +2,8 @@
 
 ``values`` the types and their parsing · ``defaults`` what depends on the CRM · ``model`` the sections · ``keys`` what may
 be written where · ``sources``, ``yaml_source`` the layers, with places · ``load`` all of it together · ``problems`` the
-mistakes, ``plain_words`` those that pydantic finds · ``required`` what a command cannot begin without · ``connections`` all of
-them together · ``schema`` the JSON
-Schema · ``template`` a new file from the example.
+mistakes, ``plain_words`` those that pydantic finds · ``origin`` where values were read · ``required`` what a command cannot
+begin without · ``connections`` all of them together · ``schema`` the JSON Schema · ``template`` a new file from the example.
 """
 
 from cosell_sync.settings.connections import check_all, shared_organizations

@@ -18,6 +18,7 @@ KeyPath = tuple[str, ...]
 PREFIX: Final = "COSELL_"
 IMAGE_PREFIX: Final = "COSELL_DEFAULT_"  # what a container image suggests; anything else overrides it
 CONFIG_VARIABLE: Final = "COSELL_CONFIG"  # names the YAML file
+IMAGE_CONFIG: Final = "COSELL_DEFAULT_CONFIG"  # where a container image looks for it; it may be missing
 # Maps whose keys are the user's own: given once more, they are replaced as a whole.
 FREE_MAPS: Final[tuple[KeyPath, ...]] = (
     ("mapping", "sales_stages"),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
@@ -17,8 +18,16 @@ from pydantic import ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
 from cosell_sync.errors import ConfigError
-from cosell_sync.settings.keys import CONFIG_VARIABLE, CONNECTIONS, IMAGE_PREFIX, LISTS, KeyPath
+from cosell_sync.settings.keys import (
+    CONFIG_VARIABLE,
+    CONNECTIONS,
+    IMAGE_CONFIG,
+    IMAGE_PREFIX,
+    LISTS,
+    KeyPath,
+)
 from cosell_sync.settings.model import Settings
+from cosell_sync.settings.origin import Origin
 from cosell_sync.settings.plain_words import in_plain_words
 from cosell_sync.settings.problems import InvalidSettings, Problem
 from cosell_sync.settings.sources import EnvironmentSource, TextSource
@@ -35,21 +44,24 @@ def load(path: Path | None = None, env: Mapping[str, str] | None = None) -> Sett
 class Configuration:
     """The configuration of this run: the top level, checked at once, and each connection, checked when it is asked for.
 
-    ``path``: the YAML file; None: the one that COSELL_CONFIG names, else none. ``env``: the variables; None: those of
-    the process. Raises ``InvalidSettings`` (a ``ConfigError``) with every mistake there is at the top level; mistakes of one
+    ``path``: the YAML file; None: the one that COSELL_CONFIG names, else that of COSELL_DEFAULT_CONFIG if it is there, else none.
+    ``env``: the variables; None: those of the process. Raises ``InvalidSettings`` (a ``ConfigError``) with every mistake there is at the top level; mistakes of one
     connection are that connection's.
     """
 
     def __init__(self, path: Path | None = None, env: Mapping[str, str] | None = None) -> None:
-        self._sources = _sources(path, os.environ if env is None else env)
+        variables = os.environ if env is None else env
+        file, absent = _file(path, variables)
+        self.origin = Origin(path, absent)
+        self._sources = _sources(file, variables)
         names = (name for source in reversed(self._sources) for name in source.connections)
         self._given = tuple(dict.fromkeys(names))
         self._checked: dict[str, Settings] = {}
         mine = [each for each in self._problems if self._owner(each) is None]
         try:
-            self.shared = _settings(self._sources, (), mine)
+            self.shared = _settings(self._sources, (), mine, self.origin)
         except InvalidSettings as error:
-            raise InvalidSettings([*error.problems, *self._others(error.problems)]) from None
+            raise InvalidSettings([*error.problems, *self._others(error.problems)], self.origin) from None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -73,7 +85,7 @@ class Configuration:
         if name not in self._checked:
             mine = [each for each in self._problems if self._owner(each) == name]
             layers = [source.connections[name] for source in self._sources if name in source.connections]
-            found = _settings([*layers, *self._sources], (CONNECTIONS, name), mine)
+            found = _settings([*layers, *self._sources], (CONNECTIONS, name), mine, self.origin)
             self._checked[name] = found.of_connection(name)
         return self._checked[name]
 
@@ -117,10 +129,28 @@ class Configuration:
         )
 
 
+def _file(path: Path | None, env: Mapping[str, str]) -> tuple[Path | None, Path | None]:
+    """The YAML file to be read, and the one that the image looks for in vain; None: none. What a person names must be there; what
+    the image suggests need not: whoever mounts nothing gives variables.
+    """
+    if path is not None:
+        return path, None
+    if named := env.get(CONFIG_VARIABLE, "").strip():
+        return Path(named), None
+    if not (suggested := env.get(IMAGE_CONFIG, "").strip()):
+        return None, None
+    file = Path(suggested)
+    try:
+        file.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None, file
+    except OSError:
+        pass  # it may be there: the reader says why not
+    return file, None
+
+
 def _sources(path: Path | None, env: Mapping[str, str]) -> list[TextSource]:
     """The layers above the built-in defaults, the strongest first."""
-    if path is None and env.get(CONFIG_VARIABLE, "").strip():
-        path = Path(env[CONFIG_VARIABLE].strip())
     image = EnvironmentSource(env, IMAGE_PREFIX)
     sources: list[TextSource] = [EnvironmentSource(env)]
     if path is not None:
@@ -130,7 +160,9 @@ def _sources(path: Path | None, env: Mapping[str, str]) -> list[TextSource]:
     return [*sources, image]
 
 
-def _settings(sources: Sequence[TextSource], prefix: KeyPath, problems: Iterable[Problem]) -> Settings:
+def _settings(
+    sources: Sequence[TextSource], prefix: KeyPath, problems: Iterable[Problem], origin: Origin
+) -> Settings:
     """The sources as one checked whole. ``problems``: what is known to be wrong with it. Raises ``InvalidSettings``."""
     found = list(problems)
     try:
@@ -139,8 +171,8 @@ def _settings(sources: Sequence[TextSource], prefix: KeyPath, problems: Iterable
         details = error.errors(include_url=False, include_input=False)
         found += [_problem(each, sources, prefix) for each in details]
     if found:
-        raise InvalidSettings(list(dict.fromkeys(found)))
-    return settings
+        raise InvalidSettings(list(dict.fromkeys(found)), origin)
+    return settings.read_from(replace(origin, places=[source.places for source in sources]))
 
 
 def _merged(sources: Sequence[TextSource]) -> dict[str, Any]:

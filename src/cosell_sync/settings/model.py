@@ -35,6 +35,7 @@ from cosell_sync.settings.defaults import (
     with_default_rules,
 )
 from cosell_sync.settings.notices import NoticeSettings
+from cosell_sync.settings.origin import Origin
 from cosell_sync.settings.section import Section
 from cosell_sync.settings.tracing import TracingSettings
 from cosell_sync.settings.values import (
@@ -55,12 +56,12 @@ from cosell_sync.settings.values import (
     MpnId,
     PortalUrl,
     PositiveDuration,
+    PublicUrl,
     SalesStage,
     Share,
     StoreUrl,
     Text,
     TimeZone,
-    WebhookUrl,
     split_list,
 )
 
@@ -323,7 +324,7 @@ class ConsoleSettings(Section):
 class WebhooksSettings(Section):
     enabled: bool = False
     """Receive Partner Center's events on http.listen; polling goes on, only less often while events arrive."""
-    public_url: WebhookUrl | None = None
+    public_url: PublicUrl | None = None
     """Base address under which Partner Center reaches /webhooks/partner-center, usually a proxy in front of http.listen."""
     header: Literal["authorization", "x-ms-signature"] = "authorization"
     """Which header carries the signature; x-ms-signature where a proxy keeps Authorization for itself."""
@@ -387,6 +388,7 @@ class Settings(BaseModel):
     run: RunSettings = RunSettings()
     log: LogSettings = LogSettings()
     _name: str | None = PrivateAttr(default=None)
+    _origin: Origin = PrivateAttr(default=Origin())
 
     @property
     def connection(self) -> str:
@@ -397,6 +399,16 @@ class Settings(BaseModel):
     def key_prefix(self) -> tuple[str, ...]:
         """Where its keys stand in the file: at the top, or below ``connections.NAME``."""
         return ("connections", self._name) if self._name else ()
+
+    @property
+    def origin(self) -> Origin:
+        """Which file they were read from."""
+        return self._origin
+
+    def read_from(self, origin: Origin) -> Settings:
+        """The same, which knows where it was read."""
+        self._origin = origin
+        return self
 
     def of_connection(self, name: str) -> Settings:
         """The same, as the settings of the connection that stands under this name."""

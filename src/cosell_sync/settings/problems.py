@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cosell_sync.errors import ConfigError
+from cosell_sync.settings.origin import Origin
 
 
 @dataclass(frozen=True)
@@ -26,13 +27,14 @@ class Problem:
 
 
 class InvalidSettings(ConfigError):
-    """Every mistake of the configuration, at once."""
+    """Every mistake of the configuration, at once. ``origin``: for the next step, which repeats ``--config``."""
 
-    def __init__(self, problems: Sequence[Problem]) -> None:
+    def __init__(self, problems: Sequence[Problem], origin: Origin | None = None) -> None:
         if len(problems) == 1:
             text = str(problems[0])
         else:
             lines = "".join(f"\n- {problem}" for problem in problems)
             text = f"{len(problems)} problems in the configuration:{lines}"
-        super().__init__(text, hint="correct that, then: cosell-sync config check")
+        named = f" --config {origin.named}" if origin and origin.named else ""
+        super().__init__(text, hint=f"correct that, then: cosell-sync config check{named}")
         self.problems = tuple(problems)

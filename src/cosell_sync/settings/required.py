@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final, Literal
+from urllib.parse import urlsplit
 
 from cosell_sync.settings.keys import KeyPath, secret_keys, variable_name
 from cosell_sync.settings.model import DynamicsSettings, SalesforceSettings, Settings
@@ -40,27 +41,38 @@ PLACEHOLDERS: Final = frozenset(
         "https://example.crm.dynamics.com",
     }
 )
+_HOSTS: Final = (("salesforce", "login_url"), ("dynamics", "url"))  # addresses of a whole org
+_PAGES: Final = (".lightning.force.com", ".salesforce-setup.com")
+_MOUNT: Final = "Mount yours there, or give what is missing by variables"
 _GUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+_WORD: Final = re.compile(r"[0-9a-z-]+", re.IGNORECASE)
 _DOMAIN: Final = re.compile(r"[a-z0-9-]+(\.[a-z0-9-]+)+", re.IGNORECASE)
 
 
 def required(settings: Settings, for_: Command) -> None:
     """Refuse to begin while credentials are missing. Raises ``InvalidSettings`` with every missing key."""
-    missing = [path for path, value in _credentials(settings, for_) if not value]
-    if missing:
-        raise InvalidSettings([_missing(path, for_, settings.key_prefix) for path in missing])
+    _refuse(settings, for_, lambda _path, _value: None)
 
 
 def plausible(settings: Settings, for_: Command) -> None:
     """As ``required``, and refuse values that can only be a mistake. Raises ``InvalidSettings`` with all of both."""
-    problems = []
+    _refuse(settings, for_, mistake)
+
+
+def _refuse(
+    settings: Settings, for_: Command, wrong: Callable[[KeyPath, str], tuple[str, str] | None]
+) -> None:
+    problems, origin = [], settings.origin
     for path, value in _credentials(settings, for_):
         if not value:
             problems.append(_missing(path, for_, settings.key_prefix))
-        elif isinstance(value, str) and (what := _mistake(path, value)):
-            problems.append(Problem(".".join((*settings.key_prefix, *path)), "", *what))
+        elif isinstance(value, str) and (what := wrong(path, value)):
+            problems.append(Problem(".".join((*settings.key_prefix, *path)), origin.place(path), *what))
+    if problems and origin.absent:
+        where = str(origin.absent)
+        problems.insert(0, Problem("the configuration", where, "there is no such file", _MOUNT))
     if problems:
-        raise InvalidSettings(problems)
+        raise InvalidSettings(problems, origin)
 
 
 def _credentials(settings: Settings, command: Command) -> Iterator[tuple[KeyPath, object]]:
@@ -69,25 +81,29 @@ def _credentials(settings: Settings, command: Command) -> Iterator[tuple[KeyPath
             yield path, getattr(getattr(settings, path[0]), path[1])
 
 
-def _mistake(path: KeyPath, value: str) -> tuple[str, str] | None:
+def mistake(path: KeyPath, value: str) -> tuple[str, str] | None:
     """What is wrong with a value that cannot be right, and what to do; None where it may be."""
     if value in PLACEHOLDERS:
         return "still holds the example's value", "Put your own in its place"
+    if path[1] == "client_id" and not _WORD.fullmatch(value):
+        return (
+            "is no application id",
+            "Entra ID shows it as Application (client) ID: 8 letters or digits, 4, 4, 4 and 12, with hyphens between",
+        )
     if path[1] == "tenant_id" and not (_GUID.fullmatch(value) or _DOMAIN.fullmatch(value)):
         return (
             "is neither a directory id nor a domain",
             "Entra ID shows it as Directory (tenant) ID: 8 letters or digits, 4, 4, 4 and 12, with hyphens between",
         )
-    if path == ("salesforce", "login_url") and value.endswith(
-        (".lightning.force.com", ".salesforce-setup.com")
-    ):
-        mine = re.sub(
-            r"\.lightning\.force\.com$|\.(my\.)?salesforce-setup\.com$", ".my.salesforce.com", value
-        )
+    host = urlsplit(value).hostname or ""
+    if path == ("salesforce", "login_url") and host.endswith(_PAGES):
+        mine = re.sub(r"\.lightning\.force\.com$|\.(my\.)?salesforce-setup\.com$", ".my.salesforce.com", host)
         return (
             "is the address of Salesforce's pages, where nobody signs in",
-            f"Give the My Domain address: {mine}",
+            f"Give the My Domain address: https://{mine}",
         )
+    if path in _HOSTS and urlsplit(value).path:
+        return "is the address of a page", f"Give https://{urlsplit(value).netloc} alone"
     return None
 
 

@@ -45,6 +45,7 @@ from cosell_sync.settings.model import Settings
 from cosell_sync.settings.problems import Problem
 from cosell_sync.settings.values import is_connection_name
 
+PEM: Final = frozenset({"private_key", "certificate"})  # secrets of several lines
 _NAMES: Final = "Use small letters, digits and single hyphens, at most 40 of them, for example acme-eu"
 
 
@@ -159,11 +160,16 @@ class TextSource(PydanticBaseSettingsSource):
         checked = {}
         for key, value in tree.items():
             if below and key not in below:
-                nearest = nearest_key((*self.prefix, *path, key))
-                self.report((*path, key), "unknown key", f"Did you mean {nearest}?")
+                self.report((*path, key), "unknown key", self._meant((*path, key)))
             elif (good := self._checked(value, (*path, key))) is not None:
                 checked[key] = good
         return checked
+
+    def _meant(self, path: KeyPath) -> str:
+        """What to do about an unknown key: a section that is indented too far, or the key that resembles it."""
+        if len(path) > 1 and path[-1] in Settings.model_fields:
+            return f"{path[-1]} is a section of its own: indent it as far as {path[0]}"
+        return f"Did you mean {nearest_key((*self.prefix, *path))}?"
 
     def _checked_items(self, items: Any, path: KeyPath) -> list[Any] | None:
         if not isinstance(items, list):
@@ -181,7 +187,9 @@ class TextSource(PydanticBaseSettingsSource):
         try:
             value_lists.read(file)
         except value_lists.Unusable as fault:
-            self.report(("mapping", "value_lists"), str(fault), "See config/value-lists.yaml")
+            written = "config/value-lists.yaml in the source of cosell-sync shows how it is written"
+            mounted = "Check the path; in a container the file must be mounted there"
+            self.report(("mapping", "value_lists"), str(fault), written if file.is_file() else mounted)
 
     def _find_token_file(self) -> None:
         """The file of the console's token by its whole path; one that may not be used is reported here. It is read at each sign-in."""
@@ -209,13 +217,14 @@ class TextSource(PydanticBaseSettingsSource):
             text = file.read_text(encoding="utf-8-sig").rstrip("\r\n")
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or "not UTF-8 text"
-            user = (
-                f"user id {os.geteuid()}" if hasattr(os, "geteuid") else "this user"
-            )  # no number on Windows
-            self.report(key, f"cannot read {file}: {reason}", f"Check the path, and that {user} may read it")
+            hint = f"Check the path, and that {own_name()} may read it"
+            self.report(key, f"cannot read {file}: {reason}", hint)
             return
         if not text:
             self.report(key, f"{file} is empty")
+            return
+        if "\n" in text and secret not in PEM:
+            self.report(key, f"{file} holds more than one line", "Keep the line with the secret alone")
             return
         values[secret] = text
         self.places[*path, secret] = self.place(key)
@@ -281,6 +290,11 @@ class EnvironmentSource(TextSource):
         except ValueError:
             self.report(path, "is no valid JSON")
             return {} if is_map else []
+
+
+def own_name() -> str:
+    """Who this process is to the files it reads; Windows has no number for it."""
+    return f"user id {os.geteuid()}" if hasattr(os, "geteuid") else "this user"
 
 
 def variables_set(environment: Mapping[str, str] | None = None) -> list[str]:

@@ -7,6 +7,7 @@ The examples are ``config/salesforce.yaml`` and ``config/dynamics.yaml``. A whee
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -51,13 +52,15 @@ def key_path(key: str) -> KeyPath:
 
 
 def filled(text: str, values: Mapping[KeyPath, str]) -> str:
-    """The example with these values in it; a section or key that it lacks is added."""
+    """The example with these values in it: a key that is commented out there is taken in, one that it lacks is added."""
     from ruamel.yaml import YAML  # noqa: PLC0415 - only `init` writes YAML
 
     yaml: Any = YAML()
     yaml.preserve_quotes = True
     yaml.width = 4096
     yaml.indent(mapping=2, sequence=4, offset=2)
+    for path in values:
+        text = _taken_in(text, path)
     tree = yaml.load(text)
     for path, value in values.items():
         branch = tree
@@ -69,6 +72,16 @@ def filled(text: str, values: Mapping[KeyPath, str]) -> str:
     out = io.StringIO()
     yaml.dump(tree, out)
     return out.getvalue()
+
+
+def _taken_in(text: str, path: KeyPath) -> str:
+    """The text without the mark of a comment before this key of a section."""
+    section = rf"(^{re.escape(path[0])}:.*\n(?:(?:[ #].*)?\n)*?)"
+    return (
+        re.sub(rf"{section}  # ({re.escape(path[-1])}: )", r"\1  \2", text, count=1, flags=re.MULTILINE)
+        if len(path) == 2
+        else text
+    )
 
 
 def parse_assignments(given: Sequence[str]) -> dict[KeyPath, str]:

@@ -22,6 +22,8 @@ from cosell_sync.catalogues import languages
 
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _DURATION: Final = re.compile(r"(\d+)([smhd])")
+_NO_HTTPS: Final = "must be an https:// address"
+WEBHOOK_PATH: Final = "/webhooks/partner-center"
 _NO_DURATION: Final = "is no duration; write 90s, 5m, 2h or 14d"
 DEFAULT_STORE: Final = "sqlite:///cosell-sync.db"
 DEFAULT_CONNECTION: Final = "default"
@@ -86,7 +88,7 @@ def _https(value: str) -> str:
     except ValueError:
         raise ValueError("is no URL") from None
     if parts.scheme != "https" or not parts.hostname:
-        raise ValueError("must be an https:// address")
+        raise ValueError(_NO_HTTPS)
     if "@" in parts.netloc:
         raise ValueError("must not carry a user name or password")
     if parts.query or parts.fragment:
@@ -94,12 +96,23 @@ def _https(value: str) -> str:
     return value.strip().rstrip("/")
 
 
-def _webhook_url(value: str) -> str:
+def _https_or_local(value: str) -> str:
     """https, or plain http to this machine, as a sandbox sends it."""
     if re.match(r"http://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?(/|$)", value):
         _https("https" + value[4:])
         return value.rstrip("/")
-    return _https(value)
+    try:
+        return _https(value)
+    except ValueError as error:
+        http = " (http only to this machine)" if str(error) == _NO_HTTPS else ""
+        raise ValueError(f"{error}{http}") from None
+
+
+def _public_url(value: str) -> str:
+    url = _https_or_local(value)
+    if url.endswith(WEBHOOK_PATH):
+        raise ValueError(f"is given without {WEBHOOK_PATH}, which is added to it")
+    return url
 
 
 def _notice_url(value: object) -> object:
@@ -107,7 +120,7 @@ def _notice_url(value: object) -> object:
     text = value.get_secret_value() if isinstance(value, SecretStr) else value
     if isinstance(text, str):
         text = text.strip()
-        _webhook_url(re.sub(r"\?.*", "", text, flags=re.DOTALL))
+        _https_or_local(re.sub(r"\?.*", "", text, flags=re.DOTALL))
         if " " in text or not text.isascii() or not text.isprintable():
             raise ValueError("must be one address, in ASCII and without blanks")
     return text
@@ -149,10 +162,10 @@ def _language(value: str) -> str:
     known, wanted = languages(), value.strip().lower()
     if wanted in known:
         return wanted
-    nearest = get_close_matches(wanted, [*known, *_LANGUAGE_NAMES], 1, 0.5) or [wanted[:2]]
+    nearest = get_close_matches(wanted, [*known, *_LANGUAGE_NAMES], 1, 0.6) or [wanted[:2]]
     code = _LANGUAGE_NAMES.get(nearest[0], nearest[0])
-    meant = f" Did you mean {code}?" if code in known else ""
-    raise ValueError(f"is no language that there is a catalogue for; there are {', '.join(known)}.{meant}")
+    meant = f". Did you mean {code}?" if code in known else ""
+    raise ValueError(f"must be one of {', '.join(known)}{meant}")
 
 
 # What people write for a code.
@@ -177,8 +190,8 @@ def _time_zone(value: str) -> str:
         for names in (whole, cities)
         for found in get_close_matches(wanted, names, n=1, cutoff=0.75)
     ]
-    meant = f"; did you mean {near[0]}?" if near else ""
-    raise ValueError(f"is no time zone of the IANA database, for example Europe/Berlin{meant}")
+    meant = next((f". Did you mean {name}?" for name in near if "/" in name), ", such as Europe/Berlin")
+    raise ValueError(f"is no time zone of the IANA database{meant}")
 
 
 def split_list(value: object) -> object:
@@ -201,7 +214,8 @@ Share = Annotated[
     WithJsonSchema({"type": "string", "pattern": r"^\d+(\.\d+)?%$", "examples": ["30%"]}),
 ]
 HttpsUrl = Annotated[str, AfterValidator(_https), WithJsonSchema({"type": "string", "pattern": "^https://"})]
-WebhookUrl = Annotated[str, AfterValidator(_webhook_url)]
+HttpsOrLocalUrl = Annotated[str, AfterValidator(_https_or_local)]
+PublicUrl = Annotated[str, AfterValidator(_public_url)]
 NoticeWord = Literal["received", "expiring", "attention", "conflict", "sign_in", "outage", "won"]
 NoticeUrl = Annotated[SecretStr, BeforeValidator(_notice_url)]
 PortalUrl = Annotated[str, AfterValidator(_portal_url)]

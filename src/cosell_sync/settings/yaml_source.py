@@ -17,7 +17,7 @@ from cosell_sync.settings.keys import (
     within_connection,
 )
 from cosell_sync.settings.problems import Problem
-from cosell_sync.settings.sources import TextSource
+from cosell_sync.settings.sources import TextSource, own_name
 from cosell_sync.settings.values import DEFAULT_STORE
 
 RELATIVE_STORE: Final = re.compile(r"(sqlite(?:\+pysqlite)?:///)([^/?][^?]*)")
@@ -69,12 +69,15 @@ class YamlSource(TextSource):
             node: yaml.Node | None = yaml.SafeLoader(path.read_text(encoding="utf-8-sig")).get_single_node()
         except (OSError, UnicodeDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-            hint = f"Check the path, or {CONFIG_VARIABLE}"
-            self._reject("--config", str(path), f"cannot be read: {reason}", hint)
+            self._reject("--config", str(path), f"cannot be read: {reason}", _cure(error))
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark
             where = f"{path}:{mark.line + 1}" if mark else str(path)
-            self._reject("YAML", where, error.problem or "cannot be read")
+            if "'\\t'" in (error.problem or ""):
+                self._reject("YAML", where, "has a tab where spaces belong", "Indent with spaces")
+            else:
+                hint = "An indent, a quote, a bracket or a colon there or in the lines above is not as it should be"
+                self._reject("YAML", where, error.problem or "cannot be read", hint)
         except yaml.YAMLError:
             self._reject("YAML", str(path), "holds characters that YAML does not allow")
         else:
@@ -92,7 +95,7 @@ class YamlSource(TextSource):
             where = f"{self.name}:{key_node.start_mark.line + 1}"
             self.places.setdefault(below, where)
             if key in values:
-                self._reject(".".join(below), where, "stands here twice")
+                self._reject(".".join(below), where, "stands here twice", "Keep one")
             elif len(within_connection(below)) > _DEEPEST:
                 self.report(path, "is nested too deep")
             else:
@@ -117,3 +120,15 @@ class YamlSource(TextSource):
             self.places[path] = f"{self.name}:{node.start_mark.line + 1}"
             return self._map(path, node) if isinstance(node, yaml.MappingNode) else None
         return node.value if isinstance(node, yaml.ScalarNode) else None
+
+
+def _cure(error: OSError | UnicodeDecodeError) -> str:
+    """What to do about a file that cannot be read."""
+    match error:
+        case UnicodeDecodeError():
+            return "Save it as UTF-8"
+        case IsADirectoryError():
+            return "Name a file; in a container, a folder there was made by the mount of a file that does not exist"
+        case PermissionError():
+            return f"Let {own_name()} read it"
+    return f"Check the path, or {CONFIG_VARIABLE}"

@@ -35,7 +35,7 @@ import httpx
 import structlog
 
 from cosell_sync import tracing
-from cosell_sync.errors import CosellError, Flaky, Rejected, Unavailable, Unclear
+from cosell_sync.errors import SYSTEMS, CosellError, Flaky, Rejected, Unavailable, Unclear
 from cosell_sync.transport import answers, errors, unreachable
 from cosell_sync.transport.answers import Answer, ErrorBody, error_body
 from cosell_sync.transport.deadline import DeadlineExceeded, Stopped, within_deadline
@@ -117,7 +117,7 @@ class HttpCaller:
         chance: Callable[[], float] = random.random,
     ) -> None:
         self.system = system
-        self.name = name or system
+        self.name = name or SYSTEMS.get(system, system)
         self.governor = governor or Governor(system, clock=clock, monotonic=monotonic)
         self.retrier = Retrier(self.governor.wait, monotonic, chance)
         self._base = httpx.URL(base_url.rstrip("/"))

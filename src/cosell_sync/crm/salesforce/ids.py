@@ -28,3 +28,15 @@ def opportunity_id(text: object) -> str | None:
         return bare
     found = _IN_ADDRESS.search(unquote(bare)) if "/" in bare else None
     return found[1] if found else None
+
+
+def long_id(short: str) -> str:
+    """An id of 15 characters in the form of 18, which does not depend on case; any other text as it is.
+
+    https://help.salesforce.com/s/articleView?id=000385585
+    """
+    if len(short) != 15:
+        return short
+    blocks = (short[start : start + 5] for start in (0, 5, 10))
+    places = (sum(1 << at for at, letter in enumerate(block) if "A" <= letter <= "Z") for block in blocks)
+    return short + "".join("ABCDEFGHIJKLMNOPQRSTUVWXYZ012345"[place] for place in places)

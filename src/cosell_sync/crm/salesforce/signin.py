@@ -19,6 +19,7 @@ from datetime import datetime, timedelta
 from typing import Final
 from urllib.parse import urlencode, urlsplit
 
+from cosell_sync.crm.salesforce.ids import long_id
 from cosell_sync.errors import AuthFailed
 from cosell_sync.ports import Clock
 from cosell_sync.transport.client import HttpCaller, Safety
@@ -189,18 +190,6 @@ def granted(login_url: str, reply: object) -> AccessToken:
         user_id=user if user.startswith("005") else "",
         organization=long_id(organization) if organization.startswith("00D") else "",
     )
-
-
-def long_id(short: str) -> str:
-    """An id of 15 characters in the form of 18, which does not depend on case; any other text as it is.
-
-    https://help.salesforce.com/s/articleView?id=000385585
-    """
-    if len(short) != 15:
-        return short
-    blocks = (short[start : start + 5] for start in (0, 5, 10))
-    places = (sum(1 << at for at, letter in enumerate(block) if "A" <= letter <= "Z") for block in blocks)
-    return short + "".join("ABCDEFGHIJKLMNOPQRSTUVWXYZ012345"[place] for place in places)
 
 
 def trusted(login_url: str, instance_url: str) -> bool:

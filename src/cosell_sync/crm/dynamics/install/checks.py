@@ -217,7 +217,8 @@ def _fields(columns: Mapping[str, Column], names: Mapping[str, str]) -> Iterator
             optional = name in OPTIONAL
             stock = crm == DEFAULT_NAMES.get(name) and not crm.startswith("cosell_")
             status = "warning" if optional or stock or name in NEWER else "fault"
-            yield Check(label, status, f"column {crm} is missing", PROVISION)
+            todo = PROVISION if crm.startswith("cosell_") else f"correct mapping.fields.{name}"
+            yield Check(label, status, f"column {crm} is missing", todo)
         elif column.type not in kinds:
             wanted = ", ".join(sorted(kinds))
             yield Check(

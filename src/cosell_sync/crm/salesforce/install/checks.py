@@ -105,7 +105,9 @@ def _fields(described: Mapping[str, Any] | None, names: Mapping[str, str]) -> It
             ours = crm != DEFAULT_NAMES.get(name) or crm.endswith("__c")
             status = "fault" if ours and name not in NEWER else "warning"
             text = f"field {crm} is missing, or hidden from the integration user"
-            yield Check(f"salesforce.Opportunity.{crm}", status, text, PROVISION)
+            made = crm.endswith("__c")
+            todo = PROVISION if made else f"correct mapping.fields.{name}; if {crm} exists, {GRANT}"
+            yield Check(f"salesforce.Opportunity.{crm}", status, text, todo)
 
 
 def _field(name: str, crm: str, column: Mapping[str, Any]) -> Check:
