@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -43,8 +44,9 @@ def fiscal_year_began(today: date) -> date:
     return date(today.year if today.month >= 7 else today.year - 1, 7, 1)
 
 
+@cache
 def shipped() -> ValueLists:
-    """The lists that cosell-sync brings."""
+    """The lists that cosell-sync brings: read once, since a process wires many programs and the file is part of the package."""
     packed = Path(__file__).with_name(FILE)
     return read(packed if packed.is_file() else Path(__file__).parents[3] / "config" / FILE)
 

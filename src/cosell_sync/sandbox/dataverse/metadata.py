@@ -7,6 +7,7 @@ that need a cast (MaxLength, OptionSet …) are only there behind the cast, as o
 import re
 from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
@@ -60,7 +61,10 @@ class Metadata:
                 cast = found["name"].removeprefix(f"{CRM}.")
                 here = self._cast(here, cast)
                 continue
-            here = self._roots(found["name"]) if here is None else self._step(here, found["name"], cast)
+            if here is None:
+                here = self._roots(found["name"], found["key"])
+            else:
+                here = self._step(here, found["name"], cast)
             if found["key"] is not None:
                 here = self._keyed(here, found["key"], found["name"])
         if isinstance(here, list):
@@ -69,9 +73,12 @@ class Metadata:
             return {"@odata.context": f"{context}/$entity", **self._shown(here, options, cast)}
         return {"@odata.context": context, "value": here}
 
-    def _roots(self, name: str) -> list[Definition]:
+    def _roots(self, name: str, key: str | None) -> list[Definition]:
+        """``key``: of the one that is asked for; a table that is asked for by name is the only one built."""
         if name == "EntityDefinitions":
-            return [self._table(table) for table in self.org.schema.values()]
+            found = _NAMED.fullmatch(key or "")
+            only = found["value"] if found and found["name"] == "LogicalName" else None
+            return [self._table(each) for each in self.org.schema.values() if only in {None, each.name}]
         if name == "RelationshipDefinitions":
             return [each for table in self.org.schema.values() for each in self._relations(table)]
         return []
@@ -359,6 +366,7 @@ def _special(column: Column) -> Definition:
     return special
 
 
+@cache
 def _id(name: str) -> str:
     return str(uuid5(NAMESPACE_URL, f"dataverse/{name}"))
 

@@ -8,6 +8,7 @@ https://learn.microsoft.com/power-platform/admin/security-roles-privileges
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, Final
 from uuid import NAMESPACE_URL, uuid5
 
@@ -182,5 +183,6 @@ class Roles:
         return frozenset(name.lower() for role in self.members.get(actor, ()) for name in self.depths(role))
 
 
+@cache
 def _id(name: str) -> str:
     return str(uuid5(NAMESPACE_URL, f"dataverse/privilege/{name}"))
