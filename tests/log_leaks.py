@@ -74,6 +74,8 @@ class Listener:
             if file.exists():
                 self.hear_command(file.read_text(errors="replace"))
         spoken = "\n".join(text for _, text in self.heard)
+        if not spoken:
+            return []
         found = set()
         for value, kind in {
             each: kind for world in list(self.worlds) for each, kind in hidden(world)

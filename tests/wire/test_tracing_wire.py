@@ -84,6 +84,7 @@ def test_a_cycle_is_one_trace_of_steps_and_calls_without_anybodys_data(
 
 
 def test_a_collector_that_is_away_changes_nothing(stage: Stage) -> None:
+    """In a process of its own: its end ends the SDK's thread, which tries again for seven to eight and a half seconds."""
     deal = stage.add()
-    stage.sync(COSELL_TRACING__OTLP_ENDPOINT="http://127.0.0.1:9")
+    stage.cosell("sync", process=True, COSELL_TRACING__OTLP_ENDPOINT="http://127.0.0.1:9")
     assert stage.deal(deal)["sync_state"] == "In sync"
