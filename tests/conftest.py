@@ -9,28 +9,38 @@ from log_leaks import _listening, _nothing_leaks
 __all__ = ["_listening", "_nothing_leaks"]
 
 # A worker takes whole modules (`--dist loadscope --no-loadscope-reorder`), so a long one that starts last would hold up
-# the end of the run. These take 15 seconds and more, longest first (`pytest --durations=0`, summed up by module).
+# the end of the run. These take ten seconds and more of processor time or of waiting, longest first (each worker's
+# `os.times()` around every test, summed up by module); then come the others that play over a wire, then the rest.
 LONGEST_FIRST = (
     "test_crash_points",
     "test_fleet",
-    "test_acceptance_settings",
-    "test_acceptance_daemon",
     "test_acceptance_crashes",
-    "test_fault_matrix",
-    "test_acceptance_faults",
-    "test_acceptance_import",
-    "test_installed_command",
+    "test_acceptance_daemon",
     "test_convergence",
-    "test_acceptance_people",
+    "test_fault_matrix",
     "test_fault_cycles",
-    "test_provision",
+    "test_acceptance_settings",
+    "test_dynamics_provision",
+    "test_acceptance_faults",
+    "test_store",
+    "test_installed_command",
+    "test_web",
+    "test_dynamics",
+    "test_crm",
+    "test_acceptance_gaps",
+    "test_acceptance_import",
+    "test_crm_limits",
+    "test_acceptance_page",
+    "test_acceptance_people",
     "test_acceptance_moves",
-    "test_acceptance_edits",
-    "test_official_clients",
     "test_deploy",
+    "test_acceptance_per_deal",
+    "test_acceptance_postgres",
+    "test_acceptance_accounts",
+    "test_acceptance_sharing",
 )
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     rank = {name: number for number, name in enumerate(LONGEST_FIRST)}
-    items.sort(key=lambda item: rank.get(item.path.stem, len(rank)))
+    items.sort(key=lambda item: rank.get(item.path.stem, len(rank) + ("wire" not in item.path.parts)))
