@@ -12,6 +12,7 @@ import string
 from datetime import timedelta
 from decimal import Decimal, InvalidOperation
 from difflib import get_close_matches
+from functools import cache
 from typing import Annotated, Final, Literal
 from urllib.parse import urlsplit
 from zoneinfo import available_timezones
@@ -178,8 +179,14 @@ _LANGUAGE_NAMES: Final = {
 }
 
 
+@cache
+def _time_zones() -> frozenset[str]:
+    """Those of this machine; finding out opens some six hundred files."""
+    return frozenset(available_timezones())
+
+
 def _time_zone(value: str) -> str:
-    known = available_timezones()
+    known = _time_zones()
     if value in known:
         return value
     cities = {name.rpartition("/")[2].casefold(): name for name in sorted(known, reverse=True)}
