@@ -158,7 +158,6 @@ def test_a_sick_and_a_misconfigured_one_harm_no_other(provider: Provider) -> Non
         waited(lambda: all(stage.deals(deal) for stage, deal in deals), "both imports", process=run.process)
         waited(lambda: run.events("outage.began", "sick"), "the sick one's outage", process=run.process)
         each = waited(run.standing, "the listener", process=run.process)
-        assert run.get("/readyz").status_code == 200
         assert not each["sick"]["ready"]
         assert "sign-in of dynamics" in each["sick"]["reasons"][0]
         assert each["wrong"]["reasons"][0].startswith("misconfigured: connections.wrong.sync.interval")
@@ -167,6 +166,8 @@ def test_a_sick_and_a_misconfigured_one_harm_no_other(provider: Provider) -> Non
             "the good ones to be ready",
             process=run.process,
         )
+        assert run.get("/readyz").status_code == 200
+        assert not run.standing()["sick"]["ready"]
         assert run.events("connection.misconfigured", "wrong")
         assert run.events("cycle.finished", "north")
         metrics = run.get("/metrics").text
