@@ -386,10 +386,24 @@ def test_a_lost_answer_to_an_upsert_makes_no_second_deal(world: Callable[..., Wo
     w = world()
     crm = w.client()
     crm.shape()
-    w.server.faults.reset_after(path="Cosell_Referral_Id__c")
+    w.server.faults.reset_after(path=COMPOSITE, body="PATCH")
     made = only(crm.create([draft("ref-1")]))
     assert made.error is None
     assert len(w.org.rows("Opportunity")) == 1
+
+
+def test_an_upsert_that_was_never_answered_may_have_landed(world: Callable[..., World]) -> None:
+    """Told as not sent, its intent would be dropped, and the deal that is found later merged without a base."""
+    w = world()
+    crm = w.client()
+    crm.shape()
+    w.server.faults.reset_after(path=COMPOSITE, body="PATCH", times=None)
+    assert isinstance(only(crm.create([draft("ref-1")])).error, Unclear)
+    w.server.faults.clear()
+    w.server.faults.reset_after(path=COMPOSITE, body="PATCH")
+    w.server.faults.answer(503, None, path=COMPOSITE, body="PATCH", times=None)
+    assert isinstance(only(crm.create([draft("ref-2")])).error, Unclear)  # the first try, not the last
+    assert len(w.org.rows("Opportunity")) == 2
 
 
 def test_a_lost_answer_to_an_account_is_unclear_and_settled_by_looking(world: Callable[..., World]) -> None:

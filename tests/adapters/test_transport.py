@@ -37,10 +37,11 @@ from cosell_sync.errors import (
 )
 from cosell_sync.transport import codes, errors, unreachable
 from cosell_sync.transport.answers import Answer, ErrorBody, error_body, retry_after
-from cosell_sync.transport.client import HttpCaller, Limits, Safety
+from cosell_sync.transport.client import HttpCaller, Limits
 from cosell_sync.transport.errors import Disposition, Scope
 from cosell_sync.transport.exact_json import parse
 from cosell_sync.transport.quota import Meter
+from cosell_sync.transport.safety import Safety
 from cosell_sync.transport.session import LibrarySession, sign_in_session
 from cosell_sync.transport.throttle import Governor
 from cosell_sync.transport.tokens import AccessToken, TokenSource, lifetime, renew_at

@@ -40,7 +40,8 @@ from cosell_sync.store.engine import make_engine, parse
 from cosell_sync.store.lease import RowLease
 from cosell_sync.store.schema import DEFAULT
 from cosell_sync.store.sql import SqlStore
-from cosell_sync.transport.client import HttpCaller, Safety
+from cosell_sync.transport.client import HttpCaller
+from cosell_sync.transport.safety import Safety
 from memory_systems import IDENTITIES, rules
 
 UNTRUSTING = ssl.SSLContext(

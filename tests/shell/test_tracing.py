@@ -16,8 +16,9 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from cosell_sync import log, tracing
 from cosell_sync.errors import ConfigError, Unavailable
 from cosell_sync.settings import InvalidSettings, load
-from cosell_sync.transport.client import HttpCaller, Limits, Safety
+from cosell_sync.transport.client import HttpCaller, Limits
 from cosell_sync.transport.retry import RetryStrategy
+from cosell_sync.transport.safety import Safety
 
 OFF = """
 import sys

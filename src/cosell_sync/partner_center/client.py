@@ -54,8 +54,9 @@ from cosell_sync.partner_center.sight import Sight, look
 from cosell_sync.partner_center.values import ID, WireOptions, tenant_of, timestamp
 from cosell_sync.ports import Findings, Identity, Outcome, Page, ReferralDraft, ReferralWrite
 from cosell_sync.transport.answers import Answer
-from cosell_sync.transport.client import HttpCaller, Safety
+from cosell_sync.transport.client import HttpCaller
 from cosell_sync.transport.exact_json import encode
+from cosell_sync.transport.safety import Safety
 
 log = structlog.get_logger()
 

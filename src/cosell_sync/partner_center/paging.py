@@ -15,8 +15,9 @@ from urllib.parse import quote, urlsplit
 from cosell_sync.core import overlap
 from cosell_sync.errors import Unavailable
 from cosell_sync.transport.answers import Answer, error_body
-from cosell_sync.transport.client import HttpCaller, Safety
+from cosell_sync.transport.client import HttpCaller
 from cosell_sync.transport.errors import Scope
+from cosell_sync.transport.safety import Safety
 
 SYSTEM: Final = "partner_center"
 REFERRALS: Final = "/v1.0/engagements/referrals"

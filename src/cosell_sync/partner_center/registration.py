@@ -13,9 +13,10 @@ from urllib.parse import quote
 
 from cosell_sync.errors import Gone, Unavailable
 from cosell_sync.transport.answers import Answer
-from cosell_sync.transport.client import HttpCaller, Safety
+from cosell_sync.transport.client import HttpCaller
 from cosell_sync.transport.errors import Scope
 from cosell_sync.transport.exact_json import encode
+from cosell_sync.transport.safety import Safety
 
 SCOPE: Final = "https://api.partnercenter.microsoft.com/.default"
 EVENTS: Final = (

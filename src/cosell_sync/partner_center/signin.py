@@ -21,8 +21,9 @@ from urllib.parse import quote, urlencode
 from cosell_sync.errors import AuthFailed, Unavailable
 from cosell_sync.ports import Clock, Tokens
 from cosell_sync.transport.aadsts import LOGIN, Way, cure, number_of, told
-from cosell_sync.transport.client import HttpCaller, Safety
+from cosell_sync.transport.client import HttpCaller
 from cosell_sync.transport.errors import Scope
+from cosell_sync.transport.safety import Safety
 from cosell_sync.transport.throttle import utc_now
 from cosell_sync.transport.tokens import MARGIN, AccessToken, lifetime
 

@@ -1,16 +1,6 @@
 """One careful HTTP call: timeouts, retries, throttling, sign-in and logging, the same for every system.
 
-What may be repeated depends on what a call does:
-
-========= ===================================================================================================
-READ      changes nothing, or may be done twice without harm: repeated on every transient failure
-GUARDED   a write with If-Match: repeated only when it surely did not land (429, an answered 503, no connection)
-UNGUARDED a write without a guard: repeated only when it was refused at the door (429, no connection)
-ONCE      a write that nobody may see twice: never repeated
-========= ===================================================================================================
-
-A 401 was refused at the door as well: whatever the call does, it is sent once more with another token. A write whose
-answer is lost raises ``Unclear``; the caller looks before doing anything else.
+What may be repeated depends on what a call does (``safety``). Every write asks the ``permit`` before it leaves.
 
 Each exchange runs on a thread of its own, so that a stop ends a hanging call at once and a dripping answer cannot
 outlast its time. Redirects are never followed. A token goes to the configured host only, or to the one that the
@@ -27,7 +17,6 @@ import uuid
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from enum import StrEnum
 from functools import partial
 from typing import Any
 
@@ -35,7 +24,7 @@ import httpx
 import structlog
 
 from cosell_sync import tracing
-from cosell_sync.errors import SYSTEMS, CosellError, Flaky, Rejected, Unavailable, Unclear
+from cosell_sync.errors import SYSTEMS, CosellError, Flaky, OutsideError, Rejected, Unavailable, Unclear
 from cosell_sync.transport import answers, errors, unreachable
 from cosell_sync.transport.answers import Answer, ErrorBody, error_body
 from cosell_sync.transport.deadline import DeadlineExceeded, Stopped, within_deadline
@@ -43,20 +32,12 @@ from cosell_sync.transport.errors import Disposition, Refusal, Scope
 from cosell_sync.transport.exact_json import parse
 from cosell_sync.transport.permit import Permit, anyway, asked_last
 from cosell_sync.transport.retry import Retrier, RetryableError, RetryStrategy
+from cosell_sync.transport.safety import Safety, repeated
 from cosell_sync.transport.throttle import Clock, Governor, utc_now
 from cosell_sync.transport.tokens import AccessToken, TokenSource
 from cosell_sync.transport.trust import trust
 
 log = structlog.get_logger()
-
-
-class Safety(StrEnum):
-    """Whether a call may be repeated; see above."""
-
-    READ = "read"
-    GUARDED = "guarded"
-    UNGUARDED = "unguarded"
-    ONCE = "once"
 
 
 @dataclass(frozen=True)
@@ -86,6 +67,7 @@ class _Call:
     parse: Callable[[bytes], Any]
     unchanged: Callable[[], bool] | None
     started: float
+    lost: list[Unclear] = field(default_factory=list)  # tries of which nobody knows whether they landed
 
 
 class HttpCaller:
@@ -215,9 +197,22 @@ class HttpCaller:
         strategy = self._limits.retry
         if tries is not None:
             strategy = replace(strategy, tries=min(tries, strategy.tries))
-        return self.retrier.run(strategy, partial(self._attempt, call))
+        try:
+            return self.retrier.run(strategy, partial(self._noted, call))
+        except OutsideError:
+            if call.lost:  # that the last try was not answered, or not made, says nothing of the first
+                raise call.lost[-1] from None
+            raise
 
     # --- one attempt --------------------------------------------------------------------------------------------
+
+    def _noted(self, call: _Call) -> Answer:
+        try:
+            return self._attempt(call)
+        except RetryableError as failure:
+            if isinstance(failure.final, Unclear):
+                call.lost.append(failure.final)
+            raise
 
     def _attempt(self, call: _Call) -> Answer:
         """One attempt; two requests where the token had to be renewed."""
@@ -306,7 +301,9 @@ class HttpCaller:
     def _unanswered(self, code: str, sent: bool, call: _Call) -> Exception:
         """No answer: what becomes of the call, and whether it may be tried again."""
         if sent and call.safety is not Safety.READ:
-            return Unclear(f"{self.name} did not answer; it may have landed", code=code)
+            unclear = Unclear(f"{self.name} did not answer; it may have landed", code=code)
+            again = call.safety is Safety.HARMLESS and code != "stopping"
+            return RetryableError(unclear) if again else unclear
         if code == "stopping":
             return self._stopping()
         if code == "certificate":
@@ -350,13 +347,9 @@ class HttpCaller:
         if found is Disposition.OVERLOADED and refusal.status >= 500 and unguarded:
             # A 503 is not proof enough for a write that nothing guards: the caller looks first.
             return Unclear(f"{self.name} is not available", code=refusal.code, status=refusal.status)
-        repeatable: Mapping[Safety, bool] = {
-            Safety.READ: found in errors.TRANSIENT,
-            Safety.GUARDED: refusal.surely_not_landed,
-            Safety.UNGUARDED: found is Disposition.THROTTLED,
-        }
         final_error = errors.to_error(refusal, call.scope)
-        return RetryableError(final_error, wait) if repeatable.get(call.safety) else final_error
+        again = repeated(call.safety, found, refusal.status)
+        return RetryableError(final_error, wait) if again else final_error
 
     def _parsed(self, answer: Answer, call: _Call) -> Answer:
         """A success, if its body is what it should be. A proxy's web page proves nothing."""
@@ -369,7 +362,8 @@ class HttpCaller:
         text = f"{self.name} gave an unreadable answer"
         facts: dict[str, Any] = {"code": "unreadable", "status": answer.status}
         if call.safety is not Safety.READ:
-            raise Unclear(f"{text}; it may have landed", request_id=answer.request_id, **facts)
+            unclear = Unclear(f"{text}; it may have landed", request_id=answer.request_id, **facts)
+            raise RetryableError(unclear) if call.safety is Safety.HARMLESS else unclear
         final: CosellError = (
             Unavailable(self.system, text, hint=self.hint, **facts)
             if call.scope is Scope.SYSTEM

@@ -21,8 +21,9 @@ from requests.structures import CaseInsensitiveDict
 from cosell_sync.errors import Unavailable
 from cosell_sync.transport import errors
 from cosell_sync.transport.answers import Answer
-from cosell_sync.transport.client import HttpCaller, Safety
+from cosell_sync.transport.client import HttpCaller
 from cosell_sync.transport.errors import Scope
+from cosell_sync.transport.safety import Safety
 
 # Ours to set, or about a connection that the library does not have.
 _DROPPED: Final = frozenset({"authorization", "connection", "content-length", "x-prettyprint"})

@@ -23,9 +23,10 @@ from cosell_sync.crm.dynamics.errors import SYSTEM
 from cosell_sync.crm.values import pieces
 from cosell_sync.errors import Flaky, RecordError, Rejected, Surprise, Unavailable, Unclear
 from cosell_sync.transport.answers import Answer
-from cosell_sync.transport.client import HttpCaller, Safety
+from cosell_sync.transport.client import HttpCaller
 from cosell_sync.transport.errors import Scope
 from cosell_sync.transport.exact_json import parse
+from cosell_sync.transport.safety import Safety
 
 ROOT: Final = "/api/data/v9.2"
 HEADERS: Final[Mapping[str, str]] = {

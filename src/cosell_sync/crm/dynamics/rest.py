@@ -23,10 +23,11 @@ from cosell_sync.crm.dynamics.questions import HEADERS, ROOT, Questions, Row, te
 from cosell_sync.crm.pace import Pace
 from cosell_sync.errors import CosellError, Flaky, OutsideError, RecordError, Unavailable, Unclear
 from cosell_sync.transport.answers import Answer, error_body
-from cosell_sync.transport.client import HttpCaller, Safety
+from cosell_sync.transport.client import HttpCaller
 from cosell_sync.transport.errors import Refusal, Scope, disposition, to_error
 from cosell_sync.transport.exact_json import encode
 from cosell_sync.transport.retry import RetryableError, RetryStrategy
+from cosell_sync.transport.safety import Safety
 from cosell_sync.transport.throttle import utc_now
 from cosell_sync.transport.tokens import AccessToken
 

@@ -19,8 +19,9 @@ from cosell_sync.crm.salesforce import composite, errors
 from cosell_sync.crm.salesforce.composite import Part, Rows
 from cosell_sync.crm.salesforce.errors import Fault
 from cosell_sync.crm.salesforce.rest import Rest
+from cosell_sync.crm.salesforce.signin import SYSTEM
 from cosell_sync.crm.values import packed
-from cosell_sync.errors import OutsideError, Unclear
+from cosell_sync.errors import OutsideError, Unavailable, Unclear
 from cosell_sync.transport.exact_json import encode
 
 SIZE: Final = 200
@@ -138,10 +139,22 @@ def send_and_ask(
         else:
             room = len(some) < composite.QUERIES and not left and some[-1].shares
             found, rows = _sent(rest, some, afterwards if room else None)
-            outage = next((each.outage for each in found if each.outage), None)
+            outage = next((each.outage for each in found if each.outage), None) or _silence(some, found)
         for at, result in zip((at for each in some for at in each.places), found, strict=True):
             results[at] = result
     return results, rows
+
+
+def _silence(requests: Sequence[_Request], results: Sequence[Result]) -> Unavailable | None:
+    """What was repeated and never answered means that nobody is there: what comes after it is not sent."""
+    lost = next((each.unclear for each in results if each.unclear), None)
+    if (
+        lost is None
+        or not all(each.repeatable for each in requests)
+        or not all(each.unclear for each in results)
+    ):
+        return None
+    return Unavailable(SYSTEM, "Salesforce stopped answering", code=lost.code)
 
 
 def _requests(changes: Sequence[Change]) -> Iterator[_Request]:

@@ -93,7 +93,8 @@ def exchange(rest: Rest, parts: Sequence[Part], *, repeat: bool) -> tuple[Sequen
         for at, part in enumerate(parts)
     ]
     body = {"allOrNone": False, "collateSubrequests": False, "compositeRequest": requests}
-    answer = rest.call("POST", "composite", body, repeat=repeat)
+    reads = all(part.method == "GET" for part in parts)
+    answer = rest.call("POST", "composite", body, repeat=repeat, reads=reads)
     try:
         by_name = {each["referenceId"]: each for each in answer.data["compositeResponse"]}
         replies = [Reply(int(by_name[f"part{at}"]["httpStatusCode"]), by_name[f"part{at}"].get("body"))

@@ -24,10 +24,11 @@ from cosell_sync.crm.salesforce.signin import SYSTEM
 from cosell_sync.errors import Unavailable
 from cosell_sync.ports import Clock
 from cosell_sync.transport import answers
-from cosell_sync.transport.client import HttpCaller, Safety
+from cosell_sync.transport.client import HttpCaller
 from cosell_sync.transport.errors import VERDICTS, Scope
 from cosell_sync.transport.exact_json import encode, parse
 from cosell_sync.transport.retry import RetryableError, RetryStrategy
+from cosell_sync.transport.safety import Safety
 from cosell_sync.transport.tokens import AccessToken, TokenSource
 
 if TYPE_CHECKING:
@@ -126,33 +127,44 @@ class Rest:
         *,
         headers: Mapping[str, str] | None = None,
         repeat: bool | None = None,
+        reads: bool = False,
     ) -> Answer:
         """One call under ``/services/data/vXX.X/`` (or at that host, where the path starts with a slash).
 
-        ``repeat``: whether doing it twice is harmless; by default only for GET. Raises simple-salesforce's
-        exceptions for what the org refuses, ``Unavailable``, ``Unclear`` and ``AuthFailed`` for the rest.
+        ``repeat``: whether doing it twice is harmless; by default only for GET. ``reads``: whether it changes nothing though it is
+        no GET. Raises simple-salesforce's exceptions for what the org refuses, ``Unavailable``, ``Unclear`` and ``AuthFailed``
+        for the rest.
         """
         place = path if path.startswith("/") else f"{self.root}/{path}"
         again = method == "GET" if repeat is None else repeat
-        answer = self.send(method, place, None if body is None else encode(body), headers or {}, repeat=again)
+        encoded = None if body is None else encode(body)
+        answer = self.send(method, place, encoded, headers or {}, repeat=again, reads=reads)
         if answer.status >= HTTPStatus.MULTIPLE_CHOICES:
             raise_refused(answer, place, name=path.partition("?")[0])
         return Answer(answer.status, answer.data, self._moment(answer))
 
     def send(
-        self, method: str, path: str, body: bytes | None, headers: Mapping[str, str], *, repeat: bool
+        self,
+        method: str,
+        path: str,
+        body: bytes | None,
+        headers: Mapping[str, str],
+        *,
+        repeat: bool,
+        reads: bool = False,
     ) -> answers.Answer:
         """The answer to a request whose body is encoded already, whatever the org said about the request.
 
-        ``repeat``: whether doing it twice is harmless. Raises ``Unavailable``, ``Unclear`` and ``AuthFailed``.
+        ``repeat`` and ``reads`` as of ``call``. Raises ``Unavailable``, ``Unclear`` and ``AuthFailed``.
         """
         kind = {} if body is None else {"content-type": "application/json"}
+        harmless = Safety.READ if reads or method == "GET" else Safety.HARMLESS
         try:
             answer = self._caller.call(
                 method,
                 path,
                 template=template(path),
-                safety=Safety.READ if repeat else Safety.UNGUARDED,
+                safety=harmless if repeat else Safety.UNGUARDED,
                 scope=Scope.SYSTEM,
                 headers={**kind, **{name.lower(): value for name, value in headers.items()}},
                 body=body,

@@ -22,8 +22,9 @@ from urllib.parse import urlencode, urlsplit
 from cosell_sync.crm.salesforce.ids import long_id
 from cosell_sync.errors import AuthFailed
 from cosell_sync.ports import Clock
-from cosell_sync.transport.client import HttpCaller, Safety
+from cosell_sync.transport.client import HttpCaller
 from cosell_sync.transport.errors import VERDICTS, Scope
+from cosell_sync.transport.safety import Safety
 from cosell_sync.transport.tokens import NO_EXPIRY, AccessToken
 
 SYSTEM: Final = "salesforce"
