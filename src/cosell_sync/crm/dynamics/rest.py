@@ -202,12 +202,15 @@ class Rest(Questions):
             found: list[list[Reply]] = batch.replies(answer.body, kind)
         except ValueError:
             raise Unclear("Dataverse gave an unreadable answer", code="unreadable") from None
-        if len(found) > len(groups) or not all(found):
+        if not found or len(found) > len(groups) or not all(found):
             raise Unclear("Dataverse gave an unreadable answer", code="unreadable")
-        # A server that stops at the first failure answers no further part: those were not carried out.
-        skipped = Result(error=Flaky("not carried out, since another write failed", code="not_reached"))
         results = [_result(replies, len(group)) for replies, group in zip(found, groups, strict=False)]
-        return [*results, *[skipped] * (len(groups) - len(found))]
+        # A server that stops at the first failure answers no further part: those were not carried out. Behind one that
+        # landed it would have gone on, so the answer was cut.
+        missing: RecordError = Flaky("not carried out, since another write failed", code="not_reached")
+        if results[-1].landed:
+            missing = Unclear("Dataverse answered only part of a batch", code="unreadable")
+        return [*results, *[Result(error=missing)] * (len(groups) - len(found))]
 
 
 def _refused_batch(answer: Answer) -> CosellError:
