@@ -228,6 +228,20 @@ def test_two_processes(url: str, store: SqlStore) -> None:
             store.commit(Transaction(links=[Link("r:1")]))
 
 
+def test_a_full_disk_keeps_no_lease_for_ever(store: SqlStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The name of the holder is for people; where there is no room for it, the lock must not stay with a file that nobody knows."""
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as disk:
+        disk.setattr(os, "pwrite", full)
+        with store.lease(NO_WAIT):
+            assert store.holds_lease
+    with store.lease(NO_WAIT):
+        assert store.holder()
+
+
 def test_killed_holder_frees_the_lease(url: str, store: SqlStore) -> None:
     """However it dies, the next one need not wait, and is not told of a ghost."""
     with another_process(url) as (child, name):

@@ -22,7 +22,9 @@ from sqlalchemy import text
 from sqlalchemy.engine import make_url
 from test_stopped_process import Writer, writing
 
+from cosell_sync.core.memory import Link
 from cosell_sync.errors import Busy, Fenced, Unavailable
+from cosell_sync.ports import Transaction
 from cosell_sync.store.lease import DEADLINE, RowLease
 from cosell_sync.store.open import open_store
 from cosell_sync.store.presence import GRACE
@@ -68,6 +70,15 @@ def row(store: SqlStore) -> Any:
     )
     with store.engine.connect() as connection:
         return connection.execute(text(query)).one()
+
+
+def failed_over(store: SqlStore, fence: int) -> None:
+    """The database goes on from a standby that had not yet heard of the newest lease, as asynchronous replication and a restored
+    backup leave it: https://www.postgresql.org/docs/current/warm-standby.html (26.2.5, "some committed transactions may be lost").
+    """
+    query = "UPDATE lease SET fence = :fence, holder = NULL, deadline = NULL, presence = NULL"
+    with store.engine.begin() as connection:
+        connection.execute(text(query), {"fence": fence})
 
 
 def until(true: Callable[[], bool]) -> None:
@@ -303,3 +314,37 @@ def test_behind_a_pooler_only_the_deadline_counts(place: str) -> None:
         writer.process.wait(30)
         refused(store)
         assert row(store).left > GRACE.total_seconds()
+
+
+def test_a_database_that_forgot_the_newest_lease_does_not_give_its_number_again(place: str) -> None:
+    """Both would be let through: a fencing number must be one that no holder had, not the one after the last that is remembered."""
+    with opened(place) as first, opened(place) as second:
+        with first.lease(AT_ONCE):
+            known = row(first).fence
+        with first.lease(AT_ONCE):
+            failed_over(second, known)
+            with second.lease(AT_ONCE):
+                lease = first._lease
+                assert isinstance(lease, RowLease)
+                with pytest.raises(Fenced):
+                    first.commit(Transaction(links=[Link("first")]))
+                assert not lease.renew()
+                with pytest.raises(Fenced):
+                    first.check_deadline()
+                second.commit(Transaction(links=[Link("second")]))
+        assert [link.key for link in second.links()] == ["second"]
+
+
+def test_a_lease_that_nothing_renews_is_given_back(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine may have no room for one more thread; kept without one, the lease would stand in its own holder's way."""
+
+    def no_room(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with opened(place) as store:
+        with monkeypatch.context() as crowded:
+            crowded.setattr(threading.Thread, "start", no_room)
+            with pytest.raises(RuntimeError), store.lease(AT_ONCE):
+                pass
+        with store.lease(AT_ONCE):
+            store.commit(Transaction(links=[Link("first")]))

@@ -12,6 +12,7 @@ clock tells whether somebody else may have taken over, also after the process st
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
@@ -44,6 +45,9 @@ _POLL_SECONDS: Final = 0.25
 _NOBODY: Final = "a process that has not said its name"
 # Of the deadline, and of ``GRACE``, this much is left to a call that was sent: it has to arrive before somebody else takes over.
 _RESERVE: Final = 1 / 6
+# The number grows by a chance amount: a database that failed over, or was restored, may have forgotten the newest holder, and must
+# not give its number to the next one. 64 bits last for billions of holders.
+_LEAP: Final = 1 << 31
 _GRACE_RESERVE: Final = timedelta(seconds=1.5)
 
 
@@ -128,18 +132,25 @@ class FileLease:
         except BlockingIOError:
             os.close(descriptor)
             return False
+        except BaseException:
+            os.close(descriptor)
+            raise
         if self._descriptor is not None or not self._is_ours(descriptor):
             os.close(descriptor)
             return False
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, self._name.encode(), 0)
         self._descriptor = descriptor
+        with suppress(
+            OSError
+        ):  # on a disk that is full nobody reads who holds the lock; it is held all the same
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, self._name.encode(), 0)
         return True
 
     def release(self) -> None:
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is not None:
-            os.ftruncate(descriptor, 0)
+            with suppress(OSError):
+                os.ftruncate(descriptor, 0)
             os.close(descriptor)
 
     def holder(self) -> str | None:
@@ -232,7 +243,12 @@ class RowLease:
                     row.connection == self._connection,
                     or_(row.deadline.is_(None), row.deadline <= now),
                 )
-                .values(holder=self._name, fence=row.fence + 1, deadline=now + self._deadline, presence=shown)
+                .values(
+                    holder=self._name,
+                    fence=row.fence + 1 + secrets.randbelow(_LEAP),
+                    deadline=now + self._deadline,
+                    presence=shown,
+                )
                 .returning(row.fence)
             ).scalar_one_or_none()
             if fence is None:
@@ -241,8 +257,13 @@ class RowLease:
         self._fence, self._shown = fence, shown
         self._ours_until = asked + self._deadline.total_seconds()
         self._stop.clear()
-        self._renewer = Thread(target=self._keep, name="lease", daemon=True)
-        self._renewer.start()
+        renewer = Thread(target=self._keep, name="lease", daemon=True)
+        try:
+            renewer.start()
+        except BaseException:  # the machine has no room for a thread
+            self.release()
+            raise
+        self._renewer = renewer
         return True
 
     def _hasten(self, connection: Connection) -> None:
