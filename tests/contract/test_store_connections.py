@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from threading import Event
 
 import pytest
+from sqlalchemy import Engine
 from test_store import FULL
 
 import postgres
@@ -17,6 +20,7 @@ from cosell_sync.core.memory import Link
 from cosell_sync.errors import Busy
 from cosell_sync.ports import Identity, Transaction
 from cosell_sync.store import backup, connections
+from cosell_sync.store import open as store_open
 from cosell_sync.store.connections import Turn
 from cosell_sync.store.copy import copy_into_memory, open_copy
 from cosell_sync.store.notices import SqlOutbox
@@ -137,3 +141,29 @@ def test_a_copy_and_a_backup_hold_what_they_should(url: str, databases: Database
     assert [link.key for link in restored.links()] == [deal(2).key]
     tokens = StoredTokens(target.engine, "quite another key", connection="beta")
     assert tokens.load("partner_center") == "beta"
+
+
+def test_a_database_that_hardly_answers_keeps_no_other_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, databases: Databases
+) -> None:
+    """To connect to a machine that is gone takes ten seconds each time; the others' turns, pages and events must not wait for it. Two
+    who want the same one still get the same one.
+    """
+    gone, here = (f"sqlite:///{tmp_path / name}" for name in ("gone.db", "here.db"))
+    asked, answered, real = Event(), Event(), store_open.open_engine
+
+    def slow(url: str, cycles: int = 1) -> Engine:
+        if url == gone:
+            asked.set()
+            answered.wait(30)
+        return real(url, cycles)
+
+    monkeypatch.setattr(store_open, "open_engine", slow)
+    with ThreadPoolExecutor(3) as pool:
+        try:
+            first, second = (pool.submit(databases.engine, gone) for _ in range(2))
+            assert asked.wait(30)
+            assert pool.submit(databases.engine, here).result(timeout=5)
+        finally:
+            answered.set()
+        assert first.result(timeout=30) is second.result(timeout=30)

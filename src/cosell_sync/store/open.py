@@ -30,11 +30,14 @@ class Databases:
     def __init__(self, cycles: int = 1) -> None:
         self._cycles = cycles
         self._lock = threading.Lock()
+        self._opening: dict[str, threading.Lock] = {}  # a database that hardly answers keeps no other waiting
         self._engines: dict[str, Engine] = {}
 
     def engine(self, url: str) -> Engine:
         """The engine of this URL; arguments and errors as of ``open_store``."""
         with self._lock:
+            opening = self._opening.setdefault(url, threading.Lock())
+        with opening:
             if url not in self._engines:
                 self._engines[url] = open_engine(url, self._cycles)
             return self._engines[url]
