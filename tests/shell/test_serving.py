@@ -15,6 +15,7 @@ from console_world import deal
 from structlog.testing import capture_logs
 
 import postgres
+from cosell_sync.cli.event_receiver import to_each
 from cosell_sync.errors import AuthFailed, ConfigError, Fenced, ForeignSystem, Unavailable
 from cosell_sync.ports import Transaction
 from cosell_sync.serving import monitor
@@ -358,3 +359,28 @@ def test_a_database_that_is_away_harms_only_its_connections(local: World, tmp_pa
         assert one.serve_once("delta").ending is Ending.MISCONFIGURED
         assert one.serve_once("acme").ending is Ending.SERVED
         assert "delta" in one.names(), "nothing says that it is paused"
+
+
+def test_an_event_reaches_the_others_where_one_database_is_away(local: World, tmp_path: Path) -> None:
+    """Which of its deals it knows nobody can say, so it is asked for as well, and its failure is the sender's to hear last."""
+    local.extra = (
+        f"  away:\n    store: {{url: 'sqlite:///{tmp_path}/nowhere/own.db'}}\n"
+        "    partner_center: {tenant_id: tenant-away, client_id: c, refresh_token: r}\n"
+        "    salesforce: {login_url: 'https://away.my.salesforce.com', consumer_key: k, consumer_secret: s}\n"
+        "webhooks: {enabled: true, public_url: 'https://hooks.example'}\n"
+    )
+    told: list[str] = []
+
+    def tell(name: str) -> None:
+        one.store(name)
+        told.append(name)
+
+    with local.process() as one:
+        known = deal(1)
+        with (store := one.store("gamma")).lease(timedelta()):
+            store.commit(Transaction(links=[known]))
+        names = one.receivers(None, [str(known.referral_id)])
+        assert sorted(names) == ["away", "gamma"]
+        with pytest.raises(ConfigError):
+            to_each(["away", "acme", "gamma"], tell)
+        assert told == ["acme", "gamma"]

@@ -14,7 +14,7 @@ from typing import Protocol
 from cosell_sync import tracing
 from cosell_sync.bootstrap import Program, noticing, program, rules_from
 from cosell_sync.cli.console_pages import Subject, console, console_of_several
-from cosell_sync.cli.event_receiver import Spaced, log_events, receiver, taking
+from cosell_sync.cli.event_receiver import Spaced, log_events, receiver, taking, to_each
 from cosell_sync.errors import Busy, ConfigError
 from cosell_sync.metrics import ACTIVE, PAUSED, Metrics
 from cosell_sync.serving.connections import Connections
@@ -193,9 +193,12 @@ def _serve_several(
             """Keep what they say for the connections that they are for, and wake those."""
             log_events(events)
             ours = [event.referral_id for event in events if event.name in OURS]
-            for name in connections.receivers(address, ours):
+
+            def tell(name: str) -> None:
                 monitor = connections.monitor(name)
                 taking(connections.store(name), monitor, wakers[name], seldom[name])(events)
+
+            to_each(connections.receivers(address, ours), tell)
 
         def subject(name: str) -> Subject | None:
             if name not in wakers:

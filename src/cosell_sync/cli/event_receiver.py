@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from typing import Any, Final, Protocol
 
-from cosell_sync.errors import ConfigError
+from cosell_sync.errors import ConfigError, CosellError
 from cosell_sync.log import get_logger
 from cosell_sync.ports import Clock
 from cosell_sync.serving.monitor import Monitor
@@ -68,6 +68,20 @@ def log_events(events: Sequence[Event]) -> None:
     """Say what arrived."""
     for event in events:
         get_logger().info("webhook.received", kind=event.name, referral_id=event.referral_id or None)
+
+
+def to_each(names: Iterable[str], tell: Callable[[str], None]) -> None:
+    """Tell these connections. One whose store is away keeps no other from hearing; then its failure is raised, so that the sender
+    tries again.
+    """
+    failures: list[CosellError] = []
+    for name in names:
+        try:
+            tell(name)
+        except CosellError as error:
+            failures.append(error)
+    if failures:
+        raise failures[0]
 
 
 def taking(

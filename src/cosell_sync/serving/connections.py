@@ -372,14 +372,20 @@ class Connections:
 
     def receivers(self, addressed: str | None, referrals: Sequence[str]) -> Sequence[str]:
         """The connections that an event is for. Each has an address of its own, and hears with it what the others of its tenant
-        are told; at the common address those hear of a referral that know it, and all where nobody does. Raises Unavailable.
+        are told; at the common address those hear of a referral that know it, or cannot say, and all where nobody does.
         """
         enabled = {name: one.settings for name, one in self._served.items() if one.settings.webhooks.enabled}
         if addressed is not None:
             tenant = enabled[addressed].partner_center.tenant_id if addressed in enabled else None
             return [name for name, each in enabled.items() if each.partner_center.tenant_id == tenant]
-        knowing = [name for name in enabled if self.store(name).by_referral(referrals)] if referrals else []
+        knowing = [name for name in enabled if self._may_know(name, referrals)] if referrals else []
         return knowing or list(enabled)
+
+    def _may_know(self, name: str, referrals: Sequence[str]) -> bool:
+        try:
+            return bool(self.store(name).by_referral(referrals))
+        except (Unavailable, ConfigError):  # its store is away, and keeps no other from hearing
+            return True
 
     def store(self, name: str) -> SqlStore:
         """The store of a valid connection, for who looks at it."""
