@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import URL, Engine, event
 from test_store import (  # noqa: F401 - fixtures among them
     FULL,
     NO_WAIT,
@@ -25,8 +26,8 @@ from test_store import (  # noqa: F401 - fixtures among them
 from cosell_sync.core.deal import Side
 from cosell_sync.errors import ConfigError
 from cosell_sync.ports import CycleState, Identity, Transaction
-from cosell_sync.store import backup
-from cosell_sync.store.engine import parse
+from cosell_sync.store import backup, copy
+from cosell_sync.store.engine import make_engine, parse
 from cosell_sync.store.history import KEPT
 from cosell_sync.store.open import open_store
 from cosell_sync.store.sql import SqlStore
@@ -102,6 +103,28 @@ def test_what_is_no_backup_changes_nothing(
         backup.about(strange)
     assert list(store.links()) == [FULL]
     assert backup.about(made).deals == 1
+
+
+def test_a_backup_without_room_says_so_and_leaves_nothing(
+    sql: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is the disk of the backup that is full, not the store's; the older backup of that name is still there."""
+    store = sql.open()
+    fill(store)
+    file = tmp_path / "own" / "backup.tar"
+    file.parent.mkdir()
+    file.write_bytes(b"older")
+
+    def small(url: URL, cycles: int = 1) -> Engine:
+        engine = make_engine(url, cycles)
+        event.listen(engine, "connect", lambda raw, _: raw.execute("PRAGMA max_page_count = 8"))
+        return engine
+
+    monkeypatch.setattr(copy, "make_engine", small)
+    with pytest.raises(ConfigError, match="no room"):
+        backup.write(store, KEY, file, "1.0")
+    assert [each.name for each in file.parent.iterdir()] == ["backup.tar"]
+    assert file.read_bytes() == b"older"
 
 
 def test_the_newest_cycles_are_kept_and_no_more(sql: Any) -> None:

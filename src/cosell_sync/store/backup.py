@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from sqlalchemy import URL, select, update
 
-from cosell_sync.errors import ConfigError
+from cosell_sync.errors import ConfigError, Unavailable
 from cosell_sync.store import schema
 from cosell_sync.store.copy import copy_into_file, replace_rows
 from cosell_sync.store.engine import make_engine, reading, writing
@@ -32,6 +32,7 @@ _ABOUT: Final = "backup.json"
 _STORE: Final = "store.db"
 _KEY: Final = "store.key"
 _NO_BACKUP: Final = "is no backup of a cosell-sync store"
+_FULL: Final = "database or disk is full"  # SQLITE_FULL in words (sqlite.org/rescode.html#full): only the copy is written
 _LARGEST_TEXT: Final = 100_000  # bytes of what is not the store
 
 
@@ -62,6 +63,13 @@ def write(store: SqlStore, key: str, file: Path, version: str) -> About:
         raise ConfigError(
             f"{file} cannot be written: {error.strerror}",
             hint="give a FILE in a directory that you may write",
+        ) from error
+    except Unavailable as error:
+        if _FULL not in str(error):
+            raise
+        raise ConfigError(
+            f"{file} cannot be written: there is no room for it",
+            hint="make room on its disk, or give a FILE on another one",
         ) from error
     return about
 

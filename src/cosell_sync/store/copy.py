@@ -12,11 +12,11 @@ from typing import Final
 
 from sqlalchemy import URL, Connection, Engine, Table, delete, insert, select, text
 
-from cosell_sync.errors import ConfigError
+from cosell_sync.errors import ConfigError, Unavailable
 from cosell_sync.ports import Clock
 from cosell_sync.store import schema
 from cosell_sync.store.connections import introduce
-from cosell_sync.store.engine import file_of, make_engine, parse, reading, writing
+from cosell_sync.store.engine import file_of, make_engine, parse, reading, unavailable, writing
 from cosell_sync.store.migrate import pending, revision, upgrade
 from cosell_sync.store.sql import SqlStore
 
@@ -37,7 +37,10 @@ def copy_into_memory(store: SqlStore) -> SqlStore:
 
 
 def copy_into_file(store: SqlStore, path: Path) -> None:
-    """Everything the store holds at this moment, as a SQLite store of this version. The daemon may run meanwhile."""
+    """Everything the store holds at this moment, as a SQLite store of this version. The daemon may run meanwhile.
+
+    Raises Unavailable, also where there is no room for the file.
+    """
     engine = make_engine(URL.create("sqlite", database=str(path)))
     try:
         if store.engine.dialect.name == "sqlite":
@@ -87,9 +90,9 @@ def _copied(url: str, connection: str) -> Engine:
             try:
                 with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as file:
                     _backup(file, memory)
-            except sqlite3.Error as error:
+            except (sqlite3.Error, Unavailable) as error:
                 raise ConfigError(
-                    f"{path} cannot be read as the store: {error}",
+                    f"{path} cannot be read as the store: {error.__cause__ or error}",
                     hint="check that store.url names a cosell-sync store that this user may read",
                 ) from error
         upgrade(memory)
@@ -112,8 +115,11 @@ def _copied(url: str, connection: str) -> Engine:
 
 
 def _backup(source: sqlite3.Connection, memory: Engine) -> None:
-    with memory.connect() as target:
-        source.backup(_driver(target))
+    try:
+        with memory.connect() as target:
+            source.backup(_driver(target))
+    except sqlite3.Error as error:
+        raise unavailable(error) from error
 
 
 def _driver(connection: Connection) -> sqlite3.Connection:

@@ -202,15 +202,16 @@ def _transaction(engine: Engine, *, writes: bool) -> Iterator[Connection]:
             with connection.begin():
                 yield connection
     except (OperationalError, InterfaceError, InternalError, PoolTimeout) as error:
-        raise _unavailable(error) from error
+        raise unavailable(error) from error
     except DatabaseError as error:
         # A damaged SQLite file is a bare DatabaseError; its subclasses are faults of the program and pass.
         if type(error) is not DatabaseError and getattr(error.orig, "sqlstate", None) not in _NOT_OURS:
             raise
-        raise _unavailable(error) from error
+        raise unavailable(error) from error
 
 
-def _unavailable(error: Exception) -> Unavailable:
+def unavailable(error: Exception) -> Unavailable:
+    """What an error of the database, or of its driver, means."""
     cause = str(getattr(error, "orig", None) or error).strip().partition("\n")[0]
     return Unavailable(
         "store",
