@@ -17,7 +17,7 @@ from test_store import FULL
 import postgres
 from cosell_sync.core.deal import Side
 from cosell_sync.core.memory import Link
-from cosell_sync.errors import Busy
+from cosell_sync.errors import Busy, ForeignSystem
 from cosell_sync.ports import Identity, Transaction
 from cosell_sync.store import backup, connections
 from cosell_sync.store import open as store_open
@@ -141,6 +141,36 @@ def test_a_copy_and_a_backup_hold_what_they_should(url: str, databases: Database
     assert [link.key for link in restored.links()] == [deal(2).key]
     tokens = StoredTokens(target.engine, "quite another key", connection="beta")
     assert tokens.load("partner_center") == "beta"
+
+
+def test_one_pair_belongs_to_one_connection(url: str, databases: Databases) -> None:
+    """The configuration may call a tenant by its domain here and by its id there, an org by two addresses, or the same connection by
+    a new name: who they are is known once they have answered. Both would share every deal, and what is parted under one name
+    would be joined under the other.
+    """
+
+    def bound(name: str, org: str, tenant: str) -> SqlStore:
+        store = databases.store(url, lambda: NOW, connection=name)
+        whose = {
+            Side.CRM: Identity("salesforce", org, f"{name}.example"),
+            Side.PARTNER_CENTER: Identity("partner_center", tenant, ""),
+        }
+        with store.lease(ZERO):
+            store.commit(Transaction(watermarks={"crm": "1"}, bindings=whose))
+        return store
+
+    acme = bound("acme", "00D1", "t1")
+    bound("same-org", "00D1", "t2")
+    bound("same-tenant", "00D2", "t1")
+    bound("unknown", "", "t1")
+    bound("unknown-too", "", "t1")
+    with pytest.raises(ForeignSystem, match="acme"):
+        bound("acme-eu", "00D1", "t1")
+    new = databases.store(url, lambda: NOW, connection="acme-eu")
+    assert (new.bindings(), new.watermark("crm")) == ({}, None)  # nothing is kept of it
+    bound("acme", "00D1", "t1")  # itself
+    connections.pause(acme.engine, "acme", NOW)
+    assert bound("acme-eu", "00D1", "t1").bindings()
 
 
 def test_a_database_that_hardly_answers_keeps_no_other_waiting(

@@ -15,6 +15,7 @@ from cosell_sync.cli.doctor import _same_org
 from cosell_sync.cli.lazy import load_command
 from cosell_sync.cli.names import ALL_CONNECTIONS, COMMANDS
 from cosell_sync.core.deal import Side
+from cosell_sync.errors import ForeignSystem
 from cosell_sync.ports import Identity, Transaction
 from cosell_sync.store.open import open_store
 
@@ -149,7 +150,11 @@ def test_two_connections_in_one_org_are_seen_whatever_its_address_is(cosell: Ins
     wired: Any = SimpleNamespace(store=store, settings=SimpleNamespace(connection="acme"))
     # their hosts differ, and the id alone says that it is one org
     assert [(row.name, row.status) for row in _same_org(wired)] == [("same_org", "warning")]
+    with pytest.raises(ForeignSystem):
+        cosell.bind("beta", "00Dsame", TENANTS["acme"])
+    cosell("connection", "pause", "acme")  # as an administrator was told, who then resumes it all the same
     cosell.bind("beta", "00Dsame", TENANTS["acme"])
+    cosell("connection", "resume", "acme")
     assert [(row.name, row.status) for row in _same_org(wired)] == [("same_org", "fault")]
     cosell.bind("beta", "00Dother", TENANTS["acme"])
     assert list(_same_org(wired)) == []
