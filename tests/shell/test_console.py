@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from console_world import ANNA, NOTES, NOW, URL, World, busy_world, cycle, deal, line, urgent
+from structlog.testing import capture_logs
 
 from cosell_sync.core.deal import Customer, Member, Side, SyncState
 from cosell_sync.core.memory import Action, Memory, Phase
@@ -323,3 +324,12 @@ def test_lengths_of_time() -> None:
         (timedelta(seconds=-3), "0 s"),
     ):
         assert span(length) == told
+
+
+@pytest.mark.parametrize("path", ["/", "/deals", "/deals/1", "/sign-in"])
+def test_a_query_in_another_encoding_is_a_bad_request(path: str) -> None:
+    """As some clients write a letter with an accent. It is no fault of ours, so the log has none."""
+    world = World([deal(1)])
+    with capture_logs() as logged:
+        answer = world.web.get(path, environ_overrides={"QUERY_STRING": "text=caf\xe9"})
+    assert (answer.status_code, logged) == (400, [])

@@ -75,6 +75,10 @@ class Application:
 
     def _answer(self, request: Request) -> Response:
         try:
+            request.query_string.decode()  # what else reads it takes for granted that it is UTF-8
+        except UnicodeDecodeError:
+            return Response("Bad Request\n", 400, content_type="text/plain")
+        try:
             handler: Callable[..., Response]
             handler, given = self._routes.bind_to_environ(request.environ).match()
             return handler(request, **given)
