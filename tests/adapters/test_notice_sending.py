@@ -483,6 +483,23 @@ def test_in_the_background_a_receiver_that_hangs_holds_up_no_cycle() -> None:
     assert [row["told"] for row in bench.held.rows.values()] == [True]
 
 
+def test_what_is_logged_in_the_background_names_the_connection() -> None:
+    """A thread begins with nothing that was bound; of several connections nobody could tell whose receiver fails."""
+    bound: list[Any] = []
+
+    class Asking(Sender):
+        def send(self, *_: Any) -> int:
+            bound.append(structlog.contextvars.get_contextvars().get("connection"))
+            return 200
+
+    bench = Bench(background=True, sender=Asking())
+    bench.held.deals = [StandingDeal("r:1", SyncState.CONFLICT)]
+    with structlog.contextvars.bound_contextvars(connection="acme"):
+        bench.cycle()
+    bench.notifier.close()
+    assert bound == ["acme"]
+
+
 def test_a_stop_ends_a_message_under_way_which_is_sent_again_later(monkeypatch: pytest.MonkeyPatch) -> None:
     class Stopping(Sender):
         def send(self, *_: Any) -> int:

@@ -8,7 +8,9 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+import structlog
 from console_world import World, deal, urgent
+from structlog.testing import capture_logs
 from werkzeug.test import Client
 
 from cosell_sync.cli.console_pages import Subject, console_of_several
@@ -77,9 +79,11 @@ def test_one_sign_in_acts_on_every_connection(world: World) -> None:
     (form,) = re.findall(r"<form class=\"card\".*?</form>", world.page(page), re.DOTALL)
     (address,) = re.findall(r'action="([^"]*)"', form)
     assert address == page
-    answer = world.web.post(
-        address, data=dict(re.findall(r'name="(\w+)" value="([^"]*)"', form)), headers=HOME
-    )
+    with capture_logs(processors=[structlog.contextvars.merge_contextvars]) as logged:
+        answer = world.web.post(
+            address, data=dict(re.findall(r'name="(\w+)" value="([^"]*)"', form)), headers=HOME
+        )
+    assert [(line["event"], line["connection"]) for line in logged] == [("console.ordered", "acme")]
     assert (answer.status_code, answer.location) == (303, f"{page}#orders")
     assert [order.verb for order in world.store.orders()] == ["retry"]
     assert world.woken == 1

@@ -7,6 +7,7 @@ seconds at most. What was not taken is sent again after later cycles, with growi
 
 from __future__ import annotations
 
+import contextvars
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -87,7 +88,11 @@ class Notifier:
         if not self.background:
             self.deliver(BUDGET)
         elif self._thread is None or not self._thread.is_alive():
-            self._thread = threading.Thread(target=self.deliver, name="notices", daemon=True)
+            # A thread begins without what is bound here, the connection's name among it.
+            within = contextvars.copy_context()
+            self._thread = threading.Thread(
+                target=within.run, args=(self.deliver,), name="notices", daemon=True
+            )
             self._thread.start()
 
     def deliver(self, budget: float | None = None) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final
 
+import structlog
 from werkzeug.routing import Rule
 from werkzeug.wrappers import Request, Response
 
@@ -142,11 +143,13 @@ class ConsoleOfSeveral:
         return self._of(request, lambda console: console.order(request, target))
 
     def _of(self, request: Request, answer: Callable[[Console], Response]) -> Response:
+        name = request.args.get("connection", "")
         try:
-            console = self._chosen(request.args.get("connection", ""))
+            console = self._chosen(name)
         except CosellError:
             get_logger().warning("http.facts_unreadable", exc_info=True)
             return html(pages.problem(None, *AWAY, Visitor()), 503)
         if console is None:
             return html(pages.problem(None, *_CHOOSE, Visitor()), 404)
-        return answer(console)
+        with structlog.contextvars.bound_contextvars(connection=name):
+            return answer(console)
