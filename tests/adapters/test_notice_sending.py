@@ -64,7 +64,7 @@ TEXT = "Accept or decline it in the CRM by 14 Mar 2026, 09:30 UTC; after that it
 
 
 def message(notice: Notice = RECEIVED, *links: Link) -> Message:
-    return compose(notice, {link.key: link for link in links or (LINK,)})
+    return compose(notice, {link.key: link for link in links or (LINK,)}, NOW)
 
 
 def test_teams_gets_a_message_with_one_adaptive_card() -> None:
@@ -124,7 +124,7 @@ def test_slack_gets_blocks_in_which_no_name_mentions_a_channel() -> None:
 
 def test_json_has_the_same_keys_in_every_notice() -> None:
     assert plain(message()) == {
-        "id": "received:r:1",
+        "id": "received:r:1@2026-03-02T10:00:00+00:00",
         "connection": "default",
         "kind": "received",
         "over": False,
@@ -180,7 +180,7 @@ def test_every_notice_fits_every_receiver_and_names_no_person(notice: Notice) ->
 
 def test_outages_say_whose_and_when_they_are_over() -> None:
     told = [
-        compose(Notice("k", NoticeKind.OUTAGE, system="dynamics", over=over), {}).title
+        compose(Notice("k", NoticeKind.OUTAGE, system="dynamics", over=over), {}, NOW).title
         for over in (False, True)
     ]
     assert told == ["Dynamics 365 cannot be reached", "Dynamics 365 works again"]
@@ -192,7 +192,7 @@ def test_where_there_are_several_connections_each_title_says_which() -> None:
     for kind in NoticeKind:
         deals = () if kind in {NoticeKind.OUTAGE, NoticeKind.SIGN_IN} else ("r:1", "r:2")
         made = compose(
-            Notice("k", kind, deals, more=98 if deals else 0, system="dynamics"), {}, connection=name
+            Notice("k", kind, deals, more=98 if deals else 0, system="dynamics"), {}, NOW, connection=name
         )
         assert made.title.startswith(f"{name}: ")
         assert len(slack(made)["blocks"][0]["text"]["text"]) <= 150
@@ -202,17 +202,20 @@ def test_where_there_are_several_connections_each_title_says_which() -> None:
 def test_people_are_told_in_the_language_of_sellers() -> None:
     """Title, text, what a format adds and dates; names stay as they are."""
     spanish = language("es")
-    made = compose(RECEIVED, {LINK.key: LINK}, spanish)
+    made = compose(RECEIVED, {LINK.key: LINK}, NOW, spanish)
     assert made.title == "Una nueva oportunidad de venta conjunta espera respuesta"
     assert "14 mar 2026, 9:30 UTC" in made.text
     assert "Abrir en Partner Center" in json.dumps(teams(made))
     many = compose(
-        Notice("sum:c:received", NoticeKind.RECEIVED, ("r:1", "r:2"), 3), {LINK.key: LINK}, spanish
+        Notice("sum:c:received", NoticeKind.RECEIVED, ("r:1", "r:2"), 3), {LINK.key: LINK}, NOW, spanish
     )
     assert many.title.startswith("5 oportunidades")
     assert "y 3 más" in json.dumps(slack(many), ensure_ascii=False)
     for notice in EVERY:
-        english, told = compose(notice, {LINK.key: LINK}), compose(notice, {LINK.key: LINK}, spanish)
+        english, told = (
+            compose(notice, {LINK.key: LINK}, NOW),
+            compose(notice, {LINK.key: LINK}, NOW, spanish),
+        )
         assert (told.title != english.title, told.text != english.text) == (True, True)
         assert [deal.name for deal in told.deals] == [deal.name for deal in english.deals]
     assert sample(spanish).title == "cosell-sync puede escribir en este canal"
@@ -338,9 +341,11 @@ class Held:
 
     def waiting(self, targets: Collection[str], now: datetime, limit: int) -> Sequence[Waiting]:
         due = [(key, row) for key, row in self.rows.items() if row["due"] is not None and row["due"] <= now]
-        return [Waiting(whose, row["notice"], row["tries"]) for (whose, _), row in due if whose in targets][
-            :limit
-        ]
+        return [
+            Waiting(whose, row["notice"], row["tries"], row["at"])
+            for (whose, _), row in due
+            if whose in targets
+        ][:limit]
 
     def sent(self, target: str, key: str) -> None:
         self.rows[target, key].update(due=None, told=True)
@@ -397,6 +402,22 @@ def test_a_notice_that_fails_is_tried_with_growing_pauses_and_then_given_up(web:
     assert pauses == [0, 1, 2, 4, 8, 16, 32, 60]
     assert len(route.calls) == MOST_TRIES
     assert "secret" not in json.dumps(logged)
+
+
+def test_an_id_is_of_one_notice_and_the_same_in_each_repetition(web: respx.MockRouter) -> None:
+    """A receiver that drops what it had by its id must not drop the next outage, or another connection's."""
+    seen: dict[str, list[str]] = {"acme": [], "beta": []}
+    route = web.post(URL)
+    for name, ids in seen.items():
+        bench = Bench(target(form="json"), connection=name)
+        for hour, status, error in ((0, 500, True), (1, 200, True), (2, 200, False), (3, 200, True)):
+            route.respond(status)
+            bench.now, before = NOW + timedelta(hours=hour), len(route.calls)
+            bench.cycle(Unavailable("salesforce", "away") if error else None)
+            ids += [json.loads(call.request.content)["id"] for call in [*route.calls][before:]]
+    first, again, over, second = seen["acme"]
+    assert first == again
+    assert len({first, over, second, *seen["beta"]}) == 6
 
 
 def test_one_receiver_away_neither_stops_the_others_nor_is_asked_again_and_again(

@@ -31,7 +31,7 @@ def test_what_is_kept_waits_in_its_order_also_after_a_restart(sql: Any) -> None:
     outbox = SqlOutbox(sql.open().engine)
     outbox.keep("a", Due((SUM, OVER, QUIET, FIRST)), NOW)
     again = SqlOutbox(sql.open().engine)
-    assert waiting(again) == [Waiting("a", each, 0) for each in (SUM, OVER, FIRST)]
+    assert waiting(again) == [Waiting("a", each, 0, NOW) for each in (SUM, OVER, FIRST)]
     assert again.known("a") == {
         SUM.key: Told(NOW, told=False),
         OVER.key: Told(NOW, told=False),

@@ -108,11 +108,12 @@ class Due:
 
 @dataclass(frozen=True)
 class Waiting:
-    """A notice that is to be sent to this target now; ``tries``: made in vain so far."""
+    """A notice that is to be sent to this target now; ``tries``: made in vain so far. ``at``: when it came up."""
 
     target: str
     notice: Notice
     tries: int
+    at: datetime
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ class NamedDeal:
 
 @dataclass(frozen=True)
 class Message:
-    """What is sent, before a format is put on it. ``id``: the same in every repetition. ``more``: deals that are not listed.
+    """What is sent, before a format is put on it. ``id``: the same in every repetition, and no other notice's. ``more``: deals that are not listed.
     ``title`` and ``text`` are said in ``language`` already. ``connection``: whose deals they are, empty where there is one only.
     """
 
@@ -57,17 +57,17 @@ class Message:
 
 
 def compose(
-    notice: Notice, links: Mapping[str, Link], language: Language = PLAIN, connection: str = ""
+    notice: Notice, links: Mapping[str, Link], at: datetime, language: Language = PLAIN, connection: str = ""
 ) -> Message:
-    """The message of a notice. ``links``: by key, as they are now; a deal that is gone is left out. ``connection``: its name, where
-    there are several; a channel may be told of many.
+    """The message of a notice that came up ``at`` this time. ``links``: by key, as they are now; a deal that is gone is left out.
+    ``connection``: its name, where there are several; a channel may be told of many.
     """
     deals = tuple(_named(links[key], language) for key in notice.deals if key in links)
     number = len(notice.deals) + notice.more
     title, text = _of_system(notice) if number == 0 else _of_deals(notice.kind, number, deals)
     say = language.say
     return Message(
-        notice.key,
+        "@".join(filter(None, (notice.key, at.isoformat(timespec="seconds"), connection))),
         notice.kind.value,
         notice.over,
         f"{connection}: {say(title)}" if connection else say(title),

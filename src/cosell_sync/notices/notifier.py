@@ -133,7 +133,8 @@ class Notifier:
     def _send(self, waiting: Waiting) -> bool:
         """Whether it arrived."""
         target, notice = self.targets[waiting.target], waiting.notice
-        message = compose(notice, self._links.by_keys(notice.deals), self._language, self._connection)
+        links = self._links.by_keys(notice.deals)
+        message = compose(notice, links, waiting.at, self._language, self._connection)
         facts = {"kind": notice.kind.value, "target": target.name, "deals": len(notice.deals) + notice.more}
         try:
             status = self._sender.send(target, message, self._closed.is_set)

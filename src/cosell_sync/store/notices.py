@@ -142,4 +142,4 @@ def _waiting(row: Row[Any]) -> Waiting:
         data["system"],
         data["over"],
     )
-    return Waiting(row.target, notice, row.tries)
+    return Waiting(row.target, notice, row.tries, row.at)
