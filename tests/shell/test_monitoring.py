@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from console_world import World, deal
+from structlog.testing import capture_logs
 
 from cosell_sync.cli.daemon_service import _UnlessPaused
 from cosell_sync.cli.event_receiver import Spaced, taking
@@ -17,6 +18,7 @@ from cosell_sync.core.memory import Memory
 from cosell_sync.errors import Busy, Unavailable
 from cosell_sync.metrics import Metrics
 from cosell_sync.serving import monitor as monitoring
+from cosell_sync.serving.daemon import Daemon
 from cosell_sync.serving.monitor import Monitor
 from cosell_sync.serving.outages import Status
 from cosell_sync.store import connections, serialize
@@ -145,6 +147,36 @@ def test_a_paused_one_gives_the_lease_back_and_says_so() -> None:
     cycles()
     assert ran == ["cycle"]
     assert not cycles.seen(monitor.facts(Status())).paused
+    store.close()
+
+
+def test_a_pause_of_a_week_is_logged_when_it_begins_and_when_it_ends() -> None:
+    """Nobody takes the lease meanwhile, so nothing is told of taking it and giving it back every five seconds."""
+    store = open_store("sqlite://", lambda: NOW)
+    settings = SimpleNamespace(
+        connection="default", crm="salesforce", sync=SimpleNamespace(interval=timedelta(minutes=1))
+    )
+    wired: Any = SimpleNamespace(store=store, settings=settings, clock=lambda: NOW, meters={})
+    monitor, metrics = monitored(wired)
+    monitor.cycle = lambda: CycleSummary("c", 0.1)  # type: ignore[method-assign]
+    cycles = _UnlessPaused(wired, monitor, metrics)
+    waits = iter(range(100))
+
+    def wait(_: float) -> bool:
+        match next(waits):
+            case 1:
+                connections.pause(store.engine, "default", NOW)
+            case 20:
+                connections.pause(store.engine, "default", None)
+            case 22:
+                daemon.stop()
+        return False
+
+    daemon = Daemon(cycles, interval=timedelta(minutes=1), lease=cycles.lease, clock=lambda: NOW, wait=wait)
+    with capture_logs() as logged:
+        daemon.run()
+    told = [line["event"] for line in logged if line["event"].startswith("lease.")]
+    assert told == ["lease.standby", "lease.taken"]
     store.close()
 
 

@@ -4,9 +4,10 @@ other.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
+from datetime import timedelta
 from functools import partial
 from importlib.metadata import version
 from typing import Protocol
@@ -114,7 +115,7 @@ def _serve_one(loaded: Settings, reload: Callable[[], None]) -> int:
         daemon = Daemon(
             cycles,
             interval=loaded.sync.interval,
-            lease=wired.store.lease,
+            lease=cycles.lease,
             clock=wired.clock,
             pace=monitor.pace,
             stopping=wired.stop.set,
@@ -154,12 +155,22 @@ class _UnlessPaused:
         metrics.stands(wired.settings.connection, ACTIVE)
 
     def __call__(self) -> CycleSummary:
+        self._look()
+        return self._monitor.cycle()
+
+    @contextmanager
+    def lease(self, wait: timedelta) -> Iterator[None]:
+        """The lease, which nobody takes during a pause."""
+        self._look()
+        with self._wired.store.lease(wait):
+            yield
+
+    def _look(self) -> None:
         since = stored.turn(self._wired.store.engine, self._wired.settings.connection).paused_at
         self.paused = since is not None
         self._metrics.stands(self._wired.settings.connection, PAUSED if self.paused else ACTIVE)
         if since is not None:
             raise Busy(f"nobody: it is paused since {since:%Y-%m-%d %H:%M} UTC")
-        return self._monitor.cycle()
 
     def seen(self, facts: Facts) -> Facts:
         """The facts, with this one among them."""
