@@ -361,6 +361,35 @@ def test_a_database_that_is_away_harms_only_its_connections(local: World, tmp_pa
         assert "delta" in one.names(), "nothing says that it is paused"
 
 
+def test_a_database_that_is_away_is_asked_now_and_then(local: World, tmp_path: Path) -> None:
+    """A worker asks every few seconds who is due; to find each time that a machine is gone takes ten of them, and all would wait. A
+    connection that cannot be served is no more due before its pause is over than one that can.
+    """
+    local.extra = (
+        f"  away:\n    store: {{url: 'sqlite:///{tmp_path}/nowhere/own.db'}}\n"
+        "    partner_center: {tenant_id: tenant-away, client_id: c, refresh_token: r}\n"
+        "    salesforce: {login_url: 'https://away.my.salesforce.com', consumer_key: k, consumer_secret: s}\n"
+    )
+    asked: list[str] = []
+
+    class Counting(Databases):
+        def engine(self, url: str) -> Any:
+            asked.append(url)
+            return super().engine(url)
+
+    with local.process(databases=Counting(2)) as one:
+        assert list(one.due()) == [*NAMES, "away"]
+        assert one.serve_once("away").ending is Ending.MISCONFIGURED
+        before = len([url for url in asked if "nowhere" in url])
+        for _ in range(5):
+            assert list(one.due()) == [*NAMES]
+            local.now += timedelta(seconds=5)
+        assert len([url for url in asked if "nowhere" in url]) == before
+        local.now += MINUTE
+        assert list(one.due()) == [*NAMES, "away"]
+        assert len([url for url in asked if "nowhere" in url]) == before + 1
+
+
 def test_an_event_reaches_the_others_where_one_database_is_away(local: World, tmp_path: Path) -> None:
     """Which of its deals it knows nobody can say, so it is asked for as well, and its failure is the sender's to hear last."""
     local.extra = (

@@ -29,6 +29,7 @@ from cosell_sync.metrics import ACTIVE, MISCONFIGURED, PAUSED, Metrics
 from cosell_sync.ports import Clock
 from cosell_sync.serving.monitor import Monitor
 from cosell_sync.serving.outages import LONGEST, Outages
+from cosell_sync.serving.turns import Turns
 from cosell_sync.settings import Configuration, Settings, check_all
 from cosell_sync.store import connections as stored
 from cosell_sync.store.connections import Turn
@@ -106,6 +107,7 @@ class Connections:
         self.clock = clock
         self.metrics = Metrics(version("cosell-sync"))
         self.databases = databases or Databases(configuration.shared.run.parallel)
+        self._turns = Turns(self.databases, clock)
         self._kept = kept
         self._stopped = threading.Event()
         self._wiring = threading.Lock()
@@ -139,21 +141,18 @@ class Connections:
             name: turn.due or _EVER
             for name, turn in turns.items()
             if turn.paused_at is None
+            and not self._put_off_here(self._served[name], now)
             and not _waits(turn, now, max(self._served[name].settings.sync.interval, LONGEST))
         }
         return dict(sorted(waiting.items(), key=lambda each: each[1]))
 
+    def _put_off_here(self, one: _Served, now: datetime) -> bool:
+        """Whether it waits although no store says so: it could not be served here, and might not even be asked there."""
+        return one.due > now and (bool(one.wrong) or self._turns.away(one.settings.store.url))
+
     def turns(self) -> Mapping[str, Turn]:
         """What the stores say of each valid connection; of a store that is away nothing is known."""
-        found: dict[str, Turn] = dict.fromkeys(self._served, Turn())
-        by_url: dict[str, list[str]] = {}
-        for name, each in self._served.items():
-            by_url.setdefault(each.settings.store.url, []).append(name)
-        for url, names in by_url.items():
-            with suppress(Unavailable, ConfigError):
-                known = stored.turns(self.databases.engine(url))
-                found.update({name: known[name] for name in names if name in known})
-        return found
+        return self._turns.of({name: each.settings.store.url for name, each in self._served.items()})
 
     # --- one turn -------------------------------------------------------------------------------------------------
 
