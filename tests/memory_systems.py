@@ -657,15 +657,20 @@ class MemoryCrm:
         self.lookalikes = lookalikes or {}
         self.calls = 0
         self.outage: OutsideError | None = None
+        self._shape: CrmShape | None = None
 
     def identity(self) -> Identity:
         return self.outside.identities[Side.CRM]
 
     def shape(self) -> CrmShape:
-        return self.outside.shape or self.outside.kind.shape
+        """As it was read at the first use: both adapters keep it until they are told to forget it (``crm.adapter``)."""
+        if self._shape is None:
+            now = self.outside.shape or self.outside.kind.shape
+            self._shape = replace(now, stages=dict(now.stages))
+        return self._shape
 
     def forget_shape(self) -> None:
-        pass
+        self._shape = None
 
     def stages(self) -> Mapping[str, StageFlags]:
         self._call("stages")

@@ -179,6 +179,7 @@ def test_a_currency_that_is_activated_brings_the_amount(play: Play) -> None:
     arrived(play, "foreign")
     shape = play.outside.kind.shape
     play.outside.shape = replace(shape, currencies=shape.currencies | {"PLN"})
+    play.crm.forget_shape()  # as once a day
     play.cycle()
     play.cycle()
     assert (play.opportunity["value"], play.opportunity["currency"]) == (Decimal(100), "PLN")

@@ -47,6 +47,11 @@ class Pipeline:
         with self.store.lease(timedelta()):
             return run_cycle(self.world, "c", accept=accept)
 
+    def admin(self, shape: CrmShape) -> None:
+        """Changes the org, which is read anew as once a day."""
+        self.outside.shape = shape
+        self.world.crm.forget_shape()
+
     def forget_deletions(self) -> None:
         """As where no feed tells of them: only the full compare can see that the records are gone."""
         for row in self.outside.opportunities.values():
@@ -203,11 +208,11 @@ def test_a_schema_that_lost_something_stops_before_writing(
     whole = replace(
         pipeline.outside.kind.shape, picklists={"sync_state": frozenset(state.value for state in SyncState)}
     )
-    pipeline.outside.shape = whole
+    pipeline.admin(whole)
     pipeline.cycle()
     pipeline.everybody(1, value=Decimal(4711))
     before = pipeline.outside.writes
-    pipeline.outside.shape = change(whole)
+    pipeline.admin(change(whole))
     for _ in range(2):
         with pytest.raises(Surprise, match=lost) as caught:
             pipeline.cycle()
@@ -215,21 +220,44 @@ def test_a_schema_that_lost_something_stops_before_writing(
     assert pipeline.outside.writes == before
     pipeline.outside.shape = whole
     assert pipeline.cycle().written.crm == 1
-    pipeline.outside.shape = change(whole)
+    pipeline.admin(change(whole))
     pipeline.cycle(accept=True)
     pipeline.cycle()
+
+
+def test_what_a_process_remembers_of_the_org_is_no_loss(pipeline: Pipeline) -> None:
+    """Several processes serve a connection in turn, and each keeps the org as it was when it read it. One that is behind must neither
+    miss what another one has seen, nor bring back what is gone.
+    """
+    whole = replace(pipeline.outside.kind.shape, picklists={})
+    less = without_field(whole)
+    ours, theirs = pipeline.world, replace(pipeline.world, crm=MemoryCrm(pipeline.outside))
+    pipeline.admin(less)
+    pipeline.cycle(accept=True)
+    pipeline.outside.shape = whole  # an admin gives it back, and another process is the first that sees it
+    pipeline.world = theirs
+    pipeline.cycle()
+    pipeline.world = ours
+    pipeline.cycle()
+    pipeline.outside.shape = less  # taken away for good: the other one learns of it, and it is accepted there
+    theirs.crm.forget_shape()
+    pipeline.world = theirs
+    pipeline.cycle(accept=True)
+    for process in (ours, theirs, ours):
+        pipeline.world = process
+        pipeline.cycle()
 
 
 def test_a_schema_that_grew_or_is_used_otherwise_is_no_surprise(pipeline: Pipeline) -> None:
     """More fields, a stage nobody configured gone, and a field that the configuration no longer uses."""
     shape = pipeline.outside.kind.shape
-    pipeline.outside.shape = replace(shape, fields=shape.fields | {"sales_stage"})
+    pipeline.admin(replace(shape, fields=shape.fields | {"sales_stage"}))
     pipeline.cycle()
     fields = pipeline.world.rules.fields
     unused = {**fields, "campaign_id": replace(fields["campaign_id"], flow=Flow.OFF)}
     pipeline.world = replace(pipeline.world, rules=replace(pipeline.world.rules, fields=unused))
-    pipeline.outside.shape = replace(
-        shape, fields=(shape.fields | {"sales_stage"}) - {"campaign_id"}, stages={**shape.stages}
+    pipeline.admin(
+        replace(shape, fields=(shape.fields | {"sales_stage"}) - {"campaign_id"}, stages={**shape.stages})
     )
     pipeline.cycle()
 

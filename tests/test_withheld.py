@@ -13,7 +13,7 @@ import structlog
 from cosell_sync.core.deal import Side, State
 from cosell_sync.core.memory import FinalKind, OperatorCommand, Verb, WithheldBy
 from cosell_sync.core.preconditions import Fault
-from cosell_sync.core.rules import CrmShape, FieldRule, StageFlags
+from cosell_sync.core.rules import FieldRule, StageFlags
 from cosell_sync.cycle import apply
 from cosell_sync.cycle.apply import Announcement, FinalStep
 from cosell_sync.cycle.commands import Refused, obey
@@ -32,18 +32,10 @@ MINUTE = timedelta(minutes=1)
 LIMIT = 10
 
 
-class Remembering(MemoryCrm):
-    """Reads the org once, as the real adapters do; ``asked``: how often it was asked for its stages alone."""
+class Asked(MemoryCrm):
+    """``asked``: how often it was asked for its stages alone."""
 
-    known: CrmShape | None = None
     asked = 0
-
-    def shape(self) -> CrmShape:
-        self.known = self.known or super().shape()
-        return self.known
-
-    def forget_shape(self) -> None:
-        self.known = None
 
     def stages(self) -> Mapping[str, StageFlags]:
         self.asked += 1
@@ -57,7 +49,7 @@ class Office:
         self.outside = Outside()
         self.store = CountingStore()
         self.posts = Posts(self.outside)
-        self.crm = Remembering(self.outside)
+        self.crm = Asked(self.outside)
         self.faults: list[Fault] = []
         made = rules(terminal_hold=timedelta(), **changes)
         self.rules = replace(made, fields={**made.fields, "stage": FieldRule("stage", "stage")})

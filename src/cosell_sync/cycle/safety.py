@@ -77,8 +77,18 @@ def check_clock(cycle: Cycle) -> None:
 
 
 def check_shape(cycle: Cycle, record: Record) -> None:
-    """What the CRM held of the deals in the last cycle and does not any more: each loss, by name."""
-    outline, known = _outline(cycle.shape), cycle.state.shape
+    """What the CRM held of the deals in the last cycle and does not any more: each loss, by name.
+
+    A process keeps the org as it read it, and the last cycle may have been another's, who read it since: where the two differ it is
+    read anew before it is judged.
+    """
+    known = cycle.state.shape
+    if known == _outline(cycle.shape):
+        return
+    if known is not None:
+        cycle.crm.forget_shape()
+        cycle.shape = cycle.crm.shape()
+    outline = _outline(cycle.shape)
     if known == outline:
         return
     if lost := _lost(cycle, known) if known and not cycle.accept else []:
