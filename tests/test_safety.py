@@ -9,6 +9,7 @@ from decimal import Decimal
 
 import pytest
 import structlog
+from structlog.testing import capture_logs
 
 from cosell_sync.core.deal import Side, State, SyncState
 from cosell_sync.core.rules import CrmShape, Flow, StageFlags
@@ -246,6 +247,17 @@ def test_what_a_process_remembers_of_the_org_is_no_loss(pipeline: Pipeline) -> N
     for process in (ours, theirs, ours):
         pipeline.world = process
         pipeline.cycle()
+
+
+def test_a_change_of_the_org_is_taken_in_once_and_not_at_each_change_of_process(pipeline: Pipeline) -> None:
+    """Else every deal would be decided anew, or read anew without its base, whenever the other one has had its turn."""
+    ours, theirs = pipeline.world, replace(pipeline.world, crm=MemoryCrm(pipeline.outside))
+    pipeline.outside.shape = replace(pipeline.outside.kind.shape, maximum=Decimal(10**9))
+    with capture_logs() as logged:
+        for process in (theirs, ours, theirs, ours):
+            pipeline.world = process
+            pipeline.cycle()
+    assert [line["event"] for line in logged].count("rules.changed") == 1
 
 
 def test_a_schema_that_grew_or_is_used_otherwise_is_no_surprise(pipeline: Pipeline) -> None:

@@ -39,7 +39,13 @@ from cosell_sync.cycle.pull import correct_times, pull, requeue_after_rule_chang
 from cosell_sync.cycle.record import Record, commit
 from cosell_sync.cycle.recover import settle_open_intents
 from cosell_sync.cycle.reread import still_present
-from cosell_sync.cycle.safety import check_clock, check_planned_changes, check_shape, check_stages
+from cosell_sync.cycle.safety import (
+    check_clock,
+    check_planned_changes,
+    check_shape,
+    check_stages,
+    shape_as_it_is,
+)
 from cosell_sync.cycle.summarize import summarize
 from cosell_sync.errors import AuthFailed, Broken, CosellError, OutsideError, Surprise
 from cosell_sync.summary import Counts, CycleSummary
@@ -106,7 +112,7 @@ def read(cycle: Cycle) -> None:
     new = check_binding(cycle)
     cycle.state = cycle.store.cycle_state()
     read_anew_if_broken(cycle)
-    cycle.shape = cycle.crm.shape()
+    cycle.shape = shape_as_it_is(cycle)
     run_commands(cycle)
     record = Record()
     check_shape(cycle, record)

@@ -14,7 +14,7 @@ from typing import Any
 
 from cosell_sync.core.fields import KINDS, STATUS_FIELDS
 from cosell_sync.core.memory import Action, FinalKind, Link, Phase
-from cosell_sync.core.rules import CrmShape, Flow, StageFlags
+from cosell_sync.core.rules import CrmShape, Flow, StageFlags, digest
 from cosell_sync.cycle.context import Cycle, Progress, Work
 from cosell_sync.cycle.decide import foreseeable
 from cosell_sync.cycle.guard import close, foresee
@@ -76,19 +76,20 @@ def check_clock(cycle: Cycle) -> None:
         )
 
 
-def check_shape(cycle: Cycle, record: Record) -> None:
-    """What the CRM held of the deals in the last cycle and does not any more: each loss, by name.
-
-    A process keeps the org as it read it, and the last cycle may have been another's, who read it since: where the two differ it is
-    read anew before it is judged.
+def shape_as_it_is(cycle: Cycle) -> CrmShape:
+    """What the CRM can hold. A process keeps the org as it read it, and the last cycle may have been another's, who has read it
+    since: where that one decided by something else, it is read anew before anything follows from the difference.
     """
-    known = cycle.state.shape
-    if known == _outline(cycle.shape):
-        return
-    if known is not None:
-        cycle.crm.forget_shape()
-        cycle.shape = cycle.crm.shape()
-    outline = _outline(cycle.shape)
+    kept = cycle.crm.shape()
+    if cycle.state.rules in {None, digest(cycle.rules, kept)}:
+        return kept
+    cycle.crm.forget_shape()
+    return cycle.crm.shape()
+
+
+def check_shape(cycle: Cycle, record: Record) -> None:
+    """What the CRM held of the deals in the last cycle and does not any more: each loss, by name."""
+    outline, known = _outline(cycle.shape), cycle.state.shape
     if known == outline:
         return
     if lost := _lost(cycle, known) if known and not cycle.accept else []:
