@@ -129,3 +129,19 @@ def test_the_list_of_commands_says_what_each_says_of_itself(name: str) -> None:
     """The lines of ``--help`` are known without importing the commands, so they could drift from them."""
     first_paragraph = load_command(name).help.partition("\n\n")[0]
     assert COMMANDS[name] == " ".join(first_paragraph.split())
+
+
+@pytest.mark.parametrize(("command", "code"), [("run", 0), ("worker", 0), ("sync", 143)])
+def test_a_signal_ends_it_before_it_serves(command: str, code: int) -> None:
+    """As the first process of a container it would not notice: the kernel has no default action for that one. So the action is
+    the program's own, and the exit code that of a stop.
+    """
+    asked = """
+import os, signal, sys
+from cosell_sync.cli import main
+sys.argv = ["cosell-sync", sys.argv[1]]
+main.app = lambda **_: (os.kill(os.getpid(), signal.SIGTERM), signal.pause())
+main.main()
+"""
+    done = subprocess.run([sys.executable, "-c", asked, command], timeout=60, check=False)
+    assert done.returncode == code

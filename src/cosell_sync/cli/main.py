@@ -6,7 +6,10 @@
 from __future__ import annotations
 
 import gc
+import os
+import signal
 import sys
+import threading
 from typing import Annotated
 
 import typer
@@ -44,9 +47,20 @@ def collect_seldom() -> None:
     gc.set_threshold(10_000, 10, 10)
 
 
+def end_when_asked() -> None:
+    """SIGTERM ends the process at any moment before ``run`` or ``worker`` take care of it themselves, be it an import, a store that
+    is brought up to date or a database that hardly answers. The kernel does that for every process but the first one of a
+    container, which would not notice. Nothing is lost: each commit of the store is whole, and open intents are settled later.
+    """
+    code = 0 if sys.argv[1:2] in (["run"], ["worker"]) else 128 + signal.SIGTERM
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, lambda *_: os._exit(code))
+
+
 def main() -> None:
     """The installed command. With ``--json`` errors are JSON as well, wrong usage included."""
     collect_seldom()
+    end_when_asked()
     as_json = "--json" in sys.argv[1:]
     try:
         if not as_json:
