@@ -136,6 +136,24 @@ def stand() -> Iterator[Stand]:
 # --- what is repeated -------------------------------------------------------------------------------------------
 
 
+def test_a_machine_without_room_for_a_thread_is_no_fault_of_a_record(
+    stand: Stand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each exchange has a thread of its own. Without one nothing was sent, it passes, and no deal is to be told that it is refused."""
+    route = stand.answers(httpx.Response(204))
+
+    def no_room(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", no_room)
+    for safety in Safety:
+        with pytest.raises(Unavailable) as caught:
+            stand.send(safety)
+        assert (caught.value.code, route.call_count) == ("no_thread", 0)
+        assert "no room" in str(caught.value)
+        assert caught.value.hint
+
+
 @pytest.mark.parametrize(
     "trouble",
     [

@@ -27,7 +27,7 @@ from cosell_sync import tracing
 from cosell_sync.errors import SYSTEMS, CosellError, Flaky, OutsideError, Rejected, Unavailable, Unclear
 from cosell_sync.transport import answers, errors, unreachable
 from cosell_sync.transport.answers import Answer, ErrorBody, error_body
-from cosell_sync.transport.deadline import DeadlineExceeded, Stopped, within_deadline
+from cosell_sync.transport.deadline import DeadlineExceeded, NoRoom, Stopped, within_deadline
 from cosell_sync.transport.errors import Disposition, Refusal, Scope
 from cosell_sync.transport.exact_json import parse
 from cosell_sync.transport.permit import Permit, anyway, asked_last
@@ -256,7 +256,7 @@ class HttpCaller:
                 )
                 trace.answered(response.status_code)
         except (
-            httpx.HTTPError, httpx.InvalidURL, RuntimeError, UnicodeError, Stopped, DeadlineExceeded
+            httpx.HTTPError, httpx.InvalidURL, RuntimeError, UnicodeError, Stopped, DeadlineExceeded, NoRoom
         ) as cause:  # fmt: skip
             code, sent = self._failure(cause)
             self.governor.meter.failed(code)
@@ -296,6 +296,8 @@ class HttpCaller:
             return "stopping", True
         if isinstance(cause, DeadlineExceeded):
             return "read_timeout", True
+        if isinstance(cause, NoRoom):
+            return "no_thread", False
         return errors.connection_failure(cause)
 
     def _unanswered(self, code: str, sent: bool, call: _Call) -> Exception:

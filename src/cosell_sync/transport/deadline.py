@@ -23,6 +23,10 @@ class DeadlineExceeded(Exception):
     """The answer did not end in time."""
 
 
+class NoRoom(Exception):
+    """The machine has no room for one more thread: nothing was sent."""
+
+
 def within_deadline(
     exchange: Callable[[A], T],
     request: A,
@@ -34,8 +38,8 @@ def within_deadline(
 ) -> T:
     """What ``exchange(request)`` returns or raises, if it does so within ``limit`` seconds (of the real world).
 
-    ``name`` of the thread. ``grace``: seconds that it may still take once the program is stopping. Raises ``Stopped``
-    and ``DeadlineExceeded``.
+    ``name`` of the thread. ``grace``: seconds that it may still take once the program is stopping. Raises ``Stopped``,
+    ``DeadlineExceeded`` and ``NoRoom``.
     """
     returned: list[T] = []
     raised: list[BaseException] = []
@@ -48,7 +52,10 @@ def within_deadline(
             raised.append(cause)
         done.set()
 
-    threading.Thread(target=run, name=name, daemon=True).start()
+    try:
+        threading.Thread(target=run, name=name, daemon=True).start()
+    except RuntimeError as cause:
+        raise NoRoom from cause
     end = time.monotonic() + limit
     stop_seen: float | None = None
     while not done.wait(0.1):

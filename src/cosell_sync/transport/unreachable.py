@@ -41,6 +41,11 @@ def why(code: str, host: str, name: str) -> tuple[str, str]:
             f"{name} cannot be reached over the proxy {address} of {variable} ({code})",
             f"correct or unset {variable}, or name {host} in NO_PROXY",
         )
+    if code == "no_thread":
+        return (
+            f"this machine has no room for one more thread, so {name} was not called",
+            "raise its limit of processes (ulimit -u, or pids of the container), or lower run.parallel",
+        )
     if code == "name_not_found":
         return f"{name} cannot be reached: this machine's DNS knows no {host}", ""
     where = f" at {host}" if host else ""
