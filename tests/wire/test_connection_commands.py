@@ -156,6 +156,19 @@ def test_two_connections_in_one_org_are_seen_whatever_its_address_is(cosell: Ins
     cosell.bind("beta", "00Dsame", TENANTS["acme"])
     cosell("connection", "resume", "acme")
     assert [(row.name, row.status) for row in _same_org(wired)] == [("same_org", "fault")]
+    cosell("connection", "pause", "beta")
+    assert list(_same_org(wired)) == [], "what is paused writes nothing"
+    cosell("connection", "resume", "beta")
+    new = open_store(cosell.url, utc_now, connection="acme-eu")
+    renamed: Any = SimpleNamespace(
+        store=new,
+        settings=SimpleNamespace(connection="acme-eu"),
+        crm=SimpleNamespace(identity=lambda: Identity("salesforce", "00Dsame", "")),
+        referrals=SimpleNamespace(identity=lambda: Identity("partner_center", TENANTS["acme"], "")),
+    )
+    found = [(row.status, row.message.split()[2]) for row in _same_org(renamed)]
+    assert found == [("fault", "acme"), ("fault", "beta")], "before its first cycle, which would stop"
+    new.close()
     cosell.bind("beta", "00Dother", TENANTS["acme"])
     assert list(_same_org(wired)) == []
     store.close()

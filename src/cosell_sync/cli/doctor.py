@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from types import MappingProxyType
 from typing import Final
@@ -280,11 +281,16 @@ def _connection(wired: Program) -> Row:
 
 
 def _same_org(wired: Program) -> Iterator[Row]:
-    """Whether the deals of another connection of this store are in the same CRM, whatever its address is called."""
-    mine = {
-        side: (whose.system, whose.account) for side, whose in wired.store.bindings().items() if whose.account
-    }
+    """Whether the deals of another connection of this store, unless it is paused, are in the same CRM, whatever its address is
+    called.
+    """
+    found = wired.store.bindings()
+    with suppress(OutsideError, ConfigError, Surprise):  # the checks of both systems say what is wrong
+        found = found or binding.identities(wired.crm, wired.referrals)
+    mine = {side: (whose.system, whose.account) for side, whose in found.items() if whose.account}
     for name, known in others(wired.store.engine, wired.settings.connection).items():
+        if turn(wired.store.engine, name).paused_at is not None:
+            continue
         same = {side for side, whose in known.items() if mine.get(side) == (whose.system, whose.account)}
         if Side.CRM in same:
             both = Side.PARTNER_CENTER in same
