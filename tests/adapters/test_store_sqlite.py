@@ -6,6 +6,7 @@ Also the round trip of links through the codec, for which any database would do.
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import signal
@@ -240,6 +241,24 @@ def test_a_full_disk_keeps_no_lease_for_ever(store: SqlStore, monkeypatch: pytes
             assert store.holds_lease
     with store.lease(NO_WAIT):
         assert store.holder()
+
+
+def test_a_disk_without_locks_is_named_with_the_way_out(
+    store: SqlStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some network shares have none (flock(2): ENOLCK, EOPNOTSUPP). A person reads what to do, not a traceback."""
+
+    def none(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", none)
+    with (
+        pytest.raises(ConfigError, match="cannot be locked: No locks available") as caught,
+        store.lease(NO_WAIT),
+    ):
+        pass
+    assert "local disk" in caught.value.hint
+    assert store.holder() is None
 
 
 def test_killed_holder_frees_the_lease(url: str, store: SqlStore) -> None:

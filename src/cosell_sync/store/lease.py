@@ -129,19 +129,21 @@ class FileLease:
         descriptor = self._open()
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            taken = self._descriptor is None and self._is_ours(descriptor)
         except BlockingIOError:
+            taken = False
+        except OSError as error:
             os.close(descriptor)
-            return False
-        except BaseException:
-            os.close(descriptor)
-            raise
-        if self._descriptor is not None or not self._is_ours(descriptor):
+            raise ConfigError(
+                f"the lock file {self._path} cannot be locked: {error.strerror}",
+                hint="keep the store on a local disk: some network shares have no locks",
+            ) from error
+        if not taken:
             os.close(descriptor)
             return False
         self._descriptor = descriptor
-        with suppress(
-            OSError
-        ):  # on a disk that is full nobody reads who holds the lock; it is held all the same
+        # The name is for people: on a disk that is full there is no room for it, and the lock is held all the same.
+        with suppress(OSError):
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, self._name.encode(), 0)
         return True
@@ -164,6 +166,8 @@ class FileLease:
             fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
             return os.pread(descriptor, 1000, 0).decode(errors="replace") or _NOBODY
+        except OSError:  # a disk without locks, which who asks for the lease is told
+            return None
         else:
             return None
         finally:
