@@ -382,28 +382,28 @@ def test_creating_twice_makes_one_of_each(world: Callable[..., World]) -> None:
     assert again[0].snapshot["name"] == "A seller was here"  # not written over
 
 
-def test_a_lost_answer_to_an_upsert_makes_no_second_deal(world: Callable[..., World]) -> None:
+def test_an_upsert_whose_answer_was_lost_is_not_sent_again(world: Callable[..., World]) -> None:
+    """A flow, or a seller, may have changed the new deal before a second one arrives, which would write over it. The next look
+    finds the deal and leaves it as it is.
+    """
     w = world()
+    slept = w.clock.sleep
+
+    def meanwhile(seconds: float) -> None:
+        for row in w.org.rows("Opportunity"):
+            w.org.edit("Opportunity", row["Id"], Name="A seller was here")
+        slept(seconds)
+
+    w.clock.sleep = meanwhile  # type: ignore[method-assign]
     crm = w.client()
     crm.shape()
     w.server.faults.reset_after(path=COMPOSITE, body="PATCH")
-    made = only(crm.create([draft("ref-1")]))
-    assert made.error is None
-    assert len(w.org.rows("Opportunity")) == 1
-
-
-def test_an_upsert_that_was_never_answered_may_have_landed(world: Callable[..., World]) -> None:
-    """Told as not sent, its intent would be dropped, and the deal that is found later merged without a base."""
-    w = world()
-    crm = w.client()
-    crm.shape()
-    w.server.faults.reset_after(path=COMPOSITE, body="PATCH", times=None)
-    assert isinstance(only(crm.create([draft("ref-1")])).error, Unclear)
-    w.server.faults.clear()
-    w.server.faults.reset_after(path=COMPOSITE, body="PATCH")
-    w.server.faults.answer(503, None, path=COMPOSITE, body="PATCH", times=None)
-    assert isinstance(only(crm.create([draft("ref-2")])).error, Unclear)  # the first try, not the last
-    assert len(w.org.rows("Opportunity")) == 2
+    lost = only(crm.create([draft("ref-1")]))
+    meanwhile(1)
+    found = only(crm.create([draft("ref-1")]))
+    assert isinstance(lost.error, Unclear)
+    assert found.error is None
+    assert [row["Name"] for row in w.org.rows("Opportunity")] == ["A seller was here"]
 
 
 def test_a_lost_answer_to_an_account_is_unclear_and_settled_by_looking(world: Callable[..., World]) -> None:
@@ -1127,6 +1127,21 @@ def test_an_org_that_takes_no_calls_is_away_and_says_why(scripted: Script, code:
     assert isinstance(result.outage, Unavailable)
     assert (result.outage.code, len(wire.sent)) == (code, 1)
     assert result.outage.hint
+
+
+def test_a_deletion_that_was_never_answered_may_have_landed(scripted: Script) -> None:
+    """It is repeated, for that does no harm; where the last try does not even get there, that says nothing of the first."""
+    lost = httpx.ReadTimeout("late")
+    rest, wire, _ = scripted(lost, REFUSED, REFUSED, REFUSED, REFUSED)
+    (result,) = bulk.send(rest, [bulk.Change(bulk.Operation.DELETE, "Contact", id="x")])
+    assert (result.unclear is not None, result.outage, len(wire.sent)) == (True, None, 5)
+
+
+def test_two_calls_without_an_answer_mean_that_nobody_is_there(scripted: Script) -> None:
+    create = [bulk.Change(bulk.Operation.CREATE, "Account", {"Name": "x" * 1_500_000})] * 6
+    rest, wire, _ = scripted(*[httpx.ReadTimeout("late")] * 2)
+    found = [(each.unclear is not None, each.outage is not None) for each in bulk.send(rest, create)]
+    assert (found, len(wire.sent)) == ([(True, False)] * 4 + [(False, True)] * 2, 2)
 
 
 def test_removing_what_is_gone_already_is_done(scripted: Script) -> None:

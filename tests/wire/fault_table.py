@@ -99,12 +99,11 @@ ENDPOINTS = (
     Endpoint(
         "salesforce", "rows_together", "create", "rows of several kinds in one composite", COMPOSITE, SALESFORCE),
     Endpoint(
-        "salesforce", "opportunities_asked", "keyed", "new opportunities, with the question for what they hold then",
-        {**COMPOSITE, "body": '"method": ?"PATCH"'}),
+        "salesforce", "opportunities_asked", "guarded", "new opportunities, with the question for what they hold then",
+        {**COMPOSITE, "body": '"method": ?"PATCH"'}, SALESFORCE),
     Endpoint(
-        "salesforce", "opportunities_made", "keyed", "new opportunities, by referral id",
-        {"method": "PATCH", "path": f"{ROWS}/Opportunity/"},
-    ),
+        "salesforce", "opportunities_made", "guarded", "new opportunities, by referral id",
+        {"method": "PATCH", "path": f"{ROWS}/Opportunity/"}, SALESFORCE),
     Endpoint(
         "salesforce", "solutions_made", "create", "new solutions, by key",
         {"method": "PATCH", "path": f"{ROWS}/Cosell_Solution__c/"}, SALESFORCE),
@@ -298,6 +297,12 @@ OUTCOMES: Mapping[str, Outcome] = {
         "looked at; where nothing landed it is sent again, three times in all; if it lasts, that deal waits for the "
         "next cycle",
     ),
+    "retried, looked": Outcome(
+        "fine",
+        "Unclear",
+        5,
+        "sent again within the call, up to five times in two minutes; if it lasts, it may have landed: the next cycle looks",
+    ),
     "retried, skipped": Outcome("fine", "fine", 5, f"{_AGAIN}; if it lasts, done without"),
     "end": Outcome("Unavailable", "Unavailable", 1, "the cycle ends with exit 3, the next one probes again"),
     "auth": Outcome("AuthFailed", "AuthFailed", 1, "the cycle ends with exit 3 and says what to check"),
@@ -349,7 +354,7 @@ BUSY = ("503", "503_seconds")
 
 def _kind(**outcomes: Sequence[str]) -> Mapping[str, str]:
     """Fault → outcome. Ten minutes are longer than any call may wait."""
-    names = {"retried_left": "retried, left"}
+    names = {"retried_left": "retried, left", "retried_looked": "retried, looked"}
     told = {fault: names.get(outcome, outcome) for outcome, faults in outcomes.items() for fault in faults}
     return {"429_long": "end", "redirect": "end", **told}
 
@@ -383,7 +388,8 @@ KINDS: Mapping[str, Mapping[str, str]] = {
         stale=("409", "412"),
     ),
     "keyed": _kind(
-        retried=(*LOST, *THROTTLED, "500", *BUSY),
+        retried_looked=(*LOST, "500"),
+        retried=(*THROTTLED, *BUSY),
         looked=("wrong_json",),
         token=("401",),
         refused=("403", "409"),
@@ -397,7 +403,7 @@ WORDS: Mapping[str, str] = {
     "record": "Questions about one record",
     "guarded": "Writes that carry the version they were planned on, or a key",
     "create": "Writes without such a guard",
-    "keyed": "Writes that may be sent twice: upserts by the referral id, removals",
+    "keyed": "Writes that may be sent twice: removals",
 }
 
 

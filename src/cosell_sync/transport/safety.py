@@ -4,8 +4,8 @@ What may be repeated depends on what a call does:
 
 ========= ===================================================================================================
 READ      changes nothing: repeated on every transient failure
-HARMLESS  a write that may be done twice without harm, such as an upsert by key: repeated like a READ
-GUARDED   a write with If-Match: repeated only when it surely did not land (429, an answered 503, no connection)
+HARMLESS  a write that may be done twice without harm, such as a deletion by id: repeated like a READ
+GUARDED   a write with If-Match, or by a key: repeated only when it surely did not land (429, an answered 503, no connection)
 UNGUARDED a write without a guard: repeated only when it was refused at the door (429, no connection)
 ONCE      a write that nobody may see twice: never repeated
 ========= ===================================================================================================

@@ -2,8 +2,8 @@
 
 A collection takes 200 rows, answers 200 whatever happened to them, and lists the results in the order of the rows. Five of
 them, or four and a query, share a composite, which counts as one call.
-Only an upsert by external id and a delete may be sent twice; a create whose answer is lost stays unclear.
-Rows that meet a lock are sent again a few times.
+Only a delete may be sent twice; a create or an upsert whose answer is lost stays unclear. Rows that meet a lock are sent again a
+few times.
 https://developer.salesforce.com/docs/platform/api-rest/guide/resources-composite-sobjects-collections.html
 """
 
@@ -18,16 +18,23 @@ from typing import Any, Final
 from cosell_sync.crm.salesforce import composite, errors
 from cosell_sync.crm.salesforce.composite import Part, Rows
 from cosell_sync.crm.salesforce.errors import Fault
+from cosell_sync.crm.salesforce.org import OPPORTUNITY
 from cosell_sync.crm.salesforce.rest import Rest
 from cosell_sync.crm.salesforce.signin import SYSTEM
 from cosell_sync.crm.values import packed
 from cosell_sync.errors import OutsideError, Unavailable, Unclear
 from cosell_sync.transport.exact_json import encode
+from cosell_sync.transport.safety import Safety
 
 SIZE: Final = 200
 # Passes a duplicate rule that only alerts; one that blocks refuses the row all the same.
 # https://developer.salesforce.com/docs/platform/api-rest/guide/headers-duplicaterules.html
 ALLOW_DUPLICATES: Final[Mapping[str, str]] = {"Sforce-Duplicate-Rule-Header": "allowSave=true"}
+_AS_GOOD_AS: Final = (
+    Safety.UNGUARDED,
+    Safety.GUARDED,
+    Safety.HARMLESS,
+)  # what shares a call is as the first of them
 BODY: Final = 4_000_000  # bytes of the rows in one call: long texts make few rows heavy
 
 
@@ -85,13 +92,16 @@ class _Request:
         return sum(_weight(each) for each in self.changes)
 
     @property
-    def repeatable(self) -> bool:
-        """Whether doing it twice is harmless. A solution's parent may be set only once, so a second upsert would be refused for
-        the first's sake.
+    def safety(self) -> Safety:
+        """Whether it may be sent again. An upsert whose answer was lost is not: meanwhile a flow or a seller may have changed the
+        new row, and the second would write over it. A solution's parent may be set only once, so a second upsert would be
+        refused for the first's sake.
         """
         first = self.changes[0]
-        upsert = first.operation is Operation.UPSERT and first.table == "Opportunity"
-        return upsert or first.operation is Operation.DELETE
+        if first.operation is Operation.DELETE:
+            return Safety.HARMLESS
+        upsert = first.operation is Operation.UPSERT and first.table == OPPORTUNITY
+        return Safety.GUARDED if upsert else Safety.UNGUARDED
 
     @cached_property
     def shares(self) -> bool:
@@ -131,6 +141,7 @@ def send_and_ask(
     left = list(_requests(changes))
     outage: OutsideError | None = None
     rows: Rows | None = None
+    silent = 0  # calls in a row
     while left:
         some = _together(left, rest.pace.rows)
         del left[: len(some)]
@@ -139,22 +150,13 @@ def send_and_ask(
         else:
             room = len(some) < composite.QUERIES and not left and some[-1].shares
             found, rows = _sent(rest, some, afterwards if room else None)
-            outage = next((each.outage for each in found if each.outage), None) or _silence(some, found)
+            outage = next((each.outage for each in found if each.outage), None)
+            silent = silent + 1 if all(each.unclear for each in found) else 0
+            if silent == 2 and outage is None:
+                outage = Unavailable(SYSTEM, "Salesforce stopped answering", code="no_answer")
         for at, result in zip((at for each in some for at in each.places), found, strict=True):
             results[at] = result
     return results, rows
-
-
-def _silence(requests: Sequence[_Request], results: Sequence[Result]) -> Unavailable | None:
-    """What was repeated and never answered means that nobody is there: what comes after it is not sent."""
-    lost = next((each.unclear for each in results if each.unclear), None)
-    if (
-        lost is None
-        or not all(each.repeatable for each in requests)
-        or not all(each.unclear for each in results)
-    ):
-        return None
-    return Unavailable(SYSTEM, "Salesforce stopped answering", code=lost.code)
 
 
 def _requests(changes: Sequence[Change]) -> Iterator[_Request]:
@@ -229,13 +231,13 @@ def _send(
 def _exchanged(
     rest: Rest, requests: Sequence[_Request], afterwards: Part | None
 ) -> tuple[Sequence[Result], Rows | None]:
-    repeat = all(each.repeatable for each in requests)
+    safety = min((each.safety for each in requests), key=_AS_GOOD_AS.index)
     if len(requests) == 1 and afterwards is None:
         part = requests[0].part
-        answer = rest.call(part.method, part.url, part.body, headers=part.headers or None, repeat=repeat)
+        answer = rest.call(part.method, part.url, part.body, headers=part.headers or None, safety=safety)
         return _of_rows(requests[0], answer.data), None
     parts = [*(each.part for each in requests), *([afterwards] if afterwards else [])]
-    replies, at = composite.exchange(rest, parts, repeat=repeat)
+    replies, at = composite.exchange(rest, parts, safety=safety)
     results: list[Result] = []
     for each, reply in zip(requests, replies, strict=False):
         if reply.fine:

@@ -18,6 +18,7 @@ from cosell_sync.crm.salesforce.rest import Answer, Rest
 from cosell_sync.crm.salesforce.signin import SYSTEM
 from cosell_sync.errors import Surprise, Unavailable, Unclear
 from cosell_sync.transport.exact_json import encode
+from cosell_sync.transport.safety import Safety
 
 PARTS: Final = 25
 QUERIES: Final = 5  # of the parts, or collections
@@ -69,9 +70,12 @@ def takes_literally(body: object) -> bool:
 
 
 def send(rest: Rest, parts: Sequence[Part], *, repeat: bool) -> tuple[Sequence[Reply], datetime]:
-    """The reply to each part, in order, and the server's time. They are carried out in their order, each for itself."""
+    """The reply to each part, in order, and the server's time. They are carried out in their order, each for itself.
+
+    ``repeat``: they are questions.
+    """
     try:
-        return exchange(rest, parts, repeat=repeat)
+        return exchange(rest, parts, safety=Safety.READ if repeat else Safety.UNGUARDED)
     except Unclear:
         if not repeat:
             raise
@@ -80,7 +84,7 @@ def send(rest: Rest, parts: Sequence[Part], *, repeat: bool) -> tuple[Sequence[R
         raise refused(errors.faults(error.content), error.status) from None
 
 
-def exchange(rest: Rest, parts: Sequence[Part], *, repeat: bool) -> tuple[Sequence[Reply], datetime]:
+def exchange(rest: Rest, parts: Sequence[Part], *, safety: Safety) -> tuple[Sequence[Reply], datetime]:
     """As ``send``. Raises simple-salesforce's exceptions for what the org refuses as a whole, ``Unclear`` for a strange answer."""
     requests = [
         {
@@ -93,8 +97,7 @@ def exchange(rest: Rest, parts: Sequence[Part], *, repeat: bool) -> tuple[Sequen
         for at, part in enumerate(parts)
     ]
     body = {"allOrNone": False, "collateSubrequests": False, "compositeRequest": requests}
-    reads = all(part.method == "GET" for part in parts)
-    answer = rest.call("POST", "composite", body, repeat=repeat, reads=reads)
+    answer = rest.call("POST", "composite", body, safety=safety)
     try:
         by_name = {each["referenceId"]: each for each in answer.data["compositeResponse"]}
         replies = [Reply(int(by_name[f"part{at}"]["httpStatusCode"]), by_name[f"part{at}"].get("body"))
@@ -113,10 +116,10 @@ def read(rest: Rest, parts: Sequence[Part]) -> list[Rows]:
     return found
 
 
-def call(rest: Rest, method: str, path: str, body: object = None, *, repeat: bool | None = None) -> Answer:
+def call(rest: Rest, method: str, path: str, body: object = None) -> Answer:
     """A call about no single record: a refusal is trouble with the whole org."""
     try:
-        return rest.call(method, path, body, repeat=repeat)
+        return rest.call(method, path, body)
     except errors.refusals() as error:
         raise refused(errors.faults(error.content), error.status) from None
 

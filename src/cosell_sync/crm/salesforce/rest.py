@@ -126,19 +126,16 @@ class Rest:
         body: object = None,
         *,
         headers: Mapping[str, str] | None = None,
-        repeat: bool | None = None,
-        reads: bool = False,
+        safety: Safety | None = None,
     ) -> Answer:
         """One call under ``/services/data/vXX.X/`` (or at that host, where the path starts with a slash).
 
-        ``repeat``: whether doing it twice is harmless; by default only for GET. ``reads``: whether it changes nothing though it is
-        no GET. Raises simple-salesforce's exceptions for what the org refuses, ``Unavailable``, ``Unclear`` and ``AuthFailed``
-        for the rest.
+        ``safety``: whether it may be sent again; None: as a GET reads, and everything else has no guard. Raises
+        simple-salesforce's exceptions for what the org refuses, ``Unavailable``, ``Unclear`` and ``AuthFailed`` for the rest.
         """
         place = path if path.startswith("/") else f"{self.root}/{path}"
-        again = method == "GET" if repeat is None else repeat
         encoded = None if body is None else encode(body)
-        answer = self.send(method, place, encoded, headers or {}, repeat=again, reads=reads)
+        answer = self.send(method, place, encoded, headers or {}, safety=safety or _usual(method))
         if answer.status >= HTTPStatus.MULTIPLE_CHOICES:
             raise_refused(answer, place, name=path.partition("?")[0])
         return Answer(answer.status, answer.data, self._moment(answer))
@@ -150,21 +147,18 @@ class Rest:
         body: bytes | None,
         headers: Mapping[str, str],
         *,
-        repeat: bool,
-        reads: bool = False,
+        safety: Safety,
     ) -> answers.Answer:
-        """The answer to a request whose body is encoded already, whatever the org said about the request.
-
-        ``repeat`` and ``reads`` as of ``call``. Raises ``Unavailable``, ``Unclear`` and ``AuthFailed``.
+        """The answer to a request whose body is encoded already, whatever the org said about the request. Raises ``Unavailable``,
+        ``Unclear`` and ``AuthFailed``.
         """
         kind = {} if body is None else {"content-type": "application/json"}
-        harmless = Safety.READ if reads or method == "GET" else Safety.HARMLESS
         try:
             answer = self._caller.call(
                 method,
                 path,
                 template=template(path),
-                safety=harmless if repeat else Safety.UNGUARDED,
+                safety=safety,
                 scope=Scope.SYSTEM,
                 headers={**kind, **{name.lower(): value for name, value in headers.items()}},
                 body=body,
@@ -257,7 +251,11 @@ class Rest:
         """Only the path counts: the host is the one that the token belongs to."""
         parts = urlsplit(url)
         path = f"{parts.path}?{parts.query}" if parts.query else parts.path
-        return self.send(method, path, body, headers, repeat=method == "GET")
+        return self.send(method, path, body, headers, safety=_usual(method))
+
+
+def _usual(method: str) -> Safety:
+    return Safety.READ if method == "GET" else Safety.UNGUARDED
 
 
 def raise_refused(answer: answers.Answer, url: str, *, name: str) -> NoReturn:

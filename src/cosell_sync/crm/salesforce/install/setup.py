@@ -26,6 +26,7 @@ from cosell_sync.crm.salesforce.queries import soql
 from cosell_sync.crm.salesforce.rest import Rest, raise_refused
 from cosell_sync.crm.salesforce.signin import SYSTEM
 from cosell_sync.errors import Rejected, Surprise, Unavailable, Unclear
+from cosell_sync.transport.safety import Safety
 
 if TYPE_CHECKING:
     from simple_salesforce.exceptions import SalesforceError
@@ -249,7 +250,7 @@ def _send(rest: Rest, zipped: bytes, *, check_only: bool) -> str:
     )
     headers = {"Content-Type": f'multipart/form-data; boundary="{boundary}"'}
     path = f"{rest.root}/metadata/deployRequest"
-    answer = rest.send("POST", path, b"\r\n".join(lines), headers, repeat=False)
+    answer = rest.send("POST", path, b"\r\n".join(lines), headers, safety=Safety.UNGUARDED)
     try:
         if answer.status >= 300:
             raise_refused(answer, path, name="metadata/deployRequest")
