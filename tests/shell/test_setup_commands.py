@@ -135,6 +135,7 @@ def test_config_check_finds_what_can_only_be_a_mistake(key: str, value: str, tol
             r"sync is a section of its own: indent it as far as salesforce",
         ),
         ("crm: salesforce\ncrm: dynamics\n", r"stands here twice\. Keep one"),
+        ("[" * 5000, "is nested too deep"),
         (
             "webhooks: {public_url: 'https://a.example/webhooks/partner-center'}\n",
             r"is given without /webhooks/partner-center",

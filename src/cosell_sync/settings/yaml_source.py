@@ -80,6 +80,8 @@ class YamlSource(TextSource):
                 self._reject("YAML", where, error.problem or "cannot be read", hint)
         except yaml.YAMLError:
             self._reject("YAML", str(path), "holds characters that YAML does not allow")
+        except RecursionError:
+            self._reject("YAML", str(path), "is nested too deep")
         else:
             return node
         return None
