@@ -144,15 +144,15 @@ def test_a_copy_and_a_backup_hold_what_they_should(url: str, databases: Database
 
 
 def test_one_pair_belongs_to_one_connection(url: str, databases: Databases) -> None:
-    """The configuration may call a tenant by its domain here and by its id there, an org by two addresses, or the same connection by
-    a new name: who they are is known once they have answered. Both would share every deal, and what is parted under one name
+    """The configuration may call a tenant by its domain here and by its id there, or the same connection by a new name: who they are
+    is known once they have answered. Both would share every deal, and what is parted under one name
     would be joined under the other.
     """
 
-    def bound(name: str, org: str, tenant: str) -> SqlStore:
+    def bound(name: str, org: str, tenant: str, host: str = "org.example") -> SqlStore:
         store = databases.store(url, lambda: NOW, connection=name)
         whose = {
-            Side.CRM: Identity("salesforce", org, f"{name}.example"),
+            Side.CRM: Identity("salesforce", org, host),
             Side.PARTNER_CENTER: Identity("partner_center", tenant, ""),
         }
         with store.lease(ZERO):
@@ -164,6 +164,7 @@ def test_one_pair_belongs_to_one_connection(url: str, databases: Databases) -> N
     bound("same-tenant", "00D2", "t1")
     bound("unknown", "", "t1")
     bound("unknown-too", "", "t1")
+    bound("elsewhere", "00D1", "t1", "copy.example")
     with pytest.raises(ForeignSystem, match="acme"):
         bound("acme-eu", "00D1", "t1")
     new = databases.store(url, lambda: NOW, connection="acme-eu")

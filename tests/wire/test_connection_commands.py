@@ -47,13 +47,13 @@ class Installation:
     def listed(self) -> dict[str, Any]:
         return {row["name"]: row for row in json.loads(self("connection", "list", "--json").out)}
 
-    def bind(self, name: str, account: str, tenant: str) -> None:
+    def bind(self, name: str, account: str, tenant: str, host: str = "") -> None:
         store = open_store(self.url, utc_now, connection=name)
         with store.lease(utc_now() - utc_now()):
             store.commit(
                 Transaction(
                     bindings={
-                        Side.CRM: Identity("salesforce", account, f"{name}.my.salesforce.com"),
+                        Side.CRM: Identity("salesforce", account, host or f"{name}.my.salesforce.com"),
                         Side.PARTNER_CENTER: Identity("partner_center", tenant, "api.example"),
                     }
                 )
@@ -151,7 +151,7 @@ def test_two_connections_in_one_org_are_seen_whatever_its_address_is(cosell: Ins
     # their hosts differ, and the id alone says that it is one org
     assert [(row.name, row.status) for row in _same_org(wired)] == [("same_org", "warning")]
     with pytest.raises(ForeignSystem):
-        cosell.bind("beta", "00Dsame", TENANTS["acme"])
+        cosell.bind("beta", "00Dsame", TENANTS["acme"], "acme.my.salesforce.com")
     cosell("connection", "pause", "acme")  # as an administrator was told, who then resumes it all the same
     cosell.bind("beta", "00Dsame", TENANTS["acme"])
     cosell("connection", "resume", "acme")

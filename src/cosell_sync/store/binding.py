@@ -43,7 +43,8 @@ def others(engine: Engine, name: str) -> dict[str, dict[Side, Identity]]:
 def bind(connection: Connection, name: str, whose: Mapping[Side, Identity], unread: Sequence[Side]) -> None:
     """Store them, and drop the watermarks of the sides that are to be read from the start.
 
-    Raises ForeignSystem where another connection of this database, unless it is paused, has the same org and tenant.
+    Raises ForeignSystem where another connection of this database, unless it is paused, has the same org and tenant. Where the
+    same one answers under another address (its name was changed), only ``doctor`` says so.
     """
     rows = [{"connection": name, "side": side.value, **asdict(each)} for side, each in whose.items()]
     if rows:
@@ -65,7 +66,7 @@ def _refuse_a_second(connection: Connection, name: str) -> None:
         .join_from(other, mine, (other.c.side == mine.c.side) & (other.c.system == mine.c.system))
         .join(schema.connection, column.name == other.c.connection)
         .where(mine.c.connection == name, other.c.connection != name, column.paused_at.is_(None))
-        .where(other.c.account == mine.c.account, other.c.account != "")
+        .where(other.c.account == mine.c.account, other.c.account != "", other.c.host == mine.c.host)
         .group_by(other.c.connection)
         .having(func.count() == len(Side))
     ).scalar()
