@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import sqlite3
+import weakref
+from typing import Any
+
 import pytest
+from sqlalchemy import Pool, event
 
 from log_leaks import _listening, _nothing_leaks
 
@@ -50,3 +55,10 @@ LONGEST_FIRST = (
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     rank = {name: number for number, name in enumerate(LONGEST_FIRST)}
     items.sort(key=lambda item: rank.get(item.path.stem, len(rank) + ("wire" not in item.path.parts)))
+
+
+@event.listens_for(Pool, "connect")
+def _close_with_its_pool(connection: Any, record: Any) -> None:
+    """Many tests leave a store in memory to the collector of garbage; from Python 3.13 on, SQLite warns of each."""
+    if isinstance(connection, sqlite3.Connection):
+        weakref.finalize(record, connection.close)
