@@ -414,7 +414,7 @@ class SqlStore:
         for keys in chunks(list(new)):
             ours = (column.connection == self.connection, column.key.in_(keys))
             given_up = set()
-            for key, *old, row, owner in connection.execute(known.where(*ours)):
+            for key, *old, row, owner in connection.execute(known.where(*ours)).all():
                 if any(was is not None and was != now for was, now in zip(old, new[key], strict=True)):
                     given_up.add(key)
                 if row is not None:
@@ -511,5 +511,5 @@ class SqlStore:
         query = select(*wanted).where(column.table.c.connection == self.connection, *conditions)
         with reading(self.engine) as connection:
             for chunk in chunks(list(dict.fromkeys(values))):
-                rows.extend(connection.execute(query.where(column.in_(chunk))).mappings())
+                rows.extend(connection.execute(query.where(column.in_(chunk))).mappings().all())
         return rows
