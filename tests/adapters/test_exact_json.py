@@ -10,7 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cosell_sync.transport.exact_json import encode
+from cosell_sync.transport.exact_json import encode, encoded
+
+
+def test_a_part_that_was_written_before_stands_in_the_whole_as_it_is() -> None:
+    row: dict[str, Any] = {"Amount": Decimal("84000.00"), "Name": 'Größe "L"', "rows": [None, True]}
+    assert encode({"records": [encoded(row), encoded("@{x}")]}) == encode({"records": [row, "@{x}"]})
+    assert len(encoded(row)) == len(encode(row))
 
 
 def test_money_is_written_to_the_last_digit() -> None:

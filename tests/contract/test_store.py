@@ -883,6 +883,26 @@ def test_the_lines_of_one_write_share_a_row(sql: Any) -> None:
     assert list(store.journal("r:1", 10)) == lines[:-11:-1]
 
 
+def test_child_rows_are_written_only_where_they_changed(sql: Any) -> None:
+    """A deal is stored several times in a cycle, and its rows are nearly always the same."""
+    written: list[str] = []
+    with (store := sql.open()).lease(NO_WAIT):
+        store.commit(Transaction(links=[FULL]))
+
+        @event.listens_for(store.engine, "after_cursor_execute")
+        def note(_connection: Any, _cursor: Any, statement: str, *_more: Any) -> None:
+            written.extend([statement] * bool(re.match(r"(INSERT INTO|DELETE FROM) link_row", statement)))
+
+        store.commit(Transaction(links=[replace(FULL, dirty=not FULL.dirty)]))
+        assert written == []
+        store.commit(Transaction(links=[replace(FULL, opportunity=None)]))
+        assert len(written) == 1
+        assert store.holding(["00K1", "00K2"]) == frozenset()
+        store.commit(Transaction(links=[FULL]))
+        assert len(written) == 2
+        assert store.holding(["00K1"]) == store.holding(["00K2"]) == {"006A"}
+
+
 def test_purge_journal(sql: Any) -> None:
     """History goes by its age, and only by the hand that holds the lease."""
     store = sql.open()

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cosell_sync.core.as_json import (
+    base_to_json,
     fields_from_json,
     fields_to_json,
     snapshot_from_json,
@@ -98,6 +99,21 @@ def test_what_is_not_known_stays_so(held: dict[str, Value]) -> None:
 def test_as_json(held: Value, data: object) -> None:
     """What stands in stores and in `--json` today; amounts as text, moments in UTC."""
     assert to_json(held) == data
+
+
+def test_a_base_says_what_its_side_says_but_for_what_is_its_own() -> None:
+    """Also of what is never compared: the parts that a side did not show when both agreed last."""
+    ann, bob = Member("ann@x.example", extra={"row": "1"}), Member("bob@x.example")
+    side = Snapshot("1", "1", {"name": "A", "team": (ann, bob), "contacts": (ann,), "value": Decimal("1.50")})
+    base: dict[str, Value] = {
+        "name": "A", "team": (ann, bob), "contacts": (Member("ann@x.example", extra={"hidden": ["phone"]}),),
+        "value": Decimal("1.5"), "notes": None, "currency": ABSENT,
+    }  # fmt: skip
+    said = snapshot_to_json(side)
+    data = base_to_json(base, said, side)
+    assert data == fields_to_json(base) == base_to_json(base, None, None)
+    assert data["contacts"][0]["extra"] == {"hidden": ["phone"]}
+    assert (data["value"], data["team"] is said["fields"]["team"]) == ("1.5", True)
 
 
 def test_for_people_the_rest_is_left_out() -> None:

@@ -10,7 +10,18 @@ from decimal import Decimal
 import pytest
 from deals import HOLD, NOW, SHAPE, at_rest, here, remembering, rules, there
 
-from cosell_sync.core.deal import ABSENT, Customer, Fields, Member, Side, Solution, State, SyncState, Value
+from cosell_sync.core.deal import (
+    ABSENT,
+    HIDDEN,
+    Customer,
+    Fields,
+    Member,
+    Side,
+    Solution,
+    State,
+    SyncState,
+    Value,
+)
 from cosell_sync.core.decision import Decision, HoldKind
 from cosell_sync.core.memory import Closing, Failure, FinalKind, Link, Withheld, WithheldBy, reported_state
 from cosell_sync.core.reconcile import decide
@@ -75,6 +86,31 @@ def test_an_edit_goes_over() -> None:
     )  # fmt: skip
     decision = decided(there(at_rest(), value=Decimal(5)))
     assert (decision.steps, decision.crm) == ((), {"value": Decimal("5.00")})
+
+
+def test_a_number_that_one_side_hides_is_not_agreed_to_be_gone() -> None:
+    """Both sides look alike, one because it does not show the number, the other because somebody took it out there."""
+    seen, gone = Member("a@x.example", "A", "Ek", "1"), Member("a@x.example", "A", "Ek")
+    link = at_rest()
+    link = replace(
+        link,
+        base_referral={**link.base_referral, "contacts": (seen,)},
+        base_opportunity={**link.base_opportunity, "contacts": (seen,)},
+    )
+    hidden = decided(
+        here(there(link, contacts=(gone,)), contacts=(replace(gone, extra={HIDDEN: ["phone"]}),))
+    )
+    assert (hidden.crm, hidden.steps) == ({}, ())
+    shown = decided(here(hidden.link, contacts=(seen,)))
+    assert (shown.crm, shown.steps) == ({"contacts": (gone,)}, ())
+
+
+def test_fields_that_go_together_are_agreed_on_together() -> None:
+    link = there(here(at_rest(), value=Decimal(7), currency="CHF"), value=Decimal(7), currency="CHF")
+    decision = decided(link)
+    assert (decision.crm, decision.steps, held(decision)) == ({}, (), [])
+    for base in (decision.link.base_referral, decision.link.base_opportunity):
+        assert (base["value"], base["currency"]) == (Decimal(7), "CHF")
 
 
 def test_edits_of_different_fields_merge() -> None:

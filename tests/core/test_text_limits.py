@@ -52,6 +52,14 @@ def test_breaks_of_word_processors_are_breaks_and_strays_go() -> None:
     assert line("tab\tstays") == "tab\tstays"
 
 
+def test_what_prints_goes_over_as_it_stands() -> None:
+    """So that most texts need not be looked through: with a line feed behind it, which does not print, every text is."""
+    printable = "".join(filter(str.isprintable, map(chr, range(0x110000))))
+    assert lines(printable + "\n") == lines(printable) + "\n" == printable + "\n"
+    assert line(printable + "\n") == line(printable)
+    assert [each for each in printable if blank(each + "\n")] == [" "]
+
+
 @pytest.mark.parametrize("text", ["", " ", "\u00a0\u2003", "\t\n\v", "\u200b", " \ufeff\u00ad\x07 "])
 def test_what_nobody_sees_is_blank(text: str) -> None:
     assert blank(text)

@@ -90,7 +90,7 @@ def test_the_collector_of_garbage_looks_seldom(monkeypatch: pytest.MonkeyPatch) 
     try:
         with pytest.raises(SystemExit):
             main()
-        assert gc.get_threshold()[0] == 10_000
+        assert gc.get_threshold()[0] == 25_000
     finally:
         gc.set_threshold(*before)
 

@@ -41,10 +41,10 @@ def _top(
 
 
 def collect_seldom() -> None:
-    """Look for garbage in circles every ten thousand objects, not every seven hundred: a cycle makes hundreds of thousands of
+    """Look for garbage in circles every 25,000 objects, not every seven hundred: a cycle makes hundreds of thousands of
     values and hardly a circle, and the search took a tenth of its time.
     """
-    gc.set_threshold(10_000, 10, 10)
+    gc.set_threshold(25_000, 10, 10)
 
 
 def end_when_asked() -> None:

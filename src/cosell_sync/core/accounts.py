@@ -15,11 +15,12 @@ contradicts, for the account may be the customer's parent.
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import fields
 from typing import Final
 
 from cosell_sync.core import messages
 from cosell_sync.core.deal import Customer, Side, Value
+from cosell_sync.core.frozen import replace
 from cosell_sync.core.memory import Link
 from cosell_sync.core.merge import Merged, Sides
 from cosell_sync.core.normalize import agree, for_crm

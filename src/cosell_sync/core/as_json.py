@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from operator import is_
 from typing import Any, Final
 
 from cosell_sync.core.deal import ABSENT, Customer, Fields, Member, Snapshot, Solution, Value
@@ -35,11 +36,14 @@ def to_json(value: Value, *, extras: bool = True) -> Any:
 
 def _record(item: Member | Solution | Customer, extras: bool) -> dict[str, Any]:
     """Its parts by name. A D-U-N-S number is left out where there is none, as earlier versions did."""
-    record = dict(vars(item))
-    extra = record.pop("extra")
-    if record.get("duns", "") is None:
+    record = vars(item).copy()
+    if extras and item.extra:
+        record["extra"] = dict(item.extra)
+    else:
+        del record["extra"]
+    if isinstance(item, Customer) and item.duns is None:
         del record["duns"]
-    return {**record, "extra": dict(extra)} if extras and extra else record
+    return record
 
 
 _FROM_JSON: Final[Mapping[Kind, Callable[[Any], Value]]] = {
@@ -119,6 +123,33 @@ def fields_to_json(fields: Fields) -> dict[str, Any]:
         for name, item in fields.items()
         if item is not ABSENT
     }
+
+
+def base_to_json(base: Fields, side: Mapping[str, Any] | None, snapshot: Snapshot | None) -> dict[str, Any]:
+    """The inverse of ``base_from_json``: what its side holds stands in the data of that side already.
+
+    A value of its own is one that is not the very same: equal ones may differ in what is never compared.
+    """
+    if side is None or snapshot is None:
+        return fields_to_json(base)
+    said, held = side["fields"], snapshot.fields
+    return {
+        name: said[name]
+        if (its := held.get(name, ABSENT)) is item or _same_records(its, item)
+        else to_json(item)
+        for name, item in base.items()
+        if item is not ABSENT
+    }
+
+
+def _same_records(one: Value, other: Value) -> bool:
+    """Whether these are two sets of the very same records."""
+    return (
+        isinstance(one, tuple)
+        and isinstance(other, tuple)
+        and len(one) == len(other)
+        and all(map(is_, one, other))
+    )
 
 
 def fields_from_json(data: Mapping[str, Any]) -> dict[str, Value]:

@@ -232,9 +232,9 @@ class Step:
     trial: bool = False
 
 
+_STATES: Final[Mapping[str, State]] = {state.value: state for state in State}
+
+
 def state_of(referral: Snapshot) -> State:
     """Where the deal stands in Partner Center; ``UNKNOWN`` for a status that we do not know."""
-    try:
-        return State(referral.text("state"))
-    except ValueError:
-        return State.UNKNOWN
+    return _STATES.get(referral.text("state"), State.UNKNOWN)

@@ -19,11 +19,12 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
 from cosell_sync.core.deal import Fields, Member, Snapshot, Solution, Value
+from cosell_sync.core.frozen import replace
 from cosell_sync.core.memory import Failure, Intent, JournalEntry, Link, Memory, Phase
 from cosell_sync.core.texts import Text
 

@@ -66,6 +66,8 @@ TOGETHER: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType({"value": ("va
 def partners(names: Iterable[str]) -> tuple[str, ...]:
     """These shared fields and those that mean something only together with them, in the order of ``SHARED``."""
     asked = set(names)
+    if not asked:
+        return ()
     for group in TOGETHER.values():
         if asked & set(group):
             asked |= set(group)

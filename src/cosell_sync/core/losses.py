@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from cosell_sync.core import messages, text_limits
-from cosell_sync.core.deal import Customer, Member, Snapshot, Solution, Value
+from cosell_sync.core.deal import ABSENT, Customer, Fields, Member, Snapshot, Solution, Value
 from cosell_sync.core.fields import KINDS, Kind
 from cosell_sync.core.normalize import by_key, clean_notes, empty, for_crm, storable
 from cosell_sync.core.rules import CrmShape
@@ -27,12 +27,14 @@ _NO_CHOICE: Final = Text("it is none of its choices; your administrator can add 
 _OF_MEMBER: Final = ("first_name", "last_name", "phone", "name")
 
 
-def lost_in_crm(names: Iterable[str], referral: Snapshot, shape: CrmShape) -> list[str]:
-    """Sentences about those of these fields, which are being written to the CRM, that lose something there."""
+def lost_in_crm(names: Iterable[str], referral: Snapshot, written: Fields, shape: CrmShape) -> list[str]:
+    """Sentences about those of these fields that lose something in the CRM. ``written``: what it is being given."""
     cut: list[str] = []
     said: list[str] = []
     for name in names:
         value = referral[name]
+        if value == written.get(name, ABSENT):
+            continue  # as most are: it goes over as it stands
         match value:
             case str() if KINDS[name] in {Kind.TEXT, Kind.NOTES}:
                 cut += [shape.label(name)] if _is_cut(name, value, shape) else []

@@ -25,13 +25,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final, cast
 
 from cosell_sync.core.deal import ABSENT, HIDDEN, Customer, Side, Value, hidden_parts
 from cosell_sync.core.decision import Conflict
 from cosell_sync.core.erasure import recalled
 from cosell_sync.core.fields import KINDS, Kind
+from cosell_sync.core.frozen import replace
 from cosell_sync.core.merge_record import Pair, Record, merge_record, waiting_parts, with_parts_of
 from cosell_sync.core.normalize import (
     agree,

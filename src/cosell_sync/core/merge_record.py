@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 
 from cosell_sync.core.deal import Member, Side, Solution, hidden_parts
+from cosell_sync.core.frozen import replace
 
 Record = Member | Solution
 

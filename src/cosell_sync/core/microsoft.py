@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final
 
 from cosell_sync.core import messages
 from cosell_sync.core.deal import ABSENT, Category, DealType, Direction, Fields, Snapshot, State, Value
 from cosell_sync.core.fields import UNKEYED
+from cosell_sync.core.frozen import replace
 from cosell_sync.core.memory import Invitation, Link, Phase
 
 MICROSOFT: Final = "Microsoft"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import timedelta
 
 from cosell_sync.core import messages
@@ -11,6 +10,7 @@ from cosell_sync.core.builder import DecisionBuilder
 from cosell_sync.core.deal import SellerAction, Snapshot, State, Step, Value
 from cosell_sync.core.decision import Hold, HoldKind
 from cosell_sync.core.fields import KINDS, Kind
+from cosell_sync.core.frozen import replace
 from cosell_sync.core.guard import KIND_OF_MOVE
 from cosell_sync.core.lifecycle import TERMINAL, Actor, Move, walk
 from cosell_sync.core.memory import Closing, reported_state

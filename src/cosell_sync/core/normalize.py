@@ -8,17 +8,19 @@ ever. So every kind of field has a pair of functions, one per side. Applying a p
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from datetime import datetime
 from decimal import ROUND_HALF_UP, Context, Decimal
-from typing import Final
+from typing import Final, TypeVar
 
 from cosell_sync.core import text_limits
 from cosell_sync.core.countries import country_code
 from cosell_sync.core.deal import ABSENT, Customer, Fields, Member, Snapshot, Solution, Value, hidden_parts
 from cosell_sync.core.fields import KINDS, SHARED, Kind
+from cosell_sync.core.frozen import replace
 from cosell_sync.core.rules import CrmShape
 
+_Record = TypeVar("_Record", bound=Member | Solution | Customer)
 Conversion = Callable[[str, Value, CrmShape], Value]
 
 _WIDE: Final = Context(prec=80)  # more digits than any number that is read has with any scale
@@ -76,7 +78,7 @@ def _customer_crm(name: str, value: Value, shape: CrmShape) -> Value:
     if shape.states is not None:
         stored["state"] = shape.states.get(country or "", {}).get((stored["state"] or "").casefold())
     duns = value.duns if shape.duns else None
-    return replace(value, country=country, duns=duns, **stored)  # type: ignore[arg-type]  # none of the parts is ``extra``
+    return _with_parts(value, {**stored, "country": country, "duns": duns})
 
 
 def _street(stored: Mapping[str, str | None], most: int) -> dict[str, str | None]:
@@ -98,7 +100,14 @@ def storable(name: str, record: Member | Solution, shape: CrmShape) -> Member | 
         part: text_limits.fit(getattr(record, part) or "", shape.lengths.get(f"{name}.{part}")) or None
         for part in parts
     }
-    return replace(record, **stored)  # type: ignore[arg-type]  # nor here
+    return _with_parts(record, stored)
+
+
+def _with_parts(record: _Record, parts: Mapping[str, str | None]) -> _Record:
+    """The record with these parts: itself where it has them already, as most do."""
+    if all(getattr(record, part) == text for part, text in parts.items()):
+        return record
+    return replace(record, **parts)  # type: ignore[arg-type]  # none of the parts is ``extra``
 
 
 def _set_crm(name: str, value: Value, shape: CrmShape) -> Value:

@@ -8,13 +8,14 @@ back. The end of an outage is told as well. A condition that ends before anybody
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from itertools import groupby
 from typing import Final
 
 from cosell_sync.core.deal import SyncState
+from cosell_sync.core.frozen import replace
 
 DAYS: Final = (1, 3, 7)  # before its deadline, an unanswered deal is told again
 MOST_SINGLES: Final = 5  # of one kind in a cycle; what is beyond is told in one message

@@ -10,7 +10,7 @@ else, the field is *disputed*: it counts as changed on both sides, so that neith
 from __future__ import annotations
 
 from collections.abc import Collection, Container, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
 
@@ -18,6 +18,7 @@ from cosell_sync.core import messages
 from cosell_sync.core.deal import ABSENT, Fields, Side, Snapshot, State, Step, Value, same_version
 from cosell_sync.core.decision import ConflictKind
 from cosell_sync.core.fields import KINDS, NEWER, SHARED, TOGETHER, Kind, inseparable, partners
+from cosell_sync.core.frozen import replace
 from cosell_sync.core.memory import Failure, Intent, Link, Memory, Phase, set_known
 from cosell_sync.core.merge import Written, landed, learn, settle_notes, settle_set
 from cosell_sync.core.normalize import by_key, empty, not_taken, same
@@ -107,11 +108,12 @@ def after_opportunity(
     memory = _forget_fields(freed, taken)
     rewritten, reported = dict(memory.rewritten), list(memory.reported)
     for name in sent.keys() & SHARED.keys():
-        written = Written(before[name], sent[name], after[name], referral[name])
+        now = after[name]
+        written = Written(before[name], sent[name], now, referral[name])
         _set_bases(name, bases[0], bases[1], written, landed=name in taken)
         if name not in taken:
             continue
-        if KINDS[name] in _SETS or after[name] is ABSENT or landed(name, sent[name], after[name]):
+        if KINDS[name] in _SETS or now is ABSENT or landed(name, sent[name], now):
             rewritten.pop(name, None)
         elif rewritten.get(name) is False:
             rewritten.pop(name)

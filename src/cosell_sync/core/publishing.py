@@ -17,13 +17,13 @@ recipe.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Final
 
 from cosell_sync.core import messages
 from cosell_sync.core.deal import ABSENT, DealType, Fields, Snapshot, State, Value
 from cosell_sync.core.decision import ConflictKind
 from cosell_sync.core.fields import NEWER, SHARED
+from cosell_sync.core.frozen import replace
 from cosell_sync.core.memory import Invitation, Link, Memory, Phase
 from cosell_sync.core.microsoft import fix_help_request
 from cosell_sync.core.normalize import by_key, empty, for_referral, not_taken

@@ -16,11 +16,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from typing import Final
 
 from cosell_sync.core.deal import ABSENT, Customer, Snapshot, Value
 from cosell_sync.core.fields import NEWER, SELLER, SHARED, partners
+from cosell_sync.core.frozen import replace
 from cosell_sync.core.memory import Intent, Link, Memory
 from cosell_sync.core.normalize import empty
 from cosell_sync.core.rules import CrmShape, Flow, Rules

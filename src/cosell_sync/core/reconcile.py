@@ -16,13 +16,13 @@ seller asks for it (``visibility``), carry the seller's moves to Partner Center 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import datetime
 
 from cosell_sync.core import messages, stand_ins
 from cosell_sync.core.builder import DecisionBuilder, build_decision
 from cosell_sync.core.deal import ABSENT, State, state_of
 from cosell_sync.core.decision import Decision, Hold, HoldKind
+from cosell_sync.core.frozen import replace
 from cosell_sync.core.guard import standing_approvals
 from cosell_sync.core.lifecycle import TERMINAL
 from cosell_sync.core.memory import FinalKind, Link, Withheld

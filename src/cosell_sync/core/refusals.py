@@ -14,7 +14,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
 from datetime import datetime, timedelta
 
 from cosell_sync.core import messages
@@ -23,6 +22,7 @@ from cosell_sync.core.builder import DecisionBuilder
 from cosell_sync.core.deal import ABSENT, Customer, Fields, Side, Snapshot, Value, state_of
 from cosell_sync.core.decision import Hold, HoldKind
 from cosell_sync.core.fields import KINDS, SHARED, STATUS_FIELDS, Kind, inseparable
+from cosell_sync.core.frozen import replace
 from cosell_sync.core.lifecycle import TERMINAL
 from cosell_sync.core.memory import Link, RefusedField, set_known
 from cosell_sync.core.merge import Written, take_elements

@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from cosell_sync.core.as_json import fields_to_json
 from cosell_sync.core.deal import Side
 from cosell_sync.core.fields import STATUS_FIELDS
+from cosell_sync.core.frozen import replace
 from cosell_sync.core.memory import Failure, Link, Memory
 
 LONGEST = timedelta(hours=6)

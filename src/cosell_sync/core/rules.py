@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Container, Mapping
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from dataclasses import dataclass, field, fields, is_dataclass
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from decimal import Decimal
 from enum import StrEnum
@@ -18,6 +18,7 @@ from typing import Final
 
 from cosell_sync.core.deal import ABSENT, Snapshot, State, Value
 from cosell_sync.core.fields import CLOSED_REASONS, LABELS, SALES_STAGES
+from cosell_sync.core.frozen import replace
 
 
 class Flow(StrEnum):

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Final
 
 from cosell_sync.core import messages, stand_ins
 from cosell_sync.core.accounts import difference, keeps_equal, merge_account
 from cosell_sync.core.builder import DecisionBuilder, why_not_in_crm
-from cosell_sync.core.deal import ABSENT, Customer, Fields, Side, State, Value
+from cosell_sync.core.deal import ABSENT, Customer, Fields, Side, State, Value, hidden_parts
 from cosell_sync.core.decision import Conflict, ConflictKind, Hold, HoldKind
-from cosell_sync.core.fields import KINDS, SHARED, TOGETHER, UNKEYED, Kind
+from cosell_sync.core.fields import KINDS, SHARED, TOGETHER, UNKEYED
+from cosell_sync.core.frozen import replace
 from cosell_sync.core.lifecycle import TERMINAL
 from cosell_sync.core.limits import (
     PARTNER_CENTER_REQUIRES,
@@ -37,7 +37,6 @@ _UNEQUAL_AFTER_WRITE: Final[Mapping[ConflictKind, str]] = {
 
 # Fields that are merged with the first of their group, and by its rule; alone they mean nothing.
 _LED: Final = frozenset(name for first, group in TOGETHER.items() for name in group if name != first)
-_PARTS: Final = frozenset({Kind.MEMBERS, Kind.SOLUTIONS, Kind.CUSTOMER})  # merged part by part
 Reason = tuple[HoldKind, str]
 
 
@@ -124,10 +123,11 @@ def _merge_field(
     base_opportunity: dict[str, Value],
 ) -> None:
     """Merge a field, and with it those that mean something only together with it."""
-    if _is_agreed(builder, rule):
-        base_referral[rule.name] = builder.referral[rule.name]
-        base_opportunity[rule.name] = builder.opportunity[rule.name]
-        builder.reasons[rule.name] = ""
+    if agreed := _agreed(builder, rule):
+        for name in agreed:
+            base_referral[name] = builder.referral[name]
+            base_opportunity[name] = builder.opportunity[name]
+            builder.reasons[name] = ""
         return
     if unseen := _unseen(builder, rule.name):
         builder.holds += [
@@ -188,17 +188,25 @@ def _merge_field(
     _write_or_hold(builder, merged)
 
 
-def _is_agreed(builder: DecisionBuilder, rule: FieldRule) -> bool:
-    """Whether both sides hold the very same single value, as most fields do, so that there is nothing to merge."""
-    value = builder.referral[rule.name]
-    return (
-        value == builder.opportunity[rule.name]
-        and value is not ABSENT
-        and rule.flow is not Flow.OFF
-        and rule.name not in TOGETHER
-        and KINDS[rule.name] not in _PARTS
-        and not builder.link.memory.disputed
-    )
+def _agreed(builder: DecisionBuilder, rule: FieldRule) -> Sequence[str]:
+    """The field, and those that it is merged with, where both sides plainly hold the same, as of most; else none."""
+    if rule.flow is Flow.OFF or builder.link.memory.disputed or not _plainly_alike(builder, rule.name):
+        return ()
+    if rule.name not in TOGETHER:
+        return (rule.name,)
+    rules, shape = builder.rules.fields, builder.shape.fields
+    names = [name for name in TOGETHER[rule.name] if name in rules and name in shape]
+    return names if all(_plainly_alike(builder, name) for name in names) else ()
+
+
+def _plainly_alike(builder: DecisionBuilder, name: str) -> bool:
+    """Whether both sides hold the very same and show all of it, so that merging it would find nothing."""
+    there, here = builder.referral[name], builder.opportunity[name]
+    if there is ABSENT or there != here:
+        return False
+    if isinstance(there, tuple) and isinstance(here, tuple):
+        return not any(map(hidden_parts, there)) and not any(map(hidden_parts, here))
+    return True
 
 
 def _is_shared_account(builder: DecisionBuilder, name: str) -> bool:

@@ -18,7 +18,6 @@ fill in.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from datetime import date
 from decimal import Decimal
 from enum import Enum
@@ -29,6 +28,7 @@ from cosell_sync.core import messages
 from cosell_sync.core.deal import ABSENT, Customer, Fields, Snapshot, Solution, Value
 from cosell_sync.core.decision import Hold, HoldKind
 from cosell_sync.core.fields import KINDS, partners
+from cosell_sync.core.frozen import replace
 from cosell_sync.core.limits import CRM_REQUIRES, foreign_currency, why_crm_cannot_store
 from cosell_sync.core.memory import Link, set_known
 from cosell_sync.core.normalize import agree, empty, for_crm, same
@@ -128,6 +128,9 @@ _LACKS: Final[Mapping[str, Callable[[str, Snapshot, Rules, CrmShape], bool]]] = 
 }
 
 
+_HAVE_STAND_INS: Final = partners(_LACKS)
+
+
 # --- while they stand --------------------------------------------------------------------------------------------
 
 
@@ -175,7 +178,7 @@ def told(link: Link) -> Snapshot | None:
     referral, base = link.referral, link.base_referral
     if referral is None:
         return None
-    stood = [name for name in partners(_LACKS) if name in base and base[name] is None]
+    stood = [name for name in _HAVE_STAND_INS if name in base and base[name] is None]
     names = [name for name in (*_merged_names(link), *stood) if referral[name] is ABSENT]
     return replace(referral, fields={**referral.fields, **dict.fromkeys(names, None)}) if names else referral
 

@@ -8,13 +8,14 @@ written; dates are given, never remaining time.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from cosell_sync.core import messages, microsoft
 from cosell_sync.core.deal import ABSENT, Fields, Side, Snapshot, State, SyncState, Value, state_of
 from cosell_sync.core.decision import Conflict, ConflictKind, Decision, Hold, HoldKind
 from cosell_sync.core.fields import SHARED
+from cosell_sync.core.frozen import replace
 from cosell_sync.core.lifecycle import TERMINAL
 from cosell_sync.core.memory import INTERNAL_ERROR, Failure, Link, Memory
 from cosell_sync.core.normalize import for_crm
@@ -269,6 +270,8 @@ def _differences(link: Link, message: str, shape: CrmShape) -> dict[str, Value]:
     different = {}
     for name, value in wanted.items():
         if value is ABSENT or name not in shape.fields or (opportunity and name in opportunity.readonly):
+            continue
+        if opportunity is not None and value == opportunity[name]:
             continue
         held = for_crm(name, value, shape)
         if opportunity is None or held != for_crm(name, opportunity[name], shape):

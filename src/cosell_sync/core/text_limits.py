@@ -29,33 +29,32 @@ _NOT_SEEN: Final = dict.fromkeys(map(ord, _UNSEEN))
 _ZWJ: Final = "\u200d"
 
 
-def _is_plain(text: str) -> bool:
-    """Whether it is one line of ASCII, as most texts are: nothing in it is dropped or replaced, and each letter is one unit."""
-    return text.isascii() and text.isprintable()
+# None of these characters is printable as Python counts, nor is any white space but the blank. So a printable text, as most
+# are, has nothing to drop or to replace.
 
 
 def blank(text: str) -> bool:
     """Whether nobody would see anything of it."""
     if not text.strip():
         return True
-    return not _is_plain(text) and not _STRAYS.sub("", text).translate(_NOT_SEEN).strip()
+    return not text.isprintable() and not _STRAYS.sub("", text).translate(_NOT_SEEN).strip()
 
 
 def lines(text: str) -> str:
     """The text with line feeds between its lines, and nothing that a column refuses."""
-    return text if _is_plain(text) else _STRAYS.sub("", _BREAKS.sub("\n", text))
+    return text if text.isprintable() else _STRAYS.sub("", _BREAKS.sub("\n", text))
 
 
 def line(text: str) -> str:
     """The text as one line, without blanks around it; empty where there is nothing to see."""
-    if _is_plain(text):
+    if text.isprintable():
         return text.strip()
     return "" if blank(text) else _STRAYS.sub("", _BREAKS.sub(" ", text)).strip()
 
 
 def units(text: str) -> int:
     """Its length in UTF-16 code units."""
-    return len(text) if text.isascii() else len(text) + sum(letter > "\uffff" for letter in text)
+    return len(text) if text.isascii() else len(text.encode("utf-16-le", "surrogatepass")) // 2
 
 
 def cut(text: str, most: int) -> str:
@@ -74,8 +73,8 @@ def cut(text: str, most: int) -> str:
 
 def fit(text: str, most: int | None) -> str:
     """One line, cut to ``most`` code units where there is a limit."""
-    whole = line(text)
-    return line(cut(whole, most)) if most else whole
+    whole = text.strip() if text.isprintable() else line(text)
+    return line(cut(whole, most)) if most and units(whole) > most else whole
 
 
 def _joined(text: str, at: int) -> bool:

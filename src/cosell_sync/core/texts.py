@@ -12,12 +12,14 @@ stays as it is in every language.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, tzinfo
 from decimal import Decimal, localcontext
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from cosell_sync.core.frozen import replace
 
 _MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 ENGLISH: Final = "en"
@@ -120,9 +122,7 @@ class Language:
             day = day.astimezone(self.zone).date()
         if not self._locale:
             return f"{day.day} {_MONTHS[day.month - 1]} {day.year:04d}"
-        from babel.dates import format_date  # noqa: PLC0415
-
-        return format_date(day, "medium", locale=self._locale)
+        return _day(day, self._locale)
 
     def minute(self, moment: datetime) -> str:
         """To the minute, with the zone's name."""
@@ -156,6 +156,13 @@ def _known_zone(name: str) -> tzinfo | None:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError):
         return None
+
+
+@lru_cache(maxsize=1000)  # the deals of a time share their days
+def _day(day: date, locale: str) -> str:
+    from babel.dates import format_date  # noqa: PLC0415
+
+    return format_date(day, "medium", locale=locale)
 
 
 @cache

@@ -6,11 +6,11 @@ Each by itself, one side's amount could meet the other side's currency, and both
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 from cosell_sync.core.deal import ABSENT, Side
 from cosell_sync.core.decision import Conflict
 from cosell_sync.core.fields import KINDS
+from cosell_sync.core.frozen import replace
 from cosell_sync.core.merge import Merged, Sides, changed_sides, says_nothing
 from cosell_sync.core.normalize import agree, for_crm, for_referral, same
 from cosell_sync.core.rules import CrmShape, FieldRule, Flow, Policy

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date
 
 from cosell_sync.core import messages
 from cosell_sync.core.builder import DecisionBuilder
 from cosell_sync.core.deal import ABSENT, Fields, Snapshot, State, Value
 from cosell_sync.core.decision import Hold, HoldKind
+from cosell_sync.core.frozen import replace
 from cosell_sync.core.lifecycle import TERMINAL
 from cosell_sync.core.memory import FinalKind, Invitation, Link, Phase
 from cosell_sync.core.microsoft import ONE_WAY, fix_help_request, joined_elsewhere, takes_part

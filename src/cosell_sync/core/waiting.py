@@ -8,7 +8,7 @@ next cycle. Pure.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
@@ -16,6 +16,7 @@ from cosell_sync.core import messages
 from cosell_sync.core.deal import ABSENT, Side, Snapshot, Value
 from cosell_sync.core.decision import Hold, HoldKind
 from cosell_sync.core.fields import SHARED
+from cosell_sync.core.frozen import replace
 from cosell_sync.core.guard import standing_withheld
 from cosell_sync.core.memory import Intent, Link, Phase, RefusedField
 from cosell_sync.core.normalize import empty

@@ -42,7 +42,7 @@ class RelatedChanges(Generic[Change]):
 
 def member(row: object, columns: Person, *, hidden: Iterable[str] = (), **extra: object) -> Member | None:
     """The person of a row; None without an e-mail address. ``hidden``: the parts that cannot be read; neither can masked ones."""
-    if not isinstance(row, Mapping) or not (address := email(row.get(columns.email))):
+    if not isinstance(row, dict) or not (address := email(row.get(columns.email))):
         return None
     parts = {part: row.get(getattr(columns, part)) for part in ("first_name", "last_name", "phone")}
     unseen = sorted({*hidden, *(part for part, data in parts.items() if masked(data))})
@@ -56,7 +56,7 @@ def nameless(rows: Iterable[object], key: str, names: Sequence[str]) -> str | No
 
     Rows that cannot be read are none of these, and what is masked is not missing.
     """
-    found = (each for each in rows if isinstance(each, Mapping) and key in each and not email(each[key]))
+    found = (each for each in rows if isinstance(each, dict) and key in each and not email(each[key]))
     shown = (" ".join(part for name in names if (part := text(each.get(name)))) or NO_NAME for each in found)
     return ", ".join(dict.fromkeys(shown)) or None
 

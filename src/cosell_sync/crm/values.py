@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal, InvalidOperation
 from typing import Final, TypeVar
@@ -17,25 +17,27 @@ T = TypeVar("T")
 
 def value(kind: Kind, data: object) -> Known:
     """A column's value as ours. What cannot be read as its kind counts as cleared (``None``); it is never guessed."""
+    if kind is Kind.FLAG:
+        return data is True
+    if data is None or (isinstance(data, str) and text_limits.blank(data)):
+        return None
     try:
-        match kind:
-            case Kind.FLAG:
-                return data is True
-            case _ if data is None or (isinstance(data, str) and text_limits.blank(data)):
-                return None
-            case Kind.NUMBER:
-                number = Decimal(str(data))
-                return number if number.is_finite() else None
-            case Kind.DATE:
-                return date.fromisoformat(str(data)[:10])
-            case Kind.MOMENT:
-                return datetime.fromisoformat(str(data)).astimezone(UTC)
-            case Kind.NOTES:
-                return str(data).replace("\r\n", "\n").replace("\r", "\n")
-            case _:
-                return str(data)
+        return _READ.get(kind, str)(data)
     except (ValueError, InvalidOperation):
         return None
+
+
+def _number(data: object) -> Decimal | None:
+    number = Decimal(str(data))
+    return number if number.is_finite() else None
+
+
+_READ: Final[Mapping[Kind, Callable[[object], Known]]] = {
+    Kind.NUMBER: _number,
+    Kind.DATE: lambda data: date.fromisoformat(str(data)[:10]),
+    Kind.MOMENT: lambda data: datetime.fromisoformat(str(data)).astimezone(UTC),
+    Kind.NOTES: lambda data: str(data).replace("\r\n", "\n").replace("\r", "\n"),
+}
 
 
 def column(kind: Kind, item: object) -> object:
@@ -78,7 +80,7 @@ def short(data: object, most: int | None) -> str | None:
 # What data masking and encryption show in place of a value. A whole mask is known by itself, a partial one (`***-1234`) only
 # in a column that is known to be masked.
 # https://learn.microsoft.com/power-platform/admin/create-manage-masking-rules
-_WHOLE_MASK: Final = re.compile(r"[*#•●]{3,}")
+_WHOLE_MASK: Final = re.compile(r"\s*[*#•●]{3,}\s*")
 _MASK: Final = re.compile(r"[*#•●]{2,}|X{3,}", re.IGNORECASE)
 
 
@@ -86,7 +88,7 @@ def masked(data: object, *, partly: bool = False) -> bool:
     """Whether a text is a mask rather than a value. ``partly``: the column is known to show masks, also of a part only."""
     if not isinstance(data, str):
         return False
-    return (_MASK.search(data) if partly else _WHOLE_MASK.fullmatch(data.strip())) is not None
+    return (_MASK.search(data) if partly else _WHOLE_MASK.fullmatch(data)) is not None
 
 
 def folded(data: object) -> str:

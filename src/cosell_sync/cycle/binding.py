@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Final
@@ -18,6 +18,7 @@ from typing import Final
 import structlog
 
 from cosell_sync.core.deal import Side
+from cosell_sync.core.frozen import replace
 from cosell_sync.core.memory import Link, Phase
 from cosell_sync.core.retry import freed
 from cosell_sync.cycle.context import CHUNK, Cycle

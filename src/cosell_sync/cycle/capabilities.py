@@ -8,7 +8,6 @@ writes always succeed.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 
 import structlog
 
@@ -31,6 +30,7 @@ from cosell_sync.core.capabilities import (
 )
 from cosell_sync.core.deal import Side, Step
 from cosell_sync.core.decision import Decision
+from cosell_sync.core.frozen import replace
 from cosell_sync.core.memory import Link, Phase
 from cosell_sync.core.reconcile import decide
 from cosell_sync.cycle.context import CHUNK, Cycle

@@ -10,7 +10,6 @@ stand in ``deals list`` (``Memory.untold``).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Final
 
 import structlog
@@ -19,6 +18,7 @@ from cosell_sync.core.capabilities import NO, TAKEN, YES, Capability, Finding
 from cosell_sync.core.deal import Fields, Side, Snapshot, state_of
 from cosell_sync.core.decision import Decision
 from cosell_sync.core.fields import KINDS, STATUS_FIELDS, Kind
+from cosell_sync.core.frozen import replace
 from cosell_sync.core.lifecycle import TERMINAL
 from cosell_sync.core.memory import Action, Link
 from cosell_sync.core.normalize import same

@@ -8,7 +8,7 @@ else. One that cannot be carried out is refused with its reason and is gone.
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from datetime import datetime
 from hashlib import sha256
 
@@ -16,6 +16,7 @@ import structlog
 
 from cosell_sync.core import messages
 from cosell_sync.core.deal import Side, SyncState, state_of
+from cosell_sync.core.frozen import replace
 from cosell_sync.core.lifecycle import TERMINAL
 from cosell_sync.core.memory import Action, Approval, JournalEntry, Link, Memory, OperatorCommand, Phase, Verb
 from cosell_sync.core.retry import freed, may_be_retried

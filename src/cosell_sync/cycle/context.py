@@ -200,6 +200,10 @@ class GuardState:
 Collect = Callable[[DealPlan], None]
 
 
+def collect_nothing(_plan: DealPlan) -> None:
+    """For a cycle of which nobody asks what it found."""
+
+
 @dataclass
 class Cycle:
     """One cycle under way: what it works with (see ``Services``), what it is about, and what it found so far.
@@ -245,6 +249,11 @@ class Cycle:
         self.lists_referrals, self._language = services.lists_referrals, services.language
         self.findings, self.rehearsal = services.findings, services.rehearsal
         self.progress = services.progress
+
+    @property
+    def collects(self) -> bool:
+        """Whether somebody asks what is found about each deal; else it need not be put together."""
+        return self.collect is not collect_nothing
 
     @property
     def language(self) -> Language:

@@ -27,7 +27,7 @@ from cosell_sync.core.memory import Link, Phase
 from cosell_sync.cycle import capabilities, schedule
 from cosell_sync.cycle.binding import check_binding, tell_binding
 from cosell_sync.cycle.commands import run_commands
-from cosell_sync.cycle.context import Collect, Cycle, Progress, Services, Work
+from cosell_sync.cycle.context import Collect, Cycle, Progress, Services, Work, collect_nothing
 from cosell_sync.cycle.engagements import await_microsoft, invite_microsoft, read_engagements
 from cosell_sync.cycle.full_compare import compare_when_due
 from cosell_sync.cycle.guard import check_preconditions, read_anew_if_broken, requeue_withheld
@@ -69,7 +69,7 @@ def run_cycle(
     after ``cycle.finished``; ConfigError (ForeignSystem among them) without it.
     """
     approve = accept if approve is None else approve
-    cycle = Cycle(world, cycle_id, world.clock(), collect or (lambda _plan: None), accept, approve)
+    cycle = Cycle(world, cycle_id, world.clock(), collect or collect_nothing, accept, approve)
     started, before = time.monotonic(), _calls(world)
     failure: OutsideError | Surprise | Broken | None = None
     with (

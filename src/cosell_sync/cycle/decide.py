@@ -8,7 +8,6 @@ the first one has no steps nothing was written in between, and it is the second 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import replace
 from functools import partial
 
 import structlog
@@ -17,6 +16,7 @@ from cosell_sync.core import losses, messages, requirements, visibility
 from cosell_sync.core.deal import Side, State
 from cosell_sync.core.decision import Conflict, Decision
 from cosell_sync.core.fields import SHARED
+from cosell_sync.core.frozen import replace
 from cosell_sync.core.guard import kept_withheld
 from cosell_sync.core.memory import FinalKind, Link
 from cosell_sync.core.reconcile import decide
@@ -77,7 +77,8 @@ def plan_crm(cycle: Cycle, record: Record, first: Decision, result: ReferralResu
     # What follows only now (a sales stage after the accept) goes with the next cycle; an invitation follows at once.
     if decision.steps or may_invite(cycle, status.link):
         status = replace(status, link=replace(status.link, dirty=True))
-    cycle.collect(_deal_plan(first, decision, status))
+    if cycle.collects:
+        cycle.collect(_deal_plan(first, decision, status))
     if status.reminder and "message" in status.fields and result.link.opportunity is not None:
         log.warning("deal.reminder", **ids(result.link), reminder=status.reminder)
     return CrmPlan(decision, status, news)
@@ -128,7 +129,7 @@ def _news(
     if shared:
         news.append(messages.took(cycle.shape.label(name) for name in shared))
     if result.link.referral is not None:
-        news += losses.lost_in_crm(shared, result.link.referral, cycle.shape)
+        news += losses.lost_in_crm(shared, result.link.referral, decision.crm, cycle.shape)
     return news
 
 

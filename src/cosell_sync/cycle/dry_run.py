@@ -7,10 +7,10 @@ by the same code.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from datetime import timedelta
 
 from cosell_sync.core.deal import Snapshot
+from cosell_sync.core.frozen import replace
 from cosell_sync.errors import OutsideError
 from cosell_sync.ports import (
     Crm,

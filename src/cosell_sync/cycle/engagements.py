@@ -17,7 +17,7 @@ the deal due again and is reported in the same cycle. Where few calls are left, 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 import structlog
@@ -25,6 +25,7 @@ import structlog
 from cosell_sync.core import microsoft, publishing, requirements
 from cosell_sync.core.deal import Fields, Side
 from cosell_sync.core.decision import Effect
+from cosell_sync.core.frozen import replace
 from cosell_sync.core.guard import candidate
 from cosell_sync.core.memory import Action, FinalKind, Invitation, Link, Phase
 from cosell_sync.core.quota import Urgency

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 
 import structlog
 
 from cosell_sync.core import microsoft
 from cosell_sync.core.deal import Side
+from cosell_sync.core.frozen import replace
 from cosell_sync.core.memory import Link, Phase
 from cosell_sync.core.quota import Urgency
 from cosell_sync.cycle.context import CHUNK, Cycle, Progress, Work

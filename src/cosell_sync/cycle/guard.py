@@ -13,11 +13,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 
 import structlog
 
 from cosell_sync.core.decision import Decision
+from cosell_sync.core.frozen import replace
 from cosell_sync.core.guard import (
     Candidate,
     Evidence,

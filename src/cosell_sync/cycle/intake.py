@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import structlog
 
@@ -21,6 +21,7 @@ from cosell_sync.core.deal import (
 )
 from cosell_sync.core.decision import Decision, Effect, Hold, HoldKind
 from cosell_sync.core.fields import SHARED
+from cosell_sync.core.frozen import replace
 from cosell_sync.core.intake import IntakeAction, IntakeDecision, Matches, decide_intake
 from cosell_sync.core.keys import referral_key
 from cosell_sync.core.lifecycle import TERMINAL
@@ -287,7 +288,7 @@ def _draft(
     fresh = carried(cycle, replace(link, memory=memory))
     news: list[str] = [messages.imported(referral.text("direction"))]
     taken = [name for name in SHARED if name in admission.fields and name not in admission.stand_ins]
-    news += losses.lost_in_crm(taken, referral, cycle.shape)
+    news += losses.lost_in_crm(taken, referral, admission.fields, cycle.shape)
     if state in TERMINAL:
         news.append(messages.moved(state, referral.text("status_reason")))
     holds = _holds_of_new(cycle, referral, admission)
@@ -295,9 +296,10 @@ def _draft(
     fields = {**status.fields, **admission.fields}
     source = {**{name: referral[name] for name in SHARED}, "state": state.value}
     source |= stand_ins.as_source(admission.stand_ins, referral)
-    rule = "new in Partner Center"
-    effects = tuple(Effect(Side.CRM, Action.CREATE, name, None, item, rule) for name, item in fields.items())
-    cycle.collect(DealPlan(link, effects=effects, holds=holds))
+    if cycle.collects:
+        rule = "new in Partner Center"
+        effects = (Effect(Side.CRM, Action.CREATE, name, None, item, rule) for name, item in fields.items())
+        cycle.collect(DealPlan(link, effects=tuple(effects), holds=holds))
     draft = OpportunityDraft(link.referral_id or "", fields, referral.text("location") or None)
     return draft, source, status
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import PurePath
 
 import structlog
@@ -18,6 +17,7 @@ import structlog
 from cosell_sync import tracing
 from cosell_sync.core import messages
 from cosell_sync.core.deal import ABSENT, Fields, Side, SyncState
+from cosell_sync.core.frozen import replace
 from cosell_sync.core.memory import INTERNAL_ERROR, Action, Link
 from cosell_sync.core.outcome import after_failed_write
 from cosell_sync.cycle.context import Cycle, ids

@@ -7,10 +7,10 @@ together with the intents of the CRM's writes. A record that turns out stale goe
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 from cosell_sync.core.deal import Side
 from cosell_sync.core.decision import Decision
+from cosell_sync.core.frozen import replace
 from cosell_sync.core.memory import Link
 from cosell_sync.core.reconcile import decide
 from cosell_sync.core.retry import blocked_side

@@ -16,13 +16,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import replace
 
 import structlog
 
 from cosell_sync.core import messages, publishing, requirements
 from cosell_sync.core.deal import ABSENT, Fields, Side, Snapshot, SyncState, Value
 from cosell_sync.core.decision import Decision, Effect, Hold, HoldKind
+from cosell_sync.core.frozen import replace
 from cosell_sync.core.guard import Candidate, candidate, kept_withheld, standing_approvals
 from cosell_sync.core.memory import Action, FinalKind, Link, Memory, Phase, Withheld
 from cosell_sync.core.retry import blocked_side, changed_since_failure, freed

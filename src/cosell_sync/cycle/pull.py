@@ -8,12 +8,12 @@ larger field; where the CRM is read through other columns now, it is read anew a
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime, timedelta
 
 import structlog
 
 from cosell_sync.core.deal import Side, Snapshot
+from cosell_sync.core.frozen import replace
 from cosell_sync.core.intake import skipped_by_category
 from cosell_sync.core.keys import referral_key
 from cosell_sync.core.memory import Link, Memory, Phase

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -21,6 +21,7 @@ from cosell_sync.core.capabilities import Capability, Verdict
 from cosell_sync.core.deal import ABSENT, Fields, Side, Snapshot, Step, SyncState, Value, state_of
 from cosell_sync.core.decision import Conflict, Decision, Effect
 from cosell_sync.core.fields import KINDS, SELLER, SHARED
+from cosell_sync.core.frozen import replace
 from cosell_sync.core.memory import (
     Action,
     FinalStepTaken,
@@ -124,7 +125,7 @@ def journal_entry(
     new: Value = None,
 ) -> JournalEntry:
     """One line of the journal, of this cycle and moment."""
-    return JournalEntry(link.key, cycle.id, cycle.now, side, Action(action), name, old, new, rule)
+    return JournalEntry(link.key, cycle.id, cycle.now, side, action, name, old, new, rule)
 
 
 def effect_entry(cycle: Cycle, link: Link, effect: Effect) -> JournalEntry:

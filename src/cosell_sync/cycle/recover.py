@@ -8,12 +8,12 @@ by the opportunity's id; only when it is not there may it be sent again.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import structlog
 
 from cosell_sync.core import publishing
 from cosell_sync.core.deal import Side
+from cosell_sync.core.frozen import replace
 from cosell_sync.core.memory import Intent, Link, Phase
 from cosell_sync.core.outcome import settle
 from cosell_sync.core.retry import freed_from

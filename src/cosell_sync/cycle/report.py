@@ -7,10 +7,11 @@ not take the words either, ``deals list`` has them.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from cosell_sync.core.deal import Fields, Snapshot
 from cosell_sync.core.decision import Decision
+from cosell_sync.core.frozen import replace
 from cosell_sync.core.memory import Link
 from cosell_sync.core.status import StatusReport, status_report
 from cosell_sync.cycle import apply, closed_rows

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import structlog
 
 from cosell_sync.core.deal import Side, Snapshot, SyncState, state_of
 from cosell_sync.core.decision import Decision
+from cosell_sync.core.frozen import replace
 from cosell_sync.core.lifecycle import TERMINAL
 from cosell_sync.core.memory import Link, Phase
 from cosell_sync.core.status import status_report

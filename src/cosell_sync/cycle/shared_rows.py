@@ -7,10 +7,10 @@ that no seller made, and tell its seller so. Their bases move with the write.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 
 from cosell_sync.core.accounts import account_id
 from cosell_sync.core.deal import ABSENT, Side, Snapshot, Value
+from cosell_sync.core.frozen import replace
 from cosell_sync.core.memory import Intent, Link
 from cosell_sync.core.merge import landed
 from cosell_sync.core.outcome import after_shared_write

@@ -269,7 +269,7 @@ class PartnerCenter:
         return snapshots, stamps
 
     def _learn(self, row: object) -> None:
-        organization = row.get("organizationId") if isinstance(row, Mapping) else None
+        organization = row.get("organizationId") if isinstance(row, dict) else None
         if isinstance(organization, str) and organization:
             with self._lock:
                 self._learned.add(organization)

@@ -21,6 +21,7 @@ from cosell_sync.partner_center.values import (
     unknown_properties,
 )
 
+_PERSON: Final = frozenset(PERSON.values())
 _GUID: Final = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _NO_WORD: Final = re.compile(r"[\W_]+")
 _PUBLISHER: Final = (
@@ -42,7 +43,7 @@ def read_list(
     keyed: dict[str, Member | Solution] = {}
     unkeyed: list[Any] = []
     for row in raw:
-        if not isinstance(row, Mapping):
+        if not isinstance(row, dict):
             raise Malformed("holds something that is no object")
         item = read_item(row)
         if item is None or item.key in keyed:
@@ -54,7 +55,7 @@ def read_list(
 
 def nameless(rows: Iterable[Any]) -> str | None:
     """Who or what has no key at all, in words: names as far as they are given; None where there is nobody."""
-    names = [_shown_name(row) for row in rows if isinstance(row, Mapping) and _key_of(row) is None]
+    names = [_shown_name(row) for row in rows if isinstance(row, dict) and _key_of(row) is None]
     return ", ".join(dict.fromkeys(names)) or None
 
 
@@ -69,7 +70,7 @@ def read_member(row: Mapping[str, Any]) -> Member | None:
     if not email:
         return None
     person = {ours: optional_text(row, theirs) for ours, theirs in PERSON.items()}
-    extra = unknown_properties(row, PERSON.values())
+    extra = unknown_properties(row, _PERSON)
     if row["email"] == email.strip().lower():
         extra.pop("email", None)
     return Member(email=email.strip().lower(), **person, extra=extra)
@@ -156,7 +157,7 @@ def _key_of(row: Mapping[str, Any]) -> str | None:
 
 def _stored_unkeyed(item: Member | Solution) -> list[dict[str, Any]]:
     rows = item.extra.get(UNKEYED)
-    return [dict(row) for row in rows if isinstance(row, Mapping)] if isinstance(rows, list) else []
+    return [dict(row) for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
 
 
 def _row(item: Member | Solution, before: Member | Solution | None) -> dict[str, Any]:

@@ -61,6 +61,8 @@ _STOOD_IN_FOR: Final[Mapping[str, str]] = MappingProxyType(
     }
 )
 
+_ADDRESS: Final = frozenset(ADDRESS.values())
+
 # Status and substatus, without case → our state.
 STATES: Final[Mapping[tuple[str, str], State]] = MappingProxyType(
     {
@@ -80,7 +82,7 @@ def snapshot(document: object, wire: WireOptions, *, own: frozenset[str] = froze
 
     ``own``: ids of our organization; empty where they are not known.
     """
-    if not isinstance(document, Mapping):
+    if not isinstance(document, dict):
         return None
     id = document.get("id")  # noqa: A001 - the domain's word
     if not isinstance(id, str) or not ID.fullmatch(id):
@@ -230,7 +232,7 @@ def _link(pattern: str, id: str, engagement: Value) -> str:  # noqa: A002
 class _Reader:
     """Reads one document property by property, noting what is malformed."""
 
-    def __init__(self, document: Mapping[str, Any]) -> None:
+    def __init__(self, document: dict[str, Any]) -> None:
         self._document = document
         self.malformed: dict[str, str] = {}  # path of a property → what is wrong, with the path in front
         self.unkeyed: dict[str, list[Any]] = {}
@@ -240,7 +242,7 @@ class _Reader:
         for depth, name in enumerate(path):
             if node is None:
                 return ABSENT
-            if not isinstance(node, Mapping):
+            if not isinstance(node, dict):
                 self._note(".".join(path[:depth]), "is no object")
                 return ABSENT
             node = node.get(name, ABSENT)
@@ -252,9 +254,9 @@ class _Reader:
         self.malformed.setdefault(path, f"{path} {problem}")
 
     def _value(self, path: tuple[str, ...], convert: Callable[[Any], Value]) -> Value:
-        raw = self._at(*path)
+        raw = self._document.get(path[0], ABSENT) if len(path) == 1 else self._at(*path)
         if raw is ABSENT or raw is None:
-            return ABSENT if raw is ABSENT else None
+            return raw
         try:
             return convert(raw)
         except Malformed as cause:
@@ -299,13 +301,13 @@ class _Reader:
         """
         found: Any = self._document
         for name in ("details", "requirements", "additionalRequirements", "attributes"):
-            found = found.get(name) if isinstance(found, Mapping) else None
+            found = found.get(name) if isinstance(found, dict) else None
         if not isinstance(found, list):
             return {}
         given: dict[str, list[str]] = {}
         for each in found:
             if (
-                isinstance(each, Mapping)
+                isinstance(each, dict)
                 and isinstance(each.get("id"), str)
                 and values.clean(each["id"]).strip()
             ):
@@ -349,16 +351,16 @@ class _Reader:
 
 
 def _customer(raw: Any) -> Customer:
-    if not isinstance(raw, Mapping):
+    if not isinstance(raw, dict):
         raise Malformed("is no object")
     address = raw.get("address")
     if address is None:
         address = {}
-    if not isinstance(address, Mapping):
+    if not isinstance(address, dict):
         raise Malformed("has an address that is no object")
     parts = {ours: optional_text(address, theirs) for ours, theirs in ADDRESS.items()}
     extra = unknown_properties(raw, ("name", "address", "team"))
-    if rest := unknown_properties(address, ADDRESS.values()):
+    if rest := unknown_properties(address, _ADDRESS):
         extra["address"] = rest
     return Customer(name=optional_text(raw, "name"), **parts, duns=_duns(raw.get("ids")), extra=extra)
 
@@ -366,6 +368,6 @@ def _customer(raw: Any) -> Customer:
 def _duns(ids: Any) -> str | None:
     """The D-U-N-S number among a customer's ids, a list, in old answers one object; None for anything that is no number."""
     for each in ids if isinstance(ids, list) else [ids]:
-        if isinstance(each, Mapping) and folded(each.get("profileType")) == DUNS.casefold():
+        if isinstance(each, dict) and folded(each.get("profileType")) == DUNS.casefold():
             return duns.normalized(each.get("id"))
     return None

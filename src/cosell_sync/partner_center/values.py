@@ -10,7 +10,7 @@ import base64
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, tzinfo
 from decimal import Decimal
@@ -139,10 +139,13 @@ def optional_text(row: Mapping[str, Any], name: str) -> str | None:
         raise Malformed(f"has a {name} that {cause}") from None
 
 
-def unknown_properties(row: Mapping[str, Any], known: Iterable[str]) -> dict[str, object]:
+def unknown_properties(row: Mapping[str, Any], known: Container[str]) -> dict[str, object]:
     """The properties that are neither known nor null, in storable form."""
-    skip = set(known)
-    return {name: storable(value) for name, value in row.items() if name not in skip and value is not None}
+    return {
+        name: clean(value) if type(value) is str else storable(value)
+        for name, value in row.items()
+        if value is not None and name not in known
+    }
 
 
 def storable(value: Any, depth: int = 0) -> Any:
@@ -173,7 +176,7 @@ def storable(value: Any, depth: int = 0) -> Any:
 
 def clean(text: str) -> str:
     """A text without what databases refuse: NUL and lone surrogates."""
-    if text.isascii() and "\0" not in text:
+    if text.isprintable() or (text.isascii() and "\0" not in text):
         return text
     return text.replace("\0", "").encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 

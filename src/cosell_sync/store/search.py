@@ -14,7 +14,7 @@ LONGEST: Final = 1500  # bytes: an index row of PostgreSQL takes 2.7 kB
 
 def printable(text: str) -> str:
     """Without what has no shape: PostgreSQL takes no zero byte and no half of a surrogate, and a direction mark misleads."""
-    if text.isascii() and text.isprintable():
+    if text.isprintable():
         return text.strip()
     return "".join(letter for letter in text if unicodedata.category(letter) not in _INVISIBLE).strip()
 

@@ -7,7 +7,6 @@ their kind with them; SQL NULL there means ``ABSENT``, which is not the same as 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from datetime import date, datetime
 from decimal import Decimal
 from itertools import groupby
@@ -19,6 +18,7 @@ from pydantic import TypeAdapter
 from cosell_sync.core import as_json
 from cosell_sync.core.deal import ABSENT, Customer, Member, Side, Value
 from cosell_sync.core.fields import Kind
+from cosell_sync.core.frozen import replace
 from cosell_sync.core.memory import Action, Intent, JournalEntry, Link, Memory, Phase, respond_by
 from cosell_sync.ports import CycleState, EngagementQueue
 from cosell_sync.store.search import searched
@@ -30,6 +30,8 @@ _MEMORY: Final = TypeAdapter(Memory)
 _COMMON: Final = attrgetter(
     "link", "cycle", "at", "side", "action", "rule"
 )  # what the lines of a row have in common
+_TEXT: Final = Kind.TEXT.value
+_CLEARED: Final = {"kind": _TEXT, "value": None}
 _LINES: Final = "lines"  # the kind of a value that is several lines: field, old and new of each
 _CLOSED_ROWS: Final = "closed_rows"  # stood beside the shape once; now a verdict
 # Names that earlier versions stored: what a store of theirs holds is read under today's name.
@@ -38,6 +40,8 @@ _RENAMED: Final = {"trouble": "failure", "told": "reported"}
 
 def from_link(link: Link) -> dict[str, Any]:
     """The row of a link, without ``connection``."""
+    there = None if link.referral is None else as_json.snapshot_to_json(link.referral)
+    here = None if link.opportunity is None else as_json.snapshot_to_json(link.opportunity)
     return {
         "key": link.key,
         "referral_id": link.referral_id,
@@ -53,12 +57,19 @@ def from_link(link: Link) -> dict[str, Any]:
         "search": searched(link),
         "referral_version": None if link.referral is None else link.referral.version,
         "opportunity_version": None if link.opportunity is None else link.opportunity.version,
-        "referral": None if link.referral is None else as_json.snapshot_to_json(link.referral),
-        "opportunity": None if link.opportunity is None else as_json.snapshot_to_json(link.opportunity),
-        "base_referral": as_json.fields_to_json(link.base_referral),
-        "base_opportunity": as_json.fields_to_json(link.base_opportunity),
+        "referral": there,
+        "opportunity": here,
+        "base_referral": as_json.base_to_json(link.base_referral, there, link.referral),
+        "base_opportunity": as_json.base_to_json(link.base_opportunity, here, link.opportunity),
         "memory": from_memory(link.memory),
     }
+
+
+def child_rows(link: Link) -> dict[str, str]:
+    """The ids of the rows that the opportunity was read from, each with that of the opportunity."""
+    return (
+        {} if link.opportunity is None else dict.fromkeys(sorted(link.opportunity.rows), link.opportunity.id)
+    )
 
 
 def to_link(row: Row) -> Link:
@@ -227,6 +238,10 @@ def to_entries(row: Row) -> list[JournalEntry]:
 
 
 def _tagged(value: Value) -> dict[str, Any] | None:
+    if value is None:
+        return _CLEARED
+    if type(value) is str:  # most values
+        return {"kind": _TEXT, "value": value}
     return None if value is ABSENT else {"kind": _kind(value).value, "value": as_json.to_json(value)}
 
 

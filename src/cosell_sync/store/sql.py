@@ -22,6 +22,7 @@ from sqlalchemy import (
     Connection,
     Engine,
     Table,
+    and_,
     bindparam,
     delete,
     insert,
@@ -381,40 +382,50 @@ class SqlStore:
             after = rows[-1]["id"]
 
     def _put_links(self, connection: Connection, links: Sequence[Link]) -> None:
-        self._free_ids(connection, links)
+        stored = self._free_ids(connection, links)
         self._upsert(connection, schema.link, [serialize.from_link(link) for link in links])
-        for keys in chunks([link.key for link in links]):
+        wanted = {link.key: serialize.child_rows(link) for link in links}
+        changed = [key for key, rows in wanted.items() if rows != stored.get(key, {})]
+        for keys in chunks([key for key in changed if stored.get(key)]):
             connection.execute(
                 delete(schema.link_row).where(
                     schema.link_row.c.connection == self.connection, schema.link_row.c.link.in_(keys)
                 )
             )
         rows = [
-            {"link": link.key, "row": row, "opportunity_id": link.opportunity.id}
-            for link in links
-            if link.opportunity is not None
-            for row in sorted(link.opportunity.rows)
+            {"link": key, "row": row, "opportunity_id": owner}
+            for key in changed
+            for row, owner in wanted[key].items()
         ]
         self._insert(connection, schema.link_row, rows)
 
-    def _free_ids(self, connection: Connection, links: Sequence[Link]) -> None:
-        """Take away the ids that these links give up, so that another of them may have one, in whatever order."""
+    def _free_ids(self, connection: Connection, links: Sequence[Link]) -> Mapping[str, Mapping[str, str]]:
+        """Take away the ids that these links give up, so that another of them may have one, in whatever order.
+
+        Returns what is stored of their child rows, as ``child_rows``, by key: most are as they were and stay.
+        """
         new = {link.key: (link.referral_id, link.opportunity_id) for link in links}
-        column = schema.link.c
-        ids = (column.referral_id, column.opportunity_id)
+        column, child = schema.link.c, schema.link_row.c
+        mine = and_(child.connection == column.connection, child.link == column.key)
+        known = select(
+            column.key, column.referral_id, column.opportunity_id, child.row, child.opportunity_id
+        ).select_from(schema.link.outerjoin(schema.link_row, mine))
+        stored: dict[str, dict[str, str]] = {}
         for keys in chunks(list(new)):
             ours = (column.connection == self.connection, column.key.in_(keys))
-            given_up = [
-                key
-                for key, *old in connection.execute(select(column.key, *ids).where(*ours))
-                if any(was is not None and was != now for was, now in zip(old, new[key], strict=True))
-            ]
+            given_up = set()
+            for key, *old, row, owner in connection.execute(known.where(*ours)).all():
+                if any(was is not None and was != now for was, now in zip(old, new[key], strict=True)):
+                    given_up.add(key)
+                if row is not None:
+                    stored.setdefault(key, {})[row] = owner
             if given_up:
                 connection.execute(
                     update(schema.link)
                     .where(column.connection == self.connection, column.key.in_(given_up))
                     .values(referral_id=None, opportunity_id=None)
                 )
+        return stored
 
     def _put_intents(
         self, connection: Connection, opened: Sequence[Intent], settled: Sequence[tuple[str, Side]]
@@ -500,5 +511,5 @@ class SqlStore:
         query = select(*wanted).where(column.table.c.connection == self.connection, *conditions)
         with reading(self.engine) as connection:
             for chunk in chunks(list(dict.fromkeys(values))):
-                rows.extend(connection.execute(query.where(column.in_(chunk))).mappings())
+                rows.extend(connection.execute(query.where(column.in_(chunk))).mappings().all())
         return rows

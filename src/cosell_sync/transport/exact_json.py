@@ -40,6 +40,17 @@ def _nan(_: str) -> Decimal:
     return Decimal("NaN")
 
 
+class Encoded(str):
+    """What ``encoded`` made: a part of a larger body that is weighed, or looked through, before it is sent."""
+
+    __slots__ = ()
+
+
+def encoded(data: Any) -> Encoded:
+    """As ``encode``, to be put into a larger body, where it is written as it stands. Pure ASCII."""
+    return Encoded(_encode(data))
+
+
 def encode(data: Any) -> bytes:
     """JSON with decimal numbers written exactly as they are: 84000.00 stays 84000.00."""
     return _encode(data).encode()
@@ -51,10 +62,11 @@ def _encode(data: Any) -> str:
     if type(data) is str:  # most values; in C, without the way there through the library
         return encode_basestring_ascii(data)
     match data:
+        case Encoded():
+            return data
         case dict():
-            return (
-                "{" + ",".join(f"{_encode(str(name))}:{_encode(item)}" for name, item in data.items()) + "}"
-            )
+            parts = [f"{encode_basestring_ascii(str(name))}:{_encode(item)}" for name, item in data.items()]
+            return "{" + ",".join(parts) + "}"
         case Decimal():
             if not data.is_finite():
                 raise ValueError("JSON has no such number")

@@ -12,10 +12,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Final
 
 from cosell_sync.crm.dynamics import odata
-from cosell_sync.transport.exact_json import encode
+from cosell_sync.transport.exact_json import encoded
 
 JSON: Final = "application/json; charset=utf-8"
 
@@ -31,6 +32,11 @@ class Op:
     path: str
     body: Mapping[str, object] | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def json(self) -> str:
+        """The body as it is sent, empty where there is none; made once, for it is weighed before."""
+        return "" if self.body is None else encoded(self.body)
 
     @property
     def guarded(self) -> bool:
@@ -95,7 +101,7 @@ def _part(op: Op, root: str, content_id: int | None) -> list[str]:
     lines += [f"{name}: {item}" for name, item in op.headers.items()]
     if op.body is None:
         return [*lines, "", ""]
-    return [*lines, f"Content-Type: {JSON}", "", encode(op.body).decode()]
+    return [*lines, f"Content-Type: {JSON}", "", op.json]
 
 
 # --- answers ----------------------------------------------------------------------------------------------------

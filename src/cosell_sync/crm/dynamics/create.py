@@ -169,18 +169,8 @@ def _upsert(pending: PendingOpportunity, org: Org) -> Op | None:
         text = "this referral id holds signs that the environment cannot look up"
         pending.fail(Rejected(text, code="unusable_key", fields=("referral_id",)))
         return None
-    # The key is in the address, so it is no column of the body.
-    fields = {name: item for name, item in pending.fields.items() if name != "referral_id"}
-    for unit in inseparable(fields):
-        try:
-            translate.columns({name: fields[name] for name in unit}, org, creating=True)
-        except LookupError as error:
-            if not pending.may_do_without(unknown_choice(error), unit):
-                pending.fail(unknown_choice(error))
-                return None
-    columns = translate.columns(
-        {name: item for name, item in fields.items() if name not in pending.refused}, org, creating=True
-    )
+    if (columns := _columns(pending, org)) is None:
+        return None
     stage = pending.fields.get("stage")
     status = org.status(stage)
     if status is None and stage:
@@ -190,6 +180,26 @@ def _upsert(pending: PendingOpportunity, org: Org) -> Op | None:
         columns["statuscode"] = status.value
     address = odata.keyed(OPPORTUNITIES, org.key, pending.referral_id)
     return Op("PATCH", address, {**columns, **pending.columns}, {"If-None-Match": "*"})
+
+
+def _columns(pending: PendingOpportunity, org: Org) -> dict[str, object] | None:
+    """What the row is made with, without what is no choice of the environment; None where it cannot do without."""
+    # The key is in the address, so it is no column of the body.
+    without = {"referral_id", *pending.refused}
+    fields = {name: item for name, item in pending.fields.items() if name not in without}
+    try:
+        return translate.columns(fields, org, creating=True)
+    except LookupError:
+        pass  # of one of them at least
+    for unit in inseparable(fields):
+        try:
+            translate.columns({name: fields[name] for name in unit}, org, creating=True)
+        except LookupError as error:
+            if not pending.may_do_without(unknown_choice(error), unit):
+                pending.fail(unknown_choice(error))
+                return None
+    kept = {name: item for name, item in fields.items() if name not in pending.refused}
+    return translate.columns(kept, org, creating=True)
 
 
 def _set_contacts(writer: Writer, missing: Sequence[PendingOpportunity]) -> None:

@@ -159,9 +159,12 @@ class _RelatedRows:
         people = {
             name: {str(row[KEYS[name]]).lower(): row for row in (*found[name], *more[name])} for name in KEYS
         }
+        starting = _grouped(connections, "record1id")
+        solutions = _grouped(found[SOLUTIONS], "cosell_opportunity")
         for row in opportunities:
+            own_id = str(row["opportunityid"]).lower()
             yield _bundle(
-                row, connections, found[SOLUTIONS],
+                row, starting.get(own_id, ()), solutions.get(own_id, ()),
                 contacts=people[CONTACTS], users=people[USERS], accounts=people[ACCOUNTS],
             )  # fmt: skip
 
@@ -229,6 +232,15 @@ def _lookups(rows: Iterable[Row], name: str) -> set[str]:
     return {found for row in rows if (found := translate.lookup(row, name))}
 
 
+def _grouped(rows: Iterable[Row], name: str) -> Mapping[str, Sequence[Row]]:
+    """The rows by the id that their lookup column has."""
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        if own := translate.lookup(row, name):
+            found.setdefault(own, []).append(row)
+    return found
+
+
 def customers(row: Row) -> Sequence[str]:
     """Id of the account, else of the customer, which may be a contact; then no account has that id."""
     found = translate.lookup(row, "parentaccountid") or translate.lookup(row, "customerid")
@@ -248,15 +260,14 @@ def _names_an_account(row: Row) -> bool:
 
 def _bundle(
     row: Row,
-    connections: Sequence[Row],
+    starting: Sequence[Row],
     solutions: Sequence[Row],
     *,
     contacts: Mapping[str, Row],
     users: Mapping[str, Row],
     accounts: Mapping[str, Row],
 ) -> Bundle:
-    own_id = str(row["opportunityid"]).lower()
-    starting = [each for each in connections if translate.lookup(each, "record1id") == own_id]
+    """``starting``: the connections that start at this opportunity; ``solutions``: its own."""
     mine = [
         each
         for each in starting
@@ -273,7 +284,7 @@ def _bundle(
         contacts={each: contacts[each] for each in sorted(people) if each in contacts},
         users={each: users[each] for each in sorted(people) if each in users},
         connections=tuple(mine),
-        solutions=tuple(each for each in solutions if translate.lookup(each, "cosell_opportunity") == own_id),
+        solutions=tuple(solutions),
     )
 
 

@@ -25,7 +25,6 @@ from cosell_sync.errors import CosellError, Flaky, OutsideError, RecordError, Un
 from cosell_sync.transport.answers import Answer, error_body
 from cosell_sync.transport.client import HttpCaller
 from cosell_sync.transport.errors import Refusal, Scope, disposition, to_error
-from cosell_sync.transport.exact_json import encode
 from cosell_sync.transport.retry import RetryableError, RetryStrategy
 from cosell_sync.transport.safety import Safety
 from cosell_sync.transport.throttle import utc_now
@@ -167,7 +166,7 @@ class Rest(Questions):
             f"{ROOT}/{op.path}",
             template=template(op.path),
             headers={**headers, **op.headers},
-            body=None if op.body is None else encode(op.body),
+            body=None if op.body is None else op.json.encode(),
             accept=accept,
             safety=Safety.GUARDED if op.guarded else Safety.UNGUARDED,
             tries=None if op.guarded else UNGUARDED_TRIES,
@@ -249,7 +248,7 @@ def _packed(groups: Sequence[Group], parts: int) -> Iterator[Sequence[Group]]:
     some: list[Group] = []
     size = weight = 0
     for group in groups:
-        own = sum(len(op.path) + len(encode(op.body or {})) for op in group)
+        own = sum(len(op.path) + len(op.json) for op in group)
         if some and (size + len(group) > parts or weight + own > BODY):
             yield some
             some, size, weight = [], 0, 0

@@ -23,7 +23,7 @@ from cosell_sync.crm.salesforce.rest import Rest
 from cosell_sync.crm.salesforce.signin import SYSTEM
 from cosell_sync.crm.values import packed
 from cosell_sync.errors import OutsideError, Unavailable, Unclear
-from cosell_sync.transport.exact_json import encode
+from cosell_sync.transport.exact_json import Encoded, encoded
 from cosell_sync.transport.safety import Safety
 
 SIZE: Final = 200
@@ -64,6 +64,14 @@ class Change:
         """Whether it is sent with the header for that."""
         return self.allow_duplicate or self.operation is Operation.UPDATE
 
+    @cached_property
+    def record(self) -> Encoded:
+        """The row as it is sent; made once, for it is weighed and looked through before."""
+        made: dict[str, object] = {"attributes": {"type": self.table}}
+        if self.id:
+            made["id"] = self.id
+        return encoded({**made, **(self.columns or {})})
+
 
 @dataclass(frozen=True)
 class Result:
@@ -89,7 +97,7 @@ class _Request:
 
     @cached_property
     def weight(self) -> int:
-        return sum(_weight(each) for each in self.changes)
+        return sum(len(each.record) for each in self.changes)
 
     @property
     def safety(self) -> Safety:
@@ -106,7 +114,7 @@ class _Request:
     @cached_property
     def shares(self) -> bool:
         """Whether it may share a composite."""
-        return all(composite.takes_literally(each.columns) for each in self.changes)
+        return all(composite.takes_literally(each.record) for each in self.changes)
 
     @property
     def part(self) -> Part:
@@ -120,7 +128,7 @@ class _Request:
         return Part(
             "POST" if first.operation is Operation.CREATE else "PATCH",
             path,
-            {"allOrNone": False, "records": [_record(each) for each in self.changes]},
+            {"allOrNone": False, "records": [each.record for each in self.changes]},
             ALLOW_DUPLICATES if first.passes_alerts else {},
         )
 
@@ -168,7 +176,7 @@ def _requests(changes: Sequence[Change]) -> Iterator[_Request]:
         kind = (each.operation, each.table if each.key else "", each.key, each.passes_alerts)
         kinds.setdefault(kind, []).append(at)
     for places in kinds.values():
-        for some in packed(places, SIZE, lambda at: _weight(changes[at]), BODY):
+        for some in packed(places, SIZE, lambda at: len(changes[at].record), BODY):
             yield _Request(some, [changes[at] for at in some])
 
 
@@ -186,10 +194,6 @@ def _together(requests: Sequence[_Request], rows: int) -> Sequence[_Request]:
             break
         some = whole
     return some
-
-
-def _weight(change: Change) -> int:
-    return len(encode(change.columns or {}))
 
 
 def _sent(
@@ -253,13 +257,6 @@ def _of_rows(request: _Request, data: Any) -> Sequence[Result]:
         unclear = Unclear(str(composite.strange()), code="unknown_shape")
         return [Result(unclear=unclear)] * len(request.changes)
     return [_result(row, request.changes[0].operation) for row in data]
-
-
-def _record(change: Change) -> dict[str, object]:
-    made: dict[str, object] = {"attributes": {"type": change.table}}
-    if change.id:
-        made["id"] = change.id
-    return {**made, **(change.columns or {})}
 
 
 def _result(row: Any, operation: Operation) -> Result:

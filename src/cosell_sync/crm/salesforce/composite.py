@@ -17,7 +17,7 @@ from cosell_sync.crm.salesforce import errors
 from cosell_sync.crm.salesforce.rest import Answer, Rest
 from cosell_sync.crm.salesforce.signin import SYSTEM
 from cosell_sync.errors import Surprise, Unavailable, Unclear
-from cosell_sync.transport.exact_json import encode
+from cosell_sync.transport.exact_json import encoded
 from cosell_sync.transport.safety import Safety
 
 PARTS: Final = 25
@@ -66,7 +66,7 @@ def takes_literally(body: object) -> bool:
     there is no way to write it otherwise: such a body is sent in a call of its own.
     https://developer.salesforce.com/docs/platform/api-rest/guide/using-composite-resources.html
     """
-    return b"@{" not in encode(body)
+    return "@{" not in encoded(body)
 
 
 def send(rest: Rest, parts: Sequence[Part], *, repeat: bool) -> tuple[Sequence[Reply], datetime]:

@@ -160,12 +160,12 @@ class Org:
         """Those of the fields that the integration user may read."""
         return tuple(column for column in columns if self.sees(name, column))
 
-    @property
+    @cached_property
     def address(self) -> tuple[str, ...]:
         """The fields of an account that make a customer."""
         return ("Name", "BillingStreet", "BillingCity", self.state, "BillingPostalCode", self.country)
 
-    @property
+    @cached_property
     def duns(self) -> str | None:
         """The account's field for the D-U-N-S number; None where the integration user sees none."""
         return next(iter(self.seen(ACCOUNT, DUNS)), None)
@@ -187,7 +187,7 @@ class Org:
             self.reads_account and len(self.seen(ACCOUNT, ("Name", "BillingPostalCode", self.country))) == 3
         )
 
-    @property
+    @cached_property
     def hidden(self) -> Mapping[str, tuple[str, ...]]:
         """Our field → the hidden fields for which it is not read at all: what is out of sight must never look empty."""
         account = () if self.reads_account else (f"{OPPORTUNITY}.AccountId",)
@@ -215,9 +215,16 @@ class Org:
 
     def unknown_parts(self, name: str) -> tuple[str, ...]:
         """The parts of a contact or user that cannot be read."""
-        return tuple(part for column, part in PERSON_PARTS.items() if not self.sees(name, column))
+        return self._unknown_parts[name]
 
-    @property
+    @cached_property
+    def _unknown_parts(self) -> Mapping[str, tuple[str, ...]]:
+        return {
+            name: tuple(part for column, part in PERSON_PARTS.items() if not self.sees(name, column))
+            for name in (CONTACT, USER)
+        }
+
+    @cached_property
     def read_only(self) -> frozenset[str]:
         """Our fields whose column the integration user may not change."""
         columns = self.fields[OPPORTUNITY]
@@ -229,17 +236,17 @@ class Org:
         """Whether a new opportunity may be given that column."""
         return self.fields[OPPORTUNITY][column].get("createable") is not False
 
-    @property
+    @cached_property
     def codes(self) -> bool:
         """Whether the org has State and Country/Territory Picklists, so that addresses are written as codes."""
         return self.has(ACCOUNT, "BillingCountryCode")
 
-    @property
+    @cached_property
     def country(self) -> str:
         """The account's field for the country: the code where the org has codes."""
         return "BillingCountryCode" if self.codes else "BillingCountry"
 
-    @property
+    @cached_property
     def state(self) -> str:
         """The account's field for the state: the code where the org has codes."""
         return "BillingStateCode" if self.codes else "BillingState"
@@ -249,7 +256,7 @@ class Org:
         """Whether team selling is on."""
         return self.has(TEAM)
 
-    @property
+    @cached_property
     def solutions(self) -> bool:
         """Whether the object of solutions can be used."""
         return self.has(SOLUTION, "Solution_Id__c") and self.has(SOLUTION, "Opportunity__c")
@@ -263,6 +270,14 @@ class Org:
             for name in order
             for column, each in (self.fields.get(name) or {}).items()
         }
+
+    @cached_property
+    def columns(self) -> tuple[tuple[str, str, Kind, bool], ...]:
+        """Our name, its field of Opportunity, the kind of its values, and whether the field is encrypted."""
+        types = {crm: each.get("type") for crm, each in self.fields[OPPORTUNITY].items()}
+        return tuple(
+            (name, crm, KINDS[name], types.get(crm) == "encryptedstring") for name, crm in self.names.items()
+        )
 
     @cached_property
     def ours(self) -> Mapping[str, str]:

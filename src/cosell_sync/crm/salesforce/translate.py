@@ -16,7 +16,7 @@ from cosell_sync.core.deal import HIDDEN, Customer, Fields, Known, Member, Snaps
 from cosell_sync.core.fields import KINDS, Kind
 from cosell_sync.crm.related import Person, member, nameless, unique, unkeyed
 from cosell_sync.crm.salesforce import states, versions
-from cosell_sync.crm.salesforce.org import ACCOUNT, CONTACT, KEY, OPPORTUNITY, SOLUTION, USER, Org
+from cosell_sync.crm.salesforce.org import ACCOUNT, CONTACT, KEY, SOLUTION, USER, Org
 from cosell_sync.crm.salesforce.signin import SYSTEM
 from cosell_sync.crm.salesforce.versions import Version
 from cosell_sync.crm.values import column, email, masked, text, value
@@ -34,9 +34,9 @@ def snapshot(row: Row, org: Org, at: datetime) -> Snapshot:
     """The opportunity of a row of `queries.opportunities` in our values, with its version. ``at``: the server's time of the read."""
     mark = version(row, at)
     fields: dict[str, Known] = {
-        name: value(KINDS[name], row.get(crm))
-        for name, crm in org.names.items()
-        if crm in row and not _masked(org, crm, row[crm])
+        name: value(kind, row[crm])
+        for name, crm, kind, encrypted in org.columns
+        if crm in row and not _masked(kind, row[crm], encrypted=encrypted)
     }
     fields |= {"is_closed": bool(row.get("IsClosed")), "is_won": bool(row.get("IsWon"))}
     unseen = {*org.hidden, *out_of_sight(row, org)}
@@ -108,13 +108,11 @@ def _unreadable(row: Row, lookup: str, relationship: str) -> bool:
     return bool(row.get(lookup)) and (not person or masked(person.get("Email")))
 
 
-def _masked(org: Org, crm: str, data: object) -> bool:
+def _masked(kind: Kind, data: object, *, encrypted: bool) -> bool:
     """Whether a field of the opportunity shows a mask. Encrypted text shows its mask to users without View Encrypted Data.
     https://developer.salesforce.com/docs/atlas.en-us.object_reference.meta/object_reference/field_types.htm
     """
-    encrypted = org.fields[OPPORTUNITY].get(crm, {}).get("type") == "encryptedstring"
-    notes = KINDS.get(org.ours[crm]) is Kind.NOTES
-    return masked(data, partly=True) if encrypted else not notes and masked(data)
+    return masked(data, partly=True) if encrypted else kind is not Kind.NOTES and masked(data)
 
 
 def version(row: Row, at: datetime) -> Version:
@@ -141,7 +139,7 @@ def version(row: Row, at: datetime) -> Version:
 def children(row: Row, relationship: str) -> Sequence[Row]:
     """The rows of a sub-select; the platform answers null where there are none."""
     found = row.get(relationship)
-    records = found.get("records") if isinstance(found, Mapping) else None
+    records = found.get("records") if isinstance(found, dict) else None
     if found is not None and not isinstance(records, list):
         raise Unavailable(SYSTEM, "Salesforce answered in an unknown shape", code="unknown_shape")
     return records or ()
@@ -190,7 +188,7 @@ def colleagues(row: Row, org: Org) -> list[tuple[Row, object, object]]:
     return [
         (user, user_id, row_id)
         for user, user_id, row_id in people
-        if isinstance(user, Mapping) and user.get("IsActive", True)
+        if isinstance(user, dict) and user.get("IsActive", True)
     ]
 
 
@@ -232,7 +230,7 @@ def solution_columns(solution: Solution, org: Org) -> dict[str, object]:
 
 def customer(account: object, org: Org, account_id: object = None) -> Customer | None:
     """The customer of an account: the street as its first line and the rest, the country in two letters where it is known."""
-    if not isinstance(account, Mapping):
+    if not isinstance(account, dict):
         return None
     lines = [line.strip() for line in str(account.get("BillingStreet") or "").splitlines() if line.strip()]
     country = account.get(org.country)

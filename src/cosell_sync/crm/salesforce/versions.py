@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from functools import lru_cache
 from typing import Any, Final
 
 from cosell_sync.core.deal import TOO_SOON
@@ -91,12 +92,18 @@ def has_row(known: str | None, row_id: str) -> bool:
 
 def parse_stamp(stamp: object) -> datetime:
     """A stamp such as ``2026-11-22T09:55:00.000+0000``; the earliest time for anything that is no stamp."""
+    return _parsed(str(stamp))
+
+
+@lru_cache(maxsize=4096)  # rows that are made in one call have the same
+def _parsed(stamp: str) -> datetime:
     try:
-        return datetime.fromisoformat(str(stamp)).astimezone(UTC)
+        return datetime.fromisoformat(stamp).astimezone(UTC)
     except ValueError:
         return datetime.min.replace(tzinfo=UTC)
 
 
+@lru_cache(maxsize=4096)
 def format_stamp(at: datetime) -> str:
     """A stamp with ``Z``, because the plus sign of ``+00:00`` would be read as a blank inside a composite."""
     text = at.astimezone(UTC).isoformat(timespec="milliseconds" if at.microsecond else "seconds")
