@@ -12,7 +12,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "run": "Run cycles every sync.interval until stopped, with health, metrics and the console on http.listen.",
     "worker": "Serve connections from the queue that all workers on one PostgreSQL share; else as run. Needs the extra "
     '"workers".',
-    "health": "Ask the running daemon whether it carries edits: 0 ready, 1 not, with the reasons.",
+    "health": "Ask the running daemon whether it carries edits: 0 ready, 1 not; with the reasons, those of single connections as well.",
     "plan": "Show what the next sync would write, old and new, and why, a line for each deal. Writes nothing anywhere.",
     "doctor": "Check settings, reachability, sign-ins, fields, stages and rights; each fault with its remedy.",
     "login": "Sign in to Partner Center as a user with MFA, and store the refresh token, encrypted. Exits 0, 2 or 3.",
