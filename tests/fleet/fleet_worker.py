@@ -18,6 +18,7 @@ import ssl
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
@@ -93,7 +94,7 @@ class Referrals:
         return self._ask.caller.calls
 
     def identity(self) -> Identity:
-        return IDENTITIES[Side.PARTNER_CENTER]
+        return replace(IDENTITIES[Side.PARTNER_CENTER], account=self._name)
 
     def changed_since(self, watermark: str | None, overlap: timedelta) -> Iterator[Page]:
         yield from self._ask("pull_referrals", watermark, overlap)
