@@ -82,7 +82,7 @@ def test_a_seller_works_in_spanish_and_back_in_english_nothing_is_rewritten(stag
     stage.sync()
     told = stage.deal(deal)["message"]
     assert told.startswith("Responda antes del "), told
-    assert "elija Aceptar o Rechazar en Acción." in told
+    assert "elija Aceptar o Rechazar en Acción Co-sell." in told
     assert "Nueva oportunidad de Microsoft." in told
     assert shown(stage, deal, "sync_state") == "Sincronizada"
 

@@ -43,24 +43,38 @@ def known(store: SqlStore, target: str) -> Link:
 
 
 def two_ids(config: Path | None, referral: str, opportunity: str) -> tuple[str, str]:
-    """Both ids as the systems write them, be they typed or pasted with their addresses. Raises ConfigError for what is none."""
-    key = referral_key(referral)
-    if not GUID.fullmatch(key):
-        raise ConfigError(f"{referral} is no id of a referral", hint="cosell-sync deals list --all shows it")
-    if load(config).crm == "salesforce":
+    """Both ids as the systems write them, be they typed or pasted with their addresses. Raises ConfigError for what is none, and
+    names no deal that is known.
+    """
+    crm = load(config).crm
+    with opened(config) as (store, _):
+        mine = referral if store.by_referral([referral]) else _referral_id(referral)
+        other = opportunity if store.by_opportunity([opportunity]) else _opportunity_id(crm, opportunity)
+    return mine, other
+
+
+def _referral_id(text: str) -> str:
+    found = referral_key(text)
+    if not GUID.fullmatch(found):
+        raise ConfigError(f"{text} is no id of a referral", hint="cosell-sync deals list --all shows it")
+    return found
+
+
+def _opportunity_id(crm: str, text: str) -> str:
+    if crm == "salesforce":
         from cosell_sync.crm.salesforce import ids  # noqa: PLC0415 - of one CRM only
 
-        found = ids.opportunity_id(opportunity)
+        found = ids.opportunity_id(text)
         found, form = found and ids.long_id(found), "18 characters that begin with 006"
     else:
         from cosell_sync.crm.dynamics import ids as rows  # noqa: PLC0415
 
-        found, form = rows.opportunity_id(opportunity), "36 characters with four hyphens"
+        found, form = rows.opportunity_id(text), "36 characters with four hyphens"
     if found is None:
         raise ConfigError(
-            f"{opportunity} is no id of an opportunity", hint=f"the address of its page has it: {form}"
+            f"{text} is no id of an opportunity", hint=f"the address of its page has it: {form}"
         )
-    return key, found
+    return found
 
 
 def whole(moment: datetime | None) -> str | None:
