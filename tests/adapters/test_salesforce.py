@@ -252,6 +252,16 @@ def test_a_long_pull_comes_in_pages_whose_watermarks_hold(world: Callable[..., W
     assert sum(len(page) for page in crm.index()) == 450
 
 
+def test_what_a_pull_lists_whole_it_does_not_read_again(world: Callable[..., World]) -> None:
+    """Its account and its solution are new as well, and none of it is settled: the list of what changed around it names it too."""
+    w = world()
+    crm = w.client()
+    w.pull(crm)
+    deal = w.deal(AccountId=w.org.create("Account", Name="Fabrikam"))
+    w.org.create("Cosell_Solution__c", Opportunity__c=deal, Solution_Id__c="SOL-1")
+    assert w.pull(crm) == ({deal}, set(), 2)
+
+
 def test_the_index_speaks_the_same_versions(world: Callable[..., World]) -> None:
     w = world()
     crm = w.client()

@@ -30,11 +30,8 @@ SIZE: Final = 200
 # Passes a duplicate rule that only alerts; one that blocks refuses the row all the same.
 # https://developer.salesforce.com/docs/platform/api-rest/guide/headers-duplicaterules.html
 ALLOW_DUPLICATES: Final[Mapping[str, str]] = {"Sforce-Duplicate-Rule-Header": "allowSave=true"}
-_AS_GOOD_AS: Final = (
-    Safety.UNGUARDED,
-    Safety.GUARDED,
-    Safety.HARMLESS,
-)  # what shares a call is as the first of them
+# What shares a call is repeated as the first of these that is in it.
+_STRICTEST_FIRST: Final = (Safety.UNGUARDED, Safety.GUARDED, Safety.HARMLESS)
 BODY: Final = 4_000_000  # bytes of the rows in one call: long texts make few rows heavy
 
 
@@ -235,7 +232,7 @@ def _send(
 def _exchanged(
     rest: Rest, requests: Sequence[_Request], afterwards: Part | None
 ) -> tuple[Sequence[Result], Rows | None]:
-    safety = min((each.safety for each in requests), key=_AS_GOOD_AS.index)
+    safety = min((each.safety for each in requests), key=_STRICTEST_FIRST.index)
     if len(requests) == 1 and afterwards is None:
         part = requests[0].part
         answer = rest.call(part.method, part.url, part.body, headers=part.headers or None, safety=safety)
