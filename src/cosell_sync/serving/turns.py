@@ -12,9 +12,8 @@ from cosell_sync.store import connections as stored
 from cosell_sync.store.connections import Turn
 from cosell_sync.store.open import Databases
 
-ASK_AGAIN: Final = timedelta(
-    seconds=30
-)  # a database that was away: to find that takes ten seconds, and all wait for it
+# A database that was away is left alone for so long: to find that takes ten seconds, and all wait for it.
+ASK_AGAIN: Final = timedelta(seconds=30)
 
 
 class Turns:

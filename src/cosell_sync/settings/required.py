@@ -45,7 +45,7 @@ _HOSTS: Final = (("salesforce", "login_url"), ("dynamics", "url"))  # addresses 
 _PAGES: Final = (".lightning.force.com", ".salesforce-setup.com")
 _MOUNT: Final = "Mount yours there, or give what is missing by variables"
 _GUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
-_WORD: Final = re.compile(r"[0-9a-z-]+", re.IGNORECASE)
+_WORD: Final = re.compile(r"[\w.-]+")  # what an id may be at most: no address, no blank
 _DOMAIN: Final = re.compile(r"[a-z0-9-]+(\.[a-z0-9-]+)+", re.IGNORECASE)
 
 
