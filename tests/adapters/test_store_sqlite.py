@@ -404,6 +404,9 @@ def test_a_store_of_another_user_is_refused_with_both_ids(volume: Path) -> None:
 @pytest.mark.parametrize("user", [10001, 4242], ids=["same user", "another user"])
 def test_a_second_start_after_an_orchestrator_opened_the_files_for_its_group(volume: Path, user: int) -> None:
     """Kubernetes gives what it finds on a volume to fsGroup, with rights of reading and writing, at every mount."""
+    source = Path(open_store.__code__.co_filename)
+    if closed := [str(each) for each in source.parents if not each.stat().st_mode & 0o001]:
+        pytest.skip(f"another user cannot read the migrations: {closed[-1]} is closed to others")
     url = f"sqlite:///{volume}/store.db"
     os.chown(volume, 0, 2000)
     volume.chmod(0o2770)
