@@ -20,7 +20,7 @@ from uuid import uuid4
 import structlog
 
 from cosell_sync import settings
-from cosell_sync.bootstrap import Program, program
+from cosell_sync.bootstrap.program import Program, program
 from cosell_sync.cycle.cycle import run_cycle
 from cosell_sync.sandbox.clock import Clock
 from cosell_sync.sandbox.systems import Sandbox

@@ -17,7 +17,7 @@ from uuid import uuid4
 import structlog
 from world import Calls, Statements, edit_in_crm, outside, slow_down, wired
 
-from cosell_sync.bootstrap import Program
+from cosell_sync.bootstrap.program import Program
 from cosell_sync.cycle.cycle import run_cycle
 
 

@@ -22,7 +22,7 @@ import structlog
 from sqlalchemy import event
 
 from cosell_sync import settings
-from cosell_sync.bootstrap import Program, program
+from cosell_sync.bootstrap.program import Program, program
 from cosell_sync.cli.main import collect_seldom
 from cosell_sync.core.deal import State, state_of
 from cosell_sync.core.memory import Phase

@@ -14,7 +14,7 @@ import structlog
 from typer.testing import CliRunner
 
 from cosell_sync import settings
-from cosell_sync.bootstrap import utc_now
+from cosell_sync.bootstrap.clock import utc_now
 from cosell_sync.cli import deal_lookup, deals
 from cosell_sync.core.deal import Member, Side, Snapshot, SyncState
 from cosell_sync.core.memory import Failure, JournalEntry, Link, Memory, Phase, RefusedField

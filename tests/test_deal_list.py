@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from cosell_sync import settings
-from cosell_sync.bootstrap import utc_now
+from cosell_sync.bootstrap.clock import utc_now
 from cosell_sync.cli import deal_list, deal_lookup, deals
 from cosell_sync.core.deal import Customer, Side, Snapshot, State, SyncState
 from cosell_sync.core.memory import (

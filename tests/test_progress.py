@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import structlog
 
-from cosell_sync.bootstrap import utc_now
+from cosell_sync.bootstrap.clock import utc_now
 from cosell_sync.cli.progress import leased, progress, sentence
 from cosell_sync.core.deal import Side, State
 from cosell_sync.cycle.context import Progress, Work

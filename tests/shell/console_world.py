@@ -11,7 +11,7 @@ from typing import Any
 
 from werkzeug.test import Client
 
-from cosell_sync.bootstrap import rules_from
+from cosell_sync.bootstrap.rules import rules_from
 from cosell_sync.cli.console_pages import console
 from cosell_sync.core.deal import Customer, Member, Side, Snapshot, SyncState, Value
 from cosell_sync.core.fields import SHARED, Kind

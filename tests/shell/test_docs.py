@@ -16,7 +16,6 @@ LEVELS = {"debug", "info", "warning", "error", "exception", "critical"}
 LONGEST = 400
 # Modules of more lines than that, each with the reason why it is one idea. The list may only shrink.
 LONG = {
-    "bootstrap.py": "the one file that wires every adapter",
     "core/messages.py": "one short function for each sentence that a seller may read",
     "core/outcome.py": "what each kind of write teaches, whole, in part or with its answer lost",
     "sandbox/dataverse/actions.py": "one list of what people and admins do in the fake, each a few lines",

@@ -34,7 +34,7 @@ import sqlalchemy
 from sqlalchemy import event
 
 from cosell_sync import settings
-from cosell_sync.bootstrap import program
+from cosell_sync.bootstrap.program import program
 from cosell_sync.cycle.cycle import run_cycle
 from cosell_sync.sandbox.exchange import Headers, Request, Response
 from cosell_sync.sandbox.systems import Sandbox

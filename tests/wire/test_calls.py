@@ -19,7 +19,7 @@ import structlog
 from wired_program import CRMS, WiredProgram, cycle, wired_program
 
 from cosell_sync import settings
-from cosell_sync.bootstrap import Program, program
+from cosell_sync.bootstrap.program import Program, program
 from cosell_sync.crm import pace
 from cosell_sync.cycle import decide
 from cosell_sync.sandbox.exchange import Call

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from main_in_process import Ended, run_main
 
-from cosell_sync.bootstrap import utc_now
+from cosell_sync.bootstrap.clock import utc_now
 from cosell_sync.cli.doctor import _same_org
 from cosell_sync.cli.lazy import load_command
 from cosell_sync.cli.names import ALL_CONNECTIONS, COMMANDS

@@ -17,12 +17,16 @@ from typing import Any
 import pytest
 import structlog
 
-from cosell_sync import bootstrap, settings
+from cosell_sync import settings
+from cosell_sync.bootstrap import dynamics, partner_center, salesforce
+from cosell_sync.bootstrap.program import program
 from cosell_sync.cycle.cycle import run_cycle
 from cosell_sync.errors import OutsideError
 from cosell_sync.sandbox.demo.comparison import compare
 from cosell_sync.sandbox.server import Server
 from cosell_sync.sandbox.systems import Sandbox
+from cosell_sync.transport.client import HttpCaller
+from cosell_sync.transport.throttle import Governor
 
 CYCLES = 4  # after a fault: settled, carried, told, quiet
 
@@ -59,7 +63,7 @@ class Stage:
         )
         with (
             structlog.testing.capture_logs() as logs,
-            bootstrap.program(loaded, clock=self.clock) as wired,
+            program(loaded, clock=self.clock) as wired,
             wired.store.lease(timedelta(0)),
         ):
             try:
@@ -120,9 +124,10 @@ def stage(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
             if not name.startswith("COSELL_"):
                 patch.setenv(name, value)  # whom to trust
         given = {"clock": clock, "monotonic": clock.monotonic, "sleep": clock.sleep}
-        patch.setattr(bootstrap, "Governor", functools.partial(bootstrap.Governor, **given))
-        calling = functools.partial(bootstrap.HttpCaller, clock=clock, monotonic=clock.monotonic)
-        patch.setattr(bootstrap, "HttpCaller", calling)
+        calling = functools.partial(HttpCaller, clock=clock, monotonic=clock.monotonic)
+        for wiring in (partner_center, salesforce, dynamics):
+            patch.setattr(wiring, "Governor", functools.partial(Governor, **given))
+            patch.setattr(wiring, "HttpCaller", calling)
         yield Stage(sandbox, home, clock)
         assert all(server.errors == [] for server in sandbox.servers)
 

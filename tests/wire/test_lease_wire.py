@@ -14,7 +14,7 @@ import pytest
 from crash_player import CrashPlayer, ProcessRun, writes
 from crm_sellers import SELLERS
 
-from cosell_sync.bootstrap import program
+from cosell_sync.bootstrap.program import program
 from cosell_sync.cycle.cycle import run_cycle
 from cosell_sync.errors import Fenced
 from cosell_sync.transport import client

@@ -29,7 +29,7 @@ from PowerPlatform.Dataverse.core.errors import HttpError
 from PowerPlatform.Dataverse.models.upsert import UpsertItem
 
 from cosell_sync import settings
-from cosell_sync.bootstrap import program
+from cosell_sync.bootstrap.program import program
 from cosell_sync.cycle.cycle import run_cycle
 from cosell_sync.sandbox.clock import Clock
 from cosell_sync.sandbox.dataverse.auth import CLIENT_ID, CLIENT_SECRET

@@ -14,7 +14,7 @@ import structlog
 from acceptance import mutating
 
 from cosell_sync import settings
-from cosell_sync.bootstrap import Program, program
+from cosell_sync.bootstrap.program import Program, program
 from cosell_sync.cycle.cycle import run_cycle
 from cosell_sync.sandbox.server import Server
 from cosell_sync.sandbox.systems import Sandbox

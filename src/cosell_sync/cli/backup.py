@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from cosell_sync.bootstrap import store_of
+from cosell_sync.bootstrap.store import store_of
 from cosell_sync.cli.common import ConfigOption, JsonOption, load, show, show_json
 from cosell_sync.errors import ConfigError
 from cosell_sync.store import backup as archive

@@ -20,7 +20,7 @@ from cosell_sync.settings import Command, Configuration, InvalidSettings, Settin
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from cosell_sync.bootstrap import Program
+    from cosell_sync.bootstrap.program import Program
 
 # C0 and C1 controls except tab and line end, and the marks that turn the direction of a line.
 _CONTROLS: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
@@ -82,8 +82,9 @@ def reload_log(config: Path | None) -> None:
 @contextmanager
 def writing(loaded: Settings) -> Iterator[Program]:
     """The wired program as the one writer of its store. Raises ``Busy`` while another process holds it."""
-    from cosell_sync.bootstrap import LEASE_WAIT, program  # noqa: PLC0415 - see `load`
+    from cosell_sync.bootstrap.program import program  # noqa: PLC0415 - see `load`
     from cosell_sync.cli.progress import leased  # noqa: PLC0415
+    from cosell_sync.store.lease import LEASE_WAIT  # noqa: PLC0415
 
     with program(loaded) as wired, leased(wired.store, LEASE_WAIT):
         yield wired

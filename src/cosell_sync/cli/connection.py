@@ -94,7 +94,8 @@ def pause(name: Name, config: ConfigOption = None) -> None:
 
     Example: cosell-sync connection pause acme-eu --config my.yaml
     """
-    from cosell_sync.bootstrap import store_of, utc_now  # noqa: PLC0415 - the help needs none of it
+    from cosell_sync.bootstrap.clock import utc_now  # noqa: PLC0415 - the help needs none of it
+    from cosell_sync.bootstrap.store import store_of  # noqa: PLC0415
     from cosell_sync.store.connections import pause as stop_serving  # noqa: PLC0415
 
     loaded = of_connection(load_all(config), name, "deals")
@@ -111,7 +112,7 @@ def resume(name: Name, config: ConfigOption = None) -> None:
 
     Example: cosell-sync connection resume acme-eu --config my.yaml
     """
-    from cosell_sync.bootstrap import store_of  # noqa: PLC0415 - the help needs none of it
+    from cosell_sync.bootstrap.store import store_of  # noqa: PLC0415 - the help needs none of it
     from cosell_sync.store.connections import pause as stop_serving  # noqa: PLC0415
 
     loaded = of_connection(load_all(config), name, "deals")
@@ -132,9 +133,10 @@ def rebind(
 
     Example: cosell-sync connection rebind default --config my.yaml
     """
-    from cosell_sync.bootstrap import LEASE_WAIT, program  # noqa: PLC0415 - the help needs none of it
+    from cosell_sync.bootstrap.program import program  # noqa: PLC0415 - the help needs none of it
     from cosell_sync.cli.progress import leased  # noqa: PLC0415
     from cosell_sync.cycle import binding  # noqa: PLC0415
+    from cosell_sync.store.lease import LEASE_WAIT  # noqa: PLC0415
 
     loaded = of_connection(load_all(config), name, "sync")
     with program(loaded, rebinding=True) as wired, leased(wired.store, LEASE_WAIT):
@@ -193,7 +195,7 @@ def _briefly(error: InvalidSettings) -> str:
 
 
 def _looked_up(settings: Settings, databases: Any) -> _Found:
-    from cosell_sync.bootstrap import utc_now  # noqa: PLC0415 - the help needs none of it
+    from cosell_sync.bootstrap.clock import utc_now  # noqa: PLC0415 - the help needs none of it
     from cosell_sync.store.connections import turn  # noqa: PLC0415
 
     name = settings.connection

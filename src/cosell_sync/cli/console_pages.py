@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
-from cosell_sync.bootstrap import Program
+from cosell_sync.bootstrap.program import Program
 from cosell_sync.cli.deal_orders import deal_id, offers, order_of, said
 from cosell_sync.cli.deal_todo import todo
 from cosell_sync.cli.deals import DECIDED, LANDED, newest

@@ -13,7 +13,9 @@ from importlib.metadata import version
 from typing import Protocol
 
 from cosell_sync import tracing
-from cosell_sync.bootstrap import Program, noticing, program, rules_from
+from cosell_sync.bootstrap.notices import noticing
+from cosell_sync.bootstrap.program import Program, program
+from cosell_sync.bootstrap.rules import rules_from
 from cosell_sync.cli.console_pages import Subject, console, console_of_several
 from cosell_sync.cli.event_receiver import Spaced, log_events, receiver, taking, to_each
 from cosell_sync.errors import Busy, ConfigError

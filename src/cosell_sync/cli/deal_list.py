@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final
 import typer
 from rich.table import Table
 
-from cosell_sync.bootstrap import utc_now
+from cosell_sync.bootstrap.clock import utc_now
 from cosell_sync.cli.common import ConfigOption, JsonOption, console, show, show_json
 from cosell_sync.cli.deal_lookup import customer_of, deal_row, name_of, opened, since
 from cosell_sync.cli.deal_todo import URGENT

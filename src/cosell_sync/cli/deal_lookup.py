@@ -8,7 +8,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from cosell_sync.bootstrap import rules_found, store_of, utc_now
+from cosell_sync.bootstrap.clock import utc_now
+from cosell_sync.bootstrap.rules import rules_found
+from cosell_sync.bootstrap.store import store_of
 from cosell_sync.cli.common import load
 from cosell_sync.cli.deal_todo import todo
 from cosell_sync.core.as_json import to_json

@@ -10,7 +10,7 @@ from uuid import uuid4
 import typer
 from rich.table import Table
 
-from cosell_sync.bootstrap import utc_now
+from cosell_sync.bootstrap.clock import utc_now
 from cosell_sync.cli.common import ConfigOption, JsonOption, console, show, show_json
 from cosell_sync.cli.deal_list import list_deals
 from cosell_sync.cli.deal_lookup import deal_row, known, opened, two_ids, whole

@@ -16,7 +16,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from cosell_sync import log, settings
-from cosell_sync.bootstrap import Program, program
+from cosell_sync.bootstrap.program import Program, program
 from cosell_sync.cli.common import console
 from cosell_sync.cycle.cycle import run_cycle
 from cosell_sync.sandbox.clock import Clock

@@ -13,7 +13,8 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from cosell_sync.bootstrap import Program, notice_targets, program
+from cosell_sync.bootstrap.notices import notice_targets
+from cosell_sync.bootstrap.program import Program, program
 from cosell_sync.checks import check_crm
 from cosell_sync.cli.common import ConfigOption, JsonOption, console, load_all, of_connection, show_json
 from cosell_sync.cli.lazy import CONNECTION

@@ -11,7 +11,8 @@ from typing import Annotated
 
 import typer
 
-from cosell_sync.bootstrap import application, login_caller, open_tokens, store_of
+from cosell_sync.bootstrap.partner_center import application, login_caller
+from cosell_sync.bootstrap.store import open_tokens, store_of
 from cosell_sync.cli.common import ConfigOption, load, show
 from cosell_sync.core.deal import Side
 from cosell_sync.cycle.binding import words

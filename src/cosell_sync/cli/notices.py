@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from cosell_sync.bootstrap import notice_targets
+from cosell_sync.bootstrap.notices import notice_targets
 from cosell_sync.catalogues import language
 from cosell_sync.cli.common import ConfigOption, JsonOption, load, show, show_json
 from cosell_sync.errors import ConfigError

@@ -11,7 +11,8 @@ import typer
 from rich.table import Table
 
 from cosell_sync import log
-from cosell_sync.bootstrap import program, rehearsal_store
+from cosell_sync.bootstrap.program import program
+from cosell_sync.bootstrap.store import rehearsal_store
 from cosell_sync.cli.common import ConfigOption, JsonOption, console, load, show, show_json
 from cosell_sync.cli.deal_lookup import known
 from cosell_sync.cli.progress import progress

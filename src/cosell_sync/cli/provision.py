@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from cosell_sync import bootstrap
+from cosell_sync.bootstrap.provision import provision as install
 from cosell_sync.cli.common import ConfigOption, JsonOption, console, load, show, show_json
 from cosell_sync.crm.report import Finding, Status
 from cosell_sync.summary import NEEDS_A_PERSON, NEEDS_NOBODY
@@ -60,7 +60,7 @@ def provision(
     """
     loaded = load(config, "provision")
     with Console(stderr=True).status("provision") as status:
-        found = bootstrap.provision(
+        found = install(
             loaded, dry_run=dry_run, assign=assign_to, progress=lambda text: status.update(escape(text))
         )
     code = NEEDS_A_PERSON if any(each.status.needs_action for each in found) else NEEDS_NOBODY

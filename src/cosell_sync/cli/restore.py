@@ -8,13 +8,15 @@ from typing import Annotated
 
 import typer
 
-from cosell_sync.bootstrap import LEASE_WAIT, store_of, utc_now
+from cosell_sync.bootstrap.clock import utc_now
+from cosell_sync.bootstrap.store import store_of
 from cosell_sync.cli.common import ConfigOption, load, show
 from cosell_sync.cli.progress import leased
 from cosell_sync.errors import ConfigError
 from cosell_sync.store import backup as archive
 from cosell_sync.store.connections import turns
 from cosell_sync.store.engine import parse
+from cosell_sync.store.lease import LEASE_WAIT
 from cosell_sync.store.sql import SqlStore
 from cosell_sync.store.tokens import find_key
 

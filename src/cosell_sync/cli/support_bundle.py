@@ -14,7 +14,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from cosell_sync.bootstrap import store_of
+from cosell_sync.bootstrap.store import store_of
 from cosell_sync.cli.common import ConfigOption, load, show
 from cosell_sync.cli.doctor import checked
 from cosell_sync.errors import ConfigError, CosellError

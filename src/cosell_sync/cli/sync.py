@@ -18,7 +18,7 @@ from cosell_sync.errors import ConfigError, Unavailable
 from cosell_sync.summary import CycleSummary
 
 if TYPE_CHECKING:
-    from cosell_sync.bootstrap import Program
+    from cosell_sync.bootstrap.program import Program
 
 
 def sync(
@@ -36,7 +36,7 @@ def sync(
 
     Example: cosell-sync sync --config my.yaml
     """
-    from cosell_sync.bootstrap import noticing  # noqa: PLC0415 - see `writing`
+    from cosell_sync.bootstrap.notices import noticing  # noqa: PLC0415 - see `writing`
 
     cycle = uuid4().hex[:12]
     loaded = load(config, "sync")

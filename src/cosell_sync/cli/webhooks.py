@@ -9,7 +9,8 @@ from typing import Annotated, Final
 
 import typer
 
-from cosell_sync.bootstrap import utc_now, webhook_registration
+from cosell_sync.bootstrap.clock import utc_now
+from cosell_sync.bootstrap.partner_center import webhook_registration
 from cosell_sync.cli.common import ConfigOption, JsonOption, load, show, show_json
 from cosell_sync.errors import ConfigError
 from cosell_sync.partner_center.registration import CALLBACK, EVENTS, TEST, Registered, Registration

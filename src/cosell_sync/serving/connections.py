@@ -22,7 +22,9 @@ from typing import Final
 
 import structlog
 
-from cosell_sync.bootstrap import Program, noticing, program, utc_now
+from cosell_sync.bootstrap.clock import utc_now
+from cosell_sync.bootstrap.notices import noticing
+from cosell_sync.bootstrap.program import Program, program
 from cosell_sync.errors import Busy, ConfigError, Fenced, Unavailable
 from cosell_sync.log import get_logger
 from cosell_sync.metrics import ACTIVE, MISCONFIGURED, PAUSED, Metrics
@@ -267,7 +269,7 @@ class Connections:
     # --- what is wired --------------------------------------------------------------------------------------------
 
     def _wired(self, one: _Served) -> Program:
-        """The program of this connection; its lock is held by the caller. Raises as ``bootstrap.program``."""
+        """The program of this connection; its lock is held by the caller. Raises as ``bootstrap.program.program``."""
         if one.wired is None:
             self._make_room()
             with ExitStack() as closing:

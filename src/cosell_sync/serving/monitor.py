@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from importlib.metadata import version
 from uuid import uuid4
 
-from cosell_sync.bootstrap import Program
+from cosell_sync.bootstrap.program import Program
 from cosell_sync.core.memory import Outlook, Phase
 from cosell_sync.cycle.cycle import run_cycle
 from cosell_sync.errors import AuthFailed, Unavailable
