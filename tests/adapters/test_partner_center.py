@@ -28,7 +28,8 @@ from cosell_sync.errors import (
     Unclear,
 )
 from cosell_sync.partner_center import read
-from cosell_sync.partner_center.client import ID_HEADERS, REFERRALS, PartnerCenter
+from cosell_sync.partner_center.client import ID_HEADERS, PartnerCenter
+from cosell_sync.partner_center.paging import REFERRALS
 from cosell_sync.partner_center.signin import Application, Lent, SignIn
 from cosell_sync.partner_center.values import WireOptions
 from cosell_sync.ports import Outcome, ReferralDraft, Referrals, ReferralWrite

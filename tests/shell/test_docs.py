@@ -21,7 +21,6 @@ LONG = {
     "sandbox/dataverse/actions.py": "one list of what people and admins do in the fake, each a few lines",
     "cycle/record.py": "what every kind of outcome means, whole, in part or refused, and its journal",
     "crm/dynamics/write.py": "one update, step by step; its steps share what was read and what is refused",
-    "partner_center/client.py": "reading and writing share one pool and one state of outage",
     "store/sql.py": "one method for each of the port's; what they share is split off already",
     "settings/model.py": "one line and one sentence for each key of the configuration",
     "ports.py": "every Protocol of the cycle, with the values that it takes and gives",

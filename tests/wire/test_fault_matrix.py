@@ -166,7 +166,8 @@ CALLS = {
 }
 # Each place in the code, and the operations that put it to every fault. A new place needs an endpoint in the table.
 PLACES = {
-    "partner_center/client.py": {"_read": "one", "_post": "create invite", "_send": "patch"},
+    "partner_center/lookup.py": {"read": "one"},
+    "partner_center/write.py": {"_post": "create invite", "_send": "patch"},
     # Asked by a person's command, with the same caller and its rules as a list.
     "partner_center/registration.py": {"_call": "listing"},
     "partner_center/login.py": {
