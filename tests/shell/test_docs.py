@@ -19,7 +19,6 @@ LONG = {
     "core/messages.py": "one short function for each sentence that a seller may read",
     "core/outcome.py": "what each kind of write teaches, whole, in part or with its answer lost",
     "sandbox/dataverse/actions.py": "one list of what people and admins do in the fake, each a few lines",
-    "cycle/record.py": "what every kind of outcome means, whole, in part or refused, and its journal",
     "crm/dynamics/write.py": "one update, step by step; its steps share what was read and what is refused",
     "store/sql.py": "one method for each of the port's; what they share is split off already",
     "settings/model.py": "one line and one sentence for each key of the configuration",

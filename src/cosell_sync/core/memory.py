@@ -16,6 +16,7 @@ from enum import StrEnum
 from typing import Final
 
 from cosell_sync.core.deal import ABSENT, Fields, Side, Snapshot, State, SyncState, Value, state_of
+from cosell_sync.core.frozen import replace
 from cosell_sync.errors import Cure
 
 
@@ -311,3 +312,16 @@ def set_known(base: dict[str, Value], name: str, value: Value) -> None:
     """Put a value into a base; one that is not known leaves the base as it is."""
     if value is not ABSENT:
         base[name] = value
+
+
+def released(link: Link) -> Link:
+    """A link whose opportunity went to another: it keeps its key, stands for nothing, and is never looked at again."""
+    return replace(
+        link,
+        referral_id=None,
+        opportunity_id=None,
+        opportunity=None,
+        phase=Phase.SKIPPED,
+        dirty=False,
+        due=None,
+    )

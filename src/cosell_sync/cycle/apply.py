@@ -20,7 +20,8 @@ from cosell_sync.core.guard import final_effects
 from cosell_sync.core.memory import FinalKind, Intent, Link
 from cosell_sync.cycle.context import CrmPlan, Cycle
 from cosell_sync.cycle.guard import confirm
-from cosell_sync.cycle.record import STATUS_WORDS, Record, commit
+from cosell_sync.cycle.journal import STATUS_WORDS
+from cosell_sync.cycle.record import Record, commit
 from cosell_sync.ports import OpportunityDraft, OpportunityWrite, Outcome, ReferralDraft, ReferralWrite
 
 

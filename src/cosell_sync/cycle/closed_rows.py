@@ -26,7 +26,8 @@ from cosell_sync.core.retry import content_digest, freed_from
 from cosell_sync.core.status import StatusReport
 from cosell_sync.cycle import capabilities
 from cosell_sync.cycle.context import CrmPlan, Cycle, ids
-from cosell_sync.cycle.record import Record, journal_entry
+from cosell_sync.cycle.journal import journal_entry
+from cosell_sync.cycle.record import Record
 from cosell_sync.errors import RecordError, Rejected
 from cosell_sync.ports import Outcome
 

@@ -18,10 +18,20 @@ from cosell_sync.core import messages
 from cosell_sync.core.deal import Side, SyncState, state_of
 from cosell_sync.core.frozen import replace
 from cosell_sync.core.lifecycle import TERMINAL
-from cosell_sync.core.memory import Action, Approval, JournalEntry, Link, Memory, OperatorCommand, Phase, Verb
+from cosell_sync.core.memory import (
+    Action,
+    Approval,
+    JournalEntry,
+    Link,
+    Memory,
+    OperatorCommand,
+    Phase,
+    Verb,
+    released,
+)
 from cosell_sync.core.retry import freed, may_be_retried
 from cosell_sync.cycle.context import Cycle, ids
-from cosell_sync.cycle.record import Record, commit, released
+from cosell_sync.cycle.record import Record, commit
 from cosell_sync.ports import ErasureResult, Store
 
 log = structlog.get_logger("cosell_sync.cycle")

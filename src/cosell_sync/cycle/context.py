@@ -10,6 +10,7 @@ from enum import StrEnum
 from cosell_sync.core.capabilities import Capability, Verdict
 from cosell_sync.core.deal import Fields, Side, State
 from cosell_sync.core.decision import Conflict, Decision, Effect, Hold
+from cosell_sync.core.frozen import replace
 from cosell_sync.core.memory import FinalKind, Link, Withheld
 from cosell_sync.core.preconditions import Fault
 from cosell_sync.core.retry import RetryPolicy
@@ -264,3 +265,8 @@ class Cycle:
 def ids(link: Link) -> dict[str, str | None]:
     """The fields by which every log event names a deal."""
     return {"referral_id": link.referral_id, "opportunity_id": link.opportunity_id}
+
+
+def carried(cycle: Cycle, link: Link) -> Link:
+    """The link, with this cycle as the last one that carried something (``last_sync`` on the record)."""
+    return replace(link, memory=replace(link.memory, carried_at=cycle.now.replace(microsecond=0)))

@@ -23,8 +23,10 @@ from cosell_sync.core.reconcile import decide
 from cosell_sync.core.retry import blocked_side, freed_from
 from cosell_sync.core.status import StatusReport, conflict_text, status_report
 from cosell_sync.cycle import closed_rows
-from cosell_sync.cycle.context import CrmPlan, Cycle, DealPlan, ReferralResult, ids
-from cosell_sync.cycle.record import Record, carried, conflicts, status_effects
+from cosell_sync.cycle.conflicts import conflicts
+from cosell_sync.cycle.context import CrmPlan, Cycle, DealPlan, ReferralResult, carried, ids
+from cosell_sync.cycle.journal import status_effects
+from cosell_sync.cycle.record import Record
 
 log = structlog.get_logger("cosell_sync.cycle")
 

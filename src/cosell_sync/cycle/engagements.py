@@ -33,7 +33,8 @@ from cosell_sync.cycle import apply
 from cosell_sync.cycle.context import Cycle, DealPlan, ids
 from cosell_sync.cycle.decide import may_invite
 from cosell_sync.cycle.guard import admit
-from cosell_sync.cycle.record import Record, commit, invitation_landed, keep_state, post_failed
+from cosell_sync.cycle.record import Record, commit, keep_state
+from cosell_sync.cycle.referral_outcomes import invitation_landed, post_failed
 from cosell_sync.cycle.schedule import allowed
 from cosell_sync.errors import RecordError, Rejected, Unavailable
 from cosell_sync.ports import EngagementQueue

@@ -25,23 +25,18 @@ from cosell_sync.core.frozen import replace
 from cosell_sync.core.intake import IntakeAction, IntakeDecision, Matches, decide_intake
 from cosell_sync.core.keys import referral_key
 from cosell_sync.core.lifecycle import TERMINAL
-from cosell_sync.core.memory import Action, Failure, Link, Memory, Phase
+from cosell_sync.core.memory import Action, Failure, Link, Memory, Phase, released
 from cosell_sync.core.normalize import for_crm
 from cosell_sync.core.reconcile import decide
 from cosell_sync.core.retry import blocked_side, content_digest, freed
 from cosell_sync.core.rules import CrmShape
 from cosell_sync.core.status import StatusReport, next_reminder, reminders_passed, status_report
 from cosell_sync.cycle import apply
-from cosell_sync.cycle.context import Cycle, DealPlan, ids
+from cosell_sync.cycle.context import Cycle, DealPlan, carried, ids
 from cosell_sync.cycle.decide import settled_as_made
-from cosell_sync.cycle.record import (
-    Record,
-    carried,
-    commit,
-    journal_entry,
-    opportunity_created,
-    released,
-)
+from cosell_sync.cycle.journal import journal_entry
+from cosell_sync.cycle.opportunity_outcomes import opportunity_created
+from cosell_sync.cycle.record import Record, commit
 from cosell_sync.cycle.recover import settle_open_intents
 from cosell_sync.cycle.report import RecordReport, report
 from cosell_sync.cycle.reread import note_gone, still_present

@@ -21,7 +21,8 @@ from cosell_sync.core.frozen import replace
 from cosell_sync.core.memory import INTERNAL_ERROR, Action, Link
 from cosell_sync.core.outcome import after_failed_write
 from cosell_sync.cycle.context import Cycle, ids
-from cosell_sync.cycle.record import Record, journal_entry
+from cosell_sync.cycle.journal import journal_entry
+from cosell_sync.cycle.record import Record
 from cosell_sync.cycle.report import RecordReport, report
 from cosell_sync.errors import CosellError, Rejected
 

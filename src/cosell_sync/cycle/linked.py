@@ -18,15 +18,11 @@ from cosell_sync.core.status import status_report
 from cosell_sync.cycle import apply, capabilities, closed_rows
 from cosell_sync.cycle.context import CrmPlan, Cycle, ReferralResult
 from cosell_sync.cycle.decide import plan_crm
+from cosell_sync.cycle.failures import given_up, transient
 from cosell_sync.cycle.guard import guarded
-from cosell_sync.cycle.record import (
-    Record,
-    commit,
-    given_up,
-    opportunity_outcome,
-    referral_outcome,
-    transient,
-)
+from cosell_sync.cycle.opportunity_outcomes import opportunity_outcome
+from cosell_sync.cycle.record import Record, commit
+from cosell_sync.cycle.referral_outcomes import referral_outcome
 from cosell_sync.cycle.report import RecordReport, report, words_of
 from cosell_sync.cycle.reread import note_gone, read_again
 from cosell_sync.cycle.shared_rows import Change, changed_account, follow_account_writes, still_own

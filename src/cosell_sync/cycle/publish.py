@@ -29,7 +29,9 @@ from cosell_sync.core.retry import blocked_side, changed_since_failure, freed
 from cosell_sync.cycle import apply
 from cosell_sync.cycle.context import Cycle, DealPlan, ids
 from cosell_sync.cycle.guard import admit, log_withheld
-from cosell_sync.cycle.record import Record, commit, post_failed, post_landed, status_effects
+from cosell_sync.cycle.journal import status_effects
+from cosell_sync.cycle.record import Record, commit
+from cosell_sync.cycle.referral_outcomes import post_failed, post_landed
 from cosell_sync.cycle.report import RecordReport, report, words_of
 from cosell_sync.errors import Unclear
 

@@ -14,11 +14,11 @@ import structlog
 from cosell_sync.core import publishing
 from cosell_sync.core.deal import Side
 from cosell_sync.core.frozen import replace
-from cosell_sync.core.memory import Intent, Link, Phase
+from cosell_sync.core.memory import Intent, Link, Phase, released
 from cosell_sync.core.outcome import settle
 from cosell_sync.core.retry import freed_from
-from cosell_sync.cycle.context import Cycle, ids
-from cosell_sync.cycle.record import Record, carried, commit, released
+from cosell_sync.cycle.context import Cycle, carried, ids
+from cosell_sync.cycle.record import Record, commit
 from cosell_sync.cycle.reread import refresh
 from cosell_sync.cycle.shared_rows import Change, account_that_landed, follow_account_writes
 

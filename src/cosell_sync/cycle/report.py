@@ -16,7 +16,9 @@ from cosell_sync.core.memory import Link
 from cosell_sync.core.status import StatusReport, status_report
 from cosell_sync.cycle import apply, closed_rows
 from cosell_sync.cycle.context import Cycle
-from cosell_sync.cycle.record import STATUS_WORDS, Record, commit, status_outcome
+from cosell_sync.cycle.journal import STATUS_WORDS
+from cosell_sync.cycle.opportunity_outcomes import status_outcome
+from cosell_sync.cycle.record import Record, commit
 from cosell_sync.errors import Locked, Rejected
 from cosell_sync.ports import OpportunityWrite
 
