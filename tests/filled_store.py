@@ -49,7 +49,7 @@ class FilledWorld:
         """One cycle, a minute after the last one; takes the lease unless it is held, as by the daemon."""
         self.number += 1
         self.outside.now += MINUTE
-        with nullcontext() if self.store.held else self.store.lease(timedelta()):
+        with nullcontext() if self.store.holds_lease else self.store.lease(timedelta()):
             return run_cycle(self.services, f"c{self.number}", accept=True)
 
     def _begin(self) -> None:

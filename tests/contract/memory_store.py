@@ -267,7 +267,7 @@ class MemoryStore:
                 self._held.holder = None
 
     @property
-    def held(self) -> bool:
+    def holds_lease(self) -> bool:
         return self._held.holder is self
 
     def holder(self) -> str | None:

@@ -52,8 +52,7 @@ from cosell_sync.ports import (
     Store,
     Transaction,
 )
-from cosell_sync.store import migrations, schema, serialize
-from cosell_sync.store import sql as sql_store
+from cosell_sync.store import journal, migrations, schema, serialize
 from cosell_sync.store.copy import copy_into_memory, open_copy
 from cosell_sync.store.engine import make_engine, parse, writing
 from cosell_sync.store.lease import RowLease
@@ -563,8 +562,8 @@ def test_no_write_without_the_lease(place: Any) -> None:
     with pytest.raises(Fenced):
         store.commit(Transaction(links=[FULL]))
     with store.lease(NO_WAIT):
-        assert store.held
-    assert not store.held
+        assert store.holds_lease
+    assert not store.holds_lease
     with pytest.raises(Fenced):
         store.commit(Transaction(links=[FULL]))
     assert list(store.links()) == []
@@ -635,7 +634,7 @@ def test_row_lease_is_renewed(postgres: Postgres) -> None:
         assert deadline() > before
         postgres.take_from(store, other)
         assert not lease.renew()
-    assert other.held
+    assert other.holds_lease
 
 
 @pytest.mark.postgres
@@ -916,7 +915,7 @@ def test_purge_journal(sql: Any) -> None:
 
 def test_a_long_purge_is_many_short_transactions(sql: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who writes meanwhile waits for one of them only, and a purge whose lease goes away leaves the rest."""
-    monkeypatch.setattr(sql_store, "PURGED_AT_ONCE", 2)
+    monkeypatch.setattr(journal, "PURGED_AT_ONCE", 2)
     store, other = sql.open(), sql.open()
     ended: list[Any] = []
     event.listen(store.engine, "commit", ended.append)

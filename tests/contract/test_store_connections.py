@@ -90,9 +90,9 @@ def test_each_has_a_lease_of_its_own(url: str, databases: Databases) -> None:
     with acme.lease(ZERO), beta.lease(ZERO):
         with pytest.raises(Busy), again.lease(ZERO):
             pass
-        assert beta.held
+        assert beta.holds_lease
     with again.lease(ZERO):
-        assert not acme.held
+        assert not acme.holds_lease
 
 
 def test_the_first_connection_keeps_the_lock_file_of_earlier_versions(
