@@ -19,7 +19,6 @@ LONG = {
     "core/messages.py": "one short function for each sentence that a seller may read",
     "core/outcome.py": "what each kind of write teaches, whole, in part or with its answer lost",
     "sandbox/dataverse/actions.py": "one list of what people and admins do in the fake, each a few lines",
-    "crm/dynamics/write.py": "one update, step by step; its steps share what was read and what is refused",
     "settings/model.py": "one line and one sentence for each key of the configuration",
     "ports.py": "every Protocol of the cycle, with the values that it takes and gives",
     "crm/dynamics/translate.py": "one opportunity with its related rows, read into our values and written from them",

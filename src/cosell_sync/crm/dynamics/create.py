@@ -19,13 +19,8 @@ from cosell_sync.crm.dynamics.batch import Op
 from cosell_sync.crm.dynamics.org import OPEN, OPPORTUNITIES, Org
 from cosell_sync.crm.dynamics.questions import Row
 from cosell_sync.crm.dynamics.rest import Result, updated
-from cosell_sync.crm.dynamics.write import (
-    PendingOpportunity,
-    Writer,
-    account_binding,
-    unknown_choice,
-    unknown_status,
-)
+from cosell_sync.crm.dynamics.writable import unknown_choice, unknown_status
+from cosell_sync.crm.dynamics.write import PendingOpportunity, Writer, account_binding
 from cosell_sync.crm.related import customer_key, members
 from cosell_sync.crm.values import folded
 from cosell_sync.crm.writes import OUT_OF_SIGHT, Ownership, copy_error, first_taken, pending_creates

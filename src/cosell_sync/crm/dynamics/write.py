@@ -8,8 +8,6 @@
 4. Related rows follow, each on its own, existing ones guarded by their own ETag.
 5. Everything that may have landed is read back, because PATCH answers 204 without a body, and flows may have changed it.
 
-A closed row takes our own columns at most, and no page says whether an environment allows even that: a refusal is the
-outcome, and `cycle.closed_rows` remembers it.
 A failure of one record is its outcome. In an outage, what was not finished is `Flaky`, and `outage` has the reason.
 """
 
@@ -19,9 +17,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from cosell_sync.core.deal import ABSENT, Customer, Fields, Snapshot
-from cosell_sync.core.fields import inseparable
-from cosell_sync.core.texts import Text
+from cosell_sync.core.deal import Customer, Fields
 from cosell_sync.crm import writes
 from cosell_sync.crm.dynamics import closing, errors, odata, read, related, translate, versions
 from cosell_sync.crm.dynamics.batch import Group, Op
@@ -32,16 +28,15 @@ from cosell_sync.crm.dynamics.org import (
     OPEN,
     OPPORTUNITIES,
     SOLUTIONS,
-    STOCK,
     USERS,
-    Choice,
     Org,
 )
 from cosell_sync.crm.dynamics.rest import Rest, Result, updated
 from cosell_sync.crm.dynamics.translate import Bundle
+from cosell_sync.crm.dynamics.writable import current_status, stays_closed, unknown_status, writable
 from cosell_sync.crm.related import RelatedChanges, customer_key, members
 from cosell_sync.crm.users import Directory
-from cosell_sync.errors import Cure, Gone, OutsideError, RecordError, Rejected, Stale
+from cosell_sync.errors import Gone, OutsideError, RecordError, Rejected, Stale
 from cosell_sync.ports import OpportunityWrite, Outcome
 
 Job = tuple["PendingOpportunity", str, Op]  # our field, and the change of one related row
@@ -68,9 +63,8 @@ class Writer:
         self.directory = directory
         self.match = match
         self.customers = Customers(rest, org, match)
-        self._known: dict[
-            str, set[str]
-        ] = {}  # ids of rows that these opportunities are known to name, by set
+        # Ids of rows that these opportunities are known to name, by set.
+        self._known: dict[str, set[str]] = {}
         self._emails: dict[str, str] = {}  # user id → e-mail, of the colleagues that were looked up
         self.batch = writes.Batch[PendingOpportunity](
             errors.SYSTEM,
@@ -127,7 +121,7 @@ class Writer:
     def _set_columns(self, pending: Sequence[PendingOpportunity]) -> None:
         """What to write; an opportunity without an account gets the customer's, found or made."""
         for each in pending:
-            each.writable = self._storable(each, self._writable(each))
+            each.writable = writable(each, self.org)
             each.columns = translate.columns(each.writable, self.org)
         without_account = [
             (each, customer)
@@ -146,56 +140,6 @@ class Writer:
                 each.binding = account_binding(
                     account, customer_too=each.bundle.row.get("_customerid_value") is None
                 )
-
-    def _storable(self, pending: PendingOpportunity, wanted: Fields) -> Fields:
-        """The fields whose values the environment has a choice or a currency for; the others are refused."""
-        for unit in inseparable(wanted):
-            try:
-                translate.columns({name: wanted[name] for name in unit}, self.org)
-            except LookupError as error:
-                pending.refused |= dict.fromkeys(unit, unknown_choice(error))
-        return {name: item for name, item in wanted.items() if name not in pending.refused}
-
-    def _writable(self, pending: PendingOpportunity) -> Fields:
-        """The fields that the row takes. A currency that is set stays; a closed row takes only our own columns."""
-        before = pending.before
-        if before is None:
-            return pending.fields
-        wanted = dict(pending.fields)
-        currency = before["currency"]
-        if "currency" in wanted and currency not in {None, ABSENT} and wanted.pop("currency") != currency:
-            text = "a currency is never changed once it is set"
-            pending.fail_field("currency", Rejected(text, code="fixed", fields=("currency",)))
-            if wanted.pop("value", ABSENT) is not ABSENT:  # an amount of another currency is another amount
-                pending.fail_field("value", pending.refused["currency"])
-        if "value" in wanted and "value" in before.readonly and before["is_closed"] is False:
-            del wanted["value"]
-            text = "the amount is summed from products"
-            pending.fail_field("value", Rejected(text, code="computed", fields=("value",)))
-        return self._closed_row_fields(pending, wanted) if self._stays_closed(pending) else wanted
-
-    def _closed_row_fields(self, pending: PendingOpportunity, wanted: Fields) -> Fields:
-        """What a row that stays closed takes: our own columns where they may be written, and related rows."""
-        if late := sorted(STOCK & wanted.keys()):
-            text = Text("the row is closed; reopen it to change it")
-            pending.partial_error = Rejected(text, code="closed_row", fields=tuple(late), cure=Cure.SELLER)
-        own = {name: item for name, item in wanted.items() if name not in STOCK}
-        if not own:
-            pending.may_have_landed = True  # nothing is sent, but the record is read back
-        return own
-
-    def _current_status(self, before: Snapshot) -> Choice:
-        """The status reason that the row had when the write was planned."""
-        state = closing.state_of(is_closed=before.flag("is_closed"), is_won=before.flag("is_won"))
-        label = before.text("stage")
-        fitting = [each for each in self.org.statuses if each.state == state]
-        return next((each for each in fitting if each.label == label), Choice(-1, label, state=state))
-
-    def _stays_closed(self, pending: PendingOpportunity) -> bool:
-        if pending.before is None or not pending.before.flag("is_closed"):
-            return False
-        target = self.org.status(pending.fields["stage"]) if "stage" in pending.fields else None
-        return target is None or target.value == self._current_status(pending.before).value
 
     def owners(
         self, missing: Sequence[PendingOpportunity], ownership: writes.Ownership
@@ -280,7 +224,7 @@ class Writer:
         if target is None and "stage" in names:
             pending.fail(unknown_status(stage))
             return ()
-        now = self._current_status(before)
+        now = current_status(before, self.org)
         columns = translate.columns(
             {name: item for name, item in pending.writable.items() if name in names}, self.org
         )
@@ -297,7 +241,7 @@ class Writer:
     def _primary(self, pending: PendingOpportunity) -> dict[str, object]:
         """The opportunity's own contact column, where it has to change."""
         email = pending.related.primary_contact
-        if email is None or pending.bundle is None or self._stays_closed(pending):
+        if email is None or pending.bundle is None or stays_closed(pending, self.org):
             return {}
         if not email:
             return {"parentcontactid@odata.bind": None}
@@ -366,7 +310,7 @@ class Writer:
         self._send_related(jobs)
 
     def _new_connections(self, pending: PendingOpportunity) -> Iterator[Job]:
-        """A connection to pending new contact."""
+        """The connections to contacts that were found or made for this write."""
         for person in pending.related.new_contacts:
             contact = self.customers.contact(account_id(pending), person.email)
             if isinstance(contact, str) and pending.bundle is not None:
@@ -438,14 +382,3 @@ def account_binding(account: str, *, customer_too: bool = True) -> dict[str, obj
     to = odata.bind(ACCOUNTS, account)
     made: dict[str, object] = {"parentaccountid@odata.bind": to}
     return {**made, "customerid_account@odata.bind": to} if customer_too else made
-
-
-def unknown_status(stage: object) -> Rejected:
-    """The error of a stage that is no status reason of this environment."""
-    text = f'the environment has no status reason "{stage}"; correct mapping.stages'
-    return Rejected(text, code="unknown_status", fields=("stage",))
-
-
-def unknown_choice(error: LookupError) -> Rejected:
-    """The error of a value that is no choice, or no currency, of this environment."""
-    return Rejected(f'the environment has no choice or currency "{error}"', code="unknown_choice")
