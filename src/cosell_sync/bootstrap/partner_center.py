@@ -49,7 +49,7 @@ def login_caller(settings: Settings) -> HttpCaller:
     )
 
 
-class Asked(Mapping[str, Attribute]):
+class AskedAttributes(Mapping[str, Attribute]):
     """What Partner Center asks per deal, by the lists in force. Read at the first use: a cycle without news needs none."""
 
     def __init__(self, named: str | None) -> None:
@@ -116,7 +116,7 @@ def partner_center_client(
         recipe=mapping.cosell_recipe,
         marketplace_intent=mapping.marketplace_intent,
         attributes=mapping.deal_attributes,
-        asked=Asked(mapping.value_lists),
+        asked=AskedAttributes(mapping.value_lists),
         location=mapping.location,
         link=ours.portal_url,
         close_date_zone=close_date_zone(settings),

@@ -113,7 +113,7 @@ def _crm_client(
 ) -> SalesforceCrm | DynamicsCrm:
     """The client of the CRM that is chosen; the other one's libraries stay unread."""
     if settings.crm == "salesforce":
-        from cosell_sync.bootstrap.salesforce import salesforce_client  # noqa: PLC0415 - see above
+        from cosell_sync.bootstrap.salesforce import salesforce_client  # noqa: PLC0415 - the CRM that is chosen
 
         return salesforce_client(settings, stop, clock, closing, meter, permit=permit)
     from cosell_sync.bootstrap.dynamics import dynamics_client  # noqa: PLC0415
@@ -132,8 +132,9 @@ def program(
 ) -> Iterator[Program]:
     """The wired program over the opened store; no outside system is contacted by wiring.
 
-    ``databases``: those of a process that serves several connections. ``rehearsal``: leave the store as it is where possible, and begin with the stored access token. ``rebinding``: the store
-    may be another org's. Raises ``ConfigError`` where a system is not configured, ``ForeignSystem`` where the store is another's.
+    ``databases``: those of a process that serves several connections. ``rehearsal``: leave the store as it is where possible,
+    and begin with the stored access token. ``rebinding``: the store may be another org's. Raises ``ConfigError`` where a system
+    is not configured, ``ForeignSystem`` where the store is another's.
     """
     stop = threading.Event()
     with ExitStack() as closing:

@@ -39,19 +39,19 @@ class Erasure:
             intents=self._from_intents(person),
             journal=self._from_journal(person),
         )
-        self._wipe()
+        wipe(self._engine)
         return done
 
     def _from_links(self, person: Person) -> int:
         known = links.walk(self._engine, self._name)
         touched = [link for link in known if from_link(link, person) is not link]
         for part in chunks(touched):
-            with self._erasing() as connection:
+            with erasing(self._engine, self._lease) as connection:
                 links.put(connection, self._name, [from_link(link, person) for link in part])
         return len(touched)
 
     def _from_intents(self, person: Person) -> int:
-        with self._erasing() as connection:
+        with erasing(self._engine, self._lease) as connection:
             column = schema.intent.c
             rows = connection.execute(select(schema.intent).where(column.connection == self._name))
             opened = [serialize.to_intent(row) for row in rows.mappings()]
@@ -68,7 +68,7 @@ class Erasure:
             for number, lines in changed.items():
                 count += sum(line != before for line, before in zip(lines, some[number], strict=True))
             if changed:
-                with self._erasing() as connection:
+                with erasing(self._engine, self._lease) as connection:
                     for number, lines in changed.items():
                         (row,) = serialize.from_entries(lines)
                         connection.execute(
@@ -76,17 +76,19 @@ class Erasure:
                         )
         return count
 
-    @contextmanager
-    def _erasing(self) -> Iterator[Connection]:
-        """Writing as the one writer; SQLite overwrites what it gives up instead of only letting go of it."""
-        with writing(self._engine) as connection:
-            self._lease.check(connection)
-            if self._engine.dialect.name == "sqlite":
-                connection.exec_driver_sql("PRAGMA secure_delete = ON")
-            yield connection
 
-    def _wipe(self) -> None:
-        """What SQLite's log still holds of former pages goes too; PostgreSQL's vacuum does that in its own time."""
-        if self._engine.dialect.name == "sqlite":
-            with self._engine.connect() as connection:
-                connection.connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
+@contextmanager
+def erasing(engine: Engine, lease: Lease) -> Iterator[Connection]:
+    """Writing as the one writer; SQLite overwrites what it gives up instead of only letting go of it."""
+    with writing(engine) as connection:
+        lease.check(connection)
+        if engine.dialect.name == "sqlite":
+            connection.exec_driver_sql("PRAGMA secure_delete = ON")
+        yield connection
+
+
+def wipe(engine: Engine) -> None:
+    """What SQLite's log still holds of former pages goes too; PostgreSQL's vacuum does that in its own time."""
+    if engine.dialect.name == "sqlite":
+        with engine.connect() as connection:
+            connection.connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")

@@ -41,9 +41,7 @@ except ImportError as error:
 Sleep = Callable[[float], object]
 
 DEADLINE: Final = timedelta(seconds=30)
-LEASE_WAIT: Final = timedelta(
-    seconds=35
-)  # of a command: a little longer than the lease of a PostgreSQL holder that was killed
+LEASE_WAIT: Final = timedelta(seconds=35)  # of a command: a little longer than a PostgreSQL holder's deadline
 _POLL_SECONDS: Final = 0.25
 _NOBODY: Final = "a process that has not said its name"
 # Of the deadline, and of ``GRACE``, this much is left to a call that was sent: it has to arrive before somebody else takes over.
