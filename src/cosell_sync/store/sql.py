@@ -503,13 +503,11 @@ class SqlStore:
         values: Sequence[str],
         wanted: Iterable[ColumnElement[Any]],
         *conditions: ColumnElement[bool],
-    ) -> list[serialize.Row]:
+    ) -> Iterator[serialize.Row]:
         """The wanted columns of the rows whose ``column`` is one of the values, asked for in chunks."""
-        rows: list[serialize.Row] = []
         if not values:
-            return rows
+            return
         query = select(*wanted).where(column.table.c.connection == self.connection, *conditions)
         with reading(self.engine) as connection:
             for chunk in chunks(list(dict.fromkeys(values))):
-                rows.extend(connection.execute(query.where(column.in_(chunk))).mappings().all())
-        return rows
+                yield from connection.execute(query.where(column.in_(chunk))).mappings()
