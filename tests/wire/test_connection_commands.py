@@ -214,9 +214,20 @@ def test_what_is_configured_no_more_is_listed_and_can_be_forgotten(cosell: Insta
     assert "those left over: old" in told
 
 
+def test_a_store_that_is_misconfigured_hides_what_is_left_over_in_no_other(cosell: Installation) -> None:
+    cosell.bind("old", "00Dold", "t")
+    cosell.file.write_text(f"{cosell.file.read_text()}  odd: {{store: {{url: 'mysql://x/y'}}}}\n")
+    rows = cosell.listed()
+    assert (rows["odd"]["state"], rows["old"]["state"]) == ("misconfigured", "not configured")
+    cosell("connection", "forget", "old", "--yes")
+    assert "old" not in cosell.listed()
+
+
 def test_what_is_forgotten_and_still_configured_waits_until_it_is_resumed(cosell: Installation) -> None:
     cosell.bind("acme", "00Dacme", TENANTS["acme"])
-    told = cosell("connection", "forget", "acme", "--yes", "--force").out
+    done = cosell("connection", "forget", "acme", "--yes", "--force")
+    assert "This removes of acme, for ever: bindings 2." in done.err, "before anything is removed"
+    told = done.out
     assert told.startswith("Removed of acme: bindings 2.")
     assert "connection resume acme" in told
     row = cosell.listed()["acme"]

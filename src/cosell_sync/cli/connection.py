@@ -205,7 +205,7 @@ def _left_over(configuration: Configuration, databases: Databases) -> Iterator[d
     for url in urls(configuration):
         with suppress(Unavailable, ConfigError):
             for name in left_over(databases.engine(url), configuration.names):
-                what = f"its data is still in the store; cosell-sync connection forget {name} removes it"
+                what = f"to remove its data: cosell-sync connection forget {name}"
                 yield _row(name, None, _looked_up(url, name, databases), (LEFT_OVER, what))
 
 

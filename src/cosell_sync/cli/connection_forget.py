@@ -15,7 +15,7 @@ import typer
 
 from cosell_sync.cli.common import ConfigOption, JsonOption, load_all, show, show_json
 from cosell_sync.errors import Busy, ConfigError
-from cosell_sync.settings import Configuration, InvalidSettings
+from cosell_sync.settings import Configuration
 
 if TYPE_CHECKING:
     from cosell_sync.store.open import Databases
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 # A process that serves a connection begins its cycle not much later than it said.
 _LATE: Final = timedelta(minutes=5)
+_AS_KEY: Final = str.maketrans(" -", "__")
 _UNTOUCHED: Final = (
     "The CRM and Partner Center stay as they are: deals, co-sell fields, the webhook's registration and the sign-in that Microsoft "
     "gave. docs/uninstall.md says how those are removed. Backups made before still hold the connection."
@@ -61,8 +62,7 @@ def forget(
                 raise Busy(holder)
             if not configured and not force:
                 _refuse_served(store)
-        if not yes:
-            _confirm(stores, as_json=as_json)
+        _confirm(stores, yes=yes, quiet=as_json)
         removed = Counter[str]()
         for store in stores:
             stack.enter_context(store.lease(timedelta()))
@@ -70,7 +70,8 @@ def forget(
                 connections.pause(store.engine, name, utc_now())
             removed.update(removal.remove(store, with_name=not configured))
     if as_json:
-        result = {"connection": name, "removed": removed, "still_configured": configured}
+        numbers = {kind.translate(_AS_KEY): number for kind, number in removed.items()}
+        result = {"connection": name, "removed": numbers, "still_configured": configured}
         show_json({**result, "untouched": _UNTOUCHED})
         return
     show(f"Removed of {name}: {_listed(removed)}. {_UNTOUCHED}")
@@ -85,12 +86,14 @@ def urls(configuration: Configuration) -> Sequence[str]:
     """The databases that the configuration names, each once; a file that is not there would be made, and is left out."""
     from cosell_sync.store.engine import file_of, parse  # noqa: PLC0415 - the help needs none of it
 
-    named = [configuration.shared.store.url]
-    for name in configuration.names:
-        with suppress(InvalidSettings):
-            named.append(configuration.settings(name).store.url)
-    files = {url: file_of(parse(url)) for url in named}
-    return [url for url, path in files.items() if path is None or path.exists()]
+    found = []
+    for name in (None, *configuration.names):
+        with suppress(ConfigError):  # what is wrong with one connection harms no other
+            settings = configuration.shared if name is None else configuration.settings(name)
+            path = file_of(parse(settings.store.url))
+            if path is None or path.exists():
+                found.append(settings.store.url)
+    return list(dict.fromkeys(found))
 
 
 def _stores(configuration: Configuration, name: str, databases: Databases) -> Iterator[SqlStore]:
@@ -125,13 +128,13 @@ def _refuse_served(store: SqlStore) -> None:
     if found.paused_at is None and found.due is not None and store.clock() < (until := found.due + _LATE):
         raise ConfigError(
             f"a process that serves {store.connection} said that its next cycle is at {found.due:%Y-%m-%d %H:%M:%S} UTC; nothing was removed",
-            hint="restart every cosell-sync run and worker with the configuration without it, then repeat this with --force, or without "
-            f"after {until:%Y-%m-%d %H:%M} UTC",
+            hint="restart every cosell-sync run and worker with the configuration that no longer has it, then repeat this with --force, "
+            f"or after {until:%Y-%m-%d %H:%M} UTC",
         )
 
 
-def _confirm(stores: Sequence[SqlStore], *, as_json: bool) -> None:
-    """Tell what would be removed, and ask. Raises ConfigError unless a person says yes."""
+def _confirm(stores: Sequence[SqlStore], *, yes: bool, quiet: bool) -> None:
+    """Tell what will be removed, and ask unless ``yes``. Raises ConfigError unless a person says yes. ``quiet``: nobody is there."""
     from cosell_sync.store.removal import kept  # noqa: PLC0415 - the help needs none of it
 
     name, counts = stores[0].connection, Counter[str]()
@@ -141,10 +144,11 @@ def _confirm(stores: Sequence[SqlStore], *, as_json: bool) -> None:
     told = f"This removes of {name}, for ever: {_listed(counts)}." + (
         f" Its last cycle was at {last:%Y-%m-%d %H:%M} UTC." if last else ""
     )
-    if as_json or not (sys.stdin.isatty() and sys.stderr.isatty()):
+    if not yes and (quiet or not (sys.stdin.isatty() and sys.stderr.isatty())):
         raise ConfigError(f"{told} Nothing was removed yet", hint="repeat this with --yes")
-    typer.echo(told, err=True)
-    if not typer.confirm("Remove it?", err=True):
+    if not quiet:
+        typer.echo(told, err=True)
+    if not yes and not typer.confirm("Remove it?", err=True):
         raise ConfigError("nothing was removed", hint="cosell-sync backup keeps a copy of the whole store")
 
 
