@@ -309,19 +309,19 @@ class SqlStore:
             intents=self._forget_in_intents(person),
             journal=self._forget_in_journal(person),
         )
-        self._wipe()
+        self.wipe()
         return done
 
     def _forget_in_links(self, person: Person) -> int:
         links = [link for link in self._walk() if forgetting.from_link(link, person) is not link]
         for part in chunks(links):
-            with self._erasing() as connection:
+            with self.erasing() as connection:
                 self._put_links(connection, [forgetting.from_link(link, person) for link in part])
         self._to_be_counted()
         return len(links)
 
     def _forget_in_intents(self, person: Person) -> int:
-        with self._erasing() as connection:
+        with self.erasing() as connection:
             column = schema.intent.c
             rows = connection.execute(select(schema.intent).where(column.connection == self.connection))
             opened = [serialize.to_intent(row) for row in rows.mappings()]
@@ -341,7 +341,7 @@ class SqlStore:
             for number, lines in changed.items():
                 count += sum(line != before for line, before in zip(lines, some[number], strict=True))
             if changed:
-                with self._erasing() as connection:
+                with self.erasing() as connection:
                     for number, lines in changed.items():
                         mine = schema.journal.c.id == number
                         (row,) = serialize.from_entries(lines)
@@ -349,7 +349,7 @@ class SqlStore:
         return count
 
     @contextmanager
-    def _erasing(self) -> Iterator[Connection]:
+    def erasing(self) -> Iterator[Connection]:
         """Writing as the one writer; SQLite overwrites what it gives up instead of only letting go of it."""
         with writing(self.engine) as connection:
             self._lease.check(connection)
@@ -357,7 +357,7 @@ class SqlStore:
                 connection.exec_driver_sql("PRAGMA secure_delete = ON")
             yield connection
 
-    def _wipe(self) -> None:
+    def wipe(self) -> None:
         """What SQLite's log still holds of former pages goes too; PostgreSQL's vacuum does that in its own time."""
         if self.engine.dialect.name == "sqlite":
             with self.engine.connect() as connection:
