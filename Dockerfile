@@ -33,7 +33,8 @@ RUN useradd --no-log-init --system --uid 10001 --gid 0 --home-dir /data --no-cre
 USER 10001
 WORKDIR /data
 VOLUME /data
-ENV PATH=/opt/cosell-sync/bin:$PATH HOME=/data PYTHONUNBUFFERED=1 \
+# Each call has a thread of its own; with one arena for all threads, what an answer took is free for the next one.
+ENV PATH=/opt/cosell-sync/bin:$PATH HOME=/data PYTHONUNBUFFERED=1 MALLOC_ARENA_MAX=1 \
     COSELL_DEFAULT_CONFIG=/config/cosell-sync.yaml \
     COSELL_DEFAULT_STORE__URL=sqlite:////data/cosell-sync.db \
     COSELL_DEFAULT_HTTP__LISTEN=0.0.0.0:8080

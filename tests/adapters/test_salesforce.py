@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from datetime import date, timedelta
 from decimal import Decimal
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -250,6 +251,28 @@ def test_a_long_pull_comes_in_pages_whose_watermarks_hold(world: Callable[..., W
     w.memory.watermark = pages[0].watermark
     assert len(w.pull(crm)[0]) == 250
     assert sum(len(page) for page in crm.index()) == 450
+
+
+def test_a_long_list_of_related_rows_costs_one_call_more_and_leaves_none_out(
+    world: Callable[..., World],
+) -> None:
+    """Five lists in one answer are in memory together, so those beside the opportunities come with their first rows only;
+    a longer one is asked for by itself.
+    """
+    w = world()
+    crm = w.client()
+    accounts = [w.org.create("Account", Name=f"Customer {at}") for at in range(read.BESIDE + 1)]
+    deals = [w.deal(AccountId=account) for account in accounts]
+    w.pull(crm)
+    w.clock.tick(1000)
+    w.pull(crm)  # read once more, now that nothing is too fresh
+    w.clock.tick(1000)
+    for account in accounts:
+        w.org.edit("Account", account, Industry="Energy")
+    w.clock.tick()
+    found, gone, calls = w.pull(crm)
+    assert (found, gone) == (set(deals), set())
+    assert calls == 2 + 1 + ceil(len(deals) / read.READ_AT_ONCE)
 
 
 def test_what_a_pull_lists_whole_it_does_not_read_again(world: Callable[..., World]) -> None:

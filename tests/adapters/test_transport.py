@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import socket
 import ssl
 import threading
@@ -131,6 +132,27 @@ def stand() -> Iterator[Stand]:
         stand = Stand(mock)
         yield stand
         stand.caller.close()
+
+
+# --- memory -----------------------------------------------------------------------------------------------------
+
+
+def test_an_answer_goes_when_its_caller_lets_go_of_it(stand: Stand) -> None:
+    """Answers may hold megabytes, and garbage in circles is looked for seldom (``collect_seldom``)."""
+
+    def alive() -> int:
+        return sum(isinstance(each, httpx.Response) for each in gc.get_objects())
+
+    stand.mock.route(url__startswith=HOST).mock(side_effect=lambda _: httpx.Response(200, content=b"[]"))
+    gc.collect()
+    before = alive()
+    gc.disable()
+    try:
+        stand.get()
+        stand.mock.reset()  # it keeps what it answered
+        assert alive() == before
+    finally:
+        gc.enable()
 
 
 # --- what is repeated -------------------------------------------------------------------------------------------

@@ -4,28 +4,45 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
+from itertools import count
 from pathlib import Path
 from threading import Event
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import (
+    JSON,
+    Boolean,
+    Connection,
+    Date,
+    Engine,
+    Integer,
+    LargeBinary,
+    String,
+    Table,
+    func,
+    insert,
+    select,
+)
+from sqlalchemy.exc import IntegrityError
 from test_store import FULL
 
 import postgres
 from cosell_sync.core.deal import Side
 from cosell_sync.core.memory import Link
-from cosell_sync.errors import Busy, ForeignSystem
+from cosell_sync.errors import Busy, Fenced, ForeignSystem
 from cosell_sync.ports import Identity, Transaction
-from cosell_sync.store import backup, connections
+from cosell_sync.store import backup, connections, removal, schema
 from cosell_sync.store import open as store_open
 from cosell_sync.store.connections import Turn
 from cosell_sync.store.copy import copy_into_memory, open_copy
+from cosell_sync.store.engine import reading, writing
 from cosell_sync.store.notices import SqlOutbox
 from cosell_sync.store.open import Databases
 from cosell_sync.store.quota import StoredLedger
+from cosell_sync.store.schema import Moment
 from cosell_sync.store.sql import SqlStore
 from cosell_sync.store.tokens import StoredTokens
 
@@ -172,6 +189,148 @@ def test_one_pair_belongs_to_one_connection(url: str, databases: Databases) -> N
     bound("acme", "00D1", "t1")  # itself
     connections.pause(acme.engine, "acme", NOW)
     assert bound("acme-eu", "00D1", "t1").bindings()
+
+
+def row_of(table: Table, connection: str) -> dict[str, object]:
+    """Some row of this table, whatever its columns are."""
+    values: dict[type, object] = {
+        Moment: NOW, Date: NOW.date(), LargeBinary: b"x", JSON: {}, Boolean: False, Integer: 1, String: "x",
+    }  # fmt: skip
+    row = {
+        column.name: next(value for kind, value in values.items() if isinstance(column.type, kind))
+        for column in table.columns
+        if column.autoincrement is not True
+    }
+    return {**row, "connection": connection}
+
+
+def rows_of(engine: Engine, name: str) -> dict[str, int]:
+    """How many rows each table has of this connection, the one of its name among them."""
+    with reading(engine) as connection:
+        return {
+            table.name: connection.execute(
+                select(func.count()).where(
+                    (table.c.name if table is schema.connection else table.c.connection) == name
+                )
+            ).scalar_one()
+            for table in schema.metadata.sorted_tables
+        }
+
+
+def filled(databases: Databases, url: str, name: str) -> SqlStore:
+    """The store of a connection that has a row in every table but the lease, which has one while it is held."""
+    store = databases.store(url, lambda: NOW, connection=name)
+    with writing(store.engine) as connection:
+        for table in schema.metadata.sorted_tables:
+            if table not in {schema.connection, schema.lease}:
+                connection.execute(insert(table), row_of(table, name))
+    return store
+
+
+def test_all_that_is_kept_for_one_connection_can_be_removed(url: str, databases: Databases) -> None:
+    """From every table that the schema has, so that a new one is not forgotten; and of no other connection."""
+    acme, beta = (filled(databases, url, name) for name in ("acme", "beta"))
+    with beta.lease(ZERO):
+        pass
+    kinds = {removal.KINDS[table] for table in schema.metadata.tables if table not in {"connection", "lease"}}
+    assert removal.kept(acme.engine, "acme") == dict.fromkeys(kinds, 1)
+    before = rows_of(beta.engine, "beta")
+    assert removal.left_over(acme.engine, ["beta"]) == ["acme"]
+    with acme.lease(ZERO):
+        assert removal.remove(acme, with_name=True) == dict.fromkeys(kinds, 1)
+    assert set(rows_of(acme.engine, "acme").values()) == {0}
+    assert rows_of(beta.engine, "beta") == before
+    assert removal.left_over(acme.engine, ["beta"]) == []
+    new = databases.store(url, lambda: NOW, connection="acme")
+    with new.lease(ZERO):
+        new.commit(Transaction(links=[deal(1)]))  # it may come back, as any other
+
+
+def test_what_is_to_begin_anew_keeps_its_name_and_whether_it_is_paused(
+    url: str, databases: Databases
+) -> None:
+    acme = filled(databases, url, "acme")
+    connections.pause(acme.engine, "acme", NOW)
+    with acme.lease(ZERO):
+        removal.remove(acme, with_name=False)
+        assert removal.kept(acme.engine, "acme") == {}
+        acme.commit(Transaction(links=[deal(1)]))
+    assert connections.turn(acme.engine, "acme").paused_at == NOW
+
+
+def test_the_first_name_is_left_over_only_where_something_is_kept_for_it(
+    url: str, databases: Databases
+) -> None:
+    """Every database begins with a connection of that name."""
+    acme = databases.store(url, lambda: NOW, connection="acme")
+    assert removal.left_over(acme.engine, ["acme"]) == []
+    default = filled(databases, url, "default")
+    assert removal.left_over(acme.engine, ["acme"]) == ["default"]
+    with default.lease(ZERO):
+        removal.remove(default, with_name=True)
+    assert removal.left_over(acme.engine, ["acme"]) == []
+
+
+def test_much_is_removed_in_pieces_by_who_has_the_lease(
+    url: str, databases: Databases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(removal, "PURGED_AT_ONCE", 3)
+    acme = databases.store(url, lambda: NOW, connection="acme")
+    with writing(acme.engine) as connection:
+        connection.execute(
+            insert(schema.watermark),
+            [{**row_of(schema.watermark, "acme"), "name": str(number)} for number in range(7)],
+        )
+        connection.execute(insert(schema.journal), [row_of(schema.journal, "acme")] * 7)
+    with pytest.raises(Fenced):
+        removal.remove(acme, with_name=True)
+    pieces: list[int] = []
+    with acme.lease(ZERO):
+        real = acme.erasing
+
+        @contextmanager
+        def counted() -> Iterator[Connection]:
+            before = sum(removal.kept(acme.engine, "acme").values())
+            with real() as connection:
+                yield connection
+            pieces.append(before - sum(removal.kept(acme.engine, "acme").values()))
+
+        monkeypatch.setattr(acme, "erasing", counted)
+        assert removal.remove(acme, with_name=True) == {"history entries": 7, "watermarks": 7}
+    assert sorted(pieces)[-6:] == [1, 1, 3, 3, 3, 3]
+
+
+def test_what_arrives_while_a_connection_is_removed_goes_too(
+    url: str, databases: Databases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Events are stored without the lease, by a process that has not been told yet."""
+    acme = databases.store(url, lambda: NOW, connection="acme")
+    with acme.lease(ZERO):
+        real, numbers = acme.erasing, count()
+
+        @contextmanager
+        def disturbed() -> Iterator[Connection]:
+            with real() as connection:
+                yield connection
+            with suppress(IntegrityError):  # it is gone
+                acme.hint([(f"r{next(numbers)}", "referral-updated", "x")])
+
+        monkeypatch.setattr(acme, "erasing", disturbed)
+        removal.remove(acme, with_name=True)
+    assert next(numbers) > 1
+    assert set(rows_of(acme.engine, "acme").values()) == {0}
+
+
+def test_nothing_of_it_stays_in_the_files(tmp_path: Path, databases: Databases) -> None:
+    """SQLite would keep the bytes until it needs the room."""
+    url = f"sqlite:///{tmp_path / 'store.db'}"
+    acme = databases.store(url, lambda: NOW, connection="acme")
+    with acme.lease(ZERO):
+        acme.commit(Transaction(links=[replace(deal(1), opportunity_id="006gone4ever")]))
+        removal.remove(acme, with_name=True)
+    held = b"".join(path.read_bytes() for path in tmp_path.iterdir())
+    assert b"006gone4ever" not in held
+    assert [path.name for path in tmp_path.glob("*.lock")] == []
 
 
 def test_a_database_that_hardly_answers_keeps_no_other_waiting(

@@ -73,7 +73,7 @@ def test_without_a_token_file_there_is_nothing_to_post_to() -> None:
     for path in ("/", page_of(PARKED)):
         assert "<form" not in world.page(path)
         assert "Sign in" not in world.page(path)
-    assert world.web.get("/", headers={"Host": "evil.example"}).status_code == 200  # as ever
+    assert world.web.get("/", headers={"Host": "evil.example"}).status_code == 421
 
 
 def test_who_is_not_signed_in_reads_and_finds_the_way_in(tmp_path: Path) -> None:

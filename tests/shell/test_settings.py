@@ -4,12 +4,13 @@ import json
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
+from typing import get_args
 
 import jsonschema
 import pytest
 import yaml
 
-from cosell_sync.core.fields import NEWER, SELLER, SHARED, STATUS_FIELDS
+from cosell_sync.core.fields import CLOSED_REASONS, NEWER, SALES_STAGES, SELLER, SHARED, STATUS_FIELDS
 from cosell_sync.errors import ConfigError
 from cosell_sync.settings import (
     InvalidSettings,
@@ -21,6 +22,7 @@ from cosell_sync.settings import (
     parse_duration,
     required,
 )
+from cosell_sync.settings.values import ClosedReason, SalesStage
 
 CONFIG = Path(__file__).parents[2] / "config"
 
@@ -448,3 +450,9 @@ def test_the_token_file_lies_beside_the_configuration_and_is_not_read_into_it(tm
     env = {"COSELL_CONSOLE__TOKEN_FILE": str(file), "COSELL_CONSOLE__HOSTS": '["a.example"]'}
     assert load(None, env).console.hosts == ("a.example",)
     assert "console.token:" not in str(problems(None, {"COSELL_CONSOLE__TOKEN": "sixteen letters!"}))
+
+
+def test_a_mapping_may_name_just_what_microsoft_knows() -> None:
+    """The types of the settings are literal, so that an editor offers the words; the words themselves are the core's."""
+    assert get_args(ClosedReason) == CLOSED_REASONS
+    assert get_args(SalesStage) == SALES_STAGES

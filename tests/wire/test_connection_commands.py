@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import typer
 from main_in_process import Ended, run_main
 
 from cosell_sync.bootstrap.clock import utc_now
-from cosell_sync.cli.doctor import _same_org
+from cosell_sync.cli import connection_forget
+from cosell_sync.cli.doctor import _neighbours, _same_org
 from cosell_sync.cli.lazy import load_command
 from cosell_sync.cli.names import ALL_CONNECTIONS, COMMANDS
 from cosell_sync.core.deal import Side
 from cosell_sync.errors import ForeignSystem
 from cosell_sync.ports import Identity, Transaction
+from cosell_sync.settings import Configuration
+from cosell_sync.store import connections
 from cosell_sync.store.open import open_store
 
 pytestmark = pytest.mark.wire
@@ -172,6 +177,111 @@ def test_two_connections_in_one_org_are_seen_whatever_its_address_is(cosell: Ins
     cosell.bind("beta", "00Dother", TENANTS["acme"])
     assert list(_same_org(wired)) == []
     store.close()
+
+
+def without(cosell: Installation, name: str) -> None:
+    """Take a connection out of the configuration."""
+    lines = cosell.file.read_text().splitlines()
+    at = lines.index(f"  {name}:")
+    cosell.file.write_text("\n".join([*lines[:at], *lines[at + 3 :], ""]))
+
+
+def test_what_is_configured_no_more_is_listed_and_can_be_forgotten(cosell: Installation) -> None:
+    cosell.bind("acme", "00Dacme", TENANTS["acme"])
+    cosell.bind("beta", "00Dbeta", TENANTS["beta"])
+    told = cosell("connection", "forget", "acme", "--yes", expect=2).err
+    assert "acme is still configured" in told
+    without(cosell, "acme")
+    row = cosell.listed()["acme"]
+    assert (row["state"], row["organization"]) == ("not configured", "00Dacme")
+    assert "connection forget acme" in row["reason"]
+    configuration = Configuration(cosell.file)
+    (hint,) = [row.todo for row in _neighbours(configuration, configuration.settings("beta"))]
+    assert hint == "cosell-sync connection forget acme"
+    told = cosell("connection", "forget", "acme", expect=2).err
+    assert "bindings 2. Nothing was removed yet" in told
+    assert "--yes" in told
+    assert "acme" in cosell.listed()
+    done = json.loads(cosell("connection", "forget", "acme", "--yes", "--json").out)
+    assert (done["connection"], done["removed"], done["still_configured"]) == ("acme", {"bindings": 2}, False)
+    assert "docs/uninstall.md" in done["untouched"]
+    assert set(cosell.listed()) == {"beta", "wrong"}
+    assert cosell.listed()["beta"]["organization"] == "00Dbeta"
+    assert list(_neighbours(configuration, configuration.settings("beta"))) == []
+    cosell.bind("old", "00Dold", "t")
+    told = cosell("connection", "forget", "acme", "--yes", expect=2).err
+    assert "no store of this configuration keeps anything for a connection acme" in told
+    assert "those left over: old" in told
+
+
+def test_a_store_that_is_misconfigured_hides_what_is_left_over_in_no_other(cosell: Installation) -> None:
+    cosell.bind("old", "00Dold", "t")
+    cosell.file.write_text(f"{cosell.file.read_text()}  odd: {{store: {{url: 'mysql://x/y'}}}}\n")
+    rows = cosell.listed()
+    assert (rows["odd"]["state"], rows["old"]["state"]) == ("misconfigured", "not configured")
+    cosell("connection", "forget", "old", "--yes")
+    assert "old" not in cosell.listed()
+
+
+def test_what_is_forgotten_and_still_configured_waits_until_it_is_resumed(cosell: Installation) -> None:
+    cosell.bind("acme", "00Dacme", TENANTS["acme"])
+    done = cosell("connection", "forget", "acme", "--yes", "--force")
+    assert "This removes of acme, for ever: bindings 2." in done.err, "before anything is removed"
+    told = done.out
+    assert told.startswith("Removed of acme: bindings 2.")
+    assert "connection resume acme" in told
+    row = cosell.listed()["acme"]
+    assert (row["state"], row["bound"]) == ("paused", False)
+    cosell("connection", "resume", "acme")
+    cosell.bind("acme", "00Dother", TENANTS["acme"])
+
+
+def test_the_unnamed_connection_is_forgotten_by_the_name_it_has_in_the_store(cosell: Installation) -> None:
+    cosell.file.write_text("salesforce: {login_url: 'https://acme.my.salesforce.com'}\n")
+    cosell.bind("default", "00Dacme", TENANTS["acme"])
+    assert "default is still configured" in cosell("connection", "forget", "default", "--yes", expect=2).err
+    cosell.file.write_text("connections: {acme: {crm: dynamics}}\n")
+    assert cosell.listed()["default"]["state"] == "not configured"
+    cosell("connection", "forget", "default", "--yes")
+    assert set(cosell.listed()) == {"acme"}
+
+
+def test_nothing_is_forgotten_that_a_process_serves(cosell: Installation) -> None:
+    """It may have begun with a configuration that still has the connection, and would read everything again."""
+    cosell.bind("acme", "00Dacme", TENANTS["acme"])
+    without(cosell, "acme")
+    store = open_store(cosell.url, utc_now, connection="acme")
+    with store.lease(timedelta()):
+        told = cosell("connection", "forget", "acme", "--yes", "--force", expect=3).err
+        assert f"another cosell-sync holds the store: {store.holder()}" in told
+    connections.put_off(store.engine, "acme", utc_now() - timedelta(minutes=1))
+    told = cosell("connection", "forget", "acme", "--yes", expect=2).err
+    assert "said that its next cycle is at" in told
+    assert "restart every cosell-sync run" in told
+    assert cosell.listed()["acme"]["bound"]
+    connections.pause(store.engine, "acme", utc_now())  # whoever serves it leaves it alone
+    cosell("connection", "forget", "acme", "--yes")
+    store.close()
+    again = open_store(cosell.url, utc_now, connection="acme")
+    for ago, code in ((4, 2), (6, 0)):
+        connections.put_off(again.engine, "acme", utc_now() - timedelta(minutes=ago))
+        cosell("connection", "forget", "acme", "--yes", expect=code)
+    again.close()
+
+
+@pytest.mark.parametrize(("answer", "code"), [("y", 0), ("n", 2), ("", 2)])
+def test_on_a_terminal_it_asks_first(
+    cosell: Installation, monkeypatch: pytest.MonkeyPatch, answer: str, code: int
+) -> None:
+    cosell.bind("acme", "00Dacme", TENANTS["acme"])
+    without(cosell, "acme")
+
+    terminal = SimpleNamespace(isatty=lambda: True)
+    monkeypatch.setattr(connection_forget, "sys", SimpleNamespace(stdin=terminal, stderr=terminal))
+    monkeypatch.setattr(typer, "confirm", lambda text, err: bool(err and text) and answer == "y")
+    told = cosell("connection", "forget", "acme", expect=code).err
+    assert "This removes of acme, for ever: bindings 2." in told
+    assert ("acme" in cosell.listed()) == (code == 2)
 
 
 def test_run_begins_with_nobody_where_all_are_misconfigured(cosell: Installation) -> None:

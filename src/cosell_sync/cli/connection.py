@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 from rich.table import Table
@@ -19,20 +19,26 @@ from cosell_sync.cli.common import (
     show,
     show_json,
 )
+from cosell_sync.cli.connection_forget import forget, urls
 from cosell_sync.core.deal import Side
 from cosell_sync.errors import ConfigError, ForeignSystem, Unavailable
 from cosell_sync.metrics import ACTIVE, MISCONFIGURED, PAUSED
 from cosell_sync.ports import Identity
-from cosell_sync.settings import InvalidSettings, Settings, check_all
+from cosell_sync.settings import Configuration, InvalidSettings, Settings, check_all
 from cosell_sync.store.connections import Turn
 from cosell_sync.store.history import PastCycle
 from cosell_sync.summary import OUT_OF_REACH
 
+if TYPE_CHECKING:
+    from cosell_sync.store.open import Databases
+
 app = typer.Typer(
-    help="See the connections and to which org and tenant each belongs; pause, resume, or move one.",
+    help="See the connections and to which org and tenant each belongs; pause, resume, move or forget one.",
     no_args_is_help=True,
 )
 
+# The state of one that is configured no more, of which a store still keeps something.
+LEFT_OVER: Final = "not configured"
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The connection.", show_default=False)]
 
 
@@ -47,7 +53,7 @@ class _Found:
 
 @app.command(name="list")
 def list_connections(config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """List connections with org, tenant, state and last cycle. Contacts nobody but the store.
+    """List connections with org, tenant, state and last cycle, also those of which only the store knows. Contacts nobody else.
 
     Example: cosell-sync connection list --config my.yaml
     """
@@ -56,7 +62,7 @@ def list_connections(config: ConfigOption = None, as_json: JsonOption = False) -
     valid, refused = check_all(configuration, "run" if configuration.named else "deals")
     if not configuration.named and refused:
         raise refused[configuration.names[0]]
-    rows = list(_rows(configuration.names, valid, refused))
+    rows = list(_rows(configuration, valid, refused))
     if as_json:
         show_json(rows)
     else:
@@ -77,9 +83,9 @@ def list_connections(config: ConfigOption = None, as_json: JsonOption = False) -
             table.add_row(
                 row["name"],
                 row["crm"] or "",
-                row["organization"] or ("" if row["state"] == MISCONFIGURED else unknown),
+                row["organization"] or ("" if row["state"] in {MISCONFIGURED, LEFT_OVER} else unknown),
                 row["host"] or "",
-                row["tenant"] or ("" if row["state"] == MISCONFIGURED else unknown),
+                row["tenant"] or ("" if row["state"] in {MISCONFIGURED, LEFT_OVER} else unknown),
                 ": ".join(filter(None, (row["state"], row["reason"]))),
                 f"{last['at']:%Y-%m-%d %H:%M} UTC, exit {last['exit_code']}" if last else "none",
             )
@@ -164,11 +170,15 @@ def rebind(
     show("Next: cosell-sync doctor, then plan. The next sync reads both sides from the start.")
 
 
+app.command()(forget)
+
+
 def _rows(
-    names: tuple[str, ...], valid: Mapping[str, Settings], refused: Mapping[str, InvalidSettings]
+    configuration: Configuration, valid: Mapping[str, Settings], refused: Mapping[str, InvalidSettings]
 ) -> Iterator[dict[str, Any]]:
     from cosell_sync.store.open import Databases  # noqa: PLC0415 - the help needs none of it
 
+    names = configuration.names
     with closing(Databases()) as databases:
         for name in names:
             if name in refused:
@@ -176,7 +186,7 @@ def _rows(
                 continue
             settings = valid[name]
             try:
-                found = _looked_up(settings, databases)
+                found = _looked_up(settings.store.url, name, databases)
             except Unavailable as error:
                 if len(names) == 1:
                     raise
@@ -187,6 +197,18 @@ def _rows(
                 yield _row(name, settings, None, (MISCONFIGURED, str(error)))
             else:
                 yield _row(name, settings, found, _state(settings, found))
+        yield from _left_over(configuration, databases)
+
+
+def _left_over(configuration: Configuration, databases: Databases) -> Iterator[dict[str, Any]]:
+    """Those that only a store knows; of a database that is away nothing is known."""
+    from cosell_sync.store.removal import left_over  # noqa: PLC0415 - the help needs none of it
+
+    for url in urls(configuration):
+        with suppress(Unavailable, ConfigError):
+            for name in left_over(databases.engine(url), configuration.names):
+                what = f"to remove its data: cosell-sync connection forget {name}"
+                yield _row(name, None, _looked_up(url, name, databases), (LEFT_OVER, what))
 
 
 def _briefly(error: InvalidSettings) -> str:
@@ -194,12 +216,11 @@ def _briefly(error: InvalidSettings) -> str:
     return f"{error.problems[0]}{f'; and {more} more: cosell-sync config check' if more else ''}"
 
 
-def _looked_up(settings: Settings, databases: Any) -> _Found:
+def _looked_up(url: str, name: str, databases: Databases) -> _Found:
     from cosell_sync.bootstrap.clock import utc_now  # noqa: PLC0415 - the help needs none of it
     from cosell_sync.store.connections import turn  # noqa: PLC0415
 
-    name = settings.connection
-    store = databases.store(settings.store.url, utc_now, connection=name)
+    store = databases.store(url, utc_now, connection=name)
     return _Found(store.bindings(), turn(store.engine, name), next(iter(store.last_cycles(1)), None))
 
 

@@ -110,7 +110,7 @@ def console(
     ours = wired.settings.console
     sessions = _sessions(wired.settings, monotonic)
     actions = Actions(pages, health, sessions, hosts=ours.hosts, tell=tell) if sessions else None
-    return Console(pages, health, names=ours.names, actions=actions)
+    return Console(pages, health, names=ours.names, actions=actions, hosts=ours.hosts)
 
 
 def console_of_several(
@@ -137,7 +137,7 @@ def console_of_several(
         return Console(pages, found.health, names=found.settings.console.names, actions=actions)
 
     entrance = Actions(None, lambda: None, sessions, hosts=hosts, tell=tell) if sessions else None
-    return ConsoleOfSeveral(chosen, several, entrance)
+    return ConsoleOfSeveral(chosen, several, entrance, hosts)
 
 
 def _sessions(settings: Settings, monotonic: Callable[[], float]) -> Sessions | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
 from types import MappingProxyType
 from typing import Final
@@ -15,6 +15,7 @@ from rich.text import Text
 
 from cosell_sync.bootstrap.notices import notice_targets
 from cosell_sync.bootstrap.program import Program, program
+from cosell_sync.bootstrap.store import store_of
 from cosell_sync.checks import check_crm
 from cosell_sync.cli.common import ConfigOption, JsonOption, console, load_all, of_connection, show_json
 from cosell_sync.cli.lazy import CONNECTION
@@ -39,6 +40,7 @@ from cosell_sync.settings import Configuration, Settings, check_all, shared_orga
 from cosell_sync.settings.connections import organization
 from cosell_sync.store.binding import others
 from cosell_sync.store.connections import turn
+from cosell_sync.store.removal import left_over
 from cosell_sync.summary import NEEDS_A_PERSON, NEEDS_NOBODY, OUT_OF_REACH
 
 PARTNER_CENTER = "Partner Center"
@@ -81,11 +83,15 @@ def doctor(config: ConfigOption = None, as_json: JsonOption = False) -> None:
 
 
 def _neighbours(configuration: Configuration, loaded: Settings) -> Iterator[Row]:
-    """Whether another connection writes to the same CRM."""
+    """Whether another connection writes to the same CRM, and whether the store keeps the data of one that is configured no more."""
     valid, _ = check_all(configuration, "deals")
     mine = organization(loaded)
     for warning in shared_organizations(each for each in valid.values() if organization(each) == mine):
         yield Row("connections", "warning", warning, "give each connection a CRM of its own")
+    with closing(store_of(loaded)) as store:
+        for name in left_over(store.engine, configuration.names):
+            told = f"the store keeps the data of a connection that is not configured: {name}"
+            yield Row("connections", "warning", told, f"cosell-sync connection forget {name}")
 
 
 def checked(loaded: Settings) -> tuple[Sequence[Row], int]:

@@ -26,7 +26,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "deals": "See deals and free what is stuck. Deals go by referral id or opportunity id.",
     "webhooks": "See, make and test the registration for Partner Center's events; there is one for the whole tenant.",
     "notices": "Try the receivers of notices: Teams and Slack channels, and addresses of your own.",
-    "connection": "See the connections and to which org and tenant each belongs; pause, resume, or move one.",
+    "connection": "See the connections and to which org and tenant each belongs; pause, resume, move or forget one.",
     "config": "Validate the configuration, print it with secrets masked, or print its JSON Schema.",
 }
 # Commands over the whole configuration; every other one that reads it serves one connection, and takes ``--connection``.
@@ -40,5 +40,6 @@ ALL_CONNECTIONS: Final = frozenset(
         "connection pause",
         "connection resume",
         "connection rebind",
+        "connection forget",
     }
 )

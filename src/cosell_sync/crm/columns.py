@@ -12,18 +12,9 @@ from enum import StrEnum
 from typing import Final
 
 from cosell_sync.core.deal import DealType, Direction, State, SyncState
+from cosell_sync.core.fields import CLOSED_REASONS
 from cosell_sync.core.requirements import HELP_KINDS
 
-CLOSED_REASONS: Final = (
-    "Budget insufficient",
-    "Customer did not respond",
-    "Other vendor chosen",
-    "Requirement not met",
-    "Not a customer",
-    "Timeline too short",
-    "Abuse, spam or phishing",
-    "Other",
-)
 SOLUTION_TYPES: Final = ("Own", "Microsoft", "Third party")
 
 

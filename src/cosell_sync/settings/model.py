@@ -318,7 +318,7 @@ class ConsoleSettings(Section):
     token_file: Text | None = None
     """File with the token that people sign in with to retry, approve and resolve; without it the console is read-only."""
     hosts: Annotated[tuple[Text, ...], BeforeValidator(split_list)] = ()
-    """Names under which browsers reach the console, besides IP addresses and localhost; counts with token_file only."""
+    """Names under which browsers reach the console, besides IP addresses, localhost and, without token_file, local names."""
 
 
 class WebhooksSettings(Section):

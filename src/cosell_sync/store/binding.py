@@ -75,7 +75,7 @@ def _refuse_a_second(connection: Connection, name: str) -> None:
             f"the connection {found} of this store has the deals of the same CRM and the same tenant; both would write every deal, "
             "so nothing was written",
             hint=f"if {name} is a new name of {found}, call it {found} again; else keep one of both, or pause the other: "
-            f"cosell-sync connection pause {found}",
+            f"cosell-sync connection pause {found} (connection forget {found}, where it is configured no more)",
             stored=found,
             found=name,
         )

@@ -365,9 +365,20 @@ def lease_of(engine: Engine, connection: str, name: str, deadline: timedelta) ->
     """The lease of this store. ``name``: what this process is called. ``deadline``: of PostgreSQL's row."""
     if engine.dialect.name != "sqlite":
         return RowLease(engine, connection, name, deadline)
+    path = _lock_file(engine, connection)
+    return MemoryLease(name) if path is None else FileLease(path, name)
+
+
+def remove_lock(engine: Engine, connection: str) -> None:
+    """Remove the lock file of a connection that is no more, while its lease is held; that of the first connection stays."""
+    path = _lock_file(engine, connection)
+    if path is not None and connection != schema.DEFAULT:
+        path.unlink(missing_ok=True)
+
+
+def _lock_file(engine: Engine, connection: str) -> Path | None:
+    """None where the store is no file."""
     path = file_of(engine.url)
-    if path is None:
-        return MemoryLease(name)
     # The store's first connection keeps the file that earlier versions lock.
     mine = "" if connection == schema.DEFAULT else f".{connection}"
-    return FileLease(path.with_name(f"{path.name}{mine}.lock"), name)
+    return None if path is None else path.with_name(f"{path.name}{mine}.lock")

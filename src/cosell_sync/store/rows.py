@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Column, ColumnElement, Connection, Engine, Table, insert, select
@@ -19,16 +19,14 @@ def among(
     values: Sequence[str],
     wanted: Iterable[ColumnElement[Any]],
     *conditions: ColumnElement[bool],
-) -> list[Row]:
+) -> Iterator[Row]:
     """The wanted columns of the rows whose ``column`` is one of the values, asked for in chunks."""
-    rows: list[Row] = []
     if not values:
-        return rows
+        return
     query = select(*wanted).where(column.table.c.connection == name, *conditions)
     with reading(engine) as connection:
         for chunk in chunks(list(dict.fromkeys(values))):
-            rows.extend(connection.execute(query.where(column.in_(chunk))).mappings().all())
-    return rows
+            yield from connection.execute(query.where(column.in_(chunk))).mappings()
 
 
 def insert_rows(connection: Connection, name: str, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -9,7 +9,7 @@ import os
 import socket
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -36,7 +36,7 @@ from cosell_sync.store import (
 )
 from cosell_sync.store import hints as hints_table
 from cosell_sync.store.engine import reading, writing
-from cosell_sync.store.erasure import Erasure
+from cosell_sync.store.erasure import Erasure, erasing
 from cosell_sync.store.history import PastCycle
 from cosell_sync.store.lease import DEADLINE, Sleep, acquire, lease_of
 from cosell_sync.store.listing import Deals, Query
@@ -238,6 +238,10 @@ class SqlStore:
             return Erasure(self.engine, self.connection, self._lease).forget(email)
         finally:
             self._to_be_counted()
+
+    def erasing(self) -> AbstractContextManager[Connection]:
+        """A transaction that removes rows for good; see ``erasure``."""
+        return erasing(self.engine, self._lease)
 
     def _put_intents(
         self, connection: Connection, opened: Sequence[Intent], settled: Sequence[tuple[str, Side]]

@@ -7,7 +7,7 @@ answered with a page that says so.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 import structlog
@@ -22,6 +22,7 @@ from cosell_sync.web import pages
 from cosell_sync.web.actions import AWAY, UNKNOWN, Actions, html
 from cosell_sync.web.forms import Foreign
 from cosell_sync.web.health import Facts
+from cosell_sync.web.hosts import Hosts
 from cosell_sync.web.pages import Source, Visitor
 
 ASKED: Final = 200  # characters of a question that are looked at
@@ -33,7 +34,7 @@ _CHOOSE: Final = (
 
 class Console:
     """``facts``: what readiness is judged by; asks the store nothing. ``names``: whether deals may be found by their names.
-    ``actions``: how people sign in and act; None: nobody can.
+    ``actions``: how people sign in and act; None: nobody can. ``hosts``: as of `console.hosts`; where there are actions, these know them.
     """
 
     def __init__(
@@ -43,7 +44,9 @@ class Console:
         *,
         names: bool = True,
         actions: Actions | None = None,
+        hosts: Iterable[str] = (),
     ) -> None:
+        self._hosts = hosts
         self._source = source
         self._facts = facts
         self._names = names
@@ -51,12 +54,12 @@ class Console:
 
     def rules(self) -> list[Rule]:
         """The routes, each with the method that answers it."""
-        return [
+        pages = [
             Rule("/", endpoint=self.overview, methods=["GET"]),
             Rule("/deals", endpoint=self.deals, methods=["GET"]),
             Rule("/deals/<path:target>", endpoint=self.deal, methods=["GET"]),
-            *(self._actions.rules() if self._actions else ()),
         ]
+        return [*pages, *self._actions.rules()] if self._actions else Hosts(self._hosts).guarded(pages)
 
     def overview(self, request: Request) -> Response:
         return self._answer(request, lambda visitor: pages.overview(self._source.overview(), visitor))
@@ -100,7 +103,8 @@ class Console:
 
 class ConsoleOfSeveral:
     """``chosen``: the console of one connection, with its actions; None where there is none of that name. ``several``: what
-    readiness is judged by, by name. ``actions``: how people sign in, for all connections at once; None: nobody can.
+    readiness is judged by, by name. ``actions``: how people sign in, for all connections at once; None: nobody can. ``hosts``: as of
+    ``Console``.
     """
 
     def __init__(
@@ -108,21 +112,24 @@ class ConsoleOfSeveral:
         chosen: Callable[[str], Console | None],
         several: Callable[[], Mapping[str, Facts]],
         actions: Actions | None = None,
+        hosts: Iterable[str] = (),
     ) -> None:
+        self._hosts = hosts
         self._chosen = chosen
         self._several = several
         self._actions = actions
 
     def rules(self) -> list[Rule]:
         """As of ``Console``."""
-        act = (Rule("/deals/<path:target>", endpoint=self.order, methods=["POST"]),) if self._actions else ()
-        return [
+        pages = [
             Rule("/", endpoint=self.overview, methods=["GET"]),
             Rule("/deals", endpoint=self.deals, methods=["GET"]),
             Rule("/deals/<path:target>", endpoint=self.deal, methods=["GET"]),
-            *act,
-            *(self._actions.sign_in_rules() if self._actions else ()),
         ]
+        if self._actions is None:
+            return Hosts(self._hosts).guarded(pages)
+        act = Rule("/deals/<path:target>", endpoint=self.order, methods=["POST"])
+        return [*pages, act, *self._actions.sign_in_rules()]
 
     def overview(self, request: Request) -> Response:
         if "connection" in request.args:

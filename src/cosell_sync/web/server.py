@@ -15,10 +15,10 @@ from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from cheroot.server import HTTPConnection
+from cheroot.server import HTTPConnection, HTTPRequest
 from cheroot.wsgi import Server as Cheroot
-from werkzeug.exceptions import HTTPException
-from werkzeug.routing import Map, Rule
+from werkzeug.exceptions import BadHost, HTTPException
+from werkzeug.routing import Map, MapAdapter, Rule
 from werkzeug.wrappers import Request, Response
 
 from cosell_sync.log import get_logger
@@ -80,7 +80,7 @@ class Application:
             return Response("Bad Request\n", 400, content_type="text/plain")
         try:
             handler: Callable[..., Response]
-            handler, given = self._routes.bind_to_environ(request.environ).match()
+            handler, given = self._bound(request).match()
             return handler(request, **given)
         except HTTPException as refusal:
             response = refusal.get_response(request.environ)
@@ -88,6 +88,12 @@ class Application:
         except Exception:  # noqa: BLE001 - the listener outlives any one request
             get_logger().error("http.failed", exc_info=True)
             return Response("Internal error\n", 500, content_type="text/plain")
+
+    def _bound(self, request: Request) -> MapAdapter:
+        try:
+            return self._routes.bind_to_environ(request.environ)
+        except BadHost:  # no name at all; who cares for it says so
+            return self._routes.bind_to_environ({**request.environ, "HTTP_HOST": "localhost"})
 
     def _livez(self, request: Request) -> Response:
         del request
@@ -128,8 +134,24 @@ def _json(content: dict[str, Any], status: int = 200) -> Response:
     return Response(json.dumps(content) + "\n", status, content_type="application/json")
 
 
+class _Headers(dict[bytes, bytes]):
+    """Keeps each ``Host`` that a request names, so that it names none for certain; of several cheroot would take the last."""
+
+    def __setitem__(self, name: bytes, value: bytes) -> None:
+        several = name == b"Host" and name in self
+        super().__setitem__(name, self[name] + b", " + value if several else value)
+
+
+class _Request(HTTPRequest):
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.inheaders = _Headers()
+
+
 class _Connection(HTTPConnection):
     """A connection that is cut when its request is not done in time: a body may drip, an answer may not be read."""
+
+    RequestHandlerClass = _Request
 
     def communicate(self) -> bool:
         """Whether the connection stays open."""

@@ -56,9 +56,12 @@ class Rows:
     total: object = None  # how many rows the query has, where the answer says so
 
 
-def query(text: str, *, deleted: bool = False) -> Part:
-    """``deleted``: also rows in the Recycle Bin."""
-    return Part("GET", f"{'queryAll' if deleted else 'query'}/?q={quote(text, safe='')}")
+def query(text: str, *, deleted: bool = False, page: int | None = None) -> Part:
+    """``deleted``: also rows in the Recycle Bin. ``page``: about so many rows are wanted at once, 200 to 2,000; the platform takes
+    it as a hint. https://developer.salesforce.com/docs/platform/api-rest/guide/headers-queryoptions.html
+    """
+    headers = {} if page is None else {"Sforce-Query-Options": f"batchSize={page}"}
+    return Part("GET", f"{'queryAll' if deleted else 'query'}/?q={quote(text, safe='')}", headers=headers)
 
 
 def takes_literally(body: object) -> bool:

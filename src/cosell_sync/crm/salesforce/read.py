@@ -3,7 +3,8 @@
 A pull is one call for what changed (five queries: opportunities and whatever else their snapshots are read from) and one for
 what was deleted. A row's stamp is the time of the change, not of its commit, so rows may appear behind the newest stamp seen;
 hence the overlap (`core.overlap`), and the versions that drop what is known. Only opportunities that may have changed are read, so an idle
-pull costs two calls however many deals are linked.
+pull costs two calls however many deals are linked. After a burst the lists of related rows are long; then each is a call of its
+own, so that one of them is in memory at a time.
 
 The watermark follows the rows, and where none came for longer than the overlap the server's clock.
 
@@ -35,6 +36,7 @@ from cosell_sync.ports import KnownRecords, Matches, MatchQuery, Page
 PAGE: Final = 200  # opportunities in a page
 READ_AT_ONCE: Final = 2 * PAGE  # opportunities read whole in one call
 SOUGHT_AT_ONCE: Final = 200  # referrals in one search: four queries, or five with references
+BESIDE: Final = 500  # related rows of a kind that are read together with the opportunities
 FEW: Final = 200  # rows of a kind that every pull may read again
 SECOND: Final = timedelta(seconds=1)  # stamps have whole seconds
 DELETED_LOG_SPAN: Final = timedelta(days=14)  # the platform keeps fifteen days
@@ -124,14 +126,16 @@ def changed_since(
     known = _position(watermark)
     stamp = versions.format_stamp(known.reaches(span).replace(microsecond=0))
     around = queries.changed_around(org, stamp)
-    texts = [queries.changed(org, stamp), *around.values()]
-    lists = composite.read(rest, [composite.query(text) for text in texts])
+    asked = [composite.query(text, page=BESIDE) for text in around.values()]
+    lists = composite.read(rest, [composite.query(queries.changed(org, stamp)), *asked])
     at, read = lists[0].at, _Stamps()
-    # Each list is let go of when it was looked through: five of them may be large.
     yield from _pages(rest, org, lists.pop(0), seen, read)
     again: dict[str, None] = {}
-    for kind in around:
-        for page in composite.pages(rest, lists.pop(0)):
+    for kind, text in around.items():
+        rows = lists.pop(0)
+        if rows.more is not None:
+            rows = composite.read(rest, [composite.query(text)])[0]
+        for page in composite.pages(rest, rows):
             again |= dict.fromkeys(_not_as_known(kind, page.rows, seen, read))
     gone, removed = _deletions(rest, org, stamp, at, seen, read)
     again |= dict.fromkeys(removed)
