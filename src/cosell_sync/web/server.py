@@ -12,10 +12,11 @@ import socket
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from math import ceil
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from cheroot.server import HTTPConnection
+from cheroot.server import HTTPConnection, HTTPRequest
 from cheroot.wsgi import Server as Cheroot
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import Map, Rule
@@ -128,12 +129,25 @@ def _json(content: dict[str, Any], status: int = 200) -> Response:
     return Response(json.dumps(content) + "\n", status, content_type="application/json")
 
 
+class _Request(HTTPRequest):
+    """A request after which the connection is closed where its body came in chunks: what is refused is refused unread, and
+    the rest of it must not be taken for the next request.
+    """
+
+    def parse_request(self) -> None:
+        super().parse_request()
+        if self.chunked_read:
+            self.close_connection = True
+
+
 class _Connection(HTTPConnection):
     """A connection that is cut when its request is not done in time: a body may drip, an answer may not be read."""
 
+    RequestHandlerClass = _Request
+
     def communicate(self) -> bool:
         """Whether the connection stays open."""
-        cut = threading.Timer(DEADLINE, self._cut)
+        cut = threading.Timer(self.server.arrivals.deadline, self._cut)
         cut.daemon = True
         cut.start()
         try:
@@ -149,10 +163,10 @@ class _Connection(HTTPConnection):
 class _Server(Cheroot):
     ConnectionClass = _Connection
 
-    def __init__(self, address: tuple[str, int], application: Application) -> None:
-        super().__init__(address, application, numthreads=4, timeout=5)
+    def __init__(self, address: tuple[str, int], application: Application, deadline: float) -> None:
+        super().__init__(address, application, numthreads=4, timeout=ceil(deadline))
         self.refused: OSError | None = None  # why an address could not be taken
-        self.arrivals = Arrivals(super().process_conn, self._answer_here, webhooks.BODY_CAP)
+        self.arrivals = Arrivals(super().process_conn, self._answer_here, webhooks.BODY_CAP, deadline)
 
     def process_conn(self, conn: HTTPConnection) -> None:
         """A connection of which something has arrived: it goes to a worker once its request is whole."""
@@ -191,10 +205,12 @@ class _Server(Cheroot):
 
 
 class Listener:
-    """Serves an application on its own threads until stopped; also a context manager."""
+    """Serves an application on its own threads until stopped; also a context manager. ``deadline``: seconds for a request."""
 
-    def __init__(self, address: tuple[str, int], application: Application) -> None:
-        self._server = _Server(address, application)
+    def __init__(
+        self, address: tuple[str, int], application: Application, deadline: float = DEADLINE
+    ) -> None:
+        self._server = _Server(address, application, deadline)
         self._server.shutdown_timeout = 0.5  # cheroot's stub says int, its code takes any
         self._server.max_request_header_size = HEADERS_CAP
         self._server.max_request_body_size = webhooks.BODY_CAP
