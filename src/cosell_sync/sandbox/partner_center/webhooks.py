@@ -40,7 +40,7 @@ NAMES: Final = (
 )
 TRIES: Final = 10
 PAUSE: Final = 0.2  # seconds between two tries; the real spacing is not published
-TIMEOUT: Final = 5.0
+TIMEOUT: Final = 30.0
 RESOURCE: Final = "https://api.partnercenter.microsoft.com/engagements/v1/referrals"
 _LOOPBACK: Final = re.compile(r"http://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?/")
 
