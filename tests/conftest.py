@@ -7,11 +7,16 @@ import weakref
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 from sqlalchemy import Pool, event
 
 from log_leaks import _listening, _nothing_leaks
 
 __all__ = ["_listening", "_nothing_leaks"]
+
+# How long an example takes says how busy the machine is. Where `CI` is set Hypothesis goes by that itself.
+settings.register_profile("untimed", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 # A worker takes whole modules (`--dist loadscope --no-loadscope-reorder`), so a long one that starts last would hold up
 # the end of the run. These take ten seconds and more of processor time or of waiting, longest first (each worker's

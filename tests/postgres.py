@@ -10,18 +10,19 @@ import os
 import pwd
 import secrets
 import shutil
-import socket
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from sqlalchemy import create_engine, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import OperationalError
+
+from ports import held_port
 
 _VARIABLE = "COSELL_TEST_POSTGRES_URL"
 _LOCAL = "postgresql+psycopg://postgres@127.0.0.1:5432/test"
@@ -76,13 +77,6 @@ def _major(program: Path) -> int:
     return int(program.parts[-3])
 
 
-def _free_port() -> int:
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 class OwnServer:
     """A PostgreSQL of this test alone, which may be stopped and started."""
 
@@ -114,25 +108,25 @@ class OwnServer:
         program = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
         if program is None:
             pytest.skip("no PgBouncer: install the pgbouncer package")
-        port = _free_port()
-        (self._home / "users.txt").write_text('"postgres" ""\n', encoding="utf-8")
-        (self._home / "pgbouncer.ini").write_text(
-            f"[databases]\npostgres = host=127.0.0.1 port={self._port}\n[pgbouncer]\nlisten_addr = 127.0.0.1\n"
-            f"listen_port = {port}\nauth_type = trust\nauth_file = users.txt\npool_mode = transaction\n"
-            "unix_socket_dir =\nmax_client_conn = 100\ndefault_pool_size = 4\n",
-            encoding="utf-8",
-        )
-        with subprocess.Popen(
-            [program, "-q", "pgbouncer.ini"], cwd=self._home, user=self._user, stderr=subprocess.DEVNULL
-        ) as bouncer:
-            try:
-                url = make_url(self.url).set(port=port).render_as_string()
-                until = time.monotonic() + 30
-                while problem := _problem(url):
-                    assert time.monotonic() < until, problem
-                yield url
-            finally:
-                bouncer.kill()
+        with held_port() as port:
+            (self._home / "users.txt").write_text('"postgres" ""\n', encoding="utf-8")
+            (self._home / "pgbouncer.ini").write_text(
+                f"[databases]\npostgres = host=127.0.0.1 port={self._port}\n[pgbouncer]\nlisten_addr = 127.0.0.1\n"
+                f"listen_port = {port}\nauth_type = trust\nauth_file = users.txt\npool_mode = transaction\n"
+                "unix_socket_dir =\nmax_client_conn = 100\ndefault_pool_size = 4\n",
+                encoding="utf-8",
+            )
+            with subprocess.Popen(
+                [program, "-q", "pgbouncer.ini"], cwd=self._home, user=self._user, stderr=subprocess.DEVNULL
+            ) as bouncer:
+                try:
+                    url = make_url(self.url).set(port=port).render_as_string()
+                    until = time.monotonic() + 30
+                    while problem := _problem(url):
+                        assert time.monotonic() < until, problem
+                    yield url
+                finally:
+                    bouncer.kill()
 
     def _run(self, program: str, *arguments: str) -> None:
         subprocess.run(
@@ -162,12 +156,13 @@ def own_server() -> Iterator[OwnServer]:
     if user is not None:
         shutil.chown(home, user)
     try:
-        own = OwnServer(program.parent, home, user, _free_port())
-        own.make()
-        own.start()
-        try:
-            yield own
-        finally:
-            own.stop()
+        with held_port() as port:
+            own = OwnServer(program.parent, home, user, port)
+            own.make()
+            own.start()
+            try:
+                yield own
+            finally:
+                own.stop()
     finally:
         shutil.rmtree(home, ignore_errors=True)

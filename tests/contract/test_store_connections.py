@@ -345,7 +345,7 @@ def test_a_database_that_hardly_answers_keeps_no_other_waiting(
     def slow(url: str, cycles: int = 1) -> Engine:
         if url == gone:
             asked.set()
-            answered.wait(30)
+            answered.wait(60)
         return real(url, cycles)
 
     monkeypatch.setattr(store_open, "open_engine", slow)
@@ -353,7 +353,7 @@ def test_a_database_that_hardly_answers_keeps_no_other_waiting(
         try:
             first, second = (pool.submit(databases.engine, gone) for _ in range(2))
             assert asked.wait(30)
-            assert pool.submit(databases.engine, here).result(timeout=5)
+            assert pool.submit(databases.engine, here).result(timeout=30)
         finally:
             answered.set()
         assert first.result(timeout=30) is second.result(timeout=30)

@@ -17,6 +17,7 @@ from cosell_sync.core.deal import Side
 from cosell_sync.core.memory import Action, JournalEntry, Link
 from cosell_sync.errors import Unavailable
 from cosell_sync.ports import Transaction
+from cosell_sync.store import migrate
 from cosell_sync.store.open import open_store
 from cosell_sync.store.sql import SqlStore
 from postgres import private_schema, server
@@ -124,6 +125,22 @@ def test_a_network_that_swallows_everything_is_noticed(place: str) -> None:
     own = make_url(place).update_query_dict({"connect_timeout": "7"}).render_as_string(hide_password=False)
     assert network(place).items() >= {"connect_timeout": "10", "keepalives_idle": "10", "tcp_user_timeout": "25000"}.items()  # fmt: skip
     assert network(own).items() >= {"connect_timeout": "7", "keepalives_idle": "10"}.items()
+
+
+def test_tables_that_another_process_makes_between_two_looks_are_found(
+    place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first look finds none, and the look for the reason of that finds them."""
+    real = migrate.inspect
+
+    def late(connection: Any) -> Any:
+        monkeypatch.setattr(migrate, "inspect", real)
+        migrate.migrate(place)
+        return real(connection)
+
+    monkeypatch.setattr(migrate, "inspect", late)
+    with opened(place) as store, store.lease(AT_ONCE):
+        store.commit(TWO_THINGS)
 
 
 def test_processes_that_start_at_once_on_an_empty_database_make_its_tables_once(place: str) -> None:

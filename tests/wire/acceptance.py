@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
@@ -26,10 +26,12 @@ from typing import Any
 from crm_vocabulary import Dynamics, Row, Salesforce, crm
 from main_in_process import run_main
 
-from cosell_sync.sandbox.exchange import Call
+from cosell_sync.sandbox.exchange import Call, Request
+from cosell_sync.sandbox.faults import Fault
 from cosell_sync.sandbox.partner_center.schema import Document
 from cosell_sync.sandbox.server import Server
 from cosell_sync.sandbox.systems import Sandbox
+from ports import held_port
 
 COMMAND = Path(sys.executable).with_name("cosell-sync")
 FOREIGN = "COSELL_"  # variables of this process that would configure the command
@@ -279,8 +281,41 @@ class Stage:
 
 
 def struck(server: Server) -> Callable[[], bool]:
-    """True once every fault of that server has struck."""
+    """True once every fault of that server has struck; the fake may only be about to do what was asked."""
     return lambda: not server.faults.pending()
+
+
+def held_back(server: Server) -> Callable[[], bool]:
+    """True once one more answer of that server is held back by a fault: what was asked is done, if the fault lets it be done."""
+
+    def faulty() -> int:
+        return sum(bool(call.fault) for call in list(server.calls))
+
+    before = faulty()
+    return lambda: faulty() > before
+
+
+def meanwhile(server: Server, act: Callable[[], object], **match: Any) -> None:
+    """Somebody acts when the next such request has arrived, before the fake handles it."""
+    take, fault = server.faults.take, server.faults.delay(0, **match)
+
+    def taken(request: Request) -> Fault | None:
+        found = take(request)
+        if found is fault:
+            server.faults.take = take  # type: ignore[method-assign]
+            act()
+        return found
+
+    server.faults.take = taken  # type: ignore[method-assign]
+
+
+@contextmanager
+def away(server: Server) -> Iterator[None]:
+    """An outage: nobody listens at the server's address, and nobody else gets it meanwhile."""
+    server.stop()
+    with held_port(server.port):
+        yield
+        server.start()
 
 
 def waited(

@@ -1,13 +1,15 @@
 """What the fault matrix runs against: each system served over TLS, the product's client of it, one operation an endpoint.
 
 An operation is one call of the product's own client and what proves that it was done once. Clocks only move when somebody
-sleeps, so nothing waits; the timeouts that must really pass are cut short for the struck call alone.
+sleeps, so nothing waits; the deadline that must really pass is cut short for the struck call alone, and begins when the
+server has it: until then a busy machine takes as long as it needs.
 """
 
 from __future__ import annotations
 
 import os
 import ssl
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,7 +21,6 @@ from typing import Any
 from unittest.mock import patch
 from urllib.parse import parse_qsl, urlsplit
 
-import httpx
 from simple_salesforce.exceptions import SalesforceError
 
 from cosell_sync.core.deal import Customer, Fields, Member, Snapshot, Solution, Step
@@ -52,9 +53,11 @@ from cosell_sync.ports import OpportunityWrite, ReferralDraft, ReferralWrite
 from cosell_sync.sandbox.certificates import Certificates
 from cosell_sync.sandbox.dataverse import service as dataverse
 from cosell_sync.sandbox.exchange import Call, Calls, Headers, Request, Response
+from cosell_sync.sandbox.faults import Fault
 from cosell_sync.sandbox.partner_center import service as fake
 from cosell_sync.sandbox.salesforce import service as salesforce
 from cosell_sync.sandbox.server import Server
+from cosell_sync.transport import client, deadline
 from cosell_sync.transport.aadsts import Way
 from cosell_sync.transport.client import HttpCaller, Limits
 from cosell_sync.transport.errors import Scope
@@ -83,6 +86,16 @@ class Clock:
 
     def sleep(self, seconds: float) -> None:
         self.now += timedelta(seconds=seconds)
+
+
+class StopWatch:
+    """The time by which a call is given up: it stands until a request is struck."""
+
+    def __init__(self) -> None:
+        self.began: float | None = None
+
+    def monotonic(self) -> float:
+        return 0.0 if self.began is None else time.monotonic() - self.began
 
 
 class TimedCalls(Calls):
@@ -161,7 +174,6 @@ class Harness:
         self.number = 0
         self.callers: list[HttpCaller] = []
         self.left: list[Callable[[], None]] = []
-        self.short = False
 
     def _caught(self, request: Request) -> Response:
         self.caught.append(request)
@@ -198,26 +210,35 @@ class Harness:
             chance=lambda: 0.5,
             **more,
         )
-        made._client.event_hooks = {"request": [self._patient]}
         self.callers.append(made)
         return made
 
-    def _patient(self, request: httpx.Request) -> None:
-        """Short patience is for answers; to connect takes as long as a busy machine needs."""
-        if self.short:
-            request.extensions["timeout"] = {"connect": 10.0, "read": SHORT, "write": 10.0, "pool": 10.0}
-
     @contextmanager
     def impatient(self) -> Iterator[None]:
-        """Answers that do not come are given up soon, and tried twice only."""
-        self.short = True
+        """Answers that do not come are given up soon after the request did, and tried twice only."""
         before = [each._limits for each in self.callers]
         for each in self.callers:
-            each._limits = Limits(connect=SHORT, read=SHORT, retry=RetryStrategy(tries=2))
+            each._limits = Limits(retry=RetryStrategy(tries=2))
+        take, watch = self.server.faults.take, StopWatch()
+
+        def taken(request: Request) -> Fault | None:
+            fault = take(request)
+            if fault is not None:
+                watch.began = time.monotonic()
+            return fault
+
+        def within(*call: Any, limit: float, **more: Any) -> Any:
+            watch.began = None
+            return deadline.within_deadline(*call, limit=min(limit, SHORT), **more)
+
         try:
-            yield
+            with (
+                patch.object(self.server.faults, "take", taken),
+                patch.object(deadline, "time", watch),
+                patch.object(client, "within_deadline", within),
+            ):
+                yield
         finally:
-            self.short = False
             for each, limits in zip(self.callers, before, strict=True):
                 each._limits = limits
 

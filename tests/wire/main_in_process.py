@@ -39,7 +39,7 @@ from cosell_sync.cli.main import main
 from log_leaks import LISTENER
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
-STRAGGLERS = 5.0  # seconds that a thread of an ended command may still take to notice
+STRAGGLERS = 30.0  # seconds that a thread of an ended command may still take to notice
 
 
 @dataclass(frozen=True)

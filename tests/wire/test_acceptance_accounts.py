@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from acceptance import Stage, staged, struck
+from acceptance import Stage, held_back, staged
 from crm_vocabulary import Row
 from test_acceptance_people import known_customer, own
 
@@ -141,7 +141,7 @@ def test_a_crash_after_an_account_was_written_makes_it_nobodys_edit_all_the_same
         stage.pc.edit(first["id"], "customerProfile/name", "Fjord ASA")
         server = stage.crm.server
         server.faults.hang(**stage.crm.calls["account write"], applied=True)
-        stage.killed("sync", at=struck(server))
+        stage.killed("sync", at=held_back(server))
         assert account(stage, shared)["name"] == "Fjord ASA"
         stage.forget_calls()
         stage.sync()

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
-from acceptance import Stage, staged, struck
+from acceptance import Stage, held_back, staged
 from comparison import disagreements, doubles
 from crm_vocabulary import Row
 
@@ -98,7 +98,7 @@ def crash(stage: Stage, point: Point) -> None:
         (theirs, stage.crm.calls[point.call]) if isinstance(point.call, str) else (ours, point.call)
     )
     server.faults.hang(**match, applied=point.landed, skip=point.skip)
-    stage.killed("sync", at=struck(server))
+    stage.killed("sync", at=held_back(server))
     stage.sync()
     assert doubles(stage) == []
     assert disagreements(stage) == []

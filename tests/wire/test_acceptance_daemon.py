@@ -12,9 +12,10 @@ from pathlib import Path
 
 import httpx
 import pytest
-from acceptance import Stage, staged, waited
+from acceptance import PATIENCE, Stage, staged, waited
 from comparison import disagreements
-from test_acceptance_settings import free_port
+
+from ports import held_port
 
 pytestmark = pytest.mark.wire
 
@@ -29,8 +30,7 @@ def stage(tmp_path: Path, crm: str) -> Iterator[Stage]:
 class Daemon:
     """A running ``cosell-sync run`` and its listener."""
 
-    def __init__(self, stage: Stage) -> None:
-        port = free_port()
+    def __init__(self, stage: Stage, port: int) -> None:
         self.stage = stage
         self.url = f"http://127.0.0.1:{port}"
         # Its log goes to a file: nobody reads a pipe while the daemon talks.
@@ -39,7 +39,7 @@ class Daemon:
 
     def get(self, path: str) -> httpx.Response | None:
         try:
-            return httpx.get(self.url + path, timeout=5)
+            return httpx.get(self.url + path, timeout=30)
         except httpx.TransportError:
             return None
 
@@ -50,25 +50,23 @@ class Daemon:
     def wait_ready(self) -> None:
         waited(self.ready, "the daemon to be ready", process=self.process)
 
-    def stop(self) -> float:
-        """SIGTERM; returns the seconds until it had ended, with 0."""
-        started = time.monotonic()
+    def stop(self) -> None:
+        """SIGTERM; it ends with 0, and waits neither for a call nor for the grace after which it would leave one behind."""
         self.process.send_signal(signal.SIGTERM)
-        code = self.process.wait(30)
-        spent = time.monotonic() - started
-        assert code == 0, self.log.read_text()[-3000:]
-        return spent
+        code, log = self.process.wait(PATIENCE), self.log.read_text()
+        assert (code, "daemon.abandoned" in log) == (0, False), log[-3000:]
 
 
 @contextmanager
 def running(stage: Stage) -> Iterator[Daemon]:
-    daemon = Daemon(stage)
-    try:
-        yield daemon
-    finally:
-        if daemon.process.poll() is None:
-            daemon.process.kill()
-            daemon.process.wait()
+    with held_port() as port:
+        daemon = Daemon(stage, port)
+        try:
+            yield daemon
+        finally:
+            if daemon.process.poll() is None:
+                daemon.process.kill()
+                daemon.process.wait()
 
 
 def test_it_becomes_ready_shows_itself_carries_edits_and_stops_on_sigterm(stage: Stage) -> None:
@@ -127,7 +125,7 @@ def test_it_becomes_ready_shows_itself_carries_edits_and_stops_on_sigterm(stage:
         waited(lambda: not daemon.ready(), "readiness to notice the outage", process=daemon.process)
         stage.servers[0].faults.clear()
         daemon.wait_ready()
-        assert daemon.stop() < 10
+        daemon.stop()
     assert disagreements(stage, besides=[(other["id"], "value")]) == []
     log = daemon.log.read_text()
     assert log.count('"event": "daemon.started"') == log.count('"event": "daemon.stopped"') == 1
@@ -135,14 +133,14 @@ def test_it_becomes_ready_shows_itself_carries_edits_and_stops_on_sigterm(stage:
 
 
 @pytest.mark.parametrize("number", [0, 1])
-def test_it_stops_within_ten_seconds_during_a_hanging_call(stage: Stage, number: int) -> None:
+def test_it_stops_during_a_hanging_call(stage: Stage, number: int) -> None:
     stage.add()
     stage.servers[number].faults.hang(
         path=(r"/engagements/", stage.crm.calls["any"]["path"])[number], times=None
     )
     with running(stage) as daemon:
         waited(lambda: any(call.fault == "hang" for call in list(stage.servers[number].calls)), "a call to hang", process=daemon.process)  # fmt: skip
-        assert daemon.stop() < 10
+        daemon.stop()
 
 
 def test_a_second_process_stands_by_and_takes_over(stage: Stage) -> None:
@@ -165,14 +163,14 @@ def test_a_second_process_stands_by_and_takes_over(stage: Stage) -> None:
             waited(named, "the second to name the holder", process=second.process)
             done = stage.finish(sync, ("sync",))
             assert done.code == 3, str(done)
-            assert 25 <= time.monotonic() - waiting <= 60
+            assert time.monotonic() - waiting >= 25
             assert str(first.process.pid) in done.sentences
             first.process.kill()
             first.process.wait()
             deal = stage.add()
             second.wait_ready()
             waited(lambda: stage.deals(deal), "the second to take over", process=second.process)
-            assert second.stop() < 10
+            second.stop()
     assert disagreements(stage) == []
 
 

@@ -309,7 +309,7 @@ def test_an_unchanged_day_never_rewrites_the_time(tmp_path: Path, crm: str) -> N
     for stage in staged(tmp_path, crm):
         deal = stage.add(
             name="Timed",
-            details={"closingDateTime": "2027-06-30T17:45:12.1234567Z", "dealValue": 0.1 + 0.2 + 4999},
+            details={"closingDateTime": "2031-06-30T17:45:12.1234567Z", "dealValue": 0.1 + 0.2 + 4999},
         )
         stage.sync()
         document = stage.referral(deal)

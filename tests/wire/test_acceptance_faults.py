@@ -5,13 +5,12 @@ Each deal of a play has notes that both sides add to, for a line that is sent tw
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from acceptance import Stage, staged, struck, waited
+from acceptance import Stage, meanwhile, staged, struck
 from comparison import disagreements, doubles
 from crm_vocabulary import Row
 
@@ -180,13 +179,14 @@ def test_tokens_that_expire_between_two_calls_are_renewed(play: Play) -> None:
     """Both sides at once, in the middle of a cycle; the new refresh token is the one that is used next."""
     stage, deal = play.stage, play.edited()
     stage.pc.entra.strict_rotation = True
-    stage.servers[0].faults.delay(1.0, **PATCH)
-    process = stage.start("sync")
-    waited(struck(stage.servers[0]), "the PATCH to be under way", process=process)
-    stage.pc.expire_tokens()
-    stage.crm.world.expire_sessions()
-    done = stage.finish(process, ("sync",))
-    assert done.code == 0, str(done)
+
+    def expire() -> None:
+        stage.pc.expire_tokens()
+        stage.crm.world.expire_sessions()
+
+    meanwhile(stage.servers[0], expire, **PATCH)
+    stage.sync()
+    assert struck(stage.servers[0])()
     carried(stage, deal)
     stage.quiet()
 
@@ -195,12 +195,8 @@ def test_an_edit_between_reading_and_patching_is_merged(play: Play) -> None:
     """412: read again, decide again."""
     stage, deal = play.stage, play.edited()
     stage.forget_calls()
-    stage.servers[0].faults.delay(1.0, **PATCH)
-    process = stage.start("sync")
-    waited(struck(stage.servers[0]), "the PATCH to be under way", process=process)
-    stage.pc.edit(deal["id"], "campaignId", "RACE")
-    done = stage.finish(process, ("sync",))
-    assert done.code == 0, str(done)
+    meanwhile(stage.servers[0], lambda: stage.pc.edit(deal["id"], "campaignId", "RACE"), **PATCH)
+    stage.sync()
     assert [call.status for call in stage.servers[0].calls.matching("PATCH")] == [412, 200]
     stage.sync()
     assert stage.deal(deal)["campaign_id"] == "RACE"
@@ -214,14 +210,16 @@ def test_an_edit_between_reading_and_writing_the_crm_is_not_overwritten(play: Pl
     for deal in (other, same, contact):
         stage.pc.edit(deal["id"], {"details/dealValue": 5000, "campaignId": "PC"})
     person = stage.contacts(contact)[contact["customerProfile"]["team"][0]["email"]]
-    stage.servers[1].faults.delay(1.5, **stage.crm.calls["write"])
-    process = stage.start("sync")
-    waited(struck(stage.servers[1]), "the write to be under way", process=process)
-    stage.seller(other, close_date="2029-01-01")
-    stage.seller(same, value=6000)
-    stage.crm.edit("contact", person["id"], phone="+49 999")
-    done = stage.finish(process, ("sync",))
-    assert done.code == 0, str(done)
+
+    def edit() -> None:
+        stage.seller(other, close_date="2029-01-01")
+        stage.seller(same, value=6000)
+        stage.crm.edit("contact", person["id"], phone="+49 999")
+
+    stage.wait_a_second()  # Salesforce guards a write by whole seconds
+    meanwhile(stage.servers[1], edit, **stage.crm.calls["write"])
+    stage.sync()
+    assert struck(stage.servers[1])()
     stage.sync()
     for deal in (other, same, contact):
         row, document = stage.deal(deal), stage.referral(deal)
@@ -239,8 +237,8 @@ def test_an_edit_between_reading_and_writing_the_crm_is_not_overwritten(play: Pl
 def test_a_hanging_patch_is_given_up_and_settled_later(play: Play) -> None:
     stage, deal = play.stage, play.edited()
     stage.servers[0].faults.hang(applied=True, **PATCH)
-    done = stage.sync(COSELL_SYNC__CALL_TIMEOUT="1s")
-    assert done.finished["duration_s"] < 20
+    done = stage.sync(COSELL_SYNC__CALL_TIMEOUT="3s")
+    assert done.finished["duration_s"] < 30  # the call alone would take that long by default
     stage.sync()
     carried(stage, deal)
 
@@ -302,12 +300,10 @@ def test_a_system_that_goes_away_ends_the_cycle_and_loses_nothing(play: Play) ->
     for number, kind, match in weather:
         server = stage.servers[number]
         server.faults.add(kind, path=(REFERRALS, stage.crm.calls["any"]["path"])[number], times=None, **match)
-        started = time.monotonic()
         done = stage.sync(expect=None)
         assert done.code == 3, f"{kind} {match}\n{done}"
         assert done.finished["written"] == {"partner_center": 0, "crm": 0}
         assert ("partner_center", stage.crm.name)[number] in done.sentences
-        assert time.monotonic() - started < 60
         server.faults.clear()
     stage.sync()
     carried(stage, deal)

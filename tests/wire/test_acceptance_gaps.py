@@ -11,10 +11,11 @@ from zoneinfo import ZoneInfo
 import pytest
 from acceptance import Stage, staged
 
-from cosell_sync.core.texts import PLAIN
+from cosell_sync.core.texts import Language
 
 pytestmark = pytest.mark.wire
 
+BRITISH = Language(region="GB")  # as the sandbox's orgs are
 NOBODY = {"name": None, "address": None, "team": []}
 
 
@@ -62,7 +63,10 @@ def test_it_arrives_at_once_and_says_what_to_fill_in(stage: Stage) -> None:
     deals = {gap: added(stage, given) for gap, (given, _, _) in GAPS.items()}
     small = added(stage, {"details": {"currency": "eur"}})
     stage.forget_calls()
+    before = in_a_month()
     done = stage.sync(expect=1)
+    month = stage.deal(deals["no date"])["close_date"]
+    assert month in {before, in_a_month()}, "midnight may have passed"
     assert done.finished["created"] == {"partner_center": 0, "crm": len(deals) + 1}
     assert (done.finished["failed"], done.finished["rejected"]) == (0, 0)
     assert all(not stage.patches(deal["id"]) for deal in deals.values())
@@ -70,8 +74,8 @@ def test_it_arrives_at_once_and_says_what_to_fill_in(stage: Stage) -> None:
         _, holds, says = GAPS[gap]
         row = stage.deal(deal)
         words = {
-            "month": in_a_month(),
-            "day": PLAIN.day(date.fromisoformat(in_a_month())),
+            "month": month,
+            "day": BRITISH.day(date.fromisoformat(month)),
             "customer": (deal["customerProfile"]["name"] or ""),
             "solution": deal["details"]["requirements"]["solutions"][0]["name"],
         }
@@ -98,20 +102,20 @@ def test_what_a_person_enters_replaces_it_on_either_side(stage: Stage) -> None:
     stage.sync(expect=1)
     for gap, deal in ours.items():
         stage.seller(
-            deal, **({"close_date": "2027-06-01"} if "date" in gap else {"value": 900, "currency": "EUR"})
+            deal, **({"close_date": "2031-06-01"} if "date" in gap else {"value": 900, "currency": "EUR"})
         )
     for gap, deal in theirs.items():
         if "name" in gap:
             stage.pc.edit(deal["id"], "name", f"From Microsoft {gap}")
         elif "date" in gap or "year" in gap:
-            stage.pc.edit(deal["id"], "details/closingDateTime", "2027-07-01T08:00:00Z")
+            stage.pc.edit(deal["id"], "details/closingDateTime", "2031-07-01T08:00:00Z")
         else:
             stage.pc.edit(deal["id"], {"details/dealValue": 700, "details/currency": "EUR"})
     stage.sync()
     for gap, deal in ours.items():
         details, row = stage.referral(deal)["details"], stage.deal(deal)
         if "date" in gap:
-            assert details["closingDateTime"] == "2027-06-01T00:00:00Z", gap
+            assert details["closingDateTime"] == "2031-06-01T00:00:00Z", gap
         else:
             assert (details["dealValue"], details["currency"]) == (900, "EUR"), gap
         assert row["sync_state"] == "In sync", (gap, row["message"])
@@ -120,8 +124,8 @@ def test_what_a_person_enters_replaces_it_on_either_side(stage: Stage) -> None:
         if "name" in gap:
             assert row["name"] == f"From Microsoft {gap}"
         elif "date" in gap or "year" in gap:
-            assert row["close_date"] == "2027-07-01", gap
-            assert stage.referral(deal)["details"]["closingDateTime"] == "2027-07-01T08:00:00Z"
+            assert row["close_date"] == "2031-07-01", gap
+            assert stage.referral(deal)["details"]["closingDateTime"] == "2031-07-01T08:00:00Z"
         else:
             assert (row["value"], row["currency"]) == (700, "EUR"), gap
         assert row["sync_state"] == "In sync", (gap, row["message"])
@@ -137,10 +141,10 @@ def test_an_unanswered_deal_is_answered_without_what_stood_in(stage: Stage) -> N
     stage.seller(deal, action="Accept")
     stage.sync(expect=1)
     assert stage.status(deal)[0] == "New"
-    stage.seller(deal, close_date="2027-06-01")
+    stage.seller(deal, close_date="2031-06-01")
     stage.sync()
     assert stage.status(deal) == ("Active", "Accepted")
-    assert stage.referral(deal)["details"]["closingDateTime"] == "2027-06-01T00:00:00Z"
+    assert stage.referral(deal)["details"]["closingDateTime"] == "2031-06-01T00:00:00Z"
     stage.quiet()
 
 
@@ -205,37 +209,37 @@ def test_a_close_date_is_a_day_in_the_configured_zone(stage: Stage, zone: str) -
     """Both ways; an unchanged day leaves the time of day alone."""
     stage.env["COSELL_MAPPING__CLOSE_DATE_ZONE"] = zone
     there = ZoneInfo(zone)
-    evening = datetime(2027, 1, 15, 22, 30, tzinfo=there)
+    evening = datetime(2031, 1, 15, 22, 30, tzinfo=there)
     written = evening.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     deal = stage.add(details={"closingDateTime": written})
     stage.sync()
-    assert stage.deal(deal)["close_date"] == "2027-01-15"
+    assert stage.deal(deal)["close_date"] == "2031-01-15"
     stage.quiet()
     stage.seller(deal, value=4321)
     stage.sync()
     assert stage.referral(deal)["details"]["closingDateTime"] == written
-    stage.seller(deal, close_date="2027-07-01")
+    stage.seller(deal, close_date="2031-07-01")
     stage.sync()
     now = datetime.fromisoformat(stage.referral(deal)["details"]["closingDateTime"])
-    assert now.astimezone(there) == datetime(2027, 7, 1, tzinfo=there)
-    assert stage.deal(deal)["close_date"] == "2027-07-01"
+    assert now.astimezone(there) == datetime(2031, 7, 1, tzinfo=there)
+    assert stage.deal(deal)["close_date"] == "2031-07-01"
     stage.quiet()
 
 
 def test_another_zone_reads_every_day_again(stage: Stage) -> None:
-    deal = stage.add(details={"closingDateTime": "2027-01-15T22:30:00Z"})
+    deal = stage.add(details={"closingDateTime": "2031-01-15T22:30:00Z"})
     stage.sync()
-    assert stage.deal(deal)["close_date"] == "2027-01-15"
+    assert stage.deal(deal)["close_date"] == "2031-01-15"
     stage.env.update(
         COSELL_MAPPING__CLOSE_DATE_ZONE="Europe/Berlin",
         COSELL_MAPPING__FIELDS__CLOSE_DATE__CONFLICT="partner_center",
     )
     stage.sync()
-    assert stage.deal(deal)["close_date"] == "2027-01-15"
+    assert stage.deal(deal)["close_date"] == "2031-01-15"
     stage.env.update(COSELL_MAPPING__CLOSE_DATE_ZONE="Pacific/Auckland")
     stage.sync()
-    assert stage.deal(deal)["close_date"] == "2027-01-16"
-    assert stage.referral(deal)["details"]["closingDateTime"] == "2027-01-15T22:30:00Z"
+    assert stage.deal(deal)["close_date"] == "2031-01-16"
+    assert stage.referral(deal)["details"]["closingDateTime"] == "2031-01-15T22:30:00Z"
     stage.quiet()
 
 

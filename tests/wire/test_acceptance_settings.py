@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from acceptance import Stage, hidden, staged
+from acceptance import Stage, away, hidden, staged
 from comparison import disagreements
 
 pytestmark = pytest.mark.wire
@@ -102,12 +101,6 @@ def test_nobody_has_signed_in_yet(tmp_path: Path, crm: str) -> None:
         assert done.named("cycle.finished")
 
 
-def free_port() -> int:
-    with socket.socket() as door:
-        door.bind(("127.0.0.1", 0))
-        return int(door.getsockname()[1])
-
-
 def test_a_system_out_of_reach_ends_with_three_and_the_next_cycle_goes_on(tmp_path: Path, crm: str) -> None:
     """Both at once, each on a stage of its own, for every try waits a little longer."""
     homes = {name: tmp_path / name for name in ("partner_center", crm)}
@@ -119,17 +112,14 @@ def test_a_system_out_of_reach_ends_with_three_and_the_next_cycle_goes_on(tmp_pa
                 stage.add()
                 stage.sync()
                 stage.add()
-            one.servers[0].stop()
-            other.servers[1].stop()
-            processes = [(stage, stage.start("sync")) for stage in (one, other)]
-            for stage, process in processes:
-                done = stage.finish(process, ("sync",))
-                system = "partner_center" if stage is one else crm
-                assert done.code == 3, str(done)
-                assert system in done.sentences
-                assert done.finished["created"]["crm"] == 0
-            one.servers[0].start()
-            other.servers[1].start()
+            with away(one.servers[0]), away(other.servers[1]):
+                processes = [(stage, stage.start("sync")) for stage in (one, other)]
+                for stage, process in processes:
+                    done = stage.finish(process, ("sync",))
+                    system = "partner_center" if stage is one else crm
+                    assert done.code == 3, str(done)
+                    assert system in done.sentences
+                    assert done.finished["created"]["crm"] == 0
             for stage in (one, other):
                 stage.sync()
                 assert disagreements(stage) == []

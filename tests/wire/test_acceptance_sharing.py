@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from acceptance import Stage, staged, struck
+from acceptance import Stage, held_back, staged
 
 pytestmark = pytest.mark.wire
 HELP = "Proof of concept or demo"
@@ -134,7 +134,7 @@ def test_a_lost_reply_and_a_kill_at_a_post_make_no_second_one(stage: Stage, skip
     contact(stage, deal)
     server = stage.servers[0]
     server.faults.slow(20, method="POST", path=REFERRALS, skip=skip, applied=True)
-    stage.killed("sync", at=struck(server))
+    stage.killed("sync", at=held_back(server))
     stage.sync()
     (referral,) = stage.pc.ours()
     assert len(stage.pc.microsoft_sides(referral["engagementId"])) == 1

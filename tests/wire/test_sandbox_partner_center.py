@@ -2,7 +2,7 @@
 
 import json
 import ssl
-import time
+import threading
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -12,6 +12,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 import httpx
 import pytest
+from acceptance import away, held_back, waited
 
 from cosell_sync.sandbox.certificates import Certificates
 from cosell_sync.sandbox.demo.seed import sales_pipeline
@@ -22,6 +23,9 @@ from cosell_sync.sandbox.partner_center.service import PartnerCenter
 from cosell_sync.sandbox.server import Server
 
 START = datetime(2026, 5, 4, 10, 0, tzinfo=UTC)
+IMPATIENT = httpx.Timeout(
+    30, read=0.1
+)  # only with the answer: to connect takes as long as a busy machine needs
 SCOPE = "https://api.partner.microsoft.com/.default offline_access"
 
 
@@ -77,7 +81,7 @@ def stage(certificates: Certificates, trust: ssl.SSLContext) -> Iterator[Stage]:
     stage = Stage()
     with (
         Server(stage.world, certificates.server_context()) as stage.server,
-        httpx.Client(verify=trust, base_url=stage.server.url, timeout=2) as stage.http,
+        httpx.Client(verify=trust, base_url=stage.server.url, timeout=30) as stage.http,
     ):
         stage.sign_in()
         yield stage
@@ -605,9 +609,11 @@ def test_faults_strike_as_often_as_told_and_lost_answers_have_been_applied(stage
     assert stage.world.get(deal["id"])["details"]["notes"] == "reported as failed"
 
     for make in (faults.truncate, faults.hang):
+        struck = held_back(stage.server)
         make()
         with pytest.raises(httpx.TransportError):
-            stage.call("GET", REFERRALS, timeout=0.2)
+            stage.call("GET", REFERRALS, timeout=IMPATIENT)
+        waited(struck, "the fault to be there before the next request is")
     faults.html()
     assert stage.get().headers["Content-Type"].startswith("text/html")
     faults.redirect("https://elsewhere.example/")
@@ -617,16 +623,21 @@ def test_faults_strike_as_often_as_told_and_lost_answers_have_been_applied(stage
 
 
 def test_stopping_waits_for_no_fault_and_the_port_survives_an_outage(stage: Stage) -> None:
+    before = set(threading.enumerate())
     stage.server.faults.hang(times=None)
+    struck = held_back(stage.server)
     with pytest.raises(httpx.ReadTimeout):
-        stage.call("GET", REFERRALS, timeout=0.1)
-    began = time.monotonic()
-    stage.server.stop()
-    assert time.monotonic() - began < 1
-    with pytest.raises(httpx.TransportError):
-        stage.get()
-    stage.server.faults.clear()
-    stage.server.start()
+        stage.call("GET", REFERRALS, timeout=IMPATIENT)
+    waited(struck, "the call to hang")
+    hanging = set(threading.enumerate()) - before
+    assert hanging
+    with away(stage.server):
+        for thread in hanging:
+            thread.join(30)
+            assert not thread.is_alive()
+        with pytest.raises(httpx.TransportError):
+            stage.get()
+        stage.server.faults.clear()
     assert stage.get().status_code == 200
 
 

@@ -6,17 +6,16 @@ What more may befall them, ``tests/fleet`` plays; here it is the installed comma
 from __future__ import annotations
 
 import signal
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
 import pytest
-from acceptance import Stage, staged, waited
-from test_acceptance_settings import free_port
+from acceptance import PATIENCE, Stage, staged, waited
 
 import postgres
+from ports import held_port
 
 pytestmark = pytest.mark.wire
 
@@ -30,7 +29,7 @@ def stage(tmp_path: Path) -> Iterator[Stage]:
 
 class Worker:
     def __init__(self, stage: Stage, stack: ExitStack) -> None:
-        port = free_port()
+        port = stack.enter_context(held_port())
         self.url = f"http://127.0.0.1:{port}"
         self.log = stage.home / f"worker-{port}.log"
         self.process = stage.start("worker", into=self.log, COSELL_HTTP__LISTEN=f"127.0.0.1:{port}")
@@ -39,7 +38,7 @@ class Worker:
 
     def ready(self) -> bool:
         try:
-            return httpx.get(f"{self.url}/readyz", timeout=5).status_code == 200
+            return httpx.get(f"{self.url}/readyz", timeout=30).status_code == 200
         except httpx.TransportError:
             return False
 
@@ -57,10 +56,8 @@ def test_two_share_one_connection_and_the_other_goes_on_when_one_is_killed(stage
         first.process.kill()
         later = stage.add()
         waited(lambda: stage.deals(later), "the import after the kill", process=second.process)
-        began = time.monotonic()
         second.process.send_signal(signal.SIGTERM)
-        assert second.process.wait(30) == 0, second.log.read_text()[-3000:]
-        assert time.monotonic() - began < 10
+        assert second.process.wait(PATIENCE) == 0, second.log.read_text()[-3000:]
         assert "daemon.abandoned" not in second.log.read_text()
 
 

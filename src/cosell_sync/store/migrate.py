@@ -80,13 +80,17 @@ def pending(engine: Engine) -> bool:
 def revision(connection: Connection) -> str | None:
     """Where the store stands; None for an empty database."""
     try:
-        with connection.begin_nested():
-            found = connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one_or_none()
+        found = _noted(connection)
     except (OperationalError, ProgrammingError):
-        if inspect(connection).has_table("alembic_version"):
-            raise
-        return None
+        if not inspect(connection).has_table("alembic_version"):
+            return None
+        found = _noted(connection)  # another process has just made the table; any other error comes again
     return None if found is None else str(found)
+
+
+def _noted(connection: Connection) -> object:
+    with connection.begin_nested():
+        return connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one_or_none()
 
 
 def _configuration() -> Config:

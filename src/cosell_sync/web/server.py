@@ -12,6 +12,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from math import ceil
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -143,9 +144,18 @@ class _Headers(dict[bytes, bytes]):
 
 
 class _Request(HTTPRequest):
+    """A request after which the connection is closed where its body came in chunks: what is refused is refused unread, and
+    the rest of it must not be taken for the next request.
+    """
+
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self.inheaders = _Headers()
+
+    def parse_request(self) -> None:
+        super().parse_request()
+        if self.chunked_read:
+            self.close_connection = True
 
 
 class _Connection(HTTPConnection):
@@ -155,7 +165,7 @@ class _Connection(HTTPConnection):
 
     def communicate(self) -> bool:
         """Whether the connection stays open."""
-        cut = threading.Timer(DEADLINE, self._cut)
+        cut = threading.Timer(self.server.arrivals.deadline, self._cut)
         cut.daemon = True
         cut.start()
         try:
@@ -171,10 +181,10 @@ class _Connection(HTTPConnection):
 class _Server(Cheroot):
     ConnectionClass = _Connection
 
-    def __init__(self, address: tuple[str, int], application: Application) -> None:
-        super().__init__(address, application, numthreads=4, timeout=5)
+    def __init__(self, address: tuple[str, int], application: Application, deadline: float) -> None:
+        super().__init__(address, application, numthreads=4, timeout=ceil(deadline))
         self.refused: OSError | None = None  # why an address could not be taken
-        self.arrivals = Arrivals(super().process_conn, self._answer_here, webhooks.BODY_CAP)
+        self.arrivals = Arrivals(super().process_conn, self._answer_here, webhooks.BODY_CAP, deadline)
 
     def process_conn(self, conn: HTTPConnection) -> None:
         """A connection of which something has arrived: it goes to a worker once its request is whole."""
@@ -213,10 +223,12 @@ class _Server(Cheroot):
 
 
 class Listener:
-    """Serves an application on its own threads until stopped; also a context manager."""
+    """Serves an application on its own threads until stopped; also a context manager. ``deadline``: seconds for a request."""
 
-    def __init__(self, address: tuple[str, int], application: Application) -> None:
-        self._server = _Server(address, application)
+    def __init__(
+        self, address: tuple[str, int], application: Application, deadline: float = DEADLINE
+    ) -> None:
+        self._server = _Server(address, application, deadline)
         self._server.shutdown_timeout = 0.5  # cheroot's stub says int, its code takes any
         self._server.max_request_header_size = HEADERS_CAP
         self._server.max_request_body_size = webhooks.BODY_CAP

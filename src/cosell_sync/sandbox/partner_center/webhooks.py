@@ -40,7 +40,7 @@ NAMES: Final = (
 )
 TRIES: Final = 10
 PAUSE: Final = 0.2  # seconds between two tries; the real spacing is not published
-TIMEOUT: Final = 5.0
+TIMEOUT: Final = 30.0
 RESOURCE: Final = "https://api.partnercenter.microsoft.com/engagements/v1/referrals"
 _LOOPBACK: Final = re.compile(r"http://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?/")
 
@@ -117,7 +117,7 @@ class Webhooks:
         self._forger: Signer | None = None
         self._held: list[Document] = []
         self._validations: dict[str, Document] = {}
-        self._work: queue.SimpleQueue[Document | None] = queue.SimpleQueue()
+        self._work: queue.Queue[Document | None] = queue.Queue()
         self._thread: threading.Thread | None = None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Webhooks:
@@ -222,6 +222,10 @@ class Webhooks:
             self._thread.start()
         self._work.put(event)
 
+    def idle(self) -> bool:
+        """Whether every event was delivered, or given up."""
+        return not self._work.unfinished_tasks
+
     def stop(self) -> None:
         """Deliver nothing more."""
         self._work.put(None)
@@ -231,11 +235,12 @@ class Webhooks:
             while (event := self._work.get()) is not None:
                 if self.mischief.drop > 0:
                     self.mischief.drop -= 1
-                    continue
-                if self.mischief.delay:
-                    threading.Event().wait(self.mischief.delay)
-                for _ in range(self.mischief.copies):
-                    self._deliver(client, event)
+                else:
+                    if self.mischief.delay:
+                        threading.Event().wait(self.mischief.delay)
+                    for _ in range(self.mischief.copies):
+                        self._deliver(client, event)
+                self._work.task_done()
 
     def _deliver(self, client: httpx.Client, event: Document) -> None:
         correlation = event.get("correlation")
