@@ -128,6 +128,7 @@ def _merge_field(
             base_referral[name] = builder.referral[name]
             base_opportunity[name] = builder.opportunity[name]
             builder.reasons[name] = ""
+        builder.forget_answers(agreed)
         return
     if unseen := _unseen(builder, rule.name):
         builder.holds += [
@@ -179,6 +180,7 @@ def _merge_field(
             for kind in unequal[name]
         ]
         builder.update_memory(disputed=tuple(each for each in memory.disputed if each not in names))
+        builder.forget_answers(names)
     else:  # someone has changed it since, or decided
         over = {kind.key(name) for name in names for kind in unequal[name]}
         builder.update_memory(reported=tuple(each for each in memory.reported if each not in over))
