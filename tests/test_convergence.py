@@ -272,10 +272,11 @@ class Convergence(RuleBasedStateMachine):
     """Two fixed sides, at most three deals, few values."""
 
     kind = CrmKind()
+    consent = True  # whether the CRM ticks it on what is imported; else contacts of such deals stay there
 
     def __init__(self) -> None:
         super().__init__()
-        self.outside = Outside(self.kind, base=self._base)
+        self.outside = Outside(self.kind, base=self._base, defaults={"consent": self.consent})
         self.posts = Posts(self.outside)
         self.store = CountingStore()
         self.past: list[JournalEntry] = []  # journals of stores that were lost
@@ -800,6 +801,7 @@ class LikeSalesforce(Convergence):
 
 class LikeDynamics(Convergence):
     kind = LIKE_DYNAMICS
+    consent = False
 
 
 class Unsettled(Convergence):

@@ -258,13 +258,14 @@ def test_a_lost_create_is_found_and_then_rests(play: Play, kind: str) -> None:
 
 def test_what_somebody_did_while_the_opportunity_was_made(play: Play) -> None:
     play.outside.new_referral(State.ACCEPTED)
-    play.cycle(landed=lambda: play.seller(contacts=(Member("a@x"),)))
+    play.cycle(landed=lambda: play.seller(consent=True, contacts=(Member("a@x"),)))
     play.cycle()
     assert play.referral["contacts"] == (Member("a@x"),)
 
 
 def test_what_somebody_added_while_the_set_was_written(play: Play) -> None:
     play.begin(solutions=(Solution("S1"),))
+    play.seller(consent=True)
     play.colleague(contacts=(Member("a@x"),))
     play.cycle(landed=lambda: play.seller(contacts=(Member("a@x"), Member("b@x"))))
     play.cycle()
@@ -382,6 +383,26 @@ def test_a_hold_has_a_clock(play: Play, left: float, given: list[int]) -> None:
     play.store.submit(OperatorCommand("1", "unlink", "R1"))
     play.cycle()
     assert play.link.phase == "parted"
+
+
+def test_contacts_of_an_opportunity_that_was_there_stay_in_the_crm_without_consent(play: Play) -> None:
+    """A deal of Microsoft's is joined to an opportunity with contacts of its own: nobody has agreed to tell Microsoft of them."""
+    vera = Member("vera@c.example", "Vera", "Lund", "+46 1")
+    play.outside.new_opportunity(sync=False, consent=False, contacts=(vera,))
+    play.outside.new_referral(State.ACCEPTED, external_reference="O1")
+    play.cycle()
+    play.cycle()
+    assert (play.link.phase, play.referral["contacts"], play.opportunity["contacts"]) == (
+        "linked",
+        (),
+        (vera,),
+    )
+    assert "was not sent: tick Consent" in str(play.opportunity["message"])
+    play.rests()
+    play.seller(consent=True)
+    play.cycle()
+    assert play.referral["contacts"] == (vera,)
+    assert "tick Consent" not in str(play.opportunity["message"])
 
 
 def claims(play: Play, *states: State) -> list[Link]:

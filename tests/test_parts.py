@@ -117,7 +117,8 @@ def test_a_field_that_partner_center_refuses_does_not_hold_the_win(
     values: dict[str, Value] = {
         "close_date": date(2027, 5, 1), "solutions": (), "contacts": (ANN,), "notes": "the last word",
     }  # fmt: skip
-    play.seller(**{name: values[name] for name in (field, "notes") if values[name] != ()}, stage="Closed Won")
+    given = {name: values[name] for name in (field, "notes") if values[name] != ()}
+    play.seller(**given, stage="Closed Won", consent=True)
     play.cycle()
     assert play.referral["state"] == State.WON
     assert (play.referral["notes"], play.referral[field]) == ("the last word", before)
@@ -290,7 +291,7 @@ def test_a_sellers_text_quotes_nothing_that_he_cannot_mend(play: Play, side: Sid
 
 def test_known_limits_are_held_before_anything_is_sent(play: Play) -> None:
     people = tuple(Member(f"p{n:02}@x.example") for n in range(51))
-    play.seller(contacts=people, close_date=date(2020, 1, 1), notes="new")
+    play.seller(contacts=people, close_date=date(2020, 1, 1), notes="new", consent=True)
     play.cycle()
     assert play.referral["notes"] == "new"
     assert play.referral["close_date"] != date(2020, 1, 1)

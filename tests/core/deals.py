@@ -75,6 +75,7 @@ def at_rest(state: State = State.ACCEPTED, *, stage: str | None = None, memory: 
         **shared(),
         "stage": stage,
         "sync": True,
+        "consent": True,
         "action": None,
         "reason": None,
         "reason_note": None,

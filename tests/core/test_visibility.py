@@ -9,7 +9,7 @@ from deals import SHAPE, rules
 from sharing import HELP, NOW, RULES, TODAY, opportunity, pair
 
 from cosell_sync.core import microsoft, publishing, visibility
-from cosell_sync.core.deal import DealType, Member, Side, State, Value
+from cosell_sync.core.deal import ABSENT, DealType, Member, Side, State, Value
 from cosell_sync.core.decision import HoldKind
 from cosell_sync.core.memory import Invitation, Memory, Phase
 from cosell_sync.core.reconcile import decide
@@ -128,6 +128,36 @@ def test_contacts_are_fixed_once_microsoft_is_invited_even_if_our_row_stays_inde
     decision = decide(edited, RULES, SHAPE, NOW)
     assert not decision.steps
     assert ("contacts", HoldKind.FROZEN) in {(hold.field, hold.kind) for hold in decision.holds}
+
+
+GRETA = Member("greta@c.example", "Greta", "Oz", "+49")
+
+
+@pytest.mark.parametrize(
+    ("here", "sent"),
+    [
+        ((GRETA, Member("new@c.example")), False),
+        ((replace(GRETA, phone="+49 1"),), False),
+        ((replace(GRETA, phone=None),), True),
+        ((), True),
+    ],
+    ids=["a person more", "another number", "a number less", "a person less"],
+)
+@pytest.mark.parametrize("consent", [False, None, ABSENT, True])
+def test_nothing_more_of_a_person_is_told_without_the_consent(
+    here: tuple[Member, ...], sent: bool, consent: Value
+) -> None:
+    """Also of a deal that came from Microsoft, or was joined to an opportunity: nobody was asked then."""
+    link = pair({"consent": consent, "contacts": here}, contacts=(GRETA,), direction="Inbound")
+    known = {**link.base_opportunity, "contacts": (GRETA,)}
+    known.pop("consent")
+    link = replace(link, base_opportunity=known, base_referral={**link.base_referral, "contacts": (GRETA,)})
+    decision = decide(link, RULES, SHAPE, NOW)
+    assert ("contacts" in {name for step in decision.steps for name in step.fields}) is (
+        sent or consent is True
+    )
+    told = [hold.text for hold in decision.holds if hold.field == "contacts"]
+    assert [" tick " in text for text in told] == ([] if sent or consent is True else [True])
 
 
 def test_contacts_are_not_sent_once_consent_is_taken_back() -> None:

@@ -124,6 +124,8 @@ def edit(stage: Stage, deals: dict[str, Document]) -> None:
     crm.edit("opportunity", opp["both_fields"], close_date="2028-05-05")
     pc.edit(deals["both_contact"]["id"], "customerProfile/team", [{**GERDA, "phoneNumber": "+49 2"}])
     crm.edit("contact", stage.contacts(deals["both_contact"])[GERDA["email"]]["id"], first_name="Gerda")
+    for agreed in ("crm_contact", "crm_phone", "both_contact"):
+        crm.edit("opportunity", opp[agreed], consent=True)
     pc.edit(deals["both_same"]["id"], "details/dealValue", 6000)
     crm.edit("opportunity", opp["both_same"], value=6000)
 

@@ -97,6 +97,7 @@ def test_who_has_no_key_is_told_and_stays_on_its_side(stage: Stage) -> None:
     heard = crm.create("contact", account=account, first_name="Greta", last_name="Oz", email="greta@customer.example", phone="+1")  # fmt: skip
     for person in (silent, heard):
         crm.add_contact(row["id"], person)
+    stage.seller(deal, consent=True)
     crm.create("solution", opportunity=row["id"], title="Unnumbered")
     crm.create("solution", opportunity=row["id"], code="SOL-2-MORE", title="More")
     stage.sync()

@@ -145,7 +145,7 @@ def test_no_log_at_any_level_holds_what_is_nobodys_business(tmp_path: Path, crm:
         outputs.append(stage.sync(expect=1))
         person = next(iter(stage.contacts(deal).values()))
         stage.crm.edit("contact", person["id"], phone="+49 30 7654321", last_name="Geheimnisträger")
-        stage.seller(deal, notes="Rufen Sie Frau Geheimnisträger unter +49 30 7654321 an")
+        stage.seller(deal, notes="Rufen Sie Frau Geheimnisträger unter +49 30 7654321 an", consent=True)
         stage.pc.expire_tokens()
         refusal = {
             "error": {

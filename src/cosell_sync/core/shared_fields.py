@@ -17,6 +17,7 @@ from cosell_sync.core.limits import (
     PARTNER_CENTER_REQUIRES,
     currency_stays,
     foreign_currency,
+    why_no_consent,
     why_not_sent,
     why_partner_center_cannot_store,
 )
@@ -292,6 +293,11 @@ def _why_not_up(builder: DecisionBuilder, name: str, value: Value) -> Reason | N
     """Why Partner Center is not sent this value."""
     label = builder.shape.label(name)
     if why := why_not_sent(name, builder.link, builder.rules):
+        return HoldKind.FROZEN, messages.frozen(label, why)
+    consent = builder.shape.label("consent")
+    if name == "contacts" and (
+        why := why_no_consent(builder.referral[name], value, builder.opportunity, consent)
+    ):
         return HoldKind.FROZEN, messages.frozen(label, why)
     if name in PARTNER_CENTER_REQUIRES and empty(value):
         return HoldKind.NEED, messages.cannot_be_empty(label, builder.referral[name])
