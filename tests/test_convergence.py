@@ -543,6 +543,7 @@ class Convergence(RuleBasedStateMachine):
                 overlap=OVERLAP,
                 surprise_min=DEALS,
                 surprise_moves=self.moves,
+                post_patience=timedelta(),  # a post lands at once or never
                 retry_policy=RetryPolicy(MINUTE, 4),
                 basis={Capability.WRITE_NAME: "v1.0"} if self.rules.write_name is None else {},
             ),

@@ -222,6 +222,7 @@ def services(referrals: Referrals, crm: Crm, store: SqlStore) -> Services:
             overlap=timedelta(seconds=5),
             surprise_moves=10_000,
             surprise_min=10_000,
+            post_patience=timedelta(),
             retry_policy=RetryPolicy(timedelta(seconds=1), 10_000, timedelta(hours=24)),
         ),
     )

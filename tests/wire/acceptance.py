@@ -313,6 +313,7 @@ def staged(home: Path, crm: str, *, deals: int = 0, seed: int = 7, **env: str) -
     with Sandbox(deals=deals, seed=seed, crm=crm) as sandbox:
         sandbox.dynamics.closed_rows_writable = True
         env = {"COSELL_DYNAMICS__CLOSED_ROWS": "true", **env} if crm == "dynamics" else env
+        env = {"COSELL_SYNC__POST_PATIENCE": "0s", **env}  # a post lands here at once or never
         yield Stage(sandbox, home, env)
 
 

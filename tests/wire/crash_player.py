@@ -95,6 +95,7 @@ class CrashPlayer:
             self.environment = self.sandbox.environment(home)
             self.apps = {server.port: server.app for server in self.sandbox.servers}
         self.environment["COSELL_STORE__URL"] = f"sqlite:///{self.store / 'cosell-sync.db'}"
+        self.environment["COSELL_SYNC__POST_PATIENCE"] = "0s"  # a post lands here at once or never
         if crm == "dynamics":  # a record that takes no words once it is closed could not tell the end
             self.sandbox.dynamics.closed_rows_writable = True
             self.environment["COSELL_DYNAMICS__CLOSED_ROWS"] = "true"
