@@ -587,6 +587,7 @@ def test_a_wish_to_share_over_which_the_program_stumbles_harms_no_other(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     play = Play()
+    play.world = replace(play.world, settings=replace(play.world.settings, post_patience=timedelta()))
     sound = publishing.wants_sharing
     play.outside.new_opportunity(name="Odd", sync=True)
     play.begin()
