@@ -7,9 +7,9 @@ second side of Microsoft. The tests count them.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from cosell_sync.core.deal import DealType, Direction, Side, Snapshot, State, Value
 from cosell_sync.core.fields import SHARED
@@ -20,7 +20,7 @@ from cosell_sync.cycle.cycle import run_cycle
 from cosell_sync.errors import Cure, Flaky, OutsideError, Rejected, Unavailable, Unclear
 from cosell_sync.partner_center import create, patch
 from cosell_sync.partner_center.values import WireOptions
-from cosell_sync.ports import Outcome, ReferralDraft
+from cosell_sync.ports import Outcome, Page, ReferralDraft
 from cosell_sync.sandbox.partner_center.rules import Switches, check_create, check_invitation
 from cosell_sync.summary import CycleSummary
 from cosell_sync.transport.exact_json import encode
@@ -48,6 +48,8 @@ class Posts(MemoryReferrals):
     origins: dict[str, str] = field(default_factory=dict)  # referral → opportunity that it was posted for
     looks: int = 0
     unsearchable: bool = False
+    late: timedelta = timedelta()  # so much later a post shows whose answer did not come in time
+    shown: dict[str, datetime] = field(default_factory=dict)  # id → from when on
 
     def __post_init__(self) -> None:
         super().__init__(self.outside)
@@ -94,7 +96,8 @@ class Posts(MemoryReferrals):
         reply = self._foreign(self.sides[-1]) if draft.engagement_id else self._snapshot(row)
         self.outside.at("posted")
         if kind == "lost" or len(self.bodies) in self.lose:
-            return Outcome(None, Unclear("no answer", code="timeout"))
+            self.shown[reply.id] = self.outside.now + self.late
+            return Outcome(None, Unclear("no answer", code="read_timeout"))
         return Outcome(reply.id, snapshot=reply, steps=1)
 
     def _stored(self, draft: ReferralDraft) -> Row:
@@ -128,12 +131,18 @@ class Posts(MemoryReferrals):
         if self.type_follows:
             self.outside.change(Side.PARTNER_CENTER, ours, {"deal_type": DealType.COSELL.value}, person=False)
 
+    def _shows(self, row: Row) -> bool:
+        return self.outside.now >= self.shown.get(row.id, self.outside.now)
+
+    def _pages(self, rows: Sequence[Row]) -> Iterator[Page]:
+        return super()._pages([row for row in rows if self._shows(row)])
+
     def find_created(self, external_reference: str) -> Snapshot | None:
         self._call("search")
         rows = [
             row
             for row in self.outside.referrals.values()
-            if row.fields["external_reference"] == external_reference and not row.gone
+            if row.fields["external_reference"] == external_reference and not row.gone and self._shows(row)
         ]
         return self._snapshot(rows[-1]) if rows else None
 
@@ -145,7 +154,9 @@ class Posts(MemoryReferrals):
         ours = [
             row for row in self.outside.referrals.values() if row.fields.get("engagement_id") == engagement_id
         ]
-        theirs = [row for row in self.sides if row.fields["engagement_id"] == engagement_id]
+        theirs = [
+            row for row in self.sides if row.fields["engagement_id"] == engagement_id and self._shows(row)
+        ]
         return [*map(self._snapshot, ours), *map(self._foreign, theirs)]
 
     def _foreign(self, row: Row) -> Snapshot:
@@ -164,6 +175,9 @@ class Stage:
     store: CountingStore = field(default_factory=CountingStore)
     recipe: str = "two_posts"
     moves: int = 10_000  # ``sync.surprise_moves``: most tests are not about it
+    patience: timedelta = (
+        timedelta()
+    )  # ``sync.post_patience``; a post lands at once or never, but for ``Posts.late``
     number: int = 0
     found: list[DealPlan] = field(default_factory=list)
 
@@ -192,7 +206,9 @@ class Stage:
             store,
             self.outside.clock,
             self.rules,
-            CycleSettings(retry_policy=RetryPolicy(MINUTE, 4), surprise_moves=self.moves),
+            CycleSettings(
+                retry_policy=RetryPolicy(MINUTE, 4), surprise_moves=self.moves, post_patience=self.patience
+            ),
         )
         self.found = []
         try:

@@ -256,6 +256,9 @@ class Outside:
     violations: list[str] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
     flow: Callable[[str, Value], Value] = field(default=_untouched)  # an automation in the CRM
+    flow_there: Callable[[str, Value], Value] = field(
+        default=_untouched
+    )  # what Partner Center makes of a write
     defaults: Mapping[str, Value] = field(default_factory=dict)  # what the CRM fills in for a new record
     born: dict[str, dict[str, Value]] = field(
         default_factory=dict
@@ -595,6 +598,7 @@ class MemoryReferrals:
             return Rejected("cannot be changed", code="invalidRequest", status=400)
         fields = self._judged(row, step)
         fields = {name: value for name, value in fields.items() if name not in self.outside.doubtful}
+        fields = {name: self.outside.flow_there(name, value) for name, value in fields.items()}
         self.outside.writes += 1
         self.outside.change(Side.PARTNER_CENTER, row, fields, person=False)
         return _trouble(kind, "Partner Center") if kind == "lost" else None

@@ -272,10 +272,11 @@ class Convergence(RuleBasedStateMachine):
     """Two fixed sides, at most three deals, few values."""
 
     kind = CrmKind()
+    consent = True  # whether the CRM ticks it on what is imported; else contacts of such deals stay there
 
     def __init__(self) -> None:
         super().__init__()
-        self.outside = Outside(self.kind, base=self._base)
+        self.outside = Outside(self.kind, base=self._base, defaults={"consent": self.consent})
         self.posts = Posts(self.outside)
         self.store = CountingStore()
         self.past: list[JournalEntry] = []  # journals of stores that were lost
@@ -542,6 +543,7 @@ class Convergence(RuleBasedStateMachine):
                 overlap=OVERLAP,
                 surprise_min=DEALS,
                 surprise_moves=self.moves,
+                post_patience=timedelta(),  # a post lands at once or never
                 retry_policy=RetryPolicy(MINUTE, 4),
                 basis={Capability.WRITE_NAME: "v1.0"} if self.rules.write_name is None else {},
             ),
@@ -800,6 +802,7 @@ class LikeSalesforce(Convergence):
 
 class LikeDynamics(Convergence):
     kind = LIKE_DYNAMICS
+    consent = False
 
 
 class Unsettled(Convergence):

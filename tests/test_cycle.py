@@ -384,6 +384,26 @@ def test_a_hold_has_a_clock(play: Play, left: float, given: list[int]) -> None:
     assert play.link.phase == "parted"
 
 
+def test_contacts_of_an_opportunity_that_was_there_stay_in_the_crm_without_consent(play: Play) -> None:
+    """A deal of Microsoft's is joined to an opportunity with contacts of its own: nobody has agreed to tell Microsoft of them."""
+    vera = Member("vera@c.example", "Vera", "Lund", "+46 1")
+    play.outside.new_opportunity(sync=False, consent=False, contacts=(vera,))
+    play.outside.new_referral(State.ACCEPTED, external_reference="O1")
+    play.cycle()
+    play.cycle()
+    assert (play.link.phase, play.referral["contacts"], play.opportunity["contacts"]) == (
+        "linked",
+        (),
+        (vera,),
+    )
+    assert "was not sent: tick Consent" in str(play.opportunity["message"])
+    play.rests()
+    play.seller(consent=True)
+    play.cycle()
+    assert play.referral["contacts"] == (vera,)
+    assert "tick Consent" not in str(play.opportunity["message"])
+
+
 def claims(play: Play, *states: State) -> list[Link]:
     """Referrals R1, R2 … that all name the one opportunity O1, after two cycles."""
     row = play.outside.new_opportunity(sync=False)
@@ -566,6 +586,7 @@ def test_a_wish_to_share_over_which_the_program_stumbles_harms_no_other(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     play = Play()
+    play.world = replace(play.world, settings=replace(play.world.settings, post_patience=timedelta()))
     sound = publishing.wants_sharing
     play.outside.new_opportunity(name="Odd", sync=True)
     play.begin()

@@ -633,3 +633,45 @@ def test_many_awaited_deals_do_not_keep_out_the_others() -> None:
     assert stage.posts.looks <= looks + 2 * READS
     shown = [each.fields["microsoft_status"] for each in stage.outside.opportunities.values()]
     assert shown == ["New / Pending"] * (READS + 1)
+
+
+@pytest.mark.parametrize("lost", [1, 2], ids=["the deal", "the invitation"])
+@pytest.mark.parametrize("late", [0, 1, 4, 9])
+def test_a_post_that_lands_after_we_gave_up_is_not_sent_again(lost: int, late: int) -> None:
+    """The answer does not come in time, and the service goes on with the request: nothing is there when we look first."""
+    stage = Stage(patience=timedelta(minutes=10))
+    stage.posts.late = timedelta(minutes=late)
+    stage.posts.lose = {lost}
+    stage.opportunity(help=HELP)
+    for _ in range(15):
+        stage.cycle()
+    assert (len(stage.posts.bodies), len(stage.outside.referrals), len(stage.posts.sides)) == (2, 1, 1)
+    assert (stage.record()["referral_id"], stage.record()["sync_state"]) == ("R1", "In sync")
+    assert stage.link().memory.invite == "done"
+    assert "Help was changed" not in str(stage.record()["message"])
+    stage.settled(1)
+
+
+def test_a_post_that_never_landed_is_sent_once_its_time_is_over() -> None:
+    stage = Stage(patience=timedelta(minutes=10))
+    stage.posts.late = timedelta(days=1)
+    stage.posts.lose = {1}
+    stage.opportunity()
+    for minute in range(13):
+        stage.cycle()
+        assert len(stage.posts.bodies) == 1 + (minute >= 10), minute
+
+
+def test_a_killed_process_posts_again_as_soon_as_it_has_looked() -> None:
+    """Nobody waits for the answer of a process that is gone: what is not there after its start did not leave, or was refused."""
+    stage = Stage(patience=timedelta(minutes=10))
+    stage.opportunity()
+
+    def crash(now: str) -> None:
+        if now == "partner_center.post":
+            raise Crash
+
+    stage.cycle(crash, crash=True)
+    stage.cycle()
+    assert (len(stage.posts.bodies), stage.record()["referral_id"]) == (1, "R1")
+    stage.settled(1)

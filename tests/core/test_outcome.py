@@ -146,7 +146,7 @@ def test_what_each_side_made_of_it_is_its_base() -> None:
 
 
 def test_what_was_left_as_it_was_is_remembered_once_and_last() -> None:
-    """A sales stage that moves on by itself is no refusal, and neither is a set or a text that merges."""
+    """A sales stage that moves on by itself is no refusal."""
     link = remembering(
         here(at_rest(), value=FIVE, team=(ANN,), notes="two", stage="Proposal"),
         reported=("kept:value", "automation:name", "kept:close_date"),
@@ -155,7 +155,8 @@ def test_what_was_left_as_it_was_is_remembered_once_and_last() -> None:
         Step({"value": FIVE, "team": (ANN,), "notes": "two", "sales_stage": "Propose", "campaign_id": "C1"}),
     )
     learned = after_referral(link, steps, referral_after(link, campaign_id=ABSENT), rules(), SHAPE)
-    assert learned.link.memory.reported == ("automation:name", "kept:close_date", "kept:value")
+    kept = ("kept:value", "kept:notes", "kept:team")
+    assert learned.link.memory.reported == ("automation:name", "kept:close_date", *kept)
 
 
 def test_the_crm_took_it() -> None:

@@ -9,7 +9,7 @@ from deals import SHAPE, rules
 from sharing import HELP, NOW, RULES, TODAY, opportunity, pair
 
 from cosell_sync.core import microsoft, publishing, visibility
-from cosell_sync.core.deal import DealType, Member, Side, State, Value
+from cosell_sync.core.deal import ABSENT, DealType, Member, Side, State, Value
 from cosell_sync.core.decision import HoldKind
 from cosell_sync.core.memory import Invitation, Memory, Phase
 from cosell_sync.core.reconcile import decide
@@ -128,6 +128,37 @@ def test_contacts_are_fixed_once_microsoft_is_invited_even_if_our_row_stays_inde
     decision = decide(edited, RULES, SHAPE, NOW)
     assert not decision.steps
     assert ("contacts", HoldKind.FROZEN) in {(hold.field, hold.kind) for hold in decision.holds}
+
+
+GRETA = Member("greta@c.example", "Greta", "Oz", "+49")
+
+
+@pytest.mark.parametrize(
+    "here",
+    [(GRETA, Member("new@c.example")), (replace(GRETA, phone="+49 1"),)],
+    ids=["a person more", "another number"],
+)
+@pytest.mark.parametrize("consent", [False, None, ABSENT, True])
+@pytest.mark.parametrize("seen", ["at first sight", "held since", "agreed once"])
+def test_whom_the_opportunity_had_at_first_sight_is_told_of_with_consent_only(
+    here: tuple[Member, ...], consent: Value, seen: str
+) -> None:
+    """It was there already, or the store was lost: nobody was asked then. What a seller adds later is meant for this deal."""
+    link = pair({"consent": consent, "contacts": here}, contacts=(GRETA,), direction="Inbound")
+    known = (
+        {"contacts": (GRETA,)} if seen == "agreed once" else {"contacts": ()} if seen == "held since" else {}
+    )
+    bases = {
+        side: {name: each for name, each in base.items() if name not in {"consent", "contacts"}} | known
+        for side, base in (("base_opportunity", link.base_opportunity), ("base_referral", link.base_referral))
+    }
+    link = replace(link, **bases, memory=replace(link.memory, unconsented=seen == "held since"))
+    decision = decide(link, RULES, SHAPE, NOW)
+    sent = seen == "agreed once" or consent is True
+    assert ("contacts" in {name for step in decision.steps for name in step.fields}) is sent
+    told = [hold.text for hold in decision.holds if hold.field == "contacts"]
+    assert [" tick " in text for text in told] == ([] if sent else [True])
+    assert decision.link.memory.unconsented is not sent
 
 
 def test_contacts_are_not_sent_once_consent_is_taken_back() -> None:

@@ -66,6 +66,7 @@ def cycle_settings_from(settings: Settings) -> CycleSettings:
         surprise_min=sync.surprise_min,
         surprise_moves=sync.surprise_moves,
         surprise_window=sync.surprise_window,
+        post_patience=sync.post_patience,
         retry_policy=RetryPolicy(sync.interval, sync.max_attempts, sync.full_every),
         closed_rows=(settings.dynamics if settings.crm == "dynamics" else settings.salesforce).closed_rows,
         basis=_basis(settings),

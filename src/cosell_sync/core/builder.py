@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
@@ -56,6 +56,11 @@ class DecisionBuilder:
         memory = self.link.memory
         if any(getattr(memory, name) != value for name, value in changes.items()):
             self.link = replace(self.link, memory=replace(memory, **changes))  # type: ignore[arg-type]
+
+    def forget_answers(self, names: Collection[str]) -> None:
+        """There is nothing to decide of these fields: a person's answer is over, so that no later conflict is decided by it."""
+        resolved = self.link.memory.resolved
+        self.update_memory(resolved={name: side for name, side in resolved.items() if name not in names})
 
     def withholds(self, kind: FinalKind, field: str, there: Value, here: Value) -> bool:
         """Whether the guard withholds this step; then it is held, with its reason, and remembered."""

@@ -13,11 +13,11 @@ from typing import Final
 
 from cosell_sync.core import microsoft
 from cosell_sync.core.countries import is_currency
-from cosell_sync.core.deal import DealType, Direction, Snapshot, Value
+from cosell_sync.core.deal import DealType, Direction, Member, Snapshot, Solution, Value
 from cosell_sync.core.fields import ASKED_PER_DEAL
 from cosell_sync.core.lifecycle import frozen
 from cosell_sync.core.memory import Link
-from cosell_sync.core.normalize import empty
+from cosell_sync.core.normalize import by_key, empty
 from cosell_sync.core.rules import CrmShape, Rules
 from cosell_sync.core.texts import Text
 
@@ -83,6 +83,23 @@ def why_not_sent(name: str, link: Link, rules: Rules) -> str | None:
     words = str(microsoft.deal_type(link))
     outbound = referral is not None and referral.text("direction") == Direction.OUTBOUND
     return frozen(name, DealType(words) if words in set(DealType) else None, outbound=outbound)
+
+
+def why_no_consent(contacts: Value, wanted: Value, opportunity: Snapshot, label: str) -> Text | None:
+    """Why these contacts are not sent, or None: they tell Partner Center of a person what it does not hold (``contacts``), and nobody
+    has ticked the consent (``label``).
+    """
+    if opportunity["consent"] is True:
+        return None
+    known, people = by_key(contacts), by_key(wanted)
+    if all(_says_no_more(person, known.get(key)) for key, person in people.items()):
+        return None
+    return Text("tick %(consent)s once these people have agreed", consent=label)
+
+
+def _says_no_more(person: Member | Solution, known: Member | Solution | None) -> bool:
+    parts = ("first_name", "last_name", "phone")
+    return known is not None and all(getattr(person, part) in {None, getattr(known, part)} for part in parts)
 
 
 def no_choice_for(name: str, value: Value, shape: CrmShape) -> bool:

@@ -33,15 +33,17 @@ from cosell_sync.core.decision import Conflict
 from cosell_sync.core.erasure import recalled
 from cosell_sync.core.fields import KINDS, Kind
 from cosell_sync.core.frozen import replace
+from cosell_sync.core.line_diff import apply_delta, line_delta, undoes
 from cosell_sync.core.merge_record import Pair, Record, merge_record, waiting_parts, with_parts_of
 from cosell_sync.core.normalize import (
     agree,
     by_key,
-    clean_notes,
     empty,
     for_crm,
     for_referral,
     keeping_duns,
+    note_lines,
+    notes_of,
     same,
     same_record,
     storable,
@@ -89,7 +91,7 @@ def merge(rule: FieldRule, sides: Sides, shape: CrmShape, answer: Side | None = 
         return still
     kind = KINDS[rule.name]
     if kind in {Kind.MEMBERS, Kind.SOLUTIONS}:
-        merged = _merge_set(rule, sides, shape)
+        merged = _merge_set(rule, sides, shape, answer)
     elif kind is Kind.NOTES and rule.policy is Policy.MERGE and answer is None:
         merged = _merge_notes(rule, sides, shape)
     else:
@@ -169,11 +171,11 @@ def says_nothing(sides: Sides) -> set[Side]:
 # --- sets ------------------------------------------------------------------------------------------------------
 
 
-def _merge_set(rule: FieldRule, sides: Sides, shape: CrmShape) -> Merged:
+def _merge_set(rule: FieldRule, sides: Sides, shape: CrmShape, answer: Side | None) -> Merged:
     referral, opportunity = by_key(sides.referral), by_key(sides.opportunity)
     base_referral = recalled(by_key(sides.base_referral), referral, opportunity)
     base_opportunity = recalled(by_key(sides.base_opportunity), opportunity, referral)
-    prefer = Side.PARTNER_CENTER if rule.policy is Policy.PARTNER_CENTER else Side.CRM
+    prefer = answer or (Side.PARTNER_CENTER if rule.policy is Policy.PARTNER_CENTER else Side.CRM)
     target_referral, target_opportunity = dict(referral), dict(opportunity)
     next_referral, next_opportunity = dict(base_referral), dict(base_opportunity)
     clash = False
@@ -188,11 +190,15 @@ def _merge_set(rule: FieldRule, sides: Sides, shape: CrmShape) -> Merged:
             _set_record(next_referral, key, _keeping_hidden(there, here, was_there))
             _set_record(next_opportunity, key, _keeping_hidden(here, there, was_here))
             continue
+        decided = answer is not None and (there, here) == (was_there, was_here)  # a write left them unequal
         if there is not None and here is not None:
-            new_there, new_here, clashed = merge_record(
-                Pair(there, stored or there, here), was_there, was_here, prefer
-            )
+            bases = (None, None) if decided else (was_there, was_here)
+            new_there, new_here, clashed = merge_record(Pair(there, stored or there, here), *bases, prefer)
             clash = clash or clashed
+        elif decided and answer is Side.PARTNER_CENTER:
+            new_there, new_here = there, stored
+        elif decided:  # whom the CRM cannot hold stays in Partner Center
+            new_there, new_here = here or there, here
         else:
             new_there, new_here = _merge_presence(there, here, was_there, was_here)
             new_here = stored if new_here is there else new_here
@@ -250,16 +256,16 @@ def _with_extra(record: Record, own: Record | None) -> Record:
 
 
 def _merge_notes(rule: FieldRule, sides: Sides, shape: CrmShape) -> Merged:
-    referral, opportunity = _lines(sides.referral), _lines(sides.opportunity)
-    base_referral, base_opportunity = _lines(sides.base_referral), _lines(sides.base_opportunity)
+    referral, opportunity = note_lines(sides.referral), note_lines(sides.opportunity)
+    base_referral, base_opportunity = note_lines(sides.base_referral), note_lines(sides.base_opportunity)
     if agree(rule.name, sides.referral, sides.opportunity, shape):
         return Merged(sides.referral, sides.opportunity)
-    to_referral = _apply(referral, _delta(base_opportunity, opportunity))
-    to_opportunity = _apply(opportunity, _delta(base_referral, referral))
+    to_referral = apply_delta(referral, line_delta(base_opportunity, opportunity))
+    to_opportunity = apply_delta(opportunity, line_delta(base_referral, referral))
     if Counter(to_referral) == Counter(to_opportunity):  # the same lines: one order for both
         mine = not same(Kind.NOTES, sides.opportunity, sides.base_opportunity)
         to_referral = to_opportunity = to_opportunity if mine else to_referral
-    new_referral, new_opportunity = _text(to_referral), for_crm(rule.name, _text(to_opportunity), shape)
+    new_referral, new_opportunity = notes_of(to_referral), for_crm(rule.name, notes_of(to_opportunity), shape)
     return Merged(
         base_referral=sides.base_referral,
         base_opportunity=sides.base_opportunity,
@@ -271,60 +277,6 @@ def _merge_notes(rule: FieldRule, sides: Sides, shape: CrmShape) -> Merged:
 
 def _unless(nothing: bool, value: Value) -> Value:
     return ABSENT if nothing else value
-
-
-def _lines(value: Value) -> list[str]:
-    text = clean_notes(value)
-    return text.split("\n") if isinstance(text, str) else []
-
-
-def _text(lines: list[str]) -> Value:
-    return clean_notes("\n".join(lines))
-
-
-@dataclass(frozen=True)
-class _Delta:
-    """The difference of two texts: lines taken away, and lines put in, each with the line it was put after."""
-
-    removed: Counter[str]
-    added: tuple[tuple[str, str | None], ...]
-
-
-def _delta(before: list[str], after: list[str]) -> _Delta:
-    kept = Counter(before)
-    added = []
-    previous: str | None = None
-    for line in after:
-        if kept[line] > 0:
-            kept[line] -= 1
-        else:
-            added.append((line, previous))
-        previous = line
-    return _Delta(+kept, tuple(added))
-
-
-def _apply(lines: list[str], delta: _Delta) -> list[str]:
-    """The lines after the same was done to them. A line that is there already is not put in again."""
-    removed = Counter(delta.removed)
-    result = []
-    for line in lines:
-        if removed[line] > 0:
-            removed[line] -= 1
-        else:
-            result.append(line)
-    present = Counter(lines)
-    for line, previous in delta.added:
-        if present[line] > 0:  # both added it
-            present[line] -= 1
-            continue
-        result.insert(_after(previous, result), line)
-    return result
-
-
-def _after(previous: str | None, lines: list[str]) -> int:
-    if previous is None:
-        return 0
-    return lines.index(previous) + 1 if previous in lines else len(lines)
 
 
 # --- after a write ---------------------------------------------------------------------------------------------
@@ -358,11 +310,13 @@ def learn(name: str, base_written: Value, base_source: Value, written: Written) 
     if kind is Kind.NOTES:
         if same(kind, written.after, written.source):
             return written.after, written.source
-        delta = _delta(_lines(written.before), _lines(written.sent))
-        return (
-            _text(_apply(_lines(base_written), delta)),
-            _text(_apply(_lines(base_source), delta)),
-        )
+        lines = note_lines(written.sent)
+        delta = line_delta(note_lines(written.before), lines)
+        made = line_delta(lines, note_lines(written.after))
+        base = apply_delta(note_lines(base_written), delta)
+        if undoes(made, delta):  # the side's own doing, so that the source loses no line by it
+            base = apply_delta(base, made)
+        return notes_of(base), notes_of(apply_delta(note_lines(base_source), delta))
     return written.after, written.source
 
 
@@ -396,5 +350,5 @@ def settle_notes(base_written: Value, base_source: Value, source: Value) -> tupl
     """Bases after notes have landed unseen: of the lines that stand there now only the source's were carried; what the
     written side had added itself still has to go the other way.
     """
-    delta = _delta(_lines(base_source), _lines(source))
-    return _text(_apply(_lines(base_written), delta)), source
+    delta = line_delta(note_lines(base_source), note_lines(source))
+    return notes_of(apply_delta(note_lines(base_written), delta)), source

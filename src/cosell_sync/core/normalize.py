@@ -7,7 +7,7 @@ ever. So every kind of field has a pair of functions, one per side. Applying a p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from decimal import ROUND_HALF_UP, Context, Decimal
@@ -18,6 +18,7 @@ from cosell_sync.core.countries import country_code
 from cosell_sync.core.deal import ABSENT, Customer, Fields, Member, Snapshot, Solution, Value, hidden_parts
 from cosell_sync.core.fields import KINDS, SHARED, Kind
 from cosell_sync.core.frozen import replace
+from cosell_sync.core.line_diff import line_delta, undoes
 from cosell_sync.core.rules import CrmShape
 
 _Record = TypeVar("_Record", bound=Member | Solution | Customer)
@@ -48,6 +49,17 @@ def clean_notes(value: Value) -> Value:
     if text_limits.blank(value):
         return None
     return "\n".join(each.rstrip() for each in text_limits.lines(value).split("\n")).strip("\n") or None
+
+
+def note_lines(value: Value) -> list[str]:
+    """The lines of notes; none of an empty text."""
+    text = clean_notes(value)
+    return text.split("\n") if isinstance(text, str) else []
+
+
+def notes_of(lines: Sequence[str]) -> Value:
+    """The notes of these lines."""
+    return clean_notes("\n".join(lines))
 
 
 def _text_crm(name: str, value: Value, shape: CrmShape) -> Value:
@@ -226,20 +238,42 @@ def agree(name: str, referral: Value, opportunity: Value, shape: CrmShape) -> bo
     return same(kind, there, opportunity) or same(kind, for_referral(name, opportunity, shape), referral)
 
 
-def not_taken(sent: Fields, after: Snapshot, here: Fields, shape: CrmShape) -> list[str]:
+def not_taken(before: Fields, sent: Fields, after: Snapshot, here: Fields, shape: CrmShape) -> list[str]:
     """Fields written to Partner Center that read back as something else: not taken, or changed there before the read.
 
-    ``here``: what the CRM has. Either way both values are named, once. Sets and notes merge; the sales stage may stand in the stage.
+    ``before``: what it had; ``here``: what the CRM has. Either way both values are named, once. The sales stage may stand in
+    the stage.
     """
     return [
         name
         for name in SHARED
         if name in sent
-        and KINDS[name] not in {Kind.MEMBERS, Kind.SOLUTIONS, Kind.NOTES}
         and name != "sales_stage"
         and after[name] is not ABSENT
+        and not _taken(name, before.get(name), sent[name], after[name])
         and not agree(name, after[name], here.get(name, ABSENT), shape)
     ]
+
+
+def _taken(name: str, before: Value, sent: Value, after: Value) -> bool:
+    """Whether a set or notes, which merge, stand as they were sent, though a member may read back in another form. Of any
+    other field that is what both sides hold.
+    """
+    match KINDS[name]:
+        case Kind.NOTES:
+            return took_lines(before, sent, after)
+        case Kind.MEMBERS | Kind.SOLUTIONS:
+            was, wanted, now = by_key(before), by_key(sent), by_key(after)
+            changed = (key for key in {**was, **wanted} if not same_record(was.get(key), wanted.get(key)))
+            return not any(same_record(now.get(key), was.get(key)) for key in changed)
+        case _:
+            return False
+
+
+def took_lines(before: Value, sent: Value, after: Value) -> bool:
+    """Whether notes have every line that they were sent, and none that was taken away from them."""
+    lines = note_lines(sent)
+    return not undoes(line_delta(lines, note_lines(after)), line_delta(note_lines(before), lines))
 
 
 def empty(value: Value) -> bool:

@@ -21,7 +21,7 @@ from cosell_sync.core.fields import KINDS, NEWER, SHARED, TOGETHER, Kind, insepa
 from cosell_sync.core.frozen import replace
 from cosell_sync.core.memory import Failure, Intent, Link, Memory, Phase, set_known
 from cosell_sync.core.merge import Written, landed, learn, settle_notes, settle_set
-from cosell_sync.core.normalize import by_key, empty, not_taken, same
+from cosell_sync.core.normalize import by_key, empty, not_taken, same, took_lines
 from cosell_sync.core.refusals import learn_landed, with_bases_of_unmade, without
 from cosell_sync.core.retry import RetryPolicy, after_failure, freed_from, seen_at_failure
 from cosell_sync.core.rules import AccountUpdates, CrmShape, Rules
@@ -66,7 +66,8 @@ def after_referral(
     sent = dict(without(sent, [name for name in sent if name in refused]))
     _set_bases_along(sent, base_referral, base_opportunity, after, opportunity)
     done = {*sent, *partners(sent)}
-    unequal = [ConflictKind.NOT_TAKEN.key(name) for name in not_taken(sent, after, opportunity.fields, shape)]
+    unequal = not_taken(before.fields, sent, after, opportunity.fields, shape)
+    unequal = [ConflictKind.NOT_TAKEN.key(name) for name in unequal]
     freed = link.memory if "status" in refused else freed_from(link.memory, Side.PARTNER_CENTER)
     memory = _forget_fields(freed, sent)
     memory = replace(
@@ -115,8 +116,10 @@ def after_opportunity(
             continue
         if KINDS[name] in _SETS or now is ABSENT or landed(name, sent[name], now):
             rewritten.pop(name, None)
-        elif rewritten.get(name) is False:
-            rewritten.pop(name)
+        elif rewritten.get(name) is False or (
+            KINDS[name] is Kind.NOTES and not took_lines(before[name], sent[name], now)
+        ):  # a line that an automation took away is never taken away from Microsoft
+            rewritten.pop(name, None)
             reported.append(ConflictKind.AUTOMATION.key(name))
         else:
             rewritten[name] = True

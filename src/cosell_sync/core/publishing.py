@@ -127,7 +127,7 @@ def after_post(
         if here is not ABSENT and empty(here) and not empty(there):
             base_referral[name], base_opportunity[name] = there, here
     compared = {name: sent[name] for name in known.keys() & sent.keys() - {"customer"}}
-    unequal = not_taken(compared, referral, known, shape)
+    unequal = not_taken({}, compared, referral, known, shape)
     invited = Invitation.NONE
     if sent.get("deal_type") == DealType.COSELL:
         invited = Invitation.DONE if rules.cosell_recipe == "one_post" else Invitation.PENDING

@@ -24,6 +24,8 @@ def merge_sales_stage(
 ) -> None:
     """Merge the sales stage of an accepted deal whose stage in the CRM is open; the bases are changed in place."""
     merged = _merged(builder, rule, base_referral, base_opportunity)
+    if merged is None or (merged.to_referral, merged.to_crm, merged.conflict) == (ABSENT, ABSENT, None):
+        builder.forget_answers([rule.name])
     if merged is None:
         return
     if merged.conflict:

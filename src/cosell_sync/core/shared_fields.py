@@ -17,6 +17,7 @@ from cosell_sync.core.limits import (
     PARTNER_CENTER_REQUIRES,
     currency_stays,
     foreign_currency,
+    why_no_consent,
     why_not_sent,
     why_partner_center_cannot_store,
 )
@@ -25,7 +26,7 @@ from cosell_sync.core.merge import Merged, Sides, merge
 from cosell_sync.core.normalize import empty, only_adds, same
 from cosell_sync.core.rules import FieldRule, Flow
 from cosell_sync.core.sales_stage import merge_sales_stage
-from cosell_sync.core.texts import sentences
+from cosell_sync.core.texts import Text, sentences
 from cosell_sync.core.together import merge_together
 from cosell_sync.errors import Cure
 
@@ -128,6 +129,9 @@ def _merge_field(
             base_referral[name] = builder.referral[name]
             base_opportunity[name] = builder.opportunity[name]
             builder.reasons[name] = ""
+        builder.forget_answers(agreed)
+        if rule.name == "contacts":
+            builder.update_memory(unconsented=False)
         return
     if unseen := _unseen(builder, rule.name):
         builder.holds += [
@@ -179,6 +183,7 @@ def _merge_field(
             for kind in unequal[name]
         ]
         builder.update_memory(disputed=tuple(each for each in memory.disputed if each not in names))
+        builder.forget_answers(names)
     else:  # someone has changed it since, or decided
         over = {kind.key(name) for name in names for kind in unequal[name]}
         builder.update_memory(reported=tuple(each for each in memory.reported if each not in over))
@@ -291,6 +296,8 @@ def _why_not_up(builder: DecisionBuilder, name: str, value: Value) -> Reason | N
     label = builder.shape.label(name)
     if why := why_not_sent(name, builder.link, builder.rules):
         return HoldKind.FROZEN, messages.frozen(label, why)
+    if name == "contacts" and (why := _why_no_consent(builder, value)):
+        return HoldKind.FROZEN, messages.frozen(label, why)
     if name in PARTNER_CENTER_REQUIRES and empty(value):
         return HoldKind.NEED, messages.cannot_be_empty(label, builder.referral[name])
     if why := why_partner_center_cannot_store(value, builder.now.date()):
@@ -304,6 +311,20 @@ def _why_not_up(builder: DecisionBuilder, name: str, value: Value) -> Reason | N
         # The list would be written whole, and a solution without an id is not known to be taken (resource page, SolutionTag).
         return HoldKind.FROZEN, messages.frozen(label, messages.WITHOUT_ID_THERE)
     return None
+
+
+def _why_no_consent(builder: DecisionBuilder, contacts: Value) -> Text | None:
+    """Why Partner Center is not told of these contacts: whom the opportunity had at first sight nobody meant for Microsoft. A
+    contact that is added once both sides agree is a seller's word about this deal.
+    """
+    link = builder.link
+    why = None
+    if link.memory.unconsented or "contacts" not in link.base_opportunity:
+        why = why_no_consent(
+            builder.referral["contacts"], contacts, builder.opportunity, builder.shape.label("consent")
+        )
+    builder.update_memory(unconsented=why is not None)
+    return why
 
 
 def _why_not_down(builder: DecisionBuilder, name: str, values: Fields) -> Reason | None:

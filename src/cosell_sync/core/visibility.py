@@ -50,7 +50,7 @@ def widening(link: Link, state: State, rules: Rules, shape: CrmShape, today: dat
     link = _agree_on_visibility(link, opportunity, referral)
     refused = tuple(_refusals(link, opportunity, referral, shape))
     asked = _asks_for_invitation(link, opportunity)
-    if asked and takes_part(link):
+    if asked and takes_part(link) and link.memory.invite is not Invitation.PENDING:
         refused += (
             Refusal("help", None, opportunity["help"], Text("Microsoft takes part in this deal already")),
         )

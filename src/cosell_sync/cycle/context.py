@@ -30,7 +30,7 @@ class CycleSettings:
     ``overlap``: how far a pull reaches back behind its watermark. ``full_every``: how often every id and version is
     compared. ``surprise_share`` (0 to 1) and ``surprise_min`` (deals): a plan that changes more than both stops the cycle.
     ``surprise_moves`` and ``surprise_window``: so many steps of one kind that cannot be undone may be taken in so long a time
-    without a person's word. ``retry_policy``: when a failing deal is tried again. ``closed_rows`` (auto, on, off):
+    without a person's word. ``post_patience``: see ``recover``. ``retry_policy``: when a failing deal is tried again. ``closed_rows`` (auto, on, off):
     whether closed opportunities are told. ``connection``: its name, for people. ``basis``: the questions about Partner Center that are left to ``auto``, each with
     what an answer depends on (``core.capabilities``).
     """
@@ -41,6 +41,7 @@ class CycleSettings:
     surprise_min: int = 20
     surprise_moves: int = 10
     surprise_window: timedelta = timedelta(hours=1)
+    post_patience: timedelta = timedelta(minutes=10)
     retry_policy: RetryPolicy = field(default_factory=RetryPolicy)
     closed_rows: str = "auto"
     basis: Mapping[Capability, str] = field(default_factory=dict)

@@ -2,27 +2,38 @@
 
 An update is settled by what the record holds now (``core.outcome.settle``). A create in the CRM is found by its referral
 id when the referral is taken in. A post to Partner Center, which enforces no key, is searched among the newest referrals
-by the opportunity's id; only when it is not there may it be sent again.
+by the opportunity's id, an invitation in its engagement; only when it is not there may it be sent again.
+
+Where we hung up ourselves because no answer came in time, that it is not there says nothing at first: the service may go on
+with the request (Azure's front ends wait 230 s, and the server goes on even then:
+learn.microsoft.com/answers/questions/1465927). So for ``sync.post_patience`` after it left the deal is looked at in every
+cycle, and nothing else is done with it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
+from http import HTTPStatus
 
 import structlog
 
 from cosell_sync.core import publishing
 from cosell_sync.core.deal import Side
 from cosell_sync.core.frozen import replace
-from cosell_sync.core.memory import Intent, Link, Phase, released
+from cosell_sync.core.memory import Intent, Invitation, Link, Phase, released
+from cosell_sync.core.microsoft import microsoft_side
 from cosell_sync.core.outcome import settle
 from cosell_sync.core.retry import freed_from
 from cosell_sync.cycle.context import Cycle, carried, ids
 from cosell_sync.cycle.record import Record, commit
 from cosell_sync.cycle.reread import refresh
 from cosell_sync.cycle.shared_rows import Change, account_that_landed, follow_account_writes
+from cosell_sync.errors import Unavailable
 
 log = structlog.get_logger("cosell_sync.cycle")
+
+HUNG_UP = "read_timeout"  # the code of an error where we waited no longer (``transport.errors``)
 
 
 def settle_open_intents(cycle: Cycle, links: Sequence[Link]) -> list[Link]:
@@ -46,7 +57,11 @@ def _settle_posts(cycle: Cycle, links: Sequence[Link], posts: dict[str, Intent])
     for link in links:
         if link.key not in posts or link.key in taken:
             continue
-        found, other = _after_post(cycle, link, posts[link.key])
+        known = _after_post(cycle, link, posts[link.key])
+        if known is None:
+            taken.add(link.key)  # it stays due, and so does its intent
+            continue
+        found, other = known
         record = Record()
         record.put(found, *([other] if other else []))
         record.settle(found, Side.PARTNER_CENTER)
@@ -57,14 +72,22 @@ def _settle_posts(cycle: Cycle, links: Sequence[Link], posts: dict[str, Intent])
     return [link for key, link in settled.items() if key not in taken]
 
 
-def _after_post(cycle: Cycle, link: Link, intent: Intent) -> tuple[Link, Link | None]:
-    """The link as it is now, and one that had taken our referral for a new one."""
+def _after_post(cycle: Cycle, link: Link, intent: Intent) -> tuple[Link, Link | None] | None:
+    """The link as it is now, and one that had taken our referral for a new one. None: it may still land."""
     again = replace(link, memory=freed_from(link.memory, Side.PARTNER_CENTER), dirty=True)
+    failed = link.memory.failure
+    early = (
+        failed is not None
+        and (failed.side, failed.code) == (Side.PARTNER_CENTER, HUNG_UP)
+        and timedelta() <= cycle.now - intent.at < cycle.settings.post_patience
+    )
     if link.phase is not Phase.WAITING or link.referral_id is not None or link.opportunity_id is None:
-        return again, None  # an invitation: it looks for itself. Or linked meanwhile by its reference.
+        # An invitation: it looks for itself before it is sent again. Or linked meanwhile by its reference.
+        waits = early and link.memory.invite is Invitation.PENDING and not _takes_part(cycle, link)
+        return None if waits else (again, None)
     found = cycle.referrals.find_created(link.opportunity_id)
     if found is None:
-        return again, None
+        return None if early else (again, None)
     holder = cycle.store.by_referral([found.id]).get(found.id)
     if holder is not None and holder.phase not in {Phase.WAITING, Phase.SKIPPED}:
         return replace(again, phase=Phase.SKIPPED, dirty=False), None  # a person gave it to another deal
@@ -74,6 +97,17 @@ def _after_post(cycle: Cycle, link: Link, intent: Intent) -> tuple[Link, Link | 
         link, intent.fields, intent.source, found, cycle.rules, cycle.shape, answered=False
     )
     return carried(cycle, made), replace(released(holder), referral=None) if holder else None
+
+
+def _takes_part(cycle: Cycle, link: Link) -> bool:
+    """Whether Microsoft's side stands in the engagement; not so where the engagement cannot be searched."""
+    try:
+        engagement = link.referral.text("engagement_id") if link.referral else ""
+        return bool(microsoft_side(cycle.referrals.engagement(engagement)))
+    except Unavailable as error:
+        if error.status != HTTPStatus.BAD_REQUEST:
+            raise
+        return False
 
 
 def _settle_writes(cycle: Cycle, links: Sequence[Link], intents: Sequence[Intent]) -> list[Link]:

@@ -160,6 +160,8 @@ class SyncSettings(Section):
     """Accepts, declines, wins, losses, posts, invitations: so many of a kind go out in surprise_window unapproved, no more."""
     surprise_window: PositiveDuration = timedelta(hours=1)
     """See surprise_moves."""
+    post_patience: Duration = timedelta(minutes=10)
+    """How long a post or invitation that took too long to answer is looked for before it is sent again."""
     full_every: PositiveDuration = timedelta(hours=24)
     """How often all ids and versions of both sides are compared."""
     interval_with_webhooks: PositiveDuration = timedelta(minutes=5)
