@@ -273,7 +273,7 @@ def test_a_name_and_a_phone_merge() -> None:
 
 
 def test_without_a_base_a_name_is_completed() -> None:
-    link = replace(there(both(contacts=people()), contacts=people(None)), base_opportunity={})
+    link = replace(there(both(contacts=people(), consent=True), contacts=people(None)), base_opportunity={})
     assert decided(link).conflicts == ()
     assert sent(decided(link))["contacts"] == people()
 

@@ -378,7 +378,7 @@ def test_an_approval_holds_a_deal_without_end_and_without_a_fault(tmp_path: Path
         assert (listed["locked"], listed["parked"], listed["sync_state"]) == (True, False, "Waiting")
         assert "locked" in listed["todo"]
         stage.crm.world.unlock(row_id)
-        stage.seller(deal, notes="approved")
+        stage.seller(deal, notes="signed by legal")
         stage.sync()
         assert stage.deal(deal)["value"] == 4711
         stage.quiet()
