@@ -13,7 +13,8 @@ import pytest
 import structlog
 
 from cosell_sync.core.deal import Customer, Member, Side, State, Value
-from cosell_sync.core.memory import Phase
+from cosell_sync.core.memory import Failure, Phase
+from cosell_sync.core.retry import freed
 from cosell_sync.cycle import engagements
 from cosell_sync.cycle.engagements import READS
 from cosell_sync.ports import Transaction
@@ -660,6 +661,25 @@ def test_a_post_that_never_landed_is_sent_once_its_time_is_over() -> None:
     for minute in range(13):
         stage.cycle()
         assert len(stage.posts.bodies) == 1 + (minute >= 10), minute
+
+
+def test_neither_an_earlier_refusal_nor_a_retry_lets_a_late_post_be_sent_again() -> None:
+    stage = Stage(patience=timedelta(minutes=10))
+    stage.posts.late = timedelta(minutes=5)
+    stage.posts.lose = {1}
+    stage.opportunity()
+    stage.cycle()
+    link = stage.link()
+    refused = Failure(Side.PARTNER_CENTER, "refused", "no", stage.outside.now)
+    for memory in (replace(link.memory, failure=refused), freed(link.memory)):
+        with stage.store.lease(timedelta()):
+            stage.store.commit(Transaction(links=[replace(link, memory=memory)]))
+        stage.cycle()
+    assert len(stage.posts.bodies) == 1
+    for _ in range(5):
+        stage.cycle()
+    assert (len(stage.posts.bodies), stage.link().memory.hung_up) == (1, None)
+    stage.settled(1)
 
 
 def test_a_killed_process_posts_again_as_soon_as_it_has_looked() -> None:

@@ -7,7 +7,7 @@ import json
 import ssl
 import threading
 from collections.abc import Callable, Iterator
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from math import ceil
 from pathlib import Path
@@ -25,12 +25,14 @@ from adapters.served_dynamics import OVERLAP, SAM, Clock, only
 from adapters.served_salesforce import COMPOSITE, Connection, World, check, draft
 from cosell_sync.core.deal import Customer, Member, Solution
 from cosell_sync.core.normalize import agree, for_crm
+from cosell_sync.core.overlap import Position
 from cosell_sync.crm.salesforce import bulk, read
 from cosell_sync.crm.salesforce.client import SalesforceCrm
 from cosell_sync.crm.salesforce.install.checks import check_fields
 from cosell_sync.crm.salesforce.org import DEFAULT_NAMES
 from cosell_sync.crm.salesforce.rest import Rest
 from cosell_sync.crm.salesforce.signin import JwtBearer
+from cosell_sync.crm.salesforce.versions import format_stamp
 from cosell_sync.crm.salesforce.write import Guard
 from cosell_sync.crm.writes import Ownership
 from cosell_sync.errors import (
@@ -273,6 +275,16 @@ def test_a_long_list_of_related_rows_costs_one_call_more_and_leaves_none_out(
     found, gone, calls = w.pull(crm)
     assert (found, gone) == (set(deals), set())
     assert calls == 2 + 1 + ceil(len(deals) / read.READ_AT_ONCE)
+
+
+def test_a_list_that_is_read_later_takes_the_watermark_past_nothing() -> None:
+    """Opportunities were listed at ten; what was edited from then on is for the next pull, whatever an account's stamp says."""
+    ten = datetime(2026, 11, 28, 10, tzinfo=UTC)
+    read_later = read._Stamps()
+    for minute in (-2, 8):
+        read_later.note("account", format_stamp(ten + timedelta(minutes=minute)))
+    known = Position(ten - timedelta(minutes=4))
+    assert read._moved(known, read_later, ten, OVERLAP).at == ten - timedelta(minutes=2)
 
 
 def test_what_a_pull_lists_whole_it_does_not_read_again(world: Callable[..., World]) -> None:

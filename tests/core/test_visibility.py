@@ -11,7 +11,7 @@ from sharing import HELP, NOW, RULES, TODAY, opportunity, pair
 from cosell_sync.core import microsoft, publishing, visibility
 from cosell_sync.core.deal import ABSENT, DealType, Member, Side, State, Value
 from cosell_sync.core.decision import HoldKind
-from cosell_sync.core.memory import Invitation, Memory, Phase
+from cosell_sync.core.memory import Invitation, Link, Memory, Phase
 from cosell_sync.core.reconcile import decide
 
 
@@ -158,7 +158,34 @@ def test_whom_the_opportunity_had_at_first_sight_is_told_of_with_consent_only(
     assert ("contacts" in {name for step in decision.steps for name in step.fields}) is sent
     told = [hold.text for hold in decision.holds if hold.field == "contacts"]
     assert [" tick " in text for text in told] == ([] if sent else [True])
-    assert decision.link.memory.unconsented is not sent
+    assert decision.link.memory.unconsented is (seen != "agreed once")  # with consent, until it has landed
+
+
+def test_contacts_of_first_sight_are_a_sellers_word_once_both_sides_agree() -> None:
+    """In whatever order they stand. What one tick allowed and did not land needs the tick still."""
+    new = Member("new@c.example")
+    link = pair({"consent": True, "contacts": (GRETA, new)}, contacts=(GRETA,), direction="Inbound")
+    bases = {
+        side: {name: each for name, each in base.items() if name not in {"consent", "contacts"}}
+        for side, base in (("base_opportunity", link.base_opportunity), ("base_referral", link.base_referral))
+    }
+    ticked = decide(replace(link, **bases), RULES, SHAPE, NOW).link
+    assert ticked.opportunity is not None
+    assert ticked.referral is not None
+
+    def seen(consent: bool, here: tuple[Member, ...], there: tuple[Member, ...]) -> Link:
+        given = {"consent": consent, "contacts": here}
+        return replace(
+            ticked,
+            opportunity=replace(ticked.opportunity, fields={**ticked.opportunity.fields, **given}),
+            referral=replace(ticked.referral, fields={**ticked.referral.fields, "contacts": there}),
+        )
+
+    unticked = decide(seen(False, (GRETA, new), (GRETA,)), RULES, SHAPE, NOW)
+    assert not any("contacts" in step.fields for step in unticked.steps)
+    assert unticked.link.memory.unconsented
+    agreed = decide(seen(False, (new, GRETA), (GRETA, new)), RULES, SHAPE, NOW)
+    assert not agreed.link.memory.unconsented
 
 
 def test_contacts_are_not_sent_once_consent_is_taken_back() -> None:

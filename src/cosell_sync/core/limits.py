@@ -85,12 +85,10 @@ def why_not_sent(name: str, link: Link, rules: Rules) -> str | None:
     return frozen(name, DealType(words) if words in set(DealType) else None, outbound=outbound)
 
 
-def why_no_consent(contacts: Value, wanted: Value, opportunity: Snapshot, label: str) -> Text | None:
-    """Why these contacts are not sent, or None: they tell Partner Center of a person what it does not hold (``contacts``), and nobody
-    has ticked the consent (``label``).
+def why_no_consent(contacts: Value, wanted: Value, label: str) -> Text | None:
+    """Why these contacts are not sent without the consent (``label``), or None: they tell Partner Center of a person what it does
+    not hold (``contacts``).
     """
-    if opportunity["consent"] is True:
-        return None
     known, people = by_key(contacts), by_key(wanted)
     if all(_says_no_more(person, known.get(key)) for key, person in people.items()):
         return None

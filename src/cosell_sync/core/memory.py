@@ -196,9 +196,8 @@ class Memory:
     claimed: str = ""  # the opportunity that its referral names, which belongs to another deal
     account_made: str | None = None  # id of the account that was made for this deal and that no other uses
     create_anyway: bool = False  # a person said: it is not one of the lookalikes
-    unconsented: bool = (
-        False  # contacts that the opportunity had at first sight wait for the customer's consent
-    )
+    unconsented: bool = False  # the opportunity had contacts at first sight that both sides do not share yet
+    hung_up: datetime | None = None  # when we gave up on a post of whose fate nothing is known since
     sync_state: SyncState = SyncState.IN_SYNC
     invite: Invitation = Invitation.NONE
     untold: str = ""  # the message that the closed record could not be told; empty where it shows what is so

@@ -23,7 +23,7 @@ from cosell_sync.core.limits import (
 )
 from cosell_sync.core.memory import Memory, set_known
 from cosell_sync.core.merge import Merged, Sides, merge
-from cosell_sync.core.normalize import empty, only_adds, same
+from cosell_sync.core.normalize import agree, empty, only_adds, same
 from cosell_sync.core.rules import FieldRule, Flow
 from cosell_sync.core.sales_stage import merge_sales_stage
 from cosell_sync.core.texts import Text, sentences
@@ -130,8 +130,7 @@ def _merge_field(
             base_opportunity[name] = builder.opportunity[name]
             builder.reasons[name] = ""
         builder.forget_answers(agreed)
-        if rule.name == "contacts":
-            builder.update_memory(unconsented=False)
+        _note_consent(builder, rule.name)
         return
     if unseen := _unseen(builder, rule.name):
         builder.holds += [
@@ -145,6 +144,7 @@ def _merge_field(
             for name in unseen
         ]
         return
+    _note_consent(builder, rule.name)
     memory, names = builder.link.memory, _together(builder, rule.name)
     unequal = {
         name: [kind for kind in _UNEQUAL_AFTER_WRITE if kind.key(name) in memory.reported] for name in names
@@ -314,17 +314,23 @@ def _why_not_up(builder: DecisionBuilder, name: str, value: Value) -> Reason | N
 
 
 def _why_no_consent(builder: DecisionBuilder, contacts: Value) -> Text | None:
-    """Why Partner Center is not told of these contacts: whom the opportunity had at first sight nobody meant for Microsoft. A
-    contact that is added once both sides agree is a seller's word about this deal.
+    """Why Partner Center is not told of these contacts."""
+    if not builder.link.memory.unconsented or builder.opportunity["consent"] is True:
+        return None
+    return why_no_consent(builder.referral["contacts"], contacts, builder.shape.label("consent"))
+
+
+def _note_consent(builder: DecisionBuilder, name: str) -> None:
+    """Remember whether the opportunity had contacts at first sight: those nobody meant for Microsoft, until both sides hold the
+    same. A contact that is added then is a seller's word about this deal.
     """
-    link = builder.link
-    why = None
-    if link.memory.unconsented or "contacts" not in link.base_opportunity:
-        why = why_no_consent(
-            builder.referral["contacts"], contacts, builder.opportunity, builder.shape.label("consent")
-        )
-    builder.update_memory(unconsented=why is not None)
-    return why
+    if name != "contacts":
+        return
+    there, here = builder.referral[name], builder.opportunity[name]
+    if agree(name, there, here, builder.shape):
+        builder.update_memory(unconsented=False)
+    elif name not in builder.link.base_opportunity and why_no_consent(there, here, ""):
+        builder.update_memory(unconsented=True)
 
 
 def _why_not_down(builder: DecisionBuilder, name: str, values: Fields) -> Reason | None:

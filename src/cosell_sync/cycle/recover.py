@@ -6,7 +6,7 @@ by the opportunity's id, an invitation in its engagement; only when it is not th
 
 Where we hung up ourselves because no answer came in time, that it is not there says nothing at first: the service may go on
 with the request (Azure's front ends wait 230 s, and the server goes on even then:
-learn.microsoft.com/answers/questions/1465927). So for ``sync.post_patience`` after it left the deal is looked at in every
+learn.microsoft.com/answers/questions/1465927). So for ``sync.post_patience`` from then on the deal is looked at in every
 cycle, and nothing else is done with it.
 """
 
@@ -32,8 +32,6 @@ from cosell_sync.cycle.shared_rows import Change, account_that_landed, follow_ac
 from cosell_sync.errors import Unavailable
 
 log = structlog.get_logger("cosell_sync.cycle")
-
-HUNG_UP = "read_timeout"  # the code of an error where we waited no longer (``transport.errors``)
 
 
 def settle_open_intents(cycle: Cycle, links: Sequence[Link]) -> list[Link]:
@@ -62,6 +60,7 @@ def _settle_posts(cycle: Cycle, links: Sequence[Link], posts: dict[str, Intent])
             taken.add(link.key)  # it stays due, and so does its intent
             continue
         found, other = known
+        found = replace(found, memory=replace(found.memory, hung_up=None))
         record = Record()
         record.put(found, *([other] if other else []))
         record.settle(found, Side.PARTNER_CENTER)
@@ -75,12 +74,8 @@ def _settle_posts(cycle: Cycle, links: Sequence[Link], posts: dict[str, Intent])
 def _after_post(cycle: Cycle, link: Link, intent: Intent) -> tuple[Link, Link | None] | None:
     """The link as it is now, and one that had taken our referral for a new one. None: it may still land."""
     again = replace(link, memory=freed_from(link.memory, Side.PARTNER_CENTER), dirty=True)
-    failed = link.memory.failure
-    early = (
-        failed is not None
-        and (failed.side, failed.code) == (Side.PARTNER_CENTER, HUNG_UP)
-        and timedelta() <= cycle.now - intent.at < cycle.settings.post_patience
-    )
+    hung_up = link.memory.hung_up
+    early = hung_up is not None and timedelta() <= cycle.now - hung_up < cycle.settings.post_patience
     if link.phase is not Phase.WAITING or link.referral_id is not None or link.opportunity_id is None:
         # An invitation: it looks for itself before it is sent again. Or linked meanwhile by its reference.
         waits = early and link.memory.invite is Invitation.PENDING and not _takes_part(cycle, link)

@@ -28,6 +28,8 @@ from cosell_sync.ports import Outcome
 
 log = structlog.get_logger("cosell_sync.cycle")
 
+HUNG_UP = "read_timeout"  # the code of an error where we waited no longer (``transport.errors``)
+
 
 def referral_outcome(
     cycle: Cycle, record: Record, decision: Decision, outcome: Outcome, taken: Sequence[Step]
@@ -122,7 +124,9 @@ def post_failed(cycle: Cycle, record: Record, link: Link, error: RecordError) ->
     if not isinstance(error, Unclear):
         record.settle(link, Side.PARTNER_CENTER)
     failing = waiting_for_a_person(cycle, failure(cycle, record, link, Side.PARTNER_CENTER, error))
-    failing = replace(failing, due=failing.memory.next_attempt)
+    hung_up = cycle.clock() if isinstance(error, Unclear) and error.code == HUNG_UP else None
+    memory = replace(failing.memory, hung_up=hung_up)
+    failing = replace(failing, memory=memory, due=memory.next_attempt)
     record.put(failing)
     return failing
 

@@ -175,12 +175,12 @@ class _Stamps:
 
 
 def _moved(known: Position, read: _Stamps, now: datetime, span: timedelta) -> Position:
-    reached = max(known.at, read.newest(known.at))
+    """``now``: when the opportunities were listed. A list that was read later says nothing of what was edited in between."""
+    listed = [[stamp for stamp in stamps if stamp <= now] for stamps in read.of.values()]
+    reached = max([known.at, *(stamp for stamps in listed for stamp in stamps)])
     if now - reached > span:
         reached = now  # else what once came in a burst would be read again and again, until somebody edits
-    return overlap.moved(
-        known, reached, now=now, overlap=span, listed=list(read.of.values()), few=FEW, tick=SECOND
-    )
+    return overlap.moved(known, reached, now=now, overlap=span, listed=listed, few=FEW, tick=SECOND)
 
 
 def _position(watermark: str) -> Position:
