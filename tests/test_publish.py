@@ -648,7 +648,7 @@ def test_a_post_that_lands_after_we_gave_up_is_not_sent_again(lost: int, late: i
         stage.cycle()
     assert (len(stage.posts.bodies), len(stage.outside.referrals), len(stage.posts.sides)) == (2, 1, 1)
     assert (stage.record()["referral_id"], stage.record()["sync_state"]) == ("R1", "In sync")
-    assert stage.link().memory.invite == "done"
+    assert (stage.link().memory.invite, stage.link().memory.hung_up) == ("done", None)
     assert "Help was changed" not in str(stage.record()["message"])
     stage.settled(1)
 

@@ -85,19 +85,15 @@ def why_not_sent(name: str, link: Link, rules: Rules) -> str | None:
     return frozen(name, DealType(words) if words in set(DealType) else None, outbound=outbound)
 
 
-def why_no_consent(contacts: Value, wanted: Value, label: str) -> Text | None:
-    """Why these contacts are not sent without the consent (``label``), or None: they tell Partner Center of a person what it does
-    not hold (``contacts``).
-    """
-    known, people = by_key(contacts), by_key(wanted)
-    if all(_says_no_more(person, known.get(key)) for key, person in people.items()):
-        return None
-    return Text("tick %(consent)s once these people have agreed", consent=label)
+def tells_more(contacts: Value, wanted: Value) -> bool:
+    """Whether contacts that are to be sent tell Partner Center of a person what it does not hold (``contacts``)."""
+    known = by_key(contacts)
+    return any(_has_more(person, known.get(key)) for key, person in by_key(wanted).items())
 
 
-def _says_no_more(person: Member | Solution, known: Member | Solution | None) -> bool:
+def _has_more(person: Member | Solution, known: Member | Solution | None) -> bool:
     parts = ("first_name", "last_name", "phone")
-    return known is not None and all(getattr(person, part) in {None, getattr(known, part)} for part in parts)
+    return known is None or any(getattr(person, part) not in {None, getattr(known, part)} for part in parts)
 
 
 def no_choice_for(name: str, value: Value, shape: CrmShape) -> bool:

@@ -66,8 +66,8 @@ def after_referral(
     sent = dict(without(sent, [name for name in sent if name in refused]))
     _set_bases_along(sent, base_referral, base_opportunity, after, opportunity)
     done = {*sent, *partners(sent)}
-    unequal = not_taken(before.fields, sent, after, opportunity.fields, shape)
-    unequal = [ConflictKind.NOT_TAKEN.key(name) for name in unequal]
+    names = not_taken(before.fields, sent, after, opportunity.fields, shape)
+    unequal = [ConflictKind.NOT_TAKEN.key(name) for name in names]
     freed = link.memory if "status" in refused else freed_from(link.memory, Side.PARTNER_CENTER)
     memory = _forget_fields(freed, sent)
     memory = replace(

@@ -17,7 +17,7 @@ from cosell_sync.core.limits import (
     PARTNER_CENTER_REQUIRES,
     currency_stays,
     foreign_currency,
-    why_no_consent,
+    tells_more,
     why_not_sent,
     why_partner_center_cannot_store,
 )
@@ -317,7 +317,9 @@ def _why_no_consent(builder: DecisionBuilder, contacts: Value) -> Text | None:
     """Why Partner Center is not told of these contacts."""
     if not builder.link.memory.unconsented or builder.opportunity["consent"] is True:
         return None
-    return why_no_consent(builder.referral["contacts"], contacts, builder.shape.label("consent"))
+    if not tells_more(builder.referral["contacts"], contacts):
+        return None
+    return Text("tick %(consent)s once these people have agreed", consent=builder.shape.label("consent"))
 
 
 def _note_consent(builder: DecisionBuilder, name: str) -> None:
@@ -329,7 +331,7 @@ def _note_consent(builder: DecisionBuilder, name: str) -> None:
     there, here = builder.referral[name], builder.opportunity[name]
     if agree(name, there, here, builder.shape):
         builder.update_memory(unconsented=False)
-    elif name not in builder.link.base_opportunity and why_no_consent(there, here, ""):
+    elif name not in builder.link.base_opportunity and tells_more(there, here):
         builder.update_memory(unconsented=True)
 
 
